@@ -1,0 +1,86 @@
+"""Checks a cron text before anything is scheduled by it. Not for finding the next moment: Prefect does that.
+
+What passes here is what every cron understands, so that a schedule means the same wherever it is read.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: The shorthands that stand for a whole cron text.
+CRON_SHORTHANDS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
+#: What a cron text may look like, as error messages and the JSON Schema say it.
+CRON_FORM = 'five fields "minute hour day-of-month month day-of-week", as in "0 3 * * *", or a shorthand like "@daily"'
+#: Longer texts are refused unread; every minute of an hour listed by hand is 169 characters.
+MAX_CRON_CHARACTERS = 400
+
+
+@dataclass(frozen=True)
+class _Field:
+    name: str
+    lowest: int
+    highest: int
+    names: Mapping[str, int] = field(default_factory=dict)
+
+    def number(self, text: str) -> int:
+        number = self.names.get(text)
+        if number is None:
+            if not re.fullmatch("[0-9]{1,4}", text):
+                raise ValueError(f'the {self.name} "{text}" is not a number')
+            number = int(text)
+        if not self.lowest <= number <= self.highest:
+            raise ValueError(f"the {self.name} {text} is not between {self.lowest} and {self.highest}")
+        return number
+
+
+_DAY_OF_MONTH = _Field("day of month", 1, 31)
+_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = _Field("month", 1, 12, {name: number for number, name in enumerate(_MONTH_NAMES, start=1)})
+_DAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_DAY_OF_WEEK = _Field("day of week", 0, 7, {name: number for number, name in enumerate(_DAY_NAMES)})
+_LONGEST_MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_TERM = re.compile(r"(?:\*|(?P<first>[0-9a-z]+)(?:-(?P<last>[0-9a-z]+))?)(?:/(?P<step>[0-9]+))?")
+
+
+def check_cron(text: str) -> None:
+    """Check that `text` is a cron text that fires some day.
+
+    A field is `*`, a number, a range `1-5`, any of these with a step as in `*/15`, or a list of such terms; months
+    and days of the week may be named (`jan`, `mon`), and 0 and 7 are both Sunday.
+
+    Raises:
+        ValueError: it is not; the message says what is wrong with it.
+    """
+    if len(text) > MAX_CRON_CHARACTERS:
+        raise ValueError(f"it is longer than {MAX_CRON_CHARACTERS} characters")
+    if text in CRON_SHORTHANDS:
+        return
+    parts = text.lower().split()
+    if len(parts) != 5:
+        raise ValueError(f"it has {len(parts)} fields and not 5")
+    _values(parts[0], _Field("minute", 0, 59))
+    _values(parts[1], _Field("hour", 0, 23))
+    days = _values(parts[2], _DAY_OF_MONTH)
+    months = _values(parts[3], _MONTH)
+    _values(parts[4], _DAY_OF_WEEK)
+    # Where both kinds of day are restricted, either of them fires, so that the day of the week always comes.
+    if parts[4] == "*" and min(days) > max(_LONGEST_MONTH_DAYS[month - 1] for month in months):
+        raise ValueError(f"it never fires, because none of its months has a day {min(days)}")
+
+
+def _values(part: str, of: _Field) -> set[int]:
+    values: set[int] = set()
+    for term in part.split(","):
+        match = _TERM.fullmatch(term)
+        if not match:
+            raise ValueError(f'the {of.name} "{term}" is not understood')
+        first, last, step = match["first"], match["last"], match["step"]
+        start = of.lowest if first is None else of.number(first)
+        # "5/15" is every 15th from 5 on, "5" alone is 5 and nothing more.
+        end = of.number(last) if last else start if first and not step else of.highest
+        if end < start:
+            raise ValueError(f'the {of.name} range "{term}" runs backwards')
+        if step is not None and not 1 <= int(step[:4]) <= of.highest:
+            raise ValueError(f"the {of.name} step {step[:4]} is not between 1 and {of.highest}")
+        values.update(range(start, end + 1, int(step[:4]) if step else 1))
+    return values

@@ -1,0 +1,101 @@
+"""A JSON Schema for definition files, with which editors complete and check them. Not what the loader checks by.
+
+What a schema cannot say (that names are unique, that a cron text fires some day) the loader alone checks.
+"""
+
+import json
+from typing import Any
+
+from task_definitions.cron import CRON_FORM, CRON_SHORTHANDS, MAX_CRON_CHARACTERS
+from task_definitions.model import (
+    MAX_NAME_CHARACTERS,
+    NAME_PATTERN,
+    STEP_TYPE_PATTERN,
+    TaskDefinition,
+)
+from task_definitions.step_types import known_step_type_names, step_types
+
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_ENTRIES = ("TaskDefinition", "StepDefinition", "Schedule", "Scope")
+
+
+def definitions_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a definition file: one definition, or a mapping of names to definitions.
+
+    Known step types are offered by name; others pass, because the package that brings them may be installed only
+    where the definition runs.
+    """
+    generated = TaskDefinition.model_json_schema(mode="validation", ref_template="#/$defs/{model}")
+    entries = generated.pop("$defs")
+    entries["TaskDefinition"] = generated
+    for name in _ENTRIES:
+        _tidy(entries[name])
+    step = entries["StepDefinition"]["properties"]
+    # Any JSON value, which is what a schema says by saying nothing.
+    step["params"]["additionalProperties"] = True
+    step["type"] = {"description": step["type"]["description"], "anyOf": [_known_step_types(), _other_step_types()]}
+    entries["Schedule"] = {"anyOf": [_cron_text(), _exactly_one_kind(entries["Schedule"])]}
+    # In a file the name is the key, or the name of the file.
+    generated["required"].remove("name")
+    return {
+        "$schema": SCHEMA_DIALECT,
+        "title": "photojobs definitions",
+        "description": "One definition, or a mapping of names to definitions.",
+        "if": {"type": "object", "anyOf": [_has_plain_value(key) for key in generated["properties"]]},
+        "then": {"$ref": "#/$defs/TaskDefinition"},
+        "else": {
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": {"pattern": NAME_PATTERN, "maxLength": MAX_NAME_CHARACTERS},
+            "additionalProperties": {"$ref": "#/$defs/TaskDefinition"},
+        },
+        "$defs": {name: entries[name] for name in _ENTRIES},
+    }
+
+
+def render() -> str:
+    """Return `definitions_json_schema()` as indented JSON text, the same for the same step types."""
+    return json.dumps(definitions_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _known_step_types() -> dict[str, Any]:
+    described = step_types()
+    return {
+        "oneOf": [
+            {"const": name, "description": described[name].summary} if name in described else {"const": name}
+            for name in sorted(known_step_type_names())
+        ]
+    }
+
+
+def _other_step_types() -> dict[str, Any]:
+    return {"type": "string", "pattern": STEP_TYPE_PATTERN, "maxLength": MAX_NAME_CHARACTERS}
+
+
+def _cron_text() -> dict[str, Any]:
+    return {
+        "type": "string",
+        "description": f"A cron text, read in UTC: {CRON_FORM}.",
+        "maxLength": MAX_CRON_CHARACTERS,
+        "anyOf": [{"enum": list(CRON_SHORTHANDS)}, {"pattern": r"^\s*\S+(\s+\S+){4}\s*$"}],
+    }
+
+
+def _exactly_one_kind(schedule: dict[str, Any]) -> dict[str, Any]:
+    return {**schedule, "oneOf": [_has_value("cron"), _has_value("interval_seconds")]}
+
+
+def _has_value(key: str) -> dict[str, Any]:
+    return {"required": [key], "properties": {key: {"not": {"type": "null"}}}}
+
+
+def _has_plain_value(key: str) -> dict[str, Any]:
+    return {"required": [key], "properties": {key: {"not": {"type": "object"}}}}
+
+
+def _tidy(schema: dict[str, Any]) -> None:
+    # What a docstring says after its first paragraph is for programmers.
+    schema["description"] = schema["description"].split("\n\n")[0]
+    # pydantic titles every field after its name ("Max Attempts"), which only hides the name in an editor.
+    for field in schema.get("properties", {}).values():
+        field.pop("title", None)

@@ -1,0 +1,165 @@
+"""Finds definitions in files, folders, mappings and the package itself, and collects all that is wrong with them."""
+
+import functools
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from task_definitions.documents import DEFINITION_SUFFIXES, parse_definition_text, read_definition_file
+from task_definitions.errors import (
+    DefinitionError,
+    DefinitionErrors,
+    DuplicateDefinition,
+    InvalidDefinition,
+    UnreadableDefinitionFile,
+)
+from task_definitions.model import TaskDefinition
+from task_definitions.plain import ParsedMapping
+from task_definitions.registry import Definitions, LoadedDefinition
+from task_definitions.step_types import BUILTIN_STEP_TYPES, known_step_type_names
+from task_definitions.validation import read_definition
+from task_definitions.wording import shown
+
+#: Errors about definitions that a program gave as a mapping name this as their source.
+MAPPING_SOURCE = "<mapping>"
+
+
+def load_definitions(
+    source: str | os.PathLike[str] | Mapping[str, object] | None = None,
+    *,
+    strict: bool = True,
+    builtin: bool = True,
+    step_types: Collection[str] | None = None,
+) -> Definitions:
+    """Load definitions, and report everything that is wrong with them at once.
+
+    Args:
+        source: A file, a folder (all its `.json`, `.yaml` and `.yml` files in the order of their names; hidden files
+            and subfolders are left alone), a mapping in the form of a file, or None for the built-in ones alone. A
+            file holds one definition, whose name is its `name` or else the file's name without the ending, or a
+            mapping of names to definitions.
+        strict: Whether any problem is an error. Otherwise the valid definitions are returned, and the problems are in
+            the result's `errors`.
+        builtin: Whether the built-in definitions are loaded as well. None of them can be replaced.
+        step_types: The step types that definitions of `source` may use; by default, all that are known.
+
+    Raises:
+        DefinitionErrors: with `strict`, there was a problem; lists every one.
+    """
+    collected = _Collected()
+    if builtin:
+        for loaded in _builtin_definitions():
+            collected.add(loaded)
+    if source is not None:
+        known = known_step_type_names() if step_types is None else frozenset(step_types)
+        _collect(source, into=collected, known_step_types=known)
+    if strict and collected.errors:
+        raise DefinitionErrors(collected.errors)
+    return Definitions(collected.loaded.values(), errors=collected.errors)
+
+
+@dataclass
+class _Collected:
+    loaded: dict[str, LoadedDefinition] = field(default_factory=dict)
+    errors: list[DefinitionError] = field(default_factory=list)
+
+    def add(self, entry: LoadedDefinition) -> None:
+        name = entry.definition.name
+        earlier = self.loaded.setdefault(name, entry)
+        if earlier is not entry:
+            problem = f"is defined in {earlier.source} already, which stays as it is. Give this one another name."
+            self.errors.append(DuplicateDefinition(problem, source=entry.source, definition=name))
+
+
+@functools.cache
+def _builtin_definitions() -> tuple[LoadedDefinition, ...]:
+    collected = _Collected()
+    folder = resources.files("task_definitions") / "builtin"
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".yaml"):
+            source = f"built-in {file.name}"
+            document = parse_definition_text(file.read_bytes(), source=source, is_json=False)
+            stem = file.name.removesuffix(".yaml")
+            _declare(document, source=source, stem=stem, into=collected, known_step_types=BUILTIN_STEP_TYPES.keys())
+    if collected.errors:
+        raise DefinitionErrors(collected.errors)
+    return tuple(collected.loaded.values())
+
+
+def _collect(
+    source: str | os.PathLike[str] | Mapping[str, object], *, into: _Collected, known_step_types: Collection[str]
+) -> None:
+    if isinstance(source, Mapping):
+        _declare(source, source=MAPPING_SOURCE, stem=None, into=into, known_step_types=known_step_types)
+        return
+    try:
+        files = _definition_files(Path(source))
+    except DefinitionError as error:
+        into.errors.append(error)
+        return
+    for file in files:
+        try:
+            document = read_definition_file(file)
+        except DefinitionError as error:
+            into.errors.append(error)
+        else:
+            _declare(document, source=str(file), stem=file.stem, into=into, known_step_types=known_step_types)
+
+
+def _definition_files(path: Path) -> Iterable[Path]:
+    try:
+        if not path.exists():
+            raise UnreadableDefinitionFile("does not exist. Give a definition file or a folder.", source=str(path))
+        if not path.is_dir():
+            return [path]
+        # Hidden files are what editors and other systems leave behind (`.nightly.yaml.swp`, `._nightly.yaml`).
+        return [
+            entry
+            for entry in sorted(path.iterdir())
+            if entry.suffix.lower() in DEFINITION_SUFFIXES and not entry.name.startswith(".") and not entry.is_dir()
+        ]
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UnreadableDefinitionFile(f"cannot be read: {reason}.", source=str(path)) from error
+
+
+def _declare(
+    document: object, *, source: str, stem: str | None, into: _Collected, known_step_types: Collection[str]
+) -> None:
+    """Add what a document declares: one definition (called `stem` where it has no name), or several by name."""
+    if not isinstance(document, Mapping):
+        what = "nothing" if document is None else f"{shown(document)} at the top"
+        problem = f"holds {what}: give one definition, or a mapping of names to definitions."
+        into.errors.append(UnreadableDefinitionFile(problem, source=source))
+        return
+    if not document and stem is not None:
+        into.errors.append(UnreadableDefinitionFile("holds no definition.", source=source))
+    is_one = _is_one_definition(document)
+    for name, body in ((document.get("name", stem), document),) if is_one else document.items():
+        if not isinstance(name, str):
+            into.errors.append(_misnamed(name, source=source, is_one=is_one))
+        elif not is_one and isinstance(document, ParsedMapping) and name in document.repeated:
+            again = f" (again in {document.repeated[name]})" if document.repeated[name] else ""
+            problem = f"stands twice in the same file{again}, so that neither is used. Give one another name."
+            into.errors.append(DuplicateDefinition(problem, source=source, definition=name))
+        else:
+            try:
+                definition = read_definition(name, body, source=source, known_step_types=known_step_types)
+            except DefinitionErrors as invalid:
+                into.errors.extend(invalid.errors)
+            else:
+                into.add(LoadedDefinition(definition=definition, source=source))
+
+
+def _is_one_definition(document: Mapping[str, object]) -> bool:
+    # In a mapping of several, every value is a mapping, even where a definition is called "label" or "steps".
+    return any(key in document and not isinstance(document[key], Mapping) for key in TaskDefinition.model_fields)
+
+
+def _misnamed(name: object, *, source: str, is_one: bool) -> InvalidDefinition:
+    if not is_one:
+        return InvalidDefinition(f"{shown(name)} is not a name: names are text. Put it in quotes.", source=source)
+    problem = "is missing: a single definition needs a name." if name is None else f"{shown(name)} is not a name."
+    return InvalidDefinition(problem, source=source, field="name")

@@ -1,0 +1,178 @@
+"""The model of a definition: a named, ordered pipeline of steps. Not for finding or reading definition files."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt, StrictStr
+
+from task_definitions.plain import plain, unstorable
+from task_definitions.schedule import MAX_SECONDS, Schedule
+from task_definitions.scope import Scope
+
+#: Items in one job: one more would make its rows and its payload too large to handle in one transaction.
+MAX_ITEMS_PER_JOB = 2000
+#: The highest priority of a step or a job; 0 is the lowest.
+MAX_PRIORITY = 100
+#: Attempts that a job may have at most; more never ends.
+MAX_ATTEMPTS = 1000
+#: Steps that a definition may have.
+MAX_STEPS = 200
+#: Characters in a definition's name, a step type's name and a flag's name.
+MAX_NAME_CHARACTERS = 64
+#: Characters in a label.
+MAX_LABEL_CHARACTERS = 200
+#: Characters in a description.
+MAX_DESCRIPTION_CHARACTERS = 4000
+#: What names of definitions and flags look like: they become parts of URLs, tags and file names.
+NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+#: What names of step types look like: as definitions, but packages may put dots and hyphens into theirs.
+STEP_TYPE_PATTERN = r"^[a-z][a-z0-9_.-]*$"
+
+
+def _storable(text: str) -> str:
+    fault = unstorable(text)
+    if fault:
+        raise ValueError(f"it holds {fault}")
+    return text
+
+
+def _one_visible_line(text: str) -> str:
+    if not text.strip() or len(text.splitlines()) > 1 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
+        raise ValueError("it is blank, or holds a line break or a control character")
+    return _storable(text)
+
+
+def _plain_params(params: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    checked = plain(params, path="params")
+    if checked.problems:
+        raise ValueError(f"{checked.problems[0].field}: {checked.problems[0].text}")
+    assert isinstance(checked.value, dict)  # noqa: S101 - a copy of a dict is a dict.
+    return checked.value
+
+
+Name = Annotated[StrictStr, Field(pattern=NAME_PATTERN, max_length=MAX_NAME_CHARACTERS)]
+
+
+class StepDefinition(BaseModel):
+    """One position in a definition: which handler runs, how urgently, and what happens when it fails."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Annotated[StrictStr, Field(pattern=STEP_TYPE_PATTERN, max_length=MAX_NAME_CHARACTERS)] = Field(
+        description="The step type, which names the handler that runs. `photojobs steps list` shows all."
+    )
+    priority: StrictInt = Field(
+        default=0,
+        ge=0,
+        le=MAX_PRIORITY,
+        description="How urgent the step's jobs are; from 90 on they run in the priority lane.",
+    )
+    max_attempts: StrictInt | None = Field(
+        default=None, ge=1, le=MAX_ATTEMPTS, description="How often a job is tried; without it, the setting decides."
+    )
+    retry_delay_seconds: float | None = Field(
+        default=None,
+        strict=True,
+        ge=0,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="The wait before the second attempt, which doubles each time; without it, the setting decides.",
+    )
+    timeout_seconds: float | None = Field(
+        default=None,
+        strict=True,
+        gt=0,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="How long one attempt may take; without it, as long as it needs.",
+    )
+    chunk_size: StrictInt = Field(
+        default=MAX_ITEMS_PER_JOB,
+        ge=1,
+        le=MAX_ITEMS_PER_JOB,
+        description="How many items one job of the step holds; more items make more jobs.",
+    )
+    on_failure: Literal["stop", "continue"] = Field(
+        default="stop",
+        description="Whether the steps after this one run when a job of it failed. The task is failed in both cases.",
+    )
+    run_if: Name | None = Field(
+        default=None, description="The name of a flag; a step before may set it to false to have this one skipped."
+    )
+    params: Annotated[dict[str, JsonValue], AfterValidator(_plain_params)] = Field(
+        default_factory=dict, description="What the handler finds as the job's params."
+    )
+
+    def __hash__(self) -> int:
+        # Without `params`, which no hash can be made of: equal steps have equal hashes all the same.
+        return hash((self.type, self.priority, self.chunk_size, self.on_failure, self.run_if))
+
+
+class TaskDefinition(BaseModel):
+    """A named, declared pipeline: label, scope and ordered steps.
+
+    Building one by hand raises pydantic's `ValidationError` for what is not allowed; `load_definitions` and
+    `from_json` raise `DefinitionErrors`, whose messages name the field and what is allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name = Field(description="The definition's name. In a mapping of several definitions it is the key.")
+    label: Annotated[StrictStr, AfterValidator(_one_visible_line)] = Field(
+        min_length=1, max_length=MAX_LABEL_CHARACTERS, description="What people see instead of the name, on one line."
+    )
+    user_relevant: StrictBool = Field(
+        default=False, description="Whether users want to see its runs; false for upkeep behind the scenes."
+    )
+    scope: Scope | None = Field(
+        default=None,
+        description="What a run works on: project (needs a project_id), photo_set (may have one) or global (has "
+        "none). Without it, each run is a project run where it has a project_id, and else a photo_set run.",
+    )
+    description: Annotated[StrictStr, AfterValidator(_storable)] | None = Field(
+        default=None, max_length=MAX_DESCRIPTION_CHARACTERS, description="What it does and when one runs it."
+    )
+    schedule: Schedule | None = Field(
+        default=None, description="When it runs by itself: a cron text, or a mapping with cron or interval_seconds."
+    )
+    steps: tuple[StepDefinition, ...] = Field(
+        min_length=1, max_length=MAX_STEPS, description="The steps, in the order in which they run."
+    )
+
+    @property
+    def priority(self) -> int:
+        """The highest priority of its steps."""
+        return max(step.priority for step in self.steps)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return `{name: {label, user_relevant, scope, steps, …}}`, the form of a definition file.
+
+        Defaults are written out, so that a pinned definition keeps its meaning when a default changes; what was left
+        to the settings stays out.
+        """
+        body = self.model_dump(mode="json", exclude_none=True, exclude={"name": True, "steps": True})
+        return {self.name: {**body, "steps": [_step_mapping(step) for step in self.steps]}}
+
+    def to_json(self) -> str:
+        """Return `to_mapping()` as JSON text, equal for equal definitions; `from_json` reads it back."""
+        return json.dumps(self.to_mapping(), ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, pinned: str | Mapping[str, Any]) -> "TaskDefinition":
+        """Read a definition that `to_json` or `to_mapping` wrote.
+
+        Step types are not looked up: a task in flight keeps its definition also where a handler is no longer there.
+
+        Raises:
+            DefinitionErrors: it is not such a definition; lists every problem.
+        """
+        # Imported here, because checking a definition builds this very class.
+        from task_definitions.validation import read_pinned_definition
+
+        return read_pinned_definition(pinned)
+
+
+def _step_mapping(step: StepDefinition) -> dict[str, Any]:
+    # `params` apart: a null inside it is a value of the user's, not a key that was left out.
+    return {**step.model_dump(mode="json", exclude_none=True, exclude={"params"}), "params": step.params}

@@ -1,0 +1,146 @@
+"""The kinds of value that a definition may hold: those that JSON, YAML and both databases keep unchanged.
+
+Not for what a definition's fields mean: that is the model.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from task_definitions.errors import DefinitionError, DuplicateKey, InvalidDefinition
+from task_definitions.wording import printable, shown
+
+#: Mappings and lists inside one another; no honest definition needs ten.
+MAX_DEPTH = 32
+#: Values in one definition, so that a bomb of shared lists cannot fill the memory.
+MAX_VALUES = 20_000
+#: What PostgreSQL's and SQLite's JSON functions read back without rounding.
+MAX_INTEGER = 2**63 - 1
+
+
+class ParsedMapping(dict[object, object]):
+    """A mapping as a definition file has it, which remembers the keys that the file has twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: The repeated key, and where it stands again (as in "line 7"; empty where the format does not tell).
+        self.repeated: dict[object, str] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong, and the field that it is wrong with."""
+
+    field: str
+    text: str
+    error: type[DefinitionError] = InvalidDefinition
+
+
+@dataclass(frozen=True)
+class PlainValue:
+    """A value made of exact dicts, lists, texts, numbers, booleans and None; what could not be kept is None in it."""
+
+    value: JsonValue
+    problems: tuple[Problem, ...]
+    #: Whether it was too large, so that the rest is missing.
+    is_cut: bool = False
+
+
+def plain(value: object, *, path: str = "") -> PlainValue:
+    """Copy `value` into plain data, and say what in it is not.
+
+    Args:
+        value: Anything that a file or a program may give.
+        path: The field that `value` stands in, as the start of the problems' fields.
+    """
+    copy = _Copy()
+    result = copy.of(value, path, 0)
+    return PlainValue(result, tuple(copy.problems), is_cut=copy.values > MAX_VALUES)
+
+
+@dataclass
+class _Copy:
+    problems: list[Problem] = field(default_factory=list)
+    values: int = 0
+
+    def of(self, value: object, path: str, depth: int) -> JsonValue:
+        self.values += 1
+        if self.values > MAX_VALUES:
+            if self.values == MAX_VALUES + 1:
+                self.refuse(path, f"is too large: a definition may hold {MAX_VALUES} values.")
+            return None
+        if depth > MAX_DEPTH:
+            self.refuse(path, f"is nested too deeply: {MAX_DEPTH} levels are allowed.")
+            return None
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self.text(value, path)
+        if isinstance(value, int | float):
+            return self.number(value, path)
+        if isinstance(value, Mapping):
+            return dict(self.entries(value, path, depth))
+        if isinstance(value, list | tuple):
+            return [self.of(entry, f"{path}[{index}]", depth + 1) for index, entry in enumerate(_bounded(value))]
+        self.refuse(
+            path, f"{shown(value)} is not allowed: give text, a number, true, false, null, a list or a mapping."
+        )
+        return None
+
+    def text(self, value: str, path: str) -> str | None:
+        fault = unstorable(value)
+        if fault:
+            self.refuse(path, f"{shown(value)} is not allowed: it holds {fault}, which a database cannot keep.")
+            return None
+        return str.__str__(value)
+
+    def number(self, value: int | float, path: str) -> int | float | None:
+        if isinstance(value, int):
+            if abs(value) > MAX_INTEGER:
+                self.refuse(path, f"is not allowed: whole numbers go to {MAX_INTEGER}.")
+                return None
+            return int(value)
+        if not math.isfinite(value):
+            self.refuse(path, f"{value} is not allowed: give a finite number.")
+            return None
+        return float(value)
+
+    def entries(self, mapping: Mapping[object, object], path: str, depth: int) -> Iterator[tuple[str, JsonValue]]:
+        if isinstance(mapping, ParsedMapping):
+            for key, again in mapping.repeated.items():
+                where = f" (again in {again})" if again else ""
+                self.refuse(_joined(path, key), f"stands twice in the same mapping{where}. Keep one.", DuplicateKey)
+        for key, value in mapping.items():
+            if self.values > MAX_VALUES:
+                return
+            if not isinstance(key, str):
+                self.refuse(path, f"{shown(key)} is not a key: keys are text. Put it in quotes.")
+            elif unstorable(key):
+                self.refuse(path, f"{shown(key)} is not a key: it holds {unstorable(key)}.")
+            else:
+                yield str.__str__(key), self.of(value, _joined(path, key), depth + 1)
+
+    def refuse(self, path: str, text: str, error: type[DefinitionError] = InvalidDefinition) -> None:
+        self.problems.append(Problem(field=path, text=text, error=error))
+
+
+def unstorable(text: str) -> str:
+    """Name what stands in `text` that a database cannot keep; empty where all is well."""
+    if "\x00" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair"
+    return ""
+
+
+def _bounded(values: list[object] | tuple[object, ...]) -> list[object] | tuple[object, ...]:
+    return values[: MAX_VALUES + 1]
+
+
+def _joined(path: str, key: object) -> str:
+    name = printable(key[:80]) if isinstance(key, str) else shown(key)
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,61 @@
+"""The definitions that were loaded, by name, and what was wrong with the others. Not for loading them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from task_definitions.errors import DefinitionError, UnknownDefinition
+from task_definitions.model import TaskDefinition
+from task_definitions.wording import did_you_mean, shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedDefinition:
+    """A definition, and the file (or built-in, or `<mapping>`) that declares it."""
+
+    definition: TaskDefinition
+    source: str
+
+
+class Definitions(Mapping[str, TaskDefinition]):
+    """An immutable mapping of names to usable definitions.
+
+    Attributes:
+        errors: Every problem of the definitions that are not usable; always empty after strict loading.
+        sources: Where each usable definition was declared, by its name.
+    """
+
+    def __init__(self, loaded: Iterable[LoadedDefinition], *, errors: Iterable[DefinitionError] = ()) -> None:
+        entries = tuple(loaded)
+        self._definitions = {entry.definition.name: entry.definition for entry in entries}
+        self.sources: Mapping[str, str] = MappingProxyType({entry.definition.name: entry.source for entry in entries})
+        self.errors = tuple(errors)
+
+    def __getitem__(self, name: str) -> TaskDefinition:
+        return self._definitions[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._definitions)
+
+    def __len__(self) -> int:
+        return len(self._definitions)
+
+    def __repr__(self) -> str:
+        return f"<Definitions: {len(self)} usable, {len(self.errors)} problems>"
+
+    def get_or_raise(self, name: str) -> TaskDefinition:
+        """Return the definition called `name`.
+
+        Raises:
+            UnknownDefinition: there is none, or it has problems; the message says which of the two it is.
+        """
+        definition = self._definitions.get(name)
+        if definition is not None:
+            return definition
+        problems = [error for error in self.errors if error.definition == name]
+        if problems:
+            raise UnknownDefinition(f"{shown(name)} cannot be used until this is put right: {problems[0]}")
+        raise UnknownDefinition(
+            f"{shown(name)} is not a definition.{did_you_mean(name, self)} "
+            f"`photojobs definitions list` shows all {len(self)}."
+        )

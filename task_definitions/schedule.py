@@ -1,0 +1,72 @@
+"""When a definition runs by itself: by a cron text or every so many seconds, in a time zone. Not for running it."""
+
+import zoneinfo
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, model_validator
+
+from task_definitions.cron import check_cron
+from task_definitions.wording import did_you_mean
+
+#: The longest interval, retry delay and timeout: a year. Longer ones are slips, and overflow what adds them up.
+MAX_SECONDS = 366 * 24 * 60 * 60
+
+
+def _known_cron(text: str) -> str:
+    check_cron(text)
+    return text
+
+
+def _known_timezone(name: str) -> str:
+    if name == "UTC":  # Known also where the system has no time zone data.
+        return name
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("there is no such time zone") from None
+    return name
+
+
+def did_you_mean_timezone(name: str) -> str:
+    """Return ` Did you mean "Europe/Berlin"?` for the nearest time zone, or the empty text where none is near."""
+    return did_you_mean(name, zoneinfo.available_timezones())
+
+
+class Schedule(BaseModel):
+    """When a definition runs by itself; written as a cron text, or as a mapping with these keys.
+
+    Exactly one of `cron` and `interval_seconds` is given.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cron: Annotated[StrictStr, AfterValidator(_known_cron)] | None = Field(
+        default=None, description='The moments at which it runs, as in "0 3 * * *" (daily at 3:00) or "@hourly".'
+    )
+    interval_seconds: float | None = Field(
+        default=None,
+        strict=True,
+        ge=1,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="It runs every so many seconds.",
+    )
+    timezone: Annotated[StrictStr, AfterValidator(_known_timezone)] = Field(
+        default="UTC", description='The IANA time zone that the schedule is read in, as in "Europe/Berlin".'
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_cron_text(cls, value: Any) -> Any:
+        return {"cron": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Schedule":
+        if (self.cron is None) == (self.interval_seconds is None):
+            raise ValueError("exactly one of cron and interval_seconds is needed")
+        return self
+
+    def to_mapping(self) -> Mapping[str, Any]:
+        """Return the schedule in the form of a definition file."""
+        return self.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,226 @@
+"""The step types that definitions may name: what each works on and does. Not for the handlers that do it."""
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from task_definitions.errors import ConflictingStepType, InvalidStepType
+from task_definitions.model import MAX_NAME_CHARACTERS, STEP_TYPE_PATTERN
+from task_definitions.wording import listed, shown
+
+Unit = Literal["items", "projects", "library"]
+DefaultItems = Literal["all", "pending_deletions"]
+
+#: The entry-point group under which installed packages offer step types of their own.
+STEP_ENTRY_POINT_GROUP = "photojobs.steps"
+
+
+@dataclass(frozen=True)
+class StepType:
+    """What is known of a step type without its handler.
+
+    Attributes:
+        name: What definitions call it.
+        unit: What a job of it works on: `items` (photos, in chunks), `projects` or the whole `library`.
+        summary: What it does, on one line.
+        description: What a user should know before using it.
+        default_items: For the unit `items`: the photos of the target projects that it works on when a task was given
+            none. `pending_deletions` are the photos with a file on disk whose keep flag is 0.
+        modifies_files: Whether it changes originals, or the rows that stand for them, so that nothing else of the kind
+            may work on the same project at the same time.
+    """
+
+    name: str
+    unit: Unit
+    summary: str
+    description: str = ""
+    default_items: DefaultItems = "all"
+    modifies_files: bool = True
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(STEP_TYPE_PATTERN, self.name) or len(self.name) > MAX_NAME_CHARACTERS:
+            raise InvalidStepType(
+                f"step type {shown(self.name)}: the name is not allowed: give 1 to {MAX_NAME_CHARACTERS} characters, "
+                "a small letter first, then small letters, digits, _, . and -."
+            )
+        for field, allowed in (("unit", get_args(Unit)), ("default_items", get_args(DefaultItems))):
+            if getattr(self, field) not in allowed:
+                raise InvalidStepType(
+                    f"step type {shown(self.name)}: {field} {shown(getattr(self, field))} is not allowed: "
+                    f"give {listed(allowed)}."
+                )
+
+
+_BUILTIN = (
+    StepType(
+        name="trash_maintenance",
+        unit="projects",
+        summary="Removes what has lain in .trash for longer than the time to live.",
+        description="The age counts from the moment at which a file was put into .trash (24 hours, a setting). This "
+        "is the only step that removes originals for good, apart from the deletion of a whole project.",
+    ),
+    StepType(
+        name="orphaned_project_cleanup",
+        unit="projects",
+        summary="Archives projects whose folder is gone, and removes their rows on a later run.",
+        description="Stops with an error where the library root is missing or empty: an unmounted disk must not "
+        "delete anything.",
+    ),
+    StepType(
+        name="duplicate_resolution",
+        unit="projects",
+        summary="Renames later photos that have the base name of an earlier one in another project.",
+        description="They become <name>_duplicate<n> on disk and in SQL, and go to post-processing. Belongs before "
+        "folder_check.",
+    ),
+    StepType(
+        name="folder_alignment",
+        unit="projects",
+        summary="Renames project folders to the names of their projects.",
+        description="The name is sanitised and made unique; folder, row and manifest change together. Skips a project "
+        "whose folder is missing or whose new name is taken.",
+    ),
+    StepType(
+        name="manifest_check",
+        unit="projects",
+        summary="Repairs the manifest, and brings the availability of files in SQL in line with the disk.",
+        description="Writes a missing or wrong .project.yaml. One directory scan a project, then only the rows that "
+        "differ are updated.",
+    ),
+    StepType(
+        name="folder_check",
+        unit="projects",
+        summary="Gives new files on disk a row, and reports files of no accepted kind.",
+        description="New photos go to post-processing. Files of no accepted kind stay, unless the setting "
+        "unaccepted_files says trash; hidden entries, the manifest and sidecars always stay.",
+    ),
+    StepType(
+        name="manifest_cleaning",
+        unit="projects",
+        summary="Removes the rows of photos that have no file left.",
+        description="A photo goes when its JPEG, its RAW and its other files are all gone.",
+    ),
+    StepType(
+        name="derivative_validation",
+        unit="projects",
+        summary="Finds thumbnails and previews that are missing, empty or outdated.",
+        description="Their status becomes missing, and they go to generate_derivatives as items.",
+        modifies_files=False,
+    ),
+    StepType(
+        name="generate_derivatives",
+        unit="items",
+        summary="Makes the thumbnail and the preview of each photo.",
+        description="Only what is missing, failed or outdated; all with force. RAW files need the extra named raw. "
+        "A corrupt file fails its own item.",
+        modifies_files=False,
+    ),
+    StepType(
+        name="upload_postprocess",
+        unit="items",
+        summary="Makes thumbnail and preview, reads metadata and aligns the keep flags of each photo.",
+        description="What a photo needs after it has come into a project.",
+        modifies_files=False,
+    ),
+    StepType(
+        name="metadata",
+        unit="items",
+        summary="Reads date, orientation, camera and size of each photo into SQL.",
+        description="The date is the first of DateTimeOriginal, CreateDate and ModifyDate.",
+        modifies_files=False,
+    ),
+    StepType(
+        name="regenerate_metadata",
+        unit="projects",
+        summary="Reads the metadata of all photos of the projects into SQL again.",
+        description="As metadata, for whole projects.",
+        modifies_files=False,
+    ),
+    StepType(
+        name="file_removal",
+        unit="items",
+        summary="Moves the files whose keep flag is 0 to .trash.",
+        description="The sidecar goes with the last of a photo's files, derivatives with its JPEG, and the row when "
+        "nothing is kept. Without items it works on all pending deletions of the projects.",
+        default_items="pending_deletions",
+    ),
+    StepType(
+        name="image_move_files",
+        unit="items",
+        summary="Moves photos with all their files into another project.",
+        description="Files, sidecars, derivatives, row and tags move together. A name that is taken there gets "
+        "_duplicate<n>; nothing is overwritten. Sets the flag need_generate_derivatives.",
+    ),
+    StepType(
+        name="folder_discovery",
+        unit="library",
+        summary="Brings the projects in SQL in line with the folders of the library.",
+        description="A folder without a project becomes one, a folder that was renamed keeps its project, and a "
+        "project whose folder is gone is archived. Two folders of the same project are merged, nothing overwritten.",
+    ),
+    StepType(
+        name="project_stop_processes",
+        unit="projects",
+        summary="Archives the project and cancels its other jobs.",
+        description="The first step of a deletion; it never cancels its own task.",
+    ),
+    StepType(
+        name="project_delete_files",
+        unit="projects",
+        summary="Removes the project's folder.",
+        description="For good: what lies in it does not go to .trash.",
+    ),
+    StepType(
+        name="project_cleanup_db",
+        unit="projects",
+        summary="Removes the project's photos, its tags and the project from SQL.",
+        description="In one transaction.",
+    ),
+    StepType(
+        name="project_scavenge",
+        unit="projects",
+        summary="Removes folders that archived projects left behind.",
+        description="Works on archived projects only.",
+    ),
+)
+#: The step types that photojobs itself has handlers for, by name.
+BUILTIN_STEP_TYPES: Mapping[str, StepType] = MappingProxyType({step_type.name: step_type for step_type in _BUILTIN})
+
+_registered: dict[str, StepType] = {}
+_registering = threading.Lock()
+
+
+def register_step_type(step_type: StepType) -> None:
+    """Make a step type known to definitions. Registering the same one again changes nothing.
+
+    Raises:
+        ConflictingStepType: the name belongs to a step type with other properties.
+    """
+    with _registering:
+        known = step_types().get(step_type.name)
+        if known is not None and known != step_type:
+            whose = "built in" if step_type.name in BUILTIN_STEP_TYPES else "registered already"
+            raise ConflictingStepType(
+                f'step type "{step_type.name}": is {whose}, with other properties ("{known.summary}"). '
+                "Give yours another name."
+            )
+        if known is None:
+            _registered[step_type.name] = step_type
+
+
+def step_types() -> Mapping[str, StepType]:
+    """Return all step types whose properties are known, by name: the built-in ones, then those registered."""
+    return MappingProxyType({**BUILTIN_STEP_TYPES, **_registered})
+
+
+def known_step_type_names() -> frozenset[str]:
+    """Return every name that a definition may use as a step type.
+
+    Besides `step_types()` these are the names of the installed entry points of the group `photojobs.steps`; what they
+    name is not loaded, so that a broken package cannot keep definitions from being read.
+    """
+    return frozenset(step_types()) | {entry_point.name for entry_point in entry_points(group=STEP_ENTRY_POINT_GROUP)}

@@ -1,0 +1,50 @@
+"""How values and words look inside an error message: always on one line, never longer than one can read.
+
+Not for building whole messages: each error says its own sentence.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable
+
+#: Characters of a user's value that a message quotes; more hides the sentence around it.
+MAX_SHOWN_CHARACTERS = 60
+
+
+def printable(text: str) -> str:
+    """Return `text` with line breaks, control characters and lone surrogates escaped.
+
+    A hostile name must not be able to forge a second line in a log or stop a terminal from printing the message.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shown(value: object) -> str:
+    """Return a user's value as a message quotes it: JSON spelling, one line, cut where it is long."""
+    if isinstance(value, str):
+        text = printable(json.dumps(value[: MAX_SHOWN_CHARACTERS * 2], ensure_ascii=False))
+    elif isinstance(value, int) and abs(value) > 2**64:
+        text = "a very large number"
+    elif value is None or isinstance(value, bool | int | float):
+        text = json.dumps(value)
+    elif isinstance(value, dict):
+        text = "{}" if not value else "a mapping"
+    elif isinstance(value, list | tuple):
+        text = "[]" if not value else "a list"
+    else:
+        text = f"a Python {type(value).__name__}"
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean "…"?` for the known word that is nearest, or the empty text where none is near."""
+    # Comparing costs the product of the lengths: a megabyte of a word is nobody's slip of the finger.
+    by_lower = {candidate.lower(): candidate for candidate in sorted(known)}
+    near = difflib.get_close_matches(word[:100].lower(), by_lower, n=1, cutoff=0.6)
+    return f' Did you mean "{by_lower[near[0]]}"?' if near else ""
+
+
+def listed(words: Iterable[str], *, last: str = "or") -> str:
+    """Return `a, b or c`."""
+    *front, end = words
+    return f"{', '.join(front)} {last} {end}" if front else end

