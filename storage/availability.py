@@ -1,0 +1,66 @@
+"""Which kinds of files the rows of photos say are there: read and written by statements for many rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, case, literal, select, update
+
+from storage.tables import photos
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """Which kinds of files a photo has on disk, where its row says something else."""
+
+    photo_id: int
+    filename: str
+    jpg: int
+    raw: int
+    other: int
+
+    @property
+    def flags(self) -> tuple[int, int, int]:
+        """The three flags, in the order of the columns."""
+        return (self.jpg, self.raw, self.other)
+
+
+def has_photos_marked_without_file(connection: Connection, project_id: int) -> bool:
+    """Whether a row of the project says that its photo has no file."""
+    statement = select(photos.c.id).where(photos.c.project_id == project_id, *_marked_without_file()).limit(1)
+    return connection.execute(statement).first() is not None
+
+
+def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) -> list[int]:
+    """Those of the photos whose rows say, at this moment, that they have no file."""
+    statement = select(photos.c.id).where(photos.c.id.in_(photo_ids), *_marked_without_file()).order_by(photos.c.id)
+    return list(connection.execute(statement).scalars())
+
+
+def write_availability(connection: Connection, changes: Sequence[Availability], *, now: datetime) -> None:
+    """Bring rows in line with the disk: one statement for all that become the same.
+
+    What has come is to be kept: nobody can have decided against a file that was not there. Other keep flags stay.
+    """
+    ordered = sorted(changes, key=lambda change: (change.flags, change.photo_id))
+    for (jpg, raw, other), group in groupby(ordered, key=lambda change: change.flags):
+        connection.execute(
+            update(photos)
+            .where(photos.c.id.in_([change.photo_id for change in group]))
+            .values(
+                jpg_available=jpg,
+                raw_available=raw,
+                other_available=other,
+                keep_jpg=case(((photos.c.jpg_available == 0) & literal(bool(jpg)), 1), else_=photos.c.keep_jpg),
+                keep_raw=case(((photos.c.raw_available == 0) & literal(bool(raw)), 1), else_=photos.c.keep_raw),
+                updated_at=now,
+            )
+        )
+
+
+def _marked_without_file() -> tuple[Any, ...]:
+    return (photos.c.jpg_available == 0, photos.c.raw_available == 0, photos.c.other_available == 0)

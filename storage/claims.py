@@ -1,0 +1,329 @@
+"""Taking jobs: which queued job is the best, within the slots of a lane, and how it becomes `running`.
+
+Every claim writes a fresh `claim_token`; what an executor writes later carries the token, so that a job which was
+taken away from it is no longer its own.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache, partial
+from typing import Any
+
+from sqlalchemy import Connection, Row, TextClause, bindparam, text
+
+from storage.column_types import Identifier, UtcTimestamp
+from storage.database import Database
+from storage.driver_statement import DriverStatement, Runs, run_on
+from storage.job_statement import JOB_COLUMNS, JobStatement
+from storage.lanes import COUNT_RUNNING_IN_LANE, free_slots
+from storage.records import Job, Lane
+from storage.tables import ATTENDED, READY, RUNNING, jobs
+
+#: Bounds that admit every priority.
+ANY_PRIORITY = (-(2**31), 2**31 - 1)
+
+#: A waiter whose beat is older than this many seconds has died and holds nobody back.
+ATTENDANCE_SECONDS = 15
+
+#: Parts of claiming statements: which jobs, in which order, and what a claim writes.
+NOT_ON_HOLD = """NOT EXISTS (SELECT 1 FROM holds WHERE (holds.kind = 'tenant' AND holds.name = jobs.tenant_id)
+    OR (holds.kind = 'task' AND holds.name = jobs.task_id))"""
+DUE = "status = 'queued' AND run_after IS NOT NULL AND run_after <= :now AND held_by IS NULL"
+RANK = "priority DESC, created_at, id"
+TAKE = """UPDATE jobs SET status = 'running', started_at = :now, heartbeat_at = :now, updated_at = :now,
+    finished_at = NULL, worker_id = :worker_id, claim_token = :claim_token"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """Who claims, and when: what every claim statement binds."""
+
+    worker_id: str
+    now: datetime
+
+    def parameters(self) -> dict[str, Any]:
+        """The values of one claim, with a token of its own."""
+        return {"worker_id": self.worker_id, "now": self.now, "claim_token": uuid.uuid4().hex}
+
+
+def claim_best(
+    connection: Connection,
+    claimant: Claimant,
+    *,
+    tenant_id: str | None,
+    min_priority: int,
+    max_priority: int,
+) -> Job | None:
+    """Take the best queued job within the bounds, both inclusive, whatever its lane's slots say."""
+    job = claim_by_one_statement(
+        partial(run_on, connection),
+        claimant,
+        is_postgresql=connection.dialect.name == "postgresql",
+        tenant_id=tenant_id,
+        bounds=(min_priority, max_priority),
+    )
+    if job is not None and job.run_after is not None:
+        # It was found among the delayed ones, which have no rank: many that are due at once must be ranked only once.
+        promote_due(connection, now=claimant.now)
+    return job
+
+
+def claim_by_one_statement(
+    run: Runs,
+    claimant: Claimant,
+    *,
+    is_postgresql: bool,
+    tenant_id: str | None = None,
+    bounds: tuple[int, int] = ANY_PRIORITY,
+) -> Job | None:
+    """Take the best queued job within the bounds, by a statement that may be a transaction of its own.
+
+    Where the job has a `run_after`, `promote_due` is to follow.
+    """
+    parameters = claimant.parameters() | {"min_priority": bounds[0], "max_priority": bounds[1]}
+    if tenant_id is not None:
+        parameters["tenant_id"] = tenant_id
+    claimed = _best_statement(is_postgresql, tenant_id is not None, False).jobs(run, parameters)
+    return claimed[0] if claimed else None
+
+
+def claim_in_plain_lane(
+    database: Database, claimant: Claimant, *, lane: str, tenant_id: str | None = None
+) -> tuple[Job | None, bool]:
+    """Take the best job of a lane, if a slot is free, by statements that need no answer of each other.
+
+    Returns the job, and whether that is all that can be said: for a lane with aging or fairness, or for one that does
+    not exist, `claim_in_lane` has more to do.
+    """
+    parameters = claimant.parameters() | {"lane": lane}
+    if tenant_id is not None:
+        parameters["tenant_id"] = tenant_id
+    claim = _best_statement(database.is_postgresql, tenant_id is not None, True)
+    if not database.is_postgresql:
+        # One statement is atomic here, and it needs no lock to count slots.
+        claimed = database.run(claim, parameters)
+        known = claimed or database.run(_LOCK_PLAIN_LANE_SQLITE, {"lane": lane})
+        return (claimed[0] if claimed else None), bool(known)
+    known, claimed = database.run_together([(_LOCK_PLAIN_LANE, {"lane": lane}), (claim, parameters)])
+    return (claimed[0] if claimed else None), bool(known)
+
+
+def claim_in_lane(
+    connection: Connection, claimant: Claimant, *, lane: Lane, tenant_id: str | None = None
+) -> Job | None:
+    """Take the lane's best queued job if a slot is free; with aging and fairness where the lane has them."""
+    if free_slots(connection, lane) <= 0:
+        return None
+    if lane.aging_seconds is None and not lane.fair_tenants:
+        return claim_best(
+            connection,
+            claimant,
+            tenant_id=tenant_id,
+            min_priority=lane.min_priority,
+            max_priority=lane.max_priority,
+        )
+    promote_due(connection, now=claimant.now)
+    is_postgresql = connection.dialect.name == "postgresql"
+    while True:
+        bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
+        heads = connection.execute(_heads_statement(is_postgresql), bounds).all()
+        if tenant_id is not None:
+            heads = [head for head in heads if head.tenant_id == tenant_id]
+        ranked = _ranked(connection, heads, lane=lane, now=claimant.now)
+        if not ranked:
+            return None
+        job = _take(connection, claimant, ranked[0].id)
+        if job is not None:
+            return job
+
+
+def claim_awaited(
+    connection: Connection, claimant: Claimant, *, lane: Lane, job_ids: Sequence[int], limit: int = sys.maxsize
+) -> list[Job]:
+    """Take those of `job_ids` that are entitled to a free slot of their lane, best first.
+
+    A job is entitled when fewer jobs than there are free slots rank before it, among all that somebody attends: these
+    and those of other processes whose waiters beat. `job_ids` outside the lane are ignored; at most `limit` are taken.
+    """
+    free = free_slots(connection, lane)
+    if free <= 0 or not job_ids:
+        return []
+    own = set(job_ids)
+    candidates = connection.execute(
+        _AWAITED,
+        {
+            "job_ids": list(own),
+            "now": claimant.now,
+            "fresh_since": claimant.now - timedelta(seconds=ATTENDANCE_SECONDS),
+            "min_priority": lane.min_priority,
+            "max_priority": lane.max_priority,
+        },
+    ).all()
+    claimed: list[Job] = []
+    for candidate in _ranked(connection, candidates, lane=lane, now=claimant.now)[: min(free, len(candidates))]:
+        if candidate.id in own and len(claimed) < limit:
+            job = _take(connection, claimant, candidate.id)
+            if job is not None:
+                claimed.append(job)
+    return claimed
+
+
+def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
+    """Take one certain job, if it is queued, whatever waits before it and whatever its lane's slots say."""
+    return _take(connection, claimant, job_id)
+
+
+def promote_due(connection: Connection, *, now: datetime) -> int:
+    """Make queued jobs whose `run_after` has come ready, and return how many; a claim finds ready ones by one index."""
+    return connection.execute(_promote_statement(connection.dialect.name == "postgresql"), {"now": now}).rowcount
+
+
+def new_worker_id(name: str) -> str:
+    """A worker id that no other start has, so that a restarted worker is never mistaken for its dead self."""
+    return f"{name}-{uuid.uuid4().hex[:12]}"
+
+
+def _timed(sql: str) -> TextClause:
+    return text(sql).bindparams(bindparam("now", type_=UtcTimestamp))
+
+
+def _take(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
+    taken = _TAKE_ONE.jobs(partial(run_on, connection), claimant.parameters() | {"id": job_id})
+    return taken[0] if taken else None
+
+
+@cache
+def _best_statement(is_postgresql: bool, for_tenant: bool, in_lane: bool) -> JobStatement:
+    bounds = "priority BETWEEN :min_priority AND :max_priority"
+    if in_lane:
+        bound = "(SELECT {} FROM lanes WHERE name = :lane)"
+        bounds = f"priority BETWEEN {bound.format('min_priority')} AND {bound.format('max_priority')}"
+    if for_tenant:
+        bounds += " AND tenant_id = :tenant_id"
+    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
+    materialized = "MATERIALIZED" if is_postgresql else ""
+
+    def head(condition: str, index: str) -> str:
+        return f"""SELECT id, priority, created_at FROM jobs{by_index(is_postgresql, index)}
+            WHERE {condition} AND {bounds} AND {NOT_ON_HOLD} ORDER BY {RANK} LIMIT 1 {lock}"""
+
+    ready = head(READY, "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready")
+    is_open = f"""EXISTS (
+        SELECT 1 FROM lanes WHERE name = :lane AND aging_seconds IS NULL AND fair_tenants = 0
+            AND (slots IS NULL OR slots > ({COUNT_RUNNING_IN_LANE}))
+            AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)
+    )"""
+    return JobStatement(f"""
+        WITH ready AS {materialized} ({ready}), due AS {materialized} ({head(DUE, "idx_jobs_delayed")})
+        {TAKE} WHERE id = (
+            SELECT id FROM (SELECT * FROM ready UNION ALL SELECT * FROM due) AS heads
+            {f"WHERE {is_open}" if in_lane else ""} ORDER BY {RANK} LIMIT 1
+        ) AND status = 'queued' RETURNING {JOB_COLUMNS}""")
+
+
+_PLAIN_LANE = "SELECT 1 FROM lanes WHERE name = :lane AND aging_seconds IS NULL AND fair_tenants = 0"
+_LOCK_PLAIN_LANE_SQLITE = DriverStatement(_PLAIN_LANE)
+# Where the lane has slots, claimers take turns from here on: two of them would count the same free one.
+_LOCK_PLAIN_LANE = DriverStatement(f"""
+    WITH taken AS MATERIALIZED (SELECT name FROM lanes WHERE name = :lane AND slots IS NOT NULL FOR UPDATE)
+    {_PLAIN_LANE} AND (SELECT count(*) FROM taken) >= 0""")
+
+_TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING {JOB_COLUMNS}")
+
+_AWAITED = text(f"""
+    SELECT id, tenant_id, priority, created_at FROM jobs
+    WHERE {ATTENDED} AND heartbeat_at > :fresh_since AND (run_after IS NULL OR run_after <= :now) AND held_by IS NULL
+        AND priority BETWEEN :min_priority AND :max_priority AND {NOT_ON_HOLD}
+    UNION
+    SELECT id, tenant_id, priority, created_at FROM jobs
+    WHERE id IN :job_ids AND status = 'queued' AND (run_after IS NULL OR run_after <= :now) AND held_by IS NULL
+        AND priority BETWEEN :min_priority AND :max_priority AND {NOT_ON_HOLD}
+    ORDER BY priority DESC, created_at, id
+""").bindparams(
+    bindparam("now", type_=UtcTimestamp),
+    bindparam("fresh_since", type_=UtcTimestamp),
+    bindparam("job_ids", expanding=True, type_=Identifier),
+)
+_AWAITED = _AWAITED.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at)  # type: ignore[assignment]
+
+
+def by_index(is_postgresql: bool, index: str) -> str:
+    """What stands behind a table's name so that SQLite reads it by that index; nothing on PostgreSQL."""
+    # SQLite prefers the older indexes on `status`, which hold the whole queue, unless it is told.
+    return "" if is_postgresql else f" INDEXED BY {index}"
+
+
+@cache
+def _promote_statement(is_postgresql: bool) -> TextClause:
+    lock = " FOR UPDATE SKIP LOCKED" if is_postgresql else ""
+    due = f"SELECT id FROM jobs{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DUE}{lock}"
+    return _timed(f"UPDATE jobs SET run_after = NULL WHERE id IN ({due})")
+
+
+@cache
+def _heads_statement(is_postgresql: bool) -> TextClause:
+    # One index probe for each tenant and each of its priorities, however long the queue behind them is.
+    ready = f"jobs{by_index(is_postgresql, 'idx_jobs_ready_tenant')} WHERE {READY}"
+    return text(f"""
+    WITH RECURSIVE tenants(tenant_id) AS (
+        SELECT min(tenant_id) FROM {ready}
+        UNION ALL
+        SELECT (SELECT min(jobs.tenant_id) FROM {ready} AND jobs.tenant_id > tenants.tenant_id)
+        FROM tenants WHERE tenants.tenant_id IS NOT NULL
+    ), ranks(tenant_id, priority) AS (
+        SELECT tenant_id, (
+            SELECT max(jobs.priority) FROM {ready} AND jobs.tenant_id = tenants.tenant_id
+                AND jobs.priority <= :max_priority
+        ) FROM tenants WHERE tenant_id IS NOT NULL
+        UNION ALL
+        SELECT tenant_id, (
+            SELECT max(jobs.priority) FROM {ready} AND jobs.tenant_id = ranks.tenant_id
+                AND jobs.priority < ranks.priority
+        ) FROM ranks WHERE priority >= :min_priority
+    )
+    {_lateral_heads(ready) if is_postgresql else _joined_heads(ready)}
+    """).columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at)  # type: ignore[return-value]
+
+
+def _lateral_heads(ready: str) -> str:
+    # A join would let PostgreSQL read the whole table: it cannot know how few tenants and priorities there are.
+    return f"""SELECT head.* FROM ranks CROSS JOIN LATERAL (
+            SELECT id, tenant_id, priority, created_at FROM {ready} AND jobs.tenant_id = ranks.tenant_id
+                AND jobs.priority = ranks.priority AND {NOT_ON_HOLD} ORDER BY created_at, id LIMIT 1
+        ) AS head WHERE ranks.priority >= :min_priority"""
+
+
+def _joined_heads(ready: str) -> str:
+    return f""", heads AS (
+            SELECT (
+                SELECT id FROM {ready} AND jobs.tenant_id = ranks.tenant_id AND jobs.priority = ranks.priority
+                    AND {NOT_ON_HOLD} ORDER BY created_at, id LIMIT 1
+            ) AS id FROM ranks WHERE priority >= :min_priority
+        )
+        SELECT jobs.id, jobs.tenant_id, jobs.priority, jobs.created_at FROM jobs JOIN heads ON heads.id = jobs.id"""
+
+
+_RUNNING_BY_TENANT = text(f"""
+    SELECT tenant_id, count(*) AS running FROM jobs
+    WHERE {RUNNING} AND priority BETWEEN :min_priority AND :max_priority GROUP BY tenant_id
+""")
+
+
+def _ranked(connection: Connection, candidates: Sequence[Row[Any]], *, lane: Lane, now: datetime) -> list[Row[Any]]:
+    running: dict[str, int] = {}
+    if lane.fair_tenants:
+        bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
+        running = {row.tenant_id: row.running for row in connection.execute(_RUNNING_BY_TENANT, bounds)}
+
+    def rank(candidate: Row[Any]) -> tuple[int, int, datetime, int]:
+        effective = candidate.priority
+        if lane.aging_seconds:
+            effective += int((now - candidate.created_at).total_seconds() // lane.aging_seconds)
+        return (-effective, running.get(candidate.tenant_id, 0), candidate.created_at, candidate.id)
+
+    return sorted(candidates, key=rank)

@@ -1,0 +1,68 @@
+"""Signs of life: one statement for all the jobs that a process runs, and one for all that it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import ColumnElement, Select, select, update
+
+from storage.database import Database
+from storage.tables import jobs
+
+
+def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
+    """Beat for running jobs, given as pairs of job id and claim token; returns the tokens of the claims that were lost.
+
+    On PostgreSQL this waits for nobody: a row that a handler's own transaction has locked is alive without a beat, and
+    must not keep the other jobs of the process from theirs.
+    """
+    pairs = list(claims)
+    if not pairs:
+        return set()
+    held = (
+        jobs.c.id.in_([job_id for job_id, _ in pairs]),
+        jobs.c.claim_token.in_([token for _, token in pairs]),
+        jobs.c.status == "running",
+    )
+    free = _not_locked(database, *held)
+    statement = update(jobs).where(jobs.c.id.in_(free)).values(heartbeat_at=database.clock())
+    with database.begin() as connection:
+        silent = {token for _, token in pairs} - set(
+            connection.execute(statement.returning(jobs.c.claim_token)).scalars()
+        )
+        if silent and database.is_postgresql:
+            silent -= set(connection.execute(select(jobs.c.claim_token).where(*held)).scalars())
+    return silent
+
+
+def attend(database: Database, job_ids: Sequence[int]) -> None:
+    """Say that somebody waits for these queued jobs, so that none of lower rank goes before them."""
+    if not job_ids:
+        return
+    free = _not_locked(database, jobs.c.id.in_(job_ids), jobs.c.status == "queued")
+    with database.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id.in_(free)).values(heartbeat_at=database.clock()))
+
+
+def leave(database: Database, job_ids: Sequence[int]) -> None:
+    """Say that nobody waits for these queued jobs any more."""
+    if not job_ids:
+        return
+    with database.begin() as connection:
+        connection.execute(
+            update(jobs).where(jobs.c.id.in_(job_ids), jobs.c.status == "queued").values(heartbeat_at=None)
+        )
+
+
+def statuses(database: Database, job_ids: Sequence[int]) -> dict[int, str]:
+    """The status of each of these jobs that still exists."""
+    if not job_ids:
+        return {}
+    with database.connect() as connection:
+        rows = connection.execute(select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(job_ids)))
+        return {row.id: row.status for row in rows}
+
+
+def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[tuple[int]]:
+    statement = select(jobs.c.id).where(*conditions)
+    return statement.with_for_update(skip_locked=True) if database.is_postgresql else statement

@@ -1,0 +1,179 @@
+"""New rows of `jobs`: what is checked before one is written, and what a unique key means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.clock import to_milliseconds
+from storage.column_types import check_integer, check_text, encode_json
+from storage.driver_statement import Runs
+from storage.errors import InvalidValue, UnknownProject
+from storage.job_statement import JOB_COLUMNS, JobStatement
+from storage.records import Job
+from storage.step_jobs import hold_on
+from storage.tables import UNFINISHED_UNIQUE, jobs, projects
+from task_definitions import detect_scope
+
+#: The name and the payload of a notification channel that tells waiters on PostgreSQL of a new job.
+CHANNEL = "photojobs_jobs"
+
+
+def new_job_values(
+    *,
+    now: datetime,
+    tenant_id: str,
+    type: str,
+    project_id: int | None,
+    scope: str | None,
+    payload: Mapping[str, Any] | None,
+    priority: int,
+    progress_total: int | None = None,
+    max_attempts: int | None = None,
+    run_after: datetime | None = None,
+    unique_key: str | None = None,
+) -> dict[str, Any]:
+    """The checked values of a new queued job.
+
+    Raises:
+        InvalidValue: a value cannot be stored, or scope and project contradict each other.
+    """
+    check_text(tenant_id, name="tenant_id", maximum=255)
+    check_text(type, name="type", maximum=255)
+    if project_id is not None:
+        check_integer(project_id, name="project_id", minimum=1)
+    if unique_key is not None:
+        check_text(unique_key, name="unique_key", maximum=1000)
+    if max_attempts is not None:
+        check_integer(max_attempts, name="max_attempts", minimum=1, maximum=2**31 - 1)
+    if progress_total is not None:
+        check_integer(progress_total, name="progress_total", minimum=0, maximum=2**31 - 1)
+    detected = detect_scope(scope=scope, project_id=project_id)
+    return {
+        "tenant_id": tenant_id,
+        "project_id": project_id,
+        "type": type,
+        "status": "queued",
+        "scope": str(detected),
+        "payload_json": None if payload is None else checked_payload(payload),
+        "priority": check_integer(priority, name="priority", minimum=-(2**31), maximum=2**31 - 1),
+        "progress_total": progress_total,
+        "progress_done": 0,
+        "attempts": 0,
+        "max_attempts": max_attempts,
+        "run_after": None if run_after is None else _checked_moment(run_after, "run_after"),
+        "unique_key": unique_key,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def with_surroundings(connection: Connection, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a new job with what the database says to them: its project exists, and the hold that it is under.
+
+    Raises:
+        UnknownProject: there is no such project.
+    """
+    if values["project_id"] is not None:
+        check_project_exists(connection, values["project_id"])
+    return {**values, "held_by": hold_on(connection, tenant_id=values["tenant_id"], task_id=None)}
+
+
+def insert_lone_job(run: Runs, values: Mapping[str, Any], *, is_postgresql: bool) -> Job:
+    """Insert a queued job without a project and a unique key, and wake waiters, by one statement."""
+    parameters = {name: value for name, value in values.items() if value is not None}
+    if is_postgresql:
+        parameters["told"] = str(values["priority"])
+    return _insertion(tuple(parameters), is_postgresql).jobs(run, parameters)[0]
+
+
+@lru_cache(maxsize=64)
+def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
+    columns = [name for name in names if name != "told"]
+    insertion = f"INSERT INTO jobs ({', '.join(columns)}, held_by) VALUES ({', '.join(f':{name}' for name in columns)}"
+    hold = "SELECT kind FROM holds WHERE holds.kind = 'tenant' AND holds.name = :tenant_id"
+    if not is_postgresql:
+        return JobStatement(f"{insertion}, ({hold})) RETURNING {JOB_COLUMNS}")
+    # The lock is that of `hold_on`.
+    return JobStatement(f"""
+        WITH hold AS MATERIALIZED ({hold} FOR SHARE),
+        inserted AS ({insertion}, (SELECT kind FROM hold)) RETURNING {JOB_COLUMNS}),
+        told AS MATERIALIZED (SELECT pg_notify('{CHANNEL}', :told))
+        SELECT {JOB_COLUMNS.replace("jobs.", "inserted.")} FROM inserted, told""")
+
+
+def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:
+    """Insert a queued job and wake waiters; where an unfinished job has its unique key, return that one instead."""
+    if values.get("unique_key") is None:
+        plain = insert(jobs).values(values).returning(*jobs.columns)
+        inserted = connection.execute(plain).mappings().one()
+        notify(connection, priority=values["priority"])
+        return Job.from_row(inserted)
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = (
+        dialect.insert(jobs)
+        .values(values)
+        .on_conflict_do_nothing(index_elements=["tenant_id", "unique_key"], index_where=text(UNFINISHED_UNIQUE))
+        .returning(*jobs.columns)
+    )
+    while True:
+        row = connection.execute(statement).mappings().one_or_none()
+        if row is not None:
+            notify(connection, priority=values["priority"])
+            return Job.from_row(row)
+        # The twin may end between the two statements; then the insert succeeds.
+        twin = find_twin(connection, values)
+        if twin is not None:
+            return twin
+
+
+def find_twin(connection: Connection, values: Mapping[str, Any]) -> Job | None:
+    """The queued or running job with the same tenant and unique key, or None."""
+    if values.get("unique_key") is None:
+        return None
+    statement = select(jobs).where(
+        jobs.c.tenant_id == values["tenant_id"], jobs.c.unique_key == values["unique_key"], text(UNFINISHED_UNIQUE)
+    )
+    row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else Job.from_row(row)
+
+
+def notify(connection: Connection, *, priority: int) -> None:
+    """Wake the waiters of other processes when the transaction commits; on SQLite they poll."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_notify('{CHANNEL}', :priority)"), {"priority": str(priority)})
+
+
+def checked_payload(payload: Mapping[str, Any], *, name: str = "payload") -> dict[str, Any]:
+    """The payload as a dict that both databases can store.
+
+    Raises:
+        InvalidValue: it is no mapping, or holds something that is not JSON, a NUL character or a lone surrogate.
+    """
+    if not isinstance(payload, Mapping):
+        raise InvalidValue(name, f"must be a mapping, not {type(payload).__name__}")
+    document = dict(payload)
+    if not all(isinstance(key, str) for key in document):
+        raise InvalidValue(name, "keys must be text")
+    encode_json(document, name=name)
+    return document
+
+
+def check_project_exists(connection: Connection, project_id: int) -> None:
+    """Raise `UnknownProject` where no row of `projects` has that id."""
+    if connection.execute(select(projects.c.id).where(projects.c.id == project_id)).first() is None:
+        raise UnknownProject(f"project {project_id} does not exist. `photojobs library list` shows those that do.")
+
+
+def _checked_moment(moment: datetime, name: str) -> datetime:
+    if not isinstance(moment, datetime):
+        raise InvalidValue(name, f"must be a datetime, not {type(moment).__name__}")
+    try:
+        return to_milliseconds(moment)
+    except (ValueError, OverflowError) as error:
+        raise InvalidValue(name, str(error)) from None

@@ -1,0 +1,40 @@
+"""Statements that return whole rows of `jobs`: claims and ends, which run once for each job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from typing_extensions import override
+
+from storage.driver_statement import DriverStatement, Runs
+from storage.records import Job
+from storage.tables import jobs
+
+_COLUMNS = tuple(jobs.c[field.name] for field in fields(Job))
+
+#: Named one by one: `RETURNING *` would follow the order of the file, which differs where it was upgraded.
+JOB_COLUMNS = ", ".join(f"jobs.{column.name}" for column in _COLUMNS)
+
+
+class JobStatement(DriverStatement):
+    """A statement that returns `JOB_COLUMNS` of the rows it is about."""
+
+    __slots__ = ("_readers",)
+
+    def __init__(self, sql: str) -> None:
+        super().__init__(sql, returns=_COLUMNS)
+        self._readers = {
+            dialect: {column.name: (index, converters.get(index)) for index, column in enumerate(_COLUMNS)}
+            for dialect, converters in self.converters.items()
+        }
+
+    @override
+    def rows(self, found: Sequence[Sequence[Any]], dialect: str) -> list[Job]:
+        readers = self._readers[dialect]
+        return [Job.from_driver(values, readers) for values in found]
+
+    def jobs(self, run: Runs, parameters: Mapping[str, Any]) -> list[Job]:
+        """Run it, and return the rows as records."""
+        return run(self, parameters)

@@ -1,0 +1,63 @@
+"""The library on disk: every path, scan, move, removal and manifest in `<root>/<tenant_id>/<project_folder>/`.
+
+No SQL and no images here. Callers bring names and moments; what is returned are checked paths and frozen records.
+"""
+
+from storage.library.atomic_write import remove_stale_temporaries, write_atomically
+from storage.library.folder_names import FolderNames, unique_name
+from storage.library.kinds import AcceptedExtensions, FileKind, FileName
+from storage.library.manifest import Manifest, read_manifest, write_manifest
+from storage.library.names import name_key, sanitise_folder_name
+from storage.library.paths import Library, ProjectFolder, TenantFolder, folder_is_missing_or_empty
+from storage.library.removal import remove_project_folder
+from storage.library.scan import ScannedDerivative, ScannedFile, scan, scan_derivatives
+from storage.library.transfer import (
+    move_without_overwrite,
+    remove_derivative,
+    rename_folder_without_overwrite,
+)
+from storage.library.trash import (
+    TrashEntry,
+    TrashName,
+    expired,
+    list_trash,
+    move_to_trash,
+    parse_trash_name,
+    purge,
+    restore,
+)
+
+__all__ = [
+    "AcceptedExtensions",
+    "FileKind",
+    "FileName",
+    "FolderNames",
+    "Library",
+    "Manifest",
+    "ProjectFolder",
+    "ScannedDerivative",
+    "ScannedFile",
+    "TenantFolder",
+    "TrashEntry",
+    "TrashName",
+    "expired",
+    "folder_is_missing_or_empty",
+    "list_trash",
+    "move_to_trash",
+    "move_without_overwrite",
+    "name_key",
+    "parse_trash_name",
+    "purge",
+    "read_manifest",
+    "remove_derivative",
+    "remove_project_folder",
+    "remove_stale_temporaries",
+    "rename_folder_without_overwrite",
+    "restore",
+    "sanitise_folder_name",
+    "scan",
+    "scan_derivatives",
+    "unique_name",
+    "write_atomically",
+    "write_manifest",
+]

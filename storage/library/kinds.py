@@ -1,0 +1,115 @@
+"""What a file in a project folder is, told by its name alone. Its contents are looked at in `flows.imaging`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+#: The manifest's file name in each project folder.
+MANIFEST_NAME: Final = ".project.yaml"
+
+JPG_EXTENSIONS: Final = frozenset({"jpg", "jpeg"})
+RAW_EXTENSIONS: Final = frozenset({"raw", "cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2"})
+OTHER_EXTENSIONS: Final = frozenset({"png", "tif", "tiff", "webp", "heic", "heif", "avif"})
+SIDECAR_EXTENSIONS: Final = frozenset({"xmp"})
+
+
+class FileKind(StrEnum):
+    """What a file is to us."""
+
+    JPG = "jpg"
+    RAW = "raw"
+    OTHER = "other"
+    SIDECAR = "sidecar"
+    MANIFEST = "manifest"
+    HIDDEN = "hidden"
+    UNACCEPTED = "unaccepted"
+
+    @property
+    def is_photo(self) -> bool:
+        """Whether a file of this kind makes a photo available: JPEG, RAW or other image."""
+        return self in {FileKind.JPG, FileKind.RAW, FileKind.OTHER}
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether a file of this kind is none of the user's: hidden entries, the manifest among them."""
+        return self in {FileKind.HIDDEN, FileKind.MANIFEST}
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """A file name taken apart.
+
+    Attributes:
+        name: the whole file name.
+        base_name: the photo that the file belongs to; a sidecar's is that of its photo.
+        extension: lower case, without the dot; empty where there is none.
+        kind: what the file is.
+    """
+
+    name: str
+    base_name: str
+    extension: str
+    kind: FileKind
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedExtensions:
+    """The extensions that make a file part of a photo, for each kind; compared without regard to case.
+
+    Given in any case, with or without the dot.
+
+    Raises:
+        ValueError: an extension is empty, stands in two kinds, is a sidecar's, or is not plain letters and digits.
+    """
+
+    jpg: frozenset[str] = JPG_EXTENSIONS
+    raw: frozenset[str] = RAW_EXTENSIONS
+    other: frozenset[str] = OTHER_EXTENSIONS
+    _kinds: dict[str, FileKind] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        kinds = dict.fromkeys(SIDECAR_EXTENSIONS, FileKind.SIDECAR)
+        for kind in (FileKind.JPG, FileKind.RAW, FileKind.OTHER):
+            extensions = _normalised(getattr(self, kind.value))
+            object.__setattr__(self, kind.value, extensions)
+            for extension in sorted(extensions):
+                if extension in kinds:
+                    raise ValueError(f"extension {extension!r} cannot be both {kinds[extension]} and {kind}")
+                kinds[extension] = kind
+        object.__setattr__(self, "_kinds", kinds)
+
+    def describe(self, name: str) -> FileName:
+        """Take a file name apart and say what the file is.
+
+        `name.xmp` and `name.jpg.xmp` are both sidecars of the photo `name`.
+        """
+        if name.startswith("."):
+            kind = FileKind.MANIFEST if name == MANIFEST_NAME else FileKind.HIDDEN
+            return FileName(name, name, "", kind)
+        base_name, extension = _split(name)
+        found = self._kinds.get(extension, FileKind.UNACCEPTED)
+        if found is FileKind.SIDECAR:
+            photo_name, inner = _split(base_name)
+            if self._kinds.get(inner, FileKind.UNACCEPTED).is_photo:
+                base_name = photo_name
+        return FileName(name, base_name, extension, found)
+
+
+def _split(name: str) -> tuple[str, str]:
+    base_name, dot, extension = name.rpartition(".")
+    return (base_name, extension.lower()) if base_name and dot else (name, "")
+
+
+def _normalised(extensions: Iterable[str]) -> frozenset[str]:
+    if isinstance(extensions, str):
+        raise ValueError(f"extensions must be a list of names, not the text {extensions!r}")
+    normalised = frozenset(extension.lower().removeprefix(".") for extension in extensions)
+    for extension in normalised:
+        if not (extension.isascii() and extension.isalnum()):
+            raise ValueError(f"{extension!r} is not a file extension: letters and digits only")
+    return normalised
+
+
+#: What is accepted where no setting says otherwise.
+DEFAULT_EXTENSIONS: Final = AcceptedExtensions()

@@ -1,0 +1,171 @@
+"""The manifest `.project.yaml`, by which a folder is known as a project even after somebody renamed it."""
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final, TypeGuard
+
+import yaml
+
+from storage.library.atomic_write import fsync_folder, write_atomically
+from storage.library.errors import FolderMissing, ManifestUnreadable
+from storage.library.names import printable
+from storage.library.paths import ProjectFolder
+from storage.library.trash import move_to_trash
+
+#: The version that we write.
+MANIFEST_VERSION: Final = "1.0"
+#: A manifest has a few lines; anything longer than this is another file under its name.
+_MAX_MANIFEST_BYTES: Final = 1 << 16
+_KEYS: Final = ("name", "id", "created_at", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a project's manifest says.
+
+    Attributes:
+        name: the project's name, as people typed it.
+        id: the project's id.
+        created_at: when the project was made, as text in ISO 8601.
+        version: of the manifest's form.
+        other: further keys that somebody else keeps in the manifest.
+    """
+
+    name: str
+    id: int
+    created_at: str
+    version: str = MANIFEST_VERSION
+    other: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_manifest(project: ProjectFolder) -> Manifest | None:
+    """Read a project's manifest, or None where there is none.
+
+    Raises:
+        ManifestUnreadable: it is no YAML mapping with a name, an id and a moment of creation.
+        UnsafePath: it is a symlink.
+    """
+    path = project.manifest_path
+    text = _read(path)
+    return None if text is None else _parse(text, path)
+
+
+def write_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) -> bool:
+    """Make a project's manifest say this, in one atomic step; keys of others that are in the file stay.
+
+    A manifest that cannot be read goes to the trash first, since somebody may want to look at it.
+
+    Args:
+        project: whose manifest.
+        manifest: what it is to say; its `other` keys replace those in the file.
+        at: the present moment, aware, for the trash.
+
+    Returns:
+        Whether the file had to be written; False where it said all this already.
+
+    Raises:
+        FolderMissing: the project has no folder.
+        UnsafePath: the manifest is a symlink.
+    """
+    path = project.manifest_path
+    if not project.exists():
+        raise FolderMissing(f"Project folder {project.path} does not exist, so it gets no manifest.")
+    other: dict[str, Any] = {}
+    try:
+        text = _read(path)
+        if text is not None:
+            mapping = _load_mapping(text, path)
+            other = {key: value for key, value in mapping.items() if key not in _KEYS}
+            if _is_same(text, path, replace(manifest, other={**other, **manifest.other})):
+                return False
+    except ManifestUnreadable:
+        move_to_trash(project, path, at=at)
+    known = {key: getattr(manifest, key) for key in _KEYS}
+    content = yaml.safe_dump(
+        {**known, **other, **manifest.other},
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
+    )
+    write_atomically(path, content.encode())
+    fsync_folder(project.path)
+    return True
+
+
+def _is_same(text: bytes, path: Path, wanted: Manifest) -> bool:
+    try:
+        return _parse(text, path) == wanted
+    except (ManifestUnreadable, RecursionError):  # YAML can hold a value that contains itself.
+        return False
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ManifestUnreadable(f"{path} cannot be read: {error.strerror}.") from error
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ManifestUnreadable(f"{path} is not a regular file. Remove it.")
+        text = file.read(_MAX_MANIFEST_BYTES + 1)
+    if len(text) > _MAX_MANIFEST_BYTES:
+        raise ManifestUnreadable(f"{path} is larger than {_MAX_MANIFEST_BYTES:,} bytes, so it is no manifest.")
+    return text
+
+
+def _load_mapping(text: bytes, path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ManifestUnreadable(f"{path} is not valid YAML{_place(error)}. Correct or remove it.") from error
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        raise ManifestUnreadable(f"{path} is not a mapping of names to values. Correct or remove it.")
+    return loaded
+
+
+def _parse(text: bytes, path: Path) -> Manifest:
+    mapping = _load_mapping(text, path)
+    name, identity, version = mapping.get("name"), mapping.get("id"), mapping.get("version", MANIFEST_VERSION)
+    created_at = _moment_text(mapping.get("created_at"))
+    problems = {
+        "name": isinstance(name, str) and bool(name),
+        "id": _is_id(identity),
+        "created_at": created_at is not None,
+        "version": isinstance(version, str | int | float) and not isinstance(version, bool),
+    }
+    wrong = [key for key, is_right in problems.items() if not is_right]
+    if wrong or not isinstance(name, str) or not _is_id(identity) or created_at is None:
+        raise ManifestUnreadable(
+            f"{path}: {', '.join(wrong)} missing or not of its form ({_shown(mapping, wrong)}). Correct or remove it."
+        )
+    other = {key: value for key, value in mapping.items() if key not in _KEYS}
+    return Manifest(name=name, id=identity, created_at=created_at, version=str(version), other=other)
+
+
+def _is_id(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _moment_text(value: object) -> str | None:
+    # YAML reads an unquoted moment as a date.
+    if isinstance(value, datetime):
+        aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    return value if isinstance(value, str) and value else None
+
+
+def _shown(mapping: Mapping[str, Any], keys: list[str]) -> str:
+    return ", ".join(f"{key}: {printable(repr(mapping.get(key)))[:60]}" for key in keys)
+
+
+def _place(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f" (line {mark.line + 1})" if mark is not None else ""

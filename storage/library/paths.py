@@ -1,0 +1,260 @@
+"""Every path in the library, built from a tenant, a project folder and a name, and checked to stay inside the project.
+
+Nothing else joins path components. Moving, removing and listing are done by the modules beside this one.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from storage.library.errors import FolderMissing, FolderUnreadable, LibraryUnavailable, UnsafePath
+from storage.library.kinds import DEFAULT_EXTENSIONS, MANIFEST_NAME, AcceptedExtensions
+from storage.library.names import check_name, printable, unsafe_reason
+
+THUMB_FOLDER: Final = ".thumb"
+PREVIEW_FOLDER: Final = ".preview"
+TRASH_FOLDER: Final = ".trash"
+DERIVATIVE_EXTENSION: Final = ".webp"
+
+# What a freshly formatted disk holds; it says nothing about whether the right disk is mounted.
+_NOT_A_TENANT: Final = frozenset({"lost+found"})
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The photo folders on disk: `<root>/<tenant_id>/<project_folder>/`.
+
+    The root may be reached through a symlink; nothing below it may be one. Making a `Library` touches no disk.
+
+    Attributes:
+        root: made absolute; `~` is the home folder.
+        accepted_extensions: which files are photos.
+    """
+
+    root: Path
+    accepted_extensions: AcceptedExtensions = field(default=DEFAULT_EXTENSIONS, kw_only=True)
+
+    def __post_init__(self) -> None:
+        absolute = os.path.abspath(Path(self.root).expanduser())  # noqa: PTH100 - absolute() would keep "..".
+        object.__setattr__(self, "root", Path(absolute))
+
+    def tenant(self, tenant_id: str) -> "TenantFolder":
+        """The folder of one tenant, whether or not it exists.
+
+        Raises:
+            UnsafePath: the id is not safe as a name, or a symlink or a file stands in its place.
+        """
+        path = self.root / check_name(tenant_id, what="Tenant id")
+        _refuse_anything_but_a_folder(path)
+        return TenantFolder(self, tenant_id, path)
+
+    def project(self, tenant_id: str, project_folder: str) -> "ProjectFolder":
+        """The folder of one project, whether or not it exists.
+
+        Raises:
+            UnsafePath: a name is not safe, or a symlink or a file stands in the place of a folder.
+        """
+        return self.tenant(tenant_id).project(project_folder)
+
+    def tenant_ids(self) -> Iterator[str]:
+        """The names of the folders under the root that can be tenants, in no order.
+
+        Raises:
+            LibraryUnavailable: the root is missing, not a folder or unreadable.
+        """
+        try:
+            yield from _safe_folder_names(self.root)
+        except (FolderMissing, FolderUnreadable) as error:
+            raise LibraryUnavailable(
+                f"Library root {self.root} cannot be read: {error}. Is its disk mounted?"
+            ) from error
+
+    def check_available(self) -> None:
+        """Make sure that the library is there before anything is concluded from a missing file.
+
+        Raises:
+            LibraryUnavailable: the root is missing, not a folder, unreadable, or holds no tenant's folder.
+        """
+        if folder_is_missing_or_empty(self.root):
+            raise LibraryUnavailable(
+                f"Library root {self.root} is missing or empty. Mount its disk, or correct PHOTOJOBS_LIBRARY_ROOT."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TenantFolder:
+    """The folder of one tenant; made by `Library.tenant`."""
+
+    library: Library
+    tenant_id: str
+    path: Path
+
+    def project(self, project_folder: str) -> "ProjectFolder":
+        """The folder of one project of this tenant, whether or not it exists.
+
+        Raises:
+            UnsafePath: the name is not safe, or a symlink or a file stands in its place.
+        """
+        path = self.path / check_name(project_folder, what="Project folder")
+        _refuse_anything_but_a_folder(path)
+        return ProjectFolder(self, project_folder, path)
+
+    def project_folders(self) -> Iterator[str]:
+        """The names of this tenant's folders that can be projects, in no order; no symlinks, nothing hidden.
+
+        Raises:
+            FolderMissing: the tenant has no folder.
+            FolderUnreadable: it could not be listed to its end.
+        """
+        return _safe_folder_names(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectFolder:
+    """The folder of one project with its hidden folders; made by `Library.project` or `TenantFolder.project`."""
+
+    tenant: TenantFolder
+    project_folder: str
+    path: Path
+
+    @property
+    def library(self) -> Library:
+        """The library that the project lies in."""
+        return self.tenant.library
+
+    @property
+    def thumb(self) -> Path:
+        """The folder of thumbnails. Raises `UnsafePath` where a symlink or a file stands in its place."""
+        return self._hidden_folder(THUMB_FOLDER)
+
+    @property
+    def preview(self) -> Path:
+        """The folder of previews. Raises `UnsafePath` where a symlink or a file stands in its place."""
+        return self._hidden_folder(PREVIEW_FOLDER)
+
+    @property
+    def trash(self) -> Path:
+        """The folder of trashed files. Raises `UnsafePath` where a symlink or a file stands in its place."""
+        return self._hidden_folder(TRASH_FOLDER)
+
+    @property
+    def manifest_path(self) -> Path:
+        """The manifest, `.project.yaml`. Raises `UnsafePath` where it is a symlink."""
+        path = self.path / MANIFEST_NAME
+        _refuse_symlink(path)
+        return path
+
+    def exists(self) -> bool:
+        """Whether the project's folder is there."""
+        return _refuse_anything_but_a_folder(self.path)
+
+    def original(self, filename: str) -> Path:
+        """The path of an original or sidecar, whether or not it exists.
+
+        Raises:
+            UnsafePath: the name is not safe, or the file is a symlink.
+        """
+        path = self.path / check_name(filename, what=f"File name in project folder “{self.project_folder}”")
+        _refuse_symlink(path)
+        return path
+
+    def thumbnail(self, name: str) -> Path:
+        """The path of the thumbnail of the photo with this base name; raises `UnsafePath` as `original` does."""
+        return self._derivative(self.thumb, name)
+
+    def preview_image(self, name: str) -> Path:
+        """The path of the preview of the photo with this base name; raises `UnsafePath` as `original` does."""
+        return self._derivative(self.preview, name)
+
+    def create(self) -> None:
+        """Make the project's folder and its hidden folders where they are missing; never the library's root.
+
+        Raises:
+            LibraryUnavailable: the root is not there: making it would fill the disk below an unmounted one.
+            UnsafePath: a symlink or a file stands in the place of a folder.
+        """
+        if not self.library.root.is_dir():
+            raise LibraryUnavailable(
+                f"Library root {self.library.root} is missing. Mount its disk, or make the folder yourself."
+            )
+        self.tenant.path.mkdir(exist_ok=True)
+        self.path.mkdir(exist_ok=True)
+        for folder in (self.thumb, self.preview, self.trash):
+            folder.mkdir(exist_ok=True)
+
+    def _hidden_folder(self, name: str) -> Path:
+        path = self.path / name
+        _refuse_anything_but_a_folder(path)
+        return path
+
+    def _derivative(self, folder: Path, name: str) -> Path:
+        what = f"Derivative in project folder “{self.project_folder}”"
+        check_name(name, what=what)
+        path = folder / check_name(name + DERIVATIVE_EXTENSION, what=what)
+        _refuse_symlink(path)
+        return path
+
+
+def folder_is_missing_or_empty(folder: Path) -> bool:
+    """Whether a folder is missing or holds no visible folder, as the mount point of an unmounted disk does.
+
+    Meant for the library root and for a tenant's folder, before missing files are taken for deleted ones. Loose files
+    and hidden entries do not count: a mount point may hold a note or a marker.
+
+    Raises:
+        LibraryUnavailable: it is not a folder, or cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return not any(
+                entry.is_dir() and not entry.name.startswith(".") and entry.name not in _NOT_A_TENANT
+                for entry in entries
+            )
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise LibraryUnavailable(
+            f"{folder} cannot be read ({error.strerror}). Mount its disk, or correct its path and permissions."
+        ) from error
+
+
+def _safe_folder_names(folder: Path) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if (
+                    unsafe_reason(entry.name) is None
+                    and entry.name not in _NOT_A_TENANT
+                    and entry.is_dir(follow_symlinks=False)
+                ):
+                    yield entry.name
+    except FileNotFoundError as error:
+        raise FolderMissing(f"Folder {folder} does not exist.") from error
+    except OSError as error:
+        raise FolderUnreadable(f"Folder {folder} cannot be listed: {error.strerror}.") from error
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _refuse_symlink(path: Path) -> None:
+    mode = _mode(path)
+    if mode is not None and stat.S_ISLNK(mode):
+        raise UnsafePath(f"{printable(str(path))} is a symbolic link, which may lead out of the project. Remove it.")
+
+
+def _refuse_anything_but_a_folder(path: Path) -> bool:
+    mode = _mode(path)
+    if mode is None:
+        return False
+    _refuse_symlink(path)
+    if not stat.S_ISDIR(mode):
+        raise UnsafePath(f"{printable(str(path))} is not a folder. Move it out of the library.")
+    return True

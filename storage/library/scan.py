@@ -1,0 +1,176 @@
+"""One pass over a project folder, streamed: what files lie there and what is wrong with them. Changes nothing."""
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from storage.library.errors import FolderMissing, FolderUnreadable
+from storage.library.kinds import FileKind
+from storage.library.names import has_control_characters, is_decodable, name_key, printable, unsafe_reason
+from storage.library.paths import DERIVATIVE_EXTENSION, ProjectFolder
+
+ScanProblem = Literal[
+    "symlink",
+    "not a regular file",
+    "undecodable name",
+    "name with control characters",
+    "unsafe name",
+    "unreadable",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedFile:
+    """One entry of a project folder.
+
+    An entry with a problem is there, but is not ours to touch: report it, and leave it and what SQL knows of it alone.
+    An entry that is not hidden and has no problem has a name that `ProjectFolder.original` accepts.
+
+    Attributes:
+        name: as the disk has it; with a problem it may hold line breaks or surrogates, so show `printable_name`.
+        base_name: the photo that the file belongs to.
+        extension: lower case, without the dot.
+        kind: what the file is, told by its name.
+        size_bytes: 0 where it could not be found out.
+        mtime_ns: when the contents changed last, in nanoseconds since 1970; 0 where it could not be found out.
+        problem: why the file cannot be worked with, or None.
+    """
+
+    name: str
+    base_name: str
+    extension: str
+    kind: FileKind
+    size_bytes: int
+    mtime_ns: int
+    problem: ScanProblem | None
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether the entry is none of the user's files: dot entries and the manifest."""
+        return self.kind.is_hidden
+
+    @property
+    def printable_name(self) -> str:
+        """The name in a form that logs, SQL and terminals can take."""
+        return printable(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedDerivative:
+    """A thumbnail or preview on disk.
+
+    Attributes:
+        base_name: the photo that it was made for.
+        size_bytes: 0 where the writing of it was cut short by a full disk.
+        mtime_ns: when it was written, in nanoseconds since 1970.
+    """
+
+    base_name: str
+    size_bytes: int
+    mtime_ns: int
+
+
+def scan_derivatives(folder: Path) -> Iterator[ScannedDerivative]:
+    """The derivatives in a project's `.thumb` or `.preview`, in the disk's order; none where there is no such folder.
+
+    Raises:
+        FolderUnreadable: the folder could not be listed to its end.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                base_name, extension = (
+                    entry.name[: -len(DERIVATIVE_EXTENSION)],
+                    entry.name[-len(DERIVATIVE_EXTENSION) :],
+                )
+                if extension != DERIVATIVE_EXTENSION or entry.name.startswith(".") or not is_decodable(entry.name):
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    yield ScannedDerivative(base_name, status.st_size, status.st_mtime_ns)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FolderUnreadable(f"Folder {folder} cannot be listed to its end ({error.strerror}).") from error
+
+
+def scan(project: ProjectFolder, *, base_keys: Collection[str] | None = None) -> Iterator[ScannedFile]:
+    """Every entry of a project folder, hidden ones included, in the disk's order, from one directory scan.
+
+    Streams: memory stays flat however many files there are. Files that vanish during the scan are left out.
+
+    Args:
+        project: the folder to scan.
+        base_keys: only files whose base name has one of these keys (see `name_key`), a set for speed; nothing else
+            is looked at closely.
+
+    Raises:
+        FolderMissing: the project has no folder.
+        FolderUnreadable: the folder could not be listed to its end, so that files not seen may well exist.
+        UnsafePath: the folder was replaced by a symlink or a file.
+    """
+    project.exists()  # Refuses a symlink that has taken the folder's place since the path was built.
+    try:
+        with os.scandir(project.path) as entries:
+            for entry in entries:
+                if base_keys is not None and not _may_belong(entry.name, base_keys):
+                    continue
+                scanned = _describe(project, entry)
+                if scanned is not None and (base_keys is None or name_key(scanned.base_name) in base_keys):
+                    yield scanned
+    except FileNotFoundError as error:
+        raise FolderMissing(f"Project folder {project.path} does not exist.") from error
+    except OSError as error:
+        raise FolderUnreadable(
+            f"Project folder {project.path} cannot be listed to its end ({error.strerror}). Check disk and permissions."
+        ) from error
+
+
+def _may_belong(name: str, base_keys: Collection[str]) -> bool:
+    # A sidecar may have two extensions.
+    stem = name_key(name.rpartition(".")[0])
+    return stem in base_keys or stem.rpartition(".")[0] in base_keys
+
+
+def _describe(project: ProjectFolder, entry: os.DirEntry[str]) -> ScannedFile | None:
+    described = project.library.accepted_extensions.describe(entry.name)
+    size_bytes = mtime_ns = 0
+    problem: ScanProblem | None
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        problem = "unreadable"
+    else:
+        size_bytes, mtime_ns = status.st_size, status.st_mtime_ns
+        problem = None if described.kind.is_hidden else _problem(entry.name, status.st_mode)
+    return ScannedFile(
+        name=entry.name,
+        base_name=described.base_name,
+        extension=described.extension,
+        kind=described.kind,
+        size_bytes=size_bytes,
+        mtime_ns=mtime_ns,
+        problem=problem,
+    )
+
+
+def _problem(name: str, mode: int) -> ScanProblem | None:
+    if stat.S_ISLNK(mode):
+        return "symlink"
+    if not stat.S_ISREG(mode):
+        return "not a regular file"
+    if not is_decodable(name):
+        return "undecodable name"
+    if has_control_characters(name):
+        return "name with control characters"
+    if unsafe_reason(name) is not None:
+        return "unsafe name"
+    return None

@@ -1,0 +1,272 @@
+"""Moving originals and renaming project folders without ever overwriting or losing one; removing derivatives.
+
+Every operation here may be repeated after a crash at any point and then goes on where it stopped.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Final
+
+from storage.library.atomic_write import fsync_folder, temporary_path
+from storage.library.errors import (
+    Collision,
+    CopyMismatch,
+    CrossesFileSystems,
+    FolderMissing,
+    FolderUnreadable,
+    NotEnoughSpace,
+    SourceChanged,
+    SourceMissing,
+    UnsafePath,
+)
+from storage.library.exclusive_rename import (
+    are_on_one_file_system,
+    finish_interrupted,
+    rename_exclusively,
+    rename_noreplace,
+)
+from storage.library.folder_names import FolderNames
+from storage.library.names import name_key, printable
+from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
+
+_BLOCK_BYTES: Final = 1 << 20
+#: Bytes that a copy leaves free on the target: databases and logs on the same disk must be able to go on.
+SPARE_BYTES: Final = 64 << 20
+# FAT keeps times to two seconds.
+_MTIME_TOLERANCE_NS: Final = 2_000_000_000
+
+
+def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | None = None) -> None:
+    """Move a file to a new name, in the same or another folder, unless that name is taken.
+
+    Within a file system the move is atomic. Between two, the file is copied beside its target, flushed, read back and
+    compared, given its name, and only then removed at the source; its times stay.
+
+    Repeating a move that a crash cut short finishes it. Repeating one that was finished raises `SourceMissing`.
+
+    Args:
+        source: the file; a path that the library built.
+        target: its new path; likewise.
+        names: the names in the target's folder where the caller has read them, for a batch of moves; kept up to date.
+            Without it the folder is scanned.
+
+    Raises:
+        SourceMissing: there is no such file (any more).
+        Collision: the target exists, or a name does that differs from it only in case or Unicode form.
+        FolderMissing: the target's folder does not exist.
+        NotEnoughSpace, CopyMismatch, SourceChanged: the copy to another file system could not be made; the source
+            is as it was.
+        UnsafePath: the source is not a regular file.
+    """
+    status = _regular_file(source)
+    if source == target:
+        return
+    try:
+        if not (finish_interrupted(source, target) or _finish_copy(source, target)):
+            if names is not None and not os.path.lexists(target):
+                names.discard(target.name)  # It was but a reservation of this move.
+            _refuse_taken_name(source, target, names)
+            _place(source, target, status)
+    except FileExistsError as error:
+        raise _collision(target, target.name) from error
+    except FileNotFoundError as error:
+        if not target.parent.is_dir():
+            raise FolderMissing(f"Folder {target.parent} does not exist.") from error
+        raise SourceMissing(f"{printable(str(source))} has gone while it was being moved.") from error
+    if names is not None:
+        if source.parent == target.parent:
+            names.discard(source.name)
+        names.add(target.name)
+
+
+def rename_folder_without_overwrite(source: Path, target: Path) -> None:
+    """Rename a folder in one atomic step, unless the new name is taken.
+
+    Raises:
+        SourceMissing: there is no such folder (any more).
+        Collision: the target exists, or a name beside it does that differs only in case or Unicode form.
+        CrossesFileSystems: the target lies on another file system, or the folder is a mount point.
+        UnsafePath: the source is a symlink or not a folder.
+    """
+    try:
+        status = source.lstat()
+    except FileNotFoundError as error:
+        raise SourceMissing(f"Folder {printable(str(source))} does not exist.") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise UnsafePath(f"{printable(str(source))} is not a folder. It stays as it is.")
+    if source == target:
+        return
+    # Where case makes no difference, the target may be the source itself under its old spelling.
+    if not (_is_same_folder(source, target) and name_key(source.name) == name_key(target.name)):
+        _refuse_taken_name(source, target, None)
+    try:
+        if _is_same_folder(source, target) or not rename_noreplace(source, target):
+            # Looked at just above, and a folder can replace nothing but an empty folder.
+            source.rename(target)
+    except OSError as error:
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+            raise _collision(target, target.name) from error
+        if error.errno in {errno.EXDEV, errno.EBUSY}:
+            raise CrossesFileSystems(
+                f"Folder {printable(str(source))} cannot be renamed to {printable(str(target))}: they lie on different "
+                "file systems, or it is a mount point."
+            ) from error
+        raise
+
+
+def remove_derivative(path: Path) -> bool:
+    """Remove a thumbnail or preview. Removing one that is gone is no error.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        UnsafePath: the path is not directly in a project's `.thumb` or `.preview`, or that folder is a symlink.
+    """
+    folder = path.parent
+    plain = path.is_absolute() and os.pardir not in path.parts and path.name not in {"", os.curdir, os.pardir}
+    if not plain or folder.name not in {THUMB_FOLDER, PREVIEW_FOLDER}:
+        raise UnsafePath(f"{printable(str(path))} is no derivative, so it is not removed.")
+    try:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise UnsafePath(f"{printable(str(folder))} is not a folder, so nothing in it is removed.")
+        if stat.S_ISDIR(path.lstat().st_mode):
+            raise UnsafePath(f"{printable(str(path))} is a folder, so it is not removed.")
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _place(source: Path, target: Path, status: os.stat_result) -> None:
+    try:
+        rename_exclusively(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _move_across(source, target, status)
+
+
+def _move_across(source: Path, target: Path, status: os.stat_result) -> None:
+    free_bytes = shutil.disk_usage(target.parent).free
+    if free_bytes < status.st_size + SPARE_BYTES:
+        raise NotEnoughSpace(
+            f"{printable(source.name)} needs {status.st_size:,} bytes in {target.parent}, where {free_bytes:,} are "
+            f"free and {SPARE_BYTES:,} of them have to stay so. Make room there."
+        )
+    temporary = temporary_path(target)
+    try:
+        copied = _copy(source, temporary)
+        if copied != _digest(temporary):
+            raise CopyMismatch(
+                f"The copy of {printable(source.name)} in {target.parent} differs from it. Check that disk."
+            )
+        # The copy keeps the time, by which a move that was cut short below is known again.
+        _copy_times_and_mode(status, temporary)
+        _refuse_changed(source, status)
+        rename_exclusively(temporary, target, on_behalf_of=source)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    fsync_folder(target.parent)
+    _refuse_changed(source, status)
+    source.unlink()
+
+
+def _finish_copy(source: Path, target: Path) -> bool:
+    try:
+        before, after = source.lstat(), target.lstat()
+    except FileNotFoundError:
+        return False
+    if (
+        are_on_one_file_system(source, target)
+        or not stat.S_ISREG(after.st_mode)
+        or before.st_size != after.st_size
+        or abs(before.st_mtime_ns - after.st_mtime_ns) > _MTIME_TOLERANCE_NS
+        or _digest(source) != _digest(target)
+    ):
+        return False
+    fsync_folder(target.parent)
+    source.unlink()
+    return True
+
+
+def _copy(source: Path, target: Path) -> bytes:
+    digest = hashlib.blake2b()
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with source.open("rb", buffering=0) as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                remaining = memoryview(block)
+                while remaining:
+                    remaining = remaining[os.write(descriptor, remaining) :]
+        os.fsync(descriptor)
+        if hasattr(os, "posix_fadvise"):
+            # So that the comparison reads the disk and not the memory that was written from.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+    return digest.digest()
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "blake2b").digest()
+
+
+def _copy_times_and_mode(status: os.stat_result, target: Path) -> None:
+    # Not every file system can keep a mode or an exact time; the picture itself is what counts.
+    with contextlib.suppress(OSError):
+        target.chmod(stat.S_IMODE(status.st_mode))
+    with contextlib.suppress(OSError):
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _refuse_changed(source: Path, before: os.stat_result) -> None:
+    now = source.lstat()
+    if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
+        raise SourceChanged(f"{printable(str(source))} was written to while it was being moved. Try again.")
+
+
+def _regular_file(source: Path) -> os.stat_result:
+    try:
+        status = source.lstat()
+    except FileNotFoundError as error:
+        raise SourceMissing(f"{printable(str(source))} does not exist.") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafePath(f"{printable(str(source))} is not a regular file, so it is left where it is.")
+    return status
+
+
+def _refuse_taken_name(source: Path, target: Path, names: FolderNames | None) -> None:
+    if names is None:
+        try:
+            names = FolderNames.read(target.parent)
+        except FolderUnreadable as error:
+            raise FolderUnreadable(f"{error} Nothing is moved into it.") from error
+    taken = names.same_as(target.name)
+    if source.parent == target.parent:
+        taken -= {source.name}
+    if taken:
+        raise _collision(target, min(taken))
+
+
+def _is_same_folder(source: Path, target: Path) -> bool:
+    try:
+        return source.parent == target.parent and source.samefile(target)
+    except FileNotFoundError:
+        return False
+
+
+def _collision(target: Path, taken: str) -> Collision:
+    return Collision(
+        f"“{printable(target.name)}” cannot be put into {target.parent}: “{printable(taken)}” is there already. "
+        "Choose another name; nothing was overwritten."
+    )

@@ -1,0 +1,238 @@
+"""What a job works on, as photos with their projects, and the sizes that one job may have.
+
+For handlers and programs that work through jobs by themselves; it reads rows, never files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, and_, select
+
+from storage.column_types import check_integer
+from storage.configured_database import configured_database
+from storage.database import Access, Database
+from storage.library import Library
+from storage.records import Job, JobItem, Photo, Project
+from storage.settings import Settings
+from storage.step_jobs import DEFAULT_TENANT, is_active, of_tenant
+from storage.tables import job_items, photos, projects
+from storage.tables import jobs as jobs_table
+from task_definitions import MAX_ITEMS_PER_JOB
+
+#: Rows read by one statement.
+BATCH_SIZE = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoTarget:
+    """A photo that a job works on, with its project, and its item where the job has items."""
+
+    photo: Photo
+    project: Project
+    item: JobItem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPhotos:
+    """The photos of some items that lie in one project; also unpacks as `project, photos`."""
+
+    project: Project
+    photos: tuple[Photo, ...]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.project, self.photos))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadSize:
+    """Whether a payload lists few enough things for one job; `message` says what to do where it does not."""
+
+    valid: bool
+    message: str | None
+    count: int
+
+
+def resolve_job_targets(job: Job, db: Database | Connection | None = None) -> list[PhotoTarget]:
+    """The photos that a job works on, by its scope.
+
+    A `project` job has its items' photos, or without items all photos of its project; a `photo_set` job has its items'
+    photos; a `global` job has the photos of all its tenant's projects. Archived projects, photos that are gone and
+    those of other tenants are left out. Without `db` the database of the settings is used.
+
+    Use `iterate_job_targets` where a job may cover more photos than memory should hold.
+    """
+    return list(iterate_job_targets(job, db))
+
+
+def iterate_job_targets(
+    job: Job, db: Database | Connection | None = None, *, batch_size: int = BATCH_SIZE
+) -> Iterator[PhotoTarget]:
+    """The photos of `resolve_job_targets` one by one, items in their order, else by id; a batch is read at a time."""
+    access = Access(configured_database() if db is None else db)
+    if job.scope != "global" and (job.scope == "photo_set" or _has_items(access, job)):
+        yield from _items_targets(access, job, batch_size)
+    elif job.scope == "global" or job.project_id is not None:
+        yield from _projects_targets(access, job, batch_size)
+
+
+def group_items_by_project(items: Iterable[JobItem], db: Database | Connection | None = None) -> list[ProjectPhotos]:
+    """The photos of items by the project that each lies in, projects in id order, photos in the order of the items.
+
+    Archived projects are included, since a caller may want to see them: look at `project.is_archived`. Items whose
+    photo is gone or belongs to another tenant are left out, and a photo that several items name is there once.
+    """
+    access = Access(configured_database() if db is None else db)
+    wanted = list(items)
+    grouped: dict[int, tuple[Project, dict[int, Photo]]] = {}
+    for start in range(0, len(wanted), BATCH_SIZE):
+        for photo, project in _photos_of(access, wanted[start : start + BATCH_SIZE]):
+            grouped.setdefault(project.id, (project, {}))[1].setdefault(photo.id, photo)
+    return [
+        ProjectPhotos(project, tuple(found.values()))
+        for project, found in (grouped[project_id] for project_id in sorted(grouped))
+    ]
+
+
+def chunk_photo_ids(photo_ids: Iterable[int], size: int = MAX_ITEMS_PER_JOB) -> list[list[int]]:
+    """The ids in lists of at most `size`, in their order.
+
+    Raises:
+        InvalidValue: `size` is not between 1 and `MAX_ITEMS_PER_JOB`.
+    """
+    check_integer(size, name="size", minimum=1, maximum=MAX_ITEMS_PER_JOB)
+    ids = list(photo_ids)
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
+
+
+def validate_payload_size(
+    payload: Mapping[str, Any] | Sequence[Any] | None, max_items: int = MAX_ITEMS_PER_JOB
+) -> PayloadSize:
+    """Whether no list in the payload (such as `items` or `photo_ids`), or the list given, is longer than allowed."""
+    lists: dict[str, Any] = dict(payload) if isinstance(payload, Mapping) else {"payload": payload}
+    name, count = max(
+        ((str(key), len(value)) for key, value in lists.items() if isinstance(value, list | tuple | set | frozenset)),
+        key=lambda counted: counted[1],
+        default=("payload", 0),
+    )
+    if count <= max_items:
+        return PayloadSize(valid=True, message=None, count=count)
+    message = (
+        f"{name}: {count} items are more than the {max_items} that one job may have. "
+        "Split them with chunk_photo_ids, or enqueue them with auto_chunk=True."
+    )
+    return PayloadSize(valid=False, message=message, count=count)
+
+
+def get_project_path(project: Project, library_root: Path | str | None = None) -> Path:
+    """The absolute folder of a project, whether or not it exists: `<root>/<tenant>/<project_folder>`.
+
+    Without `library_root` the library of the settings is used.
+
+    Raises:
+        UnsafePath: a name could lead out of the library, or a symlink or a file stands in the folder's place.
+    """
+    root = Settings.load().library_root if library_root is None else Path(library_root)
+    return Library(root).project(project.tenant_id or DEFAULT_TENANT, project.project_folder).path
+
+
+def _has_items(access: Access, job: Job) -> bool:
+    with access.read() as connection:
+        return (
+            connection.execute(select(job_items.c.id).where(job_items.c.job_id == job.id).limit(1)).first() is not None
+        )
+
+
+def _projects_targets(access: Access, job: Job, batch_size: int) -> Iterator[PhotoTarget]:
+    statement = (
+        _photos_with_projects().where(of_tenant(job.tenant_id), is_active()).order_by(photos.c.id).limit(batch_size)
+    )
+    if job.scope != "global":
+        statement = statement.where(photos.c.project_id == job.project_id)
+    last_id = 0
+    while True:
+        with access.read() as connection:
+            rows = connection.execute(statement.where(photos.c.id > last_id)).mappings().all()
+        yield from (PhotoTarget(photo=_photo(row), project=_project(row)) for row in rows)
+        if len(rows) < batch_size:
+            return
+        last_id = rows[-1]["photos_id"]
+
+
+def _items_targets(access: Access, job: Job, batch_size: int) -> Iterator[PhotoTarget]:
+    last_id = 0
+    while True:
+        statement = (
+            select(job_items)
+            .where(job_items.c.job_id == job.id, job_items.c.id > last_id)
+            .order_by(job_items.c.id)
+            .limit(batch_size)
+        )
+        with access.read() as connection:
+            batch = [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
+        for item, (photo, project) in _located(access, batch):
+            if not project.is_archived and (job.scope != "project" or project.id == job.project_id):
+                yield PhotoTarget(photo=photo, project=project, item=item)
+        if len(batch) < batch_size:
+            return
+        last_id = batch[-1].id
+
+
+def _photos_of(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[Photo, Project]]:
+    return (found for _, found in _located(access, items))
+
+
+def _located(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[JobItem, tuple[Photo, Project]]]:
+    """Items in their order, each with its photo and project; those that have none are left out."""
+    by_id: dict[int, tuple[Photo, Project]] = {}
+    by_name: dict[tuple[int, str], tuple[Photo, Project]] = {}
+    with access.read() as connection:
+        ids = sorted({item.photo_id for item in items if item.photo_id is not None})
+        if ids:
+            for row in connection.execute(_photos_with_projects().where(photos.c.id.in_(ids))).mappings():
+                by_id[row["photos_id"]] = (_photo(row), _project(row))
+        # An item that names no photo is found by its name, within the project of its job.
+        job_ids = sorted({item.job_id for item in items if item.photo_id is None and item.filename is not None})
+        if job_ids:
+            for row in connection.execute(_photos_by_name(job_ids)).mappings():
+                by_name.setdefault((row["job_id"], row["photos_filename"]), (_photo(row), _project(row)))
+    for item in items:
+        found = (
+            by_id.get(item.photo_id) if item.photo_id is not None else by_name.get((item.job_id, item.filename or ""))
+        )
+        if found is not None and (found[1].tenant_id or DEFAULT_TENANT) == item.tenant_id:
+            yield item, found
+
+
+def _photos_with_projects() -> Select[Any]:
+    return select(
+        *(column.label(f"photos_{column.name}") for column in photos.columns),
+        *(column.label(f"projects_{column.name}") for column in projects.columns),
+    ).join_from(photos, projects, projects.c.id == photos.c.project_id)
+
+
+def _photos_by_name(job_ids: Sequence[int]) -> Select[Any]:
+    named = and_(
+        job_items.c.photo_id.is_(None),
+        photos.c.project_id == jobs_table.c.project_id,
+        photos.c.filename == job_items.c.filename,
+    )
+    return (
+        _photos_with_projects()
+        .add_columns(job_items.c.job_id.label("job_id"))
+        .join(job_items, job_items.c.filename == photos.c.filename)
+        .join(jobs_table, jobs_table.c.id == job_items.c.job_id)
+        .where(job_items.c.job_id.in_(job_ids), named)
+        .order_by(photos.c.id)
+    )
+
+
+def _photo(row: RowMapping) -> Photo:
+    return Photo.from_row({column.name: row[f"photos_{column.name}"] for column in photos.columns})
+
+
+def _project(row: RowMapping) -> Project:
+    return Project.from_row({column.name: row[f"projects_{column.name}"] for column in projects.columns})

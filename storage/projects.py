@@ -1,0 +1,117 @@
+"""The tables `projects`, `tags` and `photo_tags`: which projects there are, which are archived, and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from storage.column_types import check_text
+from storage.database import Access, Database
+from storage.errors import UnknownProject
+from storage.records import Project
+from storage.step_jobs import is_active, of_tenant
+from storage.tables import photo_tags, photos, projects, tags
+
+
+class ProjectsRepository:
+    """Projects, in a `Database` or inside a caller's own transaction."""
+
+    def __init__(self, source: Database | Connection) -> None:
+        self._access = Access(source)
+
+    def create(
+        self,
+        *,
+        project_name: str,
+        project_folder: str,
+        tenant_id: str | None = None,
+        manifest_version: str | None = "1.0",
+    ) -> Project:
+        """Add an active project; its folder name is unique among all projects."""
+        check_text(project_name, name="project_name")
+        check_text(project_folder, name="project_folder")
+        now = self._access.clock()
+        statement = insert(projects).values(
+            project_name=project_name,
+            project_folder=project_folder,
+            tenant_id=tenant_id,
+            manifest_version=manifest_version,
+            created_at=now,
+            updated_at=now,
+        )
+        with self._access.write() as connection:
+            row = connection.execute(statement.returning(*projects.columns)).mappings().one()
+        return Project.from_row(row)
+
+    def get_by_id(self, id: int) -> Project | None:
+        """The project of that id, archived or not, or None."""
+        return self._one(projects.c.id == id)
+
+    def get_by_folder(self, project_folder: str) -> Project | None:
+        """The project with that folder name, or None."""
+        return self._one(projects.c.project_folder == project_folder)
+
+    def get(self, id: int, *, tenant_id: str | None = None) -> Project:
+        """The project of that id, if it is the tenant's.
+
+        Raises:
+            UnknownProject: there is none, or it is another tenant's.
+        """
+        project = self._one(projects.c.id == id, *([] if tenant_id is None else [of_tenant(tenant_id)]))
+        if project is None:
+            owner = "" if tenant_id is None else f" for tenant {tenant_id}"
+            raise UnknownProject(f"project {id} does not exist{owner}. `photojobs library list` shows those that do.")
+        return project
+
+    def list(
+        self, *, tenant_id: str | None = None, archived: bool | None = None, ids: Sequence[int] | None = None
+    ) -> list[Project]:
+        """Projects in id order: all, or those of a tenant, or only archived (True) or active (False) ones."""
+        statement = select(projects).order_by(projects.c.id)
+        if tenant_id is not None:
+            statement = statement.where(of_tenant(tenant_id))
+        if archived is not None:
+            statement = statement.where(~is_active() if archived else is_active())
+        if ids is not None:
+            statement = statement.where(projects.c.id.in_(ids))
+        with self._access.read() as connection:
+            return [Project.from_row(row) for row in connection.execute(statement).mappings()]
+
+    def archive(self, id: int) -> Project | None:
+        """Hide a project from every step but those that remove it; None where there is no such project."""
+        now = self._access.clock()
+        return self._change(id, status="canceled", archived_at=now)
+
+    def restore(self, id: int) -> Project | None:
+        """Make an archived project active again; None where there is no such project."""
+        return self._change(id, status=None, archived_at=None)
+
+    def rename(self, id: int, *, project_name: str | None = None, project_folder: str | None = None) -> Project | None:
+        """Write a new name or folder name; None where there is no such project. The folder on disk is not touched."""
+        values = {"project_name": project_name, "project_folder": project_folder}
+        return self._change(id, **{name: value for name, value in values.items() if value is not None})
+
+    def remove(self, id: int) -> bool:
+        """Remove a project's row with its photos and tags, in one transaction; False where there is none.
+
+        Its jobs stay: their `project_id` becomes NULL.
+        """
+        with self._access.write() as connection:
+            of_project = select(photos.c.id).where(photos.c.project_id == id)
+            connection.execute(delete(photo_tags).where(photo_tags.c.photo_id.in_(of_project)))
+            connection.execute(delete(tags).where(tags.c.project_id == id))
+            connection.execute(delete(photos).where(photos.c.project_id == id))
+            return connection.execute(delete(projects).where(projects.c.id == id)).rowcount == 1
+
+    def _one(self, *conditions: Any) -> Project | None:
+        with self._access.read() as connection:
+            row = connection.execute(select(projects).where(*conditions)).mappings().one_or_none()
+        return None if row is None else Project.from_row(row)
+
+    def _change(self, id: int, **values: Any) -> Project | None:
+        statement = update(projects).where(projects.c.id == id).values(**values, updated_at=self._access.clock())
+        with self._access.write() as connection:
+            row = connection.execute(statement.returning(*projects.columns)).mappings().one_or_none()
+        return None if row is None else Project.from_row(row)

@@ -1,0 +1,273 @@
+"""What the repositories return: frozen records whose attributes are the columns of their table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import RowMapping
+
+from storage.errors import CorruptPayload
+
+
+class JobStatus(StrEnum):
+    """Where a job is in its life; the last three are ends."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing follows, but for a `requeue` or a retry that somebody asks for."""
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+#: A task has the same states as a job.
+TaskStatus = JobStatus
+
+
+class ItemStatus(StrEnum):
+    """Where an item is; `pending` and `running` are open."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+#: For each field of a record: where its value stands in the driver's row, and what makes it a Python value.
+Readers = Mapping[str, tuple[int, Callable[[Any], Any] | None]]
+
+
+class Record:
+    """A row. Columns that the class does not name are left out, so that a newer schema stays readable.
+
+    Subclasses are frozen dataclasses with slots.
+    """
+
+    __slots__ = ("_unread",)
+
+    @classmethod
+    def from_row(cls, row: RowMapping | Mapping[str, Any]) -> Self:
+        """The record of a row that holds at least the columns of this class."""
+        record = object.__new__(cls)
+        for name, set_value in _setters_of(cls):
+            set_value(record, row[name])
+        return record
+
+    @classmethod
+    def from_driver(cls, values: Sequence[Any], readers: Readers) -> Self:
+        """The record of a row as the driver gave it; each value is read when it is asked for the first time."""
+        record = object.__new__(cls)
+        _set_unread(record, (values, readers))
+        return record
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Python asks here only where the slot of a field is still empty.
+            readers = {} if name == "_unread" else getattr(self, "_unread", ((), {}))[1]
+            if name not in readers:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            index, read = readers[name]
+            value = self._unread[0][index]
+            if value is not None and read is not None:
+                value = read(value)
+            object.__setattr__(self, name, value)
+            return value
+
+
+_set_unread = Record.__dict__["_unread"].__set__
+
+#: How the fields of a record are set: by its slots, since a frozen class's own `__init__` takes three times as long.
+_Setters = tuple[tuple[str, Callable[[Any, Any], None]], ...]
+
+_known_setters: dict[type[Record], _Setters] = {}
+
+
+def _setters_of(record: type[Any]) -> _Setters:
+    if record not in _known_setters:
+        _known_setters[record] = tuple((field.name, getattr(record, field.name).__set__) for field in fields(record))
+    return _known_setters[record]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Record):
+    """A row of `jobs`: one step of one task, one chunk of it, or a standalone piece of work."""
+
+    id: int
+    tenant_id: str
+    project_id: int | None
+    type: str
+    status: str
+    scope: str
+    priority: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    updated_at: datetime | None
+    progress_total: int | None
+    progress_done: int | None
+    payload_json: Any
+    error_message: str | None
+    last_error_at: datetime | None
+    worker_id: str | None
+    heartbeat_at: datetime | None
+    attempts: int
+    max_attempts: int | None
+    task_id: str | None
+    task_type: str | None
+    step_index: int | None
+    chunk_index: int | None
+    total_chunks: int | None
+    run_after: datetime | None
+    claim_token: str | None
+    flow_run_id: str | None
+    unique_key: str | None
+    held_by: str | None
+    result_json: Any
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The parsed `payload_json`; empty where the row has none.
+
+        Raises:
+            CorruptPayload: another program wrote something that is not a JSON object.
+        """
+        if self.payload_json is None:
+            return {}
+        if not isinstance(self.payload_json, dict):
+            raise CorruptPayload(
+                f"job {self.id}: payload_json is not a JSON object: {str(self.payload_json)[:80]!r}. "
+                "Correct the row, then requeue the job."
+            )
+        return self.payload_json
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the handler reported of its last run: counts and first names; empty where it reported nothing."""
+        return self.result_json if isinstance(self.result_json, dict) else {}
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self.status not in ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobItem(Record):
+    """A row of `job_items`: one photo inside a job."""
+
+    id: int
+    tenant_id: str
+    job_id: int
+    photo_id: int | None
+    filename: str | None
+    status: str
+    message: str | None
+    created_at: datetime
+    updated_at: datetime
+    attempts: int
+    error_type: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Record):
+    """A row of `tasks`: one run of a definition, pinned to the definition it was started with."""
+
+    id: str
+    tenant_id: str
+    type: str
+    label: str
+    scope: str
+    project_id: int | None
+    status: str
+    source: str
+    priority: int
+    step_index: int
+    item_count: int | None
+    definition_json: dict[str, Any]
+    payload_json: dict[str, Any] | None
+    flags_json: dict[str, bool] | None
+    error_message: str | None
+    flow_run_id: str | None
+    attended_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    updated_at: datetime
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What the task was started with; empty where nothing was given."""
+        return self.payload_json or {}
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task has ended."""
+        return self.status not in ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project(Record):
+    """A row of `projects`."""
+
+    id: int
+    tenant_id: str | None
+    project_folder: str
+    project_name: str
+    created_at: datetime
+    updated_at: datetime
+    schema_version: str | None
+    status: str | None
+    archived_at: datetime | None
+    manifest_version: str | None
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether the project is hidden from every step but those that remove it."""
+        return self.status == "canceled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Photo(Record):
+    """A row of `photos`; `filename` is the base name without extension."""
+
+    id: int
+    project_id: int
+    manifest_id: str | None
+    filename: str
+    basename: str | None
+    ext: str | None
+    created_at: datetime
+    updated_at: datetime
+    date_time_original: str | None
+    jpg_available: int
+    raw_available: int
+    other_available: int
+    keep_jpg: int
+    keep_raw: int
+    thumbnail_status: str | None
+    preview_status: str | None
+    orientation: int | None
+    meta_json: Any
+    visibility: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane(Record):
+    """A row of `lanes`: a range of priorities, both ends inclusive, with a number of slots (None is no limit)."""
+
+    name: str
+    min_priority: int
+    max_priority: int
+    slots: int | None
+    aging_seconds: int | None
+    fair_tenants: int

@@ -1,0 +1,118 @@
+"""Pruning: ended tasks and jobs that are old enough leave the tables, a batch at a time, so that nobody waits for it.
+
+The journal of file changes is what makes `undo` possible; it stays as long as a trashed file does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Table, delete, exists, select
+
+from storage.column_types import check_integer
+from storage.database import Database
+from storage.errors import InvalidValue
+from storage.records import JobStatus
+from storage.tables import file_journal, job_items, jobs, tasks
+
+#: Rows removed by one transaction; other writers wait no longer than that takes.
+BATCH_SIZE = 1_000
+
+#: Entries of the journal younger than this stay: the time that a file lies in `.trash` by default.
+KEEP_JOURNAL_SECONDS = 86_400
+
+#: Tasks removed by one transaction: each takes its own list of items along, which may be long.
+TASKS_PER_BATCH = 50
+
+#: The highest age that can be given: a hundred years.
+MAX_AGE_SECONDS = 3_155_760_000
+
+_ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """How many rows were removed."""
+
+    tasks: int
+    jobs: int
+    items: int
+    journal_entries: int
+
+
+def prune(
+    database: Database,
+    *,
+    older_than_seconds: float,
+    batch_size: int = BATCH_SIZE,
+    keep_journal_seconds: float = KEEP_JOURNAL_SECONDS,
+) -> Pruned:
+    """Remove tasks that ended longer ago than this with their jobs and items, and such jobs that belong to no task.
+
+    A task whose files can still be brought back, because its journal has entries younger than `keep_journal_seconds`
+    (set it to the trash TTL; 0 keeps none), stays with all that belongs to it. What has not ended is never touched.
+    An interrupted run loses nothing; the next one goes on.
+
+    Raises:
+        InvalidValue: a number is negative or too large.
+    """
+    check_integer(batch_size, name="batch_size", minimum=1, maximum=100_000)
+    for name, seconds in (("older_than_seconds", older_than_seconds), ("keep_journal_seconds", keep_journal_seconds)):
+        if not 0 <= seconds <= MAX_AGE_SECONDS:
+            raise InvalidValue(name, f"must lie between 0 and {MAX_AGE_SECONDS}, not {seconds:g}")
+    now = database.clock()
+    cutoff = _ago(now, older_than_seconds)
+    pruned_tasks = _remove_tasks(database, cutoff=cutoff, keep_since=_ago(now, keep_journal_seconds), size=batch_size)
+    # What is left of those tasks are jobs of no task, like those that never had one.
+    of_no_task = ~exists().where(tasks.c.id == jobs.c.task_id)
+    old_jobs = (jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff, of_no_task)
+    pruned_jobs = pruned_items = 0
+    while True:
+        statement = select(jobs.c.id).where(*old_jobs).order_by(jobs.c.finished_at).limit(batch_size)
+        with database.connect() as connection:
+            ids = list(connection.execute(statement).scalars())
+        if not ids:
+            break
+        # The job's end is looked at again: it may have been queued anew in between.
+        of_old_jobs = job_items.c.job_id.in_(select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs))
+        pruned_items += _remove(database, job_items, of_old_jobs, size=batch_size)
+        pruned_jobs += _remove(database, jobs, jobs.c.id.in_(ids), *old_jobs, size=batch_size)
+    return Pruned(
+        tasks=pruned_tasks,
+        jobs=pruned_jobs,
+        items=pruned_items,
+        journal_entries=_remove(
+            database,
+            file_journal,
+            file_journal.c.created_at < _ago(now, max(older_than_seconds, keep_journal_seconds)),
+            ~exists().where(tasks.c.id == file_journal.c.task_id),
+            size=batch_size,
+        ),
+    )
+
+
+def _remove_tasks(database: Database, *, cutoff: datetime, keep_since: datetime, size: int) -> int:
+    can_be_undone = exists().where(
+        file_journal.c.task_id == tasks.c.id,
+        file_journal.c.undone_at.is_(None),
+        file_journal.c.created_at >= keep_since,
+    )
+    old = (tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone)
+    # The row of a task goes before its jobs, so that nobody can retry a task that has lost some of them.
+    return _remove(database, tasks, *old, size=min(size, TASKS_PER_BATCH))
+
+
+def _remove(database: Database, table: Table, *conditions: ColumnElement[bool], size: int) -> int:
+    removed = 0
+    while True:
+        batch = select(table.c.id).where(*conditions).limit(size)
+        with database.begin() as connection:
+            count = connection.execute(delete(table).where(table.c.id.in_(batch), *conditions)).rowcount
+        removed += count
+        if count < size:
+            return removed
+
+
+def _ago(now: datetime, seconds: float) -> datetime:
+    return now - timedelta(seconds=seconds)

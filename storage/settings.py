@@ -1,0 +1,175 @@
+"""The settings: environment (`PHOTOJOBS_…`) over `photojobs.toml` over defaults, each checked and named when wrong."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from storage.errors import StorageError
+from storage.step_jobs import DEFAULT_TENANT
+
+#: The file with settings, looked for in the working folder unless `PHOTOJOBS_CONFIG` names another.
+SETTINGS_FILE = "photojobs.toml"
+
+_PREFIX = "PHOTOJOBS_"
+#: Variables with our prefix that are no settings.
+_OTHER_VARIABLES = frozenset(
+    {"PHOTOJOBS_CONFIG", "PHOTOJOBS_TEST_POSTGRES_URL", "PHOTOJOBS_UP_FOLDER", "PHOTOJOBS_UP_READY"}
+)
+
+
+class InvalidSettings(StorageError):
+    """A setting is unknown or has an impossible value; the message names it and where it came from."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. A field's environment variable is `PHOTOJOBS_` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True, validate_default=False)
+
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///photojobs.db"),
+        description="SQLAlchemy URL of the database, secret as a whole.",
+    )
+    library_root: Path = Field(Path("library"), description="Folder that holds `<tenant>/<project_folder>/`.")
+    definitions: Path | None = Field(None, description="File or folder of definitions beside the built-in ones.")
+
+    heartbeat_seconds: float = Field(5.0, gt=0, le=3600, description="How often a running job says that it is alive.")
+    stale_seconds: float = Field(
+        60.0, gt=0, le=86_400, description="A running job silent for so long is rescued; at least three heartbeats."
+    )
+    poll_seconds: float = Field(
+        0.5, gt=0, le=3600, description="How often an idle executor looks for work where nothing wakes it."
+    )
+    max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a job where neither it nor its step says.")
+    retry_delay_seconds: float = Field(
+        5.0, ge=0, le=86_400, description="Wait before the second attempt; doubles with each further one, with jitter."
+    )
+    max_retry_delay_seconds: float = Field(3600.0, ge=0, le=604_800, description="Longest wait between two attempts.")
+    concurrency: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Jobs that one process runs at a time."
+    )
+    drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long a stop waits for running jobs.")
+    window_size: int = Field(
+        100, ge=1, le=10_000, description="Prefect task runs of one step that are submitted at a time."
+    )
+
+    schedules: dict[str, str] = Field(
+        {}, description='Schedules by definition: a cron text in place of the definition\'s own, or "off".'
+    )
+    scheduled_tenants: tuple[str, ...] = Field(
+        (DEFAULT_TENANT,), description="Tenants for which scheduled definitions run."
+    )
+
+    trash_ttl_seconds: int = Field(86_400, ge=0, description="How long a file stays in `.trash` before it is removed.")
+    unaccepted_files: Literal["keep", "trash"] = Field(
+        "keep", description="What folder_check does with files of no accepted kind."
+    )
+    jpg_extensions: tuple[str, ...] = Field(("jpg", "jpeg"), description="Extensions of JPEG originals, in any case.")
+    raw_extensions: tuple[str, ...] = Field(
+        ("raw", "cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2"), description="Extensions of RAW originals."
+    )
+    other_extensions: tuple[str, ...] = Field(
+        ("png", "tif", "tiff", "webp", "heic", "heif", "avif"), description="Extensions of other originals."
+    )
+    thumbnail_pixels: int = Field(800, ge=16, le=16_383, description="Longest edge of a thumbnail, in pixels.")
+    thumbnail_quality: int = Field(50, ge=1, le=100, description="WebP quality of a thumbnail.")
+    preview_pixels: int = Field(5000, ge=16, le=16_383, description="Longest edge of a preview, in pixels.")
+    preview_quality: int = Field(60, ge=1, le=100, description="WebP quality of a preview.")
+    webp_effort: int = Field(2, ge=0, le=6, description="WebP effort: higher is slower and smaller.")
+    max_image_megapixels: int = Field(500, ge=1, description="Larger images fail instead of being decoded.")
+    image_seconds: float = Field(120.0, gt=0, description="Longest time that decoding one image may take.")
+    image_isolation: bool = Field(
+        True, description="Decode in processes of their own, so that a crashing decoder costs one item."
+    )
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """The settings of this process; `overrides` come before the environment.
+
+        Raises:
+            InvalidSettings: an unknown name or an impossible value; every one is named with where it came from.
+        """
+        file = settings_file()
+        problems = [] if file is None else _unknown_keys(file)
+        problems += [
+            f"{name}: is not a setting" + _similar(name[len(_PREFIX) :].lower())
+            for name in sorted(os.environ)
+            if name.startswith(_PREFIX)
+            and name not in _OTHER_VARIABLES
+            and name[len(_PREFIX) :].lower() not in cls.model_fields
+        ]
+        if problems:
+            raise InvalidSettings("\n".join(problems))
+        try:
+            settings = cls(**overrides)
+        except ValidationError as error:
+            raise InvalidSettings(
+                "\n".join(_problem(str(item["loc"][0]), item["msg"], overrides, file) for item in error.errors())
+            ) from None
+        if settings.stale_seconds < 3 * settings.heartbeat_seconds:
+            raise InvalidSettings(
+                f"stale_seconds: {settings.stale_seconds:g} is less than three heartbeats of "
+                f"{settings.heartbeat_seconds:g} s, so a job that is alive could be taken for dead; raise it"
+            )
+        return settings
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file."""
+        file = settings_file()
+        if file is None:
+            return (init_settings, env_settings)
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file))
+
+
+def settings_file() -> Path | None:
+    """The settings file in use, or None where there is none.
+
+    Raises:
+        InvalidSettings: `PHOTOJOBS_CONFIG` names a file that does not exist.
+    """
+    named = os.environ.get("PHOTOJOBS_CONFIG")
+    if named is None:
+        return Path(SETTINGS_FILE) if Path(SETTINGS_FILE).is_file() else None
+    if not Path(named).is_file():
+        raise InvalidSettings(f"PHOTOJOBS_CONFIG: {named} is not a file")
+    return Path(named)
+
+
+def _unknown_keys(file: Path) -> list[str]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSettings(f"{file}: cannot be read: {error}") from None
+    return [f"{file}: {key}: is not a setting" + _similar(key) for key in document if key not in Settings.model_fields]
+
+
+def _similar(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, Settings.model_fields, n=1)
+    return f'. Did you mean "{close[0]}"?' if close else ". `photojobs --help` names the settings."
+
+
+def _problem(name: str, message: str, overrides: dict[str, Any], file: Path | None) -> str:
+    variable = _PREFIX + name.upper()
+    if name in overrides:
+        place = "the argument"
+    elif variable in {key.upper() for key in os.environ}:
+        place = f"the environment variable {variable}"
+    else:
+        place = str(file)
+    return f"{name} (from {place}): {message}"

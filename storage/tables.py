@@ -1,0 +1,312 @@
+"""Every table as SQLAlchemy Core sees it. The migrations make them; `SCHEMA` in docs/reference explains each column.
+
+The first block of columns in `projects`, `photos`, `jobs` and `job_items` is what other programs know and use; what
+stands after `added` is nullable or has a default, so that those programs go on inserting rows without it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from storage.column_types import Identifier, JsonDocument, UtcTimestamp
+
+metadata = MetaData()
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("project_folder", Text, nullable=False, unique=True),
+    Column("project_name", Text, nullable=False),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("updated_at", UtcTimestamp, nullable=False),
+    Column("schema_version", Text),
+    Column("status", Text),
+    Column("archived_at", UtcTimestamp),
+    Column("manifest_version", Text, server_default=text("'1.0'")),
+    # added
+    Column("tenant_id", Text),
+    Index("idx_projects_status", "status"),
+    Index("idx_projects_folder", "project_folder"),
+    sqlite_autoincrement=True,
+)
+
+photos = Table(
+    "photos",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("project_id", Identifier, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
+    Column("manifest_id", Text, unique=True),
+    Column("filename", Text, nullable=False),
+    Column("basename", Text),
+    Column("ext", Text),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("updated_at", UtcTimestamp, nullable=False),
+    Column("date_time_original", Text),
+    Column("jpg_available", Integer, nullable=False, server_default=text("0")),
+    Column("raw_available", Integer, nullable=False, server_default=text("0")),
+    Column("other_available", Integer, nullable=False, server_default=text("0")),
+    Column("keep_jpg", Integer, nullable=False, server_default=text("1")),
+    Column("keep_raw", Integer, nullable=False, server_default=text("1")),
+    Column("thumbnail_status", Text),
+    Column("preview_status", Text),
+    Column("orientation", Integer),
+    Column("meta_json", JsonDocument),
+    Column("visibility", Text, nullable=False, server_default=text("'private'")),
+    Index("idx_photos_project_filename", "project_id", "filename"),
+    Index("idx_photos_project_date", "project_id", "date_time_original"),
+    Index("idx_photos_date", text("date_time_original DESC"), text("created_at DESC"), text("id DESC")),
+    sqlite_autoincrement=True,
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("project_id", Identifier, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+photo_tags = Table(
+    "photo_tags",
+    metadata,
+    Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False),
+    Column("tag_id", Identifier, ForeignKey("tags.id", ondelete="CASCADE"), nullable=False),
+    PrimaryKeyConstraint("photo_id", "tag_id"),
+    Index("idx_photo_tags_tag", "tag_id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("project_id", Identifier, ForeignKey("projects.id", ondelete="SET NULL")),
+    Column("type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("started_at", UtcTimestamp),
+    Column("finished_at", UtcTimestamp),
+    Column("progress_total", Integer),
+    Column("progress_done", Integer),
+    Column("payload_json", JsonDocument),
+    Column("error_message", Text),
+    Column("worker_id", Text),
+    Column("heartbeat_at", UtcTimestamp),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("scope", Text, nullable=False, server_default=text("'project'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("max_attempts", Integer),
+    Column("last_error_at", UtcTimestamp),
+    Column("updated_at", UtcTimestamp),
+    # added
+    Column("task_id", Text),
+    Column("task_type", Text),
+    Column("step_index", Integer),
+    Column("chunk_index", Integer),
+    Column("total_chunks", Integer),
+    Column("run_after", UtcTimestamp),
+    Column("claim_token", Text),
+    Column("flow_run_id", Text),
+    Column("unique_key", Text),
+    Column("held_by", Text),
+    Column("result_json", JsonDocument),
+    Index("idx_jobs_project_created", "project_id", text("created_at DESC")),
+    Index("idx_jobs_status", "status"),
+    Index("idx_jobs_tenant_created", "tenant_id", text("created_at DESC")),
+    Index("idx_jobs_tenant_status", "tenant_id", "status"),
+    Index("idx_jobs_status_priority_created", "status", text("priority DESC"), "created_at"),
+    Index("idx_jobs_scope_status_created", "scope", "status", text("created_at DESC")),
+    Index("idx_jobs_tenant_scope_status_created", "tenant_id", "scope", "status", text("created_at DESC")),
+    sqlite_autoincrement=True,
+)
+
+#: What may be claimed now: the partial indexes and the claims must say this in the very same words.
+READY = "status = 'queued' AND run_after IS NULL AND held_by IS NULL"
+#: What becomes ready later, by itself.
+DELAYED = "status = 'queued' AND run_after IS NOT NULL"
+#: Queued jobs that an executor waits for; it beats for them as for running ones.
+ATTENDED = "status = 'queued' AND heartbeat_at IS NOT NULL"
+RUNNING = "status = 'running'"
+UNFINISHED_UNIQUE = "unique_key IS NOT NULL AND status IN ('queued', 'running')"
+
+
+def _partial(name: str, condition: str, *columns: object, unique: bool = False) -> Index:
+    where = text(condition)
+    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)  # type: ignore[arg-type]
+
+
+JOB_ENGINE_INDEXES = (
+    _partial("idx_jobs_ready", READY, text("priority DESC"), jobs.c.created_at, jobs.c.id),
+    _partial("idx_jobs_ready_tenant", READY, jobs.c.tenant_id, text("priority DESC"), jobs.c.created_at, jobs.c.id),
+    _partial("idx_jobs_delayed", DELAYED, jobs.c.run_after),
+    _partial("idx_jobs_attended", ATTENDED, text("priority DESC"), jobs.c.created_at, jobs.c.id),
+    _partial("idx_jobs_running", RUNNING, jobs.c.priority, jobs.c.tenant_id),
+    _partial("idx_jobs_unique_key", UNFINISHED_UNIQUE, jobs.c.tenant_id, jobs.c.unique_key, unique=True),
+    _partial("idx_jobs_task", "task_id IS NOT NULL", jobs.c.task_id, jobs.c.step_index, jobs.c.status),
+    _partial("idx_jobs_finished", "finished_at IS NOT NULL", jobs.c.finished_at),
+    #: Counts by type are answered from it alone.
+    Index("idx_jobs_type_status", jobs.c.type, jobs.c.status),
+)
+
+job_items = Table(
+    "job_items",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("job_id", Identifier, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="SET NULL")),
+    Column("filename", Text),
+    Column("status", Text, nullable=False),
+    Column("message", Text),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("updated_at", UtcTimestamp, nullable=False),
+    # added
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("error_type", Text),
+    Index("idx_job_items_job", "job_id"),
+    Index("idx_job_items_tenant", "tenant_id"),
+    sqlite_autoincrement=True,
+)
+#: A project's photos are read in id order, a batch at a time; without it each batch would sort them all.
+PHOTOS_PROJECT_INDEX = Index("idx_photos_project_id", photos.c.project_id, photos.c.id)
+#: Removing a photo sets `photo_id` to NULL in its items; without this index each removal would scan the table.
+JOB_ITEMS_PHOTO_INDEX = _partial("idx_job_items_photo", "photo_id IS NOT NULL", job_items.c.photo_id)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("project_id", Identifier, ForeignKey("projects.id", ondelete="SET NULL")),
+    Column("status", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("step_index", Integer, nullable=False),
+    Column("item_count", Integer),
+    Column("definition_json", JsonDocument, nullable=False),
+    Column("payload_json", JsonDocument),
+    Column("flags_json", JsonDocument),
+    Column("error_message", Text),
+    Column("flow_run_id", Text),
+    Column("attended_at", UtcTimestamp),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("started_at", UtcTimestamp),
+    Column("finished_at", UtcTimestamp),
+    Column("updated_at", UtcTimestamp, nullable=False),
+    Index("idx_tasks_created", text("created_at DESC"), text("id DESC")),
+    Index("idx_tasks_tenant_created", "tenant_id", text("created_at DESC")),
+    Index("idx_tasks_type_status", "type", "status"),
+)
+#: The sweep's condition, in the words of the partial index.
+UNFINISHED_TASK = "tasks.status IN ('queued', 'running')"
+TASK_ENGINE_INDEXES = (
+    _partial("idx_tasks_unfinished", "status IN ('queued', 'running')", tasks.c.attended_at),
+    _partial("idx_tasks_finished", "finished_at IS NOT NULL", tasks.c.finished_at),
+)
+
+task_items = Table(
+    "task_items",
+    metadata,
+    Column("task_id", Text, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("photo_id", Identifier),
+    Column("filename", Text),
+    PrimaryKeyConstraint("task_id", "position"),
+    sqlite_with_rowid=False,
+)
+
+task_projects = Table(
+    "task_projects",
+    metadata,
+    Column("task_id", Text, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("project_id", Identifier, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
+    PrimaryKeyConstraint("task_id", "project_id"),
+    Index("idx_task_projects_project", "project_id"),
+    sqlite_with_rowid=False,
+)
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("min_priority", Integer, nullable=False),
+    Column("max_priority", Integer, nullable=False),
+    Column("slots", Integer),
+    Column("aging_seconds", Integer),
+    Column("fair_tenants", Integer, nullable=False, server_default=text("0")),
+    Column("updated_at", UtcTimestamp),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("reason", Text),
+    Column("created_at", UtcTimestamp, nullable=False),
+    PrimaryKeyConstraint("kind", "name"),
+)
+
+project_claims = Table(
+    "project_claims",
+    metadata,
+    Column("project_id", Identifier, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    Column("job_id", Identifier, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("claim_token", Text, nullable=False),
+    Column("claimed_at", UtcTimestamp, nullable=False),
+    Index("idx_project_claims_job", "job_id"),
+)
+
+file_journal = Table(
+    "file_journal",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("task_id", Text),
+    Column("job_id", Identifier),
+    Column("project_id", Identifier),
+    Column("photo_id", Identifier),
+    Column("action", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("target", Text),
+    Column("size_bytes", BigInteger),
+    Column("row_json", JsonDocument),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("undone_at", UtcTimestamp),
+    Index("idx_file_journal_task", "task_id", "id"),
+    Index("idx_file_journal_project", "project_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+photo_derivatives = Table(
+    "photo_derivatives",
+    metadata,
+    Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("source_name", Text, nullable=False),
+    Column("source_size_bytes", BigInteger, nullable=False),
+    Column("source_mtime_ns", BigInteger, nullable=False),
+    Column("source_hash", Text),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("size_bytes", BigInteger),
+    Column("generated_at", UtcTimestamp, nullable=False),
+    PrimaryKeyConstraint("photo_id", "kind"),
+)

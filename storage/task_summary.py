@@ -1,0 +1,170 @@
+"""What a task did, step by step, counted in SQL: for final states, progress, tables and reports."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, func, select
+
+from storage.database import Database
+from storage.records import Task
+from storage.tables import job_items, jobs
+from storage.tasks import TasksRepository
+
+#: Names kept of each kind of change, and reasons kept of failed jobs.
+MAX_EXAMPLES = 10
+MAX_ERRORS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSummary:
+    """The jobs of one step, or the follow-up jobs of one type.
+
+    Attributes:
+        jobs: number of jobs by status.
+        items: number of items by status.
+        counts: what the handlers counted, summed over the jobs.
+        examples: the first names of what was counted.
+        projects: the counts of each project, where the handlers told them apart.
+        errors: the first reasons of failed jobs.
+        seconds: from the first start to the last end; None while nothing has ended.
+    """
+
+    step_index: int
+    type: str
+    priority: int
+    jobs: dict[str, int]
+    items: dict[str, int]
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    projects: dict[str, dict[str, int]] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+    seconds: float | None = None
+
+    @property
+    def total_jobs(self) -> int:
+        """How many jobs the step has."""
+        return sum(self.jobs.values())
+
+    @property
+    def total_items(self) -> int:
+        """How many items the step has."""
+        return sum(self.items.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSummary:
+    """A task and what became of its jobs and items."""
+
+    task: Task
+    steps: tuple[StepSummary, ...]
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """Number of jobs by status, over all steps."""
+        return dict(sum((Counter(step.jobs) for step in self.steps), Counter()))
+
+    @property
+    def items(self) -> dict[str, int]:
+        """Number of items by status, over all steps."""
+        return dict(sum((Counter(step.items) for step in self.steps), Counter()))
+
+    @property
+    def message(self) -> str:
+        """One line: how many jobs completed, failed and were canceled, and how many items failed."""
+        jobs = self.jobs
+        parts = [f"{jobs.get('completed', 0)} jobs completed", f"{jobs.get('failed', 0)} failed"]
+        parts.append(f"{jobs.get('canceled', 0)} canceled")
+        failed_items = self.items.get("failed", 0)
+        return ", ".join(parts) + (f"; {failed_items} items failed" if failed_items else "")
+
+
+def summarise_task(database: Database, task_id: str) -> TaskSummary:
+    """The summary of a task, from a handful of statements however many jobs it has.
+
+    Raises:
+        UnknownTask: there is no such task.
+    """
+    return TaskSummary(
+        task=TasksRepository(database).get(task_id), steps=_summarise(database, jobs.c.task_id == task_id)
+    )
+
+
+def summarise_step(database: Database, task_id: str, step_index: int) -> tuple[StepSummary, ...]:
+    """The summary of one step of a task; of its follow-up jobs one for each type."""
+    return _summarise(database, (jobs.c.task_id == task_id) & (jobs.c.step_index == step_index))
+
+
+def _summarise(database: Database, condition: ColumnElement[bool]) -> tuple[StepSummary, ...]:
+    key = (jobs.c.step_index, jobs.c.type, jobs.c.priority)
+    with database.connect() as connection:
+        job_rows = connection.execute(
+            select(*key, jobs.c.status, func.count(), func.min(jobs.c.started_at), func.max(jobs.c.finished_at))
+            .where(condition)
+            .group_by(*key, jobs.c.status)
+        ).all()
+        item_rows = connection.execute(
+            select(*key, job_items.c.status, func.count())
+            .join(jobs, jobs.c.id == job_items.c.job_id)
+            .where(condition)
+            .group_by(*key, job_items.c.status)
+        ).all()
+        results = connection.execute(
+            select(*key, jobs.c.result_json, case((jobs.c.status == "failed", jobs.c.error_message)))
+            .where(condition, jobs.c.result_json.is_not(None) | (jobs.c.status == "failed"))
+            .order_by(jobs.c.id)
+        ).all()
+    steps: dict[tuple[int, str, int], _Tally] = defaultdict(_Tally)
+    for *step_key, status, count, started_at, finished_at in job_rows:
+        tally = steps[tuple(step_key)]
+        tally.jobs[status] = count
+        tally.started += [started_at] if started_at else []
+        tally.finished += [finished_at] if finished_at else []
+    for *step_key, status, count in item_rows:
+        steps[tuple(step_key)].items[status] = count
+    for *step_key, result, error in results:
+        steps[tuple(step_key)].add_result(result if isinstance(result, dict) else {}, error)
+    return tuple(steps[step_key].summary(*step_key) for step_key in sorted(steps))
+
+
+@dataclass(slots=True)
+class _Tally:
+    jobs: dict[str, int] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    projects: dict[str, Counter[str]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    started: list[datetime] = field(default_factory=list)
+    finished: list[datetime] = field(default_factory=list)
+
+    def add_result(self, result: dict[str, Any], error: str | None) -> None:
+        self.counts.update(result.get("counts", {}))
+        for name, examples in result.get("examples", {}).items():
+            known = self.examples.setdefault(name, [])
+            known += examples[: MAX_EXAMPLES - len(known)]
+        for name, counts in result.get("projects", {}).items():
+            self.projects.setdefault(name, Counter()).update(counts)
+        if error and len(self.errors) < MAX_ERRORS:
+            self.errors.append(error)
+
+    def summary(self, step_index: int, type: str, priority: int) -> StepSummary:
+        return StepSummary(
+            step_index=step_index,
+            type=type,
+            priority=priority,
+            jobs=self.jobs,
+            items=self.items,
+            counts=dict(self.counts),
+            examples=self.examples,
+            projects={name: dict(counts) for name, counts in self.projects.items()},
+            errors=tuple(self.errors),
+            seconds=_span(self.started, self.finished),
+        )
+
+
+def _span(started: list[datetime], finished: list[datetime]) -> float | None:
+    return (max(finished) - min(started)).total_seconds() if started and finished else None

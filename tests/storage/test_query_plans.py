@@ -1,0 +1,245 @@
+"""No statement that serves the engine reads the whole of `jobs`: looked up in the plans of both databases.
+
+The statements are caught while the calls run, so a new or changed one is checked as well.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, event, text
+
+from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository
+from storage.bulk import JobFilter, cancel_jobs, retry_jobs
+from storage.claims import Claimant, claim_awaited, promote_due
+from storage.heartbeats import attend, beat, leave, statuses
+from storage.holds import HoldsRepository
+from storage.photo_sets import resolve_job_targets
+from storage.retention import prune
+from storage.stale import rescue_stale
+from storage.statistics import Statistics
+
+ROWS = 20_000
+
+EXPLAINED = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+
+
+@pytest.fixture
+def filled(database: Database, make_project: Any, make_photos: Any, make_task: Any) -> Database:
+    """A database with a long queue, a longer past, and the statistics that its planner uses."""
+    project = make_project()
+    photo_ids = make_photos(project, 50)
+    task = make_task({"unit": "items", "chunk_size": 10}, "projects", photo_ids=photo_ids)
+    TasksRepository(database).add_follow_up(task.id, type="x", priority=5, items=[{"photo_id": photo_ids[0]}])
+    number = "value" if database.is_postgresql else "n.value"
+    moment = (
+        f"timestamptz '2025-09-01' + {number} * interval '1 second'"
+        if database.is_postgresql
+        else f"strftime('%Y-%m-%dT%H:%M:%fZ', '2025-09-01', '+' || {number} || ' seconds')"
+    )
+    series = (
+        f"generate_series(1, {ROWS}) AS n(value)"
+        if database.is_postgresql
+        else f"(WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {ROWS}) "
+        "SELECT value FROM n) AS n"
+    )
+    payload = '\'{"names": "' + 500 * "x" + "\"}'" + ("::jsonb" if database.is_postgresql else "")
+    with database.begin() as connection:
+        connection.execute(
+            text(f"""
+            INSERT INTO jobs (tenant_id, type, status, scope, priority, created_at, finished_at, started_at, attempts,
+                progress_done, run_after, task_id, step_index, payload_json)
+            SELECT 'tenant-' || {number} % 20, 'type-' || {number} % 7,
+                CASE WHEN {number} % 4 = 0 THEN 'queued' WHEN {number} % 1000 = 1 THEN 'running' ELSE 'completed' END,
+                'photo_set', {number} % 100, {moment},
+                CASE WHEN {number} % 4 <> 0 AND {number} % 1000 <> 1 THEN {moment} END, {moment}, 0, 0,
+                CASE WHEN {number} % 40 = 0 THEN {moment.replace("2025-09-01", "2026-09-01")} END,
+                CASE WHEN {number} % 3 = 0 THEN 'old-' || {number} % 500 END, 0, {payload}
+            FROM {series}
+            """)
+        )
+        connection.execute(
+            text(f"""
+            INSERT INTO job_items (tenant_id, job_id, filename, status, created_at, updated_at)
+            SELECT tenant_id, id, 'name', 'done', {moment.replace(number, "id")}, {moment.replace(number, "id")}
+            FROM jobs WHERE task_id IS NULL
+            """)
+        )
+    _analyze(database)
+    return database
+
+
+def _analyze(database: Database) -> None:
+    if database.is_postgresql:
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
+
+
+def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], object]]:
+    jobs, tasks, statistics = JobsRepository(database), TasksRepository(database), Statistics(database)
+
+    def claim() -> Any:
+        return jobs.claim_next("worker")
+
+    def awaited(connection: Connection) -> object:
+        lane = LanesRepository(connection).get("normal")
+        claimant = Claimant(worker_id="w", now=database.clock())
+        return claim_awaited(connection, claimant, lane=lane, job_ids=[1, 2, 3, 500], limit=5)
+
+    def in_transaction(call: Callable[[Connection], object]) -> Callable[[], object]:
+        def run() -> None:
+            with database.begin() as connection:
+                call(connection)
+
+        return run
+
+    def fair_claim() -> object:
+        LanesRepository(database).change("normal", slots=1_000, aging_seconds=60, fair_tenants=True)
+        return jobs.claim_next("worker", lane="normal")
+
+    return {
+        "claim_next": claim,
+        "claim_next of a tenant": lambda: jobs.claim_next("worker", tenant_id="tenant-4"),
+        "claim_next within bounds": lambda: jobs.claim_next("worker", min_priority=10, max_priority=20),
+        "claim_next in a lane": lambda: jobs.claim_next("worker", lane="priority"),
+        "claim_next with aging and fairness": fair_claim,
+        "claim_awaited": in_transaction(awaited),
+        "promote_due": in_transaction(lambda c: promote_due(c, now=database.clock() + timedelta(days=400))),
+        "heartbeat": lambda: jobs.heartbeat(claim().id),
+        "beat": lambda: beat(database, [(claim().id, "token")]),
+        "attend and leave": lambda: (attend(database, [5, 8]), leave(database, [5, 8]), statuses(database, [5, 8])),
+        "complete": lambda: jobs.complete(claim().id),
+        "fail with a token": lambda: jobs.fail((job := claim()).id, "no", claim_token=job.claim_token),
+        "retry_later": lambda: jobs.retry_later(claim().id, "no", run_after=database.clock()),
+        "cancel of a task's job": lambda: jobs.cancel(tasks.list_jobs(task_id)[0].id),
+        "requeue": lambda: jobs.requeue(claim().id),
+        "cancel_by_project": lambda: jobs.cancel_by_project(1),
+        "enqueue with a unique key": lambda: jobs.enqueue(tenant_id="t", type="x", unique_key="k"),
+        "rescue": lambda: rescue_stale(database, stale_seconds=60, max_attempts=3),
+        "requeue_stale_running": lambda: jobs.requeue_stale_running(60),
+        "list_by_tenant": lambda: jobs.list_by_tenant("tenant-3"),
+        "list_by_tenant by status": lambda: jobs.list_by_tenant("tenant-3", status="queued"),
+        "list_by_tenant by scope": lambda: jobs.list_by_tenant("tenant-3", scope="photo_set", status="queued"),
+        "list_by_tenant by key": lambda: jobs.list_by_tenant("tenant-3", before=(database.clock(), 9000)),
+        "list_by_project": lambda: jobs.list_by_project(1),
+        "list_items": lambda: jobs.list_items(1),
+        "next_pending_item": lambda: jobs.next_pending_item(1),
+        "settle": lambda: tasks.settle(task_id),
+        "list_jobs": lambda: tasks.list_jobs(task_id),
+        "count_jobs": lambda: tasks.count_jobs(task_id),
+        "unfinished_jobs": lambda: tasks.unfinished_jobs(tasks.get(task_id), limit=10),
+        "list_unattended": lambda: tasks.list_unattended(silent_seconds=0),
+        "cancel of a task": lambda: tasks.cancel(task_id),
+        "retry of a task": lambda: (tasks.cancel(task_id), tasks.retry(task_id)),
+        "add_follow_up": lambda: tasks.add_follow_up(task_id, type="x", priority=5, items=[{"photo_id": 2}]),
+        "hold and release of a task": lambda: (
+            HoldsRepository(database).hold("task", task_id),
+            HoldsRepository(database).release("task", task_id),
+        ),
+        "hold and release of a tenant": lambda: (
+            HoldsRepository(database).hold("tenant", "tenant-8"),
+            HoldsRepository(database).release("tenant", "tenant-8"),
+        ),
+        "targets of a job": lambda: resolve_job_targets(tasks.list_jobs(task_id)[0], database),
+        "photos of a project": lambda: list(PhotosRepository(database).iterate_project(1, batch_size=20)),
+        "removal of photos": lambda: PhotosRepository(database).remove_many([1, 2]),
+        "pruning": lambda: prune(database, older_than_seconds=86_400 * 29.9),
+        "bulk cancel of a task": lambda: cancel_jobs(database, JobFilter(task_id=task_id)),
+        "bulk retry of a task": lambda: retry_jobs(database, JobFilter(task_id=task_id)),
+        "times": lambda: statistics.times(sample_size=100),
+        "oldest waiting": statistics.oldest_waiting,
+    }
+
+
+def test_no_statement_of_the_engine_reads_all_jobs(filled: Database) -> None:
+    offending = []
+    for name, call in _engine_calls(filled, "task-1").items():
+        plans = _plans(filled, call)
+        assert plans, f"{name}: no statement was caught"
+        offending += [
+            f"{name}: {statement[:400]}\n{plan}" for statement, plan in plans.items() if _reads_all(filled, plan)
+        ]
+    assert not offending, "\n\n".join(offending)
+
+
+@pytest.mark.parametrize("name", ["count_by_status", "count_by_type", "count_by_tenant", "lanes"])
+def test_counts_over_all_jobs_can_be_answered_from_an_index_alone(filled: Database, name: str) -> None:
+    with filled.begin() as connection:
+        if filled.is_postgresql:
+            # Which way is cheaper depends on the width of the rows; that the index suffices does not.
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+            connection.execute(text("SET LOCAL enable_bitmapscan = off"))
+            plans = _postgresql_plans(getattr(Statistics(connection), name))
+    if not filled.is_postgresql:
+        plans = _sqlite_plans(filled, getattr(Statistics(filled), name))
+    assert plans
+    for statement, plan in plans.items():
+        for line in plan.splitlines():
+            if filled.is_postgresql and " on jobs" in line:
+                assert " Scan using idx_" in line, f"{statement}\n{plan}"
+            if not filled.is_postgresql and line.startswith(("SCAN jobs", "SEARCH jobs")):
+                # The head of each priority is one look-up.
+                assert "COVERING INDEX" in line or "INDEX idx_jobs_ready" in line, f"{statement}\n{plan}"
+
+
+def _plans(database: Database, call: Callable[[], object]) -> dict[str, str]:
+    """The plan of each statement that a call makes, whichever way it reaches the driver."""
+    return _postgresql_plans(call) if database.is_postgresql else _sqlite_plans(database, call)
+
+
+def _sqlite_plans(database: Database, call: Callable[[], object]) -> dict[str, str]:
+    statements: dict[str, None] = {}
+
+    def listen(driver: Any, *_: Any) -> None:
+        driver.set_trace_callback(lambda statement: statements.setdefault(statement))
+
+    def leave(driver: Any, *_: Any) -> None:
+        driver.set_trace_callback(None)
+
+    event.listen(database.engine, "checkout", listen)
+    event.listen(database.engine, "checkin", leave)
+    try:
+        call()
+    finally:
+        event.remove(database.engine, "checkout", listen)
+        event.remove(database.engine, "checkin", leave)
+    assert database.path is not None
+    with closing(sqlite3.connect(database.path)) as own:
+        return {
+            statement: "\n".join(row[-1] for row in own.execute(f"EXPLAIN QUERY PLAN {statement}"))
+            for statement in statements
+            if statement.lstrip().upper().startswith(EXPLAINED)
+        }
+
+
+def _postgresql_plans(call: Callable[[], object]) -> dict[str, str]:
+    plans: dict[str, str] = {}
+    execute = psycopg.Cursor.execute
+
+    def explain(cursor: Any, query: Any, parameters: Any = None, **options: Any) -> Any:
+        if str(query).lstrip().upper().startswith(EXPLAINED):
+            with cursor.connection.cursor() as own:
+                execute(own, f"EXPLAIN {query}", parameters)
+                plans[str(query)] = "\n".join(row[0] for row in own.fetchall())
+        return execute(cursor, query, parameters, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "execute", explain)
+        call()
+    return plans
+
+
+def _reads_all(database: Database, plan: str) -> bool:
+    if database.is_postgresql:
+        return "Seq Scan on jobs" in plan
+    return any(
+        # An index on the status alone holds the whole queue.
+        ("SCAN job" in line and "INDEX" not in line) or "idx_jobs_status (status=?)" in line
+        for line in plan.splitlines()
+    )

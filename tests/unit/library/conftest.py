@@ -1,0 +1,126 @@
+"""A library on a real disk, the ways in which a file system can differ, and processes that die in mid-operation."""
+
+import errno
+import itertools
+import os
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.library import Library, ProjectFolder, exclusive_rename, transfer
+
+_SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "open", "write", "fsync", "mkdir", "rmdir", "chmod", "utime")
+_DIED = 77
+
+CrashPoints = Callable[[Callable[[], object]], Iterator[int]]
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    root = tmp_path / "library"
+    root.mkdir()
+    return Library(root)
+
+
+@pytest.fixture
+def project(library: Library) -> ProjectFolder:
+    folder = library.project("tenant", "Iceland")
+    folder.create()
+    return folder
+
+
+@pytest.fixture
+def other_project(library: Library) -> ProjectFolder:
+    folder = library.project("tenant", "Norway")
+    folder.create()
+    return folder
+
+
+@pytest.fixture(params=["renameat2", "hard links", "neither", "two file systems", "two file systems, neither"])
+def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make the disk behave like one that can or cannot do certain things; gives its name."""
+    kind: str = request.param
+    link, rename = os.link, os.rename
+
+    def refuse(number: int, source: object, target: object) -> None:
+        raise OSError(number, os.strerror(number), os.fspath(source), None, os.fspath(target))
+
+    def is_across(source: object, target: object) -> bool:
+        return "two" in kind and Path(os.fspath(source)).parent != Path(os.fspath(target)).parent
+
+    def checked_link(source: object, target: object, **options: object) -> None:
+        if is_across(source, target):
+            refuse(errno.EXDEV, source, target)
+        if "neither" in kind:
+            refuse(errno.EPERM, source, target)
+        link(source, target, **options)
+
+    def checked_rename(source: object, target: object) -> None:
+        if is_across(source, target):
+            refuse(errno.EXDEV, source, target)
+        rename(source, target)
+
+    if kind != "renameat2":
+        monkeypatch.setattr(exclusive_rename, "_renameat2", None)
+    if "two" in kind:
+        for module in (exclusive_rename, transfer):
+            monkeypatch.setattr(module, "are_on_one_file_system", lambda source, target: source.parent == target.parent)
+    monkeypatch.setattr(os, "link", checked_link)
+    monkeypatch.setattr(os, "rename", checked_rename)
+    return kind
+
+
+@pytest.fixture
+def crash_points() -> CrashPoints:
+    """Run an operation in processes that die just before its first, second, third … change of the disk.
+
+    Yields after each death, so that the caller can look at what is left and put everything back. Ends with the
+    first process that gets through.
+    """
+
+    def points(operation: Callable[[], object]) -> Iterator[int]:
+        for number in itertools.count():
+            if not _dies_before_call(number, operation):
+                return
+            yield number
+
+    return points
+
+
+def _dies_before_call(number: int, operation: Callable[[], object]) -> bool:
+    with warnings.catch_warnings():
+        # Newer Pythons warn of forking beside threads; this child runs nothing but the operation.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        _run_and_die(number, operation)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in {0, _DIED}, f"the operation failed in the child (exit code {code})"
+    return code == _DIED
+
+
+def _run_and_die(number: int, operation: Callable[[], object]) -> None:
+    calls = itertools.count()
+
+    def dying(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **options: object) -> object:
+            if next(calls) == number:
+                os._exit(_DIED)
+            return function(*arguments, **options)
+
+        return call
+
+    for name in _SYSTEM_CALLS:
+        setattr(os, name, dying(getattr(os, name)))
+    if exclusive_rename._renameat2 is not None:
+        exclusive_rename._renameat2 = dying(exclusive_rename._renameat2)
+    try:
+        operation()
+    except BaseException:  # noqa: BLE001 - a child must never go on into the rest of the suite.
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)

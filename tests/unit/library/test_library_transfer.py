@@ -1,0 +1,335 @@
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from storage.library import (
+    FolderNames,
+    ProjectFolder,
+    exclusive_rename,
+    move_without_overwrite,
+    remove_derivative,
+    remove_stale_temporaries,
+    rename_folder_without_overwrite,
+    transfer,
+    unique_name,
+)
+from storage.library.errors import (
+    Collision,
+    CopyMismatch,
+    CrossesFileSystems,
+    FolderMissing,
+    NotEnoughSpace,
+    SourceChanged,
+    SourceMissing,
+    UnsafePath,
+)
+
+PICTURE = bytes(range(256)) * 9000  # More than two blocks.
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """The regular files of a folder with their contents, hidden leftovers among them."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture
+def photo(project: ProjectFolder) -> Path:
+    return take(project.original("a.jpg"))
+
+
+def take(path: Path) -> Path:
+    path.write_bytes(PICTURE)
+    os.utime(path, ns=(1_600_000_000_000_000_000, 1_600_000_000_000_000_000))
+    return path
+
+
+@pytest.mark.usefixtures("file_system")
+def test_a_move_carries_the_file_with_its_time(
+    photo: Path, project: ProjectFolder, other_project: ProjectFolder
+) -> None:
+    target = other_project.original("b.jpg")
+    move_without_overwrite(photo, target)
+    assert visible(project.path) == {}
+    assert visible(other_project.path) == {"b.jpg": PICTURE}
+    assert target.stat().st_mtime_ns == 1_600_000_000_000_000_000
+    assert target.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.usefixtures("file_system")
+@pytest.mark.parametrize("taken", ["b.jpg", "B.JPG", "ﬀ.jpg"])
+def test_a_move_never_overwrites_nor_takes_a_name_that_counts_as_the_same(
+    photo: Path, project: ProjectFolder, other_project: ProjectFolder, taken: str
+) -> None:
+    (other_project.path / taken).write_bytes(PICTURE)
+    target = other_project.original({"ﬀ.jpg": "FF.jpg"}.get(taken, "b.jpg"))
+    with pytest.raises(Collision, match="is there already"):
+        move_without_overwrite(photo, target)
+    assert visible(project.path) == {"a.jpg": PICTURE}
+    assert visible(other_project.path) == {taken: PICTURE}
+
+
+@pytest.mark.usefixtures("file_system")
+def test_a_file_that_appears_in_the_last_moment_is_not_overwritten(
+    photo: Path, project: ProjectFolder, other_project: ProjectFolder
+) -> None:
+    target = other_project.original("b.jpg")
+    names = FolderNames.read(other_project.path)
+    target.write_bytes(b"somebody else's")
+    with pytest.raises(Collision):
+        move_without_overwrite(photo, target, names=names)
+    assert visible(project.path) == {"a.jpg": PICTURE}
+    assert visible(other_project.path) == {"b.jpg": b"somebody else's"}
+
+
+@pytest.mark.usefixtures("file_system")
+def test_a_file_can_change_the_case_of_its_own_name(photo: Path, project: ProjectFolder) -> None:
+    move_without_overwrite(photo, project.original("A.JPG"))
+    assert visible(project.path) == {"A.JPG": PICTURE}
+
+
+def test_a_move_that_dies_at_any_point_loses_nothing_and_can_be_repeated(
+    file_system: str, photo: Path, project: ProjectFolder, other_project: ProjectFolder, crash_points
+) -> None:
+    target = other_project.original("b.jpg")
+    deaths = 0
+    for _ in crash_points(lambda: move_without_overwrite(photo, target)):
+        deaths += 1
+        left = [*visible(project.path).values(), *visible(other_project.path).values()]
+        assert PICTURE in left
+        if photo.exists():
+            move_without_overwrite(photo, target)
+        assert visible(project.path) == {}
+        assert visible(other_project.path)["b.jpg"] == PICTURE
+        remove_stale_temporaries(other_project.path, older_than_seconds=-1)
+        assert visible(other_project.path) == {"b.jpg": PICTURE}
+        target.unlink()
+        take(photo)
+    assert deaths >= {"renameat2": 1, "hard links": 2, "neither": 3}.get(file_system, 7)
+    assert visible(other_project.path) == {"b.jpg": PICTURE}
+
+
+@pytest.mark.usefixtures("file_system")
+def test_a_move_that_fails_at_any_point_leaves_no_temporary_file(
+    photo: Path, project: ProjectFolder, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = other_project.original("b.jpg")
+    for name in ("open", "write", "fsync", "rename"):
+        with monkeypatch.context() as patch:
+
+            def fail(*arguments: object, **options: object) -> None:
+                raise OSError(5, "Input/output error")
+
+            patch.setattr(os, name, fail)
+            try:
+                move_without_overwrite(photo, target)
+            except OSError as error:
+                assert error.errno == 5  # noqa: PT017 - some file systems need none of the failing calls.
+        left = visible(project.path) | visible(other_project.path)
+        assert PICTURE in left.values()
+        assert set(left) <= {"a.jpg", "b.jpg"}
+        if photo.exists():
+            move_without_overwrite(photo, target)
+        target.unlink()
+        take(photo)
+
+
+def test_one_entry_reached_by_two_spellings_is_renamed_and_not_unlinked(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a file system that ignores case: both spellings reach the file, the listing has one of them.
+    target = photo.with_name("A.JPG")
+    os.link(photo, target)
+    real = os.scandir
+
+    class Listing:
+        def __init__(self, path: object) -> None:
+            self.entries = real(path)
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            return [entry for entry in self.entries if entry.name != "A.JPG"]
+
+        def __exit__(self, *_: object) -> None:
+            self.entries.close()
+
+    monkeypatch.setattr(os, "scandir", Listing)
+    move_without_overwrite(photo, target)
+    assert target.read_bytes() == PICTURE
+
+
+def test_moving_what_is_gone_or_no_file_is_refused(project: ProjectFolder, other_project: ProjectFolder) -> None:
+    with pytest.raises(SourceMissing):
+        move_without_overwrite(project.path / "gone.jpg", other_project.path / "b.jpg")
+    (project.path / "link.jpg").symlink_to("/etc/hostname")
+    (project.path / "folder").mkdir()
+    for name in ("link.jpg", "folder"):
+        with pytest.raises(UnsafePath, match="not a regular file"):
+            move_without_overwrite(project.path / name, other_project.path / "b.jpg")
+
+
+def test_moving_into_a_missing_folder_leaves_the_file(photo: Path, project: ProjectFolder) -> None:
+    for names in (None, FolderNames()):
+        with pytest.raises(FolderMissing):
+            move_without_overwrite(photo, project.path / "nowhere" / "b.jpg", names=names)
+    assert photo.exists()
+
+
+@pytest.fixture
+def two_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    rename = exclusive_rename.rename_exclusively
+
+    def across(source: Path, target: Path, *, on_behalf_of: Path | None = None) -> None:
+        if source.parent != target.parent:
+            refuse(source, target)
+        rename(source, target, on_behalf_of=on_behalf_of)
+
+    monkeypatch.setattr(transfer, "rename_exclusively", across)
+    monkeypatch.setattr(transfer, "are_on_one_file_system", lambda source, target: False)
+
+
+@pytest.mark.usefixtures("two_file_systems")
+def test_a_copy_that_would_not_fit_is_not_begun(
+    photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 10**6, 10**6))
+    with pytest.raises(NotEnoughSpace, match="Make room"):
+        move_without_overwrite(photo, other_project.original("b.jpg"))
+    assert photo.read_bytes() == PICTURE
+    assert visible(other_project.path) == {}
+
+
+@pytest.mark.usefixtures("two_file_systems")
+def test_a_copy_that_reads_back_differently_is_thrown_away(
+    photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, block: write(fd, bytes(len(block))))
+    with pytest.raises(CopyMismatch):
+        move_without_overwrite(photo, other_project.original("b.jpg"))
+    assert photo.read_bytes() == PICTURE
+    assert visible(other_project.path) == {}
+
+
+@pytest.mark.usefixtures("two_file_systems")
+def test_a_file_that_is_written_to_during_the_copy_stays(
+    photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = transfer._digest
+
+    def write_meanwhile(path: Path) -> bytes:
+        photo.write_bytes(b"new contents")
+        return digest(path)
+
+    monkeypatch.setattr(transfer, "_digest", write_meanwhile)
+    with pytest.raises(SourceChanged, match="Try again"):
+        move_without_overwrite(photo, other_project.original("b.jpg"))
+    assert photo.read_bytes() == b"new contents"
+    assert visible(other_project.path) == {}
+
+
+@pytest.mark.usefixtures("two_file_systems")
+def test_another_file_of_the_same_size_and_time_is_not_taken_for_a_finished_copy(
+    photo: Path, other_project: ProjectFolder
+) -> None:
+    target = other_project.original("b.jpg")
+    target.write_bytes(PICTURE[::-1])
+    os.utime(target, ns=(photo.stat().st_atime_ns, photo.stat().st_mtime_ns))
+    with pytest.raises(Collision):
+        move_without_overwrite(photo, target)
+    assert photo.read_bytes() == PICTURE
+
+
+def test_a_batch_of_moves_keeps_the_names_it_was_given(
+    photo: Path, project: ProjectFolder, other_project: ProjectFolder
+) -> None:
+    names = FolderNames.read(other_project.path)
+    move_without_overwrite(photo, other_project.original("b.jpg"), names=names)
+    photo.write_bytes(b"second")
+    with pytest.raises(Collision):
+        move_without_overwrite(photo, other_project.original("B.jpg"), names=names)
+    move_without_overwrite(other_project.original("b.jpg"), other_project.original("c.jpg"), names=names)
+    move_without_overwrite(photo, other_project.original("B.jpg"), names=names)
+    assert visible(other_project.path) == {"c.jpg": PICTURE, "B.jpg": b"second"}
+
+
+@pytest.mark.parametrize("kind", ["renameat2", "no renameat2"])
+def test_a_folder_is_renamed_but_never_onto_another(
+    kind: str, project: ProjectFolder, other_project: ProjectFolder, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind != "renameat2":
+        monkeypatch.setattr(exclusive_rename, "_renameat2", None)
+    tenant = project.tenant.path
+    for taken in ("Norway", "NORWAY"):
+        with pytest.raises(Collision):
+            rename_folder_without_overwrite(project.path, tenant / taken)
+    shutil.rmtree(other_project.path)
+    other_project.path.mkdir()
+    with pytest.raises(Collision):
+        rename_folder_without_overwrite(project.path, other_project.path)
+    rename_folder_without_overwrite(project.path, tenant / "ICELAND")
+    assert visible(tenant / "ICELAND") == {"a.jpg": PICTURE}
+    with pytest.raises(SourceMissing):
+        rename_folder_without_overwrite(project.path, tenant / "ICELAND")
+
+
+def test_a_folder_is_not_renamed_onto_a_link_to_itself(project: ProjectFolder, photo: Path) -> None:
+    link = project.path.with_name("iceland")
+    link.symlink_to(project.path)
+    with pytest.raises(Collision):
+        rename_folder_without_overwrite(project.path, link)
+    with pytest.raises(UnsafePath, match="not a folder"):
+        rename_folder_without_overwrite(link, project.path.with_name("x"))
+    assert photo.read_bytes() == PICTURE
+
+
+def test_a_folder_is_not_renamed_onto_another_file_system(
+    project: ProjectFolder, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> bool:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(transfer, "rename_noreplace", refuse)
+    with pytest.raises(CrossesFileSystems):
+        rename_folder_without_overwrite(project.path, project.path.with_name("Elsewhere"))
+    assert photo.exists()
+
+
+def test_only_derivatives_are_removed_as_derivatives(project: ProjectFolder, photo: Path) -> None:
+    thumbnail = project.thumbnail("a")
+    thumbnail.write_bytes(b"webp")
+    assert remove_derivative(thumbnail) is True
+    assert remove_derivative(thumbnail) is False
+    for path in (photo, project.thumb, project.thumb / ".." / "a.jpg", project.manifest_path, Path(".thumb/a.webp")):
+        with pytest.raises(UnsafePath):
+            remove_derivative(path)
+    assert photo.exists()
+
+
+def test_no_derivative_is_removed_through_a_symlinked_folder(project: ProjectFolder, photo: Path) -> None:
+    project.thumb.rmdir()
+    (project.path / ".thumb").symlink_to(project.path)
+    with pytest.raises(UnsafePath):
+        remove_derivative(project.path / ".thumb" / "a.jpg")
+    assert photo.exists()
+
+
+def test_a_unique_name_takes_the_lowest_free_number(project: ProjectFolder) -> None:
+    assert unique_name(project.path, "IMG") == "IMG_duplicate1"
+    for name in ("img_DUPLICATE1.nef", "IMG_duplicate2.jpg.xmp", "IMG_duplicate4.jpg"):
+        (project.path / name).touch()
+    assert unique_name(project.path, "IMG") == "IMG_duplicate3"
+    assert unique_name(project.path, "IMG", also_taken=["img_duplicate3"]) == "IMG_duplicate5"
+    assert unique_name(FolderNames(["IMG_copy1.jpg"]), "IMG", suffix="_copy") == "IMG_copy2"
+
+
+def test_a_unique_name_for_a_long_name_still_takes_an_extension(project: ProjectFolder) -> None:
+    name = unique_name(project.path, "ö" * 125)
+    project.original(name + ".jpeg").touch()
+    project.thumbnail(name)
+    assert unique_name(project.path, "ö" * 125) != name
