@@ -1,0 +1,48 @@
+"""Every definition, built-in or the user's own, as an importable flow: `from flows.catalog import maintenance_global`.
+
+Prefect finds a served or deployed flow by this module and its name.
+"""
+
+from functools import cache
+from typing import Any
+
+from prefect import Flow
+
+from flows.compiler import compile_task
+from flows.drain_flow import drain_queue_flow
+from storage.settings import Settings
+from task_definitions import Definitions, load_definitions
+from task_definitions.errors import UnknownDefinition
+
+
+@cache
+def definitions() -> Definitions:
+    """The built-in definitions and those that the setting `definitions` names; invalid ones are left out."""
+    return load_definitions(Settings.load().definitions, strict=False)
+
+
+@cache
+def flow_named(name: str) -> Flow[..., Any]:
+    """The compiled flow of a definition.
+
+    Raises:
+        UnknownDefinition: there is no definition of that name.
+    """
+    return compile_task(definitions().get_or_raise(name))
+
+
+#: The deployment that works off standalone jobs.
+drain_queue = drain_queue_flow
+
+
+def __getattr__(name: str) -> Flow[..., Any]:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    try:
+        return flow_named(name)
+    except UnknownDefinition as error:
+        raise AttributeError(str(error)) from None
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *definitions()]

@@ -1,0 +1,233 @@
+"""Waiting for slots: one thread claims for all who wait in a process, so that rank decides and polling stays cheap."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+
+from storage import heartbeats
+from storage.claims import Claimant, claim_awaited
+from storage.database import Database
+from storage.errors import StorageError
+from storage.jobs import JobsRepository
+from storage.lanes import LanesRepository, free_slots
+from storage.records import Job, Lane
+from storage.wakeups import Wakeups
+
+logger = logging.getLogger("photojobs.dispatcher")
+
+#: How long the bounds of the lanes are remembered; their slots are read at every claim.
+LANES_SECONDS = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    job: Job
+    answered: threading.Event = field(default_factory=threading.Event)
+    claimed: Job | None = None
+
+
+class Dispatcher:
+    """Gives queued jobs to the threads that wait for them, in rank order among all processes.
+
+    Args:
+        database: where the jobs are.
+        worker_id: who claims.
+        wakeups: wakes this process when a job was enqueued; polled where the database cannot tell.
+        poll_seconds: the longest time between two looks, with jitter.
+        concurrency: how many jobs are given out at a time, at most.
+    """
+
+    def __init__(
+        self, database: Database, *, worker_id: str, wakeups: Wakeups, poll_seconds: float, concurrency: int
+    ) -> None:
+        self._database = database
+        self._worker_id = worker_id
+        self._wakeups = wakeups
+        self._poll_seconds = poll_seconds
+        self._capacity = concurrency
+        self._waiters: dict[int, list[_Waiter]] = {}
+        self._attended: set[int] = set()
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._stopped = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._looked_at = 0.0
+        self._lanes: list[Lane] = []
+        self._lanes_read_at = -LANES_SECONDS
+
+    def acquire(self, job: Job, *, stopping: threading.Event) -> Job | None:
+        """Wait until the job is claimed for the caller, and return it; call `release` when it has been run.
+
+        None when the job has ended or is gone, or when this process stops waiting: whoever calls `abandon` sets
+        `stopping` before. While another executor runs the job, this follows it. While the database is away, this
+        waits.
+        """
+        waiter = _Waiter(job)
+        with self._lock:
+            if self._stopped.is_set() or stopping.is_set():
+                return None
+            self._waiters.setdefault(job.id, []).append(waiter)
+            self._start()
+        self._changed.set()
+        waiter.answered.wait()
+        return waiter.claimed
+
+    def release(self) -> None:
+        """Say that an acquired job has been run, so that the next may start at once."""
+        with self._lock:
+            self._capacity += 1
+        self._changed.set()
+
+    def wake(self) -> None:
+        """Claim now: something has changed that no wakeup tells."""
+        self._changed.set()
+
+    def look_now(self) -> None:
+        """See at once which of the jobs that are waited for have ended."""
+        self._looked_at = 0.0
+        self._changed.set()
+
+    def abandon(self, task_id: str | None) -> None:
+        """Stop waiting for the jobs of a task, or for those that have none; they stay queued and hold nobody back."""
+        with self._lock:
+            job_ids = [id_ for id_, waiters in self._waiters.items() if waiters[0].job.task_id == task_id]
+            waiters = [waiter for job_id in job_ids for waiter in self._waiters.pop(job_id)]
+        self._dismiss(job_ids, waiters)
+
+    def attended(self) -> list[int]:
+        """The ids of the queued jobs that are waited for, and that this process beats for."""
+        with self._lock:
+            return [job_id for job_id in self._attended if job_id in self._waiters]
+
+    def close(self) -> None:
+        """Stop waiting; every waiter returns, and its job holds nobody back any more."""
+        with self._lock:
+            self._stopped.set()
+            job_ids = list(self._waiters)
+            waiters = [waiter for waiting in self._waiters.values() for waiter in waiting]
+            self._waiters.clear()
+        self._dismiss(job_ids, waiters)
+        self._changed.set()
+        self._wakeups.notify()
+        for thread in self._threads:
+            thread.join()
+
+    def _dismiss(self, job_ids: list[int], waiters: list[_Waiter]) -> None:
+        try:
+            self._leave(job_ids)
+        except StorageError as error:
+            # Without a beat the rows stop holding others back by themselves.
+            logger.warning("could not leave the queue: %s", error)
+        for waiter in waiters:
+            waiter.answered.set()
+
+    def _start(self) -> None:
+        if not self._threads:
+            self._threads = [
+                threading.Thread(target=self._run, name="photojobs-dispatcher", daemon=True),
+                threading.Thread(target=self._listen, name="photojobs-wakeups", daemon=True),
+            ]
+            for thread in self._threads:
+                thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._changed.wait(self._poll_seconds * random.uniform(0.75, 1.25))  # noqa: S311 - no secret.
+            self._changed.clear()
+            with self._lock:
+                waiting = [waiters[0].job for waiters in self._waiters.values()]
+            if not waiting or self._stopped.is_set():
+                continue
+            try:
+                self._serve(waiting)
+            except StorageError as error:
+                logger.warning("waiting for the database: %s", error)
+            except Exception:
+                # Without this thread everybody who waits here would wait for ever.
+                logger.exception("could not claim; trying again")
+
+    def _listen(self) -> None:
+        while not self._stopped.is_set():
+            if self._wakeups.wait(self._poll_seconds * 20):
+                self._changed.set()
+
+    def _serve(self, waiting: list[Job]) -> None:
+        for lane in self._known_lanes():
+            own = [job for job in waiting if lane.min_priority <= job.priority <= lane.max_priority]
+            if own:
+                self._serve_lane(lane, own)
+        if time.monotonic() - self._looked_at >= self._poll_seconds:
+            self._looked_at = time.monotonic()
+            statuses = heartbeats.statuses(self._database, [job.id for job in waiting])
+            for job in waiting:
+                if statuses.get(job.id) not in ("queued", "running"):
+                    self._tell_ended(job.id)
+
+    def _serve_lane(self, lane: Lane, own: list[Job]) -> None:
+        capacity = self._capacity
+        if capacity > 0:
+            for claimed in self._claim(lane, own, capacity):
+                self._hand_out(claimed)
+        elif lane.slots is not None and self._has_idle_slot(lane):
+            # This process cannot use it now, so its jobs must not keep others from it.
+            self._leave([job.id for job in own])
+            return
+        with self._lock:
+            newly = [job.id for job in own if job.id in self._waiters and job.id not in self._attended]
+            self._attended.update(newly)
+        heartbeats.attend(self._database, newly)
+
+    def _claim(self, lane: Lane, own: list[Job], limit: int) -> list[Job]:
+        with self._database.begin() as connection:
+            claimant = Claimant(worker_id=self._worker_id, now=self._database.clock())
+            return claim_awaited(connection, claimant, lane=lane, job_ids=[job.id for job in own], limit=limit)
+
+    def _has_idle_slot(self, lane: Lane) -> bool:
+        with self._database.begin() as connection:
+            return free_slots(connection, lane) > 0
+
+    def _hand_out(self, claimed: Job) -> None:
+        with self._lock:
+            waiters = self._waiters.get(claimed.id)
+            waiter = waiters.pop(0) if waiters else None
+            if waiter is not None:
+                self._capacity -= 1
+            if not waiters:
+                self._waiters.pop(claimed.id, None)
+            self._attended.discard(claimed.id)
+        if waiter is None:
+            # Nobody waits for it any more: another executor shall have it now, not when it counts as stale.
+            self._hand_back(claimed)
+            return
+        waiter.claimed = claimed
+        waiter.answered.set()
+
+    def _hand_back(self, claimed: Job) -> None:
+        assert claimed.claim_token is not None  # noqa: S101 - a claim always writes one.
+        try:
+            JobsRepository(self._database).hand_back(claimed.id, claim_token=claimed.claim_token)
+        except StorageError as error:
+            logger.warning("job %d: could not be handed back and will be rescued: %s", claimed.id, error)
+
+    def _tell_ended(self, job_id: int) -> None:
+        with self._lock:
+            waiters = self._waiters.pop(job_id, [])
+            self._attended.discard(job_id)
+        for waiter in waiters:
+            waiter.answered.set()
+
+    def _leave(self, job_ids: list[int]) -> None:
+        with self._lock:
+            left = [job_id for job_id in job_ids if job_id in self._attended]
+            self._attended.difference_update(left)
+        heartbeats.leave(self._database, left)
+
+    def _known_lanes(self) -> list[Lane]:
+        if time.monotonic() - self._lanes_read_at > LANES_SECONDS:
+            self._lanes = list(LanesRepository(self._database).list())
+            self._lanes_read_at = time.monotonic()
+        return self._lanes

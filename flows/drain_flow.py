@@ -1,0 +1,74 @@
+"""The queue of standalone jobs as a Prefect flow: from `enqueue`, from other programs, from work that died half-way."""
+
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, wait
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from flows.job_task import task_for, waiting_threads
+from flows.runtime import Runtime
+from flows.supervision import watch_supervisor
+from flows.sweep import sweep
+from storage import heartbeats
+from storage.jobs import JobsRepository
+from storage.lanes import LanesRepository
+from storage.records import Job
+
+Lane = Annotated[str | None, Field(title="Lane", description="Only jobs of this lane; empty means every lane.")]
+Tenant = Annotated[str | None, Field(title="Tenant", description="Only this tenant's jobs; empty means everybody's.")]
+
+
+@flow(
+    name="drain_queue",
+    description="Drain Queue\n\nWorks off the jobs that wait and that no task of a running flow is attending to.",
+    task_runner=waiting_threads(),
+    persist_result=False,
+)
+def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
+    """Run the jobs that wait, the best of each lane first, until nothing is left that may run now."""
+    watch_supervisor()
+    runtime = Runtime.current()
+    sweep(runtime)
+    lanes = LanesRepository(runtime.database)
+    bounds = None if lane is None else lanes.get(lane)
+    ended: dict[str, int] = {}
+    seen: set[int] = set()
+    while True:
+        window = JobsRepository(runtime.database).list_ready(
+            limit=runtime.settings.window_size,
+            tenant_id=tenant_id,
+            standalone=True,
+            min_priority=None if bounds is None else bounds.min_priority,
+            max_priority=None if bounds is None else bounds.max_priority,
+        )
+        window = [job for job in window if job.id not in seen]
+        if not window:
+            break
+        seen.update(job.id for job in window)
+        # Before their threads are there: the best of them goes first, not the one whose thread is the quickest.
+        heartbeats.attend(runtime.database, [job.id for job in window])
+        futures = _run(window, runtime)
+        for future in futures:
+            name = future.state.type.value.lower()
+            ended[name] = ended.get(name, 0) + 1
+    message = ", ".join(f"{count} {name}" for name, count in sorted(ended.items())) or "nothing was waiting"
+    return Failed(message=message) if ended.get("failed") else Completed(message=message)
+
+
+def _run(window: list[Job], runtime: Runtime) -> list[PrefectFuture[Any]]:
+    with runtime.following(None):
+        try:
+            futures = [
+                task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",)).submit(
+                    job.id, f"#{job.id}"
+                )
+                for job in window
+            ]
+            wait(futures)
+        except BaseException:
+            runtime.stop_task(None)
+            raise
+    return futures

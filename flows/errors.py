@@ -1,0 +1,53 @@
+"""What can go wrong while jobs run. Every class is a `PhotojobsError` and says in one sentence when it is raised."""
+
+from __future__ import annotations
+
+from task_definitions.errors import PhotojobsError
+
+
+class FlowsError(PhotojobsError):
+    """The parent of everything that flows raises."""
+
+
+class PermanentStepError(FlowsError):
+    """Raised by a handler for a failure that no repetition mends; the job, or the item, fails at once."""
+
+
+class SkipItem(FlowsError):
+    """Raised by a handler inside `ctx.item(...)` where there is nothing to do for the item; it ends as skipped."""
+
+
+class MissingHandler(PermanentStepError):
+    """A job's type has no handler in this installation."""
+
+
+class ItemsFailed(FlowsError):
+    """A job went through all of its items or projects, and some of them failed; it names how many and the first."""
+
+
+class StepTimeout(FlowsError):
+    """A handler was still at work when its step's `timeout_seconds` had passed."""
+
+
+class ExecutorStop(BaseException):
+    """The parent of what ends a handler from outside; no `except Exception` in a handler swallows it."""
+
+
+class ClaimLost(ExecutorStop):
+    """The job was canceled, or rescued and given to another executor: this one must not touch anything any more."""
+
+
+class StopRequested(ExecutorStop):
+    """The process is to end; the job goes back to the queue and costs no attempt."""
+
+
+class PluginError(FlowsError):
+    """An installed package promises a step type in the group `photojobs.steps`, and loading it failed."""
+
+
+class JobFailed(FlowsError):
+    """A job that a Prefect task run stood for ended as failed; the message is the job's."""
+
+
+class NoFlowRun(FlowsError):
+    """A call that needs a flow run was made outside of one."""

@@ -1,0 +1,227 @@
+"""Thumbnail and preview of one original, both from one decode, written whole or not at all."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from flows.imaging import decode, vips
+from flows.imaging.errors import UnreadableImage
+from flows.imaging.limits import DEFAULT_LIMITS, PREVIEW, THUMBNAIL, ImageLimits, Rendition
+from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
+from flows.imaging.source_file import SourceFile, open_source
+from storage.library.atomic_write import write_atomically
+from storage.library.kinds import RAW_EXTENSIONS
+
+# A RAW file under a wrong name may be any of these; built like a TIFF it is a RAW file that LibRaw does not know.
+_IMAGE_STARTS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenImage:
+    """A derivative that was written.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        size_bytes: of the file.
+    """
+
+    width: int
+    height: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Derivatives:
+    """What became of an original.
+
+    Attributes:
+        status: `not_supported` where nothing here can decode it; then nothing was written.
+        reason: why it is not supported, or None.
+        orientation: EXIF orientation, 1 to 8, of the original; the derivatives are upright.
+        width: of the upright original, in pixels; 0 where it is not supported.
+        height: likewise.
+        source_size_bytes: of the original, when it was opened.
+        source_mtime_ns: of the original, when it was opened.
+        thumbnail: what was written, or None where none was asked for.
+        preview: likewise.
+    """
+
+    status: Literal["generated", "not_supported"]
+    reason: str | None
+    orientation: int
+    width: int
+    height: int
+    source_size_bytes: int
+    source_mtime_ns: int
+    thumbnail: WrittenImage | None = None
+    preview: WrittenImage | None = None
+
+    @property
+    def bytes_written(self) -> int:
+        """The sizes of the files that were written."""
+        return sum(written.size_bytes for written in (self.thumbnail, self.preview) if written is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    pixels: Any
+    orientation: int
+    width: int
+    height: int
+
+
+def make_derivatives(
+    source: Path,
+    *,
+    thumbnail: Path | None = None,
+    preview: Path | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    thumbnail_rendition: Rendition = THUMBNAIL,
+    preview_rendition: Rendition = PREVIEW,
+    token: str | None = None,
+) -> Derivatives:
+    """Write the thumbnail, the preview or both of an original as WebP: upright, in sRGB, never enlarged.
+
+    The file's contents decide how it is decoded, not its extension, except that RAW files are known by theirs and
+    give their embedded preview. Metadata are left out. Made again, the same original gives the same files.
+
+    Args:
+        source: the original.
+        thumbnail: where the thumbnail goes; a path that the library built. None: no thumbnail.
+        preview: where the preview goes; likewise.
+        limits: what the image may cost.
+        thumbnail_rendition: how the thumbnail is made.
+        preview_rendition: how the preview is made.
+        token: see `storage.library.atomic_write.temporary_path`.
+
+    Raises:
+        ImageMissing: there is no original.
+        UnreadableImage: it is empty, damaged, cut off, or no image of an accepted format.
+        ImageTooLarge: it is larger than the limits allow; it was not decoded.
+        ImageTimeout: decoding took too long.
+        FolderMissing: the folder of a derivative does not exist.
+        OSError: the disk is full or fails.
+    """
+    wanted = [
+        (path, rendition)
+        for path, rendition in ((preview, preview_rendition), (thumbnail, thumbnail_rendition))
+        if path is not None
+    ]
+    if not wanted:
+        raise ValueError("neither a thumbnail nor a preview is asked for")
+    with open_source(source) as file:
+        edge = max(rendition.long_edge_pixels for _, rendition in wanted)
+        try:
+            decoded = _decode(file, long_edge_pixels=edge, limits=limits)
+        except (NoEmbeddedPreview, decode.UnsupportedCodec) as error:
+            return Derivatives("not_supported", str(error), 1, 0, 0, file.size_bytes, file.mtime_ns)
+    written = _write_all(decoded.pixels, wanted, token)
+    return Derivatives(
+        status="generated",
+        reason=None,
+        orientation=decoded.orientation,
+        width=decoded.width,
+        height=decoded.height,
+        source_size_bytes=file.size_bytes,
+        source_mtime_ns=file.mtime_ns,
+        thumbnail=None if thumbnail is None else written[thumbnail],
+        preview=None if preview is None else written[preview],
+    )
+
+
+def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> _Decoded:
+    if file.path.suffix.lower().removeprefix(".") in RAW_EXTENSIONS:
+        try:
+            raw = read_raw(file, with_preview=True)
+        except UnreadableImage:
+            if not file.read_at(0, 4).startswith(_IMAGE_STARTS):
+                raise
+        else:
+            return _decode_raw(file, raw, long_edge_pixels=long_edge_pixels, limits=limits)
+    source = vips.load_vips().Source.new_from_descriptor(file.descriptor)
+    return _decode_image(source, file.name, long_edge_pixels=long_edge_pixels, limits=limits)
+
+
+def _decode_image(source: Any, name: str, *, long_edge_pixels: int, limits: ImageLimits) -> _Decoded:
+    header = _checked_header(source, name, limits)
+    pixels = decode.decode(source, header, long_edge_pixels=long_edge_pixels, name=name, max_seconds=limits.max_seconds)
+    orientation = decode.stored_orientation(header) or 1
+    width, height = _upright(header.width, header.height, orientation)
+    return _Decoded(pixels, orientation, width, height)
+
+
+def _decode_raw(file: SourceFile, raw: RawFile, *, long_edge_pixels: int, limits: ImageLimits) -> _Decoded:
+    decode.check_size(raw.width, raw.height, name=file.name, limits=limits)
+    if raw.jpeg is not None:
+        pixels = _decode_embedded(raw.jpeg, raw, file.name, long_edge_pixels=long_edge_pixels, limits=limits)
+    else:
+        image = vips.load_vips().Image.new_from_memory(raw.pixels, raw.pixels_width, raw.pixels_height, 3, "uchar")
+        pixels = decode.reduce(image.copy(interpretation="srgb"), long_edge_pixels=long_edge_pixels).copy_memory()
+        if _lies_as_the_sensor(image, raw):
+            pixels = decode.rotate(pixels, raw.orientation)
+    width, height = _upright(raw.width, raw.height, raw.orientation)
+    return _Decoded(pixels, raw.orientation, width, height)
+
+
+def _decode_embedded(jpeg: bytes, raw: RawFile, name: str, *, long_edge_pixels: int, limits: ImageLimits) -> Any:
+    source = vips.load_vips().Source.new_from_memory(jpeg)
+    header = _checked_header(source, name, limits)
+    # Some cameras turn the preview themselves; LibRaw gives such a one the orientation of the sensor all the same.
+    is_to_turn = _lies_as_the_sensor(header, raw)
+    pixels = decode.decode(
+        source,
+        header,
+        long_edge_pixels=long_edge_pixels,
+        name=name,
+        max_seconds=limits.max_seconds,
+        turn_upright=is_to_turn,
+    )
+    is_turned = (decode.stored_orientation(header) or 1) != 1
+    return decode.rotate(pixels, raw.orientation) if is_to_turn and not is_turned else pixels
+
+
+def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:
+    is_quarter_turn = raw.orientation >= 5
+    return not is_quarter_turn or (image.width >= image.height) == (raw.width >= raw.height)
+
+
+def _checked_header(source: Any, name: str, limits: ImageLimits) -> Any:
+    header = decode.read_header(source, name)
+    decode.check_size(header.width, header.height, name=name, limits=limits)
+    return header
+
+
+def _upright(width: int, height: int, orientation: int) -> tuple[int, int]:
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def _write_all(pixels: Any, wanted: list[tuple[Path, Rendition]], token: str | None) -> dict[Path, WrittenImage]:
+    written: dict[Path, WrittenImage] = {}
+    failures: list[BaseException] = []
+
+    def write(path: Path, rendition: Rendition) -> None:
+        try:
+            written[path] = _write(pixels, path, rendition, token)
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread of the caller.
+            failures.append(error)
+
+    # WebP encodes in one thread, so a second one is free for the thumbnail where libvips may use it.
+    beside = [threading.Thread(target=write, args=job) for job in wanted[1:] if vips.threads() > 1]
+    for thread in beside:
+        thread.start()
+    for job in wanted if not beside else wanted[:1]:
+        write(*job)
+    for thread in beside:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return written
+
+
+def _write(pixels: Any, path: Path, rendition: Rendition, token: str | None) -> WrittenImage:
+    image = decode.reduce(pixels, long_edge_pixels=rendition.long_edge_pixels)
+    encoded: bytes = image.webpsave_buffer(Q=rendition.quality, effort=rendition.effort, keep="none")
+    write_atomically(path, encoded, token=token)
+    return WrittenImage(image.width, image.height, len(encoded))

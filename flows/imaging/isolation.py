@@ -1,0 +1,254 @@
+"""Where images are decoded: here, or in processes of their own, so that a decoder that crashes costs one image.
+
+Both ways have the same interface and may be used by several threads at once. Neither uses more threads than there are
+cores.
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+from flows.imaging import vips
+from flows.imaging.derivatives import Derivatives, make_derivatives
+from flows.imaging.errors import DecoderCrashed, ImageTimeout, PoolClosed
+from flows.imaging.limits import THUMBNAIL, ImageLimits, ImageOptions, Rendition
+from flows.imaging.metadata import PhotoMetadata, read_metadata
+from flows.imaging.worker import Worker
+from storage.library.atomic_write import new_temporary_token, remove_temporary
+
+if TYPE_CHECKING:
+    from storage.settings import Settings
+
+#: Seconds beyond the limit after which a process is killed: the decoder stops by itself at the limit if it still can.
+_GRACE_SECONDS = 2.0
+
+Result = TypeVar("Result")
+
+
+class ImageProcessing(Protocol):
+    """Makes derivatives and reads metadata, somewhere."""
+
+    def make_derivatives(
+        self, source: Path, *, thumbnail: Path | None = None, preview: Path | None = None
+    ) -> Derivatives:
+        """See `flows.imaging.derivatives.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
+        ...
+
+    def read_metadata(self, source: Path) -> PhotoMetadata:
+        """See `flows.imaging.metadata.read_metadata`; also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
+        ...
+
+    def close(self) -> None:
+        """End it; later calls raise `PoolClosed`. Closing twice is no error."""
+        ...
+
+
+class ImagePool:
+    """Decodes in a few processes, started at their first use and replaced when they die.
+
+    A call waits for a free process. Closing ends the calls that still run; they raise `PoolClosed`.
+
+    Example:
+        with ImagePool(processes=2, timeout_seconds=60) as pool:
+            pool.make_derivatives(original, thumbnail=project.thumbnail("IMG_1"))
+    """
+
+    def __init__(
+        self, *, processes: int | None = None, timeout_seconds: float | None = None, options: ImageOptions | None = None
+    ) -> None:
+        """Prepare a pool; no process is started yet.
+
+        Args:
+            processes: how many at most; None: one for each core.
+            timeout_seconds: how long a call may take, not counting the wait for a process; None: as the limits say.
+            options: limits and renditions.
+        """
+        self._options = options or ImageOptions()
+        self._timeout_seconds = (
+            self._options.limits.max_seconds + _GRACE_SECONDS if timeout_seconds is None else timeout_seconds
+        )
+        count = available_cores() if processes is None else processes
+        if count < 1 or self._timeout_seconds <= 0:
+            raise ValueError("an image pool needs at least one process and a time limit above zero")
+        threads = max(1, available_cores() // count)
+        self._workers = [Worker(threads=threads) for _ in range(count)]
+        # The last one used is taken first, so that a pool with little to do starts few processes.
+        self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the processes that run now."""
+        return [process_id for worker in self._workers if (process_id := worker.process_id) is not None]
+
+    def make_derivatives(
+        self, source: Path, *, thumbnail: Path | None = None, preview: Path | None = None
+    ) -> Derivatives:
+        """See `flows.imaging.derivatives.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
+        token = new_temporary_token()
+        try:
+            return self.run(
+                make_derivatives,
+                source,
+                name=source.name,
+                thumbnail=thumbnail,
+                preview=preview,
+                limits=self._options.limits,
+                thumbnail_rendition=self._options.thumbnail,
+                preview_rendition=self._options.preview,
+                token=token,
+            )
+        except (DecoderCrashed, ImageTimeout, PoolClosed):
+            for target in (thumbnail, preview):
+                if target is not None:
+                    remove_temporary(target, token=token)
+            raise
+
+    def read_metadata(self, source: Path) -> PhotoMetadata:
+        """See `flows.imaging.metadata.read_metadata`; also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
+        return self.run(read_metadata, source, name=source.name)
+
+    def run(self, function: Callable[..., Result], *arguments: Any, name: str, **options: Any) -> Result:
+        """Run any module's function in one of the processes; see `Worker.call`."""
+        worker = self._idle.get()
+        if worker is None:
+            self._idle.put(None)
+            raise PoolClosed(f"{name}: the image pool is closed.")
+        try:
+            return worker.call(function, *arguments, name=name, timeout_seconds=self._timeout_seconds, **options)
+        except DecoderCrashed as error:
+            if self._closed:
+                raise PoolClosed(f"{name}: the image pool was closed meanwhile.") from error
+            raise
+        finally:
+            self._release(worker)
+
+    def close(self) -> None:
+        """End all processes, those in the middle of an image too. Closing twice is no error."""
+        with self._lock:
+            self._closed = True
+            idle = _drain(self._idle)
+            busy = [worker for worker in self._workers if worker not in idle]
+            self._workers = []
+            self._idle.put(None)  # Wakes whoever waits for a process.
+        for worker in busy:
+            worker.kill()
+        for worker in idle:
+            worker.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _release(self, worker: Worker) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.put(worker)
+                return
+        worker.stop(at_once=True)
+
+
+class InProcessImages:
+    """Decodes in this process: faster to start, but a decoder that crashes takes the process with it.
+
+    Time limits hold while pixels are decoded, not while they are encoded, which the size limits bound.
+    """
+
+    def __init__(self, *, at_once: int | None = None, options: ImageOptions | None = None) -> None:
+        """Prepare for so many images at a time.
+
+        Args:
+            at_once: how many at most; further callers wait. None: one for each core.
+            options: limits and renditions.
+        """
+        self._options = options or ImageOptions()
+        count = available_cores() if at_once is None else at_once
+        if count < 1:
+            raise ValueError("at least one image at a time must be possible")
+        self._slots = threading.BoundedSemaphore(count)
+        self._threads = max(1, available_cores() // count)
+        self._closed = False
+
+    def make_derivatives(
+        self, source: Path, *, thumbnail: Path | None = None, preview: Path | None = None
+    ) -> Derivatives:
+        """See `flows.imaging.derivatives.make_derivatives`; also raises `PoolClosed`."""
+        return self._run(
+            make_derivatives,
+            source,
+            thumbnail=thumbnail,
+            preview=preview,
+            limits=self._options.limits,
+            thumbnail_rendition=self._options.thumbnail,
+            preview_rendition=self._options.preview,
+        )
+
+    def read_metadata(self, source: Path) -> PhotoMetadata:
+        """See `flows.imaging.metadata.read_metadata`; also raises `PoolClosed`."""
+        return self._run(read_metadata, source)
+
+    def close(self) -> None:
+        """Take no more images; those in work are finished."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, function: Callable[..., Result], source: Path, **options: Any) -> Result:
+        with self._slots:
+            if self._closed:
+                raise PoolClosed(f"{source.name}: image processing is closed.")
+            vips.set_threads(self._threads)
+            return function(source, **options)
+
+
+def open_image_processing(settings: "Settings") -> ImageProcessing:
+    """Image processing as the settings want it: isolated or not, at most as many images at a time as there are cores.
+
+    The WebP effort of the settings is that of previews. Thumbnails take at least the default effort of theirs, which
+    costs no time that one could notice.
+    """
+    options = ImageOptions(
+        limits=ImageLimits(max_pixels=settings.max_image_megapixels * 10**6, max_seconds=settings.image_seconds),
+        thumbnail=Rendition(
+            long_edge_pixels=settings.thumbnail_pixels,
+            quality=settings.thumbnail_quality,
+            effort=max(settings.webp_effort, THUMBNAIL.effort),
+        ),
+        preview=Rendition(
+            long_edge_pixels=settings.preview_pixels, quality=settings.preview_quality, effort=settings.webp_effort
+        ),
+    )
+    at_once = min(settings.concurrency, available_cores())
+    if settings.image_isolation:
+        return ImagePool(processes=at_once, options=options)
+    return InProcessImages(at_once=at_once, options=options)
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _drain(idle: queue.LifoQueue[Worker | None]) -> list[Worker]:
+    drained: list[Worker] = []
+    while True:
+        try:
+            worker = idle.get_nowait()
+        except queue.Empty:
+            return drained
+        if worker is not None:
+            drained.append(worker)

@@ -1,0 +1,189 @@
+"""Running one claimed job: find its handler, run it, and end the job by what came of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flows.backoff import backoff_seconds
+from flows.errors import ClaimLost, PermanentStepError, StepTimeout, StopRequested
+from flows.job_claim import JobClaim
+from flows.patience import insist
+from flows.step import handler_of
+from flows.step_context import StepContext
+from storage.errors import CorruptDefinition, CorruptPayload, UnknownTask
+from storage.jobs import JobsRepository
+from storage.records import Job
+from task_definitions.errors import DefinitionError, PhotojobsError
+
+if TYPE_CHECKING:
+    from flows.runtime import Runtime
+
+logger = logging.getLogger("photojobs.jobs")
+
+#: Failures that come back the same however often the job is repeated.
+_PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError)
+
+_Result = TypeVar("_Result")
+
+#: Ends a claimed job as completed with the report of its handler; returns its row, or None where the claim is gone.
+Completion = Callable[[Job, dict[str, Any]], Job | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPolicy:
+    """How a job is run: from its step's definition where it says, else from the settings."""
+
+    max_attempts: int
+    retry_delay_seconds: float
+    max_retry_delay_seconds: float
+    timeout_seconds: float | None
+    params: dict[str, Any]
+
+
+def run_claimed_job(
+    job: Job,
+    runtime: Runtime,
+    *,
+    stopping: threading.Event | None = None,
+    on_progress: Callable[[int, int | None], None] | None = None,
+    complete: Completion | None = None,
+) -> Job | None:
+    """Run a claimed job to its end, or give it back for another attempt; returns its row as it is then.
+
+    Failures of the handler do not escape: they are in the row. Whoever claimed the job must call this, or the job waits
+    until its heartbeat is stale.
+
+    Args:
+        job: as the claim returned it, with its `claim_token`.
+        runtime: what the executors of this process share.
+        stopping: set it to have the handler stop at its next checkpoint and the job go back to the queue.
+        on_progress: called with `done` and `total` whenever progress was written.
+        complete: ends a job whose handler succeeded, in place of `JobsRepository.complete`.
+    """
+    claim = JobClaim(
+        runtime.database,
+        job,
+        trusted_seconds=2 * runtime.settings.heartbeat_seconds,
+        patience_seconds=runtime.settings.stale_seconds,
+        stopping=stopping or threading.Event(),
+    )
+    runtime.events.job_running(job)
+    # Until the end is written, so that nobody rescues a job whose work is done.
+    with runtime.heartbeat.beating_for(claim):
+        ended = _run_to_an_end(claim, runtime, on_progress, complete)
+    if ended is None:
+        ended = _insist(runtime, lambda: JobsRepository(runtime.database).get_by_id(job.id))
+    # A slot is free now, for whoever waits in this process.
+    runtime.dispatcher.wake()
+    if ended is not None:
+        runtime.events.job_ended(ended)
+    return ended
+
+
+def run_policy(job: Job, runtime: Runtime) -> RunPolicy:
+    """How this job is to be run."""
+    settings = runtime.settings
+    step = None
+    if job.task_id is not None and job.step_index is not None:
+        pinned = _insist(runtime, lambda: runtime.pinned_definition(str(job.task_id)))
+        if job.step_index < pinned.follow_up_index:
+            step = pinned.steps[job.step_index].definition
+    delay = step.retry_delay_seconds if step is not None else None
+    return RunPolicy(
+        max_attempts=job.max_attempts or settings.max_attempts,
+        retry_delay_seconds=settings.retry_delay_seconds if delay is None else delay,
+        max_retry_delay_seconds=settings.max_retry_delay_seconds,
+        timeout_seconds=None if step is None else step.timeout_seconds,
+        params={} if step is None else dict(step.params),
+    )
+
+
+def _run_to_an_end(
+    claim: JobClaim,
+    runtime: Runtime,
+    on_progress: Callable[[int, int | None], None] | None,
+    complete: Completion | None,
+) -> Job | None:
+    """Run the handler and write what came of it; returns the row as it is then, where the write has told it."""
+    job, jobs = claim.job, JobsRepository(runtime.database)
+    try:
+        policy = run_policy(job, runtime)
+    except (UnknownTask, CorruptDefinition) as error:
+        # No repetition mends that.
+        message = f"cannot be run: {error}"
+        return _insist(runtime, lambda: jobs.fail(job.id, message, claim_token=claim.token))
+    if policy.timeout_seconds is not None:
+        claim.deadline = time.monotonic() + policy.timeout_seconds
+    context = StepContext(
+        claim,
+        runtime,
+        params=policy.params,
+        logger=logging.LoggerAdapter(
+            logging.getLogger(f"photojobs.steps.{job.type}"),
+            {"task_id": job.task_id, "job_id": job.id, "tenant_id": job.tenant_id},
+        ),
+        on_progress=on_progress,
+    )
+    try:
+        with runtime.heartbeat.time_limit(claim):
+            _run_handler(context)
+    except ClaimLost as error:
+        logger.info("%s", error)
+        return None
+    except StopRequested:
+        return _insist(runtime, lambda: jobs.hand_back(job.id, claim_token=claim.token))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is the job's failure, not ours.
+        return _fail_or_retry(context, runtime, policy, error)
+    except BaseException:
+        # This process is being interrupted, and the job has done no wrong.
+        jobs.hand_back(job.id, claim_token=claim.token)
+        raise
+    else:
+        result = context.report.to_json()
+        if complete is not None:
+            return _insist(runtime, lambda: complete(job, result))
+        return _insist(runtime, lambda: jobs.complete(job.id, claim_token=claim.token, result=result))
+
+
+def _run_handler(context: StepContext) -> None:
+    handler = handler_of(context.job.type)
+    _ = context.payload
+    context.checkpoint()
+    try:
+        handler(context)
+    finally:
+        if not context.claim.lost.is_set():
+            context.finish()
+    context.raise_failures()
+
+
+def _fail_or_retry(
+    context: StepContext, runtime: Runtime, policy: RunPolicy, error: Exception | SystemExit
+) -> Job | None:
+    job, token = context.job, context.claim.token
+    message = str(error) if isinstance(error, PhotojobsError) and str(error) else f"{type(error).__name__}: {error}"
+    if isinstance(error, StepTimeout):
+        message = f"timed out: still at work after {policy.timeout_seconds:g} seconds"
+    known = isinstance(error, PhotojobsError | OSError)
+    logger.warning("job %d (%s): %s", job.id, job.type, message, exc_info=None if known else error)
+    jobs = JobsRepository(runtime.database)
+    failures = job.attempts + 1
+    if isinstance(error, _PERMANENT) or failures >= policy.max_attempts:
+        result = context.report.to_json()
+        return _insist(runtime, lambda: jobs.fail(job.id, message, claim_token=token, result=result))
+    wait_seconds = backoff_seconds(
+        failures, first_seconds=policy.retry_delay_seconds, longest_seconds=policy.max_retry_delay_seconds
+    )
+    run_after = runtime.database.clock() + timedelta(seconds=wait_seconds)
+    return _insist(runtime, lambda: jobs.retry_later(job.id, message, run_after=run_after, claim_token=token))
+
+
+def _insist(runtime: Runtime, call: Callable[[], _Result]) -> _Result:
+    # As long as the job would not count as stale anyway.
+    return insist(call, give_up_seconds=runtime.settings.stale_seconds)

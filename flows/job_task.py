@@ -1,0 +1,78 @@
+"""The one generic Prefect task: it stands for a job, runs it here or follows it where it runs, and ends as it ended."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Cancelled, Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.artifacts import ProgressBar
+from flows.job_run import run_claimed_job
+from flows.patience import insist
+from flows.runtime import Runtime
+from storage.jobs import JobsRepository
+from storage.lanes import lane_name
+from storage.records import Job
+
+#: Threads that may wait for a job at a time; how many run at a time is the setting `concurrency`.
+WAITING_THREADS = 128
+
+
+def waiting_threads() -> TaskRunner[PrefectFuture[Any]]:
+    """The task runner of our flows: threads, most of which wait for their job's turn."""
+    runner: Any = ThreadPoolTaskRunner(max_workers=WAITING_THREADS)
+    return cast("TaskRunner[PrefectFuture[Any]]", runner)
+
+
+def follow_job(job_id: int, runtime: Runtime) -> State[Any] | None:
+    """See a job to its end, running it whenever its turn comes; returns the state of its task run.
+
+    None stands for completed. The job may be run by another executor in part or as a whole.
+    """
+    jobs = JobsRepository(runtime.database)
+
+    def read() -> Job | None:
+        return insist(lambda: jobs.get_by_id(job_id), give_up_seconds=runtime.settings.stale_seconds)
+
+    # It beats for those who wait, too.
+    runtime.heartbeat.start()
+    job = read()
+    stopping = runtime.stopping(None if job is None else job.task_id)
+    while job is not None and not job.is_final:
+        claimed = runtime.dispatcher.acquire(job, stopping=stopping)
+        if claimed is None:
+            job = read()
+            if job is not None and not job.is_final:
+                return Cancelled(message="The process stopped waiting; the job stays in the queue.")
+        else:
+            try:
+                job = run_claimed_job(claimed, runtime, stopping=stopping, on_progress=ProgressBar(claimed).show)
+            finally:
+                runtime.dispatcher.release()
+    if job is None:
+        return Cancelled(message=f"job {job_id} was removed")
+    if job.status == "failed":
+        return Failed(message=job.error_message or "failed")
+    if job.status == "canceled":
+        return Cancelled(message=job.error_message or f"job {job_id} was canceled")
+    return None
+
+
+@task(persist_result=False, cache_policy=NO_CACHE)
+def run_job(job_id: int, position: str) -> Any:
+    """Run, or follow, the job of that id; `position` (like `3/40`) is for people."""
+    return follow_job(job_id, Runtime.current())
+
+
+def task_for(type: str, *, priority: int, tags: tuple[str, ...] = ()) -> Task[[int, str], Any]:
+    """The generic task as a step shows itself: named by its type, tagged with its priority and lane."""
+    return run_job.with_options(
+        name=type,
+        task_run_name=f"{type} {{position}}",
+        tags=[f"priority:{priority}", f"lane:{lane_name(priority)}", *tags],
+    )

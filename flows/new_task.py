@@ -1,0 +1,59 @@
+"""What a task is started with, checked against its definition before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flows.step import handler_of
+from storage.errors import InvalidValue
+from storage.photo_selection import PhotoSelection
+from storage.pinned_definition import PinnedDefinition
+from storage.tasks import NewTask
+from task_definitions import Scope, TaskDefinition, detect_scope
+from task_definitions.step_types import step_types
+
+
+def new_task(
+    definition: TaskDefinition,
+    *,
+    task_id: str,
+    tenant_id: str,
+    scope: str | None = None,
+    project_id: int | None = None,
+    items: Any = None,
+    selection: PhotoSelection | None = None,
+    payload: Mapping[str, Any] | None = None,
+    source: str = "user",
+    flow_run_id: str | None = None,
+    is_exclusive: bool = False,
+) -> NewTask:
+    """What a task is started with, its scope decided and its definition pinned.
+
+    Raises:
+        ScopeMismatch: the scope is not the definition's.
+        MissingProject: the scope needs a project, and there is none.
+        UnexpectedProject: the scope is `global`, and there is a project.
+        InvalidValue: items are given for a scope that has none, or missing for a photo set.
+        MissingHandler: a step's type has no handler in this installation.
+    """
+    for step in definition.steps:
+        handler_of(step.type)
+    effective = detect_scope(scope=scope, project_id=project_id, definition_scope=definition.scope)
+    if effective is not Scope.PHOTO_SET and (items is not None or selection is not None):
+        raise InvalidValue("items", f'a task of scope "{effective}" takes no items; start one of scope "photo_set"')
+    if effective is Scope.PHOTO_SET and items is None and selection is None:
+        raise InvalidValue("items", "a photo set needs items or a selection")
+    return NewTask(
+        id=task_id,
+        tenant_id=tenant_id,
+        definition=PinnedDefinition.pin(definition, step_types()),
+        scope=effective,
+        project_id=project_id,
+        items=items,
+        selection=selection,
+        payload=payload,
+        source=source,
+        flow_run_id=flow_run_id,
+        is_exclusive=is_exclusive,
+    )

@@ -1,0 +1,43 @@
+"""Patience with a database that is away or busy for a while: a write is repeated, so that no work is lost over it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from flows.backoff import backoff_seconds
+from storage.errors import DatabaseBusy, DatabaseUnavailable
+
+logger = logging.getLogger("photojobs.patience")
+
+_Result = TypeVar("_Result")
+
+
+def insist(
+    call: Callable[[], _Result], *, give_up_seconds: float, unless: Callable[[], bool] = lambda: False
+) -> _Result:
+    """Repeat a call while the database is away or busy; what it does must do no harm when it is done twice.
+
+    Args:
+        call: reads or writes, in a transaction of its own.
+        give_up_seconds: after so long its error is raised.
+        unless: when this says true, the error is raised at once.
+
+    Raises:
+        DatabaseBusy: the database was locked for longer.
+        DatabaseUnavailable: the database was away for longer.
+    """
+    give_up_at = time.monotonic() + give_up_seconds
+    failures = 0
+    while True:
+        try:
+            return call()
+        except (DatabaseBusy, DatabaseUnavailable) as error:
+            failures += 1
+            if time.monotonic() > give_up_at or unless():
+                raise
+            logger.warning("trying again: %s", error)
+            threading.Event().wait(backoff_seconds(failures, first_seconds=0.1, longest_seconds=5.0))

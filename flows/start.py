@@ -1,0 +1,206 @@
+"""Starting tasks from programs: `start_task` writes a task and asks Prefect to run it, `run_task` runs it here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+
+from flows.new_task import new_task
+from flows.prefect_requests import request_flow_run
+from flows.runtime import Runtime
+from storage.database import Database
+from storage.errors import StorageError
+from storage.photo_selection import PhotoSelection
+from storage.records import Task
+from storage.task_summary import TaskSummary, summarise_task
+from storage.tasks import TasksRepository
+from task_definitions import Definitions, TaskDefinition, load_definitions
+
+logger = logging.getLogger("photojobs.start")
+
+#: A commit that takes longer has failed, as far as asking Prefect goes.
+COMMIT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedTask:
+    """A task that has been written and will run.
+
+    Attributes:
+        job_ids: the jobs of its first step, in chunk order.
+        total_chunks: how many there are.
+        flow_run_id: the Prefect flow run that was asked for; None where Prefect could not be asked, so that
+            `photojobs up` or a worker takes the task up.
+    """
+
+    task_id: str
+    type: str
+    job_ids: tuple[int, ...]
+    total_chunks: int
+    flow_run_id: str | None
+
+
+def start_task(
+    *,
+    type: str | TaskDefinition,
+    tenant_id: str,
+    scope: str | None = None,
+    project_id: int | None = None,
+    items: Iterable[Mapping[str, Any]] | None = None,
+    select: PhotoSelection | None = None,
+    payload: Mapping[str, Any] | None = None,
+    source: str = "user",
+    task_id: str | None = None,
+    connection: Connection | None = None,
+) -> StartedTask:
+    """Write a task with the jobs of its first step, and only then ask Prefect for a flow run.
+
+    Where Prefect is away nothing is lost: the task is in the database, and `photojobs up` or `photojobs worker` runs
+    it.
+
+    Args:
+        type: the name of a definition, or a definition.
+        tenant_id: whose photos.
+        scope: only where the definition has none of its own.
+        project_id: for scope `project`; the destination of a move.
+        items: the photos of a `photo_set`, mappings with `photo_id` or `filename`; any iterable of any length.
+        select: in place of `items`: which photos.
+        payload: handed to every job.
+        source: who asked.
+        task_id: an id of the caller's; a task of that id is not started twice.
+        connection: a transaction to join; Prefect is asked when it commits, and nothing happens when it does not.
+
+    Raises:
+        UnknownDefinition: there is no definition of that name.
+        ScopeError: scope and project do not fit the definition.
+        UnknownProject: the project does not exist for the tenant.
+        UnknownPhoto: an item does not exist for the tenant.
+        InvalidValue: a value cannot be stored.
+    """
+    definition = find_definition(type)
+    access: Database | Connection = connection if connection is not None else Runtime.current().database
+    new = new_task(
+        definition,
+        task_id=task_id or str(uuid.uuid4()),
+        tenant_id=tenant_id,
+        scope=scope,
+        project_id=project_id,
+        items=items,
+        selection=select,
+        payload=payload,
+        source=source,
+    )
+    repository = TasksRepository(access)
+    task = repository.start(new)
+    job_ids = tuple(job.id for job in repository.list_jobs(task.id) if job.step_index == 0)
+    flow_run_id = None
+    if connection is None:
+        flow_run_id = request_flow_run(task)
+        if flow_run_id is not None:
+            repository.link_flow_run(task.id, flow_run_id)
+    else:
+        _ask_after_commit(connection, task)
+    return StartedTask(
+        task_id=task.id,
+        type=task.type,
+        job_ids=job_ids,
+        total_chunks=len(job_ids),
+        flow_run_id=flow_run_id,
+    )
+
+
+def run_task(
+    *,
+    type: str | TaskDefinition,
+    tenant_id: str,
+    scope: str | None = None,
+    project_id: int | None = None,
+    items: Iterable[Mapping[str, Any]] | None = None,
+    select: PhotoSelection | None = None,
+    payload: Mapping[str, Any] | None = None,
+    source: str = "user",
+    task_id: str | None = None,
+) -> TaskSummary:
+    """Start a task as `start_task` does, run its flow in this process, and return what it did.
+
+    Called inside another flow, it is a subflow of it. A task that failed raises nothing: look at
+    `summary.task.status`.
+    """
+    from flows.compiler import compile_task
+
+    definition = find_definition(type)
+    runtime = Runtime.current()
+    new = new_task(
+        definition,
+        task_id=task_id or str(uuid.uuid4()),
+        tenant_id=tenant_id,
+        scope=scope,
+        project_id=project_id,
+        items=items,
+        selection=select,
+        payload=payload,
+        source=source,
+    )
+    # Written first: a list of items never travels through Prefect.
+    task = TasksRepository(runtime.database).start(new)
+    flow = compile_task(definition)
+    parameters: dict[str, Any] = {"tenant_id": tenant_id, "source": source, "task_id": task.id}
+    if project_id is not None:
+        parameters["project_id"] = project_id
+    with runtime.as_current():
+        flow(**parameters, return_state=True)
+    return summarise_task(runtime.database, task.id)
+
+
+def _ask_after_commit(connection: Connection, task: Task) -> None:
+    engine = connection.engine
+
+    def ask(_: Connection) -> None:
+        # The event comes before the commit: to ask here would hold the caller's locks while Prefect answers, and
+        # Prefect's flow run might look for a task that is not there yet.
+        threading.Thread(target=_ask_when_committed, args=(engine, task), name="photojobs-ask-prefect").start()
+
+    event.listen(connection, "commit", ask, once=True)
+
+
+def _ask_when_committed(engine: Engine, task: Task) -> None:
+    give_up_at = time.monotonic() + COMMIT_SECONDS
+    try:
+        while not _is_there(engine, task):
+            if time.monotonic() > give_up_at:
+                return
+            threading.Event().wait(0.02)
+        flow_run_id = request_flow_run(task)
+        if flow_run_id is not None:
+            with engine.begin() as connection:
+                TasksRepository(connection).link_flow_run(task.id, flow_run_id)
+    except StorageError as error:
+        logger.warning("task %s: Prefect was not asked (%s); `photojobs up` or a worker will run it", task.id, error)
+
+
+def _is_there(engine: Engine, task: Task) -> bool:
+    with engine.execution_options(photojobs_read=True).connect() as connection:
+        return TasksRepository(connection).get_by_id(task.id) is not None
+
+
+def find_definition(type: str | TaskDefinition) -> TaskDefinition:
+    """The definition of that name among the built-in ones and those of the settings.
+
+    Raises:
+        UnknownDefinition: there is none.
+    """
+    if isinstance(type, TaskDefinition):
+        return type
+    return known_definitions().get_or_raise(type)
+
+
+def known_definitions() -> Definitions:
+    """The built-in definitions and those that the setting `definitions` names; invalid ones are left out."""
+    return load_definitions(Runtime.current().settings.definitions, strict=False)

@@ -1,0 +1,136 @@
+"""The `@step` decorator and the registry of handlers: which function runs the jobs of a type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from flows.errors import MissingHandler, PluginError
+from task_definitions.step_types import StepType, register_step_type, step_types
+
+if TYPE_CHECKING:
+    from flows.step_context import StepContext
+
+#: Installed packages name their handlers in this entry-point group: `type = "package.module:function"`.
+ENTRY_POINT_GROUP = "photojobs.steps"
+
+#: A handler does the work of one job; what it returns is ignored.
+Handler = Callable[["StepContext"], None]
+
+#: The modules whose import registers the built-in handlers.
+_BUILTIN_MODULES = (
+    "flows.steps.trash",
+    "flows.steps.orphans",
+    "flows.steps.duplicates",
+    "flows.steps.folders",
+    "flows.steps.manifest",
+    "flows.steps.unknown_files",
+    "flows.steps.cleaning",
+    "flows.steps.derivative_validation",
+    "flows.steps.derivatives",
+    "flows.steps.metadata",
+    "flows.steps.removal",
+    "flows.steps.moves",
+    "flows.steps.discovery",
+    "flows.steps.deletion",
+)
+
+
+@dataclass
+class _Registry:
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    broken: dict[str, PluginError] = field(default_factory=dict)
+    is_loaded: bool = False
+
+
+_registry = _Registry()
+
+
+def step(
+    name: str,
+    *,
+    unit: Literal["items", "projects", "library"],
+    summary: str = "",
+    modifies_files: bool = True,
+) -> Callable[[Handler], Handler]:
+    """Register a function as the handler of a step type.
+
+    Args:
+        name: the type, as definitions and `jobs.type` spell it.
+        unit: what a job works on: `items` (chunks of at most 2000), `projects`, or the `library` as a whole.
+        summary: one line for listings; by default the first line of the function's docstring.
+        modifies_files: whether it changes a project's files, so that no other such step may work on the project at
+            the same time.
+
+    Raises:
+        ConflictingStepType: another type of this name is known, with another unit.
+
+    Example:
+        >>> @step("count_photos", unit="projects", modifies_files=False)
+        ... def count_photos(ctx):
+        ...     for project in ctx.projects():
+        ...         ctx.report.count("projects")
+    """
+
+    def register(handler: Handler) -> Handler:
+        if name not in step_types():
+            first_line = (handler.__doc__ or name).strip().partition("\n")[0]
+            register_step_type(
+                StepType(name=name, unit=unit, summary=summary or first_line, modifies_files=modifies_files)
+            )
+        elif step_types()[name].unit != unit:
+            raise PluginError(f'{name}: is declared with unit "{step_types()[name].unit}", not "{unit}"')
+        _registry.handlers[name] = handler
+        return handler
+
+    return register
+
+
+def handler_of(type: str) -> Handler:
+    """The handler of a step type.
+
+    Raises:
+        MissingHandler: there is none; where an installed package promised it, the message says why it could not load.
+    """
+    load_steps()
+    if type in _registry.handlers:
+        return _registry.handlers[type]
+    if type in _registry.broken:
+        raise MissingHandler(str(_registry.broken[type]))
+    raise MissingHandler(
+        f'"{type}" is not a step type that this installation can run. `photojobs steps list` shows those that it can.'
+    )
+
+
+def handlers() -> Mapping[str, Handler]:
+    """Every handler by its type."""
+    load_steps()
+    return MappingProxyType(_registry.handlers)
+
+
+def broken_plugins() -> Mapping[str, PluginError]:
+    """Step types that an installed package promises and that could not be loaded, with the reason."""
+    load_steps()
+    return MappingProxyType(_registry.broken)
+
+
+def load_steps() -> None:
+    """Register the built-in handlers and those of installed packages; a broken package takes nothing else down."""
+    if _registry.is_loaded:
+        return
+    _registry.is_loaded = True
+    for module in _BUILTIN_MODULES:
+        import_module(module)
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            entry_point.load()
+        except Exception as error:  # noqa: BLE001 - whatever a foreign package raises is its own.
+            origin = entry_point.dist.name if entry_point.dist else entry_point.value
+            _registry.broken[entry_point.name] = PluginError(
+                f'"{entry_point.name}" of the package {origin} could not be loaded: {type(error).__name__}: {error}. '
+                "Upgrade or uninstall that package."
+            )

@@ -1,0 +1,47 @@
+"""A step's result as Markdown: how its jobs ended, what was changed, in which projects, and what failed and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from storage.task_summary import StepSummary
+
+
+def step_markdown(summary: StepSummary) -> str:
+    """The report of one step, fit for an artifact or a file."""
+    lines = [f"# {summary.type}", "", f"Priority {summary.priority}. {_counted(summary.jobs, 'job')}."]
+    if summary.total_items:
+        lines.append(f"{_counted(summary.items, 'item')}.")
+    if summary.counts:
+        lines += ["", "| what | how many | first |", "| --- | ---: | --- |"]
+        for name, number in sorted(summary.counts.items()):
+            first = ", ".join(_cell(example) for example in summary.examples.get(name, ())[:3])
+            lines.append(f"| {_cell(name)} | {number} | {first} |")
+    if summary.projects:
+        names = sorted({name for counts in summary.projects.values() for name in counts})
+        lines += ["", "## Projects", "", _row(["project", *names]), _row(["---", *["---:"] * len(names)])]
+        lines += [
+            _row([_cell(project), *(str(counts.get(name, "")) for name in names)])
+            for project, counts in sorted(summary.projects.items())
+        ]
+    if summary.errors:
+        lines += ["", "## Failures", "", *(f"- {_cell(error)}" for error in summary.errors)]
+    return "\n".join(lines) + "\n"
+
+
+def _counted(by_status: dict[str, int], noun: str) -> str:
+    total = sum(by_status.values())
+    parts = ", ".join(f"{number} {status}" for status, number in sorted(by_status.items()))
+    return f"{total} {noun}{'' if total == 1 else 's'}: {parts}" if total else f"no {noun}s"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(text: str) -> str:
+    # File names may hold anything; a table cell may not.
+    flat = "".join(character if character.isprintable() else "?" for character in text)
+    for special in "\\|`*_<>[]":
+        flat = flat.replace(special, f"\\{special}")
+    return flat

@@ -1,0 +1,91 @@
+"""The step `manifest_cleaning`: rows of photos that have no file left go. Of files, only derivatives do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+
+from flows.step import step
+from flows.step_context import StepContext
+from flows.steps.photo_files import relative_path
+from flows.steps.target_projects import check_library, each_project, project_scans, skip_missing_folder, stage_scan
+from storage.availability import has_photos_marked_without_file, still_marked_without_file
+from storage.journal import FileAction, FileChange
+from storage.library import ProjectFolder, remove_derivative
+from storage.library.errors import UnsafePath
+from storage.library.names import unsafe_reason
+from storage.photo_snapshots import snapshot_photos
+from storage.photos import PhotosRepository
+from storage.reconciliation import PhotoWithoutFile, ProjectScan, names_of_other_photos
+from storage.records import Project
+
+
+@step("manifest_cleaning", unit="projects")
+def manifest_cleaning(ctx: StepContext) -> None:
+    """Remove the rows of photos that have no file left."""
+    projects = ctx.projects()
+    if not projects:
+        return
+    check_library(ctx)
+    with project_scans(ctx) as staged:
+        each_project(ctx, partial(_clean, ctx, staged), projects=projects)
+
+
+def _clean(ctx: StepContext, staged: ProjectScan, project: Project, folder: ProjectFolder) -> None:
+    if skip_missing_folder(ctx, project, folder):
+        return
+    with ctx.read() as connection:
+        if not has_photos_marked_without_file(connection, project.id):
+            return
+    # The rows may be older than the latest upload: the disk has the last word before a row goes.
+    stage_scan(ctx, staged, project, folder)
+    for batch in staged.photos_without_file():
+        doomed = []
+        for photo in batch:
+            reason = unsafe_reason(photo.filename)
+            if reason is None:
+                doomed.append(photo)
+            else:
+                ctx.report.count("skipped", example=f"photo {photo.photo_id}: its name cannot be a file's: {reason}")
+        if doomed:
+            _remove(ctx, project, folder, doomed)
+
+
+def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: Sequence[PhotoWithoutFile]) -> None:
+    names = {photo.photo_id: photo.filename for photo in doomed}
+    with ctx.read() as connection:
+        ids = still_marked_without_file(connection, list(names))
+        shared = names_of_other_photos(connection, project.id, sorted({names[photo_id] for photo_id in ids}), ids)
+    # Derivatives first: once its row is gone, nobody would know whose they were.
+    for photo_id in ids:
+        ctx.checkpoint()
+        if names[photo_id] not in shared:
+            _remove_derivatives(ctx, folder, names[photo_id])
+    with ctx.transaction() as connection:
+        ids = still_marked_without_file(connection, ids)
+        rows = snapshot_photos(connection, ids)
+        ctx.journal(
+            connection,
+            [
+                FileChange(
+                    action=FileAction.REMOVED_ROW,
+                    source=f"{relative_path(folder, folder.path)}/{names[photo_id]}",
+                    project_id=project.id,
+                    photo_id=photo_id,
+                    row=rows[photo_id],
+                )
+                for photo_id in ids
+            ],
+        )
+        PhotosRepository(connection).remove_many(ids)
+    for photo_id in ids:
+        ctx.report.count("rows removed", example=names[photo_id])
+
+
+def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, name: str) -> None:
+    # A name too long for a derivative has none, and what lies behind a symlink is not ours.
+    for path_of in (folder.thumbnail, folder.preview_image):
+        with contextlib.suppress(UnsafePath):
+            if remove_derivative(path_of(name)):
+                ctx.report.count("derivatives removed")

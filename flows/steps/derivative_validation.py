@@ -1,0 +1,78 @@
+"""The step `derivative_validation`: rows say of thumbnails and previews what is true, and what is missing gets made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+from flows.step import step
+from flows.step_context import StepContext
+from storage.derivative_validation import DerivativeScan, mark_missing
+from storage.derivatives import DerivativeKind
+from storage.library import ProjectFolder, scan, scan_derivatives
+from storage.photos import PhotosRepository
+from storage.records import Project
+from storage.temporary_tables import BATCH_SIZE, temporary_tables
+from task_definitions import MAX_ITEMS_PER_JOB
+
+#: Priority of the follow-up work that makes what is missing.
+GENERATE_PRIORITY = 85
+
+Entry = TypeVar("Entry")
+
+
+@step("derivative_validation", unit="projects", modifies_files=False)
+def derivative_validation(ctx: StepContext) -> None:
+    """Find thumbnails and previews that are missing, empty or outdated."""
+    ctx.library.check_available()
+    projects = ctx.projects()
+    with ctx.read() as connection, temporary_tables(connection):
+        staged = DerivativeScan(connection)
+        for number, project in enumerate(projects):
+            with ctx.project(project) as folder:
+                if folder.exists():
+                    _validate(ctx, project, folder, staged)
+                else:
+                    # Not a sign that anything is missing: the disk may be away.
+                    ctx.report.count("skipped", example=f"{project.project_name}: its folder is missing")
+            ctx.progress(number + 1, len(projects))
+
+
+def _validate(ctx: StepContext, project: Project, folder: ProjectFolder, staged: DerivativeScan) -> None:
+    staged.begin(project.id)
+    for batch in _batches(scan_derivatives(folder.thumb)):
+        staged.add_derivatives(DerivativeKind.THUMBNAIL, batch)
+    for batch in _batches(scan_derivatives(folder.preview)):
+        staged.add_derivatives(DerivativeKind.PREVIEW, batch)
+    # The originals last: one that changes meanwhile is at worst taken for newer than its derivative.
+    for files in _batches(scan(folder)):
+        ctx.checkpoint()
+        staged.add_originals(files)
+    for kind in DerivativeKind:
+        for ids in staged.unusable(kind):
+            ctx.checkpoint()
+            with ctx.transaction() as connection:
+                marked = mark_missing(connection, kind, ids, now=ctx.now())
+            ctx.report.count(f"{kind}s found missing", marked)
+    _ask_for_missing(ctx, project)
+
+
+def _ask_for_missing(ctx: StepContext, project: Project) -> None:
+    last_id = 0
+    while True:
+        with ctx.read() as connection:
+            ids = PhotosRepository(connection).list_lacking_derivatives(
+                project.id, after_id=last_id, limit=MAX_ITEMS_PER_JOB
+            )
+        if not ids:
+            return
+        last_id = ids[-1]
+        ctx.enqueue("generate_derivatives", photo_ids=ids, priority=GENERATE_PRIORITY)
+        ctx.report.count("asked for", len(ids))
+
+
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    iterator = iter(entries)
+    while batch := list(islice(iterator, BATCH_SIZE)):
+        yield batch

@@ -1,0 +1,121 @@
+"""The step `folder_alignment`: project folders get the names of their projects. What is in them stays as it is."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from flows.step import step
+from flows.step_context import StepContext
+from flows.steps.manifest import manifest_of
+from flows.steps.photo_files import relative_path
+from flows.steps.target_projects import check_library, each_project
+from storage.errors import ConstraintViolated
+from storage.journal import FileAction, FileChange
+from storage.library import (
+    ProjectFolder,
+    name_key,
+    read_manifest,
+    rename_folder_without_overwrite,
+    sanitise_folder_name,
+    write_manifest,
+)
+from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, UnsafePath
+from storage.library.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
+from storage.photo_snapshots import snapshot_project
+from storage.projects import ProjectsRepository
+from storage.records import Project
+
+
+@step("folder_alignment", unit="projects")
+def folder_alignment(ctx: StepContext) -> None:
+    """Rename project folders to the names of their projects."""
+    projects = ctx.projects()
+    if not projects:
+        return
+    check_library(ctx)
+    each_project(ctx, partial(_align, ctx, _FolderOwners(ctx)), projects=projects)
+
+
+class _FolderOwners:
+    """Which project has which folder name, among all tenants: the column is unique."""
+
+    def __init__(self, ctx: StepContext) -> None:
+        with ctx.read() as connection:
+            projects = ProjectsRepository(connection).list()
+        self._owners: dict[str, set[int]] = {}
+        for project in projects:
+            self._owners.setdefault(name_key(project.project_folder), set()).add(project.id)
+
+    def is_free(self, name: str, project: Project) -> bool:
+        return self._owners.get(name_key(name), set()) <= {project.id}
+
+    def move(self, project: Project, name: str) -> None:
+        self._owners.get(name_key(project.project_folder), set()).discard(project.id)
+        self._owners.setdefault(name_key(name), set()).add(project.id)
+
+    def name_for(self, project: Project) -> str:
+        """The project's name as a folder name; where another project has that, with a number, as it may be already."""
+        wanted = sanitise_folder_name(project.project_name, fallback=f"project-{project.id}")
+        if self.is_free(wanted, project):
+            return wanted
+        number = 2
+        while True:
+            ending = f"_{number}"
+            candidate = cut_to_bytes(wanted, MAX_FOLDER_NAME_BYTES - len(ending)).rstrip(". ") + ending
+            if re.fullmatch(re.escape(candidate.removesuffix(ending)) + r"_\d+", project.project_folder):
+                return project.project_folder
+            if self.is_free(candidate, project):
+                return candidate
+            number += 1
+
+
+def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: ProjectFolder) -> None:
+    wanted = owners.name_for(project)
+    if wanted == folder.project_folder:
+        return
+    try:
+        target = folder.tenant.project(wanted)
+        if folder.exists():
+            # Before the rename: by the manifest the next run knows the folder again, should this one be cut short.
+            ctx.checkpoint()
+            write_manifest(folder, manifest_of(project), at=ctx.now())
+            rename_folder_without_overwrite(folder.path, target.path)
+        elif not _was_renamed(project, target):
+            ctx.report.count("skipped", example=f"{folder.project_folder}: is missing")
+            return
+    except (Collision, CrossesFileSystems, UnsafePath) as error:
+        ctx.report.count("skipped", example=f"{folder.project_folder}: {error}")
+        return
+    if _write_row(ctx, project, folder, target):
+        owners.move(project, wanted)
+
+
+def _was_renamed(project: Project, target: ProjectFolder) -> bool:
+    """Whether an earlier run renamed the folder and died before it could write the row."""
+    try:
+        manifest = read_manifest(target)
+    except ManifestUnreadable:
+        return False
+    return manifest is not None and manifest.id == project.id
+
+
+def _write_row(ctx: StepContext, project: Project, folder: ProjectFolder, target: ProjectFolder) -> bool:
+    try:
+        with ctx.transaction() as connection:
+            change = FileChange(
+                action=FileAction.RENAMED_FOLDER,
+                source=relative_path(folder, folder.path),
+                target=relative_path(target, target.path),
+                project_id=project.id,
+                row=snapshot_project(connection, project.id),
+            )
+            ProjectsRepository(connection).rename(project.id, project_folder=target.project_folder)
+            ctx.journal(connection, [change])
+    except ConstraintViolated:
+        # Somebody made a project with that folder meanwhile. The row has to find its folder where it was.
+        rename_folder_without_overwrite(target.path, folder.path)
+        ctx.report.count("skipped", example=f"{folder.project_folder}: another project has {target.project_folder}")
+        return False
+    ctx.report.count("renamed", example=f"{folder.project_folder} → {target.project_folder}")
+    return True

@@ -1,0 +1,64 @@
+"""The step `manifest_check`: manifests follow SQL, and the availability of files in SQL follows the disk."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from flows.step import step
+from flows.step_context import StepContext
+from flows.steps.target_projects import check_library, each_project, project_scans, skip_missing_folder, stage_scan
+from storage.availability import write_availability
+from storage.clock import format_timestamp
+from storage.library import Manifest, ProjectFolder, write_manifest
+from storage.library.names import unsafe_reason
+from storage.reconciliation import ProjectScan
+from storage.records import Project
+
+
+@step("manifest_check", unit="projects")
+def manifest_check(ctx: StepContext) -> None:
+    """Repair the manifest, and bring the availability of files in SQL in line with the disk."""
+    projects = ctx.projects()
+    if not projects:
+        return
+    check_library(ctx)
+    with project_scans(ctx) as staged:
+        each_project(ctx, partial(_check, ctx, staged), projects=projects)
+
+
+def manifest_of(project: Project) -> Manifest:
+    """What the manifest of a project is to say."""
+    return Manifest(
+        name=project.project_name or project.project_folder,
+        id=project.id,
+        created_at=format_timestamp(project.created_at),
+    )
+
+
+def _check(ctx: StepContext, staged: ProjectScan, project: Project, folder: ProjectFolder) -> None:
+    if skip_missing_folder(ctx, project, folder):
+        return
+    # The manifest last: where it cannot be written, the rows at least are right.
+    _align_availability(ctx, staged, project, folder)
+    ctx.checkpoint()
+    if write_manifest(folder, manifest_of(project), at=ctx.now()):
+        ctx.report.count("manifests written", example=project.project_name)
+
+
+def _align_availability(ctx: StepContext, staged: ProjectScan, project: Project, folder: ProjectFolder) -> None:
+    stage_scan(ctx, staged, project, folder)
+    for batch in staged.differing_availability():
+        changes = []
+        for change in batch:
+            reason = unsafe_reason(change.filename)
+            if reason is None:
+                changes.append(change)
+            else:
+                # No file can have such a name here, so its absence says nothing about the photo.
+                ctx.report.count("skipped", example=f"photo {change.photo_id}: its name cannot be a file's: {reason}")
+        ctx.checkpoint()
+        with ctx.transaction() as connection:
+            write_availability(connection, changes, now=ctx.now())
+        for change in changes:
+            kinds = [kind for kind, flag in zip(("JPEG", "RAW", "other"), change.flags, strict=True) if flag]
+            ctx.report.count("updated", example=f"{change.filename}: {', '.join(kinds) or 'no file'}")

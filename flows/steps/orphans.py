@@ -1,0 +1,123 @@
+"""The step `orphaned_project_cleanup`: a project whose folder is gone is archived, and on a later run loses its rows.
+
+Gone means that the library, the tenant's folder and its listing are there, and the folder is not, under no name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+
+from flows.step import step
+from flows.step_context import StepContext
+from flows.steps.gone_projects import archive_as_gone, was_archived_as_gone
+from flows.steps.photo_files import relative_path
+from flows.steps.renamed_folders import RenamedFolders
+from flows.steps.target_projects import check_library, each_project
+from storage.journal import FileAction, FileChange, JournalEntry, last_entry
+from storage.library import ProjectFolder, folder_is_missing_or_empty
+from storage.library.errors import LibraryUnavailable
+from storage.photo_snapshots import snapshot_photos, snapshot_project
+from storage.photos import BATCH_SIZE, PhotosRepository
+from storage.projects import ProjectsRepository
+from storage.records import Project
+
+
+@step("orphaned_project_cleanup", unit="projects")
+def orphaned_project_cleanup(ctx: StepContext) -> None:
+    """Archive projects whose folder is gone, and remove the rows of those that an earlier run archived."""
+    projects = [*ctx.projects(archived=True), *ctx.projects()]
+    if not projects:
+        return
+    check_library(ctx)
+    _refuse_emptied_tenant(ctx, projects)
+    renamed = RenamedFolders(ctx)
+    each_project(ctx, partial(_settle, ctx, renamed), projects=projects)
+
+
+def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> None:
+    path = ctx.library.tenant(ctx.tenant_id).path
+    if not folder_is_missing_or_empty(path):
+        return
+    with ctx.read() as connection:
+        active = ProjectsRepository(connection).list(tenant_id=ctx.tenant_id, archived=False)
+    # One project may have been the last one. Several that go at the same time look like an unmounted disk.
+    if len(active) > 1:
+        raise LibraryUnavailable(
+            f"Folder {path} is empty, though its tenant has {len(active)} projects. Mount its disk; if they are gone "
+            "indeed, delete the projects."
+        )
+
+
+def _settle(ctx: StepContext, renamed: RenamedFolders, project: Project, folder: ProjectFolder) -> None:
+    if not project.is_archived:
+        if not folder.exists() and not _is_elsewhere(ctx, renamed, project):
+            _archive(ctx, project, folder)
+        return
+    archived = _archived_as_gone(ctx, project)
+    if archived is None:
+        return
+    if folder.exists():
+        ctx.report.count(
+            "kept",
+            example=f"{project.project_name}: its folder is back; folder_discovery makes the project active again",
+        )
+    elif archived.job_id == ctx.job.id or (archived.task_id is not None and archived.task_id == ctx.job.task_id):
+        # A repetition of the run that archived it is no later run.
+        ctx.report.count("kept", example=f"{project.project_name}: archived by this run")
+    elif not _is_elsewhere(ctx, renamed, project):
+        _remove_rows(ctx, project, folder)
+
+
+def _is_elsewhere(ctx: StepContext, renamed: RenamedFolders, project: Project) -> bool:
+    name = renamed.folder_of(project)
+    if name is None:
+        return False
+    ctx.report.count(
+        "kept", example=f"{project.project_name}: its folder was renamed to {name}; folder_discovery takes that over"
+    )
+    return True
+
+
+def _archive(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    ctx.checkpoint()
+    archive_as_gone(ctx, project, folder)
+    ctx.report.count("archived", example=project.project_name)
+
+
+def _archived_as_gone(ctx: StepContext, project: Project) -> JournalEntry | None:
+    with ctx.read() as connection:
+        if not was_archived_as_gone(connection, project):
+            return None
+        return last_entry(connection, project_id=project.id, action=FileAction.ARCHIVED_AS_GONE)
+
+
+def _remove_rows(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    path = relative_path(folder, folder.path)
+    is_done = False
+    while not is_done:
+        ctx.checkpoint()
+        with ctx.transaction() as connection:
+            repository = PhotosRepository(connection)
+            batch = list(islice(repository.iterate_project(project.id), BATCH_SIZE))
+            rows = snapshot_photos(connection, [photo.id for photo in batch])
+            changes = [
+                FileChange(
+                    action=FileAction.REMOVED_ROW,
+                    source=f"{path}/{photo.filename}",
+                    project_id=project.id,
+                    photo_id=photo.id,
+                    row=rows[photo.id],
+                )
+                for photo in batch
+            ]
+            repository.remove_many(list(rows))
+            is_done = len(batch) < BATCH_SIZE
+            if is_done:
+                row = snapshot_project(connection, project.id)
+                changes.append(FileChange(action=FileAction.REMOVED_ROW, source=path, project_id=project.id, row=row))
+                ProjectsRepository(connection).remove(project.id)
+            ctx.journal(connection, changes)
+        ctx.report.count("rows removed", len(batch))
+    ctx.report.count("projects removed", example=project.project_name)

@@ -1,0 +1,166 @@
+"""Working on many photos at once: images are decoded by all processes there are, rows are written a batch at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from flows.errors import SkipItem
+from flows.imaging.isolation import available_cores
+from flows.step_context import StepContext
+from flows.steps.photo_files import PhotoFiles, by_project, current_folder, find_files, record
+from storage.derivatives import Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
+from storage.library import ProjectFolder
+from storage.library.errors import LibraryError
+from storage.records import Photo
+from task_definitions import MAX_ITEMS_PER_JOB
+
+#: Photos whose outcomes are written together; what a crash lets be done again.
+BATCH_SIZE = 50
+
+#: Photos in work for each process, so that none waits while results are written.
+WINDOW_PER_PROCESS = 4
+
+Argument = TypeVar("Argument")
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class PhotoResult:
+    """What came of one photo, found out in a thread and written by the handler.
+
+    Attributes:
+        values: columns of its row that are to change.
+        derivatives: what its derivatives were made from.
+        counts: what to report, each with an example.
+        error: why the photo failed or was skipped; what else there is to be written is written all the same.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    derivatives: list[Derivative] = field(default_factory=list)
+    counts: list[tuple[str, str]] = field(default_factory=list)
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoTask:
+    """One photo with all that work on it needs.
+
+    Attributes:
+        known: what its derivatives were made from, by kind.
+    """
+
+    photo: Photo
+    folder: ProjectFolder
+    files: PhotoFiles
+    known: dict[DerivativeKind, Derivative]
+
+
+#: Works on one photo, in a thread; raises only what leaves nothing to be written.
+PhotoWork = Callable[[PhotoTask], PhotoResult]
+
+
+def process_items(ctx: StepContext, work: PhotoWork) -> None:
+    """Work on the job's items; each ends as its photo did."""
+    ctx.library.check_available()
+    for items in ctx.item_batches(size=MAX_ITEMS_PER_JOB):
+        for project, own in by_project(items):
+            ctx.report.enter_project(project.project_name)
+            by_photo = {item.photo.id: item for item in own}
+            try:
+                folder = current_folder(ctx, project)
+                # Closed at once when this job has to stop, so that its threads have ended before another runs it.
+                with closing(process_photos(ctx, folder, [item.photo for item in own], work)) as results:
+                    for photo, error in results:
+                        record(ctx, by_photo.pop(photo.id), error)
+            except (SkipItem, LibraryError, OSError) as error:
+                for item in by_photo.values():
+                    record(ctx, item, error)
+            ctx.report.enter_project(None)
+
+
+def process_photos(
+    ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], work: PhotoWork
+) -> Generator[tuple[Photo, Exception | None], None, None]:
+    """Work on photos of one project; gives each with its failure, after what was found out of it has been written.
+
+    Raises:
+        FolderMissing, FolderUnreadable: the project's files cannot be told.
+    """
+    files = find_files(ctx, folder, photos)
+    if not (folder.thumb.is_dir() and folder.preview.is_dir()):
+        folder.create()
+    finished: list[tuple[Photo, PhotoResult]] = []
+    for task, result in in_parallel(ctx, _tasks(ctx, folder, photos, files), lambda task: _safely(work, task)):
+        finished.append((task.photo, result))
+        if len(finished) >= BATCH_SIZE:
+            yield from _write(ctx, finished)
+            finished = []
+    yield from _write(ctx, finished)
+
+
+def in_parallel(
+    ctx: StepContext, arguments: Iterable[Argument], function: Callable[[Argument], Answer]
+) -> Iterator[tuple[Argument, Answer]]:
+    """Call a function in as many threads as there are image processes; gives the answers in order.
+
+    When the caller stops early, what has not begun is dropped, and what has is waited for.
+    """
+    threads = min(ctx.settings.concurrency, available_cores())
+    waiting: deque[tuple[Argument, Future[Answer]]] = deque()
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="photojobs-images")
+    try:
+        for argument in arguments:
+            ctx.checkpoint()
+            waiting.append((argument, executor.submit(function, argument)))
+            while len(waiting) >= threads * WINDOW_PER_PROCESS or (waiting and waiting[0][1].done()):
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            ctx.checkpoint()
+            first, future = waiting.popleft()
+            yield first, future.result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _tasks(
+    ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], files: dict[int, PhotoFiles]
+) -> Iterator[PhotoTask]:
+    for start in range(0, len(photos), MAX_ITEMS_PER_JOB):
+        batch = photos[start : start + MAX_ITEMS_PER_JOB]
+        with ctx.read() as connection:
+            known = DerivativesRepository(connection).get_many([photo.id for photo in batch])
+        for photo in batch:
+            own = {kind: known[photo.id, kind] for kind in DerivativeKind if (photo.id, kind) in known}
+            yield PhotoTask(photo, folder, files[photo.id], own)
+
+
+def _safely(work: PhotoWork, task: PhotoTask) -> PhotoResult:
+    try:
+        return work(task)
+    except Exception as error:  # noqa: BLE001 - it is the failure of this photo alone.
+        return PhotoResult(error=error)
+
+
+def _write(ctx: StepContext, finished: list[tuple[Photo, PhotoResult]]) -> Iterator[tuple[Photo, Exception | None]]:
+    processed = [
+        ProcessedPhoto(photo=photo, values=result.values, derivatives=tuple(result.derivatives))
+        for photo, result in finished
+        if result.values or result.derivatives
+    ]
+    outdated: set[int] = set()
+    if processed:
+        with ctx.transaction() as connection:
+            outdated = DerivativesRepository(connection).write_processed(processed)
+    for photo, result in finished:
+        if photo.id in outdated:
+            yield photo, SkipItem("the photo was moved or removed meanwhile")
+            continue
+        for name, example in result.counts:
+            ctx.report.count(name, example=example)
+        yield photo, result.error

@@ -1,0 +1,153 @@
+"""The step `folder_check`: new files get a row, and files of no accepted kind are reported, or trashed where so set.
+
+A file gets its row as soon as it is seen, even while it is still being written: post-processing fails for a part of a
+picture with the reason, and does it again when the file has changed. Rows never move a file, so nothing is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from flows.errors import ItemsFailed
+from flows.step import step
+from flows.step_context import StepContext
+from flows.steps.photo_files import relative_path
+from flows.steps.target_projects import check_library, each_project, project_scans, skip_missing_folder, stage_scan
+from storage.journal import FileAction, FileChange, journaled_targets
+from storage.library import FileKind, ProjectFolder, list_trash, move_to_trash, parse_trash_name
+from storage.library.errors import LibraryError, SourceMissing
+from storage.library.names import is_decodable
+from storage.photos import PhotosRepository
+from storage.reconciliation import ProjectScan, StagedFile, known_names
+from storage.records import Project
+
+#: What browsers and upload programs call a file until it is complete; moving it away would break the transfer.
+UNFINISHED_EXTENSIONS: Final = frozenset({"part", "partial", "crdownload", "download", "filepart", "tmp", "temp"})
+
+#: Entries of the trash compared with the journal at a time.
+_TRASH_BATCH_SIZE: Final = 1_000
+
+
+@step("folder_check", unit="projects")
+def folder_check(ctx: StepContext) -> None:
+    """Give new files on disk a row, and report files of no accepted kind."""
+    projects = ctx.projects()
+    if not projects:
+        return
+    check_library(ctx)
+    with project_scans(ctx) as staged:
+        each_project(ctx, partial(_check, ctx, staged), projects=projects)
+
+
+def _check(ctx: StepContext, staged: ProjectScan, project: Project, folder: ProjectFolder) -> None:
+    if skip_missing_folder(ctx, project, folder):
+        return
+    stage_scan(ctx, staged, project, folder)
+    add_new_photos(ctx, staged, project)
+    if ctx.settings.unaccepted_files == "trash":
+        _journal_earlier_moves(ctx, project, folder)
+    errors: list[Exception] = []
+    for files in staged.files_of_kind(FileKind.UNACCEPTED):
+        if ctx.settings.unaccepted_files == "trash":
+            errors += _trash(ctx, project, folder, files)
+        else:
+            for file in files:
+                ctx.report.count("kept", example=f"{file.name}: of no accepted kind")
+    if errors:
+        raise ItemsFailed(f"{len(errors)} files could not be moved to .trash; first: {errors[0]}")
+
+
+def add_new_photos(ctx: StepContext, staged: ProjectScan, project: Project) -> None:
+    """Give the names that the staged scan found without a row their rows, and ask for their post-processing."""
+    for batch in staged.new_names():
+        ctx.checkpoint()
+        with ctx.transaction(enqueues=True) as connection:
+            # Whoever uploaded the files may have written their rows since the scan.
+            known = known_names(connection, project.id, [new.name for new in batch])
+            fresh = [new for new in batch if new.name not in known]
+            ids = PhotosRepository(connection).create_many(
+                {
+                    "project_id": project.id,
+                    "filename": new.name,
+                    "ext": new.extension,
+                    "jpg_available": new.jpg,
+                    "raw_available": new.raw,
+                    "other_available": new.other,
+                    "keep_jpg": new.jpg,
+                    "keep_raw": new.raw,
+                    "thumbnail_status": "pending",
+                    "preview_status": "pending",
+                }
+                for new in fresh
+            )
+            ctx.enqueue("upload_postprocess", photo_ids=ids, priority=90, connection=connection)
+        for new in fresh:
+            ctx.report.count("added", example=new.name)
+
+
+def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, files: Sequence[StagedFile]) -> list[Exception]:
+    changes: list[FileChange] = []
+    errors: list[Exception] = []
+    try:
+        for file in files:
+            if file.name.rpartition(".")[2].lower() in UNFINISHED_EXTENSIONS:
+                ctx.report.count("kept", example=f"{file.name}: looks like an unfinished transfer")
+                continue
+            ctx.checkpoint()
+            try:
+                path = folder.original(file.name)
+                target = move_to_trash(folder, path, at=ctx.now())
+            except SourceMissing:
+                continue
+            except (LibraryError, OSError) as error:
+                errors.append(error)
+                ctx.report.fail(file.name, str(error))
+            else:
+                changes.append(
+                    FileChange(
+                        action=FileAction.TRASHED,
+                        source=relative_path(folder, path),
+                        target=relative_path(folder, target),
+                        project_id=project.id,
+                        size_bytes=file.size_bytes,
+                    )
+                )
+                ctx.report.count("trashed", example=file.name)
+    finally:
+        if changes:
+            with ctx.transaction() as connection:
+                ctx.journal(connection, changes)
+    return errors
+
+
+def _journal_earlier_moves(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    """Journal what an earlier run moved to the trash and could not journal any more."""
+    entries = list_trash(folder)
+    while batch := list(islice(entries, _TRASH_BATCH_SIZE)):
+        changes: dict[str, FileChange] = {}
+        for entry in batch:
+            parsed = parse_trash_name(entry.name)
+            described = folder.library.accepted_extensions.describe(entry.original_name)
+            if parsed is None or described.kind is not FileKind.UNACCEPTED or not is_decodable(entry.name):
+                continue
+            path = entry.path if parsed.original_name else entry.path / entry.original_name
+            if not path.exists():
+                continue
+            target = relative_path(folder, path)
+            changes[target] = FileChange(
+                action=FileAction.TRASHED,
+                source=f"{relative_path(folder, folder.path)}/{entry.original_name}",
+                target=target,
+                project_id=project.id,
+                size_bytes=path.lstat().st_size,
+            )
+        if not changes:
+            continue
+        with ctx.transaction() as connection:
+            for target in journaled_targets(connection, list(changes), project_id=project.id):
+                del changes[target]
+            ctx.journal(connection, changes.values())
+        ctx.report.count("journaled", len(changes))

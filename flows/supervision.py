@@ -1,0 +1,97 @@
+"""Flow-run processes under `photojobs up`: they are known to it, outlive it by a moment only, and stop when it says so.
+
+`up` puts the name of its folder into the environment of what it starts. A flow-run process writes its process id there,
+and watches two things: whether its parent is still there, and whether `up` wants to stop.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import threading
+from pathlib import Path
+
+#: Set by `photojobs up` for the processes that it starts.
+FOLDER_VARIABLE = "PHOTOJOBS_UP_FOLDER"
+
+#: How often a flow-run process looks.
+WATCH_SECONDS = 0.5
+
+_STOP_FILE = "stop"
+_started = threading.Lock()
+_watching: list[threading.Thread] = []
+
+
+def watch_supervisor() -> None:
+    """Begin to watch, once for this process, if `photojobs up` started it; elsewhere do nothing."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder is None:
+        return
+    with _started:
+        if _watching:
+            return
+        register(Path(folder), os.getpid())
+        atexit.register(unregister, Path(folder), os.getpid())
+        thread = threading.Thread(
+            target=_watch, args=(Path(folder), os.getppid()), name="photojobs-supervision", daemon=True
+        )
+        _watching.append(thread)
+        thread.start()
+
+
+def register(folder: Path, process_id: int) -> None:
+    """Make a flow-run process known to `photojobs up`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{process_id}.run").touch()
+
+
+def unregister(folder: Path, process_id: int) -> None:
+    """Say that a flow-run process ends."""
+    (folder / f"{process_id}.run").unlink(missing_ok=True)
+
+
+def request_stop(folder: Path) -> None:
+    """Ask all flow-run processes of the folder to hand back what they run, and to end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _STOP_FILE).touch()
+
+
+def withdraw_stop(folder: Path) -> None:
+    """Let flow-run processes run again."""
+    (folder / _STOP_FILE).unlink(missing_ok=True)
+
+
+def running_processes(folder: Path) -> list[int]:
+    """The ids of the known flow-run processes that are alive; what is left of dead ones is cleared away."""
+    alive = []
+    for entry in folder.glob("*.run"):
+        process_id = int(entry.stem)
+        if _is_alive(process_id):
+            alive.append(process_id)
+        else:
+            entry.unlink(missing_ok=True)
+    return sorted(alive)
+
+
+def _watch(folder: Path, parent_id: int) -> None:
+    waiting = threading.Event()
+    while not waiting.wait(WATCH_SECONDS):
+        if os.getppid() != parent_id or (folder / _STOP_FILE).exists():
+            # To ourselves: Prefect turns it into an exception in the main thread, and our flow hands back its jobs.
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    # A process that has ended but was not waited for answers signals too.
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return True

@@ -1,0 +1,152 @@
+"""The body of every compiled flow: map a task's jobs step by step, and end as it ended."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.futures import PrefectFuture, wait
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from flows.artifacts import publish_step
+from flows.job_task import task_for
+from flows.patience import insist
+from flows.prefect_events import emit_to_prefect
+from flows.runtime import Runtime
+from flows.sweep import Sweeper
+from storage.records import Job, Task
+from storage.task_summary import TaskSummary, summarise_task
+from storage.tasks import TasksRepository
+
+logger = logging.getLogger("photojobs.flows")
+
+
+def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
+    """Follow a task to its end, wherever it stands, and return the flow run's final state."""
+    tasks = TasksRepository(runtime.database)
+    task = tasks.get(task_id)
+    if task.status in ("failed", "canceled") and (flow_run.run_count or 1) > 1:
+        # Somebody pressed "Retry": only what failed is run again.
+        task = tasks.retry(task_id)
+    flow_run_id = flow_run.id
+    if flow_run_id and task.flow_run_id != flow_run_id:
+        tasks.link_flow_run(task_id, flow_run_id)
+    runtime.events.listen(emit_to_prefect)
+    runtime.events.task_running(task)
+    follow_task(task_id, runtime)
+    summary = summarise_task(runtime.database, task_id)
+    runtime.events.task_ended(summary.task, message=summary.message)
+    return final_state(summary)
+
+
+def follow_task(task_id: str, runtime: Runtime) -> Task:
+    """Map Prefect task runs over the jobs of the task's current step until the task has ended; returns the task.
+
+    It may be called at any point of the task's life, by several processes at once: what has ended is not run again.
+    Ctrl-C cancels the task and waits for its handlers to stop; a second one ends the process. Any other exception
+    from outside (SIGTERM, in Prefect's hands) hands back what runs here, and the task goes on elsewhere.
+    """
+    futures: list[PrefectFuture[Any]] = []
+    # The sweeper: the task may wait for a job whose executor has died, and nobody else may be there to notice.
+    with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime):
+        try:
+            return _follow(task_id, runtime, futures)
+        except KeyboardInterrupt:
+            with _interrupted_at_once():
+                cancel_here(task_id, runtime, reason="canceled by Ctrl-C")
+                wait(futures)
+                return _follow(task_id, runtime, futures)
+        except BaseException:
+            runtime.stop_task(task_id)
+            raise
+
+
+def _follow(task_id: str, runtime: Runtime, futures: list[PrefectFuture[Any]]) -> Task:
+    tasks = TasksRepository(runtime.database)
+    patience_seconds = runtime.settings.stale_seconds
+    step_index: int | None = None
+    while True:
+        task = insist(lambda: tasks.settle(task_id), give_up_seconds=patience_seconds)
+        if step_index is not None and (task.is_final or task.step_index != step_index):
+            publish_step(runtime.database, task, step_index)
+        if task.is_final:
+            return task
+        step_index = task.step_index
+        window = insist(
+            partial(tasks.unfinished_jobs, task, limit=runtime.settings.window_size), give_up_seconds=patience_seconds
+        )
+        futures[:] = [future for group in _by_type(window) for future in _submit(task, group)]
+        wait(futures)
+
+
+@contextmanager
+def _interrupted_at_once() -> Iterator[None]:
+    """Have Ctrl-C end the process while the block runs, whatever its threads are doing.
+
+    Python itself would wait for them. What they leave behind, the next start repairs.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    # At a prompt, or in a notebook, the process is more than this run.
+    if not in_main_thread or hasattr(sys, "ps1") or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    logger.warning("canceling; Ctrl-C again ends the process at once")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def cancel_here(task_id: str, runtime: Runtime, *, reason: str) -> Task:
+    """Cancel a task, and stop its handlers in this process without waiting for a heartbeat to find out."""
+    task = TasksRepository(runtime.database).cancel(task_id, reason=reason)
+    for claim in runtime.heartbeat.running():
+        if claim.job.task_id == task_id:
+            claim.lost.set()
+    runtime.dispatcher.look_now()
+    return task
+
+
+def cancel_with_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Prefect's hook: a flow run was canceled in the UI or by the API, and so is the task that it followed."""
+    runtime = Runtime.current()
+    tasks = TasksRepository(runtime.database)
+    task_id = flow_run.parameters.get("task_id") or str(flow_run.id)
+    if tasks.get_by_id(task_id) is not None:
+        tasks.cancel(task_id, reason="its flow run was canceled")
+
+
+def final_state(summary: TaskSummary) -> State[Any]:
+    """The Prefect state that tells the truth about a task that has ended."""
+    task = summary.task
+    if task.status == "completed":
+        return Completed(message=summary.message)
+    if task.status == "canceled":
+        return Cancelled(message=summary.message)
+    return Failed(message=summary.message)
+
+
+def _submit(task: Task, group: list[Job]) -> list[PrefectFuture[Any]]:
+    first = group[0]
+    mapped = task_for(first.type, priority=first.priority, tags=(f"tenant:{task.tenant_id}", f"task:{task.id}"))
+    return list(mapped.map([job.id for job in group], [_position(job) for job in group]))
+
+
+def _by_type(window: list[Job]) -> Iterator[list[Job]]:
+    for _, group in groupby(window, key=lambda job: (job.type, job.priority)):
+        yield list(group)
+
+
+def _position(job: Job) -> str:
+    return f"{(job.chunk_index or 0) + 1}/{job.total_chunks or 1}"

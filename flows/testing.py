@@ -1,0 +1,51 @@
+"""For tests of handlers: run one job here and now, without Prefect and without a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flows.job_run import run_claimed_job
+from flows.runtime import Runtime
+from storage.claims import Claimant, claim_by_id, new_worker_id
+from storage.jobs import JobsRepository
+from storage.records import Job
+
+
+def run_step(
+    runtime: Runtime,
+    *,
+    type: str,
+    tenant_id: str,
+    project_id: int | None = None,
+    scope: str | None = None,
+    items: Iterable[Mapping[str, Any]] | None = None,
+    payload: Mapping[str, Any] | None = None,
+) -> Job:
+    """Enqueue a job of a step type, run it, and return its row as it is afterwards.
+
+    Nothing is raised for a job that failed: look at `job.status` and `job.error_message`.
+    """
+    jobs = JobsRepository(runtime.database)
+    arguments: dict[str, Any] = {
+        "tenant_id": tenant_id,
+        "type": type,
+        "project_id": project_id,
+        "scope": scope,
+        "payload": payload,
+    }
+    queued = jobs.enqueue(**arguments) if items is None else jobs.enqueue_with_items(**arguments, items=items)
+    assert isinstance(queued, Job)  # noqa: S101 - without auto_chunk it is one job.
+    return run_queued_job(runtime, queued.id)
+
+
+def run_queued_job(runtime: Runtime, job_id: int) -> Job:
+    """Claim the queued job of that id, whatever waits before it, run it, and return its row as it is afterwards."""
+    with runtime.database.begin() as connection:
+        claimant = Claimant(worker_id=new_worker_id("test"), now=runtime.database.clock())
+        claimed = claim_by_id(connection, claimant, job_id)
+    if claimed is None:
+        raise AssertionError(f"job {job_id} is not queued")
+    ended = run_claimed_job(claimed, runtime)
+    assert ended is not None  # noqa: S101 - nobody removes the row of a job under test.
+    return ended

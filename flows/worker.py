@@ -1,0 +1,191 @@
+"""A worker: claims the best jobs, lane by lane, and runs them, without Prefect."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flows.job_run import run_claimed_job
+from flows.patience import insist
+from flows.runtime import Runtime
+from flows.sweep import Sweeper, sweep
+from storage.claims import Claimant
+from storage.errors import StorageError
+from storage.jobs import JobsRepository
+from storage.lanes import LanesRepository
+from storage.records import Job
+from storage.turnover import complete_and_claim
+
+logger = logging.getLogger("photojobs.worker")
+
+#: Handlers that are told to stop have so long to come to a checkpoint and hand their jobs back.
+HAND_BACK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainSummary:
+    """How the jobs ended that a worker ran; a job that is to be repeated counts each time as `queued`."""
+
+    ended: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """How many runs of jobs there were."""
+        return sum(self.ended.values())
+
+
+class Worker:
+    """Runs jobs of any task and standalone ones, as many at a time as the setting `concurrency` says.
+
+    Args:
+        runtime: what the executors of this process share.
+        lanes: names of the lanes to serve; by default all, the highest first.
+        tenant_id: serve only this tenant.
+    """
+
+    def __init__(self, runtime: Runtime, *, lanes: Sequence[str] | None = None, tenant_id: str | None = None) -> None:
+        self._runtime = runtime
+        self._jobs = JobsRepository(runtime.database)
+        known = LanesRepository(runtime.database)
+        self._lanes = [known.get(name).name for name in lanes] if lanes else [lane.name for lane in known.list()]
+        self._tenant_id = tenant_id
+        self._draining = threading.Event()
+        self._stopping = threading.Event()
+        # Appended to by several threads; a counter would lose some.
+        self._ended: list[str] = []
+
+    def run(self) -> DrainSummary:
+        """Work until `stop` is called, then finish what runs, or hand it back after `drain_seconds`."""
+        with Sweeper(self._runtime):
+            return self._work(until_empty=False)
+
+    def drain(self) -> DrainSummary:
+        """Work off everything that may run now, and return when nothing is left to claim."""
+        sweep(self._runtime)
+        return self._work(until_empty=True)
+
+    def stop(self) -> None:
+        """Claim nothing more; safe to call from a signal handler, and more than once."""
+        self._draining.set()
+        self._runtime.wakeups.notify()
+
+    def stop_now(self) -> None:
+        """Have running handlers stop at their next checkpoint; their jobs go back to the queue."""
+        self._stopping.set()
+        self.stop()
+
+    def _work(self, *, until_empty: bool) -> DrainSummary:
+        settings = self._runtime.settings
+        running: set[threading.Thread] = set()
+        while not self._draining.is_set():
+            running = {thread for thread in running if thread.is_alive()}
+            claimed = None
+            if len(running) < settings.concurrency:
+                claimed = self._claim_patiently(settings.stale_seconds if until_empty else math.inf)
+            if claimed is not None:
+                running.add(self._start(claimed))
+            elif until_empty and not running:
+                break
+            else:
+                self._runtime.wakeups.wait(settings.poll_seconds)
+        self._finish(running)
+        return DrainSummary(ended=dict(Counter(self._ended)))
+
+    def _claim_patiently(self, give_up_seconds: float) -> Job | None:
+        try:
+            return insist(self._claim, give_up_seconds=give_up_seconds, unless=self._draining.is_set)
+        except StorageError:
+            if not self._draining.is_set():
+                raise
+            return None
+
+    def _claim(self) -> Job | None:
+        for lane in self._lanes:
+            job = self._jobs.claim_next(self._runtime.worker_id, tenant_id=self._tenant_id, lane=lane)
+            if job is not None:
+                return job
+        return None
+
+    def _start(self, job: Job) -> threading.Thread:
+        # A daemon: a handler that never comes to a checkpoint must not keep a process alive that was asked to end.
+        thread = threading.Thread(target=self._run, args=(job,), name=f"photojobs-job-{job.id}", daemon=True)
+        thread.start()
+        return thread
+
+    def _run(self, first: Job) -> None:
+        job: Job | None = first
+        while job is not None:
+            job = self._run_one(job)
+        self._runtime.wakeups.notify()
+
+    def _run_one(self, job: Job) -> Job | None:
+        """Run a job; returns the next one, where its end claimed one."""
+        claimed: list[Job] = []
+
+        def complete(job: Job, result: dict[str, Any]) -> Job | None:
+            if self._runtime.database.is_postgresql and not self._draining.is_set():
+                turnover = complete_and_claim(
+                    self._runtime.database,
+                    job,
+                    Claimant(worker_id=self._runtime.worker_id, now=self._runtime.database.clock()),
+                    lanes=self._lanes,
+                    tenant_id=self._tenant_id,
+                    result=result,
+                )
+                if turnover is not None:
+                    claimed.extend([] if turnover.claimed is None else [turnover.claimed])
+                    return turnover.ended
+            return self._jobs.complete(job.id, claim_token=job.claim_token, result=result)
+
+        try:
+            ended = run_claimed_job(job, self._runtime, stopping=self._stopping, complete=complete)
+            self._ended.append(ended.status if ended is not None else "gone")
+        except StorageError as error:
+            # Its heartbeat has stopped, so it will be rescued.
+            logger.error("job %d: its end could not be written: %s", job.id, error)
+        except Exception:
+            logger.exception("job %d: its run broke off, and it will be rescued", job.id)
+        return claimed[0] if claimed else None
+
+    def _finish(self, running: set[threading.Thread]) -> None:
+        self._wait_for(running, self._runtime.settings.drain_seconds, unless=self._stopping.is_set)
+        self._stopping.set()
+        left = self._wait_for(running, HAND_BACK_SECONDS)
+        for thread in left:
+            logger.warning("%s: came to no checkpoint; its job will be rescued", thread.name)
+
+    def _wait_for(
+        self, running: set[threading.Thread], limit_seconds: float, *, unless: Callable[[], bool] = lambda: False
+    ) -> set[threading.Thread]:
+        give_up_at = time.monotonic() + limit_seconds
+        while True:
+            running = {thread for thread in running if thread.is_alive()}
+            if not running or unless() or time.monotonic() > give_up_at:
+                return running
+            next(iter(running)).join(min(limit_seconds, self._runtime.settings.poll_seconds))
+
+
+def drain_queue(
+    *,
+    lane: str | None = None,
+    tenant_id: str | None = None,
+    runtime: Runtime | None = None,
+) -> DrainSummary:
+    """Work off the jobs that wait, the best of each lane first, and return when nothing is left to claim.
+
+    Args:
+        lane: only this lane; by default all of them, the highest first.
+        tenant_id: only this tenant.
+        runtime: by default the one of this process.
+
+    Raises:
+        UnknownLane: there is no such lane.
+    """
+    worker = Worker(runtime or Runtime.current(), lanes=None if lane is None else [lane], tenant_id=tenant_id)
+    return worker.drain()

@@ -1,0 +1,298 @@
+"""One task, several executors, and deaths at random moments of a seed; then what must be true of rows and files."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import func, select, text
+
+from flows.new_task import new_task
+from storage import Database, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.errors import StorageError
+from storage.lanes import free_slots
+from storage.tables import job_items, jobs, project_claims
+from tests.faults.fault_steps import survivor
+from tests.faults.nursery import Nursery
+from tests.faults.server import PrefectServer
+
+#: Photos of the task.
+PHOTOS = 24
+
+TASK_ID = "survivor"
+
+#: Slots of the lane that the first steps share.
+SLOTS = 3
+
+#: After so long without an end a scenario has failed.
+LIMIT_SECONDS = 120.0
+
+STALE_SECONDS = 1.5
+
+
+@dataclass
+class Outcome:
+    """What happened in a scenario."""
+
+    seed: int
+    faults: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    attempts: int = 0
+
+    def __str__(self) -> str:
+        faults = ", ".join(f"{number} {kind}" for kind, number in sorted(self.faults.items())) or "no faults"
+        return f"seed {self.seed}: {faults}; {self.attempts} attempts more; {self.seconds:.1f} s"
+
+
+def environment(url: str, library: Path) -> dict[str, str]:
+    """The settings of executors that notice a death within seconds."""
+    return {
+        "PHOTOJOBS_DATABASE_URL": url,
+        "PHOTOJOBS_LIBRARY_ROOT": str(library),
+        "PHOTOJOBS_HEARTBEAT_SECONDS": "0.3",
+        "PHOTOJOBS_STALE_SECONDS": str(STALE_SECONDS),
+        "PHOTOJOBS_POLL_SECONDS": "0.05",
+        "PHOTOJOBS_CONCURRENCY": "2",
+        "PHOTOJOBS_DRAIN_SECONDS": "5",
+    }
+
+
+def prepare(database: Database, *, task_id: str) -> list[int]:
+    """Two projects with photos, and the task on them; returns the photos' ids."""
+    projects = [
+        ProjectsRepository(database).create(project_name=name, project_folder=name, tenant_id="user_0")
+        for name in (f"alps-{task_id}", f"coast-{task_id}")
+    ]
+    photo_ids = PhotosRepository(database).create_many(
+        {"project_id": projects[number % 2].id, "filename": f"photo-{number}"} for number in range(PHOTOS)
+    )
+    LanesRepository(database).change("priority", slots=SLOTS)
+    TasksRepository(database).start(
+        new_task(
+            survivor(),
+            task_id=task_id,
+            tenant_id="user_0",
+            items=[{"photo_id": photo_id} for photo_id in photo_ids],
+        )
+    )
+    return photo_ids
+
+
+def run_scenario(
+    seed: int, url: str, folder: Path, *, faults: int = 6, prefect: PrefectServer | None = None
+) -> Outcome:
+    """Run the task to its end while executors are killed, frozen and cut off at random; then check everything.
+
+    Args:
+        seed: of all that happens.
+        url: of an empty database.
+        folder: an empty folder for the library and the log.
+        faults: how many there are at most, before the executors are left in peace.
+        prefect: with a server, one of the executors is a flow run, and the server dies as well.
+
+    Raises:
+        AssertionError: something is not as it must be; the message names the seed.
+    """
+    outcome = Outcome(seed)
+    library = folder / "library"
+    library.mkdir()
+    database = Database(url)
+    with ExitStack() as stack:
+        stack.callback(database.close)
+        database.migrate()
+        photo_ids = prepare(database, task_id=TASK_ID)
+        variables = environment(url, library) | (prefect.environment() if prefect else {})
+        nursery = stack.enter_context(Nursery(variables, folder / "executors.log"))
+        executors = Executors(nursery, ["worker", f"flow {TASK_ID}"] if prefect else ["worker", "worker"])
+        began_at = time.monotonic()
+        executors.start()
+        _trouble(random.Random(seed), database, executors, outcome, faults, prefect, limit_at=began_at + LIMIT_SECONDS)
+        outcome.seconds = time.monotonic() - began_at
+        assert executors.end(), f"seed {seed}: an executor did not end; see {folder}"
+        problems = check(database, library, photo_ids)
+        assert not problems, f"seed {seed}: " + "; ".join(problems) + f"; see {folder}"
+        with database.connect() as connection:
+            outcome.attempts = connection.execute(select(func.sum(jobs.c.attempts))).scalar_one()
+    return outcome
+
+
+@dataclass
+class Executors:
+    """The processes that run the task, each with what it is."""
+
+    nursery: Nursery
+    roles: list[str]
+    process_ids: list[int] = field(default_factory=list)
+    frozen: dict[int, float] = field(default_factory=dict)
+    started_at: list[float] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start all of them."""
+        self.process_ids = [self.nursery.start(role) for role in self.roles]
+        self.started_at = [time.monotonic()] * len(self.roles)
+
+    def kill(self, place: int) -> None:
+        """Kill one, and start another in its place."""
+        self.nursery.kill(self.process_ids[place])
+        self.frozen.pop(self.process_ids[place], None)
+        self._restart(place)
+
+    def freeze(self, place: int, seconds: float) -> None:
+        """Stop one, to go on after so many seconds."""
+        self.nursery.kill(self.process_ids[place], signal.SIGSTOP)
+        self.frozen[self.process_ids[place]] = time.monotonic() + seconds
+
+    def awake(self) -> list[int]:
+        """The places of those that are not frozen; the frozen ones shall live to see what went on without them."""
+        return [place for place, process_id in enumerate(self.process_ids) if process_id not in self.frozen]
+
+    def look(self) -> None:
+        """Thaw those whose time has come, and start those again that ended though there is work."""
+        for process_id, thaw_at in list(self.frozen.items()):
+            if time.monotonic() >= thaw_at:
+                self.nursery.kill(process_id, signal.SIGCONT)
+                del self.frozen[process_id]
+        for place, process_id in enumerate(self.process_ids):
+            if time.monotonic() - self.started_at[place] > 1.0 and not self.nursery.is_alive(process_id):
+                self._restart(place)
+
+    def end(self) -> bool:
+        """Thaw all and have the workers end; False where one does not."""
+        for process_id in self.frozen:
+            self.nursery.kill(process_id, signal.SIGCONT)
+        for role, process_id in zip(self.roles, self.process_ids, strict=True):
+            if role == "worker":
+                self.nursery.kill(process_id, signal.SIGTERM)
+        return all(self.nursery.wait_for_end(process_id, 60) for process_id in self.process_ids)
+
+    def _restart(self, place: int) -> None:
+        self.process_ids[place] = self.nursery.start(self.roles[place])
+        self.started_at[place] = time.monotonic()
+
+
+def _trouble(
+    chance: random.Random,
+    database: Database,
+    executors: Executors,
+    outcome: Outcome,
+    faults: int,
+    prefect: PrefectServer | None,
+    *,
+    limit_at: float,
+) -> None:
+    tasks = TasksRepository(database)
+    weights = {
+        "kill": 6,
+        "freeze": 2,
+        "cut off": 2 if database.is_postgresql else 0,
+        "server": 2 if prefect is not None else 0,
+    }
+    next_fault_at = time.monotonic() + chance.uniform(0.05, 0.5)
+    while not _is_final(tasks):
+        assert time.monotonic() < limit_at, f"seed {outcome.seed}: did not end"
+        executors.look()
+        if sum(outcome.faults.values()) < faults and time.monotonic() >= next_fault_at:
+            [kind] = chance.choices(list(weights), list(weights.values()))
+            place = chance.choice(executors.awake() or [0])
+            if kind == "kill":
+                executors.kill(place)
+            elif kind == "freeze":
+                # A short stop, or one after which it thaws into a world that has gone on without it.
+                executors.freeze(place, chance.choice([0.5, 3 * STALE_SECONDS]))
+            elif kind == "cut off":
+                cut_connections(database, chance)
+            elif prefect is not None:
+                prefect.kill()
+                prefect.start()
+            outcome.faults[kind] += 1
+            next_fault_at = time.monotonic() + chance.uniform(0.05, 0.5)
+        threading.Event().wait(0.02)
+
+
+def cut_connections(database: Database, chance: random.Random) -> None:
+    """End some of the connections that others have to this PostgreSQL database."""
+    share = chance.choice([0.3, 1.0])
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid() AND hashtext(pid::text) % 100 < :percent
+            """),
+            {"percent": int(share * 100)},
+        )
+
+
+def check(database: Database, library: Path, photo_ids: list[int], *, task_id: str = TASK_ID) -> list[str]:
+    """What is not as it must be, when the task has ended and the executors are gone."""
+    problems: list[str] = []
+    task = TasksRepository(database).get(task_id)
+    if task.status != "completed":
+        problems.append(f"the task is {task.status}: {task.error_message}")
+    with database.begin() as connection:
+        rows = connection.execute(select(jobs).where(jobs.c.task_id == task_id)).all()
+        items = connection.execute(
+            select(job_items, jobs.c.step_index, jobs.c.type.label("job_type"))
+            .join(jobs, jobs.c.id == job_items.c.job_id)
+            .where(jobs.c.task_id == task_id)
+        ).all()
+        open_jobs = connection.execute(select(func.count()).where(jobs.c.status.in_(("queued", "running")))).scalar()
+        if open_jobs:
+            problems.append(f"{open_jobs} jobs are still open")
+        problems += [
+            f"a slot of the lane {lane.name} leaked"
+            for lane in LanesRepository(connection).list()
+            if lane.slots is not None and free_slots(connection, lane) != lane.slots
+        ]
+        if connection.execute(select(func.count()).select_from(project_claims)).scalar():
+            problems.append("a project is still held")
+    expected = {0: ["fault_write"] * 5, 1: ["fault_survey"], 2: ["fault_ask"] * 3, 3: ["fault_follow"]}
+    for step_index, types in expected.items():
+        of_step = [row for row in rows if row.step_index == step_index]
+        if [row.type for row in of_step] != types:
+            problems.append(f"step {step_index} has the jobs {[row.type for row in of_step]}")
+        chunks = [row.chunk_index for row in of_step if row.chunk_index is not None]
+        if len(chunks) != len(set(chunks)):
+            problems.append(f"step {step_index} has a chunk twice: {chunks}")
+    problems += [f"job {row.id} is {row.status}: {row.error_message}" for row in rows if row.status != "completed"]
+    for step_index in (0, 2, 3):
+        of_step = [item for item in items if item.step_index == step_index]
+        if sorted(item.photo_id for item in of_step) != sorted(photo_ids):
+            problems.append(f"step {step_index} has the photos {sorted(item.photo_id for item in of_step)}")
+        problems += [
+            f"item {item.id} is {item.status} after {item.attempts} attempts: {item.message}"
+            for item in of_step
+            if item.status != "done" or item.attempts != 1
+        ]
+    for stage in ("first", "second", "third"):
+        found = {path.name: path.read_text() for path in (library / stage).iterdir() if not path.name.startswith(".")}
+        wanted = {str(photo_id): f"photo-{number}" for number, photo_id in enumerate(photo_ids)}
+        if found != wanted:
+            problems.append(f"the files of the {stage} stage are {found}")
+    return problems + _ghosts(library)
+
+
+def _ghosts(library: Path) -> list[str]:
+    """Executors that went on after another had taken over their job."""
+    latest: dict[int, str] = {}
+    problems = []
+    for line in (library / "trace.jsonl").read_text().splitlines():
+        trace = json.loads(line)
+        if trace["claimed_at"] < latest.setdefault(trace["job"], trace["claimed_at"]):
+            problems.append(f"job {trace['job']}: process {trace['pid']} went on after it had lost its claim")
+        latest[trace["job"]] = max(latest[trace["job"]], trace["claimed_at"])
+    return problems
+
+
+def _is_final(tasks: TasksRepository) -> bool:
+    try:
+        return tasks.get(TASK_ID).is_final
+    except StorageError:
+        # Our own connection was cut as well.
+        return False

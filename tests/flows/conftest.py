@@ -1,0 +1,138 @@
+"""Step types made for tests, a runtime on a database of its own, and one real Prefect server for the session."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.errors import PermanentStepError
+from flows.runtime import Runtime
+from flows.step import step
+from flows.step_context import StepContext
+from storage import Database, Settings
+from task_definitions import TaskDefinition, load_definitions
+
+
+class Stage:
+    """What the test's handlers did, and what they are told to do."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, int]] = []
+        self.gates: dict[str, threading.Event] = {}
+        self.entered: dict[str, threading.Event] = {}
+        self.failures: dict[str, int] = {}
+        self.items: list[int] = []
+
+
+stage = Stage()
+
+
+@step("note", unit="items", modifies_files=False)
+def note(ctx: StepContext) -> None:
+    """Notes its items."""
+    stage.started.append((ctx.job.type, ctx.job.id))
+    for batch in ctx.item_batches():
+        for item in batch:
+            with ctx.item(item):
+                if item.name.startswith("bad"):
+                    raise PermanentStepError("is bad")
+                stage.items.append(item.photo.id)
+
+
+@step("count", unit="projects", modifies_files=False)
+def count(ctx: StepContext) -> None:
+    """Counts projects."""
+    stage.started.append((ctx.job.type, ctx.job.id))
+    ctx.report.count("projects", len(ctx.projects()))
+
+
+@step("stumble", unit="projects", modifies_files=False)
+def stumble(ctx: StepContext) -> None:
+    """Fails as often as it is told."""
+    stage.started.append((ctx.job.type, ctx.job.id))
+    if stage.failures.get(ctx.job.tenant_id, 0) > 0:
+        stage.failures[ctx.job.tenant_id] -= 1
+        raise OSError("stumbled")
+
+
+@step("wait_at_gate", unit="projects", modifies_files=False)
+def wait_at_gate(ctx: StepContext) -> None:
+    """Waits until the test opens the gate, or it must stop."""
+    stage.started.append((ctx.job.type, ctx.job.id))
+    key = str(ctx.payload.get("gate", "gate"))
+    stage.entered.setdefault(key, threading.Event()).set()
+    while not stage.gates.setdefault(key, threading.Event()).wait(0.01):
+        ctx.checkpoint()
+    ctx.report.count("passed")
+
+
+@step("ask_for_more", unit="items", modifies_files=False)
+def ask_for_more(ctx: StepContext) -> None:
+    """Asks for a follow-up on each of its photos, twice."""
+    for batch in ctx.item_batches():
+        ids = [item.photo.id for item in batch]
+        ctx.enqueue("note", photo_ids=ids, priority=60)
+        ctx.enqueue("note", photo_ids=ids, priority=60)
+        for item in batch:
+            with ctx.item(item):
+                pass
+
+
+@pytest.fixture(name="stage")
+def _stage() -> Iterator[Stage]:
+    stage.__init__()  # type: ignore[misc]
+    yield stage
+    for gate in stage.gates.values():
+        gate.set()
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    """A runtime on SQLite and the system's clock, with short intervals."""
+    database = Database(tmp_path / "photojobs.db")
+    database.migrate()
+    with Runtime(database, settings=quick_settings(tmp_path)) as opened, opened.as_current():
+        yield opened
+
+
+def quick_settings(folder: Path, **changes: Any) -> Settings:
+    """Settings with which nothing takes long."""
+    library = folder / "library"
+    library.mkdir(exist_ok=True)
+    values: dict[str, Any] = {
+        "database_url": f"sqlite:///{folder / 'photojobs.db'}",
+        "library_root": library,
+        "heartbeat_seconds": 0.2,
+        "stale_seconds": 2.0,
+        "poll_seconds": 0.05,
+        "retry_delay_seconds": 0.0,
+        "drain_seconds": 5.0,
+        "concurrency": 4,
+    }
+    return Settings.load(**(values | changes))
+
+
+@pytest.fixture(name="define")
+def _define() -> Callable[..., TaskDefinition]:
+    """Makes a definition: `define("name", {"type": …}, …, scope="global")`."""
+    return define
+
+
+def define(name: str, *steps: dict[str, Any], scope: str = "photo_set") -> TaskDefinition:
+    """A definition with these steps."""
+    mapping = {name: {"label": name.replace("_", " ").title(), "scope": scope, "steps": list(steps)}}
+    return load_definitions(mapping, builtin=False)[name]
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API of a Prefect server that really runs."""
+    from deployments.prefect_server import embedded_server
+
+    with ExitStack() as stack:
+        yield stack.enter_context(embedded_server(tmp_path_factory.mktemp("prefect")))

@@ -1,0 +1,232 @@
+"""Those who wait in a process for slots: each gets its job or its end, whatever happens, and nobody waits in vain."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from flows import dispatcher as dispatcher_module
+from flows.dispatcher import Dispatcher
+from storage import Database, JobsRepository, LanesRepository
+from storage.claims import claim_awaited, new_worker_id
+from storage.records import Job
+from storage.wakeups import Wakeups
+from tests.flows.executor_process import wait_until
+
+Waiting = Callable[[Dispatcher, Job], "Future[Job | None]"]
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def open_dispatcher(database: Database) -> Iterator[Callable[..., Dispatcher]]:
+    """Another process's dispatcher: `open_dispatcher(concurrency=1)`."""
+    with ExitStack() as stack:
+
+        def make(concurrency: int = 4) -> Dispatcher:
+            wakeups = Wakeups(database)
+            made = Dispatcher(
+                database,
+                worker_id=new_worker_id("test"),
+                wakeups=wakeups,
+                poll_seconds=0.05,
+                concurrency=concurrency,
+            )
+            stack.callback(wakeups.close)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def wait_for() -> Iterator[Waiting]:
+    """Waits for a job in a thread of its own."""
+    with ThreadPoolExecutor(16) as pool:
+        yield lambda dispatcher, job: pool.submit(dispatcher.acquire, job, stopping=threading.Event())
+
+
+@pytest.fixture
+def enqueue(database: Database) -> Callable[..., Job]:
+    return lambda priority=95, **more: JobsRepository(database).enqueue(
+        tenant_id="t", type="x", priority=priority, **more
+    )
+
+
+def status(database: Database, job: Job) -> str:
+    found = JobsRepository(database).get_by_id(job.id)
+    assert found is not None
+    return found.status
+
+
+def test_of_two_who_wait_for_one_job_one_runs_it_and_both_learn_of_its_end(
+    database: Database, open_dispatcher: Any, wait_for: Waiting, enqueue: Any
+) -> None:
+    dispatcher, job = open_dispatcher(), enqueue()
+    waiting = [wait_for(dispatcher, job), wait_for(dispatcher, job)]
+    wait_until(lambda: any(future.done() for future in waiting), what="one has the job")
+    [claimed] = [future.result() for future in waiting if future.done()]
+    assert claimed is not None
+
+    JobsRepository(database).complete(job.id, claim_token=claimed.claim_token)
+
+    assert {future.result(10) for future in waiting} == {claimed, None}
+
+
+def test_a_job_claimed_for_somebody_who_has_left_is_handed_back_at_once(
+    database: Database, open_dispatcher: Any, wait_for: Waiting, enqueue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatcher, job = open_dispatcher(), enqueue()
+    claims: list[list[Job]] = []
+
+    def claim_and_leave(*arguments: Any, **named: Any) -> list[Job]:
+        claimed = claim_awaited(*arguments, **named)
+        if claimed:
+            claims.append(claimed)
+            dispatcher.abandon(None)
+        return claimed
+
+    monkeypatch.setattr(dispatcher_module, "claim_awaited", claim_and_leave)
+
+    assert wait_for(dispatcher, job).result(10) is None
+    wait_until(lambda: status(database, job) == "queued", what="the job is back")
+    assert [[claimed.id for claimed in claims[0]], len(claims)] == [[job.id], 1]
+    found = JobsRepository(database).get_by_id(job.id)
+    assert found is not None
+    assert (found.attempts, found.heartbeat_at) == (0, None)
+
+
+def test_an_error_that_nobody_foresaw_does_not_leave_everybody_waiting(
+    open_dispatcher: Any, wait_for: Waiting, enqueue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([RuntimeError("unforeseen")])
+
+    def claim_or_fail(*arguments: Any, **named: Any) -> list[Job]:
+        for error in errors:
+            raise error
+        return claim_awaited(*arguments, **named)
+
+    monkeypatch.setattr(dispatcher_module, "claim_awaited", claim_or_fail)
+
+    assert wait_for(open_dispatcher(), enqueue()).result(10) is not None
+
+
+def test_a_job_that_must_wait_for_its_next_attempt_lets_others_go_first(
+    database: Database, open_dispatcher: Any, wait_for: Waiting, enqueue: Any
+) -> None:
+    dispatcher = open_dispatcher(concurrency=1)
+    delayed = enqueue(99, run_after=database.clock() + timedelta(hours=1))
+    ready = enqueue(95)
+    for_delayed, for_ready = wait_for(dispatcher, delayed), wait_for(dispatcher, ready)
+
+    assert for_ready.result(10) is not None
+
+    assert not for_delayed.done()
+    dispatcher.close()
+    assert for_delayed.result(10) is None
+
+
+def test_a_process_that_is_busy_does_not_keep_others_from_idle_slots(
+    database: Database, open_dispatcher: Any, wait_for: Waiting, enqueue: Any
+) -> None:
+    LanesRepository(database).change("priority", slots=2)
+    busy, other = open_dispatcher(concurrency=1), open_dispatcher(concurrency=1)
+    high = [wait_for(busy, enqueue(100)) for _ in range(3)]
+    wait_until(lambda: any(future.done() for future in high), what="the busy process has its hands full")
+
+    low = wait_for(other, enqueue(90))
+
+    assert low.result(10) is not None
+    assert sum(future.done() for future in high) == 1
+    busy.close()
+
+
+def test_who_waits_holds_a_slot_that_frees_against_a_lower_rank(
+    database: Database, open_dispatcher: Any, wait_for: Waiting, enqueue: Any
+) -> None:
+    LanesRepository(database).change("priority", slots=1)
+    busy, other = open_dispatcher(concurrency=1), open_dispatcher(concurrency=1)
+    [first, second] = [enqueue(100), enqueue(100)]
+    running, next_one = wait_for(busy, first), wait_for(busy, second)
+    claimed = running.result(10)
+    assert claimed is not None
+    wait_until(lambda: second.id in busy.attended(), what="the second waits")
+    low_job = enqueue(90)
+    low = wait_for(other, low_job)
+    wait_until(lambda: low_job.id in other.attended(), what="so does the low one")
+
+    JobsRepository(database).complete(first.id, claim_token=claimed.claim_token)
+    busy.release()
+
+    assert next_one.result(10) is not None
+    assert not low.done()
+    other.close()
+
+
+def test_slots_that_are_added_while_jobs_wait_are_used(
+    database: Database, open_dispatcher: Any, wait_for: Waiting, enqueue: Any
+) -> None:
+    lanes = LanesRepository(database)
+    lanes.change("priority", slots=1)
+    dispatcher = open_dispatcher()
+    waiting = [wait_for(dispatcher, enqueue()) for _ in range(3)]
+    wait_until(lambda: sum(future.done() for future in waiting) == 1, what="one slot is used")
+
+    lanes.change("priority", slots=2)
+
+    wait_until(lambda: sum(future.done() for future in waiting) == 2, what="the second slot is used")
+    dispatcher.close()
+
+
+def test_looking_costs_the_same_however_many_wait(
+    database: Database, open_dispatcher: Any, wait_for: Waiting, enqueue: Any
+) -> None:
+    LanesRepository(database).change("priority", slots=1)
+    running = JobsRepository(database).claim_next("another", lane="priority") if enqueue() else None
+    assert running is not None
+    dispatcher = open_dispatcher()
+    looks: Counter[str] = Counter()
+    event.listen(database.engine, "before_cursor_execute", lambda *_: looks.update(["statement"]))
+
+    def statements_for_looks(number: int) -> int:
+        """How many statements so many looks take; who sees a job's status has looked once."""
+        seen = count_looks()
+        wait_until(lambda: count_looks() > seen, what="a look begins")
+        before, seen = looks["statement"], count_looks()
+        wait_until(lambda: count_looks() >= seen + number, what="the looks have been made")
+        return looks["statement"] - before
+
+    def count_looks() -> int:
+        return looks["look"]
+
+    event.listen(
+        database.engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, statement, *_: looks.update(
+            ["look"] if statement.startswith("SELECT jobs.id, jobs.status") else []
+        ),
+    )
+    waiting = [wait_for(dispatcher, enqueue())]
+    wait_until(lambda: len(dispatcher.attended()) == 1, what="one waits")
+    for_one = statements_for_looks(5)
+
+    waiting += [wait_for(dispatcher, enqueue()) for _ in range(11)]
+    wait_until(lambda: len(dispatcher.attended()) == 12, what="twelve wait")
+    for_twelve = statements_for_looks(5)
+    dispatcher.close()
+
+    assert all(future.result(10) is None for future in waiting)
+    assert for_twelve <= 2 * for_one

@@ -1,0 +1,183 @@
+"""Compiled flows on a real Prefect server: what runs, how it ends, and what Prefect then shows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from flows import catalog, run_task, start_task
+from flows.compiler import compile_task
+from flows.runtime import Runtime
+from flows.worker import drain_queue
+from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
+
+
+class Api:
+    """Prefect's own HTTP API, asked as any client would."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def task_runs(self, flow_run_id: str) -> dict[str, Any]:
+        runs = self._filter("task_runs", {"flow_runs": {"id": {"any_": [flow_run_id]}}})
+        return {run["name"]: run for run in runs}
+
+    def flow_run(self, flow_run_id: str) -> dict[str, Any]:
+        return self._client.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()
+
+    def _filter(self, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        return self._client.post(f"/{what}/filter", json=body).raise_for_status().json()
+
+
+@pytest.fixture
+def api(prefect_api: str) -> Iterator[Api]:
+    with httpx.Client(base_url=prefect_api) as client:
+        yield Api(client)
+
+
+@pytest.fixture
+def photo_ids(runtime: Runtime) -> list[int]:
+    project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
+    return PhotosRepository(runtime.database).create_many(
+        {"project_id": project.id, "filename": name} for name in ("a", "b", "c", "d", "bad")
+    )
+
+
+def test_a_photo_set_fans_out_over_chunks_and_prefect_shows_them(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int]
+) -> None:
+    definition = define("fan_out", {"type": "note", "priority": 95, "chunk_size": 2}, {"type": "count", "priority": 50})
+
+    summary = run_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids[:4]])
+
+    assert summary.task.status == "completed"
+    assert summary.message == "3 jobs completed, 0 failed, 0 canceled"
+    flow_run_id = str(summary.task.flow_run_id)
+    run = api.flow_run(flow_run_id)
+    assert (run["state"]["type"], run["state"]["message"]) == ("COMPLETED", summary.message)
+    task_runs = api.task_runs(flow_run_id)
+    assert sorted(task_runs) == ["count 1/1", "note 1/2", "note 2/2"]
+    assert {"priority:95", "lane:priority", "tenant:user_0", f"task:{summary.task.id}"} <= set(
+        task_runs["note 1/2"]["tags"]
+    )
+    assert {"priority:50", "lane:normal"} <= set(task_runs["count 1/1"]["tags"])
+
+
+def test_a_failed_job_is_a_failed_task_run_with_its_error(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int]
+) -> None:
+    definition = define("one_bad", {"type": "note", "priority": 95, "chunk_size": 2})
+
+    summary = run_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids])
+
+    assert summary.task.status == "failed"
+    flow_run_id = str(summary.task.flow_run_id)
+    state = api.flow_run(flow_run_id)["state"]
+    assert (state["type"], state["message"]) == (
+        "FAILED",
+        "2 jobs completed, 1 failed, 0 canceled; 1 items failed",
+    )
+    failed = api.task_runs(flow_run_id)["note 3/3"]["state"]
+    assert (failed["type"], failed["message"]) == ("FAILED", "1 of 1 failed; first bad: is bad")
+
+
+def test_a_task_that_is_canceled_by_plain_sql_ends_its_flow_run_as_cancelled(
+    api: Api, runtime: Runtime, stage: Any, define: Any
+) -> None:
+    definition = define(
+        "stop_me", {"type": "wait_at_gate", "priority": 95}, {"type": "count", "priority": 50}, scope="global"
+    )
+    entered = stage.entered.setdefault("gate", threading.Event())
+
+    def cancel() -> None:
+        entered.wait(60)
+        with runtime.database.begin() as connection:
+            connection.exec_driver_sql("UPDATE jobs SET status = 'canceled' WHERE type = 'wait_at_gate'")
+
+    canceler = threading.Thread(target=cancel)
+    canceler.start()
+    summary = run_task(type=definition, tenant_id="user_0")
+    canceler.join()
+
+    assert summary.task.status == "canceled"
+    assert api.flow_run(str(summary.task.flow_run_id))["state"]["type"] == "CANCELLED"
+    assert [kind for kind, _ in stage.started] == ["wait_at_gate"]
+
+
+def test_a_flow_run_takes_up_a_task_that_a_worker_has_begun(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int]
+) -> None:
+    definition = define("shared", {"type": "note", "priority": 95, "chunk_size": 1}, {"type": "count", "priority": 50})
+    started = start_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids[:4]])
+    jobs = JobsRepository(runtime.database)
+    claimed = jobs.claim_next("other")
+    assert claimed is not None
+    jobs.complete(claimed.id, claim_token=claimed.claim_token)
+
+    with runtime.as_current():
+        compile_task(definition)(task_id=started.task_id, return_state=True)
+
+    task = TasksRepository(runtime.database).get(started.task_id)
+    assert task.status == "completed"
+    assert claimed.id not in [job_id for _, job_id in stage.started]
+    assert len(stage.started) == 4
+
+
+def test_a_worker_and_a_flow_run_share_one_task_and_run_each_job_once(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int]
+) -> None:
+    definition = define(
+        "together", {"type": "note", "priority": 95, "chunk_size": 1}, {"type": "count", "priority": 50}
+    )
+    started = start_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids[:4]])
+    worker = threading.Thread(target=drain_queue, kwargs={"runtime": runtime})
+
+    worker.start()
+    compile_task(definition)(task_id=started.task_id, return_state=True)
+    worker.join()
+
+    assert TasksRepository(runtime.database).get(started.task_id).status == "completed"
+    assert sorted(stage.items) == photo_ids[:4]
+    assert len(stage.started) == len(set(stage.started)) == 5
+
+
+def test_the_flow_run_is_the_task_when_prefect_started_it(api: Api, runtime: Runtime, stage: Any, define: Any) -> None:
+    definition = define("from_prefect", {"type": "count", "priority": 95}, scope="global")
+
+    compile_task(definition)(return_state=True)
+
+    task = TasksRepository(runtime.database).list_newest(type="from_prefect")[0]
+    assert task.id == task.flow_run_id
+    assert api.flow_run(task.id)["state"]["type"] == "COMPLETED"
+
+
+def test_wrong_input_is_a_failed_run_and_nothing_is_written(
+    api: Api, runtime: Runtime, stage: Any, define: Any
+) -> None:
+    definition = define("needs_photos", {"type": "note", "priority": 95})
+
+    state = compile_task(definition)(items=[{"photo_id": 12345}], return_state=True)
+
+    assert state.is_failed()
+    assert "1 photo id does not exist for this tenant: 12345" in str(state.message)
+    assert TasksRepository(runtime.database).list_newest(type="needs_photos") == []
+
+
+def test_the_drain_flow_works_off_standalone_jobs_in_rank_order(
+    api: Api, runtime: Runtime, stage: Any, define: Any
+) -> None:
+    LanesRepository(runtime.database).change("priority", slots=1)
+    jobs = JobsRepository(runtime.database)
+    low = jobs.enqueue(tenant_id="user_0", type="count", scope="global", priority=91)
+    high = jobs.enqueue(tenant_id="user_0", type="count", scope="global", priority=99)
+
+    state = catalog.drain_queue(return_state=True)
+
+    assert (state.type.value, state.message) == ("COMPLETED", "2 completed")
+    assert [job_id for _, job_id in stage.started] == [high.id, low.id]

@@ -1,0 +1,119 @@
+"""A row goes only when the disk, looked at last, has no file of its photo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from flows.testing import run_queued_job
+from storage import JobsRepository
+from storage.tables import file_journal
+
+
+@pytest.mark.parametrize("scope", ["project", "photo_set", "global"])
+def test_rows_without_a_file_go_with_their_derivatives_and_are_journaled(studio: Any, scope: str) -> None:
+    first, second = studio.project("First"), studio.project("Second")
+    lost = [
+        studio.photo(project, "lost", "xmp", derivatives=True, tagged=("sea", "blue")) for project in (first, second)
+    ]
+    kept = [studio.photo(project, "kept", "jpg", derivatives=True) for project in (first, second)]
+    arguments: dict[str, Any] = {
+        "project": {"project_id": first.id},
+        "photo_set": {"items": [{"photo_id": photo_id} for photo_id in lost]},
+        "global": {"scope": "global"},
+    }[scope]
+    reached = 1 if scope == "project" else 2
+
+    job = studio.run("manifest_cleaning", **arguments)
+    after = studio.everything()
+    # Items whose photo is gone no longer name a project.
+    assert studio.run("manifest_cleaning", **({"scope": "global"} if scope != "project" else arguments)).status == (
+        "completed"
+    )
+
+    assert studio.everything() == after
+    assert job.result["counts"] == {"rows removed": reached, "derivatives removed": 2 * reached}
+    assert [studio.get_photo(photo_id) is None for photo_id in lost] == [True] * reached + [False] * (2 - reached)
+    assert None not in [studio.get_photo(photo_id) for photo_id in kept]
+    disk = studio.disk()
+    assert {"tenant/First/lost.xmp", "tenant/First/.thumb/kept.webp", "tenant/First/.preview/kept.webp"} <= disk.keys()
+    assert "tenant/First/.thumb/lost.webp" not in disk
+    with studio.database.connect() as connection:
+        rows = connection.execute(select(file_journal).order_by(file_journal.c.id)).mappings().all()
+    assert [(row["action"], row["photo_id"]) for row in rows] == [
+        ("removed_row", lost_id) for lost_id in lost[:reached]
+    ]
+    assert rows[0]["row_json"]["tags"] == ["blue", "sea"]
+    assert rows[0]["row_json"]["filename"] == "lost"
+
+
+def test_a_file_that_the_row_does_not_know_of_keeps_the_row(studio: Any, tmp_path: Path) -> None:
+    project = studio.project("Iceland")
+    path = studio.folder(project).path
+    (tmp_path / "outside.jpg").write_bytes(b"x")
+    ids = [studio.photo(project, name) for name in ("fresh", "caf\u00e9", "upper", "linked", "pipe", "sub/nested")]
+    (path / "fresh.jpg").write_bytes(b"x")
+    (path / "cafe\u0301.jpg").write_bytes(b"x")
+    (path / "UPPER.NEF").write_bytes(b"x")
+    (path / "linked.jpg").symlink_to(tmp_path / "outside.jpg")
+    os.mkfifo(path / "pipe.jpg")
+    before = studio.everything()
+
+    assert studio.run("manifest_cleaning", project_id=project.id).status == "completed"
+
+    assert studio.everything() == before
+    assert None not in [studio.get_photo(photo_id) for photo_id in ids]
+
+
+def test_nothing_is_concluded_from_a_folder_that_is_missing_or_cannot_be_read(
+    studio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, damaged, good = (studio.project(name) for name in ("Gone", "Damaged", "Good"))
+    ids = [studio.photo(project, "lost") for project in (gone, damaged, good)]
+    for hidden in studio.folder(gone).path.iterdir():
+        hidden.rmdir()
+    studio.folder(gone).path.rmdir()
+    scandir = os.scandir
+
+    def failing(path: Any) -> Any:
+        if Path(path) == studio.folder(damaged).path:
+            raise OSError(5, "Input/output error", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+
+    job = studio.run("manifest_cleaning", scope="global")
+
+    assert "1 of 3 failed; first Damaged" in job.error_message
+    assert [studio.get_photo(photo_id) is None for photo_id in ids] == [False, False, True]
+
+
+def test_the_derivatives_of_a_photo_of_the_same_name_stay(studio: Any) -> None:
+    project = studio.project("Iceland")
+    twin = studio.photo(project, "twin", "jpg", derivatives=True)
+    studio.photo(project, "twin")
+    studio.run("manifest_cleaning", project_id=project.id)
+    assert studio.get_photo(twin) is not None
+    assert "tenant/Iceland/.thumb/twin.webp" in studio.disk()
+
+
+def test_a_death_at_any_point_is_repaired(studio: Any, deaths: Any) -> None:
+    def prepare(studio: Any) -> int:
+        project = studio.project("Iceland")
+        studio.photo(project, "kept", "jpg", derivatives=True)
+        for name in ("one", "two"):
+            studio.photo(project, name, derivatives=True, tagged=(name,))
+        jobs = JobsRepository(studio.database)
+        return int(jobs.enqueue(tenant_id="tenant", type="manifest_cleaning", project_id=project.id).id)
+
+    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
+    undisturbed = studio.outcome()
+    rounds = 0
+    for number in deaths.each(prepare):
+        assert studio.outcome() == undisturbed, f"after a death at point {number}"
+        rounds += 1
+    assert rounds > 4

@@ -1,0 +1,305 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flows.imaging import (
+    DecoderCrashed,
+    ImageLimits,
+    ImageOptions,
+    ImagePool,
+    ImageTimeout,
+    ImageTooLarge,
+    InProcessImages,
+    PoolClosed,
+    UnreadableImage,
+    isolation,
+    open_image_processing,
+    vips,
+    worker,
+)
+from storage.library.atomic_write import temporary_path
+
+
+@pytest.fixture(scope="module")
+def shared_pool() -> Iterator[ImagePool]:
+    with ImagePool(processes=1, timeout_seconds=60) as pool:
+        yield pool
+
+
+@pytest.fixture
+def photo(jpeg: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg)
+    return path
+
+
+@pytest.fixture(params=["pool", "here"])
+def images(request: pytest.FixtureRequest) -> Iterator[Any]:
+    opened = ImagePool(processes=2) if request.param == "pool" else InProcessImages(at_once=2)
+    with opened:
+        yield opened
+
+
+def test_both_ways_do_the_same_from_several_threads(images: Any, photo: Path, tmp_path: Path) -> None:
+    def work(number: int) -> tuple[Any, Any]:
+        thumbnail = tmp_path / f"{number}.webp"
+        return images.make_derivatives(photo, thumbnail=thumbnail), images.read_metadata(photo)
+
+    with ThreadPoolExecutor(6) as threads:
+        results = list(threads.map(work, range(12)))
+    assert {made.status for made, _ in results} == {"generated"}
+    assert {read.width for _, read in results} == {120}
+    assert len({(tmp_path / f"{number}.webp").read_bytes() for number in range(12)}) == 1
+
+
+def test_both_ways_raise_the_same_errors_and_close_alike(images: Any, tmp_path: Path, photo: Path) -> None:
+    (tmp_path / "text.jpg").write_text("text")
+    with pytest.raises(UnreadableImage, match=r"^text.jpg: it is no image"):
+        images.make_derivatives(tmp_path / "text.jpg", thumbnail=tmp_path / "t.webp")
+    with pytest.raises(ValueError, match="neither"):
+        images.make_derivatives(photo)
+    images.close()
+    images.close()
+    for _ in range(2):
+        with pytest.raises(PoolClosed):
+            images.read_metadata(photo)
+
+
+@pytest.mark.parametrize("make", [ImagePool, InProcessImages])
+def test_options_reach_the_decoder(make: Any, photo: Path, tmp_path: Path) -> None:
+    with make(options=ImageOptions(limits=ImageLimits(max_pixels=100))) as images, pytest.raises(ImageTooLarge):
+        images.make_derivatives(photo, thumbnail=tmp_path / "t.webp")
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "ending"),
+    [(os.abort, (), "SIGABRT"), (signal.raise_signal, (signal.SIGSEGV,), "SIGSEGV"), (os._exit, (3,), "exit code 3")],
+)
+def test_a_decoder_that_takes_its_process_down_costs_one_image(
+    shared_pool: ImagePool, photo: Path, function: Any, argument: tuple[Any, ...], ending: str
+) -> None:
+    with pytest.raises(DecoderCrashed, match=rf"^bad.jpg: .*\({ending}\)"):
+        shared_pool.run(function, *argument, name="bad.jpg")
+    assert shared_pool.read_metadata(photo).width == 120
+
+
+def test_one_crash_does_not_touch_the_image_beside_it(detailed: Any, tmp_path: Path) -> None:
+    source = tmp_path / "large.jpg"
+    detailed(3000, 2000).jpegsave(str(source))
+    with ImagePool(processes=2) as pool, ThreadPoolExecutor(2) as threads:
+        other = threads.submit(pool.make_derivatives, source, preview=tmp_path / "p.webp")
+        with pytest.raises(DecoderCrashed):
+            pool.run(os.abort, name="bad.jpg")
+        assert other.result().status == "generated"
+
+
+def test_an_image_that_never_ends_is_killed_and_the_next_one_is_done(photo: Path) -> None:
+    with ImagePool(processes=1, timeout_seconds=0.2) as pool:
+        with pytest.raises(ImageTimeout, match=r"^endless.jpg: it took longer than 0.2 seconds"):
+            pool.run(time.sleep, 3600, name="endless.jpg")
+        assert pool.process_ids == []
+        pool._timeout_seconds = 60
+        assert pool.read_metadata(photo).width == 120
+
+
+def test_a_process_that_died_between_two_images_is_replaced_unnoticed(shared_pool: ImagePool, photo: Path) -> None:
+    shared_pool.read_metadata(photo)
+    [process_id] = shared_pool.process_ids
+    os.kill(process_id, signal.SIGKILL)
+    os.waitid(os.P_PID, process_id, os.WEXITED | os.WNOWAIT)
+    assert shared_pool.read_metadata(photo).width == 120
+    assert shared_pool.process_ids != [process_id]
+
+
+def test_a_killed_writer_leaves_no_temporary_file(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens: list[str] = []
+
+    def die_in_the_middle(self: ImagePool, function: Any, *arguments: Any, token: str, preview: Path, **_: Any) -> None:
+        tokens.append(token)
+        temporary_path(preview, token=token).write_bytes(b"half a picture")
+        raise DecoderCrashed("a.jpg: died")
+
+    monkeypatch.setattr(ImagePool, "run", die_in_the_middle)
+    with ImagePool(processes=1) as pool, pytest.raises(DecoderCrashed):
+        pool.make_derivatives(photo, preview=tmp_path / "p.webp")
+    assert len(tokens) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
+
+
+def test_an_interrupted_wait_does_not_leave_its_answer_to_the_next_caller(
+    shared_pool: ImagePool, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared_pool.read_metadata(photo)
+
+    def interrupt(self: object, timeout: float) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.Connection, "poll", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            shared_pool.run(os.getpid, name="a.jpg")
+    assert shared_pool.read_metadata(photo).width == 120
+
+
+def test_an_error_that_cannot_travel_arrives_as_its_text(shared_pool: ImagePool) -> None:
+    # The error's constructor takes more than its text, which pickle does not know.
+    with pytest.raises(Exception, match="invalid start byte"):
+        shared_pool.run(bytes.decode, b"\xff", name="a.jpg")
+    with pytest.raises(Exception, match="No such file"):
+        shared_pool.run(subprocess.check_call, ["/nonexistent"], name="a.jpg")
+
+
+def test_closing_ends_what_is_still_running(photo: Path) -> None:
+    pool = ImagePool(processes=1, timeout_seconds=3600)
+    pool.read_metadata(photo)
+    [process_id] = pool.process_ids
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(pool.run, time.sleep, 3600, name="endless.jpg")
+        while not pool._idle.empty():
+            os.sched_yield()
+        waiting = threads.submit(pool.run, os.getpid, name="waiting.jpg")
+        pool.close()
+        for future in (running, waiting):
+            with pytest.raises(PoolClosed):
+                future.result(timeout=30)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process_id, 0)
+
+
+def test_a_process_is_replaced_after_so_many_images(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "CALLS_PER_PROCESS", 2)
+    with ImagePool(processes=1) as pool:
+        processes = [pool.run(os.getpid, name="a.jpg") for _ in range(4)]
+    assert processes[0] == processes[1] != processes[2] == processes[3]
+
+
+def test_ctrl_c_is_left_to_the_parent(shared_pool: ImagePool, photo: Path) -> None:
+    shared_pool.read_metadata(photo)
+    [process_id] = shared_pool.process_ids
+    os.kill(process_id, signal.SIGINT)
+    assert shared_pool.run(os.getpid, name="a.jpg") == process_id
+    assert os.getpgid(process_id) != os.getpgid(0)
+
+
+def test_workers_die_with_their_parent_even_in_the_middle_of_an_image() -> None:
+    program = (
+        "import os, threading, time\n"
+        "from flows.imaging import ImagePool\n"
+        "pool = ImagePool(processes=1, timeout_seconds=3600)\n"
+        "print(pool.run(os.getpid, name='a.jpg'), flush=True)\n"
+        "threading.Thread(target=pool.run, args=(time.sleep, 3600), kwargs={'name': 'a.jpg'}, daemon=True).start()\n"
+        "while not pool._idle.empty(): time.sleep(0.001)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=120, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    orphan = int(done.stdout)
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{orphan}/stat").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{orphan}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            break  # It has ended; whoever adopted it has not noticed yet.
+        os.sched_yield()
+    else:
+        assert not Path(f"/proc/{orphan}").exists()
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 8])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_times_threads_never_exceed_the_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int
+) -> None:
+    monkeypatch.setattr(isolation, "available_cores", lambda: cores)
+    with ImagePool(processes=processes) as pool:
+        threads = {worker._threads for worker in pool._workers}
+        assert all(count * processes <= max(cores, processes) for count in threads)
+
+
+def test_the_thread_count_reaches_libvips(shared_pool: ImagePool) -> None:
+    with ImagePool(processes=1) as pool:
+        assert pool.run(vips.threads, name="a.jpg") == isolation.available_cores()
+
+
+def test_a_call_costs_less_than_a_millisecond(shared_pool: ImagePool, photo: Path) -> None:
+    shared_pool.read_metadata(photo)
+    costs = []
+    for _ in range(200):
+        began = time.perf_counter()
+        shared_pool.run(os.getpid, name="a.jpg")
+        costs.append(time.perf_counter() - began)
+    assert sorted(costs)[len(costs) // 2] < 0.001
+
+
+def test_the_settings_choose_the_way_and_the_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "available_cores", lambda: 4)
+    values = {
+        "concurrency": 2,
+        "image_isolation": True,
+        "image_seconds": 12.0,
+        "max_image_megapixels": 100,
+        "thumbnail_pixels": 320,
+        "thumbnail_quality": 40,
+        "preview_pixels": 2048,
+        "preview_quality": 70,
+        "webp_effort": 1,
+    }
+    isolated: Any = open_image_processing(SimpleNamespace(**values))
+    here: Any = open_image_processing(SimpleNamespace(**values | {"image_isolation": False}))
+    assert isinstance(isolated, ImagePool)
+    assert isinstance(here, InProcessImages)
+    assert isolated._options == here._options
+    assert len(isolated._workers) == 2
+    assert here._options.limits == ImageLimits(max_pixels=100_000_000, max_seconds=12.0)
+    assert (here._options.preview.long_edge_pixels, here._options.preview.effort) == (2048, 1)
+    assert (here._options.thumbnail.quality, here._options.thumbnail.effort) == (40, 4)
+    isolated.close()
+
+
+def test_importing_the_package_loads_neither_libvips_nor_prefect() -> None:
+    program = (
+        "import sys, flows.imaging; print([m for m in ('pyvips', 'rawpy', 'prefect', 'numpy') if m in sys.modules])"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_is_said_on_standard_error_about_a_bad_file(tmp_path: Path, jpeg: bytes) -> None:
+    damaged = bytearray(jpeg)
+    damaged[len(jpeg) // 2 : len(jpeg) // 2 + 20] = b"\xff\x00" * 10
+    (tmp_path / "a.jpg").write_bytes(bytes(damaged))
+    (tmp_path / "b.jpg").write_bytes(jpeg[:400])
+    program = (
+        "import sys; from pathlib import Path; from flows.imaging import make_derivatives\n"
+        "for name in ('a.jpg', 'b.jpg'):\n"
+        "    try: make_derivatives(Path(sys.argv[1]) / name, thumbnail=Path(sys.argv[1]) / 't.webp')\n"
+        "    except Exception as error: print(error)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], env=environment, capture_output=True, check=True, text=True
+    )
+    assert done.stderr == ""
+    assert "b.jpg: " in done.stdout
+
+
+def test_threads_that_wait_for_a_process_take_turns(photo: Path) -> None:
+    with ImagePool(processes=1) as pool:
+        results: list[int] = []
+        threads = [threading.Thread(target=lambda: results.append(pool.run(os.getpid, name="a"))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 8
+        assert set(results) == set(pool.process_ids)

@@ -1,0 +1,145 @@
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.imaging import UnreadableImage, make_derivatives, raw, read_metadata
+
+ASCII = 2
+QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))
+
+
+@pytest.fixture
+def targets(tmp_path: Path) -> dict[str, Path]:
+    return {"thumbnail": tmp_path / "t.webp", "preview": tmp_path / "p.webp"}
+
+
+def assert_upright(pyvips: Any, path: Path) -> None:
+    image = pyvips.Image.new_from_file(str(path))
+    places = [(x, y) for y in (1 / 4, 3 / 4) for x in (1 / 4, 3 / 4)]
+    for (x, y), expected in zip(places, QUARTERS, strict=True):
+        pixel = image(int(image.width * x), int(image.height * y))
+        assert max(abs(a - b) for a, b in zip(pixel, expected, strict=True)) < 30, (x, y, pixel)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("tagged", [False, True])
+def test_the_embedded_preview_becomes_the_derivatives_upright(
+    pyvips: Any,
+    picture: Any,
+    lying: Any,
+    raw_file: Callable[..., bytes],
+    tmp_path: Path,
+    targets: dict[str, Path],
+    orientation: int,
+    tagged: bool,
+) -> None:
+    upright = picture(120, 80) if orientation in {1, 3} else picture(80, 120)
+    stored = lying(upright, orientation)
+    if tagged:
+        stored.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+    embedded = stored.jpegsave_buffer(Q=95, **({} if tagged else {"keep": "none"}))
+    (tmp_path / "a.DNG").write_bytes(raw_file(embedded, orientation=orientation))
+    made = make_derivatives(tmp_path / "a.DNG", **targets)
+    assert (made.status, made.orientation) == ("generated", orientation)
+    assert (made.width, made.height) == ((128, 96) if orientation in {1, 3} else (96, 128))
+    for target in targets.values():
+        assert_upright(pyvips, target)
+
+
+def test_a_preview_that_the_camera_has_turned_is_not_turned_again(
+    pyvips: Any, picture: Any, raw_file: Callable[..., bytes], tmp_path: Path, targets: dict[str, Path]
+) -> None:
+    (tmp_path / "a.dng").write_bytes(raw_file(picture(80, 120).jpegsave_buffer(keep="none"), orientation=6))
+    make_derivatives(tmp_path / "a.dng", **targets)
+    assert_upright(pyvips, targets["preview"])
+
+
+def test_without_a_preview_or_without_rawpy_it_is_not_supported(
+    jpeg: bytes,
+    raw_file: Callable[..., bytes],
+    tmp_path: Path,
+    targets: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "a.dng").write_bytes(raw_file(None))
+    made = make_derivatives(tmp_path / "a.dng", **targets)
+    assert (made.status, made.reason) == ("not_supported", "a.dng: it has no embedded preview.")
+    (tmp_path / "b.dng").write_bytes(raw_file(jpeg))
+    monkeypatch.setattr(raw, "load_rawpy", lambda: None)
+    made = make_derivatives(tmp_path / "b.dng", **targets)
+    assert (made.status, made.reason) == (
+        "not_supported",
+        "b.dng: RAW files need rawpy. Install photojobs[raw].",
+    )
+    assert not targets["preview"].exists()
+
+
+@pytest.mark.parametrize("content", [b"no raw file at all", b"II*\0\x08\0\0\0\0\0", struct.pack("<8I", *range(8)) * 50])
+def test_what_is_no_raw_file_fails_with_a_reason(tmp_path: Path, targets: dict[str, Path], content: bytes) -> None:
+    (tmp_path / "a.nef").write_bytes(content)
+    with pytest.raises(UnreadableImage, match=r"^a.nef: LibRaw cannot read it"):
+        make_derivatives(tmp_path / "a.nef", **targets)
+
+
+def test_a_raw_file_with_a_damaged_preview_fails(
+    jpeg: bytes, raw_file: Callable[..., bytes], tmp_path: Path, targets: dict[str, Path]
+) -> None:
+    (tmp_path / "a.dng").write_bytes(raw_file(jpeg[: len(jpeg) // 2] + bytes(len(jpeg) - len(jpeg) // 2)))
+    with pytest.raises(UnreadableImage, match=r"^a.dng: "):
+        make_derivatives(tmp_path / "a.dng", **targets)
+    assert not targets["preview"].exists()
+
+
+@pytest.mark.parametrize("with_rawpy", [True, False])
+def test_a_raw_file_tells_its_metadata_even_without_rawpy(
+    jpeg: bytes,
+    raw_file: Callable[..., bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    exiftool: Callable[[Path], dict[str, Any]],
+    with_rawpy: bool,
+) -> None:
+    if not with_rawpy:
+        monkeypatch.setattr(raw, "load_rawpy", lambda: None)
+    path = tmp_path / "a.dng"
+    path.write_bytes(
+        raw_file(jpeg, orientation=8, exif={0x9003: (ASCII, "2024:05:17 18:30:59"), 0x9011: (ASCII, "+02:00")})
+    )
+    read = read_metadata(path)
+    assert (read.taken_at, read.orientation) == ("2024-05-17T18:30:59+02:00", 8)
+    assert (read.make, read.model) == ("Testmaker", "Model X")
+    assert (read.width, read.height) == ((128, 96) if with_rawpy else (None, None))
+    tags = exiftool(path)
+    assert str(tags["DateTimeOriginal"]) == "2024:05:17 18:30:59"
+    assert tags["Orientation"] == 8
+
+
+def test_a_date_that_only_the_embedded_preview_knows_is_found(
+    pyvips: Any, picture: Any, raw_file: Callable[..., bytes], tmp_path: Path
+) -> None:
+    image = picture(120, 80).copy()
+    image.set_type(pyvips.GValue.gstr_type, "exif-ifd2-DateTimeOriginal", "2024:05:17 18:30:59")
+    (tmp_path / "a.dng").write_bytes(raw_file(image.jpegsave_buffer()))
+    assert read_metadata(tmp_path / "a.dng").taken_at == "2024-05-17T18:30:59"
+
+
+def test_a_raw_file_without_a_date_does_not_get_one(
+    jpeg: bytes, raw_file: Callable[..., bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.dng").write_bytes(raw_file(jpeg))
+    for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        assert read_metadata(tmp_path / "a.dng").taken_at is None
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_raw_file_without_a_preview_still_tells_its_size(raw_file: Callable[..., bytes], tmp_path: Path) -> None:
+    (tmp_path / "a.dng").write_bytes(raw_file(None))
+    read = read_metadata(tmp_path / "a.dng")
+    assert (read.taken_at, read.width, read.height) == (None, 128, 96)
