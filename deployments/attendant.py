@@ -1,0 +1,118 @@
+"""Sees to it that everything in the database is attended by a flow run: tasks whose run died, jobs without a task.
+
+It asks Prefect, and runs nothing itself. What it finds it finds in the tables, so it needs to remember nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import AwaitingRetry, Cancelled
+
+from flows.deployment_names import DRAIN_PATH
+from flows.prefect_requests import request_drain, request_flow_run
+from flows.runtime import Runtime
+from storage.claims import ATTENDANCE_SECONDS
+from storage.jobs import JobsRepository
+from storage.records import Task
+from storage.tasks import TasksRepository
+
+logger = logging.getLogger("photojobs.attendant")
+
+#: A scheduled run that is so late was missed: nothing ran when it was due.
+MISSED_SECONDS = 60
+
+_UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
+
+
+def attend(runtime: Runtime) -> None:
+    """Look once: revive dead flow runs, ask for missing ones, and have standalone jobs worked off."""
+    silent_seconds = max(ATTENDANCE_SECONDS, 3 * runtime.settings.heartbeat_seconds)
+    tasks = TasksRepository(runtime.database)
+    with get_client(sync_client=True) as client:
+        for task in tasks.list_unattended(silent_seconds=silent_seconds):
+            _attend_task(client, tasks, task)
+        if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
+            request_drain()
+
+
+def skip_missed_runs() -> int:
+    """Of the scheduled runs that were missed while nothing ran, keep the latest of each schedule; returns how many."""
+    with get_client(sync_client=True) as client:
+        missed = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+                expected_start_time=FlowRunFilterExpectedStartTime(
+                    before_=datetime.now(UTC) - timedelta(seconds=MISSED_SECONDS)  # type: ignore[arg-type]
+                ),
+            ),
+            limit=200,
+        )
+        by_schedule: dict[tuple[UUID | None, str], list[FlowRun]] = defaultdict(list)
+        for run in missed:
+            if run.auto_scheduled:
+                by_schedule[run.deployment_id, str(run.parameters.get("tenant_id"))].append(run)
+        skipped = 0
+        for runs in by_schedule.values():
+            runs.sort(key=lambda run: run.expected_start_time or datetime.min.replace(tzinfo=UTC))
+            for run in runs[:-1]:
+                client.set_flow_run_state(
+                    run.id,
+                    Cancelled(name="Skipped", message="Missed while nothing ran; the latest missed run runs instead."),
+                    force=True,
+                )
+                skipped += 1
+    return skipped
+
+
+def _attend_task(client: SyncPrefectClient, tasks: TasksRepository, task: Task) -> None:
+    run = _flow_run(client, task.flow_run_id)
+    state = None if run is None else run.state
+    if run is None or state is None or state.type == StateType.COMPLETED:
+        flow_run_id = request_flow_run(task)
+        if flow_run_id is not None and flow_run_id != task.flow_run_id:
+            tasks.link_flow_run(task.id, flow_run_id)
+    elif state.type in (StateType.CANCELLED, StateType.CANCELLING):
+        tasks.cancel(task.id, reason="its flow run was canceled")
+    elif state.type != StateType.SCHEDULED:
+        # Its process has died: the same flow run goes on, and with it the same task.
+        logger.info("task %s: its flow run died; it goes on", task.id)
+        client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
+
+
+def _flow_run(client: SyncPrefectClient, flow_run_id: str | None) -> FlowRun | None:
+    if flow_run_id is None:
+        return None
+    try:
+        return client.read_flow_run(UUID(flow_run_id))
+    except (ObjectNotFound, ValueError):
+        return None
+
+
+def _drains(client: SyncPrefectClient) -> bool:
+    try:
+        deployment = client.read_deployment_by_name(DRAIN_PATH)
+    except ObjectNotFound:
+        return True
+    return bool(
+        client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_UNFINISHED))),
+            ),
+            limit=1,
+        )
+    )

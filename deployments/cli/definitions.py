@@ -1,0 +1,140 @@
+"""`photojobs definitions`: what can be run, and whether files of definitions are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from deployments.cli.errors import BadInput
+from deployments.cli.terminal import output, print_fields, print_json, print_table, remark, say
+from storage.settings import Settings
+from task_definitions import Definitions, Schedule, load_definitions
+from task_definitions.step_types import step_types
+
+app = App(name="definitions")
+
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON.")]
+
+
+@app.command(name="list")
+def list_definitions(*, json: Json = False) -> None:
+    """List the built-in definitions and your own."""
+    known = _known()
+    if json:
+        print_json([_document(known, name) for name in known])
+        return
+    rows = [
+        (
+            name,
+            definition.label,
+            definition.scope or "project or photo_set",
+            len(definition.steps),
+            _when(definition.schedule),
+            known.sources[name],
+        )
+        for name, definition in known.items()
+    ]
+    print_table(("name", "label", "scope", "steps", "schedule", "from"), rows, numbers=("steps",))
+
+
+@app.command(name="show")
+def show_definition(name: str, /, *, json: Json = False) -> None:
+    """Show a definition with its steps.
+
+    Parameters
+    ----------
+    name
+        The definition's name.
+    """
+    known = _known()
+    definition = known.get_or_raise(name)
+    if json:
+        print_json(_document(known, name))
+        return
+    print_fields(
+        {
+            "name": definition.name,
+            "label": definition.label,
+            "scope": definition.scope or "project where a run has one, else photo_set",
+            "schedule": _when(definition.schedule) or None,
+            "user relevant": definition.user_relevant,
+            "from": known.sources[name],
+            "description": definition.description,
+        }
+    )
+    output().print()
+    types = step_types()
+    rows = [
+        (
+            index,
+            step.type,
+            step.priority,
+            step.on_failure,
+            step.run_if,
+            types[step.type].summary if step.type in types else "",
+        )
+        for index, step in enumerate(definition.steps)
+    ]
+    print_table(
+        ("step", "type", "priority", "on failure", "only if", "what it does"), rows, numbers=("step", "priority")
+    )
+
+
+@app.command(name="lint")
+def lint_definitions(path: Path | None = None, /) -> None:
+    """Check definition files, and name all that is wrong with them.
+
+    Parameters
+    ----------
+    path
+        A file or a folder; by default what PHOTOJOBS_DEFINITIONS names.
+    """
+    source = path or Settings.load().definitions
+    checked = load_definitions(source)
+    own = [name for name, place in checked.sources.items() if not place.startswith("built-in")]
+    if source is None:
+        say(f"PHOTOJOBS_DEFINITIONS names nothing; the {len(checked)} built-in definitions are right.")
+    else:
+        say(f"{source}: {len(own)} definitions, nothing wrong.")
+
+
+@app.command(name="schema")
+def definitions_schema(*, output: Path | None = None) -> None:
+    """Print the JSON Schema of definition files, with which editors complete and check them.
+
+    Parameters
+    ----------
+    output
+        A file to write it to.
+    """
+    from task_definitions.json_schema import render
+
+    if output is None:
+        print(render(), end="")  # noqa: T201 - the document as it is, whatever the terminal's width.
+        return
+    try:
+        output.write_text(render(), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{output}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
+    remark(f"{output}: written")
+
+
+def _known() -> Definitions:
+    known = load_definitions(Settings.load().definitions, strict=False)
+    for error in known.errors:
+        remark(f"photojobs: {error}")
+    return known
+
+
+def _document(known: Definitions, name: str) -> dict[str, object]:
+    return {"name": name, **known[name].to_mapping()[name], "source": known.sources[name]}
+
+
+def _when(schedule: Schedule | None) -> str:
+    if schedule is None:
+        return ""
+    if schedule.cron is not None:
+        return f"{schedule.cron} {schedule.timezone}"
+    return f"every {schedule.interval_seconds:g} s"

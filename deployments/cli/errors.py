@@ -1,0 +1,25 @@
+"""What can be wrong with a command line that parses. Every class is a `PhotojobsError`."""
+
+from __future__ import annotations
+
+from deployments.errors import DeploymentsError
+
+
+class BadInput(DeploymentsError):
+    """What was typed, or a file that it names, cannot be used; the message says what to type instead."""
+
+
+class UnknownCommand(BadInput):
+    """The command line begins with a word that is no command."""
+
+
+class NoDatabaseYet(DeploymentsError):
+    """A command that only reads, or needs rows, was called where the SQLite file does not exist."""
+
+
+class ServerAway(DeploymentsError):
+    """The Prefect server that the environment names does not answer."""
+
+
+class RunBroken(DeploymentsError):
+    """The flow run ended before its task did, for example because Prefect's server went away."""

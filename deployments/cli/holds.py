@@ -1,0 +1,50 @@
+"""`photojobs hold` and `photojobs release`: no further job of a task, a tenant or a lane starts, until it may again."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cyclopts import App
+
+from deployments.cli.opening import opened_database
+from deployments.cli.terminal import say
+from storage.holds import HoldsRepository
+
+hold_app = App(name="hold")
+release_app = App(name="release")
+
+Kind = Literal["task", "tenant", "lane"]
+
+
+@hold_app.default
+def hold(kind: Kind, name: str, /, *, reason: str | None = None) -> None:
+    """Keep jobs from starting; what runs goes on, and what is queued stays queued.
+
+    Parameters
+    ----------
+    kind
+        What to hold.
+    name
+        The task's id, the tenant's id or the lane's name.
+    reason
+        What `photojobs status` shows.
+    """
+    with opened_database() as database:
+        HoldsRepository(database).hold(kind, name, reason)
+    say(f"{kind} {name} is held; `photojobs release {kind} {name}` lets it go on")
+
+
+@release_app.default
+def release(kind: Kind, name: str, /) -> None:
+    """Let held jobs start again.
+
+    Parameters
+    ----------
+    kind
+        What was held.
+    name
+        The task's id, the tenant's id or the lane's name.
+    """
+    with opened_database() as database:
+        was_held = HoldsRepository(database).release(kind, name)
+    say(f"{kind} {name} goes on" if was_held else f"{kind} {name} was not held")

@@ -1,0 +1,43 @@
+"""What the libraries under a command may say on the terminal: errors, and with `--verbose` all they know.
+
+Nothing is lost by this: Prefect still sends the logs of runs to its server, and failures are in the tables.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+
+class _TerminalHandler(logging.Handler):
+    """Writes to what `sys.stderr` is at that moment, because a progress bar puts itself in between."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(f"photojobs: {self.format(record)}\n")
+        except Exception:  # noqa: BLE001 - the way in which every logging handler reports.
+            self.handleError(record)
+
+
+class _OneLine(logging.Formatter):
+    """The message alone, without a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return " ".join(record.getMessage().split())
+
+
+def set_up_logs(*, is_verbose: bool) -> None:
+    """Set up logging before Prefect is imported; what the environment says of Prefect's logs stays."""
+    handler = _TerminalHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s") if is_verbose else _OneLine())
+    ours = logging.getLogger("photojobs")
+    ours.handlers = [handler]
+    ours.propagate = False
+    # Warnings are about single photos and projects, and a command shows those as results.
+    ours.setLevel(logging.INFO if is_verbose else logging.ERROR)
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO" if is_verbose else "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    if not is_verbose and not sys.warnoptions:
+        warnings.simplefilter("ignore")

@@ -1,0 +1,155 @@
+"""`photojobs up`, `serve` and `worker`: the commands that stay, and run what was started, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from deployments.cli.opening import opened_database, prefect_home
+from deployments.cli.terminal import say
+from storage.settings import Settings
+
+up_app = App(name="up")
+serve_app = App(name="serve")
+worker_app = App(name="worker")
+
+
+@up_app.default
+def up(
+    *,
+    port: int = 4200,
+    host: str = "127.0.0.1",
+    folder: Path | None = None,
+) -> None:
+    """Start Prefect's server and a runner for every definition, follow schedules, and take up what was left lying.
+
+    Where PREFECT_API_URL is set, that server is used. Ctrl-C or SIGTERM hands running jobs back and stops everything;
+    a second Ctrl-C stops at once, and the next start repairs. Example: `photojobs up --port 4201`.
+
+    Parameters
+    ----------
+    port
+        Of the server and its UI; 0 for any that is free.
+    host
+        The address that the server listens on. Anything but the loopback lets other machines in: Prefect's own server
+        asks nobody for a password.
+    folder
+        For the server's database and the logs; by default beside the database.
+    """
+    from deployments.up import up as start
+
+    settings = Settings.load()
+    with _until_asked_to_stop() as wait:
+        say("starting …")
+        with start(settings, home=_home(settings, folder), host=host, port=port or None) as running:
+            say(f"up: {running.ui_url} (Ctrl-C stops)")
+            wait()
+            say("stopping: running jobs are handed back …")
+    say("stopped")
+
+
+@serve_app.default
+def serve(*, folder: Path | None = None) -> None:
+    """Serve every definition to the Prefect server that PREFECT_API_URL names.
+
+    As `photojobs up`, but without a server of its own. Example: `PREFECT_API_URL=http://prefect:4200/api photojobs
+    serve`.
+
+    Parameters
+    ----------
+    folder
+        For the logs; by default beside the database.
+    """
+    from deployments.errors import NoPrefectServer
+    from deployments.up import up as start
+
+    if not os.environ.get("PREFECT_API_URL"):
+        raise NoPrefectServer("PREFECT_API_URL is not set; name the server in it, or use `photojobs up`")
+    settings = Settings.load()
+    with _until_asked_to_stop() as wait, start(settings, home=_home(settings, folder), port=None) as running:
+        say(f"serving to {running.ui_url} (Ctrl-C stops)")
+        wait()
+        say("stopping: running jobs are handed back …")
+    say("stopped")
+
+
+@worker_app.default
+def worker(
+    *,
+    lane: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    tenant: str | None = None,
+    once: bool = False,
+    concurrency: int | None = None,
+) -> None:
+    """Run jobs without Prefect: of tasks that nobody attends, standalone ones, and those of other programs.
+
+    Ctrl-C or SIGTERM claims nothing more and finishes what runs, or hands it back after the setting `drain_seconds`;
+    a second one hands back at once. Example: `photojobs worker --lane priority --once`.
+
+    Parameters
+    ----------
+    lane
+        Only this lane; may be given several times. By default every lane, the highest first.
+    tenant
+        Only this tenant.
+    once
+        End when nothing is left to run.
+    concurrency
+        Jobs at a time; by default the setting.
+    """
+    from flows.runtime import Runtime
+    from flows.worker import Worker
+
+    logging.getLogger("photojobs").setLevel(logging.INFO)
+    settings = Settings.load(**({} if concurrency is None else {"concurrency": concurrency}))
+    with opened_database(settings=settings, create=True):
+        pass
+    with Runtime.open(settings) as runtime, runtime.as_current():
+        at_work = Worker(runtime, lanes=lane or None, tenant_id=tenant)
+
+        def stop(*_: Any) -> None:
+            signal.signal(signal.SIGINT, lambda *_: at_work.stop_now())
+            signal.signal(signal.SIGTERM, lambda *_: at_work.stop_now())
+            at_work.stop()
+
+        with _handling(stop):
+            say(f"worker {runtime.worker_id} begins")
+            summary = at_work.drain() if once else at_work.run()
+    ended = ", ".join(f"{number} {status}" for status, number in sorted(summary.ended.items()))
+    say(f"worker ends: {ended or 'nothing was run'}")
+
+
+def _home(settings: Settings, folder: Path | None) -> Path:
+    with opened_database(settings=settings, create=True) as database:
+        return folder or prefect_home(database)
+
+
+@contextmanager
+def _until_asked_to_stop() -> Iterator[Callable[[], object]]:
+    asked = threading.Event()
+
+    def stop(*_: Any) -> None:
+        # The second time there is no more waiting: what is left is repaired by the next start.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+        asked.set()
+
+    with _handling(stop):
+        yield asked.wait
+
+
+@contextmanager
+def _handling(stop: Callable[..., None]) -> Iterator[None]:
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

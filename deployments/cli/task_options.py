@@ -1,0 +1,237 @@
+"""What `photojobs run` and `photojobs start` take: the options, and the checked request that they amount to."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from pydantic import ValidationError
+
+from deployments.cli.errors import BadInput
+from flows.new_task import new_task
+from storage.column_types import encode_json
+from storage.photo_selection import PhotoSelection
+from storage.settings import Settings
+from storage.step_jobs import DEFAULT_TENANT
+from storage.tasks import NewTask
+from task_definitions import (
+    MissingProject,
+    Scope,
+    TaskDefinition,
+    UnexpectedProject,
+    detect_scope,
+    load_definitions,
+)
+
+#: Steps for which `project_id` is where photos go, and so never a filter of the photos.
+DESTINATION_STEPS = frozenset({"image_move_files"})
+
+_Flag = Parameter(negative="", show_default=False)
+_Many = Parameter(consume_multiple=True, negative="")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """Whose photos, which of them, and what to hand to the jobs."""
+
+    tenant: str = DEFAULT_TENANT
+    "Whose photos."
+
+    project: int | None = None
+    "The project to work on, by its id; of a move, the destination."
+
+    item: Annotated[list[int] | None, _Many] = None
+    "Ids of photos."
+
+    items_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
+    "A file with an id of a photo on each line, or with a JSON list; - is the standard input."
+
+    all: Annotated[bool, _Flag] = False
+    "All photos of the tenant or of the project, or all that the options below select."
+
+    in_project: Annotated[list[int] | None, _Many] = None
+    "Photos of these projects."
+
+    tag: Annotated[list[str] | None, _Many] = None
+    "Photos with one of these tags."
+
+    from_: Annotated[date | None, Parameter(name="--from")] = None
+    "Photos taken on this day or later, as in 2025-01-31."
+
+    to: date | None = None
+    "Photos taken on this day or earlier."
+
+    missing: Annotated[list[Literal["thumbnail", "preview"]] | None, _Many] = None
+    "Photos that lack one of these."
+
+    failed_only: Annotated[bool, _Flag] = False
+    "Photos whose thumbnail or preview failed."
+
+    payload: str | None = None
+    "A JSON object for every job."
+
+    scope: str | None = None
+    "Only for definitions without a scope of their own: project, photo_set or global."
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRequest:
+    """A run that has been checked as far as that goes without the database."""
+
+    definition: TaskDefinition
+    new: NewTask
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether it can only run where there are projects and photos already."""
+        return self.new.scope is not Scope.GLOBAL
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `flows.start_task` and `flows.run_task`."""
+        return {
+            "type": self.definition,
+            "tenant_id": self.new.tenant_id,
+            "scope": str(self.new.scope),
+            "project_id": self.new.project_id,
+            "items": self.new.items,
+            "select": self.new.selection,
+            "payload": self.new.payload,
+            "task_id": self.new.id,
+        }
+
+
+def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskRequest:
+    """Check the options of a run of the definition called `name`.
+
+    Raises:
+        UnknownDefinition: there is no such definition.
+        ScopeError: scope and project do not fit the definition.
+        InvalidValue: photos are given to a definition that takes none.
+        BadInput: an option cannot be used.
+        MissingHandler: a step has no handler in this installation.
+    """
+    definition = load_definitions(settings.definitions, strict=False).get_or_raise(name)
+    try:
+        scope = detect_scope(scope=options.scope, project_id=options.project, definition_scope=definition.scope)
+    except MissingProject:
+        raise BadInput(
+            f"{name}: works on one project: give its id by --project. `photojobs library list` shows all."
+        ) from None
+    except UnexpectedProject:
+        raise BadInput(f"{name}: works on every project of a tenant; leave --project out.") from None
+    payload = _payload(options.payload)
+    items, selection = _items(options), _selection(options, definition)
+    if items is not None and selection is not None:
+        raise BadInput("give photos by --item and --items-file, or select them by the other options, not both.")
+    if scope is Scope.PHOTO_SET and items is None and selection is None:
+        only = "" if options.project is None else f" --in-project {options.project},"
+        raise BadInput(
+            f"{name}: which photos? Give --all,{only} --item or --items-file, or select them: --in-project, --tag, "
+            "--from, --to, --missing, --failed-only."
+        )
+    if scope is not Scope.PHOTO_SET and (items is not None or selection is not None):
+        raise BadInput(
+            f'{name}: runs with scope "{scope}", which takes no photos; leave the options that name some out.'
+        )
+    new = new_task(
+        definition,
+        task_id=str(uuid.uuid4()),
+        tenant_id=options.tenant,
+        scope=options.scope,
+        project_id=options.project,
+        items=items,
+        selection=selection,
+        payload=payload,
+    )
+    return TaskRequest(definition=definition, new=new)
+
+
+def _payload(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"--payload: is not JSON ({error}); give an object, as in '{{\"force\": true}}'.") from None
+    if not isinstance(payload, dict):
+        raise BadInput("--payload: is JSON, but no object; give one, as in '{\"force\": true}'.")
+    encode_json(payload)
+    return payload
+
+
+def _selection(options: TaskOptions, definition: TaskDefinition) -> PhotoSelection | None:
+    criteria: dict[str, Any] = {
+        "project_ids": options.in_project,
+        "tags": options.tag,
+        "taken_from": options.from_,
+        "taken_to": options.to,
+        "missing": options.missing,
+        "failed_only": options.failed_only,
+    }
+    given = {name: value for name, value in criteria.items() if value}
+    if not given and not options.all:
+        return None
+    is_destination = any(step.type in DESTINATION_STEPS for step in definition.steps)
+    if options.project is not None and not is_destination:
+        given.setdefault("project_ids", [options.project])
+    try:
+        return PhotoSelection(**given)
+    except ValidationError as error:
+        raise BadInput("; ".join(_sentence(problem["msg"]) for problem in error.errors())) from None
+
+
+def _sentence(message: str) -> str:
+    # The model's names of what the options --from and --to are called here.
+    return message.removeprefix("Value error, ").replace("taken_from", "--from").replace("taken_to", "--to")
+
+
+def _items(options: TaskOptions) -> list[dict[str, Any]] | None:
+    if options.item is None and options.items_file is None:
+        return None
+    items = [{"photo_id": photo_id} for photo_id in options.item or ()]
+    if options.items_file is not None:
+        items += list(_items_of_file(options.items_file))
+    if not items:
+        raise BadInput(f"--items-file: {options.items_file} names no photo.")
+    return items
+
+
+def _items_of_file(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--items-file: {path}: cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"--items-file: {path}: is not text in UTF-8; give an id of a photo on each line.") from None
+    if text.lstrip().startswith("["):
+        yield from _items_of_json(text, path)
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        word = line.partition("#")[0].strip()
+        if not word:
+            continue
+        if not (word.isascii() and word.isdigit()):
+            raise BadInput(f'--items-file: {path}: line {number}: "{word[:40]}" is not the id of a photo.')
+        yield {"photo_id": int(word)}
+
+
+def _items_of_json(text: str, path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"--items-file: {path}: is not JSON ({error}).") from None
+    for index, entry in enumerate(entries):
+        if isinstance(entry, int) and not isinstance(entry, bool):
+            yield {"photo_id": entry}
+        elif isinstance(entry, Mapping):
+            yield dict(entry)
+        else:
+            raise BadInput(f'--items-file: {path}: [{index}]: give an id, or an object like {{"photo_id": 1}}.')

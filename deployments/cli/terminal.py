@@ -1,0 +1,129 @@
+"""How commands print: tables for people, plain columns for pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from storage.clock import format_timestamp
+from task_definitions.wording import printable
+
+#: Columns that a table may take where it goes into a file or a pipe: it is never folded there.
+UNFOLDED_COLUMNS = 10_000
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # Rich would end the process; `run_command_line` knows how to.
+        raise
+
+
+@cache
+def output() -> Console:
+    """The console of results: stdout."""
+    width = None if sys.stdout.isatty() else UNFOLDED_COLUMNS
+    return _Console(highlight=False, width=width)
+
+
+@cache
+def messages() -> Console:
+    """The console of progress and remarks: stderr."""
+    return _Console(highlight=False, stderr=True, soft_wrap=not sys.stderr.isatty())
+
+
+def say(text: str) -> None:
+    """Print a line of result."""
+    output().print(Text(text), soft_wrap=True)
+
+
+def remark(text: str) -> None:
+    """Print a line that is no result, on stderr."""
+    messages().print(Text(text), soft_wrap=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> Table:
+    """A table of plain values; None is an empty cell, and `numbers` names the columns that stand to the right."""
+    is_plain = not output().is_terminal
+    made = Table(
+        box=None if is_plain else box.SIMPLE_HEAD,
+        pad_edge=False,
+        header_style="" if is_plain else "bold",
+        padding=(0, 2, 0, 0),
+    )
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(shown(cell)) for cell in row))
+    return made
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> None:
+    """Print a table of plain values."""
+    made = table(columns, rows, numbers=numbers)
+    if output().is_terminal:
+        output().print(made)
+        return
+    with output().capture() as captured:
+        output().print(made)
+    # Whoever reads a file wants the cells, and none of the blanks after the last one.
+    output().out("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print names with their values, one a line; what is None is left out."""
+    known = {name: value for name, value in fields.items() if value is not None}
+    width = max(map(len, known), default=0)
+    for name, value in known.items():
+        say(f"{name.ljust(width)}  {shown(value)}")
+
+
+def print_json(value: Any) -> None:
+    """Print a document for programs: records are objects, moments ISO 8601 in UTC."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+def shown(value: Any) -> str:
+    """A value as a person reads it, on one line, whatever characters it holds."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, dict | list):
+        return printable(json.dumps(value, ensure_ascii=False, default=_plain))
+    return printable(str(value))
+
+
+def duration(seconds: float | None) -> str:
+    """A duration as a person reads it."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return format_timestamp(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")

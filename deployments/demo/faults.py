@@ -1,0 +1,159 @@
+"""The faults of the demo's library: files that are no pictures, trash, files without rows and rows without files.
+
+Each is made here, on disk or as a row to be written, and named in the words in which the demo reports it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, LOST_DRIVE, STUDIO, WEDDING, DemoProject
+from deployments.demo.scenes import Shot
+from storage.clock import format_timestamp
+from storage.library import Manifest, ProjectFolder, move_to_trash, write_manifest
+from storage.records import Project
+
+#: Rows of each tenant whose file is no picture, by what it is.
+BROKEN = ("cut_off_halfway", "garbled_after_the_header", "text_named_like_a_photo", "empty_file")
+
+#: Photos of Lofoten that have the name of one in Iceland.
+DUPLICATES = 5
+
+#: Photos that lie in Iceland without a row.
+NEW_FILES = 12
+
+#: Rows in the garden whose file somebody removed.
+MISSING_FILES = 5
+
+#: Rows of the project whose folder is gone.
+LOST_ROWS = 8
+
+#: Thumbnails that get lost, and previews that get emptied, after they were made.
+SPOILED = 6
+
+
+@dataclass(slots=True)
+class Faults:
+    """What was planted: how many of each, in words."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def note(self, what: str, number: int) -> None:
+        """Count `number` more of that kind."""
+        self.counts[what] = self.counts.get(what, 0) + number
+
+
+def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) -> tuple[list[Shot], list[Shot]]:
+    """Photos that stand for a fault: those that get a row all the same, and those that do not."""
+    duplicates = [
+        Shot(
+            path=folders[LOFOTEN].original(f"{ICELAND.photo_name(index)}.jpg"),
+            scene_seed=4242,
+            number=index,
+            make=LOFOTEN.make,
+            model=LOFOTEN.model,
+            taken_at=LOFOTEN.taken_at(900 + index),
+        )
+        for index in range(DUPLICATES)
+    ]
+    faults.note("names that stand in two projects of a tenant", len(duplicates))
+    unknown = [
+        Shot(
+            path=folders[ICELAND].original(f"IMG_9{index:03d}.jpg"),
+            scene_seed=777,
+            number=index,
+            orientation=index % 8 + 1,
+            make="Apple",
+            model="iPhone 13",
+            taken_at=ICELAND.taken_at(5000 + index),
+        )
+        for index in range(NEW_FILES)
+    ]
+    unknown += [
+        Shot(path=folders[STUDIO].original(f"screenshot {index}.png"), scene_seed=778, number=index)
+        for index in range(1, 4)
+    ]
+    faults.note("files that have no row", len(unknown))
+    return duplicates, unknown
+
+
+def write_broken_files(project: DemoProject, folder: ProjectFolder, faults: Faults) -> list[str]:
+    """Write files that look like JPEGs by their names alone; returns their base names."""
+    whole = folder.original(f"{project.photo_name(0)}.jpg").read_bytes()
+    contents = {
+        "cut_off_halfway": whole[: len(whole) * 2 // 5],
+        "garbled_after_the_header": whole[:24] + random.Random(1).randbytes(4_000),  # noqa: S311 - noise, no secret.
+        "text_named_like_a_photo": b"Dear diary, today I renamed a letter to .jpg.\n" * 20,
+        "empty_file": b"",
+    }
+    for name in BROKEN:
+        folder.original(f"{name}.jpg").write_bytes(contents[name])
+    faults.note("corrupt, cut-off and empty files", len(BROKEN))
+    return list(BROKEN)
+
+
+def write_bystanders(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) -> None:
+    """Write what lies in photo folders and is no photo: sidecars, a film, a note."""
+    for index in range(3):
+        name = f"{ICELAND.photo_name(10 + index)}.xmp"
+        folders[ICELAND].original(name).write_text('<x:xmpmeta xmlns:x="adobe:ns:meta/"/>\n', encoding="utf-8")
+    folders[LOFOTEN].original("northern lights.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(4_000))
+    folders[LOFOTEN].original("notes.txt").write_text("Tripod, spare battery, gloves.\n", encoding="utf-8")
+    faults.note("files that are no photos, which stay", 2)
+
+
+def fill_trash(folders: Mapping[DemoProject, ProjectFolder], faults: Faults, *, now: datetime) -> None:
+    """Put files into the trash: some long enough ago to be removed, some an hour ago."""
+    for project, old, fresh in ((ICELAND, 3, 2), (ALPS, 1, 0)):
+        folder = folders[project]
+        picture = folder.original(f"{project.photo_name(0)}.jpg").read_bytes()
+        for index in range(old + fresh):
+            file = folder.original(f"thrown away {index + 1}.jpg")
+            file.write_bytes(picture)
+            age = timedelta(days=3) if index < old else timedelta(hours=1)
+            move_to_trash(folder, file, at=now - age)
+        faults.note("old files in the trash", old)
+        faults.note("fresh files in the trash, which stay", fresh)
+
+
+def rows_without_files(project_ids: Mapping[DemoProject, int], faults: Faults) -> list[dict[str, Any]]:
+    """Rows of photos that nobody has any more."""
+    missing = [(GARDEN, f"P106{index:04d}") for index in range(MISSING_FILES)]
+    lost = [(LOST_DRIVE, LOST_DRIVE.photo_name(index)) for index in range(LOST_ROWS)]
+    faults.note("rows whose file is gone", len(missing))
+    faults.note("projects whose folder is gone", 1)
+    return [
+        {"project_id": project_ids[project], "filename": name, "ext": "jpg", "jpg_available": 1}
+        for project, name in missing + lost
+    ]
+
+
+def spoil_derivatives(folder: ProjectFolder) -> int:
+    """Remove thumbnails and empty previews of a project, as a full disk or a hasty hand does; returns how many."""
+    thumbnails, previews = sorted(folder.thumb.iterdir())[:SPOILED], sorted(folder.preview.iterdir())[-SPOILED:]
+    for path in thumbnails:
+        path.unlink()
+    for path in previews:
+        path.write_bytes(b"")
+    return len(thumbnails) + len(previews)
+
+
+def write_manifests(
+    folders: Mapping[DemoProject, ProjectFolder],
+    rows: Mapping[DemoProject, Project],
+    faults: Faults,
+    *,
+    now: datetime,
+) -> None:
+    """Write the manifests of most projects: the garden has none, and that of the Alps has a wrong name."""
+    for project, folder in folders.items():
+        if project is not GARDEN:
+            name = "Alps" if project is ALPS else project.name
+            created_at = format_timestamp(rows[project].created_at)
+            write_manifest(folder, Manifest(name=name, id=rows[project].id, created_at=created_at), at=now)
+    faults.note("missing and wrong manifests", 2)
+    faults.note("folders that are not named like their project", int(WEDDING.folder != WEDDING.name))

@@ -1,0 +1,109 @@
+"""The one folder of the demo: library, database and Prefect's data, marked as its own, and no other is ever touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from deployments.errors import DeploymentsError
+
+#: The file by which the demo knows a folder again that it made.
+MARKER = "photojobs-demo.json"
+
+_MADE_BY = "photojobs demo"
+
+
+class DemoState(StrEnum):
+    """How far the demo has come in its folder."""
+
+    MAKING = "making"
+    MADE = "made"
+    MENDED = "mended"
+
+
+class DemoFolderRefused(DeploymentsError):
+    """The folder that the demo was to use was not made by it, or cannot be made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoFolder:
+    """A folder of the demo."""
+
+    path: Path
+
+    @property
+    def library_root(self) -> Path:
+        """The root of the library."""
+        return self.path / "library"
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return self.path / "photojobs.db"
+
+    @property
+    def prefect_home(self) -> Path:
+        """Where Prefect's server keeps its data."""
+        return self.path / "prefect"
+
+    @property
+    def state(self) -> DemoState:
+        """How far the demo has come in it."""
+        try:
+            return DemoState(str(_read_marker(self.path).get("state")))
+        except ValueError:
+            return DemoState.MAKING
+
+    def enter(self, state: DemoState) -> None:
+        """Note how far the demo has come."""
+        _write_marker(self.path, state)
+
+
+def claim_folder(path: Path) -> DemoFolder:
+    """Make the folder of the demo, or find it as it was left.
+
+    What an interrupted start left of a library is removed, since the demo itself had made all of it.
+
+    Raises:
+        DemoFolderRefused: something is there that the demo did not make, or the folder cannot be made.
+    """
+    path = Path(path).expanduser().absolute()
+    try:
+        path.mkdir()
+        _write_marker(path, DemoState.MAKING)
+    except FileExistsError:
+        if path.is_symlink() or _read_marker(path).get("made_by") != _MADE_BY:
+            raise DemoFolderRefused(
+                f"{path}: is there and was not made by the demo, so it stays as it is. Name another with --folder."
+            ) from None
+    except OSError as error:
+        raise DemoFolderRefused(
+            f"{path}: cannot be made: {error.strerror}. Name a folder with --folder whose parent exists."
+        ) from None
+    folder = DemoFolder(path=path)
+    if folder.state is DemoState.MAKING:
+        _remove_what_was_begun(folder)
+    return folder
+
+
+def _remove_what_was_begun(folder: DemoFolder) -> None:
+    if folder.library_root.is_dir() and not folder.library_root.is_symlink():
+        shutil.rmtree(folder.library_root)
+    for suffix in ("", "-wal", "-shm"):
+        folder.database_path.with_name(folder.database_path.name + suffix).unlink(missing_ok=True)
+
+
+def _read_marker(path: Path) -> dict[str, object]:
+    try:
+        marker = json.loads((path / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return marker if isinstance(marker, dict) else {}
+
+
+def _write_marker(path: Path, state: DemoState) -> None:
+    text = json.dumps({"made_by": _MADE_BY, "state": str(state)}, indent=2)
+    (path / MARKER).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,29 @@
+"""What can go wrong around servers and deployments. Every class is a `PhotojobsError`."""
+
+from __future__ import annotations
+
+from task_definitions.errors import PhotojobsError
+
+
+class DeploymentsError(PhotojobsError):
+    """The parent of everything that deployments raises."""
+
+
+class PrefectServerFailed(DeploymentsError):
+    """Prefect's server could not be started, or ended before it was asked to."""
+
+
+class RunnerFailed(DeploymentsError):
+    """The process that serves definitions to Prefect could not be started."""
+
+
+class NoPrefectServer(DeploymentsError):
+    """A command needs a Prefect server that somebody else runs, and none is named."""
+
+
+class AlreadyUp(DeploymentsError):
+    """Another `photojobs up` works with the same folder."""
+
+
+class PortInUse(PrefectServerFailed):
+    """The port that Prefect's server is to listen on is taken by another program."""

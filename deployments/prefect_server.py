@@ -1,0 +1,176 @@
+"""Prefect's server as a child of this process: started once, waited for, and stopped in order.
+
+Not for servers that somebody else runs: where `PREFECT_API_URL` is set, that one is used and nothing is started.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from deployments.errors import PortInUse, PrefectServerFailed
+
+#: A first start creates the server's database, which takes a quarter of a minute on a slow disk.
+START_TIMEOUT_SECONDS = 120.0
+
+#: After this long a server that was asked to stop is killed.
+STOP_TIMEOUT_SECONDS = 15.0
+
+#: The address that an embedded server listens on unless it is told otherwise in so many words.
+LOOPBACK = "127.0.0.1"
+
+_PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def prefect_server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[str]:
+    """The URL of a Prefect API: the one that `PREFECT_API_URL` names, else an embedded server's."""
+    given = os.environ.get("PREFECT_API_URL")
+    if given:
+        yield given
+        return
+    with embedded_server(home, host=host, port=port) as url:
+        yield url
+
+
+@contextmanager
+def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[str]:
+    """A Prefect server with its database and log in `home`; the block gets its API's URL, and Prefect is set to it.
+
+    Args:
+        home: a folder of its own (`PREFECT_HOME`), made where it is missing; a later start goes on with what is there.
+        host: the address to listen on.
+        port: by default a free one.
+
+    Raises:
+        PortInUse: the port is taken.
+        PrefectServerFailed: the server ended, or did not answer in time; the message names its log.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    if port is None:
+        port = _free_port(host)
+    elif not _is_free(host, port):
+        raise PortInUse(f"port {port} on {host} is taken by another program; stop it, or choose another port")
+    url = f"http://{_reachable(host)}:{port}/api"
+    log_path = home / "server.log"
+    with ExitStack() as stack:
+        log = stack.enter_context(log_path.open("ab"))
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, and arguments of ours.
+            [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)],
+            env=os.environ | _environment(home, url) | {"PREFECT_LOGGING_LEVEL": "WARNING"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Out of the terminal's group: Ctrl-C is for us, and the server stops after the runs have ended.
+            start_new_session=True,
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+        )
+        stack.callback(_stop, process)
+        _wait_until_healthy(process, url, log_path)
+        stack.enter_context(_using(_environment(home, url)))
+        stack.callback(_send_what_is_left)
+        yield url
+
+
+@contextmanager
+def _using(environment: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        if "prefect" in sys.modules:
+            # Prefect has read its settings already.
+            from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+            changed = {PREFECT_API_URL: environment["PREFECT_API_URL"], PREFECT_HOME: environment["PREFECT_HOME"]}
+            with temporary_settings(changed):
+                yield
+        else:
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _send_what_is_left() -> None:
+    # Logs and events travel in batches; what is sent after the server has gone would end as an error on the screen.
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        for service in (APILogWorker, EventsWorker):
+            service.drain_all(timeout=STOP_TIMEOUT_SECONDS)
+
+
+def _environment(home: Path, url: str) -> dict[str, str]:
+    return {
+        "PREFECT_HOME": str(home.absolute()),
+        "PREFECT_PROFILES_PATH": str(home.absolute() / "profiles.toml"),
+        "PREFECT_API_URL": url,
+        "PREFECT_UI_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
+    give_up_at = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < give_up_at:
+        if process.poll() is not None:
+            raise PrefectServerFailed(f"Prefect's server ended with code {process.returncode}; see {log_path}")
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:  # noqa: S310 - our own http URL.
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            pass
+        time.sleep(0.1)
+    raise PrefectServerFailed(f"Prefect's server did not answer within {START_TIMEOUT_SECONDS:g} s; see {log_path}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    # The group: the server is a child of the command that starts it.
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(STOP_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def die_with_parent() -> None:
+    """To be run in a child between fork and exec: have the kernel end it when its parent dies. Linux only."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _reachable(host: str) -> str:
+    return LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound.

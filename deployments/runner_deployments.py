@@ -1,0 +1,81 @@
+"""What a definition looks like to Prefect's server: a deployment with a name, a form, a description and schedules."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import cast
+
+from prefect.deployments.runner import RunnerDeployment
+from prefect.schedules import Cron, Interval, Schedule
+from prefect.types.entrypoint import EntrypointType
+
+from flows.catalog import drain_queue
+from flows.compiler import compile_task
+from flows.deployment_names import SCHEDULE_SOURCE, deployment_name
+from storage.lanes import PRIORITY_LANE_FROM
+from storage.settings import Settings
+from task_definitions import Schedule as DeclaredSchedule
+from task_definitions import Scope, TaskDefinition
+
+
+def deployment_of(definition: TaskDefinition, settings: Settings, *, work_pool: str | None = None) -> RunnerDeployment:
+    """The deployment of a definition, for a runner of this machine or for a work pool.
+
+    In a work pool the work queue is `priority` or `normal`, by the definition's highest step.
+    """
+    flow = compile_task(definition)
+    deployment = flow.to_deployment(
+        name=deployment_name(definition),
+        description=_description(definition),
+        tags=["photojobs", *(["user"] if definition.user_relevant else ["maintenance"])],
+        schedules=_schedules(definition, settings),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        work_pool_name=work_pool,
+        work_queue_name=None if work_pool is None else queue_of(definition),
+    )
+    return cast("RunnerDeployment", deployment)
+
+
+def drain_deployment(*, work_pool: str | None = None) -> RunnerDeployment:
+    """The deployment that works off standalone jobs."""
+    deployment = drain_queue.to_deployment(
+        name="Drain Queue",
+        tags=["photojobs", "maintenance"],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        work_pool_name=work_pool,
+        work_queue_name=None if work_pool is None else "normal",
+    )
+    return cast("RunnerDeployment", deployment)
+
+
+def queue_of(definition: TaskDefinition) -> str:
+    """The work queue of a definition: `priority` where one of its steps is, else `normal`."""
+    return "priority" if definition.priority >= PRIORITY_LANE_FROM else "normal"
+
+
+def _schedules(definition: TaskDefinition, settings: Settings) -> list[Schedule]:
+    text = settings.schedules.get(definition.name)
+    if text == "off":
+        return []
+    declared = definition.schedule if text is None else DeclaredSchedule.model_validate(text)
+    if declared is None or definition.scope is not Scope.GLOBAL:
+        return []
+    return [_schedule(declared, tenant_id) for tenant_id in settings.scheduled_tenants]
+
+
+def _schedule(declared: DeclaredSchedule, tenant_id: str) -> Schedule:
+    parameters = {"tenant_id": tenant_id, "source": SCHEDULE_SOURCE}
+    # Prefect finds a schedule again by its slug, which may hold no other characters.
+    slug = "".join(character if character.isascii() and character.isalnum() else "-" for character in tenant_id).lower()
+    if declared.cron is not None:
+        return Cron(declared.cron, timezone=declared.timezone, parameters=parameters, slug=slug)
+    seconds = timedelta(seconds=declared.interval_seconds or 0)
+    return Interval(seconds, timezone=declared.timezone, parameters=parameters, slug=slug)
+
+
+def _description(definition: TaskDefinition) -> str:
+    flow_description = compile_task(definition).description or definition.label
+    arrows = " --> ".join(
+        f'{index}["{step.type}<br/>{step.priority}"]' for index, step in enumerate(definition.steps, start=1)
+    )
+    return f"{flow_description}\n\n```mermaid\nflowchart LR\n    {arrows}\n```\n"

@@ -1,0 +1,142 @@
+"""Serving definitions to Prefect: a runner process that registers each as a deployment and starts its flow runs.
+
+Run as `python -m deployments.serving` by `photojobs up` and `photojobs serve`, in a session of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.runner import Runner
+
+from deployments.runner_deployments import deployment_of, drain_deployment
+from flows.deployment_names import deployment_path
+from flows.errors import MissingHandler
+from storage.settings import Settings
+from task_definitions import Definitions, TaskDefinition, load_definitions
+
+logger = logging.getLogger("photojobs.serving")
+
+#: How often the runner asks Prefect for runs that are due; a run pressed in the UI starts within two of these.
+QUERY_SECONDS = 0.5
+
+#: How often definition files are looked at for changes.
+RELOAD_SECONDS = 2.0
+
+
+class Serving:
+    """The definitions that a runner serves, kept in line with the files."""
+
+    def __init__(self, runner: Runner, settings: Settings) -> None:
+        self._runner = runner
+        self._settings = settings
+        self._served: dict[str, TaskDefinition] = {}
+        self._reported: set[str] = set()
+
+    async def update(self) -> None:
+        """Serve new and changed definitions, and pause those that are gone; errors are reported once each."""
+        definitions = load_definitions(self._settings.definitions, strict=False)
+        self._report(definitions)
+        for name, definition in definitions.items():
+            if self._served.get(name) != definition:
+                await self._serve(definition)
+        for name in set(self._served) - set(definitions):
+            await self._pause(self._served.pop(name))
+
+    async def _serve(self, definition: TaskDefinition) -> None:
+        try:
+            # In a thread: compiling imports handlers, and inside a loop Prefect would return a coroutine.
+            deployment = await asyncio.to_thread(deployment_of, definition, self._settings)
+        except MissingHandler as error:
+            self._say(f"{definition.name}: {error}")
+            return
+        await self._runner.aadd_deployment(deployment)
+        verb = "changed" if definition.name in self._served else "served"
+        self._served[definition.name] = definition
+        logger.info("%s: %s", definition.name, verb)
+
+    async def _pause(self, definition: TaskDefinition) -> None:
+        async with get_client() as client:
+            try:
+                deployment = await client.read_deployment_by_name(deployment_path(definition))
+            except ObjectNotFound:
+                return
+            await client.pause_deployment(deployment.id)
+        logger.info("%s: removed; its deployment is paused", definition.name)
+
+    def _report(self, definitions: Definitions) -> None:
+        for error in definitions.errors:
+            self._say(str(error))
+
+    def _say(self, problem: str) -> None:
+        if problem not in self._reported:
+            self._reported.add(problem)
+            logger.error("%s", problem)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve the definitions until this process is stopped, and follow changes of their files."""
+    runner = Runner(name="photojobs", query_seconds=QUERY_SECONDS, limit=None, pause_on_shutdown=False)
+    serving = Serving(runner, settings)
+    await serving.update()
+    await runner.aadd_deployment(await asyncio.to_thread(drain_deployment))
+    ready = os.environ.get(READY_VARIABLE)
+    if ready:
+        Path(ready).touch()
+    reloading = asyncio.create_task(_reload(serving, settings.definitions))
+    try:
+        await runner.start()
+    finally:
+        reloading.cancel()
+
+
+#: Names a file that the runner makes when every definition is served.
+READY_VARIABLE = "PHOTOJOBS_UP_READY"
+
+
+async def _reload(serving: Serving, source: Path | None) -> None:
+    seen = fingerprint(source)
+    while True:
+        await asyncio.sleep(RELOAD_SECONDS)
+        now = await asyncio.to_thread(fingerprint, source)
+        if now != seen:
+            seen = now
+            await serving.update()
+
+
+def fingerprint(source: Path | None) -> Mapping[str, tuple[int, int]]:
+    """Size and modification time of each definition file, to see that something changed."""
+    if source is None:
+        return {}
+    files = [source] if source.is_file() else sorted(source.glob("*")) if source.is_dir() else []
+    found = {}
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        found[str(file)] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def main() -> None:
+    """The runner process."""
+    # On our own logger: Prefect sets up the root's handlers anew.
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    ours = logging.getLogger("photojobs")
+    ours.handlers = [handler]
+    ours.propagate = False
+    ours.setLevel(logging.INFO)
+    asyncio.run(serve(Settings.load()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""`photojobs up`: Prefect's server, a runner for every definition, and the sweeps, started and stopped as one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployments.errors import AlreadyUp, RunnerFailed
+from deployments.prefect_server import LOOPBACK, die_with_parent, prefect_server
+from flows.runtime import Runtime
+from flows.supervision import FOLDER_VARIABLE, request_stop, running_processes, withdraw_stop
+from flows.sweep import Sweeper
+from storage.settings import Settings
+
+logger = logging.getLogger("photojobs.up")
+
+#: Prefect's own port, where its users look for it.
+DEFAULT_PORT = 4200
+
+#: How often unattended work is looked for.
+ATTEND_SECONDS = 5.0
+
+#: After so long without an answer the runner counts as broken.
+RUNNER_TIMEOUT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What is up: the addresses of the API and the UI."""
+
+    api_url: str
+
+    @property
+    def ui_url(self) -> str:
+        """Where people look."""
+        return self.api_url.removesuffix("/api")
+
+
+@contextmanager
+def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None = DEFAULT_PORT) -> Iterator[Running]:
+    """Everything that runs tasks, for as long as the block lasts; then running jobs are handed back, in order.
+
+    Args:
+        settings: where the database, the library and the definitions are.
+        home: a folder for the server's database, logs and the marks of running processes.
+        host: the address that an embedded server listens on; the loopback unless somebody says otherwise.
+        port: of the embedded server; None for any free one.
+
+    Raises:
+        AlreadyUp: another `up` uses the same folder.
+        PortInUse: the port is taken.
+        PrefectServerFailed: the server could not be started.
+        RunnerFailed: the runner could not be started; the message names its log.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    runs = home / "runs"
+    with ExitStack() as stack:
+        stack.enter_context(_only_one(home))
+        runtime = stack.enter_context(Runtime.open(settings))
+        _end_leftovers(runs, settings.drain_seconds)
+        withdraw_stop(runs)
+        api_url = stack.enter_context(prefect_server(home / "prefect", host=host, port=port))
+        runner = stack.enter_context(_runner(home, runs))
+        # Before the runner is stopped, which would otherwise cancel what it runs.
+        stack.callback(_end_runs, runs, settings.drain_seconds)
+        stack.enter_context(Sweeper(runtime))
+        stack.enter_context(_attending(runtime, runner))
+        yield Running(api_url=api_url)
+
+
+@contextmanager
+def _runner(home: Path, runs: Path) -> Iterator[subprocess.Popen[bytes]]:
+    from deployments.serving import READY_VARIABLE
+
+    ready = home / "runner.ready"
+    ready.unlink(missing_ok=True)
+    log_path = home / "runner.log"
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.serving"],
+            env=os.environ | {FOLDER_VARIABLE: str(runs.absolute()), READY_VARIABLE: str(ready.absolute())},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Out of the terminal's group: Ctrl-C must hand jobs back, not cancel the tasks of every flow run.
+            start_new_session=True,
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+        )
+        try:
+            _wait_for(lambda: ready.exists(), process, log_path)
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def _wait_for(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], log_path: Path) -> None:
+    give_up_at = time.monotonic() + RUNNER_TIMEOUT_SECONDS
+    while not is_ready():
+        if process.poll() is not None:
+            raise RunnerFailed(f"the runner ended with code {process.returncode}; see {log_path}")
+        if time.monotonic() > give_up_at:
+            raise RunnerFailed(f"the runner did not begin within {RUNNER_TIMEOUT_SECONDS:g} s; see {log_path}")
+        time.sleep(0.05)
+
+
+@contextmanager
+def _attending(runtime: Runtime, runner: subprocess.Popen[bytes]) -> Iterator[None]:
+    from deployments.attendant import attend, skip_missed_runs
+
+    stopped = threading.Event()
+
+    def run() -> None:
+        skipped = skip_missed_runs()
+        if skipped:
+            logger.info("%d missed scheduled runs were skipped; the latest of each runs now", skipped)
+        while not stopped.wait(ATTEND_SECONDS):
+            try:
+                attend(runtime)
+            except Exception as error:  # noqa: BLE001 - a server or database that is away comes back.
+                logger.warning("could not look for unattended work: %s", error)
+            if runner.poll() is not None:
+                logger.error("the runner ended with code %s; restart `photojobs up`", runner.returncode)
+                return
+
+    thread = threading.Thread(target=run, name="photojobs-attendant", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _end_runs(runs: Path, limit_seconds: float) -> None:
+    request_stop(runs)
+    _wait_until_ended(runs, limit_seconds)
+
+
+def _end_leftovers(runs: Path, limit_seconds: float) -> None:
+    # They have noticed that their parent died, and hand their jobs back.
+    if running_processes(runs):
+        request_stop(runs)
+        _wait_until_ended(runs, limit_seconds)
+
+
+def _wait_until_ended(runs: Path, limit_seconds: float) -> None:
+    give_up_at = time.monotonic() + limit_seconds
+    while process_ids := running_processes(runs):
+        if time.monotonic() > give_up_at:
+            for process_id in process_ids:
+                logger.warning("flow-run process %d did not end in time; it is killed", process_id)
+                os.kill(process_id, signal.SIGKILL)
+            return
+        time.sleep(0.1)
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    import fcntl
+
+    with (home / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise AlreadyUp(f"photojobs is up already, with the folder {home}; stop it first") from None
+        yield

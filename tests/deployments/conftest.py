@@ -1,0 +1,161 @@
+"""The command as a user runs it (`shell`), and the same without a process of its own (`command`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.cli import logs
+from deployments.cli.commands import run_command_line
+from deployments.prefect_server import embedded_server
+from storage.database import Database
+
+#: The command of this environment.
+PHOTOJOBS = Path(sys.executable).with_name("photojobs")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def complaints(self) -> list[str]:
+        """What it printed on stderr, line by line; every line of it must be the command's own."""
+        lines = self.err.splitlines()
+        assert all(line.startswith("photojobs: ") for line in lines), self.err
+        return [line.removeprefix("photojobs: ") for line in lines]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A working folder with a library and the name of a database."""
+
+    folder: Path
+
+    @property
+    def library(self) -> Path:
+        return self.folder / "library"
+
+    @property
+    def database_file(self) -> Path:
+        return self.folder / "photojobs.db"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PHOTOJOBS_DATABASE_URL": f"sqlite:///{self.database_file}",
+            "PHOTOJOBS_LIBRARY_ROOT": str(self.library),
+            "PHOTOJOBS_RETRY_DELAY_SECONDS": "0",
+            "PHOTOJOBS_HEARTBEAT_SECONDS": "0.5",
+            "PHOTOJOBS_POLL_SECONDS": "0.05",
+        }
+
+    def files(self) -> set[str]:
+        """Everything that lies in the working folder."""
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*")}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "library").mkdir()
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def place_database(place: Place, sqlite_url: str) -> Iterator[Database]:
+    """The migrated database of `place`."""
+    assert sqlite_url == f"sqlite:///{place.database_file}"
+    database = Database(sqlite_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logging belongs to the whole process, and this one is of the tests: a command in it leaves it alone."""
+    monkeypatch.setattr(logs, "set_up_logs", lambda **_: None)
+
+
+@pytest.fixture
+def command(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs a command line in this process, in the folder of `place`: `command("jobs", "list")`."""
+    for name, value in place.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(place.folder)
+
+    def run(*words: object) -> Ran:
+        capsys.readouterr()
+        code = run_command_line([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def launch(place: Place) -> Callable[..., subprocess.Popen[str]]:
+    """Starts the installed command in the folder of `place` and leaves it running."""
+
+    def start(*words: object, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [PHOTOJOBS, *(str(word) for word in words)],
+            cwd=place.folder,
+            env=os.environ | place.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def shell(launch: Callable[..., subprocess.Popen[str]]) -> Callable[..., Ran]:
+    """Runs the installed command in the folder of `place`: `shell("run", "maintenance", PREFECT_API_URL=url)`."""
+
+    def run(*words: object, **environment: str) -> Ran:
+        process = launch(*words, **environment)
+        out, err = process.communicate(timeout=240)
+        return Ran(process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API of a Prefect server that really runs; this process's own settings stay as they are."""
+    with embedded_server(tmp_path_factory.mktemp("prefect")) as url:
+        yield url
+
+
+@pytest.fixture
+def make_images() -> Callable[[Path, int], None]:
+    """Makes a folder with so many small photographs."""
+
+    def make(folder: Path, count: int) -> None:
+        import pyvips
+
+        folder.mkdir(parents=True)
+        first = folder / "photo_0.jpg"
+        image: Any = pyvips.Image.gaussnoise(900, 700, mean=128, sigma=40).cast("uchar")
+        image.jpegsave(str(first))
+        for number in range(1, count):
+            (folder / f"photo_{number}.jpg").write_bytes(first.read_bytes())
+
+    return make

@@ -1,0 +1,182 @@
+"""What the commands show of the tables, for people and for programs; and that `--help` costs nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from deployments.cli.commands import COMMANDS
+from storage import Database, JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.holds import HoldsRepository
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def iceland(place_database: Database) -> int:
+    """A project with three photos, one of which has failed."""
+    project = ProjectsRepository(place_database).create(project_name="Iceland", project_folder="Iceland")
+    PhotosRepository(place_database).create_many(
+        [
+            {
+                "project_id": project.id,
+                "filename": "good",
+                "thumbnail_status": "generated",
+                "preview_status": "generated",
+            },
+            {"project_id": project.id, "filename": "bad", "thumbnail_status": "failed", "preview_status": "failed"},
+            {"project_id": project.id, "filename": "new", "thumbnail_status": None, "preview_status": None},
+        ]
+    )
+    return project.id
+
+
+def test_the_help_of_every_command_names_what_it_takes(command: Command) -> None:
+    for group in COMMANDS.values():
+        for name, _, _ in group:
+            ran = command(name, "--help")
+            assert (ran.code, ran.err) == (0, "")
+            assert f"photojobs {name}" in ran.out
+
+
+def test_help_imports_neither_prefect_nor_the_database() -> None:
+    program = (
+        "import sys\n"
+        "from deployments.cli.commands import run_command_line\n"
+        "code = run_command_line(['--help'])\n"
+        "print(code, sorted({'prefect', 'sqlalchemy', 'pyvips', 'flows', 'storage'} & sys.modules.keys()))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_projects_are_listed_with_what_their_photos_lack(command: Command, iceland: int) -> None:
+    shown, document = command("library", "list"), command("library", "list", "--json").document
+
+    assert shown.out.splitlines()[1].split() == [str(iceland), "user_0", "Iceland", "Iceland", "3", "1", "1"]
+    assert document[0]["project"]["project_name"] == "Iceland"
+    assert (document[0]["photos"], document[0]["without_derivatives"], document[0]["failed"]) == (3, 1, 1)
+
+
+def test_jobs_are_filtered_by_every_column_that_a_user_may_name(
+    command: Command, place_database: Database, iceland: int
+) -> None:
+    jobs = JobsRepository(place_database)
+    wanted = jobs.enqueue(tenant_id="anna", type="metadata", project_id=iceland)
+    jobs.enqueue(tenant_id="ben", type="metadata", project_id=iceland)
+    jobs.enqueue(tenant_id="anna", type="folder_check")
+    jobs.complete(jobs.enqueue(tenant_id="anna", type="metadata", project_id=iceland).id)
+
+    filters = {"--status": "queued", "--type": "metadata", "--tenant": "anna", "--project": iceland}
+    found = command("jobs", "list", *(word for option in filters.items() for word in option), "--json")
+
+    assert [job["id"] for job in found.document] == [wanted.id]
+    assert len(command("jobs", "list", "--json").document) == 4
+    assert command("jobs", "list", "--limit", 1, "--offset", 1).out.splitlines()[1].split()[0] == "3"
+
+
+def test_items_that_failed_are_shown_with_their_reasons(command: Command, place_database: Database) -> None:
+    jobs = JobsRepository(place_database)
+    job = jobs.enqueue_with_items(tenant_id="t", type="metadata", items=[{"filename": "one"}, {"filename": "two"}])
+    first, _ = jobs.list_items(job.id)
+    jobs.update_item_status(first.id, status="failed", message="the file is empty\nand more")
+
+    shown = command("jobs", "items", job.id, "--status", "failed")
+
+    assert len(shown.out.splitlines()) == 2
+    assert "the file is empty\\nand more" in shown.out
+    assert "1 failed" in command("jobs", "show", job.id).out
+
+
+def test_a_lane_that_is_changed_says_so_and_stays_so(command: Command, place_database: Database) -> None:
+    ran = command("lanes", "set", "normal", "--slots", 7, "--aging-seconds", 60, "--fair-tenants")
+
+    assert ran.code == 0
+    lane = LanesRepository(place_database).get("normal")
+    assert (lane.slots, lane.aging_seconds, lane.fair_tenants) == (7, 60, 1)
+    assert ran.out.splitlines()[1].split() == ["normal", "to", "89", "7", "0", "0", "60", "s", "yes", "no"]
+    assert command("lanes", "set", "normal", "--slots", 0, "--no-fair-tenants").code == 0
+    assert LanesRepository(place_database).get("normal").slots is None
+
+
+def test_a_started_task_is_seen_held_released_and_canceled(
+    command: Command, place_database: Database, iceland: int
+) -> None:
+    started = command("start", "maintenance", "--project", iceland)
+    task_id = started.out.strip()
+    assert TasksRepository(place_database).get(task_id).type == "maintenance"
+    assert task_id in command("status").out
+
+    assert command("hold", "task", task_id, "--reason", "wait for the backup").code == 0
+    assert "wait for the backup" in command("status").out
+    assert JobsRepository(place_database).claim_next("worker") is None
+    assert command("release", "task", task_id).code == 0
+    assert HoldsRepository(place_database).list() == []
+
+    assert command("cancel", task_id).code == 0
+    assert TasksRepository(place_database).get(task_id).status == "canceled"
+    assert command("cancel", task_id).code == 0
+
+    assert (
+        command("retry", task_id, "--from", "manifest_chek").complaints[0].count('Did you mean "manifest_check"') == 1
+    )
+    assert command("retry", task_id, "--from", "manifest_check").code == 0
+    task = TasksRepository(place_database).get(task_id)
+    assert (task.status, task.step_index) == ("queued", 1)
+
+
+def test_photos_to_start_with_may_come_by_id_by_file_or_by_what_is_known_of_them(
+    command: Command, place_database: Database, place: Any, iceland: int
+) -> None:
+    (place.folder / "items.txt").write_text("1  # the good one\n\n3\n")
+    (place.folder / "items.json").write_text(json.dumps([1, {"photo_id": 2}]))
+
+    def names(*options: object) -> list[str | None]:
+        task_id = command("start", "generate_derivatives", *options).out.strip()
+        job, *_ = TasksRepository(place_database).list_jobs(task_id)
+        return [item.filename for item in JobsRepository(place_database).list_items(job.id)]
+
+    assert names("--item", 1, 2) == ["good", "bad"]
+    assert names("--items-file", "items.txt") == ["good", "new"]
+    assert names("--items-file", "items.json") == ["good", "bad"]
+    assert names("--all") == names("--project", iceland, "--all") == ["good", "bad", "new"]
+    assert names("--missing", "thumbnail") == ["new"]
+    assert names("--failed-only") == ["bad"]
+    assert names("--all", "--in-project", iceland, "--missing", "preview") == ["new"]
+
+
+def test_a_new_project_has_a_row_a_folder_and_a_manifest(
+    command: Command, place_database: Database, place: Any
+) -> None:
+    ran = command("library", "add-project", "Summer / 2025", "--tenant", "anna")
+
+    (project,) = ProjectsRepository(place_database).list(tenant_id="anna")
+    assert ran.code == 0
+    assert project.project_name == "Summer / 2025"
+    folder = place.library / "anna" / project.project_folder
+    assert folder.parent == place.library / "anna"
+    assert (folder / ".project.yaml").is_file()
+    assert command("library", "add-project", "Summer / 2025", "--tenant", "anna").code == 2
+    assert len(ProjectsRepository(place_database).list()) == 1
+
+
+def test_definitions_and_steps_are_shown_as_text_and_as_json(command: Command, place: Any) -> None:
+    file = place.folder / "own.yaml"
+    file.write_text(
+        "nightly:\n  label: Nightly\n  scope: global\n  steps:\n    - {type: manifest_check, priority: 95}\n"
+    )
+
+    assert "maintenance_global" in command("definitions", "list").out
+    document = command("definitions", "show", "process_photos", "--json").document
+    assert [step["type"] for step in document["steps"]] == ["metadata", "generate_derivatives"]
+    assert "1 definitions" in command("definitions", "lint", file).out
+    assert command("definitions", "schema").document["title"] == "photojobs definitions"
+    assert "manifest_check" in command("steps", "list").out
+    assert command("steps", "show", "manifest_check", "--json").document["unit"] == "projects"

@@ -1,0 +1,45 @@
+"""`photojobs demo` as a user runs it, in its small form: it mends what it made, and a second run changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from deployments.demo.faults import BROKEN
+from storage import Database, JobsRepository, ProjectsRepository
+from storage.tasks import TasksRepository
+
+pytestmark = pytest.mark.prefect
+
+
+def test_the_demo_mends_its_library_and_a_second_run_changes_nothing(shell: Callable[..., Any], place: Any) -> None:
+    before = place.files()
+
+    first = shell("demo", "--photos", 30)
+
+    assert first.code == 0, (first.out, first.err)
+    made = {name for name in place.files() - before if "/" not in name}
+    assert made == {"photojobs-demo"}
+    assert "Traceback" not in first.out + first.err
+    assert "Warning" not in first.out + first.err
+    for name in BROKEN:
+        assert f"{name}.jpg" in first.out
+    for mended in ("IMPORT_0412 → Wedding of Marta and Jonas", "IMG_4001 → IMG_4001_duplicate1", "Lost drive"):
+        assert mended in first.out
+    database = Database(place.folder / "photojobs-demo" / "photojobs.db")
+    tasks = TasksRepository(database).list_newest()
+    assert {(task.type, task.tenant_id) for task in tasks} == {
+        (name, tenant) for name in ("process_photos", "maintenance_global") for tenant in ("anna", "ben")
+    }
+    assert all(task.status == ("failed" if task.type == "process_photos" else "completed") for task in tasks)
+    failed = [job for job in JobsRepository(database).list_by_tenant("ben") if job.status == "failed"]
+    assert {job.type for job in failed} == {"metadata", "generate_derivatives"}
+    assert "Lost drive" not in {project.project_name for project in ProjectsRepository(database).list()}
+    database.close()
+
+    second = shell("demo")
+
+    assert second.code == 0, (second.out, second.err)
+    assert "Nothing changed" in second.out
