@@ -1,0 +1,68 @@
+"""Worker processes that stay alive between rounds, so that no round pays for starting them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+#: Opens what a worker needs and yields a function that works until the queue is empty and returns how much it did.
+#: A plain generator function: it is sent to another process by its name.
+Opener = Callable[[str], Iterator[Callable[[], int]]]
+
+
+class Crew:
+    """Processes that each run `opener(url)` once and then work on request."""
+
+    def __init__(self, opener: Opener, url: str, *, size: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for _ in range(size):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(opener, url, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
+        for pipe in self._pipes:
+            assert pipe.recv() == "ready"
+
+    def work(self, expected: int) -> float:
+        """Have all of them work until nothing is left; returns jobs a second.
+
+        Raises:
+            AssertionError: they did not do exactly `expected` jobs.
+        """
+        began = time.perf_counter()
+        for pipe in self._pipes:
+            pipe.send("work")
+        done = sum(pipe.recv() for pipe in self._pipes)
+        took = time.perf_counter() - began
+        assert done == expected, f"{done} jobs were done, not {expected}"
+        return done / took
+
+    def close(self) -> None:
+        for pipe in self._pipes:
+            pipe.send("end")
+        for process in self._processes:
+            process.join()
+
+
+def _serve(opener: Opener, url: str, pipe: Connection) -> None:
+    with contextmanager(opener)(url) as work:
+        pipe.send("ready")
+        while pipe.recv() == "work":
+            pipe.send(work())
+
+
+@contextmanager
+def crew(opener: Opener, url: str, *, size: int) -> Iterator[Crew]:
+    """A crew for the length of a block."""
+    opened = Crew(opener, url, size=size)
+    try:
+        yield opened
+    finally:
+        opened.close()

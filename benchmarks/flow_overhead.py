@@ -1,0 +1,91 @@
+"""500 no-op jobs of one step through the compiled flow, against a raw Prefect flow that maps 500 no-op tasks.
+
+Both run in this process, against one Prefect server of its own. The raw flow keeps Prefect's defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from benchmarks.databases import temporary_folder
+from benchmarks.measure import Options, Ratio, Report, command, in_turns
+from benchmarks.noop_steps import noop_definition, register_noop_steps
+from storage import PhotosRepository, ProjectsRepository, Settings
+
+
+def run(options: Options) -> Report:
+    """Measure the two flows in turns."""
+    # Prefect's loggers print a line for each task run; both sides are spared that.
+    os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
+    from deployments.prefect_server import embedded_server
+
+    count = options.size(500, 5)
+    register_noop_steps()
+    with temporary_folder() as folder, embedded_server(folder / "prefect"):
+        from flows.runtime import Runtime
+
+        settings = Settings.load(database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder)
+        with Runtime.open(settings) as runtime, runtime.as_current():
+            project = ProjectsRepository(runtime.database).create(project_name="bench", project_folder="bench")
+            photo_ids = PhotosRepository(runtime.database).create_many(
+                [{"project_id": project.id, "filename": f"photo-{number}"} for number in range(count)]
+            )
+            raw = _raw_flow()
+            values = in_turns(
+                {"ours": lambda: _ours(photo_ids), "raw": lambda: _timed(raw, count)},
+                rounds=options.size(5, 1),
+            )
+    report = Report("flow overhead", notes=[f"{count} task runs a flow run; one client process, one server"])
+    report.ratios.append(
+        Ratio(
+            what=f"{count} no-op jobs of one step",
+            unit="s",
+            ours=values["ours"],
+            others=values["raw"],
+            against="raw Prefect flow",
+            target=1.15,
+            at_least=False,
+        )
+    )
+    return report
+
+
+def _ours(photo_ids: list[int]) -> float:
+    from flows import run_task
+
+    began = time.perf_counter()
+    summary = run_task(
+        type=noop_definition(chunk_size=1),
+        tenant_id="user_0",
+        items=[{"photo_id": photo_id} for photo_id in photo_ids],
+    )
+    took = time.perf_counter() - began
+    assert summary.task.status == "completed", summary.message
+    return took
+
+
+def _raw_flow() -> Any:
+    from prefect import flow, task
+    from prefect.futures import wait
+
+    @task
+    def nothing(number: int) -> None:
+        pass
+
+    @flow
+    def raw(count: int) -> None:
+        wait(nothing.map(range(count)))
+
+    return raw
+
+
+def _timed(raw: Any, count: int) -> float:
+    began = time.perf_counter()
+    raw(count)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    command(run)

@@ -1,0 +1,156 @@
+"""What every benchmark shares: rounds taken in turns, ratios of one round each, and their table or JSON.
+
+A ratio compares two times of the same round, minutes apart at most, so that a busy machine slows both sides. The median
+of the rounds is the result; the extremes say how far to trust it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a benchmark was asked to run."""
+
+    small: bool
+    as_json: bool
+
+    def size(self, full: int, small: int) -> int:
+        """`full`, or `small` for a run that only shows that the benchmark works."""
+        return small if self.small else full
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """Ours against another, round by round.
+
+    Attributes:
+        what: what was measured.
+        unit: of the values, for example `jobs/s`.
+        ours: a value for each round.
+        others: the other's values of the same rounds.
+        against: who the other is.
+        target: the bound of the median ratio ours / other; None where the ratio is only information.
+        at_least: whether the ratio must reach the bound; otherwise it must not pass it.
+    """
+
+    what: str
+    unit: str
+    ours: Sequence[float]
+    others: Sequence[float]
+    against: str
+    target: float | None = None
+    at_least: bool = True
+
+    @property
+    def ratios(self) -> list[float]:
+        return [our / other for our, other in zip(self.ours, self.others, strict=True)]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.ratios)
+
+    @property
+    def is_met(self) -> bool | None:
+        if self.target is None:
+            return None
+        return self.median >= self.target if self.at_least else self.median <= self.target
+
+    @property
+    def bound(self) -> str:
+        return "" if self.target is None else f"{'>=' if self.at_least else '<='} {self.target:g}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "what": self.what,
+            "against": self.against,
+            "unit": self.unit,
+            "ours_median": statistics.median(self.ours),
+            "other_median": statistics.median(self.others),
+            "ratio_median": self.median,
+            "ratio_min": min(self.ratios),
+            "ratio_max": max(self.ratios),
+            "target": self.bound,
+            "is_met": self.is_met,
+            "rounds": len(self.ratios),
+        }
+
+
+@dataclass(slots=True)
+class Report:
+    """The ratios of one benchmark."""
+
+    name: str
+    notes: list[str] = field(default_factory=list)
+    ratios: list[Ratio] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "benchmark": self.name,
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "load": os.getloadavg()[0],
+            "notes": self.notes,
+            "ratios": [ratio.to_json() for ratio in self.ratios],
+        }
+
+    def show(self, options: Options) -> None:
+        if options.as_json:
+            json.dump(self.to_json(), sys.stdout, indent=2)
+            print()
+            return
+        table = Table(title=self.name, caption="\n".join(self.notes) or None)
+        for heading in ("", "against", "ours", "other", "ratio", "min to max", "target", ""):
+            table.add_column(heading)
+        for ratio in self.ratios:
+            table.add_row(
+                ratio.what,
+                ratio.against,
+                f"{statistics.median(ratio.ours):,.4g} {ratio.unit}",
+                f"{statistics.median(ratio.others):,.4g} {ratio.unit}",
+                f"{ratio.median:.2f}",
+                f"{min(ratio.ratios):.2f} to {max(ratio.ratios):.2f}",
+                ratio.bound,
+                {True: "met", False: "missed", None: ""}[ratio.is_met],
+            )
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def in_turns(contestants: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, list[float]]:
+    """Measure every contestant once a round, each round beginning with another; returns their values by round.
+
+    The first round warms up and is dropped.
+    """
+    values: dict[str, list[float]] = {name: [] for name in contestants}
+    names = list(contestants)
+    for number in range(rounds + 1):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            gc.collect()
+            value = contestants[name]()
+            if number > 0:
+                values[name].append(value)
+    return values
+
+
+def command(run: Callable[[Options], Report]) -> None:
+    """Run a benchmark as a command, with `--json` and `--small`."""
+    parser = argparse.ArgumentParser(description=sys.modules[run.__module__].__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    parser.add_argument("--small", action="store_true", help="a short run that shows only that it works")
+    arguments = parser.parse_args()
+    options = Options(small=arguments.small, as_json=arguments.json)
+    run(options).show(options)

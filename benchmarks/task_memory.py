@@ -1,0 +1,97 @@
+"""The peak memory of a process that runs a task over 1,000,000 items, against one over 10,000.
+
+The task goes through its compiled flow and a Prefect server (a process of its own): started with a generator of items,
+laid out in chunks, every item read with its photo and called done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from contextlib import ExitStack
+
+from benchmarks.databases import temporary_folder
+from benchmarks.measure import Options, Ratio, Report, command
+from benchmarks.noop_steps import noop_definition, register_noop_steps
+from storage import Database, Settings
+
+
+def run(options: Options) -> Report:
+    """Measure each size in a process of its own."""
+    from deployments.prefect_server import embedded_server
+
+    large, small = options.size(1_000_000, 6_000), options.size(10_000, 2_000)
+    rounds = options.size(2, 1)
+    peaks: dict[int, list[float]] = {large: [], small: []}
+    with ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder())
+        stack.enter_context(embedded_server(folder / "prefect"))
+        database = Database(folder / "photojobs.db")
+        database.migrate()
+        _add_photos(database, large)
+        url = database.engine.url.render_as_string()
+        database.close()
+        for _ in range(rounds):
+            for count in (small, large):
+                output = subprocess.run(
+                    [sys.executable, "-m", __spec__.name if __spec__ else __name__, "--measure", url, str(count)],
+                    stdout=subprocess.PIPE,
+                    check=True,
+                    env=os.environ | {"PREFECT_LOGGING_LEVEL": "ERROR"},
+                ).stdout
+                peaks[count].append(json.loads(output)["peak_mb"])
+    report = Report("memory of a task", notes=[f"peak resident size of the process; {rounds} processes each"])
+    report.ratios.append(
+        Ratio(
+            what=f"{large:,} items",
+            unit="MB",
+            ours=peaks[large],
+            others=peaks[small],
+            against=f"{small:,} items",
+            target=1.3,
+            at_least=False,
+        )
+    )
+    return report
+
+
+def measure(url: str, count: int) -> dict[str, float]:
+    """Run the task here, and tell the peak of this process."""
+    from flows import run_task
+    from flows.runtime import Runtime
+
+    register_noop_steps()
+    with Runtime(Database(url), settings=Settings.load(database_url=url)) as runtime, runtime.as_current():
+        summary = run_task(
+            type=noop_definition("go_over_items"),
+            tenant_id="user_0",
+            items=({"photo_id": number} for number in range(1, count + 1)),
+        )
+    assert summary.task.status == "completed", summary.message
+    return {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def _add_photos(database: Database, count: int) -> None:
+    now = "2025-10-01T12:00:00.000Z"
+    with database.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO projects (id, project_folder, project_name, created_at, updated_at) "
+            "VALUES (1, 'bench', 'bench', ?, ?)",
+            (now, now),
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO photos (project_id, filename, created_at, updated_at) "
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+            "SELECT 1, 'photo-' || i, ?, ? FROM n",
+            (count, now, now),
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
+    else:
+        command(run)
