@@ -106,6 +106,15 @@ def handler_of(type: str) -> Handler:
     )
 
 
+def why_not_run(type: str) -> str | None:
+    """Why this installation cannot run jobs of a type, in a sentence; None where it can."""
+    try:
+        handler_of(type)
+    except MissingHandler as error:
+        return str(error)
+    return None
+
+
 def handlers() -> Mapping[str, Handler]:
     """Every handler by its type."""
     load_steps()

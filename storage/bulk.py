@@ -27,6 +27,7 @@ class JobFilter:
     """Which jobs are meant; every criterion that is given must hold, and at least one must be given.
 
     Attributes:
+        ids: of these jobs alone.
         older_than_seconds: created longer ago than this.
     """
 
@@ -36,6 +37,7 @@ class JobFilter:
     status: str | None = None
     scope: str | None = None
     task_id: str | None = None
+    ids: tuple[int, ...] | None = None
     older_than_seconds: float | None = None
 
     def conditions(self, database: Database) -> list[ColumnElement[bool]]:
@@ -46,11 +48,15 @@ class JobFilter:
         """
         columns = ("tenant_id", "project_id", "type", "status", "scope", "task_id")
         given = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
-        if not given and self.older_than_seconds is None:
-            raise InvalidValue("filter", f"is empty; give at least one of {', '.join(columns)}, older_than_seconds")
+        if not given and self.ids is None and self.older_than_seconds is None:
+            raise InvalidValue(
+                "filter", f"is empty; give at least one of {', '.join(columns)}, ids, older_than_seconds"
+            )
         if self.status is not None and self.status not in frozenset(JobStatus):
             raise InvalidValue("status", f'"{self.status}" is not a job status. Allowed: {", ".join(JobStatus)}.')
         conditions: list[ColumnElement[bool]] = [jobs.c[name] == value for name, value in given.items()]
+        if self.ids is not None:
+            conditions.append(jobs.c.id.in_(self.ids))
         if self.older_than_seconds is not None:
             conditions.append(jobs.c.created_at < database.clock() - timedelta(seconds=self.older_than_seconds))
         return conditions

@@ -128,18 +128,25 @@ def claim_in_lane(
             max_priority=lane.max_priority,
         )
     promote_due(connection, now=claimant.now)
-    is_postgresql = connection.dialect.name == "postgresql"
     while True:
-        bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
-        heads = connection.execute(_heads_statement(is_postgresql), bounds).all()
-        if tenant_id is not None:
-            heads = [head for head in heads if head.tenant_id == tenant_id]
-        ranked = _ranked(connection, heads, lane=lane, now=claimant.now)
+        ranked = rank_heads(connection, lane=lane, now=claimant.now, tenant_id=tenant_id)
         if not ranked:
             return None
         job = _take(connection, claimant, ranked[0].id)
         if job is not None:
             return job
+
+
+def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: str | None = None) -> list[Row[Any]]:
+    """Of each tenant and priority the first ready job of the lane, best first, with the lane's aging and fairness."""
+    bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
+    heads = connection.execute(_heads_statement(connection.dialect.name == "postgresql"), bounds).all()
+    return _ranked(
+        connection,
+        [head for head in heads if tenant_id in (None, head.tenant_id)],
+        lane=lane,
+        now=now,
+    )
 
 
 def claim_awaited(

@@ -48,3 +48,14 @@ def listed(words: Iterable[str], *, last: str = "or") -> str:
     """Return `a, b or c`."""
     *front, end = words
     return f"{', '.join(front)} {last} {end}" if front else end
+
+
+def lasting(seconds: float) -> str:
+    """Return a duration as a person reads it: `0.4 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

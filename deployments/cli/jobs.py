@@ -1,4 +1,4 @@
-"""`photojobs jobs`: list jobs, and look at one of them and its items."""
+"""`photojobs jobs`: list jobs, look at one of them and its items, ask why it waits, and queue it again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from deployments.cli.definitions import Json
+from deployments.cli.errors import BadInput
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import duration, print_fields, print_json, print_table, remark
+from deployments.cli.terminal import duration, output, print_fields, print_json, print_table, remark, say, shown
 from deployments.queue_figures import item_counts, list_items, list_jobs
+from storage.bulk import JobFilter, retry_jobs
 from storage.database import Database
 from storage.errors import UnknownJob
 from storage.jobs import JobsRepository
 from storage.records import Job
+from storage.settings import Settings
+from storage.waiting_reasons import explain_job
 
 #: Characters of an error that a listing shows; `jobs show` has them all.
 SHOWN_CHARACTERS = 120
@@ -166,6 +170,57 @@ def show_items(id: int, /, *, status: ItemStatusName | None = None, limit: Limit
         return
     rows = [(item.id, item.photo_id, item.filename, item.status, item.attempts, item.message) for item in found]
     print_table(("id", "photo", "name", "status", "attempts", "reason"), rows, numbers=("id", "photo", "attempts"))
+
+
+@app.command(name="why")
+def explain(id: int, /, *, json: Json = False) -> None:
+    """Say why a job is not claimed, or what became of it, and what to do.
+
+    Parameters
+    ----------
+    id
+        The job's id, as `photojobs jobs list` shows it.
+    """
+    from flows.step import why_not_run
+
+    settings = Settings.load()
+    with opened_database(settings=settings) as database:
+        explained = explain_job(database, id, stale_seconds=settings.stale_seconds, why_not_run=why_not_run)
+    verdict = explained.decisive
+    if json:
+        print_json({"job": explained.job, "verdict": verdict, "reasons": explained.reasons})
+        return
+    job = explained.job
+    say(f"job {job.id} ({shown(job.type)}) of tenant {shown(job.tenant_id)} is {job.status}: {verdict.says}")
+    if verdict.remedy:
+        say(f"what to do: {verdict.remedy}")
+    others = [reason for reason in explained.reasons if reason is not verdict]
+    if others:
+        output().print()
+        print_table(
+            ("looked at", "", "found"),
+            [(reason.name, reason.standing, f"{reason.says} {reason.remedy}".strip()) for reason in others],
+        )
+
+
+@app.command(name="retry")
+def retry(*ids: int) -> None:
+    """Queue failed or canceled jobs again, with all their attempts anew; items that are done stay done.
+
+    Parameters
+    ----------
+    ids
+        The jobs' ids.
+    """
+    if not ids:
+        raise BadInput("jobs retry: which jobs? Give their ids.")
+    with opened_database() as database:
+        for job_id in ids:
+            job = _job(database, job_id)
+            if job.status not in ("failed", "canceled"):
+                raise BadInput(f"job {job_id} is {job.status}: only a failed or canceled job can be run again.")
+        count = retry_jobs(database, JobFilter(ids=ids))
+    say(f"{count} {'job is' if count == 1 else 'jobs are'} queued again; `photojobs up` or a worker runs them")
 
 
 def _job(database: Database, job_id: int) -> Job:

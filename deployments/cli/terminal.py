@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from storage.clock import format_timestamp
-from task_definitions.wording import printable
+from task_definitions.wording import lasting, printable
 
 #: Columns that a table may take where it goes into a file or a pipe: it is never folded there.
 UNFOLDED_COLUMNS = 10_000
@@ -108,13 +108,7 @@ def shown(value: Any) -> str:
 
 def duration(seconds: float | None) -> str:
     """A duration as a person reads it."""
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return "" if seconds is None else lasting(seconds)
 
 
 def _plain(value: Any) -> Any:

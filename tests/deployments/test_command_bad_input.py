@@ -39,6 +39,10 @@ Command = Callable[..., Any]
         ("definitions lint nowhere", "does not exist"),
         ("steps show manifest_chek", 'Did you mean "manifest_check"?'),
         ("lanes set normal", "nothing to change"),
+        ("jobs why", "ID"),
+        ("jobs why five", "five"),
+        ("jobs why 5", "there is no database yet"),
+        ("jobs retry", "which jobs?"),
     ],
 )
 def test_a_wrong_command_line_costs_one_line_and_writes_nothing(
@@ -63,6 +67,8 @@ def test_a_wrong_command_line_costs_one_line_and_writes_nothing(
         ("run process_photos --item 1 77", "77"),
         ("start process_photos --item 1 --tenant stranger", "1"),
         ("jobs show 5", "job 5 does not exist"),
+        ("jobs why 5", "job 5 does not exist"),
+        ("jobs retry 5", "job 5 does not exist"),
         ("jobs items 5", "job 5 does not exist"),
         ("cancel nothing", "task nothing does not exist"),
         ("retry nothing", "task nothing does not exist"),

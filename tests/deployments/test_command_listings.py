@@ -180,3 +180,36 @@ def test_definitions_and_steps_are_shown_as_text_and_as_json(command: Command, p
     assert command("definitions", "schema").document["title"] == "photojobs definitions"
     assert "manifest_check" in command("steps", "list").out
     assert command("steps", "show", "manifest_check", "--json").document["unit"] == "projects"
+
+
+def test_why_a_job_waits_is_one_sentence_with_a_remedy_and_may_be_read_by_programs(
+    command: Command, place_database: Database
+) -> None:
+    job = JobsRepository(place_database).enqueue(tenant_id="anna", type="metadata")
+    HoldsRepository(place_database).hold("tenant", "anna", "she moves house")
+
+    shown, document = command("jobs", "why", job.id), command("jobs", "why", job.id, "--json").document
+
+    assert "she moves house" in shown.out.splitlines()[0]
+    assert "photojobs release tenant anna" in shown.out.splitlines()[1]
+    assert (document["verdict"]["name"], document["verdict"]["standing"]) == ("held", "blocked")
+    assert {reason["name"] for reason in document["reasons"]} >= {"status", "slots", "executor", "handler", "scope"}
+
+
+def test_a_job_of_an_unknown_type_is_known_before_anybody_claims_it(command: Command, place_database: Database) -> None:
+    job = JobsRepository(place_database).enqueue(tenant_id="anna", type="metadta")
+
+    assert command("jobs", "why", job.id, "--json").document["verdict"]["name"] == "handler"
+
+
+def test_failed_jobs_are_queued_again_by_their_ids_and_others_are_refused(
+    command: Command, place_database: Database
+) -> None:
+    jobs = JobsRepository(place_database)
+    failed, queued = (jobs.enqueue(tenant_id="t", type="metadata") for _ in range(2))
+    jobs.fail(failed.id, "no")
+
+    assert command("jobs", "retry", failed.id, queued.id).code == 2
+    assert jobs.get_by_id(failed.id).status == "failed"
+    assert command("jobs", "retry", failed.id).code == 0
+    assert jobs.get_by_id(failed.id).status == "queued"

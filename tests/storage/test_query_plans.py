@@ -24,6 +24,7 @@ from storage.photo_sets import resolve_job_targets
 from storage.retention import prune
 from storage.stale import rescue_stale
 from storage.statistics import Statistics
+from storage.waiting_reasons import explain_job
 
 ROWS = 20_000
 
@@ -152,6 +153,7 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "pruning": lambda: prune(database, older_than_seconds=86_400 * 29.9),
         "bulk cancel of a task": lambda: cancel_jobs(database, JobFilter(task_id=task_id)),
         "bulk retry of a task": lambda: retry_jobs(database, JobFilter(task_id=task_id)),
+        "why a job waits": lambda: explain_job(database, jobs.list_ready(limit=50)[-1].id, stale_seconds=60),
         "times": lambda: statistics.times(sample_size=100),
         "oldest waiting": statistics.oldest_waiting,
     }
