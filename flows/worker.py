@@ -18,6 +18,7 @@ from flows.sweep import Sweeper, sweep
 from storage.claims import Claimant
 from storage.errors import StorageError
 from storage.jobs import JobsRepository
+from storage.lane_work import lanes_with_work
 from storage.lanes import LanesRepository
 from storage.records import Job
 from storage.turnover import complete_and_claim
@@ -106,7 +107,7 @@ class Worker:
             return None
 
     def _claim(self) -> Job | None:
-        for lane in self._lanes:
+        for lane in lanes_with_work(self._runtime.database, self._lanes, tenant_id=self._tenant_id):
             job = self._jobs.claim_next(self._runtime.worker_id, tenant_id=self._tenant_id, lane=lane)
             if job is not None:
                 return job

@@ -16,6 +16,7 @@ from storage import Database, Job, JobsRepository, LanesRepository
 from storage.claims import Claimant, claim_awaited
 from storage.errors import InvalidValue, UnknownLane
 from storage.heartbeats import attend, beat, leave, statuses
+from storage.lane_work import lanes_with_work
 
 
 def _all_claims(jobs: JobsRepository, **bounds: Any) -> list[int]:
@@ -105,6 +106,24 @@ def test_a_lane_gives_no_more_jobs_than_it_has_slots(database: Database, jobs: J
     assert _all_claims(jobs, lane="normal") == [second]
     jobs.fail(second, "no")
     assert len(_all_claims(jobs, lane="normal")) == 1
+
+
+def test_a_look_names_the_lanes_that_have_something_to_claim(
+    database: Database, jobs: JobsRepository, clock: Any
+) -> None:
+    lanes = ["priority", "normal"]
+    assert lanes_with_work(database, lanes) == []
+    jobs.enqueue(tenant_id="ben", type="x", priority=10)
+    assert lanes_with_work(database, lanes) == ["normal"]
+    assert lanes_with_work(database, ["priority"]) == []
+    delayed = jobs.enqueue(tenant_id="anna", type="x", priority=95, run_after=clock() + timedelta(seconds=60))
+    assert lanes_with_work(database, lanes) == ["normal"]
+    clock.advance(seconds=60)
+    assert lanes_with_work(database, lanes) == ["priority", "normal"]
+    assert lanes_with_work(database, lanes, tenant_id="anna") == ["priority"]
+    jobs.cancel(delayed.id)
+    jobs.claim_next("worker")
+    assert lanes_with_work(database, lanes) == []
 
 
 def test_slots_can_be_changed_while_jobs_run(database: Database, jobs: JobsRepository) -> None:

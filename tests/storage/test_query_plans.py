@@ -20,6 +20,7 @@ from storage.bulk import JobFilter, cancel_jobs, retry_jobs
 from storage.claims import Claimant, claim_awaited, promote_due
 from storage.heartbeats import attend, beat, leave, statuses
 from storage.holds import HoldsRepository
+from storage.lane_work import lanes_with_work
 from storage.photo_sets import resolve_job_targets
 from storage.retention import prune
 from storage.stale import rescue_stale
@@ -110,6 +111,8 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "claim_next within bounds": lambda: jobs.claim_next("worker", min_priority=10, max_priority=20),
         "claim_next in a lane": lambda: jobs.claim_next("worker", lane="priority"),
         "claim_next with aging and fairness": fair_claim,
+        "lanes with work": lambda: lanes_with_work(database, ["priority", "normal"]),
+        "lanes with work of a tenant": lambda: lanes_with_work(database, ["normal"], tenant_id="tenant-4"),
         "claim_awaited": in_transaction(awaited),
         "promote_due": in_transaction(lambda c: promote_due(c, now=database.clock() + timedelta(days=400))),
         "heartbeat": lambda: jobs.heartbeat(claim().id),
