@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Connection, case, func, select
 
-from storage.database import Database
+from storage.database import Access, Database
 from storage.holds import HoldsRepository
 from storage.lanes import LanesRepository
 from storage.projects import ProjectsRepository
@@ -47,9 +47,9 @@ class ProjectFigures:
     failed: int
 
 
-def lane_figures(database: Database) -> list[LaneFigures]:
+def lane_figures(source: Database | Connection) -> list[LaneFigures]:
     """Every lane, the highest first."""
-    with database.connect() as connection:
+    with Access(source).read() as connection:
         lanes = LanesRepository(connection).list()
         loads = {load.name: load for load in Statistics(connection).lanes()}
         held = {hold.name for hold in HoldsRepository(connection).list("lane")}

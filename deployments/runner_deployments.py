@@ -9,13 +9,14 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 
+from deployments.schedules import schedule_of
 from flows.catalog import drain_queue
 from flows.compiler import compile_task
 from flows.deployment_names import SCHEDULE_SOURCE, deployment_name
 from storage.lanes import PRIORITY_LANE_FROM
 from storage.settings import Settings
 from task_definitions import Schedule as DeclaredSchedule
-from task_definitions import Scope, TaskDefinition
+from task_definitions import TaskDefinition
 
 
 def deployment_of(definition: TaskDefinition, settings: Settings, *, work_pool: str | None = None) -> RunnerDeployment:
@@ -54,11 +55,8 @@ def queue_of(definition: TaskDefinition) -> str:
 
 
 def _schedules(definition: TaskDefinition, settings: Settings) -> list[Schedule]:
-    text = settings.schedules.get(definition.name)
-    if text == "off":
-        return []
-    declared = definition.schedule if text is None else DeclaredSchedule.model_validate(text)
-    if declared is None or definition.scope is not Scope.GLOBAL:
+    declared = schedule_of(definition, settings)
+    if declared is None:
         return []
     return [_schedule(declared, tenant_id) for tenant_id in settings.scheduled_tenants]
 

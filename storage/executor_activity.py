@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, TextClause, bindparam, func, select, text
 
+from storage.claims import by_index
+from storage.column_types import Identifier, UtcTimestamp
 from storage.tables import ATTENDED, RUNNING, UNFINISHED_TASK, jobs, tasks
 
 
@@ -64,16 +67,26 @@ def read_activity(connection: Connection, *, now: datetime, silent_seconds: floa
     ]
     alive = tuple(one for one in executors if one.last_sign_at is not None and one.last_sign_at >= since)
     followed = select(func.count()).where(text(UNFINISHED_TASK), tasks.c.attended_at >= since)
-    waited_for = select(jobs.c.id).where(text(ATTENDED), jobs.c.heartbeat_at >= since).limit(1)
-    # Cancels end jobs as well, and are no executor's.
-    ended = select(func.max(jobs.c.finished_at)).where(
-        jobs.c.finished_at >= since, jobs.c.worker_id.is_not(None), jobs.c.status.in_(("completed", "failed"))
-    )
+    signs = connection.execute(_latest_signs(connection.dialect.name == "postgresql"), {"since": since}).one()
     return Activity(
         alive=alive,
         silent=tuple(one for one in executors if one not in alive),
-        attended_tasks=max(
-            connection.execute(followed).scalar_one(), int(connection.execute(waited_for).first() is not None)
-        ),
-        ended_at=connection.execute(ended).scalar_one(),
+        attended_tasks=max(connection.execute(followed).scalar_one(), int(signs.waited_for is not None)),
+        ended_at=signs.ended_at,
     )
+
+
+@cache
+def _latest_signs(is_postgresql: bool) -> TextClause:
+    attended, finished = (by_index(is_postgresql, index) for index in ("idx_jobs_attended", "idx_jobs_finished"))
+    # Cancels end jobs as well, and are no executor's.
+    return (
+        text(f"""
+        SELECT (SELECT id FROM jobs{attended} WHERE {ATTENDED} AND heartbeat_at >= :since LIMIT 1) AS waited_for, (
+            SELECT max(finished_at) FROM jobs{finished} WHERE finished_at IS NOT NULL AND finished_at >= :since
+                AND worker_id IS NOT NULL AND status IN ('completed', 'failed')
+        ) AS ended_at
+        """)
+        .bindparams(bindparam("since", type_=UtcTimestamp))
+        .columns(waited_for=Identifier, ended_at=UtcTimestamp)
+    )  # type: ignore[return-value]

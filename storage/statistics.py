@@ -17,7 +17,7 @@ from storage.claims import by_index
 from storage.database import Access, Database
 from storage.lanes import LanesRepository
 from storage.records import Job, JobStatus
-from storage.tables import READY, jobs
+from storage.tables import DELAYED, READY, jobs
 
 #: Ended jobs that times are reckoned from, the latest first.
 SAMPLE_SIZE = 1_000
@@ -128,6 +128,12 @@ class Statistics:
             same_moment = and_(text(READY), jobs.c.priority == oldest.priority, jobs.c.created_at == oldest.oldest)
             row = connection.execute(select(jobs).where(same_moment).order_by(jobs.c.id).limit(1)).mappings().first()
         return None if row is None else Job.from_row(row)
+
+    def count_delayed(self) -> int:
+        """How many queued jobs are to run later by themselves."""
+        delayed = f"jobs{by_index(self._access.is_postgresql, 'idx_jobs_delayed')} WHERE {DELAYED}"
+        with self._access.read() as connection:
+            return int(connection.execute(text(f"SELECT count(*) FROM {delayed}")).scalar_one())
 
     def _count_pairs(self, column: Column[str]) -> dict[str, dict[str, int]]:
         statement = select(column, jobs.c.status, func.count()).group_by(column, jobs.c.status)

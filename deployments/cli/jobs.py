@@ -9,8 +9,9 @@ from cyclopts.validators import Number
 
 from deployments.cli.definitions import Json
 from deployments.cli.errors import BadInput
+from deployments.cli.job_cells import progress_of, took
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import duration, output, print_fields, print_json, print_table, remark, say, shown
+from deployments.cli.terminal import output, print_fields, print_json, print_table, remark, say, shown
 from deployments.queue_figures import item_counts, list_items, list_jobs
 from storage.bulk import JobFilter, retry_jobs
 from storage.database import Database
@@ -79,10 +80,10 @@ def list_all(
             job.priority,
             job.tenant_id,
             job.project_id,
-            _progress(job),
+            progress_of(job),
             counts.get(job.id, {}).get("failed"),
             job.created_at,
-            duration(_seconds(job)),
+            took(job),
             _beginning(job.error_message),
         )
         for job in found
@@ -123,13 +124,13 @@ def show_job(id: int, /, *, json: Json = False) -> None:
             "definition": job.task_type,
             "step": job.step_index,
             "chunk": None if job.chunk_index is None else f"{job.chunk_index + 1} of {job.total_chunks}",
-            "progress": _progress(job) or None,
+            "progress": progress_of(job) or None,
             "items": ", ".join(f"{number} {status}" for status, number in counts.items()) or None,
             "attempts": f"{job.attempts} failed" + (f" of {job.max_attempts}" if job.max_attempts else ""),
             "created": job.created_at,
             "started": job.started_at,
             "finished": job.finished_at,
-            "took": duration(_seconds(job)) or None,
+            "took": took(job) or None,
             "not before": job.run_after,
             "held by": job.held_by,
             "worker": job.worker_id,
@@ -233,15 +234,3 @@ def _job(database: Database, job_id: int) -> Job:
 def _beginning(message: str | None) -> str | None:
     line = next(iter((message or "").splitlines()), "")
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
-
-
-def _progress(job: Job) -> str:
-    if job.progress_total is None:
-        return str(job.progress_done or "")
-    return f"{job.progress_done or 0}/{job.progress_total}"
-
-
-def _seconds(job: Job) -> float | None:
-    if job.started_at is None or job.finished_at is None:
-        return None
-    return (job.finished_at - job.started_at).total_seconds()

@@ -80,6 +80,27 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, number
     output().out("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Section:
+    """A table of plain values among others; its first column says what it is about."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    numbers: Sequence[str] = ()
+
+
+def section_table(section: Section) -> Table:
+    """The table of a section."""
+    return table(section.columns, section.rows, numbers=section.numbers)
+
+
+def print_sections(sections: Iterable[Section]) -> None:
+    """Print tables, with a blank line before each."""
+    for section in sections:
+        output().print()
+        print_table(section.columns, section.rows, numbers=section.numbers)
+
+
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Print names with their values, one a line; what is None is left out."""
     known = {name: value for name, value in fields.items() if value is not None}
@@ -90,7 +111,7 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 
 def print_json(value: Any) -> None:
     """Print a document for programs: records are objects, moments ISO 8601 in UTC."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=plain) + "\n")
 
 
 def shown(value: Any) -> str:
@@ -102,7 +123,7 @@ def shown(value: Any) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, dict | list):
-        return printable(json.dumps(value, ensure_ascii=False, default=_plain))
+        return printable(json.dumps(value, ensure_ascii=False, default=plain))
     return printable(str(value))
 
 
@@ -111,7 +132,8 @@ def duration(seconds: float | None) -> str:
     return "" if seconds is None else lasting(seconds)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of ours as JSON has it, for `json.dumps`: records are objects, moments ISO 8601 in UTC."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):
