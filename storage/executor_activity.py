@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
-from sqlalchemy import Connection, TextClause, bindparam, func, select, text
+from sqlalchemy import Connection, TextualSelect, bindparam, func, select, text
 
 from storage.claims import by_index
 from storage.column_types import Identifier, UtcTimestamp
@@ -77,7 +77,7 @@ def read_activity(connection: Connection, *, now: datetime, silent_seconds: floa
 
 
 @cache
-def _latest_signs(is_postgresql: bool) -> TextClause:
+def _latest_signs(is_postgresql: bool) -> TextualSelect:
     attended, finished = (by_index(is_postgresql, index) for index in ("idx_jobs_attended", "idx_jobs_finished"))
     # Cancels end jobs as well, and are no executor's.
     return (
@@ -89,4 +89,4 @@ def _latest_signs(is_postgresql: bool) -> TextClause:
         """)
         .bindparams(bindparam("since", type_=UtcTimestamp))
         .columns(waited_for=Identifier, ended_at=UtcTimestamp)
-    )  # type: ignore[return-value]
+    )
