@@ -1,6 +1,7 @@
 """How definitions run: compiled into Prefect flows, or by workers without Prefect; and the handlers of every step type.
 
-The names below are loaded when they are first used: what does not need Prefect does not import it.
+The names below are loaded when they are first used: what does not need Prefect does not import it. Those with an `a`
+before them are for coroutines: `await astart_task(...)` is `start_task(...)` in a thread of its own.
 """
 
 from importlib import import_module
@@ -12,29 +13,65 @@ from flows.step import step
 if TYPE_CHECKING:
     from flows.compiler import compile_task
     from flows.runtime import Runtime
-    from flows.start import StartedTask, run_task, start_task
+    from flows.start import StartedTask, arun_task, astart_task, run_task, start_task
     from flows.step_context import StepContext
+    from flows.task_control import (
+        acancel_task,
+        ahold,
+        arelease,
+        aretry_task,
+        atask_status,
+        cancel_task,
+        hold,
+        release,
+        retry_task,
+        task_status,
+    )
     from flows.worker import drain_queue
 
 __all__ = [
     "Runtime",
     "StartedTask",
     "StepContext",
+    "acancel_task",
+    "ahold",
+    "arelease",
+    "aretry_task",
+    "arun_task",
+    "astart_task",
+    "atask_status",
+    "cancel_task",
     "compile_task",
     "drain_queue",
+    "hold",
+    "release",
+    "retry_task",
     "run_task",
     "start_task",
     "step",
+    "task_status",
 ]
 
 _HOMES = {
     "Runtime": "flows.runtime",
     "StartedTask": "flows.start",
     "StepContext": "flows.step_context",
+    "acancel_task": "flows.task_control",
+    "ahold": "flows.task_control",
+    "arelease": "flows.task_control",
+    "aretry_task": "flows.task_control",
+    "arun_task": "flows.start",
+    "astart_task": "flows.start",
+    "atask_status": "flows.task_control",
+    "cancel_task": "flows.task_control",
     "compile_task": "flows.compiler",
     "drain_queue": "flows.worker",
+    "hold": "flows.task_control",
+    "release": "flows.task_control",
+    "retry_task": "flows.task_control",
     "run_task": "flows.start",
     "start_task": "flows.start",
+    "task_status": "flows.task_control",
 }
 
 

@@ -51,3 +51,14 @@ class JobFailed(FlowsError):
 
 class NoFlowRun(FlowsError):
     """A call that needs a flow run was made outside of one."""
+
+
+class RunBroken(FlowsError):
+    """A flow run ended before its task did, for example because Prefect's server went away or the flow crashed."""
+
+    def __init__(self, task_id: str, *, status: str, state: str) -> None:
+        super().__init__(
+            f"task {task_id}: its flow run ended ({state}) while the task is {status}. Prefect's server may have gone "
+            "away. Nothing is lost: `photojobs up` or `photojobs worker` goes on with the task."
+        )
+        self.task_id = task_id

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection
 
+from flows.errors import RunBroken
+from flows.in_thread import in_thread
 from flows.new_task import new_task
-from flows.prefect_requests import request_flow_run
+from flows.outbox import ask_after_commit, ask_now
 from flows.runtime import Runtime
 from storage.database import Database
-from storage.errors import StorageError
 from storage.photo_selection import PhotoSelection
-from storage.records import Task
 from storage.task_summary import TaskSummary, summarise_task
 from storage.tasks import TasksRepository
 from task_definitions import Definitions, TaskDefinition, load_definitions
-
-logger = logging.getLogger("photojobs.start")
-
-#: A commit that takes longer has failed, as far as asking Prefect goes.
-COMMIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +94,9 @@ def start_task(
     job_ids = tuple(job.id for job in repository.list_jobs(task.id) if job.step_index == 0)
     flow_run_id = None
     if connection is None:
-        flow_run_id = request_flow_run(task)
-        if flow_run_id is not None:
-            repository.link_flow_run(task.id, flow_run_id)
+        flow_run_id = ask_now(repository, task)
     else:
-        _ask_after_commit(connection, task)
+        ask_after_commit(connection, task)
     return StartedTask(
         task_id=task.id,
         type=task.type,
@@ -130,8 +120,12 @@ def run_task(
 ) -> TaskSummary:
     """Start a task as `start_task` does, run its flow in this process, and return what it did.
 
-    Called inside another flow, it is a subflow of it. A task that failed raises nothing: look at
-    `summary.task.status`.
+    Called inside another flow, it is a subflow of it. The summary is read from the tables after the task has ended:
+    `summary.task.status` is `completed`, `failed` or `canceled`, and none of them raises.
+
+    Raises:
+        RunBroken: the flow run ended before the task did; the task goes on under `photojobs up` or a worker.
+        PhotojobsError: what `start_task` raises, before anything is written.
     """
     from flows.compiler import compile_task
 
@@ -155,39 +149,15 @@ def run_task(
     if project_id is not None:
         parameters["project_id"] = project_id
     with runtime.as_current():
-        flow(**parameters, return_state=True)
-    return summarise_task(runtime.database, task.id)
+        state: Any = flow(**parameters, return_state=True)
+    summary = summarise_task(runtime.database, task.id)
+    if not summary.task.is_final:
+        raise RunBroken(task.id, status=summary.task.status, state=f"{state.name}: {state.message or 'no message'}")
+    return summary
 
 
-def _ask_after_commit(connection: Connection, task: Task) -> None:
-    engine = connection.engine
-
-    def ask(_: Connection) -> None:
-        # The event comes before the commit: to ask here would hold the caller's locks while Prefect answers, and
-        # Prefect's flow run might look for a task that is not there yet.
-        threading.Thread(target=_ask_when_committed, args=(engine, task), name="photojobs-ask-prefect").start()
-
-    event.listen(connection, "commit", ask, once=True)
-
-
-def _ask_when_committed(engine: Engine, task: Task) -> None:
-    give_up_at = time.monotonic() + COMMIT_SECONDS
-    try:
-        while not _is_there(engine, task):
-            if time.monotonic() > give_up_at:
-                return
-            threading.Event().wait(0.02)
-        flow_run_id = request_flow_run(task)
-        if flow_run_id is not None:
-            with engine.begin() as connection:
-                TasksRepository(connection).link_flow_run(task.id, flow_run_id)
-    except StorageError as error:
-        logger.warning("task %s: Prefect was not asked (%s); `photojobs up` or a worker will run it", task.id, error)
-
-
-def _is_there(engine: Engine, task: Task) -> bool:
-    with engine.execution_options(photojobs_read=True).connect() as connection:
-        return TasksRepository(connection).get_by_id(task.id) is not None
+astart_task = in_thread(start_task)
+arun_task = in_thread(run_task)
 
 
 def find_definition(type: str | TaskDefinition) -> TaskDefinition:

@@ -191,6 +191,8 @@ def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: d
             finished_at=None,
             error_message=None,
             attended_at=None,
+            # The one that followed it has ended with it, perhaps as canceled, which is not to be taken for news.
+            flow_run_id=None if task.is_final else task.flow_run_id,
             updated_at=now,
         )
     )

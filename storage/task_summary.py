@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select
 
-from storage.database import Database
+from storage.database import Access, Database
 from storage.records import Task
 from storage.tables import job_items, jobs
 from storage.tasks import TasksRepository
@@ -82,15 +82,13 @@ class TaskSummary:
         return ", ".join(parts) + (f"; {failed_items} items failed" if failed_items else "")
 
 
-def summarise_task(database: Database, task_id: str) -> TaskSummary:
+def summarise_task(source: Database | Connection, task_id: str) -> TaskSummary:
     """The summary of a task, from a handful of statements however many jobs it has.
 
     Raises:
         UnknownTask: there is no such task.
     """
-    return TaskSummary(
-        task=TasksRepository(database).get(task_id), steps=_summarise(database, jobs.c.task_id == task_id)
-    )
+    return TaskSummary(task=TasksRepository(source).get(task_id), steps=_summarise(source, jobs.c.task_id == task_id))
 
 
 def summarise_step(database: Database, task_id: str, step_index: int) -> tuple[StepSummary, ...]:
@@ -98,9 +96,9 @@ def summarise_step(database: Database, task_id: str, step_index: int) -> tuple[S
     return _summarise(database, (jobs.c.task_id == task_id) & (jobs.c.step_index == step_index))
 
 
-def _summarise(database: Database, condition: ColumnElement[bool]) -> tuple[StepSummary, ...]:
+def _summarise(source: Database | Connection, condition: ColumnElement[bool]) -> tuple[StepSummary, ...]:
     key = (jobs.c.step_index, jobs.c.type, jobs.c.priority)
-    with database.connect() as connection:
+    with Access(source).read() as connection:
         job_rows = connection.execute(
             select(*key, jobs.c.status, func.count(), func.min(jobs.c.started_at), func.max(jobs.c.finished_at))
             .where(condition)

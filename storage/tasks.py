@@ -110,13 +110,14 @@ class TasksRepository:
         with self._access.read() as connection:
             return state_machine.get_task(connection, task_id)
 
-    def get(self, task_id: str) -> Task:
-        """The task of that id.
+    def get(self, task_id: str, *, tenant_id: str | None = None) -> Task:
+        """The task of that id, if it is the tenant's.
 
         Raises:
-            UnknownTask: there is none.
+            UnknownTask: there is none, or it is another tenant's.
         """
-        return _existing(self.get_by_id(task_id), task_id)
+        task = self.get_by_id(task_id)
+        return _existing(None if task is not None and tenant_id not in (None, task.tenant_id) else task, task_id)
 
     def list_newest(
         self,

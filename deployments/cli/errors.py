@@ -19,7 +19,3 @@ class NoDatabaseYet(DeploymentsError):
 
 class ServerAway(DeploymentsError):
     """The Prefect server that the environment names does not answer."""
-
-
-class RunBroken(DeploymentsError):
-    """The flow run ended before its task did, for example because Prefect's server went away."""

@@ -8,7 +8,7 @@ from cyclopts import App
 
 from deployments.cli.opening import opened_database
 from deployments.cli.terminal import say
-from storage.holds import HoldsRepository
+from flows import task_control
 
 hold_app = App(name="hold")
 release_app = App(name="release")
@@ -29,8 +29,8 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None) -> None:
     reason
         What `photojobs status` shows.
     """
-    with opened_database() as database:
-        HoldsRepository(database).hold(kind, name, reason)
+    with opened_database() as database, database.begin() as connection:
+        task_control.hold(kind, name, reason=reason, connection=connection)
     say(f"{kind} {name} is held; `photojobs release {kind} {name}` lets it go on")
 
 
@@ -45,6 +45,6 @@ def release(kind: Kind, name: str, /) -> None:
     name
         The task's id, the tenant's id or the lane's name.
     """
-    with opened_database() as database:
-        was_held = HoldsRepository(database).release(kind, name)
+    with opened_database() as database, database.begin() as connection:
+        was_held = task_control.release(kind, name, connection=connection)
     say(f"{kind} {name} goes on" if was_held else f"{kind} {name} was not held")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from cyclopts import App
 
-from deployments.cli.errors import BadInput
 from deployments.cli.opening import opened_database
 from deployments.cli.terminal import say
+from flows import task_control
+from flows.runtime import Runtime
 from storage.pinned_definition import PinnedDefinition
-from storage.records import Task
-from storage.tasks import TasksRepository
-from task_definitions.wording import did_you_mean, listed
+from storage.settings import Settings
 
 cancel_app = App(name="cancel")
 retry_app = App(name="retry")
@@ -27,15 +29,13 @@ def cancel_task(task: str, /, *, reason: str = "canceled by the user") -> None:
     reason
         What its row says.
     """
-    with opened_database() as database:
-        tasks = TasksRepository(database)
-        before = tasks.get(task)
-        if before.is_final:
-            say(f"task {task} had ended already: {before.status}")
-            return
-        tasks.cancel(task, reason=reason)
-        counts = tasks.count_jobs(task)
-    say(f"task {task} canceled, {counts.get('canceled', 0)} jobs with it; what runs stops at its next checkpoint")
+    with _runtime():
+        before = task_control.task_status(task).task
+        summary = task_control.cancel_task(task, reason=reason)
+    if before.is_final:
+        say(f"task {task} had ended already: {before.status}")
+        return
+    say(f"task {task} canceled, {summary.jobs.get('canceled', 0)} jobs with it; what runs stops at its next checkpoint")
 
 
 @retry_app.default
@@ -49,27 +49,22 @@ def retry_task(task: str, /, *, from_: str | None = None) -> None:
     from_
         Run everything again from this step on: its type, or its number from 0.
     """
-    with opened_database() as database:
-        tasks = TasksRepository(database)
-        found = tasks.get(task)
-        reopened = tasks.retry(task, from_step=None if from_ is None else _step_index(found, from_))
-        counts = tasks.count_jobs(task)
-        step_type = _step_types(reopened)
-        where = step_type[reopened.step_index] if reopened.step_index < len(step_type) else "its follow-ups"
-    say(f"task {task} goes on at {where} with {counts.get('queued', 0)} jobs; `photojobs up` or a worker runs them")
+    is_number = from_ is not None and from_.isascii() and from_.isdigit()
+    with _runtime():
+        summary = task_control.retry_task(task, from_step=int(from_) if from_ is not None and is_number else from_)
+    steps = PinnedDefinition.from_json(summary.task.definition_json).steps
+    step_index = summary.task.step_index
+    where = steps[step_index].type if step_index < len(steps) else "its follow-ups"
+    who = "Prefect" if summary.task.flow_run_id is not None else "`photojobs up` or a worker"
+    say(f"task {task} goes on at {where} with {summary.jobs.get('queued', 0)} jobs; {who} runs them")
 
 
-def _step_types(task: Task) -> list[str]:
-    return [step.type for step in PinnedDefinition.from_json(task.definition_json).steps]
-
-
-def _step_index(task: Task, step: str) -> int:
-    types = _step_types(task)
-    if step.isascii() and step.isdigit() and int(step) < len(types):
-        return int(step)
-    if step in types:
-        return types.index(step)
-    raise BadInput(
-        f'--from: "{step}" is not a step of task {task.id}.{did_you_mean(step, types)} '
-        f"Its steps are {listed(types, last='and')}."
-    )
+@contextmanager
+def _runtime() -> Iterator[None]:
+    settings = Settings.load()
+    with (
+        opened_database(settings=settings) as database,
+        Runtime(database, settings=settings) as runtime,
+        runtime.as_current(),
+    ):
+        yield

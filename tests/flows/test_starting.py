@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows import start as start_module
+from flows import outbox
 from flows.runtime import Runtime
 from flows.start import start_task
 from storage import Task, TasksRepository
@@ -22,7 +22,7 @@ def asked(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
         requests.append((task.id, TasksRepository(runtime.database).get_by_id(task.id) is not None))
         return "a-flow-run"
 
-    monkeypatch.setattr(start_module, "request_flow_run", request)
+    monkeypatch.setattr(outbox, "request_flow_run", request)
     return requests
 
 
