@@ -27,3 +27,19 @@ class AlreadyUp(DeploymentsError):
 
 class PortInUse(PrefectServerFailed):
     """The port that Prefect's server is to listen on is taken by another program."""
+
+
+class NoWorkPool(DeploymentsError):
+    """Definitions are to be deployed to a work pool that does not exist."""
+
+
+class UnknownPoolType(DeploymentsError):
+    """A work pool is to be made of a type that Prefect does not know."""
+
+
+class ImageMismatch(DeploymentsError):
+    """A work pool runs images and none was named, or an image was named for one that runs none."""
+
+
+class NoSecretBlock(DeploymentsError):
+    """The Prefect block that is to hold the database's URL does not exist."""

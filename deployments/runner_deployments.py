@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
@@ -18,40 +20,69 @@ from storage.settings import Settings
 from task_definitions import Schedule as DeclaredSchedule
 from task_definitions import TaskDefinition
 
+#: Every deployment of ours has it, and no other.
+TAG = "photojobs"
 
-def deployment_of(definition: TaskDefinition, settings: Settings, *, work_pool: str | None = None) -> RunnerDeployment:
+#: The work queues of a work pool.
+PRIORITY_QUEUE, NORMAL_QUEUE = "priority", "normal"
+
+
+def deployment_of(
+    definition: TaskDefinition,
+    settings: Settings,
+    *,
+    work_pool: str | None = None,
+    job_variables: Mapping[str, Any] | None = None,
+) -> RunnerDeployment:
     """The deployment of a definition, for a runner of this machine or for a work pool.
 
-    In a work pool the work queue is `priority` or `normal`, by the definition's highest step.
+    In a work pool the work queue is `priority` or `normal`, by the definition's highest step, and `job_variables` are
+    what its runs have besides what the pool says.
     """
     flow = compile_task(definition)
     deployment = flow.to_deployment(
         name=deployment_name(definition),
         description=_description(definition),
-        tags=["photojobs", *(["user"] if definition.user_relevant else ["maintenance"])],
+        tags=[TAG, *(["user"] if definition.user_relevant else ["maintenance"])],
         schedules=_schedules(definition, settings),
         entrypoint_type=EntrypointType.MODULE_PATH,
         work_pool_name=work_pool,
         work_queue_name=None if work_pool is None else queue_of(definition),
+        job_variables=dict(job_variables or {}),
     )
     return cast("RunnerDeployment", deployment)
 
 
-def drain_deployment(*, work_pool: str | None = None) -> RunnerDeployment:
+def drain_deployment(
+    *, work_pool: str | None = None, job_variables: Mapping[str, Any] | None = None
+) -> RunnerDeployment:
     """The deployment that works off standalone jobs."""
     deployment = drain_queue.to_deployment(
         name="Drain Queue",
-        tags=["photojobs", "maintenance"],
+        tags=[TAG, "maintenance"],
         entrypoint_type=EntrypointType.MODULE_PATH,
         work_pool_name=work_pool,
-        work_queue_name=None if work_pool is None else "normal",
+        work_queue_name=None if work_pool is None else NORMAL_QUEUE,
+        job_variables=dict(job_variables or {}),
     )
     return cast("RunnerDeployment", deployment)
+
+
+def end_former_schedules(client: SyncPrefectClient, deployment: RunnerDeployment) -> None:
+    """Remove from the server the schedules that a registered deployment has no more; Prefect itself keeps them.
+
+    Schedules that somebody added in the UI stay.
+    """
+    registered = client.read_deployment_by_name(deployment.full_name)
+    wanted = {schedule.slug for schedule in deployment.schedules or []}
+    for schedule in registered.schedules:
+        if schedule.slug is not None and schedule.slug not in wanted:
+            client.delete_deployment_schedule(registered.id, schedule.id)
 
 
 def queue_of(definition: TaskDefinition) -> str:
     """The work queue of a definition: `priority` where one of its steps is, else `normal`."""
-    return "priority" if definition.priority >= PRIORITY_LANE_FROM else "normal"
+    return PRIORITY_QUEUE if definition.priority >= PRIORITY_LANE_FROM else NORMAL_QUEUE
 
 
 def _schedules(definition: TaskDefinition, settings: Settings) -> list[Schedule]:

@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 
-from deployments.runner_deployments import deployment_of, drain_deployment
+from deployments.runner_deployments import deployment_of, drain_deployment, end_former_schedules
 from flows.deployment_names import deployment_path
 from flows.errors import MissingHandler
 from storage.settings import Settings
@@ -58,6 +58,12 @@ class Serving:
             self._say(f"{definition.name}: {error}")
             return
         await self._runner.aadd_deployment(deployment)
+        with get_client(sync_client=True) as client:
+            await asyncio.to_thread(end_former_schedules, client, deployment)
+        before = self._served.get(definition.name)
+        if before is not None and deployment_path(before) != deployment_path(definition):
+            # Another label is another deployment; the former one would run by its schedule as well.
+            await self._pause(before)
         verb = "changed" if definition.name in self._served else "served"
         self._served[definition.name] = definition
         logger.info("%s: %s", definition.name, verb)

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("up", "deployments.cli.service:up_app", "Start a Prefect server and everything that runs tasks."),
         ("serve", "deployments.cli.service:serve_app", "Serve definitions to a Prefect server that runs already."),
         ("worker", "deployments.cli.service:worker_app", "Run jobs without Prefect."),
+        ("deploy", "deployments.cli.deploy:app", "Have the workers of a Prefect work pool run definitions."),
     ),
     "Look": (
         ("status", "deployments.cli.status:app", "Lanes, running tasks, and how many jobs wait."),
