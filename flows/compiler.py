@@ -11,7 +11,7 @@ from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.deployment_names import SCHEDULE_SOURCE
-from flows.job_task import waiting_threads
+from flows.mapped_runs import task_runner_of
 from flows.new_task import new_task
 from flows.runtime import Runtime
 from flows.step import handler_of
@@ -58,6 +58,7 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
 
     Raises:
         MissingHandler: a step's type has no handler in this installation.
+        MissingDask: the settings ask for a Dask cluster, and the extra for it is not installed.
     """
     for step in definition.steps:
         handler_of(step.type)
@@ -71,7 +72,7 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
         name=definition.name,
         description=describe(definition),
         flow_run_name=_flow_run_name,
-        task_runner=waiting_threads(),
+        task_runner=task_runner_of(Runtime.current_settings()),
         persist_result=False,
         on_cancellation=[cancel_with_flow_run],
         validate_parameters=True,

@@ -8,7 +8,8 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.job_task import task_for, waiting_threads
+from flows.job_task import task_for
+from flows.mapped_runs import waiting_threads
 from flows.runtime import Runtime
 from flows.supervision import watch_supervisor
 from flows.sweep import sweep

@@ -62,3 +62,11 @@ class RunBroken(FlowsError):
             "away. Nothing is lost: `photojobs up` or `photojobs worker` goes on with the task."
         )
         self.task_id = task_id
+
+
+class MissingDask(FlowsError):
+    """The settings ask for a Dask cluster, and the extra `dask` is not installed."""
+
+
+class ClusterFailed(FlowsError):
+    """A Dask cluster took a step's jobs and could run none of them."""

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Failed
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.artifacts import ProgressBar
 from flows.job_run import run_claimed_job
 from flows.patience import insist
+from flows.prefect_events import emit_to_prefect
 from flows.runtime import Runtime
 from storage.jobs import JobsRepository
 from storage.lanes import lane_name
 from storage.records import Job
-
-#: Threads that may wait for a job at a time; how many run at a time is the setting `concurrency`.
-WAITING_THREADS = 128
-
-
-def waiting_threads() -> TaskRunner[PrefectFuture[Any]]:
-    """The task runner of our flows: threads, most of which wait for their job's turn."""
-    runner: Any = ThreadPoolTaskRunner(max_workers=WAITING_THREADS)
-    return cast("TaskRunner[PrefectFuture[Any]]", runner)
 
 
 def follow_job(job_id: int, runtime: Runtime) -> State[Any] | None:
@@ -66,7 +56,10 @@ def follow_job(job_id: int, runtime: Runtime) -> State[Any] | None:
 @task(persist_result=False, cache_policy=NO_CACHE)
 def run_job(job_id: int, position: str) -> Any:
     """Run, or follow, the job of that id; `position` (like `3/40`) is for people."""
-    return follow_job(job_id, Runtime.current())
+    runtime = Runtime.current()
+    # In a Dask worker, nobody else has asked for it.
+    runtime.events.listen(emit_to_prefect)
+    return follow_job(job_id, runtime)
 
 
 def task_for(type: str, *, priority: int, tags: tuple[str, ...] = ()) -> Task[[int, str], Any]:

@@ -74,6 +74,12 @@ class Runtime:
                 _of_process.append(opened)
             return _of_process[0]
 
+    @staticmethod
+    def current_settings() -> Settings:
+        """The settings of the current runtime, without opening one."""
+        runtime = _current.get() or next(iter(_of_process), None)
+        return Settings.load() if runtime is None else runtime.settings
+
     @contextmanager
     def as_current(self) -> Iterator[Self]:
         """Make this the runtime of the block, and of the Prefect task runs that are started in it."""

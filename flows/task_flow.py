@@ -20,6 +20,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.artifacts import publish_step
 from flows.job_task import task_for
+from flows.mapped_runs import raise_if_none_ran
 from flows.patience import insist
 from flows.prefect_events import emit_to_prefect
 from flows.runtime import Runtime
@@ -87,6 +88,7 @@ def _follow(task_id: str, runtime: Runtime, futures: list[PrefectFuture[Any]]) -
         )
         futures[:] = [future for group in _by_type(window) for future in _submit(task, group)]
         wait(futures)
+        raise_if_none_ran(futures)
 
 
 @contextmanager

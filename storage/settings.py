@@ -58,6 +58,13 @@ class Settings(BaseSettings):
     window_size: int = Field(
         100, ge=1, le=10_000, description="Prefect task runs of one step that are submitted at a time."
     )
+    task_runner: Literal["threads", "dask"] = Field(
+        "threads", description="Where flow runs run jobs: in their own process, or in a Dask cluster (extra `dask`)."
+    )
+    dask_address: str | None = Field(
+        None, description="Scheduler of a Dask cluster; without it each flow run starts a cluster on its machine."
+    )
+    dask_workers: int = Field(2, ge=1, le=256, description="Processes of a Dask cluster that a flow run starts.")
 
     schedules: dict[str, str] = Field(
         {}, description='Schedules by definition: a cron text in place of the definition\'s own, or "off".'
