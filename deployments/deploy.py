@@ -12,19 +12,17 @@ from typing import Any, Literal, cast
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import WorkPool
-from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
+from deployments.deployed_definitions import our_deployments
 from deployments.errors import ImageMismatch, NoSecretBlock, NoWorkPool, UnknownPoolType
 from deployments.runner_deployments import (
     NORMAL_QUEUE,
     PRIORITY_QUEUE,
-    TAG,
     deployment_of,
     drain_deployment,
     end_former_schedules,
@@ -40,9 +38,6 @@ DRAIN = "drain_queue"
 
 #: What the deployer's environment may hold that a container must not inherit: secrets, and what belongs to a machine.
 _NOT_PASSED_ON = ("PHOTOJOBS_DATABASE_URL", "PHOTOJOBS_TEST_", "PHOTOJOBS_UP_", "PHOTOJOBS_CONFIG")
-
-#: Deployments read from the server at a time, the most that it gives.
-_PAGE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +130,7 @@ def plan_deployments(
     ]
     if not chosen or DRAIN in chosen:
         built.append(drain_deployment(work_pool=choice.name, job_variables=job_variables))
-    existing = _existing(client)
+    existing = our_deployments(client)
     planned = [_planned(deployment, is_known=deployment.full_name in existing) for deployment in built]
     if not chosen:
         wanted = {deployment.full_name for deployment in built}
@@ -244,21 +239,6 @@ def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in sorted(environment.items())
         if name.startswith("PHOTOJOBS_") and not name.startswith(_NOT_PASSED_ON)
     }
-
-
-def _existing(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
-    """Every deployment of ours by its path."""
-    flows = {}
-    found: dict[str, DeploymentResponse] = {}
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
-    offset = 0
-    while page := client.read_deployments(deployment_filter=ours, limit=_PAGE, offset=offset):
-        for deployment in page:
-            if deployment.flow_id not in flows:
-                flows[deployment.flow_id] = client.read_flow(deployment.flow_id).name
-            found[f"{flows[deployment.flow_id]}/{deployment.name}"] = deployment
-        offset += len(page)
-    return found
 
 
 def _set_up_queues(client: SyncPrefectClient, pool: str) -> None:

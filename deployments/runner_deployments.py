@@ -11,6 +11,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 
+from deployments.deployed_definitions import TAG, declaration
 from deployments.schedules import schedule_of
 from flows.catalog import drain_queue
 from flows.compiler import compile_task
@@ -19,9 +20,6 @@ from storage.lanes import PRIORITY_LANE_FROM
 from storage.settings import Settings
 from task_definitions import Schedule as DeclaredSchedule
 from task_definitions import TaskDefinition
-
-#: Every deployment of ours has it, and no other.
-TAG = "photojobs"
 
 #: The work queues of a work pool.
 PRIORITY_QUEUE, NORMAL_QUEUE = "priority", "normal"
@@ -107,4 +105,4 @@ def _description(definition: TaskDefinition) -> str:
     arrows = " --> ".join(
         f'{index}["{step.type}<br/>{step.priority}"]' for index, step in enumerate(definition.steps, start=1)
     )
-    return f"{flow_description}\n\n```mermaid\nflowchart LR\n    {arrows}\n```\n"
+    return f"{flow_description}\n\n```mermaid\nflowchart LR\n    {arrows}\n```\n\n{declaration(definition)}\n"

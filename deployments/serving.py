@@ -21,6 +21,7 @@ from flows.deployment_names import deployment_path
 from flows.errors import MissingHandler
 from storage.settings import Settings
 from task_definitions import Definitions, TaskDefinition, load_definitions
+from task_definitions.difference import DefinitionDifference, compare_definitions
 
 logger = logging.getLogger("photojobs.serving")
 
@@ -44,13 +45,13 @@ class Serving:
         """Serve new and changed definitions, and pause those that are gone; errors are reported once each."""
         definitions = load_definitions(self._settings.definitions, strict=False)
         self._report(definitions)
-        for name, definition in definitions.items():
-            if self._served.get(name) != definition:
-                await self._serve(definition)
-        for name in set(self._served) - set(definitions):
-            await self._pause(self._served.pop(name))
+        for difference in compare_definitions(self._served, definitions):
+            if difference.kind == "removed":
+                await self._pause(self._served.pop(difference.name))
+            else:
+                await self._serve(definitions[difference.name], difference)
 
-    async def _serve(self, definition: TaskDefinition) -> None:
+    async def _serve(self, definition: TaskDefinition, difference: DefinitionDifference) -> None:
         try:
             # In a thread: compiling imports handlers, and inside a loop Prefect would return a coroutine.
             deployment = await asyncio.to_thread(deployment_of, definition, self._settings)
@@ -64,9 +65,8 @@ class Serving:
         if before is not None and deployment_path(before) != deployment_path(definition):
             # Another label is another deployment; the former one would run by its schedule as well.
             await self._pause(before)
-        verb = "changed" if definition.name in self._served else "served"
         self._served[definition.name] = definition
-        logger.info("%s: %s", definition.name, verb)
+        logger.info("%s", difference)
 
     async def _pause(self, definition: TaskDefinition) -> None:
         async with get_client() as client:

@@ -8,9 +8,14 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from deployments.cli.errors import BadInput
+from deployments.cli.named_server import named_server_client
+from deployments.cli.opening import opened_database
 from deployments.cli.terminal import output, print_fields, print_json, print_table, remark, say
+from storage.pinned_definition import PinnedDefinition
 from storage.settings import Settings
+from storage.tasks import TasksRepository
 from task_definitions import Definitions, Schedule, load_definitions
+from task_definitions.difference import DefinitionDifference, compare_definitions
 from task_definitions.step_types import step_types
 
 app = App(name="definitions")
@@ -100,6 +105,30 @@ def lint_definitions(path: Path | None = None, /) -> None:
         say(f"{source}: {len(own)} definitions, nothing wrong.")
 
 
+@app.command(name="diff")
+def diff_definitions(*, task: str | None = None, json: Json = False) -> None:
+    """Show in what the definitions here differ from those that the Prefect server has, field by field.
+
+    Example: `photojobs definitions diff --task 0b9f...`.
+
+    Parameters
+    ----------
+    task
+        Compare with what this task was started with, instead of the server's; the task goes on with that.
+    """
+    here = load_definitions(Settings.load().definitions)
+    differences = _since_start(here, task) if task is not None else _since_deployed(here)
+    if json:
+        print_json(differences)
+        return
+    for difference in differences:
+        say(f"{difference.name}: {difference.kind}")
+        for field in difference.fields:
+            say(f"  {field}")
+    if not differences:
+        say("no difference")
+
+
 @app.command(name="schema")
 def definitions_schema(*, output: Path | None = None) -> None:
     """Print the JSON Schema of definition files, with which editors complete and check them.
@@ -119,6 +148,23 @@ def definitions_schema(*, output: Path | None = None) -> None:
     except OSError as error:
         raise BadInput(f"{output}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
     remark(f"{output}: written")
+
+
+def _since_start(here: Definitions, task_id: str) -> tuple[DefinitionDifference, ...]:
+    with opened_database() as database:
+        pinned = PinnedDefinition.from_json(TasksRepository(database).get(task_id).definition_json).definition
+    name = pinned.name
+    return compare_definitions({name: pinned}, {name: here[name]} if name in here else {})
+
+
+def _since_deployed(here: Definitions) -> tuple[DefinitionDifference, ...]:
+    with named_server_client() as client:
+        from deployments.deployed_definitions import deployed_definitions
+
+        deployed = deployed_definitions(client)
+    for path in deployed.unreadable:
+        remark(f"photojobs: {path}: its description tells no definition any more; deploy or serve it again")
+    return compare_definitions(deployed.definitions, here)
 
 
 def _known() -> Definitions:

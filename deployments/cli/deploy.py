@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deployments.cli.run import check_named_server
+from deployments.cli.named_server import named_server_client
 from deployments.cli.terminal import print_table, remark, say
 from storage.settings import Settings
 from task_definitions import load_definitions
@@ -48,31 +48,19 @@ def deploy(
     dry_run
         Only show what would be done.
     """
-    from deployments.errors import NoPrefectServer
-    from flows.prefect_requests import has_server
-
-    check_named_server()
-    if not has_server():
-        raise NoPrefectServer("PREFECT_API_URL is not set; name in it the server that the workers ask for runs")
-    from prefect.client.orchestration import get_client
-
-    from deployments.deploy import DeploymentPlan, PoolChoice, carry_out, plan_deployments
-
     settings = Settings.load()
     definitions = load_definitions(settings.definitions)
-    choice = PoolChoice(name=pool, create_type=create_pool, image=image, database_secret=database_secret)
+    with named_server_client() as client:
+        from deployments.deploy import PoolChoice, carry_out, plan_deployments
 
-    def show(plan: DeploymentPlan) -> None:
-        if plan.creates_pool:
-            say(f"work pool {pool} of type {plan.pool_type}: create")
-        rows = [(each.path, each.action, each.queue, ", ".join(each.schedules)) for each in plan.deployments]
-        print_table(("deployment", "action", "queue", "schedule"), rows)
-
-    with get_client(sync_client=True) as client:
+        choice = PoolChoice(name=pool, create_type=create_pool, image=image, database_secret=database_secret)
         plan = plan_deployments(client, definitions, settings, choice, names=names)
         if not dry_run:
             carry_out(client, plan)
-    show(plan)
+    if plan.creates_pool:
+        say(f"work pool {pool} of type {plan.pool_type}: create")
+    rows = [(each.path, each.action, each.queue, ", ".join(each.schedules)) for each in plan.deployments]
+    print_table(("deployment", "action", "queue", "schedule"), rows)
     if dry_run:
         remark("nothing was changed")
         return

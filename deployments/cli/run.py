@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import urllib.error
-import urllib.request
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from deployments.cli.commands import CANCELED, TASK_FAILED
 from deployments.cli.definitions import Json
-from deployments.cli.errors import ServerAway
+from deployments.cli.named_server import check_named_server
 from deployments.cli.opening import opened_database, prefect_home
 from deployments.cli.progress import BY_CTRL_C, following
 from deployments.cli.summary import print_summary, print_summary_json
@@ -22,9 +19,6 @@ from flows.start import run_task
 from storage.settings import Settings
 from storage.task_summary import TaskSummary
 from storage.tasks import TasksRepository
-
-#: How long the named server may take to say that it is there.
-SERVER_SECONDS = 10.0
 
 app = App(
     name="run",
@@ -76,28 +70,6 @@ def run(
     if summary.task.status == "completed":
         return 0
     return CANCELED if summary.task.error_message == BY_CTRL_C else TASK_FAILED
-
-
-def check_named_server() -> None:
-    """Make sure that the server answers that `PREFECT_API_URL` names, where it names one.
-
-    Raises:
-        ServerAway: nothing answers there.
-    """
-    url = os.environ.get("PREFECT_API_URL")
-    if not url:
-        return
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_SECONDS):  # noqa: S310 - the user's own.
-            return
-    except urllib.error.HTTPError:
-        # Somebody is there. Whether we may come in is found out by Prefect, which has the key.
-        return
-    except (OSError, ValueError) as error:
-        raise ServerAway(
-            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). Start it with `photojobs up`, or unset "
-            "the variable to have one started for this run."
-        ) from None
 
 
 def run_followed(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:

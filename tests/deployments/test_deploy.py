@@ -13,6 +13,8 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from deployments.deploy import passed_on
 from deployments.runner_deployments import deployment_of
+from flows.new_task import new_task
+from storage import Database, TasksRepository
 from storage.settings import Settings
 from task_definitions import load_definitions
 
@@ -166,6 +168,44 @@ def test_what_cannot_be_deployed_is_said_in_a_line_and_changes_nothing(
     (line,) = ran.complaints
     assert complaint.format(pool=pool) in line
     assert pool not in {found.name for found in client.read_work_pools()}
+
+
+def test_what_changed_since_it_was_deployed_is_told_field_by_field(
+    command: Callable[..., Any], client: SyncPrefectClient, pool: str, own: Path
+) -> None:
+    command("deploy", "tidy", "nightly_check", "--pool", pool, "--create-pool", "process")
+    changed = OWN.replace("priority: 89", "priority: 95, on_failure: continue").replace("label: Tidy", "label: Tidier")
+    own.write_text(changed.replace("nightly_check:", "weekly_check:").replace("Nightly", "Weekly"))
+
+    ran = command("definitions", "diff")
+
+    assert ran.code == 0, ran.err
+    told = [line for line in ran.out.splitlines() if line.startswith(("tidy", "nightly", "weekly", "  "))]
+    assert told == [
+        "nightly_check: removed",
+        "tidy: changed",
+        '  label "Tidy" → "Tidier"',
+        "  steps[0] trash_maintenance: priority 89 → 95",
+        '  steps[0] trash_maintenance: on_failure "stop" → "continue"',
+        "weekly_check: added",
+    ]
+    (tidy,) = [each for each in command("definitions", "diff", "--json").document if each["name"] == "tidy"]
+    assert {"where": "label", "kind": "changed", "before": "Tidy", "after": "Tidier"} in tidy["fields"]
+
+
+def test_a_task_tells_what_changed_since_it_began(
+    command: Callable[..., Any], own: Path, place_database: Database
+) -> None:
+    nightly = load_definitions(own)["nightly_check"]
+    TasksRepository(place_database).start(new_task(nightly, task_id="begun", tenant_id="user_0"))
+    assert command("definitions", "diff", "--task", "begun").out == "no difference\n"
+
+    own.write_text(OWN.replace("priority: 95", "priority: 80"))
+    changed = command("definitions", "diff", "--task", "begun")
+    own.write_text(OWN.partition("tidy:")[2].join(["tidy:", ""]))
+
+    assert changed.out == "nightly_check: changed\n  steps[0] manifest_check: priority 95 → 80\n"
+    assert command("definitions", "diff", "--task", "begun").out == "nightly_check: removed\n"
 
 
 def test_a_dry_run_makes_no_pool(command: Callable[..., Any], client: SyncPrefectClient, pool: str, own: Path) -> None:
