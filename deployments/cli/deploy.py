@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from deployments.cli.errors import BadInput
 from deployments.cli.named_server import named_server_client
 from deployments.cli.terminal import print_table, remark, say
 from storage.settings import Settings
-from task_definitions import load_definitions
+from task_definitions import Definitions, load_definitions
 
 app = App(name="deploy")
 
@@ -24,6 +26,7 @@ def deploy(
     image: str | None = None,
     database_secret: str | None = None,
     dry_run: Flag = False,
+    write_prefect_yaml: Path | None = None,
 ) -> None:
     """Register definitions as deployments of a Prefect work pool, whose workers run them.
 
@@ -47,9 +50,14 @@ def deploy(
         deployment; by default runs have the URL from their worker or their image.
     dry_run
         Only show what would be done.
+    write_prefect_yaml
+        Deploy nothing, but write the deployments to this file, for `prefect deploy --all`.
     """
     settings = Settings.load()
     definitions = load_definitions(settings.definitions)
+    if write_prefect_yaml is not None:
+        _write_prefect_yaml(write_prefect_yaml, definitions, settings, pool, names)
+        return
     with named_server_client() as client:
         from deployments.deploy import PoolChoice, carry_out, plan_deployments
 
@@ -67,3 +75,16 @@ def deploy(
     if image is not None and database_secret is None:
         remark("the deployments hold no database URL: give it to the image or the pool, or name a --database-secret")
     remark(f"a worker for it: prefect worker start --pool {pool} --type {plan.pool_type}")
+
+
+def _write_prefect_yaml(
+    file: Path, definitions: Definitions, settings: Settings, pool: str, names: tuple[str, ...]
+) -> None:
+    from deployments.prefect_yaml import render_prefect_yaml
+
+    chosen = [definitions.get_or_raise(name) for name in names] if names else definitions.values()
+    try:
+        file.write_text(render_prefect_yaml(chosen, settings, pool=pool), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
+    remark(f"{file}: written")

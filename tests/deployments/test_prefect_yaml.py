@@ -1,0 +1,64 @@
+"""The `prefect.yaml` of the project: in line with the definitions, and what Prefect's own command makes of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.flows import load_flow_from_entrypoint
+
+from deployments.prefect_yaml import render_prefect_yaml
+from deployments.runner_deployments import deployment_of
+from storage.settings import Settings
+from task_definitions import load_definitions
+
+FILE = Path(__file__).parents[2] / "prefect.yaml"
+
+
+def test_the_file_is_what_the_definitions_say() -> None:
+    assert FILE.read_text(encoding="utf-8") == render_prefect_yaml(
+        load_definitions(None).values(), Settings.load(), pool="photos"
+    ), "write it anew: photojobs deploy --pool photos --write-prefect-yaml prefect.yaml"
+
+
+def test_every_entrypoint_is_the_flow_of_its_definition() -> None:
+    entrypoints = [entry["entrypoint"] for entry in yaml.safe_load(FILE.read_text(encoding="utf-8"))["deployments"]]
+
+    assert [load_flow_from_entrypoint(each).name for each in entrypoints] == [*load_definitions(None), "drain_queue"]
+
+
+@pytest.mark.prefect
+@pytest.mark.xdist_group("deploy")
+def test_prefect_deploys_all_of_it(prefect_url: str, place: Any) -> None:
+    shutil.copy(FILE, place.folder)
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="photos", type="process"))
+
+        deployed = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+            cwd=place.folder,
+            env=os.environ | {"PREFECT_API_URL": prefect_url},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        for definition in load_definitions(None).values():
+            ours = deployment_of(definition, Settings.load(), work_pool="photos")
+            found = client.read_deployment_by_name(ours.full_name)
+            assert (found.entrypoint, found.work_queue_name) == (ours.entrypoint, ours.work_queue_name)
+            assert (found.work_pool_name, sorted(found.tags)) == ("photos", sorted(ours.tags or []))
+            assert found.parameter_openapi_schema == ours._parameter_openapi_schema.model_dump(exclude_unset=True)
+            assert [(each.schedule, each.parameters, each.slug) for each in found.schedules] == [
+                (each.schedule, each.parameters, each.slug) for each in ours.schedules or []
+            ]
