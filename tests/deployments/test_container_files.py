@@ -1,0 +1,83 @@
+"""Dockerfile and compose.yaml: safe as they stand, and naming only what there is. Linters run in `.ci/run`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.cli.commands import COMMANDS
+from storage.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_ports_are_published_on_the_loopback_only() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+
+    assert published
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in published)
+
+
+def test_no_password_stands_in_the_file() -> None:
+    values = [str(value) for service in SERVICES.values() for value in service["environment"].values()]
+    secret = [value for value in values if "postgresql" in value]
+
+    assert len(secret) == len(SERVICES) - 1
+    assert all("${POSTGRES_PASSWORD:?" in value for value in secret)
+
+
+def test_whoever_waits_for_a_service_waits_for_a_condition_that_it_can_meet() -> None:
+    for service in SERVICES.values():
+        for name, wait in service.get("depends_on", {}).items():
+            needed = "healthcheck" if wait["condition"] == "service_healthy" else "command"
+            assert needed in SERVICES[name]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_settings_and_commands_of_services_exist(name: str) -> None:
+    service = SERVICES[name]
+    settings = {each for each in service["environment"] if each.startswith("PHOTOJOBS_")}
+    commands = {each[0] for group in COMMANDS.values() for each in group}
+
+    assert {each.removeprefix("PHOTOJOBS_").lower() for each in settings} <= set(Settings.model_fields)
+    if "entrypoint" not in service and service.get("command"):
+        assert service["command"][0] in commands
+    elif name != "postgres":
+        assert service["entrypoint"][0] == "prefect"
+
+
+def test_the_workers_ask_the_pool_that_is_deployed_to() -> None:
+    deploy, worker = SERVICES["deploy"]["command"], SERVICES["worker"]["entrypoint"]
+
+    assert deploy[deploy.index("--pool") + 1] == worker[worker.index("--pool") + 1]
+    assert SERVICES["worker"]["deploy"]["replicas"] == 2
+
+
+def test_the_image_has_every_package_and_does_not_run_as_root() -> None:
+    copied = set(re.findall(r"^COPY (\w+) \1$", DOCKERFILE, re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+    assert copied == set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    assert re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE) == ["$UID"]
+    assert "--constraint constraints.txt" in DOCKERFILE
+    # Nothing that is not named gets into the image's build.
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert ignored[0] == "*"
+    assert {f"!{name}" for name in copied} <= set(ignored)
+
+
+def test_the_health_check_is_a_command_that_succeeds_where_the_database_answers(
+    command: Any, place_database: object
+) -> None:
+    (words,) = re.findall(r"^HEALTHCHECK .* CMD \[(.*)\]$", DOCKERFILE, re.MULTILINE)
+    program, *rest = re.findall(r'"([^"]+)"', words)
+
+    assert program == "photojobs"
+    assert command(*rest).code == 0
