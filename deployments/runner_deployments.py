@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, cast
 
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
+from prefect.utilities.callables import ParameterSchema
 
 from deployments.deployed_definitions import TAG, declaration
+from deployments.forms import NO_CHOICES, Choices, form_of
 from deployments.schedules import schedule_of
 from flows.catalog import drain_queue
 from flows.compiler import compile_task
@@ -21,6 +24,9 @@ from storage.settings import Settings
 from task_definitions import Schedule as DeclaredSchedule
 from task_definitions import TaskDefinition
 
+#: Of the picture of a definition's steps; more stand one below the other.
+MAX_STEPS_SIDE_BY_SIDE = 4
+
 #: The work queues of a work pool.
 PRIORITY_QUEUE, NORMAL_QUEUE = "priority", "normal"
 
@@ -29,10 +35,13 @@ def deployment_of(
     definition: TaskDefinition,
     settings: Settings,
     *,
+    choices: Choices = NO_CHOICES,
     work_pool: str | None = None,
     job_variables: Mapping[str, Any] | None = None,
 ) -> RunnerDeployment:
     """The deployment of a definition, for a runner of this machine or for a work pool.
+
+    The form offers `choices`.
 
     In a work pool the work queue is `priority` or `normal`, by the definition's highest step, and `job_variables` are
     what its runs have besides what the pool says.
@@ -48,11 +57,11 @@ def deployment_of(
         work_queue_name=None if work_pool is None else queue_of(definition),
         job_variables=dict(job_variables or {}),
     )
-    return cast("RunnerDeployment", deployment)
+    return _with_form(deployment, form_of(flow, choices, definition))
 
 
 def drain_deployment(
-    *, work_pool: str | None = None, job_variables: Mapping[str, Any] | None = None
+    *, choices: Choices = NO_CHOICES, work_pool: str | None = None, job_variables: Mapping[str, Any] | None = None
 ) -> RunnerDeployment:
     """The deployment that works off standalone jobs."""
     deployment = drain_queue.to_deployment(
@@ -63,7 +72,21 @@ def drain_deployment(
         work_queue_name=None if work_pool is None else NORMAL_QUEUE,
         job_variables=dict(job_variables or {}),
     )
+    return _with_form(deployment, form_of(drain_queue, choices))
+
+
+def _with_form(deployment: Any, form: ParameterSchema) -> RunnerDeployment:
+    # Prefect has no public way to give a form of one's own to a deployment that a runner registers.
+    deployment._parameter_openapi_schema = form
     return cast("RunnerDeployment", deployment)
+
+
+async def update_form(path: str, deployment: RunnerDeployment) -> None:
+    """Give a registered deployment the form of `deployment`, and change nothing else of it."""
+    async with get_client() as client:
+        registered = await client.read_deployment_by_name(path)
+        form = deployment._parameter_openapi_schema.model_dump(exclude_unset=True)
+        await client.update_deployment(registered.id, DeploymentUpdate(parameter_openapi_schema=form))
 
 
 def end_former_schedules(client: SyncPrefectClient, deployment: RunnerDeployment) -> None:
@@ -102,7 +125,9 @@ def _schedule(declared: DeclaredSchedule, tenant_id: str) -> Schedule:
 
 def _description(definition: TaskDefinition) -> str:
     flow_description = compile_task(definition).description or definition.label
+    # Many boxes side by side would be too small to read.
+    direction = "LR" if len(definition.steps) <= MAX_STEPS_SIDE_BY_SIDE else "TD"
     arrows = " --> ".join(
         f'{index}["{step.type}<br/>{step.priority}"]' for index, step in enumerate(definition.steps, start=1)
     )
-    return f"{flow_description}\n\n```mermaid\nflowchart LR\n    {arrows}\n```\n\n{declaration(definition)}\n"
+    return f"{flow_description}\n\n```mermaid\nflowchart {direction}\n    {arrows}\n```\n\n{declaration(definition)}\n"

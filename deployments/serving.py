@@ -12,13 +12,17 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runner import Runner
 
-from deployments.runner_deployments import deployment_of, drain_deployment, end_former_schedules
-from flows.deployment_names import deployment_path
+from deployments.forms import Choices
+from deployments.runner_deployments import deployment_of, drain_deployment, end_former_schedules, update_form
+from flows.deployment_names import DRAIN_PATH, deployment_path
 from flows.errors import MissingHandler
+from storage.errors import StorageError
 from storage.settings import Settings
 from task_definitions import Definitions, TaskDefinition, load_definitions
 from task_definitions.difference import DefinitionDifference, compare_definitions
@@ -40,6 +44,35 @@ class Serving:
         self._settings = settings
         self._served: dict[str, TaskDefinition] = {}
         self._reported: set[str] = set()
+        self._choices = Choices()
+
+    async def update_choices(self) -> None:
+        """Bring the lists of the forms in line with the database; one that is away leaves them as they are."""
+        try:
+            choices = await asyncio.to_thread(Choices.of_settings, self._settings)
+        except StorageError as error:
+            self._say(f"the forms keep their lists: {error}")
+            return
+        if choices == self._choices:
+            return
+        before, self._choices = self._choices, choices
+        try:
+            for definition in self._served.values():
+                deployment = await asyncio.to_thread(self._deployment, definition)
+                await update_form(deployment_path(definition), deployment)
+            if self._served:
+                await update_form(DRAIN_PATH, await asyncio.to_thread(self.drain_deployment))
+        except (httpx.HTTPError, PrefectException) as error:
+            # Tried again at the next look.
+            self._choices = before
+            self._say(f"the forms could not be brought up to date: {error}")
+
+    def drain_deployment(self) -> RunnerDeployment:
+        """The deployment that works off standalone jobs, with its form."""
+        return drain_deployment(choices=self._choices)
+
+    def _deployment(self, definition: TaskDefinition) -> RunnerDeployment:
+        return deployment_of(definition, self._settings, choices=self._choices)
 
     async def update(self) -> None:
         """Serve new and changed definitions, and pause those that are gone; errors are reported once each."""
@@ -54,7 +87,7 @@ class Serving:
     async def _serve(self, definition: TaskDefinition, difference: DefinitionDifference) -> None:
         try:
             # In a thread: compiling imports handlers, and inside a loop Prefect would return a coroutine.
-            deployment = await asyncio.to_thread(deployment_of, definition, self._settings)
+            deployment = await asyncio.to_thread(self._deployment, definition)
         except MissingHandler as error:
             self._say(f"{definition.name}: {error}")
             return
@@ -91,8 +124,9 @@ async def serve(settings: Settings) -> None:
     """Serve the definitions until this process is stopped, and follow changes of their files."""
     runner = Runner(name="photojobs", query_seconds=QUERY_SECONDS, limit=None, pause_on_shutdown=False)
     serving = Serving(runner, settings)
+    await serving.update_choices()
     await serving.update()
-    await runner.aadd_deployment(await asyncio.to_thread(drain_deployment))
+    await runner.aadd_deployment(await asyncio.to_thread(serving.drain_deployment))
     ready = os.environ.get(READY_VARIABLE)
     if ready:
         Path(ready).touch()
@@ -115,6 +149,7 @@ async def _reload(serving: Serving, source: Path | None) -> None:
         if now != seen:
             seen = now
             await serving.update()
+        await serving.update_choices()
 
 
 def fingerprint(source: Path | None) -> Mapping[str, tuple[int, int]]:

@@ -19,6 +19,7 @@ from flows.supervision import watch_supervisor
 from flows.task_flow import cancel_with_flow_run, resume_task
 from storage.errors import AlreadyRunning
 from storage.photo_selection import PhotoSelection
+from storage.projects import ProjectsRepository
 from storage.step_jobs import DEFAULT_TENANT
 from storage.tasks import TasksRepository
 from task_definitions import Scope, TaskDefinition
@@ -35,12 +36,26 @@ class Item(BaseModel):
 
 
 TenantId = Annotated[str, Field(title="Tenant", description="Whose photos.", min_length=1, max_length=255)]
-ProjectId = Annotated[int, Field(title="Project", description="The project's id.", ge=1)]
+ProjectId = Annotated[
+    Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1, max_length=300)],
+    Field(title="Project", description="By its id, its name, or both as in Alps (#12)."),
+]
+Destination = Annotated[
+    ProjectId | None,
+    Field(title="Project", description="Where a move puts the photos, or where those lie that only a filename names."),
+]
 Items = Annotated[
-    list[Item] | None, Field(title="Photos", description="The photos, one by one; leave empty to select them.")
+    list[Item] | None,
+    Field(title="Photos, one by one", description="Leave it empty where the photos are selected by what is known."),
 ]
 Selection = Annotated[
-    PhotoSelection | None, Field(title="Selection", description="Which photos, by what is known of them.")
+    PhotoSelection | None,
+    Field(title="Photos, selected", description="By what is known of them; all that is chosen must hold."),
+]
+Force = Annotated[bool, Field(title="Force", description="Do again what is done already, too.")]
+Reason = Annotated[
+    str | None,
+    Field(title="Reason", description="Why, for those who read it later; kept with the task.", max_length=500),
 ]
 Payload = Annotated[
     dict[str, Any] | None, Field(title="Payload", description="Handed to every job; handlers document what they read.")
@@ -96,9 +111,11 @@ def _run(
     *,
     task_id: str | None,
     tenant_id: str,
-    project_id: int | None = None,
+    project_id: int | str | None = None,
     items: list[Item] | None = None,
     select: PhotoSelection | None = None,
+    force: bool,
+    reason: str | None,
     payload: dict[str, Any] | None,
     source: str,
 ) -> State[Any]:
@@ -108,6 +125,11 @@ def _run(
     task_id = task_id or flow_run_id or str(uuid.uuid4())
     if TasksRepository(runtime.database).get_by_id(task_id) is not None:
         return resume_task(task_id, runtime)
+    if project_id is not None:
+        project_id = ProjectsRepository(runtime.database).find(project_id, tenant_id=tenant_id)
+    given: dict[str, Any] = {"force": True} if force else {}
+    if reason:
+        given["reason"] = reason
     new = new_task(
         definition,
         task_id=task_id,
@@ -115,7 +137,7 @@ def _run(
         project_id=project_id,
         items=None if items is None else [item.model_dump(exclude_none=True) for item in items],
         selection=select,
-        payload=payload,
+        payload={**(payload or {}), **given} or payload,
         source=source,
         flow_run_id=flow_run_id,
         is_exclusive=source == SCHEDULE_SOURCE,
@@ -131,6 +153,8 @@ def _project_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
     def run(
         project_id: ProjectId,
         tenant_id: TenantId = DEFAULT_TENANT,
+        force: Force = False,
+        reason: Reason = None,
         payload: Payload = None,
         source: Source = "user",
         task_id: TaskId = None,
@@ -140,6 +164,8 @@ def _project_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
             task_id=task_id,
             tenant_id=tenant_id,
             project_id=project_id,
+            force=force,
+            reason=reason,
             payload=payload,
             source=source,
         )
@@ -151,8 +177,10 @@ def _photo_set_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
     def run(
         items: Items = None,
         select: Selection = None,
-        project_id: ProjectId | None = None,
+        project_id: Destination = None,
         tenant_id: TenantId = DEFAULT_TENANT,
+        force: Force = False,
+        reason: Reason = None,
         payload: Payload = None,
         source: Source = "user",
         task_id: TaskId = None,
@@ -164,6 +192,8 @@ def _photo_set_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
             project_id=project_id,
             items=items,
             select=select,
+            force=force,
+            reason=reason,
             payload=payload,
             source=source,
         )
@@ -174,11 +204,21 @@ def _photo_set_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
 def _global_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
     def run(
         tenant_id: TenantId = DEFAULT_TENANT,
+        force: Force = False,
+        reason: Reason = None,
         payload: Payload = None,
         source: Source = "user",
         task_id: TaskId = None,
     ) -> Any:
-        return _run(definition, task_id=task_id, tenant_id=tenant_id, payload=payload, source=source)
+        return _run(
+            definition,
+            task_id=task_id,
+            tenant_id=tenant_id,
+            force=force,
+            reason=reason,
+            payload=payload,
+            source=source,
+        )
 
     return run
 
@@ -196,5 +236,6 @@ def _flow_run_name() -> str:
     parameters = flow_run.parameters
     where = [str(parameters.get("tenant_id", DEFAULT_TENANT))]
     if parameters.get("project_id"):
-        where.append(f"project {parameters['project_id']}")
+        project = parameters["project_id"]
+        where.append(f"project {project}" if isinstance(project, int) else str(project))
     return f"{flow_run.flow_name} ({', '.join(where)})"

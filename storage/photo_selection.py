@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from sqlalchemy import Select, exists, or_, select
 
+from storage.project_labels import id_in_label
 from storage.step_jobs import is_active, of_tenant
 from storage.tables import photo_tags, photos, projects, tags
 
@@ -17,19 +18,34 @@ class PhotoSelection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    project_ids: tuple[int, ...] = Field(default=(), description="Only photos of these projects; empty means all.")
-    tags: tuple[str, ...] = Field(default=(), description="Only photos with at least one of these tags.")
-    taken_from: date | None = Field(default=None, description="Only photos taken on this day or later.")
-    taken_to: date | None = Field(default=None, description="Only photos taken on this day or earlier.")
-    missing: tuple[Literal["thumbnail", "preview"], ...] = Field(
-        default=(), description="Only photos that lack at least one of these derivatives."
+    every_photo: bool = Field(
+        default=False,
+        title="Every photo",
+        description="All photos of the tenant; it stands by itself, and says the same as no criterion at all.",
     )
-    failed_only: bool = Field(default=False, description="Only photos whose thumbnail or preview failed.")
+    project_ids: tuple[Annotated[int, BeforeValidator(id_in_label)], ...] = Field(
+        default=(), title="Projects", description="Only photos of these projects; empty means all."
+    )
+    tags: tuple[str, ...] = Field(default=(), title="Tags", description="Only photos with at least one of these tags.")
+    taken_from: date | None = Field(
+        default=None, title="Taken from", description="Only photos taken on this day or later."
+    )
+    taken_to: date | None = Field(
+        default=None, title="Taken to", description="Only photos taken on this day or earlier."
+    )
+    missing: tuple[Literal["thumbnail", "preview"], ...] = Field(
+        default=(), title="Missing", description="Only photos that lack at least one of these derivatives."
+    )
+    failed_only: bool = Field(
+        default=False, title="Failed only", description="Only photos whose thumbnail or preview failed."
+    )
 
     @model_validator(mode="after")
     def _days_in_order(self) -> PhotoSelection:
         if self.taken_from and self.taken_to and self.taken_from > self.taken_to:
             raise ValueError(f"taken_from {self.taken_from} is after taken_to {self.taken_to}")
+        if self.every_photo and self.model_dump(exclude={"every_photo"}, exclude_defaults=True):
+            raise ValueError("every_photo stands by itself; leave the other criteria out")
         return self
 
     def statement(self, tenant_id: str) -> Select[Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from storage.column_types import check_text
 from storage.database import Access, Database
 from storage.errors import UnknownProject
+from storage.project_labels import id_in_label
 from storage.records import Project
-from storage.step_jobs import is_active, of_tenant
+from storage.step_jobs import DEFAULT_TENANT, is_active, of_tenant
 from storage.tables import photo_tags, photos, projects, tags
 
 
@@ -64,6 +65,42 @@ class ProjectsRepository:
             owner = "" if tenant_id is None else f" for tenant {tenant_id}"
             raise UnknownProject(f"project {id} does not exist{owner}. `photojobs library list` shows those that do.")
         return project
+
+    def find(self, reference: int | str, *, tenant_id: str) -> int:
+        """The id of the tenant's project that an id, a label such as `Alps (#12)`, a name or a folder stands for.
+
+        Raises:
+            UnknownProject: no active project of the tenant has that name, or several have.
+        """
+        known = id_in_label(reference)
+        if isinstance(known, int):
+            return self.get(known, tenant_id=tenant_id).id
+        named = or_(projects.c.project_name == known, projects.c.project_folder == known)
+        with self._access.read() as connection:
+            ids = list(connection.scalars(select(projects.c.id).where(named, of_tenant(tenant_id), is_active())))
+        if len(ids) != 1:
+            problem = (
+                f"{len(ids)} projects of tenant {tenant_id} are" if ids else f"no project of tenant {tenant_id} is"
+            )
+            raise UnknownProject(f'{problem} called "{known}"; give the id. `photojobs library list` shows them.')
+        return int(ids[0])
+
+    def list_labelled(self, *, limit: int) -> Sequence[Project]:
+        """The first active projects of all tenants by name; for lists to choose from."""
+        statement = select(projects).where(is_active()).order_by(projects.c.project_name, projects.c.id).limit(limit)
+        with self._access.read() as connection:
+            return [Project.from_row(row) for row in connection.execute(statement).mappings()]
+
+    def list_tenants(self, *, limit: int) -> Sequence[str]:
+        """The tenants that have a project, by name."""
+        tenant = func.coalesce(projects.c.tenant_id, DEFAULT_TENANT)
+        with self._access.read() as connection:
+            return list(connection.scalars(select(tenant).distinct().order_by(tenant).limit(limit)))
+
+    def list_tags(self, *, limit: int) -> Sequence[str]:
+        """The names of tags, each once, by name."""
+        with self._access.read() as connection:
+            return list(connection.scalars(select(tags.c.name).distinct().order_by(tags.c.name).limit(limit)))
 
     def list(
         self, *, tenant_id: str | None = None, archived: bool | None = None, ids: Sequence[int] | None = None

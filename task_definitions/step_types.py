@@ -32,6 +32,7 @@ class StepType:
             none. `pending_deletions` are the photos with a file on disk whose keep flag is 0.
         modifies_files: Whether it changes originals, or the rows that stand for them, so that nothing else of the kind
             may work on the same project at the same time.
+        takes_force: Whether `force` in the payload has it do again what is done already.
     """
 
     name: str
@@ -40,6 +41,7 @@ class StepType:
     description: str = ""
     default_items: DefaultItems = "all"
     modifies_files: bool = True
+    takes_force: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(STEP_TYPE_PATTERN, self.name) or len(self.name) > MAX_NAME_CHARACTERS:
@@ -118,6 +120,7 @@ _BUILTIN = (
         description="Only what is missing, failed or outdated; all with force. RAW files need the extra named raw. "
         "A corrupt file fails its own item.",
         modifies_files=False,
+        takes_force=True,
     ),
     StepType(
         name="upload_postprocess",
@@ -125,6 +128,7 @@ _BUILTIN = (
         summary="Makes thumbnail and preview, reads metadata and aligns the keep flags of each photo.",
         description="What a photo needs after it has come into a project.",
         modifies_files=False,
+        takes_force=True,
     ),
     StepType(
         name="metadata",
