@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ from storage.tables import file_journal, metadata, photo_derivatives, photo_tags
 
 #: What a step may change; jobs and tasks tell of the run itself.
 _TABLES = (projects, photos, tags, photo_tags, file_journal, photo_derivatives)
-_SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "mkdir", "rmdir")
+_SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "mkdir", "rmdir", "write")
 
 
 class Death(BaseException):
@@ -216,6 +217,41 @@ class DeathAt:
         return call
 
 
+class FailureAt(DeathAt):
+    """The disk fails once, at a change of this thread, counted from 0; after that all goes on."""
+
+    def point(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._count += 1
+            if self._count == self._number + 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@contextmanager
+def _disk_struck_by(strike: DeathAt) -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _SYSTEM_CALLS:
+            patch.setattr(os, name, strike.wrap(getattr(os, name)))
+        open_file = os.open
+
+        def open_or_create(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
+            if flags & os.O_CREAT:
+                strike.point()
+            return open_file(path, flags, *arguments, **options)
+
+        patch.setattr(os, "open", open_or_create)
+        if exclusive_rename._renameat2 is not None:
+            patch.setattr(exclusive_rename, "_renameat2", strike.wrap(exclusive_rename._renameat2))
+        yield patch
+
+
+@contextmanager
+def failing_at(number: int) -> Iterator[None]:
+    """Let the disk fail this thread at its n-th change."""
+    with _disk_struck_by(FailureAt(number)):
+        yield
+
+
 @contextmanager
 def dying_at(number: int) -> Iterator[DeathAt]:
     """Let this thread die at its n-th change of the disk or transaction."""
@@ -228,11 +264,7 @@ def dying_at(number: int) -> Iterator[DeathAt]:
         with begin(self) as connection:
             yield connection
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name in _SYSTEM_CALLS:
-            patch.setattr(os, name, death.wrap(getattr(os, name)))
-        if exclusive_rename._renameat2 is not None:
-            patch.setattr(exclusive_rename, "_renameat2", death.wrap(exclusive_rename._renameat2))
+    with _disk_struck_by(death) as patch:
         patch.setattr(Database, "begin", mortal_begin)
         yield death
 
