@@ -67,7 +67,7 @@ def step(
             the same time.
 
     Raises:
-        ConflictingStepType: another type of this name is known, with another unit.
+        PluginError: the name has another handler already, or is declared with another unit.
 
     Example:
         >>> @step("count_photos", unit="projects", modifies_files=False)
@@ -77,6 +77,9 @@ def step(
     """
 
     def register(handler: Handler) -> Handler:
+        known = _registry.handlers.get(name)
+        if known is not None and _origin(known) != _origin(handler):
+            raise PluginError(f'"{name}" is taken by {_origin(known)}; give {_origin(handler)} another name')
         if name not in step_types():
             first_line = (handler.__doc__ or name).strip().partition("\n")[0]
             register_step_type(
@@ -136,10 +139,19 @@ def load_steps() -> None:
         import_module(module)
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
         try:
-            entry_point.load()
-        except Exception as error:  # noqa: BLE001 - whatever a foreign package raises is its own.
-            origin = entry_point.dist.name if entry_point.dist else entry_point.value
-            _registry.broken[entry_point.name] = PluginError(
-                f'"{entry_point.name}" of the package {origin} could not be loaded: {type(error).__name__}: {error}. '
+            loaded = entry_point.load()
+            if _registry.handlers.get(entry_point.name) is not loaded:
+                raise PluginError(f'{entry_point.value} is not a function with @step("{entry_point.name}")')
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a foreign package raises is its own.
+            package = entry_point.dist.name if entry_point.dist else entry_point.value
+            # Two packages may fail to bring the same type; both are to be named.
+            key = entry_point.name if entry_point.name not in _registry.broken else f"{entry_point.name} of {package}"
+            reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            _registry.broken[key] = PluginError(
+                f'"{entry_point.name}" of the package {package} could not be loaded: {reason}. '
                 "Upgrade or uninstall that package."
             )
+
+
+def _origin(handler: Handler) -> str:
+    return f"{handler.__module__}:{getattr(handler, '__qualname__', type(handler).__qualname__)}"

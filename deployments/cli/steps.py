@@ -39,7 +39,7 @@ def show_step(name: str, /, *, json: Json = False) -> None:
     """
     available = handlers()
     known = step_types()
-    if name in broken_plugins():
+    if name in broken_plugins() and name not in available:
         raise broken_plugins()[name]
     if name not in known:
         raise BadInput(
