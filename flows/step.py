@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -44,10 +45,12 @@ _BUILTIN_MODULES = (
 class _Registry:
     handlers: dict[str, Handler] = field(default_factory=dict)
     broken: dict[str, PluginError] = field(default_factory=dict)
+    is_loading: bool = False
     is_loaded: bool = False
 
 
 _registry = _Registry()
+_loading = threading.RLock()
 
 
 def step(
@@ -134,7 +137,20 @@ def load_steps() -> None:
     """Register the built-in handlers and those of installed packages; a broken package takes nothing else down."""
     if _registry.is_loaded:
         return
-    _registry.is_loaded = True
+    # Whoever comes meanwhile waits: half a registry would fail jobs for good whose type was only not there yet.
+    with _loading:
+        # A package that is being loaded may ask for handlers itself.
+        if _registry.is_loaded or _registry.is_loading:
+            return
+        _registry.is_loading = True
+        try:
+            _load_all()
+            _registry.is_loaded = True
+        finally:
+            _registry.is_loading = False
+
+
+def _load_all() -> None:
     for module in _BUILTIN_MODULES:
         import_module(module)
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
