@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,6 +224,7 @@ class FailureAt(DeathAt):
         if threading.get_ident() == self._thread:
             self._count += 1
             if self._count == self._number + 1:
+                self.is_dead = True
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
@@ -246,10 +247,11 @@ def _disk_struck_by(strike: DeathAt) -> Iterator[pytest.MonkeyPatch]:
 
 
 @contextmanager
-def failing_at(number: int) -> Iterator[None]:
-    """Let the disk fail this thread at its n-th change."""
-    with _disk_struck_by(FailureAt(number)):
-        yield
+def failing_at(number: int) -> Iterator[DeathAt]:
+    """Let the disk fail this thread once, at its n-th change."""
+    failure = FailureAt(number)
+    with _disk_struck_by(failure):
+        yield failure
 
 
 @contextmanager
@@ -276,8 +278,13 @@ class Deaths:
     studio: Studio
     tmp_path: Path
 
-    def each(self, prepare: Callable[[Studio], int]) -> Iterator[int]:
-        """Yield after each death and its repetition.
+    def each(
+        self,
+        prepare: Callable[[Studio], int],
+        *,
+        strike: Callable[[int], AbstractContextManager[DeathAt]] = dying_at,
+    ) -> Iterator[int]:
+        """Yield after each death, or other strike, and its repetition.
 
         `prepare` makes rows and files and returns the id of a queued job. The studio is emptied before each round.
         """
@@ -285,10 +292,9 @@ class Deaths:
         while True:
             self._empty()
             job_id = prepare(self.studio)
-            with dying_at(number) as death, suppress(Death):
+            with strike(number) as death, suppress(Death):
                 run_queued_job(self.studio.runtime, job_id)
             if not death.is_dead:
-                assert number > 0
                 return
             jobs = JobsRepository(self.studio.database)
             found = jobs.get_by_id(job_id)

@@ -1,0 +1,134 @@
+"""Every step type, struck by a death or an error of the disk at every change that it makes, comes to the same end.
+
+One library has something to do for each of them. On both databases: `python -m pytest -m full` with this file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from flows.testing import run_queued_job
+from storage import Database, JobsRepository, ProjectsRepository
+from storage.library import move_to_trash
+from task_definitions.step_types import BUILTIN_STEP_TYPES
+from tests.steps.conftest import dying_at, failing_at
+
+_STRIKES = {"death": dying_at, "error": failing_at}
+
+#: Types whose own tests kill them at every change already.
+_KILLED_ELSEWHERE = {
+    "duplicate_resolution",
+    "file_removal",
+    "folder_alignment",
+    "folder_check",
+    "folder_discovery",
+    "image_move_files",
+    "manifest_check",
+    "manifest_cleaning",
+    "orphaned_project_cleanup",
+    "project_delete_files",
+    "trash_maintenance",
+    "upload_postprocess",
+}
+
+
+def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
+    """Make a library in which every step has something to do; returns the id of a queued job of that type."""
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    picture = {"jpg": jpeg(DateTimeOriginal="2024:05:06 07:08:09")}
+    # Where the row says that it is there, a derivative that a killed run has made is believed like another program's:
+    # as good as any, but nobody noted what it was made of.
+    status = "missing" if type == "generate_derivatives" else "generated"
+    ids = [
+        studio.photo(iceland, "fox", "jpg", "NEF", "jpg.xmp", contents=picture, keep_jpg=0, tagged=("animal",)),
+        studio.photo(iceland, "owl", "jpg", contents=picture, derivatives=True, jpg_available=0),
+        studio.photo(iceland, "bear", "jpg", keep_jpg=0, contents=picture, thumbnail_status=status),
+        studio.photo(iceland, "lost"),
+    ]
+    studio.photo(norway, "fox", "jpg", contents=picture)
+    studio.photo(norway, "whale", contents=picture)
+    ProjectsRepository(studio.database).rename(norway.id, project_name="Norway 2024")
+    place = studio.folder(iceland)
+    (place.path / "elk.jpg").write_bytes(picture["jpg"])
+    (place.path / "gone.jpg").write_bytes(b"gone")
+    move_to_trash(place, place.path / "gone.jpg", at=studio.database.clock() - timedelta(days=3))
+    new = studio.root / "tenant" / "New"
+    new.mkdir()
+    (new / "lynx.jpg").write_bytes(b"lynx")
+    old = studio.project("Old", archived=True)
+    studio.photo(old, "hen", "jpg", derivatives=True, tagged=("bird",))
+    shutil.rmtree(studio.folder(studio.project("Gone")).path)
+    for path in studio.root.rglob("*.*"):
+        if path.is_file():
+            os.utime(path, ns=(10**18, 10**18))
+
+    jobs = JobsRepository(studio.database)
+    unit = BUILTIN_STEP_TYPES[type].unit
+    if unit == "items":
+        target = {"project_id": norway.id} if type == "image_move_files" else {}
+        items = [{"photo_id": photo_id} for photo_id in ids]
+        return int(jobs.enqueue_with_items(tenant_id="tenant", type=type, items=items, **target).id)
+    if type in {"project_delete_files", "project_cleanup_db", "project_scavenge"}:
+        return int(jobs.enqueue(tenant_id="tenant", type=type, project_id=old.id).id)
+    if type == "project_stop_processes":
+        jobs.enqueue(tenant_id="tenant", type="manifest_check", project_id=iceland.id)
+        return int(jobs.enqueue(tenant_id="tenant", type=type, project_id=iceland.id).id)
+    return int(jobs.enqueue(tenant_id="tenant", type=type, scope="global").id)
+
+
+def come_to_the_same_end(studio: Any, deaths: Any, jpeg: Callable[..., bytes], type: str, strike: str) -> None:
+    job_id = prepare(studio, type, jpeg)
+    before = outcome(studio)
+    assert run_queued_job(studio.runtime, job_id).status == "completed"
+    undisturbed, undisturbed_originals = outcome(studio), without_derivatives(studio)
+    assert undisturbed != before, f"the library has nothing to do for {type}"
+    for number in deaths.each(lambda studio: prepare(studio, type, jpeg), strike=_STRIKES[strike]):
+        if (type, strike) == ("image_move_files", "error"):
+            assert without_derivatives(studio) == undisturbed_originals, f"{type}, {strike} at change {number}"
+        else:
+            assert outcome(studio) == undisturbed, f"{type}, {strike} at change {number}"
+
+
+def without_derivatives(studio: Any) -> dict[str, Any]:
+    """The outcome, but for derivatives: one that cannot be moved is made anew, and does not hold the photo up."""
+    found = {name: value for name, value in outcome(studio).items() if not re.search(r"/\.(thumb|preview)/", name)}
+    for row in found["table photos"]:
+        del row["thumbnail_status"], row["preview_status"]
+    return found
+
+
+def outcome(studio: Any) -> dict[str, Any]:
+    found: dict[str, Any] = studio.outcome()
+    for row in found["table photo_derivatives"]:
+        del row["source_mtime_ns"]
+    # Names in the trash are random.
+    found["journal"] = sorted(re.sub(r"Z_[0-9a-f]{12}_", "Z_", repr(entry)) for entry in found["journal"])
+    return found
+
+
+class TestOnSqlite:
+    @pytest.fixture
+    def database(self, sqlite_database: Database) -> Iterator[Database]:
+        return sqlite_database
+
+    @pytest.mark.parametrize("type", sorted(BUILTIN_STEP_TYPES))
+    def test_an_error_of_the_disk_at_any_change(self, studio: Any, deaths: Any, jpeg: Any, type: str) -> None:
+        come_to_the_same_end(studio, deaths, jpeg, type, "error")
+
+    @pytest.mark.parametrize("type", sorted(BUILTIN_STEP_TYPES.keys() - _KILLED_ELSEWHERE))
+    def test_a_death_at_any_change(self, studio: Any, deaths: Any, jpeg: Any, type: str) -> None:
+        come_to_the_same_end(studio, deaths, jpeg, type, "death")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("strike", _STRIKES)
+@pytest.mark.parametrize("type", sorted(BUILTIN_STEP_TYPES))
+def test_both_databases(studio: Any, deaths: Any, jpeg: Any, type: str, strike: str) -> None:
+    come_to_the_same_end(studio, deaths, jpeg, type, strike)
