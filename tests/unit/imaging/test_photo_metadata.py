@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from flows.imaging import ImageMissing, PhotoMetadata, UnreadableImage, read_metadata
 from flows.imaging.exif import ExifTags, moment_text, read_exif_block, read_tiff
+from tests.unit.imaging.conftest import exiftool_program
 
 ASCII, SHORT, LONG, UNDEFINED = 2, 3, 4, 7
 
@@ -198,3 +199,12 @@ def test_heic_tells_its_size_even_without_a_decoder(heic_file: bytes, tmp_path: 
     (tmp_path / "a.heic").write_bytes(heic_file)
     read = read_metadata(tmp_path / "a.heic")
     assert (read.width, read.height) == (64, 64)
+
+
+@pytest.mark.parametrize(("ci", "ending"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_a_missing_exiftool_is_named_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch, ci: str, ending: Any) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("PATH", "")
+
+    with pytest.raises(ending, match="exiftool is not installed"):
+        exiftool_program()
