@@ -106,6 +106,7 @@ def print_next(place: DemoFolder, *, took: str) -> None:
         f"export PHOTOJOBS_DATABASE_URL={quote(f'sqlite:///{place.database_path}')}",
         f"export PHOTOJOBS_LIBRARY_ROOT={quote(str(place.library_root))}",
         f"export PREFECT_HOME={quote(str(place.prefect_home))}",
+        "photojobs up    # then open the address that it prints, and press Run on Global Maintenance",
         "photojobs status",
         "photojobs library list",
         "photojobs jobs list --status failed",
