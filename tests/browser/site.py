@@ -1,0 +1,228 @@
+"""A small library with a real `photojobs up` on it, and Chromium to look at it with."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyvips
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+PHOTOJOBS = Path(sys.executable).with_name("photojobs")
+PATIENCE_SECONDS = 40.0
+PRESS_AGAIN_SECONDS = 10.0
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+
+
+def eventually(what: Callable[[], Any], message: str) -> Any:
+    """Wait until `what` gives something true, and return that."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not (found := what()):
+        assert time.monotonic() < give_up_at, message
+        time.sleep(0.1)
+    return found
+
+
+class Site:
+    """A running `photojobs up` with the API and the pages of its server."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        self.api = httpx.Client(base_url=f"{url}/api", timeout=30)
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        return next(each for each in self.api.post("/deployments/filter", json={}).json() if each["name"] == name)
+
+    def press(self, name: str, **parameters: Any) -> dict[str, Any]:
+        path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+
+        def accepted() -> httpx.Response | None:
+            # A busy server's SQLite may be locked for a moment, which it says in so many words.
+            answer = self.api.post(path, json=body)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        answer: httpx.Response = eventually(accepted, "the server took no flow run")
+        run: dict[str, Any] = answer.raise_for_status().json()
+        return run
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        """The flow run when it has ended."""
+
+        def look() -> dict[str, Any] | None:
+            run: dict[str, Any] = self.api.get(f"/flow_runs/{run_id}").json()
+            return run if run["state"]["type"] in FINAL else None
+
+        run: dict[str, Any] = eventually(look, "the flow run did not end")
+        return run
+
+    def task_runs(self, run_id: str) -> list[dict[str, Any]]:
+        body = {"flow_runs": {"id": {"any_": [run_id]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        runs: list[dict[str, Any]] = self.api.post("/task_runs/filter", json=body).json()
+        return runs
+
+
+def draw(folder: Path, names: tuple[str, ...]) -> None:
+    """A folder with small photographs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        image: Any = pyvips.Image.gaussnoise(640, 480, mean=90 + 20 * number, sigma=25).cast("uchar")
+        image.jpegsave(str(folder / f"{name}.jpg"))
+
+
+@contextmanager
+def small_site(folder: Path) -> Iterator[Site]:
+    """`photojobs up` on a library with two projects, which are known already."""
+    library = folder / "library"
+    draw(library / "user_0" / "Alps", ("ridge", "summit", "valley"))
+    draw(library / "user_0" / "Harbour", ("boats", "quay"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
+        "PHOTOJOBS_DATABASE_URL": f"sqlite:///{folder / 'photojobs.db'}",
+        "PHOTOJOBS_LIBRARY_ROOT": str(library),
+        "PHOTOJOBS_RETRY_DELAY_SECONDS": "0",
+        "PHOTOJOBS_HEARTBEAT_SECONDS": "0.5",
+        "PHOTOJOBS_POLL_SECONDS": "0.05",
+    }
+    process = subprocess.Popen(
+        [PHOTOJOBS, "up", "--port", "0", "--folder", str(folder / "up")],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        url = next((found.group() for line in process.stdout if (found := re.search(r"http://\S+", line))), None)
+        assert url is not None, "photojobs up ended before it was up"
+        site = Site(url, folder)
+        known = site.ended(site.press("Folder Discovery")["id"])
+        assert known["state"]["type"] == "COMPLETED", known["state"]["message"]
+        eventually(
+            lambda: "Alps (#" in str(site.deployment("Maintenance")["parameter_openapi_schema"]),
+            "the new projects did not come into the forms",
+        )
+        yield site
+        site.api.close()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+def chromium() -> str | None:
+    """Where Chromium is; None where it is not installed."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Browser:
+    """Chromium on the pages of a site, told what to do in the words that a user sees."""
+
+    def __init__(self, site: Site, *, width: int = 1280, height: int = 900) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium() or ""
+        for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+            options.add_argument(argument)
+        options.add_argument(f"--window-size={width},{height}")
+        self.site = site
+        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver") or ""))
+
+    def open(self, path: str) -> None:
+        self.driver.get(f"{self.site.url}/v2{path}")
+
+    def find(self, xpath: str) -> WebElement:
+        """The first element that can be seen, as soon as there is one."""
+        message = f"there is no {xpath} on {self.driver.current_url}"
+        found: WebElement = eventually(lambda: self._visible(xpath), message)
+        return found
+
+    def click(self, xpath: str) -> None:
+        def clicked() -> bool:
+            try:
+                element = self._visible(xpath)
+                if element is None:
+                    return False
+                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+                element.click()
+            except WebDriverException:
+                # The page was drawn anew meanwhile.
+                return False
+            return True
+
+        eventually(clicked, f"{xpath} cannot be clicked on {self.driver.current_url}")
+
+    def click_text(self, text: str, *, tag: str = "*") -> None:
+        self.click(f"//{tag}[normalize-space()='{text}']")
+
+    def choose(self, field: str, option: str) -> None:
+        """Choose an option of a list in the form."""
+        self.click(f"{_field(field)}//button[starts-with(@aria-label, 'Select ')]")
+        self.click(f"//*[@role='option'][contains(., '{option}')]")
+        # A list of which several may be chosen stays open.
+        self.driver.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
+        self.find(f"{_field(field)}//*[contains(text(), '{option}')]")
+
+    def switch_on(self, field: str) -> None:
+        self.click(f"{_field(field)}//button[@role='switch']")
+
+    def shows(self, text: str) -> WebElement:
+        return self.find(f"//*[contains(text(), '{text}')]")
+
+    def open_form(self, deployment: str) -> None:
+        """From the list of deployments to the form of one, as a user goes."""
+        self.open("/deployments?limit=50")
+        self.click(f"//a[normalize-space()='{deployment}']")
+        self.click("//button[normalize-space()='Run']")
+        self.click("//*[@role='menuitem'][contains(., 'Custom')]")
+        self.find("//*[normalize-space()='Submit']")
+
+    def submit(self) -> str:
+        """Press Submit, open the run that was made, and return its id."""
+        before = {run["id"] for run in self.site.api.post("/flow_runs/filter", json={}).json()}
+        # A list that is still closing takes the first click for itself.
+        eventually(lambda: self._visible("//*[@role='option']") is None, "a list stays open")
+        submit = "//button[normalize-space()='Submit' and not(@disabled)]"
+        again_at = 0.0
+
+        def made() -> str | None:
+            nonlocal again_at
+            # A busy server may refuse a run for the moment; a user presses again, too.
+            if time.monotonic() > again_at and (button := self._visible(submit)):
+                button.send_keys(Keys.ENTER)
+                again_at = time.monotonic() + PRESS_AGAIN_SECONDS
+            runs = self.site.api.post("/flow_runs/filter", json={"sort": "START_TIME_DESC"}).json()
+            return next((run["id"] for run in runs if run["id"] not in before), None)
+
+        run_id: str = eventually(made, "no flow run was made")
+        self.click(f"//a[contains(@href, '{run_id}')]")
+        return run_id
+
+    def _visible(self, xpath: str) -> WebElement | None:
+        return next((each for each in self.driver.find_elements(By.XPATH, xpath) if _is_displayed(each)), None)
+
+
+def _is_displayed(element: WebElement) -> bool:
+    try:
+        return bool(element.is_displayed())
+    except WebDriverException:
+        return False
+
+
+def _field(title: str) -> str:
+    # The form's own grouping: the label and what belongs to it.
+    label = f"//label[normalize-space()='{title}' or normalize-space()='{title} (Optional)']"
+    return f"{label}/ancestor::div[contains(concat(' ', @class, ' '), ' group ')][1]"
