@@ -31,7 +31,7 @@ MAX_CHOICES = 300
 _HIDDEN = ("source", "task_id")
 
 #: The order in which people think; parameters that are not named here come last.
-_ORDER = ("tenant_id", "project_id", "select", "items", "force", "reason")
+_ORDER = ("tenant_id", "project_id", "select", "items", "force", "plan", "reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ from flows.step import step
 
 if TYPE_CHECKING:
     from flows.compiler import compile_task
+    from flows.planning.plan import Plan, aplan_task, plan_task
+    from flows.planning.planned_run import arun_saved_plan, run_saved_plan
     from flows.runtime import Runtime
     from flows.start import StartedTask, arun_task, astart_task, run_task, start_task
     from flows.step_context import StepContext
@@ -30,13 +32,16 @@ if TYPE_CHECKING:
     from flows.worker import drain_queue
 
 __all__ = [
+    "Plan",
     "Runtime",
     "StartedTask",
     "StepContext",
     "acancel_task",
     "ahold",
+    "aplan_task",
     "arelease",
     "aretry_task",
+    "arun_saved_plan",
     "arun_task",
     "astart_task",
     "atask_status",
@@ -44,8 +49,10 @@ __all__ = [
     "compile_task",
     "drain_queue",
     "hold",
+    "plan_task",
     "release",
     "retry_task",
+    "run_saved_plan",
     "run_task",
     "start_task",
     "step",
@@ -53,6 +60,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Plan": "flows.planning.plan",
+    "aplan_task": "flows.planning.plan",
+    "arun_saved_plan": "flows.planning.planned_run",
+    "plan_task": "flows.planning.plan",
+    "run_saved_plan": "flows.planning.planned_run",
     "Runtime": "flows.runtime",
     "StartedTask": "flows.start",
     "StepContext": "flows.step_context",

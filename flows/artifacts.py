@@ -9,6 +9,8 @@ from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
+from flows.planning.plan import Plan
+from flows.planning.plan_markdown import plan_markdown
 from flows.step_markdown import step_markdown
 from storage.database import Database
 from storage.records import Job, Task
@@ -58,6 +60,14 @@ def publish_step(database: Database, task: Task, step_index: int) -> None:
             )
         except Exception as error:  # noqa: BLE001 - Prefect's server may be away; the result is in SQL.
             logger.info("no report in Prefect: %s", error)
+
+
+def publish_plan(plan: Plan) -> None:
+    """Publish a plan as a Markdown artifact of the flow run; without Prefect's server its message must do."""
+    try:
+        create_markdown_artifact(plan_markdown(plan), key=_key("plan", plan.type), description=f"Plan: {plan.label}")
+    except Exception as error:  # noqa: BLE001 - Prefect's server may be away.
+        logger.info("no plan in Prefect: %s", error)
 
 
 def _key(*parts: str) -> str:

@@ -10,9 +10,11 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.artifacts import publish_plan
 from flows.deployment_names import SCHEDULE_SOURCE
 from flows.mapped_runs import task_runner_of
 from flows.new_task import new_task
+from flows.planning.plan import make_plan
 from flows.runtime import Runtime
 from flows.step import handler_of
 from flows.supervision import watch_supervisor
@@ -61,6 +63,7 @@ Payload = Annotated[
     dict[str, Any] | None, Field(title="Payload", description="Handed to every job; handlers document what they read.")
 ]
 Source = Annotated[str, Field(title="Source", description="Who asked for it, for example user or maintenance.")]
+IsPlan = Annotated[bool, Field(title="Plan", description="Only show what it would do, in an artifact; change nothing.")]
 TaskId = Annotated[str | None, Field(title="Task id", description="Leave empty; names a task that was started before.")]
 
 
@@ -118,12 +121,13 @@ def _run(
     reason: str | None,
     payload: dict[str, Any] | None,
     source: str,
+    is_plan: bool,
 ) -> State[Any]:
     watch_supervisor()
     runtime = Runtime.current()
     flow_run_id = flow_run.id
     task_id = task_id or flow_run_id or str(uuid.uuid4())
-    if TasksRepository(runtime.database).get_by_id(task_id) is not None:
+    if not is_plan and TasksRepository(runtime.database).get_by_id(task_id) is not None:
         return resume_task(task_id, runtime)
     if project_id is not None:
         project_id = ProjectsRepository(runtime.database).find(project_id, tenant_id=tenant_id)
@@ -142,6 +146,10 @@ def _run(
         flow_run_id=flow_run_id,
         is_exclusive=source == SCHEDULE_SOURCE,
     )
+    if is_plan:
+        plan = make_plan(runtime, new)
+        publish_plan(plan)
+        return Completed(message=plan.message)
     try:
         TasksRepository(runtime.database).start(new)
     except AlreadyRunning as error:
@@ -158,6 +166,7 @@ def _project_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
         payload: Payload = None,
         source: Source = "user",
         task_id: TaskId = None,
+        plan: IsPlan = False,
     ) -> Any:
         return _run(
             definition,
@@ -168,6 +177,7 @@ def _project_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
             reason=reason,
             payload=payload,
             source=source,
+            is_plan=plan,
         )
 
     return run
@@ -184,6 +194,7 @@ def _photo_set_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
         payload: Payload = None,
         source: Source = "user",
         task_id: TaskId = None,
+        plan: IsPlan = False,
     ) -> Any:
         return _run(
             definition,
@@ -196,6 +207,7 @@ def _photo_set_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
             reason=reason,
             payload=payload,
             source=source,
+            is_plan=plan,
         )
 
     return run
@@ -209,6 +221,7 @@ def _global_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
         payload: Payload = None,
         source: Source = "user",
         task_id: TaskId = None,
+        plan: IsPlan = False,
     ) -> Any:
         return _run(
             definition,
@@ -218,6 +231,7 @@ def _global_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
             reason=reason,
             payload=payload,
             source=source,
+            is_plan=plan,
         )
 
     return run

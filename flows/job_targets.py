@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
 from sqlalchemy import Connection, RowMapping, and_, func, select
 
@@ -16,6 +17,10 @@ from storage.projects import ProjectsRepository
 from storage.records import ItemStatus, Job, JobItem, Photo, Project
 from storage.step_jobs import DEFAULT_TENANT
 from storage.tables import job_items, photos, projects, task_projects, tasks
+from storage.tasks import TasksRepository
+
+#: The key of a task's payload under which `LeftOut` stands.
+LEAVE_OUT = "leave_out"
 
 _OPEN = ("pending", "running")
 
@@ -39,12 +44,46 @@ class TargetItem:
         return self.photo.filename
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """What a task is not to touch, as its payload says under `leave_out`.
+
+    Attributes:
+        projects: ids.
+        photos: ids; no item step works on them.
+        folders: names of folders of the tenant that no project has, which discovery passes by.
+    """
+
+    projects: frozenset[int] = frozenset()
+    photos: frozenset[int] = frozenset()
+    folders: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_payload(cls, payload: Mapping[str, Any]) -> Self:
+        """What a payload says; nothing where it says nothing."""
+        said = payload.get(LEAVE_OUT)
+        if not isinstance(said, Mapping):
+            return cls()
+        return cls(**{name: frozenset(said.get(name, ())) for name in ("projects", "photos", "folders")})
+
+    def to_payload(self) -> dict[str, Any]:
+        """The part of a payload that says this; empty where nothing is left out."""
+        said = {name: sorted(getattr(self, name)) for name in ("projects", "photos", "folders")}
+        return {LEAVE_OUT: said} if any(said.values()) else {}
+
+
 class JobTargets:
     """The projects and items of one job."""
 
     def __init__(self, database: Database, job: Job) -> None:
         self._database = database
         self._job = job
+
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """What the task was told to leave alone; follow-up work heeds it too."""
+        task = None if self._job.task_id is None else TasksRepository(self._database).get_by_id(self._job.task_id)
+        return LeftOut.of_payload(self._job.payload if task is None else task.payload)
 
     def projects(self, *, archived: bool = False) -> list[Project]:
         """The projects that the job's scope gives, active or archived, all of the job's tenant, in id order.
@@ -53,7 +92,8 @@ class JobTargets:
         """
         with self._database.connect() as connection:
             ids = self._project_ids(connection)
-            return ProjectsRepository(connection).list(tenant_id=self._job.tenant_id, archived=archived, ids=ids)
+            found = ProjectsRepository(connection).list(tenant_id=self._job.tenant_id, archived=archived, ids=ids)
+        return [project for project in found if project.id not in self.left_out.projects]
 
     def reload(self, project: Project) -> Project | None:
         """The project as its row is now, or None where it is gone."""
@@ -151,6 +191,8 @@ class JobTargets:
             return ItemStatus.SKIPPED, "the photo does not exist (any more)"
         if (row["projects_tenant_id"] or DEFAULT_TENANT) != self._job.tenant_id:
             return ItemStatus.FAILED, "the photo belongs to another tenant"
+        if row["photos_id"] in self.left_out.photos or row["projects_id"] in self.left_out.projects:
+            return ItemStatus.SKIPPED, "was left out of the run"
         if row["projects_status"] == "canceled":
             return ItemStatus.SKIPPED, "the project is archived"
         return None

@@ -15,17 +15,17 @@ def step_markdown(summary: StepSummary) -> str:
     if summary.counts:
         lines += ["", "| what | how many | first |", "| --- | ---: | --- |"]
         for name, number in sorted(summary.counts.items()):
-            first = ", ".join(_cell(example) for example in summary.examples.get(name, ())[:3])
-            lines.append(f"| {_cell(name)} | {number} | {first} |")
+            first = ", ".join(cell(example) for example in summary.examples.get(name, ())[:3])
+            lines.append(f"| {cell(name)} | {number} | {first} |")
     if summary.projects:
         names = sorted({name for counts in summary.projects.values() for name in counts})
-        lines += ["", "## Projects", "", _row(["project", *names]), _row(["---", *["---:"] * len(names)])]
+        lines += ["", "## Projects", "", row(["project", *names]), row(["---", *["---:"] * len(names)])]
         lines += [
-            _row([_cell(project), *(str(counts.get(name, "")) for name in names)])
+            row([cell(project), *(str(counts.get(name, "")) for name in names)])
             for project, counts in sorted(summary.projects.items())
         ]
     if summary.errors:
-        lines += ["", "## Failures", "", *(f"- {_cell(error)}" for error in summary.errors)]
+        lines += ["", "## Failures", "", *(f"- {cell(error)}" for error in summary.errors)]
     return "\n".join(lines) + "\n"
 
 
@@ -35,11 +35,13 @@ def _counted(by_status: dict[str, int], noun: str) -> str:
     return f"{total} {noun}{'' if total == 1 else 's'}: {parts}" if total else f"no {noun}s"
 
 
-def _row(cells: Iterable[str]) -> str:
+def row(cells: Iterable[str]) -> str:
+    """A row of a table; its cells must be fit for one."""
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Any text, so that it stands in a cell of a table as it is."""
     # File names may hold anything; a table cell may not.
     flat = "".join(character if character.isprintable() else "?" for character in text)
     for special in "\\|`*_<>[]":

@@ -21,6 +21,7 @@ TASK_FAILED, BAD_INPUT, FAULT_OF_OURS, CANCELED, PIPE_CLOSED = 1, 2, 70, 130, 14
 COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Begin": (("demo", "deployments.cli.demo:app", "Make a library with all kinds of faults, and see it mended."),),
     "Run": (
+        ("plan", "deployments.cli.plan:app", "Show what a definition would do; change nothing."),
         ("run", "deployments.cli.run:app", "Run a definition here, and say what it did."),
         ("start", "deployments.cli.start:app", "Start a definition; `photojobs up` or a worker runs it."),
         ("cancel", "deployments.cli.tasks:cancel_app", "Cancel a task with all its jobs."),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deployments.cli.commands import CANCELED, TASK_FAILED
+from deployments.cli.commands import BAD_INPUT, CANCELED, TASK_FAILED
 from deployments.cli.definitions import Json
+from deployments.cli.errors import BadInput
 from deployments.cli.named_server import check_named_server
 from deployments.cli.opening import opened_database, prefect_home
 from deployments.cli.progress import BY_CTRL_C, following
 from deployments.cli.summary import print_summary, print_summary_json
 from deployments.cli.task_options import TaskOptions, TaskRequest, read_request
+from deployments.cli.terminal import print_json, remark, say
 from deployments.prefect_server import prefect_server
+from flows.planning.planned_run import prepare_run
+from flows.planning.refusals import Refusal
+from flows.planning.saved_plan import SavedPlan
 from flows.runtime import Runtime
 from flows.start import run_task
 from storage.settings import Settings
@@ -22,19 +28,22 @@ from storage.tasks import TasksRepository
 
 app = App(
     name="run",
-    help_epilogue="Exit codes: 0 completed, 1 failed, 2 nothing was started, 130 canceled by Ctrl-C. Examples:\n\n"
+    help_epilogue="Exit codes: 0 completed, 1 failed or refused in part, 2 nothing was started, 130 canceled by Ctrl-C."
+    " Examples:\n\n"
     "photojobs run maintenance --project 3\n\n"
     "photojobs run process_photos --all --missing preview\n\n"
-    "photojobs run image_move --project 7 --item 12 13 14",
+    "photojobs run image_move --project 7 --item 12 13 14\n\n"
+    "photojobs run --plan nightly.plan",
 )
 
 
 @app.default
 def run(
-    name: str,
+    name: str | None = None,
     /,
     options: TaskOptions | None = None,
     *,
+    plan: Path | None = None,
     json: Json = False,
     quiet: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
@@ -44,16 +53,36 @@ def run(
     ----------
     name
         The definition; `photojobs definitions list` shows all.
+    plan
+        In place of a definition: the file of a plan. What has changed since it was saved is refused, the rest is done.
     quiet
         Print nothing but errors.
     """
     settings = Settings.load()
-    request = read_request(name, options or TaskOptions(), settings)
+    saved, request = None, None
+    if plan is not None:
+        saved = _read_plan(plan, name, options)
+    elif name is None:
+        raise BadInput(
+            "run what? Give the NAME of a definition, or a plan by --plan. `photojobs definitions list` shows all."
+        )
+    else:
+        request = read_request(name, options or TaskOptions(), settings)
     check_named_server()
+    refusals: tuple[Refusal, ...] = ()
     with (
-        opened_database(settings=settings, create=not request.needs_rows) as database,
+        opened_database(settings=settings, create=request is not None and not request.needs_rows) as database,
         Runtime(database, settings=settings) as runtime,
     ):
+        if saved is not None:
+            prepared = prepare_run(saved, runtime)
+            refusals = prepared.refusals
+            for refusal in refusals:
+                remark(f"photojobs: refused {refusal.name}: {refusal.reason}")
+            if prepared.new is None:
+                return _nothing_left(refusals, json=json, quiet=quiet)
+            request = TaskRequest(definition=saved.definition.definition, new=prepared.new)
+        assert request is not None  # noqa: S101 - of a definition, or of a plan.
         # Before the server, whose start takes long: what does not exist is refused at once.
         TasksRepository(database).start(request.new)
         try:
@@ -64,12 +93,26 @@ def run(
             TasksRepository(database).cancel(request.new.id, reason=reason)
             raise
     if json:
-        print_summary_json(summary)
+        print_summary_json(summary, refusals=refusals)
     elif not quiet:
         print_summary(summary)
     if summary.task.status == "completed":
-        return 0
+        return TASK_FAILED if refusals else 0
     return CANCELED if summary.task.error_message == BY_CTRL_C else TASK_FAILED
+
+
+def _read_plan(path: Path, name: str | None, options: TaskOptions | None) -> SavedPlan:
+    if name is not None or (options is not None and options != TaskOptions()):
+        raise BadInput("--plan: the plan says what is run and on what; leave the definition and its options out.")
+    return SavedPlan.read(path)
+
+
+def _nothing_left(refusals: tuple[Refusal, ...], *, json: bool, quiet: bool) -> int:
+    if json:
+        print_json({"task_id": None, "status": "refused" if refusals else "completed", "refused": refusals})
+    elif not quiet:
+        say("nothing was started: " + ("all of the plan was refused" if refusals else "the plan has nothing to do"))
+    return BAD_INPUT if refusals else 0
 
 
 def run_followed(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from deployments.cli.terminal import duration, print_json, print_table, say
+from flows.planning.refusals import Refusal
 from storage.task_summary import StepSummary, TaskSummary
 
 COLUMNS = ("step", "jobs", "items", "failed", "time", "did")
@@ -38,8 +40,8 @@ def print_summary(summary: TaskSummary) -> None:
     say(f"task {summary.task.id} {summary.task.status}: {summary.message}")
 
 
-def print_summary_json(summary: TaskSummary) -> None:
-    """Print the summary for programs."""
+def print_summary_json(summary: TaskSummary, *, refusals: Sequence[Refusal] = ()) -> None:
+    """Print the summary for programs, and what of a saved plan was refused."""
     task = summary.task
     print_json(
         {
@@ -52,6 +54,7 @@ def print_summary_json(summary: TaskSummary) -> None:
             "jobs": summary.jobs,
             "items": summary.items,
             "steps": summary.steps,
+            **({"refused": list(refusals)} if refusals else {}),
         }
     )
 

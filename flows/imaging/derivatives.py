@@ -13,8 +13,8 @@ from flows.imaging.source_file import SourceFile, open_source
 from storage.library.atomic_write import write_atomically
 from storage.library.kinds import RAW_EXTENSIONS
 
-# A RAW file under a wrong name may be any of these; built like a TIFF it is a RAW file that LibRaw does not know.
-_IMAGE_STARTS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
+#: A RAW file under a wrong name may be any of these; built like a TIFF it is a RAW file that LibRaw does not know.
+RAW_LOOKALIKE_STARTS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> 
         try:
             raw = read_raw(file, with_preview=True)
         except UnreadableImage:
-            if not file.read_at(0, 4).startswith(_IMAGE_STARTS):
+            if not file.read_at(0, 4).startswith(RAW_LOOKALIKE_STARTS):
                 raise
         else:
             return _decode_raw(file, raw, long_edge_pixels=long_edge_pixels, limits=limits)
@@ -145,10 +145,10 @@ def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> 
 
 
 def _decode_image(source: Any, name: str, *, long_edge_pixels: int, limits: ImageLimits) -> _Decoded:
-    header = _checked_header(source, name, limits)
+    header = checked_header(source, name, limits)
     pixels = decode.decode(source, header, long_edge_pixels=long_edge_pixels, name=name, max_seconds=limits.max_seconds)
     orientation = decode.stored_orientation(header) or 1
-    width, height = _upright(header.width, header.height, orientation)
+    width, height = upright_size(header.width, header.height, orientation)
     return _Decoded(pixels, orientation, width, height)
 
 
@@ -161,13 +161,13 @@ def _decode_raw(file: SourceFile, raw: RawFile, *, long_edge_pixels: int, limits
         pixels = decode.reduce(image.copy(interpretation="srgb"), long_edge_pixels=long_edge_pixels).copy_memory()
         if _lies_as_the_sensor(image, raw):
             pixels = decode.rotate(pixels, raw.orientation)
-    width, height = _upright(raw.width, raw.height, raw.orientation)
+    width, height = upright_size(raw.width, raw.height, raw.orientation)
     return _Decoded(pixels, raw.orientation, width, height)
 
 
 def _decode_embedded(jpeg: bytes, raw: RawFile, name: str, *, long_edge_pixels: int, limits: ImageLimits) -> Any:
     source = vips.load_vips().Source.new_from_memory(jpeg)
-    header = _checked_header(source, name, limits)
+    header = checked_header(source, name, limits)
     # Some cameras turn the preview themselves; LibRaw gives such a one the orientation of the sensor all the same.
     is_to_turn = _lies_as_the_sensor(header, raw)
     pixels = decode.decode(
@@ -187,13 +187,15 @@ def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:
     return not is_quarter_turn or (image.width >= image.height) == (raw.width >= raw.height)
 
 
-def _checked_header(source: Any, name: str, limits: ImageLimits) -> Any:
+def checked_header(source: Any, name: str, limits: ImageLimits) -> Any:
+    """The header of an image that may be decoded; raises what `read_header` and `check_size` do."""
     header = decode.read_header(source, name)
     decode.check_size(header.width, header.height, name=name, limits=limits)
     return header
 
 
-def _upright(width: int, height: int, orientation: int) -> tuple[int, int]:
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Width and height of a picture once it has been turned upright."""
     return (height, width) if orientation >= 5 else (width, height)
 
 

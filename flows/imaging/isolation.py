@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from flows.imaging import vips
 from flows.imaging.derivatives import Derivatives, make_derivatives
 from flows.imaging.errors import DecoderCrashed, ImageTimeout, PoolClosed
+from flows.imaging.fingerprint import Fingerprint, SourceCheck, check_source, take_fingerprint
+from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import THUMBNAIL, ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import PhotoMetadata, read_metadata
 from flows.imaging.worker import Worker
@@ -39,6 +41,18 @@ class ImageProcessing(Protocol):
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
         """See `flows.imaging.metadata.read_metadata`; also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
+        ...
+
+    def inspect(self, source: Path) -> Derivatives:
+        """See `flows.imaging.inspection.inspect_image`; also raises as `read_metadata` does."""
+        ...
+
+    def take_fingerprint(self, source: Path) -> Fingerprint:
+        """See `flows.imaging.fingerprint.take_fingerprint`."""
+        ...
+
+    def check_source(self, source: Path, known: Fingerprint) -> SourceCheck:
+        """See `flows.imaging.fingerprint.check_source`."""
         ...
 
     def close(self) -> None:
@@ -113,6 +127,18 @@ class ImagePool:
     def read_metadata(self, source: Path) -> PhotoMetadata:
         """See `flows.imaging.metadata.read_metadata`; also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
         return self.run(read_metadata, source, name=source.name)
+
+    def inspect(self, source: Path) -> Derivatives:
+        """See `flows.imaging.inspection.inspect_image`; also raises as `read_metadata` does."""
+        return self.run(inspect_image, source, name=source.name, limits=self._options.limits)
+
+    def take_fingerprint(self, source: Path) -> Fingerprint:
+        """See `flows.imaging.fingerprint.take_fingerprint`; it decodes nothing, so it happens here."""
+        return take_fingerprint(source)
+
+    def check_source(self, source: Path, known: Fingerprint) -> SourceCheck:
+        """See `flows.imaging.fingerprint.check_source`; it decodes nothing, so it happens here."""
+        return check_source(source, known)
 
     def run(self, function: Callable[..., Result], *arguments: Any, name: str, **options: Any) -> Result:
         """Run any module's function in one of the processes; see `Worker.call`."""
@@ -194,6 +220,18 @@ class InProcessImages:
     def read_metadata(self, source: Path) -> PhotoMetadata:
         """See `flows.imaging.metadata.read_metadata`; also raises `PoolClosed`."""
         return self._run(read_metadata, source)
+
+    def inspect(self, source: Path) -> Derivatives:
+        """See `flows.imaging.inspection.inspect_image`; also raises `PoolClosed`."""
+        return self._run(inspect_image, source, limits=self._options.limits)
+
+    def take_fingerprint(self, source: Path) -> Fingerprint:
+        """See `flows.imaging.fingerprint.take_fingerprint`; it decodes nothing, so it happens here."""
+        return take_fingerprint(source)
+
+    def check_source(self, source: Path, known: Fingerprint) -> SourceCheck:
+        """See `flows.imaging.fingerprint.check_source`; it decodes nothing, so it happens here."""
+        return check_source(source, known)
 
     def close(self) -> None:
         """Take no more images; those in work are finished."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flows.errors import PermanentStepError, SkipItem
 from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
-from flows.imaging.fingerprint import Fingerprint, check_source, take_fingerprint
+from flows.imaging.fingerprint import Fingerprint
 from flows.imaging.isolation import ImageProcessing
 from flows.steps.photo_files import PhotoFiles
 from storage.derivatives import Derivative, DerivativeKind
@@ -75,7 +75,7 @@ def work_on_derivatives(
             DerivativeKind.THUMBNAIL: folder.thumbnail(photo.filename),
             DerivativeKind.PREVIEW: folder.preview_image(photo.filename),
         }
-        check = _SourceCheck(folder.original(source.name), source)
+        check = _SourceCheck(folder.original(source.name), source, images)
         needed = [
             kind
             for kind in DerivativeKind
@@ -94,16 +94,17 @@ def work_on_derivatives(
 class _SourceCheck:
     """Whether an original is the one that was known; its contents are read once for both kinds at most."""
 
-    def __init__(self, path: Path, source: ScannedFile) -> None:
+    def __init__(self, path: Path, source: ScannedFile, images: ImageProcessing) -> None:
         self.path = path
         self.source = source
+        self._images = images
         self._answers: dict[Fingerprint, tuple[bool, Fingerprint]] = {}
 
     def has_changed(self, known: Derivative) -> tuple[bool, Fingerprint]:
         """Whether it differs from what a derivative was made of, and what it is like now."""
         fingerprint = Fingerprint(known.source_size_bytes, known.source_mtime_ns, known.source_hash)
         if fingerprint not in self._answers:
-            answer = check_source(self.path, fingerprint)
+            answer = self._images.check_source(self.path, fingerprint)
             self._answers[fingerprint] = (answer.changed, answer.fingerprint)
         return self._answers[fingerprint]
 
@@ -155,7 +156,7 @@ def _make(
         work.not_supported = made.reason or "cannot be decoded here"
         return
     # The file is in memory now; its contents tell later whether a new time means new contents.
-    fingerprint = take_fingerprint(check.path)
+    fingerprint = images.take_fingerprint(check.path)
     is_same = (fingerprint.size_bytes, fingerprint.mtime_ns) == (made.source_size_bytes, made.source_mtime_ns)
     for kind in paths:
         written = made.thumbnail if kind is DerivativeKind.THUMBNAIL else made.preview

@@ -77,8 +77,12 @@ class _Discovery:
         self._ctx = ctx
         self._staged = staged
         self._tenant = tenant
-        self._on_disk = sorted(tenant.project_folders())
-        self._projects = {project.id: project for project in every if _is_of(project, ctx)}
+        left_out = ctx.targets.left_out
+        passed_by = left_out.folders | {one.project_folder for one in every if one.id in left_out.projects}
+        self._on_disk = sorted(set(tenant.project_folders()) - passed_by)
+        self._projects = {
+            project.id: project for project in every if _is_of(project, ctx) and project.id not in left_out.projects
+        }
         self._taken = {project.project_folder for project in every}
         self._failures: list[str] = []
 

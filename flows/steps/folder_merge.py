@@ -90,7 +90,11 @@ class FolderMerge:
 
     def _is_same(self, file: ScannedFile, group: _Group) -> bool:
         other = group.taken[file.name]
-        return other.lstat().st_size == file.size_bytes and _digest(other) == _digest(self._source.original(file.name))
+        if other.lstat().st_size != file.size_bytes:
+            return False
+        library = self._source.library
+        own = library.content_path(self._source.original(file.name))
+        return _digest(library.content_path(other)) == _digest(own)
 
     def _move(self, file: ScannedFile, name: str) -> None:
         source, target = self._source.original(file.name), self._target.original(name)

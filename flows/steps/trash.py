@@ -41,7 +41,9 @@ def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> N
     _note_what_has_gone(ctx, project, folder)
     # What crashed processes left half-written of manifests, copies and derivatives; never the only copy of anything.
     for path in (folder.path, folder.thumb, folder.preview):
-        ctx.report.count("unfinished files removed", remove_stale_temporaries(path))
+        ctx.report.count(
+            "unfinished files removed", remove_stale_temporaries(path, content_path=folder.library.content_path)
+        )
     if errors:
         raise ItemsFailed(f"{len(errors)} entries of the trash could not be removed; first: {errors[0]}")
 

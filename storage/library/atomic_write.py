@@ -82,10 +82,20 @@ def remove_temporary(target: Path, *, token: str) -> None:
     temporary_path(target, token=token).unlink(missing_ok=True)
 
 
-def remove_stale_temporaries(folder: Path, *, older_than_seconds: float = STALE_TEMPORARY_SECONDS) -> int:
+def remove_stale_temporaries(
+    folder: Path,
+    *,
+    older_than_seconds: float = STALE_TEMPORARY_SECONDS,
+    content_path: Callable[[Path], Path] | None = None,
+) -> int:
     """Remove temporary files that crashed processes left in one folder.
 
     Their age is taken from the file system's times against the system's clock, which are of the same kind.
+
+    Args:
+        folder: where to look.
+        older_than_seconds: younger ones may still be at work.
+        content_path: `Library.content_path`, where the folder is one of a library.
 
     Returns:
         How many were removed; 0 where the folder does not exist.
@@ -97,7 +107,9 @@ def remove_stale_temporaries(folder: Path, *, older_than_seconds: float = STALE_
                 if not _TEMPORARY_NAME.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
                     continue
                 with contextlib.suppress(FileNotFoundError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_ctime > older_than_seconds:
+                    path = Path(entry.path)
+                    status = (path if content_path is None else content_path(path)).lstat()
+                    if time.time() - status.st_ctime > older_than_seconds:
                         os.unlink(entry.path)  # noqa: PTH108 - the entry has the path as text already.
                         removed += 1
     except (FileNotFoundError, NotADirectoryError):

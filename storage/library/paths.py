@@ -5,7 +5,7 @@ Nothing else joins path components. Moving, removing and listing are done by the
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,10 +32,12 @@ class Library:
     Attributes:
         root: made absolute; `~` is the home folder.
         accepted_extensions: which files are photos.
+        origin: where the contents of a file are, in a library whose files only stand for others; see `content_path`.
     """
 
     root: Path
     accepted_extensions: AcceptedExtensions = field(default=DEFAULT_EXTENSIONS, kw_only=True)
+    origin: Callable[[Path], Path] | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         absolute = os.path.abspath(Path(self.root).expanduser())  # noqa: PTH100 - absolute() would keep "..".
@@ -58,6 +60,14 @@ class Library:
             UnsafePath: a name is not safe, or a symlink or a file stands in the place of a folder.
         """
         return self.tenant(tenant_id).project(project_folder)
+
+    def content_path(self, path: Path) -> Path:
+        """Where to read the contents, and the change of status, of something in the library; never where to write.
+
+        It is the path itself but in the shadow of a library, on which a plan is made: there every file is empty and
+        stands for an original elsewhere.
+        """
+        return path if self.origin is None else self.origin(path)
 
     def tenant_ids(self) -> Iterator[str]:
         """The names of the folders under the root that can be tenants, in no order.

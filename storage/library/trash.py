@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import secrets
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -177,11 +176,11 @@ def _describe(project: ProjectFolder, entry: os.DirEntry[str]) -> TrashEntry | N
     if parsed is not None and parsed.original_name:
         return TrashEntry(project, entry.name, parsed.original_name, parsed.trashed_at)
     try:
-        status = entry.stat(follow_symlinks=False)
+        if parsed is not None and entry.is_dir(follow_symlinks=False):
+            return TrashEntry(project, entry.name, _only_name_in(entry.path) or entry.name, parsed.trashed_at)
+        status = project.library.content_path(Path(entry.path)).lstat()
     except FileNotFoundError:
         return None
-    if parsed is not None and stat.S_ISDIR(status.st_mode):
-        return TrashEntry(project, entry.name, _only_name_in(entry.path) or entry.name, parsed.trashed_at)
     return TrashEntry(project, entry.name, entry.name, datetime.fromtimestamp(status.st_ctime, UTC))
 
 

@@ -29,9 +29,9 @@ def is_taken(schema: dict[str, Any], values: dict[str, Any]) -> bool:
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("maintenance_global", ["tenant_id", "reason", "payload"]),
-        ("maintenance", ["tenant_id", "project_id", "reason", "payload"]),
-        ("generate_derivatives", ["tenant_id", "project_id", "select", "items", "force", "reason", "payload"]),
+        ("maintenance_global", ["tenant_id", "plan", "reason", "payload"]),
+        ("maintenance", ["tenant_id", "project_id", "plan", "reason", "payload"]),
+        ("generate_derivatives", ["tenant_id", "project_id", "select", "items", "force", "plan", "reason", "payload"]),
     ],
 )
 def test_a_form_has_what_the_scope_and_the_steps_use_and_nothing_else(name: str, fields: list[str]) -> None:

@@ -28,7 +28,7 @@ def parameters(flow: Any) -> dict[str, Any]:
 def test_the_parameters_follow_from_the_scope(define: Any, scope: str, fields: set[str], required: list[str]) -> None:
     flow = compile_task(define("some", {"type": "count", "priority": 95}, scope=scope))
 
-    assert set(parameters(flow)) == fields | {"tenant_id", "force", "reason", "payload", "source", "task_id"}
+    assert set(parameters(flow)) == fields | {"tenant_id", "force", "reason", "payload", "source", "task_id", "plan"}
     assert flow.parameters.model_dump().get("required", []) == required
 
 

@@ -1,0 +1,60 @@
+"""What would become of an original if its derivatives were made, told by headers, in a fraction of the time.
+
+What only decoding finds out, such as a picture that was cut off in its middle, is not seen here.
+"""
+
+from pathlib import Path
+
+from flows.imaging import decode, vips
+from flows.imaging.derivatives import RAW_LOOKALIKE_STARTS, Derivatives, checked_header, upright_size
+from flows.imaging.errors import UnreadableImage
+from flows.imaging.limits import DEFAULT_LIMITS, ImageLimits
+from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
+from flows.imaging.source_file import SourceFile, open_source
+from storage.library.kinds import RAW_EXTENSIONS
+
+#: Of formats that need a codec, which the header does not ask for; decoding a few pixels does.
+_PROBE_PIXELS = 64
+
+
+def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Derivatives:
+    """What `make_derivatives` would say of an original, but for the files that it would write.
+
+    Raises:
+        ImageMissing: there is no original.
+        UnreadableImage: it is empty, no image of an accepted format, or its header is damaged.
+        ImageTooLarge: it is larger than the limits allow.
+        ImageTimeout: a format that has to be decoded took too long.
+    """
+    with open_source(source) as file:
+        try:
+            orientation, width, height = _look(file, limits)
+        except (NoEmbeddedPreview, decode.UnsupportedCodec) as error:
+            return Derivatives("not_supported", str(error), 1, 0, 0, file.size_bytes, file.mtime_ns)
+    return Derivatives("generated", None, orientation, width, height, file.size_bytes, file.mtime_ns)
+
+
+def _look(file: SourceFile, limits: ImageLimits) -> tuple[int, int, int]:
+    raw = _raw_of(file)
+    if raw is not None:
+        decode.check_size(raw.width, raw.height, name=file.name, limits=limits)
+        if raw.jpeg is not None:
+            checked_header(vips.load_vips().Source.new_from_memory(raw.jpeg), file.name, limits)
+        return (raw.orientation, *upright_size(raw.width, raw.height, raw.orientation))
+    source = vips.load_vips().Source.new_from_descriptor(file.descriptor)
+    header = checked_header(source, file.name, limits)
+    if header.get_typeof("vips-loader") != 0 and str(header.get("vips-loader")).startswith("heif"):
+        decode.decode(source, header, long_edge_pixels=_PROBE_PIXELS, name=file.name, max_seconds=limits.max_seconds)
+    orientation = decode.stored_orientation(header) or 1
+    return (orientation, *upright_size(header.width, header.height, orientation))
+
+
+def _raw_of(file: SourceFile) -> RawFile | None:
+    if file.path.suffix.lower().removeprefix(".") not in RAW_EXTENSIONS:
+        return None
+    try:
+        return read_raw(file, with_preview=True)
+    except UnreadableImage:
+        if not file.read_at(0, 4).startswith(RAW_LOOKALIKE_STARTS):
+            raise
+        return None

@@ -1,0 +1,228 @@
+"""One change that a plan tells of: of a file, a folder or a row, in words that people and programs read alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+from storage.library.names import printable
+from storage.library.paths import DERIVATIVE_EXTENSION, PREVIEW_FOLDER, THUMB_FOLDER, TRASH_FOLDER
+from storage.library.trash import parse_trash_name
+from storage.library.tree import TreeChange
+from storage.row_changes import RowChange
+
+#: What can be done, in the order in which it is told, each with what it is done to.
+ACTIONS: Final[Mapping[str, str]] = {
+    "trash": "files to trash",
+    "move": "files to move",
+    "rename": "files to rename",
+    "restore": "files to restore",
+    "remove": "files to remove",
+    "make": "derivatives to make",
+    "write": "files to write",
+    "make_folder": "folders to make",
+    "rename_folder": "folders to rename",
+    "remove_folder": "folders to remove",
+    "add_row": "rows to add",
+    "change_row": "rows to change",
+    "remove_row": "rows to remove",
+}
+
+_ROW_ACTIONS: Final = {"added": "add_row", "changed": "change_row", "removed": "remove_row"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose a change is: a project, or a folder that no project has.
+
+    Attributes:
+        project_id: None for such a folder, and for a project that the plan itself makes.
+        name: of the project, else of the folder.
+    """
+
+    project_id: int | None
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One change.
+
+    Attributes:
+        step: the index of the step; one after the last for follow-up work.
+        type: the step's type.
+        action: one of `ACTIONS`.
+        project_id: see `Owner`.
+        project: the owner's name.
+        photo: the base name of the photo that it concerns, where it concerns one.
+        path: of the file or folder as it is now, relative to the library's root; of what is new, as it would be.
+        target: where it would be; in the trash under the name it had.
+        size_bytes: of the file as it is now, where there is one.
+        mtime_ns: likewise.
+        table: of the row.
+        row: what people call the row.
+        columns: of the row, each with its value now and then; a moment then is None.
+    """
+
+    step: int
+    type: str
+    action: str
+    project_id: int | None
+    project: str
+    photo: str | None = None
+    path: str | None = None
+    target: str | None = None
+    size_bytes: int | None = None
+    mtime_ns: int | None = None
+    table: str | None = None
+    row: str | None = None
+    columns: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def freed_bytes(self) -> int:
+        """What the change frees on the disk."""
+        return (self.size_bytes or 0) if self.action == "remove" else 0
+
+    def describe(self) -> str:
+        """What it is about, in one line."""
+        if self.path is not None:
+            target = "" if self.target is None or self.action == "trash" else f" → {self.target}"
+            return f"{self.path}{target}"
+        columns = ", ".join(
+            f"{name} {_shown(old)} → {'now' if new is None and name.endswith('_at') else _shown(new)}"
+            for name, (old, new) in self.columns.items()
+        )
+        return f"{self.table} {self.row}" + (f": {columns}" if columns and self.action == "change_row" else "")
+
+    def to_json(self) -> str:
+        """One line of JSON; equal for equal changes."""
+        known = {name: value for name, value in asdict(self).items() if value is not None and value != {}}
+        return json.dumps(known, ensure_ascii=False, sort_keys=True, default=str)
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """The change of such a line.
+
+        Raises:
+            ValueError, TypeError: it is none.
+        """
+        document = json.loads(line)
+        columns = {name: (old, new) for name, (old, new) in document.pop("columns", {}).items()}
+        return cls(**document, columns=columns)
+
+
+def file_change(
+    change: TreeChange, *, step: int, type: str, owners: Mapping[str, Owner], began_at: datetime, describe: Any
+) -> Change | None:
+    """What became of a file or folder, or None where it is of no interest by itself.
+
+    Args:
+        change: between two looks at the library.
+        step: which step it came with.
+        type: of the step.
+        owners: by project folder.
+        began_at: when the plan was begun; trash of later is the plan's own.
+        describe: `AcceptedExtensions.describe`.
+    """
+    place = change.source or change.target
+    assert place is not None  # noqa: S101 - a change has one of them.
+    if change.is_folder and _is_wrapping(place):
+        return None
+    action = _action(change)
+    folder = place.parts[1] if len(place.parts) > 1 else place.parts[0]
+    owner = owners.get(folder) or Owner(project_id=None, name=printable(folder))
+    has_source = change.source is not None and not change.is_folder
+    moves = change.action == "moved"
+    return Change(
+        step=step,
+        type=type,
+        action=action,
+        project_id=owner.project_id,
+        project=owner.name,
+        photo=None if change.is_folder else _photo_of(place, describe),
+        path=_text(place, began_at=began_at),
+        target=_text(change.target, began_at=began_at) if moves and change.target is not None else None,
+        size_bytes=change.size_bytes if has_source else None,
+        mtime_ns=change.mtime_ns if has_source and not _is_own(place, began_at) else None,
+    )
+
+
+def row_change(change: RowChange, *, step: int, type: str, owners: Mapping[int, Owner]) -> Change:
+    """What became of a row."""
+    owner = None if change.project_id is None else owners.get(change.project_id)
+    hangs_on_photo = change.table in {"photos", "photo_tags", "photo_derivatives"}
+    return Change(
+        step=step,
+        type=type,
+        action=_ROW_ACTIONS[change.action],
+        project_id=None if owner is None else owner.project_id,
+        project="" if owner is None else owner.name,
+        photo=change.name.rpartition(": ")[0] or change.name if hangs_on_photo else None,
+        table=change.table,
+        row=change.name,
+        columns=change.columns,
+    )
+
+
+def _action(change: TreeChange) -> str:
+    source, target = change.source, change.target
+    if source is None or change.action == "replaced":
+        if change.is_folder:
+            return "make_folder"
+        return "make" if target is not None and _hidden_folder(target) in {THUMB_FOLDER, PREVIEW_FOLDER} else "write"
+    if target is None:
+        return "remove_folder" if change.is_folder else "remove"
+    was_trash, is_trash = (_hidden_folder(path) == TRASH_FOLDER for path in (source, target))
+    if was_trash != is_trash:
+        return "trash" if is_trash else "restore"
+    if change.is_folder:
+        return "rename_folder"
+    return "rename" if source.parent == target.parent else "move"
+
+
+def _hidden_folder(path: Path) -> str | None:
+    """The hidden folder of a project that a path lies in."""
+    return path.parts[2] if len(path.parts) > 3 and path.parts[2].startswith(".") else None
+
+
+def _is_wrapping(path: Path) -> bool:
+    # Long names lie in a folder of their own in the trash.
+    parsed = parse_trash_name(path.name)
+    return _hidden_folder(path) == TRASH_FOLDER and parsed is not None and not parsed.original_name
+
+
+def _photo_of(path: Path, describe: Any) -> str | None:
+    hidden, name = _hidden_folder(path), path.name
+    if hidden in {THUMB_FOLDER, PREVIEW_FOLDER}:
+        return printable(name.removesuffix(DERIVATIVE_EXTENSION))
+    if hidden == TRASH_FOLDER:
+        parsed = parse_trash_name(name)
+        name = parsed.original_name if parsed is not None else name
+    if len(path.parts) < 3 or name.startswith("."):
+        return None
+    return printable(describe(name).base_name)
+
+
+def _text(path: Path, *, began_at: datetime) -> str:
+    # Whatever the plan puts into the trash gets another name in each run.
+    if _is_own(path, began_at):
+        parts = [part for part in path.parts[3:] if parse_trash_name(part) is None]
+        names = parts or [(parsed.original_name if (parsed := parse_trash_name(path.name)) else path.name)]
+        path = Path(*path.parts[:3], *names)
+    return printable(path.as_posix())
+
+
+def _is_own(path: Path, began_at: datetime) -> bool:
+    if _hidden_folder(path) != TRASH_FOLDER:
+        return False
+    parsed = parse_trash_name(path.parts[3])
+    return parsed is not None and parsed.trashed_at >= began_at
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

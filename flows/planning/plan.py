@@ -1,0 +1,328 @@
+"""Planning a task: the task itself is run on a shadow, and what became different there is what it would do."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.errors import FlowsError
+from flows.in_thread import in_thread
+from flows.job_run import run_claimed_job
+from flows.new_task import new_task
+from flows.planning.changes import ACTIONS, Change, Owner, file_change, row_change
+from flows.planning.shadow import Shadow, shadow_for
+from flows.runtime import Runtime
+from flows.start import find_definition
+from storage.claims import Claimant, claim_by_id, promote_due
+from storage.photo_selection import PhotoSelection
+from storage.projects import ProjectsRepository
+from storage.records import Job
+from storage.task_summary import StepSummary, summarise_task
+from storage.tasks import NewTask, TasksRepository
+from task_definitions import TaskDefinition
+
+#: Examples kept of each action of a step, and projects kept with numbers of their own; the totals go on.
+MAX_EXAMPLES = 10
+MAX_PROJECTS = 200
+
+#: Takes each change as it is found.
+ChangeListener = Callable[[Change], None]
+
+
+class PlanBroken(FlowsError):
+    """A plan could not be made to its end; nothing was changed."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is to be done to something, counted.
+
+    Attributes:
+        counts: by action; the actions are those of `flows.planning.changes.ACTIONS`.
+        freed_bytes: what is freed on the disk.
+        examples: the first of each action, in words.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    freed_bytes: int = 0
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, change: Change) -> None:
+        """Count one change more."""
+        self.counts[change.action] += 1
+        self.freed_bytes += change.freed_bytes
+        known = self.examples.setdefault(change.action, [])
+        if len(known) < MAX_EXAMPLES:
+            known.append(change.describe())
+
+    def in_words(self) -> str:
+        """The counts as a list: `3 files to trash, 5 rows to change`."""
+        return counted(self.counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """What one step would do.
+
+    Attributes:
+        index: of the step; one after the last for follow-up work.
+        type: its type.
+        status: how its jobs would end: `completed`, `failed`, or `skipped` where it would not run.
+        tally: what it would change.
+        projects: the same for each project; at most 200 of them.
+        remarks: what the step itself reports, such as what it leaves alone and why, each with its first names.
+        errors: why jobs of it would fail.
+    """
+
+    index: int
+    type: str
+    status: str
+    tally: Tally
+    projects: dict[str, Tally]
+    remarks: dict[str, tuple[int, list[str]]]
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a task would do; nothing of it has been done.
+
+    Attributes:
+        type: the definition's name.
+        made_at: when the plan was begun, by the database's clock.
+        steps: in their order; of follow-up work one for each type.
+        saved_as: the file with all changes, where the plan was saved.
+    """
+
+    type: str
+    label: str
+    tenant_id: str
+    scope: str
+    project_id: int | None
+    made_at: datetime
+    steps: tuple[PlannedStep, ...]
+    saved_as: Path | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What would be done, by action, over all steps."""
+        return dict(sum((step.tally.counts for step in self.steps), Counter()))
+
+    @property
+    def freed_bytes(self) -> int:
+        """What all steps would free on the disk."""
+        return sum(step.tally.freed_bytes for step in self.steps)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would be changed."""
+        return not self.counts
+
+    @property
+    def would_fail(self) -> bool:
+        """Whether a job would fail."""
+        return any(step.status == "failed" for step in self.steps)
+
+    @property
+    def message(self) -> str:
+        """One line that says it all."""
+        failed = sum(step.status == "failed" for step in self.steps)
+        doing = f"Plan: {counted(self.counts)}" if self.counts else "Plan: nothing to do"
+        freed = f"; {self.freed_bytes:,} bytes to free" if self.freed_bytes else ""
+        return doing + freed + (f"; {failed} {'step' if failed == 1 else 'steps'} would fail" if failed else "")
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts by action in words, in the order of `ACTIONS`."""
+    return ", ".join(
+        f"{counts[action]:,} {words if counts[action] != 1 else words.replace('s to ', ' to ', 1)}"
+        for action, words in ACTIONS.items()
+        if counts.get(action)
+    )
+
+
+def plan_task(
+    *,
+    type: str | TaskDefinition,
+    tenant_id: str,
+    scope: str | None = None,
+    project_id: int | None = None,
+    items: Iterable[Mapping[str, Any]] | None = None,
+    select: PhotoSelection | None = None,
+    payload: Mapping[str, Any] | None = None,
+    source: str = "user",
+    thorough: bool = False,
+    save: Path | None = None,
+) -> Plan:
+    """What `run_task` with the same arguments would do, without a byte or a row being changed.
+
+    The task is run to its end on a shadow: copies of the rows, and of the files their names, sizes and times. Each
+    step finds what those before it would have left.
+
+    Args:
+        type: the name of a definition, or a definition.
+        tenant_id: whose photos.
+        scope: only where the definition has none of its own.
+        project_id: for scope `project`; the destination of a move.
+        items: the photos of a `photo_set`, as `start_task` takes them.
+        select: in place of `items`: which photos.
+        payload: handed to every job.
+        source: who asked.
+        thorough: decode every image whose derivatives are to be made. Without it, pictures that are damaged behind
+            their headers count as pictures.
+        save: a file that does not exist, for all changes; `run_saved_plan` runs what it says.
+
+    Raises:
+        PlanFileError: the file exists or cannot be written.
+        PhotojobsError: what `start_task` raises.
+    """
+    from flows.planning.saved_plan import PlanWriter
+
+    runtime = Runtime.current()
+    new = new_task(
+        find_definition(type),
+        task_id=str(uuid.uuid4()),
+        tenant_id=tenant_id,
+        scope=scope,
+        project_id=project_id,
+        items=None if items is None else list(items),
+        selection=select,
+        payload=payload,
+        source=source,
+    )
+    if save is None:
+        return make_plan(runtime, new, is_thorough=thorough)
+    with PlanWriter(save, new, runtime, is_thorough=thorough) as writer:
+        plan = make_plan(runtime, new, is_thorough=thorough, on_change=writer.add)
+    return replace(plan, saved_as=save)
+
+
+aplan_task = in_thread(plan_task)
+
+
+def make_plan(
+    runtime: Runtime, new: NewTask, *, is_thorough: bool = False, on_change: ChangeListener | None = None
+) -> Plan:
+    """Plan a task that has been checked; its items must be readable more than once.
+
+    Raises:
+        PlanBroken: a job of the plan could not be run.
+        PhotojobsError: what starting the task raises.
+    """
+    made_at = runtime.database.clock()
+    with shadow_for(runtime, new, is_thorough=is_thorough) as shadow:
+        planner = _Planner(shadow, new, made_at, on_change)
+        planner.run()
+        steps = planner.steps()
+    definition = new.definition.definition
+    return Plan(
+        type=definition.name,
+        label=definition.label,
+        tenant_id=new.tenant_id,
+        scope=str(new.scope),
+        project_id=new.project_id,
+        made_at=made_at,
+        steps=steps,
+    )
+
+
+class _Planner:
+    def __init__(self, shadow: Shadow, new: NewTask, made_at: datetime, on_change: ChangeListener | None) -> None:
+        self._shadow = shadow
+        self._new = new
+        self._made_at = made_at
+        self._on_change = on_change
+        self._database = shadow.runtime.database
+        self._tallies: dict[tuple[int, str], tuple[Tally, dict[str, Tally]]] = {}
+        self._owners: dict[int, Owner] = {}
+        self._folders: dict[str, Owner] = {}
+
+    def run(self) -> None:
+        """Run the task, and tell after each step what it has changed."""
+        tasks = TasksRepository(self._database)
+        self._know_projects(are_new=False)
+        tasks.start(self._new)
+        current: tuple[int, str] | None = None
+        while True:
+            task = tasks.settle(self._new.id)
+            waiting = [] if task.is_final else tasks.unfinished_jobs(task, limit=1_000)
+            job = min(waiting, key=lambda job: (-job.priority, job.id), default=None)
+            key = None if job is None else (job.step_index or 0, job.type)
+            if current is not None and key != current:
+                self._tell(*current)
+            if job is None or key is None:
+                return
+            current = key
+            self._run(job)
+
+    def steps(self) -> tuple[PlannedStep, ...]:
+        """What each step would do."""
+        summary = summarise_task(self._database, self._new.id)
+        known = {(step.step_index, step.type): step for step in summary.steps}
+        named = {(step.index, step.type) for step in self._new.definition.steps}
+        return tuple(self._step(*key, known.get(key)) for key in sorted(named | known.keys()))
+
+    def _step(self, index: int, type: str, summary: StepSummary | None) -> PlannedStep:
+        tally, projects = self._tallies.get((index, type), (Tally(), {}))
+        words = self._shadow.in_real_words
+        return PlannedStep(
+            index=index,
+            type=type,
+            status="skipped" if summary is None else "failed" if summary.jobs.get("failed") else "completed",
+            tally=tally,
+            projects=projects,
+            remarks={}
+            if summary is None
+            else {
+                name: (number, [words(example) for example in summary.examples.get(name, ())])
+                for name, number in sorted(summary.counts.items())
+            },
+            errors=() if summary is None else tuple(words(error) for error in summary.errors),
+        )
+
+    def _run(self, job: Job) -> None:
+        runtime = self._shadow.runtime
+        with self._database.begin() as connection:
+            # A repetition waits for what it hopes will pass; a plan need not.
+            promote_due(connection, now=datetime.max.replace(tzinfo=UTC))
+            claimant = Claimant(worker_id=runtime.worker_id, now=self._database.clock())
+            claimed = claim_by_id(connection, claimant, job.id)
+        if claimed is None or run_claimed_job(claimed, runtime) is None:
+            raise PlanBroken(f"{job.type}: a job of the plan could not be run. Nothing was changed; plan again.")
+
+    def _tell(self, step: int, type: str) -> None:
+        self._know_projects(are_new=True)
+        describe = self._shadow.runtime.library.accepted_extensions.describe
+        tally, projects = self._tallies.setdefault((step, type), (Tally(), {}))
+        for change in self._changes(step, type, describe):
+            tally.add(change)
+            if change.project in projects or len(projects) < MAX_PROJECTS:
+                projects.setdefault(change.project, Tally()).add(change)
+            if self._on_change is not None:
+                self._on_change(change)
+
+    def _changes(self, step: int, type: str, describe: Any) -> Iterator[Change]:
+        for tree_change in self._shadow.tree.changes():
+            change = file_change(
+                tree_change,
+                step=step,
+                type=type,
+                owners=self._folders,
+                began_at=self._made_at,
+                describe=describe,
+            )
+            if change is not None:
+                yield change
+        for one in self._shadow.rows.take():
+            yield row_change(one, step=step, type=type, owners=self._owners)
+
+    def _know_projects(self, *, are_new: bool) -> None:
+        # What a project was called at first is what it is called throughout, and its former folders stay its own.
+        for project in ProjectsRepository(self._database).list():
+            owner = Owner(project_id=None if are_new else project.id, name=project.project_name)
+            self._folders.setdefault(project.project_folder, self._owners.setdefault(project.id, owner))

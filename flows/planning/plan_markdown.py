@@ -1,0 +1,35 @@
+"""A plan as Markdown, for an artifact or a file: what would be done, step by step, where, and what would fail."""
+
+from __future__ import annotations
+
+from flows.planning.changes import ACTIONS
+from flows.planning.plan import Plan, PlannedStep
+from flows.step_markdown import cell, row
+
+#: Projects told of in each step; their numbers are in the totals all the same.
+MAX_PROJECTS = 50
+
+
+def plan_markdown(plan: Plan) -> str:
+    """The plan in words and tables."""
+    lines = [f"# {plan.label}: what it would do", "", f"{plan.message}. Nothing has been changed."]
+    for step in plan.steps:
+        lines += _step(step)
+    return "\n".join(lines) + "\n"
+
+
+def _step(step: PlannedStep) -> list[str]:
+    lines = ["", f"## {step.index + 1}. {step.type}", ""]
+    if step.status == "skipped":
+        return [*lines, "Would not run."]
+    lines.append(f"{step.tally.in_words() or 'Nothing to do'}.")
+    if step.tally.freed_bytes:
+        lines[-1] = f"{lines[-1]} {step.tally.freed_bytes:,} bytes to free."
+    if step.projects:
+        lines += ["", row(["project", "what", "first"]), row(["---", "---", "---"])]
+        for name, tally in list(step.projects.items())[:MAX_PROJECTS]:
+            firsts = [tally.examples[action][0] for action in ACTIONS if tally.examples.get(action)][:3]
+            lines.append(row([cell(name), tally.in_words(), "; ".join(cell(first) for first in firsts)]))
+    if step.errors:
+        lines += ["", "Would fail:", "", *(f"- {cell(error)}" for error in step.errors)]
+    return lines

@@ -1,0 +1,78 @@
+"""Images in a plan: read from their originals, and judged by their headers in place of being decoded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from flows.imaging.derivatives import Derivatives, WrittenImage
+from flows.imaging.fingerprint import Fingerprint, SourceCheck
+from flows.imaging.isolation import ImageProcessing
+from flows.imaging.metadata import PhotoMetadata
+from storage.library import Library, write_atomically
+
+#: What stands for a derivative in the shadow.
+_PLACEHOLDER = b"planned"
+
+
+class PlannedImages:
+    """Image processing for a shadow library: derivatives are placeholders, unless the plan is to be thorough.
+
+    Args:
+        images: what looks at the originals.
+        library: the shadow.
+        is_thorough: decode every image and make its derivatives in the shadow, which takes as long as the run.
+    """
+
+    def __init__(self, images: ImageProcessing, library: Library, *, is_thorough: bool) -> None:
+        self._images = images
+        self._library = library
+        self._is_thorough = is_thorough
+
+    def make_derivatives(
+        self, source: Path, *, thumbnail: Path | None = None, preview: Path | None = None
+    ) -> Derivatives:
+        """See `ImageProcessing`; what only a full decode finds out is found by a thorough plan alone."""
+        original = self._original(source)
+        if self._is_thorough:
+            return self._images.make_derivatives(original, thumbnail=thumbnail, preview=preview)
+        made = self._images.inspect(original)
+        if made.status != "generated":
+            return made
+        for path in (thumbnail, preview):
+            if path is not None:
+                write_atomically(path, _PLACEHOLDER)
+        written = WrittenImage(made.width, made.height, len(_PLACEHOLDER))
+        return replace(
+            made,
+            thumbnail=None if thumbnail is None else written,
+            preview=None if preview is None else written,
+        )
+
+    def read_metadata(self, source: Path) -> PhotoMetadata:
+        """See `ImageProcessing`."""
+        return self._images.read_metadata(self._original(source))
+
+    def inspect(self, source: Path) -> Derivatives:
+        """See `ImageProcessing`."""
+        return self._images.inspect(self._original(source))
+
+    def take_fingerprint(self, source: Path) -> Fingerprint:
+        """The size and time alone: the hash of a file that was not decoded would cost more than all the rest."""
+        status = self._original(source).stat()
+        return Fingerprint(status.st_size, status.st_mtime_ns)
+
+    def check_source(self, source: Path, known: Fingerprint) -> SourceCheck:
+        """See `ImageProcessing`."""
+        return self._images.check_source(self._original(source), known)
+
+    def close(self) -> None:
+        """See `ImageProcessing`."""
+        self._images.close()
+
+    def _original(self, source: Path) -> Path:
+        try:
+            return self._library.content_path(source)
+        except FileNotFoundError:
+            # Whoever opens it says so.
+            return source

@@ -1,0 +1,127 @@
+"""Holding a new plan against a saved one: what is no longer the same is named, and left out of the run."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.planning.changes import Change
+from flows.planning.plan import counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A project, folder or photo of a saved plan that is left out of its run.
+
+    Attributes:
+        name: what people call it.
+        reason: the first thing that is not as it was when the plan was made.
+    """
+
+    name: str
+    reason: str
+
+
+class Comparison:
+    """The changes of two plans in a scratch database, so that memory stays flat. Use it as a context manager."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._connection = sqlite3.connect(scratch, isolation_level=None)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        for table in ("saved", "fresh"):
+            self._connection.execute(f"CREATE TABLE {table} (digest BLOB, owner, photo, step, line)")
+            self._connection.execute(f"CREATE INDEX {table}_digests ON {table} (digest)")
+
+    def add_saved(self, change: Change) -> None:
+        """A change that the saved plan tells of."""
+        self._add("saved", change)
+
+    def add_fresh(self, change: Change) -> None:
+        """A change that is to be made now."""
+        self._add("fresh", change)
+
+    def forget_fresh(self) -> None:
+        """Begin anew with what is to be made now."""
+        self._connection.execute("DELETE FROM fresh")
+
+    def differences(self) -> Iterator[Difference]:
+        """For each owner, photo and step a change of either plan that the other does not have; in their order."""
+        statement = """
+            SELECT owner, photo, min(step), min(CASE WHEN is_saved THEN line END),
+                min(CASE WHEN NOT is_saved THEN line END)
+            FROM (
+                SELECT owner, photo, step, line, 1 AS is_saved FROM saved
+                WHERE (SELECT count(*) FROM fresh WHERE fresh.digest = saved.digest)
+                    < (SELECT count(*) FROM saved AS same WHERE same.digest = saved.digest)
+                UNION ALL
+                SELECT owner, photo, step, line, 0 FROM fresh
+                WHERE (SELECT count(*) FROM saved WHERE saved.digest = fresh.digest)
+                    < (SELECT count(*) FROM fresh AS same WHERE same.digest = fresh.digest)
+            ) GROUP BY owner, photo, step ORDER BY owner, photo, step"""
+        for *_, saved, fresh in self._connection.execute(statement).fetchall():
+            yield Difference(
+                saved=None if saved is None else Change.from_json(saved),
+                fresh=None if fresh is None else Change.from_json(fresh),
+            )
+
+    def close(self) -> None:
+        """Close the scratch file."""
+        self._connection.close()
+
+    def __enter__(self) -> Comparison:
+        self._connection.execute("BEGIN")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _add(self, table: str, change: Change) -> None:
+        line = change.to_json()
+        digest = hashlib.blake2b(line.encode(), digest_size=16).digest()
+        owner = change.project if change.project_id is None else f"#{change.project_id}"
+        row = (digest, owner, change.photo, change.step, line)
+        self._connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?)", row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A change of a photo or project that only one of two plans has; at least one side is there."""
+
+    saved: Change | None
+    fresh: Change | None
+
+    @property
+    def change(self) -> Change:
+        """Either side."""
+        change = self.saved or self.fresh
+        assert change is not None  # noqa: S101 - one side is there.
+        return change
+
+    def reason(self) -> str:
+        """What is not as it was, in a sentence part."""
+        saved, fresh = self.saved, self.fresh
+        if saved is None:
+            assert fresh is not None  # noqa: S101 - one side is there.
+            return f"there is more to do now: {_told(fresh)}"
+        if fresh is None:
+            return f"is no longer to be done: {_told(saved)}"
+        if (saved.action, saved.path, saved.row) != (fresh.action, fresh.path, fresh.row):
+            return f"{_told(saved)} became {_told(fresh)}"
+        if saved.size_bytes != fresh.size_bytes:
+            return f"{saved.path} has changed: it had {saved.size_bytes} bytes, and has {fresh.size_bytes}"
+        if saved.mtime_ns != fresh.mtime_ns:
+            return f"{saved.path} was written to since"
+        if saved.path is not None:
+            return f"{saved.path} would now become {fresh.target}"
+        if saved.table == "photo_derivatives" and "source_name" in fresh.columns:
+            return f"{fresh.columns['source_name'][1]} was written to since"
+        return f"the row {saved.table} {saved.row} has changed"
+
+
+def _told(change: Change) -> str:
+    what = counted({change.action: 1}).removeprefix("1 ")
+    return f"{change.describe()} ({what})"

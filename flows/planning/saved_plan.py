@@ -1,0 +1,256 @@
+"""The file that a plan is saved in: one line of JSON for the task, one for each change, and one that closes it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Self
+
+from pydantic import ValidationError
+
+from flows.errors import FlowsError
+from flows.planning.changes import Change
+from flows.runtime import Runtime
+from storage.clock import format_timestamp
+from storage.errors import StorageError
+from storage.library.atomic_write import fsync_file, temporary_path
+from storage.library.exclusive_rename import rename_exclusively
+from storage.photo_selection import PhotoSelection
+from storage.pinned_definition import PinnedDefinition
+from storage.settings import Settings
+from storage.tasks import NewTask
+from task_definitions import Scope
+
+FORMAT: Final = "photojobs plan"
+VERSION: Final = 1
+
+#: With other values of these a run would do something else.
+_SETTINGS_THAT_MATTER: Final = (
+    "trash_ttl_seconds",
+    "unaccepted_files",
+    "jpg_extensions",
+    "raw_extensions",
+    "other_extensions",
+    "max_image_megapixels",
+)
+
+
+class PlanFileError(FlowsError):
+    """The file of a plan exists already, or cannot be written or read."""
+
+
+class DamagedPlan(PlanFileError):
+    """A file is no plan that `--save` wrote, or not all of it, or was changed since."""
+
+
+class PlanOutdated(FlowsError):
+    """A plan was made with other settings than those that hold now, so none of it can be run."""
+
+
+class PlanWriter:
+    """Writes a plan beside its name, which it gets when it is whole. Use it as a context manager.
+
+    Raises:
+        PlanFileError: the file exists already or cannot be written.
+    """
+
+    def __init__(self, path: Path, new: NewTask, runtime: Runtime, *, is_thorough: bool) -> None:
+        self._path = path
+        self._temporary = temporary_path(path)
+        self._count = 0
+        self._digest = hashlib.blake2b(digest_size=16)
+        if os.path.lexists(path):
+            raise PlanFileError(f"{path}: exists, and a plan overwrites nothing. Name another file.")
+        with self._translating():
+            self._file: IO[bytes] = self._temporary.open("xb")
+            self._write(json.dumps(_header(new, runtime, is_thorough=is_thorough), ensure_ascii=False, sort_keys=True))
+
+    def add(self, change: Change) -> None:
+        """Write one change."""
+        self._count += 1
+        with self._translating():
+            self._write(change.to_json())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            with self._translating():
+                if error is None:
+                    closing = {"changes": self._count, "digest": self._digest.hexdigest()}
+                    self._file.write(json.dumps(closing).encode() + b"\n")
+                self._file.close()
+                if error is None:
+                    fsync_file(self._temporary)
+                    rename_exclusively(self._temporary, self._path)
+        finally:
+            self._file.close()
+            with contextlib.suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
+
+    def _write(self, line: str) -> None:
+        encoded = line.encode() + b"\n"
+        self._digest.update(encoded)
+        self._file.write(encoded)
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except FileExistsError:
+            raise PlanFileError(f"{self._path}: exists, and a plan overwrites nothing. Name another file.") from None
+        except OSError as error:
+            raise PlanFileError(f"{self._path}: the plan cannot be written: {error.strerror or error}.") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedPlan:
+    """A plan that was saved and has been found whole.
+
+    Attributes:
+        path: the file.
+        made_at: as text, when the plan was made.
+        definition: as it was then.
+        settings: those that matter, as they were then.
+    """
+
+    path: Path
+    made_at: str
+    definition: PinnedDefinition
+    tenant_id: str
+    scope: Scope
+    project_id: int | None
+    items: list[dict[str, Any]] | None
+    selection: PhotoSelection | None
+    payload: dict[str, Any]
+    is_thorough: bool
+    settings: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a plan, and make sure that it is whole.
+
+        Raises:
+            PlanFileError: there is no such file, or it cannot be read.
+            DamagedPlan: it is no plan, or not all of one.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        count = 0
+        first = last = b""
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    if count:
+                        digest.update(last)
+                    first, last = first or line, line
+                    count += 1
+        except OSError as error:
+            raise PlanFileError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        header, closing = _object(first), _object(last)
+        if header.get("format") != FORMAT:
+            raise DamagedPlan(f"{path}: is no plan; `photojobs plan NAME --save FILE` writes one.")
+        if header.get("version") != VERSION:
+            raise DamagedPlan(f"{path}: was saved by a newer version of photojobs. Make the plan anew.")
+        if closing != {"changes": count - 2, "digest": digest.hexdigest()}:
+            raise DamagedPlan(f"{path}: is not whole, or was changed since it was saved. Make the plan anew.")
+        try:
+            return cls(path=path, **_fields(header))
+        except (KeyError, TypeError, ValueError, ValidationError, StorageError) as error:
+            raise DamagedPlan(f"{path}: its first line cannot be understood ({error}). Make the plan anew.") from None
+
+    def changes(self) -> Iterator[Change]:
+        """All changes, in their order; streamed.
+
+        Raises:
+            DamagedPlan: a line is no change.
+        """
+        with self.path.open("rb") as file:
+            next(file)
+            ahead = next(file)
+            for line in file:
+                try:
+                    yield Change.from_json(ahead.decode())
+                except (TypeError, ValueError):
+                    raise DamagedPlan(f"{self.path}: a line of it is no change. Make the plan anew.") from None
+                ahead = line
+
+    def new_task(self, *, items: list[dict[str, Any]] | None, payload: dict[str, Any]) -> NewTask:
+        """The task that the plan is of, as a new one."""
+        return NewTask(
+            id=str(uuid.uuid4()),
+            tenant_id=self.tenant_id,
+            definition=self.definition,
+            scope=self.scope,
+            project_id=self.project_id,
+            items=items,
+            selection=self.selection,
+            payload=payload,
+            source="plan",
+        )
+
+    def check_settings(self, settings: Settings) -> None:
+        """Make sure that what matters is set as it was.
+
+        Raises:
+            PlanOutdated: something is not; it is named.
+        """
+        now = _settings(settings)
+        for name, value in self.settings.items():
+            if name in now and now[name] != value:
+                raise PlanOutdated(
+                    f"{self.path}: {name} was {value} when the plan was made, and is {now[name]} now. Set it back, or "
+                    "make the plan anew. Nothing was started."
+                )
+
+
+def _header(new: NewTask, runtime: Runtime, *, is_thorough: bool) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "made_at": format_timestamp(runtime.database.clock()),
+        "definition": new.definition.to_json(),
+        "tenant_id": new.tenant_id,
+        "scope": str(new.scope),
+        "project_id": new.project_id,
+        "items": None if new.items is None else [dict(item) for item in new.items],
+        "selection": None if new.selection is None else new.selection.model_dump(mode="json"),
+        "payload": dict(new.payload or {}),
+        "is_thorough": is_thorough,
+        "settings": _settings(runtime.settings),
+    }
+
+
+def _fields(header: dict[str, Any]) -> dict[str, Any]:
+    selection = header["selection"]
+    return {
+        "made_at": str(header["made_at"]),
+        "definition": PinnedDefinition.from_json(header["definition"]),
+        "tenant_id": str(header["tenant_id"]),
+        "scope": Scope(header["scope"]),
+        "project_id": header["project_id"],
+        "items": header["items"],
+        "selection": None if selection is None else PhotoSelection.model_validate(selection),
+        "payload": dict(header["payload"]),
+        "is_thorough": bool(header["is_thorough"]),
+        "settings": dict(header["settings"]),
+    }
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    values = settings.model_dump(mode="json", include=set(_SETTINGS_THAT_MATTER))
+    return {name: sorted(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}

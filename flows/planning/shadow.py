@@ -1,0 +1,133 @@
+"""A shadow to run a task on: copies of the rows that it can see, in a database of its own, and a shadow library."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.planning.planned_images import PlannedImages
+from flows.planning.shadow_library import cast_shadow
+from flows.runtime import Runtime
+from flows.step import handler_of
+from storage.database import Database
+from storage.library import Library
+from storage.library.tree import LibraryTree
+from storage.projects import ProjectsRepository
+from storage.row_changes import RowChanges
+from storage.settings import Settings
+from storage.shadow_rows import copy_rows, projects_in_reach, snapshot
+from storage.tasks import NewTask
+
+if TYPE_CHECKING:
+    from flows.imaging.isolation import ImageProcessing
+
+#: Built-in steps that look at other projects of the tenant than those of their task.
+_LOOK_AROUND = frozenset({"duplicate_resolution", "folder_discovery"})
+
+
+class ShadowRuntime(Runtime):
+    """A runtime whose library is a shadow, and whose images are read from the originals.
+
+    Args:
+        database: the shadow's.
+        settings: with the shadow's library root.
+        tree: knows the original of each file.
+        is_thorough: see `PlannedImages`.
+    """
+
+    def __init__(self, database: Database, *, settings: Settings, tree: LibraryTree, is_thorough: bool) -> None:
+        super().__init__(database, settings=settings)
+        self._tree = tree
+        self._is_thorough = is_thorough
+        self._images_lock = threading.Lock()
+        self._planned_images: PlannedImages | None = None
+
+    @cached_property
+    def library(self) -> Library:
+        """The shadow."""
+        plain = super().library
+        return Library(plain.root, accepted_extensions=plain.accepted_extensions, origin=self._tree.origin)
+
+    @property
+    def images(self) -> ImageProcessing:
+        """Images as a plan looks at them."""
+        with self._images_lock:
+            if self._planned_images is None:
+                self._planned_images = PlannedImages(super().images, self.library, is_thorough=self._is_thorough)
+            return self._planned_images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """A shadow, ready for a task.
+
+    Attributes:
+        runtime: runs jobs on it.
+        tree: what has become of its files.
+        rows: what has become of its rows.
+        root: of the shadow library.
+        real_root: of the library that it is the shadow of.
+    """
+
+    runtime: ShadowRuntime
+    tree: LibraryTree
+    rows: RowChanges
+    root: Path
+    real_root: Path
+
+    def in_real_words(self, text: str) -> str:
+        """A message of a step, with the paths that they stand for in place of the shadow's."""
+        return text.replace(str(self.root), str(self.real_root))
+
+
+@contextmanager
+def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator[Shadow]:
+    """The shadow of all that a task can see, in a temporary folder that is gone with the block.
+
+    Rows are read in one snapshot, files one after the other: what changes meanwhile may be seen before or after.
+    """
+    with tempfile.TemporaryDirectory(prefix="photojobs-plan-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        root = folder / "library"
+        # What is written by one process alone and thrown away needs no second copy of each page.
+        database = Database(folder / "shadow.db", clock=runtime.database.clock)
+        with LibraryTree(root, folder / "tree.db") as tree:
+            try:
+                database.migrate()
+                folders = _copy_rows(runtime.database, database, new)
+                cast_shadow(runtime.library, root, tree, tenant_id=new.tenant_id, project_folders=folders)
+                settings = runtime.settings.model_copy(update={"library_root": root})
+                with ShadowRuntime(database, settings=settings, tree=tree, is_thorough=is_thorough) as shadowed:
+                    tree.look()
+                    yield Shadow(
+                        runtime=shadowed,
+                        tree=tree,
+                        rows=RowChanges(database),
+                        root=root,
+                        real_root=runtime.library.root,
+                    )
+            finally:
+                database.close()
+
+
+def _copy_rows(real: Database, shadow: Database, new: NewTask) -> set[str] | None:
+    """Copy the rows; returns the project folders that the task can work on, or None for all."""
+    looks_around = any(_looks_around(step.type) for step in new.definition.steps)
+    with snapshot(real) as connection:
+        project_ids = projects_in_reach(connection, new, of_whole_tenant=looks_around)
+        copy_rows(connection, shadow, tenant_id=new.tenant_id, project_ids=project_ids)
+    if looks_around or str(new.scope) == "global":
+        return None
+    return {project.project_folder for project in ProjectsRepository(shadow).list(ids=project_ids)}
+
+
+def _looks_around(step_type: str) -> bool:
+    # Nobody knows what a step of another package looks at, so it sees all that it may.
+    is_ours = handler_of(step_type).__module__.startswith("flows.steps.")
+    return step_type in _LOOK_AROUND or not is_ours

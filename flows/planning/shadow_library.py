@@ -1,0 +1,142 @@
+"""The shadow of a library: the same folders and names, and files of the same size and time that hold nothing.
+
+Steps work on it as on the real one, which is only read. What a file holds is read from its original, found again by
+the shadow's inode wherever a step has moved it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Final
+
+from storage.library import Library
+from storage.library.errors import UnsafePath
+from storage.library.kinds import MANIFEST_NAME
+from storage.library.tree import LibraryTree
+
+#: Manifests are read by steps, so the shadow has true copies; longer ones are none to them anyway.
+_MAX_MANIFEST_BYTES: Final = (1 << 16) + 1
+
+
+def cast_shadow(
+    real: Library, shadow_root: Path, tree: LibraryTree, *, tenant_id: str, project_folders: Collection[str] | None
+) -> None:
+    """Make the shadow of a tenant's folder.
+
+    Of the tenant's project folders that are not named, and of other tenants' folders, only that they are there is
+    shown, and what their manifests say. Symlinks lead nowhere near the library.
+
+    Args:
+        real: is only read.
+        shadow_root: where the shadow's root is to be; its parent exists.
+        tree: is told what each thing in the shadow stands for.
+        tenant_id: whose folder.
+        project_folders: the project folders that are shadowed whole; None: all.
+    """
+    _Shadow(real, shadow_root, tenant_id, project_folders).cast(tree)
+
+
+class _Shadow:
+    def __init__(
+        self, real: Library, shadow_root: Path, tenant_id: str, project_folders: Collection[str] | None
+    ) -> None:
+        self._real_root = real.root
+        self._root = shadow_root
+        self._wanted = project_folders
+        try:
+            self._tenant: Path | None = real.tenant(tenant_id).path
+        except UnsafePath:
+            # The steps find that out by themselves.
+            self._tenant = None
+        self._nowhere = shadow_root.with_name(f"{shadow_root.name}-links")
+        (self._nowhere / "folder").mkdir(parents=True)
+        (self._nowhere / "file").touch()
+        self._modes: list[tuple[Path, int]] = []
+
+    def cast(self, tree: LibraryTree) -> None:
+        tree.note_origins(self._cast())
+        # At the end, from the inside out: nothing could be put into a folder that may not be written.
+        for path, mode in reversed(self._modes):
+            path.chmod(mode)
+
+    def _cast(self) -> Iterator[tuple[os.stat_result, Path]]:
+        try:
+            status = self._real_root.stat()
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            self._root.touch()
+            return
+        yield from self._folder(self._real_root, self._root, depth=0)
+
+    def _folder(self, real: Path, shadow: Path, *, depth: int) -> Iterator[tuple[os.stat_result, Path]]:
+        waiting = [(real, shadow, depth)]
+        while waiting:
+            real, shadow, depth = waiting.pop()
+            shadow.mkdir()
+            yield shadow.lstat(), real
+            self._modes.append((shadow, _own_mode(real)))
+            try:
+                with os.scandir(real) as entries:
+                    for entry in entries:
+                        path = Path(entry.path)
+                        try:
+                            status = entry.stat(follow_symlinks=False)
+                        except FileNotFoundError:
+                            continue
+                        if stat.S_ISDIR(status.st_mode):
+                            if self._is_shown(path, depth):
+                                waiting.append((path, shadow / entry.name, depth + 1))
+                        elif self._is_shown(path, depth) and self._stand_in(path, shadow / entry.name, status, depth):
+                            yield (shadow / entry.name).lstat(), path
+            except PermissionError:
+                # The steps may not list it either.
+                continue
+
+    def _is_shown(self, path: Path, depth: int) -> bool:
+        """Whether something in a folder of this depth below the root is shadowed: all that the task can work on."""
+        if depth == 0:
+            return True
+        if self._tenant is None or not path.is_relative_to(self._tenant):
+            return False
+        if depth == 1 or self._wanted is None:
+            return True
+        folder = path.relative_to(self._tenant).parts[0]
+        return folder in self._wanted or folder.startswith(".") or (depth == 2 and path.name == MANIFEST_NAME)
+
+    def _stand_in(self, real: Path, shadow: Path, status: os.stat_result, depth: int) -> bool:
+        mode = status.st_mode
+        if stat.S_ISLNK(mode):
+            shadow.symlink_to(self._link_target(real))
+        elif not stat.S_ISREG(mode):
+            os.mkfifo(shadow)
+        elif depth == 2 and real.name == MANIFEST_NAME and status.st_size < _MAX_MANIFEST_BYTES:
+            self._copy_manifest(real, shadow)
+        else:
+            with shadow.open("xb") as file:
+                file.truncate(status.st_size)
+        os.utime(shadow, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+        return True
+
+    def _copy_manifest(self, real: Path, shadow: Path) -> None:
+        try:
+            with real.open("rb") as file:
+                content = file.read(_MAX_MANIFEST_BYTES)
+        except OSError:
+            shadow.touch()
+            self._modes.append((shadow, 0))
+        else:
+            shadow.write_bytes(content)
+
+    def _link_target(self, link: Path) -> Path:
+        if link.is_dir():
+            return self._nowhere / "folder"
+        return self._nowhere / ("file" if link.exists() else "missing")
+
+
+def _own_mode(real: Path) -> int:
+    """The mode by which this process may do in its own folder what it may do in the real one."""
+    return sum(bit for bit, right in ((0o400, os.R_OK), (0o200, os.W_OK), (0o100, os.X_OK)) if os.access(real, right))
