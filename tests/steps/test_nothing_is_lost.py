@@ -310,8 +310,6 @@ class World:
             if project is None:
                 return
             arguments["project_id"] = project.id
-        if name == "project_delete" and project is not None:
-            self.unwanted.add(project.id)
         task = new_task(definition, task_id=f"task-{next(self._numbers)}", tenant_id=tenant_id, **arguments)
         with suppress(PhotojobsError):
             TasksRepository(self.database).start(task)
@@ -359,11 +357,13 @@ class World:
                 parsed = parse_trash_name(path.name)
                 if parsed is not None and parsed.trashed_at < due and path.is_file():
                     allowed[path.read_bytes()] += 1
+        elif job.type == "project_stop_processes":
+            # The project is archived in this step, whatever was done with it since the deletion was asked for.
+            self.unwanted.add(int(job.project_id or 0))
         elif job.type in {"project_delete_files", "project_scavenge"}:
-            projects = ProjectsRepository(self.database)
-            gone = {
-                p.project_folder for p in projects.list(tenant_id=job.tenant_id, archived=True) if p.id in self.unwanted
-            }
+            archived = ProjectsRepository(self.database).list(tenant_id=job.tenant_id, archived=True)
+            asked_for = {job.project_id} if job.type == "project_delete_files" else self.unwanted
+            gone = {project.project_folder for project in archived if project.id in asked_for & self.unwanted}
             for folder in tenant.iterdir() if tenant.is_dir() else ():
                 if folder.name in gone or folder.name.startswith(".photojobs-removing-"):
                     allowed.update(path.read_bytes() for path in folder.rglob("*") if path.is_file())
