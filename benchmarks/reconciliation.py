@@ -1,0 +1,152 @@
+"""manifest_check and folder_check over files that have not changed, against `find` and the bare reading of the rows.
+
+And the peak memory of a process that does so over one project of 1,000,000 files, against one of 10,000. The files
+are empty: neither step reads what is in them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks.databases import temporary_folder
+from benchmarks.measure import Options, Ratio, Report, command, in_turns
+from flows.runtime import Runtime
+from flows.testing import run_step
+from storage import Database, ProjectsRepository, Settings
+
+_STEPS = ("manifest_check", "folder_check")
+_NOW = "2025-10-01T12:00:00.000Z"
+
+
+def run(options: Options) -> Report:
+    """Measure the time on 20 projects, and the memory on one, each size in a process of its own."""
+    report = Report("reconciliation", notes=["SQLite; unchanged files, so that nothing is written"])
+    _measure_time(report, options)
+    _measure_memory(report, options)
+    return report
+
+
+def _measure_time(report: Report, options: Options) -> None:
+    count = options.size(200_000, 2_000)
+    with temporary_folder() as folder:
+        url = _library(folder, projects=20, files=count // 20)
+        path = folder / "photojobs.db"
+        with Runtime(Database(url), settings=_settings(folder, url)) as runtime:
+
+            def ours() -> float:
+                began = time.perf_counter()
+                _reconcile(runtime)
+                return time.perf_counter() - began
+
+            def bare() -> float:
+                began = time.perf_counter()
+                found = subprocess.run(["find", str(folder / "library")], stdout=subprocess.PIPE, check=True).stdout
+                with closing(sqlite3.connect(path)) as connection:
+                    rows = connection.execute("SELECT * FROM photos").fetchall()
+                assert found.count(b".jpg") == len(rows) == count
+                return time.perf_counter() - began
+
+            values = in_turns({"ours": ours, "bare": bare}, rounds=options.size(5, 1))
+    report.ratios.append(
+        Ratio(
+            what=f"{count:,} files, both steps",
+            unit="s",
+            ours=values["ours"],
+            others=values["bare"],
+            against="find and SELECT",
+            target=3,
+            at_least=False,
+        )
+    )
+
+
+def _measure_memory(report: Report, options: Options) -> None:
+    large, small = options.size(1_000_000, 2_000), options.size(10_000, 500)
+    peaks: dict[int, list[float]] = {large: [], small: []}
+    for count in peaks:
+        with temporary_folder() as folder:
+            url = _library(folder, projects=1, files=count)
+            for _ in range(options.size(2, 1)):
+                output = subprocess.run(
+                    [
+                        sys.executable,
+                        "-m",
+                        __spec__.name if __spec__ else __name__,
+                        "--measure",
+                        str(folder),
+                        url,
+                    ],
+                    stdout=subprocess.PIPE,
+                    check=True,
+                ).stdout
+                peaks[count].append(json.loads(output)["peak_mb"])
+    report.ratios.append(
+        Ratio(
+            what=f"peak memory, a project of {large:,}",
+            unit="MB",
+            ours=peaks[large],
+            others=peaks[small],
+            against=f"{small:,}",
+            target=1.3,
+            at_least=False,
+        )
+    )
+
+
+def measure(folder: Path, url: str) -> dict[str, float]:
+    """Reconcile here, and tell the peak of this process."""
+    with Runtime(Database(url), settings=_settings(folder, url)) as runtime:
+        _reconcile(runtime)
+    # Not getrusage: its peak may be that of the process which started this one.
+    status = Path("/proc/self/status").read_text()
+    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return {"peak_mb": int(peak) / 1024}
+
+
+def _reconcile(runtime: Runtime) -> None:
+    for step in _STEPS:
+        job = run_step(runtime, type=step, tenant_id="user_0", scope="global")
+        assert job.status == "completed", job.error_message
+
+
+def _settings(folder: Path, url: str) -> Settings:
+    return Settings.load(database_url=url, library_root=folder / "library")
+
+
+def _library(folder: Path, *, projects: int, files: int) -> str:
+    database = Database(folder / "photojobs.db")
+    database.migrate()
+    for number in range(projects):
+        project = ProjectsRepository(database).create(
+            project_name=f"project {number}", project_folder=f"project {number}", tenant_id="user_0"
+        )
+        place = folder / "library" / "user_0" / project.project_folder
+        place.mkdir(parents=True)
+        for file in range(files):
+            os.close(os.open(place / f"p{number}-{file}.jpg", os.O_CREAT | os.O_WRONLY))
+        with database.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO photos (project_id, filename, jpg_available, created_at, updated_at) "
+                "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+                "SELECT ?, 'p' || ? || '-' || i, 1, ?, ? FROM n",
+                (files - 1, project.id, number, _NOW, _NOW),
+            )
+    url = database.engine.url.render_as_string()
+    with Runtime(database, settings=_settings(folder, url)) as runtime:
+        _reconcile(runtime)
+    database.close()
+    return url
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(Path(sys.argv[2]), sys.argv[3])))
+    else:
+        command(run)
