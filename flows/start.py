@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from flows.errors import RunBroken
 from flows.in_thread import in_thread
+from flows.known_definitions import find_definition
 from flows.new_task import new_task
 from flows.outbox import ask_after_commit, ask_now
 from flows.runtime import Runtime
@@ -18,7 +19,7 @@ from storage.database import Database
 from storage.photo_selection import PhotoSelection
 from storage.task_summary import TaskSummary, summarise_task
 from storage.tasks import TasksRepository
-from task_definitions import Definitions, TaskDefinition, load_definitions
+from task_definitions import TaskDefinition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,19 +159,3 @@ def run_task(
 
 astart_task = in_thread(start_task)
 arun_task = in_thread(run_task)
-
-
-def find_definition(type: str | TaskDefinition) -> TaskDefinition:
-    """The definition of that name among the built-in ones and those of the settings.
-
-    Raises:
-        UnknownDefinition: there is none.
-    """
-    if isinstance(type, TaskDefinition):
-        return type
-    return known_definitions().get_or_raise(type)
-
-
-def known_definitions() -> Definitions:
-    """The built-in definitions and those that the setting `definitions` names; invalid ones are left out."""
-    return load_definitions(Runtime.current().settings.definitions, strict=False)

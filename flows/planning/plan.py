@@ -13,11 +13,11 @@ from typing import Any
 from flows.errors import FlowsError
 from flows.in_thread import in_thread
 from flows.job_run import run_claimed_job
+from flows.known_definitions import find_definition
 from flows.new_task import new_task
 from flows.planning.changes import ACTIONS, Change, Owner, file_change, row_change
 from flows.planning.shadow import Shadow, shadow_for
 from flows.runtime import Runtime
-from flows.start import find_definition
 from storage.claims import Claimant, claim_by_id, promote_due
 from storage.photo_selection import PhotoSelection
 from storage.projects import ProjectsRepository
