@@ -1,4 +1,4 @@
-"""Every table as SQLAlchemy Core sees it. The migrations make them; `SCHEMA` in docs/reference explains each column.
+"""Every table as SQLAlchemy Core sees it. The migrations make them; `storage.column_meanings` explains each column.
 
 The first block of columns in `projects`, `photos`, `jobs` and `job_items` is what other programs know and use; what
 stands after `added` is nullable or has a default, so that those programs go on inserting rows without it.

@@ -1,0 +1,50 @@
+"""Mermaid diagrams as pictures in the page, drawn when the site is built: readers load no script for them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import mermaidx
+
+from docs_site.pages import ROOT
+
+#: Drawing takes seconds, so what was drawn is kept, by its text and what it was drawn with.
+_CACHE = ROOT / ".cache" / "diagrams"
+#: Texts are measured with DejaVu Sans; Verdana has the same widths.
+_CONFIG = {
+    "fontFamily": "DejaVu Sans, Verdana, sans-serif",
+    "themeVariables": {"fontSize": "14px", "fontFamily": "DejaVu Sans, Verdana, sans-serif"},
+    "flowchart": {"htmlLabels": False, "nodeSpacing": 30, "rankSpacing": 40},
+}
+
+
+def drawn(source: str, language: str, css_class: str, options: dict[str, Any], md: Any, **_: Any) -> str:
+    """The fenced block as an element of the page; called by the Markdown extension for fenced blocks.
+
+    Raises:
+        RuntimeError: Mermaid does not understand the text.
+    """
+    return f'<figure class="diagram">{_svg(source)}</figure>'
+
+
+def _svg(source: str) -> str:
+    key = hashlib.sha256(f"{mermaidx.__version__}\n{_CONFIG}\n{source}".encode()).hexdigest()[:20]
+    kept = _CACHE / f"{key}.svg"
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8")
+    svg: str = mermaidx.render(source, theme="neutral", config=_CONFIG).svg()
+    # Its styles are those of its id, and a page may have several.
+    svg = svg.replace("my-svg", f"diagram-{key}")
+    wide = re.search(r"max-width: ([0-9.]+)px", svg)
+    if wide:
+        svg = svg.replace('width="100%"', f'width="{float(wide[1]):.0f}"', 1)
+    _keep(kept, svg)
+    return svg
+
+
+def _keep(path: Path, svg: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(svg, encoding="utf-8")

@@ -1,0 +1,37 @@
+"""The page of errors: the tree of `PhotojobsError`, each class with the sentence of its docstring."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+
+from task_definitions.errors import PhotojobsError
+
+_INTRODUCTION = """# Errors
+
+Everything that photojobs raises on purpose is a `PhotojobsError`; its message says what was wrong, where, and what to
+do. At the command it is one line for each problem, and the exit code 2. `job_items.error_type` has the class's name.
+"""
+#: The packages whose modules declare errors.
+_PACKAGES = ("task_definitions", "storage", "flows", "deployments")
+#: What only Alembic can import, and declares none.
+_OF_ALEMBIC = ("storage.migrations.env", "storage.migrations.versions")
+
+
+def errors_page() -> str:
+    """The tree, as nested lists."""
+    for package in _PACKAGES:
+        for module in pkgutil.walk_packages(import_module(package).__path__, f"{package}."):
+            if not module.name.startswith(_OF_ALEMBIC):
+                import_module(module.name)
+    return "\n".join((_INTRODUCTION, *_lines(PhotojobsError, depth=0), ""))
+
+
+def _lines(kind: type[PhotojobsError], *, depth: int) -> Iterator[str]:
+    sentence = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
+    yield f"{'    ' * depth}* **`{kind.__name__}`** (`{kind.__module__}`): {sentence}"
+    children = (child for child in kind.__subclasses__() if child.__module__.split(".")[0] in _PACKAGES)
+    for child in sorted(children, key=lambda found: found.__name__):
+        yield from _lines(child, depth=depth + 1)

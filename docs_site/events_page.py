@@ -1,0 +1,58 @@
+"""The page of events, made of the events that `flows.events` tells of rows that stand for any."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+from docs_site.markdown import code, table
+from flows.events import Event, Events
+from storage.job_items import ItemOutcome
+from storage.records import ItemStatus, Job, JobStatus, Task
+
+_INTRODUCTION = """# Events
+
+Each is logged at the level DEBUG by the logger `photojobs.events`, told to the listeners of a process
+(`runtime.events.listen`), and sent to Prefect where a flow run is at work, so that Prefect's automations can act on
+them. They come after the transaction that made them true, and may be lost with a process; the truth is in
+the tables.
+
+The resource is what it happened to, `photojobs.task.ID` or `photojobs.job.ID`. Related resources are
+`photojobs.tenant.ID`, `photojobs.task.ID` and `photojobs.project.ID`, with these roles.
+"""
+_MOMENT = datetime(2025, 10, 1, 12, tzinfo=UTC)
+
+
+def events_page() -> str:
+    """Every event with what it concerns and what it carries."""
+    told: list[tuple[Event, str]] = []
+    events = Events()
+    said = ""
+    events.listen(lambda event: told.append((event, said)))
+    running, said = _row(Task, status=JobStatus.RUNNING, project_id=3), "A flow run has taken a task up."
+    events.task_running(running)
+    for status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED):
+        said = f"A task has ended as {status}."
+        events.task_ended(_row(Task, status=status, project_id=3), message="")
+    job, said = _row(Job, status=JobStatus.RUNNING, project_id=3, task_id="ID"), "An executor begins with a job."
+    events.job_running(job)
+    for status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.QUEUED):
+        said = f"A job has ended as {status}."
+        if status is JobStatus.QUEUED:
+            said = "An attempt at a job has failed, and there will be another."
+        events.job_ended(_row(Job, status=status, project_id=3, task_id="ID"))
+    said = "A batch of a job's items has been worked on: how many ended how, and the first failures."
+    outcome = ItemOutcome(item_id=1, status=ItemStatus.FAILED, message="it is cut off")
+    events.items_recorded(job, [outcome])
+    rows = [
+        (code(event.name), said, ", ".join(sorted(event.related)), ", ".join(map(code, event.payload)))
+        for event, said in told
+    ]
+    return "\n".join((_INTRODUCTION, table(("event", "when", "related", "payload"), rows), ""))
+
+
+def _row(record: type[Any], **values: Any) -> Any:
+    """A record with plain values in every field that is not given."""
+    plain = {"str": "ID", "int": 1, "datetime": _MOMENT, "Any": {}}
+    return record(**{field.name: plain.get(str(field.type).split(" ")[0]) for field in fields(record)} | values)

@@ -1,0 +1,69 @@
+"""Links of pages that lead out of `docs/`: to pages that stand elsewhere in the site, and to files of the project."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from docs_site.pages import ADOPTED, DOCS, REPLACED, ROOT
+
+#: A link to a file, without those to addresses and within the page.
+_LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+_FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2`*$", re.MULTILINE | re.DOTALL)
+#: Where the pages with files of the project stand.
+SOURCE = "source"
+
+
+def site_links(markdown: str, *, file: Path, uri: str) -> str:
+    """The text of a page with its links as the site needs them.
+
+    Args:
+        markdown: the text.
+        file: where it is read from, to which its links are relative.
+        uri: where its page stands in the site.
+    """
+
+    def leading(match: re.Match[str]) -> str:
+        target = _place(file, match[1])
+        if target is None:
+            return match[0]
+        path = os.path.relpath(target, Path(uri).parent)
+        return f"]({path}{match[2] or ''})"
+
+    parts, end = [], 0
+    for fence in _FENCE.finditer(markdown):
+        parts += [_LINK.sub(leading, markdown[end : fence.start()]), fence[0]]
+        end = fence.end()
+    return "".join([*parts, _LINK.sub(leading, markdown[end:])])
+
+
+def linked_sources(markdown: str, *, file: Path) -> Iterator[Path]:
+    """The files of the project that a page links to and that are no pages themselves."""
+    for match in _LINK.finditer(_FENCE.sub("", markdown)):
+        place = _place(file, match[1])
+        if place is not None and place.startswith(f"{SOURCE}/"):
+            yield ROOT / place.removeprefix(f"{SOURCE}/").removesuffix(".md")
+
+
+def source_page(file: Path) -> tuple[str, str]:
+    """Where the page with a file of the project stands, and its text."""
+    name = file.relative_to(ROOT).as_posix()
+    content = file.read_text(encoding="utf-8")
+    language = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".md": "markdown"}.get(file.suffix, "text")
+    text = f"---\nsearch: {{exclude: true}}\n---\n\n# {name}\n\n````{language}\n{content.rstrip()}\n````\n"
+    return f"{SOURCE}/{name}.md", text
+
+
+def _place(file: Path, link: str) -> str | None:
+    """Where in the site a link leads; None where it is as it should be, or leads nowhere."""
+    target = Path(os.path.normpath(file.parent / link))
+    if target.is_dir():
+        target = next((found for name in ("README.md", "__init__.py") if (found := target / name).is_file()), target)
+    if not target.is_file() or not target.is_relative_to(ROOT):
+        return None
+    name = target.relative_to(ROOT).as_posix()
+    if target.is_relative_to(DOCS):
+        return target.relative_to(DOCS).as_posix()
+    return ADOPTED.get(name) or REPLACED.get(name) or f"{SOURCE}/{name}.md"

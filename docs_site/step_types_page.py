@@ -1,0 +1,45 @@
+"""The page of step types, read from `task_definitions.step_types`."""
+
+from __future__ import annotations
+
+from docs_site.markdown import code, table
+from task_definitions.loader import load_definitions
+from task_definitions.step_types import BUILTIN_STEP_TYPES
+
+_INTRODUCTION = """# Step types
+
+A step of a definition names one of these by its `type`; installed packages bring more, see
+[a step of your own](../how-to/own-step.md). `photojobs steps list` shows all that an installation has.
+
+What a step works on: **items** are photos, in jobs of at most 2000; **projects** are the one that the task was started
+for, those in which its photos lie, or all active ones of the tenant; **library** is the tenant's folder as a whole. A
+step that changes files holds the project while it works on it, so that no other such step does at the same time.
+
+Archived projects are skipped by every step but the `project_…` ones. Every step may be run twice: the second run finds
+nothing to do.
+"""
+
+
+def step_types_page() -> str:
+    """Every built-in step type with what it works on, and the definitions that use it."""
+    definitions = load_definitions()
+    parts = [_INTRODUCTION]
+    for found in BUILTIN_STEP_TYPES.values():
+        using = [name for name, task in definitions.items() if any(step.type == found.name for step in task.steps)]
+        rows = [
+            ("works on", found.unit),
+            ("changes files or their rows", "yes" if found.modifies_files else "no"),
+        ]
+        if found.takes_force:
+            rows.append(("with `force` in the payload", "does again what is done already"))
+        if found.default_items == "pending_deletions":
+            rows.append(("without items", "the photos with a file on disk whose keep flag is 0"))
+        if using:
+            rows.append(("used by", ", ".join(f"[{name}](definitions.md#{name})" for name in using)))
+        parts += [f"## {found.name}\n", f"{found.summary} {_escaped(found.description)}\n", table(("", ""), rows), ""]
+    parts.append(f"All of them: {', '.join(code(name) for name in BUILTIN_STEP_TYPES)}.\n")
+    return "\n".join(parts)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("<", "&lt;").replace(">", "&gt;")
