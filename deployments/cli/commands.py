@@ -10,48 +10,52 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from deployments.cli.errors import UnknownCommand
+from deployments.cli.errors import BadInput, UnknownCommand
+from deployments.cli.exit_codes import BAD_INPUT, CANCELED, FAULT_OF_OURS, PIPE_CLOSED
+from deployments.cli.help_pages import COMMON_OPTIONS, OPTIONS, complete_help
 from task_definitions.errors import PhotojobsError
 from task_definitions.wording import did_you_mean, shown
-
-#: The exit codes of every command, besides 0.
-TASK_FAILED, BAD_INPUT, FAULT_OF_OURS, CANCELED, PIPE_CLOSED = 1, 2, 70, 130, 141
 
 #: The command's groups in the order of the help page, each with its commands: name, where it is, what it does.
 COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Begin": (("demo", "deployments.cli.demo:app", "Make a library with all kinds of faults, and see it mended."),),
     "Run": (
         ("plan", "deployments.cli.plan:app", "Show what a definition would do; change nothing."),
-        ("run", "deployments.cli.run:app", "Run a definition here, and say what it did."),
-        ("start", "deployments.cli.start:app", "Start a definition; `photojobs up` or a worker runs it."),
-        ("cancel", "deployments.cli.tasks:cancel_app", "Cancel a task with all its jobs."),
-        ("retry", "deployments.cli.tasks:retry_app", "Run again what failed of a task."),
+        ("run", "deployments.cli.run:app", "Run a definition here to its end."),
+        ("start", "deployments.cli.start:app", "Start a definition, and return at once."),
+        ("cancel", "deployments.cli.tasks:cancel_app", "Cancel a task with all its jobs; what is done stays done."),
+        ("retry", "deployments.cli.tasks:retry_app", "Run again what failed or was canceled of a task."),
         ("hold", "deployments.cli.holds:hold_app", "Keep the jobs of a task, a tenant or a lane from starting."),
         ("release", "deployments.cli.holds:release_app", "Let held jobs start again."),
     ),
     "Serve": (
-        ("up", "deployments.cli.service:up_app", "Start a Prefect server and everything that runs tasks."),
+        ("up", "deployments.cli.service:up_app", "Start Prefect's server and everything that runs tasks."),
         ("serve", "deployments.cli.service:serve_app", "Serve definitions to a Prefect server that runs already."),
         ("worker", "deployments.cli.service:worker_app", "Run jobs without Prefect."),
         ("deploy", "deployments.cli.deploy:app", "Have the workers of a Prefect work pool run definitions."),
     ),
     "Look": (
-        ("status", "deployments.cli.status:app", "Lanes, running tasks, and how many jobs wait."),
+        (
+            "status",
+            "deployments.cli.status:app",
+            "Show what runs, what waits and why, what failed, and what comes next.",
+        ),
         ("jobs", "deployments.cli.jobs:app", "List jobs and look at one of them."),
         ("lanes", "deployments.cli.lanes:app", "See and change how many jobs may run at a time."),
         ("definitions", "deployments.cli.definitions:app", "List, show and check definitions."),
-        ("steps", "deployments.cli.steps:app", "What steps of a definition can do."),
+        ("steps", "deployments.cli.steps:app", "List the step types that definitions may name, and show one."),
         ("library", "deployments.cli.library:app", "List projects and add one."),
     ),
     "Keep": (("db", "deployments.cli.db:app", "Upgrade, check and back up the database."),),
 }
 
+#: What asks for a help page, wherever it stands in a command line.
+HELP_FLAGS = frozenset({"--help", "-h"})
+
+# Made once: the apps of the commands live as long as the process, and remember in which group they are.
+_GROUPS = {title: Group(title, sort_key=order) for order, title in enumerate(COMMANDS)}
+
 _HELP = "Declared pipelines for a photo library, run by Prefect, kept in SQL."
-_SETTINGS_HELP = (
-    "Settings come from photojobs.toml in the working folder and from the environment: PHOTOJOBS_DATABASE_URL, "
-    "PHOTOJOBS_LIBRARY_ROOT, PHOTOJOBS_DEFINITIONS and more. PREFECT_API_URL names a Prefect server; without it, "
-    "commands that need one start their own."
-)
 
 
 def build_app() -> App:
@@ -59,22 +63,20 @@ def build_app() -> App:
     app = App(
         name="photojobs",
         help=_HELP,
-        help_epilogue=_SETTINGS_HELP,
         help_format="plaintext",
         version=_version,
         version_flags=["--version"],
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        group_parameters=OPTIONS,
     )
     app.meta.suppress_keyboard_interrupt = False
-    options = Group("Options", sort_key=len(COMMANDS))
-    app.meta.group_parameters = options
+    app.meta.group_parameters = COMMON_OPTIONS
     for flag in ("--help", "--version"):
-        app[flag].group = options
-    for order, (title, commands) in enumerate(COMMANDS.items()):
-        group = Group(title, sort_key=order)
-        for name, place, summary in commands:
-            app.command(place, name=name, help=summary, group=group)
+        app[flag].group = COMMON_OPTIONS
+    for title, commands in COMMANDS.items():
+        for place_in_group, (name, place, summary) in enumerate(commands):
+            app.command(place, name=name, help=summary, group=_GROUPS[title], sort_key=place_in_group)
     return app
 
 
@@ -90,19 +92,25 @@ def run_command_line(tokens: Sequence[str]) -> int:
     @app.meta.default
     def launch(
         *command: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        quiet: Annotated[
+            bool, Parameter(alias="-q", negative="", show_default=False, help="Say results and errors alone.")
+        ] = False,
         verbose: Annotated[
-            bool, Parameter(negative="", show_default=False, help="Show logs, and where an error came from.")
+            bool,
+            Parameter(alias="-v", negative="", show_default=False, help="Show logs, and where an error came from."),
         ] = False,
     ) -> Any:
         nonlocal is_verbose
         is_verbose = verbose
-        from deployments.cli.logs import set_up_logs
-
-        set_up_logs(is_verbose=verbose)
+        _set_loudness(is_quiet=quiet, is_verbose=verbose)
         _check_command(command)
         return app(command, exit_on_error=False, print_error=False, result_action="return_value")
 
     try:
+        if not HELP_FLAGS.isdisjoint(tokens):
+            words = [token for token in tokens if not token.startswith("-")]
+            _check_command(words)
+            complete_help(app, words)
         code = app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
@@ -128,6 +136,18 @@ def run_command_line(tokens: Sequence[str]) -> int:
         )
         return FAULT_OF_OURS
     return code if isinstance(code, int) else 0
+
+
+def _set_loudness(*, is_quiet: bool, is_verbose: bool) -> None:
+    from deployments.cli.logs import set_up_logs
+    from deployments.cli.loudness import Loudness, set_loudness
+
+    set_loudness(Loudness.NORMAL)
+    set_up_logs(is_verbose=is_verbose)
+    if is_quiet and is_verbose:
+        raise BadInput("--quiet and --verbose: give one of them.")
+    if is_quiet or is_verbose:
+        set_loudness(Loudness.QUIET if is_quiet else Loudness.VERBOSE)
 
 
 def _check_command(tokens: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cyclopts import App
 
 from deployments.cli.definitions import Json
-from deployments.cli.terminal import print_fields, print_json, print_table, say
+from deployments.cli.terminal import confirm, print_fields, print_json, print_table, say
 from storage.database import Database
 from storage.settings import Settings
 
@@ -30,7 +30,7 @@ def upgrade_database(*, json: Json = False) -> None:
     if json:
         print_json(report)
     elif not report.is_changed:
-        say(f"the database has the newest schema, {report.to_revision}; nothing was done")
+        confirm(f"the database has the newest schema, {report.to_revision}; nothing was done")
     else:
         print_fields(
             {
@@ -117,7 +117,7 @@ def restore_database(archive: Path, /, *, json: Json = False) -> None:
     if json:
         print_json({"restored": archive, "database": place})
     else:
-        say(f"restored {archive} into {place}")
+        confirm(f"restored {archive} into {place}")
 
 
 @app.command(name="downgrade")

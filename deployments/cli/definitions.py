@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from deployments.cli.errors import BadInput
 from deployments.cli.named_server import named_server_client
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import output, print_fields, print_json, print_table, remark, say
+from deployments.cli.terminal import output, print_fields, print_json, print_table, remark, say, warn
 from storage.pinned_definition import PinnedDefinition
 from storage.settings import Settings
 from storage.tasks import TasksRepository
@@ -109,8 +109,6 @@ def lint_definitions(path: Path | None = None, /) -> None:
 def diff_definitions(*, task: str | None = None, json: Json = False) -> None:
     """Show in what the definitions here differ from those that the Prefect server has, field by field.
 
-    Example: `photojobs definitions diff --task 0b9f...`.
-
     Parameters
     ----------
     task
@@ -163,14 +161,14 @@ def _since_deployed(here: Definitions) -> tuple[DefinitionDifference, ...]:
 
         deployed = deployed_definitions(client)
     for path in deployed.unreadable:
-        remark(f"photojobs: {path}: its description tells no definition any more; deploy or serve it again")
+        warn(f"{path}: its description tells no definition any more; deploy or serve it again")
     return compare_definitions(deployed.definitions, here)
 
 
 def _known() -> Definitions:
     known = load_definitions(Settings.load().definitions, strict=False)
     for error in known.errors:
-        remark(f"photojobs: {error}")
+        warn(str(error))
     return known
 
 

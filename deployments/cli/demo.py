@@ -55,9 +55,9 @@ def demo(
     photos: Annotated[int, Parameter(validator=Number(gte=20, lte=100_000))] = DEFAULT_PHOTOS,
     keep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
-    """Make a library with all kinds of faults in a folder of its own, and see it worked on and mended.
+    """Make a library with all kinds of faults, and see it mended.
 
-    Run again, it works on the same library and proves that there is nothing left to do.
+    It lies in a folder of its own. Run again, it works on the same library and proves that there is nothing left to do.
 
     Parameters
     ----------

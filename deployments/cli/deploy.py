@@ -28,11 +28,11 @@ def deploy(
     dry_run: Flag = False,
     write_prefect_yaml: Path | None = None,
 ) -> None:
-    """Register definitions as deployments of a Prefect work pool, whose workers run them.
+    """Have the workers of a Prefect work pool run definitions.
 
-    They get the names, forms and schedules that `photojobs up` gives them, in the work queue `priority` where one of
-    their steps has priority 90 or more, else in `normal`. Deployments of the pool whose definition is gone are paused.
-    Example: `photojobs deploy --pool photos --create-pool process`.
+    Definitions are registered as deployments of the pool. They get the names, forms and schedules that `photojobs up`
+    gives them, in the work queue `priority` where one of their steps has priority 90 or more, else in `normal`.
+    Deployments of the pool whose definition is gone are paused.
 
     Parameters
     ----------

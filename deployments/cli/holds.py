@@ -7,7 +7,7 @@ from typing import Literal
 from cyclopts import App
 
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import say
+from deployments.cli.terminal import confirm
 from flows import task_control
 
 hold_app = App(name="hold")
@@ -18,7 +18,9 @@ Kind = Literal["task", "tenant", "lane"]
 
 @hold_app.default
 def hold(kind: Kind, name: str, /, *, reason: str | None = None) -> None:
-    """Keep jobs from starting; what runs goes on, and what is queued stays queued.
+    """Keep the jobs of a task, a tenant or a lane from starting.
+
+    What runs goes on, and what is queued stays queued.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None) -> None:
     """
     with opened_database() as database, database.begin() as connection:
         task_control.hold(kind, name, reason=reason, connection=connection)
-    say(f"{kind} {name} is held; `photojobs release {kind} {name}` lets it go on")
+    confirm(f"{kind} {name} is held; `photojobs release {kind} {name}` lets it go on")
 
 
 @release_app.default
@@ -47,4 +49,4 @@ def release(kind: Kind, name: str, /) -> None:
     """
     with opened_database() as database, database.begin() as connection:
         was_held = task_control.release(kind, name, connection=connection)
-    say(f"{kind} {name} goes on" if was_held else f"{kind} {name} was not held")
+    confirm(f"{kind} {name} goes on" if was_held else f"{kind} {name} was not held")

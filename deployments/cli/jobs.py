@@ -11,7 +11,7 @@ from deployments.cli.definitions import Json
 from deployments.cli.errors import BadInput
 from deployments.cli.job_cells import progress_of, took
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import output, print_fields, print_json, print_table, remark, say, shown
+from deployments.cli.terminal import confirm, output, print_fields, print_json, print_table, remark, say, shown
 from deployments.queue_figures import item_counts, list_items, list_jobs
 from storage.bulk import JobFilter, retry_jobs
 from storage.database import Database
@@ -221,7 +221,7 @@ def retry(*ids: int) -> None:
             if job.status not in ("failed", "canceled"):
                 raise BadInput(f"job {job_id} is {job.status}: only a failed or canceled job can be run again.")
         count = retry_jobs(database, JobFilter(ids=ids))
-    say(f"{count} {'job is' if count == 1 else 'jobs are'} queued again; `photojobs up` or a worker runs them")
+    confirm(f"{count} {'job is' if count == 1 else 'jobs are'} queued again; `photojobs up` or a worker runs them")
 
 
 def _job(database: Database, job_id: int) -> Job:

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from deployments.cli.definitions import Json
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import print_json, print_table, remark, say
+from deployments.cli.terminal import confirm, print_json, print_table, remark
 from deployments.new_project import add_project
 from deployments.queue_figures import project_figures
 from storage.settings import Settings
@@ -76,4 +76,4 @@ def add(name: str, /, *, tenant: str = DEFAULT_TENANT, folder: str | None = None
     settings = Settings.load()
     with opened_database(settings=settings, create=True) as database:
         project, path = add_project(database, settings, name=name, tenant_id=tenant, folder=folder)
-    say(f"project {project.id} in {path}")
+    confirm(f"project {project.id} in {path}")

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from deployments.cli.commands import TASK_FAILED
 from deployments.cli.definitions import Json
+from deployments.cli.exit_codes import TASK_FAILED
 from deployments.cli.opening import opened_database
 from deployments.cli.task_options import TaskOptions, read_request
-from deployments.cli.terminal import print_json, print_table, remark, say
+from deployments.cli.terminal import print_json, print_table, remark, say, warn
 from flows.planning.changes import ACTIONS
 from flows.planning.plan import Plan, PlannedStep, Tally, plan_task
 from flows.runtime import Runtime
@@ -23,13 +23,7 @@ COLUMNS = ("step", "project", "would", "first")
 #: Names shown of what is to be done to a project.
 EXAMPLES = 2
 
-app = App(
-    name="plan",
-    help_epilogue="Exit codes: 0 planned, 1 planned and a step would fail, 2 no plan could be made. Examples:\n\n"
-    "photojobs plan maintenance_global\n\n"
-    "photojobs plan change_commit --project 3 --save commit.plan\n\n"
-    "photojobs run --plan commit.plan",
-)
+app = App(name="plan")
 
 
 @app.default
@@ -74,7 +68,7 @@ def print_plan(made: Plan) -> None:
     print_table(COLUMNS, [row for step in made.steps for row in _rows(step)])
     for step in made.steps:
         for reason in step.errors:
-            remark(f"{step.type} would fail: {reason.splitlines()[0]}")
+            warn(f"{step.type} would fail: {reason.splitlines()[0]}")
     say(f"{made.message}. Nothing has been changed.")
     if made.saved_as is not None:
         remark(f"`photojobs run --plan {made.saved_as}` does this, and refuses what has changed by then.")

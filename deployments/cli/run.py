@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from deployments.cli.commands import BAD_INPUT, CANCELED, TASK_FAILED
 from deployments.cli.definitions import Json
 from deployments.cli.errors import BadInput
+from deployments.cli.exit_codes import BAD_INPUT, CANCELED, TASK_FAILED
+from deployments.cli.loudness import is_quiet
 from deployments.cli.named_server import check_named_server
 from deployments.cli.opening import opened_database, prefect_home
 from deployments.cli.progress import BY_CTRL_C, following
 from deployments.cli.summary import print_summary, print_summary_json
 from deployments.cli.task_options import TaskOptions, TaskRequest, read_request
-from deployments.cli.terminal import print_json, remark, say
+from deployments.cli.terminal import confirm, print_json, warn
 from deployments.prefect_server import prefect_server
 from flows.planning.planned_run import prepare_run
 from flows.planning.refusals import Refusal
@@ -26,15 +26,7 @@ from storage.settings import Settings
 from storage.task_summary import TaskSummary
 from storage.tasks import TasksRepository
 
-app = App(
-    name="run",
-    help_epilogue="Exit codes: 0 completed, 1 failed or refused in part, 2 nothing was started, 130 canceled by Ctrl-C."
-    " Examples:\n\n"
-    "photojobs run maintenance --project 3\n\n"
-    "photojobs run process_photos --all --missing preview\n\n"
-    "photojobs run image_move --project 7 --item 12 13 14\n\n"
-    "photojobs run --plan nightly.plan",
-)
+app = App(name="run")
 
 
 @app.default
@@ -45,7 +37,6 @@ def run(
     *,
     plan: Path | None = None,
     json: Json = False,
-    quiet: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
     """Run a definition here to its end.
 
@@ -55,8 +46,6 @@ def run(
         The definition; `photojobs definitions list` shows all.
     plan
         In place of a definition: the file of a plan. What has changed since it was saved is refused, the rest is done.
-    quiet
-        Print nothing but errors.
     """
     settings = Settings.load()
     saved, request = None, None
@@ -78,23 +67,23 @@ def run(
             prepared = prepare_run(saved, runtime)
             refusals = prepared.refusals
             for refusal in refusals:
-                remark(f"photojobs: refused {refusal.name}: {refusal.reason}")
+                warn(f"refused {refusal.name}: {refusal.reason}")
             if prepared.new is None:
-                return _nothing_left(refusals, json=json, quiet=quiet)
+                return _nothing_left(refusals, json=json)
             request = TaskRequest(definition=saved.definition.definition, new=prepared.new)
         assert request is not None  # noqa: S101 - of a definition, or of a plan.
         # Before the server, whose start takes long: what does not exist is refused at once.
         TasksRepository(database).start(request.new)
         try:
             with prefect_server(prefect_home(database)):
-                summary = run_followed(request, runtime, is_shown=not quiet and not json)
+                summary = run_followed(request, runtime, is_shown=not json and not is_quiet())
         except BaseException as error:
             reason = BY_CTRL_C if isinstance(error, KeyboardInterrupt) else f"its run broke off: {error}"
             TasksRepository(database).cancel(request.new.id, reason=reason)
             raise
     if json:
         print_summary_json(summary, refusals=refusals)
-    elif not quiet:
+    elif not is_quiet():
         print_summary(summary)
     if summary.task.status == "completed":
         return TASK_FAILED if refusals else 0
@@ -107,11 +96,11 @@ def _read_plan(path: Path, name: str | None, options: TaskOptions | None) -> Sav
     return SavedPlan.read(path)
 
 
-def _nothing_left(refusals: tuple[Refusal, ...], *, json: bool, quiet: bool) -> int:
+def _nothing_left(refusals: tuple[Refusal, ...], *, json: bool) -> int:
     if json:
         print_json({"task_id": None, "status": "refused" if refusals else "completed", "refused": refusals})
-    elif not quiet:
-        say("nothing was started: " + ("all of the plan was refused" if refusals else "the plan has nothing to do"))
+    else:
+        confirm("nothing was started: " + ("all of the plan was refused" if refusals else "the plan has nothing to do"))
     return BAD_INPUT if refusals else 0
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from deployments.cli.opening import opened_database, prefect_home
-from deployments.cli.terminal import say
+from deployments.cli.terminal import confirm
 from storage.settings import Settings
 
 up_app = App(name="up")
@@ -29,10 +29,11 @@ def up(
     host: str = "127.0.0.1",
     folder: Path | None = None,
 ) -> None:
-    """Start Prefect's server and a runner for every definition, follow schedules, and take up what was left lying.
+    """Start Prefect's server and everything that runs tasks.
 
-    Where PREFECT_API_URL is set, that server is used. Ctrl-C or SIGTERM hands running jobs back and stops everything;
-    a second Ctrl-C stops at once, and the next start repairs. Example: `photojobs up --port 4201`.
+    That is a runner for every definition, the schedules, and a look for what was left lying. Where PREFECT_API_URL is
+    set, that server is used. Ctrl-C or SIGTERM hands running jobs back and stops everything; a second Ctrl-C stops at
+    once, and the next start repairs.
 
     Parameters
     ----------
@@ -48,20 +49,19 @@ def up(
 
     settings = Settings.load()
     with _until_asked_to_stop() as wait:
-        say("starting …")
+        confirm("starting …")
         with start(settings, home=_home(settings, folder), host=host, port=port or None) as running:
-            say(f"up: {running.ui_url} (Ctrl-C stops)")
+            confirm(f"up: {running.ui_url} (Ctrl-C stops)")
             wait()
-            say("stopping: running jobs are handed back …")
-    say("stopped")
+            confirm("stopping: running jobs are handed back …")
+    confirm("stopped")
 
 
 @serve_app.default
 def serve(*, folder: Path | None = None) -> None:
-    """Serve every definition to the Prefect server that PREFECT_API_URL names.
+    """Serve definitions to a Prefect server that runs already.
 
-    As `photojobs up`, but without a server of its own. Example: `PREFECT_API_URL=http://prefect:4200/api photojobs
-    serve`.
+    PREFECT_API_URL names it. As `photojobs up`, but without a server of its own.
 
     Parameters
     ----------
@@ -75,10 +75,10 @@ def serve(*, folder: Path | None = None) -> None:
         raise NoPrefectServer("PREFECT_API_URL is not set; name the server in it, or use `photojobs up`")
     settings = Settings.load()
     with _until_asked_to_stop() as wait, start(settings, home=_home(settings, folder), port=None) as running:
-        say(f"serving to {running.ui_url} (Ctrl-C stops)")
+        confirm(f"serving to {running.ui_url} (Ctrl-C stops)")
         wait()
-        say("stopping: running jobs are handed back …")
-    say("stopped")
+        confirm("stopping: running jobs are handed back …")
+    confirm("stopped")
 
 
 @worker_app.default
@@ -89,10 +89,10 @@ def worker(
     once: bool = False,
     concurrency: int | None = None,
 ) -> None:
-    """Run jobs without Prefect: of tasks that nobody attends, standalone ones, and those of other programs.
+    """Run jobs without Prefect.
 
-    Ctrl-C or SIGTERM claims nothing more and finishes what runs, or hands it back after the setting `drain_seconds`;
-    a second one hands back at once. Example: `photojobs worker --lane priority --once`.
+    Those of tasks that nobody attends, standalone ones, and those of other programs. Ctrl-C or SIGTERM claims nothing
+    more and finishes what runs, or hands it back after the setting `drain_seconds`; a second one hands back at once.
 
     Parameters
     ----------
@@ -121,10 +121,10 @@ def worker(
             at_work.stop()
 
         with _handling(stop):
-            say(f"worker {runtime.worker_id} begins")
+            confirm(f"worker {runtime.worker_id} begins")
             summary = at_work.drain() if once else at_work.run()
     ended = ", ".join(f"{number} {status}" for status, number in sorted(summary.ended.items()))
-    say(f"worker ends: {ended or 'nothing was run'}")
+    confirm(f"worker ends: {ended or 'nothing was run'}")
 
 
 def _home(settings: Settings, folder: Path | None) -> Path:

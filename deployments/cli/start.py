@@ -17,7 +17,9 @@ app = App(name="start")
 
 @app.default
 def start(name: str, /, options: TaskOptions | None = None, *, json: Json = False) -> None:
-    """Start a definition, print the task's id, and return at once.
+    """Start a definition, and return at once.
+
+    Prints the task's id. Prefect, `photojobs up` or a worker runs it.
 
     Parameters
     ----------

@@ -26,11 +26,7 @@ from task_definitions import Definitions, load_definitions
 #: Characters of a reason that a row shows.
 REASON_CHARACTERS = 100
 
-app = App(
-    name="status",
-    help_epilogue="Examples:\n\nphotojobs status --watch\n\nphotojobs status --tenant anna --limit 20\n\n"
-    "photojobs status --json | jq .waiting",
-)
+app = App(name="status")
 
 Seconds = Annotated[float, Parameter(validator=Number(gt=0, lte=86_400))]
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -46,7 +42,10 @@ def show_status(
     times: Count | None = None,
     json: Json = False,
 ) -> None:
-    """Show lanes, running and waiting jobs, failures, tasks, holds and what is scheduled next.
+    """Show what runs, what waits and why, what failed, and what comes next.
+
+    Lanes with their slots, running jobs with rate and age, waiting ones in the order in which they will start, failures
+    by reason, tasks, holds and schedules.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from cyclopts import App
 
 from deployments.cli.definitions import Json
 from deployments.cli.errors import BadInput
-from deployments.cli.terminal import print_fields, print_json, print_table, remark
+from deployments.cli.terminal import print_fields, print_json, print_table, warn
 from flows.step import broken_plugins, handlers
 from task_definitions.step_types import step_types
 from task_definitions.wording import did_you_mean, shown
@@ -19,7 +19,7 @@ def list_steps(*, json: Json = False) -> None:
     """List the step types, built in and of installed packages."""
     handlers()
     for broken in broken_plugins().values():
-        remark(f"photojobs: {broken}")
+        warn(str(broken))
     known = step_types()
     if json:
         print_json(list(known.values()))

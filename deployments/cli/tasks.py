@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from cyclopts import App
 
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import say
+from deployments.cli.terminal import confirm
 from flows import task_control
 from flows.runtime import Runtime
 from storage.pinned_definition import PinnedDefinition
@@ -20,7 +20,7 @@ retry_app = App(name="retry")
 
 @cancel_app.default
 def cancel_task(task: str, /, *, reason: str = "canceled by the user") -> None:
-    """Cancel a task with all its queued and running jobs; what is done stays done.
+    """Cancel a task with all its jobs; what is done stays done.
 
     Parameters
     ----------
@@ -33,14 +33,18 @@ def cancel_task(task: str, /, *, reason: str = "canceled by the user") -> None:
         before = task_control.task_status(task).task
         summary = task_control.cancel_task(task, reason=reason)
     if before.is_final:
-        say(f"task {task} had ended already: {before.status}")
+        confirm(f"task {task} had ended already: {before.status}")
         return
-    say(f"task {task} canceled, {summary.jobs.get('canceled', 0)} jobs with it; what runs stops at its next checkpoint")
+    confirm(
+        f"task {task} canceled, {summary.jobs.get('canceled', 0)} jobs with it; what runs stops at its next checkpoint"
+    )
 
 
 @retry_app.default
 def retry_task(task: str, /, *, from_: str | None = None) -> None:
-    """Run again what failed or was canceled of a task; items that are done stay done.
+    """Run again what failed or was canceled of a task.
+
+    Items that are done stay done.
 
     Parameters
     ----------
@@ -56,7 +60,7 @@ def retry_task(task: str, /, *, from_: str | None = None) -> None:
     step_index = summary.task.step_index
     where = steps[step_index].type if step_index < len(steps) else "its follow-ups"
     who = "Prefect" if summary.task.flow_run_id is not None else "`photojobs up` or a worker"
-    say(f"task {task} goes on at {where} with {summary.jobs.get('queued', 0)} jobs; {who} runs them")
+    confirm(f"task {task} goes on at {where} with {summary.jobs.get('queued', 0)} jobs; {who} runs them")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deployments.cli.loudness import is_quiet
 from storage.clock import format_timestamp
 from task_definitions.wording import lasting, printable
 
@@ -43,13 +44,25 @@ def messages() -> Console:
 
 
 def say(text: str) -> None:
-    """Print a line of result."""
+    """Print a line of what was asked for."""
     output().print(Text(text), soft_wrap=True)
 
 
+def confirm(text: str) -> None:
+    """Print a line about what was done; nothing with --quiet."""
+    if not is_quiet():
+        say(text)
+
+
 def remark(text: str) -> None:
-    """Print a line that is no result, on stderr."""
-    messages().print(Text(text), soft_wrap=True)
+    """Print a line of progress or advice, on stderr; nothing with --quiet."""
+    if not is_quiet():
+        messages().print(Text(text), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print on stderr what is wrong, though the command goes on."""
+    messages().print(Text(f"photojobs: {text}"), soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> Table:

@@ -28,7 +28,7 @@ from deployments.demo.faults import (
     write_manifests,
 )
 from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, PROJECTS, STUDIO, TENANTS, DemoProject
-from deployments.demo.scenes import Shot, draw_shots
+from deployments.demo.shot import Shot
 from storage.database import Database
 from storage.library import Library, ProjectFolder
 from storage.photos import PhotosRepository
@@ -171,6 +171,9 @@ def _shots_of(project: DemoProject, folder: ProjectFolder, photos: int, large_ph
 
 
 def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None) -> None:
+    # Not above: whoever only asks for help need not load an image library.
+    from deployments.demo.scenes import draw_shots
+
     # Spawned: this process may have threads, which a forked copy would lack while their locks stay locked.
     pool = ProcessPoolExecutor(
         max_workers=min(os.cpu_count() or 1, 8),

@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 import random
 from array import array
-from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pyvips
+
+from deployments.demo.shot import Shot
 
 #: Pixels by which a scene is larger than the small photos cut out of it, so that each shows another part.
 ROOM_PIXELS = 160
@@ -33,32 +32,6 @@ _TURNS: dict[int, tuple[str, ...]] = {
     7: ("rot270", "fliphor"),
     8: ("rot90",),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shot:
-    """A photograph to be drawn.
-
-    Attributes:
-        path: where it is written; the extension says whether as JPEG or PNG.
-        scene_seed: photos with the same seed show the same landscape.
-        number: tells the photos of a scene apart: another cutout, another light.
-        width: pixels as stored, before anybody turns it upright.
-        height: pixels as stored.
-        orientation: EXIF, 1 to 8.
-        make: EXIF, with the model; None for a picture without any EXIF.
-        taken_at: EXIF DateTimeOriginal; None where the camera had no clock.
-    """
-
-    path: Path
-    scene_seed: int
-    number: int
-    width: int = 320
-    height: int = 240
-    orientation: int = 1
-    make: str | None = None
-    model: str | None = None
-    taken_at: datetime | None = None
 
 
 def draw_shots(shots: list[Shot]) -> None:

@@ -1,16 +1,13 @@
-"""What the commands show of the tables, for people and for programs; and that `--help` costs nothing."""
+"""What the commands show of the tables, for people and for programs."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from deployments.cli.commands import COMMANDS
 from storage import Database, JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.holds import HoldsRepository
 
@@ -34,27 +31,6 @@ def iceland(place_database: Database) -> int:
         ]
     )
     return project.id
-
-
-def test_the_help_of_every_command_names_what_it_takes(command: Command) -> None:
-    for group in COMMANDS.values():
-        for name, _, _ in group:
-            ran = command(name, "--help")
-            assert (ran.code, ran.err) == (0, "")
-            assert f"photojobs {name}" in ran.out
-
-
-def test_help_imports_neither_prefect_nor_the_database() -> None:
-    program = (
-        "import sys\n"
-        "from deployments.cli.commands import run_command_line\n"
-        "code = run_command_line(['--help'])\n"
-        "print(code, sorted({'prefect', 'sqlalchemy', 'pyvips', 'flows', 'storage'} & sys.modules.keys()))"
-    )
-
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-
-    assert done.stdout.splitlines()[-1] == "0 []"
 
 
 def test_projects_are_listed_with_what_their_photos_lack(command: Command, iceland: int) -> None:

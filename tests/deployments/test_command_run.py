@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from deployments.demo.scenes import Shot, draw_shot
+from deployments.demo.scenes import draw_shot
+from deployments.demo.shot import Shot
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.library import Library, move_to_trash
 

@@ -12,7 +12,8 @@ from deployments.demo.faults import BROKEN
 from deployments.demo.folder import MARKER, DemoFolderRefused, DemoState, claim_folder
 from deployments.demo.library import DemoLibrary, make_library
 from deployments.demo.projects import ICELAND, PROJECTS
-from deployments.demo.scenes import Shot, draw_shot
+from deployments.demo.scenes import draw_shot
+from deployments.demo.shot import Shot
 from deployments.demo.snapshot import take_snapshot
 from storage import Database, PhotosRepository, ProjectsRepository
 from storage.library import Library, list_trash

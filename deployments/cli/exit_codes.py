@@ -1,0 +1,42 @@
+"""The exit codes of the command, and what they mean where a command says more by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+#: The exit codes of every command, besides 0.
+TASK_FAILED, BAD_INPUT, FAULT_OF_OURS, CANCELED, PIPE_CLOSED = 1, 2, 70, 130, 141
+
+#: What they mean wherever a command says nothing else.
+MEANINGS: Mapping[int, str] = {
+    0: "done",
+    TASK_FAILED: "the command did its work, and a task failed or something was found wrong",
+    BAD_INPUT: "the input or a setting cannot be used; nothing was written",
+    FAULT_OF_OURS: "a fault of photojobs itself; --verbose shows where",
+    CANCELED: "stopped by Ctrl-C",
+    PIPE_CLOSED: "nobody reads the output any more",
+}
+
+#: By a command's words, what its exit codes mean; those that are left out are as in `MEANINGS`.
+OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
+    "": MEANINGS,
+    "run": {
+        0: "the task completed",
+        TASK_FAILED: "the task failed, or a part of a plan was refused",
+        BAD_INPUT: "nothing was started",
+        CANCELED: "canceled by Ctrl-C",
+    },
+    "plan": {
+        0: "planned",
+        TASK_FAILED: "planned, and a step would fail",
+        BAD_INPUT: "no plan could be made",
+    },
+    "demo": {
+        0: "all went as promised",
+        TASK_FAILED: "a photo failed that had to succeed",
+    },
+    "db check": {
+        0: "nothing is wrong; warnings do no harm",
+        TASK_FAILED: "something is wrong",
+    },
+}
