@@ -17,12 +17,14 @@ from flows.job_targets import JobTargets, TargetItem
 from flows.patience import insist
 from flows.report import Report
 from flows.runtime import Runtime
+from storage.database import Database
 from storage.job_items import ItemOutcome, record_outcomes
-from storage.journal import FileChange, write_journal
+from storage.journal import FileAction, FileChange, write_journal
 from storage.library.errors import LibraryError
 from storage.library.paths import Library, ProjectFolder
 from storage.project_claims import claim_projects, release_projects
 from storage.records import ItemStatus, Job, Project
+from storage.row_notes import RowChangesNote
 from storage.settings import Settings
 from storage.state_machine import lock_task
 from storage.step_jobs import DEFAULT_TENANT
@@ -88,6 +90,11 @@ class StepContext:
         return self.job.payload
 
     @property
+    def database(self) -> Database:
+        """The database; write through `transaction`, which heeds the claim."""
+        return self._runtime.database
+
+    @property
     def settings(self) -> Settings:
         """The settings of this process."""
         return self._runtime.settings
@@ -128,11 +135,23 @@ class StepContext:
             self._write_progress()
 
     @contextmanager
-    def transaction(self, *, enqueues: bool = False) -> Iterator[Connection]:
+    def transaction(
+        self,
+        *,
+        enqueues: bool = False,
+        photo_ids: Sequence[int] = (),
+        columns: Sequence[str] | None = None,
+        project_ids: Sequence[int] = (),
+        remarks: Mapping[int, Mapping[str, Any]] | None = None,
+    ) -> Iterator[Connection]:
         """A transaction on the database that commits only while the claim stands.
 
         Args:
             enqueues: whether follow-up work is asked for in it.
+            photo_ids: the photos whose rows it may change: of a task, what they said is journaled for an undo.
+            columns: the columns of these photos that it may change; by default all, and tags and derivatives as well.
+            project_ids: the projects whose rows it may change, likewise.
+            remarks: what else an undo has to know of a changed photo, by its id.
 
         Raises:
             ClaimLost: the job was canceled or given to another executor; nothing was written.
@@ -142,7 +161,12 @@ class StepContext:
                 # In this order whoever cancels the task locks the rows as well.
                 lock_task(connection, self.job.task_id)
             self._check_in(connection)
+            if self.job.task_id is None or not (photo_ids or project_ids):
+                yield connection
+                return
+            changes = RowChangesNote(connection, photo_ids=photo_ids, columns=columns, project_ids=project_ids)
             yield connection
+            self.journal(connection, changes.take(tenant_id=self.tenant_id, remarks=remarks or {}))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -159,6 +183,22 @@ class StepContext:
             task_id=self.job.task_id,
             job_id=self.job.id,
             now=self.now(),
+        )
+
+    def journal_added(self, connection: Connection, project: Project, photos: Mapping[int, str] | None = None) -> None:
+        """Journal rows that a task has added: a project's, or those of its photos, by id with their base names."""
+        if self.job.task_id is None:
+            return
+        folder = f"{self.tenant_id}/{project.project_folder}"
+        added: dict[int | None, str] = (
+            {None: folder} if photos is None else {photo_id: f"{folder}/{name}" for photo_id, name in photos.items()}
+        )
+        self.journal(
+            connection,
+            (
+                FileChange(action=FileAction.ADDED_ROW, source=source, project_id=project.id, photo_id=photo_id)
+                for photo_id, source in added.items()
+            ),
         )
 
     def tenant_of(self, project: Project) -> str:

@@ -12,6 +12,9 @@ from sqlalchemy import Connection, case, literal, select, update
 
 from storage.tables import photos
 
+#: The columns of `photos` that `write_availability` may change.
+AVAILABILITY_COLUMNS = ("jpg_available", "raw_available", "other_available", "keep_jpg", "keep_raw")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:

@@ -1,4 +1,7 @@
-"""The table `file_journal`: every move and removal of an original, written with the row change that belongs to it."""
+"""The table `file_journal`: every move and removal of an original, written with the row change that belongs to it.
+
+Of a task it also has what rows and manifests said before each change, which is what lets an undo bring them back.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,13 @@ class FileAction(StrEnum):
     MOVED = "moved"
     RENAMED = "renamed"
     RENAMED_FOLDER = "renamed_folder"
+    FOLLOWED_FOLDER = "followed_folder"
     REMOVED = "removed"
     RESTORED = "restored"
     REMOVED_ROW = "removed_row"
+    ADDED_ROW = "added_row"
+    CHANGED_ROW = "changed_row"
+    WROTE_MANIFEST = "wrote_manifest"
     ARCHIVED_AS_GONE = "archived_as_gone"
 
 
@@ -38,7 +45,8 @@ class FileChange:
         action: what was done.
         source: where the file was, relative to the library's root.
         target: where it is now, relative to the library's root; None where it is gone.
-        row: the photo's or project's row as it was before, where the change touched it.
+        row: the photo's or project's row as it was before, where the change touched it. Of a changed row `before` and
+            `after`, the columns that differ, and further keys that an undo needs; of a manifest its two texts.
     """
 
     action: FileAction
@@ -167,10 +175,14 @@ def list_trashed(
 
 
 def last_entry(connection: Connection, *, project_id: int, action: FileAction) -> JournalEntry | None:
-    """The latest entry of that kind for a project, or None."""
+    """The latest entry of that kind for a project that was not undone, or None."""
     statement = (
         select(file_journal)
-        .where(file_journal.c.project_id == project_id, file_journal.c.action == str(action))
+        .where(
+            file_journal.c.project_id == project_id,
+            file_journal.c.action == str(action),
+            file_journal.c.undone_at.is_(None),
+        )
         .order_by(file_journal.c.id.desc())
         .limit(1)
     )

@@ -13,7 +13,7 @@ from storage.jobs import JobsRepository
 from storage.journal import FileAction, FileChange, last_entry, withdraw_entry
 from storage.library import ProjectFolder, read_manifest, remove_project_folder
 from storage.library.errors import ManifestUnreadable
-from storage.photo_snapshots import snapshot_project
+from storage.photo_snapshots import removed_project, snapshot_project
 from storage.project_claims import holders
 from storage.projects import ProjectsRepository
 from storage.records import Project
@@ -30,7 +30,7 @@ def project_stop_processes(ctx: StepContext) -> None:
     was_interrupted = False
     for number, project in enumerate(projects):
         # Not `ctx.project`: that waits for jobs which hold the project, and those are what is to be stopped.
-        with ctx.transaction(enqueues=True) as connection:
+        with ctx.transaction(enqueues=True, project_ids=[project.id]) as connection:
             working = set(holders(connection, project.id)) - {ctx.job.id}
             if not project.is_archived:
                 ProjectsRepository(connection).archive(project.id)
@@ -151,7 +151,7 @@ def _journal_row(ctx: StepContext, connection: Connection, project: Project, fol
         action=FileAction.REMOVED_ROW,
         source=relative_path(folder, folder.path),
         project_id=project.id,
-        row=snapshot_project(connection, project.id),
+        row=removed_project(connection, project.id),
     )
     ctx.journal(connection, [change])
 

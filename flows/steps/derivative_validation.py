@@ -52,7 +52,7 @@ def _validate(ctx: StepContext, project: Project, folder: ProjectFolder, staged:
     for kind in DerivativeKind:
         for ids in staged.unusable(kind):
             ctx.checkpoint()
-            with ctx.transaction() as connection:
+            with ctx.transaction(photo_ids=ids, columns=[f"{kind}_status"]) as connection:
                 marked = mark_missing(connection, kind, ids, now=ctx.now())
             ctx.report.count(f"{kind}s found missing", marked)
     _ask_for_missing(ctx, project)

@@ -5,6 +5,7 @@ Touches the disk alone, from any thread; what follows for the rows is returned. 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ class DerivativeWork:
         statuses: the new status of each kind that was worked on.
         derivatives: what is to be remembered of their source.
         made: the kinds that were written.
+        replaced: those of them that there was a file of before.
         not_supported: why there can be none here, or None.
         error: why making them failed, or None.
     """
@@ -43,6 +45,7 @@ class DerivativeWork:
     statuses: dict[DerivativeKind, str] = field(default_factory=dict)
     derivatives: list[Derivative] = field(default_factory=list)
     made: list[DerivativeKind] = field(default_factory=list)
+    replaced: set[DerivativeKind] = field(default_factory=set)
     not_supported: str | None = None
     error: Exception | None = None
 
@@ -148,6 +151,7 @@ def _make(
     now: datetime,
 ) -> None:
     work.statuses = dict.fromkeys(paths, FAILED)
+    work.replaced = {kind for kind, path in paths.items() if os.path.lexists(path)}
     made = images.make_derivatives(
         check.path, thumbnail=paths.get(DerivativeKind.THUMBNAIL), preview=paths.get(DerivativeKind.PREVIEW)
     )

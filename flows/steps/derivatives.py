@@ -83,6 +83,7 @@ def _result(photo: Photo, work: DerivativeWork) -> PhotoResult:
     result = PhotoResult(
         values={name: status for name, status in statuses.items() if getattr(photo, name) != status},
         derivatives=list(work.derivatives),
+        made_anew=[str(kind) for kind in work.made if kind not in work.replaced],
         counts=[(f"{kind}s made", photo.filename) for kind in work.made],
         error=work.error,
     )

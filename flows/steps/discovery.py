@@ -14,7 +14,7 @@ from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.folder_merge import FolderMerge, shares_photos
 from flows.steps.gone_projects import archive_as_gone, was_archived_as_gone
-from flows.steps.manifest import manifest_of
+from flows.steps.manifest import bring_manifest
 from flows.steps.photo_files import relative_path
 from flows.steps.target_projects import project_scans, stage_scan
 from flows.steps.unknown_files import add_new_photos
@@ -29,7 +29,6 @@ from storage.library import (
     rename_folder_without_overwrite,
     sanitise_folder_name,
     scan,
-    write_manifest,
 )
 from storage.library.errors import LibraryError, LibraryUnavailable, ManifestUnreadable
 from storage.library.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
@@ -179,6 +178,7 @@ class _Discovery:
             )
             if change is not None:
                 ctx.journal(connection, [change])
+            ctx.journal_added(connection, project)
         self._remember(project)
         ctx.report.count("projects made", example=project.project_name)
         with ctx.exclusively([project.id]):
@@ -206,10 +206,10 @@ class _Discovery:
             name = folder.project_folder if was_aligned else project.project_name
             renamed = replace(project, project_name=name, project_folder=folder.project_folder)
             self._write_manifest(renamed, folder)
-            with ctx.transaction() as connection:
+            with ctx.transaction(project_ids=[project.id]) as connection:
                 projects = ProjectsRepository(connection)
                 change = FileChange(
-                    action=FileAction.RENAMED_FOLDER,
+                    action=FileAction.FOLLOWED_FOLDER,
                     source=relative_path(folder, self._tenant.path / project.project_folder),
                     target=relative_path(folder, folder.path),
                     project_id=project.id,
@@ -241,7 +241,7 @@ class _Discovery:
         add_new_photos(self._ctx, self._staged, project)
 
     def _write_manifest(self, project: Project, folder: ProjectFolder) -> None:
-        write_manifest(folder, manifest_of(project), at=self._ctx.now())
+        bring_manifest(self._ctx, project, folder)
 
     def _reactivate(self, project: Project, folder: ProjectFolder) -> None:
         ctx = self._ctx
@@ -249,7 +249,7 @@ class _Discovery:
         if manifest is not None and manifest.id != project.id:
             ctx.report.count("kept archived", example=f"{project.project_name}: the folder is another project's now")
             return
-        with ctx.exclusively([project.id]), ctx.transaction() as connection:
+        with ctx.exclusively([project.id]), ctx.transaction(project_ids=[project.id]) as connection:
             restored = ProjectsRepository(connection).restore(project.id)
         if restored is not None:
             self._remember(restored)

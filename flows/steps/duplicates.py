@@ -224,9 +224,9 @@ def _rename_derivative(source: Path, target: Path) -> None:
 
 
 def _write_rows(ctx: StepContext, project: Project, folder: ProjectFolder, done: Sequence[_Renaming]) -> None:
-    photos = [photo for renaming in done for photo in renaming.photos]
-    with ctx.transaction(enqueues=True) as connection:
-        rows = snapshot_photos(connection, [photo.id for photo in photos])
+    ids = [photo.id for renaming in done for photo in renaming.photos]
+    with ctx.transaction(enqueues=True, photo_ids=ids) as connection:
+        rows = snapshot_photos(connection, ids)
         changes = [change for renaming in done for change in renaming.changes]
         known = journaled_targets(
             connection,
@@ -235,7 +235,7 @@ def _write_rows(ctx: StepContext, project: Project, folder: ProjectFolder, done:
         )
         ctx.journal(connection, [_with_row(change, rows) for change in changes if change.target not in known])
         PhotoMovesRepository(connection).move_rows(list(_moved_rows(done)), project_id=project.id)
-        ctx.enqueue("upload_postprocess", photo_ids=[photo.id for photo in photos], priority=90, connection=connection)
+        ctx.enqueue("upload_postprocess", photo_ids=ids, priority=90, connection=connection)
     for renaming in done:
         ctx.report.count("renamed", example=f"{renaming.old_name} → {renaming.name}")
 

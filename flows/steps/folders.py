@@ -7,7 +7,7 @@ from functools import partial
 
 from flows.step import step
 from flows.step_context import StepContext
-from flows.steps.manifest import manifest_of
+from flows.steps.manifest import bring_manifest
 from flows.steps.photo_files import relative_path
 from flows.steps.target_projects import check_library, each_project
 from storage.errors import ConstraintViolated
@@ -18,7 +18,6 @@ from storage.library import (
     read_manifest,
     rename_folder_without_overwrite,
     sanitise_folder_name,
-    write_manifest,
 )
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, UnsafePath
 from storage.library.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
@@ -79,7 +78,7 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
         if folder.exists():
             # Before the rename: by the manifest the next run knows the folder again, should this one be cut short.
             ctx.checkpoint()
-            write_manifest(folder, manifest_of(project), at=ctx.now())
+            bring_manifest(ctx, project, folder)
             rename_folder_without_overwrite(folder.path, target.path)
         elif not _was_renamed(project, target):
             ctx.report.count("skipped", example=f"{folder.project_folder}: is missing")
@@ -102,7 +101,7 @@ def _was_renamed(project: Project, target: ProjectFolder) -> bool:
 
 def _write_row(ctx: StepContext, project: Project, folder: ProjectFolder, target: ProjectFolder) -> bool:
     try:
-        with ctx.transaction() as connection:
+        with ctx.transaction(project_ids=[project.id]) as connection:
             change = FileChange(
                 action=FileAction.RENAMED_FOLDER,
                 source=relative_path(folder, folder.path),

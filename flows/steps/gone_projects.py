@@ -22,7 +22,7 @@ _TOLERANCE = timedelta(minutes=1)
 
 def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     """Archive a project whose folder is not there, and say in the journal that this is why."""
-    with ctx.transaction() as connection:
+    with ctx.transaction(project_ids=[project.id]) as connection:
         row = snapshot_project(connection, project.id)
         ProjectsRepository(connection).archive(project.id)
         change = FileChange(

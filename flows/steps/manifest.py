@@ -6,10 +6,12 @@ from functools import partial
 
 from flows.step import step
 from flows.step_context import StepContext
+from flows.steps.photo_files import relative_path
 from flows.steps.target_projects import check_library, each_project, project_scans, skip_missing_folder, stage_scan
-from storage.availability import write_availability
+from storage.availability import AVAILABILITY_COLUMNS, write_availability
 from storage.clock import format_timestamp
-from storage.library import Manifest, ProjectFolder, write_manifest
+from storage.journal import FileAction, FileChange
+from storage.library import Manifest, ProjectFolder, replace_manifest
 from storage.library.names import unsafe_reason
 from storage.reconciliation import ProjectScan
 from storage.records import Project
@@ -35,13 +37,33 @@ def manifest_of(project: Project) -> Manifest:
     )
 
 
+def bring_manifest(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
+    """Make a project's manifest say what it is to say, and journal what it said before; whether it was written."""
+    written = replace_manifest(folder, manifest_of(project), at=ctx.now())
+    if written is None:
+        return False
+    if ctx.job.task_id is None:
+        # Nobody can undo a job that belongs to no task.
+        return True
+    path = relative_path(folder, folder.manifest_path)
+    row = {"before": written.before, "after": written.after}
+    changes = [FileChange(action=FileAction.WROTE_MANIFEST, source=path, project_id=project.id, row=row)]
+    if written.trashed is not None:
+        target = relative_path(folder, written.trashed)
+        trash = FileChange(action=FileAction.TRASHED, source=path, target=target, project_id=project.id)
+        changes.insert(0, trash)
+    with ctx.transaction() as connection:
+        ctx.journal(connection, changes)
+    return True
+
+
 def _check(ctx: StepContext, staged: ProjectScan, project: Project, folder: ProjectFolder) -> None:
     if skip_missing_folder(ctx, project, folder):
         return
     # The manifest last: where it cannot be written, the rows at least are right.
     _align_availability(ctx, staged, project, folder)
     ctx.checkpoint()
-    if write_manifest(folder, manifest_of(project), at=ctx.now()):
+    if bring_manifest(ctx, project, folder):
         ctx.report.count("manifests written", example=project.project_name)
 
 
@@ -57,7 +79,8 @@ def _align_availability(ctx: StepContext, staged: ProjectScan, project: Project,
                 # No file can have such a name here, so its absence says nothing about the photo.
                 ctx.report.count("skipped", example=f"photo {change.photo_id}: its name cannot be a file's: {reason}")
         ctx.checkpoint()
-        with ctx.transaction() as connection:
+        ids = [change.photo_id for change in changes]
+        with ctx.transaction(photo_ids=ids, columns=AVAILABILITY_COLUMNS) as connection:
             write_availability(connection, changes, now=ctx.now())
         for change in changes:
             kinds = [kind for kind, flag in zip(("JPEG", "RAW", "other"), change.flags, strict=True) if flag]

@@ -234,7 +234,7 @@ def _move_photo(journey: _Journey, move: _Move) -> None:
         _move_back(done, move, journey, error)
         return
     for kind, path_of in (("thumbnail", ProjectFolder.thumbnail), ("preview", ProjectFolder.preview_image)):
-        move.derivatives[kind] = _bring_derivative(path_of, source, photo.filename, target, move.name)
+        move.derivatives[kind] = bring_derivative(path_of, source, photo.filename, target, move.name)
 
 
 def _move_back(done: list[tuple[Path, Path]], move: _Move, journey: _Journey, error: Exception) -> None:
@@ -251,7 +251,7 @@ def _move_back(done: list[tuple[Path, Path]], move: _Move, journey: _Journey, er
         move.error = MoveInterrupted(f"{intent}: stopped half way: {error}")
 
 
-def _bring_derivative(
+def bring_derivative(
     path_of: Callable[[ProjectFolder, str], Path], source: ProjectFolder, old: str, target: ProjectFolder, new: str
 ) -> bool:
     """Move a derivative along; False where there is none afterwards. It can always be made again."""
@@ -273,8 +273,9 @@ def _write_rows(ctx: StepContext, destination: Project, moves: list[_Move]) -> N
     if any(_lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in moved):
         # Before the rows: a flag too many costs one empty step, one that a crash swallowed would lose thumbnails.
         ctx.set_flag(NEED_DERIVATIVES, True)
-    with ctx.transaction() as connection:
-        rows = snapshot_photos(connection, [move.photo.id for move in moves])
+    ids = [move.photo.id for move in moves]
+    with ctx.transaction(photo_ids=ids) as connection:
+        rows = snapshot_photos(connection, ids)
         changes = [
             FileChange(
                 action=change.action,

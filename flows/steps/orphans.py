@@ -18,7 +18,7 @@ from flows.steps.target_projects import check_library, each_project
 from storage.journal import FileAction, FileChange, JournalEntry, last_entry
 from storage.library import ProjectFolder, folder_is_missing_or_empty
 from storage.library.errors import LibraryUnavailable
-from storage.photo_snapshots import snapshot_photos, snapshot_project
+from storage.photo_snapshots import removed_project, snapshot_photos
 from storage.photos import BATCH_SIZE, PhotosRepository
 from storage.projects import ProjectsRepository
 from storage.records import Project
@@ -115,7 +115,7 @@ def _remove_rows(ctx: StepContext, project: Project, folder: ProjectFolder) -> N
             repository.remove_many(list(rows))
             is_done = len(batch) < BATCH_SIZE
             if is_done:
-                row = snapshot_project(connection, project.id)
+                row = removed_project(connection, project.id)
                 changes.append(FileChange(action=FileAction.REMOVED_ROW, source=path, project_id=project.id, row=row))
                 ProjectsRepository(connection).remove(project.id)
             ctx.journal(connection, changes)

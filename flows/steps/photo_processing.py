@@ -36,12 +36,14 @@ class PhotoResult:
     Attributes:
         values: columns of its row that are to change.
         derivatives: what its derivatives were made from.
+        made_anew: the kinds of derivatives that were made where there was no file of them.
         counts: what to report, each with an example.
         error: why the photo failed or was skipped; what else there is to be written is written all the same.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     derivatives: list[Derivative] = field(default_factory=list)
+    made_anew: list[str] = field(default_factory=list)
     counts: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
 
@@ -155,7 +157,8 @@ def _write(ctx: StepContext, finished: list[tuple[Photo, PhotoResult]]) -> Itera
     ]
     outdated: set[int] = set()
     if processed:
-        with ctx.transaction() as connection:
+        remarks = {photo.id: {"made": result.made_anew} for photo, result in finished if result.made_anew}
+        with ctx.transaction(photo_ids=[one.photo.id for one in processed], remarks=remarks) as connection:
             outdated = DerivativesRepository(connection).write_processed(processed)
     for photo, result in finished:
         if photo.id in outdated:

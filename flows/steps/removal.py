@@ -203,7 +203,7 @@ def _write_rows(ctx: StepContext, folder: ProjectFolder, removals: list[_Removal
     ids = [removal.photo.id for removal in removals]
     gone = [removal.photo.id for removal in removals if removal.row_goes]
     changed = [removal.values for removal in removals if removal.values and not removal.row_goes]
-    with ctx.transaction() as connection:
+    with ctx.transaction(photo_ids=ids) as connection:
         rows = snapshot_photos(connection, ids)
         changes: list[FileChange] = []
         for removal in removals:

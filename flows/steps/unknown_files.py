@@ -84,6 +84,7 @@ def add_new_photos(ctx: StepContext, staged: ProjectScan, project: Project) -> N
                 for new in fresh
             )
             ctx.enqueue("upload_postprocess", photo_ids=ids, priority=90, connection=connection)
+            ctx.journal_added(connection, project, dict(zip(ids, (new.name for new in fresh), strict=True)))
         for new in fresh:
             ctx.report.count("added", example=new.name)
 

@@ -6,7 +6,14 @@ No SQL and no images here. Callers bring names and moments; what is returned are
 from storage.library.atomic_write import remove_stale_temporaries, write_atomically
 from storage.library.folder_names import FolderNames, unique_name
 from storage.library.kinds import AcceptedExtensions, FileKind, FileName
-from storage.library.manifest import Manifest, read_manifest, write_manifest
+from storage.library.manifest import (
+    Manifest,
+    WrittenManifest,
+    manifest_text,
+    read_manifest,
+    replace_manifest,
+    write_manifest,
+)
 from storage.library.names import name_key, sanitise_folder_name
 from storage.library.paths import Library, ProjectFolder, TenantFolder, folder_is_missing_or_empty
 from storage.library.removal import remove_project_folder
@@ -40,9 +47,11 @@ __all__ = [
     "TenantFolder",
     "TrashEntry",
     "TrashName",
+    "WrittenManifest",
     "expired",
     "folder_is_missing_or_empty",
     "list_trash",
+    "manifest_text",
     "move_to_trash",
     "move_without_overwrite",
     "name_key",
@@ -53,6 +62,7 @@ __all__ = [
     "remove_project_folder",
     "remove_stale_temporaries",
     "rename_folder_without_overwrite",
+    "replace_manifest",
     "restore",
     "sanitise_folder_name",
     "scan",

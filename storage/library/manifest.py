@@ -54,7 +54,40 @@ def read_manifest(project: ProjectFolder) -> Manifest | None:
     return None if text is None else _parse(text, path)
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenManifest:
+    """A manifest that had to be written.
+
+    Attributes:
+        before: the text that it replaced; None where there was none, or none that can be read.
+        after: its text now.
+        trashed: where one that could not be read lies now, else None.
+    """
+
+    before: str | None
+    after: str
+    trashed: Path | None
+
+
+def manifest_text(project: ProjectFolder) -> str | None:
+    """The text of a project's manifest as it stands, or None where there is none that can be read.
+
+    Raises:
+        UnsafePath: it is a symlink.
+    """
+    try:
+        text = _read(project.manifest_path)
+        return None if text is None else text.decode()
+    except (ManifestUnreadable, UnicodeDecodeError):
+        return None
+
+
 def write_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) -> bool:
+    """Make a project's manifest say this; whether the file had to be written. As `replace_manifest`."""
+    return replace_manifest(project, manifest, at=at) is not None
+
+
+def replace_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) -> WrittenManifest | None:
     """Make a project's manifest say this, in one atomic step; keys of others that are in the file stay.
 
     A manifest that cannot be read goes to the trash first, since somebody may want to look at it.
@@ -65,7 +98,7 @@ def write_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) 
         at: the present moment, aware, for the trash.
 
     Returns:
-        Whether the file had to be written; False where it said all this already.
+        What was written; None where the file said all this already.
 
     Raises:
         FolderMissing: the project has no folder.
@@ -75,15 +108,18 @@ def write_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) 
     if not project.exists():
         raise FolderMissing(f"Project folder {project.path} does not exist, so it gets no manifest.")
     other: dict[str, Any] = {}
+    before: str | None = None
+    trashed: Path | None = None
     try:
         text = _read(path)
         if text is not None:
             mapping = _load_mapping(text, path)
             other = {key: value for key, value in mapping.items() if key not in _KEYS}
             if _is_same(text, path, replace(manifest, other={**other, **manifest.other})):
-                return False
-    except ManifestUnreadable:
-        move_to_trash(project, path, at=at)
+                return None
+            before = text.decode()
+    except (ManifestUnreadable, UnicodeDecodeError):
+        trashed = move_to_trash(project, path, at=at)
     known = {key: getattr(manifest, key) for key in _KEYS}
     content = yaml.safe_dump(
         {**known, **other, **manifest.other},
@@ -93,7 +129,7 @@ def write_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) 
     )
     write_atomically(path, content.encode())
     fsync_folder(project.path)
-    return True
+    return WrittenManifest(before=before, after=content, trashed=trashed)
 
 
 def _is_same(text: bytes, path: Path, wanted: Manifest) -> bool:

@@ -105,7 +105,7 @@ def test_a_renamed_folder_keeps_its_project_and_its_rows(studio, known):
     [renamed] = _projects(studio)
     assert (renamed.id, renamed.project_folder, renamed.project_name) == (project.id, "Iceland 2024", "Iceland 2024")
     assert studio.get_photo(photo_id).project_id == project.id
-    assert studio.journal() == [("renamed_folder", "tenant/Iceland", "tenant/Iceland 2024")]
+    assert studio.journal() == [("followed_folder", "tenant/Iceland", "tenant/Iceland 2024")]
     assert read_manifest(studio.folder(renamed)).name == "Iceland 2024"
 
 
@@ -275,14 +275,14 @@ def test_one_folder_that_fails_does_not_stop_the_others(studio, folder, monkeypa
 
     folder("A", ["fox.jpg"])
     folder("B", ["fox.jpg"])
-    write = discovery.write_manifest
+    write = discovery.bring_manifest
 
-    def failing(project, *arguments, **options):
-        if project.project_folder == "A":
+    def failing(ctx, project, folder):
+        if folder.project_folder == "A":
             raise OSError("no space left")
-        return write(project, *arguments, **options)
+        return write(ctx, project, folder)
 
-    monkeypatch.setattr(discovery, "write_manifest", failing)
+    monkeypatch.setattr(discovery, "bring_manifest", failing)
     job = _discover(studio)
     assert job.status == "queued"
     assert job.error_message.startswith("1 of 2 folders failed; first A: no space left")

@@ -53,6 +53,7 @@ def test_a_deletion_leaves_nothing_of_the_project_and_everything_of_the_others(s
         assert connection.execute(select(photos.c.id)).scalars().all() == [kept]
         assert connection.execute(select(tags.c.project_id)).scalars().all() == [norway.id]
     assert [(action, source) for action, source, _ in studio.journal()] == [
+        ("changed_row", "tenant/Iceland"),
         ("removed", "tenant/Iceland"),
         ("removed_row", "tenant/Iceland"),
     ]
