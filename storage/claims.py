@@ -6,6 +6,7 @@ taken away from it is no longer its own.
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class Claimant:
 
     def parameters(self) -> dict[str, Any]:
         """The values of one claim, with a token of its own."""
-        return {"worker_id": self.worker_id, "now": self.now, "claim_token": uuid.uuid4().hex}
+        return {"worker_id": self.worker_id, "now": self.now, "claim_token": os.urandom(16).hex()}
 
 
 def claim_best(

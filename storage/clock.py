@@ -20,15 +20,13 @@ def to_milliseconds(moment: datetime) -> datetime:
     Raises:
         ValueError: `moment` has no time zone.
     """
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment!r} has no time zone; pass an aware datetime, for example datetime.now(UTC)")
-    moment = moment.astimezone(UTC)
+    moment = _in_utc(moment)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def format_timestamp(moment: datetime) -> str:
     """`moment` as SQLite stores it, for example `2025-10-01T12:00:00.000Z`."""
-    return to_milliseconds(moment).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return _in_utc(moment).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def parse_timestamp(text: str) -> datetime | None:
@@ -42,3 +40,12 @@ def parse_timestamp(text: str) -> datetime | None:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is UTC:
+        # Nearly every one is: it comes from the clock.
+        return moment
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment!r} has no time zone; pass an aware datetime, for example datetime.now(UTC)")
+    return moment.astimezone(UTC)

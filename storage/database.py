@@ -30,6 +30,7 @@ from storage.errors import (
     SchemaMismatch,
     StorageError,
 )
+from storage.kept_connections import KeptConnections
 
 #: Seconds that a statement waits for another's lock before it gives up as `DatabaseBusy`.
 BUSY_TIMEOUT_SECONDS = 30
@@ -60,6 +61,7 @@ class Database:
         self.clock = clock or system_clock
         self._busy_timeout_seconds = busy_timeout_seconds
         self.engine = self._create_engine(str(url))
+        self._kept = KeptConnections(self.engine)
         self._reader = self.engine.execution_options(photojobs_read=True)
         self._autocommitting_reader = (
             self._reader.execution_options(isolation_level="AUTOCOMMIT") if self.is_postgresql else self._reader
@@ -114,13 +116,19 @@ class Database:
                 return statement.on(connection, parameters)
         dialect = self.engine.dialect.name
         values = bound(parameters, dialect)
+        if not self.is_postgresql:
+            try:
+                return statement.rows(self._kept.run(statement.text(dialect), values), dialect)
+            except Exception as error:
+                translated = storage_error(error, self.engine)
+                if translated is None:
+                    raise
+                raise translated from error
         with self._driver() as driver:
-            if self.is_postgresql:
-                driver.autocommit = True
+            driver.autocommit = True
             cursor = driver.execute(statement.text(dialect), values)
             found = cursor.fetchall() if cursor.description is not None else []
-            if self.is_postgresql:
-                driver.autocommit = False
+            driver.autocommit = False
         return statement.rows(found, dialect)
 
     def run_together(self, steps: Sequence[tuple[DriverStatement, Mapping[str, Any]]]) -> list[list[Any]]:
@@ -170,6 +178,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection of this process."""
+        self._kept.close()
         self.engine.dispose()
 
     def _create_engine(self, url: str) -> Engine:

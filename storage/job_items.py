@@ -67,7 +67,16 @@ def insert_items_of_jobs(
         iterator = iter(items)
         for job_id, size in jobs:
             for item in islice(iterator, size):
-                yield (tenant_id, job_id, *item_values(item, first_index + count), moment, moment)
+                if (
+                    type(item) is dict
+                    and len(item) == 1
+                    and type(photo_id := item.get("photo_id")) is int
+                    and 0 < photo_id <= MAX_INTEGER
+                ):
+                    # Nearly all items are so, and this costs half of a call of `item_values`.
+                    yield (tenant_id, job_id, photo_id, None, "pending", None, moment, moment)
+                else:
+                    yield (tenant_id, job_id, *item_values(item, first_index + count), moment, moment)
                 count += 1
 
     try:

@@ -219,10 +219,13 @@ def _sqlite_plans(database: Database, call: Callable[[], object]) -> dict[str, s
     def leave(driver: Any, *_: Any) -> None:
         driver.set_trace_callback(None)
 
+    # Connections that are kept for single statements go back to the pool, and pass the listeners like all others.
+    database.close()
     event.listen(database.engine, "checkout", listen)
     event.listen(database.engine, "checkin", leave)
     try:
         call()
+        database.close()
     finally:
         event.remove(database.engine, "checkout", listen)
         event.remove(database.engine, "checkin", leave)
