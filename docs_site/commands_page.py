@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from cyclopts import App
-
-from deployments.cli import commands
+from deployments.cli.commands import build_app
+from deployments.cli.exit_codes import MEANINGS
+from deployments.cli.help_pages import CommandPage, OptionHelp, command_pages
 from docs_site.markdown import table
 
-#: What the exit codes mean, by the names that the command has for them.
-_EXIT_CODES = {
-    "TASK_FAILED": "A task failed, a check found something wrong, or a part of a plan was refused.",
-    "BAD_INPUT": "The input cannot be used: a line on stderr for each problem; nothing was written.",
-    "FAULT_OF_OURS": "A fault of photojobs itself; `--verbose` says where.",
-    "CANCELED": "Ended by Ctrl-C.",
-    "PIPE_CLOSED": "Nobody reads the output any more, as in `photojobs jobs list | head`.",
-}
 _INTRODUCTION = """# Commands
 
 `photojobs COMMAND --help` shows the same in the terminal. Results go to stdout, progress and remarks to stderr; where
 stdout is no terminal, tables are plain columns without colours. Most commands that show something print JSON with
-`--json`. `--verbose` goes before the command, as in `photojobs --verbose run maintenance_global`, and shows logs.
+`--json`. Every command takes `--quiet` (`-q`), with which it says results and errors alone, and `--verbose` (`-v`),
+with which it shows logs and where an error came from.
 
 ## Exit codes
 """
@@ -30,42 +22,39 @@ stdout is no terminal, tables are plain columns without colours. Most commands t
 
 def commands_page() -> str:
     """Every command with its arguments, options and examples, after the exit codes."""
-    app = commands.build_app()
-    epilogues = dict(_epilogues(app, ()))
-    # Up to the first command it is a list of them, which the navigation of the page is already.
-    written = app.generate_docs(output_format="markdown")
-    sections = re.split(r"^(?=##+ photojobs )", written, flags=re.MULTILINE)[1:]
-    codes = [("0", "Done.")]
-    codes += [(str(getattr(commands, name)), meaning) for name, meaning in _EXIT_CODES.items()]
-    parts = [_INTRODUCTION, table(("code", "meaning"), codes), ""]
-    for section in sections:
-        heading = section.splitlines()[0]
-        words = tuple(heading.split()[2:])
-        level = "#" * (len(words) + 1)
-        # How it is called is no line that one could type.
-        section = section.replace("```console", "```text").replace(heading, f"{level} photojobs {' '.join(words)}", 1)
-        parts.append(section.rstrip() + "\n")
-        if words in epilogues:
-            parts.append(_examples(epilogues[words]))
-    return "\n".join(parts)
+    _, *pages = command_pages(build_app())
+    codes = [(str(code), f"{meaning[0].upper()}{meaning[1:]}.") for code, meaning in MEANINGS.items()]
+    return "\n".join(
+        [_INTRODUCTION, table(("code", "meaning"), codes), "", *("\n".join(_section(page)) for page in pages)]
+    )
 
 
-def _epilogues(app: App, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    for name in app:
-        if name.startswith("-"):
-            continue
-        child = app[name]
-        if child.help_epilogue and child.help_epilogue != app.help_epilogue:
-            yield (*words, name), child.help_epilogue
-        yield from _epilogues(child, (*words, name))
+def _section(page: CommandPage) -> Iterator[str]:
+    level = "#" * (len(page.path) + 1)
+    yield f"{level} photojobs {' '.join(page.path)}\n"
+    yield page.summary + (f"\n\n{page.description}" if page.description else "") + "\n"
+    # How it is called is no line that one could type.
+    yield f"```text\n{page.usage}\n```\n"
+    if page.options:
+        yield table(("option", "meaning"), [(_names(option), _meaning(option)) for option in page.options]) + "\n"
+    if page.examples:
+        lines = [line for example in page.examples for line in (f"# {example.says}", example.line)]
+        yield "\n".join(["<!-- parsed only: their ids and files are made up -->", "```console", *lines, "```\n"])
+    if page.exit_codes:
+        yield "Exit codes: " + ", ".join(f"{code}: {says}" for code, says in page.exit_codes.items()) + ".\n"
 
 
-def _examples(epilogue: str) -> str:
-    """The sentences of an epilogue as text, its command lines as a block."""
-    paragraphs = [" ".join(paragraph.split()) for paragraph in epilogue.split("\n\n")]
-    shown = [paragraph for paragraph in paragraphs if paragraph.startswith("photojobs ")]
-    told = [paragraph for paragraph in paragraphs if paragraph not in shown]
-    parts = [*told]
-    if shown:
-        parts.append("\n".join(["<!-- parsed only: their ids and files are made up -->", "```console", *shown, "```"]))
-    return "\n\n".join(parts) + "\n"
+def _names(option: OptionHelp) -> str:
+    takes = f" {option.takes}" if option.takes and not option.is_argument else ""
+    return ", ".join(f"`{name}{takes}`" for name in option.names)
+
+
+def _meaning(option: OptionHelp) -> str:
+    parts = [option.says]
+    if option.choices:
+        parts.append(f"One of {', '.join(f'`{choice}`' for choice in option.choices)}.")
+    if option.default:
+        parts.append(f"By default `{option.default}`.")
+    if option.is_required:
+        parts.append("Required.")
+    return " ".join(parts)
