@@ -25,7 +25,7 @@ from prefect.states import AwaitingRetry, Cancelled
 from flows.deployment_names import DRAIN_PATH
 from flows.prefect_requests import request_drain, request_flow_run
 from flows.runtime import Runtime
-from storage.claims import ATTENDANCE_SECONDS
+from storage.heartbeats import ATTENDANCE_SECONDS
 from storage.jobs import JobsRepository
 from storage.records import Task
 from storage.tasks import TasksRepository

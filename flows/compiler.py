@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.artifacts import publish_plan
+from flows.artifacts import await_publication, publish_plan
 from flows.deployment_names import SCHEDULE_SOURCE
 from flows.mapped_runs import task_runner_of
 from flows.new_task import new_task
@@ -149,6 +149,7 @@ def _run(
     if is_plan:
         plan = make_plan(runtime, new)
         publish_plan(plan)
+        await_publication()
         return Completed(message=plan.message)
     try:
         TasksRepository(runtime.database).start(new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -37,7 +38,8 @@ class Dispatcher:
         database: where the jobs are.
         worker_id: who claims.
         wakeups: wakes this process when a job was enqueued; polled where the database cannot tell.
-        poll_seconds: the longest time between two looks, with jitter.
+        poll_seconds: the shortest time between two looks at how the jobs stand that are waited for; where nothing
+            wakes this process, the longest as well, with jitter.
         concurrency: how many jobs are given out at a time, at most.
     """
 
@@ -48,6 +50,7 @@ class Dispatcher:
         self._worker_id = worker_id
         self._wakeups = wakeups
         self._poll_seconds = poll_seconds
+        self._look_seconds = wakeups.look_seconds(poll_seconds)
         self._capacity = concurrency
         self._waiters: dict[int, list[_Waiter]] = {}
         self._attended: set[int] = set()
@@ -55,7 +58,8 @@ class Dispatcher:
         self._changed = threading.Event()
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._looked_at = 0.0
+        self._looked_at = -math.inf
+        self._due_at = math.inf
         self._lanes: list[Lane] = []
         self._lanes_read_at = -LANES_SECONDS
 
@@ -88,7 +92,7 @@ class Dispatcher:
 
     def look_now(self) -> None:
         """See at once which of the jobs that are waited for have ended."""
-        self._looked_at = 0.0
+        self._looked_at = -math.inf
         self._changed.set()
 
     def abandon(self, task_id: str | None) -> None:
@@ -135,15 +139,17 @@ class Dispatcher:
                 thread.start()
 
     def _run(self) -> None:
+        wait_seconds = self._poll_seconds
         while not self._stopped.is_set():
-            self._changed.wait(self._poll_seconds * random.uniform(0.75, 1.25))  # noqa: S311 - no secret.
+            self._changed.wait(wait_seconds * random.uniform(1.0, 1.25))  # noqa: S311 - no secret.
             self._changed.clear()
             with self._lock:
                 waiting = [waiters[0].job for waiters in self._waiters.values()]
+            wait_seconds = self._look_seconds if not waiting else self._poll_seconds
             if not waiting or self._stopped.is_set():
                 continue
             try:
-                self._serve(waiting)
+                wait_seconds = self._serve(waiting)
             except StorageError as error:
                 logger.warning("waiting for the database: %s", error)
             except Exception:
@@ -152,22 +158,38 @@ class Dispatcher:
 
     def _listen(self) -> None:
         while not self._stopped.is_set():
-            if self._wakeups.wait(self._poll_seconds * 20):
+            if self._wakeups.wait(self._look_seconds):
                 self._changed.set()
 
-    def _serve(self, waiting: list[Job]) -> None:
+    def _serve(self, waiting: list[Job]) -> float:
+        """Claim what may be claimed for those who wait; returns after how many seconds to do so again unless woken."""
+        next_in_seconds = self._look_seconds
         for lane in self._known_lanes():
             own = [job for job in waiting if lane.min_priority <= job.priority <= lane.max_priority]
-            if own:
-                self._serve_lane(lane, own)
-        if time.monotonic() - self._looked_at >= self._poll_seconds:
-            self._looked_at = time.monotonic()
-            statuses = heartbeats.statuses(self._database, [job.id for job in waiting])
-            for job in waiting:
-                if statuses.get(job.id) not in ("queued", "running"):
-                    self._tell_ended(job.id)
+            if own and not self._serve_lane(lane, own):
+                next_in_seconds = self._poll_seconds
+        next_look_at = self._looked_at + self._poll_seconds
+        if time.monotonic() >= min(next_look_at, self._due_at):
+            self._look(waiting)
+        else:
+            next_in_seconds = min(next_in_seconds, next_look_at - time.monotonic())
+        return max(0.0, min(next_in_seconds, self._due_at - time.monotonic()))
 
-    def _serve_lane(self, lane: Lane, own: list[Job]) -> None:
+    def _look(self, waiting: list[Job]) -> None:
+        """See which of the jobs have ended, and when the first of the delayed ones is due."""
+        self._looked_at, self._due_at = time.monotonic(), math.inf
+        now = self._database.clock()
+        standings = heartbeats.standings(self._database, [job.id for job in waiting])
+        for job in waiting:
+            standing = standings.get(job.id)
+            if standing is None or standing.status not in ("queued", "running"):
+                self._tell_ended(job.id)
+            elif standing.run_after is not None and standing.run_after > now:
+                due_in_seconds = (standing.run_after - now).total_seconds()
+                self._due_at = min(self._due_at, self._looked_at + due_in_seconds)
+
+    def _serve_lane(self, lane: Lane, own: list[Job]) -> bool:
+        """Claim from a lane; False where what this depends on may change without anybody being woken."""
         capacity = self._capacity
         if capacity > 0:
             for claimed in self._claim(lane, own, capacity):
@@ -175,11 +197,12 @@ class Dispatcher:
         elif lane.slots is not None and self._has_idle_slot(lane):
             # This process cannot use it now, so its jobs must not keep others from it.
             self._leave([job.id for job in own])
-            return
+            return False
         with self._lock:
             newly = [job.id for job in own if job.id in self._waiters and job.id not in self._attended]
             self._attended.update(newly)
         heartbeats.attend(self._database, newly)
+        return True
 
     def _claim(self, lane: Lane, own: list[Job], limit: int) -> list[Job]:
         with self._database.begin() as connection:

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from flows.errors import StepTimeout
 from flows.job_claim import JobClaim, awake_or_asleep
 from storage import heartbeats
-from storage.claims import ATTENDANCE_SECONDS
 from storage.database import Database
 from storage.errors import StorageError
+from storage.heartbeats import ATTENDANCE_SECONDS
 from storage.tasks import TasksRepository
 
 logger = logging.getLogger("photojobs.heartbeat")

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -18,7 +18,8 @@ from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.artifacts import publish_step
+from flows.artifacts import await_publication, publish_step
+from flows.cancellation_watch import CancellationWatch
 from flows.job_task import task_for
 from flows.mapped_runs import raise_if_none_ran
 from flows.patience import insist
@@ -30,6 +31,9 @@ from storage.task_summary import TaskSummary, summarise_task
 from storage.tasks import TasksRepository
 
 logger = logging.getLogger("photojobs.flows")
+
+#: The reason of a task that was canceled through its flow run.
+BY_FLOW_RUN = "its flow run was canceled"
 
 
 def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
@@ -44,10 +48,18 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
         tasks.link_flow_run(task_id, flow_run_id)
     runtime.events.listen(emit_to_prefect)
     runtime.events.task_running(task)
-    follow_task(task_id, runtime)
+    with _canceled_with_flow_run(task_id, flow_run_id, runtime):
+        follow_task(task_id, runtime)
     summary = summarise_task(runtime.database, task_id)
     runtime.events.task_ended(summary.task, message=summary.message)
+    await_publication()
     return final_state(summary)
+
+
+def _canceled_with_flow_run(task_id: str, flow_run_id: str | None, runtime: Runtime) -> AbstractContextManager[object]:
+    if not flow_run_id:
+        return nullcontext()
+    return CancellationWatch(flow_run_id, lambda: cancel_here(task_id, runtime, reason=BY_FLOW_RUN))
 
 
 def follow_task(task_id: str, runtime: Runtime) -> Task:
@@ -126,7 +138,7 @@ def cancel_with_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[A
     tasks = TasksRepository(runtime.database)
     task_id = flow_run.parameters.get("task_id") or str(flow_run.id)
     if tasks.get_by_id(task_id) is not None:
-        tasks.cancel(task_id, reason="its flow run was canceled")
+        tasks.cancel(task_id, reason=BY_FLOW_RUN)
 
 
 def final_state(summary: TaskSummary) -> State[Any]:

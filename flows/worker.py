@@ -18,7 +18,7 @@ from flows.sweep import Sweeper, sweep
 from storage.claims import Claimant
 from storage.errors import StorageError
 from storage.jobs import JobsRepository
-from storage.lane_work import lanes_with_work
+from storage.lane_work import lanes_with_work, next_due_at
 from storage.lanes import LanesRepository
 from storage.records import Job
 from storage.turnover import complete_and_claim
@@ -86,32 +86,42 @@ class Worker:
         running: set[threading.Thread] = set()
         while not self._draining.is_set():
             running = {thread for thread in running if thread.is_alive()}
-            claimed = None
+            claimed, rest_seconds = None, self._runtime.wakeups.look_seconds(settings.poll_seconds)
             if len(running) < settings.concurrency:
-                claimed = self._claim_patiently(settings.stale_seconds if until_empty else math.inf)
+                claimed, rest_seconds = self._claim_patiently(settings.stale_seconds if until_empty else math.inf)
             if claimed is not None:
                 running.add(self._start(claimed))
             elif until_empty and not running:
                 break
             else:
-                self._runtime.wakeups.wait(settings.poll_seconds)
+                self._runtime.wakeups.wait(rest_seconds)
         self._finish(running)
         return DrainSummary(ended=dict(Counter(self._ended)))
 
-    def _claim_patiently(self, give_up_seconds: float) -> Job | None:
+    def _claim_patiently(self, give_up_seconds: float) -> tuple[Job | None, float]:
+        """The claimed job, or for how long to rest unless woken."""
         try:
             return insist(self._claim, give_up_seconds=give_up_seconds, unless=self._draining.is_set)
         except StorageError:
             if not self._draining.is_set():
                 raise
-            return None
+            return None, 0.0
 
-    def _claim(self) -> Job | None:
-        for lane in lanes_with_work(self._runtime.database, self._lanes, tenant_id=self._tenant_id):
+    def _claim(self) -> tuple[Job | None, float]:
+        database, poll_seconds = self._runtime.database, self._runtime.settings.poll_seconds
+        with_work = lanes_with_work(database, self._lanes, tenant_id=self._tenant_id)
+        for lane in with_work:
             job = self._jobs.claim_next(self._runtime.worker_id, tenant_id=self._tenant_id, lane=lane)
             if job is not None:
-                return job
-        return None
+                return job, 0.0
+        if with_work:
+            # It waits for a slot, or under a hold; of a slot that a worker makes free, only those are told who attend.
+            return None, poll_seconds
+        rest_seconds = self._runtime.wakeups.look_seconds(poll_seconds)
+        due_at = next_due_at(database)
+        if due_at is not None and (until_due := (due_at - database.clock()).total_seconds()) > 0:
+            rest_seconds = min(rest_seconds, until_due)
+        return None, rest_seconds
 
     def _start(self, job: Job) -> threading.Thread:
         # A daemon: a handler that never comes to a checkpoint must not keep a process alive that was asked to end.

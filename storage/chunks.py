@@ -10,7 +10,8 @@ from sqlalchemy import Connection, insert, update
 
 from storage import job_items
 from storage.errors import InvalidValue
-from storage.job_rows import insert_job, notify
+from storage.job_rows import insert_job
+from storage.notifications import notify
 from storage.records import Job
 from storage.tables import jobs
 from task_definitions import MAX_ITEMS_PER_JOB
@@ -43,7 +44,7 @@ def insert_chunks(
     written = job_items.insert_items_of_jobs(connection, sized, values["tenant_id"], items, now=values["created_at"])
     if written != count or next(items, None) is not None:
         raise InvalidValue("items", f"changed while they were read: there are not {count} of them any more")
-    notify(connection, priority=values["priority"])
+    notify(connection)
     return inserted
 
 

@@ -11,7 +11,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache, partial
 from typing import Any
 
@@ -22,14 +22,12 @@ from storage.database import Database
 from storage.driver_statement import DriverStatement, Runs, run_on
 from storage.job_statement import JOB_COLUMNS, JobStatement
 from storage.lanes import COUNT_RUNNING_IN_LANE, free_slots
+from storage.notifications import fresh_since
 from storage.records import Job, Lane
 from storage.tables import ATTENDED, READY, RUNNING, jobs
 
 #: Bounds that admit every priority.
 ANY_PRIORITY = (-(2**31), 2**31 - 1)
-
-#: A waiter whose beat is older than this many seconds has died and holds nobody back.
-ATTENDANCE_SECONDS = 15
 
 #: Parts of claiming statements: which jobs, in which order, and what a claim writes.
 NOT_ON_HOLD = """NOT EXISTS (SELECT 1 FROM holds WHERE (holds.kind = 'tenant' AND holds.name = jobs.tenant_id)
@@ -167,7 +165,7 @@ def claim_awaited(
         {
             "job_ids": list(own),
             "now": claimant.now,
-            "fresh_since": claimant.now - timedelta(seconds=ATTENDANCE_SECONDS),
+            "fresh_since": fresh_since(claimant.now),
             "min_priority": lane.min_priority,
             "max_priority": lane.max_priority,
         },

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, Select, select, update
 
 from storage.database import Database
 from storage.tables import jobs
+
+#: A waiter whose beat is older than this many seconds has died and holds nobody back.
+ATTENDANCE_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a job stands, for those who wait for it."""
+
+    status: str
+    run_after: datetime | None
 
 
 def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
@@ -54,13 +67,13 @@ def leave(database: Database, job_ids: Sequence[int]) -> None:
         )
 
 
-def statuses(database: Database, job_ids: Sequence[int]) -> dict[int, str]:
-    """The status of each of these jobs that still exists."""
+def standings(database: Database, job_ids: Sequence[int]) -> dict[int, Standing]:
+    """Where each of these jobs stands that still exists."""
     if not job_ids:
         return {}
     with database.connect() as connection:
-        rows = connection.execute(select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(job_ids)))
-        return {row.id: row.status for row in rows}
+        rows = connection.execute(select(jobs.c.id, jobs.c.status, jobs.c.run_after).where(jobs.c.id.in_(job_ids)))
+        return {row.id: Standing(status=row.status, run_after=row.run_after) for row in rows}
 
 
 def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[tuple[int]]:

@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, insert, 
 from storage.column_types import check_text
 from storage.database import Access, Database
 from storage.errors import InvalidValue, UnknownTask
-from storage.job_rows import notify
 from storage.lanes import LanesRepository
+from storage.notifications import notify
 from storage.records import Record
 from storage.state_machine import get_task
 from storage.tables import holds, jobs
@@ -88,7 +88,7 @@ class HoldsRepository:
                     .where(_jobs_under(checked, name), jobs.c.status == "queued", jobs.c.held_by == str(checked))
                     .values(held_by=_other_hold(checked))
                 )
-            notify(connection, priority=0)
+            notify(connection)
             return found > 0
 
     def list(self, kind: HoldKind | str | None = None) -> list[Hold]:

@@ -15,13 +15,11 @@ from storage.column_types import check_integer, check_text, encode_json
 from storage.driver_statement import Runs
 from storage.errors import InvalidValue, UnknownProject
 from storage.job_statement import JOB_COLUMNS, JobStatement
+from storage.notifications import CHANNEL, notify
 from storage.records import Job
 from storage.step_jobs import hold_on
 from storage.tables import UNFINISHED_UNIQUE, jobs, projects
 from task_definitions import detect_scope
-
-#: The name and the payload of a notification channel that tells waiters on PostgreSQL of a new job.
-CHANNEL = "photojobs_jobs"
 
 
 def new_job_values(
@@ -87,15 +85,12 @@ def with_surroundings(connection: Connection, values: Mapping[str, Any]) -> dict
 def insert_lone_job(run: Runs, values: Mapping[str, Any], *, is_postgresql: bool) -> Job:
     """Insert a queued job without a project and a unique key, and wake waiters, by one statement."""
     parameters = {name: value for name, value in values.items() if value is not None}
-    if is_postgresql:
-        parameters["told"] = str(values["priority"])
     return _insertion(tuple(parameters), is_postgresql).jobs(run, parameters)[0]
 
 
 @lru_cache(maxsize=64)
 def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
-    columns = [name for name in names if name != "told"]
-    insertion = f"INSERT INTO jobs ({', '.join(columns)}, held_by) VALUES ({', '.join(f':{name}' for name in columns)}"
+    insertion = f"INSERT INTO jobs ({', '.join(names)}, held_by) VALUES ({', '.join(f':{name}' for name in names)}"
     hold = "SELECT kind FROM holds WHERE holds.kind = 'tenant' AND holds.name = :tenant_id"
     if not is_postgresql:
         return JobStatement(f"{insertion}, ({hold})) RETURNING {JOB_COLUMNS}")
@@ -103,7 +98,7 @@ def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
     return JobStatement(f"""
         WITH hold AS MATERIALIZED ({hold} FOR SHARE),
         inserted AS ({insertion}, (SELECT kind FROM hold)) RETURNING {JOB_COLUMNS}),
-        told AS MATERIALIZED (SELECT pg_notify('{CHANNEL}', :told))
+        told AS MATERIALIZED (SELECT pg_notify('{CHANNEL}', ''))
         SELECT {JOB_COLUMNS.replace("jobs.", "inserted.")} FROM inserted, told""")
 
 
@@ -112,7 +107,7 @@ def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:
     if values.get("unique_key") is None:
         plain = insert(jobs).values(values).returning(*jobs.columns)
         inserted = connection.execute(plain).mappings().one()
-        notify(connection, priority=values["priority"])
+        notify(connection)
         return Job.from_row(inserted)
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = (
@@ -124,7 +119,7 @@ def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:
     while True:
         row = connection.execute(statement).mappings().one_or_none()
         if row is not None:
-            notify(connection, priority=values["priority"])
+            notify(connection)
             return Job.from_row(row)
         # The twin may end between the two statements; then the insert succeeds.
         twin = find_twin(connection, values)
@@ -141,12 +136,6 @@ def find_twin(connection: Connection, values: Mapping[str, Any]) -> Job | None:
     )
     row = connection.execute(statement).mappings().one_or_none()
     return None if row is None else Job.from_row(row)
-
-
-def notify(connection: Connection, *, priority: int) -> None:
-    """Wake the waiters of other processes when the transaction commits; on SQLite they poll."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_notify('{CHANNEL}', :priority)"), {"priority": str(priority)})
 
 
 def checked_payload(payload: Mapping[str, Any], *, name: str = "payload") -> dict[str, Any]:

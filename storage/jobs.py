@@ -21,11 +21,11 @@ from storage.job_rows import (
     insert_job,
     insert_lone_job,
     new_job_values,
-    notify,
     with_surroundings,
 )
 from storage.job_statement import JOB_COLUMNS, JobStatement
 from storage.lanes import LanesRepository
+from storage.notifications import fresh_since, notify
 from storage.records import Job, JobItem, JobStatus
 from storage.state_machine import (
     QUEUED_ANEW,
@@ -319,7 +319,7 @@ class JobsRepository:
             reopen_items(connection, [id], now=now)
             if job.task_id is not None and job.step_index is not None:
                 reopen_task(connection, job.task_id, step_index=job.step_index, now=now)
-            notify(connection, priority=job.priority)
+            notify(connection)
             return job
 
     def increment_attempts(self, id: int) -> Job | None:
@@ -389,7 +389,7 @@ class JobsRepository:
 
         With `standalone`, only those that belong to no task.
         """
-        silent_since = self._access.clock() - timedelta(seconds=claims.ATTENDANCE_SECONDS)
+        silent_since = fresh_since(self._access.clock())
         statement = (
             select(jobs)
             .where(text(READY), jobs.c.heartbeat_at.is_(None) | (jobs.c.heartbeat_at < silent_since))
@@ -444,6 +444,7 @@ class JobsRepository:
         ended = end_lone_job(
             self._access.run,
             id,
+            is_postgresql=self._access.is_postgresql,
             status=status,
             now=now,
             claim_token=claim_token,

@@ -6,13 +6,14 @@ Not for claiming: what a look finds, another claimer may take first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 from storage.claims import DUE, by_index
 from storage.database import Access, Database
 from storage.driver_statement import DriverStatement
-from storage.tables import READY
+from storage.tables import DELAYED, READY, jobs
 
 
 def lanes_with_work(database: Database, names: Sequence[str], *, tenant_id: str | None = None) -> list[str]:
@@ -27,6 +28,19 @@ def lanes_with_work(database: Database, names: Sequence[str], *, tenant_id: str 
     statement = _statement(database.is_postgresql, tenant_id is not None)
     found = {name for (name,) in Access(database).look(statement, parameters)}
     return [name for name in names if name in found]
+
+
+def next_due_at(database: Database) -> datetime | None:
+    """When the first of the delayed jobs is due, which may be in the past; None where there is none."""
+    found = Access(database).look(_next_due(database.is_postgresql), {})
+    return found[0][0] if found else None
+
+
+@cache
+def _next_due(is_postgresql: bool) -> DriverStatement:
+    # Those on hold become due when they are released.
+    delayed = f"jobs{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DELAYED} AND held_by IS NULL"
+    return DriverStatement(f"SELECT run_after FROM {delayed} ORDER BY run_after LIMIT 1", returns=(jobs.c.run_after,))
 
 
 @cache

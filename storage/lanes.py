@@ -10,6 +10,7 @@ from sqlalchemy import Connection, case, func, insert, select, text, update
 from storage.column_types import check_integer, check_text
 from storage.database import Access, Database
 from storage.errors import InvalidValue, UnknownLane
+from storage.notifications import notify
 from storage.records import Lane
 from storage.tables import RUNNING, holds, lanes
 
@@ -73,6 +74,7 @@ class LanesRepository:
         with self._access.write() as connection:
             statement = update(lanes).where(lanes.c.name == name)
             connection.execute(statement.values(**values, updated_at=self._access.clock()))
+            notify(connection)
         return self.get(name)
 
     def add(self, name: str, *, min_priority: int, max_priority: int, slots: int | None = None) -> Lane:

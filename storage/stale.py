@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, func, select
 
 from storage.database import Database
-from storage.job_rows import notify
 from storage.records import Job, JobStatus
 from storage.state_machine import end_jobs, give_back, lock_tasks_of
 from storage.tables import jobs
@@ -74,8 +73,6 @@ def rescue_stale(
         )
         failed = end_jobs(connection, mine, spent, status=JobStatus.FAILED, now=now, error_message=WORKER_LOST)
         requeued = give_back(connection, mine, now=now, error_message=WORKER_LOST)
-        for job in requeued:
-            notify(connection, priority=job.priority)
     return Rescued(requeued=tuple(sorted(job.id for job in requeued)), failed=tuple(sorted(job.id for job in failed)))
 
 

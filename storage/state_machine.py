@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, text, up
 from storage.driver_statement import Runs
 from storage.errors import CorruptDefinition
 from storage.job_statement import JOB_COLUMNS, JobStatement
+from storage.notifications import NOTIFY_WHO_WAITS, fresh_since, notify, notify_followers
 from storage.pinned_definition import PinnedDefinition
 from storage.records import Job, JobStatus, Task, TaskStatus
 from storage.step_jobs import hold_on, insert_step_jobs
@@ -70,6 +72,8 @@ def end_jobs(
         connection.execute(delete(project_claims).where(project_claims.c.job_id.in_([job.id for job in ended])))
     for task_id in task_ids:
         settle_task(connection, task_id, now=now)
+    if ended:
+        notify_followers(connection, task_ids, now=now)
     return ended
 
 
@@ -77,6 +81,7 @@ def end_lone_job(
     run: Runs,
     job_id: int,
     *,
+    is_postgresql: bool,
     status: JobStatus,
     now: datetime,
     claim_token: str | None = None,
@@ -96,11 +101,11 @@ def end_lone_job(
         "error_message": None if error_message is None else cut(error_message),
         "result": None if result is None else dict(result),
     }
-    statement = _END_OPEN_JOB
+    if is_postgresql:
+        parameters["fresh_since"] = fresh_since(now)
     if claim_token is not None:
         parameters["claim_token"] = claim_token
-        statement = _END_CLAIMED_JOB
-    ended = statement.jobs(run, parameters)
+    ended = _end_lone_job(is_postgresql, claim_token is not None).jobs(run, parameters)
     return ended[0] if ended else None
 
 
@@ -112,10 +117,16 @@ END_OF_LONE_JOB = """
     WHERE id = :id AND task_id IS NULL
         AND NOT EXISTS (SELECT 1 FROM project_claims WHERE project_claims.job_id = jobs.id)"""
 
-_END_OPEN_JOB = JobStatement(f"{END_OF_LONE_JOB} AND status IN ('queued', 'running') RETURNING {JOB_COLUMNS}")
-_END_CLAIMED_JOB = JobStatement(
-    f"{END_OF_LONE_JOB} AND status = 'running' AND claim_token = :claim_token RETURNING {JOB_COLUMNS}"
-)
+
+@cache
+def _end_lone_job(is_postgresql: bool, is_claimed: bool) -> JobStatement:
+    condition = "status = 'running' AND claim_token = :claim_token" if is_claimed else "status IN ('queued', 'running')"
+    end = f"{END_OF_LONE_JOB} AND {condition} RETURNING {JOB_COLUMNS}"
+    if not is_postgresql:
+        return JobStatement(end)
+    return JobStatement(f"""
+        WITH ended AS ({end}), told AS MATERIALIZED ({NOTIFY_WHO_WAITS} AND EXISTS (SELECT 1 FROM ended))
+        SELECT {JOB_COLUMNS.replace("jobs.", "ended.")} FROM ended LEFT JOIN told ON true""")
 
 
 def give_back(
@@ -138,6 +149,8 @@ def give_back(
     statement = update(jobs).where(jobs.c.status == "running", *conditions).values(values).returning(*jobs.columns)
     given_back = [Job.from_row(row) for row in connection.execute(statement).mappings().all()]
     reopen_items(connection, [job.id for job in given_back], now=now)
+    if given_back:
+        notify(connection)
     return given_back
 
 
@@ -174,6 +187,8 @@ def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: d
         steps = [job.step_index for job in reopened if job.task_id == task_id and job.step_index is not None]
         if steps:
             reopen_task(connection, task_id, step_index=min(steps), now=now)
+    if reopened:
+        notify(connection)
     return reopened
 
 
@@ -337,7 +352,8 @@ def _release_follow_ups(connection: Connection, task: Task, follow_up_index: int
         jobs.c.held_by == HELD_BY_STEPS,
     )
     held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task.id)
-    connection.execute(update(jobs).where(*waiting).values(held_by=held_by, updated_at=now))
+    if connection.execute(update(jobs).where(*waiting).values(held_by=held_by, updated_at=now)).rowcount:
+        notify(connection)
 
 
 def _finish(connection: Connection, task: Task, *, now: datetime) -> Task | None:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, func, insert, literal, select, text
 
 from storage.column_types import UtcTimestamp
+from storage.notifications import notify
 from storage.pinned_definition import PinnedStep
 from storage.records import Task
 from storage.tables import holds, job_items, jobs, photos, projects, task_items, task_projects
@@ -23,6 +24,7 @@ def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, no
     of the photos of its projects. Other steps get one job. A step that finds no items gets one empty job, so
     that every step of the task can be seen in `jobs`.
     """
+    notify(connection)
     if step.unit != "items":
         _insert_jobs(connection, task, step, chunks=1, now=now)
         return 1

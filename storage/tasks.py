@@ -14,7 +14,7 @@ from storage import job_items, state_machine
 from storage.column_types import check_integer, check_text
 from storage.database import Access, Database
 from storage.errors import AlreadyRunning, InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
-from storage.job_rows import checked_payload, insert_job, notify
+from storage.job_rows import checked_payload, insert_job
 from storage.photo_selection import PhotoSelection
 from storage.pinned_definition import PinnedDefinition
 from storage.records import Job, Task, TaskStatus
@@ -102,7 +102,6 @@ class TasksRepository:
             _write_items(connection, new)
             task = _existing(state_machine.get_task(connection, new.id), new.id)
             insert_step_jobs(connection, task, new.definition.steps[0], now=now)
-            notify(connection, priority=definition.steps[0].priority)
             return task
 
     def get_by_id(self, task_id: str) -> Task | None:
@@ -360,9 +359,7 @@ class TasksRepository:
                 insert_step_jobs(connection, _existing(opened, task_id), pinned.steps[from_step], now=now)
             else:
                 raise TaskConflict(f"task {task_id} has the steps 0 to {len(pinned.steps) - 1}, not {from_step}")
-            reopened = _existing(state_machine.get_task(connection, task_id), task_id)
-            notify(connection, priority=task.priority)
-            return reopened
+            return _existing(state_machine.get_task(connection, task_id), task_id)
 
 
 def _check_alone(connection: Connection, new: NewTask) -> None:

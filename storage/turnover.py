@@ -15,6 +15,7 @@ from storage.claims import DUE, NOT_ON_HOLD, RANK, TAKE, Claimant
 from storage.database import Database
 from storage.job_statement import JOB_COLUMNS, JobStatement
 from storage.lanes import COUNT_RUNNING_IN_LANE
+from storage.notifications import NOTIFY_WHO_WAITS, fresh_since
 from storage.records import Job
 from storage.state_machine import END_OF_LONE_JOB
 from storage.tables import READY
@@ -48,6 +49,7 @@ def complete_and_claim(
         **claimant.parameters(),
         "id": job.id,
         "priority": job.priority,
+        "fresh_since": fresh_since(claimant.now),
         "claim_token": job.claim_token,
         "lanes": list(lanes),
         "status": "completed",
@@ -88,4 +90,5 @@ def _statement(for_tenant: bool) -> JobStatement:
             {take} WHERE id = (SELECT id FROM best WHERE is_plain) AND status = 'queued'
                 AND EXISTS (SELECT 1 FROM ended) RETURNING {JOB_COLUMNS}
         )
-        SELECT {columns} FROM ended UNION ALL SELECT {columns} FROM claimed""")
+        SELECT {columns} FROM ended LEFT JOIN ({NOTIFY_WHO_WAITS}) AS told ON true
+        UNION ALL SELECT {columns} FROM claimed""")

@@ -12,10 +12,10 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, select
 
-from storage.claims import ATTENDANCE_SECONDS
 from storage.database import Access, Database
 from storage.errors import UnknownJob
 from storage.executor_activity import Activity, read_activity
+from storage.heartbeats import ATTENDANCE_SECONDS
 from storage.holds import Hold, HoldsRepository
 from storage.lane_queue import LaneQueue, count_before, read_lane_queue
 from storage.lanes import LanesRepository

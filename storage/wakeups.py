@@ -15,10 +15,13 @@ from typing import Any, Self
 
 from storage.database import Database
 from storage.errors import StorageError
-from storage.job_rows import CHANNEL
+from storage.notifications import CHANNEL
 
 #: Seconds between two looks at an SQLite file, on average, while somebody waits; one look costs some microseconds.
 POLL_SECONDS = 0.1
+
+#: Where changes wake, whoever waits looks by itself only once in so many polls: plain SQL on PostgreSQL tells nobody.
+POLLS_A_LOOK = 10
 
 #: Seconds before a dropped connection is opened again, the first time and at most; doubles in between.
 RECONNECT_SECONDS = (0.1, 5.0)
@@ -43,7 +46,15 @@ class Wakeups:
         self._pid = os.getpid()
         self._stop_receiver, self._stop_sender = socket.socketpair()
         self._seen = threading.local()
-        self._was_connected = False
+
+    @property
+    def hears(self) -> bool:
+        """Whether changes by other processes wake this one; otherwise it has to look for them itself."""
+        return self._database.is_postgresql or self._database.path is not None
+
+    def look_seconds(self, poll_seconds: float) -> float:
+        """How often to look without being woken, for one who would poll every `poll_seconds`."""
+        return poll_seconds * POLLS_A_LOOK if self.hears else poll_seconds
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait until jobs may have been enqueued, or for `timeout_seconds`; True where something may wait.
@@ -93,7 +104,7 @@ class Wakeups:
         # A forked process has the object, but not its thread.
         if self._closed or (self._listener is not None and self._pid == os.getpid()):
             return
-        if not self._database.is_postgresql and self._database.path is None:
+        if not self.hears:
             # A database in memory belongs to this process, which calls `notify`.
             return
         if self._pid != os.getpid():
@@ -126,10 +137,8 @@ class Wakeups:
             connection.rollback()
             connection.autocommit = True
             connection.execute(f"LISTEN {CHANNEL}")
-            if self._was_connected:
-                # What was notified while the connection was gone is not told again.
-                self.notify()
-            self._was_connected = True
+            # What was notified before, or while the connection was gone, is not told again.
+            self.notify()
             while not self._closed:
                 readable, _, _ = select.select(
                     [connection.pgconn.socket, self._stop_receiver], [], [], KEEPALIVE_SECONDS
@@ -158,7 +167,8 @@ class Wakeups:
                 except sqlite3.Error:
                     # The file is not there yet, or busy: its waiters have their timeouts.
                     now = version
-                if version is not None and now != version:
+                if now != version:
+                    # Also at the first look: what changed before it was seen by nobody.
                     self.notify()
                 version = now
                 # Jitter keeps the processes of a machine from looking all at the same moment.

@@ -36,13 +36,13 @@ def open_dispatcher(database: Database) -> Iterator[Callable[..., Dispatcher]]:
     """Another process's dispatcher: `open_dispatcher(concurrency=1)`."""
     with ExitStack() as stack:
 
-        def make(concurrency: int = 4) -> Dispatcher:
+        def make(concurrency: int = 4, poll_seconds: float = 0.05) -> Dispatcher:
             wakeups = Wakeups(database)
             made = Dispatcher(
                 database,
                 worker_id=new_worker_id("test"),
                 wakeups=wakeups,
-                poll_seconds=0.05,
+                poll_seconds=poll_seconds,
                 concurrency=concurrency,
             )
             stack.callback(wakeups.close)
@@ -197,7 +197,7 @@ def test_looking_costs_the_same_however_many_wait(
     LanesRepository(database).change("priority", slots=1)
     running = JobsRepository(database).claim_next("another", lane="priority") if enqueue() else None
     assert running is not None
-    dispatcher = open_dispatcher()
+    dispatcher = open_dispatcher(poll_seconds=0.005)
     looks: Counter[str] = Counter()
     event.listen(database.engine, "before_cursor_execute", lambda *_: looks.update(["statement"]))
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect.events.worker import EventsWorker
 
-from flows import catalog, run_task, start_task
+from flows import artifacts, cancellation_watch, catalog, run_task, start_task
 from flows.compiler import compile_task
 from flows.runtime import Runtime
 from flows.worker import drain_queue
 from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from tests.flows.executor_process import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 
@@ -30,6 +32,22 @@ class Api:
 
     def flow_run(self, flow_run_id: str) -> dict[str, Any]:
         return self._client.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()
+
+    def set_state(self, flow_run_id: str, state: str) -> None:
+        body = {"state": {"type": state, "name": state.title()}, "force": True}
+        self._client.post(f"/flow_runs/{flow_run_id}/set_state", json=body).raise_for_status()
+
+    def artifacts(self, flow_run_id: str) -> list[dict[str, Any]]:
+        return self._filter("artifacts", {"artifacts": {"flow_run_id": {"any_": [flow_run_id]}}})
+
+    def events(self, related: str) -> dict[str, list[dict[str, Any]]]:
+        """Our events that happened to a resource, or concern it, by name."""
+        body = {"filter": {"any_resource": {"id": [related]}, "event": {"prefix": ["photojobs."]}}, "limit": 50}
+        found = self._client.post("/events/filter", json=body).raise_for_status().json()["events"]
+        by_name: dict[str, list[dict[str, Any]]] = {}
+        for event in found:
+            by_name.setdefault(event["event"], []).append(event)
+        return by_name
 
     def _filter(self, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
         return self._client.post(f"/{what}/filter", json=body).raise_for_status().json()
@@ -108,6 +126,79 @@ def test_a_task_that_is_canceled_by_plain_sql_ends_its_flow_run_as_cancelled(
     assert summary.task.status == "canceled"
     assert api.flow_run(str(summary.task.flow_run_id))["state"]["type"] == "CANCELLED"
     assert [kind for kind, _ in stage.started] == ["wait_at_gate"]
+
+
+@pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])
+def test_a_flow_run_in_this_very_process_is_canceled_in_prefect_and_stops(
+    state: str, api: Api, runtime: Runtime, stage: Any, define: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellation_watch, "WATCH_SECONDS", 0.1)
+    definition = define(
+        "stops", {"type": "wait_at_gate", "priority": 95}, {"type": "count", "priority": 50}, scope="global"
+    )
+    entered = stage.entered.setdefault("gate", threading.Event())
+
+    def cancel() -> None:
+        assert entered.wait(60)
+        [task] = TasksRepository(runtime.database).list_newest(type="stops")
+        api.set_state(str(task.flow_run_id), state)
+
+    canceling = threading.Thread(target=cancel)
+    canceling.start()
+    summary = run_task(type=definition, tenant_id="user_0")
+    canceling.join()
+
+    assert (summary.task.status, summary.task.error_message) == ("canceled", "its flow run was canceled")
+    assert [job.status for job in TasksRepository(runtime.database).list_jobs(summary.task.id)] == ["canceled"]
+    assert api.flow_run(str(summary.task.flow_run_id))["state"]["type"] == "CANCELLED"
+
+
+def test_events_tell_prefect_what_happened_and_what_it_concerns(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int]
+) -> None:
+    definition = define("eventful", {"type": "note", "priority": 95, "chunk_size": 3})
+
+    summary = run_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids])
+
+    EventsWorker.drain_all(timeout=30)
+    task = f"photojobs.task.{summary.task.id}"
+    wait_until(lambda: f"photojobs.task.{summary.task.status}" in api.events(task), what="the last event is there")
+    events = api.events(task)
+    assert set(events) == {
+        "photojobs.task.running",
+        "photojobs.job.running",
+        "photojobs.items.recorded",
+        "photojobs.job.completed",
+        "photojobs.job.failed",
+        "photojobs.task.failed",
+    }
+    assert [event["payload"]["message"] for event in events["photojobs.task.failed"]] == [summary.message]
+    [failed] = events["photojobs.job.failed"]
+    assert failed["payload"]["error"] == "1 of 2 failed; first bad: is bad"
+    related = {one["prefect.resource.role"]: one["prefect.resource.id"] for one in failed["related"]}
+    assert related["task"] == task
+    assert related["tenant"] == "photojobs.tenant.user_0"
+    assert related["flow-run"] == f"prefect.flow-run.{summary.task.flow_run_id}"
+    counts = [event["payload"]["counts"] for event in events["photojobs.items.recorded"]]
+    assert sorted(counts, key=len) == [{"done": 3}, {"done": 1, "failed": 1}]
+
+
+def test_a_long_job_shows_how_far_it_is(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "LONG_JOB_SECONDS", 0.0)
+    definition = define("long", {"type": "note", "priority": 95})
+
+    summary = run_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids[:4]])
+
+    shown = api.artifacts(str(summary.task.flow_run_id))
+    assert {(one["type"], one["key"].rstrip("0123456789")) for one in shown} == {
+        ("progress", "progress-note-"),
+        ("markdown", "note"),
+    }
+    assert [(one["data"], one["description"]) for one in shown if one["type"] == "progress"] == [
+        (100.0, "note: 4 of 4")
+    ]
 
 
 def test_a_flow_run_takes_up_a_task_that_a_worker_has_begun(

@@ -15,7 +15,7 @@ from sqlalchemy import event
 from storage import Database, Job, JobsRepository, LanesRepository
 from storage.claims import Claimant, claim_awaited
 from storage.errors import InvalidValue, UnknownLane
-from storage.heartbeats import attend, beat, leave, statuses
+from storage.heartbeats import attend, beat, leave, standings
 from storage.lane_work import lanes_with_work
 
 
@@ -316,7 +316,8 @@ def test_one_beat_serves_all_jobs_of_a_process_and_names_those_it_lost(
     assert jobs.get_by_id(claimed[0].id).heartbeat_at == clock()  # type: ignore[union-attr]
     assert jobs.get_by_id(claimed[2].id).heartbeat_at != clock()  # type: ignore[union-attr]
     assert beat(database, []) == set()
-    assert statuses(database, [job.id for job in claimed] + [4711]) == {
+    found = standings(database, [job.id for job in claimed] + [4711])
+    assert {job_id: standing.status for job_id, standing in found.items()} == {
         claimed[0].id: "running",
         claimed[1].id: "completed",
         claimed[2].id: "running",

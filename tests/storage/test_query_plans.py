@@ -18,9 +18,9 @@ from sqlalchemy import Connection, event, text
 from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository
 from storage.bulk import JobFilter, cancel_jobs, retry_jobs
 from storage.claims import Claimant, claim_awaited, promote_due
-from storage.heartbeats import attend, beat, leave, statuses
+from storage.heartbeats import attend, beat, leave, standings
 from storage.holds import HoldsRepository
-from storage.lane_work import lanes_with_work
+from storage.lane_work import lanes_with_work, next_due_at
 from storage.photo_sets import resolve_job_targets
 from storage.queue_overview import latest_failures, running_jobs, waiting_jobs
 from storage.retention import prune
@@ -114,11 +114,12 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "claim_next with aging and fairness": fair_claim,
         "lanes with work": lambda: lanes_with_work(database, ["priority", "normal"]),
         "lanes with work of a tenant": lambda: lanes_with_work(database, ["normal"], tenant_id="tenant-4"),
+        "the next delayed job": lambda: next_due_at(database),
         "claim_awaited": in_transaction(awaited),
         "promote_due": in_transaction(lambda c: promote_due(c, now=database.clock() + timedelta(days=400))),
         "heartbeat": lambda: jobs.heartbeat(claim().id),
         "beat": lambda: beat(database, [(claim().id, "token")]),
-        "attend and leave": lambda: (attend(database, [5, 8]), leave(database, [5, 8]), statuses(database, [5, 8])),
+        "attend and leave": lambda: (attend(database, [5, 8]), leave(database, [5, 8]), standings(database, [5, 8])),
         "complete": lambda: jobs.complete(claim().id),
         "fail with a token": lambda: jobs.fail((job := claim()).id, "no", claim_token=job.claim_token),
         "retry_later": lambda: jobs.retry_later(claim().id, "no", run_after=database.clock()),

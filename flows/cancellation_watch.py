@@ -1,0 +1,66 @@
+"""Sees that a flow run was canceled in Prefect, for runs that no runner watches over, such as those of scripts.
+
+Prefect's runners and workers end the process of a canceled run themselves; a run in the caller's own process is only
+marked, and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Self
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+logger = logging.getLogger("photojobs.cancellation")
+
+#: How often Prefect is asked.
+WATCH_SECONDS = 3.0
+
+#: For so long a single answer is waited for.
+ANSWER_SECONDS = 10.0
+
+
+class CancellationWatch:
+    """Watches a flow run from a thread of its own. Use it as a context manager around the run's work.
+
+    Args:
+        flow_run_id: the run.
+        cancel: called once, in the watching thread, when the run was canceled; what it raises is logged, and it is
+            called again at the next look.
+    """
+
+    def __init__(self, flow_run_id: str, cancel: Callable[[], object]) -> None:
+        self._flow_run_id = UUID(flow_run_id)
+        self._cancel = cancel
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="photojobs-cancellation", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Not waited for: it may be waiting for a server that is away.
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(WATCH_SECONDS):
+            try:
+                if self._is_canceled() and not self._stopped.is_set():
+                    self._cancel()
+                    return
+            except Exception as error:  # noqa: BLE001 - a server or a database that is away comes back.
+                logger.info("could not see whether the flow run was canceled: %s", error)
+
+    def _is_canceled(self) -> bool:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client,
+        ):
+            state = client.read_flow_run(self._flow_run_id).state
+        return state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED)
