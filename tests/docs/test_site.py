@@ -1,0 +1,49 @@
+"""The site's navigation has every page. Whether links lead somewhere, `mkdocs build --strict` sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from docs_site.links import site_links
+from docs_site.pages import ADOPTED, DOCS, GENERATED, ROOT
+
+
+def pages(entry: Any) -> Iterator[str]:
+    if isinstance(entry, str):
+        yield entry
+        return
+    for part in entry.values() if isinstance(entry, dict) else entry:
+        yield from pages(part)
+
+
+def test_the_navigation_has_every_page_once() -> None:
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    written = [file.relative_to(DOCS).as_posix() for file in DOCS.rglob("*.md")]
+
+    assert sorted(pages(navigation)) == sorted([*written, *GENERATED, *ADOPTED.values()])
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("[page](../proofs.md#top)", "[page](../proofs.md#top)"),
+        ("[readme](../../README.md)", "[readme](../index.md)"),
+        ("[changes](../../CHANGELOG.md)", "[changes](../changelog.md)"),
+        ("[file](../../flows/step.py)", "[file](../source/flows/step.py.md)"),
+        ("[folder](../../storage/library/)", "[folder](../source/storage/library/__init__.py.md)"),
+        ("[address](https://example.org)", "[address](https://example.org)"),
+        ("[here](#top)", "[here](#top)"),
+        ("[gone](nowhere.md)", "[gone](nowhere.md)"),
+        ("```text\n[code](../../README.md)\n```\n", "```text\n[code](../../README.md)\n```\n"),
+    ],
+)
+def test_links_lead_to_where_the_site_has_what_they_mean(written: str, read: str) -> None:
+    assert site_links(written, file=DOCS / "how-to" / "a.md", uri="how-to/a.md") == read
+
+
+def test_links_of_a_file_beside_the_pages_are_read_from_where_it_stands() -> None:
+    assert site_links("[page](docs/proofs.md)", file=ROOT / "CHANGELOG.md", uri="changelog.md") == "[page](proofs.md)"

@@ -1,0 +1,105 @@
+"""The small library on which the snippets of a page are run: made once, copied for each page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyvips
+
+from flows import drain_queue, start_task
+from flows.runtime import Runtime
+from storage import Database, PhotoSelection, Settings, TaskSummary, summarise_task
+
+#: Where pages put things, and so where a page's own copy of the world has them.
+ROOTS = ("/srv/", "/home/me/")
+#: The folder with the library and the database.
+HOME = "srv/photos"
+
+
+@dataclass(frozen=True)
+class World:
+    """A folder that stands for the reader's machine."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        """Where the reader works: the folder with the library and the database."""
+        return self.root / HOME
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings, with what makes a run short."""
+        return {
+            "PHOTOJOBS_DATABASE_URL": f"sqlite:///{self.home}/photojobs.db",
+            "PHOTOJOBS_LIBRARY_ROOT": f"{self.home}/library",
+            "PHOTOJOBS_IMAGE_ISOLATION": "false",
+            "PHOTOJOBS_POLL_SECONDS": "0.02",
+            "PHOTOJOBS_RETRY_DELAY_SECONDS": "0",
+        }
+
+    def here(self, text: str) -> str:
+        """The text with the reader's folders in this world."""
+        for root in ROOTS:
+            text = text.replace(root, f"{self.root}/srv/")
+        return text
+
+
+def make_photographs(world: World) -> None:
+    """Two folders with photographs, as a camera's user may have them."""
+    for folder, names in {"alps": ("peak", "lake", "hut"), "sea": ("gull", "lake")}.items():
+        target = world.home / "library" / "user_0" / folder
+        target.mkdir(parents=True)
+        for number, name in enumerate(names):
+            image: Any = pyvips.Image.gaussnoise(60, 40, mean=100 + 20 * number, seed=number).cast("uchar")
+            image = image.copy()
+            image.set_type(pyvips.GValue.gstr_type, "exif-ifd2-DateTimeOriginal", f"2025:07:0{number + 1} 10:00:00")
+            image.jpegsave(str(target / f"{name}.jpg"))
+    for folder in ("backup", "photojobs/definitions"):
+        (world.root / "srv" / folder).mkdir(parents=True)
+
+
+def make_library(world: World) -> None:
+    """The photographs as projects in the database, with metadata and derivatives."""
+    make_photographs(world)
+    with running(world.home) as runtime:
+        run_without_prefect(runtime, type="folder_discovery", tenant_id="user_0")
+        run_without_prefect(runtime, type="process_photos", tenant_id="user_0", select=PhotoSelection())
+
+
+def damage(world: World) -> None:
+    """Add a photograph that is cut off, and a task that failed on it."""
+    (world.home / "library" / "user_0" / "sea" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with running(world.home) as runtime:
+        run_without_prefect(runtime, type="maintenance_global", tenant_id="user_0")
+        run_without_prefect(runtime, type="process_photos", tenant_id="user_0", select=PhotoSelection())
+
+
+def run_without_prefect(runtime: Runtime, **arguments: Any) -> TaskSummary:
+    """What `run_task` does, by a worker in this process: a Prefect server takes seconds to start."""
+    with runtime.as_current():
+        started = start_task(**arguments)
+        drain_queue(runtime=runtime)
+    return summarise_task(runtime.database, started.task_id)
+
+
+@contextmanager
+def running(home: Path) -> Iterator[Runtime]:
+    """A runtime on the database and the library of a world, by the settings of the environment."""
+    settings = Settings.load(library_root=home / "library", image_isolation=False, poll_seconds=0.02)
+    database = Database(home / "photojobs.db")
+    database.migrate()
+    with Runtime(database, settings=settings) as runtime:
+        yield runtime
+    database.close()
+
+
+def copied(world: World, target: Path) -> World:
+    """A world of one's own, the same as another."""
+    shutil.copytree(world.root, target, dirs_exist_ok=True)
+    return World(target)
