@@ -5,6 +5,7 @@ Not what the pages say: that is made by the other modules of this package, which
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links to where the site has what they mean."""
+    """Lead links to where the site has what they mean, and have command lines coloured as such."""
     uri = page.file.src_uri
-    return site_links(markdown, file=_ORIGINS.get(uri, DOCS / uri), uri=uri)
+    # The colours of `console` are for lines behind a prompt; without one they take commands for output.
+    coloured = re.sub(r"^( *```)console\n((?:(?!\1|\s*\$ ).*\n)*?\1)$", r"\1bash\n\2", markdown, flags=re.MULTILINE)
+    return site_links(coloured, file=_ORIGINS.get(uri, DOCS / uri), uri=uri)
