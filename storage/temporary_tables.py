@@ -44,9 +44,3 @@ def _pragma(connection: Connection, setting: str) -> None:
     driver_connection = connection.connection.driver_connection
     assert driver_connection is not None  # noqa: S101 - it is checked out.
     driver_connection.execute(f"PRAGMA {setting}")
-
-
-def minimum_text(connection: Connection, expression: str) -> str:
-    """SQL for the least of a group of texts, by the order of code points whatever the database's language is."""
-    collation = "BINARY" if connection.dialect.name == "sqlite" else '"C"'
-    return f"min({expression} COLLATE {collation})"

@@ -9,15 +9,16 @@ from functools import partial
 from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.photo_files import relative_path
-from flows.steps.target_projects import check_library, each_project, project_scans, skip_missing_folder, stage_scan
+from flows.steps.target_projects import check_library, compared, each_project, skip_missing_folder
 from storage.availability import has_photos_marked_without_file, still_marked_without_file
 from storage.journal import FileAction, FileChange
 from storage.library import ProjectFolder, remove_derivative
 from storage.library.errors import UnsafePath
 from storage.library.names import unsafe_reason
+from storage.part_comparison import PhotoWithoutFile
 from storage.photo_snapshots import snapshot_photos
 from storage.photos import PhotosRepository
-from storage.reconciliation import PhotoWithoutFile, ProjectScan, names_of_other_photos
+from storage.reconciliation import names_of_other_photos
 from storage.records import Project
 
 
@@ -28,28 +29,28 @@ def manifest_cleaning(ctx: StepContext) -> None:
     if not projects:
         return
     check_library(ctx)
-    with project_scans(ctx) as staged:
-        each_project(ctx, partial(_clean, ctx, staged), projects=projects)
+    each_project(ctx, partial(_clean, ctx), projects=projects)
 
 
-def _clean(ctx: StepContext, staged: ProjectScan, project: Project, folder: ProjectFolder) -> None:
+def _clean(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     if skip_missing_folder(ctx, project, folder):
         return
     with ctx.read() as connection:
         if not has_photos_marked_without_file(connection, project.id):
             return
     # The rows may be older than the latest upload: the disk has the last word before a row goes.
-    stage_scan(ctx, staged, project, folder)
-    for batch in staged.photos_without_file():
-        doomed = []
-        for photo in batch:
-            reason = unsafe_reason(photo.filename)
-            if reason is None:
-                doomed.append(photo)
-            else:
-                ctx.report.count("skipped", example=f"photo {photo.photo_id}: its name cannot be a file's: {reason}")
-        if doomed:
-            _remove(ctx, project, folder, doomed)
+    with compared(ctx, project, folder) as comparison:
+        for batch in comparison.photos_without_file():
+            doomed = []
+            for photo in batch:
+                reason = unsafe_reason(photo.filename)
+                if reason is None:
+                    doomed.append(photo)
+                else:
+                    example = f"photo {photo.photo_id}: its name cannot be a file's: {reason}"
+                    ctx.report.count("skipped", example=example)
+            if doomed:
+                _remove(ctx, project, folder, doomed)
 
 
 def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: Sequence[PhotoWithoutFile]) -> None:

@@ -16,7 +16,7 @@ from flows.steps.folder_merge import FolderMerge, shares_photos
 from flows.steps.gone_projects import archive_as_gone, was_archived_as_gone
 from flows.steps.manifest import bring_manifest
 from flows.steps.photo_files import relative_path
-from flows.steps.target_projects import project_scans, stage_scan
+from flows.steps.target_projects import compared
 from flows.steps.unknown_files import add_new_photos
 from storage.journal import FileAction, FileChange
 from storage.library import (
@@ -34,7 +34,6 @@ from storage.library.errors import LibraryError, LibraryUnavailable, ManifestUnr
 from storage.library.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
 from storage.photo_snapshots import snapshot_project
 from storage.projects import ProjectsRepository
-from storage.reconciliation import ProjectScan
 from storage.records import Project
 
 
@@ -51,8 +50,7 @@ def folder_discovery(ctx: StepContext) -> None:
                 f"{tenant.path} is missing or empty, though the tenant has projects; none was archived. Mount its disk."
             )
         return
-    with project_scans(ctx) as staged:
-        _Discovery(ctx, tenant, every, staged).run()
+    _Discovery(ctx, tenant, every).run()
 
 
 @dataclass(slots=True)
@@ -72,9 +70,8 @@ class _Found:
 class _Discovery:
     """One look at a tenant's folders and projects."""
 
-    def __init__(self, ctx: StepContext, tenant: TenantFolder, every: list[Project], staged: ProjectScan) -> None:
+    def __init__(self, ctx: StepContext, tenant: TenantFolder, every: list[Project]) -> None:
         self._ctx = ctx
-        self._staged = staged
         self._tenant = tenant
         left_out = ctx.targets.left_out
         passed_by = left_out.folders | {one.project_folder for one in every if one.id in left_out.projects}
@@ -237,8 +234,8 @@ class _Discovery:
         self._write_manifest(project, folder)
 
     def _add_rows(self, project: Project, folder: ProjectFolder) -> None:
-        stage_scan(self._ctx, self._staged, project, folder)
-        add_new_photos(self._ctx, self._staged, project)
+        with compared(self._ctx, project, folder) as comparison:
+            add_new_photos(self._ctx, comparison, project)
 
     def _write_manifest(self, project: Project, folder: ProjectFolder) -> None:
         bring_manifest(self._ctx, project, folder)

@@ -18,7 +18,7 @@ from flows.errors import ItemsFailed
 from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.photo_files import relative_path
-from flows.steps.target_projects import check_library, each_project, skip_missing_folder, stage_scan
+from flows.steps.target_projects import check_library, compared, each_project, skip_missing_folder
 from storage.duplicate_names import DuplicateNames, photos_named
 from storage.journal import FileAction, FileChange, journaled_targets
 from storage.library import (
@@ -35,8 +35,8 @@ from storage.library.names import unsafe_reason
 from storage.photo_moves import MovedPhoto, PhotoMovesRepository
 from storage.photo_snapshots import snapshot_photos
 from storage.photos import PhotosRepository
-from storage.reconciliation import ProjectScan, StagedFile
 from storage.records import Photo, Project
+from storage.scanned_names import ScannedName, ScannedNames
 from storage.temporary_tables import temporary_tables
 
 #: Photos whose files are renamed before their rows are written: what a crash leaves to be repaired.
@@ -57,8 +57,8 @@ class _Renaming:
 
     photos: list[Photo]
     name: str
-    files: list[StagedFile]
-    renamed_before: list[StagedFile]
+    files: list[ScannedName]
+    renamed_before: list[ScannedName]
     changes: list[FileChange] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
 
@@ -78,19 +78,21 @@ def duplicate_resolution(ctx: StepContext) -> None:
         names = DuplicateNames(connection)
         counts = names.find(ctx.tenant_id)
         concerned = [project for project in projects if project.id in counts]
-        work = partial(_resolve, ctx, names, ProjectScan(connection))
+        files = ScannedNames(connection, extensions=ctx.library.accepted_extensions)
+        work = partial(_resolve, ctx, names, files)
         each_project(ctx, work, projects=concerned)
 
 
 def _resolve(
-    ctx: StepContext, names: DuplicateNames, staged: ProjectScan, project: Project, folder: ProjectFolder
+    ctx: StepContext, names: DuplicateNames, scanned: ScannedNames, project: Project, folder: ProjectFolder
 ) -> None:
     if skip_missing_folder(ctx, project, folder):
         return
-    stage_scan(ctx, staged, project, folder)
+    with compared(ctx, project, folder) as comparison:
+        scanned.replace(comparison)
     errors: list[Exception] = []
     for ids in names.photo_ids(project.id, batch_size=BATCH_SIZE):
-        errors += _rename_batch(ctx, names, staged, project, folder, ids)
+        errors += _rename_batch(ctx, names, scanned, project, folder, ids)
     if errors:
         raise ItemsFailed(f"{len(errors)} photos could not be renamed; first: {errors[0]}")
 
@@ -98,7 +100,7 @@ def _resolve(
 def _rename_batch(
     ctx: StepContext,
     names: DuplicateNames,
-    staged: ProjectScan,
+    scanned: ScannedNames,
     project: Project,
     folder: ProjectFolder,
     photo_ids: Sequence[int],
@@ -114,7 +116,7 @@ def _rename_batch(
         for photos in by_name:
             ctx.checkpoint()
             try:
-                renaming = _plan(ctx, names, staged, photos)
+                renaming = _plan(ctx, names, scanned, photos)
                 if renaming is not None:
                     _rename_files(folder, renaming)
                     done.append(renaming)
@@ -133,7 +135,7 @@ def _name_and_id(photo: Photo) -> tuple[str, int]:
     return (photo.filename, photo.id)
 
 
-def _plan(ctx: StepContext, names: DuplicateNames, staged: ProjectScan, photos: list[Photo]) -> _Renaming | None:
+def _plan(ctx: StepContext, names: DuplicateNames, scanned: ScannedNames, photos: list[Photo]) -> _Renaming | None:
     """What is to be renamed and how, or None, reported, where the photo must be left as it is."""
     old_name = photos[0].filename
     reason = unsafe_reason(old_name)
@@ -143,7 +145,7 @@ def _plan(ctx: StepContext, names: DuplicateNames, staged: ProjectScan, photos: 
     ids = {photo.id for photo in photos}
     files = [
         file
-        for file in staged.files_named_like([old_name])
+        for file in scanned.named_like(old_name)
         if (file.base_name == old_name or file.photo_id in ids)
         and (file.kind.is_photo or file.kind is FileKind.SIDECAR)
     ]
@@ -152,7 +154,7 @@ def _plan(ctx: StepContext, names: DuplicateNames, staged: ProjectScan, photos: 
         ctx.report.count("skipped", example=f"{untouchable.name}: cannot be renamed, so its photo is not")
         return None
     missing = _missing_kinds(photos, files)
-    name, renamed_before = _free_name(names, staged, old_name, missing)
+    name, renamed_before = _free_name(names, scanned, old_name, missing)
     if not any(file.kind.is_photo for file in (*files, *renamed_before)):
         ctx.report.count("skipped", example=f"{old_name}: has no file")
         return None
@@ -163,7 +165,7 @@ def _plan(ctx: StepContext, names: DuplicateNames, staged: ProjectScan, photos: 
     return _Renaming(photos=photos, name=name, files=files, renamed_before=renamed_before)
 
 
-def _missing_kinds(photos: Sequence[Photo], files: Sequence[StagedFile]) -> set[str]:
+def _missing_kinds(photos: Sequence[Photo], files: Sequence[ScannedName]) -> set[str]:
     """The kinds of files that the rows say are there, and are not."""
     photo = photos[0]
     said = {"jpg": photo.jpg_available, "raw": photo.raw_available, "other": photo.other_available}
@@ -171,8 +173,8 @@ def _missing_kinds(photos: Sequence[Photo], files: Sequence[StagedFile]) -> set[
 
 
 def _free_name(
-    names: DuplicateNames, staged: ProjectScan, old_name: str, missing: set[str]
-) -> tuple[str, list[StagedFile]]:
+    names: DuplicateNames, scanned: ScannedNames, old_name: str, missing: set[str]
+) -> tuple[str, list[ScannedName]]:
     """The first name that is free, or that a run which was cut short has given to files of the photo, with these."""
     taken: list[str] = []
     while True:
@@ -180,7 +182,7 @@ def _free_name(
         taken.append(name)
         if names.is_taken(name):
             continue
-        there = staged.files_named_like([name])
+        there = scanned.named_like(name)
         if not there:
             return name, []
         if missing & {str(file.kind) for file in there} and all(
@@ -194,13 +196,13 @@ def _rename_files(folder: ProjectFolder, renaming: _Renaming) -> None:
     moved: list[tuple[Path, Path]] = []
     for file in renaming.renamed_before:
         source = _renamed_back(file, renaming)
-        renaming.changes.append(_change(folder, renaming, source, file.name, file.size_bytes))
+        renaming.changes.append(_change(folder, renaming, source, file.name))
     try:
         for file in renaming.files:
             target = _renamed(file, renaming.name)
             move_without_overwrite(folder.original(file.name), folder.original(target), names=taken)
             moved.append((folder.original(file.name), folder.original(target)))
-            renaming.changes.append(_change(folder, renaming, file.name, target, file.size_bytes))
+            renaming.changes.append(_change(folder, renaming, file.name, target))
     except Exception:
         # A photo's files stay together: where one cannot be renamed, none is.
         for source_path, target_path in reversed(moved):
@@ -253,16 +255,15 @@ def _moved_rows(done: Iterable[_Renaming]) -> Iterable[MovedPhoto]:
             )
 
 
-def _change(
-    folder: ProjectFolder, renaming: _Renaming, source_name: str, target_name: str, size_bytes: int
-) -> FileChange:
+def _change(folder: ProjectFolder, renaming: _Renaming, source_name: str, target_name: str) -> FileChange:
+    target = folder.path / target_name
     return FileChange(
         action=FileAction.RENAMED,
         source=relative_path(folder, folder.path / source_name),
-        target=relative_path(folder, folder.path / target_name),
+        target=relative_path(folder, target),
         project_id=renaming.photos[0].project_id,
         photo_id=renaming.photos[0].id,
-        size_bytes=size_bytes,
+        size_bytes=target.lstat().st_size,
     )
 
 
@@ -270,9 +271,9 @@ def _with_row(change: FileChange, rows: dict[int, dict[str, Any]]) -> FileChange
     return replace(change, row=None if change.photo_id is None else rows.get(change.photo_id))
 
 
-def _renamed(file: StagedFile, name: str) -> str:
+def _renamed(file: ScannedName, name: str) -> str:
     return name + file.name[len(file.base_name) :]
 
 
-def _renamed_back(file: StagedFile, renaming: _Renaming) -> str:
+def _renamed_back(file: ScannedName, renaming: _Renaming) -> str:
     return renaming.old_name + file.name[len(renaming.name) :]

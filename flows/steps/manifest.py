@@ -7,13 +7,13 @@ from functools import partial
 from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.photo_files import relative_path
-from flows.steps.target_projects import check_library, each_project, project_scans, skip_missing_folder, stage_scan
+from flows.steps.target_projects import check_library, compared, each_project, skip_missing_folder
 from storage.availability import AVAILABILITY_COLUMNS, write_availability
 from storage.clock import format_timestamp
 from storage.journal import FileAction, FileChange
 from storage.library import Manifest, ProjectFolder, replace_manifest
 from storage.library.names import unsafe_reason
-from storage.reconciliation import ProjectScan
+from storage.reconciliation import ProjectComparison
 from storage.records import Project
 
 
@@ -24,8 +24,7 @@ def manifest_check(ctx: StepContext) -> None:
     if not projects:
         return
     check_library(ctx)
-    with project_scans(ctx) as staged:
-        each_project(ctx, partial(_check, ctx, staged), projects=projects)
+    each_project(ctx, partial(_check, ctx), projects=projects)
 
 
 def manifest_of(project: Project) -> Manifest:
@@ -57,19 +56,19 @@ def bring_manifest(ctx: StepContext, project: Project, folder: ProjectFolder) ->
     return True
 
 
-def _check(ctx: StepContext, staged: ProjectScan, project: Project, folder: ProjectFolder) -> None:
+def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     if skip_missing_folder(ctx, project, folder):
         return
     # The manifest last: where it cannot be written, the rows at least are right.
-    _align_availability(ctx, staged, project, folder)
+    with compared(ctx, project, folder) as comparison:
+        _align_availability(ctx, comparison)
     ctx.checkpoint()
     if bring_manifest(ctx, project, folder):
         ctx.report.count("manifests written", example=project.project_name)
 
 
-def _align_availability(ctx: StepContext, staged: ProjectScan, project: Project, folder: ProjectFolder) -> None:
-    stage_scan(ctx, staged, project, folder)
-    for batch in staged.differing_availability():
+def _align_availability(ctx: StepContext, comparison: ProjectComparison) -> None:
+    for batch in comparison.differing_availability():
         changes = []
         for change in batch:
             reason = unsafe_reason(change.filename)

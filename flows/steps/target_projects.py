@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import closing, contextmanager
 
 from flows.step_context import StepContext
-from storage.library import ProjectFolder, scan
+from storage.library import ProjectFolder, ScannedFile, list_names, look_at
 from storage.library.errors import LibraryUnavailable
-from storage.reconciliation import ProjectScan
+from storage.reconciliation import ProjectComparison
 from storage.records import Project
-from storage.temporary_tables import BATCH_SIZE, temporary_tables
 
 #: Does a step's work on one project, whose row is as it is after the wait for the project.
 ProjectWork = Callable[[Project, ProjectFolder], None]
@@ -49,27 +47,31 @@ def each_project(ctx: StepContext, work: ProjectWork, *, projects: Sequence[Proj
 
 
 @contextmanager
-def project_scans(ctx: StepContext) -> Iterator[ProjectScan]:
-    """A place to stage the scans of projects, one at a time."""
-    with ctx.read() as connection, temporary_tables(connection):
-        yield ProjectScan(connection)
-
-
-def stage_scan(ctx: StepContext, staged: ProjectScan, project: Project, folder: ProjectFolder) -> None:
-    """Scan a project's folder once; what is to be left alone there is reported.
+def compared(ctx: StepContext, project: Project, folder: ProjectFolder) -> Iterator[ProjectComparison]:
+    """A project's rows beside what lies in its folder, listed once; what is to be left alone there is reported.
 
     Raises:
         FolderMissing, FolderUnreadable: nothing may be concluded about any file.
     """
-    staged.begin(project.id)
-    entries = scan(folder)
-    while batch := list(islice(entries, BATCH_SIZE)):
-        ctx.checkpoint()
-        for file in batch:
-            if file.problem is not None:
-                ctx.report.count("skipped", example=f"{file.printable_name}: {file.problem}")
-        staged.add(batch)
-    staged.settle()
+
+    def report(file: ScannedFile) -> None:
+        ctx.report.count("skipped", example=f"{file.printable_name}: {file.problem}")
+
+    def look(name: str) -> ScannedFile | None:
+        file = look_at(folder, name)
+        if file is not None and file.problem is not None:
+            report(file)
+        return file
+
+    with closing(ProjectComparison(extensions=ctx.library.accepted_extensions, look=look)) as comparison:
+        with ctx.read() as connection:
+            comparison.add_rows(connection, project.id)
+        for listed in list_names(folder):
+            ctx.checkpoint()
+            for file in listed.odd:
+                report(file)
+            comparison.add_names(listed)
+        yield comparison
 
 
 def skip_missing_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:

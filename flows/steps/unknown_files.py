@@ -15,13 +15,13 @@ from flows.errors import ItemsFailed
 from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.photo_files import relative_path
-from flows.steps.target_projects import check_library, each_project, project_scans, skip_missing_folder, stage_scan
+from flows.steps.target_projects import check_library, compared, each_project, skip_missing_folder
 from storage.journal import FileAction, FileChange, journaled_targets
 from storage.library import FileKind, ProjectFolder, list_trash, move_to_trash, parse_trash_name
 from storage.library.errors import LibraryError, SourceMissing
 from storage.library.names import is_decodable
 from storage.photos import PhotosRepository
-from storage.reconciliation import ProjectScan, StagedFile, known_names
+from storage.reconciliation import ProjectComparison, known_names
 from storage.records import Project
 
 #: What browsers and upload programs call a file until it is complete; moving it away would break the transfer.
@@ -38,31 +38,30 @@ def folder_check(ctx: StepContext) -> None:
     if not projects:
         return
     check_library(ctx)
-    with project_scans(ctx) as staged:
-        each_project(ctx, partial(_check, ctx, staged), projects=projects)
+    each_project(ctx, partial(_check, ctx), projects=projects)
 
 
-def _check(ctx: StepContext, staged: ProjectScan, project: Project, folder: ProjectFolder) -> None:
+def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     if skip_missing_folder(ctx, project, folder):
         return
-    stage_scan(ctx, staged, project, folder)
-    add_new_photos(ctx, staged, project)
-    if ctx.settings.unaccepted_files == "trash":
-        _journal_earlier_moves(ctx, project, folder)
     errors: list[Exception] = []
-    for files in staged.files_of_kind(FileKind.UNACCEPTED):
+    with compared(ctx, project, folder) as comparison:
+        add_new_photos(ctx, comparison, project)
         if ctx.settings.unaccepted_files == "trash":
-            errors += _trash(ctx, project, folder, files)
-        else:
-            for file in files:
-                ctx.report.count("kept", example=f"{file.name}: of no accepted kind")
+            _journal_earlier_moves(ctx, project, folder)
+        for names in comparison.unaccepted_names():
+            if ctx.settings.unaccepted_files == "trash":
+                errors += _trash(ctx, project, folder, names)
+            else:
+                for name in names:
+                    ctx.report.count("kept", example=f"{name}: of no accepted kind")
     if errors:
         raise ItemsFailed(f"{len(errors)} files could not be moved to .trash; first: {errors[0]}")
 
 
-def add_new_photos(ctx: StepContext, staged: ProjectScan, project: Project) -> None:
-    """Give the names that the staged scan found without a row their rows, and ask for their post-processing."""
-    for batch in staged.new_names():
+def add_new_photos(ctx: StepContext, comparison: ProjectComparison, project: Project) -> None:
+    """Give the names that were found without a row their rows, and ask for their post-processing."""
+    for batch in comparison.new_names():
         ctx.checkpoint()
         with ctx.transaction(enqueues=True) as connection:
             # Whoever uploaded the files may have written their rows since the scan.
@@ -89,23 +88,24 @@ def add_new_photos(ctx: StepContext, staged: ProjectScan, project: Project) -> N
             ctx.report.count("added", example=new.name)
 
 
-def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, files: Sequence[StagedFile]) -> list[Exception]:
+def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, names: Sequence[str]) -> list[Exception]:
     changes: list[FileChange] = []
     errors: list[Exception] = []
     try:
-        for file in files:
-            if file.name.rpartition(".")[2].lower() in UNFINISHED_EXTENSIONS:
-                ctx.report.count("kept", example=f"{file.name}: looks like an unfinished transfer")
+        for name in names:
+            if name.rpartition(".")[2].lower() in UNFINISHED_EXTENSIONS:
+                ctx.report.count("kept", example=f"{name}: looks like an unfinished transfer")
                 continue
             ctx.checkpoint()
             try:
-                path = folder.original(file.name)
+                path = folder.original(name)
+                size_bytes = path.lstat().st_size
                 target = move_to_trash(folder, path, at=ctx.now())
-            except SourceMissing:
+            except (FileNotFoundError, SourceMissing):
                 continue
             except (LibraryError, OSError) as error:
                 errors.append(error)
-                ctx.report.fail(file.name, str(error))
+                ctx.report.fail(name, str(error))
             else:
                 changes.append(
                     FileChange(
@@ -113,10 +113,10 @@ def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, files: Seq
                         source=relative_path(folder, path),
                         target=relative_path(folder, target),
                         project_id=project.id,
-                        size_bytes=file.size_bytes,
+                        size_bytes=size_bytes,
                     )
                 )
-                ctx.report.count("trashed", example=file.name)
+                ctx.report.count("trashed", example=name)
     finally:
         if changes:
             with ctx.transaction() as connection:

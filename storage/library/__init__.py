@@ -6,6 +6,7 @@ No SQL and no images here. Callers bring names and moments; what is returned are
 from storage.library.atomic_write import remove_stale_temporaries, write_atomically
 from storage.library.folder_names import FolderNames, unique_name
 from storage.library.kinds import AcceptedExtensions, FileKind, FileName
+from storage.library.listing import ListedNames, list_names
 from storage.library.manifest import (
     Manifest,
     WrittenManifest,
@@ -17,7 +18,7 @@ from storage.library.manifest import (
 from storage.library.names import name_key, sanitise_folder_name
 from storage.library.paths import Library, ProjectFolder, TenantFolder, folder_is_missing_or_empty
 from storage.library.removal import remove_project_folder
-from storage.library.scan import ScannedDerivative, ScannedFile, scan, scan_derivatives
+from storage.library.scan import ScannedDerivative, ScannedFile, look_at, scan, scan_derivatives
 from storage.library.transfer import (
     move_without_overwrite,
     remove_derivative,
@@ -40,6 +41,7 @@ __all__ = [
     "FileName",
     "FolderNames",
     "Library",
+    "ListedNames",
     "Manifest",
     "ProjectFolder",
     "ScannedDerivative",
@@ -50,7 +52,9 @@ __all__ = [
     "WrittenManifest",
     "expired",
     "folder_is_missing_or_empty",
+    "list_names",
     "list_trash",
+    "look_at",
     "manifest_text",
     "move_to_trash",
     "move_without_overwrite",

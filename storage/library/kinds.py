@@ -79,6 +79,11 @@ class AcceptedExtensions:
                 kinds[extension] = kind
         object.__setattr__(self, "_kinds", kinds)
 
+    @property
+    def photo_extensions(self) -> frozenset[str]:
+        """All that make a file an image of a photo, in lower case, without the dot."""
+        return self.jpg | self.raw | self.other
+
     def describe(self, name: str) -> FileName:
         """Take a file name apart and say what the file is.
 

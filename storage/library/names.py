@@ -27,12 +27,14 @@ def name_key(name: str) -> str:
     Names that differ only in case or in Unicode form are one name on some file systems, so they may never stand side
     by side in a folder.
     """
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def has_control_characters(name: str) -> bool:
     """Whether a name holds line breaks or other characters that would garble a log, a list or a terminal."""
-    return any(unicodedata.category(character) in _CONTROL_CATEGORIES for character in name)
+    return not name.isprintable() and any(unicodedata.category(character) in _CONTROL_CATEGORIES for character in name)
 
 
 def is_decodable(name: str) -> bool:

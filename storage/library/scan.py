@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -115,15 +116,31 @@ def scan(project: ProjectFolder, *, base_keys: Collection[str] | None = None) ->
         FolderUnreadable: the folder could not be listed to its end, so that files not seen may well exist.
         UnsafePath: the folder was replaced by a symlink or a file.
     """
+    with entries_of(project) as entries:
+        for entry in entries:
+            if base_keys is not None and not _may_belong(entry.name, base_keys):
+                continue
+            scanned = describe_entry(project, entry)
+            if scanned is not None and (base_keys is None or name_key(scanned.base_name) in base_keys):
+                yield scanned
+
+
+def look_at(project: ProjectFolder, name: str) -> ScannedFile | None:
+    """One entry of a project folder, or None where it has vanished."""
+    return _describe(project, name, lambda: os.lstat(project.path / name))
+
+
+@contextmanager
+def entries_of(project: ProjectFolder) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """The entries of a project folder as the system gives them.
+
+    Raises:
+        FolderMissing, FolderUnreadable, UnsafePath: see `scan`.
+    """
     project.exists()  # Refuses a symlink that has taken the folder's place since the path was built.
     try:
         with os.scandir(project.path) as entries:
-            for entry in entries:
-                if base_keys is not None and not _may_belong(entry.name, base_keys):
-                    continue
-                scanned = _describe(project, entry)
-                if scanned is not None and (base_keys is None or name_key(scanned.base_name) in base_keys):
-                    yield scanned
+            yield entries
     except FileNotFoundError as error:
         raise FolderMissing(f"Project folder {project.path} does not exist.") from error
     except OSError as error:
@@ -132,27 +149,32 @@ def scan(project: ProjectFolder, *, base_keys: Collection[str] | None = None) ->
         ) from error
 
 
+def describe_entry(project: ProjectFolder, entry: os.DirEntry[str]) -> ScannedFile | None:
+    """What an entry is, or None where it has vanished since it was listed."""
+    return _describe(project, entry.name, lambda: entry.stat(follow_symlinks=False))
+
+
 def _may_belong(name: str, base_keys: Collection[str]) -> bool:
     # A sidecar may have two extensions.
     stem = name_key(name.rpartition(".")[0])
     return stem in base_keys or stem.rpartition(".")[0] in base_keys
 
 
-def _describe(project: ProjectFolder, entry: os.DirEntry[str]) -> ScannedFile | None:
-    described = project.library.accepted_extensions.describe(entry.name)
+def _describe(project: ProjectFolder, name: str, status_of: Callable[[], os.stat_result]) -> ScannedFile | None:
+    described = project.library.accepted_extensions.describe(name)
     size_bytes = mtime_ns = 0
     problem: ScanProblem | None
     try:
-        status = entry.stat(follow_symlinks=False)
+        status = status_of()
     except FileNotFoundError:
         return None
     except OSError:
         problem = "unreadable"
     else:
         size_bytes, mtime_ns = status.st_size, status.st_mtime_ns
-        problem = None if described.kind.is_hidden else _problem(entry.name, status.st_mode)
+        problem = None if described.kind.is_hidden else _problem(name, status.st_mode)
     return ScannedFile(
-        name=entry.name,
+        name=name,
         base_name=described.base_name,
         extension=described.extension,
         kind=described.kind,

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from flows.testing import run_queued_job
-from storage import Database, JobsRepository
+from storage import JobsRepository, PhotosRepository
 from storage.clock import format_timestamp
 from storage.library import read_manifest
 from storage.library.atomic_write import TEMPORARY_PREFIX
-from storage.reconciliation import ProjectScan
-from storage.temporary_tables import temporary_tables
 
 _E_ACUTE = "caf\u00e9"
 
@@ -84,11 +85,11 @@ def test_every_scope_reaches_its_projects_and_a_second_run_changes_nothing(studi
     assert studio.everything() == after
 
 
-@pytest.mark.parametrize("keys_in_memory", [0, 50_000])
+@pytest.mark.parametrize("max_in_memory", [0, 50_000])
 def test_one_spelling_comes_before_others_of_the_same_name(
-    studio: Any, monkeypatch: pytest.MonkeyPatch, keys_in_memory: int
+    studio: Any, monkeypatch: pytest.MonkeyPatch, max_in_memory: int
 ) -> None:
-    monkeypatch.setattr("storage.reconciliation._MAX_KEYS_IN_MEMORY", keys_in_memory)
+    monkeypatch.setattr("storage.name_parts.MAX_IN_MEMORY", max_in_memory)
     project = studio.project("Names")
     composed = studio.photo(project, _E_ACUTE, jpg_available=1)
     path = studio.folder(project).path
@@ -130,6 +131,61 @@ def test_what_cannot_be_worked_with_is_reported_and_its_row_stays(studio: Any, t
     del after["tenant/Odd/.project.yaml"]
     assert after == before
     assert job.result["counts"]["skipped"] == 5
+
+
+@pytest.mark.parametrize("type", ["manifest_check", "folder_check"])
+def test_a_file_that_cannot_be_looked_at_is_reported_and_its_row_stays(
+    studio: Any, monkeypatch: pytest.MonkeyPatch, type: str
+) -> None:
+    project = studio.project("Iceland")
+    known = studio.photo(project, "known", "jpg", jpg_available=0)
+    (studio.folder(project).path / "new.jpg").write_bytes(b"x")
+    lstat = os.lstat
+
+    def failing(path: Any, **options: Any) -> os.stat_result:
+        if Path(path).suffix == ".jpg":
+            raise OSError(5, "Input/output error")
+        return lstat(path, **options)
+
+    monkeypatch.setattr(os, "lstat", failing)
+
+    job = studio.run(type, project_id=project.id)
+
+    assert flags(studio, known) == (0, 0, 0)
+    assert [photo.id for photo in PhotosRepository(studio.database).list_by_project(project.id)] == [known]
+    assert "new.jpg: unreadable" in job.result["examples"]["skipped"]
+
+
+@pytest.mark.parametrize("type", ["manifest_check", "folder_check"])
+def test_an_unchanged_project_costs_one_listing_and_one_query(
+    studio: Any, monkeypatch: pytest.MonkeyPatch, type: str
+) -> None:
+    projects = [studio.project(name) for name in ("Iceland", "Norway")]
+    for project in projects:
+        for number in range(20):
+            studio.photo(project, f"photo {number}", "jpg", "NEF", "xmp")
+    assert studio.run(type, scope="global").status == "completed"
+    before = studio.everything()
+    listed: list[Path] = []
+    looked: list[str] = []
+    asked: list[str] = []
+    scandir, lstat = os.scandir, os.lstat
+
+    @event.listens_for(studio.database.engine, "checkout")
+    def trace(connection: Any, *_: Any) -> None:
+        if not studio.database.is_postgresql:
+            connection.set_trace_callback(asked.append)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", lambda path: listed.append(Path(path)) or scandir(path))
+        patch.setattr(os, "lstat", lambda path, **options: looked.append(str(path)) or lstat(path, **options))
+        assert studio.run(type, scope="global").status == "completed"
+
+    assert [listed.count(studio.folder(project).path) for project in projects] == [1, 1]
+    assert not [path for path in looked if path.endswith((".jpg", ".NEF", ".xmp"))]
+    queries = [statement for statement in asked if re.search(r"(FROM|UPDATE|INTO) photos\b", statement)]
+    assert len(queries) == (0 if studio.database.is_postgresql else 2)
+    assert studio.everything() == before
 
 
 def test_a_missing_folder_wipes_nothing_and_a_damaged_one_fails_only_its_project(
@@ -194,15 +250,24 @@ def test_a_second_run_after_a_death_at_any_point_comes_to_the_same_end(studio: A
     assert rounds > 3
 
 
-def test_a_photo_that_comes_during_the_scan_keeps_what_its_row_says(
-    database: Database, make_project: Callable[..., Any], make_photos: Callable[..., list[int]]
+def test_a_photo_that_comes_during_the_listing_keeps_what_its_row_says(
+    studio: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = make_project()
-    [old] = make_photos(project, 1)
-    with database.connect() as connection, temporary_tables(connection):
-        staged = ProjectScan(connection)
-        staged.begin(project.id)
-        make_photos(project, 1)
-        staged.settle()
-        differing = [change.photo_id for batch in staged.differing_availability() for change in batch]
-    assert differing == [old]
+    project = studio.project("Iceland")
+    old = studio.photo(project, "old", jpg_available=1)
+    late: list[int] = []
+    scandir = os.scandir
+
+    @contextmanager
+    def scan_then_upload(path: Any) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(path) as entries:
+            found = list(entries)
+        if Path(path) == studio.folder(project).path:
+            late.append(studio.photo(project, "late", "jpg"))
+        yield found
+
+    monkeypatch.setattr(os, "scandir", scan_then_upload)
+
+    assert studio.run("manifest_check", project_id=project.id).status == "completed"
+
+    assert (flags(studio, old), flags(studio, late[0])) == ((0, 0, 0), (1, 0, 0))

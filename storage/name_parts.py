@@ -1,0 +1,119 @@
+"""The rows and file names of one project, in memory where they are few, else in parts that each fit into it.
+
+What belongs together (every spelling of one name) lies in the same part, so that each part can be compared by itself
+and memory stays flat however large the project is.
+"""
+
+from __future__ import annotations
+
+import marshal
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, Final, TypeAlias
+from zlib import crc32
+
+from storage.library.names import name_key
+
+#: Rows and names together that are kept in memory, some 15 MB.
+MAX_IN_MEMORY: Final = 50_000
+#: Parts of a larger project: enough for some millions of files.
+PART_COUNT: Final = 64
+#: Rows and names of one part that are written to the file at once.
+_BLOCK_SIZE: Final = 500
+
+#: A photo's id, its base name, and its flags for JPEG, RAW and other files; plain, since there may be millions.
+PhotoFlags: TypeAlias = tuple[int, str, int, int, int]
+
+
+@dataclass(slots=True)
+class NamePart:
+    """Some rows of a project, and the names of all files that may belong to them.
+
+    Attributes:
+        names: of files that may be touched.
+        odd_names: of entries that are there, but are not ours to touch.
+    """
+
+    rows: list[PhotoFlags] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    odd_names: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.names) + len(self.odd_names)
+
+    def extend(self, other: NamePart) -> None:
+        """Take in what lies in another one."""
+        self.rows += other.rows
+        self.names += other.names
+        self.odd_names += other.odd_names
+
+
+class NameParts:
+    """Takes in rows and names in any order, and gives them back part by part.
+
+    Args:
+        base_name_of: the base name of a file, told by its name.
+    """
+
+    def __init__(self, base_name_of: Callable[[str], str]) -> None:
+        self._base_name_of = base_name_of
+        self._open: list[NamePart] = [NamePart()]
+        self._blocks: list[list[tuple[int, int]]] = [[]]
+        self._file: IO[bytes] | None = None
+
+    def add(self, new: NamePart) -> None:
+        """Take in rows and names."""
+        if self._file is None:
+            self._open[0].extend(new)
+            if len(self._open[0]) <= MAX_IN_MEMORY:
+                return
+            new = self._open[0]
+            self._file = tempfile.TemporaryFile(prefix="photojobs-")  # noqa: SIM115 - `close` closes it.
+            self._open = [NamePart() for _ in range(PART_COUNT)]
+            self._blocks = [[] for _ in range(PART_COUNT)]
+        self._distribute(new)
+
+    def __iter__(self) -> Iterator[NamePart]:
+        for part, blocks in zip(self._open, self._blocks, strict=True):
+            if self._file is None:
+                yield part
+                continue
+            whole = NamePart()
+            for place, size in blocks:
+                self._file.seek(place)
+                whole.extend(NamePart(*marshal.loads(self._file.read(size))))  # noqa: S302 - written by this process.
+            whole.extend(part)
+            yield whole
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._open, self._blocks = [NamePart()], [[]]
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _distribute(self, new: NamePart) -> None:
+        parts, base_name_of = self._open, self._base_name_of
+        for row in new.rows:
+            parts[_number(row[1])].rows.append(row)
+        for name in new.names:
+            parts[_number(base_name_of(name))].names.append(name)
+        for name in new.odd_names:
+            parts[_number(base_name_of(name))].odd_names.append(name)
+        for number, part in enumerate(parts):
+            if len(part) >= _BLOCK_SIZE:
+                self._write(number, part)
+
+    def _write(self, number: int, part: NamePart) -> None:
+        assert self._file is not None  # noqa: S101 - there is one since there are parts.
+        block = marshal.dumps((part.rows, part.names, part.odd_names))
+        place = self._file.seek(0, 2)
+        self._file.write(block)
+        self._blocks[number].append((place, len(block)))
+        self._open[number] = NamePart()
+
+
+def _number(base_name: str) -> int:
+    # Not `hash`, which is another one in each process: the order of parts is the order of new rows.
+    return crc32(name_key(base_name).encode(errors="surrogatepass")) % PART_COUNT
