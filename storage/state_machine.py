@@ -20,7 +20,7 @@ from storage.job_statement import JOB_COLUMNS, JobStatement
 from storage.notifications import NOTIFY_WHO_WAITS, fresh_since, notify, notify_followers
 from storage.pinned_definition import PinnedDefinition
 from storage.records import Job, JobStatus, Task, TaskStatus
-from storage.step_jobs import hold_on, insert_step_jobs
+from storage.step_jobs import HOLD_OF_JOB, hold_on, insert_step_jobs
 from storage.tables import UNFINISHED_UNIQUE, job_items, jobs, project_claims, tasks
 
 #: Longer error messages are cut; the log has them whole.
@@ -29,7 +29,7 @@ ERROR_MESSAGE_LENGTH = 1000
 #: Follow-up jobs wait under this name until the steps of their task have ended.
 HELD_BY_STEPS = "steps"
 
-#: What a job loses when it is queued again.
+#: What a job loses when it is queued again. The hold that it ended under may be gone, and another may have come.
 QUEUED_ANEW: Mapping[str, Any] = MappingProxyType(
     {
         "status": str(JobStatus.QUEUED),
@@ -39,6 +39,7 @@ QUEUED_ANEW: Mapping[str, Any] = MappingProxyType(
         "heartbeat_at": None,
         "claim_token": None,
         "run_after": None,
+        "held_by": HOLD_OF_JOB,
     }
 )
 
@@ -195,22 +196,26 @@ def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: d
 def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: datetime) -> Task | None:
     """Let a task go on from a step that has jobs to be run; one that has not ended goes back to it at most."""
     task = lock_task(connection, task_id)
-    if task is None or (not task.is_final and task.step_index <= step_index):
-        return task
-    connection.execute(
-        update(tasks)
-        .where(tasks.c.id == task_id)
-        .values(
-            status=str(TaskStatus.QUEUED),
-            step_index=step_index,
-            finished_at=None,
-            error_message=None,
-            attended_at=None,
-            # The one that followed it has ended with it, perhaps as canceled, which is not to be taken for news.
-            flow_run_id=None if task.is_final else task.flow_run_id,
-            updated_at=now,
+    if task is None:
+        return None
+    if task.is_final or task.step_index > step_index:
+        connection.execute(
+            update(tasks)
+            .where(tasks.c.id == task_id)
+            .values(
+                status=str(TaskStatus.QUEUED),
+                step_index=step_index,
+                finished_at=None,
+                error_message=None,
+                attended_at=None,
+                # The one that followed it has ended with it, perhaps as canceled, which is not to be taken for news.
+                flow_run_id=None if task.is_final else task.flow_run_id,
+                updated_at=now,
+            )
         )
-    )
+    else:
+        # It is not there yet; but what was queued again may be a follow-up, which must wait.
+        step_index = task.step_index
     follow_up_index = PinnedDefinition.from_json(task.definition_json).follow_up_index
     if step_index < follow_up_index:
         connection.execute(

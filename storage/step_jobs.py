@@ -91,6 +91,20 @@ def hold_on(connection: Connection, *, tenant_id: str, task_id: str | None) -> s
     ).scalar_one_or_none()
 
 
+#: The same for the row of `jobs` that a statement changes, with the same lock.
+HOLD_OF_JOB = (
+    select(holds.c.kind)
+    .where(
+        ((holds.c.kind == "tenant") & (holds.c.name == jobs.c.tenant_id))
+        | ((holds.c.kind == "task") & (holds.c.name == jobs.c.task_id))
+    )
+    .limit(1)
+    .with_for_update(read=True)
+    .correlate(jobs)
+    .scalar_subquery()
+)
+
+
 def _insert_jobs(connection: Connection, task: Task, step: PinnedStep, *, chunks: int, now: datetime) -> None:
     held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task.id)
     connection.execute(

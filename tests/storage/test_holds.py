@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from storage import Database, JobsRepository, TasksRepository
+from storage.bulk import JobFilter, retry_jobs
 from storage.errors import InvalidValue, UnknownLane, UnknownTask
 from storage.holds import HoldsRepository
 
@@ -112,6 +113,29 @@ def test_a_job_given_back_while_its_tenant_is_held_stays_held(jobs: JobsReposito
     assert jobs.claim_next("worker") is None
     holds.release("tenant", "held")
     assert jobs.claim_next("worker") is not None
+
+
+@pytest.mark.parametrize("how", ["requeue", "bulk retry"])
+def test_a_job_that_ended_under_a_hold_runs_when_it_is_queued_again_after_the_release(
+    database: Database, jobs: JobsRepository, holds: HoldsRepository, how: str
+) -> None:
+    job = jobs.enqueue(tenant_id="held", type="x")
+    holds.hold("tenant", "held")
+    jobs.cancel(job.id)
+    holds.release("tenant", "held")
+    assert jobs.requeue(job.id) if how == "requeue" else retry_jobs(database, JobFilter(tenant_id="held"))
+    assert jobs.claim_next("worker") is not None
+
+
+def test_a_job_that_ended_before_a_hold_is_marked_when_it_is_queued_again_under_it(
+    database: Database, jobs: JobsRepository, holds: HoldsRepository
+) -> None:
+    for _ in range(2):
+        jobs.cancel(jobs.enqueue(tenant_id="held", type="x").id)
+    holds.hold("tenant", "held")
+    jobs.requeue(1)
+    retry_jobs(database, JobFilter(tenant_id="held"))
+    assert _marks(database) == ["tenant"] * 2
 
 
 def test_a_hold_marks_its_jobs_so_that_claims_need_not_read_them(

@@ -19,6 +19,7 @@ from storage import (
     Task,
     TasksRepository,
 )
+from storage.bulk import JobFilter, retry_jobs
 from storage.errors import InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
 
 SMALL_CHUNKS = {"unit": "items", "chunk_size": 2, "on_failure": "stop"}
@@ -418,6 +419,22 @@ def test_a_photo_is_followed_up_once_however_often_it_is_asked_for(
     assert [item.photo_id for item in jobs.list_items(other[0])] == [a, d]
     assert jobs.get_by_id(first[0]).progress_total == 3  # type: ignore[union-attr]
     assert e in photo_ids
+
+
+def test_a_follow_up_that_was_canceled_before_its_turn_waits_for_the_steps_again_or_runs_alone(
+    database: Database, tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
+) -> None:
+    task = make_task("items", photo_ids=photo_ids)
+    (follow_up,) = tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(*photo_ids))
+    jobs.cancel(follow_up)
+    jobs.requeue(follow_up)
+    assert jobs.claim_next("worker", min_priority=85) is None
+    tasks.cancel(task.id)
+    # Of a task that has ended, what is asked for alone is all that runs.
+    assert retry_jobs(database, JobFilter(ids=(follow_up,))) == 1
+    claimed = jobs.claim_next("worker")
+    assert claimed is not None
+    assert claimed.id == follow_up
 
 
 def test_follow_ups_run_even_where_a_failure_stops_the_steps(
