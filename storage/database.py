@@ -186,6 +186,9 @@ class Database:
             url = f"sqlite:///{Path(url).absolute()}"
         try:
             parsed = make_url(url)
+            if "@" in (parsed.host or ""):
+                # A part of the password, which a message about the host would show.
+                raise ArgumentError
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
             if parsed.get_backend_name() not in ("sqlite", "postgresql"):
@@ -195,9 +198,10 @@ class Database:
                 if parsed.get_backend_name() == "postgresql"
                 else self._create_sqlite_engine(parsed.render_as_string(), parsed.database)
             )
-        except (ArgumentError, NoSuchModuleError):
+        except (ArgumentError, NoSuchModuleError, ValueError):
             raise DatabaseUnavailable(
-                "the database URL is not one: write sqlite:////path/to/file.db or postgresql://user:password@host/name"
+                "the database URL is not one: write sqlite:////path/to/file.db or "
+                "postgresql://user:password@host:5432/name, in a password %40 for @, %2F for / and %25 for %"
             ) from None
         except ModuleNotFoundError as error:
             raise DatabaseUnavailable(

@@ -22,8 +22,10 @@ BATCH_SIZE = 1_000
 #: Entries of the journal younger than this stay: the time that a file lies in `.trash` by default.
 KEEP_JOURNAL_SECONDS = 86_400
 
-#: Tasks removed by one transaction: each takes its own list of items along, which may be long.
+#: Tasks removed by one transaction, and how long their own lists of items, which go with them, may be together.
+#: A longer list goes alone: a million takes about a second.
 TASKS_PER_BATCH = 50
+TASK_ITEMS_PER_BATCH = 50_000
 
 #: The highest age that can be given: a hundred years.
 MAX_AGE_SECONDS = 3_155_760_000
@@ -82,9 +84,8 @@ def prune(
         tasks=pruned_tasks,
         jobs=pruned_jobs,
         items=pruned_items,
-        journal_entries=_remove(
+        journal_entries=_remove_journal(
             database,
-            file_journal,
             file_journal.c.created_at < _ago(now, max(older_than_seconds, keep_journal_seconds)),
             ~exists().where(tasks.c.id == file_journal.c.task_id),
             size=batch_size,
@@ -99,8 +100,25 @@ def _remove_tasks(database: Database, *, cutoff: datetime, keep_since: datetime,
         file_journal.c.created_at >= keep_since,
     )
     old = (tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone)
-    # The row of a task goes before its jobs, so that nobody can retry a task that has lost some of them.
-    return _remove(database, tasks, *old, size=min(size, TASKS_PER_BATCH))
+    removed = 0
+    while ids := _next_tasks(database, *old, size=min(size, TASKS_PER_BATCH)):
+        # The row of a task goes before its jobs, so that nobody can retry a task that has lost some of them.
+        with database.begin() as connection:
+            removed += connection.execute(delete(tasks).where(tasks.c.id.in_(ids), *old)).rowcount
+    return removed
+
+
+def _next_tasks(database: Database, *conditions: ColumnElement[bool], size: int) -> list[str]:
+    statement = select(tasks.c.id, tasks.c.item_count).where(*conditions).order_by(tasks.c.finished_at).limit(size)
+    ids: list[str] = []
+    items = 0
+    with database.connect() as connection:
+        for row in connection.execute(statement):
+            items += row.item_count or 0
+            if ids and items > TASK_ITEMS_PER_BATCH:
+                break
+            ids.append(row.id)
+    return ids
 
 
 def _remove(database: Database, table: Table, *conditions: ColumnElement[bool], size: int) -> int:
@@ -112,6 +130,21 @@ def _remove(database: Database, table: Table, *conditions: ColumnElement[bool], 
         removed += count
         if count < size:
             return removed
+
+
+def _remove_journal(database: Database, *conditions: ColumnElement[bool], size: int) -> int:
+    removed = last_id = 0
+    while True:
+        # Found by reading, which holds up nobody: entries that stay may lie between those that go.
+        found = select(file_journal.c.id).where(file_journal.c.id > last_id, *conditions).order_by(file_journal.c.id)
+        with database.connect() as connection:
+            ids = list(connection.execute(found.limit(size)).scalars())
+        if not ids:
+            return removed
+        with database.begin() as connection:
+            these = file_journal.c.id.in_(ids)
+            removed += connection.execute(delete(file_journal).where(these, *conditions)).rowcount
+        last_id = ids[-1]
 
 
 def _ago(now: datetime, seconds: float) -> datetime:

@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("steps", "deployments.cli.steps:app", "List the step types that definitions may name, and show one."),
         ("library", "deployments.cli.library:app", "List projects and add one."),
     ),
-    "Keep": (("db", "deployments.cli.db:app", "Upgrade, check and back up the database."),),
+    "Keep": (("db", "deployments.cli.db:app", "Upgrade, check, back up and prune the database."),),
 }
 
 #: What asks for a help page, wherever it stands in a command line.

@@ -1,4 +1,4 @@
-"""`photojobs db`: upgrade the database's schema, check it, back it up and bring a backup back."""
+"""`photojobs db`: upgrade the database's schema, check it, back it up, bring a backup back, and prune its history."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from pathlib import Path
 from cyclopts import App
 
 from deployments.cli.definitions import Json
+from deployments.cli.opening import opened_database
 from deployments.cli.terminal import confirm, print_fields, print_json, print_table, say
 from storage.database import Database
 from storage.settings import Settings
 
-app = App(name="db", help="Upgrade, check and back up the database.")
+app = App(name="db", help="Upgrade, check, back up and prune the database.")
+
+SECONDS_PER_DAY = 86_400
 
 
 @app.command(name="upgrade")
@@ -143,6 +146,40 @@ def downgrade_database(
         print_json(report)
     else:
         print_fields({"schema": f"{report.from_revision} -> {report.to_revision}", "backup": report.backup})
+
+
+@app.command(name="prune")
+def prune_database(*, older_than_days: float, json: Json = False) -> None:
+    """Remove the history of tasks and jobs that ended long ago, a batch at a time, so that nobody waits for it.
+
+    Nothing is removed that has not ended, and no task whose files can still be brought back from the trash.
+    Photographs and their rows stay. Interrupted, it goes on when it is called again.
+
+    Parameters
+    ----------
+    older_than_days
+        How long ago the end of a task or job must lie.
+    """
+    from storage.retention import prune
+
+    settings = Settings.load()
+    with opened_database(settings=settings) as database:
+        pruned = prune(
+            database,
+            older_than_seconds=older_than_days * SECONDS_PER_DAY,
+            keep_journal_seconds=settings.trash_ttl_seconds,
+        )
+    if json:
+        print_json(pruned)
+    else:
+        print_fields(
+            {
+                "tasks": pruned.tasks,
+                "jobs": pruned.jobs,
+                "items": pruned.items,
+                "journal entries": pruned.journal_entries,
+            }
+        )
 
 
 @contextmanager

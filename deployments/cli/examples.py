@@ -154,5 +154,6 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
             "PHOTOJOBS_DATABASE_URL=sqlite:///restored.db photojobs db restore photojobs-backup.db",
         )
     ),
+    "db prune": _examples(("Forget what ended more than three months ago", "photojobs db prune --older-than-days 90")),
     "db downgrade": _examples(("Back to what programs knew before", "photojobs db downgrade --revision 0001")),
 }

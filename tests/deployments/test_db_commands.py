@@ -117,3 +117,16 @@ def test_a_downgrade_is_told_with_its_backup(db: Command, migrated: Path) -> Non
     assert execute(migrated, "SELECT name FROM sqlite_master WHERE name = 'tasks'") == []
     assert db("downgrade")[0] == 2
     assert db("upgrade")[0] == 0
+
+
+def test_pruning_says_what_it_removed_and_leaves_what_is_young_or_has_not_ended(db: Command, migrated: Path) -> None:
+    add_job(migrated, status="queued")
+    for age in (2, 40):
+        add_job(migrated, status="failed")
+        moment = f"strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-{age} days')"
+        execute(migrated, f"UPDATE jobs SET finished_at = {moment} WHERE status = 'failed' AND finished_at IS NULL")
+    code, out, _ = db("prune", "--older-than-days", "30", "--json")
+    assert (code, json.loads(out)) == (0, {"tasks": 0, "jobs": 1, "items": 0, "journal_entries": 0})
+    assert execute(migrated, "SELECT id FROM jobs") == [(1,), (2,)]
+    code, out, error = db("prune", "--older-than-days", "-1")
+    assert (code, out, error.count("\n")) == (2, "", 1)

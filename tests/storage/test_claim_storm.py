@@ -21,6 +21,10 @@ from sqlalchemy import text
 from storage import Database, JobsRepository, LanesRepository
 from storage.stale import rescue_stale
 
+#: A worker of the storm does a job in milliseconds. One that is slower on a busy machine loses its claim, which must do
+#: no harm either.
+STALE_SECONDS = 1.0
+
 WORKER = Path(__file__).with_name("claim_storm_worker.py")
 
 
@@ -45,15 +49,18 @@ def test_each_job_is_done_once_in_order_and_within_the_slots_though_workers_are_
     with database.begin() as connection:
         connection.execute(text("CREATE TABLE storm (job_id BIGINT, worker TEXT, priority INTEGER, running INTEGER)"))
     claims: dict[str, list[tuple[int, int]]] = {}
+    rescued: list[int] = []
     with _workers(database_url, tmp_path, [f"first-{number}" for number in range(processes)]) as workers:
         for number in range(killed):
             # After a part of the work, so that it is killed in the midst of it.
             _wait_for_done(database, count * (number + 1) // (4 * killed))
             workers[f"first-{number}"].kill()
-        for worker in workers.values():
-            worker.wait()
+        # The others go on meanwhile: by the rescue the dead give back their slots and their jobs.
+        while any(worker.poll() is None for worker in workers.values()):
+            rescued += rescue_stale(database, stale_seconds=STALE_SECONDS, max_attempts=count).requeued
+            time.sleep(0.05)
     claims |= _claims(tmp_path, workers)
-    rescue_stale(database, stale_seconds=-1, max_attempts=100)
+    rescued += rescue_stale(database, stale_seconds=-1, max_attempts=count).requeued
     with _workers(database_url, tmp_path, ["last"]) as workers:
         assert workers["last"].wait() == 0
     claims |= _claims(tmp_path, workers)
@@ -69,10 +76,12 @@ def test_each_job_is_done_once_in_order_and_within_the_slots_though_workers_are_
     assert highest <= slots
     for name, claimed in claims.items():
         if name != "last":
-            # What a killed worker was about to claim comes back, above what others have claimed since.
+            # What is rescued comes back, above what others have claimed since.
             risen = sum(later > earlier for (_, earlier), (_, later) in pairwise(claimed))
-            assert risen <= killed, f"{name} claimed a better job after a worse one"
-    assert sum(map(len, claims.values())) <= count + killed
+            assert risen <= len(rescued), f"{name} claimed a better job after a worse one"
+    # A worker that dies may not have said what it claimed; nobody claims twice what was not rescued.
+    assert count <= sum(map(len, claims.values())) + killed
+    assert sum(map(len, claims.values())) <= count + len(rescued)
 
 
 @contextmanager

@@ -132,6 +132,13 @@ def test_a_url_of_no_supported_database_is_told(url: str) -> None:
         Database(url)
 
 
+@pytest.mark.parametrize("url", ["postgresql://u:hunter2@host:port/x", "postgresql://u:hun@ter2@host/x"])
+def test_a_url_that_cannot_be_understood_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="%40 for @") as refusal:
+        Database(url)
+    assert "ter2" not in str(refusal.value)
+
+
 def test_a_server_that_does_not_answer_is_told_without_its_password(postgresql_url: str) -> None:
     url = make_url(postgresql_url).set(database="nowhere", password="hunter2")
     database = Database(url.render_as_string(hide_password=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from storage import Database, JobsRepository, TasksRepository
 from storage.errors import InvalidValue
@@ -94,6 +94,31 @@ def test_the_journal_goes_earlier_where_one_is_told_to(
     clock.advance(seconds=120)
     pruned = prune(database, older_than_seconds=60, keep_journal_seconds=0)
     assert (pruned.tasks, pruned.journal_entries) == (1, 1)
+
+
+def test_tasks_with_long_lists_of_items_are_removed_apart_so_that_nobody_waits_long(
+    database: Database,
+    jobs: JobsRepository,
+    tasks: TasksRepository,
+    make_task: Any,
+    photo_ids: list[int],
+    clock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("storage.retention.TASK_ITEMS_PER_BATCH", 4)
+    for count in (1, 2, 5, 1):
+        task = make_task("items", photo_ids=photo_ids[:count])
+        jobs.complete(tasks.list_jobs(task.id)[0].id)
+        clock.advance(seconds=1)
+    removed: list[int] = []
+
+    def note(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE FROM tasks"):
+            removed.append(cursor.rowcount)
+
+    event.listen(database.engine, "after_cursor_execute", note)
+    assert prune(database, older_than_seconds=0).tasks == 4
+    assert removed == [2, 1, 1]
 
 
 @pytest.mark.parametrize(
