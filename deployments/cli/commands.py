@@ -18,7 +18,15 @@ from task_definitions.wording import did_you_mean, shown
 
 #: The command's groups in the order of the help page, each with its commands: name, where it is, what it does.
 COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "Begin": (("demo", "deployments.cli.demo:app", "Make a library with all kinds of faults, and see it mended."),),
+    "Begin": (
+        ("init", "deployments.cli.init:app", "Make a settings file and a database for your folders of photographs."),
+        (
+            "doctor",
+            "deployments.cli.doctor:app",
+            "Look whether all is well, and say what to do where it is not.",
+        ),
+        ("demo", "deployments.cli.demo:app", "Make a library with all kinds of faults, and see it mended."),
+    ),
     "Run": (
         ("plan", "deployments.cli.plan:app", "Show what a definition would do; change nothing."),
         ("run", "deployments.cli.run:app", "Run a definition here to its end."),

@@ -23,9 +23,20 @@ def _examples(*pairs: tuple[str, str]) -> tuple[Example, ...]:
 EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "": _examples(
         ("See it work, on a library that it makes for itself", "photojobs demo"),
+        ("Begin with your own photographs; it asks before it writes", "photojobs init ~/Pictures"),
         ("See what the nightly maintenance would do; nothing is changed", "photojobs plan maintenance_global"),
         ("Do it", "photojobs run maintenance_global"),
         ("What runs, what waits and why, what failed", "photojobs status"),
+    ),
+    "init": _examples(
+        ("Look, and ask", "photojobs init ~/Pictures"),
+        ("See what would be written", "photojobs init ~/Pictures --dry-run"),
+        ("Without questions, and enter the photographs too", "photojobs init ~/Pictures --yes --discover"),
+        ("Settings in a folder of their own", "photojobs init ~/Pictures --into ~/photojobs --yes"),
+    ),
+    "doctor": _examples(
+        ("Look at everything", "photojobs doctor"),
+        ("What is wrong, for programs", "photojobs doctor --json | jq '.findings[] | select(.standing != \"fine\")'"),
     ),
     "demo": _examples(
         ("Two minutes, in the folder photojobs-demo", "photojobs demo"),

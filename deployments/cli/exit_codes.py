@@ -35,6 +35,14 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
         0: "all went as promised",
         TASK_FAILED: "a photo failed that had to succeed",
     },
+    "init": {
+        0: "written, or shown; also where you said no",
+        TASK_FAILED: "written, but not every folder could be entered",
+    },
+    "doctor": {
+        0: "nothing is wrong; warnings do no harm yet",
+        TASK_FAILED: "something is wrong",
+    },
     "db check": {
         0: "nothing is wrong; warnings do no harm",
         TASK_FAILED: "something is wrong",

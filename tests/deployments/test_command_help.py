@@ -20,6 +20,7 @@ Command = Callable[..., Any]
 
 #: Commands that stay, or need a Prefect server or another database: their examples are only parsed here.
 PARSED_ONLY = (
+    "init",
     "demo",
     "run",
     "up",

@@ -1,0 +1,92 @@
+"""Is the database there, sound, of the newest schema, and can it be written?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from sqlalchemy import text
+
+from deployments.doctor.file_systems import file_system_type, is_network
+from deployments.doctor.finding import Area, Finding
+from storage.database import Database
+from storage.errors import StorageError
+from storage.integrity import check
+from storage.integrity_rules import Severity
+
+_area = Area("database")
+
+
+def examine_database(database: Database) -> Iterator[Finding]:
+    """Look at a database; nothing is changed, and none is made."""
+    if database.path is not None and not database.path.is_file():
+        yield _area.problem(
+            "exists",
+            f"There is no database at {database.path}.",
+            "`photojobs init` makes one for your photographs; or name another in PHOTOJOBS_DATABASE_URL.",
+        )
+        return
+    try:
+        report = check(database)
+    except StorageError as error:
+        yield _area.problem("opens", f"It cannot be opened: {error}", "Start it, or correct PHOTOJOBS_DATABASE_URL.")
+        return
+    yield _area.fine("opens", f"{report.database} can be opened.")
+    if report.revision == report.newest_revision:
+        yield _area.fine("schema", f"Its schema is the newest, {report.revision}.")
+    else:
+        yield _area.warning(
+            "schema",
+            f"Its schema is {report.revision or 'that of another program'}; the newest is {report.newest_revision}.",
+            "The next command upgrades it, after a backup; `photojobs db check` says what that would change.",
+        )
+    for finding in report.findings:
+        make = _area.problem if finding.severity is Severity.ERROR else _area.warning
+        yield make(finding.name, f"{finding.table or 'It'}: {finding.problem} ({finding.count}).", finding.remedy)
+    if report.is_sound:
+        yield _area.fine("integrity", "It is sound: no damage, no orphans, no impossible states.")
+    yield _writable(database)
+    if database.path is not None:
+        yield from _file(database)
+
+
+def _writable(database: Database) -> Finding:
+    if database.path is not None and not os.access(database.path.parent, os.W_OK):
+        return _area.problem(
+            "writable",
+            f"The folder {database.path.parent} cannot be written, and SQLite keeps its journal there.",
+            "Correct its permissions.",
+        )
+    try:
+        with database.connect() as connection:
+            # Takes the right to write, and gives it back.
+            connection.execute(text("UPDATE jobs SET status = status WHERE id IS NULL"))
+            connection.rollback()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the user has to know.
+        return _area.problem(
+            "writable", f"It cannot be written: {error}", "Correct its permissions, or end what keeps it locked."
+        )
+    return _area.fine("writable", "It can be written.")
+
+
+def _file(database: Database) -> Iterator[Finding]:
+    assert database.path is not None  # noqa: S101 - only called for a file.
+    with database.connect() as connection:
+        mode = str(connection.execute(text("PRAGMA journal_mode")).scalar_one())
+    if mode == "wal":
+        yield _area.fine("journal", "Readers and writers do not keep each other waiting (WAL).")
+    else:
+        yield _area.warning(
+            "journal",
+            f"Its journal mode is {mode}, with which readers and writers wait for each other.",
+            f"`sqlite3 {database.path} 'PRAGMA journal_mode = WAL'`, while nothing else uses it.",
+        )
+    type_name = file_system_type(database.path)
+    if is_network(type_name):
+        yield _area.problem(
+            "file_system",
+            f"The file lies on a file system of another machine ({type_name}), where SQLite's locks cannot be trusted.",
+            "Move it to a disk of this machine, or use PostgreSQL where several machines work.",
+        )
+    else:
+        yield _area.fine("file_system", f"It lies on a disk of this machine ({type_name or 'of a type not known'}).")

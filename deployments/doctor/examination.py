@@ -1,0 +1,63 @@
+"""The whole examination, in order; whatever breaks while something is looked at is a finding too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from sqlalchemy import text
+
+from deployments.doctor.database import examine_database
+from deployments.doctor.finding import Area, Finding, Standing
+from deployments.doctor.installation import examine_packages, examine_prefect, examine_steps
+from deployments.doctor.library import examine_library
+from deployments.doctor.pictures import examine_pictures
+from deployments.doctor.surroundings import examine_clocks, examine_space
+from storage.database import Database
+from storage.library import Library
+from storage.settings import Settings, settings_file
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything that the settings name, and at this installation.
+
+    Changes nothing: what it has to try out in the library, it does in a hidden folder of its own, and removes that.
+    """
+    file = settings_file()
+    says = "No settings file; the environment and the defaults hold."
+    yield Area("settings").fine("file", says if file is None else f"{file.resolve()} is read.")
+    database = Database(settings.database_url.get_secret_value())
+    try:
+        findings = list(_safely("database", lambda: examine_database(database)))
+        yield from findings
+        opens = any(finding.name == "opens" and finding.standing is Standing.FINE for finding in findings)
+        library = Library(settings.library_root)
+        has_projects = opens and _has_projects(database)
+        yield from _safely("library", lambda: examine_library(library, has_projects=has_projects))
+        yield from _safely("packages", examine_packages)
+        yield from _safely("prefect", examine_prefect)
+        yield from _safely("pictures", examine_pictures)
+        yield from _safely("steps", lambda: examine_steps(settings))
+        yield from _safely("space", lambda: examine_space(settings, database))
+        if opens:
+            yield from _safely("clocks", lambda: examine_clocks(settings, database))
+    finally:
+        database.close()
+
+
+def _safely(area: str, examine_area: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from examine_area()
+    except Exception as error:  # noqa: BLE001 - one thing that cannot be looked at must not hide the others.
+        yield Area(area).problem(
+            "examination",
+            f"It could not be looked at: {type(error).__name__}: {error}",
+            "`photojobs doctor --verbose` and a report of this help to mend photojobs.",
+        )
+
+
+def _has_projects(database: Database) -> bool:
+    try:
+        with database.connect() as connection:
+            return connection.execute(text("SELECT 1 FROM projects LIMIT 1")).first() is not None
+    except Exception:  # noqa: BLE001 - a database without the table has none.
+        return False

@@ -1,0 +1,46 @@
+"""Which file system a path lies on, as far as the system tells."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: File systems of other machines, as Linux names them.
+NETWORK_TYPES = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "davfs"}
+)
+
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def file_system_type(path: Path, *, mounts: Path = _MOUNTS) -> str | None:
+    """The type of the file system on which a path lies, such as `ext4`; None where the system does not tell."""
+    try:
+        text = mounts.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    real = os.path.realpath(path)
+    best, found = -1, None
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split()
+        if len(fields) < 5 or not after:
+            continue
+        point = fields[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+        # Of several on the same point the last one lies on top.
+        if len(point) >= best and (real == point or real.startswith(point.rstrip("/") + "/")):
+            best, found = len(point), after.split()[0]
+    return found
+
+
+def is_network(type_name: str | None) -> bool:
+    """Whether a file system of this type is another machine's."""
+    return type_name in NETWORK_TYPES
+
+
+def space(path: Path) -> tuple[int, int]:
+    """Free and all bytes of the file system on which a path, or the nearest folder above it that exists, lies."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize

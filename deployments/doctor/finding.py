@@ -1,0 +1,51 @@
+"""What an examination finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Standing(StrEnum):
+    """FINE: nothing to do. WARNING: it works, and something may go wrong or is missing. PROBLEM: it does not work."""
+
+    FINE = "fine"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        area: what it belongs to: database, library, Prefect, pictures, steps, space or clocks.
+        name: what it is, for programs; never changes.
+        says: what was found, in a sentence.
+        remedy: what to do; empty where there is nothing to do.
+    """
+
+    area: str
+    name: str
+    standing: Standing
+    says: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Makes the findings of one area."""
+
+    name: str
+
+    def fine(self, name: str, says: str) -> Finding:
+        """Nothing to do."""
+        return Finding(area=self.name, name=name, standing=Standing.FINE, says=says)
+
+    def warning(self, name: str, says: str, remedy: str) -> Finding:
+        """It works, and something may go wrong or is missing."""
+        return Finding(area=self.name, name=name, standing=Standing.WARNING, says=says, remedy=remedy)
+
+    def problem(self, name: str, says: str, remedy: str) -> Finding:
+        """It does not work."""
+        return Finding(area=self.name, name=name, standing=Standing.PROBLEM, says=says, remedy=remedy)

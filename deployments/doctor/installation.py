@@ -1,0 +1,100 @@
+"""Are the packages here those that photojobs is made for, and do Prefect's server and the plug-ins answer?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+from packaging.requirements import Requirement
+
+from deployments.doctor.finding import Area, Finding
+from storage.settings import Settings
+
+_packages, _prefect, _steps = Area("packages"), Area("prefect"), Area("steps")
+
+#: How long Prefect's server may take to answer.
+SERVER_SECONDS = 5.0
+
+
+def examine_packages() -> Iterator[Finding]:
+    """Look whether what is installed lies in the ranges that photojobs was tested with."""
+    wrong = []
+    for line in importlib.metadata.requires("photojobs") or ():
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
+    prefect = f"Prefect {importlib.metadata.version('prefect')}, FastAPI {importlib.metadata.version('fastapi')}"
+    if wrong:
+        yield _packages.problem(
+            "versions", f"{'; '.join(wrong)}.", "`pip install -c constraints.txt photojobs` brings the tested ones."
+        )
+    else:
+        yield _packages.fine("versions", f"{prefect}, and all others are in the range that photojobs is made for.")
+
+
+def examine_prefect() -> Iterator[Finding]:
+    """Look whether the server answers that PREFECT_API_URL names, and whether its version fits ours."""
+    url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    if not url:
+        yield _prefect.fine("server", "PREFECT_API_URL names no server; commands that need one start their own.")
+        return
+    try:
+        with urllib.request.urlopen(f"{url}/admin/version", timeout=SERVER_SECONDS) as answer:  # noqa: S310 - the user's.
+            version = str(json.loads(answer.read()))
+    except urllib.error.HTTPError as error:
+        yield _prefect.warning(
+            "server",
+            f"The server at {url} answers with {error.code}, and does not tell its version.",
+            "Look at PREFECT_API_URL, which ends with /api, and at PREFECT_API_KEY.",
+        )
+        return
+    except (OSError, ValueError) as error:
+        yield _prefect.problem(
+            "server",
+            f"No server answers at {url} ({error}).",
+            "`photojobs up` starts one; or unset PREFECT_API_URL.",
+        )
+        return
+    ours = importlib.metadata.version("prefect")
+    if version.split(".")[:2] == ours.split(".")[:2]:
+        yield _prefect.fine("server", f"The server at {url} answers, with version {version}.")
+    else:
+        yield _prefect.warning(
+            "server",
+            f"The server at {url} has version {version}, and this machine {ours}.",
+            "Bring both to the same version; the server may be the newer one, not the older.",
+        )
+
+
+def examine_steps(settings: Settings) -> Iterator[Finding]:
+    """Look whether every plug-in loads, and every definition is right and can run here."""
+    from flows.step import broken_plugins, handlers
+    from task_definitions import load_definitions
+
+    available = handlers()
+    for broken in broken_plugins().values():
+        yield _steps.problem("plug_ins", str(broken), "Mend or uninstall that package.")
+    if not broken_plugins():
+        yield _steps.fine("plug_ins", f"All {len(available)} step types can run here.")
+    known = load_definitions(settings.definitions, strict=False)
+    for error in known.errors:
+        yield _steps.problem("definitions", str(error), "`photojobs definitions lint` names all that is wrong.")
+    missing = {name: [step.type for step in one.steps if step.type not in available] for name, one in known.items()}
+    for name, types in missing.items():
+        if types:
+            yield _steps.problem(
+                "definitions", f"{name}: no handler here for {', '.join(types)}.", "Install the package that has it."
+            )
+    if not known.errors and not any(missing.values()):
+        yield _steps.fine("definitions", f"All {len(known)} definitions are right.")

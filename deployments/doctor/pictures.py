@@ -1,0 +1,96 @@
+"""Which formats of photographs can be decoded here."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterator
+
+from deployments.doctor.finding import Area, Finding
+
+_area = Area("pictures")
+
+#: Formats that must be decoded, with what libvips calls their files.
+NEEDED = (("JPEG", ".jpg"), ("PNG", ".png"), ("TIFF", ".tif"), ("WebP", ".webp"))
+
+# A HEIC file whose boxes are in order and whose picture is empty, compressed.
+_HEIC_SAMPLE = (
+    b"c-muNV30^FsVvAy%}izhg51nBLn!-7ZfZ#)0|Y2$q~sJq*$f4l$t4VEfUh94Bp1wL1Y)_&oP4lxE+9T5RP+lF^8m4OW@cU"
+    b"*T&*aOlgb3;Wt1fwf|wDR1w{ow+B&l!IUh*N10|dp854la31FRa9~l1p{qci=fgi*Z$t*5Ng}TH6ibXREa$(K~x`C+?WQRy@"
+    b"N+QVZ9BPaZ831D*C_w"
+)
+
+
+def examine_pictures() -> Iterator[Finding]:
+    """Look which formats libvips and rawpy can decode, by decoding a small picture of each that can be made here."""
+    try:
+        from flows.imaging.vips import load_vips
+
+        vips = load_vips()
+        version = ".".join(str(vips.version(part)) for part in range(3))
+    except Exception as error:  # noqa: BLE001 - an import of a C library fails in many ways.
+        yield _area.problem(
+            "libvips", f"libvips cannot be loaded: {error}", "`pip install pyvips-binary` brings it along."
+        )
+        return
+    broken = [name for name, suffix in NEEDED if not _round_trip(vips, suffix)]
+    if broken:
+        yield _area.problem(
+            "formats",
+            f"libvips {version} cannot decode {', '.join(broken)}.",
+            "`pip install --force-reinstall pyvips-binary` brings a libvips that can.",
+        )
+    else:
+        yield _area.fine("formats", f"libvips {version} decodes {', '.join(name for name, _ in NEEDED)}.")
+    if _round_trip(vips, ".avif"):
+        yield _area.fine("avif", "AVIF is decoded.")
+    else:
+        yield _without("avif", "AVIF")
+    if _decodes_heic(vips):
+        yield _area.fine("heic", "HEIC is decoded.")
+    else:
+        yield _without("heic", "HEIC")
+    yield _raw()
+
+
+def _without(name: str, format_name: str) -> Finding:
+    return _area.warning(
+        name,
+        f"This libvips has no decoder for {format_name}; such photos are kept, without thumbnail and preview.",
+        f"If you have {format_name} files: install libvips of your system with libheif and its plug-ins, and "
+        "`pip uninstall pyvips-binary`.",
+    )
+
+
+def _round_trip(vips: object, suffix: str) -> bool:
+    try:
+        image = vips.Image.black(16, 16, bands=3)  # type: ignore[attr-defined]
+        back = vips.Image.new_from_buffer(image.write_to_buffer(suffix), "")  # type: ignore[attr-defined]
+        return int(back.width) == 16 and float(back.avg()) < 32
+    except Exception:  # noqa: BLE001 - every way of not being able to is the same answer.
+        return False
+
+
+def _decodes_heic(vips: object) -> bool:
+    """Whether HEVC has a decoder: then it is not missing that the sample fails by, but its picture, which is none."""
+    from flows.imaging.vips import is_unsupported_codec
+
+    try:
+        vips.Image.new_from_buffer(zlib.decompress(base64.b85decode(_HEIC_SAMPLE)), "").avg()  # type: ignore[attr-defined]
+    except Exception as error:  # noqa: BLE001 - as above.
+        return not is_unsupported_codec(error) and "heif" in str(error)
+    return True
+
+
+def _raw() -> Finding:
+    from flows.imaging.raw import load_rawpy
+
+    rawpy = load_rawpy()
+    if rawpy is None:
+        return _area.warning(
+            "raw",
+            "rawpy is not installed; RAW files are kept, and their embedded previews are not used.",
+            "`pip install photojobs[raw]`, if you have RAW files without a JPEG beside them.",
+        )
+    version = ".".join(map(str, rawpy.libraw_version))
+    return _area.fine("raw", f"The previews in RAW files are read, by LibRaw {version}.")

@@ -1,0 +1,98 @@
+"""Is there space left, and do the clocks agree?"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from sqlalchemy import text
+
+from deployments.doctor.file_systems import space
+from deployments.doctor.finding import Area, Finding
+from deployments.doctor.installation import SERVER_SECONDS
+from storage.database import Database
+from storage.settings import Settings
+
+_space, _clocks = Area("space"), Area("clocks")
+
+#: Less free space than this stops work; less than ten times this is a warning.
+NEEDED_BYTES = 200_000_000
+
+#: Clocks may differ by so much before waits and ages are told wrong.
+TOLERATED_SECONDS = 2.0
+
+
+def examine_space(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Look how much space is left for the library, the database and temporary files."""
+    places = {"library": settings.library_root, "temporary files": Path(tempfile.gettempdir())}
+    if database.path is not None:
+        places["database"] = database.path
+    for name, path in places.items():
+        free, total = space(Path(path).expanduser())
+        says = f"For {name}: {_gigabytes(free)} free of {_gigabytes(total)}."
+        if free < NEEDED_BYTES:
+            yield _space.problem(f"{name.split()[0]}", says, "Make space: thumbnails, previews and rows need it.")
+        elif free < 10 * NEEDED_BYTES:
+            yield _space.warning(f"{name.split()[0]}", says, "Make space soon.")
+        else:
+            yield _space.fine(f"{name.split()[0]}", says)
+
+
+def examine_clocks(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Look whether this machine, the database, the library's disk and Prefect's server agree on the time."""
+    if database.is_postgresql:
+        with database.connect() as connection:
+            moment = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        yield _compare("database", "the database's server", moment.timestamp(), settings)
+    else:
+        yield _clocks.fine("database", "The database has this machine's clock.")
+    stamp = _time_of_disk(settings.library_root)
+    if stamp is not None:
+        yield _compare("library", "the library's disk", stamp, settings)
+    url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    if url:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=SERVER_SECONDS) as answer:  # noqa: S310 - the user's own.
+                date = answer.headers.get("Date")
+        except OSError:
+            # Whether it answers is another finding.
+            return
+        if date:
+            # The header has whole seconds.
+            yield _compare("prefect", "Prefect's server", parsedate_to_datetime(date).timestamp() + 0.5, settings)
+
+
+def _compare(name: str, whose: str, moment: float, settings: Settings) -> Finding:
+    difference = moment - datetime.now(UTC).timestamp()
+    ahead = "ahead of" if difference > 0 else "behind"
+    says = f"The clock of {whose} is {abs(difference):.1f} s {ahead} this machine's."
+    if abs(difference) >= settings.stale_seconds / 2:
+        return _clocks.problem(
+            name,
+            says,
+            f"Set both by NTP: jobs count as dead after {settings.stale_seconds:g} s of silence, by these clocks.",
+        )
+    if abs(difference) >= TOLERATED_SECONDS:
+        return _clocks.warning(name, says, "Set both by NTP.")
+    return _clocks.fine(name, f"The clock of {whose} agrees with this machine's.")
+
+
+def _time_of_disk(root: Path) -> float | None:
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".photojobs-doctor-", dir=root) as file:
+            file.write(b"1")
+            file.flush()
+            os.utime(file.fileno())
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        # Whether it can be written is another finding.
+        return None
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB"

@@ -1,0 +1,215 @@
+"""What lies in a folder of photographs, and how it fits the layout `<root>/<tenant>/<project>/`. It only reads."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from deployments.errors import DeploymentsError
+from storage.library.kinds import MANIFEST_NAME, AcceptedExtensions
+from storage.library.names import printable, unsafe_reason
+
+#: Files and folders of a kind that a survey names.
+EXAMPLES = 5
+
+
+class NotALibrary(DeploymentsError):
+    """A folder cannot be a library as it lies, or cannot be read; the message says how to lay it out."""
+
+
+class Layout(StrEnum):
+    """What a folder is to photojobs, by where its photographs lie.
+
+    LIBRARY: `<folder>/<tenant>/<project>/`. TENANT: the folders in it are projects; the folder above is the root.
+    PROJECT: the photographs lie in the folder itself; the root is two folders above.
+    """
+
+    LIBRARY = "library"
+    TENANT = "tenant"
+    PROJECT = "project"
+
+
+#: How deep below the folder the photographs of a layout lie.
+_DEPTHS = {0: Layout.PROJECT, 1: Layout.TENANT, 2: Layout.LIBRARY}
+
+#: Where two depths hold the same number, the layout that comes first here is taken: the most common one.
+_PREFERENCE = (Layout.TENANT, Layout.LIBRARY, Layout.PROJECT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundProject:
+    """A folder that would be a project."""
+
+    tenant_id: str
+    folder: str
+    photos: int
+    other_files: int
+    has_manifest: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibrarySurvey:
+    """What was found.
+
+    Attributes:
+        root: the library's root, as the setting `library_root` names it.
+        loose: photographs that lie above the projects, where nobody looks for them.
+        deeper: photographs below the projects' folders, where nobody looks either.
+        unreadable: folders that cannot be listed.
+        unsafe: names of folders that no project can have, with the reason.
+        neighbours: projects beside the folder that was asked about, where that is one itself.
+    """
+
+    folder: Path
+    root: Path
+    layout: Layout
+    projects: tuple[FoundProject, ...]
+    loose: tuple[str, ...]
+    deeper: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    unsafe: tuple[str, ...]
+    neighbours: tuple[str, ...]
+
+    @property
+    def tenant_ids(self) -> tuple[str, ...]:
+        """Whose photographs there are."""
+        return tuple(sorted({project.tenant_id for project in self.projects}))
+
+    @property
+    def photos(self) -> int:
+        """How many photographs lie in projects; a JPEG and its RAW file count as one each."""
+        return sum(project.photos for project in self.projects)
+
+
+def survey_library(folder: Path, kinds: AcceptedExtensions, *, layout: Layout | None = None) -> LibrarySurvey:
+    """Look what lies in a folder, and what it would be to photojobs.
+
+    Args:
+        folder: an existing one; it may be reached through a symlink, and no symlink below it is followed.
+        kinds: which files are photographs.
+        layout: what the folder is; by default what most of its photographs say.
+
+    Raises:
+        NotALibrary: the folder is missing or unreadable, or the library's root would be the root of the disk.
+    """
+    folder = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 - absolute() would keep "..".
+    if not folder.is_dir():
+        raise NotALibrary(f"{folder} is not a folder. Make it, or name another.")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise NotALibrary(f"{folder} cannot be read. Correct its permissions, or name another.")
+    layout = layout or _layout_of(folder, kinds)
+    root = {Layout.LIBRARY: folder, Layout.TENANT: folder.parent, Layout.PROJECT: folder.parent.parent}[layout]
+    if root == Path(root.anchor):
+        raise NotALibrary(
+            f"{folder}: as a {layout} its library would be the whole disk. Lay it out as a library, with folders that "
+            f"you move yourself: LIBRARY/user_0/{folder.name or 'Photos'}/photo.jpg, and run `photojobs init LIBRARY`."
+        )
+    return _Survey(folder, root, layout, kinds).made()
+
+
+class _Survey:
+    def __init__(self, folder: Path, root: Path, layout: Layout, kinds: AcceptedExtensions) -> None:
+        self._folder, self._root, self._layout, self._kinds = folder, root, layout, kinds
+        self._projects: list[FoundProject] = []
+        self._loose: list[str] = []
+        self._deeper: list[str] = []
+        self._unreadable: list[str] = []
+        self._unsafe: list[str] = []
+
+    def made(self) -> LibrarySurvey:
+        if self._layout is Layout.LIBRARY:
+            self._loose += self._photos_in(self._root)
+            tenants = [self._root / name for name in self._folders_in(self._root)]
+        else:
+            tenants = [self._folder if self._layout is Layout.TENANT else self._folder.parent]
+        for tenant in tenants:
+            self._look_at_tenant(tenant)
+        is_project = self._layout is Layout.PROJECT
+        return LibrarySurvey(
+            folder=self._folder,
+            root=self._root,
+            layout=self._layout,
+            projects=tuple(sorted(self._projects, key=lambda one: (one.tenant_id, one.folder))),
+            loose=tuple(sorted(self._loose)),
+            deeper=tuple(sorted(self._deeper)),
+            unreadable=tuple(sorted(self._unreadable)),
+            unsafe=tuple(sorted(self._unsafe)),
+            neighbours=tuple(
+                sorted(one.folder for one in self._projects if is_project and one.folder != self._folder.name)
+            ),
+        )
+
+    def _look_at_tenant(self, tenant: Path) -> None:
+        self._loose += self._photos_in(tenant)
+        for name in self._folders_in(tenant):
+            project = tenant / name
+            found = self._photos_in(project)
+            files = list(_names(project, is_folder=False, unreadable=[]))
+            for below in self._folders_in(project):
+                self._deeper += self._photos_below(project / below)
+            self._projects.append(
+                FoundProject(
+                    tenant_id=tenant.name,
+                    folder=name,
+                    photos=len(found),
+                    other_files=sum(not each.startswith(".") for each in files) - len(found),
+                    has_manifest=MANIFEST_NAME in files,
+                )
+            )
+
+    def _folders_in(self, folder: Path) -> Iterator[str]:
+        for name in _names(folder, is_folder=True, unreadable=self._unreadable):
+            reason = unsafe_reason(name)
+            if reason is None:
+                yield name
+            elif not name.startswith("."):
+                self._unsafe.append(f"{printable(str(folder / name))}: {reason}")
+
+    def _photos_in(self, folder: Path) -> list[str]:
+        names = _names(folder, is_folder=False, unreadable=self._unreadable)
+        return [printable(str(folder / name)) for name in names if self._kinds.describe(name).kind.is_photo]
+
+    def _photos_below(self, folder: Path) -> Iterator[str]:
+        yield from self._photos_in(folder)
+        for name in self._folders_in(folder):
+            yield from self._photos_below(folder / name)
+
+
+def _layout_of(folder: Path, kinds: AcceptedExtensions) -> Layout:
+    """By manifests where there are any, else by where most photographs lie; an empty folder is a new library."""
+    manifests: Counter[int] = Counter()
+    photos: Counter[int] = Counter()
+    level = [folder]
+    for depth in _DEPTHS:
+        below = []
+        for each in level:
+            for name in _names(each, is_folder=False, unreadable=[]):
+                manifests[depth] += name == MANIFEST_NAME
+                photos[depth] += kinds.describe(name).kind.is_photo
+            below += [each / name for name in _names(each, is_folder=True, unreadable=[]) if not name.startswith(".")]
+        level = below
+    for counted in (manifests, photos):
+        if counted.total():
+            most = max(counted.values())
+            return next(each for each in _PREFERENCE if counted[_depth_of(each)] == most)
+    return Layout.LIBRARY
+
+
+def _depth_of(layout: Layout) -> int:
+    return next(depth for depth, each in _DEPTHS.items() if each is layout)
+
+
+def _names(folder: Path, *, is_folder: bool, unreadable: list[str]) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False) if is_folder else entry.is_file(follow_symlinks=False):
+                    yield entry.name
+    except OSError as error:
+        shown = f"{printable(str(folder))}: {error.strerror}"
+        if shown not in unreadable:
+            unreadable.append(shown)
