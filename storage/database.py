@@ -126,8 +126,7 @@ class Database:
                 raise translated from error
         with self._driver() as driver:
             driver.autocommit = True
-            cursor = driver.execute(statement.text(dialect), values)
-            found = cursor.fetchall() if cursor.description is not None else []
+            found = _fetched(driver.execute(statement.text(dialect), values))
             driver.autocommit = False
         return statement.rows(found, dialect)
 
@@ -145,7 +144,7 @@ class Database:
                     driver.execute(step.text("postgresql"), bound(values, "postgresql")) for step, values in steps
                 ]
                 driver.commit()
-            found = [cursor.fetchall() if cursor.description is not None else [] for cursor in cursors]
+            found = [_fetched(cursor) for cursor in cursors]
         return [statement.rows(rows, "postgresql") for (statement, _), rows in zip(steps, found, strict=True)]
 
     @contextmanager
@@ -252,6 +251,12 @@ class Database:
         )
         replace_dropped_connections(engine)
         return engine
+
+
+def _fetched(cursor: Any) -> list[Any]:
+    # Not by `description`, which makes an object for each of thirty columns.
+    found: list[Any] = cursor.fetchall() if cursor.pgresult.nfields else []
+    return found
 
 
 @cache

@@ -30,6 +30,8 @@ class DriverStatement:
     __slots__ = ("_texts", "converters")
 
     def __init__(self, sql: str, *, returns: Sequence[Column[Any]] = ()) -> None:
+        # psycopg remembers how it reads a statement up to a certain length alone.
+        sql = " ".join(sql.split())
         self._texts = {"sqlite": sql, "postgresql": _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))}
         self.converters = {
             dialect: {

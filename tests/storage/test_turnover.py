@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 
 from storage import Database, Job, JobsRepository, LanesRepository
-from storage.claims import Claimant
+from storage.claims import Claimant, _best_statement
 from storage.holds import HoldsRepository
 from storage.project_claims import claim_projects
-from storage.turnover import Turnover, complete_and_claim
+from storage.turnover import Turnover, _statement, complete_and_claim
 
 LANES = ("priority", "normal")
 
@@ -213,3 +215,10 @@ def test_many_executors_take_every_job_once_and_never_more_than_there_are_slots(
         list(threads.map(work, range(6)))
     assert sorted(taken) == ids
     assert too_many == []
+
+
+def test_the_driver_remembers_how_it_reads_the_statements_of_every_job() -> None:
+    statements = [_statement(for_tenant) for for_tenant in (False, True)]
+    statements += [_best_statement(True, *others) for others in itertools.product((False, True), repeat=2)]
+    # Longer ones are read anew each time, which costs a fifth of a claim.
+    assert max(len(statement.text("postgresql")) for statement in statements) <= MAX_CACHED_STATEMENT_LENGTH
