@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -97,3 +98,9 @@ def test_the_rendered_schema_is_the_same_each_time() -> None:
     assert render() == render()
     assert json.loads(render()) == definitions_json_schema()
     assert render().endswith("}\n")
+
+
+def test_the_published_schema_is_the_one_that_is_written_now() -> None:
+    published = Path(__file__).parents[3] / "docs" / "reference" / "definitions.schema.json"
+
+    assert published.read_text(encoding="utf-8") == render(), f"photojobs definitions schema --output {published}"

@@ -1,0 +1,238 @@
+"""What a picture of a definition shows: its steps in order with lanes and fan-outs, and for a task how far each is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from storage.lanes import lane_name
+from storage.pinned_definition import PinnedDefinition
+from storage.records import Lane, TaskStatus
+from storage.task_summary import StepSummary, TaskSummary
+from task_definitions import TaskDefinition
+from task_definitions.model import MAX_ITEMS_PER_JOB
+from task_definitions.step_types import StepType
+
+State = Literal["completed", "running", "queued", "failed", "canceled", "waiting", "skipped"]
+
+#: What each state looks like where there are only characters.
+SYMBOLS: Mapping[State, str] = {
+    "completed": "✓",
+    "running": "▶",
+    "queued": "…",
+    "failed": "✗",
+    "canceled": "⊘",
+    "waiting": "·",
+    "skipped": "-",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """How far a step of a task is.
+
+    Attributes:
+        jobs: number of jobs by status.
+        items: number of items by status.
+        seconds: from the first start to the last end; None while nothing has ended.
+    """
+
+    state: State
+    jobs: dict[str, int]
+    items: dict[str, int]
+    seconds: float | None = None
+
+    @property
+    def says(self) -> str:
+        """Jobs, items and what failed of them, in words."""
+        return ", ".join(part for part in (_counted(self.jobs, "job"), _counted(self.items, "item")) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphStep:
+    """A step, or the follow-up jobs of one type.
+
+    Attributes:
+        index: the position in the definition; follow-up jobs have the one after the last step.
+        fans_out: whether the step has a job for each chunk of its photos.
+        chunk_size: the photos of one job at most, where it fans out.
+        is_follow_up: whether handlers asked for it; it stands in no definition.
+        activity: None in the picture of a definition.
+    """
+
+    index: int
+    type: str
+    summary: str
+    priority: int
+    lane: str
+    fans_out: bool
+    chunk_size: int
+    stops_on_failure: bool
+    run_if: str | None = None
+    is_follow_up: bool = False
+    activity: Activity | None = None
+
+    @property
+    def fan_out(self) -> str:
+        """In words what jobs the step has."""
+        return f"a job for each {self.chunk_size} photos" if self.fans_out else "one job"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """In words what decides whether this step and those after it run."""
+        notes = [] if self.run_if is None else [f"only if {self.run_if}"]
+        if self.is_follow_up:
+            notes.append("follow-up, asked for by a step")
+        elif self.stops_on_failure:
+            notes.append("a failure stops the task here")
+        return tuple(notes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefinitionGraph:
+    """A definition with its steps in the order in which they run, or a task of it.
+
+    Attributes:
+        lanes: the lanes that its steps run in, the highest first.
+        task: the id and the status of the task; None for a definition.
+    """
+
+    name: str
+    label: str
+    scope: str
+    lanes: tuple[str, ...]
+    steps: tuple[GraphStep, ...]
+    task: tuple[str, str] | None = None
+
+    @property
+    def title(self) -> str:
+        """One line that says what is shown."""
+        of_task = "" if self.task is None else f", task {self.task[0]}: {self.task[1]}"
+        return f"{self.label} ({self.name}, {self.scope}){of_task}"
+
+
+def graph_of_definition(
+    definition: TaskDefinition, step_types: Mapping[str, StepType], *, lanes: Sequence[Lane] = ()
+) -> DefinitionGraph:
+    """The graph of a definition; without `lanes`, each priority has the lane that a new database gives it.
+
+    Raises:
+        KeyError: `step_types` lacks a type of the definition.
+    """
+    return _graph(PinnedDefinition.pin(definition, step_types), step_types, lanes)
+
+
+def graph_of_task(
+    summary: TaskSummary, step_types: Mapping[str, StepType], *, lanes: Sequence[Lane] = ()
+) -> DefinitionGraph:
+    """The graph of the definition that a task was started with, with what became of each step."""
+    task = summary.task
+    pinned = PinnedDefinition.from_json(task.definition_json)
+    done = {step.step_index: step for step in summary.steps if step.step_index < pinned.follow_up_index}
+    steps = [
+        _step(pinned, index, step_types, lanes, activity=_activity(done.get(index), index, summary))
+        for index in range(len(pinned.steps))
+    ]
+    steps += [
+        GraphStep(
+            index=step.step_index,
+            type=step.type,
+            summary=_summary_of(step.type, step_types),
+            priority=step.priority,
+            lane=_lane_of(step.priority, lanes),
+            fans_out=step.total_jobs > 1,
+            chunk_size=MAX_ITEMS_PER_JOB,
+            stops_on_failure=False,
+            is_follow_up=True,
+            activity=_activity(step, step.step_index, summary),
+        )
+        for step in summary.steps
+        if step.step_index >= pinned.follow_up_index
+    ]
+    return DefinitionGraph(
+        name=task.type,
+        label=task.label,
+        scope=task.scope,
+        lanes=_lanes_in_order(steps, lanes),
+        steps=tuple(steps),
+        task=(task.id, task.status),
+    )
+
+
+def _graph(pinned: PinnedDefinition, step_types: Mapping[str, StepType], lanes: Sequence[Lane]) -> DefinitionGraph:
+    definition = pinned.definition
+    steps = tuple(_step(pinned, index, step_types, lanes) for index in range(len(pinned.steps)))
+    return DefinitionGraph(
+        name=definition.name,
+        label=definition.label,
+        scope=definition.scope or "project or photo_set",
+        lanes=_lanes_in_order(steps, lanes),
+        steps=steps,
+    )
+
+
+def _step(
+    pinned: PinnedDefinition,
+    index: int,
+    step_types: Mapping[str, StepType],
+    lanes: Sequence[Lane],
+    *,
+    activity: Activity | None = None,
+) -> GraphStep:
+    step = pinned.steps[index]
+    return GraphStep(
+        index=index,
+        type=step.type,
+        summary=_summary_of(step.type, step_types),
+        priority=step.definition.priority,
+        lane=_lane_of(step.definition.priority, lanes),
+        fans_out=step.unit == "items",
+        chunk_size=step.definition.chunk_size,
+        stops_on_failure=step.definition.on_failure == "stop" and index + 1 < len(pinned.steps),
+        run_if=step.definition.run_if,
+        activity=activity,
+    )
+
+
+def _summary_of(type: str, step_types: Mapping[str, StepType]) -> str:
+    # A task may have been started where a package was installed that is not here.
+    return step_types[type].summary if type in step_types else ""
+
+
+def _lane_of(priority: int, lanes: Sequence[Lane]) -> str:
+    if not lanes:
+        return lane_name(priority)
+    return next((lane.name for lane in lanes if lane.min_priority <= priority <= lane.max_priority), "none")
+
+
+def _lanes_in_order(steps: Iterable[GraphStep], lanes: Sequence[Lane]) -> tuple[str, ...]:
+    used = {step.lane for step in steps}
+    known = [lane.name for lane in lanes] or ["priority", "normal"]
+    return tuple([name for name in known if name in used] + sorted(used - set(known)))
+
+
+def _activity(step: StepSummary | None, index: int, summary: TaskSummary) -> Activity:
+    if step is None:
+        task = summary.task
+        is_ahead = index > task.step_index and task.status in (TaskStatus.QUEUED, TaskStatus.RUNNING)
+        return Activity(state="waiting" if is_ahead else "skipped", jobs={}, items={})
+    return Activity(state=_state(step.jobs), jobs=step.jobs, items=step.items, seconds=step.seconds)
+
+
+def _state(jobs: Mapping[str, int]) -> State:
+    states: tuple[State, ...] = ("running", "queued", "failed", "canceled")
+    if jobs.get("queued") and (jobs.get("completed") or jobs.get("failed")):
+        return "running"
+    return next((state for state in states if jobs.get(state)), "completed")
+
+
+def _counted(counts: Mapping[str, int], noun: str) -> str:
+    total = sum(counts.values())
+    if not total:
+        return ""
+    finished = ("completed", "done", "skipped")
+    ended = sum(counts.get(status, 0) for status in finished)
+    failed = counts.get("failed", 0)
+    said = f"{total} {noun}{'' if total == 1 else 's'}" if ended + failed == total else f"{ended}/{total} {noun}s"
+    return said + (f" ({failed} failed)" if failed else "")
