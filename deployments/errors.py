@@ -29,6 +29,10 @@ class PortInUse(PrefectServerFailed):
     """The port that Prefect's server is to listen on is taken by another program."""
 
 
+class MetricsNotServed(DeploymentsError):
+    """The address at which Prometheus is to find numbers is taken, or is none of this machine."""
+
+
 class NoWorkPool(DeploymentsError):
     """Definitions are to be deployed to a work pool that does not exist."""
 

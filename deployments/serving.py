@@ -22,6 +22,7 @@ from deployments.forms import Choices
 from deployments.runner_deployments import deployment_of, drain_deployment, end_former_schedules, update_form
 from flows.deployment_names import DRAIN_PATH, deployment_path
 from flows.errors import MissingHandler
+from flows.log_lines import structure_logs
 from storage.errors import StorageError
 from storage.settings import Settings
 from task_definitions import Definitions, TaskDefinition, load_definitions
@@ -176,7 +177,9 @@ def main() -> None:
     ours.handlers = [handler]
     ours.propagate = False
     ours.setLevel(logging.INFO)
-    asyncio.run(serve(Settings.load()))
+    settings = Settings.load()
+    structure_logs(settings, handler=handler)
+    asyncio.run(serve(settings))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.errors import AlreadyUp, RunnerFailed
+from deployments.metrics.endpoint import metrics_endpoint
 from deployments.prefect_server import LOOPBACK, die_with_parent, prefect_server
 from flows.runtime import Runtime
 from flows.supervision import FOLDER_VARIABLE, request_stop, running_processes, withdraw_stop
@@ -35,9 +36,10 @@ RUNNER_TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What is up: the addresses of the API and the UI."""
+    """What is up: the addresses of the API, the UI and, where they are on, the metrics."""
 
     api_url: str
+    metrics_url: str | None = None
 
     @property
     def ui_url(self) -> str:
@@ -58,6 +60,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
     Raises:
         AlreadyUp: another `up` uses the same folder.
         PortInUse: the port is taken.
+        MetricsNotServed: the address of the metrics is taken, or none of this machine.
         PrefectServerFailed: the server could not be started.
         RunnerFailed: the runner could not be started; the message names its log.
     """
@@ -74,7 +77,8 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         stack.callback(_end_runs, runs, settings.drain_seconds)
         stack.enter_context(Sweeper(runtime))
         stack.enter_context(_attending(runtime, runner))
-        yield Running(api_url=api_url)
+        metrics_url = stack.enter_context(metrics_endpoint(runtime.database, settings))
+        yield Running(api_url=api_url, metrics_url=metrics_url)
 
 
 @contextmanager

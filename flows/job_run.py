@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flows.at_work import at_work_on
 from flows.backoff import backoff_seconds
 from flows.errors import ClaimLost, PermanentStepError, StepTimeout, StopRequested
 from flows.job_claim import JobClaim
 from flows.patience import insist
 from flows.step import handler_of
 from flows.step_context import StepContext
+from flows.task_end import note_end_of_task
 from storage.errors import CorruptDefinition, CorruptPayload, UnknownTask
 from storage.jobs import JobsRepository
 from storage.records import Job
@@ -73,16 +75,19 @@ def run_claimed_job(
         patience_seconds=runtime.settings.stale_seconds,
         stopping=stopping or threading.Event(),
     )
-    runtime.events.job_running(job)
-    # Until the end is written, so that nobody rescues a job whose work is done.
-    with runtime.heartbeat.beating_for(claim):
-        ended = _run_to_an_end(claim, runtime, on_progress, complete)
-    if ended is None:
-        ended = _insist(runtime, lambda: JobsRepository(runtime.database).get_by_id(job.id))
-    # A slot is free now, for whoever waits in this process.
-    runtime.dispatcher.wake()
-    if ended is not None:
-        runtime.events.job_ended(ended)
+    with at_work_on(job), runtime.tracing.job(job) as span:
+        runtime.events.job_running(job)
+        # Until the end is written, so that nobody rescues a job whose work is done.
+        with runtime.heartbeat.beating_for(claim):
+            ended = _run_to_an_end(claim, runtime, on_progress, complete)
+        if ended is None:
+            ended = _insist(runtime, lambda: JobsRepository(runtime.database).get_by_id(job.id))
+        # A slot is free now, for whoever waits in this process.
+        runtime.dispatcher.wake()
+        span.ended(ended)
+        if ended is not None:
+            runtime.events.job_ended(ended)
+            note_end_of_task(ended, runtime)
     return ended
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Self
 from flows.dispatcher import Dispatcher
 from flows.events import Events
 from flows.heartbeat import Heartbeat
+from flows.log_lines import log_events, structure_logs
+from flows.tracing import open_tracing
 from storage.claims import new_worker_id
 from storage.database import Database
 from storage.library.kinds import AcceptedExtensions
@@ -45,6 +47,8 @@ class Runtime:
         self.settings = settings or Settings.load()
         self.worker_id = new_worker_id(socket.gethostname())
         self.events = Events()
+        log_events(self.events, self.settings)
+        self.tracing = open_tracing()
         self.wakeups = Wakeups(database)
         self.dispatcher = Dispatcher(
             database,
@@ -69,7 +73,9 @@ class Runtime:
             return runtime
         with _process_lock:
             if not _of_process:
-                opened = cls.open()
+                settings = Settings.load()
+                structure_logs(settings)
+                opened = cls.open(settings)
                 atexit.register(opened.close)
                 _of_process.append(opened)
             return _of_process[0]
@@ -156,6 +162,7 @@ class Runtime:
             if self._images is not None:
                 self._images.close()
                 self._images = None
+        self.tracing.close()
         self.database.close()
 
     def _read_pinned_definition(self, task_id: str) -> PinnedDefinition:

@@ -73,6 +73,19 @@ class Settings(BaseSettings):
         (DEFAULT_TENANT,), description="Tenants for which scheduled definitions run."
     )
 
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How processes that run jobs write their logs: for people, or a JSON object a line."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Where `photojobs up` and `worker` answer Prometheus; 0 is any free port. Without it they do not.",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="The address of the metrics; anything but the loopback lets other machines read them."
+    )
+
     trash_ttl_seconds: int = Field(86_400, ge=0, description="How long a file stays in `.trash` before it is removed.")
     unaccepted_files: Literal["keep", "trash"] = Field(
         "keep", description="What folder_check does with files of no accepted kind."

@@ -46,6 +46,14 @@ class LaneLoad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenJobs:
+    """How many jobs wait, and how many run."""
+
+    queued: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
     """How long the jobs that ended last waited before their last start, and ran."""
 
@@ -72,6 +80,12 @@ class Statistics:
     def count_by_type(self) -> dict[str, dict[str, int]]:
         """How many jobs of each type are in each status; a status without jobs is left out."""
         return self._count_pairs(jobs.c.type)
+
+    def open_by_type(self, *, limit: int = 1_000) -> dict[str, OpenJobs]:
+        """How many jobs of each type wait and run, of the first `limit` types by name, without counting what ended."""
+        with self._access.read() as connection:
+            rows = connection.execute(_OPEN_BY_TYPE, {"limit": limit})
+            return {row.type: OpenJobs(queued=row.queued, running=row.running) for row in rows}
 
     def count_by_tenant(self) -> dict[str, dict[str, int]]:
         """How many jobs of each tenant are in each status; a status without jobs is left out."""
@@ -146,6 +160,20 @@ class Statistics:
     def _count_by_priority(self, connection: Connection, status: str) -> dict[int, int]:
         statement = select(jobs.c.priority, func.count()).where(jobs.c.status == status).group_by(jobs.c.priority)
         return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+# One index probe for each type, then a count of those of its jobs alone that are open.
+_OPEN_BY_TYPE = text("""
+    WITH RECURSIVE types(type) AS (
+        SELECT min(type) FROM jobs
+        UNION ALL
+        SELECT (SELECT min(jobs.type) FROM jobs WHERE jobs.type > types.type) FROM types WHERE types.type IS NOT NULL
+    )
+    SELECT type,
+        (SELECT count(*) FROM jobs WHERE jobs.type = types.type AND jobs.status = 'queued') AS queued,
+        (SELECT count(*) FROM jobs WHERE jobs.type = types.type AND jobs.status = 'running') AS running
+    FROM types WHERE type IS NOT NULL LIMIT :limit
+""")
 
 
 @cache

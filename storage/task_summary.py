@@ -31,6 +31,8 @@ class StepSummary:
         projects: the counts of each project, where the handlers told them apart.
         errors: the first reasons of failed jobs.
         seconds: from the first start to the last end; None while nothing has ended.
+        started_at: when the first job started.
+        finished_at: when the latest job ended.
     """
 
     step_index: int
@@ -43,6 +45,8 @@ class StepSummary:
     projects: dict[str, dict[str, int]] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     seconds: float | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
 
     @property
     def total_jobs(self) -> int:
@@ -161,6 +165,8 @@ class _Tally:
             projects={name: dict(counts) for name, counts in self.projects.items()},
             errors=tuple(self.errors),
             seconds=_span(self.started, self.finished),
+            started_at=min(self.started, default=None),
+            finished_at=max(self.finished, default=None),
         )
 
 

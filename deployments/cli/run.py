@@ -17,6 +17,7 @@ from deployments.cli.summary import print_summary, print_summary_json
 from deployments.cli.task_options import TaskOptions, TaskRequest, read_request
 from deployments.cli.terminal import confirm, print_json, warn
 from deployments.prefect_server import prefect_server
+from flows.log_lines import structure_logs
 from flows.planning.planned_run import prepare_run
 from flows.planning.refusals import Refusal
 from flows.planning.saved_plan import SavedPlan
@@ -48,6 +49,7 @@ def run(
         In place of a definition: the file of a plan. What has changed since it was saved is refused, the rest is done.
     """
     settings = Settings.load()
+    structure_logs(settings)
     saved, request = None, None
     if plan is not None:
         saved = _read_plan(plan, name, options)

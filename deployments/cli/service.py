@@ -47,11 +47,13 @@ def up(
     """
     from deployments.up import up as start
 
-    settings = Settings.load()
+    settings = _settings()
     with _until_asked_to_stop() as wait:
         confirm("starting …")
         with start(settings, home=_home(settings, folder), host=host, port=port or None) as running:
             confirm(f"up: {running.ui_url} (Ctrl-C stops)")
+            if running.metrics_url is not None:
+                confirm(f"metrics: {running.metrics_url}")
             wait()
             confirm("stopping: running jobs are handed back …")
     confirm("stopped")
@@ -73,7 +75,7 @@ def serve(*, folder: Path | None = None) -> None:
 
     if not os.environ.get("PREFECT_API_URL"):
         raise NoPrefectServer("PREFECT_API_URL is not set; name the server in it, or use `photojobs up`")
-    settings = Settings.load()
+    settings = _settings()
     with _until_asked_to_stop() as wait, start(settings, home=_home(settings, folder), port=None) as running:
         confirm(f"serving to {running.ui_url} (Ctrl-C stops)")
         wait()
@@ -105,14 +107,19 @@ def worker(
     concurrency
         Jobs at a time; by default the setting.
     """
+    from deployments.metrics.endpoint import metrics_endpoint
     from flows.runtime import Runtime
     from flows.worker import Worker
 
     logging.getLogger("photojobs").setLevel(logging.INFO)
-    settings = Settings.load(**({} if concurrency is None else {"concurrency": concurrency}))
+    settings = _settings(**({} if concurrency is None else {"concurrency": concurrency}))
     with opened_database(settings=settings, create=True):
         pass
-    with Runtime.open(settings) as runtime, runtime.as_current():
+    with (
+        Runtime.open(settings) as runtime,
+        runtime.as_current(),
+        metrics_endpoint(runtime.database, settings) as metrics_url,
+    ):
         at_work = Worker(runtime, lanes=lane or None, tenant_id=tenant)
 
         def stop(*_: Any) -> None:
@@ -122,9 +129,20 @@ def worker(
 
         with _handling(stop):
             confirm(f"worker {runtime.worker_id} begins")
+            if metrics_url is not None:
+                confirm(f"metrics: {metrics_url}")
             summary = at_work.drain() if once else at_work.run()
     ended = ", ".join(f"{number} {status}" for status, number in sorted(summary.ended.items()))
     confirm(f"worker ends: {ended or 'nothing was run'}")
+
+
+def _settings(**overrides: Any) -> Settings:
+    """The settings of this process, whose logs are written as they say from here on."""
+    from flows.log_lines import structure_logs
+
+    settings = Settings.load(**overrides)
+    structure_logs(settings)
+    return settings
 
 
 def _home(settings: Settings, folder: Path | None) -> Path:

@@ -1,0 +1,50 @@
+"""Answering Prometheus: a small server for as long as a command runs, where the settings name a port."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deployments.errors import MetricsNotServed
+from storage.database import Database
+from storage.settings import Settings
+
+logger = logging.getLogger("photojobs.metrics")
+
+
+@contextmanager
+def metrics_endpoint(database: Database, settings: Settings) -> Iterator[str | None]:
+    """Answer on `metrics_host` and `metrics_port` while the block runs; gives the address, or None where it is off.
+
+    Raises:
+        MetricsNotServed: the port is taken, or the host is no address of this machine.
+    """
+    if settings.metrics_port is None:
+        yield None
+        return
+    # Only here: whoever wants no numbers does not wait for their library.
+    from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
+
+    from deployments.metrics.queue_collector import QueueCollector
+
+    registry = CollectorRegistry()
+    registry.register(QueueCollector(database))
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    host = settings.metrics_host
+    try:
+        server, thread = start_http_server(settings.metrics_port, addr=host, registry=registry)
+    except OSError as error:
+        raise MetricsNotServed(
+            f"metrics cannot be served on {host}:{settings.metrics_port}: {error.strerror or error}. Give another port "
+            "by PHOTOJOBS_METRICS_PORT, or another address by PHOTOJOBS_METRICS_HOST."
+        ) from None
+    address = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+    logger.info("metrics: %s", address)
+    try:
+        yield address
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,157 @@
+"""The numbers that Prometheus collects: of the whole database, whichever process answers.
+
+Every one is read from the tables, so that jobs of any executor on any machine count, those of flow runs too, whose
+processes end with them. A scrape reads indexes: what waits and runs, and what has ended since the scrape before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from storage.database import Database
+from storage.ended_jobs import EndedJob, Place, ended_jobs
+from storage.errors import StorageError
+from storage.lanes import LanesRepository
+from storage.records import Lane
+from storage.statistics import LaneLoad, OpenJobs, Statistics
+
+logger = logging.getLogger("photojobs.metrics")
+
+#: Jobs count as ended so long after their end: by then every transaction that ended one has committed.
+SETTLED_SECONDS = 15.0
+
+#: Ended jobs that one scrape reads at most; the next one goes on from there.
+MAX_ENDED_PER_SCRAPE = 20_000
+
+#: Types of jobs with numbers of their own, since anybody may write any text there; the rest counts as `other`.
+MAX_TYPES = 200
+
+#: Upper bounds in seconds: a job is one photo's work or an hour's.
+RUN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+WAIT_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
+
+
+class QueueCollector(Collector):
+    """Reads the numbers of a database; counters begin at 0 when it is made."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        # Scrapes of two servers may come at the same time, and no ended job may be counted twice.
+        self._lock = threading.Lock()
+        self._place = Place(finished_at=database.clock() - timedelta(seconds=SETTLED_SECONDS))
+        self._types: set[str] = set()
+        self._counted = CollectorRegistry()
+        self._ends = Counter(
+            "photojobs_jobs_ended",
+            "Jobs that have ended, by how.",
+            ("lane", "type", "status"),
+            registry=self._counted,
+        )
+        self._run_seconds = Histogram(
+            "photojobs_job_run_seconds",
+            "From the last start of a job to its end.",
+            ("lane", "type"),
+            buckets=RUN_BUCKETS,
+            registry=self._counted,
+        )
+        self._wait_seconds = Histogram(
+            "photojobs_job_wait_seconds",
+            "From the creation of a job to its last start.",
+            ("lane",),
+            buckets=WAIT_BUCKETS,
+            registry=self._counted,
+        )
+
+    def describe(self) -> Iterator[Metric]:
+        """The names alone: registering must not read the database."""
+        yield from self._families(1, (), {}, 0, 0.0)
+        yield from self._counted.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        """The numbers now; where the database is away, only `photojobs_database_up` 0 and what was counted before."""
+        with self._lock:
+            try:
+                now = self._database.clock()
+                with self._database.connect() as connection:
+                    statistics = Statistics(connection)
+                    loads = statistics.lanes()
+                    by_type = statistics.open_by_type(limit=MAX_TYPES)
+                    delayed = statistics.count_delayed()
+                    ended = ended_jobs(
+                        connection,
+                        after=self._place,
+                        before=now - timedelta(seconds=SETTLED_SECONDS),
+                        limit=MAX_ENDED_PER_SCRAPE,
+                    )
+                    lanes = LanesRepository(connection).list() if ended else ()
+            except StorageError as error:
+                logger.warning("no numbers: %s", error)
+                yield _gauge("photojobs_database_up", "Whether the database answers.", 0)
+            else:
+                self._count(ended, lanes)
+                yield from self._families(1, loads, by_type, delayed, now.timestamp())
+            yield from self._counted.collect()
+
+    def _count(self, ended: Sequence[EndedJob], lanes: Sequence[Lane]) -> None:
+        for job in ended:
+            lane = next((one.name for one in lanes if one.min_priority <= job.priority <= one.max_priority), "none")
+            kind = self._known(job.type)
+            self._ends.labels(lane, kind, job.status).inc()
+            if job.started_at is not None:
+                # Clocks of two machines may differ by a little.
+                ran = max(0.0, (job.finished_at - job.started_at).total_seconds())
+                self._run_seconds.labels(lane, kind).observe(ran)
+                self._wait_seconds.labels(lane).observe(max(0.0, (job.started_at - job.created_at).total_seconds()))
+        if ended:
+            self._place = ended[-1].place
+
+    def _known(self, kind: str) -> str:
+        if kind not in self._types and len(self._types) >= MAX_TYPES:
+            return "other"
+        self._types.add(kind)
+        return kind
+
+    def _families(
+        self, is_up: int, loads: Sequence[LaneLoad], by_type: dict[str, OpenJobs], delayed: int, now: float
+    ) -> Iterator[Metric]:
+        yield InfoMetricFamily("photojobs", "The version that answers.", {"version": version("photojobs")})
+        yield _gauge("photojobs_database_up", "Whether the database answers.", is_up)
+        queued = GaugeMetricFamily("photojobs_jobs_queued", "Jobs that wait.", labels=("lane",))
+        running = GaugeMetricFamily("photojobs_jobs_running", "Jobs that run: slots in use.", labels=("lane",))
+        slots = GaugeMetricFamily(
+            "photojobs_lane_slots", "Slots of a lane; one without a limit has no such number.", labels=("lane",)
+        )
+        oldest = GaugeMetricFamily(
+            "photojobs_oldest_waiting_seconds",
+            "How long the oldest job has waited that could run now; 0 where none does.",
+            labels=("lane",),
+        )
+        for load in loads:
+            queued.add_metric((load.name,), load.queued)
+            running.add_metric((load.name,), load.running)
+            if load.slots is not None:
+                slots.add_metric((load.name,), load.slots)
+            waited = 0.0 if load.oldest_waiting_at is None else max(0.0, now - load.oldest_waiting_at.timestamp())
+            oldest.add_metric((load.name,), waited)
+        yield from (queued, running, slots, oldest)
+        yield _gauge("photojobs_jobs_delayed", "Queued jobs that are to run later, retries among them.", delayed)
+        open_jobs = GaugeMetricFamily(
+            "photojobs_jobs_open", "Jobs that wait or run, by type.", labels=("type", "status")
+        )
+        for kind, count in by_type.items():
+            open_jobs.add_metric((kind, "queued"), count.queued)
+            open_jobs.add_metric((kind, "running"), count.running)
+        yield open_jobs
+
+
+def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, documentation, value=value)

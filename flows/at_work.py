@@ -1,0 +1,26 @@
+"""Which job the current thread works on: what log lines and spans say without being told each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from storage.records import Job
+
+_job: ContextVar[Job | None] = ContextVar("photojobs_job_at_work", default=None)
+
+
+def job_at_work() -> Job | None:
+    """The job that this thread runs, or None."""
+    return _job.get()
+
+
+@contextmanager
+def at_work_on(job: Job) -> Iterator[None]:
+    """Work on a job while the block runs."""
+    token = _job.set(job)
+    try:
+        yield
+    finally:
+        _job.reset(token)

@@ -1,0 +1,47 @@
+"""Noticing that a job which ended was the last of its task: for what is to be known of a task once, at its end."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from storage.records import Job, Task
+from storage.task_summary import summarise_task
+from storage.tasks import TasksRepository
+from task_definitions.errors import PhotojobsError
+
+if TYPE_CHECKING:
+    from flows.runtime import Runtime
+
+logger = logging.getLogger("photojobs.tasks")
+
+
+def note_end_of_task(job: Job, runtime: Runtime) -> None:
+    """Do what is due once at the end of a task, if the end of this job was it; a fault in this harms nothing else."""
+    try:
+        task = task_ended_by(job, runtime)
+        if task is not None:
+            runtime.tracing.task_ended(summarise_task(runtime.database, task.id))
+    except PhotojobsError as error:
+        logger.warning("task %s: its end could not be noted: %s", job.task_id, error)
+
+
+def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
+    """The task that the end of this job ended, or None. Of several executors, one is told of it.
+
+    Raises:
+        StorageError: the database could not be asked.
+        CorruptDefinition: the pinned definition cannot be read.
+    """
+    if job.task_id is None or job.finished_at is None or _something_follows(job, runtime):
+        return None
+    task = TasksRepository(runtime.database).get_by_id(job.task_id)
+    # The transaction that ends the last job ends the task, at the same moment.
+    return task if task is not None and task.is_final and task.finished_at == job.finished_at else None
+
+
+def _something_follows(job: Job, runtime: Runtime) -> bool:
+    # Known without asking the database, for most of a task's jobs.
+    steps = runtime.pinned_definition(str(job.task_id)).steps
+    later = steps[(job.step_index or 0) + 1 :]
+    return job.status == "completed" and any(step.definition.run_if is None for step in later)

@@ -1,0 +1,90 @@
+"""Whether this process makes OpenTelemetry spans: where its SDK is installed and somebody asks for it, else at no cost.
+
+Not for making them: `flows.spans` does, and is loaded only then.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+from storage.records import Job
+from storage.task_summary import TaskSummary
+
+logger = logging.getLogger("photojobs.tracing")
+
+#: The standard variables of which one says that spans are wanted, and where they go.
+EXPORTER_VARIABLES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+class JobSpan(Protocol):
+    """The span of a job that runs."""
+
+    def ended(self, job: Job | None) -> None:
+        """The job's row is now like this, or it is gone."""
+        ...
+
+
+class Tracing(Protocol):
+    """Makes spans, or none."""
+
+    def job(self, job: Job) -> AbstractContextManager[JobSpan]:
+        """The span of a job, and the current one while the block runs."""
+        ...
+
+    def task_ended(self, summary: TaskSummary) -> None:
+        """Make the spans of a task and its steps, whose ends are known only now."""
+        ...
+
+    def close(self) -> None:
+        """Hand over what has not been handed over yet."""
+        ...
+
+
+class NoTracing:
+    """Makes no spans."""
+
+    def ended(self, job: Job | None) -> None:
+        """Nothing."""
+
+    def job(self, job: Job) -> AbstractContextManager[JobSpan]:
+        """Nothing."""
+        return _NOTHING
+
+    def task_ended(self, summary: TaskSummary) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+_NOTHING: AbstractContextManager[JobSpan] = nullcontext(NoTracing())
+
+
+def open_tracing() -> Tracing:
+    """The tracing of this process, by the standard `OTEL_…` variables, or by what the program has set up itself."""
+    if not _is_wanted():
+        return NoTracing()
+    try:
+        from flows.spans import open_spans
+    except ImportError:
+        logger.warning("OTEL_… asks for spans, but OpenTelemetry's SDK is missing: pip install 'photojobs[otel]'")
+        return NoTracing()
+    return open_spans()
+
+
+def _is_wanted() -> bool:
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    if any(os.environ.get(name, "none") != "none" for name in EXPORTER_VARIABLES):
+        return os.environ.get("OTEL_TRACES_EXPORTER") != "none"
+    # A program that has set up spans itself has imported the SDK.
+    if "opentelemetry.sdk.trace" not in sys.modules:
+        return False
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    return isinstance(trace.get_tracer_provider(), TracerProvider)
