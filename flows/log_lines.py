@@ -48,7 +48,8 @@ class JsonLines(logging.Formatter):
             line["event"] = event
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        # In ASCII: some readers end a line at other characters than a line feed, too.
+        return json.dumps(line, default=str)
 
 
 class _CurrentStderr(logging.StreamHandler[TextIO]):
