@@ -15,6 +15,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -27,6 +28,7 @@ class Options:
 
     small: bool
     as_json: bool
+    plot: Path | None = None
 
     def size(self, full: int, small: int) -> int:
         """`full`, or `small` for a run that only shows that the benchmark works."""
@@ -108,6 +110,10 @@ class Report:
         }
 
     def show(self, options: Options) -> None:
+        if options.plot is not None:
+            from benchmarks.plot import plot_report
+
+            options.plot.write_text(plot_report(self), encoding="utf-8")
         if options.as_json:
             json.dump(self.to_json(), sys.stdout, indent=2)
             print()
@@ -147,10 +153,11 @@ def in_turns(contestants: Mapping[str, Callable[[], float]], *, rounds: int) -> 
 
 
 def command(run: Callable[[Options], Report]) -> None:
-    """Run a benchmark as a command, with `--json` and `--small`."""
+    """Run a benchmark as a command, with `--json`, `--plot` and `--small`."""
     parser = argparse.ArgumentParser(description=sys.modules[run.__module__].__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument("--small", action="store_true", help="a short run that shows only that it works")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios into an SVG file as well")
     arguments = parser.parse_args()
-    options = Options(small=arguments.small, as_json=arguments.json)
+    options = Options(small=arguments.small, as_json=arguments.json, plot=arguments.plot)
     run(options).show(options)

@@ -33,6 +33,10 @@ class MetricsNotServed(DeploymentsError):
     """The address at which Prometheus is to find numbers is taken, or is none of this machine."""
 
 
+class MissingExtra(DeploymentsError):
+    """Something needs a library that is not installed; the message says with which extra it comes."""
+
+
 class NoWorkPool(DeploymentsError):
     """Definitions are to be deployed to a work pool that does not exist."""
 

@@ -17,7 +17,7 @@ from flows.job_claim import JobClaim
 from flows.patience import insist
 from flows.step import handler_of
 from flows.step_context import StepContext
-from flows.task_end import note_end_of_task
+from flows.task_notes import note_end_of_task, note_start_of_task
 from storage.errors import CorruptDefinition, CorruptPayload, UnknownTask
 from storage.jobs import JobsRepository
 from storage.records import Job
@@ -79,6 +79,7 @@ def run_claimed_job(
         runtime.events.job_running(job)
         # Until the end is written, so that nobody rescues a job whose work is done.
         with runtime.heartbeat.beating_for(claim):
+            note_start_of_task(job, runtime)
             ended = _run_to_an_end(claim, runtime, on_progress, complete)
         if ended is None:
             ended = _insist(runtime, lambda: JobsRepository(runtime.database).get_by_id(job.id))

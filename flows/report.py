@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 #: Names kept for each kind of change; the counts go on.
 MAX_EXAMPLES = 10
+
+#: Items and projects kept with the time that they took, and seconds that it must be: below, nothing is slow.
+MAX_SLOWEST = 10
+SLOW_SECONDS = 0.5
 
 #: Projects kept with counts of their own; the totals go on.
 MAX_PROJECTS = 200
@@ -24,6 +31,7 @@ class Report:
     examples: dict[str, list[str]] = field(default_factory=dict)
     projects: dict[str, Counter[str]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    slowest: dict[str, float] = field(default_factory=dict)
     _project: str | None = None
 
     def count(self, name: str, number: int = 1, *, example: str | None = None) -> None:
@@ -48,12 +56,33 @@ class Report:
         if len(self.errors) < MAX_PROJECTS:
             self.errors[name] = reason
 
+    def took(self, name: str, seconds: float) -> None:
+        """Remember that an item or a project took so long, if it is one of the slowest."""
+        if seconds < SLOW_SECONDS or seconds <= self.slowest.get(name, 0.0):
+            return
+        self.slowest[name] = seconds
+        if len(self.slowest) > MAX_SLOWEST:
+            del self.slowest[min(self.slowest, key=self.slowest.__getitem__)]
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Remember how long the block takes, if that is long."""
+        began_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self.took(name, time.monotonic() - began_at)
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON object: `counts`, `examples`, `projects` (counts of each) and `errors`; empty parts are left out."""
+        """A JSON object: `counts`, `examples`, `projects` (counts of each), `errors` and `slowest`; no empty parts."""
         parts: dict[str, Any] = {
             "counts": dict(self.counts),
             "examples": self.examples,
             "projects": {name: dict(counts) for name, counts in self.projects.items()},
             "errors": self.errors,
+            "slowest": [
+                {"name": name, "seconds": round(seconds, 3)}
+                for name, seconds in sorted(self.slowest.items(), key=lambda slow: slow[1], reverse=True)
+            ],
         }
         return {name: part for name, part in parts.items() if part}

@@ -245,7 +245,8 @@ class StepContext:
             with self.exclusively([project.id]):
                 folder = self.folder_of(self.reload(project) or project)
                 is_entered = True
-                yield folder
+                with self.report.timing(project.project_name):
+                    yield folder
         except StepTimeout:
             raise
         except Exception as error:
@@ -309,7 +310,8 @@ class StepContext:
         self.checkpoint()
         self._targets_tried += 1
         try:
-            yield
+            with self.report.timing(item.name):
+                yield
         except SkipItem as error:
             self._outcomes.append(ItemOutcome(item.id, ItemStatus.SKIPPED, _reason(error)))
             self.report.count("skipped", example=f"{item.name}: {_reason(error)}")

@@ -140,6 +140,7 @@ COLUMN_MEANINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "started_at": "When its first job began.",
             "finished_at": "When it ended.",
             "updated_at": "When the row was last changed.",
+            "library_json": "What the library was like before its first job and after its last, for its report.",
         },
         "task_items": {
             "task_id": "The task.",

@@ -210,6 +210,7 @@ tasks = Table(
     Column("started_at", UtcTimestamp),
     Column("finished_at", UtcTimestamp),
     Column("updated_at", UtcTimestamp, nullable=False),
+    Column("library_json", JsonDocument),
     Index("idx_tasks_created", text("created_at DESC"), text("id DESC")),
     Index("idx_tasks_tenant_created", "tenant_id", text("created_at DESC")),
     Index("idx_tasks_type_status", "type", "status"),

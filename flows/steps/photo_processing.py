@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +40,7 @@ class PhotoResult:
         made_anew: the kinds of derivatives that were made where there was no file of them.
         counts: what to report, each with an example.
         error: why the photo failed or was skipped; what else there is to be written is written all the same.
+        seconds: how long the work took.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class PhotoResult:
     made_anew: list[str] = field(default_factory=list)
     counts: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +146,13 @@ def _tasks(
 
 
 def _safely(work: PhotoWork, task: PhotoTask) -> PhotoResult:
+    began_at = time.monotonic()
     try:
-        return work(task)
+        result = work(task)
     except Exception as error:  # noqa: BLE001 - it is the failure of this photo alone.
-        return PhotoResult(error=error)
+        result = PhotoResult(error=error)
+    result.seconds = time.monotonic() - began_at
+    return result
 
 
 def _write(ctx: StepContext, finished: list[tuple[Photo, PhotoResult]]) -> Iterator[tuple[Photo, Exception | None]]:
@@ -161,6 +167,7 @@ def _write(ctx: StepContext, finished: list[tuple[Photo, PhotoResult]]) -> Itera
         with ctx.transaction(photo_ids=[one.photo.id for one in processed], remarks=remarks) as connection:
             outdated = DerivativesRepository(connection).write_processed(processed)
     for photo, result in finished:
+        ctx.report.took(photo.filename, result.seconds)
         if photo.id in outdated:
             yield photo, SkipItem("the photo was moved or removed meanwhile")
             continue

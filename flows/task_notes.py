@@ -1,10 +1,12 @@
-"""Noticing that a job which ended was the last of its task: for what is to be known of a task once, at its end."""
+"""What is noted of a task once, by whoever runs its first job, and whoever ends its last one."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
+from storage import state_machine
+from storage.library_figures import keep_figures
 from storage.records import Job, Task
 from storage.task_summary import summarise_task
 from storage.tasks import TasksRepository
@@ -16,11 +18,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger("photojobs.tasks")
 
 
+def note_start_of_task(job: Job, runtime: Runtime) -> None:
+    """Do what is due once before the work of a task, if this is its first job; a fault in this harms nothing else."""
+    if job.task_id is None or job.step_index != 0 or (job.chunk_index or 0) > 0:
+        return
+    try:
+        with runtime.database.begin() as connection:
+            task = state_machine.get_task(connection, job.task_id)
+            if task is not None:
+                keep_figures(connection, task, "before")
+    except PhotojobsError as error:
+        logger.warning("task %s: its start could not be noted: %s", job.task_id, error)
+
+
 def note_end_of_task(job: Job, runtime: Runtime) -> None:
     """Do what is due once at the end of a task, if the end of this job was it; a fault in this harms nothing else."""
     try:
         task = task_ended_by(job, runtime)
         if task is not None:
+            with runtime.database.begin() as connection:
+                keep_figures(connection, task, "after")
             runtime.tracing.task_ended(summarise_task(runtime.database, task.id))
     except PhotojobsError as error:
         logger.warning("task %s: its end could not be noted: %s", job.task_id, error)

@@ -1,0 +1,129 @@
+"""A figure in the style of the house, and as SVG: text stays text, and colours follow the page's light or dark mode."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
+
+from deployments.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Colours of the page, by the ones that matplotlib is given in their place; they are variables of the page's style.
+PAGE_COLOURS = {"ink": "#010203", "quiet": "#010204", "rule": "#010205", "accent": "#010206", "failed": "#010207"}
+_FALLBACKS = {"ink": "#1f2933", "quiet": "#5c6975", "rule": "#d5dbe1", "accent": "#2f6f9f", "failed": "#c62828"}
+_DARK = {"ink": "#e6eaee", "quiet": "#9aa5b1", "rule": "#3a444e", "accent": "#7fb4f0", "failed": "#f08a84"}
+INK, QUIET, RULE, ACCENT, FAILED = (PAGE_COLOURS[name] for name in ("ink", "quiet", "rule", "accent", "failed"))
+
+#: Of things side by side, in this order: told apart on light and dark, and by most who see few colours.
+PALETTE = ("#4e79a7", "#e08a2c", "#59a14f", "#b07aa1", "#2fa5a0", "#c9a227", "#9c755f", "#8a8fd1", "#d37295", "#7f8c8d")
+
+#: Characters of a label beside an axis; longer ones are cut.
+LABEL_CHARACTERS = 40
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Have figures that are made in the block look alike.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise MissingExtra("plots need matplotlib: pip install 'photojobs[report]'") from None
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "font.size": 9.5,
+        "text.color": INK,
+        "axes.labelcolor": QUIET,
+        "axes.edgecolor": RULE,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.formatter.useoffset": False,
+        "grid.color": RULE,
+        "grid.linewidth": 0.6,
+        "xtick.color": RULE,
+        "ytick.color": RULE,
+        "xtick.labelcolor": QUIET,
+        "ytick.labelcolor": QUIET,
+        "legend.frameon": False,
+        "legend.labelcolor": QUIET,
+        "text.parse_math": False,
+        "figure.constrained_layout.use": True,
+    }
+    with mpl.rc_context(style):
+        yield
+
+
+def new_figure(*, width: float = 9.6, height: float = 3.0) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, in inches; within `house_style`. No window and no global state is made."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    return figure, figure.add_subplot()
+
+
+def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
+    """A figure as an `<svg>` element, with words for those who cannot see it.
+
+    Args:
+        figure: within `house_style`.
+        title: what it is a picture of.
+        description: what it shows.
+        name: unlike that of any other figure of the page: letters, digits and hyphens.
+    """
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
+    svg = buffer.getvalue()
+    # What stands before the element, and the metadata that is left, name other documents.
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
+    for colour_name, stand_in in PAGE_COLOURS.items():
+        svg = svg.replace(stand_in, f"var(--{colour_name}, {_FALLBACKS[colour_name]})")
+    # Ids are of the whole page.
+    svg = re.sub(rf'\bid="(?!{name}-)', f'id="{name}-', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
+    words = (
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-description">{escape(description)}</desc>'
+    )
+    head, rest = svg.split(">", 1)
+    head = re.sub(r'\s(?:width|height|id)="[^"]*"', "", head)
+    return f'{head} role="img" aria-labelledby="{name}-title {name}-description">{words}{rest}'
+
+
+def standalone(svg: str) -> str:
+    """An `<svg>` element as a file of its own, light or dark as whoever looks has it."""
+    light = ";".join(f"--{name}:{colour}" for name, colour in _FALLBACKS.items())
+    dark = ";".join(f"--{name}:{colour}" for name, colour in _DARK.items())
+    style = (
+        f"<style>svg{{{light};background:#fff;font-family:system-ui,sans-serif}}"
+        f"@media(prefers-color-scheme:dark){{svg{{{dark};background:#15191e}}}}</style>"
+    )
+    head, rest = svg.split(">", 1)
+    return f"{head}>{style}{rest}\n"
+
+
+def short(label: str) -> str:
+    """A label that fits beside an axis, on one line, whatever it holds."""
+    printable = "".join(c if c.isprintable() else "�" for c in label)
+    return printable if len(printable) <= LABEL_CHARACTERS else printable[: LABEL_CHARACTERS - 1] + "…"
+
+
+def colours_for(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each name, the same for the same names in the same order."""
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(dict.fromkeys(names))}

@@ -1,0 +1,182 @@
+"""The pictures of a report: jobs in time, throughput, waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from deployments.plotting.figure import ACCENT, FAILED, QUIET, as_svg, house_style, new_figure, short
+from deployments.report.throughput import Throughput
+from storage.records import Lane
+from storage.task_history import JobSpan, StepTimes
+from task_definitions.wording import lasting
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Workers with a row of their own; the others share one.
+MAX_WORKERS = 12
+
+#: Rows of bars at most; what runs beside more of its worker is drawn over others.
+MAX_ROWS_OF_WORKER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    lane: str
+    worker: str
+
+
+def timeline(
+    spans: Sequence[JobSpan],
+    lanes: Sequence[Lane],
+    colours: Mapping[str, str],
+    *,
+    begin: datetime,
+    end: datetime,
+) -> str:
+    """Jobs as bars: one row of them for each thing that a worker did at a time, by lane and worker."""
+    groups = _grouped(spans, lanes)
+    rows: list[tuple[_Group, list[list[JobSpan]]]] = [
+        (group, _packed(groups[group], end)) for group in sorted(groups, key=lambda g: (_rank(g.lane, lanes), g.worker))
+    ]
+    count = sum(len(packed) for _, packed in rows)
+    scale, unit = _time_scale((end - begin).total_seconds())
+    with house_style():
+        figure, axes = new_figure(height=min(12.0, 1.1 + 0.26 * count + 0.12 * len(rows)))
+        at, ticks, labels = 0.0, [], []
+        for group, packed in rows:
+            ticks.append(at + (len(packed) - 1) / 2)
+            labels.append(short(f"{group.lane} · {group.worker}"))
+            for row in packed:
+                for span in row:
+                    left = (span.started_at - begin).total_seconds() / scale
+                    width = ((span.finished_at or end) - span.started_at).total_seconds() / scale
+                    is_failed = span.status == "failed"
+                    axes.barh(
+                        at,
+                        max(width, (end - begin).total_seconds() / scale / 400),
+                        left=left,
+                        height=0.78,
+                        color=colours[span.type],
+                        edgecolor=FAILED if is_failed else "none",
+                        linewidth=1.6 if is_failed else 0,
+                        hatch="////" if is_failed else None,
+                        alpha=1.0 if span.finished_at else 0.55,
+                    )
+                at += 1
+            at += 0.5
+        axes.set_yticks(ticks, labels)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(f"{unit} since the start")
+        axes.set_xlim(left=0)
+        kinds = list(dict.fromkeys(span.type for span in spans))
+        _legend(figure, [(short(kind), colours[kind]) for kind in kinds])
+        total = sum(span.jobs for span in spans)
+        return as_svg(
+            figure,
+            title="Jobs in time, by lane and worker",
+            description=f"{total} jobs of {len(kinds)} kinds over {lasting((end - begin).total_seconds())}. "
+            "Failed ones are hatched. The table of steps below has the numbers.",
+            name="timeline",
+        )
+
+
+def throughput_chart(done: Throughput) -> str:
+    """How many photos, or jobs, were worked on in each second."""
+    seconds = done.part_seconds * len(done.rates)
+    scale, unit = _time_scale(seconds)
+    edges = [number * done.part_seconds / scale for number in range(len(done.rates) + 1)]
+    with house_style():
+        figure, axes = new_figure(height=2.3)
+        axes.stairs(done.rates, edges, color=ACCENT, fill=True, alpha=0.85)
+        axes.set_xlabel(f"{unit} since the start")
+        axes.set_ylabel(f"{done.noun} a second")
+        axes.set_xlim(0, edges[-1])
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=False, axis="x")
+        return as_svg(
+            figure,
+            title="Throughput",
+            description=f"{done.total} {done.noun} in {lasting(seconds)}, at most {max(done.rates):.3g} a second.",
+            name="throughput",
+        )
+
+
+def waits_chart(times: Sequence[StepTimes]) -> str:
+    """Of each step, how long its jobs waited and ran: median as a bar, 95 of 100 as a line, the longest as a dot."""
+    with house_style():
+        figure, axes = new_figure(height=0.9 + 0.5 * len(times))
+        for row, step in enumerate(times):
+            for shift, colour, median, p95, longest in (
+                (-0.18, QUIET, step.wait_median, step.wait_p95, step.wait_longest),
+                (0.18, ACCENT, step.run_median, step.run_p95, step.run_longest),
+            ):
+                axes.barh(row + shift, median, height=0.3, color=colour)
+                axes.hlines(row + shift, median, p95, color=colour, linewidth=1.5)
+                axes.plot([longest], [row + shift], "o", color=colour, markersize=4, clip_on=False)
+        axes.set_yticks(range(len(times)), [short(step.type) for step in times])
+        axes.invert_yaxis()
+        axes.set_xlabel("seconds")
+        axes.set_xlim(left=0)
+        axes.grid(visible=False, axis="y")
+        _legend(figure, [("waited", QUIET), ("ran", ACCENT)])
+        return as_svg(
+            figure,
+            title="How long jobs waited and ran",
+            description="; ".join(
+                f"{step.type}: waited {lasting(step.wait_median)}, ran {lasting(step.run_median)} in the median"
+                for step in times
+            ),
+            name="waits",
+        )
+
+
+def _legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(color=colour, label=label) for label, colour in entries]
+    figure.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=1.2, columnspacing=1.4)
+
+
+def _grouped(spans: Sequence[JobSpan], lanes: Sequence[Lane]) -> dict[_Group, list[JobSpan]]:
+    busy: dict[str, int] = {}
+    for span in spans:
+        busy[span.worker_id] = busy.get(span.worker_id, 0) + span.jobs
+    named = sorted(busy, key=lambda worker: -busy[worker])[:MAX_WORKERS]
+    groups: dict[_Group, list[JobSpan]] = {}
+    for span in spans:
+        worker = span.worker_id or "unknown"
+        if span.worker_id not in named:
+            worker = f"{len(busy) - len(named)} others"
+        lane = next((one.name for one in lanes if one.min_priority <= span.priority <= one.max_priority), "no lane")
+        groups.setdefault(_Group(lane, worker), []).append(span)
+    return groups
+
+
+def _packed(spans: Sequence[JobSpan], end: datetime) -> list[list[JobSpan]]:
+    """The spans in as few rows as keep those apart that overlap."""
+    rows: list[list[JobSpan]] = []
+    for span in sorted(spans, key=lambda one: one.started_at):
+        free = next((row for row in rows if (row[-1].finished_at or end) <= span.started_at), None)
+        if free is None and len(rows) >= MAX_ROWS_OF_WORKER:
+            free = min(rows, key=lambda row: row[-1].finished_at or end)
+        if free is None:
+            rows.append([span])
+        else:
+            free.append(span)
+    return rows
+
+
+def _rank(lane: str, lanes: Sequence[Lane]) -> int:
+    names = [one.name for one in lanes]
+    return names.index(lane) if lane in names else len(names)
+
+
+def _time_scale(seconds: float) -> tuple[float, str]:
+    if seconds < 180:
+        return 1.0, "seconds"
+    return (60.0, "minutes") if seconds < 3 * 3600 else (3600.0, "hours")

@@ -1,0 +1,109 @@
+"""What a report tells of a task, read from the tables and the library; not how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from deployments.report.contact_sheet import Frame, contact_sheet
+from deployments.report.throughput import Throughput, throughput_of
+from storage.database import Database
+from storage.lanes import LanesRepository
+from storage.library.paths import Library
+from storage.library_figures import BeforeAndAfter, LibraryFigures, read_figures, take_figures
+from storage.records import Lane
+from storage.task_history import (
+    FailureReason,
+    FileChanges,
+    JobSpan,
+    Slow,
+    StepTimes,
+    changed_photos,
+    failure_reasons,
+    file_changes,
+    job_spans,
+    slowest,
+    step_times,
+)
+from storage.task_summary import TaskSummary, summarise_task
+
+#: Photos of the contact sheet unless somebody asks for more or less.
+DEFAULT_PHOTOS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReport:
+    """All that a report shows.
+
+    Attributes:
+        made_at: when it was read.
+        lanes: as they are now.
+        library: the figures before and after; after its end is now, where nobody kept them.
+        is_after_now: whether the later figures are those of now.
+        changed: how many photos changed; `frames` are the first of them.
+    """
+
+    made_at: datetime
+    summary: TaskSummary
+    lanes: Sequence[Lane]
+    spans: Sequence[JobSpan]
+    times: Sequence[StepTimes]
+    failures: Sequence[FailureReason]
+    slowest: Sequence[Slow]
+    files: Sequence[FileChanges]
+    library: BeforeAndAfter
+    is_after_now: bool
+    frames: Sequence[Frame]
+    changed: int
+
+    @property
+    def begin(self) -> datetime:
+        """When the task began: with its first job, or with its creation where none has started."""
+        starts = [span.started_at for span in self.spans]
+        return min([*starts, self.summary.task.started_at or self.made_at], default=self.summary.task.created_at)
+
+    @property
+    def throughput(self) -> Throughput:
+        """How much was done when."""
+        return throughput_of(self.spans, begin=self.begin, end=self.end)
+
+    @property
+    def end(self) -> datetime:
+        """When it ended, or now."""
+        return self.summary.task.finished_at or self.made_at
+
+
+def read_report(database: Database, library: Library, task_id: str, *, photos: int = DEFAULT_PHOTOS) -> TaskReport:
+    """Read what there is to be told of a task, whether or not it has ended.
+
+    Args:
+        database: where its rows are.
+        library: where the thumbnails are.
+        task_id: the task.
+        photos: how many changed photos are shown at most.
+
+    Raises:
+        UnknownTask: there is no such task.
+    """
+    now = database.clock()
+    with database.connect() as connection:
+        summary = summarise_task(connection, task_id)
+        task = summary.task
+        kept = read_figures(connection, task_id)
+        now_figures: LibraryFigures | None = take_figures(connection, task) if kept.after is None else None
+        changed, total = changed_photos(connection, task, limit=photos, now=now)
+        return TaskReport(
+            made_at=now,
+            summary=summary,
+            lanes=LanesRepository(connection).list(),
+            spans=job_spans(connection, task, now=now),
+            times=step_times(connection, task_id),
+            failures=failure_reasons(connection, task_id),
+            slowest=slowest(connection, task_id),
+            files=file_changes(connection, task_id),
+            library=BeforeAndAfter(before=kept.before, after=kept.after or now_figures),
+            is_after_now=kept.after is None,
+            frames=contact_sheet(library, changed),
+            changed=total,
+        )

@@ -1,0 +1,54 @@
+"""How much was done in each part of a task's time: what a job worked on is spread over the time that it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from storage.task_history import JobSpan
+
+#: Parts that the time is divided into.
+PARTS = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """Photos, or jobs where they work on none, in each second of equal parts of a task's time.
+
+    Attributes:
+        noun: what is counted.
+        part_seconds: how long a part is.
+        rates: of each part.
+        total: over all parts.
+    """
+
+    noun: str
+    part_seconds: float
+    rates: tuple[float, ...]
+    total: int
+
+
+def throughput_of(spans: Sequence[JobSpan], *, begin: datetime, end: datetime) -> Throughput:
+    """The throughput of jobs between two moments."""
+    counts_items = any(span.items for span in spans)
+    part_seconds = max((end - begin).total_seconds(), 0.001) / PARTS
+    done = [0.0] * PARTS
+    total = 0
+    for span in spans:
+        number = span.items if counts_items else span.jobs
+        total += number
+        first = _part(span.started_at, begin, part_seconds)
+        last = _part(span.finished_at or end, begin, part_seconds)
+        for part in range(first, last + 1):
+            done[part] += number / (last + 1 - first)
+    return Throughput(
+        noun="photos" if counts_items else "jobs",
+        part_seconds=part_seconds,
+        rates=tuple(number / part_seconds for number in done),
+        total=total,
+    )
+
+
+def _part(moment: datetime, begin: datetime, part_seconds: float) -> int:
+    return min(PARTS - 1, max(0, int((moment - begin).total_seconds() / part_seconds)))

@@ -1,0 +1,20 @@
+"""What the library was like before and after a task, kept with the task for its report."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+DOCUMENT = sa.Text().with_variant(JSONB, "postgresql")
+
+
+def upgrade() -> None:
+    op.add_column("tasks", sa.Column("library_json", DOCUMENT))
+
+
+def downgrade() -> None:
+    op.drop_column("tasks", "library_json")
