@@ -48,7 +48,11 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "deployments.cli.status:app",
             "Show what runs, what waits and why, what failed, and what comes next.",
         ),
-        ("report", "deployments.cli.report:app", "Write a page about a task: times, failures, what changed."),
+        (
+            "report",
+            "deployments.cli.report:app",
+            "Write a page about a task: its jobs in time, failures, what it changed, photographs.",
+        ),
         ("jobs", "deployments.cli.jobs:app", "List jobs and look at one of them."),
         ("lanes", "deployments.cli.lanes:app", "See and change how many jobs may run at a time."),
         ("definitions", "deployments.cli.definitions:app", "List, show and check definitions."),

@@ -26,13 +26,7 @@ Form = Literal["text", "mermaid", "svg"]
 #: The form that a file's ending asks for.
 FORMS_BY_SUFFIX: dict[str, Form] = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".txt": "text"}
 
-app = App(
-    name="graph",
-    help_epilogue="Examples:\n\n"
-    "photojobs definitions graph maintenance_global\n\n"
-    "photojobs definitions graph process_photos --output process_photos.svg\n\n"
-    "photojobs definitions graph --task 0b9f... --form mermaid",
-)
+app = App(name="graph")
 
 
 @app.default
@@ -45,7 +39,7 @@ def draw(
     output: Path | None = None,
     json: Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON.")] = False,
 ) -> None:
-    """Draw a definition with its lanes, priorities and fan-outs; or a task, with states, times and counts.
+    """Draw a definition with lanes, priorities and fan-outs; or a task and how far it is.
 
     Parameters
     ----------

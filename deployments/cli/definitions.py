@@ -18,18 +18,17 @@ from task_definitions import Definitions, Schedule, load_definitions
 from task_definitions.difference import DefinitionDifference, compare_definitions
 from task_definitions.step_types import step_types
 
-app = App(
-    name="definitions",
-    help_epilogue="Examples:\n\n"
-    "photojobs definitions list\n\n"
-    "photojobs definitions new nightly_check\n\n"
-    "photojobs definitions lint definitions/\n\n"
-    "photojobs definitions graph maintenance_global --output maintenance_global.svg",
+app = App(name="definitions")
+app.command(
+    "deployments.cli.new_definition:app",
+    name="new",
+    help="Write a commented file with a definition that can be run as it is; never over another.",
 )
 app.command(
-    "deployments.cli.new_definition:app", name="new", help="Write a commented file to begin a definition of your own."
+    "deployments.cli.definition_graph:app",
+    name="graph",
+    help="Draw a definition with lanes, priorities and fan-outs; or a task and how far it is.",
 )
-app.command("deployments.cli.definition_graph:app", name="graph", help="Draw a definition or a task.")
 
 Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON.")]
 

@@ -93,6 +93,11 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ("What failed", "photojobs jobs list --status failed"),
         ("Why does a job not start?", "photojobs jobs why 1"),
     ),
+    "report": _examples(
+        ("About the newest task", "photojobs report"),
+        ("About another, with a larger contact sheet", "photojobs report TASK --photos 120 --output nightly.html"),
+        ("For programs", "photojobs report --json | jq .failures"),
+    ),
     "jobs list": _examples(
         ("What failed, the newest first", "photojobs jobs list --status failed"),
         ("The jobs of a task", "photojobs jobs list --task TASK"),
@@ -118,6 +123,21 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "definitions": _examples(
         ("What can be run", "photojobs definitions list"),
         ("What one of them does", "photojobs definitions show maintenance"),
+        ("Begin one of your own", "photojobs definitions new nightly_look"),
+        ("See it drawn", "photojobs definitions graph maintenance_global"),
+    ),
+    "definitions new": _examples(
+        ("Begin one that looks through all projects", "photojobs definitions new nightly_look"),
+        (
+            "With other steps, for photos that a run names",
+            "photojobs definitions new after_import --step metadata generate_derivatives --scope photo_set",
+        ),
+        ("In a file of your choice", 'photojobs definitions new weekly --label "Weekly Look" --output look.yaml'),
+    ),
+    "definitions graph": _examples(
+        ("In the terminal", "photojobs definitions graph maintenance_global"),
+        ("As a picture", "photojobs definitions graph process_photos --output process_photos.svg"),
+        ("How far a task is, for a page on GitHub", "photojobs definitions graph --task TASK --form mermaid"),
     ),
     "definitions list": _examples(("What can be run", "photojobs definitions list")),
     "definitions show": _examples(("The steps of a definition", "photojobs definitions show maintenance")),

@@ -24,13 +24,7 @@ SCHEMA_FILE = ".photojobs.schema.json"
 #: Steps of a new definition where none were named: they look, and repair what is safe to repair.
 DEFAULT_STEPS = ("manifest_check", "derivative_validation")
 
-app = App(
-    name="new",
-    help_epilogue="Examples:\n\n"
-    "photojobs definitions new nightly_check\n\n"
-    "photojobs definitions new after_import --step metadata generate_derivatives --scope photo_set\n\n"
-    'photojobs definitions new weekly --label "Weekly Look" --output definitions/weekly.yaml',
-)
+app = App(name="new")
 
 
 @app.default
@@ -43,7 +37,7 @@ def new(
     label: str | None = None,
     output: Path | None = None,
 ) -> None:
-    """Write a commented file with a definition that can be run as it is; never over one that is there.
+    """Write a commented file with a definition that can be run as it is; never over another.
 
     Parameters
     ----------

@@ -22,13 +22,7 @@ from storage.tasks import TasksRepository
 #: Thumbnails that a page holds at most.
 MAX_PHOTOS = 500
 
-app = App(
-    name="report",
-    help_epilogue="Needs the extra `report`. Examples:\n\n"
-    "photojobs report\n\n"
-    "photojobs report 0b9f... --output nightly.html\n\n"
-    "photojobs report --photos 0 --json",
-)
+app = App(name="report")
 
 
 @app.default
@@ -40,7 +34,9 @@ def write_report(
     photos: Annotated[int, Parameter(validator=Number(gte=0, lte=MAX_PHOTOS))] = DEFAULT_PHOTOS,
     json: Json = False,
 ) -> None:
-    """Write a page about a task: its jobs in time, waits, failures, what it changed, with a contact sheet.
+    """Write a page about a task: its jobs in time, failures, what it changed, photographs.
+
+    Needs the extra `report`.
 
     Parameters
     ----------
