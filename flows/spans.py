@@ -71,6 +71,8 @@ def open_spans() -> Tracing:
 class Spans:
     """Makes spans by a provider of the SDK."""
 
+    is_on = True
+
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
         # For our tracer alone, which takes over what the provider has at this moment; declared by its default's type.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from storage import state_machine
 from storage.library_figures import keep_figures
 from storage.records import Job, Task
 from storage.task_summary import summarise_task
@@ -23,10 +22,9 @@ def note_start_of_task(job: Job, runtime: Runtime) -> None:
     if job.task_id is None or job.step_index != 0 or (job.chunk_index or 0) > 0:
         return
     try:
-        with runtime.database.begin() as connection:
-            task = state_machine.get_task(connection, job.task_id)
-            if task is not None:
-                keep_figures(connection, task, "before")
+        task = TasksRepository(runtime.database).get_by_id(job.task_id)
+        if task is not None:
+            keep_figures(runtime.database, task, "before")
     except PhotojobsError as error:
         logger.warning("task %s: its start could not be noted: %s", job.task_id, error)
 
@@ -36,9 +34,9 @@ def note_end_of_task(job: Job, runtime: Runtime) -> None:
     try:
         task = task_ended_by(job, runtime)
         if task is not None:
-            with runtime.database.begin() as connection:
-                keep_figures(connection, task, "after")
-            runtime.tracing.task_ended(summarise_task(runtime.database, task.id))
+            keep_figures(runtime.database, task, "after")
+            if runtime.tracing.is_on:
+                runtime.tracing.task_ended(summarise_task(runtime.database, task.id))
     except PhotojobsError as error:
         logger.warning("task %s: its end could not be noted: %s", job.task_id, error)
 
@@ -52,9 +50,9 @@ def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
     """
     if job.task_id is None or job.finished_at is None or _something_follows(job, runtime):
         return None
-    task = TasksRepository(runtime.database).get_by_id(job.task_id)
+    tasks = TasksRepository(runtime.database)
     # The transaction that ends the last job ends the task, at the same moment.
-    return task if task is not None and task.is_final and task.finished_at == job.finished_at else None
+    return tasks.get_by_id(job.task_id) if tasks.ended_at(job.task_id) == job.finished_at else None
 
 
 def _something_follows(job: Job, runtime: Runtime) -> bool:

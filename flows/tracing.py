@@ -31,6 +31,9 @@ class JobSpan(Protocol):
 class Tracing(Protocol):
     """Makes spans, or none."""
 
+    #: Whether it makes any.
+    is_on: bool
+
     def job(self, job: Job) -> AbstractContextManager[JobSpan]:
         """The span of a job, and the current one while the block runs."""
         ...
@@ -46,6 +49,8 @@ class Tracing(Protocol):
 
 class NoTracing:
     """Makes no spans."""
+
+    is_on = False
 
     def ended(self, job: Job | None) -> None:
         """Nothing."""

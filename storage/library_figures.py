@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from sqlalchemy import ColumnElement, Connection, case, func, or_, select, update
 
+from storage.database import Database
 from storage.records import Task
 from storage.step_jobs import is_active, of_tenant, target_projects
 from storage.tables import photo_derivatives, photos, projects, tasks
@@ -105,22 +106,32 @@ def take_figures(connection: Connection, task: Task) -> LibraryFigures:
 
 def read_figures(connection: Connection, task_id: str) -> BeforeAndAfter:
     """What was kept of a task's library."""
-    document = connection.execute(select(tasks.c.library_json).where(tasks.c.id == task_id)).scalar_one_or_none()
-    known = document if isinstance(document, dict) else {}
+    known = _kept(connection, task_id)
     parts = {moment: known.get(moment) for moment in ("before", "after")}
     return BeforeAndAfter(
         **{name: LibraryFigures.from_json(part) if isinstance(part, dict) else None for name, part in parts.items()}
     )
 
 
-def keep_figures(connection: Connection, task: Task, moment: Moment) -> None:
-    """Take the figures and keep them with the task; those from before its first job are taken once, and stay."""
-    document = connection.execute(select(tasks.c.library_json).where(tasks.c.id == task.id)).scalar_one_or_none()
-    known = document if isinstance(document, dict) else {}
-    if moment == "before" and known:
-        return
-    values = {"library_json": {**known, moment: take_figures(connection, task).to_json()}}
-    connection.execute(update(tasks).where(tasks.c.id == task.id).values(values))
+def keep_figures(database: Database, task: Task, moment: Moment) -> None:
+    """Take the figures and keep them with the task; those from before its first job are taken once, and stay.
+
+    Raises:
+        StorageError: the database could not be asked.
+    """
+    # Not in one transaction: counting a large library takes seconds, in which others want to write.
+    with database.connect() as connection:
+        if moment == "before" and _kept(connection, task.id):
+            return
+        figures = take_figures(connection, task)
+    with database.begin() as connection:
+        values = {"library_json": {**_kept(connection, task.id), moment: figures.to_json()}}
+        connection.execute(update(tasks).where(tasks.c.id == task.id).values(values))
+
+
+def _kept(connection: Connection, task_id: str) -> dict[str, Any]:
+    document = connection.execute(select(tasks.c.library_json).where(tasks.c.id == task_id)).scalar_one_or_none()
+    return document if isinstance(document, dict) else {}
 
 
 def _projects_of(task: Task) -> ColumnElement[bool]:

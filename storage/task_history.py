@@ -170,8 +170,9 @@ def step_times(connection: Connection, task_id: str) -> Sequence[StepTimes]:
 
 
 _ITEM_REASONS = text("""
-    SELECT jobs.type, coalesce(job_items.message, job_items.error_type, '') AS reason, count(*) AS count,
-        min(job_items.filename) AS first
+    SELECT jobs.type,
+        replace(coalesce(job_items.message, job_items.error_type, ''), coalesce(job_items.filename, ''), '…') AS reason,
+        count(*) AS count, min(job_items.filename) AS first
     FROM jobs JOIN job_items ON job_items.job_id = jobs.id
     WHERE jobs.task_id = :task_id AND job_items.status = 'failed' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT :limit
 """)
@@ -184,7 +185,10 @@ _JOB_REASONS = text("""
 
 
 def failure_reasons(connection: Connection, task_id: str, *, limit: int = MAX_REASONS) -> Sequence[FailureReason]:
-    """Why items failed, and jobs that have no failed item to say it; the most frequent reasons first."""
+    """Why items failed, and jobs that have no failed item to say it; the most frequent reasons first.
+
+    In the reason of an item its own name is left out, so that the same reason is one, whatever it befell.
+    """
     parameters = {"task_id": task_id, "limit": limit}
     found = [
         FailureReason(**row, is_of_items=is_of_items)

@@ -72,7 +72,7 @@ def timeline(
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"{unit} since the start")
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, (end - begin).total_seconds() / scale or 1)
         kinds = list(dict.fromkeys(span.type for span in spans))
         _legend(figure, [(short(kind), colours[kind]) for kind in kinds])
         total = sum(span.jobs for span in spans)

@@ -46,7 +46,7 @@ def run_task(
             clock.advance(seconds=10)
             (item,) = jobs.list_items(job.id)
             if number < fail:
-                jobs.update_item_status(item.id, status="failed", message="it is empty")
+                jobs.update_item_status(item.id, status="failed", message=f"{item.filename}.jpg: it is empty")
                 jobs.fail(job.id, "1 of 1 failed")
             else:
                 jobs.update_progress(job.id, done=1)
@@ -103,7 +103,7 @@ def test_reasons_are_counted_and_those_of_items_stand_for_their_jobs(
         found = failure_reasons(connection, task.id)
 
     assert [(reason.reason, reason.count, reason.is_of_items) for reason in found] == [
-        ("it is empty", 3, True),
+        ("….jpg: it is empty", 3, True),
         ("worker lost", 1, False),
     ]
     assert found[0].first is not None
@@ -184,8 +184,7 @@ def test_figures_from_before_stay_and_those_from_after_follow_the_last_end(
     project = make_project()
     task = make_task("projects", scope="global")
     for moment in ("before", "after", "before", "after"):
-        with database.begin() as connection:
-            keep_figures(connection, task, moment)
+        keep_figures(database, task, moment)
         make_photos(project, 1)
 
     with database.connect() as connection:
