@@ -106,6 +106,7 @@ LOOKED_AT = {
     "createdb": "needs a server of the reader's",
     "psql": "needs a server of the reader's",
     "sqlite3": "is not everywhere",
+    "jq": "is not everywhere",
     "curl": "needs a server that stays up",
     "npm": "installs",
 }
@@ -338,7 +339,8 @@ def same(line: CommandLine, printed: str) -> None:
 
 
 def check_variable(name: str) -> None:
-    assert name.startswith(("PREFECT_", "PHOTOJOBS_")), f"{name} is nothing that photojobs or Prefect reads"
+    known = ("PREFECT_", "PHOTOJOBS_", "OTEL_")
+    assert name.startswith(known), f"{name} is nothing that photojobs, Prefect or OpenTelemetry reads"
     if name.startswith("PHOTOJOBS_") and name != "PHOTOJOBS_CONFIG":
         assert name.removeprefix("PHOTOJOBS_").lower() in Settings.model_fields, f"{name} is not a setting"
 

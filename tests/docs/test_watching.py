@@ -1,54 +1,29 @@
-"""The pages about logs, metrics, traces, reports and drawings: what they name exists, and what they show is so."""
+"""What the pages about watching show beside commands and settings: log lines, metrics, alerts, drawings."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from deployments.cli.commands import build_app
 from deployments.graph.definition_graph import Activity, DefinitionGraph, graph_of_definition
 from deployments.graph.terminal_graph import as_lines
 from deployments.metrics.queue_collector import QueueCollector
 from flows.log_lines import FIELDS
-from storage import Database, Settings
+from storage import Database
 from task_definitions import load_definitions
 from task_definitions.step_types import BUILTIN_STEP_TYPES
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = {name: (DOCS / "how-to" / f"{name}.md").read_text() for name in ("observability", "report", "draw-definitions")}
+PAGES = {name: (DOCS / "how-to" / f"{name}.md").read_text() for name in ("observability", "draw-definitions")}
 
 
 def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
-
-
-def command_lines() -> list[list[str]]:
-    lines = [
-        line.split("|")[0].replace("2>&1", "")
-        for page in PAGES
-        for block in blocks(page, "console")
-        for line in block.splitlines()
-    ]
-    words = [shlex.split(re.sub(r"^([A-Z_]+=\S+ )+", "", line.strip())) for line in lines]
-    return [line[1:] for line in words if line[:1] == ["photojobs"]]
-
-
-@pytest.mark.parametrize("words", command_lines(), ids=" ".join)
-def test_every_command_takes_what_it_is_given(words: list[str]) -> None:
-    build_app().parse_args(words, print_error=False, exit_on_error=False)
-
-
-def test_every_setting_is_one() -> None:
-    named = [line.split(" = ")[0] for block in blocks("observability", "toml") for line in block.splitlines()[1:]]
-
-    assert {"log_format", "metrics_port"} <= set(named) <= Settings.model_fields.keys()
 
 
 def test_the_log_line_has_the_keys_of_a_log_line() -> None:
@@ -88,9 +63,3 @@ def test_a_task_is_drawn_as_the_page_shows_it() -> None:
     drawn = DefinitionGraph(**fields | {"task": ("0b9f...", "running")})
 
     assert "\n".join(as_lines(drawn)) + "\n" == blocks("draw-definitions", "text")[0]
-
-
-def test_links_lead_somewhere() -> None:
-    for page in PAGES.values():
-        for target in re.findall(r"\]\((\.\.?/[^)#]+)", page):
-            assert (DOCS / "how-to" / target).exists(), target
