@@ -23,6 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled
 
 from flows.deployment_names import DRAIN_PATH
+from flows.log_fields import about_task
 from flows.prefect_requests import request_drain, request_flow_run
 from flows.runtime import Runtime
 from storage.heartbeats import ATTENDANCE_SECONDS
@@ -89,7 +90,7 @@ def _attend_task(client: SyncPrefectClient, tasks: TasksRepository, task: Task) 
         tasks.cancel(task.id, reason="its flow run was canceled")
     elif state.type != StateType.SCHEDULED:
         # Its process has died: the same flow run goes on, and with it the same task.
-        logger.info("task %s: its flow run died; it goes on", task.id)
+        logger.info("task %s: its flow run died; it goes on", task.id, extra=about_task(task))
         client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
 
 

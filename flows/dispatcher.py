@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from flows.log_fields import about_job
 from storage import heartbeats
 from storage.claims import Claimant, claim_awaited
 from storage.database import Database
@@ -234,7 +235,9 @@ class Dispatcher:
         try:
             JobsRepository(self._database).hand_back(claimed.id, claim_token=claimed.claim_token)
         except StorageError as error:
-            logger.warning("job %d: could not be handed back and will be rescued: %s", claimed.id, error)
+            logger.warning(
+                "job %d: could not be handed back and will be rescued: %s", claimed.id, error, extra=about_job(claimed)
+            )
 
     def _tell_ended(self, job_id: int) -> None:
         with self._lock:

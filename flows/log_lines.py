@@ -11,13 +11,11 @@ from typing import Any, TextIO
 
 from flows.at_work import job_at_work
 from flows.events import Event, Events
+from flows.log_fields import FIELDS, about_job
 from storage.clock import format_timestamp
 from storage.settings import Settings
 
 logger = logging.getLogger("photojobs.log")
-
-#: In this order in every line; null where a line is about none.
-FIELDS = ("tenant_id", "task_id", "job_id", "job_type")
 
 #: Events that come too often for a line each: the end of their job sums them up.
 _UNLOGGED_EVENTS = frozenset({"photojobs.items.recorded"})
@@ -35,11 +33,7 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
         }
         job = job_at_work()
-        known = (
-            {}
-            if job is None
-            else {"tenant_id": job.tenant_id, "task_id": job.task_id, "job_id": job.id, "job_type": job.type}
-        )
+        known = {} if job is None else about_job(job)
         for field in FIELDS:
             line[field] = getattr(record, field, known.get(field))
         line["process_id"] = record.process

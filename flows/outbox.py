@@ -9,6 +9,7 @@ import time
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from flows.log_fields import about_task
 from flows.prefect_requests import request_flow_run
 from storage.errors import StorageError
 from storage.records import Task
@@ -70,7 +71,12 @@ def _ask_when_committed(engine: Engine, task: Task) -> None:
             with engine.begin() as connection:
                 TasksRepository(connection).link_flow_run(task.id, flow_run_id)
     except (StorageError, SQLAlchemyError) as error:
-        logger.warning("task %s: Prefect was not asked (%s); `photojobs up` or a worker will run it", task.id, error)
+        logger.warning(
+            "task %s: Prefect was not asked (%s); `photojobs up` or a worker will run it",
+            task.id,
+            error,
+            extra=about_task(task),
+        )
 
 
 def _committed(engine: Engine, task: Task) -> Task | None:

@@ -54,7 +54,7 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
         known={claim.token for claim in runtime.heartbeat.running()},
         older_than_seconds=LOST_HEARTBEATS * settings.heartbeat_seconds,
     ):
-        logger.warning("job %d: the answer to its claim got lost; it is queued again", job_id)
+        logger.warning("job %d: the answer to its claim got lost; it is queued again", job_id, extra={"job_id": job_id})
     suspects = find_silent(database, stale_seconds=settings.stale_seconds)
     rescued = Rescued(requeued=(), failed=())
     if suspects and not (stopped or threading.Event()).wait(DOUBT_HEARTBEATS * settings.heartbeat_seconds):
@@ -62,9 +62,11 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
             database, stale_seconds=settings.stale_seconds, max_attempts=settings.max_attempts, suspects=suspects
         )
     for job_id in rescued.requeued:
-        logger.warning("job %d: its executor went silent; it is queued again", job_id)
+        logger.warning("job %d: its executor went silent; it is queued again", job_id, extra={"job_id": job_id})
     for job_id in rescued.failed:
-        logger.warning("job %d: its executor went silent at the last attempt; it failed", job_id)
+        logger.warning(
+            "job %d: its executor went silent at the last attempt; it failed", job_id, extra={"job_id": job_id}
+        )
     return Swept(requeued=len(rescued.requeued), failed=len(rescued.failed), made_due=made_due, settled=len(stuck))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from flows.log_fields import about_job
 from storage.library_figures import keep_figures
 from storage.records import Job, Task
 from storage.task_summary import summarise_task
@@ -26,7 +27,7 @@ def note_start_of_task(job: Job, runtime: Runtime) -> None:
         if task is not None:
             keep_figures(runtime.database, task, "before")
     except PhotojobsError as error:
-        logger.warning("task %s: its start could not be noted: %s", job.task_id, error)
+        logger.warning("task %s: its start could not be noted: %s", job.task_id, error, extra=about_job(job))
 
 
 def note_end_of_task(job: Job, runtime: Runtime) -> None:
@@ -38,7 +39,7 @@ def note_end_of_task(job: Job, runtime: Runtime) -> None:
             if runtime.tracing.is_on:
                 runtime.tracing.task_ended(summarise_task(runtime.database, task.id))
     except PhotojobsError as error:
-        logger.warning("task %s: its end could not be noted: %s", job.task_id, error)
+        logger.warning("task %s: its end could not be noted: %s", job.task_id, error, extra=about_job(job))
 
 
 def task_ended_by(job: Job, runtime: Runtime) -> Task | None:

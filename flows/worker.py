@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.job_run import run_claimed_job
+from flows.log_fields import about_job
 from flows.patience import insist
 from flows.runtime import Runtime
 from flows.sweep import Sweeper, sweep
@@ -159,9 +160,9 @@ class Worker:
             self._ended.append(ended.status if ended is not None else "gone")
         except StorageError as error:
             # Its heartbeat has stopped, so it will be rescued.
-            logger.error("job %d: its end could not be written: %s", job.id, error)
+            logger.error("job %d: its end could not be written: %s", job.id, error, extra=about_job(job))
         except Exception:
-            logger.exception("job %d: its run broke off, and it will be rescued", job.id)
+            logger.exception("job %d: its run broke off, and it will be rescued", job.id, extra=about_job(job))
         return claimed[0] if claimed else None
 
     def _finish(self, running: set[threading.Thread]) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from flows.log_lines import FIELDS, structure_logs
+from flows.log_fields import FIELDS
+from flows.log_lines import structure_logs
 from flows.runtime import Runtime
 from flows.start import start_task
 from flows.worker import drain_queue

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, event, text
 from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository
 from storage.bulk import JobFilter, cancel_jobs, retry_jobs
 from storage.claims import Claimant, claim_awaited, promote_due
+from storage.ended_jobs import Place, ended_jobs
 from storage.heartbeats import attend, beat, leave, standings
 from storage.holds import HoldsRepository
 from storage.lane_work import lanes_with_work, next_due_at
@@ -167,6 +168,7 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         ),
         "times": lambda: statistics.times(sample_size=100),
         "oldest waiting": statistics.oldest_waiting,
+        "what has ended since": lambda: _ended(database),
     }
 
 
@@ -181,7 +183,7 @@ def test_no_statement_of_the_engine_reads_all_jobs(filled: Database) -> None:
     assert not offending, "\n\n".join(offending)
 
 
-@pytest.mark.parametrize("name", ["count_by_status", "count_by_type", "count_by_tenant", "lanes"])
+@pytest.mark.parametrize("name", ["count_by_status", "count_by_type", "open_by_type", "count_by_tenant", "lanes"])
 def test_counts_over_all_jobs_can_be_answered_from_an_index_alone(filled: Database, name: str) -> None:
     with filled.begin() as connection:
         if filled.is_postgresql:
@@ -199,6 +201,12 @@ def test_counts_over_all_jobs_can_be_answered_from_an_index_alone(filled: Databa
             if not filled.is_postgresql and line.startswith(("SCAN jobs", "SEARCH jobs")):
                 # The head of each priority is one look-up.
                 assert "COVERING INDEX" in line or "INDEX idx_jobs_ready" in line, f"{statement}\n{plan}"
+
+
+def _ended(database: Database) -> object:
+    before = database.clock()
+    with database.connect() as connection:
+        return ended_jobs(connection, after=Place(finished_at=before - timedelta(seconds=60)), before=before, limit=100)
 
 
 def _look(database: Database, call: Callable[..., object], **options: object) -> None:
