@@ -127,6 +127,6 @@ def test_pruning_says_what_it_removed_and_leaves_what_is_young_or_has_not_ended(
         execute(migrated, f"UPDATE jobs SET finished_at = {moment} WHERE status = 'failed' AND finished_at IS NULL")
     code, out, _ = db("prune", "--older-than-days", "30", "--json")
     assert (code, json.loads(out)) == (0, {"tasks": 0, "jobs": 1, "items": 0, "journal_entries": 0})
-    assert execute(migrated, "SELECT id FROM jobs") == [(1,), (2,)]
+    assert execute(migrated, "SELECT id FROM jobs ORDER BY id") == [(1,), (2,)]
     code, out, error = db("prune", "--older-than-days", "-1")
     assert (code, out, error.count("\n")) == (2, "", 1)
