@@ -60,7 +60,7 @@ FILES = sorted(
 )
 MADE = sorted(page for page in GENERATED if not page.startswith("reference/python/"))
 
-#: Pages that begin with folders of photographs, and no database.
+#: Pages that begin with folders of photographs, and neither settings nor a database.
 FROM_PHOTOGRAPHS = {"docs/tutorial.md"}
 #: Pages about what to do when something failed.
 AFTER_A_FAILURE = {"docs/how-to/recover.md", "docs/how-to/several-machines.md"}
@@ -82,6 +82,7 @@ NOT_RUN = {
     "up": "stays up",
     "serve": "stays up",
     "worker": "stays up",
+    "doctor": "finds what this machine is like",
     "deploy": "needs a Prefect server",
     "definitions diff": "needs a Prefect server",
     "status --watch": "stays up",
@@ -157,7 +158,7 @@ def make_reader(
         if page in AFTER_A_FAILURE:
             damage(world)
         (world.home / "examples").symlink_to(ROOT / "examples")
-        for name, value in world.environment.items():
+        for name, value in (world.haste if page in FROM_PHOTOGRAPHS else world.environment).items():
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(world.home)
         if page.startswith("examples/"):
@@ -261,7 +262,7 @@ class Reader:
             file.write_text(content)
             with pytest.MonkeyPatch.context() as environment:
                 for name in self.world.environment:
-                    environment.delenv(name)
+                    environment.delenv(name, raising=False)
                 Settings.load()
         else:
             self._written(block, content)

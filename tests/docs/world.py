@@ -34,10 +34,17 @@ class World:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings, with what makes a run short."""
+        """Where the database and the library are, and what makes a run short."""
         return {
             "PHOTOJOBS_DATABASE_URL": f"sqlite:///{self.home}/photojobs.db",
             "PHOTOJOBS_LIBRARY_ROOT": f"{self.home}/library",
+            **self.haste,
+        }
+
+    @property
+    def haste(self) -> dict[str, str]:
+        """What makes a run short."""
+        return {
             "PHOTOJOBS_IMAGE_ISOLATION": "false",
             "PHOTOJOBS_POLL_SECONDS": "0.02",
             "PHOTOJOBS_RETRY_DELAY_SECONDS": "0",
