@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,38 @@ import numpy as np
 
 from flows.imaging.vips import load_vips
 
+#: How far apart the shapes of a picture are, in pixels, and how much they weigh: light and form in each colour by
+#: itself, and the detail of leaves, cloth or stone, which is in all colours alike.
+_FORMS = ((1024, 90), (256, 40), (64, 18), (16, 7))
+_DETAILS = ((32, 60), (12, 60), (6, 60), (3, 40))
 
-def write_photograph(path: Path, width: int, height: int, *, seed: int) -> None:
-    """Write a JPEG of soft shapes at all scales, some hard edges and the noise of a sensor."""
+
+def write_photograph(path: Path, width: int, height: int, *, seed: int, detail: float = 0.7) -> None:
+    """Write a JPEG of soft shapes at all scales, hard edges, patches of fine detail, and the noise of a sensor.
+
+    Args:
+        detail: how much of it there is, from 0 (a clear sky) to 1 (a wood in summer).
+    """
     pyvips = load_vips()
-    bands = []
-    for band in range(3):
+
+    def shapes(scales: Iterable[tuple[int, float]], layer: int) -> Any:
         image = pyvips.Image.black(width, height).cast("float")
-        for cell, weight in ((1024, 90), (256, 40), (64, 18), (16, 7)):
-            image += pyvips.Image.perlin(width, height, cell_size=cell, seed=seed * 100 + cell + band) * weight
-        bands.append(image)
+        for cell, weight in scales:
+            image += pyvips.Image.perlin(width, height, cell_size=cell, seed=seed * 100 + cell + layer) * weight
+        return image
+
+    def in_colours(layers: Iterable[Any]) -> Any:
+        first, *others = layers
+        return first.bandjoin(others)
+
     edges = (pyvips.Image.worley(width, height, cell_size=400, seed=seed) % 80 > 40).ifthenelse(22, 0)
-    noise = pyvips.Image.gaussnoise(width, height, sigma=2.5, mean=118, seed=seed)
-    picture = (bands[0].bandjoin(bands[1:]) + edges + noise).cast("uchar").copy(interpretation="srgb")
-    picture.jpegsave(str(path), Q=90)
+    patches = pyvips.Image.perlin(width, height, cell_size=500, seed=seed) * 2.5 + 0.5
+    patches = (patches < 0).ifthenelse(0, (patches > 1).ifthenelse(1, patches))
+    noise = in_colours(pyvips.Image.gaussnoise(width, height, sigma=2, mean=0, seed=seed * 10 + n) for n in range(3))
+    picture = in_colours(shapes(_FORMS, n) for n in range(3)) + edges + 118 + shapes(_DETAILS, 3) * patches * detail
+    # A camera makes each pixel's colours of its neighbours, so that neither noise nor detail is finer than this.
+    picture = (picture + noise).gaussblur(0.7)
+    picture.cast("uchar").copy(interpretation="srgb").jpegsave(str(path), Q=92)
 
 
 def likeness(image: Any, reference: Any) -> float:
