@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from deployments.cli.errors import BadInput, UnknownCommand
 from deployments.cli.exit_codes import BAD_INPUT, CANCELED, FAULT_OF_OURS, PIPE_CLOSED
 from deployments.cli.help_pages import COMMON_OPTIONS, OPTIONS, complete_help
+from deployments.cli.loudness import Loudness, is_verbose, set_loudness
 from task_definitions.errors import PhotojobsError
 from task_definitions.wording import did_you_mean, shown
 
@@ -53,13 +54,17 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "deployments.cli.report:app",
             "Write a page about a task: its jobs in time, failures, what it changed, photographs.",
         ),
+        ("tasks", "deployments.cli.tasks:app", "List tasks and look at one of them."),
         ("jobs", "deployments.cli.jobs:app", "List jobs and look at one of them."),
         ("lanes", "deployments.cli.lanes:app", "See and change how many jobs may run at a time."),
         ("definitions", "deployments.cli.definitions:app", "List, show and check definitions."),
         ("steps", "deployments.cli.steps:app", "List the step types that definitions may name, and show one."),
         ("library", "deployments.cli.library:app", "List projects and add one."),
     ),
-    "Keep": (("db", "deployments.cli.db:app", "Upgrade, check, back up and prune the database."),),
+    "Keep": (
+        ("completion", "deployments.cli.completion:app", "Print a script with which a shell completes the command."),
+        ("db", "deployments.cli.db:app", "Upgrade, check, back up and prune the database."),
+    ),
 }
 
 #: What asks for a help page, wherever it stands in a command line.
@@ -90,17 +95,6 @@ def build_app() -> App:
     for title, commands in COMMANDS.items():
         for place_in_group, (name, place, summary) in enumerate(commands):
             app.command(place, name=name, help=summary, group=_GROUPS[title], sort_key=place_in_group)
-    return app
-
-
-def run_command_line(tokens: Sequence[str]) -> int:
-    """Run a command line, print what went wrong in one line each on stderr, and return the exit code.
-
-    0 is success, 1 a task that failed, 2 input that cannot be used, 70 a fault of photojobs itself, 130 an end by
-    Ctrl-C, and 141 that nobody reads the output any more.
-    """
-    is_verbose = False
-    app = build_app()
 
     @app.meta.default
     def launch(
@@ -113,12 +107,21 @@ def run_command_line(tokens: Sequence[str]) -> int:
             Parameter(alias="-v", negative="", show_default=False, help="Show logs, and where an error came from."),
         ] = False,
     ) -> Any:
-        nonlocal is_verbose
-        is_verbose = verbose
-        _set_loudness(is_quiet=quiet, is_verbose=verbose)
+        _set_loudness(quiet=quiet, verbose=verbose)
         _check_command(command)
         return app(command, exit_on_error=False, print_error=False, result_action="return_value")
 
+    return app
+
+
+def run_command_line(tokens: Sequence[str]) -> int:
+    """Run a command line, print what went wrong in one line each on stderr, and return the exit code.
+
+    0 is success, 1 a task that failed, 2 input that cannot be used, 70 a fault of photojobs itself, 130 an end by
+    Ctrl-C, and 141 that nobody reads the output any more.
+    """
+    app = build_app()
+    set_loudness(Loudness.NORMAL)
     try:
         if not HELP_FLAGS.isdisjoint(tokens):
             words = [token for token in tokens if not token.startswith("-")]
@@ -130,7 +133,7 @@ def run_command_line(tokens: Sequence[str]) -> int:
         error.verbose = False
         return _complain(str(error))
     except PhotojobsError as error:
-        if is_verbose:
+        if is_verbose():
             traceback.print_exc()
         return _complain(str(error))
     except BrokenPipeError:
@@ -141,7 +144,7 @@ def run_command_line(tokens: Sequence[str]) -> int:
         _complain("stopped by Ctrl-C")
         return CANCELED
     except Exception as error:  # noqa: BLE001 - a user must never see a traceback unasked.
-        if is_verbose:
+        if is_verbose():
             traceback.print_exc()
         _complain(
             f"{type(error).__name__}: {error}\n"
@@ -151,16 +154,14 @@ def run_command_line(tokens: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _set_loudness(*, is_quiet: bool, is_verbose: bool) -> None:
+def _set_loudness(*, quiet: bool, verbose: bool) -> None:
     from deployments.cli.logs import set_up_logs
-    from deployments.cli.loudness import Loudness, set_loudness
 
-    set_loudness(Loudness.NORMAL)
-    set_up_logs(is_verbose=is_verbose)
-    if is_quiet and is_verbose:
+    set_up_logs(is_verbose=verbose)
+    if quiet and verbose:
         raise BadInput("--quiet and --verbose: give one of them.")
-    if is_quiet or is_verbose:
-        set_loudness(Loudness.QUIET if is_quiet else Loudness.VERBOSE)
+    if quiet or verbose:
+        set_loudness(Loudness.QUIET if quiet else Loudness.VERBOSE)
 
 
 def _check_command(tokens: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from deployments.cli.errors import BadInput
 from deployments.cli.named_server import named_server_client
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import output, print_fields, print_json, print_table, remark, say, warn
+from deployments.cli.terminal import confirm, output, print_fields, print_json, print_table, remark, say, warn
 from storage.pinned_definition import PinnedDefinition
 from storage.settings import Settings
 from storage.tasks import TasksRepository
@@ -98,7 +98,7 @@ def show_definition(name: str, /, *, json: Json = False) -> None:
 
 
 @app.command(name="lint")
-def lint_definitions(path: Path | None = None, /) -> None:
+def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None:
     """Check definition files, and name all that is wrong with them.
 
     Parameters
@@ -109,10 +109,12 @@ def lint_definitions(path: Path | None = None, /) -> None:
     source = path or Settings.load().definitions
     checked = load_definitions(source)
     own = [name for name, place in checked.sources.items() if not place.startswith("built-in")]
-    if source is None:
-        say(f"PHOTOJOBS_DEFINITIONS names nothing; the {len(checked)} built-in definitions are right.")
+    if json:
+        print_json({"path": source, "definitions": own})
+    elif source is None:
+        confirm(f"PHOTOJOBS_DEFINITIONS names nothing; the {len(checked)} built-in definitions are right.")
     else:
-        say(f"{source}: {len(own)} definitions, nothing wrong.")
+        confirm(f"{source}: {len(own)} definitions, nothing wrong.")
 
 
 @app.command(name="diff")

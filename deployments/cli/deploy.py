@@ -7,9 +7,10 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from deployments.cli.definitions import Json
 from deployments.cli.errors import BadInput
 from deployments.cli.named_server import named_server_client
-from deployments.cli.terminal import print_table, remark, say
+from deployments.cli.terminal import print_json, print_table, remark, say
 from storage.settings import Settings
 from task_definitions import Definitions, load_definitions
 
@@ -27,6 +28,7 @@ def deploy(
     database_secret: str | None = None,
     dry_run: Flag = False,
     write_prefect_yaml: Path | None = None,
+    json: Json = False,
 ) -> None:
     """Have the workers of a Prefect work pool run definitions.
 
@@ -65,6 +67,9 @@ def deploy(
         plan = plan_deployments(client, definitions, settings, choice, names=names)
         if not dry_run:
             carry_out(client, plan)
+    if json:
+        print_json({"is_dry_run": dry_run, "plan": plan})
+        return
     if plan.creates_pool:
         say(f"work pool {pool} of type {plan.pool_type}: create")
     rows = [(each.path, each.action, each.queue, ", ".join(each.schedules)) for each in plan.deployments]

@@ -89,6 +89,20 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ("More rows, of one tenant", "photojobs status --tenant anna --limit 20"),
         ("For programs", "photojobs status --json | jq .waiting"),
     ),
+    "tasks": _examples(
+        ("What was started", "photojobs tasks list"),
+        ("How far is it?", "photojobs tasks show TASK"),
+    ),
+    "tasks list": _examples(
+        ("What failed", "photojobs tasks list --status failed"),
+        ("For programs", "photojobs tasks list --type maintenance --json | jq '.[].id'"),
+    ),
+    "tasks show": _examples(("How far is it, and what did it do?", "photojobs tasks show TASK")),
+    "completion": _examples(
+        ("Try it in this shell", "source <(photojobs completion bash)"),
+        ("For good", "photojobs completion zsh --install"),
+        ("By hand", "photojobs completion fish > ~/.config/fish/completions/photojobs.fish"),
+    ),
     "jobs": _examples(
         ("What failed", "photojobs jobs list --status failed"),
         ("Why does a job not start?", "photojobs jobs why 1"),

@@ -6,8 +6,9 @@ from typing import Literal
 
 from cyclopts import App
 
+from deployments.cli.definitions import Json
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import confirm
+from deployments.cli.terminal import confirm, print_json
 from flows import task_control
 
 hold_app = App(name="hold")
@@ -17,7 +18,7 @@ Kind = Literal["task", "tenant", "lane"]
 
 
 @hold_app.default
-def hold(kind: Kind, name: str, /, *, reason: str | None = None) -> None:
+def hold(kind: Kind, name: str, /, *, reason: str | None = None, json: Json = False) -> None:
     """Keep the jobs of a task, a tenant or a lane from starting.
 
     What runs goes on, and what is queued stays queued.
@@ -33,11 +34,14 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None) -> None:
     """
     with opened_database() as database, database.begin() as connection:
         task_control.hold(kind, name, reason=reason, connection=connection)
+    if json:
+        print_json({"kind": kind, "name": name, "is_held": True})
+        return
     confirm(f"{kind} {name} is held; `photojobs release {kind} {name}` lets it go on")
 
 
 @release_app.default
-def release(kind: Kind, name: str, /) -> None:
+def release(kind: Kind, name: str, /, *, json: Json = False) -> None:
     """Let held jobs start again.
 
     Parameters
@@ -49,4 +53,7 @@ def release(kind: Kind, name: str, /) -> None:
     """
     with opened_database() as database, database.begin() as connection:
         was_held = task_control.release(kind, name, connection=connection)
+    if json:
+        print_json({"kind": kind, "name": name, "is_held": False, "was_held": was_held})
+        return
     confirm(f"{kind} {name} goes on" if was_held else f"{kind} {name} was not held")

@@ -205,7 +205,7 @@ def explain(id: int, /, *, json: Json = False) -> None:
 
 
 @app.command(name="retry")
-def retry(*ids: int) -> None:
+def retry(*ids: int, json: Json = False) -> None:
     """Queue failed or canceled jobs again, with all their attempts anew; items that are done stay done.
 
     Parameters
@@ -221,6 +221,9 @@ def retry(*ids: int) -> None:
             if job.status not in ("failed", "canceled"):
                 raise BadInput(f"job {job_id} is {job.status}: only a failed or canceled job can be run again.")
         count = retry_jobs(database, JobFilter(ids=ids))
+    if json:
+        print_json({"queued": ids})
+        return
     confirm(f"{count} {'job is' if count == 1 else 'jobs are'} queued again; `photojobs up` or a worker runs them")
 
 

@@ -61,7 +61,7 @@ def list_projects(
 
 
 @app.command(name="add-project")
-def add(name: str, /, *, tenant: str = DEFAULT_TENANT, folder: str | None = None) -> None:
+def add(name: str, /, *, tenant: str = DEFAULT_TENANT, folder: str | None = None, json: Json = False) -> None:
     """Add an empty project: its folder, its manifest and its row.
 
     Parameters
@@ -76,4 +76,7 @@ def add(name: str, /, *, tenant: str = DEFAULT_TENANT, folder: str | None = None
     settings = Settings.load()
     with opened_database(settings=settings, create=True) as database:
         project, path = add_project(database, settings, name=name, tenant_id=tenant, folder=folder)
+    if json:
+        print_json({"project": project, "path": path})
+        return
     confirm(f"project {project.id} in {path}")

@@ -22,6 +22,11 @@ def set_loudness(loudness: Loudness) -> None:
     _loudness = loudness
 
 
+def is_verbose() -> bool:
+    """Whether logs are shown, and where an error came from."""
+    return _loudness is Loudness.VERBOSE
+
+
 def is_quiet() -> bool:
     """Whether nothing is said but results that were asked for, and errors."""
     return _loudness is Loudness.QUIET

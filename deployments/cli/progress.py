@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from deployments.cli.terminal import messages, remark
+from deployments.cli.terminal import duration, messages, remark
 from flows.runtime import Runtime
 from storage.errors import StorageError
 from storage.records import Job
@@ -127,6 +127,12 @@ def step_progress(jobs: list[Job]) -> list[StepProgress]:
     ]
 
 
+def pace(speed: float, remaining_seconds: float | None) -> str:
+    """How many a second, and how long the rest takes, where that is known."""
+    left = "" if remaining_seconds is None else f", {duration(remaining_seconds)} left"
+    return f"{speed:.1f}/s{left}"
+
+
 def _done(job: Job) -> int:
     if job.is_final and job.progress_total is not None and job.status == "completed":
         return job.progress_total
@@ -180,6 +186,7 @@ class _Bars:
             TextColumn("{task.description}"),
             BarColumn(),
             _Counted(),
+            _Pace(),
             TimeElapsedColumn(),
             console=messages(),
             transient=True,
@@ -207,18 +214,37 @@ class _Counted(ProgressColumn):
         return Text(str(getattr(task, "fields", {}).get("counted", "")), justify="right")
 
 
+class _Pace(ProgressColumn):
+    """How many a second, and how long the rest takes at that pace; nothing before that is known."""
+
+    def render(self, task: Task) -> Text:
+        if task.finished or not task.speed:
+            return Text("")
+        left = task.time_remaining
+        return Text(pace(task.speed, left), justify="right")
+
+
 class _Lines:
     def __init__(self) -> None:
         self._said: dict[tuple[int, str], tuple[str, float]] = {}
+        self._began: dict[tuple[int, str], tuple[int, float]] = {}
 
     def show(self, steps: list[StepProgress]) -> None:
         for step in steps:
             key = (step.step_index, step.type)
             last, said_at = self._said.setdefault(key, ("", time.monotonic()))
-            text = f"{step.type}: {step.counted}" + (" ended" if step.has_ended else "")
+            text = f"{step.type}: {step.counted}" + (" ended" if step.has_ended else self._pace(step, key))
             if text != last and (step.has_ended or time.monotonic() - said_at >= LINE_SECONDS):
                 remark(text)
                 self._said[key] = (text, time.monotonic())
+
+    def _pace(self, step: StepProgress, key: tuple[int, str]) -> str:
+        done, began = self._began.setdefault(key, (step.done, time.monotonic()))
+        seconds = time.monotonic() - began
+        if step.done <= done or not seconds:
+            return ""
+        speed = (step.done - done) / seconds
+        return ", " + pace(speed, None if step.total is None else (step.total - step.done) / speed)
 
     def close(self) -> None:
         pass

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from deployments.cli.definitions import Json
 from deployments.cli.opening import opened_database, prefect_home
-from deployments.cli.terminal import confirm
+from deployments.cli.terminal import confirm, print_json
 from storage.settings import Settings
 
 up_app = App(name="up")
@@ -90,6 +91,7 @@ def worker(
     tenant: str | None = None,
     once: bool = False,
     concurrency: int | None = None,
+    json: Json = False,
 ) -> None:
     """Run jobs without Prefect.
 
@@ -128,10 +130,14 @@ def worker(
             at_work.stop()
 
         with _handling(stop):
-            confirm(f"worker {runtime.worker_id} begins")
-            if metrics_url is not None:
+            if not json:
+                confirm(f"worker {runtime.worker_id} begins")
+            if metrics_url is not None and not json:
                 confirm(f"metrics: {metrics_url}")
             summary = at_work.drain() if once else at_work.run()
+    if json:
+        print_json({"worker_id": runtime.worker_id, "ended": summary.ended})
+        return
     ended = ", ".join(f"{number} {status}" for status, number in sorted(summary.ended.items()))
     confirm(f"worker ends: {ended or 'nothing was run'}")
 

@@ -1,25 +1,118 @@
-"""`photojobs cancel` and `photojobs retry`: the end of a task, and its second beginning."""
+"""`photojobs tasks`, `cancel` and `retry`: tasks, the end of one, and its second beginning."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
+from deployments.cli.definitions import Json
+from deployments.cli.job_cells import took
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import confirm
+from deployments.cli.summary import print_summary, print_summary_json
+from deployments.cli.terminal import confirm, print_fields, print_json, print_table, remark, say
 from flows import task_control
 from flows.runtime import Runtime
 from storage.pinned_definition import PinnedDefinition
 from storage.settings import Settings
+from storage.task_summary import summarise_task
+from storage.tasks import TasksRepository
 
+TaskStatusName = Literal["queued", "running", "completed", "failed", "canceled"]
+
+TASK_COLUMNS = ("task", "definition", "status", "tenant", "project", "source", "created", "took")
+
+app = App(name="tasks")
 cancel_app = App(name="cancel")
 retry_app = App(name="retry")
 
 
+@app.command(name="list")
+def list_tasks(
+    *,
+    status: TaskStatusName | None = None,
+    type: str | None = None,
+    tenant: str | None = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    offset: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    json: Json = False,
+) -> None:
+    """List tasks, the newest first.
+
+    Parameters
+    ----------
+    status
+        Only tasks in this status.
+    type
+        Only tasks of this definition.
+    tenant
+        Only tasks of this tenant.
+    limit
+        How many, at most.
+    offset
+        How many to leave out from the newest on.
+    """
+    with opened_database() as database:
+        found = TasksRepository(database).list_newest(
+            limit=limit, offset=offset, tenant_id=tenant, status=status, type=type
+        )
+    if json:
+        print_json(found)
+        return
+    if not found:
+        remark("No tasks." if status is None and type is None and tenant is None else "No such tasks.")
+        return
+    print_table(
+        TASK_COLUMNS,
+        [
+            (task.id, task.type, task.status, task.tenant_id, task.project_id, task.source, task.created_at, took(task))
+            for task in found
+        ],
+        numbers=("project", "took"),
+    )
+
+
+@app.command(name="show")
+def show_task(task: str, /, *, json: Json = False) -> None:
+    """Show a task with its steps, and how far it is.
+
+    Parameters
+    ----------
+    task
+        The task's id.
+    """
+    with opened_database() as database:
+        summary = summarise_task(database, task)
+    if json:
+        print_json(summary)
+        return
+    found = summary.task
+    print_fields(
+        {
+            "task": found.id,
+            "definition": found.type,
+            "status": found.status,
+            "error": found.error_message,
+            "tenant": found.tenant_id,
+            "project": found.project_id,
+            "scope": found.scope,
+            "started by": found.source,
+            "created": found.created_at,
+            "started": found.started_at,
+            "finished": found.finished_at,
+            "took": took(found) or None,
+            "flow run": found.flow_run_id,
+        }
+    )
+    say("")
+    print_summary(summary)
+
+
 @cancel_app.default
-def cancel_task(task: str, /, *, reason: str = "canceled by the user") -> None:
+def cancel_task(task: str, /, *, reason: str = "canceled by the user", json: Json = False) -> None:
     """Cancel a task with all its jobs; what is done stays done.
 
     Parameters
@@ -32,6 +125,9 @@ def cancel_task(task: str, /, *, reason: str = "canceled by the user") -> None:
     with _runtime():
         before = task_control.task_status(task).task
         summary = task_control.cancel_task(task, reason=reason)
+    if json:
+        print_summary_json(summary)
+        return
     if before.is_final:
         confirm(f"task {task} had ended already: {before.status}")
         return
@@ -41,7 +137,7 @@ def cancel_task(task: str, /, *, reason: str = "canceled by the user") -> None:
 
 
 @retry_app.default
-def retry_task(task: str, /, *, from_: str | None = None) -> None:
+def retry_task(task: str, /, *, from_: str | None = None, json: Json = False) -> None:
     """Run again what failed or was canceled of a task.
 
     Items that are done stay done.
@@ -56,6 +152,9 @@ def retry_task(task: str, /, *, from_: str | None = None) -> None:
     is_number = from_ is not None and from_.isascii() and from_.isdigit()
     with _runtime():
         summary = task_control.retry_task(task, from_step=int(from_) if from_ is not None and is_number else from_)
+    if json:
+        print_summary_json(summary)
+        return
     steps = PinnedDefinition.from_json(summary.task.definition_json).steps
     step_index = summary.task.step_index
     where = steps[step_index].type if step_index < len(steps) else "its follow-ups"

@@ -21,6 +21,7 @@ Command = Callable[..., Any]
 #: Commands that stay, or need a Prefect server or another database: their examples are only parsed here.
 PARSED_ONLY = (
     "init",
+    "completion",
     "demo",
     "run",
     "up",
@@ -40,7 +41,7 @@ def _pages() -> dict[str, CommandPage]:
 
 def _words(line: str) -> list[str]:
     """What the shell hands to the command in an example."""
-    words = shlex.split(line.partition("|")[0])
+    words = shlex.split(line.partition("|")[0].partition(">")[0].replace("<(", " ").removesuffix(")"))
     return words[words.index("photojobs") + 1 :]
 
 
