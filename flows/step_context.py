@@ -114,6 +114,14 @@ class StepContext:
         """The projects and photos that the job works on."""
         return self._targets
 
+    @property
+    def names_photos(self) -> bool:
+        """Whether the job has items; a job of its own without any means all photos of its project, or of all projects.
+
+        A task's job always does: that of its photos none is left does not mean the others.
+        """
+        return self.job.task_id is not None or bool(self.job.progress_total)
+
     def now(self) -> datetime:
         """The current moment, from the database's clock."""
         return self._runtime.database.clock()

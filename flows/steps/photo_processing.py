@@ -8,20 +8,25 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar
 
 from flows.errors import SkipItem
 from flows.imaging.isolation import available_cores
 from flows.step_context import StepContext
-from flows.steps.photo_files import PhotoFiles, by_project, current_folder, find_files, record
+from flows.steps.photo_files import PhotoFiles, by_project, current_folder, find_files, raise_failures, record
 from storage.derivatives import Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
 from storage.library import ProjectFolder
 from storage.library.errors import LibraryError
+from storage.photos import PhotosRepository
 from storage.records import Photo
 from task_definitions import MAX_ITEMS_PER_JOB
 
 #: Photos whose outcomes are written together; what a crash lets be done again.
 BATCH_SIZE = 50
+
+#: Photos of a project whose files one directory scan finds.
+SCAN_BATCH_SIZE = 10_000
 
 #: Photos in work for each process, so that none waits while results are written.
 WINDOW_PER_PROCESS = 4
@@ -70,8 +75,11 @@ PhotoWork = Callable[[PhotoTask], PhotoResult]
 
 
 def process_items(ctx: StepContext, work: PhotoWork) -> None:
-    """Work on the job's items; each ends as its photo did."""
+    """Work on the job's items, each of which ends as its photo did; without any, on all photos of its projects."""
     ctx.library.check_available()
+    if not ctx.names_photos:
+        process_projects(ctx, work)
+        return
     for items in ctx.item_batches(size=MAX_ITEMS_PER_JOB):
         for project, own in by_project(items):
             ctx.report.enter_project(project.project_name)
@@ -86,6 +94,27 @@ def process_items(ctx: StepContext, work: PhotoWork) -> None:
                 for item in by_photo.values():
                     record(ctx, item, error)
             ctx.report.enter_project(None)
+
+
+def process_projects(ctx: StepContext, work: PhotoWork) -> None:
+    """Work on all photos of the job's projects; a project fails with the photos that failed."""
+    ctx.library.check_available()
+    projects = ctx.projects()
+    for number, project in enumerate(projects):
+        with ctx.project(project) as folder:
+            errors: list[Exception] = []
+            tried = 0
+            for batch in _photos_of(ctx, project.id):
+                with closing(process_photos(ctx, folder, batch, work)) as results:
+                    for photo, error in results:
+                        tried += 1
+                        if isinstance(error, SkipItem):
+                            ctx.report.count("skipped", example=f"{photo.filename}: {error}")
+                        elif error is not None:
+                            ctx.report.fail(photo.filename, str(error))
+                            errors.append(error)
+            raise_failures(errors, tried=tried)
+        ctx.progress(number + 1, len(projects))
 
 
 def process_photos(
@@ -131,6 +160,18 @@ def in_parallel(
             yield first, future.result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _photos_of(ctx: StepContext, project_id: int) -> Iterator[list[Photo]]:
+    last_id = 0
+    while True:
+        with ctx.read() as connection:
+            rows = PhotosRepository(connection).iterate_project(project_id, after_id=last_id)
+            batch = list(islice(rows, SCAN_BATCH_SIZE))
+        if not batch:
+            return
+        last_id = batch[-1].id
+        yield batch
 
 
 def _tasks(

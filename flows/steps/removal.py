@@ -49,7 +49,7 @@ class _Removal:
 def file_removal(ctx: StepContext) -> None:
     """Move the files whose keep flag is 0 to .trash."""
     ctx.library.check_available()
-    if ctx.job.task_id is None and not ctx.job.progress_total:
+    if not ctx.names_photos:
         _remove_pending_deletions(ctx)
         return
     for batch in ctx.item_batches(size=MAX_ITEMS_PER_JOB):

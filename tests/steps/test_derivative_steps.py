@@ -87,6 +87,23 @@ def test_the_second_run_changes_nothing(studio, picture, clock):
     assert times == [path.stat().st_mtime_ns for name in ("fox", "owl") for path in _paths(studio, iceland, name)]
 
 
+@pytest.mark.parametrize("scope", ["project", "global"])
+@pytest.mark.parametrize("type", ["generate_derivatives", "upload_postprocess", "metadata"])
+def test_a_job_that_names_no_photos_works_on_all_of_its_projects(studio, picture, type, scope):
+    projects = [studio.project(name) for name in ("Iceland", "Norway")]
+    archived = studio.project("Old", archived=True)
+    ids = [picture(project, "fox", Make="Nikon") for project in (*projects, archived)]
+    damaged = studio.photo(projects[0], "owl", "jpg", contents={"jpg": b"\xff\xd8\xffno picture"})
+    target = {"project_id": projects[0].id} if scope == "project" else {"scope": "global"}
+    job = studio.run(type, **target)
+    assert "owl" in job.error_message
+    reached = 1 if scope == "project" else 2
+    changed = [studio.get_photo(photo_id) for photo_id in ids]
+    was_reached = [bool(photo.meta_json) or photo.thumbnail_status == "generated" for photo in changed]
+    assert was_reached == [True] * reached + [False] * (3 - reached)
+    assert studio.get_photo(damaged).thumbnail_status == (None if type == "metadata" else "failed")
+
+
 def test_force_makes_all_again(studio, picture):
     iceland = studio.project("Iceland")
     photo_id = picture(iceland, "fox")
