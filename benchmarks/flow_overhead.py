@@ -1,12 +1,14 @@
 """500 no-op jobs of one step through the compiled flow, against a raw Prefect flow that maps 500 no-op tasks.
 
-Both run in this process, against one Prefect server of its own. The raw flow keeps Prefect's defaults.
+All run in this process, against one Prefect server of its own. The raw flow keeps Prefect's defaults. As information it
+is measured with tags as well, as ours have them: for a task run with tags Prefect asks its server for slots of each.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.databases import temporary_folder
@@ -32,10 +34,14 @@ def run(options: Options) -> Report:
             photo_ids = PhotosRepository(runtime.database).create_many(
                 [{"project_id": project.id, "filename": f"photo-{number}"} for number in range(count)]
             )
-            raw = _raw_flow()
+            raw, tagged = _raw_flow(), _raw_flow(tags=["priority:95", "lane:priority", "tenant:user_0", "task:1"])
             values = in_turns(
-                {"ours": lambda: _ours(photo_ids), "raw": lambda: _timed(raw, count)},
-                rounds=options.size(5, 1),
+                {
+                    "ours": lambda: _ours(photo_ids),
+                    "raw": lambda: _timed(raw, count),
+                    "tagged": lambda: _timed(tagged, count),
+                },
+                rounds=options.rounds(5),
             )
     report = Report("flow overhead", notes=[f"{count} task runs a flow run; one client process, one server"])
     report.ratios.append(
@@ -47,6 +53,15 @@ def run(options: Options) -> Report:
             against="raw Prefect flow",
             target=1.15,
             at_least=False,
+        )
+    )
+    report.ratios.append(
+        Ratio(
+            what="the same",
+            unit="s",
+            ours=values["ours"],
+            others=values["tagged"],
+            against="raw Prefect flow with four tags",
         )
     )
     return report
@@ -66,11 +81,11 @@ def _ours(photo_ids: list[int]) -> float:
     return took
 
 
-def _raw_flow() -> Any:
+def _raw_flow(*, tags: Sequence[str] = ()) -> Any:
     from prefect import flow, task
     from prefect.futures import wait
 
-    @task
+    @task(tags=tags)
     def nothing(number: int) -> None:
         pass
 

@@ -29,6 +29,11 @@ class Options:
     small: bool
     as_json: bool
     plot: Path | None = None
+    given_rounds: int | None = None
+
+    def rounds(self, full: int) -> int:
+        """How many rounds are measured: as many as were asked for, else `full`, or one in a small run."""
+        return self.given_rounds or self.size(full, 1)
 
     def size(self, full: int, small: int) -> int:
         """`full`, or `small` for a run that only shows that the benchmark works."""
@@ -158,6 +163,7 @@ def command(run: Callable[[Options], Report]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument("--small", action="store_true", help="a short run that shows only that it works")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios into an SVG file as well")
+    parser.add_argument("--rounds", type=int, help="measured rounds, in place of the benchmark's own number")
     arguments = parser.parse_args()
-    options = Options(small=arguments.small, as_json=arguments.json, plot=arguments.plot)
+    options = Options(small=arguments.small, as_json=arguments.json, plot=arguments.plot, given_rounds=arguments.rounds)
     run(options).show(options)

@@ -25,7 +25,7 @@ _PAUSE_SECONDS = 0.037
 def run(options: Options) -> Report:
     """Measure both databases."""
     count = options.size(60, 3)
-    rounds = options.size(7, 1)
+    rounds = options.rounds(7)
     report = Report("pickup latency", notes=[f"median of {count} jobs a round; the worker is idle before each"])
     poll_ms = Settings.load().poll_seconds * 1000
     with ExitStack() as stack:

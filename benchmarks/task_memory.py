@@ -24,7 +24,7 @@ def run(options: Options) -> Report:
     from deployments.prefect_server import embedded_server
 
     large, small = options.size(1_000_000, 6_000), options.size(10_000, 2_000)
-    rounds = options.size(2, 1)
+    rounds = options.rounds(2)
     peaks: dict[int, list[float]] = {large: [], small: []}
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())

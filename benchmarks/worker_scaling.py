@@ -31,7 +31,7 @@ def run(options: Options) -> Report:
                     for size in processes:
                         workers = crews.enter_context(crew(open_worker, url, size=size))
                         contestants[str(size)] = _round_of(database, workers, step_type, count)
-                    values = in_turns(contestants, rounds=options.size(5, 1))
+                    values = in_turns(contestants, rounds=options.rounds(5))
                 for size in processes[1:]:
                     report.ratios.append(
                         Ratio(

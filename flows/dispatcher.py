@@ -7,6 +7,7 @@ import math
 import random
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flows.log_fields import about_job
@@ -23,6 +24,9 @@ logger = logging.getLogger("photojobs.dispatcher")
 
 #: How long the bounds of the lanes are remembered; their slots are read at every claim.
 LANES_SECONDS = 5.0
+
+#: For so long a job that was announced is expected; a thread that has not come by then will perhaps never come.
+EXPECTED_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -61,8 +65,26 @@ class Dispatcher:
         self._threads: list[threading.Thread] = []
         self._looked_at = -math.inf
         self._due_at = math.inf
+        self._expected: list[int] = []
+        self._missing: set[int] = set()
+        self._expected_until = -math.inf
         self._lanes: list[Lane] = []
         self._lanes_read_at = -LANES_SECONDS
+
+    def expect(self, job_ids: Sequence[int]) -> None:
+        """Announce jobs that will be waited for in a moment, best first: none of them is given out before a better one.
+
+        Otherwise the thread that comes first would get what this process can run, whatever its job's rank.
+        """
+        with self._lock:
+            self._expected, self._missing = list(job_ids), set(job_ids)
+            self._expected_until = time.monotonic() + EXPECTED_SECONDS
+
+    def expect_no_more(self, job_id: int) -> None:
+        """Take back that a job will be waited for."""
+        with self._lock:
+            self._missing.discard(job_id)
+        self._changed.set()
 
     def acquire(self, job: Job, *, stopping: threading.Event) -> Job | None:
         """Wait until the job is claimed for the caller, and return it; call `release` when it has been run.
@@ -76,6 +98,7 @@ class Dispatcher:
             if self._stopped.is_set() or stopping.is_set():
                 return None
             self._waiters.setdefault(job.id, []).append(waiter)
+            self._missing.discard(job.id)
             self._start()
         self._changed.set()
         waiter.answered.wait()
@@ -145,8 +168,8 @@ class Dispatcher:
             self._changed.wait(wait_seconds * random.uniform(1.0, 1.25))  # noqa: S311 - no secret.
             self._changed.clear()
             with self._lock:
-                waiting = [waiters[0].job for waiters in self._waiters.values()]
-            wait_seconds = self._look_seconds if not waiting else self._poll_seconds
+                waiting = self._waiting_in_turn()
+                wait_seconds = self._poll_seconds if self._waiters else self._look_seconds
             if not waiting or self._stopped.is_set():
                 continue
             try:
@@ -156,6 +179,14 @@ class Dispatcher:
             except Exception:
                 # Without this thread everybody who waits here would wait for ever.
                 logger.exception("could not claim; trying again")
+
+    def _waiting_in_turn(self) -> list[Job]:
+        waiting = [waiters[0].job for waiters in self._waiters.values()]
+        if not self._missing or time.monotonic() > self._expected_until:
+            return waiting
+        first_missing = next(place for place, job_id in enumerate(self._expected) if job_id in self._missing)
+        behind = set(self._expected[first_missing:])
+        return [job for job in waiting if job.id not in behind]
 
     def _listen(self) -> None:
         while not self._stopped.is_set():

@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows.job_task import task_for
-from flows.mapped_runs import waiting_threads
+from flows.mapped_runs import WAITING_THREADS, waiting_threads
 from flows.runtime import Runtime
 from flows.supervision import watch_supervisor
 from flows.sweep import sweep
@@ -51,6 +51,7 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
         seen.update(job.id for job in window)
         # Before their threads are there: the best of them goes first, not the one whose thread is the quickest.
         heartbeats.attend(runtime.database, [job.id for job in window])
+        runtime.dispatcher.expect([job.id for job in window][:WAITING_THREADS])
         futures = _run(window, runtime)
         for future in futures:
             name = future.state.type.value.lower()

@@ -44,6 +44,7 @@ def follow_job(job_id: int, runtime: Runtime) -> State[Any] | None:
                 job = run_claimed_job(claimed, runtime, stopping=stopping, on_progress=ProgressBar(claimed).show)
             finally:
                 runtime.dispatcher.release()
+    runtime.dispatcher.expect_no_more(job_id)
     if job is None:
         return Cancelled(message=f"job {job_id} was removed")
     if job.status == "failed":

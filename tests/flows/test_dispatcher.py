@@ -139,6 +139,38 @@ def test_a_job_that_must_wait_for_its_next_attempt_lets_others_go_first(
     assert for_delayed.result(10) is None
 
 
+def test_of_jobs_that_were_announced_the_best_goes_first_not_the_one_whose_thread_is_the_quickest(
+    open_dispatcher: Any, wait_for: Waiting, enqueue: Any
+) -> None:
+    dispatcher = open_dispatcher(concurrency=2)
+    high, low, other = enqueue(99), enqueue(95), enqueue(95)
+    dispatcher.expect([high.id, low.id])
+    for_low = wait_for(dispatcher, low)
+    # Nobody announced this one; when it is there, the dispatcher could have given out the low one as well.
+    assert wait_for(dispatcher, other).result(10) is not None
+
+    for_high = wait_for(dispatcher, high)
+
+    claimed = for_high.result(10)
+    assert claimed is not None
+    assert claimed.id == high.id
+    assert not for_low.done()
+    dispatcher.close()
+
+
+def test_who_was_announced_and_does_not_come_is_waited_for_no_more(
+    open_dispatcher: Any, wait_for: Waiting, enqueue: Any
+) -> None:
+    dispatcher = open_dispatcher()
+    high, low = enqueue(99), enqueue(95)
+    dispatcher.expect([high.id, low.id])
+    for_low = wait_for(dispatcher, low)
+
+    dispatcher.expect_no_more(high.id)
+
+    assert for_low.result(10) is not None
+
+
 def test_a_process_that_is_busy_does_not_keep_others_from_idle_slots(
     database: Database, open_dispatcher: Any, wait_for: Waiting, enqueue: Any
 ) -> None:
