@@ -43,8 +43,8 @@ class Dispatcher:
         database: where the jobs are.
         worker_id: who claims.
         wakeups: wakes this process when a job was enqueued; polled where the database cannot tell.
-        poll_seconds: the shortest time between two looks at how the jobs stand that are waited for; where nothing
-            wakes this process, the longest as well, with jitter.
+        poll_seconds: the longest time between two looks, with jitter; how the jobs stand that are waited for is not
+            looked at more often, but when one is due.
         concurrency: how many jobs are given out at a time, at most.
     """
 
@@ -55,7 +55,6 @@ class Dispatcher:
         self._worker_id = worker_id
         self._wakeups = wakeups
         self._poll_seconds = poll_seconds
-        self._look_seconds = wakeups.look_seconds(poll_seconds)
         self._capacity = concurrency
         self._waiters: dict[int, list[_Waiter]] = {}
         self._attended: set[int] = set()
@@ -169,7 +168,7 @@ class Dispatcher:
             self._changed.clear()
             with self._lock:
                 waiting = self._waiting_in_turn()
-                wait_seconds = self._poll_seconds if self._waiters else self._look_seconds
+            wait_seconds = self._poll_seconds
             if not waiting or self._stopped.is_set():
                 continue
             try:
@@ -190,22 +189,18 @@ class Dispatcher:
 
     def _listen(self) -> None:
         while not self._stopped.is_set():
-            if self._wakeups.wait(self._look_seconds):
+            if self._wakeups.wait(self._poll_seconds * 20):
                 self._changed.set()
 
     def _serve(self, waiting: list[Job]) -> float:
         """Claim what may be claimed for those who wait; returns after how many seconds to do so again unless woken."""
-        next_in_seconds = self._look_seconds
         for lane in self._known_lanes():
             own = [job for job in waiting if lane.min_priority <= job.priority <= lane.max_priority]
-            if own and not self._serve_lane(lane, own):
-                next_in_seconds = self._poll_seconds
-        next_look_at = self._looked_at + self._poll_seconds
-        if time.monotonic() >= min(next_look_at, self._due_at):
+            if own:
+                self._serve_lane(lane, own)
+        if time.monotonic() >= min(self._looked_at + self._poll_seconds, self._due_at):
             self._look(waiting)
-        else:
-            next_in_seconds = min(next_in_seconds, next_look_at - time.monotonic())
-        return max(0.0, min(next_in_seconds, self._due_at - time.monotonic()))
+        return max(0.0, min(self._looked_at + self._poll_seconds, self._due_at) - time.monotonic())
 
     def _look(self, waiting: list[Job]) -> None:
         """See which of the jobs have ended, and when the first of the delayed ones is due."""
@@ -220,8 +215,7 @@ class Dispatcher:
                 due_in_seconds = (standing.run_after - now).total_seconds()
                 self._due_at = min(self._due_at, self._looked_at + due_in_seconds)
 
-    def _serve_lane(self, lane: Lane, own: list[Job]) -> bool:
-        """Claim from a lane; False where what this depends on may change without anybody being woken."""
+    def _serve_lane(self, lane: Lane, own: list[Job]) -> None:
         capacity = self._capacity
         if capacity > 0:
             for claimed in self._claim(lane, own, capacity):
@@ -229,12 +223,11 @@ class Dispatcher:
         elif lane.slots is not None and self._has_idle_slot(lane):
             # This process cannot use it now, so its jobs must not keep others from it.
             self._leave([job.id for job in own])
-            return False
+            return
         with self._lock:
             newly = [job.id for job in own if job.id in self._waiters and job.id not in self._attended]
             self._attended.update(newly)
         heartbeats.attend(self._database, newly)
-        return True
 
     def _claim(self, lane: Lane, own: list[Job], limit: int) -> list[Job]:
         with self._database.begin() as connection:

@@ -164,8 +164,11 @@ def _run_handler(context: StepContext) -> None:
     try:
         handler(context)
     finally:
-        if not context.claim.lost.is_set():
-            context.finish()
+        try:
+            if not context.claim.lost.is_set():
+                context.finish()
+        finally:
+            context.tell_of_items()
     context.raise_failures()
 
 

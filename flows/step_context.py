@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 #: Progress is written at most so often; the last one always.
 PROGRESS_INTERVAL_SECONDS = 1.0
 
+#: Events on items are emitted at most so often, and at the end: an event for each small batch would drown all others.
+EVENT_INTERVAL_SECONDS = 1.0
+
 #: Outcomes of items are written together when so many have gathered, or when the interval has passed.
 OUTCOME_BATCH_SIZE = 200
 
@@ -71,6 +74,8 @@ class StepContext:
         self._targets = JobTargets(runtime.database, claim.job)
         self._outcomes: list[ItemOutcome] = []
         self._outcomes_written_at = time.monotonic()
+        self._untold: list[ItemOutcome] = []
+        self._told_at = time.monotonic()
         self._progress: tuple[int, int | None] | None = None
         self._progress_written_at = 0.0
         self._on_progress = on_progress
@@ -346,9 +351,18 @@ class StepContext:
             return
         # What has been done is not lost over a database that is away for a moment.
         done = insist(self._record_outcomes, give_up_seconds=self.settings.stale_seconds)
-        self._runtime.events.items_recorded(self.job, self._outcomes)
+        self._untold += self._outcomes
         self._outcomes = []
+        if time.monotonic() - self._told_at >= EVENT_INTERVAL_SECONDS:
+            self.tell_of_items()
         self.progress(done, self.job.progress_total)
+
+    def tell_of_items(self) -> None:
+        """Emit one event on the items whose outcomes were written since the last one."""
+        self._told_at = time.monotonic()
+        if self._untold:
+            self._runtime.events.items_recorded(self.job, self._untold)
+            self._untold = []
 
     def enqueue(
         self,

@@ -87,7 +87,7 @@ class Worker:
         running: set[threading.Thread] = set()
         while not self._draining.is_set():
             running = {thread for thread in running if thread.is_alive()}
-            claimed, rest_seconds = None, self._runtime.wakeups.look_seconds(settings.poll_seconds)
+            claimed, rest_seconds = None, settings.poll_seconds
             if len(running) < settings.concurrency:
                 claimed, rest_seconds = self._claim_patiently(settings.stale_seconds if until_empty else math.inf)
             if claimed is not None:
@@ -109,16 +109,11 @@ class Worker:
             return None, 0.0
 
     def _claim(self) -> tuple[Job | None, float]:
-        database, poll_seconds = self._runtime.database, self._runtime.settings.poll_seconds
-        with_work = lanes_with_work(database, self._lanes, tenant_id=self._tenant_id)
-        for lane in with_work:
+        database, rest_seconds = self._runtime.database, self._runtime.settings.poll_seconds
+        for lane in lanes_with_work(database, self._lanes, tenant_id=self._tenant_id):
             job = self._jobs.claim_next(self._runtime.worker_id, tenant_id=self._tenant_id, lane=lane)
             if job is not None:
                 return job, 0.0
-        if with_work:
-            # It waits for a slot, or under a hold; of a slot that a worker makes free, only those are told who attend.
-            return None, poll_seconds
-        rest_seconds = self._runtime.wakeups.look_seconds(poll_seconds)
         due_at = next_due_at(database)
         if due_at is not None and (until_due := (due_at - database.clock()).total_seconds()) > 0:
             rest_seconds = min(rest_seconds, until_due)

@@ -20,9 +20,6 @@ from storage.notifications import CHANNEL
 #: Seconds between two looks at an SQLite file, on average, while somebody waits; one look costs some microseconds.
 POLL_SECONDS = 0.1
 
-#: Where changes wake, whoever waits looks by itself only once in so many polls: plain SQL on PostgreSQL tells nobody.
-POLLS_A_LOOK = 10
-
 #: Seconds before a dropped connection is opened again, the first time and at most; doubles in between.
 RECONNECT_SECONDS = (0.1, 5.0)
 
@@ -46,15 +43,6 @@ class Wakeups:
         self._pid = os.getpid()
         self._stop_receiver, self._stop_sender = socket.socketpair()
         self._seen = threading.local()
-
-    @property
-    def hears(self) -> bool:
-        """Whether changes by other processes wake this one; otherwise it has to look for them itself."""
-        return self._database.is_postgresql or self._database.path is not None
-
-    def look_seconds(self, poll_seconds: float) -> float:
-        """How often to look without being woken, for one who would poll every `poll_seconds`."""
-        return poll_seconds * POLLS_A_LOOK if self.hears else poll_seconds
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait until jobs may have been enqueued, or for `timeout_seconds`; True where something may wait.
@@ -104,7 +92,7 @@ class Wakeups:
         # A forked process has the object, but not its thread.
         if self._closed or (self._listener is not None and self._pid == os.getpid()):
             return
-        if not self.hears:
+        if not self._database.is_postgresql and self._database.path is None:
             # A database in memory belongs to this process, which calls `notify`.
             return
         if self._pid != os.getpid():

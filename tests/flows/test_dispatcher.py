@@ -229,7 +229,7 @@ def test_looking_costs_the_same_however_many_wait(
     LanesRepository(database).change("priority", slots=1)
     running = JobsRepository(database).claim_next("another", lane="priority") if enqueue() else None
     assert running is not None
-    dispatcher = open_dispatcher(poll_seconds=0.005)
+    dispatcher = open_dispatcher(poll_seconds=0.01)
     looks: Counter[str] = Counter()
     event.listen(database.engine, "before_cursor_execute", lambda *_: looks.update(["statement"]))
 
