@@ -140,8 +140,9 @@ def test_a_job_that_must_wait_for_its_next_attempt_lets_others_go_first(
 
 
 def test_of_jobs_that_were_announced_the_best_goes_first_not_the_one_whose_thread_is_the_quickest(
-    open_dispatcher: Any, wait_for: Waiting, enqueue: Any
+    open_dispatcher: Any, wait_for: Waiting, enqueue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dispatcher_module, "EXPECTED_SECONDS", 600.0)
     dispatcher = open_dispatcher(concurrency=2)
     high, low, other = enqueue(99), enqueue(95), enqueue(95)
     dispatcher.expect([high.id, low.id])
@@ -159,8 +160,9 @@ def test_of_jobs_that_were_announced_the_best_goes_first_not_the_one_whose_threa
 
 
 def test_who_was_announced_and_does_not_come_is_waited_for_no_more(
-    open_dispatcher: Any, wait_for: Waiting, enqueue: Any
+    open_dispatcher: Any, wait_for: Waiting, enqueue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dispatcher_module, "EXPECTED_SECONDS", 600.0)
     dispatcher = open_dispatcher()
     high, low = enqueue(99), enqueue(95)
     dispatcher.expect([high.id, low.id])
