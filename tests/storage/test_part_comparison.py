@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -149,3 +150,25 @@ def test_spellings_of_one_name_lie_in_one_part(monkeypatch: pytest.MonkeyPatch) 
     for part in used:
         assert {name_key(row[1]) for row in part.rows} == {name_key(name.removesuffix(".jpg")) for name in part.names}
     parts.close()
+
+
+def test_a_project_in_parts_takes_a_small_part_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_parts, "_BLOCK_SIZE", 50)
+
+    def peak_bytes(count: int, *, max_in_memory: int) -> int:
+        monkeypatch.setattr(name_parts, "MAX_IN_MEMORY", max_in_memory)
+        tracemalloc.start()
+        try:
+            parts = NameParts(lambda name: name.removesuffix(".jpg"))
+            for start in range(0, count, 500):
+                numbers = range(start, start + 500)
+                parts.add(NamePart(rows=[(n, f"p{n}", 1, 0, 0) for n in numbers], names=[f"p{n}.jpg" for n in numbers]))
+            for part in parts:
+                found = PartComparison(part, extensions=DEFAULT_EXTENSIONS, look=scanned)
+                assert (found.differing_availability(), found.new_names()) == ([], [])
+            parts.close()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak_bytes(40_000, max_in_memory=1_000) < 0.15 * peak_bytes(40_000, max_in_memory=1_000_000)
