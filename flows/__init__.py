@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         retry_task,
         task_status,
     )
+    from flows.undo import aplan_undo, aundo_task, plan_undo, undo_task
     from flows.worker import drain_queue
 
 __all__ = [
@@ -39,17 +40,20 @@ __all__ = [
     "acancel_task",
     "ahold",
     "aplan_task",
+    "aplan_undo",
     "arelease",
     "aretry_task",
     "arun_saved_plan",
     "arun_task",
     "astart_task",
     "atask_status",
+    "aundo_task",
     "cancel_task",
     "compile_task",
     "drain_queue",
     "hold",
     "plan_task",
+    "plan_undo",
     "release",
     "retry_task",
     "run_saved_plan",
@@ -57,6 +61,7 @@ __all__ = [
     "start_task",
     "step",
     "task_status",
+    "undo_task",
 ]
 
 _HOMES = {
@@ -82,6 +87,10 @@ _HOMES = {
     "release": "flows.task_control",
     "retry_task": "flows.task_control",
     "run_task": "flows.start",
+    "aplan_undo": "flows.undo",
+    "aundo_task": "flows.undo",
+    "plan_undo": "flows.undo",
+    "undo_task": "flows.undo",
     "start_task": "flows.start",
     "task_status": "flows.task_control",
 }

@@ -19,6 +19,7 @@ from flows.runtime import Runtime
 from flows.step import handler_of
 from flows.supervision import watch_supervisor
 from flows.task_flow import cancel_with_flow_run, resume_task
+from flows.undoing.task_to_undo import UNDO, UNDO_STEP
 from storage.errors import AlreadyRunning
 from storage.photo_selection import PhotoSelection
 from storage.projects import ProjectsRepository
@@ -64,6 +65,9 @@ Payload = Annotated[
 ]
 Source = Annotated[str, Field(title="Source", description="Who asked for it, for example user or maintenance.")]
 IsPlan = Annotated[bool, Field(title="Plan", description="Only show what it would do, in an artifact; change nothing.")]
+TaskToUndo = Annotated[
+    str | None, Field(title="Task to undo", description="The id of the task that is to be taken back.", min_length=1)
+]
 TaskId = Annotated[str | None, Field(title="Task id", description="Leave empty; names a task that was started before.")]
 
 
@@ -80,7 +84,8 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
     """
     for step in definition.steps:
         handler_of(step.type)
-    function = _FUNCTIONS[definition.scope](definition)
+    undoes = definition.scope is Scope.GLOBAL and any(step.type == UNDO_STEP for step in definition.steps)
+    function = _undo_flow(definition) if undoes else _FUNCTIONS[definition.scope](definition)
     function.__name__ = function.__qualname__ = definition.name
     function.__doc__ = describe(definition)
     # A compiled flow is found again by its name in the module `flows.catalog`.
@@ -231,6 +236,30 @@ def _global_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
             force=force,
             reason=reason,
             payload=payload,
+            source=source,
+            is_plan=plan,
+        )
+
+    return run
+
+
+def _undo_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
+    def run(
+        undo: TaskToUndo = None,
+        tenant_id: TenantId = DEFAULT_TENANT,
+        reason: Reason = None,
+        payload: Payload = None,
+        source: Source = "user",
+        task_id: TaskId = None,
+        plan: IsPlan = False,
+    ) -> Any:
+        return _run(
+            definition,
+            task_id=task_id,
+            tenant_id=tenant_id,
+            force=False,
+            reason=reason,
+            payload={**(payload or {}), UNDO: undo} if undo else payload,
             source=source,
             is_plan=plan,
         )

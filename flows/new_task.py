@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.step import handler_of
+from flows.undoing.task_to_undo import UNDO_STEP, named_task
 from storage.errors import InvalidValue
 from storage.photo_selection import PhotoSelection
 from storage.pinned_definition import PinnedDefinition
@@ -36,9 +37,12 @@ def new_task(
         UnexpectedProject: the scope is `global`, and there is a project.
         InvalidValue: items are given for a scope that has none, or missing for a photo set.
         MissingHandler: a step's type has no handler in this installation.
+        NothingToUndo: the definition undoes a task, and the payload names none.
     """
     for step in definition.steps:
         handler_of(step.type)
+        if step.type == UNDO_STEP:
+            named_task(payload or {})
     effective = detect_scope(scope=scope, project_id=project_id, definition_scope=definition.scope)
     if effective is not Scope.PHOTO_SET and (items is not None or selection is not None):
         raise InvalidValue("items", f'a task of scope "{effective}" takes no items; start one of scope "photo_set"')

@@ -19,6 +19,9 @@ SLOW_SECONDS = 0.5
 #: Projects kept with counts of their own; the totals go on.
 MAX_PROJECTS = 200
 
+#: Things kept by name that were left as they are.
+MAX_LEFT = 1_000
+
 
 @dataclass(slots=True)
 class Report:
@@ -32,6 +35,7 @@ class Report:
     projects: dict[str, Counter[str]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     slowest: dict[str, float] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
     _project: str | None = None
 
     def count(self, name: str, number: int = 1, *, example: str | None = None) -> None:
@@ -73,8 +77,13 @@ class Report:
         finally:
             self.took(name, time.monotonic() - began_at)
 
+    def leave(self, name: str, reason: str) -> None:
+        """Note what was left as it is, and why, so that it can be told by name; it is no failure."""
+        if len(self.left) < MAX_LEFT:
+            self.left[name] = reason
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON object: `counts`, `examples`, `projects` (counts of each), `errors` and `slowest`; no empty parts."""
+        """A JSON object: `counts`, `examples`, `projects` with their counts, `errors`, `left`, `slowest`; none empty."""
         parts: dict[str, Any] = {
             "counts": dict(self.counts),
             "examples": self.examples,
@@ -84,5 +93,6 @@ class Report:
                 {"name": name, "seconds": round(seconds, 3)}
                 for name, seconds in sorted(self.slowest.items(), key=lambda slow: slow[1], reverse=True)
             ],
+            "left": self.left,
         }
         return {name: part for name, part in parts.items() if part}

@@ -38,6 +38,7 @@ _BUILTIN_MODULES = (
     "flows.steps.moves",
     "flows.steps.discovery",
     "flows.steps.deletion",
+    "flows.steps.undo",
 )
 
 

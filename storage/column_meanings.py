@@ -177,12 +177,13 @@ COLUMN_MEANINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "job_id": "The job that did it, or NULL.",
             "project_id": "The project, also when its row is gone.",
             "photo_id": "The photo, also when its row is gone.",
-            "action": "What was done: trashed, moved, renamed, renamed_folder, removed, restored, removed_row or "
-            "archived_as_gone.",
+            "action": "What was done: trashed, moved, renamed, renamed_folder, followed_folder, removed, restored, "
+            "added_row, changed_row, removed_row, wrote_manifest or archived_as_gone.",
             "source": "Where it was, relative to the root of the library.",
             "target": "Where it is now, relative to the root of the library; NULL where it is gone.",
             "size_bytes": "The file's size.",
-            "row_json": "The row of the photo or project as it was before.",
+            "row_json": "The row of the photo or project as it was before; of a changed row `before` and `after`, the "
+            "columns that differ; of a manifest its two texts.",
             "created_at": "When it was done.",
             "undone_at": "When it was undone.",
         },

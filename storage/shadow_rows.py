@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, column, insert,
 from storage.database import Database
 from storage.job_items import item_values
 from storage.step_jobs import of_tenant
-from storage.tables import file_journal, photo_derivatives, photo_tags, photos, projects, tags
+from storage.tables import file_journal, photo_derivatives, photo_tags, photos, projects, tags, tasks
 from storage.tasks import NewTask
 from task_definitions import Scope
 
@@ -59,7 +59,14 @@ def projects_in_reach(connection: Connection, new: NewTask, *, of_whole_tenant: 
     return sorted(found & set(connection.execute(owned).scalars()))
 
 
-def copy_rows(source: Connection, target: Database, *, tenant_id: str, project_ids: Sequence[int]) -> None:
+def copy_rows(
+    source: Connection,
+    target: Database,
+    *,
+    tenant_id: str,
+    project_ids: Sequence[int],
+    undone_task_id: str | None = None,
+) -> None:
     """Copy every project, and of those given the photos with all that hangs on them, and the journal.
 
     Args:
@@ -67,6 +74,7 @@ def copy_rows(source: Connection, target: Database, *, tenant_id: str, project_i
         target: an SQLite database of the newest schema without such rows.
         tenant_id: whose entries of the journal that name no project are copied.
         project_ids: of the projects that are copied whole.
+        undone_task_id: a task whose own row is copied, and all of its journal, whatever projects that names.
     """
     with target.begin() as connection:
         _copy(source, connection, projects, select(projects.c.id))
@@ -82,6 +90,12 @@ def copy_rows(source: Connection, target: Database, *, tenant_id: str, project_i
         loose = select(file_journal.c.id).where(
             file_journal.c.project_id.is_(None), file_journal.c.tenant_id == tenant_id
         )
+        if undone_task_id is not None:
+            of_task = select(file_journal.c.id).where(file_journal.c.task_id == undone_task_id)
+            copied = select(file_journal.c.id).where(file_journal.c.project_id.in_(project_ids))
+            _copy(source, connection, file_journal, of_task.where(file_journal.c.id.not_in(copied)))
+            _copy(source, connection, tasks, select(tasks.c.id).where(tasks.c.id == undone_task_id))
+            loose = loose.where(file_journal.c.task_id.is_distinct_from(undone_task_id))
         _copy(source, connection, file_journal, loose)
         for counted in (projects, photos, file_journal):
             _go_on_counting(source, connection, counted)

@@ -30,6 +30,7 @@ class StepSummary:
         examples: the first names of what was counted.
         projects: the counts of each project, where the handlers told them apart.
         errors: the first reasons of failed jobs.
+        left: what the handlers left as it is, by name, with the reason.
         seconds: from the first start to the last end; None while nothing has ended.
         started_at: when the first job started.
         finished_at: when the latest job ended.
@@ -44,6 +45,7 @@ class StepSummary:
     examples: dict[str, list[str]] = field(default_factory=dict)
     projects: dict[str, dict[str, int]] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
+    left: dict[str, str] = field(default_factory=dict)
     seconds: float | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -140,6 +142,7 @@ class _Tally:
     examples: dict[str, list[str]] = field(default_factory=dict)
     projects: dict[str, Counter[str]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
     started: list[datetime] = field(default_factory=list)
     finished: list[datetime] = field(default_factory=list)
 
@@ -150,6 +153,7 @@ class _Tally:
             known += examples[: MAX_EXAMPLES - len(known)]
         for name, counts in result.get("projects", {}).items():
             self.projects.setdefault(name, Counter()).update(counts)
+        self.left.update(result.get("left", {}))
         if error and len(self.errors) < MAX_ERRORS:
             self.errors.append(error)
 
@@ -164,6 +168,7 @@ class _Tally:
             examples=self.examples,
             projects={name: dict(counts) for name, counts in self.projects.items()},
             errors=tuple(self.errors),
+            left=self.left,
             seconds=_span(self.started, self.finished),
             started_at=min(self.started, default=None),
             finished_at=max(self.finished, default=None),

@@ -190,6 +190,13 @@ _BUILTIN = (
         summary="Removes folders that archived projects left behind.",
         description="Works on archived projects only.",
     ),
+    StepType(
+        name="undo",
+        unit="library",
+        summary="Brings back what another task moved, removed, renamed or changed.",
+        description='The payload names the task: {"undo": "<task id>"}. Files come back from where the task put '
+        "them, rows with their ids and tags. Nothing is overwritten; what cannot come back is named.",
+    ),
 )
 #: The step types that photojobs itself has handlers for, by name.
 BUILTIN_STEP_TYPES: Mapping[str, StepType] = MappingProxyType({step_type.name: step_type for step_type in _BUILTIN})

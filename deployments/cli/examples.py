@@ -57,6 +57,10 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ("Look after one project", "photojobs start maintenance --project 1"),
         ("The photos of last summer", "photojobs start process_photos --from 2025-06-01 --to 2025-08-31"),
     ),
+    "undo": _examples(
+        ("See what would come back, and what cannot", "photojobs undo TASK --dry-run"),
+        ("Take it back without being asked", "photojobs undo TASK --yes"),
+    ),
     "cancel": _examples(("It was the wrong project", 'photojobs cancel TASK --reason "wrong project"')),
     "retry": _examples(
         ("What failed once more", "photojobs retry TASK"),

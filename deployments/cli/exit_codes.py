@@ -31,6 +31,12 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
         TASK_FAILED: "planned, and a step would fail",
         BAD_INPUT: "no plan could be made",
     },
+    "undo": {
+        0: "undone, or all of it can be",
+        TASK_FAILED: "undone in part, because something cannot come back, or the task failed",
+        BAD_INPUT: "nothing was started",
+        CANCELED: "not undone, by the answer or by Ctrl-C",
+    },
     "demo": {
         0: "all went as promised",
         TASK_FAILED: "a photo failed that had to succeed",

@@ -95,6 +95,7 @@ def plan_document(made: Plan) -> dict[str, Any]:
                 "projects": {name: _numbers(tally) for name, tally in step.projects.items()},
                 "remarks": {what: {"count": count, "first": first} for what, (count, first) in step.remarks.items()},
                 "errors": step.errors,
+                "left": step.left,
             }
             for step in made.steps
         ],

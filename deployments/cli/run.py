@@ -74,15 +74,7 @@ def run(
                 return _nothing_left(refusals, json=json)
             request = TaskRequest(definition=saved.definition.definition, new=prepared.new)
         assert request is not None  # noqa: S101 - of a definition, or of a plan.
-        # Before the server, whose start takes long: what does not exist is refused at once.
-        TasksRepository(database).start(request.new)
-        try:
-            with prefect_server(prefect_home(database)):
-                summary = run_followed(request, runtime, is_shown=not json and not is_quiet())
-        except BaseException as error:
-            reason = BY_CTRL_C if isinstance(error, KeyboardInterrupt) else f"its run broke off: {error}"
-            TasksRepository(database).cancel(request.new.id, reason=reason)
-            raise
+        summary = run_here(request, runtime, is_shown=not json and not is_quiet())
     if json:
         print_summary_json(summary, refusals=refusals)
     elif not is_quiet():
@@ -104,6 +96,25 @@ def _nothing_left(refusals: tuple[Refusal, ...], *, json: bool) -> int:
     else:
         confirm("nothing was started: " + ("all of the plan was refused" if refusals else "the plan has nothing to do"))
     return BAD_INPUT if refusals else 0
+
+
+def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
+    """Start a task and run it to its end, with a Prefect server of its own where none is named.
+
+    Raises:
+        PhotojobsError: it cannot be started.
+        RunBroken: the flow run ended before the task.
+    """
+    tasks = TasksRepository(runtime.database)
+    # Before the server, whose start takes long: what does not exist is refused at once.
+    tasks.start(request.new)
+    try:
+        with prefect_server(prefect_home(runtime.database)):
+            return run_followed(request, runtime, is_shown=is_shown)
+    except BaseException as error:
+        reason = BY_CTRL_C if isinstance(error, KeyboardInterrupt) else f"its run broke off: {error}"
+        tasks.cancel(request.new.id, reason=reason)
+        raise
 
 
 def run_followed(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:

@@ -77,6 +77,7 @@ class PlannedStep:
         projects: the same for each project; at most 200 of them.
         remarks: what the step itself reports, such as what it leaves alone and why, each with its first names.
         errors: why jobs of it would fail.
+        left: what it would leave as it is, by name, with the reason; of an undo what cannot come back.
     """
 
     index: int
@@ -86,6 +87,7 @@ class PlannedStep:
     projects: dict[str, Tally]
     remarks: dict[str, tuple[int, list[str]]]
     errors: tuple[str, ...]
+    left: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +285,7 @@ class _Planner:
                 for name, number in sorted(summary.counts.items())
             },
             errors=() if summary is None else tuple(words(error) for error in summary.errors),
+            left={} if summary is None else {name: words(reason) for name, reason in summary.left.items()},
         )
 
     def _run(self, job: Job) -> None:

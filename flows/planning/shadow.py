@@ -15,6 +15,7 @@ from flows.planning.planned_images import PlannedImages
 from flows.planning.shadow_library import cast_shadow
 from flows.runtime import Runtime
 from flows.step import handler_of
+from flows.undoing.task_to_undo import UNDO
 from storage.database import Database
 from storage.library import Library
 from storage.library.tree import LibraryTree
@@ -121,7 +122,13 @@ def _copy_rows(real: Database, shadow: Database, new: NewTask) -> set[str] | Non
     looks_around = any(_looks_around(step.type) for step in new.definition.steps)
     with snapshot(real) as connection:
         project_ids = projects_in_reach(connection, new, of_whole_tenant=looks_around)
-        copy_rows(connection, shadow, tenant_id=new.tenant_id, project_ids=project_ids)
+        copy_rows(
+            connection,
+            shadow,
+            tenant_id=new.tenant_id,
+            project_ids=project_ids,
+            undone_task_id=(new.payload or {}).get(UNDO),
+        )
     if looks_around or str(new.scope) == "global":
         return None
     return {project.project_folder for project in ProjectsRepository(shadow).list(ids=project_ids)}

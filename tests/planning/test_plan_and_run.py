@@ -23,6 +23,7 @@ from storage.row_changes import RowChanges
 from storage.tasks import NewTask
 from task_definitions import Scope, load_definitions
 from tests.planning.worlds import LibrarySpec, World, libraries, outcome
+from tests.undo.looking import run, start
 
 DEFINITIONS = load_definitions()
 
@@ -39,6 +40,12 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], tmp: 
     world = make_world(spec, unaccepted_files=options["unaccepted_files"])
     definition = DEFINITIONS[name]
     scope = definition.scope or Scope.PHOTO_SET
+    payload: dict[str, Any] | None = {"force": True} if options["is_forced"] else None
+    if name == "undo":
+        payload = {"undo": "before"}
+        if not start(world, options["undone"], "before"):
+            return
+        run(world, "before")
     ids = world.photo_ids()
     if scope is Scope.PHOTO_SET and not ids:
         return
@@ -49,7 +56,7 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], tmp: 
         # 1 is another tenant's.
         project_id=None if scope is Scope.GLOBAL else 2,
         items=[{"photo_id": photo_id} for photo_id in ids] if scope is Scope.PHOTO_SET else None,
-        payload={"force": True} if options["is_forced"] else None,
+        payload=payload,
     )
     before = world.everything()
     is_whole = options["is_whole"] or scope is Scope.GLOBAL
@@ -103,6 +110,7 @@ _OPTIONS = st.fixed_dictionaries(
         "is_forced": st.booleans(),
         "is_whole": st.booleans(),
         "unaccepted_files": st.sampled_from(["keep", "trash"]),
+        "undone": st.sampled_from(sorted(set(DEFINITIONS) - {"undo"})),
     }
 )
 

@@ -310,6 +310,11 @@ class World:
             if project is None:
                 return
             arguments["project_id"] = project.id
+        if name == "undo":
+            known_tasks = TasksRepository(self.database).list_newest(tenant_id=tenant_id, limit=8)
+            if not known_tasks:
+                return
+            arguments["payload"] = {"undo": known_tasks[second % len(known_tasks)].id}
         task = new_task(definition, task_id=f"task-{next(self._numbers)}", tenant_id=tenant_id, **arguments)
         with suppress(PhotojobsError):
             TasksRepository(self.database).start(task)

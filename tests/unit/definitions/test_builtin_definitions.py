@@ -60,6 +60,7 @@ PROMISED = {
     "generate_derivatives": ("Generate Derivatives", True, "photo_set", [("generate_derivatives", 90)]),
     "regenerate_metadata": ("Regenerate Metadata", True, "global", [("regenerate_metadata", 90)]),
     "process_photos": ("Process Photos", True, "photo_set", [("metadata", 90), ("generate_derivatives", 75)]),
+    "undo": ("Undo", True, "global", [("undo", 95)]),
 }
 
 STOPPING_STEPS = {
@@ -69,6 +70,7 @@ STOPPING_STEPS = {
     "project_cleanup_db",
     "project_scavenge",
     "folder_discovery",
+    "undo",
 }
 
 #: unit: names
@@ -89,7 +91,7 @@ PROMISED_STEP_TYPES = {
         "project_scavenge",
     },
     "items": {"generate_derivatives", "upload_postprocess", "metadata", "file_removal", "image_move_files"},
-    "library": {"folder_discovery"},
+    "library": {"folder_discovery", "undo"},
 }
 
 
@@ -149,7 +151,7 @@ def test_the_builtin_step_types_are_the_promised_ones_with_their_units() -> None
         assert step_type.description
         assert "\n" not in step_type.summary
     assert by_unit == PROMISED_STEP_TYPES
-    assert len(BUILTIN_STEP_TYPES) == 19
+    assert len(BUILTIN_STEP_TYPES) == 20
 
 
 def test_every_builtin_step_type_is_used_by_a_builtin_definition() -> None:

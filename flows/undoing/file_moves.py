@@ -1,0 +1,167 @@
+"""Putting the files of a journal's entries back where they were; nothing is overwritten, and all can be repeated."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.step_context import StepContext
+from flows.steps.photo_files import relative_path
+from flows.undoing.places import Places
+from flows.undoing.reversal import CannotComeBack
+from storage.journal import FileAction, FileChange, JournalEntry
+from storage.library import FolderNames, ProjectFolder, move_to_trash, move_without_overwrite, restore
+from storage.library.errors import LibraryError, UnsafePath
+from storage.library.names import printable
+
+#: The actions that moved one file, each with the action that takes it back.
+FILE_ACTIONS = {
+    FileAction.TRASHED: FileAction.RESTORED,
+    FileAction.RESTORED: FileAction.TRASHED,
+    FileAction.MOVED: FileAction.MOVED,
+    FileAction.RENAMED: FileAction.RENAMED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """One file's way back.
+
+    Attributes:
+        now: where it is.
+        back: where it belongs; for what goes to the trash again, where it was before.
+        is_back: whether it is there already, because an earlier attempt or somebody else has put it there.
+        is_gone: whether it is in neither place.
+        project_id: whose it is where it is now.
+    """
+
+    entry: JournalEntry
+    now: Path
+    back: Path
+    folder: ProjectFolder
+    is_back: bool
+    is_gone: bool
+    project_id: int | None
+
+    @property
+    def name(self) -> str:
+        """What the file is called where it belongs."""
+        return printable(self.back.name)
+
+
+class FileMoves:
+    """Finds and goes the ways back of files; knows the names in the folders that it has read."""
+
+    def __init__(self, ctx: StepContext, places: Places) -> None:
+        self._ctx = ctx
+        self._places = places
+        self._names: dict[Path, FolderNames] = {}
+
+    def forget_names(self) -> None:
+        """Folders may have changed: read them again."""
+        self._names.clear()
+
+    def find(self, entry: JournalEntry, *, now_in: int | None) -> WayBack:
+        """The way back of an entry's file.
+
+        Args:
+            entry: one of `FILE_ACTIONS`.
+            now_in: the project that a moved photo lies in now.
+
+        Raises:
+            CannotComeBack: its place is taken, or is no place of the tenant's.
+        """
+        action = FileAction(entry.action)
+        is_loose = action is FileAction.MOVED and entry.photo_id is None
+        of_source = None if is_loose else entry.project_id
+        of_target = None if is_loose else now_in if action is FileAction.MOVED else entry.project_id
+        try:
+            source = self._places.file(entry.source, of_source)
+            target = self._places.file(str(entry.target), of_target)
+            folder = self._places.folder(entry.source, of_source)
+        except UnsafePath as error:
+            raise CannotComeBack(str(error)) from error
+        now, back = target, source
+        if action is FileAction.RESTORED:
+            # It goes back to the trash under a new name there, by which its time begins anew.
+            return WayBack(
+                entry, now, back, folder, is_back=False, is_gone=not os.path.lexists(now), project_id=of_target
+            )
+        is_here, is_there = os.path.lexists(now), os.path.lexists(back)
+        is_back = not is_here and is_there and _has_size(back, entry.size_bytes)
+        if is_here and not self._is_free(now, back):
+            raise CannotComeBack(f"{printable(back.name)}: its name is taken")
+        if not is_here and is_there and not is_back:
+            raise CannotComeBack(f"{printable(back.name)}: is gone, and another file has its name")
+        return WayBack(
+            entry, now, back, folder, is_back=is_back, is_gone=not is_here and not is_there, project_id=of_target
+        )
+
+    def go(self, way: WayBack) -> FileChange:
+        """Move the file, unless it is there already, and say it as the journal has it.
+
+        Raises:
+            LibraryError, OSError: it could not be moved; it is where it was.
+        """
+        entry, back = way.entry, way.back
+        action = FILE_ACTIONS[FileAction(entry.action)]
+        if action is FileAction.TRASHED:
+            back = move_to_trash(way.folder, way.now, at=self._ctx.now())
+            self._discard(way.now)
+        elif not way.is_back:
+            if not way.back.parent.exists():
+                self._make_folder(way.back.parent)
+            names = self._read(way.back.parent)
+            if action is FileAction.RESTORED:
+                restore(way.now, way.back, names=names)
+            else:
+                move_without_overwrite(way.now, way.back, names=names)
+                if way.now.parent != way.back.parent:
+                    self._discard(way.now)
+        return FileChange(
+            action=action,
+            source=relative_path(way.folder, way.now),
+            target=relative_path(way.folder, back),
+            project_id=entry.project_id if way.project_id is None else way.project_id,
+            photo_id=entry.photo_id,
+            size_bytes=entry.size_bytes,
+        )
+
+    def return_all(self, gone_ways: list[tuple[WayBack, FileChange]]) -> None:
+        """Put files where they were before `go`, as far as that can be: a photo's files stay together."""
+        root = self._ctx.library.root
+        for way, change in reversed(gone_ways):
+            with contextlib.suppress(LibraryError, OSError):
+                if not way.is_back:
+                    move_without_overwrite(root / str(change.target), way.now)
+        self.forget_names()
+
+    def _is_free(self, now: Path, back: Path) -> bool:
+        if os.path.lexists(back) and now.samefile(back):
+            # In the middle of its way when an attempt was cut short.
+            return True
+        if not back.parent.exists():
+            return True
+        taken = self._read(back.parent).same_as(back.name)
+        return not (taken - {now.name} if now.parent == back.parent else taken)
+
+    def _read(self, folder: Path) -> FolderNames:
+        if folder not in self._names:
+            accepted = self._ctx.library.accepted_extensions
+            self._names[folder] = FolderNames.read(folder, accepted_extensions=accepted)
+        return self._names[folder]
+
+    def _discard(self, path: Path) -> None:
+        if path.parent in self._names:
+            self._names[path.parent].discard(path.name)
+
+    def _make_folder(self, folder: Path) -> None:
+        # A folder that somebody removed after its files had been taken out of it.
+        if folder.parent.parent == self._ctx.library.root:
+            folder.mkdir(exist_ok=True)
+
+
+def _has_size(path: Path, size_bytes: int | None) -> bool:
+    return size_bytes is None or path.lstat().st_size == size_bytes

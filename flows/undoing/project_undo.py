@@ -1,0 +1,288 @@
+"""Undoing what was done to projects as a whole, to their manifests, and to files that belong to no photo."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from flows.step_context import StepContext
+from flows.steps.photo_files import relative_path
+from flows.undoing.file_moves import FileMoves
+from flows.undoing.places import Places
+from flows.undoing.reversal import CannotComeBack
+from storage.clock import parse_timestamp
+from storage.journal import FileAction, FileChange, JournalEntry, mark_undone
+from storage.library import (
+    ProjectFolder,
+    manifest_text,
+    move_to_trash,
+    read_manifest,
+    rename_folder_without_overwrite,
+    write_atomically,
+)
+from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, SourceMissing, UnsafePath
+from storage.photo_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
+from storage.project_states import add_project, change_project, is_in_use, remove_empty_project
+from storage.undo_entries import EntryGroup, archived_as_gone_at
+
+#: How far the moments of a row and of the journal may lie apart.
+_TOLERANCE: Final = timedelta(minutes=1)
+
+#: Columns of a project that say which folder it has and what it is called.
+_FOLDER: Final = "project_folder"
+
+
+class ProjectUndo:
+    """Undoes one group of entries at a time; its projects are held by the caller."""
+
+    def __init__(self, ctx: StepContext, places: Places, *, removed: set[int]) -> None:
+        self._ctx = ctx
+        self._places = places
+        self._moves = FileMoves(ctx, places)
+        self._removed = removed
+
+    def run(self, group: EntryGroup) -> None:
+        """Undo a group.
+
+        Raises:
+            CannotComeBack: it cannot be undone; nothing of it was.
+        """
+        self._moves.forget_names()
+        if group.is_of_project:
+            self._undo_project(group)
+        elif group.entries[0].action == FileAction.WROTE_MANIFEST:
+            self._undo_manifest(group.entries[0])
+        elif group.entries[0].action == FileAction.RENAMED_FOLDER:
+            self._undo_folder(group.entries[0])
+        else:
+            self._undo_file(group.entries[0])
+
+    def _undo_project(self, group: EntryGroup) -> None:
+        project_id = group.project_id
+        assert project_id is not None  # noqa: S101 - these groups are of projects.
+        if project_id in self._removed:
+            raise CannotComeBack("its folder was removed for good")
+        ctx = self._ctx
+        with ctx.read() as connection:
+            row = snapshot_project(connection, project_id)
+        if row is not None and self._places.project(project_id) is None:
+            raise CannotComeBack("it is another tenant's project now")
+        values: dict[str, Any] = {}
+        kept: set[str] = set()
+        folder_entry: JournalEntry | None = None
+        restored, is_removed = None, False
+        for entry in group.entries:
+            said = entry.row_json if isinstance(entry.row_json, dict) else {}
+            match FileAction(entry.action):
+                case FileAction.RENAMED_FOLDER:
+                    folder_entry = entry
+                case FileAction.REMOVED_ROW:
+                    restored = self._restored_project(said, row)
+                case FileAction.ADDED_ROW:
+                    is_removed = True
+                case FileAction.CHANGED_ROW:
+                    if row is None:
+                        raise CannotComeBack("its row has been removed since")
+                    self._change_back({**row, **values}, said, values, kept)
+                case _:
+                    continue
+        self._check_folder_name(project_id, values.get(_FOLDER) or (restored or {}).get(_FOLDER))
+        if is_removed and row is not None:
+            self._refuse_removal_in_use(project_id)
+        changes: list[FileChange] = []
+        if folder_entry is not None and values.get(_FOLDER) is not None:
+            changes += self._rename_back(folder_entry, project_id)
+        with ctx.transaction(project_ids=[project_id]) as connection:
+            changes += self._write(connection, project_id, row, values=values, restored=restored, is_removed=is_removed)
+            ctx.journal(connection, changes)
+            mark_undone(connection, group.ids, now=ctx.now())
+        name = str((row or restored or {}).get("project_name", ""))
+        self._say(name, row, values, kept, restored=restored, is_removed=is_removed)
+        self._places.look()
+
+    def _restored_project(self, said: Mapping[str, Any], row: Mapping[str, Any] | None) -> dict[str, Any]:
+        if row is not None:
+            raise CannotComeBack("there is a project of its id again")
+        if not said:
+            raise CannotComeBack("the journal does not say what its row said")
+        if said.get(PHOTOS):
+            raise CannotComeBack(f"its rows, {said[PHOTOS]} photos with it, were removed for good")
+        return dict(said)
+
+    def _change_back(
+        self, row: Mapping[str, Any], said: Mapping[str, Any], values: dict[str, Any], kept: set[str]
+    ) -> None:
+        before, after = said["before"], said["after"]
+        if _FOLDER in before and row[_FOLDER] != after[_FOLDER]:
+            raise CannotComeBack("its folder has been renamed since")
+        if "status" in before and row["status"] != after["status"]:
+            raise CannotComeBack("it has been archived or made active since")
+        for name in before:
+            if row[name] == after[name]:
+                values[name] = before[name]
+            else:
+                kept.add(name)
+
+    def _check_folder_name(self, project_id: int, name: str | None) -> None:
+        owner = None if name is None else self._places.owner(name)
+        if owner is not None and owner.id != project_id:
+            raise CannotComeBack(f"project {owner.project_name} has the folder {name} now")
+
+    def _refuse_removal_in_use(self, project_id: int) -> None:
+        with self._ctx.read() as connection:
+            reason = is_in_use(connection, project_id)
+        if reason is not None:
+            raise CannotComeBack(f"the task had made this project, and it has {reason} now; it stays")
+
+    def _write(
+        self,
+        connection: Connection,
+        project_id: int,
+        row: Mapping[str, Any] | None,
+        *,
+        values: Mapping[str, Any],
+        restored: Mapping[str, Any] | None,
+        is_removed: bool,
+    ) -> list[FileChange]:
+        ctx = self._ctx
+        source = f"{ctx.tenant_id}/{(row or restored or {}).get(_FOLDER, '')}"
+        changes: list[FileChange] = []
+        if restored is not None:
+            tags = list(zip(restored.get(TAG_IDS, ()), restored.get(TAGS, ()), strict=True))
+            add_project(connection, restored, tags=tags)
+            changes.append(FileChange(action=FileAction.ADDED_ROW, source=source, project_id=project_id))
+        if row is None:
+            return changes
+        if is_removed:
+            removed = remove_empty_project(connection, project_id)
+            changes.append(FileChange(action=FileAction.REMOVED_ROW, source=source, project_id=project_id, row=removed))
+        elif values:
+            change_project(connection, project_id, values, now=ctx.now())
+            if values.get("status") == "canceled" and self._was_gone(connection, project_id, values):
+                changes.append(
+                    FileChange(action=FileAction.ARCHIVED_AS_GONE, source=source, project_id=project_id, row=dict(row))
+                )
+        return changes
+
+    def _was_gone(self, connection: Connection, project_id: int, values: Mapping[str, Any]) -> bool:
+        moment = parse_timestamp(values.get("archived_at") or "")
+        return moment is not None and any(
+            abs(known - moment) <= _TOLERANCE for known in archived_as_gone_at(connection, project_id)
+        )
+
+    def _say(
+        self,
+        name: str,
+        row: Mapping[str, Any] | None,
+        values: Mapping[str, Any],
+        kept: set[str],
+        *,
+        restored: Mapping[str, Any] | None,
+        is_removed: bool,
+    ) -> None:
+        report = self._ctx.report
+        if restored is not None:
+            report.count("projects brought back", example=name)
+        elif is_removed and row is not None:
+            report.count("projects removed again", example=name)
+        elif values and row is not None:
+            report.count("projects changed back", example=name)
+        for column in sorted(kept):
+            report.count("changed since, kept", example=f"{name}: {column}")
+
+    def _rename_back(self, entry: JournalEntry, project_id: int | None) -> list[FileChange]:
+        """Give a folder its name back, unless that was done already."""
+        tenant = self._ctx.library.tenant(self._ctx.tenant_id)
+        now_name, back_name = (path.rpartition("/")[2] for path in (str(entry.target), entry.source))
+        try:
+            now, back = tenant.project(now_name), tenant.project(back_name)
+            if now.exists() or not _is_of(back, project_id):
+                rename_folder_without_overwrite(now.path, back.path)
+        except SourceMissing as error:
+            raise CannotComeBack(f"folder {now_name} is gone") from error
+        except (Collision, CrossesFileSystems, UnsafePath) as error:
+            raise CannotComeBack(str(error)) from error
+        self._ctx.report.count("folders renamed back", example=f"{now_name} → {back_name}")
+        return [
+            FileChange(
+                action=FileAction.RENAMED_FOLDER,
+                source=relative_path(now, now.path),
+                target=relative_path(back, back.path),
+                project_id=project_id,
+            )
+        ]
+
+    def _undo_folder(self, entry: JournalEntry) -> None:
+        name = str(entry.target).rpartition("/")[2]
+        owner = self._places.owner(name)
+        if owner is not None:
+            raise CannotComeBack(f"folder {name} is that of project {owner.project_name}")
+        self._settle(entry, self._rename_back(entry, None))
+
+    def _undo_file(self, entry: JournalEntry) -> None:
+        if entry.action not in {FileAction.TRASHED, FileAction.RESTORED, FileAction.MOVED, FileAction.RENAMED}:
+            raise CannotComeBack(
+                "it was removed from the trash for good" if entry.action == FileAction.REMOVED else "cannot be undone"
+            )
+        way = self._moves.find(entry, now_in=entry.project_id)
+        if way.is_gone:
+            raise CannotComeBack("its file is gone from where it was put")
+        change = self._moves.go(way)
+        self._settle(entry, [change])
+        self._ctx.report.count("files put back", example=entry.source)
+
+    def _undo_manifest(self, entry: JournalEntry) -> None:
+        ctx = self._ctx
+        said = entry.row_json or {}
+        before, after = said.get("before"), said.get("after")
+        folder = self._places.folder(entry.source, entry.project_id)
+        if not folder.exists():
+            raise CannotComeBack("its folder is gone")
+        now = manifest_text(folder)
+        is_back = now == before and (before is not None or not os.path.lexists(folder.manifest_path))
+        if not is_back and now != after:
+            raise CannotComeBack("the manifest has been changed since")
+        path = relative_path(folder, folder.manifest_path)
+        changes: list[FileChange] = []
+        if before is None and not is_back:
+            target = move_to_trash(folder, folder.manifest_path, at=ctx.now())
+            changes.append(
+                FileChange(
+                    action=FileAction.TRASHED,
+                    source=path,
+                    target=relative_path(folder, target),
+                    project_id=entry.project_id,
+                )
+            )
+        elif before is not None:
+            if not is_back:
+                write_atomically(folder.manifest_path, before.encode())
+            changes.append(
+                FileChange(
+                    action=FileAction.WROTE_MANIFEST,
+                    source=path,
+                    project_id=entry.project_id,
+                    row={"before": after, "after": before},
+                )
+            )
+        self._settle(entry, changes)
+        ctx.report.count("manifests changed back", example=path)
+
+    def _settle(self, entry: JournalEntry, changes: list[FileChange]) -> None:
+        ctx = self._ctx
+        with ctx.transaction() as connection:
+            ctx.journal(connection, changes)
+            mark_undone(connection, [entry.id], now=ctx.now())
+
+
+def _is_of(folder: ProjectFolder, project_id: int | None) -> bool:
+    """Whether an attempt that was cut short has given a project its folder back already."""
+    try:
+        manifest = read_manifest(folder) if folder.exists() else None
+    except ManifestUnreadable:
+        return False
+    return manifest is not None and manifest.id == project_id

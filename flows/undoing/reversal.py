@@ -1,0 +1,135 @@
+"""What a photo's row is to say when a change of it is taken back, seeing what it says now.
+
+A column goes back only where it still says what the change had made of it. What was changed since stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from flows.errors import FlowsError
+from storage.derivatives import DerivativeKind
+from storage.journal import FileAction, JournalEntry
+from storage.photo_snapshots import DERIVATIVES, TAG_IDS, TAGS
+from storage.row_notes import NEW_TAGS
+
+GENERATED: Final = "generated"
+MISSING: Final = "missing"
+
+#: Columns that say which files a row stands for: where one of them has changed, nothing can be taken back.
+_PLACE: Final = ("project_id", "filename")
+
+#: What follows the photograph and is made again where it is missing.
+_DERIVED: Final = frozenset({DERIVATIVES, *(f"{kind}_status" for kind in DerivativeKind)})
+
+
+class CannotComeBack(FlowsError):
+    """Something of a task cannot be undone now; the message says why."""
+
+
+@dataclass(slots=True)
+class Reversal:
+    """What becomes of a photo's row.
+
+    Attributes:
+        state: what it is to say; None where it is to go, or is not there.
+        kept: columns that were changed since, and stay.
+        unneeded_tags: tags that the change had added to a project.
+        made: kinds of derivatives that the change had made where there were none, and that are to go again.
+        wanted: kinds of derivatives that were there before.
+    """
+
+    state: dict[str, Any] | None
+    kept: set[str] = field(default_factory=set)
+    unneeded_tags: list[int] = field(default_factory=list)
+    made: set[str] = field(default_factory=set)
+    wanted: set[str] = field(default_factory=set)
+
+    def take_back(self, entry: JournalEntry) -> None:
+        """Take back one entry about the row.
+
+        Raises:
+            CannotComeBack: the row was changed since, in what it is about, or is gone.
+        """
+        row = entry.row_json if isinstance(entry.row_json, dict) else {}
+        if entry.action == FileAction.ADDED_ROW:
+            self._remove(row.get("after"))
+        elif entry.action == FileAction.REMOVED_ROW:
+            self._restore(row)
+        elif entry.action == FileAction.CHANGED_ROW:
+            self._change_back(row)
+
+    def _remove(self, added: Mapping[str, Any] | None) -> None:
+        state = self.state
+        if state is None:
+            return
+        if added is None:
+            is_worked_on = (
+                bool(state[TAGS])
+                or state["visibility"] != "private"
+                or any(state[f"{kind}_available"] and not state[f"keep_{kind}"] for kind in ("jpg", "raw"))
+            )
+        else:
+            names = added.keys() - _DERIVED - {"updated_at", TAG_IDS}
+            is_worked_on = any(added[name] != state.get(name) for name in names)
+        if is_worked_on:
+            raise CannotComeBack("its row, which the task had added, has been worked on since; it stays")
+        # Those that were there before the row was are nobody's.
+        self.state = None
+
+    def _restore(self, row: Mapping[str, Any]) -> None:
+        if self.state is not None:
+            raise CannotComeBack("there is a row of its id again")
+        if not row:
+            raise CannotComeBack("the journal does not say what its row said")
+        self.state = {TAGS: [], TAG_IDS: [], DERIVATIVES: {}, **row}
+        self.wanted |= {str(kind) for kind in DerivativeKind if row.get(f"{kind}_status") == GENERATED}
+
+    def _change_back(self, row: Mapping[str, Any]) -> None:
+        before, after = row["before"], row["after"]
+        if self.state is None:
+            raise CannotComeBack("its row has been removed since")
+        state = dict(self.state)
+        for name in _PLACE:
+            if name in before and state[name] != after[name]:
+                raise CannotComeBack("it has been moved or renamed since")
+        for name in before.keys() - _DERIVED - {TAGS, TAG_IDS}:
+            if state[name] == after[name]:
+                state[name] = before[name]
+            else:
+                self.kept.add(name)
+        if TAG_IDS in before:
+            if state[TAG_IDS] == after[TAG_IDS]:
+                state[TAG_IDS], state[TAGS] = before[TAG_IDS], before.get(TAGS, state[TAGS])
+                self.unneeded_tags += row.get(NEW_TAGS, [])
+            else:
+                # Where the photo goes back to another project, the names go along.
+                self.kept.add(TAGS)
+        for kind in DerivativeKind:
+            self._change_derivative_back(str(kind), state, row)
+        self.state = state
+
+    def _change_derivative_back(self, kind: str, state: dict[str, Any], row: Mapping[str, Any]) -> None:
+        before, after, status = row["before"], row["after"], f"{kind}_status"
+        known_before = before.get(DERIVATIVES, {}).get(kind)
+        known_after = after.get(DERIVATIVES, {}).get(kind)
+        is_same = DERIVATIVES not in before or state[DERIVATIVES].get(kind) == known_after
+        derivatives = {name: known for name, known in state[DERIVATIVES].items() if name != kind}
+        if status not in before:
+            # Made anew from what it is made of: it stays. Only renamed with its photo: so it is again.
+            is_renamed = known_before and known_after and known_before["generated_at"] == known_after["generated_at"]
+            if is_renamed and is_same:
+                state[DERIVATIVES] = {**derivatives, kind: known_before}
+            return
+        if state[status] != after[status] or not is_same:
+            self.kept.add(status)
+            return
+        state[status] = before[status]
+        if before[status] == GENERATED:
+            self.wanted.add(kind)
+        elif kind in row.get("made", ()):
+            self.made.add(kind)
+        if DERIVATIVES in before:
+            state[DERIVATIVES] = derivatives if known_before is None else {**derivatives, kind: known_before}

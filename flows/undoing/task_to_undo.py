@@ -1,0 +1,50 @@
+"""Which task an undo is to take back, and whether it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from flows.errors import PermanentStepError
+from storage.database import Database
+from storage.records import Task
+from storage.tasks import TasksRepository
+
+#: The key of an undo's payload under which the other task's id stands.
+UNDO: Final = "undo"
+
+#: The step type that takes a task back.
+UNDO_STEP: Final = "undo"
+
+
+class NothingToUndo(PermanentStepError):
+    """No task was named, or one that does not exist, is another tenant's, or has not ended."""
+
+
+def named_task(payload: Mapping[str, Any]) -> str:
+    """The id of the task that a payload says is to be undone.
+
+    Raises:
+        NothingToUndo: it names none.
+    """
+    task_id = payload.get(UNDO)
+    if not isinstance(task_id, str) or not task_id:
+        raise NothingToUndo('undo which task? Give its id in the payload, as in {"undo": "<task id>"}.')
+    return task_id
+
+
+def task_to_undo(payload: Mapping[str, Any], *, tenant_id: str, source: Database | Connection) -> Task:
+    """The task that a payload says is to be undone.
+
+    Raises:
+        NothingToUndo: there is none that can be.
+    """
+    task_id = named_task(payload)
+    task = TasksRepository(source).get_by_id(task_id)
+    if task is None or task.tenant_id != tenant_id:
+        raise NothingToUndo(f"task {task_id} does not exist for tenant {tenant_id}. `photojobs status` lists tasks.")
+    if not task.is_final:
+        raise NothingToUndo(f"task {task_id} is {task.status}. Cancel it or wait for its end, then undo it.")
+    return task

@@ -1,0 +1,79 @@
+"""Any library, any task of the built-in definitions: undone, everything is as before; undone again, as after the task.
+
+Thumbnails and previews follow the photographs: those that a task had made where there were none are gone again, those
+that it had removed are made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.planning.worlds import LibrarySpec, World, libraries
+from tests.undo.looking import DEFINITIONS, Look, look, run, start, undo
+
+NAMES = sorted(DEFINITIONS.keys() - {"undo"})
+
+#: Definitions that remove folders of projects, which do not come back.
+FOR_GOOD = {"project_delete", "project_scavenge", "project_scavenge_global"}
+
+_OPTIONS = st.fixed_dictionaries({"is_forced": st.booleans(), "unaccepted_files": st.sampled_from(["keep", "trash"])})
+
+
+def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], options: dict[str, Any]) -> None:
+    world = make_world(spec, unaccepted_files=options["unaccepted_files"])
+    before = look(world)
+    if not start(world, name, "task", **({"force": True} if options["is_forced"] else {})):
+        return
+    run(world, "task")
+    after = look(world)
+
+    report = undo(world, "task", "undo")
+
+    undone = look(world)
+    if name in FOR_GOOD and (after.folders != before.folders or len(after.rows["photos"]) < len(before.rows["photos"])):
+        assert any("for good" in reason for reason in report["left"].values())
+        return
+    _hold(undone, before)
+    generated = {photo_id for photo_id, said in before.statuses.items() if "generated" in said.values()}
+    for photo_id, said in before.statuses.items():
+        if photo_id not in generated:
+            assert undone.statuses[photo_id] == said
+    of_generated = {row["filename"] for row in before.rows["photos"] if row["id"] in generated}
+    extra = {path.rpartition("/")[2].removesuffix(".webp") for path in undone.derivatives - before.derivatives}
+    assert extra <= of_generated
+
+    undo(world, "undo", "undo of undo")
+
+    again = look(world)
+    _hold(again, after)
+    assert again.trash == after.trash
+
+
+def _hold(found: Look, wanted: Look) -> None:
+    assert found.files == wanted.files
+    assert found.folders == wanted.folders
+    assert found.rows == wanted.rows
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=4, suppress_health_check=list(HealthCheck))
+@given(spec=libraries(), options=_OPTIONS)
+def test_an_undo_brings_back_what_a_task_did_and_can_be_undone(
+    name: str, spec: LibrarySpec, options: dict[str, Any], make_world: Callable[..., World]
+) -> None:
+    _check(name, spec, make_world, options)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(spec=libraries(), options=_OPTIONS)
+def test_an_undo_brings_back_what_a_task_did_on_many_libraries(
+    name: str, spec: LibrarySpec, options: dict[str, Any], make_world: Callable[..., World]
+) -> None:
+    _check(name, spec, make_world, options)
