@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import flows.start
 from flows.in_thread import in_thread
 from flows.planning.plan import Plan, plan_task
 from flows.runtime import Runtime
-from flows.start import run_task
 from flows.undoing.task_to_undo import UNDO, NothingToUndo, task_to_undo
 from storage.task_summary import StepSummary, TaskSummary
 from storage.tasks import TasksRepository
@@ -48,7 +48,7 @@ def undo_task(task_id: str, *, tenant_id: str | None = None, source: str = "user
     Raises:
         NothingToUndo: there is no such task, it has not ended, or nothing of it can be undone.
     """
-    return run_task(**undo_arguments(task_id, tenant_id=tenant_id), source=source)
+    return flows.start.run_task(**undo_arguments(task_id, tenant_id=tenant_id), source=source)
 
 
 aplan_undo = in_thread(plan_undo)
