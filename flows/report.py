@@ -78,9 +78,9 @@ class Report:
             self.took(name, time.monotonic() - began_at)
 
     def leave(self, name: str, reason: str) -> None:
-        """Note what was left as it is, and why, so that it can be told by name; it is no failure."""
+        """Note what was left as it is, and why, so that it can be told by name; the first reason counts. No failure."""
         if len(self.left) < MAX_LEFT:
-            self.left[name] = reason
+            self.left.setdefault(name, reason)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object: `counts`, `examples`, `projects` with their counts, `errors`, `left`, `slowest`; none empty."""
