@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, true, update
 
 from storage.clock import parse_timestamp
 from storage.column_types import UtcTimestamp
@@ -17,10 +17,11 @@ from storage.tables import photos, projects, tags
 _MOMENTS = frozenset(column.name for column in projects.columns if isinstance(column.type, UtcTimestamp))
 
 
-def is_in_use(connection: Connection, project_id: int) -> str | None:
-    """What somebody has put into a project: "3 photos", "1 tag", or None."""
-    for word, table in (("photo", photos), ("tag", tags)):
-        statement = select(func.count()).select_from(table).where(table.c.project_id == project_id)
+def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str] = ()) -> str | None:
+    """What somebody has put into a project, but for tags that it came with: "3 photos", "1 tag", or None."""
+    others = tags.c.name.not_in(list(own_tags))
+    for word, table, condition in (("photo", photos, true()), ("tag", tags, others)):
+        statement = select(func.count()).select_from(table).where(table.c.project_id == project_id, condition)
         count = connection.execute(statement).scalar_one()
         if count:
             return f"{count} {word}{'s' if count > 1 else ''}"

@@ -75,6 +75,7 @@ class ProjectUndo:
         kept: set[str] = set()
         folder_entry: JournalEntry | None = None
         restored, is_removed = None, False
+        own_tags: list[str] = []
         for entry in group.entries:
             said = entry.row_json if isinstance(entry.row_json, dict) else {}
             match FileAction(entry.action):
@@ -84,6 +85,7 @@ class ProjectUndo:
                     restored = self._restored_project(said, row)
                 case FileAction.ADDED_ROW:
                     is_removed = True
+                    own_tags = said.get("after", {}).get(TAGS, [])
                 case FileAction.CHANGED_ROW:
                     if row is None:
                         raise CannotComeBack("its row has been removed since")
@@ -92,7 +94,7 @@ class ProjectUndo:
                     continue
         self._check_folder_name(project_id, values.get(_FOLDER) or (restored or {}).get(_FOLDER))
         if is_removed and row is not None:
-            self._refuse_removal_in_use(project_id)
+            self._refuse_removal_in_use(project_id, own_tags)
         changes: list[FileChange] = []
         if folder_entry is not None and values.get(_FOLDER) is not None:
             changes += self._rename_back(folder_entry, project_id)
@@ -132,9 +134,9 @@ class ProjectUndo:
         if owner is not None and owner.id != project_id:
             raise CannotComeBack(f"project {owner.project_name} has the folder {name} now")
 
-    def _refuse_removal_in_use(self, project_id: int) -> None:
+    def _refuse_removal_in_use(self, project_id: int, own_tags: list[str]) -> None:
         with self._ctx.read() as connection:
-            reason = is_in_use(connection, project_id)
+            reason = is_in_use(connection, project_id, own_tags=own_tags)
         if reason is not None:
             raise CannotComeBack(f"the task had made this project, and it has {reason} now; it stays")
 
@@ -154,7 +156,8 @@ class ProjectUndo:
         if restored is not None:
             tags = list(zip(restored.get(TAG_IDS, ()), restored.get(TAGS, ()), strict=True))
             add_project(connection, restored, tags=tags)
-            changes.append(FileChange(action=FileAction.ADDED_ROW, source=source, project_id=project_id))
+            row_after = {"after": dict(restored)}
+            changes.append(FileChange(action=FileAction.ADDED_ROW, source=source, project_id=project_id, row=row_after))
         if row is None:
             return changes
         if is_removed:

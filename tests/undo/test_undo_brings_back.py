@@ -61,7 +61,7 @@ def _hold(found: Look, wanted: Look) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=4, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, suppress_health_check=list(HealthCheck))
 @given(spec=libraries(), options=_OPTIONS)
 def test_an_undo_brings_back_what_a_task_did_and_can_be_undone(
     name: str, spec: LibrarySpec, options: dict[str, Any], make_world: Callable[..., World]
