@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from flows.errors import StepTimeout
+from flows.errors import ItemsFailed, StepTimeout
 from flows.step import step
 from flows.step_context import StepContext
 from flows.undoing.photo_undo import BATCH_SIZE, PhotoUndo, name_of, report_left
@@ -61,6 +61,8 @@ class _Undo:
                     self._undo_one(group)
                 self._ctx.progress(done, self._total)
         self._undo_photos(waiting)
+        if self._photos.failures:
+            raise ItemsFailed(f"{len(self._photos.failures)} failed; first {self._photos.failures[0]}")
 
     def _undo_photos(self, groups: list[EntryGroup]) -> None:
         if not groups:
@@ -82,7 +84,7 @@ class _Undo:
         except StepTimeout:
             raise
         except (LibraryError, OSError) as error:
-            self._ctx.report.fail(name_of(group.entries), str(error))
+            self._photos.fail(name_of(group.entries), str(error))
 
     def _is_left_out(self, group: EntryGroup) -> bool:
         left_out = self._ctx.targets.left_out

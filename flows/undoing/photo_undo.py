@@ -65,6 +65,13 @@ class PhotoUndo:
         self._ctx = ctx
         self._places = places
         self._moves = FileMoves(ctx, places)
+        #: What failed, and may succeed when it is tried again.
+        self.failures: list[str] = []
+
+    def fail(self, name: str, reason: str) -> None:
+        """Report that something failed; the rest goes on."""
+        self._ctx.report.fail(name, reason)
+        self.failures.append(f"{name}: {reason}")
 
     def run(self, groups: Sequence[EntryGroup]) -> None:
         """Undo them in their order; what cannot be is reported by name."""
@@ -83,7 +90,7 @@ class PhotoUndo:
                 except StepTimeout:
                     raise
                 except (LibraryError, OSError) as error:
-                    ctx.report.fail(name_of(group.entries), str(error))
+                    self.fail(name_of(group.entries), str(error))
         finally:
             if done:
                 self._write(done, states)
@@ -215,7 +222,7 @@ class PhotoUndo:
             )
         for undone in done:
             if undone.group.photo_id in outdated:
-                ctx.report.fail(undone.name, "its row was changed while it was undone; undo the task again")
+                self.fail(undone.name, "its row was changed meanwhile")
                 continue
             for word, example in undone.said:
                 if word == CANNOT:

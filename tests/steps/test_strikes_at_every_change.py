@@ -14,9 +14,12 @@ from typing import Any
 
 import pytest
 
+from flows.job_run import run_claimed_job
+from flows.new_task import new_task
 from flows.testing import run_queued_job
-from storage import Database, JobsRepository, ProjectsRepository
+from storage import Database, JobsRepository, ProjectsRepository, TasksRepository
 from storage.library import move_to_trash
+from task_definitions import load_definitions
 from task_definitions.step_types import BUILTIN_STEP_TYPES
 from tests.steps.conftest import dying_at, failing_at
 
@@ -70,6 +73,9 @@ def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
             os.utime(path, ns=(10**18, 10**18))
 
     jobs = JobsRepository(studio.database)
+    if type == "undo":
+        do_something(studio)
+        return int(jobs.enqueue(tenant_id="tenant", type=type, scope="global", payload={"undo": "task"}).id)
     unit = BUILTIN_STEP_TYPES[type].unit
     if unit == "items":
         target = {"project_id": norway.id} if type == "image_move_files" else {}
@@ -81,6 +87,17 @@ def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
         jobs.enqueue(tenant_id="tenant", type="manifest_check", project_id=iceland.id)
         return int(jobs.enqueue(tenant_id="tenant", type=type, project_id=iceland.id).id)
     return int(jobs.enqueue(tenant_id="tenant", type=type, scope="global").id)
+
+
+def do_something(studio: Any) -> None:
+    """Run a task that trashes and removes, renames a folder and writes its manifest."""
+    steps = [{"type": name} for name in ("file_removal", "folder_alignment", "manifest_cleaning")]
+    definition = load_definitions({"tidy": {"label": "Tidy", "scope": "global", "steps": steps}})["tidy"]
+    tasks, jobs = TasksRepository(studio.database), JobsRepository(studio.database)
+    tasks.start(new_task(definition, task_id="task", tenant_id="tenant"))
+    while (job := jobs.claim_next("worker")) is not None:
+        run_claimed_job(job, studio.runtime)
+    assert tasks.get("task").status == "completed"
 
 
 def come_to_the_same_end(studio: Any, deaths: Any, jpeg: Callable[..., bytes], type: str, strike: str) -> None:
