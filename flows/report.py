@@ -83,7 +83,7 @@ class Report:
             self.left.setdefault(name, reason)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object: `counts`, `examples`, `projects` with their counts, `errors`, `left`, `slowest`; none empty."""
+        """A JSON object: `counts`, `examples`, `projects`, `errors`, `left` and `slowest`; none of them empty."""
         parts: dict[str, Any] = {
             "counts": dict(self.counts),
             "examples": self.examples,

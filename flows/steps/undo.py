@@ -38,7 +38,7 @@ class _Undo:
             self._total = sum(count_undoable(connection, task_id=task_id).values())
         self._photos = PhotoUndo(ctx, self._places)
         self._projects = ProjectUndo(ctx, self._places, removed=removed)
-        self._removed = removed
+        self._stuck: set[int] = set()
 
     def run(self) -> None:
         """Undo everything, the newest first."""
@@ -85,10 +85,12 @@ class _Undo:
             raise
         except (LibraryError, OSError) as error:
             self._photos.fail(name_of(group.entries), str(error))
+            # What came before it in these projects is undone after it, when this is tried again.
+            self._stuck |= group.project_ids()
 
     def _is_left_out(self, group: EntryGroup) -> bool:
         left_out = self._ctx.targets.left_out
-        if left_out.projects & group.project_ids():
+        if (left_out.projects | self._stuck) & group.project_ids():
             return True
         return any(folder in left_out.folders for folder in _folders(group))
 

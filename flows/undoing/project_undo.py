@@ -15,9 +15,10 @@ from flows.undoing.file_moves import FileMoves
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack
 from storage.clock import parse_timestamp
-from storage.journal import FileAction, FileChange, JournalEntry, mark_undone
+from storage.journal import FileAction, FileChange, JournalEntry, journaled_targets, mark_undone
 from storage.library import (
     ProjectFolder,
+    list_trash,
     manifest_text,
     move_to_trash,
     read_manifest,
@@ -25,6 +26,7 @@ from storage.library import (
     write_atomically,
 )
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, SourceMissing, UnsafePath
+from storage.library.kinds import MANIFEST_NAME
 from storage.photo_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
 from storage.project_states import add_project, change_project, is_in_use, remove_empty_project
 from storage.undo_entries import EntryGroup, archived_as_gone_at
@@ -251,16 +253,15 @@ class ProjectUndo:
             raise CannotComeBack("the manifest has been changed since")
         path = relative_path(folder, folder.manifest_path)
         changes: list[FileChange] = []
-        if before is None and not is_back:
-            target = move_to_trash(folder, folder.manifest_path, at=ctx.now())
-            changes.append(
-                FileChange(
-                    action=FileAction.TRASHED,
-                    source=path,
-                    target=relative_path(folder, target),
-                    project_id=entry.project_id,
+        if before is None:
+            if is_back:
+                target = self._trashed_manifest(folder, entry.project_id)
+            else:
+                target = relative_path(folder, move_to_trash(folder, folder.manifest_path, at=ctx.now()))
+            if target is not None:
+                changes.append(
+                    FileChange(action=FileAction.TRASHED, source=path, target=target, project_id=entry.project_id)
                 )
-            )
         elif before is not None:
             if not is_back:
                 write_atomically(folder.manifest_path, before.encode())
@@ -274,6 +275,15 @@ class ProjectUndo:
             )
         self._settle(entry, changes)
         ctx.report.count("manifests changed back", example=path)
+
+    def _trashed_manifest(self, folder: ProjectFolder, project_id: int | None) -> str | None:
+        """What an attempt that was cut short has put into the trash without having said so."""
+        found = [relative_path(folder, one.path) for one in list_trash(folder) if one.original_name == MANIFEST_NAME]
+        if not found or project_id is None:
+            return None
+        with self._ctx.read() as connection:
+            known = journaled_targets(connection, found, project_id=project_id)
+        return next((target for target in sorted(found) if target not in known), None)
 
     def _settle(self, entry: JournalEntry, changes: list[FileChange]) -> None:
         ctx = self._ctx
