@@ -1,6 +1,7 @@
 """Claim and complete on PostgreSQL, by 1, 4 and 8 worker processes, against Procrastinate and PgQueuer.
 
-Every worker takes one job at a time and ends it before it takes the next; every claim and every end is a commit.
+Every worker takes one job at a time and ends it before it takes the next. Each does so by the calls of its own worker:
+the others claim and end by two commits, ours ends a job and takes the next by one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The queues that ours is measured against on PostgreSQL: how each is set up, filled, and worked off.
 
 Each claims and ends jobs by the calls that its own worker makes, with the driver that its documentation recommends, and
-keeps its server settings. All of them, and ours, commit every claim and every end to the disk.
+keeps its server settings. All of them, and ours, have each claim and each end on the disk before they go on.
 """
 
 from __future__ import annotations
