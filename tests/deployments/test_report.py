@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import pyvips
 
 from deployments.report import contact_sheet as sheet
 from deployments.report.page import render_report, size_in_words
@@ -26,6 +26,9 @@ from storage.errors import UnknownTask
 from storage.settings import Settings
 from storage.task_history import JobSpan
 from tests.conftest import START
+
+# One process makes the task that most tests look at.
+pytestmark = pytest.mark.xdist_group("report")
 
 HOSTILE = "<script>alert('1')</script>&\"onerror=x"
 
@@ -66,33 +69,53 @@ def runtime(place: Any, place_database: Database) -> Any:
         yield opened
 
 
-@pytest.fixture
-def task_id(runtime: Runtime, place: Any, make_images: Callable[[Path, int], None]) -> str:
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """A runtime for the tests that look at one and the same task."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "library").mkdir()
+    settings = Settings.load(library_root=folder / "library", image_isolation=False)
+    database = Database(folder / "photojobs.db")
+    database.migrate()
+    with Runtime(database, settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def task_id(studio: Runtime) -> str:
     """A task that made thumbnails of two photos and failed on one, all with names that nobody should trust."""
-    folder = place.library / "user_0" / "Iceland"
-    make_images(folder, 2)
+    folder = studio.library.root / "user_0" / "Iceland"
+    folder.mkdir(parents=True)
     names = [f"{HOSTILE.replace('/', '_')} {number}" for number in range(3)]
-    for number in range(2):
-        (folder / f"photo_{number}.jpg").rename(folder / f"{names[number]}.jpg")
+    for name in names[:2]:
+        image: Any = pyvips.Image.gaussnoise(90, 70, mean=128, sigma=40).cast("uchar")
+        image.jpegsave(str(folder / "photo.jpg"))
+        (folder / "photo.jpg").rename(folder / f"{name}.jpg")
     (folder / f"{names[2]}.jpg").write_bytes(b"no picture")
-    project = ProjectsRepository(runtime.database).create(project_name=HOSTILE, project_folder="Iceland")
-    ids = PhotosRepository(runtime.database).create_many(
+    project = ProjectsRepository(studio.database).create(project_name=HOSTILE, project_folder="Iceland")
+    ids = PhotosRepository(studio.database).create_many(
         {"project_id": project.id, "filename": name, "jpg_available": 1} for name in names
     )
-    started = start_task(
-        type="generate_derivatives", tenant_id="user_0", items=[{"photo_id": photo_id} for photo_id in ids]
-    )
-    drain_queue(runtime=runtime)
+    with studio.as_current():
+        items = [{"photo_id": photo_id} for photo_id in ids]
+        started = start_task(type="generate_derivatives", tenant_id="user_0", items=items)
+        drain_queue(runtime=studio)
     return started.task_id
 
 
-@pytest.fixture
-def report(runtime: Runtime, task_id: str) -> TaskReport:
-    return read_report(runtime.database, runtime.library, task_id)
+@pytest.fixture(scope="module")
+def report(studio: Runtime, task_id: str) -> TaskReport:
+    return read_report(studio.database, studio.library, task_id)
 
 
-def test_it_tells_what_became_of_the_task_and_of_the_library(report: TaskReport) -> None:
-    page = Page(render_report(report))
+@pytest.fixture(scope="module")
+def text(report: TaskReport) -> str:
+    """The page of the report."""
+    return render_report(report)
+
+
+def test_it_tells_what_became_of_the_task_and_of_the_library(report: TaskReport, text: str) -> None:
+    page = Page(text)
 
     assert "failed : 1 of 1 jobs failed" in page.text
     assert (report.library.before.thumbnails, report.library.after.thumbnails) == (0, 2)
@@ -103,8 +126,7 @@ def test_it_tells_what_became_of_the_task_and_of_the_library(report: TaskReport)
     assert {"Jobs in time", "Throughput", "Waits and run times", "Failures by reason"} <= set(page.texts)
 
 
-def test_it_asks_nothing_of_the_network_and_runs_no_script(report: TaskReport) -> None:
-    text = render_report(report)
+def test_it_asks_nothing_of_the_network_and_runs_no_script(text: str) -> None:
     page = Page(text)
 
     assert "default-src 'none'" in text
@@ -115,17 +137,14 @@ def test_it_asks_nothing_of_the_network_and_runs_no_script(report: TaskReport) -
     assert len(text) < 300_000
 
 
-def test_no_name_is_read_as_markup_in_texts_in_pictures_or_in_attributes(report: TaskReport) -> None:
-    text = render_report(report)
-
+def test_no_name_is_read_as_markup_in_texts_in_pictures_or_in_attributes(text: str) -> None:
     assert text.count("<script") == 0
     assert HOSTILE in Page(text).text
     for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
         ElementTree.fromstring(svg)
 
 
-def test_every_picture_has_words_and_ids_of_its_own(report: TaskReport) -> None:
-    text = render_report(report)
+def test_every_picture_has_words_and_ids_of_its_own(text: str) -> None:
     ids = re.findall(r'\bid="([^"]+)"', text)
 
     assert len(ids) == len(set(ids))
@@ -137,16 +156,16 @@ def test_every_picture_has_words_and_ids_of_its_own(report: TaskReport) -> None:
 
 
 def test_the_contact_sheet_is_bounded_in_number_and_in_size(
-    runtime: Runtime, task_id: str, monkeypatch: pytest.MonkeyPatch
+    studio: Runtime, task_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = read_report(runtime.database, runtime.library, task_id, photos=1)
+    few = read_report(studio.database, studio.library, task_id, photos=1)
     assert (len(few.frames), few.changed) == (1, 3)
     picture = base64.b64decode(few.frames[0].picture.removeprefix("data:image/webp;base64,"))
     assert picture[8:12] == b"WEBP"
     assert len(picture) <= sheet.MAX_PICTURE_BYTES
 
     monkeypatch.setattr(sheet, "MAX_SHEET_BYTES", len(picture) + 1)
-    frames = read_report(runtime.database, runtime.library, task_id).frames
+    frames = read_report(studio.database, studio.library, task_id).frames
     assert [frame.picture is not None for frame in frames] == [True, False, False]
 
 
