@@ -152,8 +152,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def die_with_parent() -> None:
-    """To be run in a child between fork and exec: have the kernel end it when its parent dies. Linux only."""
+    """To be run in a child: have the kernel end it when its parent dies. Linux only."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def outlive_parent() -> None:
+    """Take `die_with_parent` back."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def _free_port(host: str) -> int:

@@ -58,7 +58,8 @@ def schedule_of(definition: TaskDefinition, settings: Settings) -> Schedule | No
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise InvalidSettings(
-            f'schedules: {definition.name}: "{text}" is no cron text: {reason}. Write five fields, or "off".'
+            f'schedules: {definition.name}: "{text}" is no schedule: {reason}. Write a cron text of five fields, a '
+            'mapping with cron or interval_seconds and timezone, or "off".'
         ) from None
 
 

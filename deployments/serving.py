@@ -20,9 +20,11 @@ from prefect.runner import Runner
 
 from deployments.forms import Choices
 from deployments.runner_deployments import deployment_of, drain_deployment, end_former_schedules, update_form
+from deployments.spare_process import use_spare_process
 from flows.deployment_names import DRAIN_PATH, deployment_path
 from flows.errors import MissingHandler
 from flows.log_lines import structure_logs
+from flows.supervision import stop_runs_when_orphaned
 from storage.errors import StorageError
 from storage.settings import Settings
 from task_definitions import Definitions, TaskDefinition, load_definitions
@@ -128,6 +130,7 @@ async def serve(settings: Settings) -> None:
     await serving.update_choices()
     await serving.update()
     await runner.aadd_deployment(await asyncio.to_thread(serving.drain_deployment))
+    await use_spare_process()
     ready = os.environ.get(READY_VARIABLE)
     if ready:
         Path(ready).touch()
@@ -179,6 +182,7 @@ def main() -> None:
     ours.setLevel(logging.INFO)
     settings = Settings.load()
     structure_logs(settings, handler=handler)
+    stop_runs_when_orphaned()
     asyncio.run(serve(settings))
 
 

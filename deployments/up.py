@@ -70,8 +70,9 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         stack.enter_context(_only_one(home))
         runtime = stack.enter_context(Runtime.open(settings))
         _end_leftovers(runs, settings.drain_seconds)
-        withdraw_stop(runs)
         api_url = stack.enter_context(prefect_server(home / "prefect", host=host, port=port))
+        # Late: the runner of an `up` that was killed a moment ago may still be asking its runs to stop.
+        withdraw_stop(runs)
         runner = stack.enter_context(_runner(home, runs))
         # Before the runner is stopped, which would otherwise cancel what it runs.
         stack.callback(_end_runs, runs, settings.drain_seconds)

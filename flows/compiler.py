@@ -128,7 +128,7 @@ def _run(
     source: str,
     is_plan: bool,
 ) -> State[Any]:
-    watch_supervisor()
+    watch_supervisor(end_within_seconds=Runtime.current_settings().drain_seconds)
     runtime = Runtime.current()
     flow_run_id = flow_run.id
     task_id = task_id or flow_run_id or str(uuid.uuid4())
@@ -149,7 +149,8 @@ def _run(
         payload={**(payload or {}), **given} or payload,
         source=source,
         flow_run_id=flow_run_id,
-        is_exclusive=source == SCHEDULE_SOURCE,
+        # What goes over everything would do the same work twice, whoever asked the second time.
+        is_exclusive=source == SCHEDULE_SOURCE or definition.scope is Scope.GLOBAL,
     )
     if is_plan:
         plan = make_plan(runtime, new)

@@ -30,7 +30,7 @@ Tenant = Annotated[str | None, Field(title="Tenant", description="Only this tena
 )
 def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
     """Run the jobs that wait, the best of each lane first, until nothing is left that may run now."""
-    watch_supervisor()
+    watch_supervisor(end_within_seconds=Runtime.current_settings().drain_seconds)
     runtime = Runtime.current()
     sweep(runtime)
     lanes = LanesRepository(runtime.database)

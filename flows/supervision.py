@@ -23,8 +23,12 @@ _started = threading.Lock()
 _watching: list[threading.Thread] = []
 
 
-def watch_supervisor() -> None:
-    """Begin to watch, once for this process, if `photojobs up` started it; elsewhere do nothing."""
+def watch_supervisor(*, end_within_seconds: float) -> None:
+    """Begin to watch, once for this process, if `photojobs up` started it; elsewhere do nothing.
+
+    Args:
+        end_within_seconds: from the wish to stop; a process that is there longer is killed, and its jobs are rescued.
+    """
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder is None:
         return
@@ -34,10 +38,25 @@ def watch_supervisor() -> None:
         register(Path(folder), os.getpid())
         atexit.register(unregister, Path(folder), os.getpid())
         thread = threading.Thread(
-            target=_watch, args=(Path(folder), os.getppid()), name="photojobs-supervision", daemon=True
+            target=_watch,
+            args=(Path(folder), os.getppid(), end_within_seconds),
+            name="photojobs-supervision",
+            daemon=True,
         )
         _watching.append(thread)
         thread.start()
+
+
+def stop_runs_when_orphaned() -> None:
+    """In the process that starts flow runs: have them stop when the `photojobs up` dies that started it.
+
+    Their own parent is still there then, as it waits for them.
+    """
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder is not None:
+        threading.Thread(
+            target=_wait_for_death, args=(Path(folder), os.getppid()), name="photojobs-supervision", daemon=True
+        ).start()
 
 
 def register(folder: Path, process_id: int) -> None:
@@ -74,13 +93,22 @@ def running_processes(folder: Path) -> list[int]:
     return sorted(alive)
 
 
-def _watch(folder: Path, parent_id: int) -> None:
+def _wait_for_death(folder: Path, parent_id: int) -> None:
+    waiting = threading.Event()
+    while os.getppid() == parent_id:
+        waiting.wait(WATCH_SECONDS)
+    request_stop(folder)
+
+
+def _watch(folder: Path, parent_id: int, end_within_seconds: float) -> None:
     waiting = threading.Event()
     while not waiting.wait(WATCH_SECONDS):
         if os.getppid() != parent_id or (folder / _STOP_FILE).exists():
             # To ourselves: Prefect turns it into an exception in the main thread, and our flow hands back its jobs.
             os.kill(os.getpid(), signal.SIGTERM)
-            return
+            # Prefect would go on for minutes telling a server that has died with `photojobs up`.
+            waiting.wait(end_within_seconds)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _is_alive(process_id: int) -> bool:

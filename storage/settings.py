@@ -66,8 +66,11 @@ class Settings(BaseSettings):
     )
     dask_workers: int = Field(2, ge=1, le=256, description="Processes of a Dask cluster that a flow run starts.")
 
-    schedules: dict[str, str] = Field(
-        {}, description='Schedules by definition: a cron text in place of the definition\'s own, or "off".'
+    schedules: dict[str, str | dict[str, Any]] = Field(
+        {},
+        description="Schedules by definition in place of its own: a cron text, a mapping as in a definition file, or "
+        '"off". Without it maintenance_global runs at 3:00, folder_discovery every hour, and project_scavenge_global '
+        "on Sundays at 4:00, all in UTC.",
     )
     scheduled_tenants: tuple[str, ...] = Field(
         (DEFAULT_TENANT,), description="Tenants for which scheduled definitions run."

@@ -24,7 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 PHOTOJOBS = Path(sys.executable).with_name("photojobs")
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 120.0
 PRESS_AGAIN_SECONDS = 10.0
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
@@ -210,6 +210,17 @@ class Browser:
         run_id: str = eventually(made, "no flow run was made")
         self.click(f"//a[contains(@href, '{run_id}')]")
         return run_id
+
+    def settle(self) -> None:
+        """Wait until the page is drawn: nothing is loading, and it looks the same twice."""
+        before = ""
+
+        def is_settled() -> bool:
+            nonlocal before
+            before, seen = self.driver.get_screenshot_as_base64(), before
+            return before == seen and self._visible("//*[contains(@class, 'animate-')]") is None
+
+        eventually(is_settled, f"{self.driver.current_url} is never at rest")
 
     def _visible(self, xpath: str) -> WebElement | None:
         return next((each for each in self.driver.find_elements(By.XPATH, xpath) if _is_displayed(each)), None)

@@ -54,6 +54,26 @@ def test_the_settings_replace_a_schedule_turn_it_off_and_name_its_tenants() -> N
     ]
 
 
+def test_the_settings_may_name_an_interval_and_a_time_zone() -> None:
+    (nightly,) = _one("0 3 * * *", schedules={"mine": {"cron": "0 4 * * *", "timezone": "Asia/Tokyo"}})
+    (often,) = _one("0 3 * * *", schedules={"mine": {"interval_seconds": 900}})
+
+    assert nightly.next_at == datetime(2025, 10, 25, 19, tzinfo=UTC)
+    assert often.when == "every 900 s"
+
+
+def test_by_default_maintenance_runs_daily_discovery_hourly_and_scavenge_weekly() -> None:
+    runs = next_runs(load_definitions(), Settings.load(), now=NOW)
+
+    assert [(run.definition, run.when) for run in runs] == [
+        ("folder_discovery", "0 * * * * UTC"),
+        ("maintenance_global", "0 3 * * * UTC"),
+        ("project_scavenge_global", "0 4 * * 0 UTC"),
+    ]
+    told = Settings.model_fields["schedules"].description or ""
+    assert all(run.definition in told for run in runs)
+
+
 def test_a_definition_that_is_not_global_never_runs_by_itself() -> None:
     assert _one("0 3 * * *", scope="project") == []
 
@@ -62,3 +82,5 @@ def test_a_setting_that_is_no_schedule_is_named_with_its_definition() -> None:
     definition = load_definitions()["maintenance_global"]
     with pytest.raises(InvalidSettings, match='schedules: maintenance_global: "every night"'):
         schedule_of(definition, Settings.load(schedules={"maintenance_global": "every night"}))
+    with pytest.raises(InvalidSettings, match="schedules: maintenance_global"):
+        schedule_of(definition, Settings.load(schedules={"maintenance_global": {"hour": 3}}))

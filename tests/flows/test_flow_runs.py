@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from prefect import flow
 from prefect.events.worker import EventsWorker
+from prefect.runtime import flow_run
 
-from flows import artifacts, cancellation_watch, catalog, run_task, start_task
+from flows import artifacts, arun_task, cancellation_watch, catalog, run_task, start_task
 from flows.compiler import compile_task
+from flows.deployment_names import SCHEDULE_SOURCE
 from flows.runtime import Runtime
 from flows.worker import drain_queue
-from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository, TaskSummary
 from tests.flows.executor_process import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
@@ -85,6 +90,49 @@ def test_a_photo_set_fans_out_over_chunks_and_prefect_shows_them(
         task_runs["note 1/2"]["tags"]
     )
     assert {"priority:50", "lane:normal"} <= set(task_runs["count 1/1"]["tags"])
+
+
+# Prefect leaves connections of an event loop that has ended to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_task_that_another_flow_runs_is_a_subflow_of_it(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int]
+) -> None:
+    definition = define("inner", {"type": "count", "priority": 50}, scope="global")
+
+    @flow
+    def nightly() -> tuple[str, TaskSummary]:
+        return str(flow_run.id), run_task(type=definition, tenant_id="user_0")
+
+    @flow
+    async def nightly_async() -> tuple[str, TaskSummary]:
+        return str(flow_run.id), await arun_task(type=definition, tenant_id="user_0")
+
+    for outer_id, summary in (nightly(), asyncio.run(nightly_async())):
+        assert summary.task.status == "completed"
+        (stand_in,) = api.task_runs(outer_id).values()
+        inner = api.flow_run(str(summary.task.flow_run_id))
+        assert (inner["parent_task_run_id"], inner["state"]["type"]) == (stand_in["id"], "COMPLETED")
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("scope", "source"), [("global", "user"), ("global", SCHEDULE_SOURCE), ("project", SCHEDULE_SOURCE)]
+)
+def test_a_second_run_for_the_same_target_is_skipped_and_says_so(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int], scope: str, source: str
+) -> None:
+    definition = define("upkeep", {"type": "count", "priority": 50}, scope=scope)
+    target = {"tenant_id": "user_0"} | ({"project_id": 1} if scope == "project" else {})
+    first = start_task(type=definition, **target)
+
+    state = compile_task(definition)(**target, source=source, return_state=True)
+
+    assert (state.name, state.type.value) == ("Skipped", "COMPLETED")
+    assert state.message == f"skipped: Upkeep is running already for user_0, as task {first.task_id}"
+    assert [task.id for task in TasksRepository(runtime.database).list_newest()] == [first.task_id]
+
+    drain_queue(runtime=runtime)
+    assert compile_task(definition)(**target, source=source, return_state=True).name == "Completed"
 
 
 def test_a_failed_job_is_a_failed_task_run_with_its_error(

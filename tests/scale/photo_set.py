@@ -1,0 +1,157 @@
+"""A photo set of any size through a deployment of a running `photojobs up`: what becomes of it, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from flows.supervision import running_processes
+from storage import MAX_ITEMS_PER_JOB, Database, TasksRepository
+from storage.task_summary import summarise_task
+
+#: A definition of one step that calls every photo done, and the package that brings the step.
+DEFINITION = "look_at_all: {label: Look At All, scope: photo_set, steps: [{type: look_at, priority: 50}]}\n"
+STEP = '''
+from flows import StepContext, step
+
+
+@step("look_at", unit="items", modifies_files=False)
+def look_at(ctx: StepContext) -> None:
+    """Looks at every photo."""
+    for batch in ctx.item_batches():
+        for item in batch:
+            with ctx.item(item):
+                pass
+'''
+
+_PROJECT = """
+INSERT INTO projects (project_folder, project_name, tenant_id, created_at, updated_at)
+VALUES ('scale', 'Scale', 'user_0', :now, :now)
+"""
+_PHOTOS = """
+INSERT INTO photos (project_id, filename, created_at, updated_at)
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
+SELECT (SELECT id FROM projects WHERE project_folder = 'scale'), 'photo-' || i, :now, :now FROM n
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """What the run of a photo set showed.
+
+    Attributes:
+        message: of the flow run's final state.
+        parameters_bytes: of the flow run, as Prefect keeps them.
+        early_mb: the largest resident size of the flow run's process until a fifth of the jobs had ended.
+        peak_mb: the same until its end.
+        slowest_page_seconds: the longest that an answer took of those from which Prefect's pages of the run are made.
+    """
+
+    state: str
+    message: str
+    jobs: int
+    items_done: int
+    parameters_bytes: int
+    early_mb: float
+    peak_mb: float
+    slowest_page_seconds: float
+    seconds: float
+
+
+def install_step(folder: Path) -> None:
+    """Make the package look installed, as pip would leave it in a folder of the path."""
+    information = folder / "photojobs_look_at-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: photojobs-look-at\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[photojobs.steps]\nlook_at = photojobs_look_at:look_at\n")
+    (folder / "photojobs_look_at.py").write_text(STEP)
+
+
+def add_photos(database: Database, count: int) -> None:
+    """A project of `user_0` with so many photos, which have no files. SQLite only."""
+    from sqlalchemy import text
+
+    now = "2025-10-01T12:00:00.000Z"
+    with database.begin() as connection:
+        connection.execute(text(_PROJECT), {"now": now})
+        connection.execute(text(_PHOTOS), {"count": count, "now": now})
+
+
+def pass_photo_set(
+    api: httpx.Client, database: Database, runs: Path, *, look: Callable[[str], None] = lambda line: None
+) -> Passage:
+    """Select every photo of `user_0` in the deployment Look At All, and see it to its end.
+
+    Args:
+        api: of the server.
+        database: that `photojobs up` works on.
+        runs: the folder with the marks of its flow-run processes.
+        look: told now and then how far it is.
+    """
+    began = time.monotonic()
+    deployment = api.get("/deployments/name/look_at_all/Look At All").raise_for_status().json()
+    body = {"parameters": {"select": {"every_photo": True}}, "state": {"type": "SCHEDULED"}}
+    path = f"/deployments/{deployment['id']}/create_flow_run"
+    while (answer := api.post(path, json=body)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        time.sleep(0.2)
+    run_id = answer.raise_for_status().json()["id"]
+    tasks = TasksRepository(database)
+    early_mb = peak_mb = slowest = 0.0
+    while True:
+        peak_mb = max([peak_mb, *(_peak_mb(process_id) for process_id in running_processes(runs))])
+        counts = tasks.count_jobs(run_id)
+        if counts.get("completed", 0) * 5 <= sum(counts.values()):
+            early_mb = peak_mb
+        slowest = max(slowest, _ask_for_pages(api, run_id))
+        run = api.get(f"/flow_runs/{run_id}").raise_for_status().json()
+        look(f"{time.monotonic() - began:5.0f} s, {peak_mb:4.0f} MB, pages {slowest:.2f} s, jobs {counts}")
+        if run["state_type"] not in ("SCHEDULED", "PENDING", "RUNNING"):
+            break
+        time.sleep(1.0)
+    summary = summarise_task(database, run_id)
+    return Passage(
+        state=run["state_type"],
+        message=run["state"]["message"],
+        jobs=sum(summary.jobs.values()),
+        items_done=sum(step.items.get("done", 0) for step in summary.steps),
+        parameters_bytes=len(json.dumps(run["parameters"])),
+        early_mb=early_mb,
+        peak_mb=peak_mb,
+        slowest_page_seconds=slowest,
+        seconds=time.monotonic() - began,
+    )
+
+
+def chunks_of(count: int) -> int:
+    """How many jobs a step over so many photos has."""
+    return -(-count // MAX_ITEMS_PER_JOB)
+
+
+def _ask_for_pages(api: httpx.Client, run_id: str) -> float:
+    """Ask what the pages of a flow run ask; returns the seconds of the slowest answer."""
+    of_run = {"flow_runs": {"id": {"any_": [run_id]}}}
+    slowest = 0.0
+    for method, path, body in (
+        ("GET", f"/flow_runs/{run_id}", None),
+        ("GET", f"/flow_runs/{run_id}/graph-v2", None),
+        ("POST", "/task_runs/filter", {**of_run, "limit": 100, "sort": "EXPECTED_START_TIME_DESC"}),
+        ("POST", "/task_runs/count", of_run),
+        ("POST", "/artifacts/filter", of_run),
+    ):
+        began = time.monotonic()
+        api.request(method, path, json=body).raise_for_status()
+        slowest = max(slowest, time.monotonic() - began)
+    return slowest
+
+
+def _peak_mb(process_id: int) -> float:
+    try:
+        status = Path(f"/proc/{process_id}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
