@@ -46,10 +46,12 @@ class Up:
         return {found["name"]: found for found in self.api.post("/deployments/filter", json={}).json()}
 
     def press_run(self, name: str, **parameters: Any) -> str:
-        path = f"/deployments/{self.deployments()[name]['id']}/create_flow_run"
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        return self.press(self.deployments()[name]["id"], parameters)
+
+    def press(self, deployment_id: str, parameters: dict[str, Any]) -> str:
+        path, body = f"/deployments/{deployment_id}/create_flow_run", {"state": {"type": "SCHEDULED"}}
         # A busy server's SQLite may be locked for a moment, which it says in so many words.
-        while (answer := self.api.post(path, json=body)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        while (answer := self.api.post(path, json=body | {"parameters": parameters})).status_code == 503:
             time.sleep(0.2)
         return str(answer.raise_for_status().json()["id"])
 
@@ -188,10 +190,9 @@ async def users_of_a_web_application(up: Up, runtime: Runtime) -> None:
         assert await ended(started["task_id"]) == "completed"
 
         by_name = up.api.get("/deployments/name/maintenance/Maintenance").raise_for_status().json()
-        body = {"parameters": {"project_id": "Harbour"}, "state": {"type": "SCHEDULED"}}
-        pressed = up.api.post(f"/deployments/{by_name['id']}/create_flow_run", json=body).raise_for_status().json()
-        eventually(lambda: runtime_has(runtime, pressed["id"]), "the run that the API was asked for did not begin")
-        assert await ended(pressed["id"]) == "completed"
+        pressed = up.press(by_name["id"], {"project_id": "Harbour"})
+        eventually(lambda: runtime_has(runtime, pressed), "the run that the API was asked for did not begin")
+        assert await ended(pressed) == "completed"
 
 
 def runtime_has(runtime: Runtime, task_id: str) -> bool:

@@ -501,3 +501,15 @@ def test_the_projects_of_a_task_are_those_of_its_start(
     assert source is not None
     assert found == [source.id, destination.id]
     assert task.project_id == destination.id
+
+
+def test_a_selection_that_names_a_project_of_another_tenant_starts_nothing(
+    tasks: TasksRepository, make_task: Any, make_project: Any, make_photos: Any
+) -> None:
+    own, foreign = make_project(), make_project(tenant_id="other")
+    make_photos(own, 1)
+
+    with pytest.raises(UnknownProject, match=f"project {foreign.id} does not exist"):
+        make_task("items", selection=PhotoSelection(project_ids=(own.id, foreign.id)))
+
+    assert tasks.list_newest() == []
