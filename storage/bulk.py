@@ -106,9 +106,12 @@ def _in_batches(
     changed, last_id = 0, 0
     while True:
         statement = select(jobs.c.id).where(jobs.c.id > last_id, *conditions).order_by(jobs.c.id).limit(batch_size)
-        with database.begin() as connection:
+        # Looking for them holds up nobody; whether they are still open or closed is looked at again.
+        with database.connect() as connection:
             ids = list(connection.execute(statement).scalars())
-            changed += change(connection, ids) if ids else 0
+        if ids:
+            with database.begin() as connection:
+                changed += change(connection, ids)
         if len(ids) < batch_size:
             return changed
         last_id = ids[-1]

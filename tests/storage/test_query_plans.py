@@ -23,10 +23,13 @@ from storage.heartbeats import attend, beat, leave, standings
 from storage.holds import HoldsRepository
 from storage.lane_work import lanes_with_work, next_due_at
 from storage.photo_sets import resolve_job_targets
+from storage.project_claims import claim_projects, holders, release_projects
 from storage.queue_overview import latest_failures, running_jobs, waiting_jobs
 from storage.retention import prune
-from storage.stale import rescue_stale
+from storage.stale import give_back_lost, rescue_stale
 from storage.statistics import Statistics
+from storage.task_summary import summarise_task
+from storage.turnover import complete_and_claim
 from storage.waiting_reasons import explain_job
 
 ROWS = 20_000
@@ -107,6 +110,16 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         LanesRepository(database).change("normal", slots=1_000, aging_seconds=60, fair_tenants=True)
         return jobs.claim_next("worker", lane="normal")
 
+    def turn_over() -> object:
+        claimant = Claimant(worker_id="worker", now=database.clock())
+        return complete_and_claim(database, claim(), claimant, lanes=["priority", "normal"])
+
+    def hold_project(job_id: int) -> None:
+        claim_projects(database, [1], job_id=job_id, claim_token="token")
+        with database.connect() as connection:
+            holders(connection, 1)
+        release_projects(database, [1], job_id=job_id, claim_token="token")
+
     return {
         "claim_next": claim,
         "claim_next of a tenant": lambda: jobs.claim_next("worker", tenant_id="tenant-4"),
@@ -124,6 +137,10 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "complete": lambda: jobs.complete(claim().id),
         "fail with a token": lambda: jobs.fail((job := claim()).id, "no", claim_token=job.claim_token),
         "retry_later": lambda: jobs.retry_later(claim().id, "no", run_after=database.clock()),
+        "complete and claim at once": lambda: database.is_postgresql and turn_over(),
+        "give_back_lost": lambda: give_back_lost(database, worker_id="worker", known=[], older_than_seconds=0),
+        "taking and leaving a project": lambda: hold_project(claim().id),
+        "summary of a task": lambda: summarise_task(database, task_id),
         "cancel of a task's job": lambda: jobs.cancel(tasks.list_jobs(task_id)[0].id),
         "requeue": lambda: jobs.requeue(claim().id),
         "cancel_by_project": lambda: jobs.cancel_by_project(1),
@@ -132,6 +149,8 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "requeue_stale_running": lambda: jobs.requeue_stale_running(60),
         "list_by_tenant": lambda: jobs.list_by_tenant("tenant-3"),
         "list_by_tenant by status": lambda: jobs.list_by_tenant("tenant-3", status="queued"),
+        "list_by_tenant by type": lambda: jobs.list_by_tenant("tenant-3", type="type-3"),
+        "list_ready": lambda: jobs.list_ready(tenant_id="tenant-4", standalone=True),
         "list_by_tenant by scope": lambda: jobs.list_by_tenant("tenant-3", scope="photo_set", status="queued"),
         "list_by_tenant by key": lambda: jobs.list_by_tenant("tenant-3", before=(database.clock(), 9000)),
         "list_by_project": lambda: jobs.list_by_project(1),
@@ -176,7 +195,7 @@ def test_no_statement_of_the_engine_reads_all_jobs(filled: Database) -> None:
     offending = []
     for name, call in _engine_calls(filled, "task-1").items():
         plans = _plans(filled, call)
-        assert plans, f"{name}: no statement was caught"
+        assert plans or name == "complete and claim at once", f"{name}: no statement was caught"
         offending += [
             f"{name}: {statement[:400]}\n{plan}" for statement, plan in plans.items() if _reads_all(filled, plan)
         ]
