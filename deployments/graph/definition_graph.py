@@ -108,8 +108,16 @@ class DefinitionGraph:
     @property
     def title(self) -> str:
         """One line that says what is shown."""
-        of_task = "" if self.task is None else f", task {self.task[0]}: {self.task[1]}"
-        return f"{self.label} ({self.name}, {self.scope}){of_task}"
+        return f"{self.label} ({self.name}, {self.scope}){self._of_task}"
+
+    @property
+    def subtitle(self) -> str:
+        """The same without the label."""
+        return f"{self.name}, {self.scope}{self._of_task}"
+
+    @property
+    def _of_task(self) -> str:
+        return "" if self.task is None else f", task {self.task[0]}: {self.task[1]}"
 
 
 def graph_of_definition(

@@ -10,10 +10,14 @@ from deployments.graph.definition_graph import SYMBOLS, DefinitionGraph, GraphSt
 from task_definitions.wording import lasting, printable
 
 #: Pixels.
-_MARGIN, _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _HEAD = 24, 300, 76, 48, 40, 96
+_MARGIN, _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _HEAD = 24, 300, 76, 48, 40, 110
 
-#: Characters of a line in a box; longer ones are cut.
+#: Characters of a line in a box, and pixels of one in the title; what is longer is cut.
 _LINE_CHARACTERS = 44
+_TITLE_PIXELS = 10
+
+#: The narrowest picture: the id of a task fits.
+_MIN_WIDTH = 580
 
 _STYLE = """
 svg { --paper: #ffffff; --ink: #1f2933; --quiet: #5c6975; --line: #9aa5b1; --lane: #f4f6f8; --box: #ffffff;
@@ -34,7 +38,7 @@ text.queued, text.waiting, text.skipped, text.canceled { fill: var(--quiet); } t
 
 def as_svg(graph: DefinitionGraph) -> str:
     """The graph as SVG text; it follows the light or dark mode of whoever looks."""
-    width = max(2 * _MARGIN + len(graph.lanes) * (_BOX_WIDTH + _GAP_X) - _GAP_X, 480)
+    width = max(2 * _MARGIN + len(graph.lanes) * (_BOX_WIDTH + _GAP_X) - _GAP_X, _MIN_WIDTH)
     height = _HEAD + len(graph.steps) * (_BOX_HEIGHT + _GAP_Y) + _MARGIN
     root = Element(
         "svg",
@@ -50,7 +54,8 @@ def as_svg(graph: DefinitionGraph) -> str:
     SubElement(root, "title", {"id": "title"}).text = printable(graph.title)
     SubElement(root, "desc", {"id": "description"}).text = "; ".join(_spoken(step) for step in graph.steps)
     SubElement(root, "style").text = _STYLE
-    _text(root, _MARGIN, 34, printable(graph.title), "title")
+    _text(root, _MARGIN, 32, graph.label, "title", most=(width - 2 * _MARGIN) // _TITLE_PIXELS)
+    _text(root, _MARGIN, 52, graph.subtitle, "quiet", most=(width - 2 * _MARGIN) // 6)
     for column, lane in enumerate(graph.lanes):
         _draw_lane(root, lane, column, height)
     positions = [(graph.lanes.index(step.lane), row) for row, step in enumerate(graph.steps)]
@@ -63,9 +68,9 @@ def as_svg(graph: DefinitionGraph) -> str:
 
 
 def _draw_lane(root: Element, lane: str, column: int, height: int) -> None:
-    area = {"x": _left(column) - 12, "y": 52, "width": _BOX_WIDTH + 24, "height": height - 52 - 8, "rx": 10}
+    area = {"x": _left(column) - 12, "y": 66, "width": _BOX_WIDTH + 24, "height": height - 66 - 8, "rx": 10}
     SubElement(root, "rect", {"class": "lane"} | {name: str(value) for name, value in area.items()})
-    _text(root, _left(column), 78, f"lane {printable(lane)}", "quiet")
+    _text(root, _left(column), 92, f"lane {lane}", "quiet")
 
 
 def _draw_way(root: Element, x: int, y: int, to_x: int, to_y: int) -> None:
@@ -109,9 +114,11 @@ def _spoken(step: GraphStep) -> str:
     )
 
 
-def _text(parent: Element, x: int, y: int, words: str, style: str, *, anchor: str = "start") -> None:
+def _text(
+    parent: Element, x: int, y: int, words: str, style: str, *, anchor: str = "start", most: int = _LINE_CHARACTERS
+) -> None:
     if words:
-        cut = words if style == "title" or len(words) <= _LINE_CHARACTERS else words[: _LINE_CHARACTERS - 1] + "…"
+        cut = words if len(words) <= most else words[: most - 1] + "…"
         made = SubElement(parent, "text", {"class": style, "x": str(x), "y": str(y), "text-anchor": anchor})
         made.text = printable(cut)
 
