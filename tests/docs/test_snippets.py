@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,9 @@ class Reader:
             exec(code, self.names)
 
     def _sql(self, block: Block) -> None:
-        statements = [statement for statement in self._filled(block.text).split(";") if statement.strip()]
+        statements = [
+            statement for statement in self._filled(self.world.here(block.text)).split(";") if statement.strip()
+        ]
         assert statements
         if block.parsed_only:
             return
@@ -276,7 +279,9 @@ class Reader:
         return file
 
     def _console(self, block: Block) -> None:
-        for line in command_lines(self._filled(block.text)):
+        for shown in command_lines(self.world.here(block.text)):
+            # Each when its turn comes: the newest task may be that of the line before.
+            line = replace(shown, words=tuple(self._filled(word) for word in shown.words))
             try:
                 if line.program == "export":
                     self._export(line, block)
@@ -320,12 +325,15 @@ class Reader:
         same(line, captured.out)
 
     def _filled(self, shown: str) -> str:
-        """The text with ids that exist in place of TASK_ID and JOB_ID."""
-        shown = self.world.here(shown)
+        """The text with ids that exist in place of TASK_ID and JOB_ID: of what failed, else of what can be undone."""
         if "TASK_ID" not in shown and "JOB_ID" not in shown:
             return shown
         with contextlib.closing(sqlite3.connect(self.world.home / "photojobs.db")) as rows:
-            [task_id] = rows.execute("SELECT id FROM tasks ORDER BY status <> 'failed', created_at DESC").fetchone()
+            [task_id] = rows.execute(
+                "SELECT id FROM tasks ORDER BY status <> 'failed', "
+                "id NOT IN (SELECT task_id FROM file_journal WHERE undone_at IS NULL AND task_id IS NOT NULL), "
+                "created_at DESC"
+            ).fetchone()
             [job_id] = rows.execute("SELECT id FROM jobs ORDER BY status <> 'failed', id DESC").fetchone()
         return shown.replace("TASK_ID", task_id).replace("JOB_ID", str(job_id))
 
