@@ -7,9 +7,9 @@ from task_definitions.json_schema import render
 _INTRODUCTION = """# Schema of definition files
 
 `photojobs definitions schema --output definitions.schema.json` writes this JSON Schema, with the step types of the
-installed packages; [as a file](definitions.schema.json) it has the built-in ones. An editor that knows it completes keys
-and step types, and marks what is not allowed. With the YAML language server, the first line of a definition file says
-where it is:
+installed packages; [as a file](definitions.schema.json) it has the built-in ones. An editor that knows it completes
+keys and step types, and marks what is not allowed. With the YAML language server, the first line of a definition file
+says where it is:
 
 ```yaml
 # yaml-language-server: $schema=./definitions.schema.json
