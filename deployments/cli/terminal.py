@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,10 @@ from task_definitions.wording import lasting, printable
 
 #: Columns that a table may take where it goes into a file or a pipe: it is never folded there.
 UNFOLDED_COLUMNS = 10_000
+
+
+#: Cells with more characters than this and with words are prose, which may be folded down to so many columns.
+PROSE_COLUMNS = 24
 
 
 class _Console(Console):
@@ -65,20 +70,59 @@ def warn(text: str) -> None:
     messages().print(Text(f"photojobs: {text}"), soft_wrap=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> Table:
-    """A table of plain values; None is an empty cell, and `numbers` names the columns that stand to the right."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> RenderableType:
+    """A table of plain values; None is an empty cell, and `numbers` names the columns that stand to the right.
+
+    To make it fit, columns without a value are left out, and prose is folded. Where that is not enough, each row
+    becomes a paragraph with named values: an id that is broken in two can neither be read nor copied.
+    """
+    cells = [[shown(cell) for cell in row] for row in rows]
     is_plain = not output().is_terminal
+    limit = None if is_plain else output().width
+    if limit is not None and _width(_widths(columns, cells)) > limit:
+        used = [index for index in range(len(columns)) if any(row[index] for row in cells)]
+        columns, cells = [columns[index] for index in used], [[row[index] for index in used] for row in cells]
+        least = [min(each, PROSE_COLUMNS) if is_prose else each for each, is_prose in _shapes(columns, cells)]
+        if _width(least) > limit:
+            return Group(*(_paragraph(columns, row) for row in cells))
     made = Table(
         box=None if is_plain else box.SIMPLE_HEAD,
         pad_edge=False,
         header_style="" if is_plain else "bold",
         padding=(0, 2, 0, 0),
     )
-    for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(shown(cell)) for cell in row))
+    for column, (_, is_prose) in zip(columns, _shapes(columns, cells), strict=True):
+        made.add_column(
+            column,
+            justify="right" if column in numbers else "left",
+            overflow="fold",
+            no_wrap=not is_prose,
+        )
+    for row in cells:
+        made.add_row(*map(Text, row))
     return made
+
+
+def _shapes(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[tuple[int, bool]]:
+    """The natural width of each column, and whether it holds prose."""
+    prose = [
+        any(" " in row[index] and len(row[index]) > PROSE_COLUMNS for row in cells) for index in range(len(columns))
+    ]
+    return list(zip(_widths(columns, cells), prose, strict=True))
+
+
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(name), *(cell_len(row[index]) for row in cells), 0) for index, name in enumerate(columns)]
+
+
+def _width(widths: Sequence[int]) -> int:
+    # Three blanks between columns, and one at both edges.
+    return sum(widths) + 3 * (len(widths) - 1) + 2
+
+
+def _paragraph(columns: Sequence[str], row: Sequence[str]) -> Text:
+    parts = [Text.assemble((f"{name} ", "dim"), cell) for name, cell in zip(columns, row, strict=True) if cell]
+    return Text.assemble(Text("  ").join(parts), "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> None:
@@ -102,7 +146,7 @@ class Section:
     numbers: Sequence[str] = ()
 
 
-def section_table(section: Section) -> Table:
+def section_table(section: Section) -> RenderableType:
     """The table of a section."""
     return table(section.columns, section.rows, numbers=section.numbers)
 
