@@ -193,7 +193,11 @@ class PhotoUndo:
                 derivatives = {**reversal.state[DERIVATIVES]}
                 derivatives.pop(str(kind), None)
                 reversal.state[DERIVATIVES] = derivatives
-                undone.lacks_derivatives |= any(reversal.state[f"{one}_available"] for one in ("jpg", "raw", "other"))
+                if any(reversal.state[f"{one}_available"] for one in ("jpg", "raw", "other")):
+                    undone.lacks_derivatives = True
+                else:
+                    reason = f"its {kind} was removed, and there is no file to make it from again"
+                    undone.said.append((CANNOT, f"{undone.name}: {reason}"))
 
     def _place_of(self, state: dict[str, object] | None) -> tuple[ProjectFolder, str] | None:
         if state is None:
