@@ -22,6 +22,7 @@ from examples import web_application
 from flows import Runtime, hold, release
 from flows.supervision import running_processes
 from storage import Database, JobsRepository, TasksRepository
+from storage.holds import HoldsRepository
 from tests.scale.photo_set import DEFINITION, add_photos, install_step, pass_photo_set
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("up"), pytest.mark.timeout(600)]
@@ -227,10 +228,13 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
         pressed = [discovery]
         if projects > 1:
             eventually(lambda: up.state(discovery)[0] == "COMPLETED", "the projects were not found")
+            # Nothing begins before all of them are there.
+            HoldsRepository(database).hold("tenant", "user_0")
             for number in range(projects):
                 select = {"project_ids": [number + 1]}
                 pressed.append(up.press_run("Generate Derivatives", select=select, force=True))
             eventually(lambda: len(running_processes(folder / "runs")) >= projects, "the ten runs were not on")
+            HoldsRepository(database).release("tenant", "user_0")
         eventually(
             lambda: any(job.status == "running" for job in jobs.list_by_tenant("user_0") if job.progress_total),
             "no photos were being processed",
