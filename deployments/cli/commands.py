@@ -32,7 +32,11 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("plan", "deployments.cli.plan:app", "Show what a definition would do; change nothing."),
         ("run", "deployments.cli.run:app", "Run a definition here to its end."),
         ("start", "deployments.cli.start:app", "Start a definition, and return at once."),
-        ("undo", "deployments.cli.undo:app", "Take back what a task did."),
+        (
+            "undo",
+            "deployments.cli.undo:app",
+            "Take back what a task did: files go where they were, rows say what they said.",
+        ),
         ("cancel", "deployments.cli.tasks:cancel_app", "Cancel a task with all its jobs; what is done stays done."),
         ("retry", "deployments.cli.tasks:retry_app", "Run again what failed or was canceled of a task."),
         ("hold", "deployments.cli.holds:hold_app", "Keep the jobs of a task, a tenant or a lane from starting."),

@@ -24,6 +24,7 @@ PARSED_ONLY = (
     "completion",
     "demo",
     "run",
+    "undo",
     "up",
     "serve",
     "worker",
