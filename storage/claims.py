@@ -224,20 +224,26 @@ def _best_statement(is_postgresql: bool, for_tenant: bool, in_lane: bool) -> Job
             AND (slots IS NULL OR slots > ({COUNT_RUNNING_IN_LANE}))
             AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)
     )"""
-    return JobStatement(f"""
+    return JobStatement(
+        f"""
         WITH ready AS {materialized} ({ready}), due AS {materialized} ({head(DUE, "idx_jobs_delayed")})
         {TAKE} WHERE id = (
             SELECT id FROM (SELECT * FROM ready UNION ALL SELECT * FROM due) AS heads
             {f"WHERE {is_open}" if in_lane else ""} ORDER BY {RANK} LIMIT 1
-        ) AND status = 'queued' RETURNING {JOB_COLUMNS}""")
+        ) AND status = 'queued' RETURNING {JOB_COLUMNS}""",
+        is_planned_once=True,
+    )
 
 
 _PLAIN_LANE = "SELECT 1 FROM lanes WHERE name = :lane AND aging_seconds IS NULL AND fair_tenants = 0"
 _LOCK_PLAIN_LANE_SQLITE = DriverStatement(_PLAIN_LANE)
 # Where the lane has slots, claimers take turns from here on: two of them would count the same free one.
-_LOCK_PLAIN_LANE = DriverStatement(f"""
+_LOCK_PLAIN_LANE = DriverStatement(
+    f"""
     WITH taken AS MATERIALIZED (SELECT name FROM lanes WHERE name = :lane AND slots IS NOT NULL FOR UPDATE)
-    {_PLAIN_LANE} AND (SELECT count(*) FROM taken) >= 0""")
+    {_PLAIN_LANE} AND (SELECT count(*) FROM taken) >= 0""",
+    is_planned_once=True,
+)
 
 _TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING {JOB_COLUMNS}")
 

@@ -61,6 +61,14 @@ class Database:
         self.clock = clock or system_clock
         self._busy_timeout_seconds = busy_timeout_seconds
         self.engine = self._create_engine(str(url))
+        # Connections of their own: this setting of PostgreSQL is a session's, and would harm other statements.
+        self._planning_once = (
+            self._create_postgresql_engine(
+                self.engine.url.render_as_string(hide_password=False), options="-c plan_cache_mode=force_generic_plan"
+            )
+            if self.is_postgresql
+            else self.engine
+        )
         self._kept = KeptConnections(self.engine)
         self._reader = self.engine.execution_options(photojobs_read=True)
         self._autocommitting_reader = (
@@ -124,7 +132,7 @@ class Database:
                 if translated is None:
                     raise
                 raise translated from error
-        with self._driver() as driver:
+        with self._driver(is_planned_once=statement.is_planned_once) as driver:
             driver.autocommit = True
             found = _fetched(driver.execute(statement.text(dialect), values))
             driver.autocommit = False
@@ -138,7 +146,7 @@ class Database:
         if not self.is_postgresql:
             with self.begin() as connection:
                 return [statement.on(connection, parameters) for statement, parameters in steps]
-        with self._driver() as driver:
+        with self._driver(is_planned_once=all(step.is_planned_once for step, _ in steps)) as driver:
             with driver.pipeline() if _can_pipeline() else nullcontext():
                 cursors = [
                     driver.execute(step.text("postgresql"), bound(values, "postgresql")) for step, values in steps
@@ -148,10 +156,10 @@ class Database:
         return [statement.rows(rows, "postgresql") for (statement, _), rows in zip(steps, found, strict=True)]
 
     @contextmanager
-    def _driver(self) -> Iterator[Any]:
+    def _driver(self, *, is_planned_once: bool) -> Iterator[Any]:
         pooled = None
         try:
-            pooled = self.engine.raw_connection()
+            pooled = (self._planning_once if is_planned_once else self.engine).raw_connection()
             yield pooled.driver_connection
         except Exception as error:
             if pooled is not None:
@@ -178,6 +186,7 @@ class Database:
     def close(self) -> None:
         """Close every connection of this process."""
         self._kept.close()
+        self._planning_once.dispose()
         self.engine.dispose()
 
     def _create_engine(self, url: str) -> Engine:
@@ -238,7 +247,7 @@ class Database:
 
         return engine
 
-    def _create_postgresql_engine(self, url: str) -> Engine:
+    def _create_postgresql_engine(self, url: str, *, options: str = "") -> Engine:
         engine = create_engine(
             url,
             pool_size=POOL_SIZE,
@@ -246,7 +255,7 @@ class Database:
             connect_args={
                 "connect_timeout": 10,
                 "application_name": "photojobs",
-                "options": f"-c lock_timeout={int(self._busy_timeout_seconds * 1000)} -c timezone=UTC",
+                "options": f"-c lock_timeout={int(self._busy_timeout_seconds * 1000)} -c timezone=UTC {options}",
             },
         )
         replace_dropped_connections(engine)

@@ -27,9 +27,11 @@ class DriverStatement:
     would give it: aware datetimes and parsed JSON.
     """
 
-    __slots__ = ("_texts", "converters")
+    __slots__ = ("_texts", "converters", "is_planned_once")
 
-    def __init__(self, sql: str, *, returns: Sequence[Column[Any]] = ()) -> None:
+    def __init__(self, sql: str, *, returns: Sequence[Column[Any]] = (), is_planned_once: bool = False) -> None:
+        #: On PostgreSQL: every value is served best by the same plan, and planning costs more than running it.
+        self.is_planned_once = is_planned_once
         # psycopg remembers how it reads a statement up to a certain length alone.
         sql = " ".join(sql.split())
         self._texts = {"sqlite": sql, "postgresql": _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))}

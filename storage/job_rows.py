@@ -95,11 +95,14 @@ def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
     if not is_postgresql:
         return JobStatement(f"{insertion}, ({hold})) RETURNING {JOB_COLUMNS}")
     # The lock is that of `hold_on`.
-    return JobStatement(f"""
+    return JobStatement(
+        f"""
         WITH hold AS MATERIALIZED ({hold} FOR SHARE),
         inserted AS ({insertion}, (SELECT kind FROM hold)) RETURNING {JOB_COLUMNS}),
         told AS MATERIALIZED (SELECT pg_notify('{CHANNEL}', ''))
-        SELECT {JOB_COLUMNS.replace("jobs.", "inserted.")} FROM inserted, told""")
+        SELECT {JOB_COLUMNS.replace("jobs.", "inserted.")} FROM inserted, told""",
+        is_planned_once=True,
+    )
 
 
 def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:

@@ -23,8 +23,8 @@ class JobStatement(DriverStatement):
 
     __slots__ = ("_readers",)
 
-    def __init__(self, sql: str) -> None:
-        super().__init__(sql, returns=_COLUMNS)
+    def __init__(self, sql: str, *, is_planned_once: bool = False) -> None:
+        super().__init__(sql, returns=_COLUMNS, is_planned_once=is_planned_once)
         self._readers = {
             dialect: {column.name: (index, converters.get(index)) for index, column in enumerate(_COLUMNS)}
             for dialect, converters in self.converters.items()

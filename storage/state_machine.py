@@ -124,10 +124,13 @@ def _end_lone_job(is_postgresql: bool, is_claimed: bool) -> JobStatement:
     condition = "status = 'running' AND claim_token = :claim_token" if is_claimed else "status IN ('queued', 'running')"
     end = f"{END_OF_LONE_JOB} AND {condition} RETURNING {JOB_COLUMNS}"
     if not is_postgresql:
-        return JobStatement(end)
-    return JobStatement(f"""
+        return JobStatement(end, is_planned_once=True)
+    return JobStatement(
+        f"""
         WITH ended AS ({end}), told AS MATERIALIZED ({NOTIFY_WHO_WAITS} AND EXISTS (SELECT 1 FROM ended))
-        SELECT {JOB_COLUMNS.replace("jobs.", "ended.")} FROM ended LEFT JOIN told ON true""")
+        SELECT {JOB_COLUMNS.replace("jobs.", "ended.")} FROM ended LEFT JOIN told ON true""",
+        is_planned_once=True,
+    )
 
 
 def give_back(

@@ -69,7 +69,8 @@ def _statement(for_tenant: bool) -> JobStatement:
     of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
     take = TAKE.replace(":claim_token", ":next_token")
     columns = JOB_COLUMNS.replace("jobs.", "")
-    return JobStatement(f"""
+    return JobStatement(
+        f"""
         WITH ended AS (
             {END_OF_LONE_JOB} AND status = 'running' AND claim_token = :claim_token RETURNING {JOB_COLUMNS}
         ), open_lanes AS MATERIALIZED (
@@ -91,4 +92,6 @@ def _statement(for_tenant: bool) -> JobStatement:
                 AND EXISTS (SELECT 1 FROM ended) RETURNING {JOB_COLUMNS}
         )
         SELECT {columns} FROM ended LEFT JOIN ({NOTIFY_WHO_WAITS}) AS told ON true
-        UNION ALL SELECT {columns} FROM claimed""")
+        UNION ALL SELECT {columns} FROM claimed""",
+        is_planned_once=True,
+    )

@@ -5,6 +5,7 @@ The statements are caught while the calls run, so a new or changed one is checke
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -17,7 +18,8 @@ from sqlalchemy import Connection, event, text
 
 from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository
 from storage.bulk import JobFilter, cancel_jobs, retry_jobs
-from storage.claims import Claimant, claim_awaited, promote_due
+from storage.claims import Claimant, _best_statement, claim_awaited, promote_due
+from storage.driver_statement import DriverStatement
 from storage.ended_jobs import Place, ended_jobs
 from storage.heartbeats import attend, beat, leave, standings
 from storage.holds import HoldsRepository
@@ -29,6 +31,7 @@ from storage.retention import prune
 from storage.stale import give_back_lost, rescue_stale
 from storage.statistics import Statistics
 from storage.task_summary import summarise_task
+from storage.turnover import _statement as _turnover_statement
 from storage.turnover import complete_and_claim
 from storage.waiting_reasons import explain_job
 
@@ -199,7 +202,31 @@ def test_no_statement_of_the_engine_reads_all_jobs(filled: Database) -> None:
         offending += [
             f"{name}: {statement[:400]}\n{plan}" for statement, plan in plans.items() if _reads_all(filled, plan)
         ]
+    if filled.is_postgresql:
+        plans = [_plan_for_all_values(filled, statement) for statement in _planned_once()]
+        offending += [plan for plan in plans if "Seq Scan on jobs" in plan or "idx_jobs_status " in plan]
     assert not offending, "\n\n".join(offending)
+
+
+def _planned_once() -> list[DriverStatement]:
+    flags = (False, True)
+    claims = [_best_statement(True, for_tenant, in_lane) for for_tenant in flags for in_lane in flags]
+    statements: list[DriverStatement] = [*claims, *(_turnover_statement(for_tenant) for for_tenant in flags)]
+    assert all(statement.is_planned_once for statement in statements)
+    return statements
+
+
+def _plan_for_all_values(database: Database, statement: DriverStatement) -> str:
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        names.append(match[1]) if match[1] not in names else None
+        return f"${names.index(match[1]) + 1}"
+
+    sql = re.sub(r"%\((\w+)\)s", number, statement.text("postgresql")).replace("%%", "%")
+    with database.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        return "\n".join(row[0] for row in driver.execute(f"EXPLAIN (GENERIC_PLAN) {sql}"))
 
 
 @pytest.mark.parametrize("name", ["count_by_status", "count_by_type", "open_by_type", "count_by_tenant", "lanes"])
