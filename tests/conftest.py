@@ -83,6 +83,11 @@ settings.register_profile("full", max_examples=1_000, stateful_step_count=60, **
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: much of the suite waits for processes and servers that start."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the long forms of proofs out unless `-m full` asks for them."""
     if "full" in str(config.option.markexpr):
