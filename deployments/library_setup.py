@@ -59,17 +59,18 @@ class LibrarySetup:
             f"library_root = {_toml(str(self.survey.root))}",
             f"database_url = {_toml(self.database_url)}",
         ]
+        if len(self.survey.tenant_ids) == 1 and self.survey.tenant_ids != (DEFAULT_TENANT,):
+            lines.append(f"tenant = {_toml(self.survey.tenant_ids[0])}")
         if self.survey.tenant_ids not in ((), (DEFAULT_TENANT,)):
             lines.append(f"scheduled_tenants = [{', '.join(map(_toml, self.survey.tenant_ids))}]")
         return "\n".join(lines) + "\n"
 
     @property
     def tenant_options(self) -> tuple[str, ...]:
-        """What commands need besides, one for each tenant: nothing for the default one."""
-        return tuple(
-            "" if tenant == DEFAULT_TENANT else f" --tenant {tenant}"
-            for tenant in self.survey.tenant_ids or (DEFAULT_TENANT,)
-        )
+        """What commands need besides, one for each tenant: nothing where there is but one, whom the settings name."""
+        if len(self.survey.tenant_ids) <= 1:
+            return ("",)
+        return tuple("" if tenant == DEFAULT_TENANT else f" --tenant {tenant}" for tenant in self.survey.tenant_ids)
 
 
 def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) -> LibrarySetup:

@@ -23,8 +23,11 @@ def note_start_of_task(job: Job, runtime: Runtime) -> None:
     if job.task_id is None or job.step_index != 0 or (job.chunk_index or 0) > 0:
         return
     try:
-        task = TasksRepository(runtime.database).get_by_id(job.task_id)
+        tasks = TasksRepository(runtime.database)
+        task = tasks.get_by_id(job.task_id)
         if task is not None:
+            if task.status == "queued":
+                tasks.begin(task.id)
             keep_figures(runtime.database, task, "before")
     except PhotojobsError as error:
         logger.warning("task %s: its start could not be noted: %s", job.task_id, error, extra=about_job(job))

@@ -72,6 +72,9 @@ class Settings(BaseSettings):
         '"off". Without it maintenance_global runs at 3:00, folder_discovery every hour, and project_scavenge_global '
         "on Sundays at 4:00, all in UTC.",
     )
+    tenant: str = Field(
+        DEFAULT_TENANT, min_length=1, max_length=255, description="Whose photos commands work on where nobody is named."
+    )
     scheduled_tenants: tuple[str, ...] = Field(
         (DEFAULT_TENANT,), description="Tenants for which scheduled definitions run."
     )

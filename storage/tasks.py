@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, literal, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, literal, select, text, update
 
 from storage import job_items, state_machine
 from storage.column_types import check_integer, check_text
@@ -153,20 +153,13 @@ class TasksRepository:
 
     def attend(self, task_ids: Sequence[str]) -> None:
         """Say of tasks that a flow run follows them, and that they run; of ended ones nothing is said."""
-        if not task_ids:
-            return
-        now = self._access.clock()
-        with self._access.write() as connection:
-            connection.execute(
-                update(tasks)
-                .where(tasks.c.id.in_(task_ids), tasks.c.status.in_(state_machine.UNFINISHED))
-                .values(
-                    attended_at=now,
-                    status=str(TaskStatus.RUNNING),
-                    started_at=func.coalesce(tasks.c.started_at, literal(now, tasks.c.started_at.type)),
-                    updated_at=now,
-                )
-            )
+        if task_ids:
+            now = self._access.clock()
+            self._run(tasks.c.id.in_(task_ids), tasks.c.status.in_(state_machine.UNFINISHED), now=now, attended_at=now)
+
+    def begin(self, task_id: str) -> None:
+        """Say of a queued task that it runs, whoever runs its jobs."""
+        self._run(tasks.c.id == task_id, tasks.c.status == str(TaskStatus.QUEUED), now=self._access.clock())
 
     def link_flow_run(self, task_id: str, flow_run_id: str) -> None:
         """Note which flow run follows the task."""
@@ -366,6 +359,12 @@ class TasksRepository:
             else:
                 raise TaskConflict(f"task {task_id} has the steps 0 to {len(pinned.steps) - 1}, not {from_step}")
             return _existing(state_machine.get_task(connection, task_id), task_id)
+
+    def _run(self, *conditions: ColumnElement[bool], now: datetime, **values: Any) -> None:
+        began = func.coalesce(tasks.c.started_at, literal(now, tasks.c.started_at.type))
+        running = {"status": str(TaskStatus.RUNNING), "started_at": began, "updated_at": now}
+        with self._access.write() as connection:
+            connection.execute(update(tasks).where(*conditions).values(**running, **values))
 
 
 def _check_alone(connection: Connection, new: NewTask) -> None:

@@ -61,7 +61,7 @@ def list_projects(
 
 
 @app.command(name="add-project")
-def add(name: str, /, *, tenant: str = DEFAULT_TENANT, folder: str | None = None, json: Json = False) -> None:
+def add(name: str, /, *, tenant: str | None = None, folder: str | None = None, json: Json = False) -> None:
     """Add an empty project: its folder, its manifest and its row.
 
     Parameters
@@ -69,13 +69,14 @@ def add(name: str, /, *, tenant: str = DEFAULT_TENANT, folder: str | None = None
     name
         The project's name, as people read it.
     tenant
-        Whose project.
+        Whose project; by default that of the setting `tenant`.
     folder
         The name of its folder; by default made of the project's name.
     """
     settings = Settings.load()
+    owner = settings.tenant if tenant is None else tenant
     with opened_database(settings=settings, create=True) as database:
-        project, path = add_project(database, settings, name=name, tenant_id=tenant, folder=folder)
+        project, path = add_project(database, settings, name=name, tenant_id=owner, folder=folder)
     if json:
         print_json({"project": project, "path": path})
         return

@@ -19,7 +19,6 @@ from flows.new_task import new_task
 from storage.column_types import encode_json
 from storage.photo_selection import PhotoSelection
 from storage.settings import Settings
-from storage.step_jobs import DEFAULT_TENANT
 from storage.tasks import NewTask
 from task_definitions import (
     MissingProject,
@@ -42,8 +41,8 @@ _Many = Parameter(consume_multiple=True, negative="")
 class TaskOptions:
     """Whose photos, which of them, and what to hand to the jobs."""
 
-    tenant: str = DEFAULT_TENANT
-    "Whose photos."
+    tenant: str | None = None
+    "Whose photos; by default those of the setting `tenant`."
 
     project: int | None = None
     "The project to work on, by its id; of a move, the destination."
@@ -144,7 +143,7 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
     new = new_task(
         definition,
         task_id=str(uuid.uuid4()),
-        tenant_id=options.tenant,
+        tenant_id=settings.tenant if options.tenant is None else options.tenant,
         scope=options.scope,
         project_id=options.project,
         items=items,

@@ -111,9 +111,10 @@ def test_with_consent_settings_and_database_are_written_and_work(
     ran = command("init", "../Mine", "--yes", "--discover")
 
     assert ran.code == 0, ran.err
-    assert "photojobs plan maintenance_global --tenant Mine" in ran.out
+    assert "photojobs plan maintenance_global\n" in ran.out
     settings = tomllib.loads((site / "photojobs.toml").read_text())
     assert settings["library_root"] == str(place.folder)
+    assert settings["tenant"] == "Mine"
     assert settings["scheduled_tenants"] == ["Mine"]
     database = Database(settings["database_url"])
     assert [one.project_folder for one in ProjectsRepository(database).list(tenant_id="Mine")] == ["Alps", "Iceland"]

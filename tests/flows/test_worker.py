@@ -34,7 +34,9 @@ def test_a_worker_carries_a_task_through_all_its_steps(
     summary = drain_queue(runtime=runtime)
 
     assert summary.ended == {"completed": 4}
-    assert TasksRepository(runtime.database).get(started.task_id).status == "completed"
+    task = TasksRepository(runtime.database).get(started.task_id)
+    assert task.status == "completed"
+    assert task.started_at is not None
     assert sorted(stage.items) == photo_ids
     assert [kind for kind, _ in stage.started] == ["note", "note", "note", "count"]
 
