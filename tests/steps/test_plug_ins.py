@@ -23,7 +23,7 @@ STEPS = PROJECT["entry-points"]["photojobs.steps"]
 #: Runs a task as a worker does, without Prefect.
 _RUN = """
 from flows.runtime import Runtime
-from flows.start import known_definitions
+from flows.known_definitions import known_definitions
 from flows.new_task import new_task
 from flows.worker import drain_queue
 from storage import TasksRepository
