@@ -26,8 +26,8 @@ def note_start_of_task(job: Job, runtime: Runtime) -> None:
         tasks = TasksRepository(runtime.database)
         task = tasks.get_by_id(job.task_id)
         if task is not None:
-            if task.status == "queued":
-                tasks.begin(task.id)
+            if task.status == "queued" and job.started_at is not None:
+                tasks.begin(task.id, since=job.started_at)
             keep_figures(runtime.database, task, "before")
     except PhotojobsError as error:
         logger.warning("task %s: its start could not be noted: %s", job.task_id, error, extra=about_job(job))

@@ -155,11 +155,12 @@ class TasksRepository:
         """Say of tasks that a flow run follows them, and that they run; of ended ones nothing is said."""
         if task_ids:
             now = self._access.clock()
-            self._run(tasks.c.id.in_(task_ids), tasks.c.status.in_(state_machine.UNFINISHED), now=now, attended_at=now)
+            unfinished = tasks.c.status.in_(state_machine.UNFINISHED)
+            self._run(tasks.c.id.in_(task_ids), unfinished, since=now, attended_at=now)
 
-    def begin(self, task_id: str) -> None:
-        """Say of a queued task that it runs, whoever runs its jobs."""
-        self._run(tasks.c.id == task_id, tasks.c.status == str(TaskStatus.QUEUED), now=self._access.clock())
+    def begin(self, task_id: str, *, since: datetime) -> None:
+        """Say of a queued task that it runs, whoever runs its jobs, and since when: the start of its first job."""
+        self._run(tasks.c.id == task_id, tasks.c.status == str(TaskStatus.QUEUED), since=since)
 
     def link_flow_run(self, task_id: str, flow_run_id: str) -> None:
         """Note which flow run follows the task."""
@@ -360,9 +361,9 @@ class TasksRepository:
                 raise TaskConflict(f"task {task_id} has the steps 0 to {len(pinned.steps) - 1}, not {from_step}")
             return _existing(state_machine.get_task(connection, task_id), task_id)
 
-    def _run(self, *conditions: ColumnElement[bool], now: datetime, **values: Any) -> None:
-        began = func.coalesce(tasks.c.started_at, literal(now, tasks.c.started_at.type))
-        running = {"status": str(TaskStatus.RUNNING), "started_at": began, "updated_at": now}
+    def _run(self, *conditions: ColumnElement[bool], since: datetime, **values: Any) -> None:
+        began = func.coalesce(tasks.c.started_at, literal(since, tasks.c.started_at.type))
+        running = {"status": str(TaskStatus.RUNNING), "started_at": began, "updated_at": self._access.clock()}
         with self._access.write() as connection:
             connection.execute(update(tasks).where(*conditions).values(**running, **values))
 

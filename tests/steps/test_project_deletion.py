@@ -73,7 +73,7 @@ def test_stopping_cancels_what_waits_and_runs_for_the_project_but_not_its_own_ta
     assert jobs.get_by_id(queued.id).status == "canceled"
     assert jobs.get_by_id(running.id).status == "canceled"
     assert jobs.get_by_id(other.id).status == "queued"
-    assert TasksRepository(studio.database).get(task.id).status == "queued"
+    assert TasksRepository(studio.database).get(task.id).status == "running"
     assert ProjectsRepository(studio.database).get_by_id(iceland.id).is_archived
     assert job.result["counts"] == {"archived": 1, "canceled": 2}
 
