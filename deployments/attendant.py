@@ -17,11 +17,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled
 
+from deployments.deployed_definitions import TAG
 from flows.deployment_names import DRAIN_PATH
 from flows.log_fields import about_task
 from flows.prefect_requests import request_drain, request_flow_run
@@ -77,6 +79,31 @@ def skip_missed_runs() -> int:
                 )
                 skipped += 1
     return skipped
+
+
+def revive_runs_left_behind(runtime: Runtime) -> int:
+    """Have flow runs go on that have no task when what ran them died, so that `attend` does not find them.
+
+    They were about to write it, make plans, or work off standalone jobs. Call it before anything is run here. Runs of
+    work pools are left to Prefect's workers. Returns how many there were.
+    """
+    tasks = TasksRepository(runtime.database)
+    with get_client(sync_client=True) as client:
+        begun = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                tags=FlowRunFilterTags(all_=[TAG]),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])),
+            ),
+            limit=200,
+        )
+        left = [
+            run
+            for run in begun
+            if run.work_pool_name is None and tasks.get_by_id(run.parameters.get("task_id") or str(run.id)) is None
+        ]
+        for run in left:
+            client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
+    return len(left)
 
 
 def _attend_task(client: SyncPrefectClient, tasks: TasksRepository, task: Task) -> None:

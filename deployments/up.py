@@ -73,6 +73,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         api_url = stack.enter_context(prefect_server(home / "prefect", host=host, port=port))
         # Late: the runner of an `up` that was killed a moment ago may still be asking its runs to stop.
         withdraw_stop(runs)
+        _revive_runs_left_behind(runtime)
         runner = stack.enter_context(_runner(home, runs))
         # Before the runner is stopped, which would otherwise cancel what it runs.
         stack.callback(_end_runs, runs, settings.drain_seconds)
@@ -121,6 +122,18 @@ def _wait_for(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], lo
         if time.monotonic() > give_up_at:
             raise RunnerFailed(f"the runner did not begin within {RUNNER_TIMEOUT_SECONDS:g} s; see {log_path}")
         time.sleep(0.05)
+
+
+def _revive_runs_left_behind(runtime: Runtime) -> None:
+    from deployments.attendant import revive_runs_left_behind
+
+    try:
+        revived = revive_runs_left_behind(runtime)
+    except Exception as error:  # noqa: BLE001 - what can run shall run all the same.
+        logger.warning("could not look for flow runs that were left behind: %s", error)
+    else:
+        if revived:
+            logger.info("%d flow runs that were left behind go on", revived)
 
 
 @contextmanager

@@ -245,7 +245,10 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
 
     with started(place, folder) as up:
         for task_id in pressed:
-            eventually(lambda task_id=task_id: tasks.get(task_id).is_final, "a task did not go on")
+            eventually(
+                lambda task_id=task_id: (task := tasks.get_by_id(task_id)) is not None and task.is_final,
+                "a task did not go on",
+            )
         ended = {tasks.get(task_id).status for task_id in pressed}
         everything = tasks.list_newest(limit=100)
         rows = {task_id: tasks.list_jobs(task_id) for task_id in pressed}

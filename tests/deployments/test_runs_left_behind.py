@@ -1,0 +1,45 @@
+"""Flow runs whose process died before they had a task."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.states import Pending, Running
+
+from deployments.attendant import revive_runs_left_behind
+from deployments.runner_deployments import deployment_of
+from flows.runtime import Runtime
+from flows.start import start_task
+from storage.settings import Settings
+from task_definitions import load_definitions
+
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
+
+
+def test_runs_without_a_task_go_on_and_those_with_one_are_left_to_it(
+    prefect_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("left-behind")
+    settings = Settings.load(database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={})
+    deployment_id = deployment_of(load_definitions()["project_scavenge_global"], settings).apply()
+    assert isinstance(deployment_id, UUID)
+    with Runtime.open(settings) as runtime, runtime.as_current(), get_client(sync_client=True) as client:
+        task_id = str(uuid4())
+        start_task(type="folder_discovery", tenant_id="user_0", task_id=task_id)
+
+        def run(state: State, **parameters: str) -> UUID:
+            made = client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
+            client.set_flow_run_state(made.id, state, force=True)
+            return made.id
+
+        pending, running, with_task = run(Pending()), run(Running()), run(Running(), task_id=task_id)
+
+        assert revive_runs_left_behind(runtime) == 2
+        assert revive_runs_left_behind(runtime) == 0
+
+        names = [client.read_flow_run(run_id).state_name for run_id in (pending, running, with_task)]
+        client.delete_deployment(deployment_id)
+    assert names == ["AwaitingRetry", "AwaitingRetry", "Running"]
