@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 
 from deployments.cli.definitions import Json
 from deployments.cli.opening import opened_database, prefect_home
-from deployments.cli.terminal import confirm, print_json
+from deployments.cli.terminal import confirm, print_json, warn
 from storage.settings import Settings
 
 up_app = App(name="up")
@@ -49,6 +49,7 @@ def up(
     from deployments.up import up as start
 
     settings = _settings()
+    _warn_of_named_server()
     with _until_asked_to_stop() as wait:
         confirm("starting …")
         with start(settings, home=_home(settings, folder), host=host, port=port or None) as running:
@@ -77,6 +78,7 @@ def serve(*, folder: Path | None = None) -> None:
     if not os.environ.get("PREFECT_API_URL"):
         raise NoPrefectServer("PREFECT_API_URL is not set; name the server in it, or use `photojobs up`")
     settings = _settings()
+    _warn_of_named_server()
     with _until_asked_to_stop() as wait, start(settings, home=_home(settings, folder), port=None) as running:
         confirm(f"serving to {running.ui_url} (Ctrl-C stops)")
         wait()
@@ -149,6 +151,15 @@ def _settings(**overrides: Any) -> Settings:
     settings = Settings.load(**overrides)
     structure_logs(settings)
     return settings
+
+
+def _warn_of_named_server() -> None:
+    from deployments.doctor.finding import Standing
+    from deployments.doctor.installation import examine_prefect
+
+    for finding in examine_prefect():
+        if finding.standing is not Standing.FINE:
+            warn(f"{finding.says} {finding.remedy}")
 
 
 def _home(settings: Settings, folder: Path | None) -> Path:

@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from deployments.doctor.surroundings import examine_clocks, examine_space
 from storage import Database, ProjectsRepository
 from storage.library import Library
 from storage.settings import Settings
+from task_definitions import PhotojobsError
 
 Command = Callable[..., Any]
 
@@ -123,9 +125,10 @@ def test_little_space_is_a_warning_and_none_a_problem(
         assert {one.standing for one in examine_space(settings, place_database)} == {standing}
 
 
-def test_a_prefect_server_of_another_version_or_with_a_wrong_clock_is_noticed(
-    command: Command, place: Any, place_database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def server_of_another_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Something that PREFECT_API_URL names, and that answers as a Prefect server of version 1.2.3 in 2025."""
+
     class Server(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response_only(200)
@@ -140,10 +143,17 @@ def test_a_prefect_server_of_another_version_or_with_a_wrong_clock_is_noticed(
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
     try:
-        findings = {(one["area"], one["name"]): one for one in command("doctor", "--json").document["findings"]}
+        yield
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_prefect_server_of_another_version_or_with_a_wrong_clock_is_noticed(
+    command: Command, place: Any, place_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server_of_another_version(monkeypatch):
+        findings = {(one["area"], one["name"]): one for one in command("doctor", "--json").document["findings"]}
 
     assert findings["prefect", "server"]["standing"] == "warning"
     assert "1.2.3" in findings["prefect", "server"]["says"]
@@ -168,3 +178,23 @@ def test_the_file_system_of_a_path_is_that_of_the_deepest_mount_point(tmp_path: 
     assert file_system_type(Path("/mnt/my photos/cache/x"), mounts=mounts) == "tmpfs"
     assert file_system_type(Path("/mnt/my photos and more"), mounts=mounts) == "ext4"
     assert file_system_type(Path("/"), mounts=tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("line", ["up", "serve"])
+def test_what_stays_says_that_the_named_server_has_another_version(
+    command: Command, place: Any, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    class Ended(PhotojobsError):
+        pass
+
+    @contextmanager
+    def ended(*_: object, **__: object) -> Iterator[None]:
+        raise Ended("ended here")
+        yield
+
+    monkeypatch.setattr("deployments.up.up", ended)
+    with server_of_another_version(monkeypatch):
+        ran = command(line)
+
+    assert ran.code == 2
+    assert "has version 1.2.3" in ran.complaints[0]
