@@ -145,6 +145,12 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def prefect_databases(prefect_url: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The SQLite files of the Prefect servers of this process, that of `prefect_url` among them."""
+    return [path for path in tmp_path_factory.getbasetemp().glob("prefect[0-9]*/**/prefect.db") if path.is_file()]
+
+
+@pytest.fixture
 def make_images() -> Callable[[Path, int], None]:
     """Makes a folder with so many small photographs."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 
 def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
-    prefect_url: str, tmp_path_factory: pytest.TempPathFactory
+    prefect_url: str, prefect_databases: list[Path]
 ) -> None:
     deployment_id = deployment_of(load_definitions()["regenerate_metadata"], Settings.load(schedules={})).apply()
     assert isinstance(deployment_id, UUID)
@@ -37,7 +38,7 @@ def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
         }
         # Prefect's scheduler makes runs for the future alone, and its API none that look as if it had made them.
         marked = 0
-        for file in tmp_path_factory.getbasetemp().glob("prefect[0-9]*/**/prefect.db"):
+        for file in prefect_databases:
             with closing(sqlite3.connect(file, timeout=30)) as database, database:
                 made_here = (str(deployment_id),)
                 update = database.execute("UPDATE flow_run SET auto_scheduled = 1 WHERE deployment_id = ?", made_here)
