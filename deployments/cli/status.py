@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json as json_text
-import time
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -85,28 +87,47 @@ def _looks(
 
 def _watch(looks: Iterator[QueueStatus], *, interval: float, times: int | None, json: bool) -> None:
     is_live = output().is_terminal and not json
-    try:
+    with _ctrl_c() as pressed:
+        statuses = _each(looks, interval, times, pressed)
         if is_live:
             with Live(console=output(), screen=True, auto_refresh=False) as live:
-                for status in _each(looks, interval, times):
+                for status in statuses:
                     live.update(_page(status), refresh=True)
             return
-        for status in _each(looks, interval, times):
+        for status in statuses:
             output().out(json_text.dumps(_document(status), default=plain) if json else _line(status))
             output().file.flush()
-    except KeyboardInterrupt:
-        # The way in which watching ends.
-        return
 
 
-def _each(looks: Iterator[QueueStatus], interval: float, times: int | None) -> Iterator[QueueStatus]:
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, the way in which watching ends; the second one is an ordinary interrupt.
+
+    An exception instead could be raised in the midst of a driver's clean-up, which drops it.
+    """
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _each(
+    looks: Iterator[QueueStatus], interval: float, times: int | None, ended: threading.Event
+) -> Iterator[QueueStatus]:
     number = 0
     while True:
         yield next(looks)
         number += 1
-        if times is not None and number >= times:
+        if (times is not None and number >= times) or ended.wait(interval):
             return
-        time.sleep(interval)
 
 
 def _document(status: QueueStatus) -> dict[str, object]:

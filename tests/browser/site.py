@@ -29,11 +29,11 @@ PRESS_AGAIN_SECONDS = 10.0
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
 
-def eventually(what: Callable[[], Any], message: str) -> Any:
+def eventually(what: Callable[[], Any], message: str | Callable[[], str]) -> Any:
     """Wait until `what` gives something true, and return that."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while not (found := what()):
-        assert time.monotonic() < give_up_at, message
+        assert time.monotonic() < give_up_at, message() if callable(message) else message
         time.sleep(0.1)
     return found
 
@@ -146,24 +146,27 @@ class Browser:
 
     def find(self, xpath: str) -> WebElement:
         """The first element that can be seen, as soon as there is one."""
-        message = f"there is no {xpath} on {self.driver.current_url}"
-        found: WebElement = eventually(lambda: self._visible(xpath), message)
+        found: WebElement = eventually(lambda: self._visible(xpath), lambda: f"there is no {xpath} on {self._page()}")
         return found
 
     def click(self, xpath: str) -> None:
+        refused = "it is not there"
+
         def clicked() -> bool:
+            nonlocal refused
             try:
                 element = self._visible(xpath)
                 if element is None:
                     return False
                 self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
                 element.click()
-            except WebDriverException:
+            except WebDriverException as error:
                 # The page was drawn anew meanwhile.
+                refused = str(error.msg)
                 return False
             return True
 
-        eventually(clicked, f"{xpath} cannot be clicked on {self.driver.current_url}")
+        eventually(clicked, lambda: f"{xpath} cannot be clicked ({refused}) on {self._page()}")
 
     def click_text(self, text: str, *, tag: str = "*") -> None:
         self.click(f"//{tag}[normalize-space()='{text}']")
@@ -188,6 +191,9 @@ class Browser:
         self.click(f"//a[normalize-space()='{deployment}']")
         self.click("//button[normalize-space()='Run']")
         self.click("//*[@role='menuitem'][contains(., 'Custom')]")
+        self.find("//*[normalize-space()='Submit']")
+        # A menu that closes while the page changes may leave it deaf to clicks; a user loads it again.
+        self.driver.refresh()
         self.find("//*[normalize-space()='Submit']")
 
     def submit(self) -> str:
@@ -221,6 +227,10 @@ class Browser:
             return before == seen and self._visible("//*[contains(@class, 'animate-')]") is None
 
         eventually(is_settled, f"{self.driver.current_url} is never at rest")
+
+    def _page(self) -> str:
+        body = self.driver.find_element(By.TAG_NAME, "body")
+        return f"{self.driver.current_url}, whose body ({body.get_attribute('style')}) shows:\n{body.text}"
 
     def _visible(self, xpath: str) -> WebElement | None:
         return next((each for each in self.driver.find_elements(By.XPATH, xpath) if _is_displayed(each)), None)
