@@ -29,19 +29,20 @@ class CancellationWatch:
     """Watches a flow run from a thread of its own. Use it as a context manager around the run's work.
 
     Args:
-        flow_run_id: the run.
+        flow_run_id: the run; None, outside of one, watches nothing.
         cancel: called once, in the watching thread, when the run was canceled; what it raises is logged, and it is
             called again at the next look.
     """
 
-    def __init__(self, flow_run_id: str, cancel: Callable[[], object]) -> None:
-        self._flow_run_id = UUID(flow_run_id)
+    def __init__(self, flow_run_id: str | None, cancel: Callable[[], object]) -> None:
+        self._flow_run_id = flow_run_id
         self._cancel = cancel
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="photojobs-cancellation", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        if self._flow_run_id:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,5 +63,5 @@ class CancellationWatch:
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
             get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client,
         ):
-            state = client.read_flow_run(self._flow_run_id).state
+            state = client.read_flow_run(UUID(self._flow_run_id)).state
         return state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED)

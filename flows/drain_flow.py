@@ -5,9 +5,11 @@ from typing import Annotated, Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
-from prefect.states import Completed, Failed
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
+from flows.cancellation_watch import CancellationWatch
 from flows.job_task import task_for
 from flows.mapped_runs import WAITING_THREADS, waiting_threads
 from flows.runtime import Runtime
@@ -37,40 +39,40 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
     bounds = None if lane is None else lanes.get(lane)
     ended: dict[str, int] = {}
     seen: set[int] = set()
-    while True:
-        window = JobsRepository(runtime.database).list_ready(
-            limit=runtime.settings.window_size,
-            tenant_id=tenant_id,
-            standalone=True,
-            min_priority=None if bounds is None else bounds.min_priority,
-            max_priority=None if bounds is None else bounds.max_priority,
-        )
-        window = [job for job in window if job.id not in seen]
-        if not window:
-            break
-        seen.update(job.id for job in window)
-        # Before their threads are there: the best of them goes first, not the one whose thread is the quickest.
-        heartbeats.attend(runtime.database, [job.id for job in window])
-        runtime.dispatcher.expect([job.id for job in window][:WAITING_THREADS])
-        futures = _run(window, runtime)
-        for future in futures:
-            name = future.state.type.value.lower()
-            ended[name] = ended.get(name, 0) + 1
+    with runtime.following(None), CancellationWatch(flow_run.id, lambda: runtime.stop_task(None)):
+        stopping = runtime.stopping(None)
+        while not stopping.is_set():
+            window = JobsRepository(runtime.database).list_ready(
+                limit=runtime.settings.window_size,
+                tenant_id=tenant_id,
+                standalone=True,
+                min_priority=None if bounds is None else bounds.min_priority,
+                max_priority=None if bounds is None else bounds.max_priority,
+            )
+            window = [job for job in window if job.id not in seen]
+            if not window:
+                break
+            seen.update(job.id for job in window)
+            for future in _run(window, runtime):
+                name = future.state.type.value.lower()
+                ended[name] = ended.get(name, 0) + 1
     message = ", ".join(f"{count} {name}" for name, count in sorted(ended.items())) or "nothing was waiting"
+    if stopping.is_set():
+        return Cancelled(message=f"{message}; what was not completed stays in the queue")
     return Failed(message=message) if ended.get("failed") else Completed(message=message)
 
 
 def _run(window: list[Job], runtime: Runtime) -> list[PrefectFuture[Any]]:
-    with runtime.following(None):
-        try:
-            futures = [
-                task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",)).submit(
-                    job.id, f"#{job.id}"
-                )
-                for job in window
-            ]
-            wait(futures)
-        except BaseException:
-            runtime.stop_task(None)
-            raise
+    # Before their threads are there: the best of them goes first, not the one whose thread is the quickest.
+    heartbeats.attend(runtime.database, [job.id for job in window])
+    runtime.dispatcher.expect([job.id for job in window][:WAITING_THREADS])
+    try:
+        futures = [
+            task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",)).submit(job.id, f"#{job.id}")
+            for job in window
+        ]
+        wait(futures)
+    except BaseException:
+        runtime.stop_task(None)
+        raise
     return futures

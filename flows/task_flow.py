@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -48,18 +48,12 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
         tasks.link_flow_run(task_id, flow_run_id)
     runtime.events.listen(emit_to_prefect)
     runtime.events.task_running(task)
-    with _canceled_with_flow_run(task_id, flow_run_id, runtime):
+    with CancellationWatch(flow_run_id, lambda: cancel_here(task_id, runtime, reason=BY_FLOW_RUN)):
         follow_task(task_id, runtime)
     summary = summarise_task(runtime.database, task_id)
     runtime.events.task_ended(summary.task, message=summary.message)
     await_publication()
     return final_state(summary)
-
-
-def _canceled_with_flow_run(task_id: str, flow_run_id: str | None, runtime: Runtime) -> AbstractContextManager[object]:
-    if not flow_run_id:
-        return nullcontext()
-    return CancellationWatch(flow_run_id, lambda: cancel_here(task_id, runtime, reason=BY_FLOW_RUN))
 
 
 def follow_task(task_id: str, runtime: Runtime) -> Task:

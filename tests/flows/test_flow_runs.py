@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -38,6 +39,10 @@ class Api:
     def flow_run(self, flow_run_id: str) -> dict[str, Any]:
         return self._client.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()
 
+    def running(self, flow_name: str) -> list[dict[str, Any]]:
+        body = {"flows": {"name": {"any_": [flow_name]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+        return self._filter("flow_runs", body)
+
     def set_state(self, flow_run_id: str, state: str) -> None:
         body = {"state": {"type": state, "name": state.title()}, "force": True}
         self._client.post(f"/flow_runs/{flow_run_id}/set_state", json=body).raise_for_status()
@@ -53,6 +58,24 @@ class Api:
         for event in found:
             by_name.setdefault(event["event"], []).append(event)
         return by_name
+
+    @contextmanager
+    def automation(self, *, expect: str, match: dict[str, str]) -> Iterator[str]:
+        """An automation on one event; its action is to do nothing."""
+        trigger = {"type": "event", "posture": "Reactive", "expect": [expect], "match": match, "threshold": 1}
+        body = {"name": expect, "trigger": trigger | {"within": 0}, "actions": [{"type": "do-nothing"}]}
+        automation = str(self._client.post("/automations/", json=body).raise_for_status().json()["id"])
+        try:
+            yield automation
+        finally:
+            self._client.delete(f"/automations/{automation}").raise_for_status()
+
+    def acted(self, automation: str) -> list[str]:
+        """What the events were about on which an automation has acted."""
+        body = {"filter": {"any_resource": {"id": [f"prefect.automation.{automation}"]}}}
+        found = self._client.post("/events/filter", json=body).raise_for_status().json()["events"]
+        triggered = [event for event in found if event["event"] == "prefect.automation.triggered"]
+        return [event["payload"]["triggering_event"]["resource"]["prefect.resource.id"] for event in triggered]
 
     def _filter(self, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
         return self._client.post(f"/{what}/filter", json=body).raise_for_status().json()
@@ -231,6 +254,20 @@ def test_events_tell_prefect_what_happened_and_what_it_concerns(
     assert sorted(counts, key=len) == [{"done": 3}, {"done": 1, "failed": 1}]
 
 
+def test_an_automation_acts_on_a_failed_task(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int]
+) -> None:
+    definition = define("watched", {"type": "note", "priority": 95})
+    with api.automation(expect="photojobs.task.failed", match={"prefect.resource.name": "Watched"}) as automation:
+        run_task(type=definition, tenant_id="user_0", items=[{"photo_id": photo_ids[0]}])
+        summary = run_task(type=definition, tenant_id="user_0", items=[{"photo_id": photo_ids[-1]}])
+        EventsWorker.instance().wait_until_empty()
+
+        wait_until(lambda: api.acted(automation), what="the automation acts")
+
+    assert api.acted(automation) == [f"photojobs.task.{summary.task.id}"]
+
+
 def test_a_long_job_shows_how_far_it_is(
     api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,3 +357,31 @@ def test_the_drain_flow_works_off_standalone_jobs_in_rank_order(
 
     assert (state.type.value, state.message) == ("COMPLETED", "2 completed")
     assert [job_id for _, job_id in stage.started] == [high.id, low.id]
+
+
+def test_the_drain_flow_is_canceled_and_leaves_what_is_not_done_in_the_queue(
+    api: Api, runtime: Runtime, stage: Any, define: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellation_watch, "WATCH_SECONDS", 0.1)
+    LanesRepository(runtime.database).change("priority", slots=1)
+    jobs = JobsRepository(runtime.database)
+    entered = stage.entered.setdefault("gate", threading.Event())
+    stopped = jobs.enqueue(tenant_id="user_0", type="wait_at_gate", scope="global", priority=99)
+    waiting = jobs.enqueue(tenant_id="user_0", type="count", scope="global", priority=91)
+
+    def cancel() -> None:
+        assert entered.wait(60)
+        [run] = api.running("drain_queue")
+        api.set_state(run["id"], "CANCELLING")
+
+    canceling = threading.Thread(target=cancel)
+    canceling.start()
+    state = catalog.drain_queue(return_state=True)
+    canceling.join()
+
+    assert (state.type.value, state.message) == (
+        "CANCELLED",
+        "2 cancelled; what was not completed stays in the queue",
+    )
+    assert [job and job.status for job in map(jobs.get_by_id, (stopped.id, waiting.id))] == ["queued", "queued"]
+    assert [job_id for _, job_id in stage.started] == [stopped.id]
