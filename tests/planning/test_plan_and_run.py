@@ -126,7 +126,7 @@ def test_the_plan_is_what_the_run_does(
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", sorted(set(DEFINITIONS) - set(EXCEPTIONS)))
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(spec=libraries(), options=_OPTIONS)
 def test_the_plan_is_what_the_run_does_on_many_libraries(
     name: str, spec: LibrarySpec, options: dict[str, Any], make_world: Callable[..., World], tmp_path: Path

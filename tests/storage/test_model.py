@@ -451,7 +451,7 @@ def test_any_sequence_of_operations_does_what_the_model_says(
     run_state_machine_as_test(
         lambda: Engine(database, clock, make_definition, photo_ids),
         settings=settings(
-            max_examples=max(60, settings().max_examples),
+            max_examples=3 * settings().max_examples,
             stateful_step_count=40,
             suppress_health_check=list(HealthCheck),
         ),

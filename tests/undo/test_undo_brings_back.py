@@ -71,7 +71,7 @@ def test_an_undo_brings_back_what_a_task_did_and_can_be_undone(
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(spec=libraries(), options=_OPTIONS)
 def test_an_undo_brings_back_what_a_task_did_on_many_libraries(
     name: str, spec: LibrarySpec, options: dict[str, Any], make_world: Callable[..., World]
