@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Self
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from flows.prefect_client import impatient_client
 
 logger = logging.getLogger("photojobs.cancellation")
 
@@ -52,16 +53,15 @@ class CancellationWatch:
     def _run(self) -> None:
         while not self._stopped.wait(WATCH_SECONDS):
             try:
-                if self._is_canceled() and not self._stopped.is_set():
-                    self._cancel()
-                    return
+                with impatient_client(answer_seconds=ANSWER_SECONDS) as client:
+                    while not self._stopped.is_set():
+                        if self._is_canceled(client) and not self._stopped.is_set():
+                            self._cancel()
+                            return
+                        self._stopped.wait(WATCH_SECONDS)
             except Exception as error:  # noqa: BLE001 - a server or a database that is away comes back.
                 logger.info("could not see whether the flow run was canceled: %s", error)
 
-    def _is_canceled(self) -> bool:
-        with (
-            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-            get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client,
-        ):
-            state = client.read_flow_run(UUID(self._flow_run_id)).state
+    def _is_canceled(self, client: SyncPrefectClient) -> bool:
+        state = client.read_flow_run(UUID(self._flow_run_id)).state
         return state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED)

@@ -15,6 +15,7 @@ from flows.mapped_runs import WAITING_THREADS, waiting_threads
 from flows.runtime import Runtime
 from flows.supervision import watch_supervisor
 from flows.sweep import sweep
+from flows.tag_limits import TagLimits
 from storage import heartbeats
 from storage.jobs import JobsRepository
 from storage.lanes import LanesRepository
@@ -39,7 +40,11 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
     bounds = None if lane is None else lanes.get(lane)
     ended: dict[str, int] = {}
     seen: set[int] = set()
-    with runtime.following(None), CancellationWatch(flow_run.id, lambda: runtime.stop_task(None)):
+    with (
+        runtime.following(None),
+        CancellationWatch(flow_run.id, lambda: runtime.stop_task(None)),
+        TagLimits() as limits,
+    ):
         stopping = runtime.stopping(None)
         while not stopping.is_set():
             window = JobsRepository(runtime.database).list_ready(
@@ -53,7 +58,7 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
             if not window:
                 break
             seen.update(job.id for job in window)
-            for future in _run(window, runtime):
+            for future in _run(window, runtime, limits):
                 name = future.state.type.value.lower()
                 ended[name] = ended.get(name, 0) + 1
     message = ", ".join(f"{count} {name}" for name, count in sorted(ended.items())) or "nothing was waiting"
@@ -62,15 +67,16 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
     return Failed(message=message) if ended.get("failed") else Completed(message=message)
 
 
-def _run(window: list[Job], runtime: Runtime) -> list[PrefectFuture[Any]]:
+def _run(window: list[Job], runtime: Runtime, limits: TagLimits) -> list[PrefectFuture[Any]]:
     # Before their threads are there: the best of them goes first, not the one whose thread is the quickest.
     heartbeats.attend(runtime.database, [job.id for job in window])
     runtime.dispatcher.expect([job.id for job in window][:WAITING_THREADS])
     try:
-        futures = [
-            task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",)).submit(job.id, f"#{job.id}")
-            for job in window
-        ]
+        futures = []
+        for job in window:
+            standing_for = task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))
+            limits.ask_ahead(standing_for.tags)
+            futures.append(standing_for.submit(job.id, f"#{job.id}"))
         wait(futures)
     except BaseException:
         runtime.stop_task(None)

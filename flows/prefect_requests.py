@@ -11,6 +11,7 @@ from typing import Any
 
 from flows.backoff import backoff_seconds
 from flows.deployment_names import DRAIN_PATH, deployment_path
+from flows.prefect_client import impatient_client
 from storage.pinned_definition import PinnedDefinition
 from storage.records import Task
 
@@ -70,15 +71,9 @@ def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str) -> 
 
 
 def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswered: set[str]) -> str:
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
     from prefect.states import Scheduled
 
-    # Prefect's own repetitions have no end in time: some ten minutes, or as long as a server says "maintenance".
-    with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-        get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client,
-    ):
+    with impatient_client(answer_seconds=ANSWER_SECONDS) as client:
         deployment = client.read_deployment_by_name(path)
         key = idempotency_key
         while True:

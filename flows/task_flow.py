@@ -26,6 +26,7 @@ from flows.patience import insist
 from flows.prefect_events import emit_to_prefect
 from flows.runtime import Runtime
 from flows.sweep import Sweeper
+from flows.tag_limits import TagLimits
 from storage.records import Job, Task
 from storage.task_summary import TaskSummary, summarise_task
 from storage.tasks import TasksRepository
@@ -65,20 +66,20 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
     """
     futures: list[PrefectFuture[Any]] = []
     # The sweeper: the task may wait for a job whose executor has died, and nobody else may be there to notice.
-    with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime):
+    with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime), TagLimits() as limits:
         try:
-            return _follow(task_id, runtime, futures)
+            return _follow(task_id, runtime, futures, limits)
         except KeyboardInterrupt:
             with _interrupted_at_once():
                 cancel_here(task_id, runtime, reason="canceled by Ctrl-C")
                 wait(futures)
-                return _follow(task_id, runtime, futures)
+                return _follow(task_id, runtime, futures, limits)
         except BaseException:
             runtime.stop_task(task_id)
             raise
 
 
-def _follow(task_id: str, runtime: Runtime, futures: list[PrefectFuture[Any]]) -> Task:
+def _follow(task_id: str, runtime: Runtime, futures: list[PrefectFuture[Any]], limits: TagLimits) -> Task:
     tasks = TasksRepository(runtime.database)
     patience_seconds = runtime.settings.stale_seconds
     step_index: int | None = None
@@ -92,7 +93,7 @@ def _follow(task_id: str, runtime: Runtime, futures: list[PrefectFuture[Any]]) -
         window = insist(
             partial(tasks.unfinished_jobs, task, limit=runtime.settings.window_size), give_up_seconds=patience_seconds
         )
-        futures[:] = [future for group in _by_type(window) for future in _submit(task, group)]
+        futures[:] = [future for group in _by_type(window) for future in _submit(task, group, limits)]
         wait(futures)
         raise_if_none_ran(futures)
 
@@ -145,9 +146,10 @@ def final_state(summary: TaskSummary) -> State[Any]:
     return Failed(message=summary.message)
 
 
-def _submit(task: Task, group: list[Job]) -> list[PrefectFuture[Any]]:
+def _submit(task: Task, group: list[Job], limits: TagLimits) -> list[PrefectFuture[Any]]:
     first = group[0]
     mapped = task_for(first.type, priority=first.priority, tags=(f"tenant:{task.tenant_id}", f"task:{task.id}"))
+    limits.ask_ahead(mapped.tags)
     return list(mapped.map([job.id for job in group], [_position(job) for job in group]))
 
 

@@ -1,0 +1,26 @@
+"""Prefect's client for those who would rather go on without an answer than wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+
+@contextmanager
+def impatient_client(*, answer_seconds: float) -> Iterator[SyncPrefectClient]:
+    """A client that asks once and waits for so long; an error, or a server that is away, raises at once.
+
+    Prefect's own repetitions have no end in time: some ten minutes, or as long as a server says "maintenance".
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        get_client(sync_client=True, httpx_settings={"timeout": answer_seconds}) as client,
+    ):
+        yield client
