@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, func, update
 
 from storage import claims, job_items
 from storage.chunks import insert_chunks
 from storage.column_types import check_integer, check_text
 from storage.database import Access, Database
 from storage.errors import InvalidValue, TooManyItems
+from storage.job_listings import DEFAULT_LIMIT, list_newest, ready_jobs
 from storage.job_rows import (
     checked_payload,
     find_twin,
@@ -25,7 +25,7 @@ from storage.job_rows import (
 )
 from storage.job_statement import JOB_COLUMNS, JobStatement
 from storage.lanes import LanesRepository
-from storage.notifications import fresh_since, notify
+from storage.notifications import notify
 from storage.records import Job, JobItem, JobStatus
 from storage.state_machine import (
     QUEUED_ANEW,
@@ -36,11 +36,8 @@ from storage.state_machine import (
     reopen_items,
     reopen_task,
 )
-from storage.tables import READY, jobs
+from storage.tables import jobs
 from task_definitions import MAX_ITEMS_PER_JOB
-
-#: How many rows a listing returns where no limit is given.
-DEFAULT_LIMIT = 50
 
 _BY_ID = JobStatement(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = :id")
 
@@ -355,7 +352,8 @@ class JobsRepository:
         type: str | None = None,
     ) -> list[Job]:
         """The jobs of a project, newest first."""
-        return self._list({"project_id": project_id, "status": status, "type": type}, limit=limit, offset=offset)
+        filters = {"project_id": project_id, "status": status, "type": type}
+        return list_newest(self._access.look, filters, limit=limit, offset=offset)
 
     def list_by_tenant(
         self,
@@ -374,7 +372,7 @@ class JobsRepository:
         costs the same on every page, where a large `offset` does not.
         """
         filters = {"tenant_id": tenant_id, "status": status, "type": type, "scope": scope}
-        return self._list(filters, limit=limit, offset=offset, before=before)
+        return list_newest(self._access.look, filters, limit=limit, offset=offset, before=before)
 
     def list_ready(
         self,
@@ -389,21 +387,14 @@ class JobsRepository:
 
         With `standalone`, only those that belong to no task.
         """
-        silent_since = fresh_since(self._access.clock())
-        statement = (
-            select(jobs)
-            .where(text(READY), jobs.c.heartbeat_at.is_(None) | (jobs.c.heartbeat_at < silent_since))
-            .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
-            .limit(limit)
+        statement = ready_jobs(
+            now=self._access.clock(),
+            limit=limit,
+            tenant_id=tenant_id,
+            min_priority=min_priority,
+            max_priority=max_priority,
+            standalone=standalone,
         )
-        if tenant_id is not None:
-            statement = statement.where(jobs.c.tenant_id == tenant_id)
-        if standalone:
-            statement = statement.where(jobs.c.task_id.is_(None))
-        if min_priority is not None:
-            statement = statement.where(jobs.c.priority >= min_priority)
-        if max_priority is not None:
-            statement = statement.where(jobs.c.priority <= max_priority)
         with self._access.read() as connection:
             return [Job.from_row(row) for row in connection.execute(statement).mappings()]
 
@@ -473,32 +464,3 @@ class JobsRepository:
             statement = statement.where(jobs.c.claim_token == claim_token)
         with self._access.write() as connection:
             return connection.execute(statement.values(**values, updated_at=self._access.clock())).rowcount == 1
-
-    def _list(
-        self,
-        filters: Mapping[str, Any],
-        *,
-        limit: int,
-        offset: int,
-        before: tuple[datetime, int] | None = None,
-    ) -> list[Job]:
-        check_integer(limit, name="limit", minimum=0)
-        check_integer(offset, name="offset", minimum=0)
-        parameters = {name: value for name, value in filters.items() if value is not None}
-        statement = _listing(tuple(parameters), before is not None, limit, offset)
-        if before is not None:
-            parameters |= {"before_at": before[0], "before_id": before[1]}
-        return statement.jobs(self._access.look, parameters)
-
-
-@lru_cache(maxsize=256)
-def _listing(filters: tuple[str, ...], is_paged: bool, limit: int, offset: int) -> JobStatement:
-    conditions = [f"{name} = :{name}" for name in filters]
-    if is_paged:
-        # The first condition bounds the index that gives the order; the second one cuts exactly.
-        conditions += ["created_at <= :before_at", "(created_at, id) < (:before_at, :before_id)"]
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    return JobStatement(
-        # As numbers in the text: PostgreSQL plans a bound limit anew each time.
-        f"SELECT {JOB_COLUMNS} FROM jobs {where} ORDER BY created_at DESC, id DESC LIMIT {limit:d} OFFSET {offset:d}"
-    )
