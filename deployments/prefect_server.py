@@ -29,15 +29,6 @@ STOP_TIMEOUT_SECONDS = 15.0
 #: The address that an embedded server listens on unless it is told otherwise in so many words.
 LOOPBACK = "127.0.0.1"
 
-#: By default each state of a task run is a transaction of its own. In batches the server spends a third of the time on
-#: them, and shows a long map when it happens, not many seconds later. What the environment says goes first.
-_RECORDING = {
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
-    # In whole seconds: Prefect cuts off what is behind the point, and 0 would never rest.
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-}
-
 _PR_SET_PDEATHSIG = 1
 
 
@@ -76,7 +67,7 @@ def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None
         log = stack.enter_context(log_path.open("ab"))
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, and arguments of ours.
             [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)],
-            env=_RECORDING | os.environ | _environment(home, url) | {"PREFECT_LOGGING_LEVEL": "WARNING"},
+            env=os.environ | _environment(home, url) | {"PREFECT_LOGGING_LEVEL": "WARNING"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-import httpx
 import pytest
 
 from deployments.errors import PortInUse
@@ -33,12 +32,3 @@ def test_the_embedded_server_listens_on_the_loopback_alone(prefect_url: str) -> 
     port = int(prefect_url.rsplit(":", 1)[1].split("/")[0])
 
     assert listening_addresses(port) == {"0100007F"}
-
-
-@pytest.mark.prefect
-@pytest.mark.xdist_group("deploy")
-def test_the_embedded_server_records_task_runs_in_batches(prefect_url: str) -> None:
-    settings = httpx.get(f"{prefect_url}/admin/settings").raise_for_status().json()
-
-    recorder = settings["server"]["services"]["task_run_recorder"]
-    assert (recorder["batch_size"], recorder["read_batch_size"], recorder["flush_interval"]) == (50, 50, 1.0)
