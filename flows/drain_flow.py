@@ -68,15 +68,13 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
 
 
 def _run(window: list[Job], runtime: Runtime, limits: TagLimits) -> list[PrefectFuture[Any]]:
+    runs = [(job, task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))) for job in window]
+    limits.ask_ahead(run.tags for _, run in runs)
     # Before their threads are there: the best of them goes first, not the one whose thread is the quickest.
     heartbeats.attend(runtime.database, [job.id for job in window])
     runtime.dispatcher.expect([job.id for job in window][:WAITING_THREADS])
     try:
-        futures = []
-        for job in window:
-            standing_for = task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))
-            limits.ask_ahead(standing_for.tags)
-            futures.append(standing_for.submit(job.id, f"#{job.id}"))
+        futures = [run.submit(job.id, f"#{job.id}") for job, run in runs]
         wait(futures)
     except BaseException:
         runtime.stop_task(None)

@@ -51,15 +51,15 @@ class TagLimits:
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="photojobs-tag-limits", daemon=True)
 
-    def ask_ahead(self, tags: Iterable[str]) -> None:
-        """Look whether one of the tags has a limit, before task runs with just these tags begin."""
-        names = frozenset(f"tag:{tag}" for tag in tags)
+    def ask_ahead(self, tags_of_runs: Iterable[Iterable[str]]) -> None:
+        """Look once whether one of the tags has a limit, before the task runs begin; of each run all of its tags."""
         if self._unlimited is None or self._guard is None:
             return
+        names_of_runs = {frozenset(f"tag:{tag}" for tag in tags) for tags in tags_of_runs}
         with self._changed:
-            if names in self._wanted or self._is_closed:
+            if names_of_runs <= self._wanted or self._is_closed:
                 return
-            self._wanted.add(names)
+            self._wanted |= names_of_runs
             self._has_looked = False
             if self._thread.ident is None:
                 self._thread.start()

@@ -149,7 +149,7 @@ def final_state(summary: TaskSummary) -> State[Any]:
 def _submit(task: Task, group: list[Job], limits: TagLimits) -> list[PrefectFuture[Any]]:
     first = group[0]
     mapped = task_for(first.type, priority=first.priority, tags=(f"tenant:{task.tenant_id}", f"task:{task.id}"))
-    limits.ask_ahead(mapped.tags)
+    limits.ask_ahead([mapped.tags])
     return list(mapped.map([job.id for job in group], [_position(job) for job in group]))
 
 

@@ -83,7 +83,7 @@ def test_a_server_that_is_away_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tag_limits, "AHEAD_SECONDS", threading.TIMEOUT_MAX)
 
     with TagLimits() as limits:
-        limits.ask_ahead({"priority:95"})
-        limits.ask_ahead({"priority:50"})
+        limits.ask_ahead([{"priority:95"}])
+        limits.ask_ahead([{"priority:50"}, {"priority:95"}])
 
     assert frozenset({"tag:priority:95"}) not in (limits._unlimited or {})
