@@ -104,7 +104,11 @@ class Dispatcher:
         return waiter.claimed
 
     def release(self) -> None:
-        """Say that an acquired job has been run, so that the next may start at once."""
+        """Say that an acquired job has been run, so that the next may start at once.
+
+        Call it before the job's end is written: in between, this process would have no room for the slot that frees,
+        and leave it to a lower rank elsewhere.
+        """
         with self._lock:
             self._capacity += 1
         self._changed.set()

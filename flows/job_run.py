@@ -55,6 +55,7 @@ def run_claimed_job(
     stopping: threading.Event | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
     complete: Completion | None = None,
+    on_handled: Callable[[], None] | None = None,
 ) -> Job | None:
     """Run a claimed job to its end, or give it back for another attempt; returns its row as it is then.
 
@@ -67,6 +68,7 @@ def run_claimed_job(
         stopping: set it to have the handler stop at its next checkpoint and the job go back to the queue.
         on_progress: called with `done` and `total` whenever progress was written.
         complete: ends a job whose handler succeeded, in place of `JobsRepository.complete`.
+        on_handled: called when the handler has ended in whatever way, before what came of it is written.
     """
     claim = JobClaim(
         runtime.database,
@@ -80,7 +82,7 @@ def run_claimed_job(
         # Until the end is written, so that nobody rescues a job whose work is done.
         with runtime.heartbeat.beating_for(claim):
             note_start_of_task(job, runtime)
-            ended = _run_to_an_end(claim, runtime, on_progress, complete)
+            ended = _run_to_an_end(claim, runtime, on_progress, complete, on_handled)
         if ended is None:
             ended = _insist(runtime, lambda: JobsRepository(runtime.database).get_by_id(job.id))
         # A slot is free now, for whoever waits in this process.
@@ -115,6 +117,7 @@ def _run_to_an_end(
     runtime: Runtime,
     on_progress: Callable[[int, int | None], None] | None,
     complete: Completion | None,
+    on_handled: Callable[[], None] | None,
 ) -> Job | None:
     """Run the handler and write what came of it; returns the row as it is then, where the write has told it."""
     job, jobs = claim.job, JobsRepository(runtime.database)
@@ -137,8 +140,12 @@ def _run_to_an_end(
         on_progress=on_progress,
     )
     try:
-        with runtime.heartbeat.time_limit(claim):
-            _run_handler(context)
+        try:
+            with runtime.heartbeat.time_limit(claim):
+                _run_handler(context)
+        finally:
+            if on_handled is not None:
+                on_handled()
     except ClaimLost as error:
         logger.info("%s", error)
         return None

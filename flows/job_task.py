@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import ExitStack
 from typing import Any
 
 from prefect import Task, task
@@ -40,10 +42,7 @@ def follow_job(job_id: int, runtime: Runtime) -> State[Any] | None:
             if job is not None and not job.is_final:
                 return Cancelled(message="The process stopped waiting; the job stays in the queue.")
         else:
-            try:
-                job = run_claimed_job(claimed, runtime, stopping=stopping, on_progress=ProgressBar(claimed).show)
-            finally:
-                runtime.dispatcher.release()
+            job = _run_here(claimed, runtime, stopping)
     runtime.dispatcher.expect_no_more(job_id)
     if job is None:
         return Cancelled(message=f"job {job_id} was removed")
@@ -52,6 +51,19 @@ def follow_job(job_id: int, runtime: Runtime) -> State[Any] | None:
     if job.status == "canceled":
         return Cancelled(message=job.error_message or f"job {job_id} was canceled")
     return None
+
+
+def _run_here(claimed: Job, runtime: Runtime, stopping: threading.Event) -> Job | None:
+    with ExitStack() as room:
+        room.callback(runtime.dispatcher.release)
+        return run_claimed_job(
+            claimed,
+            runtime,
+            stopping=stopping,
+            on_progress=ProgressBar(claimed).show,
+            # Before its lane's slot is free: a process without room leaves a slot that it finds free to lower ranks.
+            on_handled=room.close,
+        )
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)

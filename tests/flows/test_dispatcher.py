@@ -15,6 +15,8 @@ from sqlalchemy import event
 
 from flows import dispatcher as dispatcher_module
 from flows.dispatcher import Dispatcher
+from flows.job_task import follow_job
+from flows.runtime import Runtime
 from storage import Database, JobsRepository, LanesRepository
 from storage.claims import claim_awaited, new_worker_id
 from storage.records import Job
@@ -66,10 +68,14 @@ def enqueue(database: Database) -> Callable[..., Job]:
     )
 
 
-def status(database: Database, job: Job) -> str:
+def row(database: Database, job: Job) -> Job:
     found = JobsRepository(database).get_by_id(job.id)
     assert found is not None
-    return found.status
+    return found
+
+
+def status(database: Database, job: Job) -> str:
+    return row(database, job).status
 
 
 def test_of_two_who_wait_for_one_job_one_runs_it_and_both_learn_of_its_end(
@@ -102,11 +108,11 @@ def test_a_job_claimed_for_somebody_who_has_left_is_handed_back_at_once(
     monkeypatch.setattr(dispatcher_module, "claim_awaited", claim_and_leave)
 
     assert wait_for(dispatcher, job).result(10) is None
+    # It is queued before the claim is committed as well.
+    wait_until(lambda: row(database, job).updated_at != job.updated_at, what="the claim is committed")
     wait_until(lambda: status(database, job) == "queued", what="the job is back")
     assert [[claimed.id for claimed in claims[0]], len(claims)] == [[job.id], 1]
-    found = JobsRepository(database).get_by_id(job.id)
-    assert found is not None
-    assert (found.attempts, found.heartbeat_at) == (0, None)
+    assert (row(database, job).attempts, row(database, job).heartbeat_at) == (0, None)
 
 
 def test_an_error_that_nobody_foresaw_does_not_leave_everybody_waiting(
@@ -194,20 +200,36 @@ def test_who_waits_holds_a_slot_that_frees_against_a_lower_rank(
     LanesRepository(database).change("priority", slots=1)
     busy, other = open_dispatcher(concurrency=1), open_dispatcher(concurrency=1)
     [first, second] = [enqueue(100), enqueue(100)]
-    running, next_one = wait_for(busy, first), wait_for(busy, second)
-    claimed = running.result(10)
+    claimed = wait_for(busy, first).result(10)
     assert claimed is not None
+    # Only now: of two threads the second one may be the quicker.
+    next_one = wait_for(busy, second)
     wait_until(lambda: second.id in busy.attended(), what="the second waits")
     low_job = enqueue(90)
     low = wait_for(other, low_job)
     wait_until(lambda: low_job.id in other.attended(), what="so does the low one")
 
-    JobsRepository(database).complete(first.id, claim_token=claimed.claim_token)
     busy.release()
+    JobsRepository(database).complete(first.id, claim_token=claimed.claim_token)
 
     assert next_one.result(10) is not None
     assert not low.done()
     other.close()
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_a_process_has_room_for_the_next_job_before_the_end_of_one_frees_its_slot(
+    runtime: Runtime, stage: Any, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    job = JobsRepository(runtime.database).enqueue(tenant_id="t", type="stumble", scope="global", max_attempts=1)
+    stage.failures["t"] = failures
+    seen: list[str] = []
+    monkeypatch.setattr(runtime.dispatcher, "release", lambda: seen.append(status(runtime.database, job)))
+
+    follow_job(job.id, runtime)
+
+    assert seen == ["running"]
+    assert status(runtime.database, job) == ("failed" if failures else "completed")
 
 
 def test_slots_that_are_added_while_jobs_wait_are_used(
