@@ -52,16 +52,14 @@ class WayBack:
 
 
 class FileMoves:
-    """Finds and goes the ways back of files; knows the names in the folders that it has read."""
+    """Finds and goes the ways back of files.
+
+    A name is taken by a file of exactly that name alone: `IMG_1.jpg` goes back to where it lay beside `img_1.jpg`.
+    """
 
     def __init__(self, ctx: StepContext, places: Places) -> None:
         self._ctx = ctx
         self._places = places
-        self._names: dict[Path, FolderNames] = {}
-
-    def forget_names(self) -> None:
-        """Folders may have changed: read them again."""
-        self._names.clear()
 
     def find(self, entry: JournalEntry, *, now_in: int | None) -> WayBack:
         """The way back of an entry's file.
@@ -91,7 +89,7 @@ class FileMoves:
             )
         is_here, is_there = os.path.lexists(now), os.path.lexists(back)
         is_back = not is_here and is_there and _has_size(back, entry.size_bytes)
-        if is_here and not self._is_free(now, back):
+        if is_here and is_there and not now.samefile(back):  # The same: an attempt was cut short on its way.
             raise CannotComeBack(f"{printable(back.name)}: its name is taken")
         if not is_here and is_there and not is_back:
             raise CannotComeBack(f"{printable(back.name)}: is gone, and another file has its name")
@@ -109,17 +107,13 @@ class FileMoves:
         action = FILE_ACTIONS[FileAction(entry.action)]
         if action is FileAction.TRASHED:
             back = move_to_trash(way.folder, way.now, at=self._ctx.now())
-            self._discard(way.now)
         elif not way.is_back:
             if not way.back.parent.exists():
                 self._make_folder(way.back.parent)
-            names = self._read(way.back.parent)
             if action is FileAction.RESTORED:
-                restore(way.now, way.back, names=names)
+                restore(way.now, way.back, names=FolderNames())
             else:
-                move_without_overwrite(way.now, way.back, names=names)
-                if way.now.parent != way.back.parent:
-                    self._discard(way.now)
+                move_without_overwrite(way.now, way.back, names=FolderNames())
         return FileChange(
             action=action,
             source=relative_path(way.folder, way.now),
@@ -135,27 +129,7 @@ class FileMoves:
         for way, change in reversed(gone_ways):
             with contextlib.suppress(LibraryError, OSError):
                 if not way.is_back:
-                    move_without_overwrite(root / str(change.target), way.now)
-        self.forget_names()
-
-    def _is_free(self, now: Path, back: Path) -> bool:
-        if os.path.lexists(back) and now.samefile(back):
-            # In the middle of its way when an attempt was cut short.
-            return True
-        if not back.parent.exists():
-            return True
-        taken = self._read(back.parent).same_as(back.name)
-        return not (taken - {now.name} if now.parent == back.parent else taken)
-
-    def _read(self, folder: Path) -> FolderNames:
-        if folder not in self._names:
-            accepted = self._ctx.library.accepted_extensions
-            self._names[folder] = FolderNames.read(folder, accepted_extensions=accepted)
-        return self._names[folder]
-
-    def _discard(self, path: Path) -> None:
-        if path.parent in self._names:
-            self._names[path.parent].discard(path.name)
+                    move_without_overwrite(root / str(change.target), way.now, names=FolderNames())
 
     def _make_folder(self, folder: Path) -> None:
         # A folder that somebody removed after its files had been taken out of it.

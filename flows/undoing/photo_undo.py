@@ -76,7 +76,6 @@ class PhotoUndo:
     def run(self, groups: Sequence[EntryGroup]) -> None:
         """Undo them in their order; what cannot be is reported by name."""
         ctx = self._ctx
-        self._moves.forget_names()
         with ctx.read() as connection:
             states = PhotoStates(connection, [group.photo_id for group in groups if group.photo_id is not None])
         done: list[_Undone] = []

@@ -17,6 +17,7 @@ from flows.undoing.reversal import CannotComeBack
 from storage.clock import parse_timestamp
 from storage.journal import FileAction, FileChange, JournalEntry, journaled_targets, mark_undone
 from storage.library import (
+    FolderNames,
     ProjectFolder,
     list_trash,
     manifest_text,
@@ -53,7 +54,6 @@ class ProjectUndo:
         Raises:
             CannotComeBack: it cannot be undone; nothing of it was.
         """
-        self._moves.forget_names()
         if group.is_of_project:
             self._undo_project(group)
         elif group.entries[0].action == FileAction.WROTE_MANIFEST:
@@ -206,7 +206,7 @@ class ProjectUndo:
         try:
             now, back = tenant.project(now_name), tenant.project(back_name)
             if now.exists() or not _is_of(back, project_id):
-                rename_folder_without_overwrite(now.path, back.path)
+                rename_folder_without_overwrite(now.path, back.path, names=FolderNames())
         except SourceMissing as error:
             raise CannotComeBack(f"folder {now_name} is gone") from error
         except (Collision, CrossesFileSystems, UnsafePath) as error:

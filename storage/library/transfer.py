@@ -53,7 +53,7 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
         source: the file; a path that the library built.
         target: its new path; likewise.
         names: the names in the target's folder where the caller has read them, for a batch of moves; kept up to date.
-            Without it the folder is scanned.
+            Without it the folder is scanned. With none in it, only exactly the target's name counts as taken.
 
     Raises:
         SourceMissing: there is no such file (any more).
@@ -84,8 +84,13 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
         names.add(target.name)
 
 
-def rename_folder_without_overwrite(source: Path, target: Path) -> None:
+def rename_folder_without_overwrite(source: Path, target: Path, *, names: FolderNames | None = None) -> None:
     """Rename a folder in one atomic step, unless the new name is taken.
+
+    Args:
+        source: the folder; a path that the library built.
+        target: its new path; likewise.
+        names: see `move_without_overwrite`.
 
     Raises:
         SourceMissing: there is no such folder (any more).
@@ -102,10 +107,13 @@ def rename_folder_without_overwrite(source: Path, target: Path) -> None:
     if source == target:
         return
     # Where case makes no difference, the target may be the source itself under its old spelling.
-    if not (_is_same_folder(source, target) and name_key(source.name) == name_key(target.name)):
-        _refuse_taken_name(source, target, None)
+    is_same = _is_same_folder(source, target)
+    if not (is_same and name_key(source.name) == name_key(target.name)):
+        _refuse_taken_name(source, target, names)
     try:
-        if _is_same_folder(source, target) or not rename_noreplace(source, target):
+        if is_same or not rename_noreplace(source, target):
+            if not is_same and os.path.lexists(target):
+                raise _collision(target, target.name)
             # Looked at just above, and a folder can replace nothing but an empty folder.
             source.rename(target)
     except OSError as error:
