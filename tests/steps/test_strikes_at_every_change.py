@@ -10,15 +10,18 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.job_run import run_claimed_job
 from flows.new_task import new_task
+from flows.steps.photo_files import relative_path
 from flows.testing import run_queued_job
 from storage import Database, JobsRepository, ProjectsRepository, TasksRepository
-from storage.library import move_to_trash
+from storage.journal import FileAction, FileChange, write_journal
+from storage.library import ProjectFolder, move_to_trash
 from task_definitions import load_definitions
 from task_definitions.step_types import BUILTIN_STEP_TYPES
 from tests.steps.conftest import dying_at, failing_at
@@ -48,7 +51,7 @@ def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
     picture = {"jpg": jpeg(DateTimeOriginal="2024:05:06 07:08:09")}
     # Where the row says that it is there, a derivative that a killed run has made is believed like another program's:
     # as good as any, but nobody noted what it was made of.
-    status = "missing" if type == "generate_derivatives" else "generated"
+    status = "missing" if type in {"generate_derivatives", "upload_postprocess"} else "generated"
     ids = [
         studio.photo(iceland, "fox", "jpg", "NEF", "jpg.xmp", contents=picture, keep_jpg=0, tagged=("animal",)),
         studio.photo(iceland, "owl", "jpg", contents=picture, derivatives=True, jpg_available=0),
@@ -60,8 +63,7 @@ def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
     ProjectsRepository(studio.database).rename(norway.id, project_name="Norway 2024")
     place = studio.folder(iceland)
     (place.path / "elk.jpg").write_bytes(picture["jpg"])
-    (place.path / "gone.jpg").write_bytes(b"gone")
-    move_to_trash(place, place.path / "gone.jpg", at=studio.database.clock() - timedelta(days=3))
+    throw_away(studio.database, place, iceland.id, place.path / "gone.jpg")
     new = studio.root / "tenant" / "New"
     new.mkdir()
     (new / "lynx.jpg").write_bytes(b"lynx")
@@ -87,6 +89,22 @@ def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
         jobs.enqueue(tenant_id="tenant", type="manifest_check", project_id=iceland.id)
         return int(jobs.enqueue(tenant_id="tenant", type=type, project_id=iceland.id).id)
     return int(jobs.enqueue(tenant_id="tenant", type=type, scope="global").id)
+
+
+def throw_away(database: Database, place: ProjectFolder, project_id: int, file: Path) -> None:
+    """Put a file into the trash three days ago, as a step does: with its entry in the journal."""
+    at = database.clock() - timedelta(days=3)
+    file.write_bytes(b"gone")
+    target = move_to_trash(place, file, at=at)
+    change = FileChange(
+        action=FileAction.TRASHED,
+        source=relative_path(place, file),
+        target=relative_path(place, target),
+        project_id=project_id,
+        size_bytes=4,
+    )
+    with database.begin() as connection:
+        write_journal(connection, [change], tenant_id="tenant", task_id=None, job_id=None, now=at)
 
 
 def do_something(studio: Any) -> None:
