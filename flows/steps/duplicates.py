@@ -210,14 +210,15 @@ def _rename_files(folder: ProjectFolder, renaming: _Renaming) -> None:
         raise
     for kind, path_of in (("thumbnail", folder.thumbnail), ("preview", folder.preview_image)):
         try:
-            _rename_derivative(path_of(renaming.old_name), path_of(renaming.name))
+            is_resumed = bool(renaming.renamed_before)
+            _rename_derivative(path_of(renaming.old_name), path_of(renaming.name), is_resumed=is_resumed)
         except UnsafePath:
             # The name is too long for a derivative, or something else stands in the way: it is made again.
             renaming.left_behind.append(kind)
 
 
-def _rename_derivative(source: Path, target: Path) -> None:
-    if not os.path.lexists(source):
+def _rename_derivative(source: Path, target: Path, *, is_resumed: bool) -> None:
+    if is_resumed and not os.path.lexists(source):
         return
     # No photo has the new name yet, so what lies there is a leftover.
     remove_derivative(target)

@@ -68,13 +68,19 @@ class MoveInterrupted(FlowsError):
 
 @dataclass(slots=True)
 class _Move:
-    """One photo on its way."""
+    """One photo on its way.
+
+    Attributes:
+        arrived: files that an attempt which was cut short had moved already.
+        is_resumed: whether there was such an attempt.
+    """
 
     item: TargetItem
     photo: Photo
     name: str
     files: PhotoFiles
     arrived: list[ScannedFile] = field(default_factory=list)
+    is_resumed: bool = False
     changes: list[FileChange] = field(default_factory=list)
     derivatives: dict[str, bool] = field(default_factory=dict)
     error: Exception | None = None
@@ -209,7 +215,7 @@ def _plan(journey: _Journey, item: TargetItem) -> _Move:
             # A file that is on both sides is in the middle of its move, which is finished like any other.
             still_here = {_renamed(file, intent.name) for file in (*own.images, *own.sidecars)}
             gone = [file for file in (*there.images, *there.sidecars) if file.name not in still_here]
-            return _Move(item=item, photo=photo, name=intent.name, files=own, arrived=gone)
+            return _Move(item=item, photo=photo, name=intent.name, files=own, arrived=gone, is_resumed=True)
     if not own.images:
         raise SkipItem("no file of it is on disk; manifest_check will say so in its row")
     return _Move(item=item, photo=photo, name=names.take(photo.filename), files=own)
@@ -234,7 +240,8 @@ def _move_photo(journey: _Journey, move: _Move) -> None:
         _move_back(done, move, journey, error)
         return
     for kind, path_of in (("thumbnail", ProjectFolder.thumbnail), ("preview", ProjectFolder.preview_image)):
-        move.derivatives[kind] = bring_derivative(path_of, source, photo.filename, target, move.name)
+        is_there = bring_derivative(path_of, source, photo.filename, target, move.name, is_resumed=move.is_resumed)
+        move.derivatives[kind] = is_there
 
 
 def _move_back(done: list[tuple[Path, Path]], move: _Move, journey: _Journey, error: Exception) -> None:
@@ -252,12 +259,27 @@ def _move_back(done: list[tuple[Path, Path]], move: _Move, journey: _Journey, er
 
 
 def bring_derivative(
-    path_of: Callable[[ProjectFolder, str], Path], source: ProjectFolder, old: str, target: ProjectFolder, new: str
+    path_of: Callable[[ProjectFolder, str], Path],
+    source: ProjectFolder,
+    old: str,
+    target: ProjectFolder,
+    new: str,
+    *,
+    is_resumed: bool,
 ) -> bool:
-    """Move a derivative along; False where there is none afterwards. It can always be made again."""
+    """Move a derivative along; False where there is none afterwards. It can always be made again.
+
+    Args:
+        path_of: of a project and a photo's name.
+        source: where the photo was.
+        old: its name there.
+        target: where the photo is now.
+        new: its name there.
+        is_resumed: whether an attempt that was cut short may have brought it already.
+    """
     with contextlib.suppress(LibraryError, OSError):
         old_path, new_path = path_of(source, old), path_of(target, new)
-        if old_path.exists():
+        if old_path.exists() or not is_resumed:
             # The name was free, so what has it was left by a photo that is gone.
             remove_derivative(new_path)
             with contextlib.suppress(SourceMissing):

@@ -181,7 +181,7 @@ class PhotoUndo:
         for kind, path_of in _PATHS.items():
             with suppress(UnsafePath):
                 if old is not None and new is not None and old != new:
-                    bring_derivative(path_of, old[0], old[1], new[0], new[1])
+                    bring_derivative(path_of, old[0], old[1], new[0], new[1], is_resumed=True)
                 place = new or old
                 if kind in reversal.made and place is not None and remove_derivative(path_of(*place)):
                     undone.said.append(("derivatives removed again", undone.name))

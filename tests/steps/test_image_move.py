@@ -97,6 +97,15 @@ def test_a_stray_thumbnail_in_the_destination_is_not_taken_for_the_photos_own(st
     assert studio.disk()["tenant/Norway/.thumb/fox.webp"] == b"thumb of fox"
 
 
+def test_a_photo_without_a_thumbnail_gets_no_stray_one(studio):
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    photo_id = studio.photo(iceland, "fox", "jpg")
+    studio.folder(norway).thumbnail("fox").write_bytes(b"of another fox, gone since")
+    _move(studio, norway, photo_id)
+    assert not studio.folder(norway).thumbnail("fox").exists()
+    assert studio.get_photo(photo_id).thumbnail_status != "generated"
+
+
 def test_the_flag_says_whether_any_derivative_is_missing(studio, move_task):
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     complete = studio.photo(iceland, "fox", "jpg", derivatives=True)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.planning.worlds import LibrarySpec, World, libraries
+from tests.planning.worlds import LibrarySpec, PhotoSpec, ProjectSpec, World, libraries
 from tests.undo.looking import DEFINITIONS, Look, look, run, start, undo
 
 NAMES = sorted(DEFINITIONS.keys() - {"undo"})
@@ -67,6 +67,41 @@ def test_an_undo_brings_back_what_a_task_did_and_can_be_undone(
     name: str, spec: LibrarySpec, options: dict[str, Any], make_world: Callable[..., World]
 ) -> None:
     _check(name, spec, make_world, options)
+
+
+def _project(name: str, *photos: PhotoSpec) -> ProjectSpec:
+    return ProjectSpec(name, folder=name, state="active", manifest="right", photos=photos, others=(), trash=())
+
+
+def _photo(name: str, *, has_row: bool) -> PhotoSpec:
+    return PhotoSpec(
+        name,
+        files=("jpg",),
+        content="picture",
+        has_row=has_row,
+        is_row_right=has_row,
+        keep_jpg=0,
+        keep_raw=0,
+        status=None,
+        has_derivatives=False,
+        is_tagged=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("maintenance_global", LibrarySpec((_project("Iceland"), _project("iceland")))),
+        (
+            "change_commit_all",
+            LibrarySpec((_project("Iceland", _photo("IMG_1", has_row=True), _photo("img_1", has_row=False)),)),
+        ),
+    ],
+)
+def test_names_that_differ_in_case_alone_come_back_beside_each_other(
+    name: str, spec: LibrarySpec, make_world: Callable[..., World]
+) -> None:
+    _check(name, spec, make_world, {"is_forced": False, "unaccepted_files": "keep"})
 
 
 @pytest.mark.full
