@@ -28,7 +28,7 @@ class TreeChange:
         is_folder: whether it is a folder; what lies in a moved folder is not told of again.
         source: its path before, relative to the root; None where it came.
         target: its path now; None where it went.
-        size_bytes: of the file before; 0 for folders and what came.
+        size_bytes: of the file before; 0 for what is no regular file, and for what came.
         mtime_ns: of the file before, in nanoseconds since 1970; 0 for folders and what came.
     """
 
@@ -150,7 +150,9 @@ class LibraryTree:
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     if stat.S_ISDIR(status.st_mode):
         return status.st_ino, 1, 0, 0
-    return status.st_ino, 0, status.st_size, status.st_mtime_ns
+    # A link's size is the length of its target, and that of a link which stands in for one is another.
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return status.st_ino, 0, size, status.st_mtime_ns
 
 
 def _path(text: bytes | None) -> Path | None:

@@ -22,7 +22,7 @@ from storage.library.tree import LibraryTree
 from storage.row_changes import RowChanges
 from storage.tasks import NewTask
 from task_definitions import Scope, load_definitions
-from tests.planning.worlds import LibrarySpec, World, libraries, outcome
+from tests.planning.worlds import LibrarySpec, ProjectSpec, World, libraries, outcome
 from tests.undo.looking import run, start
 
 DEFINITIONS = load_definitions()
@@ -122,6 +122,16 @@ def test_the_plan_is_what_the_run_does(
     name: str, spec: LibrarySpec, options: dict[str, Any], make_world: Callable[..., World], tmp_path: Path
 ) -> None:
     _check(name, spec, make_world, tmp_path, **options)
+
+
+def test_a_link_that_is_removed_frees_nothing(make_world: Callable[..., World]) -> None:
+    project = ProjectSpec(
+        "Iceland", folder="Iceland", state="active", manifest="right", photos=(), others=("link",), trash=()
+    )
+    world = make_world(LibrarySpec((project,)))
+    new = new_task(DEFINITIONS["project_delete"], task_id="task", tenant_id="tenant", project_id=2)
+    planned, _ = _plan(world, new, is_thorough=False)
+    assert [change.size_bytes for change in planned if change.photo == "link"] == [0]
 
 
 @pytest.mark.full
