@@ -38,7 +38,19 @@ def completion(
         return
     try:
         written: Path = root.install_completion(shell=shell)
+        if shell == "zsh":
+            _start_completing_in_zsh(written)
     except OSError as error:
         raise BadInput(f"completion: {error.filename}: cannot be written: {error.strerror}.") from None
     confirm(f"written: {written}")
     remark("New shells complete `photojobs` from now on.")
+
+
+def _start_completing_in_zsh(script: Path) -> None:
+    """Have new shells complete at all, which zsh does not do by itself; frameworks see to it."""
+    start_file = Path.home() / ".zshrc"
+    text = start_file.read_text(errors="surrogateescape") if start_file.exists() else ""
+    if str(script.parent) in text and "compinit" not in text:
+        line = "" if text.endswith("\n") else "\n"
+        with start_file.open("a") as file:
+            file.write(f"{line}autoload -Uz compinit && compinit\n")

@@ -1,9 +1,13 @@
-"""What a real bash completes with the script of `photojobs completion`."""
+"""What a real bash and a real zsh complete with the script of `photojobs completion`."""
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +40,44 @@ def test_bash_completes_commands_options_and_choices_without_starting_the_comman
     assert completed("run", "--it") == {"--item", "--items-file"}
     assert completed("jobs", "list", "--status", "f") == {"failed"}
     assert "--quiet" in completed("--")
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh here")
+def test_a_new_zsh_completes_after_the_script_was_installed(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ZSH_CUSTOM", raising=False)
+    (tmp_path / ".zshrc").write_text("PROMPT='ready> '")
+    for _ in range(2):
+        assert command("completion", "zsh", "--install").code == 0
+
+    assert (tmp_path / ".zshrc").read_text().count("compinit && compinit") == 1
+    terminal, end = pty.openpty()
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "TERM": "dumb"}
+    shell = subprocess.Popen(
+        ["zsh", "-i"], stdin=end, stdout=end, stderr=end, env=environment, cwd=tmp_path, start_new_session=True
+    )
+    try:
+        _read_until(terminal, "ready> ")
+        os.write(terminal, b"photojobs definitions li\t")
+        shown = _read_until(terminal, "lint")
+        assert "list" in shown
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(terminal)
+        os.close(end)
+
+
+def _read_until(terminal: int, wanted: str) -> str:
+    """What the terminal shows, up to the text that is waited for."""
+    shown, give_up_at = "", time.monotonic() + 60
+    while wanted not in shown:
+        readable, _, _ = select.select([terminal], [], [], max(0.0, give_up_at - time.monotonic()))
+        assert readable, f"{wanted!r} was not shown, but {shown!r}"
+        shown += os.read(terminal, 4096).decode(errors="replace")
+    return shown
 
 
 def test_the_script_is_installed_into_the_home_folder(
