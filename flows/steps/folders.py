@@ -73,6 +73,8 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
     wanted = owners.name_for(project)
     if wanted == folder.project_folder:
         return
+    # At its first attempt this job has renamed nothing yet: what it finds renamed, somebody else has.
+    is_followed = False
     try:
         target = folder.tenant.project(wanted)
         if folder.exists():
@@ -80,13 +82,15 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
             ctx.checkpoint()
             bring_manifest(ctx, project, folder)
             rename_folder_without_overwrite(folder.path, target.path)
-        elif not _was_renamed(project, target):
+        elif _was_renamed(project, target):
+            is_followed = ctx.job.attempts == 0
+        else:
             ctx.report.count("skipped", example=f"{folder.project_folder}: is missing")
             return
     except (Collision, CrossesFileSystems, UnsafePath) as error:
         ctx.report.count("skipped", example=f"{folder.project_folder}: {error}")
         return
-    if _write_row(ctx, project, folder, target):
+    if _write_row(ctx, project, folder, target, is_followed=is_followed):
         owners.move(project, wanted)
 
 
@@ -99,11 +103,13 @@ def _was_renamed(project: Project, target: ProjectFolder) -> bool:
     return manifest is not None and manifest.id == project.id
 
 
-def _write_row(ctx: StepContext, project: Project, folder: ProjectFolder, target: ProjectFolder) -> bool:
+def _write_row(
+    ctx: StepContext, project: Project, folder: ProjectFolder, target: ProjectFolder, *, is_followed: bool
+) -> bool:
     try:
         with ctx.transaction(project_ids=[project.id]) as connection:
             change = FileChange(
-                action=FileAction.RENAMED_FOLDER,
+                action=FileAction.FOLLOWED_FOLDER if is_followed else FileAction.RENAMED_FOLDER,
                 source=relative_path(folder, folder.path),
                 target=relative_path(target, target.path),
                 project_id=project.id,

@@ -8,7 +8,7 @@ import pytest
 
 from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
-from storage.library import read_manifest
+from storage.library import Manifest, read_manifest, write_manifest
 from storage.library.atomic_write import TEMPORARY_PREFIX
 
 
@@ -64,6 +64,21 @@ def test_a_folder_in_the_way_is_left_alone_in_any_spelling(studio: Any) -> None:
     assert job.result["counts"] == {"skipped": 2}
     assert [folder_name(studio, project) for project in (first, second)] == ["first", "second"]
     assert {name: data for name, data in studio.disk().items() if not name.endswith(".project.yaml")} == before
+
+
+def test_a_folder_that_has_the_name_already_is_followed_not_renamed(studio: Any) -> None:
+    project = studio.project("old")
+    studio.photo(project, "a", "jpg")
+    write_manifest(
+        studio.folder(project), Manifest(name="new", id=project.id, created_at="2024-01-01"), at=studio.database.clock()
+    )
+    studio.folder(project).path.rename(studio.root / "tenant" / "new")
+    named(studio, project, "new")
+
+    assert studio.run("folder_alignment", scope="global").status == "completed"
+
+    assert folder_name(studio, project) == "new"
+    assert studio.journal() == [("followed_folder", "tenant/old", "tenant/new")]
 
 
 def test_a_missing_folder_is_skipped(studio: Any) -> None:

@@ -7,6 +7,7 @@ that it had removed are made anew.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,6 +103,12 @@ def test_names_that_differ_in_case_alone_come_back_beside_each_other(
     name: str, spec: LibrarySpec, make_world: Callable[..., World]
 ) -> None:
     _check(name, spec, make_world, {"is_forced": False, "unaccepted_files": "keep"})
+
+
+def test_a_folder_that_was_renamed_before_the_task_keeps_its_name(make_world: Callable[..., World]) -> None:
+    gone = replace(_project("Iceland"), folder="import 0", state="gone")
+    spec = LibrarySpec((gone, _project("Alps")), loose=(("Iceland", 2, ("IMG_1.jpg",)),))
+    _check("maintenance_global", spec, make_world, {"is_forced": False, "unaccepted_files": "keep"})
 
 
 @pytest.mark.full
