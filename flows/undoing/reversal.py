@@ -118,9 +118,9 @@ class Reversal:
         is_same = DERIVATIVES not in before or state[DERIVATIVES].get(kind) == known_after
         derivatives = {name: known for name, known in state[DERIVATIVES].items() if name != kind}
         if status not in before:
-            # Made anew from what it is made of: it stays. Only renamed with its photo: so it is again.
-            is_renamed = known_before and known_after and known_before["generated_at"] == known_after["generated_at"]
-            if is_renamed and is_same:
+            # Made anew from what it is made of: it stays. Only renamed with its photo, or made twice, by two jobs at
+            # the same time: so it is again.
+            if is_same and known_before and known_after and _is_the_same(known_before, known_after):
                 state[DERIVATIVES] = {**derivatives, kind: known_before}
             return
         if state[status] != after[status] or not is_same:
@@ -133,3 +133,9 @@ class Reversal:
             self.made.add(kind)
         if DERIVATIVES in before:
             state[DERIVATIVES] = derivatives if known_before is None else {**derivatives, kind: known_before}
+
+
+def _is_the_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether both are known of one picture, or of two that were made of the same file and came out alike."""
+    moment = "generated_at"
+    return before[moment] == after[moment] or {**before, moment: ""} == {**after, moment: ""}

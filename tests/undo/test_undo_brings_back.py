@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.planning.worlds import LibrarySpec, PhotoSpec, ProjectSpec, World, libraries
+from flows.new_task import new_task
+from storage import Database, TasksRepository
+from task_definitions import load_definitions
+from tests.planning.worlds import NOW, LibrarySpec, PhotoSpec, ProjectSpec, World, libraries
 from tests.undo.looking import DEFINITIONS, Look, look, run, start, undo
 
 NAMES = sorted(DEFINITIONS.keys() - {"undo"})
@@ -109,6 +114,26 @@ def test_a_folder_that_was_renamed_before_the_task_keeps_its_name(make_world: Ca
     gone = replace(_project("Iceland"), folder="import 0", state="gone")
     spec = LibrarySpec((gone, _project("Alps")), loose=(("Iceland", 2, ("IMG_1.jpg",)),))
     _check("maintenance_global", spec, make_world, {"is_forced": False, "unaccepted_files": "keep"})
+
+
+def test_a_thumbnail_that_a_task_made_and_made_again_is_gone_again(
+    make_world: Callable[..., World], sqlite_url: str
+) -> None:
+    ticks = count()
+    database = Database(sqlite_url, clock=lambda: NOW + timedelta(milliseconds=next(ticks)))
+    world = make_world(LibrarySpec((_project("Iceland", _photo("IMG_1", has_row=True)),)), database=database)
+    steps = [{"type": "generate_derivatives"}] * 2
+    twice = load_definitions({"twice": {"label": "Twice", "scope": "photo_set", "steps": steps}})["twice"]
+    before = look(world)
+    new = new_task(twice, task_id="task", tenant_id="tenant", items=[{"photo_id": 1}], payload={"force": True})
+    TasksRepository(world.database).start(new)
+    run(world, "task")
+    assert look(world).derivatives
+
+    undo(world, "task", "undo")
+
+    undone = look(world)
+    assert (undone.derivatives, undone.statuses) == (set(), before.statuses)
 
 
 @pytest.mark.full
