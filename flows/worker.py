@@ -19,7 +19,7 @@ from flows.sweep import Sweeper, sweep
 from storage.claims import Claimant
 from storage.errors import StorageError
 from storage.jobs import JobsRepository
-from storage.lane_work import lanes_with_work, next_due_at
+from storage.lane_work import claim_from_lanes, next_due_at
 from storage.lanes import LanesRepository
 from storage.records import Job
 from storage.turnover import complete_and_claim
@@ -110,10 +110,9 @@ class Worker:
 
     def _claim(self) -> tuple[Job | None, float]:
         database, rest_seconds = self._runtime.database, self._runtime.settings.poll_seconds
-        for lane in lanes_with_work(database, self._lanes, tenant_id=self._tenant_id):
-            job = self._jobs.claim_next(self._runtime.worker_id, tenant_id=self._tenant_id, lane=lane)
-            if job is not None:
-                return job, 0.0
+        job = claim_from_lanes(database, self._runtime.worker_id, self._lanes, tenant_id=self._tenant_id)
+        if job is not None:
+            return job, 0.0
         due_at = next_due_at(database)
         if due_at is not None and (until_due := (due_at - database.clock()).total_seconds()) > 0:
             rest_seconds = min(rest_seconds, until_due)

@@ -87,7 +87,7 @@ def claim_by_one_statement(
     parameters = claimant.parameters() | {"min_priority": bounds[0], "max_priority": bounds[1]}
     if tenant_id is not None:
         parameters["tenant_id"] = tenant_id
-    claimed = _best_statement(is_postgresql, tenant_id is not None, False).jobs(run, parameters)
+    claimed = _best_statement(is_postgresql, tenant_id is not None, None).jobs(run, parameters)
     return claimed[0] if claimed else None
 
 
@@ -102,7 +102,7 @@ def claim_in_plain_lane(
     parameters = claimant.parameters() | {"lane": lane}
     if tenant_id is not None:
         parameters["tenant_id"] = tenant_id
-    claim = _best_statement(database.is_postgresql, tenant_id is not None, True)
+    claim = _best_statement(database.is_postgresql, tenant_id is not None, ":lane")
     if not database.is_postgresql:
         # One statement is atomic here, and it needs no lock to count slots.
         claimed = database.run(claim, parameters)
@@ -110,6 +110,27 @@ def claim_in_plain_lane(
         return (claimed[0] if claimed else None), bool(known)
     known, claimed = database.run_together([(_LOCK_PLAIN_LANE, {"lane": lane}), (claim, parameters)])
     return (claimed[0] if claimed else None), bool(known)
+
+
+def claim_in_first_lane(
+    database: Database, claimant: Claimant, *, lanes: Sequence[str], tenant_id: str | None = None
+) -> tuple[Job | None, bool]:
+    """On PostgreSQL, take the best job of the first of these lanes that has work, in a single round trip.
+
+    Returns the job, and whether that is all that can be said: where a lane has work and nothing was taken of it, others
+    may have some too, or `claim_in_lane` has more to do. Where nothing waits, nothing is locked.
+    """
+    parameters = claimant.parameters()
+    look: dict[str, Any] = {"lanes": list(lanes), "now": claimant.now}
+    if tenant_id is not None:
+        parameters["tenant_id"] = look["tenant_id"] = tenant_id
+    for_tenant = tenant_id is not None
+    claim = _best_statement(True, for_tenant, _CHOSEN_LANE)
+    chosen, claimed = database.run_together([(_choose_lane(for_tenant), look), (claim, parameters)])
+    if claimed and claimed[0].run_after is not None:
+        with database.begin() as connection:
+            promote_due(connection, now=claimant.now)
+    return (claimed[0], True) if claimed else (None, not chosen)
 
 
 def claim_in_lane(
@@ -204,10 +225,11 @@ def _take(connection: Connection, claimant: Claimant, job_id: int) -> Job | None
 
 
 @cache
-def _best_statement(is_postgresql: bool, for_tenant: bool, in_lane: bool) -> JobStatement:
+def _best_statement(is_postgresql: bool, for_tenant: bool, lane: str | None) -> JobStatement:
+    """A claim within bounds, or in a lane, of which an SQL expression is given that says its name."""
     bounds = "priority BETWEEN :min_priority AND :max_priority"
-    if in_lane:
-        bound = "(SELECT {} FROM lanes WHERE name = :lane)"
+    if lane is not None:
+        bound = f"(SELECT {{}} FROM lanes WHERE name = {lane})"
         bounds = f"priority BETWEEN {bound.format('min_priority')} AND {bound.format('max_priority')}"
     if for_tenant:
         bounds += " AND tenant_id = :tenant_id"
@@ -220,7 +242,7 @@ def _best_statement(is_postgresql: bool, for_tenant: bool, in_lane: bool) -> Job
 
     ready = head(READY, "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready")
     is_open = f"""EXISTS (
-        SELECT 1 FROM lanes WHERE name = :lane AND aging_seconds IS NULL AND fair_tenants = 0
+        SELECT 1 FROM lanes WHERE name = {lane} AND aging_seconds IS NULL AND fair_tenants = 0
             AND (slots IS NULL OR slots > ({COUNT_RUNNING_IN_LANE}))
             AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)
     )"""
@@ -229,7 +251,7 @@ def _best_statement(is_postgresql: bool, for_tenant: bool, in_lane: bool) -> Job
         WITH ready AS {materialized} ({ready}), due AS {materialized} ({head(DUE, "idx_jobs_delayed")})
         {TAKE} WHERE id = (
             SELECT id FROM (SELECT * FROM ready UNION ALL SELECT * FROM due) AS heads
-            {f"WHERE {is_open}" if in_lane else ""} ORDER BY {RANK} LIMIT 1
+            {f"WHERE {is_open}" if lane is not None else ""} ORDER BY {RANK} LIMIT 1
         ) AND status = 'queued' RETURNING {JOB_COLUMNS}""",
         is_planned_once=True,
     )
@@ -244,6 +266,25 @@ _LOCK_PLAIN_LANE = DriverStatement(
     {_PLAIN_LANE} AND (SELECT count(*) FROM taken) >= 0""",
     is_planned_once=True,
 )
+
+#: The lane that `_choose_lane` chose earlier in the transaction: what one statement of a round trip tells the next.
+_CHOSEN_LANE = "current_setting('photojobs.lane', true)"
+
+
+@cache
+def _choose_lane(for_tenant: bool) -> DriverStatement:
+    return DriverStatement(
+        f"""
+        WITH chosen AS MATERIALIZED (
+            SELECT name FROM lanes WHERE name = ANY(:lanes) AND {has_work(is_postgresql=True, for_tenant=for_tenant)}
+            ORDER BY array_position(:lanes, name) LIMIT 1
+        ), taken AS MATERIALIZED (
+            SELECT name FROM lanes WHERE name = (SELECT name FROM chosen) AND slots IS NOT NULL FOR UPDATE
+        )
+        SELECT set_config('photojobs.lane', name, true) FROM chosen WHERE (SELECT count(*) FROM taken) >= 0""",
+        is_planned_once=True,
+    )
+
 
 _TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING {JOB_COLUMNS}")
 
@@ -262,6 +303,16 @@ _AWAITED = text(f"""
     bindparam("job_ids", expanding=True, type_=Identifier),
 )
 _AWAITED = _AWAITED.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at)  # type: ignore[assignment]
+
+
+def has_work(*, is_postgresql: bool, for_tenant: bool) -> str:
+    """A condition on rows of `lanes`: that a job of the lane is ready or due, of `:tenant_id` where asked for."""
+    of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
+    ready = by_index(is_postgresql, "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready")
+    due = by_index(is_postgresql, "idx_jobs_delayed")
+    in_lane = f"priority BETWEEN lanes.min_priority AND lanes.max_priority {of_tenant}"
+    return f"""(EXISTS (SELECT 1 FROM jobs{ready} WHERE {READY} AND {in_lane})
+        OR EXISTS (SELECT 1 FROM jobs{due} WHERE {DUE} AND {in_lane}))"""
 
 
 def by_index(is_postgresql: bool, index: str) -> str:

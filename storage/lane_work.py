@@ -1,7 +1,4 @@
-"""Which lanes have something to claim: one look that locks nothing, for workers that serve several lanes.
-
-Not for claiming: what a look finds, another claimer may take first.
-"""
+"""Which lanes have something to claim, and claiming there: for workers that serve several lanes."""
 
 from __future__ import annotations
 
@@ -10,14 +7,33 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from storage.claims import DUE, by_index
+from storage.claims import Claimant, by_index, claim_in_first_lane, has_work
 from storage.database import Access, Database
 from storage.driver_statement import DriverStatement
-from storage.tables import DELAYED, READY, jobs
+from storage.jobs import JobsRepository
+from storage.records import Job
+from storage.tables import DELAYED, jobs
+
+
+def claim_from_lanes(
+    database: Database, worker_id: str, lanes: Sequence[str], *, tenant_id: str | None = None
+) -> Job | None:
+    """Take the best job of the first of these lanes that gives one, or None where none does."""
+    if database.is_postgresql:
+        claimant = Claimant(worker_id=worker_id, now=database.clock())
+        job, is_settled = claim_in_first_lane(database, claimant, lanes=lanes, tenant_id=tenant_id)
+        if is_settled:
+            return job
+    jobs = JobsRepository(database)
+    for lane in lanes_with_work(database, lanes, tenant_id=tenant_id):
+        job = jobs.claim_next(worker_id, tenant_id=tenant_id, lane=lane)
+        if job is not None:
+            return job
+    return None
 
 
 def lanes_with_work(database: Database, names: Sequence[str], *, tenant_id: str | None = None) -> list[str]:
-    """Those of the lanes in which a job is ready or due, in the order given.
+    """Those of the lanes in which a job is ready or due, in the order given; another claimer may take it first.
 
     A claim in a lane with slots locks the lane, and on PostgreSQL that is a commit to the disk even where nothing
     waits; a worker asks this first and claims only where it may get something.
@@ -40,16 +56,14 @@ def next_due_at(database: Database) -> datetime | None:
 def _next_due(is_postgresql: bool) -> DriverStatement:
     # Those on hold become due when they are released.
     delayed = f"jobs{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DELAYED} AND held_by IS NULL"
-    return DriverStatement(f"SELECT run_after FROM {delayed} ORDER BY run_after LIMIT 1", returns=(jobs.c.run_after,))
+    return DriverStatement(
+        f"SELECT run_after FROM {delayed} ORDER BY run_after LIMIT 1", returns=(jobs.c.run_after,), is_planned_once=True
+    )
 
 
 @cache
 def _statement(is_postgresql: bool, for_tenant: bool) -> DriverStatement:
-    of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
-    ready = by_index(is_postgresql, "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready")
-    due = by_index(is_postgresql, "idx_jobs_delayed")
-    in_lane = f"priority BETWEEN lanes.min_priority AND lanes.max_priority {of_tenant}"
-    return DriverStatement(f"""
-        SELECT name FROM lanes
-        WHERE EXISTS (SELECT 1 FROM jobs{ready} WHERE {READY} AND {in_lane})
-            OR EXISTS (SELECT 1 FROM jobs{due} WHERE {DUE} AND {in_lane})""")
+    return DriverStatement(
+        f"SELECT name FROM lanes WHERE {has_work(is_postgresql=is_postgresql, for_tenant=for_tenant)}",
+        is_planned_once=True,
+    )

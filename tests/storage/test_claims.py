@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from storage import Database, Job, JobsRepository, LanesRepository
 from storage.claims import Claimant, claim_awaited
 from storage.errors import InvalidValue, UnknownLane
 from storage.heartbeats import attend, beat, leave, standings
-from storage.lane_work import lanes_with_work
+from storage.holds import HoldsRepository
+from storage.lane_work import claim_from_lanes, lanes_with_work
 
 
 def _all_claims(jobs: JobsRepository, **bounds: Any) -> list[int]:
@@ -124,6 +126,68 @@ def test_a_look_names_the_lanes_that_have_something_to_claim(
     jobs.cancel(delayed.id)
     jobs.claim_next("worker")
     assert lanes_with_work(database, lanes) == []
+
+
+LANES = ["priority", "normal"]
+
+
+def _from_lanes(database: Database, *lanes: str, tenant_id: str | None = None) -> list[int]:
+    claim = partial(claim_from_lanes, database, "worker", lanes or LANES, tenant_id=tenant_id)
+    return [job.id for job in iter(claim, None)]
+
+
+def test_of_several_lanes_the_first_that_has_work_gives_its_best(
+    database: Database, jobs: JobsRepository, clock: Any
+) -> None:
+    assert _from_lanes(database) == []
+    low, high, higher = (jobs.enqueue(tenant_id="t", type="x", priority=priority).id for priority in (10, 90, 95))
+    delayed = jobs.enqueue(tenant_id="t", type="x", priority=99, run_after=clock() + timedelta(seconds=60)).id
+    other = jobs.enqueue(tenant_id="other", type="x", priority=100).id
+    assert _from_lanes(database, tenant_id="t") == [higher, high, low]
+    clock.advance(seconds=60)
+    assert _from_lanes(database, "normal") == []
+    assert _from_lanes(database) == [other, delayed]
+    jobs.complete(other)
+    first, second = (jobs.enqueue(tenant_id="t", type="x", priority=priority).id for priority in (95, 10))
+    assert _from_lanes(database, "normal", "priority") == [second, first]
+    claimed = jobs.get_by_id(first)
+    assert claimed is not None
+    assert (claimed.status, claimed.worker_id, claimed.started_at) == ("running", "worker", clock())
+    assert claimed.claim_token
+
+
+def test_a_lane_that_is_full_held_or_has_an_order_of_its_own_stands_in_no_others_way(
+    database: Database, jobs: JobsRepository
+) -> None:
+    lanes = LanesRepository(database)
+    high, higher = (jobs.enqueue(tenant_id="t", type="x", priority=priority).id for priority in (90, 95))
+    low = jobs.enqueue(tenant_id="t", type="x").id
+    lanes.change("priority", slots=1)
+    assert _from_lanes(database) == [higher, low]
+    jobs.complete(higher)
+    low = jobs.enqueue(tenant_id="t", type="x").id
+    HoldsRepository(database).hold("lane", "priority", reason="full disk")
+    assert _from_lanes(database) == [low]
+    HoldsRepository(database).release("lane", "priority")
+    lanes.change("priority", slots=0, aging_seconds=60)
+    low = jobs.enqueue(tenant_id="t", type="x").id
+    assert _from_lanes(database) == [high, low]
+
+
+def test_several_claimers_of_several_lanes_never_exceed_the_slots(database: Database, jobs: JobsRepository) -> None:
+    LanesRepository(database).change("priority", slots=3)
+    LanesRepository(database).change("normal", slots=2)
+    jobs.enqueue_many([{"tenant_id": "t", "type": "x", "priority": priority} for priority in [95, 5] * 20])
+    barrier = threading.Barrier(6)
+
+    def drain(_: int) -> list[int]:
+        barrier.wait()
+        return _from_lanes(database)
+
+    with ThreadPoolExecutor(6) as threads:
+        claimed = list(itertools.chain.from_iterable(threads.map(drain, range(6))))
+    priorities = sorted(job.priority for job in map(jobs.get_by_id, claimed) if job is not None)
+    assert priorities == [5, 5, 95, 95, 95]
 
 
 def test_slots_can_be_changed_while_jobs_run(database: Database, jobs: JobsRepository) -> None:

@@ -16,14 +16,14 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, event, text
 
-from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository
+from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository, lane_work
 from storage.bulk import JobFilter, cancel_jobs, retry_jobs
-from storage.claims import Claimant, _best_statement, claim_awaited, promote_due
+from storage.claims import _CHOSEN_LANE, Claimant, _best_statement, _choose_lane, claim_awaited, promote_due
 from storage.driver_statement import DriverStatement
 from storage.ended_jobs import Place, ended_jobs
 from storage.heartbeats import attend, beat, leave, standings
 from storage.holds import HoldsRepository
-from storage.lane_work import lanes_with_work, next_due_at
+from storage.lane_work import claim_from_lanes, lanes_with_work, next_due_at
 from storage.photo_sets import resolve_job_targets
 from storage.project_claims import claim_projects, holders, release_projects
 from storage.queue_overview import latest_failures, running_jobs, waiting_jobs
@@ -129,6 +129,8 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "claim_next within bounds": lambda: jobs.claim_next("worker", min_priority=10, max_priority=20),
         "claim_next in a lane": lambda: jobs.claim_next("worker", lane="priority"),
         "claim_next with aging and fairness": fair_claim,
+        "a claim from several lanes": lambda: claim_from_lanes(database, "worker", ["priority", "normal"]),
+        "the same for a tenant": lambda: claim_from_lanes(database, "worker", ["normal"], tenant_id="tenant-4"),
         "lanes with work": lambda: lanes_with_work(database, ["priority", "normal"]),
         "lanes with work of a tenant": lambda: lanes_with_work(database, ["normal"], tenant_id="tenant-4"),
         "the next delayed job": lambda: next_due_at(database),
@@ -210,8 +212,10 @@ def test_no_statement_of_the_engine_reads_all_jobs(filled: Database) -> None:
 
 def _planned_once() -> list[DriverStatement]:
     flags = (False, True)
-    claims = [_best_statement(True, for_tenant, in_lane) for for_tenant in flags for in_lane in flags]
-    statements: list[DriverStatement] = [*claims, *(_turnover_statement(for_tenant) for for_tenant in flags)]
+    claims = [_best_statement(True, for_tenant, lane) for for_tenant in flags for lane in (None, ":lane", _CHOSEN_LANE)]
+    looks = [_choose_lane(for_tenant) for for_tenant in flags]
+    looks += [lane_work._statement(True, for_tenant) for for_tenant in flags] + [lane_work._next_due(True)]
+    statements: list[DriverStatement] = [*claims, *looks, *(_turnover_statement(for_tenant) for for_tenant in flags)]
     assert all(statement.is_planned_once for statement in statements)
     return statements
 
