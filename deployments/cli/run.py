@@ -76,7 +76,7 @@ def run(
         assert request is not None  # noqa: S101 - of a definition, or of a plan.
         summary = run_here(request, runtime, is_shown=not json and not is_quiet())
     if json:
-        print_summary_json(summary, refusals=refusals)
+        print_summary_json(summary, refusals=None if saved is None else refusals)
     elif not is_quiet():
         print_summary(summary)
     if summary.task.status == "completed":

@@ -40,8 +40,8 @@ def print_summary(summary: TaskSummary) -> None:
     say(f"task {summary.task.id} {summary.task.status}: {summary.message}")
 
 
-def print_summary_json(summary: TaskSummary, *, refusals: Sequence[Refusal] = ()) -> None:
-    """Print the summary for programs, and what of a saved plan was refused."""
+def print_summary_json(summary: TaskSummary, *, refusals: Sequence[Refusal] | None = None) -> None:
+    """Print the summary for programs, and of the run of a saved plan what was refused."""
     task = summary.task
     print_json(
         {
@@ -54,7 +54,7 @@ def print_summary_json(summary: TaskSummary, *, refusals: Sequence[Refusal] = ()
             "jobs": summary.jobs,
             "items": summary.items,
             "steps": summary.steps,
-            **({"refused": list(refusals)} if refusals else {}),
+            **({} if refusals is None else {"refused": list(refusals)}),
         }
     )
 

@@ -21,6 +21,7 @@ from flows.deployment_names import SCHEDULE_SOURCE
 from flows.runtime import Runtime
 from flows.worker import drain_queue
 from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository, TaskSummary
+from task_definitions import load_definitions
 from tests.flows.executor_process import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
@@ -156,6 +157,22 @@ def test_a_second_run_for_the_same_target_is_skipped_and_says_so(
 
     drain_queue(runtime=runtime)
     assert compile_task(definition)(**target, source=source, return_state=True).name == "Completed"
+
+
+def test_a_run_of_a_plan_starts_nothing_and_shows_what_would_be_done(
+    api: Api, runtime: Runtime, photo_ids: list[int]
+) -> None:
+    definition = load_definitions()["maintenance_global"]
+
+    state = compile_task(definition)(tenant_id="user_0", plan=True, return_state=True)
+
+    assert state.type.value == "COMPLETED"
+    assert str(state.message).startswith("Plan: ")
+    assert TasksRepository(runtime.database).list_newest() == []
+    assert len(PhotosRepository(runtime.database).list_by_project(1)) == len(photo_ids)
+    (artifact,) = api.artifacts(str(state.state_details.flow_run_id))
+    assert artifact["type"] == "markdown"
+    assert "orphaned_project_cleanup" in artifact["data"]
 
 
 def test_a_failed_job_is_a_failed_task_run_with_its_error(

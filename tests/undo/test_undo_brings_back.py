@@ -44,7 +44,11 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], optio
     if name in FOR_GOOD and (after.folders != before.folders or len(after.rows["photos"]) < len(before.rows["photos"])):
         assert any("for good" in reason for reason in report["left"].values())
         return
-    _hold(undone, before)
+    # A folder that the task made for a project stays: what the undo takes away of it lies in its trash.
+    made = {
+        folder for folder in after.folders - before.folders if not any(_lies_in(path, folder) for path in undone.files)
+    }
+    _hold(replace(undone, folders=undone.folders - made), before)
     generated = {photo_id for photo_id, said in before.statuses.items() if "generated" in said.values()}
     for photo_id, said in before.statuses.items():
         if photo_id not in generated:
@@ -58,6 +62,10 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], optio
     again = look(world)
     _hold(again, after)
     assert again.trash == after.trash
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")
 
 
 def _hold(found: Look, wanted: Look) -> None:
