@@ -1,7 +1,11 @@
 """What runs: the model of definitions, the built-in ones, and the loader of a user's own.
 
-Knows nothing of the database, of Prefect or of the handlers.
+Knows nothing of the database, of Prefect or of the handlers. Names other than the errors are loaded when they are first
+used: the command's help needs no model.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from task_definitions.errors import (
     ConflictingStepType,
@@ -22,12 +26,14 @@ from task_definitions.errors import (
     UnknownStepType,
     UnreadableDefinitionFile,
 )
-from task_definitions.loader import load_definitions
-from task_definitions.model import MAX_ITEMS_PER_JOB, StepDefinition, TaskDefinition
-from task_definitions.registry import Definitions, LoadedDefinition
-from task_definitions.schedule import Schedule
-from task_definitions.scope import Scope, detect_scope
-from task_definitions.step_types import StepType, known_step_type_names, register_step_type
+
+if TYPE_CHECKING:
+    from task_definitions.loader import load_definitions
+    from task_definitions.model import MAX_ITEMS_PER_JOB, StepDefinition, TaskDefinition
+    from task_definitions.registry import Definitions, LoadedDefinition
+    from task_definitions.schedule import Schedule
+    from task_definitions.scope import Scope, detect_scope
+    from task_definitions.step_types import StepType, known_step_type_names, register_step_type
 
 __all__ = [
     "MAX_ITEMS_PER_JOB",
@@ -60,3 +66,24 @@ __all__ = [
     "load_definitions",
     "register_step_type",
 ]
+
+_HOMES = {
+    "load_definitions": "task_definitions.loader",
+    "MAX_ITEMS_PER_JOB": "task_definitions.model",
+    "StepDefinition": "task_definitions.model",
+    "TaskDefinition": "task_definitions.model",
+    "Definitions": "task_definitions.registry",
+    "LoadedDefinition": "task_definitions.registry",
+    "Schedule": "task_definitions.schedule",
+    "Scope": "task_definitions.scope",
+    "detect_scope": "task_definitions.scope",
+    "StepType": "task_definitions.step_types",
+    "known_step_type_names": "task_definitions.step_types",
+    "register_step_type": "task_definitions.step_types",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
