@@ -234,9 +234,8 @@ class Dispatcher:
         heartbeats.attend(self._database, newly)
 
     def _claim(self, lane: Lane, own: list[Job], limit: int) -> list[Job]:
-        with self._database.begin() as connection:
-            claimant = Claimant(worker_id=self._worker_id, now=self._database.clock())
-            return claim_awaited(connection, claimant, lane=lane, job_ids=[job.id for job in own], limit=limit)
+        claimant = Claimant(worker_id=self._worker_id, now=self._database.clock())
+        return claim_awaited(self._database, claimant, lane=lane, job_ids=[job.id for job in own], limit=limit)
 
     def _has_idle_slot(self, lane: Lane) -> bool:
         with self._database.begin() as connection:

@@ -6,8 +6,8 @@ taken away from it is no longer its own.
 
 from __future__ import annotations
 
+import json
 import os
-import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Row, TextClause, bindparam, text
 from storage.column_types import Identifier, UtcTimestamp
 from storage.database import Database
 from storage.driver_statement import DriverStatement, Runs, run_on
-from storage.job_statement import JOB_COLUMNS, JobStatement
+from storage.job_statement import JOB_COLUMNS, JobStatement, given_job_ids
 from storage.lanes import COUNT_RUNNING_IN_LANE, free_slots
 from storage.notifications import fresh_since
 from storage.records import Job, Lane
@@ -139,7 +139,7 @@ def claim_in_lane(
     """Take the lane's best queued job if a slot is free; with aging and fairness where the lane has them."""
     if free_slots(connection, lane) <= 0:
         return None
-    if lane.aging_seconds is None and not lane.fair_tenants:
+    if lane.is_plain:
         return claim_best(
             connection,
             claimant,
@@ -170,13 +170,50 @@ def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: 
 
 
 def claim_awaited(
-    connection: Connection, claimant: Claimant, *, lane: Lane, job_ids: Sequence[int], limit: int = sys.maxsize
+    database: Database, claimant: Claimant, *, lane: Lane, job_ids: Sequence[int], limit: int
 ) -> list[Job]:
     """Take those of `job_ids` that are entitled to a free slot of their lane, best first.
 
     A job is entitled when fewer jobs than there are free slots rank before it, among all that somebody attends: these
     and those of other processes whose waiters beat. `job_ids` outside the lane are ignored; at most `limit` are taken.
+    The slots and holds of the lane are read anew; that it has aging or fairness, or neither, is believed.
     """
+    if not lane.is_plain:
+        with database.begin() as connection:
+            return _claim_by_own_rank(connection, claimant, lane=lane, job_ids=job_ids, limit=limit)
+    parameters = claimant.parameters() | {
+        "lane": lane.name,
+        "job_ids": json.dumps(list(job_ids)),
+        "limit": limit,
+        "fresh_since": fresh_since(claimant.now),
+    }
+    claim = _awaited_statement(database.is_postgresql)
+    if not database.is_postgresql:
+        # One statement is atomic here, and it needs no lock to count slots.
+        claimed = database.run(claim, parameters)
+    else:
+        _, claimed = database.run_together([(_LOCK_LANE, {"lane": lane.name}), (claim, parameters)])
+    return sorted(claimed, key=lambda job: (-job.priority, job.created_at, job.id))
+
+
+def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
+    """Take one certain job, if it is queued, whatever waits before it and whatever its lane's slots say."""
+    return _take(connection, claimant, job_id)
+
+
+def promote_due(connection: Connection, *, now: datetime) -> int:
+    """Make queued jobs whose `run_after` has come ready, and return how many; a claim finds ready ones by one index."""
+    return connection.execute(_promote_statement(connection.dialect.name == "postgresql"), {"now": now}).rowcount
+
+
+def new_worker_id(name: str) -> str:
+    """A worker id that no other start has, so that a restarted worker is never mistaken for its dead self."""
+    return f"{name}-{uuid.uuid4().hex[:12]}"
+
+
+def _claim_by_own_rank(
+    connection: Connection, claimant: Claimant, *, lane: Lane, job_ids: Sequence[int], limit: int
+) -> list[Job]:
     free = free_slots(connection, lane)
     if free <= 0 or not job_ids:
         return []
@@ -200,21 +237,6 @@ def claim_awaited(
     return claimed
 
 
-def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
-    """Take one certain job, if it is queued, whatever waits before it and whatever its lane's slots say."""
-    return _take(connection, claimant, job_id)
-
-
-def promote_due(connection: Connection, *, now: datetime) -> int:
-    """Make queued jobs whose `run_after` has come ready, and return how many; a claim finds ready ones by one index."""
-    return connection.execute(_promote_statement(connection.dialect.name == "postgresql"), {"now": now}).rowcount
-
-
-def new_worker_id(name: str) -> str:
-    """A worker id that no other start has, so that a restarted worker is never mistaken for its dead self."""
-    return f"{name}-{uuid.uuid4().hex[:12]}"
-
-
 def _timed(sql: str) -> TextClause:
     return text(sql).bindparams(bindparam("now", type_=UtcTimestamp))
 
@@ -222,6 +244,12 @@ def _timed(sql: str) -> TextClause:
 def _take(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
     taken = _TAKE_ONE.jobs(partial(run_on, connection), claimant.parameters() | {"id": job_id})
     return taken[0] if taken else None
+
+
+def _is_open(lane: str) -> str:
+    """A condition on rows of `lanes`: it is the lane of that name, is not on hold, and has a free slot."""
+    return f"""name = {lane} AND (slots IS NULL OR slots > ({COUNT_RUNNING_IN_LANE}))
+        AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)"""
 
 
 @cache
@@ -241,23 +269,23 @@ def _best_statement(is_postgresql: bool, for_tenant: bool, lane: str | None) -> 
             WHERE {condition} AND {bounds} AND {NOT_ON_HOLD} ORDER BY {RANK} LIMIT 1 {lock}"""
 
     ready = head(READY, "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready")
-    is_open = f"""EXISTS (
-        SELECT 1 FROM lanes WHERE name = {lane} AND aging_seconds IS NULL AND fair_tenants = 0
-            AND (slots IS NULL OR slots > ({COUNT_RUNNING_IN_LANE}))
-            AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)
-    )"""
+    is_open = "" if lane is None else f"WHERE EXISTS (SELECT 1 FROM lanes WHERE {_IS_PLAIN} AND {_is_open(lane)})"
     return JobStatement(
         f"""
         WITH ready AS {materialized} ({ready}), due AS {materialized} ({head(DUE, "idx_jobs_delayed")})
         {TAKE} WHERE id = (
             SELECT id FROM (SELECT * FROM ready UNION ALL SELECT * FROM due) AS heads
-            {f"WHERE {is_open}" if lane is not None else ""} ORDER BY {RANK} LIMIT 1
+            {is_open} ORDER BY {RANK} LIMIT 1
         ) AND status = 'queued' RETURNING {JOB_COLUMNS}""",
         is_planned_once=True,
     )
 
 
-_PLAIN_LANE = "SELECT 1 FROM lanes WHERE name = :lane AND aging_seconds IS NULL AND fair_tenants = 0"
+_LOCK_LANE = DriverStatement(
+    "SELECT 1 FROM lanes WHERE name = :lane AND slots IS NOT NULL FOR UPDATE", is_planned_once=True
+)
+_IS_PLAIN = "aging_seconds IS NULL AND fair_tenants = 0"
+_PLAIN_LANE = f"SELECT 1 FROM lanes WHERE name = :lane AND {_IS_PLAIN}"
 _LOCK_PLAIN_LANE_SQLITE = DriverStatement(_PLAIN_LANE)
 # Where the lane has slots, claimers take turns from here on: two of them would count the same free one.
 _LOCK_PLAIN_LANE = DriverStatement(
@@ -303,6 +331,35 @@ _AWAITED = text(f"""
     bindparam("job_ids", expanding=True, type_=Identifier),
 )
 _AWAITED = _AWAITED.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at)  # type: ignore[assignment]
+
+
+@cache
+def _awaited_statement(is_postgresql: bool) -> JobStatement:
+    # A token for each: it is by the token alone that a process knows its claims.
+    take = TAKE.replace(":claim_token", ":claim_token || '-' || id")
+    may_run = f"""(run_after IS NULL OR run_after <= :now) AND held_by IS NULL
+        AND priority BETWEEN open_lane.min_priority AND open_lane.max_priority AND {NOT_ON_HOLD}"""
+    columns = "jobs.id, jobs.priority, jobs.created_at, open_lane.free"
+    return JobStatement(
+        f"""
+        WITH open_lane AS MATERIALIZED (
+            SELECT min_priority, max_priority, coalesce(slots - ({COUNT_RUNNING_IN_LANE}), 2147483647) AS free
+            FROM lanes WHERE {_is_open(":lane")}
+        ), own AS MATERIALIZED (
+            {given_job_ids(is_postgresql)}
+        ), awaited AS (
+            SELECT {columns} FROM jobs{by_index(is_postgresql, "idx_jobs_attended")} CROSS JOIN open_lane
+            WHERE {ATTENDED} AND heartbeat_at > :fresh_since AND {may_run}
+            UNION
+            SELECT {columns} FROM own JOIN jobs ON jobs.id = own.id CROSS JOIN open_lane
+            WHERE status = 'queued' AND {may_run}
+        ), entitled AS (
+            SELECT id FROM (SELECT *, row_number() OVER (ORDER BY {RANK}) AS place FROM awaited) AS ranked
+            WHERE place <= free AND id IN (SELECT id FROM own) ORDER BY place LIMIT :limit
+        )
+        {take} WHERE id IN (SELECT id FROM entitled) AND status = 'queued' RETURNING {JOB_COLUMNS}""",
+        is_planned_once=True,
+    )
 
 
 def has_work(*, is_postgresql: bool, for_tenant: bool) -> str:

@@ -302,6 +302,12 @@ class Access:
             return self._source.run(statement, parameters)
         return statement.on(self._source, parameters)
 
+    def run_together(self, steps: Sequence[tuple[DriverStatement, Mapping[str, Any]]]) -> list[list[Any]]:
+        """Run statements, none of which needs another's answer, in order in one transaction; returns their rows."""
+        if isinstance(self._source, Database):
+            return self._source.run_together(steps)
+        return [statement.on(self._source, parameters) for statement, parameters in steps]
+
     def look(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
         """Run one statement that only reads."""
         if isinstance(self._source, Database) and self._source.path is None and not self.is_postgresql:

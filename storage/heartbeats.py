@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 from sqlalchemy import ColumnElement, Select, select, update
 
 from storage.database import Database
+from storage.driver_statement import DriverStatement
+from storage.job_statement import given_job_ids
 from storage.tables import jobs
 
 #: A waiter whose beat is older than this many seconds has died and holds nobody back.
@@ -50,21 +54,15 @@ def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
 
 def attend(database: Database, job_ids: Sequence[int]) -> None:
     """Say that somebody waits for these queued jobs, so that none of lower rank goes before them."""
-    if not job_ids:
-        return
-    free = _not_locked(database, jobs.c.id.in_(job_ids), jobs.c.status == "queued")
-    with database.begin() as connection:
-        connection.execute(update(jobs).where(jobs.c.id.in_(free)).values(heartbeat_at=database.clock()))
+    if job_ids:
+        parameters = {"job_ids": json.dumps(list(job_ids)), "now": database.clock()}
+        database.run(_attend_statement(database.is_postgresql), parameters)
 
 
 def leave(database: Database, job_ids: Sequence[int]) -> None:
     """Say that nobody waits for these queued jobs any more."""
-    if not job_ids:
-        return
-    with database.begin() as connection:
-        connection.execute(
-            update(jobs).where(jobs.c.id.in_(job_ids), jobs.c.status == "queued").values(heartbeat_at=None)
-        )
+    if job_ids:
+        database.run(_leave_statement(database.is_postgresql), {"job_ids": json.dumps(list(job_ids))})
 
 
 def standings(database: Database, job_ids: Sequence[int]) -> dict[int, Standing]:
@@ -79,3 +77,18 @@ def standings(database: Database, job_ids: Sequence[int]) -> dict[int, Standing]
 def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[tuple[int]]:
     statement = select(jobs.c.id).where(*conditions)
     return statement.with_for_update(skip_locked=True) if database.is_postgresql else statement
+
+
+@cache
+def _attend_statement(is_postgresql: bool) -> DriverStatement:
+    waiting = f"SELECT id FROM jobs WHERE id IN ({given_job_ids(is_postgresql)}) AND status = 'queued'"
+    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
+    return DriverStatement(f"UPDATE jobs SET heartbeat_at = :now WHERE id IN ({waiting} {lock})", is_planned_once=True)
+
+
+@cache
+def _leave_statement(is_postgresql: bool) -> DriverStatement:
+    return DriverStatement(
+        f"UPDATE jobs SET heartbeat_at = NULL WHERE id IN ({given_job_ids(is_postgresql)}) AND status = 'queued'",
+        is_planned_once=True,
+    )

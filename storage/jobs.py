@@ -29,8 +29,8 @@ from storage.notifications import notify
 from storage.records import Job, JobItem, JobStatus
 from storage.state_machine import (
     QUEUED_ANEW,
+    end_job,
     end_jobs,
-    end_lone_job,
     give_back,
     lock_tasks_of,
     reopen_items,
@@ -432,10 +432,9 @@ class JobsRepository:
         if result is not None:
             result = checked_payload(result, name="result")
         now = self._access.clock()
-        ended = end_lone_job(
-            self._access.run,
+        ended = end_job(
+            self._access,
             id,
-            is_postgresql=self._access.is_postgresql,
             status=status,
             now=now,
             claim_token=claim_token,

@@ -14,9 +14,16 @@ from storage.tables import ATTENDED
 #: The notification channel on which waiters listen; the payload says nothing that they need.
 CHANNEL = "photojobs_jobs"
 
+_SOMEBODY_WAITS = f"EXISTS (SELECT 1 FROM jobs WHERE {ATTENDED} AND heartbeat_at > :fresh_since)"
+
 #: Part of statements that make a slot free: wakes those who wait for one, where there are any.
-NOTIFY_WHO_WAITS = f"""SELECT pg_notify('{CHANNEL}', '') WHERE EXISTS (
-    SELECT 1 FROM jobs WHERE {ATTENDED} AND heartbeat_at > :fresh_since)"""
+NOTIFY_WHO_WAITS = f"SELECT pg_notify('{CHANNEL}', '') WHERE {_SOMEBODY_WAITS}"
+
+
+def notify_who_follows(tasks: str) -> str:
+    """Part of statements that end jobs: wakes as well who follows the tasks, a condition on rows of `tasks`."""
+    return f"""{NOTIFY_WHO_WAITS}
+        OR EXISTS (SELECT 1 FROM tasks WHERE {tasks} AND attended_at > :fresh_since)"""
 
 
 def notify(connection: Connection) -> None:
@@ -41,6 +48,6 @@ def fresh_since(now: datetime) -> datetime:
 
 
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
-_NOTIFY_FOLLOWERS = text(f"""
-    {NOTIFY_WHO_WAITS} OR EXISTS (SELECT 1 FROM tasks WHERE id = ANY(:task_ids) AND attended_at > :fresh_since)
-""").bindparams(bindparam("fresh_since", type_=UtcTimestamp))
+_NOTIFY_FOLLOWERS = text(notify_who_follows("id = ANY(:task_ids)")).bindparams(
+    bindparam("fresh_since", type_=UtcTimestamp)
+)

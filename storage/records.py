@@ -271,3 +271,8 @@ class Lane(Record):
     slots: int | None
     aging_seconds: int | None
     fair_tenants: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its jobs rank by priority and age alone: it has neither aging nor fairness."""
+        return self.aging_seconds is None and not self.fair_tenants

@@ -14,10 +14,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text, update
 
-from storage.driver_statement import Runs
+from storage.database import Access
+from storage.driver_statement import DriverStatement
 from storage.errors import CorruptDefinition
 from storage.job_statement import JOB_COLUMNS, JobStatement
-from storage.notifications import NOTIFY_WHO_WAITS, fresh_since, notify, notify_followers
+from storage.notifications import fresh_since, notify, notify_followers, notify_who_follows
 from storage.pinned_definition import PinnedDefinition
 from storage.records import Job, JobStatus, Task, TaskStatus
 from storage.step_jobs import HOLD_OF_JOB, hold_on, insert_step_jobs
@@ -78,20 +79,20 @@ def end_jobs(
     return ended
 
 
-def end_lone_job(
-    run: Runs,
+def end_job(
+    access: Access,
     job_id: int,
     *,
-    is_postgresql: bool,
     status: JobStatus,
     now: datetime,
     claim_token: str | None = None,
     error_message: str | None = None,
     result: Mapping[str, Any] | None = None,
 ) -> Job | None:
-    """What `end_jobs` does, by one statement, for a job that nothing hangs on: it has no task and holds no project.
+    """What `end_jobs` does, at once, for a job whose end starts nothing; None where nothing was ended.
 
-    None where that is not so, or where the job has ended or is no longer held by `claim_token`: ask `end_jobs`.
+    Such a job holds no project, and belongs to no task or is not the last of its task's step. Where that is not so, or
+    where the job has ended or is no longer held by `claim_token`, `end_jobs` has the last word.
     """
     if status == JobStatus.FAILED:
         error_message = error_message or "failed"
@@ -102,32 +103,46 @@ def end_lone_job(
         "error_message": None if error_message is None else cut(error_message),
         "result": None if result is None else dict(result),
     }
-    if is_postgresql:
-        parameters["fresh_since"] = fresh_since(now)
     if claim_token is not None:
         parameters["claim_token"] = claim_token
-    ended = _end_lone_job(is_postgresql, claim_token is not None).jobs(run, parameters)
+    statement = _end_job(access.is_postgresql, claim_token is not None)
+    if not access.is_postgresql:
+        ended = access.run(statement, parameters)
+    else:
+        parameters["fresh_since"] = fresh_since(now)
+        # A second statement looks for other jobs: the first one's snapshot would be from before it had the lock.
+        _, ended = access.run_together([(_LOCK_TASK_OF_JOB, {"id": job_id}), (statement, parameters)])
     return ended[0] if ended else None
 
 
-#: Ends a job that nothing hangs on; who uses it says in a further condition in which state the job must be.
-END_OF_LONE_JOB = """
+_END_OF_JOB = """
     UPDATE jobs SET status = :status, finished_at = :now, updated_at = :now, run_after = NULL,
         error_message = coalesce(:error_message, error_message), result_json = coalesce(:result, result_json),
         last_error_at = CASE :status WHEN 'failed' THEN :now ELSE last_error_at END
-    WHERE id = :id AND task_id IS NULL
-        AND NOT EXISTS (SELECT 1 FROM project_claims WHERE project_claims.job_id = jobs.id)"""
+    WHERE id = :id AND NOT EXISTS (SELECT 1 FROM project_claims WHERE project_claims.job_id = jobs.id)"""
+
+#: Ends a job that nothing hangs on; who uses it says in a further condition in which state the job must be.
+END_OF_LONE_JOB = f"{_END_OF_JOB} AND task_id IS NULL"
+
+_OTHERS_UNFINISHED = """EXISTS (SELECT 1 FROM jobs AS others WHERE others.task_id = jobs.task_id
+    AND others.step_index = (SELECT tasks.step_index FROM tasks WHERE tasks.id = jobs.task_id)
+    AND others.status IN ('queued', 'running') AND others.id <> jobs.id)"""
+
+_LOCK_TASK_OF_JOB = DriverStatement(
+    "SELECT 1 FROM tasks WHERE id = (SELECT task_id FROM jobs WHERE jobs.id = :id) FOR UPDATE", is_planned_once=True
+)
 
 
 @cache
-def _end_lone_job(is_postgresql: bool, is_claimed: bool) -> JobStatement:
+def _end_job(is_postgresql: bool, is_claimed: bool) -> JobStatement:
     condition = "status = 'running' AND claim_token = :claim_token" if is_claimed else "status IN ('queued', 'running')"
-    end = f"{END_OF_LONE_JOB} AND {condition} RETURNING {JOB_COLUMNS}"
+    end = f"{_END_OF_JOB} AND (task_id IS NULL OR {_OTHERS_UNFINISHED}) AND {condition} RETURNING {JOB_COLUMNS}"
     if not is_postgresql:
         return JobStatement(end, is_planned_once=True)
+    told = notify_who_follows("id = (SELECT task_id FROM ended)")
     return JobStatement(
         f"""
-        WITH ended AS ({end}), told AS MATERIALIZED ({NOTIFY_WHO_WAITS} AND EXISTS (SELECT 1 FROM ended))
+        WITH ended AS ({end}), told AS MATERIALIZED ({told})
         SELECT {JOB_COLUMNS.replace("jobs.", "ended.")} FROM ended LEFT JOIN told ON true""",
         is_planned_once=True,
     )

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, li
 from storage import job_items, state_machine
 from storage.column_types import check_integer, check_text
 from storage.database import Access, Database
+from storage.driver_statement import DriverStatement
 from storage.errors import AlreadyRunning, InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
 from storage.job_rows import checked_payload, insert_job
 from storage.photo_selection import PhotoSelection
@@ -22,6 +23,10 @@ from storage.step_jobs import hold_on, insert_step_jobs, of_tenant
 from storage.tables import UNFINISHED_TASK, jobs, photos, projects, task_items, task_projects, tasks
 from storage.tables import job_items as job_items_table
 from task_definitions import MAX_ITEMS_PER_JOB, Scope
+
+_ENDED_AT = DriverStatement(
+    "SELECT finished_at FROM tasks WHERE id = :task_id", returns=(tasks.c.finished_at,), is_planned_once=True
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +125,8 @@ class TasksRepository:
 
     def ended_at(self, task_id: str) -> datetime | None:
         """When the task ended, or None where it has not, or is gone; cheaper than its row."""
-        statement = select(tasks.c.finished_at).where(tasks.c.id == task_id)
-        with self._access.read() as connection:
-            return connection.execute(statement).scalar_one_or_none()
+        found = self._access.look(_ENDED_AT, {"task_id": task_id})
+        return found[0][0] if found else None
 
     def list_newest(
         self,

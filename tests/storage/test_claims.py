@@ -312,10 +312,9 @@ def test_a_lane_with_fairness_finds_due_jobs_and_respects_the_tenant(
 
 
 def _claim_awaited(database: Database, lane: str, *job_ids: int, limit: int = 100) -> list[int]:
-    with database.begin() as connection:
-        claimant = Claimant(worker_id="worker", now=database.clock())
-        found = LanesRepository(connection).get(lane)
-        return [job.id for job in claim_awaited(connection, claimant, lane=found, job_ids=job_ids, limit=limit)]
+    claimant = Claimant(worker_id="worker", now=database.clock())
+    found = LanesRepository(database).get(lane)
+    return [job.id for job in claim_awaited(database, claimant, lane=found, job_ids=job_ids, limit=limit)]
 
 
 def test_a_waiter_gets_its_job_only_when_no_better_one_is_waited_for(

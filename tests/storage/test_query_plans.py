@@ -9,6 +9,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,9 +17,9 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, event, text
 
-from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository, lane_work
+from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository, heartbeats, lane_work
 from storage.bulk import JobFilter, cancel_jobs, retry_jobs
-from storage.claims import _CHOSEN_LANE, Claimant, _best_statement, _choose_lane, claim_awaited, promote_due
+from storage.claims import _CHOSEN_LANE, Claimant, _awaited_statement, _best_statement, _choose_lane, claim_awaited, promote_due
 from storage.driver_statement import DriverStatement
 from storage.ended_jobs import Place, ended_jobs
 from storage.heartbeats import attend, beat, leave, standings
@@ -29,6 +30,7 @@ from storage.project_claims import claim_projects, holders, release_projects
 from storage.queue_overview import latest_failures, running_jobs, waiting_jobs
 from storage.retention import prune
 from storage.stale import give_back_lost, rescue_stale
+from storage.state_machine import _end_job
 from storage.statistics import Statistics
 from storage.task_summary import summarise_task
 from storage.turnover import _statement as _turnover_statement
@@ -97,10 +99,10 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
     def claim() -> Any:
         return jobs.claim_next("worker")
 
-    def awaited(connection: Connection) -> object:
-        lane = LanesRepository(connection).get("normal")
+    def awaited(**policy: Any) -> object:
+        lane = replace(LanesRepository(database).get("normal"), **policy)
         claimant = Claimant(worker_id="w", now=database.clock())
-        return claim_awaited(connection, claimant, lane=lane, job_ids=[1, 2, 3, 500], limit=5)
+        return claim_awaited(database, claimant, lane=lane, job_ids=[1, 2, 3, 500], limit=5)
 
     def in_transaction(call: Callable[[Connection], object]) -> Callable[[], object]:
         def run() -> None:
@@ -134,12 +136,14 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "lanes with work": lambda: lanes_with_work(database, ["priority", "normal"]),
         "lanes with work of a tenant": lambda: lanes_with_work(database, ["normal"], tenant_id="tenant-4"),
         "the next delayed job": lambda: next_due_at(database),
-        "claim_awaited": in_transaction(awaited),
+        "claim_awaited": awaited,
+        "claim_awaited with aging": lambda: awaited(aging_seconds=60),
         "promote_due": in_transaction(lambda c: promote_due(c, now=database.clock() + timedelta(days=400))),
         "heartbeat": lambda: jobs.heartbeat(claim().id),
         "beat": lambda: beat(database, [(claim().id, "token")]),
         "attend and leave": lambda: (attend(database, [5, 8]), leave(database, [5, 8]), standings(database, [5, 8])),
         "complete": lambda: jobs.complete(claim().id),
+        "complete of a task's job": lambda: jobs.complete(tasks.list_jobs(task_id)[1].id),
         "fail with a token": lambda: jobs.fail((job := claim()).id, "no", claim_token=job.claim_token),
         "retry_later": lambda: jobs.retry_later(claim().id, "no", run_after=database.clock()),
         "complete and claim at once": lambda: database.is_postgresql and turn_over(),
@@ -215,7 +219,9 @@ def _planned_once() -> list[DriverStatement]:
     claims = [_best_statement(True, for_tenant, lane) for for_tenant in flags for lane in (None, ":lane", _CHOSEN_LANE)]
     looks = [_choose_lane(for_tenant) for for_tenant in flags]
     looks += [lane_work._statement(True, for_tenant) for for_tenant in flags] + [lane_work._next_due(True)]
-    statements: list[DriverStatement] = [*claims, *looks, *(_turnover_statement(for_tenant) for for_tenant in flags)]
+    ends = [*(_turnover_statement(for_tenant) for for_tenant in flags), *(_end_job(True, flag) for flag in flags)]
+    beats = [heartbeats._attend_statement(True), heartbeats._leave_statement(True)]
+    statements: list[DriverStatement] = [*claims, _awaited_statement(True), *looks, *ends, *beats]
     assert all(statement.is_planned_once for statement in statements)
     return statements
 
