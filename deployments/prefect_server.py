@@ -112,6 +112,10 @@ def _send_what_is_left() -> None:
 
         for service in (APILogWorker, EventsWorker):
             service.drain_all(timeout=STOP_TIMEOUT_SECONDS)
+    if "flows.prefect_events" in sys.modules:
+        from flows.prefect_events import await_events
+
+        await_events(STOP_TIMEOUT_SECONDS)
 
 
 def _environment(home: Path, url: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 
 from flows.planning.plan import Plan
 from flows.planning.plan_markdown import plan_markdown
+from flows.prefect_events import await_events
 from flows.publishing import Publisher
 from flows.step_markdown import step_markdown
 from storage.database import Database
@@ -72,8 +73,9 @@ def publish_plan(plan: Plan) -> None:
 
 
 def await_publication() -> None:
-    """Wait until all that was published has been sent, but not for long, as the server may be away."""
-    _publisher.flush(FLUSH_SECONDS)
+    """Wait until all that was published has been sent, events too, but not for long, as the server may be away."""
+    if _publisher.flush(FLUSH_SECONDS):
+        await_events(FLUSH_SECONDS)
 
 
 def _publish_markdown(kind: str, markdown: str, *, key: str, description: str) -> None:

@@ -24,3 +24,12 @@ def impatient_client(*, answer_seconds: float) -> Iterator[SyncPrefectClient]:
         get_client(sync_client=True, httpx_settings={"timeout": answer_seconds}) as client,
     ):
         yield client
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the server may well take in a moment what it did not take now; it may also be away."""
+    import httpx
+
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    return isinstance(error, httpx.TransportError)

@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.backoff import backoff_seconds
 from flows.deployment_names import DRAIN_PATH, deployment_path
-from flows.prefect_client import impatient_client
+from flows.prefect_client import impatient_client, may_pass
 from storage.pinned_definition import PinnedDefinition
 from storage.records import Task
 
@@ -63,7 +63,7 @@ def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str) -> 
         except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from answering, the work is in the database.
             failures += 1
             wait_seconds = backoff_seconds(failures, first_seconds=0.25, longest_seconds=5.0)
-            if not _may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
+            if not _is_there(error) or not may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
                 logger.warning("Prefect did not take a run of %s (%s); `photojobs up` or a worker will", path, error)
                 return None
             logger.info("asking Prefect again for a run of %s: %s", path, error)
@@ -89,10 +89,7 @@ def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswe
             key = f"{idempotency_key}:{run.id}"
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether the server is there and may well take it in a moment."""
+def _is_there(error: Exception) -> bool:
     import httpx
 
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in (408, 429) or error.response.status_code >= 500
-    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ConnectError)
+    return not isinstance(error, httpx.ConnectError)

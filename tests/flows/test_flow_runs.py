@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 from prefect import flow
-from prefect.events.worker import EventsWorker
 from prefect.runtime import flow_run
 
 from flows import artifacts, arun_task, cancellation_watch, catalog, run_task, start_task
@@ -248,7 +247,6 @@ def test_events_tell_prefect_what_happened_and_what_it_concerns(
 
     summary = run_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids])
 
-    EventsWorker.drain_all(timeout=30)
     task = f"photojobs.task.{summary.task.id}"
     wait_until(lambda: f"photojobs.task.{summary.task.status}" in api.events(task), what="the last event is there")
     events = api.events(task)
@@ -278,7 +276,6 @@ def test_an_automation_acts_on_a_failed_task(
     with api.automation(expect="photojobs.task.failed", match={"prefect.resource.name": "Watched"}) as automation:
         run_task(type=definition, tenant_id="user_0", items=[{"photo_id": photo_ids[0]}])
         summary = run_task(type=definition, tenant_id="user_0", items=[{"photo_id": photo_ids[-1]}])
-        EventsWorker.instance().wait_until_empty()
 
         wait_until(lambda: api.acted(automation), what="the automation acts")
 

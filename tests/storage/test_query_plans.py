@@ -19,7 +19,15 @@ from sqlalchemy import Connection, event, text
 
 from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository, heartbeats, lane_work
 from storage.bulk import JobFilter, cancel_jobs, retry_jobs
-from storage.claims import _CHOSEN_LANE, Claimant, _awaited_statement, _best_statement, _choose_lane, claim_awaited, promote_due
+from storage.claims import (
+    _CHOSEN_LANE,
+    Claimant,
+    _awaited_statement,
+    _best_statement,
+    _choose_lane,
+    claim_awaited,
+    promote_due,
+)
 from storage.driver_statement import DriverStatement
 from storage.ended_jobs import Place, ended_jobs
 from storage.heartbeats import attend, beat, leave, standings
