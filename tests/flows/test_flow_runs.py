@@ -265,6 +265,9 @@ def test_events_tell_prefect_what_happened_and_what_it_concerns(
     assert related["task"] == task
     assert related["tenant"] == "photojobs.tenant.user_0"
     assert related["flow-run"] == f"prefect.flow-run.{summary.task.flow_run_id}"
+    assert {"flow", "task-run"} <= set(related)
+    tags = {one["prefect.resource.id"] for one in failed["related"] if one["prefect.resource.role"] == "tag"}
+    assert {"prefect.tag.priority:95", "prefect.tag.lane:priority", f"prefect.tag.task:{summary.task.id}"} <= tags
     counts = [event["payload"]["counts"] for event in events["photojobs.items.recorded"]]
     assert sorted(counts, key=len) == [{"done": 3}, {"done": 1, "failed": 1}]
 
