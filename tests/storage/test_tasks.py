@@ -21,6 +21,7 @@ from storage import (
 )
 from storage.bulk import JobFilter, retry_jobs
 from storage.errors import InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
+from tests.flows.executor_process import wait_until
 
 SMALL_CHUNKS = {"unit": "items", "chunk_size": 2, "on_failure": "stop"}
 
@@ -103,6 +104,29 @@ def test_chunks_that_end_at_the_same_moment_start_the_next_step_exactly_once(
                 list(threads.map(jobs.complete, ids))
         assert [step for step, _, _ in _shape(tasks, task)] == [0] * 5 + [1] * 3 + [2]
         assert tasks.get(task.id).status == "completed"
+
+
+def test_a_chunk_whose_end_waited_for_that_of_another_one_starts_the_next_step(
+    database: Database, tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
+) -> None:
+    task = make_task(SMALL_CHUNKS, "projects", photo_ids=photo_ids[:4])
+    first, last = tasks.list_jobs(task.id)
+    with ThreadPoolExecutor(1) as threads:
+        with database.begin() as connection:
+            assert JobsRepository(connection).complete(first.id) is not None
+            ended = threads.submit(jobs.complete, last.id)
+            # It began when the other one had not ended for anybody else to see.
+            wait_until(lambda: _somebody_waits_for_a_lock(database), what="the last one waits for the first")
+        assert ended.result(10) is not None
+    assert _shape(tasks, task) == [(0, "completed", 2), (0, "completed", 2), (1, "queued", None)]
+
+
+def _somebody_waits_for_a_lock(database: Database) -> bool:
+    if not database.is_postgresql:
+        # Nothing shows who waits; a statement sees what was there when it got the lock.
+        return True
+    with database.connect() as connection:
+        return bool(connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one())
 
 
 def test_a_step_of_projects_gets_one_job_and_the_task_completes_after_its_last_step(
