@@ -63,6 +63,16 @@ class _Sent:
     context: Context
 
 
+def emit_to_prefect(event: Event) -> None:
+    """Send an event to Prefect in the background, with what it concerns and the run in which it happened."""
+    _of_process.emit(event)
+
+
+def await_events(limit_seconds: float) -> bool:
+    """Wait until the events of this process have been sent; False where that takes longer."""
+    return _of_process.flush(limit_seconds)
+
+
 class PrefectEvents:
     """Sends events in the background, in order."""
 
@@ -204,7 +214,5 @@ async def _resources_of_flow_run() -> list[_Resource]:
     return [resource.model_dump() for resource in found if resource.role not in ("task-run", "tag")]
 
 
-_events = PrefectEvents()
-emit_to_prefect = _events.emit
-await_events = _events.flush
+_of_process = PrefectEvents()
 atexit.register(await_events, EXIT_SECONDS)
