@@ -204,10 +204,10 @@ def test_who_waits_holds_a_slot_that_frees_against_a_lower_rank(
     assert claimed is not None
     # Only now: of two threads the second one may be the quicker.
     next_one = wait_for(busy, second)
-    wait_until(lambda: second.id in busy.attended(), what="the second waits")
+    wait_until(lambda: row(database, second).heartbeat_at, what="everybody sees that the second waits")
     low_job = enqueue(90)
     low = wait_for(other, low_job)
-    wait_until(lambda: low_job.id in other.attended(), what="so does the low one")
+    wait_until(lambda: row(database, low_job).heartbeat_at, what="so does the low one")
 
     busy.release()
     JobsRepository(database).complete(first.id, claim_token=claimed.claim_token)
