@@ -34,8 +34,11 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def open_dispatcher(database: Database) -> Iterator[Callable[..., Dispatcher]]:
-    """Another process's dispatcher: `open_dispatcher(concurrency=1)`."""
+def open_dispatcher(database: Database, wait_for: Waiting) -> Iterator[Callable[..., Dispatcher]]:
+    """Another process's dispatcher: `open_dispatcher(concurrency=1)`.
+
+    It is closed before the threads of `wait_for` are, which may still be waiting for it where a test has failed.
+    """
     with ExitStack() as stack:
 
         def make(concurrency: int = 4, poll_seconds: float = 0.05) -> Dispatcher:
