@@ -133,29 +133,34 @@ class PrefectEvents:
 
     def _run(self) -> None:
         failures = 0
-        while True:
+        while not self._has_ended():
             try:
                 with impatient_client(answer_seconds=ANSWER_SECONDS) as client:
                     while batch := self._next():
                         self._send(client, batch)
                         self._forget(batch)
                         failures = 0
-                    return
             except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from taking them, the truth is in SQL.
                 failures += 1
                 self._put_up_with(error, failures)
 
     def _next(self) -> list[_Sent]:
-        """Wait for events and a moment longer; none, and the thread ends, where none came for a while."""
+        """Wait for events and a moment longer; none where none came for a while."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_ending, IDLE_SECONDS)
-            if not self._waiting:
-                self._thread = None
-                self._of_flow_run.clear()
-                self._changed.notify_all()
-                return []
-            self._changed.wait_for(lambda: self._is_ending or len(self._waiting) >= BATCH_SIZE, GATHER_SECONDS)
+            if self._waiting:
+                self._changed.wait_for(lambda: self._is_ending or len(self._waiting) >= BATCH_SIZE, GATHER_SECONDS)
             return self._waiting[:BATCH_SIZE]
+
+    def _has_ended(self) -> bool:
+        """Whether nothing is left to be sent; then the next event starts another thread."""
+        with self._changed:
+            if self._waiting:
+                return False
+            self._thread = None
+            self._of_flow_run.clear()
+            self._changed.notify_all()
+            return True
 
     def _send(self, client: SyncPrefectClient, batch: list[_Sent]) -> None:
         try:

@@ -108,6 +108,24 @@ def test_what_no_repetition_helps_against_keeps_nobody_waiting(connect: Any, cap
     assert "1 events could not be told to Prefect: broken" in caplog.text
 
 
+def test_a_client_that_cannot_even_be_made_is_not_asked_for_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def fail(**arguments: Any) -> Any:
+        asked.append(arguments)
+        raise ValueError("no such server")
+
+    monkeypatch.setattr(prefect_events, "impatient_client", fail)
+    events = PrefectEvents()
+    events.emit(event("lost"))
+
+    assert events.flush(10)
+    assert len(asked) == 1
+    assert "no such server" in caplog.text
+
+
 def test_a_server_that_is_away_for_too_long_is_not_told_everything(
     connect: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
