@@ -199,7 +199,7 @@ class Dispatcher:
     def _serve(self, waiting: list[Job]) -> float:
         """Claim what may be claimed for those who wait; returns after how many seconds to do so again unless woken."""
         for lane in self._known_lanes():
-            own = [job for job in waiting if lane.min_priority <= job.priority <= lane.max_priority]
+            own = [job for job in waiting if lane.covers(job.priority)]
             if own:
                 self._serve_lane(lane, own)
         if time.monotonic() >= min(self._looked_at + self._poll_seconds, self._due_at):

@@ -15,9 +15,9 @@ from datetime import datetime
 from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, TextClause, bindparam, text
+from sqlalchemy import Connection, Executable, Integer, Row, TextClause, bindparam, column, text
 
-from storage.column_types import Identifier, UtcTimestamp
+from storage.column_types import UtcTimestamp
 from storage.database import Database
 from storage.driver_statement import DriverStatement, Runs, run_on
 from storage.job_statement import JOB_COLUMNS, JobStatement, given_job_ids
@@ -178,15 +178,16 @@ def claim_awaited(
     and those of other processes whose waiters beat. `job_ids` outside the lane are ignored; at most `limit` are taken.
     The slots and holds of the lane are read anew; that it has aging or fairness, or neither, is believed.
     """
-    if not lane.is_plain:
-        with database.begin() as connection:
-            return _claim_by_own_rank(connection, claimant, lane=lane, job_ids=job_ids, limit=limit)
-    parameters = claimant.parameters() | {
+    awaited = {
         "lane": lane.name,
         "job_ids": json.dumps(list(job_ids)),
-        "limit": limit,
+        "now": claimant.now,
         "fresh_since": fresh_since(claimant.now),
     }
+    if not lane.is_plain:
+        with database.begin() as connection:
+            return _claim_by_own_rank(connection, claimant, lane, awaited, own=set(job_ids), limit=limit)
+    parameters = claimant.parameters() | awaited | {"limit": limit}
     claim = _awaited_statement(database.is_postgresql)
     if not database.is_postgresql:
         # One statement is atomic here, and it needs no lock to count slots.
@@ -212,24 +213,20 @@ def new_worker_id(name: str) -> str:
 
 
 def _claim_by_own_rank(
-    connection: Connection, claimant: Claimant, *, lane: Lane, job_ids: Sequence[int], limit: int
+    connection: Connection,
+    claimant: Claimant,
+    lane: Lane,
+    awaited: dict[str, Any],
+    *,
+    own: set[int],
+    limit: int,
 ) -> list[Job]:
-    free = free_slots(connection, lane)
-    if free <= 0 or not job_ids:
-        return []
-    own = set(job_ids)
-    candidates = connection.execute(
-        _AWAITED,
-        {
-            "job_ids": list(own),
-            "now": claimant.now,
-            "fresh_since": fresh_since(claimant.now),
-            "min_priority": lane.min_priority,
-            "max_priority": lane.max_priority,
-        },
-    ).all()
+    if connection.dialect.name == "postgresql":
+        _LOCK_LANE.on(connection, {"lane": lane.name})
+    candidates = connection.execute(_candidates_statement(connection.dialect.name == "postgresql"), awaited).all()
+    free = candidates[0].free if candidates else 0
     claimed: list[Job] = []
-    for candidate in _ranked(connection, candidates, lane=lane, now=claimant.now)[: min(free, len(candidates))]:
+    for candidate in _ranked(connection, candidates, lane=lane, now=claimant.now)[:free]:
         if candidate.id in own and len(claimed) < limit:
             job = _take(connection, claimant, candidate.id)
             if job is not None:
@@ -316,32 +313,16 @@ def _choose_lane(for_tenant: bool) -> DriverStatement:
 
 _TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING {JOB_COLUMNS}")
 
-_AWAITED = text(f"""
-    SELECT id, tenant_id, priority, created_at FROM jobs
-    WHERE {ATTENDED} AND heartbeat_at > :fresh_since AND (run_after IS NULL OR run_after <= :now) AND held_by IS NULL
-        AND priority BETWEEN :min_priority AND :max_priority AND {NOT_ON_HOLD}
-    UNION
-    SELECT id, tenant_id, priority, created_at FROM jobs
-    WHERE id IN :job_ids AND status = 'queued' AND (run_after IS NULL OR run_after <= :now) AND held_by IS NULL
-        AND priority BETWEEN :min_priority AND :max_priority AND {NOT_ON_HOLD}
-    ORDER BY priority DESC, created_at, id
-""").bindparams(
-    bindparam("now", type_=UtcTimestamp),
-    bindparam("fresh_since", type_=UtcTimestamp),
-    bindparam("job_ids", expanding=True, type_=Identifier),
-)
-_AWAITED = _AWAITED.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at)  # type: ignore[assignment]
 
+def _awaited(is_postgresql: bool) -> str:
+    """The first parts of a query: `own`, the jobs of `:job_ids`, and `awaited`, all who compete for the lane's slots.
 
-@cache
-def _awaited_statement(is_postgresql: bool) -> JobStatement:
-    # A token for each: it is by the token alone that a process knows its claims.
-    take = TAKE.replace(":claim_token", ":claim_token || '-' || id")
+    `free` of them may run. Where the lane has no free slot, none is awaited.
+    """
     may_run = f"""(run_after IS NULL OR run_after <= :now) AND held_by IS NULL
         AND priority BETWEEN open_lane.min_priority AND open_lane.max_priority AND {NOT_ON_HOLD}"""
-    columns = "jobs.id, jobs.priority, jobs.created_at, open_lane.free"
-    return JobStatement(
-        f"""
+    columns = "jobs.id, jobs.tenant_id, jobs.priority, jobs.created_at, open_lane.free"
+    return f"""
         WITH open_lane AS MATERIALIZED (
             SELECT min_priority, max_priority, coalesce(slots - ({COUNT_RUNNING_IN_LANE}), 2147483647) AS free
             FROM lanes WHERE {_is_open(":lane")}
@@ -353,13 +334,30 @@ def _awaited_statement(is_postgresql: bool) -> JobStatement:
             UNION
             SELECT {columns} FROM own JOIN jobs ON jobs.id = own.id CROSS JOIN open_lane
             WHERE status = 'queued' AND {may_run}
-        ), entitled AS (
+        )"""
+
+
+@cache
+def _awaited_statement(is_postgresql: bool) -> JobStatement:
+    # A token for each: it is by the token alone that a process knows its claims.
+    take = TAKE.replace(":claim_token", ":claim_token || '-' || id")
+    return JobStatement(
+        f"""
+        {_awaited(is_postgresql)}, entitled AS (
             SELECT id FROM (SELECT *, row_number() OVER (ORDER BY {RANK}) AS place FROM awaited) AS ranked
             WHERE place <= free AND id IN (SELECT id FROM own) ORDER BY place LIMIT :limit
         )
         {take} WHERE id IN (SELECT id FROM entitled) AND status = 'queued' RETURNING {JOB_COLUMNS}""",
         is_planned_once=True,
     )
+
+
+@cache
+def _candidates_statement(is_postgresql: bool) -> Executable:
+    """All that compete for the lane's slots, for lanes whose rank is not that of SQL."""
+    times = [bindparam(name, type_=UtcTimestamp) for name in ("now", "fresh_since")]
+    statement = text(f"{_awaited(is_postgresql)} SELECT * FROM awaited").bindparams(*times)
+    return statement.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at, column("free", Integer))
 
 
 def has_work(*, is_postgresql: bool, for_tenant: bool) -> str:

@@ -20,7 +20,9 @@ JOB_COLUMNS = ", ".join(f"jobs.{column.name}" for column in _COLUMNS)
 
 def given_job_ids(is_postgresql: bool) -> str:
     """A query for the ids that stand in `:job_ids` as a JSON array: however many, the statement stays the same."""
-    given = "json_array_elements_text(:job_ids) AS given(value)" if is_postgresql else "json_each(:job_ids)"
+    given = (
+        "json_array_elements_text(CAST(:job_ids AS json)) AS given(value)" if is_postgresql else "json_each(:job_ids)"
+    )
     return f"SELECT CAST(value AS bigint) AS id FROM {given}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, case, func, insert, select, text, update
 
@@ -104,19 +104,10 @@ class LanesRepository:
             )
         return self.get(name)
 
-    def for_priority(self, priority: int) -> Lane:
-        """The lane that a priority falls into; one without limit where no row of `lanes` covers it."""
-        for lane in self.list():
-            if lane.min_priority <= priority <= lane.max_priority:
-                return lane
-        return Lane(
-            name="none",
-            min_priority=priority,
-            max_priority=priority,
-            slots=None,
-            aging_seconds=None,
-            fair_tenants=0,
-        )
+
+def lane_of(priority: int, lanes: Iterable[Lane]) -> Lane | None:
+    """The lane, of these, that jobs of that priority belong to; None where none covers it."""
+    return next((lane for lane in lanes if lane.covers(priority)), None)
 
 
 def free_slots(connection: Connection, lane: Lane) -> int:

@@ -276,3 +276,7 @@ class Lane(Record):
     def is_plain(self) -> bool:
         """Whether its jobs rank by priority and age alone: it has neither aging nor fairness."""
         return self.aging_seconds is None and not self.fair_tenants
+
+    def covers(self, priority: int) -> bool:
+        """Whether jobs of that priority belong to it."""
+        return self.min_priority <= priority <= self.max_priority

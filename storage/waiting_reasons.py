@@ -18,7 +18,7 @@ from storage.executor_activity import Activity, read_activity
 from storage.heartbeats import ATTENDANCE_SECONDS
 from storage.holds import Hold, HoldsRepository
 from storage.lane_queue import LaneQueue, count_before, read_lane_queue
-from storage.lanes import LanesRepository
+from storage.lanes import LanesRepository, lane_of
 from storage.project_claims import holders
 from storage.records import Job, Lane
 from storage.state_machine import HELD_BY_STEPS, get_task
@@ -169,7 +169,7 @@ class WaitingReasons:
         yield from self._held(job)
         yield self._delay(job)
         yield self._handler(job)
-        lane = next((lane for lane in self._lanes if lane.min_priority <= job.priority <= lane.max_priority), None)
+        lane = lane_of(job.priority, self._lanes)
         if lane is None:
             yield _blocked(
                 "lane",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from storage.lanes import lane_name
+from storage.lanes import lane_name, lane_of
 from storage.pinned_definition import PinnedDefinition
 from storage.records import Lane, TaskStatus
 from storage.task_summary import StepSummary, TaskSummary
@@ -211,7 +211,7 @@ def _summary_of(type: str, step_types: Mapping[str, StepType]) -> str:
 def _lane_of(priority: int, lanes: Sequence[Lane]) -> str:
     if not lanes:
         return lane_name(priority)
-    return next((lane.name for lane in lanes if lane.min_priority <= priority <= lane.max_priority), "none")
+    return found.name if (found := lane_of(priority, lanes)) else "none"
 
 
 def _lanes_in_order(steps: Iterable[GraphStep], lanes: Sequence[Lane]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from storage.database import Database
 from storage.ended_jobs import EndedJob, Place, ended_jobs
 from storage.errors import StorageError
-from storage.lanes import LanesRepository
+from storage.lanes import LanesRepository, lane_of
 from storage.records import Lane
 from storage.statistics import LaneLoad, OpenJobs, Statistics
 
@@ -103,7 +103,7 @@ class QueueCollector(Collector):
 
     def _count(self, ended: Sequence[EndedJob], lanes: Sequence[Lane]) -> None:
         for job in ended:
-            lane = next((one.name for one in lanes if one.min_priority <= job.priority <= one.max_priority), "none")
+            lane = found.name if (found := lane_of(job.priority, lanes)) else "none"
             kind = self._known(job.type)
             self._ends.labels(lane, kind, job.status).inc()
             if job.started_at is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from deployments.plotting.figure import ACCENT, FAILED, QUIET, as_svg, house_style, new_figure, short
 from deployments.report.throughput import Throughput
+from storage.lanes import lane_of
 from storage.records import Lane
 from storage.task_history import JobSpan, StepTimes
 from task_definitions.wording import lasting
@@ -152,7 +153,7 @@ def _grouped(spans: Sequence[JobSpan], lanes: Sequence[Lane]) -> dict[_Group, li
         worker = span.worker_id or "unknown"
         if span.worker_id not in named:
             worker = f"{len(busy) - len(named)} others"
-        lane = next((one.name for one in lanes if one.min_priority <= span.priority <= one.max_priority), "no lane")
+        lane = found.name if (found := lane_of(span.priority, lanes)) else "no lane"
         groups.setdefault(_Group(lane, worker), []).append(span)
     return groups
 

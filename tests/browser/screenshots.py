@@ -52,7 +52,7 @@ def _take(browser: Browser, site: Site, folder: Path) -> None:
 
     photo = site.folder / "library" / "user_0" / "Harbour" / "quay.jpg"
     photo.write_bytes(b"not a picture" * 100)
-    run_id = site.press("Generate Derivatives", select={"every_photo": True}, force=True)["id"]
+    run_id = site.press("Generate Derivatives", select={"every_photo": True}, force=True)
     site.ended(run_id)
     browser.open(f"/runs/flow-run/{run_id}")
     browser.click("//*[@role='tab'][normalize-space()='Task Runs']")
@@ -71,7 +71,7 @@ def _lose_previews(site: Site) -> None:
 
 def _report(browser: Browser, site: Site, folder: Path, name: str, run_id: str) -> None:
     body = {"artifacts": {"key": {"any_": ["generate-derivatives"]}}, "flow_runs": {"id": {"any_": [run_id]}}}
-    (report, *_) = site.api.post("/artifacts/filter", json=body).json()
+    (report, *_) = site.api.find("artifacts", body)
     browser.open(f"/artifacts/artifact/{report['id']}")
     _save(browser, folder, name, browser.find("//h1[contains(., 'generate_derivatives')]"))
 

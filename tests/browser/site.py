@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pyvips
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
@@ -23,19 +23,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from tests.prefect_api import FINAL, PrefectApi
+from tests.waiting import wait_until
+
 PHOTOJOBS = Path(sys.executable).with_name("photojobs")
-PATIENCE_SECONDS = 120.0
 PRESS_AGAIN_SECONDS = 10.0
-FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
-
-def eventually(what: Callable[[], Any], message: str | Callable[[], str]) -> Any:
-    """Wait until `what` gives something true, and return that."""
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while not (found := what()):
-        assert time.monotonic() < give_up_at, message() if callable(message) else message
-        time.sleep(0.1)
-    return found
+eventually = partial(wait_until, limit_seconds=120.0, pause_seconds=0.1)
 
 
 class Site:
@@ -44,38 +38,23 @@ class Site:
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
         self.folder = folder
-        self.api = httpx.Client(base_url=f"{url}/api", timeout=30)
+        self.api = PrefectApi(f"{url}/api")
 
     def deployment(self, name: str) -> dict[str, Any]:
-        return next(each for each in self.api.post("/deployments/filter", json={}).json() if each["name"] == name)
+        return self.api.deployments()[name]
 
-    def press(self, name: str, **parameters: Any) -> dict[str, Any]:
-        path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-
-        def accepted() -> httpx.Response | None:
-            # A busy server's SQLite may be locked for a moment, which it says in so many words.
-            answer = self.api.post(path, json=body)
-            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
-
-        answer: httpx.Response = eventually(accepted, "the server took no flow run")
-        run: dict[str, Any] = answer.raise_for_status().json()
-        return run
+    def press(self, name: str, **parameters: Any) -> str:
+        return self.api.press_run(self.deployment(name), **parameters)
 
     def ended(self, run_id: str) -> dict[str, Any]:
         """The flow run when it has ended."""
 
         def look() -> dict[str, Any] | None:
-            run: dict[str, Any] = self.api.get(f"/flow_runs/{run_id}").json()
+            run = self.api.flow_run(run_id)
             return run if run["state"]["type"] in FINAL else None
 
-        run: dict[str, Any] = eventually(look, "the flow run did not end")
+        run: dict[str, Any] = eventually(look, what="the flow run ends")
         return run
-
-    def task_runs(self, run_id: str) -> list[dict[str, Any]]:
-        body = {"flow_runs": {"id": {"any_": [run_id]}}, "sort": "EXPECTED_START_TIME_ASC"}
-        runs: list[dict[str, Any]] = self.api.post("/task_runs/filter", json=body).json()
-        return runs
 
 
 def draw(folder: Path, names: tuple[str, ...]) -> None:
@@ -111,11 +90,11 @@ def small_site(folder: Path) -> Iterator[Site]:
         url = next((found.group() for line in process.stdout if (found := re.search(r"http://\S+", line))), None)
         assert url is not None, "photojobs up ended before it was up"
         site = Site(url, folder)
-        known = site.ended(site.press("Folder Discovery")["id"])
+        known = site.ended(site.press("Folder Discovery"))
         assert known["state"]["type"] == "COMPLETED", known["state"]["message"]
         eventually(
             lambda: "Alps (#" in str(site.deployment("Maintenance")["parameter_openapi_schema"]),
-            "the new projects did not come into the forms",
+            what="the new projects come into the forms",
         )
         yield site
         site.api.close()
@@ -146,7 +125,7 @@ class Browser:
 
     def find(self, xpath: str) -> WebElement:
         """The first element that can be seen, as soon as there is one."""
-        found: WebElement = eventually(lambda: self._visible(xpath), lambda: f"there is no {xpath} on {self._page()}")
+        found: WebElement = eventually(lambda: self._visible(xpath), what=lambda: f"{xpath} on {self._page()}")
         return found
 
     def click(self, xpath: str) -> None:
@@ -166,7 +145,7 @@ class Browser:
                 return False
             return True
 
-        eventually(clicked, lambda: f"{xpath} cannot be clicked ({refused}) on {self._page()}")
+        eventually(clicked, what=lambda: f"a click on {xpath} ({refused}) on {self._page()}")
 
     def click_text(self, text: str, *, tag: str = "*") -> None:
         self.click(f"//{tag}[normalize-space()='{text}']")
@@ -198,9 +177,9 @@ class Browser:
 
     def submit(self) -> str:
         """Press Submit, open the run that was made, and return its id."""
-        before = {run["id"] for run in self.site.api.post("/flow_runs/filter", json={}).json()}
+        before = {run["id"] for run in self.site.api.find("flow_runs")}
         # A list that is still closing takes the first click for itself.
-        eventually(lambda: self._visible("//*[@role='option']") is None, "a list stays open")
+        eventually(lambda: self._visible("//*[@role='option']") is None, what="no list is open")
         submit = "//button[normalize-space()='Submit' and not(@disabled)]"
         again_at = 0.0
 
@@ -210,10 +189,10 @@ class Browser:
             if time.monotonic() > again_at and (button := self._visible(submit)):
                 button.send_keys(Keys.ENTER)
                 again_at = time.monotonic() + PRESS_AGAIN_SECONDS
-            runs = self.site.api.post("/flow_runs/filter", json={"sort": "START_TIME_DESC"}).json()
+            runs = self.site.api.find("flow_runs", {"sort": "START_TIME_DESC"})
             return next((run["id"] for run in runs if run["id"] not in before), None)
 
-        run_id: str = eventually(made, "no flow run was made")
+        run_id: str = eventually(made, what="a flow run is made")
         self.click(f"//a[contains(@href, '{run_id}')]")
         return run_id
 
@@ -226,7 +205,7 @@ class Browser:
             before, seen = self.driver.get_screenshot_as_base64(), before
             return before == seen and self._visible("//*[contains(@class, 'animate-')]") is None
 
-        eventually(is_settled, f"{self.driver.current_url} is never at rest")
+        eventually(is_settled, what=f"{self.driver.current_url} is at rest")
 
     def _page(self) -> str:
         body = self.driver.find_element(By.TAG_NAME, "body")

@@ -36,8 +36,7 @@ def seconds_between(earlier: str, later: str) -> float:
 
 
 def artifacts(site: Site, run_id: str) -> dict[str, str]:
-    found = site.api.post("/artifacts/filter", json={"flow_runs": {"id": {"any_": [run_id]}}}).json()
-    return {each["key"]: each["data"] for each in found}
+    return {each["key"]: each["data"] for each in site.api.artifacts(run_id)}
 
 
 def test_a_run_from_the_form_completes_with_named_task_runs_tags_and_reports(browser: Browser, site: Site) -> None:
@@ -53,7 +52,7 @@ def test_a_run_from_the_form_completes_with_named_task_runs_tags_and_reports(bro
 
     run = site.ended(run_id)
     assert run["name"].startswith("maintenance (user_0, Alps (#")
-    first = min(each["start_time"] for each in site.task_runs(run_id) if each["start_time"])
+    first = min(each["start_time"] for each in site.api.task_runs(run_id).values() if each["start_time"])
     waited = [seconds_between(run["expected_start_time"], moment) for moment in (run["start_time"], first)]
     # On a machine with nothing else to do 2.2 s and 2.4 s.
     assert waited[1] < 15, f"flow run after {waited[0]:.1f} s, first task run after {waited[1]:.1f} s"
@@ -80,7 +79,7 @@ def test_wrong_input_is_refused_and_nothing_is_written(site: Site) -> None:
     refused = site.api.post(
         f"/deployments/{site.deployment('Maintenance')['id']}/create_flow_run", json={"parameters": {"project_id": 0}}
     )
-    unknown = site.ended(site.press("Maintenance", project_id="Nowhere")["id"])
+    unknown = site.ended(site.press("Maintenance", project_id="Nowhere"))
 
     assert refused.status_code == 409
     assert unknown["state"]["type"] == "FAILED"
@@ -99,14 +98,14 @@ def test_a_run_is_canceled_from_its_page(browser: Browser, site: Site) -> None:
         browser.choose("Project", "Harbour")
         run_id = browser.submit()
         browser.shows("Running")
-        eventually(lambda: TasksRepository(database).get_by_id(run_id), "the task was not written")
+        eventually(lambda: TasksRepository(database).get_by_id(run_id), what="the task is written")
         browser.click("//button[@aria-haspopup='menu']")
         browser.click("//*[@role='menuitem'][contains(., 'Cancel')]")
         dialog = "//*[@role='alertdialog' or @role='dialog']"
         browser.click(f"{dialog}//button[starts-with(normalize-space(), 'Cancel')][last()]")
 
         assert site.ended(run_id)["state"]["type"] == "CANCELLED"
-        eventually(lambda: TasksRepository(database).get(run_id).status == "canceled", "the task was not canceled")
+        eventually(lambda: TasksRepository(database).get(run_id).status == "canceled", what="the task is canceled")
     finally:
         holds.release("tenant", "user_0")
         database.close()

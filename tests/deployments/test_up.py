@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,16 @@ from flows import Runtime, hold, release
 from flows.supervision import running_processes
 from storage import Database, JobsRepository, TasksRepository
 from storage.holds import HoldsRepository
+from tests.prefect_api import FINAL, PrefectApi
 from tests.scale.photo_set import DEFINITION, add_photos, install_step, pass_photo_set
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("up"), pytest.mark.timeout(600)]
 
 PHOTOJOBS = Path(sys.executable).with_name("photojobs")
 PATIENCE_SECONDS = 180.0
+
+eventually = partial(wait_until, limit_seconds=PATIENCE_SECONDS, pause_seconds=0.1)
 
 GOOD = "nightly_check: {label: Nightly Check, scope: global, steps: [{type: manifest_check, priority: 95}]}\n"
 BROKEN = "odd_check: {label: Odd Check, scope: global, steps: [{type: manifest_chek, priority: 95}]}\n"
@@ -41,23 +46,13 @@ class Up:
         self.process = process
         self.folder = folder
         self.api_url = f"{url}/api"
-        self.api = httpx.Client(base_url=self.api_url, timeout=30)
-
-    def deployments(self) -> dict[str, dict[str, Any]]:
-        return {found["name"]: found for found in self.api.post("/deployments/filter", json={}).json()}
+        self.api = PrefectApi(self.api_url)
 
     def press_run(self, name: str, **parameters: Any) -> str:
-        return self.press(self.deployments()[name]["id"], parameters)
-
-    def press(self, deployment_id: str, parameters: dict[str, Any]) -> str:
-        path, body = f"/deployments/{deployment_id}/create_flow_run", {"state": {"type": "SCHEDULED"}}
-        # A busy server's SQLite may be locked for a moment, which it says in so many words.
-        while (answer := self.api.post(path, json=body | {"parameters": parameters})).status_code == 503:
-            time.sleep(0.2)
-        return str(answer.raise_for_status().json()["id"])
+        return self.api.press_run(self.api.deployments()[name], **parameters)
 
     def state(self, flow_run_id: str) -> tuple[str, str]:
-        state = self.api.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()["state"]
+        state = self.api.flow_run(flow_run_id)["state"]
         return state["type"], state["message"]
 
 
@@ -91,13 +86,6 @@ def started(place: Any, folder: Path) -> Iterator[Up]:
         process.communicate(timeout=60)
 
 
-def eventually(what: Callable[[], bool], message: str) -> None:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while not what():
-        assert time.monotonic() < give_up_at, message
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def definitions(place: Any) -> Path:
     folder = place.folder / "definitions"
@@ -115,25 +103,25 @@ def test_what_is_pressed_runs_and_definitions_come_and_go(
     (place.library / "user_0" / "alps").mkdir(parents=True)
     folder = place.folder / "up"
     with started(place, folder) as up:
-        served = up.deployments()
+        served = up.api.deployments()
         assert {"Global Maintenance", "Process Photos", "Nightly Check", "Drain Queue"} <= set(served)
         assert "Odd Check" not in served
         assert 'Did you mean "manifest_check"?' in (folder / "runner.log").read_text()
 
         pressed = up.press_run("Folder Discovery")
-        eventually(lambda: up.state(pressed)[0] not in ("SCHEDULED", "PENDING", "RUNNING"), "the run did not end")
+        eventually(lambda: up.state(pressed)[0] in FINAL, what="the run ends")
         assert up.state(pressed) == ("COMPLETED", "1 jobs completed, 0 failed, 0 canceled")
 
         (definitions / "broken.yaml").write_text(BROKEN.replace("manifest_chek", "folder_check"))
-        eventually(lambda: "Odd Check" in up.deployments(), "a mended definition was not served")
+        eventually(lambda: "Odd Check" in up.api.deployments(), what="a mended definition is served")
         (definitions / "good.yaml").unlink()
-        eventually(lambda: up.deployments()["Nightly Check"]["paused"], "a removed definition was not paused")
+        eventually(lambda: up.api.deployments()["Nightly Check"]["paused"], what="a removed definition is paused")
 
         database = Database(place.database_file)
         lone = JobsRepository(database).enqueue(tenant_id="user_0", type="manifest_check", scope="global")
         eventually(
             lambda: getattr(JobsRepository(database).get_by_id(lone.id), "status", None) == "completed",
-            "a job that nobody attends was not run",
+            what="a job that nobody attends is run",
         )
         with programs(place, up, monkeypatch) as runtime:
             asyncio.run(users_of_a_web_application(up, runtime))
@@ -190,9 +178,8 @@ async def users_of_a_web_application(up: Up, runtime: Runtime) -> None:
         assert (await user.post(f"/tasks/{started['task_id']}/retry")).status_code == 202
         assert await ended(started["task_id"]) == "completed"
 
-        by_name = up.api.get("/deployments/name/maintenance/Maintenance").raise_for_status().json()
-        pressed = up.press(by_name["id"], {"project_id": "Harbour"})
-        eventually(lambda: runtime_has(runtime, pressed), "the run that the API was asked for did not begin")
+        pressed = up.api.press_run(up.api.deployment("maintenance/Maintenance"), project_id="Harbour")
+        eventually(lambda: runtime_has(runtime, pressed), what="the run that the API was asked for begins")
         assert await ended(pressed) == "completed"
 
 
@@ -227,27 +214,27 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
         tasks, jobs = TasksRepository(database), JobsRepository(database)
         pressed = [discovery]
         if projects > 1:
-            eventually(lambda: up.state(discovery)[0] == "COMPLETED", "the projects were not found")
+            eventually(lambda: up.state(discovery)[0] == "COMPLETED", what="the projects are found")
             # Nothing begins before all of them are there.
             HoldsRepository(database).hold("tenant", "user_0")
             for number in range(projects):
                 select = {"project_ids": [number + 1]}
                 pressed.append(up.press_run("Generate Derivatives", select=select, force=True))
-            eventually(lambda: len(running_processes(folder / "runs")) >= projects, "the ten runs were not on")
+            eventually(lambda: len(running_processes(folder / "runs")) >= projects, what="the ten runs are on")
             HoldsRepository(database).release("tenant", "user_0")
         eventually(
             lambda: any(job.status == "running" for job in jobs.list_by_tenant("user_0") if job.progress_total),
-            "no photos were being processed",
+            what="photos are being processed",
         )
         up.process.kill()
         up.process.wait()
-        eventually(lambda: left_behind(place) == [], "something outlived photojobs up")
+        eventually(lambda: left_behind(place) == [], what="nothing outlives photojobs up")
 
     with started(place, folder) as up:
         for task_id in pressed:
             eventually(
                 lambda task_id=task_id: (task := tasks.get_by_id(task_id)) is not None and task.is_final,
-                "a task did not go on",
+                what="a task goes on",
             )
         ended = {tasks.get(task_id).status for task_id in pressed}
         everything = tasks.list_newest(limit=100)
@@ -260,7 +247,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
         ]
         eventually(
             lambda: {up.state(task_id)[0] for task_id in pressed} == {"COMPLETED"},
-            "Prefect does not know of the end of a task",
+            what="Prefect knows of the end of each task",
         )
     database.close()
     assert ended == {"completed"}

@@ -6,15 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from storage import (
@@ -26,10 +25,12 @@ from storage import (
     ProjectsRepository,
     TasksRepository,
 )
+from tests.prefect_api import PrefectApi
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.postgres, pytest.mark.xdist_group("deploy"), pytest.mark.timeout(280)]
 
-PATIENCE_SECONDS = 120.0
+eventually = partial(wait_until, limit_seconds=120.0, pause_seconds=0.1)
 
 DEFINITIONS = """
 urgent_reading:
@@ -85,13 +86,6 @@ def pool_worker(pool: str, queue: str, environment: dict[str, str], folder: Path
             process.wait()
 
 
-def eventually(what: Callable[[], bool], message: Callable[[], str]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while not what():
-        assert time.monotonic() < give_up_at, message()
-        time.sleep(0.1)
-
-
 def test_two_workers_share_a_database_and_each_lane_goes_by_rank(
     shell: Callable[..., Any],
     place: Any,
@@ -129,15 +123,15 @@ def test_two_workers_share_a_database_and_each_lane_goes_by_rank(
 
     items = [{"photo_id": photo_id} for photo_id in photos]
     with (
-        httpx.Client(base_url=prefect_url, timeout=30) as api,
+        PrefectApi(prefect_url) as api,
         pool_worker(pool, "normal", environment, place.folder),
         pool_worker(pool, "priority", environment, place.folder),
     ):
-        quiet = press_run(api, "quiet_reading/Quiet Reading", items)
-        urgent = press_run(api, "urgent_reading/Urgent Reading", items)
-        eventually(lambda: waiting(40) == 3 and waiting(60) == 3, logs)
+        quiet = api.press_run(api.deployment("quiet_reading/Quiet Reading"), items=items)
+        urgent = api.press_run(api.deployment("urgent_reading/Urgent Reading"), items=items)
+        eventually(lambda: waiting(40) == 3 and waiting(60) == 3, what=logs)
         jobs.complete(blocking.id)
-        eventually(lambda: {state(api, quiet), state(api, urgent)} == {"COMPLETED"}, logs)
+        eventually(lambda: {api.state(quiet), api.state(urgent)} == {"COMPLETED"}, what=logs)
 
     done = [job for task_id in (urgent, quiet) for job in tasks.list_jobs(task_id)]
     normal = sorted((job for job in done if job.priority < 90), key=lambda job: started_at(job))
@@ -154,14 +148,3 @@ def test_two_workers_share_a_database_and_each_lane_goes_by_rank(
 def started_at(job: Job) -> Any:
     assert job.started_at is not None
     return job.started_at
-
-
-def press_run(api: httpx.Client, path: str, items: list[dict[str, int]]) -> str:
-    deployment = api.get(f"/deployments/name/{path}").raise_for_status().json()
-    body = {"parameters": {"items": items}, "state": {"type": "SCHEDULED"}}
-    pressed = api.post(f"/deployments/{deployment['id']}/create_flow_run", json=body)
-    return str(pressed.raise_for_status().json()["id"])
-
-
-def state(api: httpx.Client, flow_run_id: str) -> str:
-    return str(api.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()["state"]["type"])

@@ -9,9 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -149,18 +147,6 @@ class Executor:
     ) -> None:
         self.process.kill()
         self.process.wait()
-
-
-def wait_until(condition: Callable[[], object], *, what: str, limit_seconds: float = LIMIT_SECONDS) -> None:
-    """Wait until a condition on files or rows is true.
-
-    Raises:
-        AssertionError: it did not become true in time.
-    """
-    give_up_at = time.monotonic() + limit_seconds
-    while not condition():
-        assert time.monotonic() < give_up_at, f"not within {limit_seconds:g} s: {what}"
-        threading.Event().wait(0.01)
 
 
 def _run(name: str) -> None:

@@ -21,7 +21,7 @@ from storage import Database, JobsRepository, LanesRepository
 from storage.claims import claim_awaited, new_worker_id
 from storage.records import Job
 from storage.wakeups import Wakeups
-from tests.flows.executor_process import wait_until
+from tests.waiting import wait_until
 
 Waiting = Callable[[Dispatcher, Job], "Future[Job | None]"]
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 from prefect import flow
 from prefect.runtime import flow_run
@@ -21,39 +20,23 @@ from flows.runtime import Runtime
 from flows.worker import drain_queue
 from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository, TaskSummary
 from task_definitions import load_definitions
-from tests.flows.executor_process import wait_until
+from tests.prefect_api import PrefectApi
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 
 
-class Api:
-    """Prefect's own HTTP API, asked as any client would."""
-
-    def __init__(self, client: httpx.Client) -> None:
-        self._client = client
-
-    def task_runs(self, flow_run_id: str) -> dict[str, Any]:
-        runs = self._filter("task_runs", {"flow_runs": {"id": {"any_": [flow_run_id]}}})
-        return {run["name"]: run for run in runs}
-
-    def flow_run(self, flow_run_id: str) -> dict[str, Any]:
-        return self._client.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()
+class Api(PrefectApi):
+    """Prefect's API with its events and automations."""
 
     def running(self, flow_name: str) -> list[dict[str, Any]]:
         body = {"flows": {"name": {"any_": [flow_name]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-        return self._filter("flow_runs", body)
-
-    def set_state(self, flow_run_id: str, state: str) -> None:
-        body = {"state": {"type": state, "name": state.title()}, "force": True}
-        self._client.post(f"/flow_runs/{flow_run_id}/set_state", json=body).raise_for_status()
-
-    def artifacts(self, flow_run_id: str) -> list[dict[str, Any]]:
-        return self._filter("artifacts", {"artifacts": {"flow_run_id": {"any_": [flow_run_id]}}})
+        return self.find("flow_runs", body)
 
     def events(self, related: str) -> dict[str, list[dict[str, Any]]]:
         """Our events that happened to a resource, or concern it, by name."""
         body = {"filter": {"any_resource": {"id": [related]}, "event": {"prefix": ["photojobs."]}}, "limit": 50}
-        found = self._client.post("/events/filter", json=body).raise_for_status().json()["events"]
+        found = self.post("/events/filter", json=body).raise_for_status().json()["events"]
         by_name: dict[str, list[dict[str, Any]]] = {}
         for event in found:
             by_name.setdefault(event["event"], []).append(event)
@@ -64,27 +47,24 @@ class Api:
         """An automation on one event; its action is to do nothing."""
         trigger = {"type": "event", "posture": "Reactive", "expect": [expect], "match": match, "threshold": 1}
         body = {"name": expect, "trigger": trigger | {"within": 0}, "actions": [{"type": "do-nothing"}]}
-        automation = str(self._client.post("/automations/", json=body).raise_for_status().json()["id"])
+        automation = str(self.post("/automations/", json=body).raise_for_status().json()["id"])
         try:
             yield automation
         finally:
-            self._client.delete(f"/automations/{automation}").raise_for_status()
+            self.delete(f"/automations/{automation}").raise_for_status()
 
     def acted(self, automation: str) -> list[str]:
         """What the events were about on which an automation has acted."""
         body = {"filter": {"any_resource": {"id": [f"prefect.automation.{automation}"]}}}
-        found = self._client.post("/events/filter", json=body).raise_for_status().json()["events"]
+        found = self.post("/events/filter", json=body).raise_for_status().json()["events"]
         triggered = [event for event in found if event["event"] == "prefect.automation.triggered"]
         return [event["payload"]["triggering_event"]["resource"]["prefect.resource.id"] for event in triggered]
-
-    def _filter(self, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-        return self._client.post(f"/{what}/filter", json=body).raise_for_status().json()
 
 
 @pytest.fixture
 def api(prefect_api: str) -> Iterator[Api]:
-    with httpx.Client(base_url=prefect_api) as client:
-        yield Api(client)
+    with Api(prefect_api) as api:
+        yield api
 
 
 @pytest.fixture
@@ -133,7 +113,7 @@ def test_a_task_that_another_flow_runs_is_a_subflow_of_it(
     for outer_id, summary in (nightly(), asyncio.run(nightly_async())):
         assert summary.task.status == "completed"
         (stand_in,) = api.task_runs(outer_id).values()
-        inner = api.flow_run(str(summary.task.flow_run_id))
+        inner = api.flow_run(summary.task.flow_run_id)
         assert (inner["parent_task_run_id"], inner["state"]["type"]) == (stand_in["id"], "COMPLETED")
     gc.collect()
 
@@ -169,7 +149,7 @@ def test_a_run_of_a_plan_starts_nothing_and_shows_what_would_be_done(
     assert str(state.message).startswith("Plan: ")
     assert TasksRepository(runtime.database).list_newest() == []
     assert len(PhotosRepository(runtime.database).list_by_project(1)) == len(photo_ids)
-    (artifact,) = api.artifacts(str(state.state_details.flow_run_id))
+    (artifact,) = api.artifacts(state.state_details.flow_run_id)
     assert artifact["type"] == "markdown"
     assert "orphaned_project_cleanup" in artifact["data"]
 
@@ -211,7 +191,7 @@ def test_a_task_that_is_canceled_by_plain_sql_ends_its_flow_run_as_cancelled(
     canceler.join()
 
     assert summary.task.status == "canceled"
-    assert api.flow_run(str(summary.task.flow_run_id))["state"]["type"] == "CANCELLED"
+    assert api.state(summary.task.flow_run_id) == "CANCELLED"
     assert [kind for kind, _ in stage.started] == ["wait_at_gate"]
 
 
@@ -228,7 +208,7 @@ def test_a_flow_run_in_this_very_process_is_canceled_in_prefect_and_stops(
     def cancel() -> None:
         assert entered.wait(60)
         [task] = TasksRepository(runtime.database).list_newest(type="stops")
-        api.set_state(str(task.flow_run_id), state)
+        api.set_state(task.flow_run_id, state, force=True)
 
     canceling = threading.Thread(target=cancel)
     canceling.start()
@@ -237,7 +217,7 @@ def test_a_flow_run_in_this_very_process_is_canceled_in_prefect_and_stops(
 
     assert (summary.task.status, summary.task.error_message) == ("canceled", "its flow run was canceled")
     assert [job.status for job in TasksRepository(runtime.database).list_jobs(summary.task.id)] == ["canceled"]
-    assert api.flow_run(str(summary.task.flow_run_id))["state"]["type"] == "CANCELLED"
+    assert api.state(summary.task.flow_run_id) == "CANCELLED"
 
 
 def test_events_tell_prefect_what_happened_and_what_it_concerns(
@@ -293,7 +273,7 @@ def test_a_long_job_shows_how_far_it_is(
 
     summary = run_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids[:4]])
 
-    shown = api.artifacts(str(summary.task.flow_run_id))
+    shown = api.artifacts(summary.task.flow_run_id)
     assert {(one["type"], one["key"].rstrip("0123456789")) for one in shown} == {
         ("progress", "progress-note-"),
         ("markdown", "note"),
@@ -347,7 +327,7 @@ def test_the_flow_run_is_the_task_when_prefect_started_it(api: Api, runtime: Run
 
     task = TasksRepository(runtime.database).list_newest(type="from_prefect")[0]
     assert task.id == task.flow_run_id
-    assert api.flow_run(task.id)["state"]["type"] == "COMPLETED"
+    assert api.state(task.id) == "COMPLETED"
 
 
 def test_wrong_input_is_a_failed_run_and_nothing_is_written(
@@ -389,7 +369,7 @@ def test_the_drain_flow_is_canceled_and_leaves_what_is_not_done_in_the_queue(
     def cancel() -> None:
         assert entered.wait(60)
         [run] = api.running("drain_queue")
-        api.set_state(run["id"], "CANCELLING")
+        api.set_state(run["id"], "CANCELLING", force=True)
 
     canceling = threading.Thread(target=cancel)
     canceling.start()

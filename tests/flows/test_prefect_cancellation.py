@@ -6,14 +6,14 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from flows.deployment_names import deployment_path
 from storage import Database, TasksRepository
-from tests.flows.executor_process import DEFINITIONS, Executor, definition, wait_until
+from tests.flows.executor_process import DEFINITIONS, Executor, definition
+from tests.prefect_api import PrefectApi
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 
@@ -55,29 +55,26 @@ def tasks(sqlite_url: str) -> Iterator[TasksRepository]:
 
 
 @pytest.fixture
-def client(prefect_api: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=prefect_api, timeout=30) as opened:
+def api(prefect_api: str) -> Iterator[PrefectApi]:
+    with PrefectApi(prefect_api) as opened:
         yield opened
 
 
 def test_canceling_a_deployed_flow_run_cancels_its_task(
-    environment: dict[str, str], tasks: TasksRepository, client: httpx.Client, tmp_path: Path
+    environment: dict[str, str], tasks: TasksRepository, api: PrefectApi, tmp_path: Path
 ) -> None:
     library = tmp_path / "library"
     with Executor("serve lingering", environment) as runner:
         wait_until((library / "served").exists, what="the deployment is there", limit_seconds=120)
-        flow_run_id = start_run(client)
+        flow_run_id = api.press_run(api.deployment(deployment_path(definition("lingering"))), tenant_id="t")
         wait_until((library / "entered").exists, what="its job runs", limit_seconds=120)
         task = tasks.get(flow_run_id)
         assert task.status == "running"
 
-        answer = client.post(
-            f"/flow_runs/{flow_run_id}/set_state", json={"state": {"type": "CANCELLING", "name": "Cancelling"}}
-        )
-        answer.raise_for_status()
+        api.set_state(flow_run_id, "CANCELLING")
         try:
             wait_until(lambda: tasks.get(flow_run_id).is_final, what="the task ends")
-            wait_until(lambda: state(client, flow_run_id) == "CANCELLED", what="its flow run says so")
+            wait_until(lambda: api.state(flow_run_id) == "CANCELLED", what="its flow run says so")
             wait_until(lambda: not is_alive(int((library / "entered").read_text())), what="its process ends")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{runner.output()}") from None
@@ -94,14 +91,3 @@ def is_alive(process_id: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def start_run(client: httpx.Client) -> str:
-    path = deployment_path(definition("lingering"))
-    deployment = client.get(f"/deployments/name/{path}").raise_for_status().json()
-    answer = client.post(f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": {"tenant_id": "t"}})
-    return str(answer.raise_for_status().json()["id"])
-
-
-def state(client: httpx.Client, flow_run_id: str) -> Any:
-    return client.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()["state"]["type"]

@@ -14,7 +14,8 @@ import pytest
 from flows import prefect_events
 from flows.events import Event
 from flows.prefect_events import PrefectEvents
-from tests.flows.executor_process import wait_until
+from tests.prefect_api import PrefectApi
+from tests.waiting import wait_until
 
 
 def event(name: str, *, subject: str = "photojobs.job.1", related: dict[str, str] | None = None) -> Event:
@@ -162,7 +163,7 @@ def test_a_real_server_takes_what_is_right_and_refuses_what_is_not(prefect_api: 
 
     assert events.flush(30)
     body = {"filter": {"any_resource": {"id": [subject]}}}
-    with httpx.Client(base_url=prefect_api) as client:
+    with PrefectApi(prefect_api) as client:
 
         def found() -> list[str]:
             answer = client.post("/events/filter", json=body).raise_for_status().json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from flows.publishing import Publisher
-from tests.flows.executor_process import wait_until
+from tests.waiting import wait_until
 
 
 def test_a_server_that_does_not_answer_holds_nobody_up_and_then_gets_the_latest() -> None:

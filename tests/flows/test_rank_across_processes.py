@@ -13,7 +13,8 @@ from sqlalchemy import func, select
 from flows.new_task import new_task
 from storage import Database, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.tables import jobs
-from tests.flows.executor_process import Executor, definition, wait_until
+from tests.flows.executor_process import Executor, definition
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 

@@ -16,7 +16,7 @@ from flows.start import start_task
 from flows.worker import Worker, drain_queue
 from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.tables import photos
-from tests.flows.executor_process import wait_until
+from tests.waiting import wait_until
 
 
 @given(

@@ -7,9 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from flows.new_task import new_task
@@ -18,7 +16,9 @@ from flows.worker import Worker, drain_queue
 from storage import Database, JobsRepository, Task, TasksRepository
 from storage.records import Job
 from tests.flows.conftest import quick_settings
-from tests.flows.executor_process import Executor, definition, wait_until
+from tests.flows.executor_process import Executor, definition
+from tests.prefect_api import PrefectApi
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -215,6 +215,6 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def state_of(prefect_api: str, task: Task) -> Any:
-    answer = httpx.get(f"{prefect_api}/flow_runs/{task.flow_run_id}").raise_for_status().json()
-    return answer["state"]["type"]
+def state_of(prefect_api: str, task: Task) -> str:
+    with PrefectApi(prefect_api) as api:
+        return api.state(task.flow_run_id)

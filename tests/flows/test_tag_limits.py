@@ -15,6 +15,7 @@ from flows import run_task, tag_limits
 from flows.runtime import Runtime
 from flows.tag_limits import TagLimits
 from storage import PhotosRepository, ProjectsRepository
+from tests.prefect_api import PrefectApi
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 
@@ -35,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 @contextmanager
 def limit_of(name: str, *, api: str) -> Iterator[None]:
-    with httpx.Client(base_url=api) as client:
+    with PrefectApi(api) as client:
         client.post("/v2/concurrency_limits/", json={"name": name, "limit": 1}).raise_for_status()
         try:
             yield

@@ -17,7 +17,7 @@ from flows.runtime import Runtime
 from flows.worker import Worker
 from storage import Database, JobsRepository, LanesRepository, TasksRepository
 from tests.flows.conftest import define, quick_settings
-from tests.flows.executor_process import wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import httpx
-
 from storage import Database, Settings
+from tests.prefect_api import PrefectApi
 from tests.scale.photo_set import DEFINITION, add_photos, chunks_of, install_step, pass_photo_set
 
 #: What a process may grow by from a fifth of the jobs on.
@@ -33,7 +32,7 @@ def main() -> int:
         _say(f"{count:,} photos are there")
         with (
             up(Settings.load(), home=folder / "up", port=None) as running,
-            httpx.Client(base_url=running.api_url, timeout=120) as api,
+            PrefectApi(running.api_url, timeout=120) as api,
         ):
             passage = pass_photo_set(api, database, folder / "up" / "runs", look=_say)
         database.close()

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from flows.supervision import running_processes
 from storage import MAX_ITEMS_PER_JOB, Database, TasksRepository
 from storage.task_summary import summarise_task
+from tests.prefect_api import FINAL, PrefectApi
 
 #: A definition of one step that calls every photo done, and the package that brings the step.
 DEFINITION = "look_at_all: {label: Look At All, scope: photo_set, steps: [{type: look_at, priority: 50}]}\n"
@@ -83,7 +82,7 @@ def add_photos(database: Database, count: int) -> None:
 
 
 def pass_photo_set(
-    api: httpx.Client, database: Database, runs: Path, *, look: Callable[[str], None] = lambda line: None
+    api: PrefectApi, database: Database, runs: Path, *, look: Callable[[str], None] = lambda line: None
 ) -> Passage:
     """Select every photo of `user_0` in the deployment Look At All, and see it to its end.
 
@@ -94,12 +93,7 @@ def pass_photo_set(
         look: told now and then how far it is.
     """
     began = time.monotonic()
-    deployment = api.get("/deployments/name/look_at_all/Look At All").raise_for_status().json()
-    body = {"parameters": {"select": {"every_photo": True}}, "state": {"type": "SCHEDULED"}}
-    path = f"/deployments/{deployment['id']}/create_flow_run"
-    while (answer := api.post(path, json=body)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
-        time.sleep(0.2)
-    run_id = answer.raise_for_status().json()["id"]
+    run_id = api.press_run(api.deployment("look_at_all/Look At All"), select={"every_photo": True})
     tasks = TasksRepository(database)
     early_mb = peak_mb = slowest = 0.0
     while True:
@@ -108,9 +102,9 @@ def pass_photo_set(
         if counts.get("completed", 0) * 5 <= sum(counts.values()):
             early_mb = peak_mb
         slowest = max(slowest, _ask_for_pages(api, run_id))
-        run = api.get(f"/flow_runs/{run_id}").raise_for_status().json()
+        run = api.flow_run(run_id)
         look(f"{time.monotonic() - began:5.0f} s, {peak_mb:4.0f} MB, pages {slowest:.2f} s, jobs {counts}")
-        if run["state_type"] not in ("SCHEDULED", "PENDING", "RUNNING"):
+        if run["state_type"] in FINAL:
             break
         time.sleep(1.0)
     summary = summarise_task(database, run_id)
@@ -132,7 +126,7 @@ def chunks_of(count: int) -> int:
     return -(-count // MAX_ITEMS_PER_JOB)
 
 
-def _ask_for_pages(api: httpx.Client, run_id: str) -> float:
+def _ask_for_pages(api: PrefectApi, run_id: str) -> float:
     """Ask what the pages of a flow run ask; returns the seconds of the slowest answer."""
     of_run = {"flow_runs": {"id": {"any_": [run_id]}}}
     slowest = 0.0

@@ -19,6 +19,7 @@ from storage.errors import InvalidValue, UnknownLane
 from storage.heartbeats import attend, beat, leave, standings
 from storage.holds import HoldsRepository
 from storage.lane_work import claim_from_lanes, lanes_with_work
+from storage.lanes import lane_of
 
 
 def _all_claims(jobs: JobsRepository, **bounds: Any) -> list[int]:
@@ -239,8 +240,11 @@ def test_lanes_cannot_overlap_and_an_added_one_claims(database: Database, jobs: 
     with pytest.raises(InvalidValue, match="slots"):
         lanes.change("normal", slots=-1)
     assert [lane.name for lane in lanes.list()] == ["priority", "normal"]
-    assert lanes.for_priority(95).name == "priority"
-    assert lanes.for_priority(-7).name == "normal"
+    assert [lane_of(priority, lanes.list()) for priority in (95, 90, 89, -7)] == [
+        *[lanes.get("priority")] * 2,
+        *[lanes.get("normal")] * 2,
+    ]
+    assert lane_of(95, [lanes.get("normal")]) is None
 
 
 def test_without_aging_a_low_job_waits_for_ever_and_with_it_rises(

@@ -21,7 +21,7 @@ from storage import (
 )
 from storage.bulk import JobFilter, retry_jobs
 from storage.errors import InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
-from tests.flows.executor_process import wait_until
+from tests.waiting import wait_until
 
 SMALL_CHUNKS = {"unit": "items", "chunk_size": 2, "on_failure": "stop"}
 

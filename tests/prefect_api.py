@@ -1,0 +1,84 @@
+"""Prefect's HTTP API, asked as its pages and other programs ask it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+
+_BUSY_SECONDS = 60.0
+_AGAIN_SECONDS = 0.2
+
+
+class _UntilItIsFree(httpx.HTTPTransport):
+    """Asks a busy server again, as Prefect's own client does.
+
+    Its SQLite may be locked for a moment. It says so with the status 503, and has done nothing then.
+    """
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        give_up_at = time.monotonic() + _BUSY_SECONDS
+        while True:
+            response = super().handle_request(request)
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > give_up_at:
+                return response
+            response.close()
+            time.sleep(_AGAIN_SECONDS)
+
+
+class PrefectApi(httpx.Client):
+    """The API at an address; every answer that is an error raises.
+
+    Args:
+        url: such as `http://127.0.0.1:4200/api`.
+        timeout: for an answer, in seconds.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 30) -> None:
+        super().__init__(base_url=url, timeout=timeout, transport=_UntilItIsFree())
+
+    def deployment(self, path: str) -> dict[str, Any]:
+        """The deployment of that path, such as `maintenance_global/Global Maintenance`."""
+        found: dict[str, Any] = self.get(f"/deployments/name/{path}").raise_for_status().json()
+        return found
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        """All deployments by name."""
+        return {found["name"]: found for found in self.find("deployments")}
+
+    def press_run(self, deployment: dict[str, Any], **parameters: Any) -> str:
+        """Press Run on a deployment; returns the id of the flow run, which is the id of the task too."""
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        pressed = self.post(f"/deployments/{deployment['id']}/create_flow_run", json=body)
+        return str(pressed.raise_for_status().json()["id"])
+
+    def flow_run(self, flow_run_id: object) -> dict[str, Any]:
+        """A flow run with its state."""
+        found: dict[str, Any] = self.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()
+        return found
+
+    def state(self, flow_run_id: object) -> str:
+        """The type of a flow run's state, such as COMPLETED."""
+        return str(self.flow_run(flow_run_id)["state"]["type"])
+
+    def set_state(self, flow_run_id: object, state: str, *, force: bool = False) -> None:
+        """Set a flow run's state, by its type such as CANCELLING."""
+        body = {"state": {"type": state, "name": state.title()}, "force": force}
+        self.post(f"/flow_runs/{flow_run_id}/set_state", json=body).raise_for_status()
+
+    def task_runs(self, flow_run_id: object) -> dict[str, dict[str, Any]]:
+        """The task runs of a flow run by name, as they began."""
+        of_run = {"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        return {found["name"]: found for found in self.find("task_runs", of_run)}
+
+    def artifacts(self, flow_run_id: object) -> list[dict[str, Any]]:
+        """The artifacts of a flow run."""
+        return self.find("artifacts", {"artifacts": {"flow_run_id": {"any_": [str(flow_run_id)]}}})
+
+    def find(self, what: str, body: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """What a filter of the API finds: of `flow_runs`, `task_runs`, `deployments` and others."""
+        found: list[dict[str, Any]] = self.post(f"/{what}/filter", json=body or {}).raise_for_status().json()
+        return found
