@@ -15,7 +15,7 @@ from storage.tables import metadata
 
 Command = Callable[..., Any]
 
-pytestmark = pytest.mark.prefect
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from storage.library import Library, move_to_trash
 
 Command = Callable[..., Any]
 
-pytestmark = pytest.mark.prefect
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 
 @pytest.fixture

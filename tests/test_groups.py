@@ -1,0 +1,13 @@
+"""Tests that share a server stay together: else each process of the suite would start servers of its own."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.mark.xdist_group("together")
+def test_a_group_is_known_to_those_who_hand_out_tests(request: pytest.FixtureRequest) -> None:
+    is_spread = "PYTEST_XDIST_WORKER" in os.environ
+    assert request.node.nodeid.endswith("@together") == is_spread, f"pytest-xdist does not suit {pytest.__version__}"
