@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.step import step
@@ -72,10 +73,12 @@ def _leave_file(ctx: StepContext, stage: str, name: str, content: str) -> None:
     folder = ctx.library.root / stage
     folder.mkdir(exist_ok=True)
     ctx.checkpoint()
+    passed_at = datetime.now(UTC)
     trace = {
         "name": name,
         "job": ctx.job.id,
-        "claimed_at": ctx.job.started_at.isoformat() if ctx.job.started_at else "",
+        "claimed_at": ctx.job.started_at.isoformat(timespec="microseconds") if ctx.job.started_at else "",
+        "passed_at": passed_at.isoformat(timespec="microseconds"),
         "pid": os.getpid(),
     }
     append_line(ctx.library.root / "trace.jsonl", json.dumps(trace))

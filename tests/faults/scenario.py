@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from sqlalchemy import func, select, text
@@ -279,11 +280,14 @@ def check(database: Database, library: Path, photo_ids: list[int], *, task_id: s
 
 
 def _ghosts(library: Path) -> list[str]:
-    """Executors that went on after another had taken over their job."""
+    """Executors that passed a checkpoint after another had taken over their job.
+
+    Not one that was frozen between its checkpoint and the line that it left: no program can close that gap for files.
+    """
     latest: dict[int, str] = {}
     problems = []
-    for line in (library / "trace.jsonl").read_text().splitlines():
-        trace = json.loads(line)
+    traces = [json.loads(line) for line in (library / "trace.jsonl").read_text().splitlines()]
+    for trace in sorted(traces, key=itemgetter("passed_at")):
         if trace["claimed_at"] < latest.setdefault(trace["job"], trace["claimed_at"]):
             problems.append(f"job {trace['job']}: process {trace['pid']} went on after it had lost its claim")
         latest[trace["job"]] = max(latest[trace["job"]], trace["claimed_at"])
