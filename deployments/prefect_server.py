@@ -1,4 +1,4 @@
-"""Prefect's server as a child of this process: started once, waited for, and stopped in order.
+"""Prefect's server as a child of this process: started, waited for, started again if it dies, and stopped in order.
 
 Not for servers that somebody else runs: where `PREFECT_API_URL` is set, that one is used and nothing is started.
 """
@@ -15,10 +15,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from deployments.errors import PortInUse, PrefectServerFailed
+from deployments.kept_process import kept_process
 
 #: A first start creates the server's database, which takes a quarter of a minute on a slow disk.
 START_TIMEOUT_SECONDS = 120.0
@@ -30,6 +32,8 @@ STOP_TIMEOUT_SECONDS = 15.0
 LOOPBACK = "127.0.0.1"
 
 _PR_SET_PDEATHSIG = 1
+# Opened here: between fork and exec, a child of a process with threads may do next to nothing.
+_libc = ctypes.CDLL(None)
 
 
 @contextmanager
@@ -65,18 +69,27 @@ def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None
     log_path = home / "server.log"
     with ExitStack() as stack:
         log = stack.enter_context(log_path.open("ab"))
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter, and arguments of ours.
-            [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)],
-            env=os.environ | _environment(home, url) | {"PREFECT_LOGGING_LEVEL": "WARNING"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # Out of the terminal's group: Ctrl-C is for us, and the server stops after the runs have ended.
-            start_new_session=True,
-            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+
+        def launch() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(  # noqa: S603 - our own interpreter, and arguments of ours.
+                [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)],
+                env=os.environ | _environment(home, url) | {"PREFECT_LOGGING_LEVEL": "WARNING"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Out of the terminal's group: Ctrl-C is for us, and the server stops after the runs have ended.
+                start_new_session=True,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,
+            )
+
+        stack.enter_context(
+            kept_process(
+                "Prefect's server",
+                launch=launch,
+                wait_until_ready=partial(_wait_until_healthy, url=url, log_path=log_path),
+                stop=_stop,
+            )
         )
-        stack.callback(_stop, process)
-        _wait_until_healthy(process, url, log_path)
         stack.enter_context(_using(_environment(home, url)))
         stack.callback(_send_what_is_left)
         yield url
@@ -144,25 +157,29 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Pa
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    # The group: the server is a child of the command that starts it.
-    os.killpg(process.pid, signal.SIGINT)
-    try:
-        process.wait(STOP_TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    # The group: the server is a child of the command that starts it, and may be left of it.
+    if process.poll() is None:
+        _signal_group(process, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT_SECONDS)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    # macOS says that a group of which only the dead are left is not ours.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
 
 
 def die_with_parent() -> None:
     """To be run in a child: have the kernel end it when its parent dies. Linux only."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def outlive_parent() -> None:
     """Take `die_with_parent` back."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0)
+    _libc.prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def _free_port(host: str) -> int:

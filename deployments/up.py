@@ -1,4 +1,7 @@
-"""`photojobs up`: Prefect's server, a runner for every definition, and the sweeps, started and stopped as one."""
+"""`photojobs up`: Prefect's server, a runner for every definition, and the sweeps, started and stopped as one.
+
+A server or runner that dies is started again, and everything goes on.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.errors import AlreadyUp, RunnerFailed
+from deployments.kept_process import kept_process
 from deployments.metrics.endpoint import metrics_endpoint
 from deployments.prefect_server import LOOPBACK, die_with_parent, prefect_server
 from flows.runtime import Runtime
@@ -71,27 +75,28 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         runtime = stack.enter_context(Runtime.open(settings))
         _end_leftovers(runs, settings.drain_seconds)
         api_url = stack.enter_context(prefect_server(home / "prefect", host=host, port=port))
-        # Late: the runner of an `up` that was killed a moment ago may still be asking its runs to stop.
-        withdraw_stop(runs)
-        _revive_runs_left_behind(runtime)
-        runner = stack.enter_context(_runner(home, runs))
-        # Before the runner is stopped, which would otherwise cancel what it runs.
-        stack.callback(_end_runs, runs, settings.drain_seconds)
+        stack.enter_context(_runner(home, runs, runtime))
         stack.enter_context(Sweeper(runtime))
-        stack.enter_context(_attending(runtime, runner))
+        stack.enter_context(_attending(runtime))
         metrics_url = stack.enter_context(metrics_endpoint(runtime.database, settings))
         yield Running(api_url=api_url, metrics_url=metrics_url)
 
 
 @contextmanager
-def _runner(home: Path, runs: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _runner(home: Path, runs: Path, runtime: Runtime) -> Iterator[None]:
     from deployments.serving import READY_VARIABLE
 
+    drain_seconds = runtime.settings.drain_seconds
     ready = home / "runner.ready"
-    ready.unlink(missing_ok=True)
     log_path = home / "runner.log"
-    with log_path.open("ab") as log:
-        process = subprocess.Popen(
+
+    def launch() -> subprocess.Popen[bytes]:
+        _end_leftovers(runs, drain_seconds)
+        # Late: the runner of an `up` that was killed a moment ago may still be asking its runs to stop.
+        withdraw_stop(runs)
+        _make_way(runtime)
+        ready.unlink(missing_ok=True)
+        return subprocess.Popen(
             [sys.executable, "-m", "deployments.serving"],
             env=os.environ | {FOLDER_VARIABLE: str(runs.absolute()), READY_VARIABLE: str(ready.absolute())},
             stdin=subprocess.DEVNULL,
@@ -101,17 +106,26 @@ def _runner(home: Path, runs: Path) -> Iterator[subprocess.Popen[bytes]]:
             start_new_session=True,
             preexec_fn=die_with_parent if sys.platform == "linux" else None,
         )
-        try:
-            _wait_for(lambda: ready.exists(), process, log_path)
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+
+    def stop(process: subprocess.Popen[bytes]) -> None:
+        # Before the runner is stopped, which would otherwise cancel what it runs.
+        _end_runs(runs, drain_seconds)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def wait_until_ready(process: subprocess.Popen[bytes]) -> None:
+        _wait_for(ready.exists, process, log_path)
+
+    with (
+        log_path.open("ab") as log,
+        kept_process("the runner", launch=launch, wait_until_ready=wait_until_ready, stop=stop),
+    ):
+        yield
 
 
 def _wait_for(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], log_path: Path) -> None:
@@ -124,36 +138,42 @@ def _wait_for(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], lo
         time.sleep(0.05)
 
 
-def _revive_runs_left_behind(runtime: Runtime) -> None:
-    from deployments.attendant import revive_runs_left_behind
+def _make_way(runtime: Runtime) -> None:
+    """See to what a runner must not meet: runs that nobody runs any more, and more than the latest missed run.
+
+    Raises:
+        RunnerFailed: Prefect's server is away.
+    """
+    import httpx
+
+    from deployments.attendant import revive_runs_left_behind, skip_missed_runs
 
     try:
         revived = revive_runs_left_behind(runtime)
+        skipped = skip_missed_runs()
+    except httpx.TransportError as error:
+        raise RunnerFailed(f"Prefect's server does not answer: {error}") from error
     except Exception as error:  # noqa: BLE001 - what can run shall run all the same.
-        logger.warning("could not look for flow runs that were left behind: %s", error)
-    else:
-        if revived:
-            logger.info("%d flow runs that were left behind go on", revived)
+        logger.warning("could not look for flow runs that were left behind or missed: %s", error)
+        return
+    if revived:
+        logger.info("%d flow runs that were left behind go on", revived)
+    if skipped:
+        logger.info("%d missed scheduled runs were skipped; the latest of each runs now", skipped)
 
 
 @contextmanager
-def _attending(runtime: Runtime, runner: subprocess.Popen[bytes]) -> Iterator[None]:
-    from deployments.attendant import attend, skip_missed_runs
+def _attending(runtime: Runtime) -> Iterator[None]:
+    from deployments.attendant import attend
 
     stopped = threading.Event()
 
     def run() -> None:
-        skipped = skip_missed_runs()
-        if skipped:
-            logger.info("%d missed scheduled runs were skipped; the latest of each runs now", skipped)
         while not stopped.wait(ATTEND_SECONDS):
             try:
                 attend(runtime)
             except Exception as error:  # noqa: BLE001 - a server or database that is away comes back.
                 logger.warning("could not look for unattended work: %s", error)
-            if runner.poll() is not None:
-                logger.error("the runner ended with code %s; restart `photojobs up`", runner.returncode)
-                return
 
     thread = threading.Thread(target=run, name="photojobs-attendant", daemon=True)
     thread.start()
@@ -182,7 +202,8 @@ def _wait_until_ended(runs: Path, limit_seconds: float) -> None:
         if time.monotonic() > give_up_at:
             for process_id in process_ids:
                 logger.warning("flow-run process %d did not end in time; it is killed", process_id)
-                os.kill(process_id, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(process_id, signal.SIGKILL)
             return
         time.sleep(0.1)
 

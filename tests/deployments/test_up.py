@@ -187,9 +187,9 @@ def runtime_has(runtime: Runtime, task_id: str) -> bool:
     return TasksRepository(runtime.database).get_by_id(task_id) is not None
 
 
-def left_behind(place: Any) -> list[str]:
-    """The commands of processes that work on the database of `place`, besides this one."""
-    commands = []
+def processes(place: Any) -> dict[int, str]:
+    """The commands of processes that work on the database of `place`, besides this one, by their ids."""
+    commands = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
@@ -197,7 +197,7 @@ def left_behind(place: Any) -> list[str]:
         except OSError:
             continue
         if str(place.database_file).encode() in environment and int(process.name) != os.getpid():
-            commands.append(command)
+            commands[int(process.name)] = command
     return commands
 
 
@@ -228,7 +228,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
         )
         up.process.kill()
         up.process.wait()
-        eventually(lambda: left_behind(place) == [], what="nothing outlives photojobs up")
+        eventually(lambda: not processes(place), what="nothing outlives photojobs up")
 
     with started(place, folder) as up:
         for task_id in pressed:
@@ -255,3 +255,36 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
     assert [row.type for row in rows[discovery]] == ["folder_discovery", "upload_postprocess"]
     assert [len(rows[task_id]) for task_id in pressed[1:]] == [1] * (len(pressed) - 1)
     assert outcomes == [("done", 1)] * 40 * (projects if projects == 1 else 2 * projects)
+
+
+def test_a_server_and_a_runner_that_are_killed_are_started_again(
+    place: Any, definitions: Path, make_images: Any
+) -> None:
+    make_images(place.library / "user_0" / "alps", 40)
+    database = Database(place.database_file)
+    with started(place, place.folder / "up") as up:
+        discovery = up.press_run("Folder Discovery")
+        jobs = JobsRepository(database)
+        eventually(
+            lambda: any(job.status == "running" for job in jobs.list_by_tenant("user_0") if job.progress_total),
+            what="photos are being processed",
+        )
+        for part in ("deployments.serving", "prefect server start"):
+            [process_id] = [process_id for process_id, command in processes(place).items() if part in command]
+            os.kill(process_id, signal.SIGKILL)
+
+        def state(flow_run_id: str) -> str:
+            try:
+                return up.api.state(flow_run_id)
+            except httpx.TransportError:
+                return "away"
+
+        eventually(lambda: state(discovery) == "COMPLETED", what="the run that was on goes on to its end")
+        pressed = up.press_run("Nightly Check")
+        eventually(lambda: state(pressed) == "COMPLETED", what="what is pressed afterwards runs")
+        assert up.process.poll() is None
+
+    rows = TasksRepository(database).list_jobs(discovery)
+    outcomes = [(item.status, item.attempts) for row in rows for item in jobs.list_items(row.id)]
+    database.close()
+    assert outcomes == [("done", 1)] * 40
