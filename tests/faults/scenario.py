@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from operator import itemgetter
 from pathlib import Path
 
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
 
 from flows.new_task import new_task
 from storage import Database, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
@@ -35,6 +37,7 @@ SLOTS = 3
 #: After so long without an end a scenario has failed.
 LIMIT_SECONDS = 120.0
 
+HEARTBEAT_SECONDS = 0.3
 STALE_SECONDS = 1.5
 
 
@@ -57,7 +60,7 @@ def environment(url: str, library: Path) -> dict[str, str]:
     return {
         "PHOTOJOBS_DATABASE_URL": url,
         "PHOTOJOBS_LIBRARY_ROOT": str(library),
-        "PHOTOJOBS_HEARTBEAT_SECONDS": "0.3",
+        "PHOTOJOBS_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
         "PHOTOJOBS_STALE_SECONDS": str(STALE_SECONDS),
         "PHOTOJOBS_POLL_SECONDS": "0.05",
         "PHOTOJOBS_CONCURRENCY": "2",
@@ -199,7 +202,8 @@ def _trouble(
     while not _is_final(tasks):
         assert time.monotonic() < limit_at, f"seed {outcome.seed}: did not end"
         executors.look()
-        if sum(outcome.faults.values()) < faults and time.monotonic() >= next_fault_at:
+        # Somebody must be at work, else a death strikes nothing.
+        if sum(outcome.faults.values()) < faults and time.monotonic() >= next_fault_at and _is_at_work(database):
             [kind] = chance.choices(list(weights), list(weights.values()))
             place = chance.choice(executors.awake() or [0])
             if kind == "kill":
@@ -292,6 +296,17 @@ def _ghosts(library: Path) -> list[str]:
             problems.append(f"job {trace['job']}: process {trace['pid']} went on after it had lost its claim")
         latest[trace["job"]] = max(latest[trace["job"]], trace["claimed_at"])
     return problems
+
+
+def _is_at_work(database: Database) -> bool:
+    beat_since = database.clock() - timedelta(seconds=2 * HEARTBEAT_SECONDS)
+    working = select(func.count()).where(jobs.c.status == "running", jobs.c.heartbeat_at > beat_since)
+    try:
+        with database.connect() as connection:
+            return bool(connection.execute(working).scalar())
+    except (StorageError, DBAPIError):
+        # Our own connection was cut as well.
+        return False
 
 
 def _is_final(tasks: TasksRepository) -> bool:
