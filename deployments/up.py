@@ -91,7 +91,6 @@ def _runner(home: Path, runs: Path, runtime: Runtime) -> Iterator[None]:
     log_path = home / "runner.log"
 
     def launch() -> subprocess.Popen[bytes]:
-        _end_leftovers(runs, drain_seconds)
         # Late: the runner of an `up` that was killed a moment ago may still be asking its runs to stop.
         withdraw_stop(runs)
         _make_way(runtime)

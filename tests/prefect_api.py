@@ -30,7 +30,7 @@ class _UntilItIsFree(httpx.HTTPTransport):
 
 
 class PrefectApi(httpx.Client):
-    """The API at an address; every answer that is an error raises.
+    """The API at an address; in methods of its own, an answer that is an error raises.
 
     Args:
         url: such as `http://127.0.0.1:4200/api`.
