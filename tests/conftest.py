@@ -89,12 +89,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long forms of proofs out unless `-m full` asks for them."""
-    if "full" in str(config.option.markexpr):
-        return
-    long = [item for item in items if item.get_closest_marker("full")]
-    items[:] = [item for item in items if item not in long]
-    config.hook.pytest_deselected(items=long)
+    """Leave out what is `slow` or `full` unless `-m` names it: another `-m` replaces that of pyproject.toml."""
+    left_out = [item for item in items if (mark := _costliest_mark(item)) and mark not in config.option.markexpr]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _costliest_mark(item: pytest.Item) -> str | None:
+    return next((mark for mark in ("full", "slow") if item.get_closest_marker(mark)), None)
 
 
 #: When every test begins.

@@ -13,11 +13,12 @@ from tests.faults.scenario import run_scenario
 from tests.faults.server import PrefectServer
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_task_survives_whatever_happens_to_its_executors(seed: int, database_url: str, tmp_path: Path) -> None:
     run_scenario(seed, database_url, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.xdist_group("prefect")
 def test_a_flow_run_and_its_server_may_die_as_well(sqlite_url: str, tmp_path: Path) -> None:

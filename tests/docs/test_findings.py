@@ -1,0 +1,26 @@
+"""Findings have the form that findings/README.md gives. Whether the behaviours are still so, `findings/run` sees."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from docs_site.pages import ROOT
+
+FIELDS = ("Guess", "Behaviour", "Versions", "Date", "Source", "Covered by")
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "findings").glob("*.sh")), ids=lambda script: script.stem)
+def test_a_finding_says_what_was_guessed_and_what_is(script: Path) -> None:
+    text = script.read_text(encoding="utf-8")
+    header, found, _ = text.partition("\nset -euo pipefail\n")
+
+    assert header.startswith("#!/usr/bin/env bash\n# ")
+    assert found, "no line `set -euo pipefail` behind the header"
+    assert [field for field in FIELDS if not re.search(rf"^# {field}: \S", header, re.MULTILINE)] == []
+    assert os.access(script, os.X_OK), "not executable"
+    subprocess.run(["bash", "-n", script], check=True)
