@@ -11,6 +11,7 @@ import atexit
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import uuid
@@ -46,6 +47,9 @@ def _isolate_environment() -> Path:
     os.environ["PREFECT_HOME"] = str(folder / f"prefect-{worker}")
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["DO_NOT_TRACK"] = "1"
+    # Hundreds of processes are started: without its bytecode on disk each would compile everything that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     runtime = folder / "run"
     runtime.mkdir(mode=0o700, exist_ok=True)
     os.environ["XDG_RUNTIME_DIR"] = str(runtime)
