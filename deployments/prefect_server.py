@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None
 
         def launch() -> subprocess.Popen[bytes]:
             return subprocess.Popen(  # noqa: S603 - our own interpreter, and arguments of ours.
-                [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)],
+                [sys.executable, "-m", "deployments.embedded_server", host, str(port)],
                 env=os.environ | _environment(home, url) | {"PREFECT_LOGGING_LEVEL": "WARNING"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -157,19 +157,13 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Pa
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    # The group: the server is a child of the command that starts it, and may be left of it.
     if process.poll() is None:
-        _signal_group(process, signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
+        process.send_signal(signal.SIGINT)
+        try:
             process.wait(STOP_TIMEOUT_SECONDS)
-    _signal_group(process, signal.SIGKILL)
-    process.wait()
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    # macOS says that a group of which only the dead are left is not ours.
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def die_with_parent() -> None:

@@ -269,7 +269,7 @@ def test_a_server_and_a_runner_that_are_killed_are_started_again(
             lambda: any(job.status == "running" for job in jobs.list_by_tenant("user_0") if job.progress_total),
             what="photos are being processed",
         )
-        for part in ("deployments.serving", "prefect server start"):
+        for part in ("deployments.serving", "deployments.embedded_server"):
             [process_id] = [process_id for process_id, command in processes(place).items() if part in command]
             os.kill(process_id, signal.SIGKILL)
 

@@ -1,0 +1,32 @@
+"""The process: build the application, and serve it until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+from prefect.settings import get_current_settings
+
+from deployments.embedded_server.application import embedded_application
+
+#: Open pages hold their connections; after this long the server ends without waiting for them.
+SHUTDOWN_SECONDS = 3
+
+
+def main(host: str, port: int) -> None:
+    """Serve on the address; log warnings and errors on stderr."""
+    api = get_current_settings().server.api
+    uvicorn.run(
+        embedded_application(),
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_keep_alive=api.keepalive_timeout,
+        ws_ping_interval=api.websocket_ping_interval,
+        ws_ping_timeout=api.websocket_ping_timeout,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
