@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -20,13 +21,8 @@ from prefect.workers.utilities import get_default_base_job_template_for_infrastr
 
 from deployments.deployed_definitions import our_deployments
 from deployments.errors import ImageMismatch, NoSecretBlock, NoWorkPool, UnknownPoolType
-from deployments.runner_deployments import (
-    NORMAL_QUEUE,
-    PRIORITY_QUEUE,
-    deployment_of,
-    drain_deployment,
-    end_former_schedules,
-)
+from deployments.registration import begin_registration, finish_registration, pause_missing
+from deployments.runner_deployments import NORMAL_QUEUE, PRIORITY_QUEUE, deployment_of, drain_deployment
 from storage.settings import Settings
 from task_definitions import Definitions
 
@@ -148,7 +144,10 @@ def plan_deployments(
 
 
 def carry_out(client: SyncPrefectClient, plan: DeploymentPlan) -> None:
-    """Make the pool and its queues where they are missing, and register and pause deployments."""
+    """Make the pool and its queues where they are missing, and register and pause deployments.
+
+    What users switched on the server stays as it is; see `registration.py`.
+    """
     pool = plan.choice.name
     if plan.pool_template is not None:
         client.create_work_pool(
@@ -157,10 +156,11 @@ def carry_out(client: SyncPrefectClient, plan: DeploymentPlan) -> None:
     _set_up_queues(client, pool)
     for planned in plan.deployments:
         if planned.deployment is not None:
-            planned.deployment.apply(work_pool_name=pool, image=plan.choice.image)
-            end_former_schedules(client, planned.deployment)
+            registration = begin_registration(client, planned.deployment)
+            deployment_id = cast("UUID", planned.deployment.apply(work_pool_name=pool, image=plan.choice.image))
+            finish_registration(client, registration, deployment_id)
         else:
-            client.pause_deployment(client.read_deployment_by_name(planned.path).id)
+            pause_missing(client, client.read_deployment_by_name(planned.path))
 
 
 def _planned(deployment: RunnerDeployment, *, is_known: bool) -> PlannedDeployment:

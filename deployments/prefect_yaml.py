@@ -49,4 +49,8 @@ def _times(schedule: Any) -> dict[str, Any]:
     cron = getattr(schedule, "cron", None)
     if cron is not None:
         return {"cron": cron, "timezone": schedule.timezone}
-    return {"interval": schedule.interval.total_seconds(), "timezone": schedule.timezone}
+    return {
+        "interval": schedule.interval.total_seconds(),
+        "anchor_date": schedule.anchor_date.isoformat(),
+        "timezone": schedule.timezone,
+    }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Interval, Schedule
@@ -15,7 +15,8 @@ from prefect.utilities.callables import ParameterSchema
 
 from deployments.deployed_definitions import TAG, declaration
 from deployments.forms import NO_CHOICES, Choices, form_of
-from deployments.schedules import schedule_of
+from deployments.registration import plan_runs
+from deployments.schedules import schedule_of, zone_of
 from flows.catalog import drain_queue
 from flows.compiler import compile_task
 from flows.deployment_names import SCHEDULE_SOURCE, deployment_name
@@ -26,6 +27,10 @@ from task_definitions import TaskDefinition
 
 #: Of the picture of a definition's steps; more stand one below the other.
 MAX_STEPS_SIDE_BY_SIDE = 4
+
+#: Intervals count from the beginning of this day (year, month, day) in the schedule's time zone. Prefect would count
+#: from the moment of each registration, so that an interval that is longer than the time between two starts never ends.
+INTERVAL_ANCHOR = (2020, 1, 1)
 
 #: The work queues of a work pool.
 PRIORITY_QUEUE, NORMAL_QUEUE = "priority", "normal"
@@ -81,24 +86,14 @@ def _with_form(deployment: Any, form: ParameterSchema) -> RunnerDeployment:
     return cast("RunnerDeployment", deployment)
 
 
-async def update_form(path: str, deployment: RunnerDeployment) -> None:
+def update_form(client: SyncPrefectClient, path: str, deployment: RunnerDeployment) -> None:
     """Give a registered deployment the form of `deployment`, and change nothing else of it."""
-    async with get_client() as client:
-        registered = await client.read_deployment_by_name(path)
-        form = deployment._parameter_openapi_schema.model_dump(exclude_unset=True)
-        await client.update_deployment(registered.id, DeploymentUpdate(parameter_openapi_schema=form))
-
-
-def end_former_schedules(client: SyncPrefectClient, deployment: RunnerDeployment) -> None:
-    """Remove from the server the schedules that a registered deployment has no more; Prefect itself keeps them.
-
-    Schedules that somebody added in the UI stay.
-    """
-    registered = client.read_deployment_by_name(deployment.full_name)
-    wanted = {schedule.slug for schedule in deployment.schedules or []}
-    for schedule in registered.schedules:
-        if schedule.slug is not None and schedule.slug not in wanted:
-            client.delete_deployment_schedule(registered.id, schedule.id)
+    began_at = datetime.now(UTC)
+    registered = client.read_deployment_by_name(path)
+    form = deployment._parameter_openapi_schema.model_dump(exclude_unset=True)
+    client.update_deployment(registered.id, DeploymentUpdate(parameter_openapi_schema=form))
+    if registered.schedules and not registered.paused:
+        plan_runs(client, registered.id, since=began_at)
 
 
 def queue_of(definition: TaskDefinition) -> str:
@@ -119,8 +114,13 @@ def _schedule(declared: DeclaredSchedule, tenant_id: str) -> Schedule:
     slug = "".join(character if character.isascii() and character.isalnum() else "-" for character in tenant_id).lower()
     if declared.cron is not None:
         return Cron(declared.cron, timezone=declared.timezone, parameters=parameters, slug=slug)
-    seconds = timedelta(seconds=declared.interval_seconds or 0)
-    return Interval(seconds, timezone=declared.timezone, parameters=parameters, slug=slug)
+    return Interval(
+        timedelta(seconds=declared.interval_seconds or 0),
+        anchor_date=datetime(*INTERVAL_ANCHOR, tzinfo=zone_of(declared.timezone)),
+        timezone=declared.timezone,
+        parameters=parameters,
+        slug=slug,
+    )
 
 
 def _description(definition: TaskDefinition) -> str:

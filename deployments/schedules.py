@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
@@ -88,8 +88,13 @@ def in_words(schedule: Schedule) -> str:
     return f"every {schedule.interval_seconds:g} s"
 
 
+def zone_of(timezone: str) -> tzinfo:
+    """The time zone of that name; UTC also where the system has no time zone data."""
+    return UTC if timezone == "UTC" else ZoneInfo(timezone)
+
+
 def _next_at(schedule: Schedule, now: datetime) -> datetime | None:
     if schedule.cron is None:
         return None
-    zone = UTC if schedule.timezone == "UTC" else ZoneInfo(schedule.timezone)
+    zone = zone_of(schedule.timezone)
     return next(CronSim(_SHORTHANDS.get(schedule.cron, schedule.cron), now.astimezone(zone))).astimezone(UTC)

@@ -11,15 +11,19 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runner import Runner
 
 from deployments.forms import Choices
-from deployments.runner_deployments import deployment_of, drain_deployment, end_former_schedules, update_form
+from deployments.registration import begin_registration, finish_registration, pause_missing, restore_parameters
+from deployments.runner_deployments import deployment_of, drain_deployment, update_form
 from deployments.spare_process import use_spare_process
 from flows.deployment_names import DRAIN_PATH, deployment_path
 from flows.errors import MissingHandler
@@ -38,6 +42,9 @@ QUERY_SECONDS = 0.5
 #: How often definition files are looked at for changes.
 RELOAD_SECONDS = 2.0
 
+#: How often the schedules on the server are looked at.
+SCHEDULES_SECONDS = 20.0
+
 
 class Serving:
     """The definitions that a runner serves, kept in line with the files."""
@@ -48,6 +55,7 @@ class Serving:
         self._served: dict[str, TaskDefinition] = {}
         self._reported: set[str] = set()
         self._choices = Choices()
+        self._scheduled: dict[UUID, tuple[DeploymentScheduleCreate, ...]] = {}
 
     async def update_choices(self) -> None:
         """Bring the lists of the forms in line with the database; one that is away leaves them as they are."""
@@ -60,17 +68,24 @@ class Serving:
             return
         before, self._choices = self._choices, choices
         try:
-            for definition in self._served.values():
-                deployment = await asyncio.to_thread(self._deployment, definition)
-                await update_form(deployment_path(definition), deployment)
-            if self._served:
-                await update_form(DRAIN_PATH, await asyncio.to_thread(self.drain_deployment))
+            await asyncio.to_thread(self._update_forms)
         except (httpx.HTTPError, PrefectException) as error:
             # Tried again at the next look.
             self._choices = before
             self._say(f"the forms could not be brought up to date: {error}")
 
-    def drain_deployment(self) -> RunnerDeployment:
+    def _update_forms(self) -> None:
+        with get_client(sync_client=True) as client:
+            for definition in self._served.values():
+                update_form(client, deployment_path(definition), self._deployment(definition))
+            if self._served:
+                update_form(client, DRAIN_PATH, self._drain_deployment())
+
+    async def serve_drain(self) -> None:
+        """Serve the deployment that works off standalone jobs."""
+        await self._register(await asyncio.to_thread(self._drain_deployment))
+
+    def _drain_deployment(self) -> RunnerDeployment:
         """The deployment that works off standalone jobs, with its form."""
         return drain_deployment(choices=self._choices)
 
@@ -94,9 +109,7 @@ class Serving:
         except MissingHandler as error:
             self._say(f"{definition.name}: {error}")
             return
-        await self._runner.aadd_deployment(deployment)
-        with get_client(sync_client=True) as client:
-            await asyncio.to_thread(end_former_schedules, client, deployment)
+        await self._register(deployment)
         before = self._served.get(definition.name)
         if before is not None and deployment_path(before) != deployment_path(definition):
             # Another label is another deployment; the former one would run by its schedule as well.
@@ -104,14 +117,33 @@ class Serving:
         self._served[definition.name] = definition
         logger.info("%s", difference)
 
+    async def _register(self, deployment: RunnerDeployment) -> None:
+        with get_client(sync_client=True) as client:
+            registration = await asyncio.to_thread(begin_registration, client, deployment)
+            deployment_id = await self._runner.aadd_deployment(deployment)
+            await asyncio.to_thread(finish_registration, client, registration, deployment_id)
+        self._scheduled[deployment_id] = registration.declared
+
+    async def watch_schedules(self) -> None:
+        """Repair the schedules that lost their parameters when a user switched them in Prefect's pages."""
+        try:
+            await asyncio.to_thread(self._restore_parameters)
+        except (httpx.HTTPError, PrefectException) as error:
+            self._say(f"the schedules could not be looked at: {error}")
+
+    def _restore_parameters(self) -> None:
+        scheduled = [deployment_id for deployment_id, declared in self._scheduled.items() if declared]
+        if not scheduled:
+            return
+        with get_client(sync_client=True) as client:
+            ours = DeploymentFilter(id=DeploymentFilterId(any_=scheduled))
+            for deployment in client.read_deployments(deployment_filter=ours):
+                if restore_parameters(client, deployment, self._scheduled[deployment.id]):
+                    logger.info("%s: its schedules have their parameters again", deployment.name)
+
     async def _pause(self, definition: TaskDefinition) -> None:
-        async with get_client() as client:
-            try:
-                deployment = await client.read_deployment_by_name(deployment_path(definition))
-            except ObjectNotFound:
-                return
-            await client.pause_deployment(deployment.id)
-        logger.info("%s: removed; its deployment is paused", definition.name)
+        if await asyncio.to_thread(_pause, deployment_path(definition)):
+            logger.info("%s: removed; its deployment is paused", definition.name)
 
     def _report(self, definitions: Definitions) -> None:
         for error in definitions.errors:
@@ -123,22 +155,34 @@ class Serving:
             logger.error("%s", problem)
 
 
+def _pause(path: str) -> bool:
+    with get_client(sync_client=True) as client:
+        try:
+            return pause_missing(client, client.read_deployment_by_name(path))
+        except ObjectNotFound:
+            return False
+
+
 async def serve(settings: Settings) -> None:
     """Serve the definitions until this process is stopped, and follow changes of their files."""
     runner = Runner(name="photojobs", query_seconds=QUERY_SECONDS, limit=None, pause_on_shutdown=False)
     serving = Serving(runner, settings)
     await serving.update_choices()
     await serving.update()
-    await runner.aadd_deployment(await asyncio.to_thread(serving.drain_deployment))
+    await serving.serve_drain()
     await use_spare_process()
     ready = os.environ.get(READY_VARIABLE)
     if ready:
         Path(ready).touch()
-    reloading = asyncio.create_task(_reload(serving, settings.definitions))
+    watching = [
+        asyncio.create_task(_reload(serving, settings.definitions)),
+        asyncio.create_task(_watch_schedules(serving)),
+    ]
     try:
         await runner.start()
     finally:
-        reloading.cancel()
+        for task in watching:
+            task.cancel()
 
 
 #: Names a file that the runner makes when every definition is served.
@@ -154,6 +198,12 @@ async def _reload(serving: Serving, source: Path | None) -> None:
             seen = now
             await serving.update()
         await serving.update_choices()
+
+
+async def _watch_schedules(serving: Serving) -> None:
+    while True:
+        await asyncio.sleep(SCHEDULES_SECONDS)
+        await serving.watch_schedules()
 
 
 def fingerprint(source: Path | None) -> Mapping[str, tuple[int, int]]:

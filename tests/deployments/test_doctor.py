@@ -108,12 +108,12 @@ def test_a_package_out_of_its_range_is_named(monkeypatch: pytest.MonkeyPatch) ->
     from importlib import metadata
 
     real = metadata.version
-    monkeypatch.setattr(metadata, "version", lambda name: "0.151.2" if name == "fastapi" else real(name))
+    monkeypatch.setattr(metadata, "version", lambda name: "3.8.8" if name == "prefect" else real(name))
 
     found = of(examine_packages(), "versions")
 
     assert found.standing is Standing.PROBLEM
-    assert "fastapi 0.151.2 is not <0.151" in found.says
+    assert "prefect 3.8.8 is not <3.10,>=3.9.1" in found.says
 
 
 def test_little_space_is_a_warning_and_none_a_problem(
