@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,18 +96,37 @@ def _logs_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def command(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Runs a command line in this process, in the folder of `place`: `command("jobs", "list")`."""
+    """Runs a command line in this process, in the folder of `place`: `command("jobs", "list", PREFECT_API_URL=url)`."""
     for name, value in place.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(place.folder)
 
-    def run(*words: object) -> Ran:
+    def run(*words: object, **environment: str) -> Ran:
         capsys.readouterr()
-        code = run_command_line([str(word) for word in words])
+        with _environment(environment):
+            code = run_command_line([str(word) for word in words])
         captured = capsys.readouterr()
         return Ran(code, captured.out, captured.err)
 
     return run
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """These variables for a command in this process, where Prefect has read its settings already."""
+    with pytest.MonkeyPatch.context() as patched, ExitStack() as stack:
+        for name, value in variables.items():
+            patched.setenv(name, value)
+        if url := variables.get("PREFECT_API_URL"):
+            import prefect.main  # noqa: F401 - sets up Prefect's logging, which a command keeps off the terminal.
+            from prefect.logging.handlers import PrefectConsoleHandler
+            from prefect.settings import PREFECT_API_URL, temporary_settings
+
+            for handler in logging.getLogger().handlers:
+                if isinstance(handler, PrefectConsoleHandler):
+                    patched.setattr(handler, "level", logging.CRITICAL)
+            stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        yield
 
 
 @pytest.fixture

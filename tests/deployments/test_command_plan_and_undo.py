@@ -69,11 +69,11 @@ def test_a_plan_tells_what_would_be_done_and_changes_nothing(
 
 
 def test_a_saved_plan_is_run_as_it_was_read(
-    shell: Command, command: Command, prefect_url: str, two_projects: Database, place: Any
+    command: Command, prefect_url: str, two_projects: Database, place: Any
 ) -> None:
     planned = command("plan", "maintenance_global", "--save", "night.plan", "--json").document
 
-    ran = shell("run", "--plan", "night.plan", "--json", PREFECT_API_URL=prefect_url)
+    ran = command("run", "--plan", "night.plan", "--json", PREFECT_API_URL=prefect_url)
 
     assert (ran.code, ran.document["refused"]) == (0, [])
     assert planned["counts"]["make"] == len(list(place.library.rglob("*.webp"))) == 8
@@ -85,12 +85,12 @@ def test_a_saved_plan_is_run_as_it_was_read(
 
 
 def test_what_has_changed_since_is_refused_by_name_and_the_rest_is_done(
-    shell: Command, command: Command, prefect_url: str, two_projects: Database, place: Any
+    command: Command, prefect_url: str, two_projects: Database, place: Any
 ) -> None:
     command("plan", "maintenance_global", "--save", "night.plan")
     (place.library / "user_0" / "Iceland" / "photo_0.jpg").unlink()
 
-    ran = shell("run", "--plan", "night.plan", PREFECT_API_URL=prefect_url)
+    ran = command("run", "--plan", "night.plan", PREFECT_API_URL=prefect_url)
 
     assert ran.code == 1
     assert [line for line in ran.err.splitlines() if "refused" in line] == [
@@ -102,7 +102,7 @@ def test_what_has_changed_since_is_refused_by_name_and_the_rest_is_done(
 
 
 def test_of_a_photo_set_a_photo_that_has_changed_is_refused_and_the_others_are_done(
-    shell: Command, command: Command, prefect_url: str, two_projects: Database, place: Any
+    command: Command, prefect_url: str, two_projects: Database, place: Any
 ) -> None:
     photos = PhotosRepository(two_projects)
     for name in ("photo_0", "photo_1"):
@@ -110,7 +110,7 @@ def test_of_a_photo_set_a_photo_that_has_changed_is_refused_and_the_others_are_d
     command("plan", "generate_derivatives", "--all", "--save", "made.plan")
     (place.library / "user_0" / "Iceland" / "photo_0.jpg").write_bytes(b"no longer a picture")
 
-    ran = shell("run", "--plan", "made.plan", PREFECT_API_URL=prefect_url)
+    ran = command("run", "--plan", "made.plan", PREFECT_API_URL=prefect_url)
 
     assert ran.code == 1
     assert "photojobs: refused photo_0 of Iceland: " in ran.err
@@ -132,10 +132,10 @@ def test_a_file_that_is_no_plan_is_named_and_starts_nothing(
 
 
 def test_an_undo_is_shown_before_it_is_done_and_brings_all_back(
-    shell: Command, command: Command, prefect_url: str, two_projects: Database, place: Any
+    command: Command, prefect_url: str, two_projects: Database, place: Any
 ) -> None:
     before = originals(place)
-    run = shell("run", "maintenance_global", "--json", PREFECT_API_URL=prefect_url)
+    run = command("run", "maintenance_global", "--json", PREFECT_API_URL=prefect_url)
     task_id = run.document["task_id"]
     after = everything(place, two_projects)
 
@@ -147,7 +147,7 @@ def test_an_undo_is_shown_before_it_is_done_and_brings_all_back(
     assert unasked.code == 2
     assert everything(place, two_projects) == after
 
-    undone = shell("undo", task_id, "--yes", PREFECT_API_URL=prefect_url)
+    undone = command("undo", task_id, "--yes", PREFECT_API_URL=prefect_url)
 
     assert undone.code == 0, undone.out + undone.err
     assert originals(place) == before
@@ -157,16 +157,16 @@ def test_an_undo_is_shown_before_it_is_done_and_brings_all_back(
 
 
 def test_what_cannot_come_back_is_said_beforehand_and_left(
-    shell: Command, command: Command, prefect_url: str, two_projects: Database, place: Any
+    command: Command, prefect_url: str, two_projects: Database, place: Any
 ) -> None:
-    task_id = shell("run", "maintenance_global", "--json", PREFECT_API_URL=prefect_url).document["task_id"]
+    task_id = command("run", "maintenance_global", "--json", PREFECT_API_URL=prefect_url).document["task_id"]
     (place.library / "user_0" / "Alps").mkdir()
 
     looked = command("undo", task_id, "--dry-run")
 
     assert looked.code == 1
     assert any("Alps" in line and "is there already" in line for line in looked.err.splitlines()), looked.err
-    undone = shell("undo", task_id, "--yes", PREFECT_API_URL=prefect_url)
+    undone = command("undo", task_id, "--yes", PREFECT_API_URL=prefect_url)
     assert undone.code == 1
     assert (place.library / "user_0" / "Alps 2024" / "photo_0.jpg").is_file()
 

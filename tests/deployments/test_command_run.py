@@ -37,7 +37,7 @@ def broken_library(place: Any, place_database: Database) -> Database:
 
 
 def test_upkeep_of_a_small_broken_library_is_done_and_summed_up(
-    shell: Command, prefect_url: str, broken_library: Database, place: Any
+    shell: Command, command: Command, prefect_url: str, broken_library: Database, place: Any
 ) -> None:
     ran = shell("run", "maintenance_global", PREFECT_API_URL=prefect_url)
 
@@ -54,7 +54,7 @@ def test_upkeep_of_a_small_broken_library_is_done_and_summed_up(
     assert {photo.filename for photo in PhotosRepository(broken_library).list_by_project(1)} == {"known", "unknown"}
     assert (place.library / "user_0" / "Iceland" / ".thumb" / "unknown.webp").is_file()
 
-    again = shell("run", "maintenance_global", "--json", PREFECT_API_URL=prefect_url)
+    again = command("run", "maintenance_global", "--json", PREFECT_API_URL=prefect_url)
 
     assert (again.code, again.err) == (0, "")
     assert again.document["jobs"] == {"completed": 8}
@@ -62,16 +62,16 @@ def test_upkeep_of_a_small_broken_library_is_done_and_summed_up(
 
 
 def test_a_task_with_a_failed_photo_is_code_1_and_says_where_to_look(
-    shell: Command, prefect_url: str, broken_library: Database, place: Any
+    command: Command, prefect_url: str, broken_library: Database, place: Any
 ) -> None:
     (place.library / "user_0" / "Iceland" / "known.jpg").write_bytes(b"no longer a picture")
 
-    ran = shell("run", "generate_derivatives", "--item", 1, PREFECT_API_URL=prefect_url)
+    ran = command("run", "generate_derivatives", "--item", 1, PREFECT_API_URL=prefect_url)
 
     assert ran.code == 1
     assert "known.jpg" in ran.out
     assert "1 items failed" in ran.out
-    quiet = shell("run", "generate_derivatives", "--item", 1, "--quiet", PREFECT_API_URL=prefect_url)
+    quiet = command("run", "generate_derivatives", "--item", 1, "--quiet", PREFECT_API_URL=prefect_url)
     assert (quiet.code, quiet.out, quiet.err) == (1, "", "")
 
 
@@ -100,9 +100,9 @@ def test_ctrl_c_cancels_the_task_and_leaves_in_order(
 
 
 def test_a_server_that_does_not_answer_is_named_before_anything_is_written(
-    shell: Command, broken_library: Database
+    command: Command, broken_library: Database
 ) -> None:
-    ran = shell("run", "maintenance_global", PREFECT_API_URL="http://127.0.0.1:9/api")
+    ran = command("run", "maintenance_global", PREFECT_API_URL="http://127.0.0.1:9/api")
 
     assert ran.code == 2
     assert "http://127.0.0.1:9/api" in ran.complaints[0]
