@@ -11,6 +11,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.responses import DeploymentResponse
 
 from task_definitions import DefinitionErrors, TaskDefinition
+from task_definitions.foreign_documents import UnreadableDocument, parse_yaml
 
 #: Every deployment of ours has this tag, and no other.
 TAG = "photojobs"
@@ -46,8 +47,8 @@ def declared_in(description: str | None) -> TaskDefinition | None:
     """The definition that a description ends with, or None where it tells none."""
     blocks = _DECLARATION.findall(description or "")
     try:
-        return TaskDefinition.from_json(yaml.safe_load(blocks[-1])) if blocks else None
-    except (yaml.YAMLError, DefinitionErrors):
+        return TaskDefinition.from_json(parse_yaml(blocks[-1], source="the description")) if blocks else None
+    except (UnreadableDocument, DefinitionErrors):
         return None
 
 

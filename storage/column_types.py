@@ -12,12 +12,16 @@ from typing_extensions import override
 
 from storage.clock import format_timestamp, parse_timestamp, to_milliseconds
 from storage.errors import InvalidValue
+from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
 
 #: 64 bits on both databases; SQLite wants the word INTEGER for a primary key that is the row id.
 Identifier = BigInteger().with_variant(Integer, "sqlite")
 
 #: The largest integer that both databases store.
 MAX_INTEGER = 2**63 - 1
+
+#: Of a stored document when it is read. Our own are smaller; other programs write to these columns, too.
+_STORED_BOUNDS = Bounds(max_bytes=16 * 1024 * 1024, max_depth=64)
 
 
 class UtcTimestamp(types.TypeDecorator[datetime]):
@@ -46,7 +50,7 @@ class UtcTimestamp(types.TypeDecorator[datetime]):
 
 
 class UnreadableJson(str):
-    """The text of a JSON column that another program wrote and that is not JSON."""
+    """The text of a JSON column that another program wrote and that is not JSON, or beyond our bounds."""
 
     __slots__ = ()
 
@@ -69,12 +73,15 @@ class JsonDocument(types.TypeDecorator[Any]):
 
     @override
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        if isinstance(value, str) and dialect.name != "postgresql":
-            try:
-                return json.loads(value)
-            except ValueError:
-                return UnreadableJson(value)
-        return value
+        return read_stored_json(value) if isinstance(value, str) and dialect.name != "postgresql" else value
+
+
+def read_stored_json(text: str | bytes) -> Any:
+    """What a JSON column holds, or `UnreadableJson`: one row of another program must not stop the reader of many."""
+    try:
+        return parse_json(text, source="a JSON column", bounds=_STORED_BOUNDS)
+    except UnreadableDocument:
+        return UnreadableJson(text if isinstance(text, str) else text.decode(errors="replace"))
 
 
 def encode_json(value: Any, *, name: str = "payload") -> str:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
 from storage.clock import Clock, system_clock
+from storage.column_types import read_stored_json
 from storage.driver_statement import DriverStatement, bound
 from storage.dropped_connections import replace_dropped_connections
 from storage.errors import (
@@ -252,6 +253,7 @@ class Database:
             url,
             pool_size=POOL_SIZE,
             max_overflow=-1,
+            json_deserializer=read_stored_json,
             connect_args={
                 "connect_timeout": 10,
                 "application_name": "photojobs",

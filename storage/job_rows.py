@@ -20,6 +20,12 @@ from storage.records import Job
 from storage.step_jobs import hold_on
 from storage.tables import UNFINISHED_UNIQUE, jobs, projects
 from task_definitions import detect_scope
+from task_definitions.foreign_documents import check_json_depth
+
+#: Every job of a task gets a copy of its payload.
+MAX_PAYLOAD_BYTES = 1024 * 1024
+#: Mappings and lists inside one another.
+MAX_PAYLOAD_DEPTH = 32
 
 
 def new_job_values(
@@ -141,19 +147,44 @@ def find_twin(connection: Connection, values: Mapping[str, Any]) -> Job | None:
     return None if row is None else Job.from_row(row)
 
 
-def checked_payload(payload: Mapping[str, Any], *, name: str = "payload") -> dict[str, Any]:
-    """The payload as a dict that both databases can store.
+def checked_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload as a dict that both databases can store, within the bounds of payloads.
+
+    Raises:
+        InvalidValue: it is no mapping, holds something that is not JSON, a NUL character or a lone surrogate, or is
+            larger or deeper than a payload may be.
+    """
+    document, text = _document(payload, "payload")
+    size = len(text.encode())
+    if size > MAX_PAYLOAD_BYTES:
+        raise InvalidValue(
+            "payload",
+            f"has {size:,} bytes as JSON; at most {MAX_PAYLOAD_BYTES:,} are allowed. Each job of the task gets a copy: "
+            "store the data elsewhere and give its place, or give photos as items.",
+        )
+    try:
+        check_json_depth(text, MAX_PAYLOAD_DEPTH)
+    except RecursionError:
+        raise InvalidValue("payload", f"has more than {MAX_PAYLOAD_DEPTH} levels; flatten it") from None
+    return document
+
+
+def checked_result(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a job as a dict that both databases can store.
 
     Raises:
         InvalidValue: it is no mapping, or holds something that is not JSON, a NUL character or a lone surrogate.
     """
+    return _document(result, "result")[0]
+
+
+def _document(payload: Mapping[str, Any], name: str) -> tuple[dict[str, Any], str]:
     if not isinstance(payload, Mapping):
         raise InvalidValue(name, f"must be a mapping, not {type(payload).__name__}")
     document = dict(payload)
     if not all(isinstance(key, str) for key in document):
         raise InvalidValue(name, "keys must be text")
-    encode_json(document, name=name)
-    return document
+    return document, encode_json(document, name=name)
 
 
 def check_project_exists(connection: Connection, project_id: int) -> None:

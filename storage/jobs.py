@@ -17,6 +17,7 @@ from storage.errors import InvalidValue, TooManyItems
 from storage.job_listings import DEFAULT_LIMIT, list_newest, ready_jobs
 from storage.job_rows import (
     checked_payload,
+    checked_result,
     find_twin,
     insert_job,
     insert_lone_job,
@@ -430,7 +431,7 @@ class JobsRepository:
         result: Mapping[str, Any] | None = None,
     ) -> Job | None:
         if result is not None:
-            result = checked_payload(result, name="result")
+            result = checked_result(result)
         now = self._access.clock()
         ended = end_job(
             self._access,

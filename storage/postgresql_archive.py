@@ -19,6 +19,8 @@ from storage.database import Database
 from storage.errors import SchemaMismatch, StorageError
 from storage.table_definition import quote
 from storage.tables import metadata
+from task_definitions.foreign_documents import MAX_BYTES, UnreadableDocument, parse_json
+from task_definitions.wording import shown
 
 _FORMAT = "photojobs-postgresql-1"
 _MANIFEST = "manifest.json"
@@ -87,9 +89,11 @@ def read(database: Database, source: Path) -> None:
 
     try:
         with zipfile.ZipFile(source) as archive, database.begin() as connection:
-            manifest = json.loads(archive.read(_MANIFEST))
+            if archive.getinfo(_MANIFEST).file_size > MAX_BYTES:
+                raise DamagedArchive("has a manifest that is larger than ours are")
+            manifest = parse_json(archive.read(_MANIFEST), source=_MANIFEST)
             if manifest["format"] != _FORMAT:
-                raise DamagedArchive(f"is of the unknown format {manifest['format']!r}")
+                raise DamagedArchive(f"is of the unknown format {shown(manifest['format'])}")
             if manifest["revision"] not in known_revisions():
                 raise SchemaMismatch(
                     f"{source}: its schema {manifest['revision']} is newer than this version of photojobs knows. "
@@ -101,7 +105,7 @@ def read(database: Database, source: Path) -> None:
                 connection.execute(text(f"DELETE FROM {quote(name)}"))
             for table in manifest["tables"]:
                 _fill(connection, archive, table)
-    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, EOFError, UnreadableDocument) as error:
         raise DamagedArchive(f"is not a whole archive of photojobs: {error}. Use another backup.") from error
 
 

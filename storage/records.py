@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy import RowMapping
 
 from storage.errors import CorruptPayload
+from task_definitions.wording import shown
 
 
 class JobStatus(StrEnum):
@@ -145,7 +146,7 @@ class Job(Record):
             return {}
         if not isinstance(self.payload_json, dict):
             raise CorruptPayload(
-                f"job {self.id}: payload_json is not a JSON object: {str(self.payload_json)[:80]!r}. "
+                f"job {self.id}: payload_json is not a JSON object: {shown(self.payload_json)}. "
                 "Correct the row, then requeue the job."
             )
         return self.payload_json

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from typing_extensions import override
 
 from storage.errors import StorageError
 from storage.step_jobs import DEFAULT_TENANT
+from task_definitions.foreign_documents import (
+    Bounds,
+    UnreadableDocument,
+    parse_json,
+    parse_toml,
+    read_foreign_file,
+)
 
 #: The file with settings, looked for in the working folder unless `PHOTOJOBS_CONFIG` names another.
 SETTINGS_FILE = "photojobs.toml"
 
 _PREFIX = "PHOTOJOBS_"
+_MAX_FILE_BYTES = 256 * 1024
+_BOUNDS = Bounds(max_bytes=_MAX_FILE_BYTES)
 #: Variables with our prefix that are no settings.
 _OTHER_VARIABLES = frozenset(
     {"PHOTOJOBS_CONFIG", "PHOTOJOBS_TEST_POSTGRES_URL", "PHOTOJOBS_UP_FOLDER", "PHOTOJOBS_UP_READY"}
@@ -156,9 +172,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then the file."""
         file = settings_file()
+        environment = _Environment(settings_cls)
         if file is None:
-            return (init_settings, env_settings)
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file))
+            return (init_settings, environment)
+        return (init_settings, environment, InitSettingsSource(settings_cls, _document_of(file)))
 
 
 def settings_file() -> Path | None:
@@ -176,11 +193,27 @@ def settings_file() -> Path | None:
 
 
 def _unknown_keys(file: Path) -> list[str]:
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidSettings(f"{file}: cannot be read: {error}") from None
+    document = _document_of(file)
     return [f"{file}: {key}: is not a setting" + _similar(key) for key in document if key not in Settings.model_fields]
+
+
+def _document_of(file: Path) -> dict[str, Any]:
+    try:
+        return parse_toml(read_foreign_file(file, max_bytes=_MAX_FILE_BYTES), source=str(file), bounds=_BOUNDS)
+    except UnreadableDocument as error:
+        raise InvalidSettings(str(error)) from None
+
+
+class _Environment(EnvSettingsSource):
+    """Variables; the JSON of those that hold lists and mappings is parsed within bounds."""
+
+    @override
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        variable = _PREFIX + field_name.upper()
+        try:
+            return parse_json(value, source=variable, bounds=_BOUNDS)
+        except UnreadableDocument as error:
+            raise InvalidSettings(str(error)) from None
 
 
 def _similar(name: str) -> str:

@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from task_definitions.errors import DefinitionError, DuplicateKey, InvalidDefinition
+from task_definitions.foreign_documents import MAX_DEPTH, MAX_VALUES
 from task_definitions.wording import printable, shown
 
-#: Mappings and lists inside one another; no honest definition needs ten.
-MAX_DEPTH = 32
-#: Values in one definition, so that a bomb of shared lists cannot fill the memory.
-MAX_VALUES = 20_000
 #: What PostgreSQL's and SQLite's JSON functions read back without rounding.
 MAX_INTEGER = 2**63 - 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 
 from deployments.cli.errors import BadInput
 from flows.new_task import new_task
-from storage.column_types import encode_json
+from storage.job_rows import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, checked_payload
 from storage.photo_selection import PhotoSelection
 from storage.settings import Settings
 from storage.tasks import NewTask
@@ -28,9 +27,14 @@ from task_definitions import (
     detect_scope,
     load_definitions,
 )
+from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, read_foreign_file
 
 #: Steps for which `project_id` is where photos go, and so never a filter of the photos.
 DESTINATION_STEPS = frozenset({"image_move_files"})
+
+_PAYLOAD_BOUNDS = Bounds(max_bytes=MAX_PAYLOAD_BYTES, max_depth=MAX_PAYLOAD_DEPTH)
+#: Of a list of photos, in which each takes some twenty bytes.
+_ITEMS_BOUNDS = Bounds(max_bytes=64 * 1024 * 1024)
 
 _Flag = Parameter(negative="", show_default=False)
 _Many = Parameter(consume_multiple=True, negative="")
@@ -157,13 +161,12 @@ def _payload(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        payload = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"--payload: is not JSON ({error}); give an object, as in '{{\"force\": true}}'.") from None
+        payload = parse_json(text, source="--payload", bounds=_PAYLOAD_BOUNDS)
+    except UnreadableDocument as error:
+        raise BadInput(f"{error} Give an object, as in '{{\"force\": true}}'.") from None
     if not isinstance(payload, dict):
         raise BadInput("--payload: is JSON, but no object; give one, as in '{\"force\": true}'.")
-    encode_json(payload)
-    return payload
+    return checked_payload(payload)
 
 
 def _selection(options: TaskOptions, definition: TaskDefinition) -> PhotoSelection | None:
@@ -205,9 +208,9 @@ def _items(options: TaskOptions) -> list[dict[str, Any]] | None:
 
 def _items_of_file(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"--items-file: {path}: cannot be read: {error.strerror}.") from None
+        text = _text_of_items(path)
+    except UnreadableDocument as error:
+        raise BadInput(f"--items-file: {error}") from None
     except UnicodeDecodeError:
         raise BadInput(f"--items-file: {path}: is not text in UTF-8; give an id of a photo on each line.") from None
     if text.lstrip().startswith("["):
@@ -217,16 +220,25 @@ def _items_of_file(path: Path) -> Iterator[dict[str, Any]]:
         word = line.partition("#")[0].strip()
         if not word:
             continue
-        if not (word.isascii() and word.isdigit()):
+        if not (word.isascii() and word.isdigit() and len(word) < 20):
             raise BadInput(f'--items-file: {path}: line {number}: "{word[:40]}" is not the id of a photo.')
         yield {"photo_id": int(word)}
 
 
+def _text_of_items(path: Path) -> str:
+    if str(path) != "-":
+        return read_foreign_file(path, max_bytes=_ITEMS_BOUNDS.max_bytes).decode("utf-8-sig")
+    text = sys.stdin.read(_ITEMS_BOUNDS.max_bytes + 1)
+    if len(text) > _ITEMS_BOUNDS.max_bytes:
+        raise UnreadableDocument(f"is larger than {_ITEMS_BOUNDS.max_bytes} bytes. Split it.", source="-")
+    return text
+
+
 def _items_of_json(text: str, path: Path) -> Iterator[dict[str, Any]]:
     try:
-        entries = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"--items-file: {path}: is not JSON ({error}).") from None
+        entries = parse_json(text, source=str(path), bounds=_ITEMS_BOUNDS)
+    except UnreadableDocument as error:
+        raise BadInput(f"--items-file: {error}") from None
     for index, entry in enumerate(entries):
         if isinstance(entry, int) and not isinstance(entry, bool):
             yield {"photo_id": entry}

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from deployments.errors import DeploymentsError
+from task_definitions.foreign_documents import UnreadableDocument, parse_json, read_foreign_file
 
 #: The file by which the demo knows a folder again that it made.
 MARKER = "photojobs-demo.json"
@@ -98,8 +99,9 @@ def _remove_what_was_begun(folder: DemoFolder) -> None:
 
 def _read_marker(path: Path) -> dict[str, object]:
     try:
-        marker = json.loads((path / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        file = path / MARKER
+        marker = parse_json(read_foreign_file(file), source=str(file))
+    except UnreadableDocument:
         return {}
     return marker if isinstance(marker, dict) else {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import urllib.error
 import urllib.request
@@ -13,6 +12,7 @@ from packaging.requirements import Requirement
 
 from deployments.doctor.finding import Area, Finding
 from storage.settings import Settings
+from task_definitions.foreign_documents import MAX_BYTES, UnreadableDocument, parse_json
 
 _packages, _prefect, _steps = Area("packages"), Area("prefect"), Area("steps")
 
@@ -51,7 +51,7 @@ def examine_prefect() -> Iterator[Finding]:
         return
     try:
         with urllib.request.urlopen(f"{url}/admin/version", timeout=SERVER_SECONDS) as answer:  # noqa: S310 - the user's.
-            version = str(json.loads(answer.read()))
+            version = str(parse_json(answer.read(MAX_BYTES + 1), source=url))
     except urllib.error.HTTPError as error:
         yield _prefect.warning(
             "server",
@@ -59,7 +59,7 @@ def examine_prefect() -> Iterator[Finding]:
             "Look at PREFECT_API_URL, which ends with /api, and at PREFECT_API_KEY.",
         )
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnreadableDocument) as error:
         yield _prefect.problem(
             "server",
             f"No server answers at {url} ({error}).",

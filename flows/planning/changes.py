@@ -14,6 +14,7 @@ from storage.library.paths import DERIVATIVE_EXTENSION, PREVIEW_FOLDER, THUMB_FO
 from storage.library.trash import parse_trash_name
 from storage.library.tree import TreeChange
 from storage.row_changes import RowChange
+from task_definitions.foreign_documents import parse_json
 
 #: What can be done, in the order in which it is told, each with what it is done to.
 ACTIONS: Final[Mapping[str, str]] = {
@@ -108,9 +109,9 @@ class Change:
         """The change of such a line.
 
         Raises:
-            ValueError, TypeError: it is none.
+            UnreadableDocument, AttributeError, TypeError, ValueError: it is none.
         """
-        document = json.loads(line)
+        document = parse_json(line, source="the plan")
         columns = {name: (old, new) for name, (old, new) in document.pop("columns", {}).items()}
         return cls(**document, columns=columns)
 

@@ -26,9 +26,13 @@ from storage.pinned_definition import PinnedDefinition
 from storage.settings import Settings
 from storage.tasks import NewTask
 from task_definitions import Scope
+from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
 
 FORMAT: Final = "photojobs plan"
 VERSION: Final = 1
+
+#: Of one line. The first holds the ids of all photos.
+_LINE_BOUNDS: Final = Bounds(max_bytes=256 * 1024 * 1024, max_depth=64)
 
 #: With other values of these a run would do something else.
 _SETTINGS_THAT_MATTER: Final = (
@@ -146,7 +150,7 @@ class SavedPlan:
         first = last = b""
         try:
             with path.open("rb") as file:
-                for line in file:
+                while line := file.readline(_LINE_BOUNDS.max_bytes + 1):
                     if count:
                         digest.update(last)
                     first, last = first or line, line
@@ -177,7 +181,7 @@ class SavedPlan:
             for line in file:
                 try:
                     yield Change.from_json(ahead.decode())
-                except (TypeError, ValueError):
+                except (AttributeError, TypeError, ValueError, UnreadableDocument):
                     raise DamagedPlan(f"{self.path}: a line of it is no change. Make the plan anew.") from None
                 ahead = line
 
@@ -250,7 +254,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
+        document = parse_json(line, source="the plan", bounds=_LINE_BOUNDS)
+    except UnreadableDocument:
         return {}
     return document if isinstance(document, dict) else {}

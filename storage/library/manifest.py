@@ -12,14 +12,17 @@ import yaml
 
 from storage.library.atomic_write import fsync_folder, write_atomically
 from storage.library.errors import FolderMissing, ManifestUnreadable
-from storage.library.names import printable
 from storage.library.paths import ProjectFolder
 from storage.library.trash import move_to_trash
+from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_yaml
+from task_definitions.wording import shown
 
 #: The version that we write.
 MANIFEST_VERSION: Final = "1.0"
 #: A manifest has a few lines; anything longer than this is another file under its name.
 _MAX_MANIFEST_BYTES: Final = 1 << 16
+#: Aliases would let a few lines stand for more values than memory holds.
+_BOUNDS: Final = Bounds(max_bytes=_MAX_MANIFEST_BYTES, max_values=2_000, has_aliases=False)
 _KEYS: Final = ("name", "id", "created_at", "version")
 
 
@@ -46,12 +49,12 @@ def read_manifest(project: ProjectFolder) -> Manifest | None:
     """Read a project's manifest, or None where there is none.
 
     Raises:
-        ManifestUnreadable: it is no YAML mapping with a name, an id and a moment of creation.
+        ManifestUnreadable: it is no YAML mapping with a name, an id and a moment of creation, or beyond our bounds.
         UnsafePath: it is a symlink.
     """
     path = project.manifest_path
     text = _read(path)
-    return None if text is None else _parse(text, path)
+    return None if text is None else _manifest_of(_load_mapping(text, path), path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ def replace_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime
         if text is not None:
             mapping = _load_mapping(text, path)
             other = {key: value for key, value in mapping.items() if key not in _KEYS}
-            if _is_same(text, path, replace(manifest, other={**other, **manifest.other})):
+            if _is_said(mapping, path, manifest):
                 return None
             before = text.decode()
     except (ManifestUnreadable, UnicodeDecodeError):
@@ -132,11 +135,15 @@ def replace_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime
     return WrittenManifest(before=before, after=content, trashed=trashed)
 
 
-def _is_same(text: bytes, path: Path, wanted: Manifest) -> bool:
+def _is_said(mapping: dict[str, Any], path: Path, wanted: Manifest) -> bool:
     try:
-        return _parse(text, path) == wanted
-    except (ManifestUnreadable, RecursionError):  # YAML can hold a value that contains itself.
+        said = _manifest_of(mapping, path)
+    except ManifestUnreadable:
         return False
+    # The other keys of the file stay as they are, so they are compared with nothing.
+    return replace(said, other={}) == replace(wanted, other={}) and all(
+        key in said.other and said.other[key] == value for key, value in wanted.other.items()
+    )
 
 
 def _read(path: Path) -> bytes | None:
@@ -157,16 +164,15 @@ def _read(path: Path) -> bytes | None:
 
 def _load_mapping(text: bytes, path: Path) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ManifestUnreadable(f"{path} is not valid YAML{_place(error)}. Correct or remove it.") from error
+        loaded = parse_yaml(text, source=str(path), bounds=_BOUNDS)
+    except UnreadableDocument as error:
+        raise ManifestUnreadable(f"{error} Correct or remove it.") from error
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         raise ManifestUnreadable(f"{path} is not a mapping of names to values. Correct or remove it.")
     return loaded
 
 
-def _parse(text: bytes, path: Path) -> Manifest:
-    mapping = _load_mapping(text, path)
+def _manifest_of(mapping: dict[str, Any], path: Path) -> Manifest:
     name, identity, version = mapping.get("name"), mapping.get("id"), mapping.get("version", MANIFEST_VERSION)
     created_at = _moment_text(mapping.get("created_at"))
     problems = {
@@ -191,7 +197,10 @@ def _is_id(value: object) -> TypeGuard[int]:
 def _moment_text(value: object) -> str | None:
     # YAML reads an unquoted moment as a date.
     if isinstance(value, datetime):
-        aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        try:
+            aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        except OverflowError:  # A moment of the year 1 or 9999 may lie outside in UTC.
+            return None
         return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, date):
         return value.isoformat()
@@ -199,9 +208,4 @@ def _moment_text(value: object) -> str | None:
 
 
 def _shown(mapping: Mapping[str, Any], keys: list[str]) -> str:
-    return ", ".join(f"{key}: {printable(repr(mapping.get(key)))[:60]}" for key in keys)
-
-
-def _place(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f" (line {mark.line + 1})" if mark is not None else ""
+    return ", ".join(f"{key}: {shown(mapping.get(key))}" for key in keys)

@@ -26,7 +26,7 @@ Command = Callable[..., Any]
         ("run process_photos", "which photos?"),
         ("run process_photos --all --item 4", "not both"),
         ("run process_photos --from 2025-02-01 --to 2025-01-01", "--from 2025-02-01 is after --to 2025-01-01"),
-        ("run process_photos --all --payload {", "is not JSON"),
+        ("run process_photos --all --payload {", "is not well-formed JSON"),
         ("run process_photos --all --payload [1]", "is JSON, but no object"),
         ("run process_photos --items-file nowhere.txt", "cannot be read"),
         ("run process_photos --missing everything", "thumbnail"),
@@ -97,7 +97,13 @@ def test_what_does_not_exist_is_named_and_no_row_is_written(
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("1\nabc\n", "line 2"), ("[1, true]", "[1]"), ("[1,", "is not JSON"), ("\n# none\n", "names no photo")],
+    [
+        ("1\nabc\n", "line 2"),
+        ("[1, true]", "[1]"),
+        ("[1,", "is not well-formed JSON"),
+        ("9" * 5000, "line 1"),
+        ("\n# none\n", "names no photo"),
+    ],
 )
 def test_a_file_of_items_that_cannot_be_read_is_refused_by_its_line(
     command: Command, place: Any, content: str, said: str

@@ -11,10 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository
-from storage.errors import InvalidValue, StorageError
+from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.column_types import encode_json
+from storage.errors import CorruptPayload, InvalidValue, StorageError
+from storage.pinned_definition import PinnedDefinition
 from storage.records import Job
-from task_definitions import PhotojobsError
+from storage.tasks import NewTask
+from task_definitions import PhotojobsError, Scope, load_definitions
+from task_definitions.step_types import step_types
 
 STORABLE = [
     'O\'Brien "quoted" -- ; DROP TABLE jobs; %s %(x)s :name ? {} \\ \n\t\r',
@@ -150,8 +154,9 @@ def test_a_payload_nested_too_deeply_is_refused_by_name(jobs: JobsRepository, da
     assert _count_jobs(database) == 0
 
 
-def test_a_payload_of_ten_megabytes_comes_back_whole(jobs: JobsRepository) -> None:
-    payload = {"text": "ü" * 5_000_000, "list": list(range(1000))}
+def test_a_payload_of_a_mebibyte_comes_back_whole(jobs: JobsRepository) -> None:
+    payload = {"text": "ü" * ((1024 * 1024 - 23) // 2), "list": [1, 2]}
+    assert 0 <= 1024 * 1024 - len(encode_json(payload).encode()) < 2
     job = jobs.enqueue(tenant_id="t", type="x", payload=payload)
     claimed = jobs.claim_next("worker")
     assert claimed is not None
@@ -268,3 +273,52 @@ def test_any_json_object_comes_back_as_it_was_given(jobs: JobsRepository, payloa
 def _count_jobs(database: Database) -> int:
     with database.connect() as connection:
         return int(connection.execute(text("SELECT count(*) FROM jobs")).scalar_one())
+
+
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        ({"a": "x" * (1024 * 1024)}, "has 1,048,584 bytes as JSON; at most 1,048,576 are allowed"),
+        ({"a": "ü" * (600 * 1024)}, "bytes as JSON"),
+        ({"a": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}, "more than 32 levels"),
+    ],
+    ids=["a MiB", "a MiB in UTF-8", "33 levels"],
+)
+def test_a_payload_beyond_the_bounds_is_refused_at_every_door(
+    database: Database, jobs: JobsRepository, payload: dict[str, Any], problem: str
+) -> None:
+    job = jobs.enqueue(tenant_id="t", type="x")
+    definition = load_definitions()["maintenance_global"]
+    new = NewTask(
+        id="a",
+        tenant_id="t",
+        definition=PinnedDefinition.pin(definition, step_types()),
+        scope=Scope.GLOBAL,
+        payload=payload,
+    )
+    for door in (
+        lambda: jobs.enqueue(tenant_id="t", type="x", payload=payload),
+        lambda: jobs.enqueue_with_items(tenant_id="t", type="x", items=[], payload=payload),
+        lambda: jobs.enqueue_many([{"tenant_id": "t", "type": "x", "payload": payload}]),
+        lambda: jobs.update_payload(job.id, payload),
+        lambda: TasksRepository(database).start(new),
+    ):
+        with pytest.raises(InvalidValue, match=problem):
+            door()
+    assert _count_jobs(database) == 1
+    assert TasksRepository(database).list_newest() == []
+
+
+@pytest.mark.parametrize("stored", ["[" * 100 + "]" * 100, '{"n": ' + "9" * 5000 + "}"], ids=["deep", "digits"])
+def test_a_row_of_another_program_that_cannot_be_read_costs_only_itself(
+    database: Database, jobs: JobsRepository, stored: str
+) -> None:
+    job = jobs.enqueue(tenant_id="t", type="x")
+    cast = "CAST(:stored AS jsonb)" if database.is_postgresql else ":stored"
+    with database.begin() as connection:
+        connection.execute(text(f"UPDATE jobs SET payload_json = {cast}"), {"stored": stored})
+    found = jobs.get_by_id(job.id)
+    assert found is not None
+    assert found.status == "queued"
+    with pytest.raises(CorruptPayload, match=f"job {job.id}: payload_json is not a JSON object"):
+        _ = found.payload

@@ -54,10 +54,24 @@ def test_a_named_file_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_file_that_is_not_toml_is_told(tmp_path: Path) -> None:
-    for content in (b"concurrency = ", b"\xff\xfe"):
+    for content, problem in (
+        (b"concurrency = ", "not well-formed TOML"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"schedules.a = " + b"[" * 3000, r"nested too deeply \(32 levels are allowed\)"),
+        (b"schedules." + b"a." * 3000 + b"a = 1", r"nested too deeply \(32 levels are allowed\)"),
+        (b"schedules.a = " + b"9" * 5000, "too many digits"),
+        (b"#" * 300_000, "larger than"),
+    ):
         (tmp_path / "photojobs.toml").write_bytes(content)
-        with pytest.raises(InvalidSettings, match=r"photojobs\.toml: cannot be read"):
+        with pytest.raises(InvalidSettings, match=rf"photojobs\.toml: .*{problem}"):
             Settings.load()
+
+
+@pytest.mark.parametrize("value", ['{"a": ', "[" * 3000, '{"a": ' + "9" * 5000 + "}", "a,b"])
+def test_a_variable_that_is_not_json_within_bounds_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PHOTOJOBS_SCHEDULES", value)
+    with pytest.raises(InvalidSettings, match="PHOTOJOBS_SCHEDULES: is not well-formed JSON"):
+        Settings.load()
 
 
 def test_every_unknown_name_is_told_with_its_place_and_what_was_meant(

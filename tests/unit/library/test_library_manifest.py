@@ -96,10 +96,38 @@ def test_a_manifest_that_is_no_mapping_goes_to_the_trash(project: ProjectFolder)
     assert entry.path.read_text() == "notes of a user\n"
 
 
-def test_a_manifest_with_a_value_that_contains_itself_can_be_rewritten(project: ProjectFolder) -> None:
-    project.manifest_path.write_text("name: a\nid: 7\ncreated_at: x\nloop: &a [*a]\n")
-    assert write_manifest(project, ICELAND, at=NOON) is True
-    assert "loop: &" in project.manifest_path.read_text()
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "loop: &a [*a]",
+        "a: &a [x]\nb: *a",
+        "id: " + ":".join("1" * 20_000),
+        "created_at: 0001-01-01T00:00:00+23:00",
+        "deep: " + "[" * 40 + "]" * 40,
+        "many: [" + "1, " * 5_000 + "]",
+    ],
+    ids=["a loop", "an alias", "a long number", "a moment before all time", "40 levels", "5,000 values"],
+)
+def test_a_manifest_beyond_the_bounds_is_reported_and_kept_in_the_trash(project: ProjectFolder, rest: str) -> None:
+    lines = {"name": "name: a", "id": "id: 7", "created_at": "created_at: 2025-10-01"} | {rest.partition(":")[0]: rest}
+    text = "\n".join(lines.values())
+    project.manifest_path.write_text(text)
+    with pytest.raises(ManifestUnreadable) as caught:
+        read_manifest(project)
+    assert str(project.manifest_path) in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(project.manifest_path))
+    write_manifest(project, ICELAND, at=NOON)
+    assert read_manifest(project) == ICELAND
+    assert [entry.path.read_text() for entry in list_trash(project)] in ([text], [])
+
+
+def test_a_small_manifest_of_nested_aliases_is_refused_before_it_grows(project: ProjectFolder) -> None:
+    levels = [f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}]" for level in range(1, 40)]
+    project.manifest_path.write_text("\n".join(["name: a", "id: 7", "created_at: x", "a0: &a0 [x]", *levels]))
+    with pytest.raises(ManifestUnreadable, match=r"line 5, column 10: an alias is not allowed here"):
+        read_manifest(project)
+    write_manifest(project, ICELAND, at=NOON)
+    assert read_manifest(project) == ICELAND
 
 
 def test_a_manifest_that_is_a_symlink_or_a_pipe_is_not_followed(project: ProjectFolder) -> None:

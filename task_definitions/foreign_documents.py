@@ -1,0 +1,312 @@
+"""Parses YAML, JSON and TOML that other people or programs wrote, within bounds. Not for what the data means.
+
+Every reader of a file, an option or a column that photojobs did not write itself uses one of these functions: the size,
+the depth, aliases and the length of numbers are bounded before anything is built from the text.
+"""
+
+import json
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from task_definitions.errors import PhotojobsError
+from task_definitions.wording import printable
+
+#: Mappings and lists inside one another. Python's parsers recurse, and so does what reads their result.
+MAX_DEPTH = 32
+#: Values in one YAML document, aliases counted, so that a few shared lists cannot fill the memory.
+MAX_VALUES = 20_000
+#: The default limit of a text.
+MAX_BYTES = 1024 * 1024
+#: Characters of a number in YAML. Its sexagesimal form (`1:30:00`) takes quadratic time.
+MAX_NUMBER_CHARACTERS = 400
+
+#: All that the parsers are known to raise for text that is not well-formed: YAML's constructors pass on the errors of
+#: `int()`, of `datetime` and of a failed lookup, and all parsers recurse.
+_PARSER_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
+
+
+class UnreadableDocument(PhotojobsError):
+    """A foreign file or text is missing, too large, nested too deeply, or not well-formed; the message names it.
+
+    Attributes:
+        source: what names the text in messages.
+        problem: the rest of the sentence.
+    """
+
+    def __init__(self, problem: str, *, source: str) -> None:
+        super().__init__(f"{printable(source)}: {printable(problem)}")
+        self.source = source
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unreadable, (self.problem, self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a foreign text may cost.
+
+    Attributes:
+        max_bytes: of the text, in UTF-8.
+        max_depth: mappings and lists inside one another; YAML counts the innermost value, too.
+        max_values: of a YAML document, aliases counted.
+        has_aliases: whether YAML may refer to a value that is written elsewhere.
+    """
+
+    max_bytes: int = MAX_BYTES
+    max_depth: int = MAX_DEPTH
+    max_values: int = MAX_VALUES
+    has_aliases: bool = True
+
+
+DEFAULT_BOUNDS = Bounds()
+
+
+def read_foreign_file(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        UnreadableDocument: it is missing, not a regular file, unreadable or too large.
+    """
+    source = str(path)
+    try:
+        # A pipe or a device may never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableDocument("is not a regular file.", source=source)
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UnreadableDocument(f"cannot be read: {reason}.", source=source) from error
+    if len(content) > max_bytes:
+        raise UnreadableDocument(f"is larger than {max_bytes} bytes. Split it.", source=source)
+    return content
+
+
+def parse_json(
+    content: bytes | str,
+    *,
+    source: str,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """Return what a JSON text holds; NaN and infinities are refused, as the databases refuse them.
+
+    Raises:
+        UnreadableDocument: it is beyond the bounds or not well-formed.
+    """
+    text = _checked_text(content, source, bounds)
+    with _named_errors("JSON", source, bounds):
+        check_json_depth(text, bounds.max_depth)
+        return json.loads(text, object_pairs_hook=object_pairs_hook, parse_constant=_refuse_constant)
+
+
+def parse_toml(content: bytes | str, *, source: str, bounds: Bounds = DEFAULT_BOUNDS) -> dict[str, Any]:
+    """Return what a TOML text holds.
+
+    Raises:
+        UnreadableDocument: it is beyond the bounds or not well-formed.
+    """
+    text = _checked_text(content, source, bounds)
+    with _named_errors("TOML", source, bounds):
+        # tomllib takes quadratic time for a dotted key, and each dot is a level.
+        if any(part.partition("#")[0].count(".") > bounds.max_depth for part in re.split(r"[=,{}\n]", text)):
+            raise RecursionError
+        document = tomllib.loads(text)
+        if _is_deeper_than(document, bounds.max_depth):
+            raise RecursionError
+        return document
+
+
+def parse_yaml(
+    content: bytes | str,
+    *,
+    source: str,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    loader: "type[BoundedLoader] | None" = None,
+) -> Any:
+    """Return what a YAML text of one document holds, built by a safe loader.
+
+    Args:
+        content: the text.
+        source: names it in errors.
+        bounds: of the text.
+        loader: a subclass of `BoundedLoader` that builds some values in another way.
+
+    Raises:
+        UnreadableDocument: it is beyond the bounds or not well-formed.
+    """
+    text = _checked_text(content, source, bounds)
+    with _named_errors("YAML", source, bounds):
+        parser = (loader or BoundedLoader)(text, bounds)
+        try:
+            return parser.get_single_data()
+        finally:
+            parser.dispose()
+
+
+def check_json_depth(text: str, max_depth: int) -> None:
+    """Raise `RecursionError` if a JSON text has more than `max_depth` levels; takes linear time, builds nothing."""
+    # Each level needs an opening bracket, so that most texts are decided by a count.
+    if text.count("[") + text.count("{") <= max_depth:
+        return
+    depth = 0
+    is_in_string = False
+    escaped_at = -1
+    for match in re.finditer(r'["\\\[\]{}]', text):
+        character, position = match[0], match.start()
+        if is_in_string:
+            if position == escaped_at:
+                continue
+            if character == "\\":
+                escaped_at = position + 1
+            elif character == '"':
+                is_in_string = False
+        elif character == '"':
+            is_in_string = True
+        elif character in "[{":
+            depth += 1
+            if depth > max_depth:
+                raise RecursionError
+        elif character in "]}":
+            depth -= 1
+
+
+class BoundedLoader(yaml.SafeLoader):
+    """A safe loader that counts values and levels while it reads, before it builds anything."""
+
+    def __init__(self, stream: str, bounds: Bounds) -> None:
+        super().__init__(stream)
+        self._bounds = bounds
+        self._level = 0
+        self._nodes = 0
+        self._depths: dict[yaml.Node, int] = {}
+        self._sizes: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read one value; overrides PyYAML's."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # The stubs leave it untyped.
+        is_alias = self.check_event(yaml.AliasEvent)
+        if is_alias and not self._bounds.has_aliases:
+            raise yaml.MarkedYAMLError(problem="an alias is not allowed here", problem_mark=mark)
+        self._level += 1
+        self._nodes += 1
+        # Before going in, because PyYAML recurses, and before the whole of a huge file is read.
+        self._refuse_beyond(self._nodes, self._bounds.max_values * 2, "values", mark)
+        self._refuse_beyond(self._level, self._bounds.max_depth, "levels", mark)
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        if is_alias and node not in self._sizes:
+            raise yaml.MarkedYAMLError(problem="an alias stands inside the value that it names", problem_mark=mark)
+        if node is not None and not is_alias:
+            self._measure(node, mark)
+        return node
+
+    def _measure(self, node: yaml.Node, mark: yaml.Mark) -> None:
+        # What an alias names was measured when it was composed: sizes count it once for every use, as they must.
+        children = list(_children(node))
+        self._sizes[node] = 1 + sum(self._sizes[child] for child in children)
+        self._depths[node] = 1 + max((self._depths[child] for child in children), default=0)
+        self._refuse_beyond(self._sizes[node], self._bounds.max_values * 2, "values", mark)
+        self._refuse_beyond(self._depths[node], self._bounds.max_depth, "levels", mark)
+
+    def _refuse_beyond(self, count: int, most: int, what: str, mark: yaml.Mark) -> None:
+        if count > most:
+            raise yaml.MarkedYAMLError(problem=f"more than {most} {what}, aliases counted", problem_mark=mark)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Build a number whose text is not too long; replaces PyYAML's constructors."""
+        if len(node.value) > MAX_NUMBER_CHARACTERS:
+            raise yaml.MarkedYAMLError(problem="a number has too many digits", problem_mark=node.start_mark)
+        is_integer = node.tag == "tag:yaml.org,2002:int"
+        value: int | float = self.construct_yaml_int(node) if is_integer else self.construct_yaml_float(node)
+        return value
+
+
+BoundedLoader.add_constructor("tag:yaml.org,2002:int", BoundedLoader.construct_number)
+BoundedLoader.add_constructor("tag:yaml.org,2002:float", BoundedLoader.construct_number)
+
+
+def _unreadable(problem: str, source: str) -> UnreadableDocument:
+    return UnreadableDocument(problem, source=source)
+
+
+def _checked_text(content: bytes | str, source: str, bounds: Bounds) -> str:
+    # A character takes at least a byte.
+    if len(content) > bounds.max_bytes:
+        raise UnreadableDocument(f"is larger than {bounds.max_bytes} bytes. Split it.", source=source)
+    if isinstance(content, str):
+        return content
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 text (byte {error.start + 1} is 0x{content[error.start]:02x}). Save it as UTF-8."
+        raise UnreadableDocument(problem, source=source) from error
+
+
+@dataclass(frozen=True)
+class _named_errors:  # noqa: N801 - used as a function.
+    """Translates all that parsers raise."""
+
+    format_name: str
+    source: str
+    bounds: Bounds
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, _PARSER_ERRORS):
+            problem = f"is not well-formed {self.format_name}: {_place_and_reason(error, self.bounds)}."
+            raise UnreadableDocument(problem, source=self.source) from error
+
+
+def _place_and_reason(error: BaseException, bounds: Bounds) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}, column {error.colno}: {error.msg}"
+    if isinstance(error, yaml.MarkedYAMLError):
+        reason = " ".join(", ".join(part for part in (error.context, error.problem) if part).split())
+        mark = error.problem_mark or error.context_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {reason}" if mark else reason
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"character {error.position + 1}: {error.reason}"
+    if isinstance(error, RecursionError):
+        return f"it is nested too deeply ({bounds.max_depth} levels are allowed)"
+    if isinstance(error, ValueError) and "digits" not in str(error):
+        return " ".join(str(error).split())[:200]
+    return "a value is not what its tag says, or a number has too many digits"
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _is_deeper_than(document: object, max_depth: int) -> bool:
+    level = [document]
+    for _ in range(max_depth + 1):
+        level = [child for value in level for child in _values(value)]
+        if not level:
+            return False
+    return True
+
+
+def _values(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, list):
+        yield from value
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    elif isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
