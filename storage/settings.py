@@ -18,6 +18,7 @@ from pydantic_settings import (
 from typing_extensions import override
 
 from storage.errors import StorageError
+from storage.library.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
 from storage.step_jobs import DEFAULT_TENANT
 from task_definitions.foreign_documents import (
     Bounds,
@@ -112,12 +113,12 @@ class Settings(BaseSettings):
     unaccepted_files: Literal["keep", "trash"] = Field(
         "keep", description="What folder_check does with files of no accepted kind."
     )
-    jpg_extensions: tuple[str, ...] = Field(("jpg", "jpeg"), description="Extensions of JPEG originals, in any case.")
-    raw_extensions: tuple[str, ...] = Field(
-        ("raw", "cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2"), description="Extensions of RAW originals."
+    jpg_extensions: tuple[str, ...] = Field(
+        tuple(sorted(JPG_EXTENSIONS)), description="Extensions of JPEG originals, in any case."
     )
+    raw_extensions: tuple[str, ...] = Field(tuple(sorted(RAW_EXTENSIONS)), description="Extensions of RAW originals.")
     other_extensions: tuple[str, ...] = Field(
-        ("png", "tif", "tiff", "webp", "heic", "heif", "avif"), description="Extensions of other originals."
+        tuple(sorted(OTHER_EXTENSIONS)), description="Extensions of other originals."
     )
     thumbnail_pixels: int = Field(800, ge=16, le=16_383, description="Longest edge of a thumbnail, in pixels.")
     thumbnail_quality: int = Field(50, ge=1, le=100, description="WebP quality of a thumbnail.")

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from flows.imaging import vips
+from flows.imaging.containers import needs_a_decoder_of_its_own
 from flows.imaging.errors import ImageTimeout, ImageTooLarge, UnreadableImage
 from flows.imaging.limits import ImageLimits
+from flows.imaging.source_file import SourceFile
 
 # Anything the decoder is sure to be wrong about; harmless oddities that cameras write are only warnings.
 _FAIL_ON = "error"
@@ -34,6 +36,22 @@ def read_header(source: Any, name: str) -> Any:
         raise _unreadable(error, name) from error
 
 
+def read_file_header(file: SourceFile) -> tuple[Any, Any]:
+    """The `pyvips.Source` of an open file, and its header.
+
+    Raises:
+        UnreadableImage: it is no image of an accepted format, or its header is damaged.
+        UnsupportedCodec: it is one that this build has no decoder for.
+    """
+    source = vips.load_vips().Source.new_from_descriptor(file.descriptor)
+    try:
+        return source, read_header(source, file.name)
+    except UnreadableImage as error:
+        if needs_a_decoder_of_its_own(file.read_at(0, 12)):
+            raise UnsupportedCodec(f"{file.name}: this build of libvips has no decoder for it.") from error
+        raise
+
+
 def check_size(width: int, height: int, *, name: str, limits: ImageLimits) -> None:
     """Refuse an image before it is decoded.
 
@@ -52,7 +70,7 @@ def check_size(width: int, height: int, *, name: str, limits: ImageLimits) -> No
 
 
 def decode(
-    source: Any, header: Any, *, long_edge_pixels: int, name: str, max_seconds: float, turn_upright: bool = True
+    source: Any, header: Any, *, long_edge_pixels: int, name: str, max_seconds: float, follow_orientation: bool = True
 ) -> Any:
     """Decode into memory: upright, in sRGB, 8 bits a channel, the longer edge at most as given, never enlarged.
 
@@ -65,7 +83,7 @@ def decode(
         long_edge_pixels: of the result.
         name: the file's name, for messages.
         max_seconds: how long it may take.
-        turn_upright: whether to do what the orientation in the header says.
+        follow_orientation: whether to do what the orientation in the header says.
 
     Raises:
         UnreadableImage: it is damaged or cut off.
@@ -78,7 +96,7 @@ def decode(
     if header.get_typeof("icc-profile-data") != 0 or header.interpretation == "cmyk":
         # Only then: converting an image without a profile from sRGB to sRGB would take longer than all the rest.
         options[_output_profile_option()] = "srgb"
-    if not turn_upright:
+    if not follow_orientation:
         options["no_rotate"] = True
 
     def reduced() -> Any:
@@ -93,16 +111,25 @@ def reduce(image: Any, *, long_edge_pixels: int) -> Any:
     return image.thumbnail_image(long_edge_pixels, height=long_edge_pixels, size="down", no_rotate=True)
 
 
-def rotate(image: Any, orientation: int) -> Any:
-    """Turn pixels upright that lie as an EXIF orientation says: 1, 3, 6 or 8, as RAW files know them."""
-    turn = {3: "d180", 6: "d90", 8: "d270"}.get(orientation)
-    return image if turn is None else image.rot(turn).copy_memory()
+def turn_upright(image: Any, orientation: int) -> Any:
+    """Turn and mirror pixels that are stored as an EXIF orientation, 1 to 8, describes."""
+    if orientation == 1:
+        return image
+    # A copy: decoded pixels may belong to a file whose own orientation has been followed already.
+    stored = image.copy()
+    stored.set_type(vips.load_vips().GValue.gint_type, "orientation", orientation)
+    return stored.autorot().copy_memory()
 
 
 def stored_orientation(header: Any) -> int | None:
-    """The orientation, 1 to 8, that the file says it has, or None where it says none."""
+    """The orientation, 1 to 8, of the stored pixels by which `header` measures them, or None if the file has none.
+
+    HEIF files have their own turns and mirrorings, which libvips follows: their EXIF orientation is history.
+    """
     if header.get_typeof("orientation") == 0:
         return None
+    if header.get("vips-loader").startswith("heifload"):
+        return 1
     orientation = header.get("orientation")
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else None
 

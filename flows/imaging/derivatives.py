@@ -140,13 +140,11 @@ def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> 
                 raise
         else:
             return _decode_raw(file, raw, long_edge_pixels=long_edge_pixels, limits=limits)
-    source = vips.load_vips().Source.new_from_descriptor(file.descriptor)
-    return _decode_image(source, file.name, long_edge_pixels=long_edge_pixels, limits=limits)
-
-
-def _decode_image(source: Any, name: str, *, long_edge_pixels: int, limits: ImageLimits) -> _Decoded:
-    header = checked_header(source, name, limits)
-    pixels = decode.decode(source, header, long_edge_pixels=long_edge_pixels, name=name, max_seconds=limits.max_seconds)
+    source, header = decode.read_file_header(file)
+    decode.check_size(header.width, header.height, name=file.name, limits=limits)
+    pixels = decode.decode(
+        source, header, long_edge_pixels=long_edge_pixels, name=file.name, max_seconds=limits.max_seconds
+    )
     orientation = decode.stored_orientation(header) or 1
     width, height = upright_size(header.width, header.height, orientation)
     return _Decoded(pixels, orientation, width, height)
@@ -160,7 +158,7 @@ def _decode_raw(file: SourceFile, raw: RawFile, *, long_edge_pixels: int, limits
         image = vips.load_vips().Image.new_from_memory(raw.pixels, raw.pixels_width, raw.pixels_height, 3, "uchar")
         pixels = decode.reduce(image.copy(interpretation="srgb"), long_edge_pixels=long_edge_pixels).copy_memory()
         if _lies_as_the_sensor(image, raw):
-            pixels = decode.rotate(pixels, raw.orientation)
+            pixels = decode.turn_upright(pixels, raw.orientation)
     width, height = upright_size(raw.width, raw.height, raw.orientation)
     return _Decoded(pixels, raw.orientation, width, height)
 
@@ -176,10 +174,10 @@ def _decode_embedded(jpeg: bytes, raw: RawFile, name: str, *, long_edge_pixels: 
         long_edge_pixels=long_edge_pixels,
         name=name,
         max_seconds=limits.max_seconds,
-        turn_upright=is_to_turn,
+        follow_orientation=is_to_turn,
     )
     is_turned = (decode.stored_orientation(header) or 1) != 1
-    return decode.rotate(pixels, raw.orientation) if is_to_turn and not is_turned else pixels
+    return decode.turn_upright(pixels, raw.orientation) if is_to_turn and not is_turned else pixels
 
 
 def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:

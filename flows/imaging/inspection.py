@@ -41,8 +41,8 @@ def _look(file: SourceFile, limits: ImageLimits) -> tuple[int, int, int]:
         if raw.jpeg is not None:
             checked_header(vips.load_vips().Source.new_from_memory(raw.jpeg), file.name, limits)
         return (raw.orientation, *upright_size(raw.width, raw.height, raw.orientation))
-    source = vips.load_vips().Source.new_from_descriptor(file.descriptor)
-    header = checked_header(source, file.name, limits)
+    source, header = decode.read_file_header(file)
+    decode.check_size(header.width, header.height, name=file.name, limits=limits)
     if header.get_typeof("vips-loader") != 0 and str(header.get("vips-loader")).startswith("heif"):
         decode.decode(source, header, long_edge_pixels=_PROBE_PIXELS, name=file.name, max_seconds=limits.max_seconds)
     orientation = decode.stored_orientation(header) or 1

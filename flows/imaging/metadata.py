@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.imaging import decode, vips
+from flows.imaging.containers import read_embedded
 from flows.imaging.errors import UnreadableImage
-from flows.imaging.exif import ExifTags, is_tiff, read_exif_block, read_tiff
+from flows.imaging.exif import ExifTags, read_exif_block
 from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
 from flows.imaging.source_file import SourceFile, open_source
+from flows.imaging.xmp import sidecar_taken_at, xmp_taken_at
 from storage.library.kinds import RAW_EXTENSIONS
 
 
@@ -54,20 +56,23 @@ def read_metadata(source: Path) -> PhotoMetadata:
 
 
 def _of_image(file: SourceFile) -> PhotoMetadata:
-    header = decode.read_header(vips.load_vips().Source.new_from_descriptor(file.descriptor), file.name)
-    # libvips leaves the EXIF of a TIFF alone, which is its tags themselves.
-    tags = read_tiff(file.read_at) if is_tiff(file.read_at(0, 4)) else _tags_of_block(header)
-    orientation = decode.stored_orientation(header)
-    if orientation is not None:
-        tags = replace(tags, orientation=orientation)
-    return _metadata(tags, file, width=header.width, height=header.height)
+    embedded = read_embedded(file.read_at, size_bytes=file.size_bytes)
+    try:
+        _, header = decode.read_file_header(file)
+    except decode.UnsupportedCodec:
+        return _metadata(embedded.tags, embedded.xmp, file)
+    tags = embedded.tags if embedded.tags != ExifTags() else _tags_of_block(header)
+    tags = replace(tags, orientation=decode.stored_orientation(header) or tags.orientation)
+    xmp = embedded.xmp or _block(header, "xmp-data")
+    return _metadata(tags, xmp, file, width=header.width, height=header.height)
 
 
 def _of_raw(file: SourceFile) -> PhotoMetadata:
-    tags = read_tiff(file.read_at)
+    embedded = read_embedded(file.read_at, size_bytes=file.size_bytes)
+    tags = embedded.tags
     raw: RawFile | None
     try:
-        # The formats that are not built like a TIFF carry their tags in the embedded preview alone.
+        # A format that is not known here may have its tags in the preview alone.
         raw = read_raw(file, with_preview=tags.taken_at is None)
     except NoEmbeddedPreview:
         raw = _sizes(file)
@@ -76,12 +81,12 @@ def _of_raw(file: SourceFile) -> PhotoMetadata:
             return _of_image(file)
         raw = None
     if raw is None:
-        return _metadata(tags, file, width=None, height=None)
+        return _metadata(tags, embedded.xmp, file)
     if raw.jpeg is not None:
-        tags = _first_of(tags, _tags_of_embedded(raw.jpeg, file.name))
-    if tags.orientation is None:
-        tags = replace(tags, orientation=raw.orientation)
-    return _metadata(tags, file, width=raw.width, height=raw.height)
+        tags = tags.completed_by(_tags_of_embedded(raw.jpeg, file.name))
+    # LibRaw's, as for the derivatives, so that the row says what they show.
+    tags = replace(tags, orientation=raw.orientation)
+    return _metadata(tags, embedded.xmp, file, width=raw.width, height=raw.height)
 
 
 def _sizes(file: SourceFile) -> RawFile | None:
@@ -101,25 +106,24 @@ def _tags_of_embedded(jpeg: bytes, name: str) -> ExifTags:
     return replace(tags, taken_at=None) if tags.taken_at == no_date else tags
 
 
+def _block(header: Any, name: str) -> bytes | None:
+    if header.get_typeof(name) == 0:
+        return None
+    block = header.get(name)
+    return bytes(block) if isinstance(block, bytes | bytearray | memoryview) else None
+
+
 def _tags_of_block(header: Any) -> ExifTags:
-    if header.get_typeof("exif-data") == 0:
-        return ExifTags()
-    block = header.get("exif-data")
-    return read_exif_block(bytes(block)) if isinstance(block, bytes | bytearray | memoryview) else ExifTags()
+    block = _block(header, "exif-data")
+    return ExifTags() if block is None else read_exif_block(block)
 
 
-def _first_of(tags: ExifTags, others: ExifTags) -> ExifTags:
-    return ExifTags(
-        taken_at=tags.taken_at or others.taken_at,
-        orientation=tags.orientation,
-        make=tags.make or others.make,
-        model=tags.model or others.model,
-    )
-
-
-def _metadata(tags: ExifTags, file: SourceFile, *, width: int | None, height: int | None) -> PhotoMetadata:
+def _metadata(
+    tags: ExifTags, xmp: bytes | None, file: SourceFile, *, width: int | None = None, height: int | None = None
+) -> PhotoMetadata:
+    taken_at = tags.taken_at or (None if xmp is None else xmp_taken_at(xmp)) or sidecar_taken_at(file.path)
     return PhotoMetadata(
-        taken_at=tags.taken_at,
+        taken_at=taken_at,
         orientation=tags.orientation,
         make=tags.make,
         model=tags.model,

@@ -6,8 +6,8 @@ from typing import Any, Final
 from flows.imaging.errors import ImageMissing, UnreadableImage
 from flows.imaging.source_file import SourceFile
 
-# How LibRaw says that the camera was held, as EXIF orientations.
-_ORIENTATIONS: Final = {0: 1, 3: 3, 5: 8, 6: 6}
+# EXIF orientations by LibRaw's `flip`, of which 1 mirrors left and right, 2 top and bottom, and 4 swaps the axes.
+_ORIENTATIONS: Final = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 
 
 class NoEmbeddedPreview(UnreadableImage):

@@ -33,7 +33,8 @@ class SourceFile:
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
         """Up to so many bytes from a place in the file; fewer, or none, at its end."""
-        return os.pread(self.descriptor, size_bytes, offset)
+        # A damaged file may name a place beyond what the system can be asked for.
+        return os.pread(self.descriptor, size_bytes, offset) if 0 <= offset < self.size_bytes else b""
 
 
 @contextlib.contextmanager

@@ -8,9 +8,41 @@ from typing import Final
 #: The manifest's file name in each project folder.
 MANIFEST_NAME: Final = ".project.yaml"
 
-JPG_EXTENSIONS: Final = frozenset({"jpg", "jpeg"})
-RAW_EXTENSIONS: Final = frozenset({"raw", "cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2"})
-OTHER_EXTENSIONS: Final = frozenset({"png", "tif", "tiff", "webp", "heic", "heif", "avif"})
+JPG_EXTENSIONS: Final = frozenset({"jpg", "jpeg", "jpe", "jfif", "mpo"})
+RAW_EXTENSIONS: Final = frozenset(
+    {
+        "raw",
+        "3fr",
+        "arw",
+        "cr2",
+        "cr3",
+        "crw",
+        "dcr",
+        "dng",
+        "erf",
+        "fff",
+        "gpr",
+        "iiq",
+        "kdc",
+        "mef",
+        "mos",
+        "mrw",
+        "nef",
+        "nrw",
+        "orf",
+        "pef",
+        "raf",
+        "rw2",
+        "rwl",
+        "sr2",
+        "srf",
+        "srw",
+        "x3f",
+    }
+)
+OTHER_EXTENSIONS: Final = frozenset(
+    {"png", "tif", "tiff", "webp", "heic", "heif", "hif", "heics", "heifs", "avif", "jxl", "jp2"}
+)
 SIDECAR_EXTENSIONS: Final = frozenset({"xmp"})
 
 

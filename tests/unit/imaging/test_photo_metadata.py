@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from flows.imaging import ImageMissing, PhotoMetadata, UnreadableImage, read_metadata
-from flows.imaging.exif import ExifTags, moment_text, read_exif_block, read_tiff
-from tests.unit.imaging.conftest import exiftool_program
+from flows.imaging import ImageMissing, PhotoMetadata, UnreadableImage, make_derivatives, read_metadata
+from flows.imaging.derivatives import upright_size
+from flows.imaging.exif import ExifTags, read_exif_block, read_tiff
+from flows.imaging.moments import first_believable, moment_text
+from tests.unit.imaging.conftest import QUARTERS, exiftool_program
 
 ASCII, SHORT, LONG, UNDEFINED = 2, 3, 4, 7
 
@@ -115,14 +118,31 @@ def test_the_first_date_that_is_one_counts(
         ("2024/05/17 18:30:59+01:00", "", "+02:00", "2024-05-17T18:30:59+01:00"),
         ("2024:02:29 00:00:00", "", "Z", "2024-02-29T00:00:00+00:00"),
         ("2023:02:29 00:00:00", "", "", None),
-        ("2024:05:17 18:30:60", "", "", None),
-        ("2024:05:17", "", "", None),
+        ("2024:05:17 18:30:60", "", "", "2024-05-17T18:30:59"),
+        ("2024:05:17 24:10:00", "", "", "2024-05-17T00:10:00"),
+        ("2024:05:17 18:30", "5", "Z", "2024-05-17T18:30:00.500+00:00"),
+        ("2024:05:17   :  :  ", "", "", "2024-05-17T00:00:00"),
+        ("2024:05:17 18:30:  ", "", "", "2024-05-17T18:30:00"),
+        ("2024:05:17", "", "", "2024-05-17T00:00:00"),
+        ("2024:05:17 25:00:00", "", "", None),
+        ("2024:05:17 18:61:00", "", "", None),
+        ("2024:05:17 18:30:61", "", "", None),
+        ("2024:05:17 about noon", "", "", None),
+        ("2024:05", "", "", None),
+        ("2024:05:   18:30:00", "", "", None),
         ("not a date", "", "", None),
         ("", "", "", None),
     ],
 )
 def test_dates_become_iso_text(date: str, fraction: str, offset: str, expected: str | None) -> None:
     assert moment_text(date, fraction=fraction, offset=offset) == expected
+
+
+@pytest.mark.parametrize("unbelievable", ["1825-12-31T23:59:59", "2999-01-01T00:00:00"])
+def test_a_date_before_photography_or_in_the_future_counts_only_if_there_is_no_better_one(unbelievable: str) -> None:
+    assert first_believable([unbelievable, None, "2024-05-17T18:30:59"]) == "2024-05-17T18:30:59"
+    assert first_believable([None, unbelievable]) == unbelievable
+    assert first_believable([None]) is None
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -193,6 +213,30 @@ def test_what_is_no_image_is_an_error(tmp_path: Path) -> None:
             read_metadata(tmp_path / name)
     with pytest.raises(ImageMissing):
         read_metadata(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_row_of_an_avif_says_what_is_shown(picture: Any, lying: Any, tmp_path: Path, orientation: int) -> None:
+    # Pillow writes the turn as HEIF wants it, as phones do; one that libvips has followed must not be followed again.
+    stored = Image.fromarray(lying(picture(), orientation).numpy())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.avif", exif=exif, quality=95)
+    read = read_metadata(tmp_path / "a.avif")
+    made = make_derivatives(tmp_path / "a.avif", preview=tmp_path / "a.webp")
+    assert (made.width, made.height) == (120, 80)
+    assert upright_size(read.width or 0, read.height or 0, read.orientation or 1) == (120, 80)
+    with Image.open(tmp_path / "a.webp") as shown:
+        assert shown.size == (120, 80)
+        assert_same_quarters(shown)
+
+
+def assert_same_quarters(shown: Image.Image) -> None:
+    """The colours of the test picture are in their quarters."""
+    width, height = shown.size
+    places = [(width // 4, height // 4), (3 * width // 4, height // 4), (width // 4, 3 * height // 4)]
+    for place, colour in zip(places, QUARTERS, strict=False):
+        assert shown.convert("RGB").getpixel(place) == pytest.approx(colour, abs=25)
 
 
 def test_heic_tells_its_size_even_without_a_decoder(heic_file: bytes, tmp_path: Path) -> None:

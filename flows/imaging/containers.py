@@ -1,0 +1,267 @@
+"""Where files that are not built like a TIFF keep their EXIF block and their XMP packet.
+
+Reads the structure of RAF, MRW, CRW, X3F, CR3, JPEG XL, JPEG 2000 and JPEG files, bounded, and never raises for what
+is broken. `exif` and `xmp` read what is found.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from flows.imaging.exif import (
+    MAX_XMP_BYTES,
+    ExifTags,
+    Reader,
+    is_tiff,
+    plain_text,
+    read_exif_block,
+    read_tiff,
+    xmp_of_tiff,
+)
+
+_MAX_PARTS: Final = 1000
+_MAX_BLOCK_BYTES: Final = 1 << 20
+_XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_CANON_BOX: Final = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
+_XMP_BOX: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_JPEG2000_EXIF_BOX: Final = b"JpgTiffExif->JP2"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedMetadata:
+    """What a file says about itself, without a decoder.
+
+    Attributes:
+        tags: of its EXIF block, or of what its format has in place of one.
+        xmp: its XMP packet, or None.
+    """
+
+    tags: ExifTags = field(default_factory=ExifTags)
+    xmp: bytes | None = None
+
+
+def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
+    """The metadata of a file, found by its first bytes; empty if its format is not one that is read here.
+
+    Args:
+        read_at: reads from the file.
+        size_bytes: of the file.
+    """
+    head = read_at(0, 32)
+    if is_tiff(head[:4]):
+        return EmbeddedMetadata(read_tiff(read_at), xmp_of_tiff(read_at))
+    if head.startswith(b"\xff\xd8\xff"):
+        return _of_jpeg(read_at, 0)
+    if head.startswith(b"FUJIFILMCCD-RAW"):
+        return _of_jpeg(read_at, _number(">I", read_at(84, 4)))
+    if head.startswith(b"\0MRM"):
+        return _of_minolta(read_at)
+    if head.startswith(b"FOVb"):
+        return _of_sigma(read_at, size_bytes)
+    if head[6:14] == b"HEAPCCDR":
+        return EmbeddedMetadata(_of_ciff(read_at, _number("<I", head[2:6]), size_bytes))
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _of_png(read_at, size_bytes)
+    if head[4:8] in (b"ftyp", b"JXL ", b"jP  "):
+        return _of_boxes(read_at, size_bytes)
+    return EmbeddedMetadata()
+
+
+def needs_a_decoder_of_its_own(head: bytes) -> bool:
+    """Whether a file that begins so is a JPEG XL or JPEG 2000 picture, sound as far as one can see."""
+    return head.startswith((b"\xff\x0a", b"\xff\x4f\xff\x51")) or head[4:8] in (b"JXL ", b"jP  ")
+
+
+def _number(form: str, data: bytes) -> int:
+    return int(struct.unpack(form, data)[0]) if len(data) == struct.calcsize(form) else 0
+
+
+def _within(read_at: Reader, start: int) -> Reader:
+    return lambda offset, size_bytes: read_at(start + offset, size_bytes)
+
+
+def _of_jpeg(read_at: Reader, start: int) -> EmbeddedMetadata:
+    tags, xmp, at = ExifTags(), None, start + 2
+    if read_at(start, 2) != b"\xff\xd8":
+        return EmbeddedMetadata()
+    for _ in range(_MAX_PARTS):
+        marker = read_at(at, 4)
+        # The compressed picture begins with DA; nothing is looked for behind it.
+        if len(marker) < 4 or marker[0] != 0xFF or marker[1] == 0xDA:
+            break
+        length = _number(">H", marker[2:])
+        if marker[1] == 0xE1:
+            body = read_at(at + 4, max(length - 2, 0))
+            if body.startswith(b"Exif\0") and tags == ExifTags():
+                tags = read_exif_block(body)
+            elif body.startswith(_XMP_MARK):
+                xmp = xmp or body[len(_XMP_MARK) :]
+        at += 2 + length
+    return EmbeddedMetadata(tags, xmp)
+
+
+def _of_minolta(read_at: Reader) -> EmbeddedMetadata:
+    at, end = 8, 8 + _number(">I", read_at(4, 4))
+    for _ in range(_MAX_PARTS):
+        name, length = read_at(at, 4), _number(">I", read_at(at + 4, 4))
+        if name == b"\0TTW":
+            return EmbeddedMetadata(read_tiff(_within(read_at, at + 8)))
+        at += 8 + length
+        if len(name) < 4 or at >= end:
+            break
+    return EmbeddedMetadata()
+
+
+def _of_sigma(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
+    directory = _number("<I", read_at(size_bytes - 4, 4))
+    found, properties = EmbeddedMetadata(), ExifTags()
+    for number in range(min(_number("<I", read_at(directory + 8, 4)), _MAX_PARTS)):
+        entry = read_at(directory + 12 + 12 * number, 12)
+        if len(entry) < 12:
+            break
+        offset, length, kind = struct.unpack("<II4s", entry)
+        if kind in (b"IMAG", b"IMA2") and found.tags == ExifTags():
+            found = _of_jpeg(read_at, offset + 28)
+        elif kind == b"PROP":
+            properties = _of_sigma_properties(read_at(offset, min(length, _MAX_BLOCK_BYTES)))
+    return EmbeddedMetadata(found.tags.completed_by(properties), found.xmp)
+
+
+def _of_sigma_properties(section: bytes) -> ExifTags:
+    """The tags of older Sigma cameras: pairs of offsets, in characters, into UTF-16 text."""
+    count = min(_number("<I", section[8:12]), _MAX_PARTS)
+    text = section[24 + 8 * count :].decode("utf-16-le", errors="replace")
+    pairs = [struct.unpack_from("<II", section, 24 + 8 * number) for number in range(count) if text]
+    values = {text[name:].split("\0", 1)[0]: text[value:].split("\0", 1)[0] for name, value in pairs}
+    return ExifTags(
+        taken_at=_unix_moment(values.get("TIME", "")),
+        make=plain_text(values.get("CAMMANUF")),
+        model=plain_text(values.get("CAMMODEL")),
+    )
+
+
+def _unix_moment(seconds: str) -> str | None:
+    # The camera's own time, counted as if it were UTC.
+    if not re.fullmatch(r"[0-9]{1,10}", seconds) or int(seconds) == 0:
+        return None
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _of_ciff(read_at: Reader, heap: int, size_bytes: int) -> ExifTags:
+    """The tags of a Canon CRW file: folders of 10-byte entries, each folder at the end of its heap."""
+    values: dict[int, bytes] = {}
+    heaps = [(heap, size_bytes)]
+    for _ in range(_MAX_PARTS):
+        if not heaps:
+            break
+        start, end = heaps.pop()
+        folder = start + _number("<I", read_at(end - 4, 4))
+        for number in range(min(_number("<H", read_at(folder, 2)), _MAX_PARTS)):
+            entry = read_at(folder + 2 + 10 * number, 10)
+            if len(entry) < 10:
+                break
+            tag, length, offset = struct.unpack("<HII", entry)
+            place = tag & 0xC000
+            if place == 0 and tag & 0x3800 in (0x2800, 0x3000):
+                # Only what is smaller: a folder that names its own heap would be read again without an end.
+                if (start <= start + offset and start + offset + length < end) or length < end - start:
+                    heaps.append((start + offset, start + offset + length))
+            elif place == 0 and tag & 0x3FFF in (0x080A, 0x180E, 0x1810):
+                values.setdefault(tag & 0x3FFF, read_at(start + offset, min(length, 1000)))
+    make, _, model = values.get(0x080A, b"").partition(b"\0")
+    turned = _number("<i", values.get(0x1810, b"")[12:16]) % 360
+    return ExifTags(
+        taken_at=_unix_moment(str(_number("<I", values.get(0x180E, b"")[:4]))),
+        orientation={0: 1, 90: 6, 180: 3, 270: 8}.get(turned) if 0x1810 in values else None,
+        make=plain_text(make.decode("latin-1")),
+        model=plain_text(model.split(b"\0")[0].decode("latin-1")),
+    )
+
+
+def _of_png(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
+    tags, xmp, at = ExifTags(), None, 8
+    for _ in range(_MAX_PARTS):
+        head = read_at(at, 8)
+        if len(head) < 8 or at > size_bytes:
+            break
+        length, kind = _number(">I", head[:4]), head[4:]
+        if kind in (b"eXIf", b"zTXt", b"tEXt", b"iTXt") and length <= MAX_XMP_BYTES:
+            body = read_at(at + 8, length)
+            keyword, _, text = body.partition(b"\0")
+            if kind == b"eXIf":
+                tags = read_exif_block(body).completed_by(tags)
+            elif keyword in (b"Raw profile type exif", b"Raw profile type APP1"):
+                tags = tags.completed_by(
+                    read_exif_block(_raw_profile(_inflated(text[1:]) if kind == b"zTXt" else text))
+                )
+            elif kind == b"iTXt" and keyword == b"XML:com.adobe.xmp":
+                packet = text[2:].split(b"\0", 2)[-1]
+                xmp = _inflated(packet) if text[:1] == b"\1" else packet
+        at += 12 + length
+    return EmbeddedMetadata(tags, xmp)
+
+
+def _inflated(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(data, MAX_XMP_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """ImageMagick's form of a block: a name, its length, then its bytes as hexadecimal digits in lines."""
+    parts = text.split(None, 2)
+    try:
+        return bytes.fromhex(parts[2].decode("ascii")) if len(parts) == 3 else b""
+    except ValueError:
+        return b""
+
+
+def _boxes(read_at: Reader, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start and end of the contents of each box of an ISO base media file."""
+    for _ in range(_MAX_PARTS):
+        head = read_at(start, 16)
+        if len(head) < 8 or start >= end:
+            return
+        length, kind, header = _number(">I", head[:4]), head[4:8], 8
+        if length == 1:
+            length, header = _number(">Q", head[8:16]), 16
+        stop = end if length == 0 else min(start + length, end)
+        if stop < start + header:
+            return
+        yield kind, start + header, stop
+        start = stop
+
+
+def _of_boxes(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
+    tags, xmp = ExifTags(), None
+    for kind, start, end in _boxes(read_at, 0, size_bytes):
+        if kind == b"moov":
+            tags = tags.completed_by(_of_canon(read_at, start, end))
+        elif kind == b"Exif":
+            # Before the structure there is the offset at which it begins.
+            tags = tags.completed_by(read_tiff(_within(read_at, start + 4 + _number(">I", read_at(start, 4)))))
+        elif kind == b"xml ":
+            xmp = xmp or read_at(start, min(end - start, MAX_XMP_BYTES))
+        elif kind == b"uuid":
+            name = read_at(start, 16)
+            if name == _XMP_BOX:
+                xmp = xmp or read_at(start + 16, min(end - start - 16, MAX_XMP_BYTES))
+            elif name == _JPEG2000_EXIF_BOX:
+                tags = tags.completed_by(read_tiff(_within(read_at, start + 16)))
+    return EmbeddedMetadata(tags, xmp)
+
+
+def _of_canon(read_at: Reader, start: int, end: int) -> ExifTags:
+    folders: dict[bytes, ExifTags] = {}
+    for kind, inner, stop in _boxes(read_at, start, end):
+        if kind == b"uuid" and read_at(inner, 16) == _CANON_BOX:
+            for name, at, _ in _boxes(read_at, inner + 16, stop):
+                if name in (b"CMT1", b"CMT2"):
+                    folders[name] = read_tiff(_within(read_at, at))
+    # CMT2 is the EXIF folder; CMT1, with the camera, has the date of the last change alone.
+    return folders.get(b"CMT2", ExifTags()).completed_by(folders.get(b"CMT1", ExifTags()))

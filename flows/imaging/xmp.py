@@ -1,0 +1,75 @@
+"""The date of an XMP packet: in a file of any format, or in the sidecar beside it."""
+
+from pathlib import Path
+from typing import Final
+from xml.parsers import expat
+
+from flows.imaging.errors import UnreadableImage
+from flows.imaging.exif import MAX_XMP_BYTES
+from flows.imaging.moments import first_believable, moment_text
+from flows.imaging.source_file import open_source
+
+# In the order in which they are believed, as for EXIF: taken, created, digitised.
+_DATES: Final = (
+    "http://ns.adobe.com/exif/1.0/ DateTimeOriginal",
+    "http://ns.adobe.com/photoshop/1.0/ DateCreated",
+    "http://ns.adobe.com/xap/1.0/ CreateDate",
+)
+_MAX_DEPTH: Final = 64
+
+
+class _Refused(Exception):
+    """The packet has what no packet needs: a document type, or elements nested too deeply."""
+
+
+def xmp_taken_at(packet: bytes) -> str | None:
+    """When the picture was taken, as ISO 8601 text, or None; a packet that cannot be read says nothing."""
+    values = _wanted_values(packet)
+    return first_believable(moment_text(values[name].strip()) for name in _DATES if name in values)
+
+
+def sidecar_taken_at(original: Path) -> str | None:
+    """The date in the XMP sidecar of an original, `IMG_1.xmp` or `IMG_1.CR3.xmp`, or None."""
+    for name in (f"{original.name}.xmp", f"{original.stem}.xmp", f"{original.name}.XMP", f"{original.stem}.XMP"):
+        try:
+            with open_source(original.with_name(name)) as file:
+                taken_at = xmp_taken_at(file.read_at(0, MAX_XMP_BYTES))
+        except UnreadableImage:
+            continue
+        if taken_at is not None:
+            return taken_at
+    return None
+
+
+def _wanted_values(packet: bytes) -> dict[str, str]:
+    """The wanted properties, which are attributes or elements: each writer chooses."""
+    values: dict[str, str] = {}
+    open_elements: list[str] = []
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        open_elements.append(name)
+        if len(open_elements) > _MAX_DEPTH:
+            raise _Refused
+        for attribute, value in attributes.items():
+            if attribute in _DATES:
+                values.setdefault(attribute, value)
+
+    def text(data: str) -> None:
+        name = next((name for name in reversed(open_elements) if name in _DATES), None)
+        if name is not None and len(values.get(name, "")) < 100:
+            values[name] = values.get(name, "") + data
+
+    def refuse(*_: object) -> None:
+        raise _Refused
+
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda _: open_elements.pop()
+    parser.CharacterDataHandler = text
+    # Entities are declared in a document type alone, and none is ever needed.
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(packet.strip(b"\0 \t\r\n"), True)
+    except (expat.ExpatError, _Refused, ValueError, LookupError):
+        return values
+    return values
