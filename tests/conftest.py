@@ -82,9 +82,10 @@ _STRICTNESS: dict[str, Any] = {
     "print_blob": True,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
+settings.register_profile("quick", max_examples=7, stateful_step_count=15, derandomize=True, **_STRICTNESS)
 settings.register_profile("small", max_examples=20, stateful_step_count=20, derandomize=True, **_STRICTNESS)
 settings.register_profile("full", max_examples=1_000, stateful_step_count=60, **_STRICTNESS)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -59,6 +59,7 @@ def test_a_run_from_the_form_completes_with_named_task_runs_tags_and_reports(bro
     assert "# manifest_check" in artifacts(site, run_id)["manifest-check"]
 
 
+@pytest.mark.slow
 def test_a_corrupt_photo_fails_the_run_and_the_message_counts_it(browser: Browser, site: Site) -> None:
     photo = next(site.folder.glob("library/user_0/Harbour/quay.jpg"))
     photo.write_bytes(b"not a picture" * 100)
@@ -75,6 +76,7 @@ def test_a_corrupt_photo_fails_the_run_and_the_message_counts_it(browser: Browse
     assert "quay" in artifacts(site, run_id)["generate-derivatives"]
 
 
+@pytest.mark.slow
 def test_wrong_input_is_refused_and_nothing_is_written(site: Site) -> None:
     refused = site.api.post(
         f"/deployments/{site.deployment('Maintenance')['id']}/create_flow_run", json={"parameters": {"project_id": 0}}
@@ -89,6 +91,7 @@ def test_wrong_input_is_refused_and_nothing_is_written(site: Site) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_a_run_is_canceled_from_its_page(browser: Browser, site: Site) -> None:
     database = Database(site.folder / "photojobs.db")
     holds = HoldsRepository(database)

@@ -97,7 +97,8 @@ def _logs_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def command(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Runs a command line in this process, in the folder of `place`: `command("jobs", "list", PREFECT_API_URL=url)`."""
-    for name, value in place.environment.items():
+    # Processes of its own for the images: the tests of imaging have them, and those that start the command.
+    for name, value in (place.environment | {"PHOTOJOBS_IMAGE_ISOLATION": "false"}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(place.folder)
 

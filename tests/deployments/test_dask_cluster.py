@@ -24,6 +24,12 @@ read_metadata:
 """
 
 
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
 @pytest.fixture
 def rows(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)

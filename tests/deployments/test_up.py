@@ -125,14 +125,20 @@ def test_what_is_pressed_runs_and_definitions_come_and_go(
         )
         with programs(place, up, monkeypatch) as runtime:
             asyncio.run(users_of_a_web_application(up, runtime))
-
-        add_photos(database, 6_000)
-        passage = pass_photo_set(up.api, database, folder / "runs")
-        assert (passage.state, passage.jobs, passage.items_done) == ("COMPLETED", 3, 6_000)
-        assert passage.parameters_bytes < 200
         database.close()
     assert up.process.returncode == 0
     assert running_processes(folder / "runs") == []
+
+
+@pytest.mark.slow
+def test_every_photo_of_a_large_set_passes_by_small_parameters(place: Any, definitions: Path) -> None:
+    database = Database(place.database_file)
+    with started(place, place.folder / "up") as up:
+        add_photos(database, 6_000)
+        passage = pass_photo_set(up.api, database, place.folder / "up" / "runs")
+    database.close()
+    assert (passage.state, passage.jobs, passage.items_done) == ("COMPLETED", 3, 6_000)
+    assert passage.parameters_bytes < 200
 
 
 @contextmanager
@@ -201,6 +207,7 @@ def processes(place: Any) -> dict[int, str]:
     return commands
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("projects", [1, pytest.param(10, marks=pytest.mark.full)])
 def test_killed_in_the_middle_it_goes_on_where_it_was(
     place: Any, definitions: Path, make_images: Any, projects: int
@@ -257,6 +264,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
     assert outcomes == [("done", 1)] * 40 * (projects if projects == 1 else 2 * projects)
 
 
+@pytest.mark.slow
 def test_a_server_and_a_runner_that_are_killed_are_started_again(
     place: Any, definitions: Path, make_images: Any
 ) -> None:

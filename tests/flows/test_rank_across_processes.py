@@ -87,6 +87,7 @@ def test_a_free_slot_goes_to_the_best_waiting_job_of_all_flow_runs(
     assert all(processes[process_id] == priority for priority, process_id in started)
 
 
+@pytest.mark.slow
 def test_a_waiter_that_was_killed_holds_nobody_back(
     environment: dict[str, str], rows: Database, library: Path, prefect_api: str
 ) -> None:

@@ -166,6 +166,7 @@ class TestFlowRuns:
         assert state_of(prefect_api, task) == "CANCELLED"
         assert not (library / "marked").exists()
 
+    @pytest.mark.slow
     def test_a_second_ctrl_c_ends_the_process_at_once_and_leaves_rows_in_order(
         self, environment: dict[str, str], rows: Database, library: Path, prefect_api: str
     ) -> None:
@@ -179,6 +180,7 @@ class TestFlowRuns:
 
         assert only_job(rows, newest(rows).id).status == "canceled"
 
+    @pytest.mark.slow
     def test_a_flow_run_that_gets_sigterm_hands_back_and_a_worker_goes_on(
         self, environment: dict[str, str], rows: Database, library: Path, prefect_api: str, here: Runtime
     ) -> None:
@@ -194,6 +196,7 @@ class TestFlowRuns:
         drain_queue(runtime=here)
         assert TasksRepository(rows).get(task.id).status == "completed"
 
+    @pytest.mark.slow
     def test_a_flow_run_goes_on_where_a_killed_one_stopped(
         self, environment: dict[str, str], rows: Database, library: Path, prefect_api: str
     ) -> None:

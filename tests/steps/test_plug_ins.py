@@ -139,7 +139,10 @@ _BROKEN = {
 }
 
 
-@pytest.mark.parametrize("how", _BROKEN)
+@pytest.mark.parametrize(
+    "how",
+    [how if how == "cannot be imported" else pytest.param(how, marks=pytest.mark.slow) for how in _BROKEN],
+)
 def test_a_broken_package_is_named_and_takes_nothing_else_down(
     how: str, environment: dict[str, str], site: Path, sqlite_url: str
 ) -> None:

@@ -59,7 +59,7 @@ BODIES = st.fixed_dictionaries(
 
 
 @given(declared=st.dictionaries(NAMES, BODIES, min_size=1, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 def test_a_valid_definition_comes_back_the_same_through_files_and_pins(declared: dict[str, Any]) -> None:
     loaded = load_definitions(declared, builtin=False)
     assert list(loaded) == list(declared)
@@ -105,13 +105,13 @@ def check_that_it_loads_or_says_why(source: dict[Any, Any]) -> None:
 
 
 @given(source=st.dictionaries(HOSTILE_KEYS, HOSTILE_VALUES | BODIES, max_size=5) | BODIES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=8 * settings().max_examples, deadline=None)
 def test_any_mapping_either_loads_or_raises_definition_errors(source: dict[Any, Any]) -> None:
     check_that_it_loads_or_says_why(source)
 
 
 @given(base=BODIES, changes=st.dictionaries(HOSTILE_KEYS, HOSTILE_VALUES, min_size=1, max_size=2))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=4 * settings().max_examples, deadline=None)
 def test_a_valid_definition_with_anything_put_into_it_either_loads_or_raises_definition_errors(
     base: dict[str, Any], changes: dict[Any, Any]
 ) -> None:
@@ -121,7 +121,7 @@ def test_a_valid_definition_with_anything_put_into_it_either_loads_or_raises_def
 
 
 @given(content=st.binary(max_size=60) | st.text("[]{}&*!<>|:?-,#%@`'\"\\ \nabn01.~=", max_size=40).map(str.encode))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=4 * settings().max_examples, deadline=None)
 def test_any_file_either_loads_or_raises_definition_errors(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in ("a.yaml", "a.json"):
@@ -133,7 +133,7 @@ def test_any_file_either_loads_or_raises_definition_errors(content: bytes) -> No
 
 
 @given(pinned=st.text(max_size=30) | HOSTILE_VALUES.map(lambda value: json.dumps(value, default=str, skipkeys=True)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=5 * settings().max_examples, deadline=None)
 def test_what_was_never_pinned_raises_definition_errors(pinned: str) -> None:
     with pytest.raises(DefinitionErrors):
         TaskDefinition.from_json(pinned)

@@ -188,7 +188,7 @@ def test_no_bytes_make_the_reader_raise(data: bytes) -> None:
         assert isinstance(read_tiff(lambda offset, size, block=block: block[offset : offset + size]), ExifTags)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=3 * settings().max_examples)
 @given(data=st.data())
 def test_broken_exif_never_costs_the_photo(
     jpeg: bytes, tmp_path: Path, tiff: Callable[..., bytes], data: st.DataObject
