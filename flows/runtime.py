@@ -112,6 +112,7 @@ class Runtime:
                 jpg=frozenset(self.settings.jpg_extensions),
                 raw=frozenset(self.settings.raw_extensions),
                 other=frozenset(self.settings.other_extensions),
+                companion_patterns=self.settings.companion_patterns,
             ),
         )
 

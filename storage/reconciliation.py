@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from storage.availability import Availability
 from storage.database import storage_error
 from storage.driver_statement import DriverStatement
+from storage.library.companions import owner_keys
 from storage.library.kinds import AcceptedExtensions, FileKind
 from storage.library.listing import ListedNames
 from storage.library.names import is_decodable
@@ -76,13 +77,27 @@ class ProjectComparison:
         return self._found(PartComparison.photos_without_file)
 
     def unaccepted_names(self) -> Iterator[list[str]]:
-        """The names of files of no accepted kind that may be touched, a batch at a time."""
-        describe, images = self._extensions.describe, self._extensions.photo_extensions
-        images |= {extension.upper() for extension in images}
+        """The names of files of no accepted kind that may be touched and belong to no photo, a batch at a time."""
+        unowned: dict[str, list[str]] = {}
+        owned: set[str] = set()
         for part in self._parts:
-            # First what tells most names apart quickly.
-            names = [name for name in part.names if "." not in name or name.rpartition(".")[2] not in images]
-            yield from _batches([name for name in names if describe(name).kind is FileKind.UNACCEPTED])
+            keys: set[str] | None = None
+            for name in part.names:
+                if self._extensions.is_image(name) or self._extensions.describe(name).kind is not FileKind.UNACCEPTED:
+                    continue
+                keys = self._keys_of_photos(part) if keys is None else keys
+                possible = [fit.key for fit in self._extensions.fits(name)]
+                if keys.isdisjoint(possible):
+                    unowned[name] = possible
+        # A name may mean a photo of another part.
+        wanted = {key for possible in unowned.values() for key in possible}
+        for part in self._parts if unowned else ():
+            owned |= wanted & self._keys_of_photos(part)
+        yield from _batches([name for name, possible in unowned.items() if owned.isdisjoint(possible)])
+
+    def _keys_of_photos(self, part: NamePart) -> set[str]:
+        names = (name.rpartition(".")[0] for name in part.names if self._extensions.is_image(name))
+        return {key for name in (*names, *(row[1] for row in part.rows)) for key in owner_keys(name)}
 
     def parts(self) -> Iterator[tuple[NamePart, PartComparison]]:
         """Each part with its comparison."""

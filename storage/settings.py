@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -18,6 +18,7 @@ from pydantic_settings import (
 from typing_extensions import override
 
 from storage.errors import StorageError
+from storage.library.companions import CompanionNames
 from storage.library.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
 from storage.step_jobs import DEFAULT_TENANT
 from task_definitions.foreign_documents import (
@@ -120,6 +121,11 @@ class Settings(BaseSettings):
     other_extensions: tuple[str, ...] = Field(
         tuple(sorted(OTHER_EXTENSIONS)), description="Extensions of other originals."
     )
+    companion_patterns: tuple[str, ...] = Field(
+        (),
+        description="Further names of files that belong to photos, such as `{base}-edit.psd` or `Edits/{file}.*`: "
+        "`{base}` is a photo's base name, `{file}` the name of one of its images, `*` any text, `?` one character.",
+    )
     thumbnail_pixels: int = Field(800, ge=16, le=16_383, description="Longest edge of a thumbnail, in pixels.")
     thumbnail_quality: int = Field(50, ge=1, le=100, description="WebP quality of a thumbnail.")
     preview_pixels: int = Field(5000, ge=16, le=16_383, description="Longest edge of a preview, in pixels.")
@@ -130,6 +136,12 @@ class Settings(BaseSettings):
     image_isolation: bool = Field(
         True, description="Decode in processes of their own, so that a crashing decoder costs one item."
     )
+
+    @field_validator("companion_patterns")
+    @classmethod
+    def _patterns_can_be_read(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        CompanionNames((), patterns)
+        return patterns
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:

@@ -7,8 +7,9 @@ crash finds there where the photo's files have gone.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,7 @@ from storage.library import (
     ScannedFile,
     move_without_overwrite,
     name_key,
+    owner_keys,
     remove_derivative,
     unique_name,
 )
@@ -55,7 +57,7 @@ BATCH_SIZE = 50
 #: Names longer than this are cut when a number is added, so they are compared with every other long name.
 _LONG_NAME_BYTES: Final = 200
 
-_NUMBERED: Final = re.compile(r"(_duplicate\d+)+$")
+_NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)
 
 
 class DestinationUnusable(PermanentStepError):
@@ -71,7 +73,7 @@ class _Move:
     """One photo on its way.
 
     Attributes:
-        arrived: files that an attempt which was cut short had moved already.
+        arrived: files that an attempt which was cut short had moved already, each with its name before.
         is_resumed: whether there was such an attempt.
     """
 
@@ -79,7 +81,7 @@ class _Move:
     photo: Photo
     name: str
     files: PhotoFiles
-    arrived: list[ScannedFile] = field(default_factory=list)
+    arrived: list[tuple[ScannedFile, str]] = field(default_factory=list)
     is_resumed: bool = False
     changes: list[FileChange] = field(default_factory=list)
     derivatives: dict[str, bool] = field(default_factory=dict)
@@ -197,7 +199,7 @@ class _Journey:
         self.files = find_files(ctx, source, list(self.photos.values()))
         noted = {intent.name for intent in self.intents.values()}
         self.arrived = find_files_named(target, noted) if noted else {}
-        self.names = _Names(ctx, destination, target, [photo.filename for photo in self.photos.values()])
+        self.names = _Names(ctx, destination, target, self.photos.values(), self.files)
 
 
 def _plan(journey: _Journey, item: TargetItem) -> _Move:
@@ -210,27 +212,30 @@ def _plan(journey: _Journey, item: TargetItem) -> _Move:
     if intent is not None and not names.is_taken_by_row(intent.name):
         # Nobody else may have this name, so what is there under it came with the move that was cut short.
         there = journey.arrived[intent.name]
-        if there.images or there.sidecars:
+        if there.all():
             names.reserve(intent.name)
             # A file that is on both sides is in the middle of its move, which is finished like any other.
-            still_here = {_renamed(file, intent.name) for file in (*own.images, *own.sidecars)}
-            gone = [file for file in (*there.images, *there.sidecars) if file.name not in still_here]
+            still_here = {path for _, path in own.renamed(intent.name, old=photo.filename)}
+            back = there.renamed(photo.filename, old=intent.name)
+            gone = [(file, path) for file, path in back if file.name not in still_here]
             return _Move(item=item, photo=photo, name=intent.name, files=own, arrived=gone, is_resumed=True)
     if not own.images:
         raise SkipItem("no file of it is on disk; manifest_check will say so in its row")
-    return _Move(item=item, photo=photo, name=names.take(photo.filename), files=own)
+    return _Move(item=item, photo=photo, name=names.take(photo.filename, own), files=own)
 
 
 def _move_photo(journey: _Journey, move: _Move) -> None:
     done: list[tuple[Path, Path]] = []
     photo, source, target = move.photo, journey.source, journey.target
     try:
-        for file in move.arrived:
-            old = source.path / _renamed(file, photo.filename)
-            move.changes.append(_change(source, old, target, target.path / file.name, photo, file.size_bytes))
-        for file in [*move.files.images, *move.files.sidecars]:
-            old, new = source.original(file.name), target.original(_renamed(file, move.name))
-            move_without_overwrite(old, new, names=journey.names.on_disk)
+        for file, path in move.arrived:
+            old, new = source.companion(path), target.companion(file.name)
+            move.changes.append(_change(source, old, target, new, photo, file.size_bytes))
+        for file, path in move.files.renamed(move.name, old=photo.filename):
+            old, new = source.companion(file.name), target.companion(path)
+            if new.parent != target.path:
+                new.parent.mkdir(parents=True, exist_ok=True)
+            move_without_overwrite(old, new, names=journey.names.on_disk if new.parent == target.path else None)
             done.append((old, new))
             move.changes.append(_change(source, old, target, new, photo, file.size_bytes))
     except StepTimeout:
@@ -249,7 +254,8 @@ def _move_back(done: list[tuple[Path, Path]], move: _Move, journey: _Journey, er
     for old, new in reversed(done):
         try:
             move_without_overwrite(new, old)
-            journey.names.on_disk.discard(new.name)
+            if new.parent == journey.target.path:
+                journey.names.on_disk.discard(new.name)
         except (LibraryError, OSError):
             is_half = True
     if is_half:
@@ -353,29 +359,39 @@ def _change(
     )
 
 
-def _renamed(file: ScannedFile, name: str) -> str:
-    return name + file.name[len(file.base_name) :]
-
-
 class _Names:
-    """The names in the destination that could stand in the way of a chunk: of files, and of rows without files."""
+    """The names in the destination that could be in the way of a chunk: of files, and of rows without files."""
 
-    def __init__(self, ctx: StepContext, destination: Project, folder: ProjectFolder, wanted: Sequence[str]) -> None:
+    def __init__(
+        self,
+        ctx: StepContext,
+        destination: Project,
+        folder: ProjectFolder,
+        photos: Collection[Photo],
+        files: Mapping[int, PhotoFiles],
+    ) -> None:
         if not folder.exists():
             raise FolderMissing(f"Project folder {folder.path} does not exist.")
+        self._folder = folder
+        self._accepted = folder.library.accepted_extensions
+        fits = (
+            fit for photo in photos for _, own in files[photo.id].companions for fit in self._accepted.fits(own.path)
+        )
+        wanted = {photo.filename for photo in photos} | {fit.base_name for fit in fits}
         self._roots = {_root(name_key(name)) for name in wanted}
-        accepted = folder.library.accepted_extensions
-        self.on_disk = FolderNames.read(folder.path, accepted_extensions=accepted, is_wanted=self._is_similar)
+        self.on_disk = FolderNames.read(folder.path, accepted_extensions=self._accepted, is_wanted=self._is_similar)
         with ctx.read() as connection:
             names = PhotoMovesRepository(connection).base_names(destination.id)
             self._rows = {name_key(name) for name in names if self._is_similar(name)}
         self._given: set[str] = set()
 
-    def take(self, name: str) -> str:
-        """A free name for a photo of that name, which from now on is taken."""
-        taken = self._rows | self._given
-        if self.on_disk.has_base_name(name) or name_key(name) in taken:
-            name = unique_name(self.on_disk, name, also_taken=taken)
+    def take(self, old: str, files: PhotoFiles) -> str:
+        """A free name for a photo that is called `old` and has these files; from now on it is taken."""
+        name, taken = old, self._rows | self._given
+        refused: set[str] = set()
+        while name_key(name) in taken or self.on_disk.has_base_name(name) or self._is_in_the_way(name, old, files):
+            refused.add(name)
+            name = unique_name(self.on_disk, old, also_taken=taken | refused)
         self.reserve(name)
         return name
 
@@ -386,6 +402,21 @@ class _Names:
     def is_taken_by_row(self, name: str) -> bool:
         """Whether a photo of the destination, or another of this chunk, has the name."""
         return name_key(name) in self._rows | self._given
+
+    def _is_in_the_way(self, name: str, old: str, files: PhotoFiles) -> bool:
+        """Whether a companion's new name is taken, or would make it the companion of another photo there."""
+        for file, path in files.renamed(name, old=old):
+            if "/" in path:
+                if os.path.lexists(self._folder.companion(path)):
+                    return True
+            elif self.on_disk.same_as(path):
+                return True
+            for fit in () if file.kind.is_photo else self._accepted.fits(path):
+                if fit.key in owner_keys(name):
+                    break
+                if self.is_taken_by_row(fit.base_name) or self.on_disk.has_base_name(fit.base_name):
+                    return True
+        return False
 
     def _is_similar(self, name: str) -> bool:
         key = name_key(name)

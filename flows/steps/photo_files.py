@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +10,16 @@ from pathlib import Path
 from flows.errors import ItemsFailed, PermanentStepError, SkipItem
 from flows.job_targets import TargetItem
 from flows.step_context import StepContext
-from storage.library import FileKind, ProjectFolder, ScannedFile, name_key, scan
+from storage.library import (
+    FileKind,
+    Fit,
+    ProjectFolder,
+    ScannedFile,
+    name_key,
+    owner_keys,
+    scan,
+    scan_companion_folders,
+)
 from storage.library.names import is_decodable
 from storage.reconciliation import known_names
 from storage.records import Photo, Project
@@ -24,16 +33,16 @@ class FileLeftAlone(PermanentStepError):
 
 @dataclass(slots=True)
 class PhotoFiles:
-    """What lies on disk of one photo, each list in the order of the names.
+    """What is on disk of one photo, each list in the order of the names.
 
     Attributes:
         images: JPEG, RAW and other files.
-        sidecars: what other programs keep beside them.
+        companions: all other files that belong to it by their names, each with how its name contains the photo's.
         untouchable: files that are there but must be left alone, such as symlinks.
     """
 
     images: list[ScannedFile] = field(default_factory=list)
-    sidecars: list[ScannedFile] = field(default_factory=list)
+    companions: list[tuple[ScannedFile, Fit]] = field(default_factory=list)
     untouchable: list[ScannedFile] = field(default_factory=list)
 
     def of_kind(self, kind: FileKind) -> list[ScannedFile]:
@@ -44,16 +53,23 @@ class PhotoFiles:
         """Whether there is an image of that kind."""
         return any(file.kind is kind for file in self.images)
 
-    def add(self, file: ScannedFile) -> None:
-        """Put a file where it belongs; what is neither image nor sidecar is left out."""
-        if not (file.kind.is_photo or file.kind is FileKind.SIDECAR):
-            return
+    def all(self) -> list[ScannedFile]:
+        """The images, then the companions."""
+        return [*self.images, *(file for file, _ in self.companions)]
+
+    def renamed(self, new: str, *, old: str) -> list[tuple[ScannedFile, str]]:
+        """Each file with its name, or path below the project's folder, once its photo has another base name."""
+        images = [(file, new + file.name[len(file.base_name) :]) for file in self.images]
+        return images + [(file, fit.renamed(new, old=old)) for file, fit in self.companions]
+
+    def add(self, file: ScannedFile, fit: Fit) -> None:
+        """Put a file where it belongs."""
         if file.problem is not None:
             self.untouchable.append(file)
         elif file.kind.is_photo:
             self.images.append(file)
         else:
-            self.sidecars.append(file)
+            self.companions.append((file, fit))
 
     def sources(self) -> list[ScannedFile]:
         """The images in the order in which derivatives and metadata are taken from them: JPEG, other, RAW."""
@@ -68,39 +84,118 @@ class PhotoFiles:
 
 
 def find_files(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> dict[int, PhotoFiles]:
-    """The files of these photos of one project by photo id, from one directory scan; every photo has an entry.
+    """The files of these photos of one project by photo id; every photo has an entry.
 
-    A file belongs to the photo with its base name, spelled exactly so; where there is none, to the one whose name
-    differs only in case or Unicode form.
+    A file belongs to the photo with its base name, spelled exactly so; if there is none, to the one whose name differs
+    only in case or Unicode form. A companion belongs to the best of its fits that is a photo, in SQL or on disk, and to
+    none if it fits several equally well.
 
     Raises:
         FolderMissing, FolderUnreadable: nothing may be concluded about any of the files.
     """
-    found = {photo.id: PhotoFiles() for photo in photos}
-    exactly = {photo.filename: photo for photo in photos}
-    by_key = {name_key(photo.filename): photo for photo in reversed(photos)}
-    files = sorted(scan(folder, base_keys=by_key.keys()), key=lambda file: file.name)
-    others = {file.base_name for file in files} - exactly.keys()
-    if others:
+
+    def known(names: list[str]) -> set[str]:
         with ctx.read() as connection:
-            others -= known_names(connection, photos[0].project_id, sorted(filter(is_decodable, others)))
-    for file in files:
-        photo = exactly.get(file.base_name)
-        if photo is None and file.base_name in others:
-            photo = by_key[name_key(file.base_name)]
-        if photo is not None:
-            found[photo.id].add(file)
-    return found
+            return known_names(connection, photos[0].project_id, names)
+
+    by_name = {photo.filename: photo for photo in photos}
+    names = [photo.filename for photo in reversed(photos)]
+    found = _FileSearch(folder, names, known).run()
+    return {photo.id: found[photo.filename] if by_name[photo.filename] is photo else PhotoFiles() for photo in photos}
 
 
 def find_files_named(folder: ProjectFolder, names: Iterable[str]) -> dict[str, PhotoFiles]:
     """The files whose base names are exactly these; raises as `find_files` does."""
-    found = {name: PhotoFiles() for name in names}
-    keys = {name_key(name) for name in found}
-    for file in sorted(scan(folder, base_keys=keys), key=lambda file: file.name):
-        if file.base_name in found:
-            found[file.base_name].add(file)
-    return found
+    wanted = list(names)
+    keys = {name_key(name) for name in wanted}
+    return _FileSearch(folder, wanted, lambda others: {name for name in others if name_key(name) in keys}).run()
+
+
+class _FileSearch:
+    """Looks for the files of some photos of a project: one listing, and a second if names fit other photos better.
+
+    Args:
+        folder: the project's folder.
+        names: the base names of the photos; of two that differ in case alone, the later gets what neither is called.
+        known: those of some names that other photos have in SQL.
+    """
+
+    def __init__(
+        self, folder: ProjectFolder, names: Sequence[str], known: Callable[[list[str]], Collection[str]]
+    ) -> None:
+        self._folder = folder
+        self._accepted = folder.library.accepted_extensions
+        self._known = known
+        self._names = set(names)
+        self._by_key: dict[str, list[str]] = {}
+        for name in names:
+            for key in owner_keys(name):
+                self._by_key.setdefault(key, []).append(name)
+
+    def run(self) -> dict[str, PhotoFiles]:
+        found = {name: PhotoFiles() for name in self._names}
+        files = [*scan(self._folder, is_wanted=self._may_belong)]
+        files += scan_companion_folders(self._folder, is_wanted=self._may_belong)
+        fits = {file.name: self._accepted.fits(file.name) for file in sorted(files, key=lambda file: file.name)}
+        by_name = {file.name: file for file in files}
+        others = self._others(fits)
+        for name, possible in fits.items():
+            owner = self._owner(possible, others)
+            if owner is not None:
+                found[owner[0]].add(by_name[name], owner[1])
+        return found
+
+    def _may_belong(self, path: str) -> bool:
+        # Most names are those of images, which are told apart without looking for fits.
+        if "/" not in path and self._accepted.is_image(path):
+            return name_key(path.rpartition(".")[0]) in self._by_key
+        return any(fit.key in self._by_key for fit in self._accepted.fits(path))
+
+    def _others(self, fits: Mapping[str, Sequence[Fit]]) -> dict[str, set[str]]:
+        """The photos that are not looked for, by those keys of theirs under which a file may be theirs as well."""
+        keys: set[str] = set()
+        spelled: set[str] = set()
+        for possible in fits.values():
+            for fit in possible:
+                if fit.key not in self._by_key or fit.is_cut:
+                    keys.add(fit.key)
+                if not fit.is_cut and fit.base_name not in self._names and is_decodable(fit.base_name):
+                    spelled.add(fit.base_name)
+                if fit.key in self._by_key:
+                    break
+        others: dict[str, set[str]] = {}
+        for name in self._known(sorted(spelled)) if spelled else ():
+            others.setdefault(name_key(name), set()).add(name)
+        if keys:
+            self._add_images(others, keys)
+        return others
+
+    def _add_images(self, others: dict[str, set[str]], keys: Collection[str]) -> None:
+        """Add the photos on disk that have one of these keys; nothing is looked at but names."""
+
+        def note(name: str) -> bool:
+            stem = name.rpartition(".")[0]
+            if self._accepted.is_image(name) and name_key(stem) not in self._by_key:
+                for key in owner_keys(stem):
+                    if key in keys:
+                        others.setdefault(key, set()).add(stem)
+            return False
+
+        for _ in scan(self._folder, is_wanted=note):
+            pass
+
+    def _owner(self, fits: Sequence[Fit], others: Mapping[str, Collection[str]]) -> tuple[str, Fit] | None:
+        for fit in fits:
+            mine, theirs = self._by_key.get(fit.key, []), others.get(fit.key, ())
+            if fit.is_cut and len(mine) + len(theirs) > 1:
+                return None
+            if fit.base_name in mine:
+                return fit.base_name, fit
+            if fit.base_name in theirs or (theirs and not mine):
+                return None
+            if mine:
+                return mine[-1], fit
+        return None
 
 
 def by_project(items: Sequence[TargetItem]) -> list[tuple[Project, list[TargetItem]]]:

@@ -152,14 +152,17 @@ def _remove(
         or (FileKind.RAW not in doomed and bool(photo.raw_available and photo.keep_raw))
         or bool(photo.other_available)
     )
-    going = [file for file in files.images if file.kind in doomed] + ([] if something_stays else files.sidecars)
-    removal.changes += trashed.of(photo, doomed, with_sidecars=not something_stays)
+    going = [file for file in files.images if file.kind in doomed] + (
+        [] if something_stays else [file for file, _ in files.companions]
+    )
+    removal.changes += trashed.of(photo, doomed, with_companions=not something_stays)
     for file in going:
-        target = move_to_trash(folder, folder.original(file.name), at=ctx.now())
+        source = folder.companion(file.name)
+        target = move_to_trash(folder, source, at=ctx.now())
         removal.changes.append(
             FileChange(
                 action=FileAction.TRASHED,
-                source=relative_path(folder, folder.original(file.name)),
+                source=relative_path(folder, source),
                 target=relative_path(folder, target),
                 project_id=photo.project_id,
                 photo_id=photo.id,
@@ -261,16 +264,18 @@ class _TrashedBefore:
         if by_name:
             self._look(ctx, by_name)
 
-    def of(self, photo: Photo, kinds: set[FileKind], *, with_sidecars: bool) -> list[FileChange]:
+    def of(self, photo: Photo, kinds: set[FileKind], *, with_companions: bool) -> list[FileChange]:
         """The changes that are still to be journaled for a photo."""
-        wanted = kinds | ({FileKind.SIDECAR} if with_sidecars else set())
-        return [change for kind, change in self._changes.get(photo.filename, []) if kind in wanted]
+        changes = self._changes.get(photo.filename, [])
+        return [change for kind, change in changes if kind in kinds or (with_companions and not kind.is_photo)]
 
     def _look(self, ctx: StepContext, by_name: dict[str, Photo]) -> None:
         found: list[tuple[str, FileKind, FileChange]] = []
         for entry in list_trash(self._folder):
-            described = self._folder.library.accepted_extensions.describe(entry.original_name)
-            photo, parsed = by_name.get(described.base_name), parse_trash_name(entry.name)
+            accepted, parsed = self._folder.library.accepted_extensions, parse_trash_name(entry.name)
+            described = accepted.describe(entry.original_name)
+            fits = accepted.fits(entry.original_name)
+            photo = next((by_name[fit.base_name] for fit in fits if fit.base_name in by_name), None)
             if photo is None or parsed is None:
                 continue
             path = entry.path if parsed.original_name else entry.path / entry.original_name

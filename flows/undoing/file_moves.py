@@ -132,9 +132,12 @@ class FileMoves:
                     move_without_overwrite(root / str(change.target), way.now, names=FolderNames())
 
     def _make_folder(self, folder: Path) -> None:
-        # A folder that somebody removed after its files had been taken out of it.
-        if folder.parent.parent == self._ctx.library.root:
-            folder.mkdir(exist_ok=True)
+        # A folder that was removed after its files had been taken out of it; companions may have one of their own.
+        root = self._ctx.library.root
+        tenant, *below = folder.relative_to(root).parts
+        if below:
+            (root / tenant / below[0]).mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def _has_size(path: Path, size_bytes: int | None) -> bool:

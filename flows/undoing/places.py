@@ -77,6 +77,4 @@ class Places:
             if {"..", "."} & set(rest):
                 raise UnsafePath(f"{path} leads out of its trash.")
             return place
-        if len(rest) != 1:
-            raise UnsafePath(f"{path} is no file directly in a project folder.")
-        return folder.original(rest[0])
+        return folder.companion("/".join(rest))

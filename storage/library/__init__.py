@@ -4,6 +4,7 @@ No SQL and no images here. Callers bring names and moments; what is returned are
 """
 
 from storage.library.atomic_write import remove_stale_temporaries, write_atomically
+from storage.library.companions import Fit, owner_keys
 from storage.library.folder_names import FolderNames, unique_name
 from storage.library.kinds import AcceptedExtensions, FileKind, FileName
 from storage.library.listing import ListedNames, list_names
@@ -18,7 +19,7 @@ from storage.library.manifest import (
 from storage.library.names import name_key, sanitise_folder_name
 from storage.library.paths import Library, ProjectFolder, TenantFolder, folder_is_missing_or_empty
 from storage.library.removal import remove_project_folder
-from storage.library.scan import ScannedDerivative, ScannedFile, look_at, scan, scan_derivatives
+from storage.library.scan import ScannedDerivative, ScannedFile, look_at, scan, scan_companion_folders, scan_derivatives
 from storage.library.transfer import (
     move_without_overwrite,
     remove_derivative,
@@ -39,6 +40,7 @@ __all__ = [
     "AcceptedExtensions",
     "FileKind",
     "FileName",
+    "Fit",
     "FolderNames",
     "Library",
     "ListedNames",
@@ -59,6 +61,7 @@ __all__ = [
     "move_to_trash",
     "move_without_overwrite",
     "name_key",
+    "owner_keys",
     "parse_trash_name",
     "purge",
     "read_manifest",
@@ -70,6 +73,7 @@ __all__ = [
     "restore",
     "sanitise_folder_name",
     "scan",
+    "scan_companion_folders",
     "scan_derivatives",
     "unique_name",
     "write_atomically",

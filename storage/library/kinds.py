@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from storage.library.companions import CompanionNames, Fit
+
 #: The manifest's file name in each project folder.
 MANIFEST_NAME: Final = ".project.yaml"
 
@@ -74,7 +76,7 @@ class FileName:
 
     Attributes:
         name: the whole file name.
-        base_name: the photo that the file belongs to; a sidecar's is that of its photo.
+        base_name: the photo that the file belongs to; of a file that is no image, that of the likeliest of its `fits`.
         extension: lower case, without the dot; empty where there is none.
         kind: what the file is.
     """
@@ -91,14 +93,22 @@ class AcceptedExtensions:
 
     Given in any case, with or without the dot.
 
+    Attributes:
+        companion_patterns: names of files that belong to photos, beside those that are known; see `CompanionNames`.
+
     Raises:
-        ValueError: an extension is empty, stands in two kinds, is a sidecar's, or is not plain letters and digits.
+        ValueError: an extension is empty, stands in two kinds, is a sidecar's, or is not plain letters and digits; or
+            a pattern is not of its form.
     """
 
     jpg: frozenset[str] = JPG_EXTENSIONS
     raw: frozenset[str] = RAW_EXTENSIONS
     other: frozenset[str] = OTHER_EXTENSIONS
+    companion_patterns: tuple[str, ...] = ()
+    #: All that make a file an image of a photo, in lower case, without the dot.
+    photo_extensions: frozenset[str] = field(init=False, repr=False, compare=False)
     _kinds: dict[str, FileKind] = field(init=False, repr=False, compare=False)
+    _companions: CompanionNames = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         kinds = dict.fromkeys(SIDECAR_EXTENSIONS, FileKind.SIDECAR)
@@ -110,11 +120,18 @@ class AcceptedExtensions:
                     raise ValueError(f"extension {extension!r} cannot be both {kinds[extension]} and {kind}")
                 kinds[extension] = kind
         object.__setattr__(self, "_kinds", kinds)
+        object.__setattr__(self, "photo_extensions", self.jpg | self.raw | self.other)
+        object.__setattr__(self, "_companions", CompanionNames(self.photo_extensions, self.companion_patterns))
 
     @property
-    def photo_extensions(self) -> frozenset[str]:
-        """All that make a file an image of a photo, in lower case, without the dot."""
-        return self.jpg | self.raw | self.other
+    def companion_folders(self) -> tuple[tuple[str, ...], ...]:
+        """The folders in a project's folder that companions may be in; see `CompanionNames.folders`."""
+        return self._companions.folders
+
+    def is_image(self, name: str) -> bool:
+        """Whether a file of that name is an image of a photo; faster than `describe`."""
+        stem, _, extension = name.rpartition(".")
+        return bool(stem) and extension.lower() in self.photo_extensions and not name.startswith(".")
 
     def describe(self, name: str) -> FileName:
         """Take a file name apart and say what the file is.
@@ -126,11 +143,23 @@ class AcceptedExtensions:
             return FileName(name, name, "", kind)
         base_name, extension = _split(name)
         found = self._kinds.get(extension, FileKind.UNACCEPTED)
-        if found is FileKind.SIDECAR:
-            photo_name, inner = _split(base_name)
-            if self._kinds.get(inner, FileKind.UNACCEPTED).is_photo:
-                base_name = photo_name
+        if not found.is_photo:
+            base_name = next((fit.base_name for fit in self._companions.fits(name) if fit.after), name)
         return FileName(name, base_name, extension, found)
+
+    def fits(self, path: str) -> list[Fit]:
+        """The photos that a file may belong to, best first: an image's own photo, or those of a companion.
+
+        The path is relative to the project's folder; hidden files have none.
+        """
+        name = path.rpartition("/")[2]
+        if name.startswith("."):
+            return []
+        if "/" not in path:
+            base_name, extension = _split(name)
+            if self._kinds.get(extension, FileKind.UNACCEPTED).is_photo:
+                return [Fit(path, base_name, name[len(base_name) :])]
+        return self._companions.fits(path)
 
 
 def _split(name: str) -> tuple[str, str]:

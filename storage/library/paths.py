@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from storage.library.companions import MAX_FOLDERS
 from storage.library.errors import FolderMissing, FolderUnreadable, LibraryUnavailable, UnsafePath
 from storage.library.kinds import DEFAULT_EXTENSIONS, MANIFEST_NAME, AcceptedExtensions
 from storage.library.names import check_name, printable, unsafe_reason
@@ -170,6 +171,25 @@ class ProjectFolder:
         path = self.path / check_name(filename, what=f"File name in project folder “{self.project_folder}”")
         _refuse_symlink(path)
         return path
+
+    def companion(self, path: str) -> Path:
+        """The path of a file in the project's folder, or in a folder that a program keeps there for its companions.
+
+        Raises:
+            UnsafePath: a name on the way is not safe, or a symlink or a file stands in the place of a folder.
+        """
+        *folders, name = path.split("/")
+        if len(folders) > MAX_FOLDERS:
+            raise UnsafePath(f"“{printable(path)}” is no companion of a photo: it has more than {MAX_FOLDERS} folders.")
+        place = self.path
+        for folder in folders:
+            place = place / check_name(folder, what=f"Folder in project folder “{self.project_folder}”")
+            _refuse_anything_but_a_folder(place)
+        if not folders:
+            return self.original(name)
+        place = place / check_name(name, what=f"File name in project folder “{self.project_folder}”")
+        _refuse_symlink(place)
+        return place
 
     def thumbnail(self, name: str) -> Path:
         """The path of the thumbnail of the photo with this base name; raises `UnsafePath` as `original` does."""

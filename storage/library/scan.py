@@ -2,15 +2,17 @@
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from storage.library.errors import FolderMissing, FolderUnreadable
 from storage.library.kinds import FileKind
-from storage.library.names import has_control_characters, is_decodable, name_key, printable, unsafe_reason
+from storage.library.names import has_control_characters, is_decodable, printable, unsafe_reason
 from storage.library.paths import DERIVATIVE_EXTENSION, ProjectFolder
 
 ScanProblem = Literal[
@@ -31,7 +33,8 @@ class ScannedFile:
     An entry that is not hidden and has no problem has a name that `ProjectFolder.original` accepts.
 
     Attributes:
-        name: as the disk has it; with a problem it may hold line breaks or surrogates, so show `printable_name`.
+        name: as the disk has it; with a problem it may hold line breaks or surrogates, so show `printable_name`. Of a
+            companion in a folder of its own, its path below the project's folder.
         base_name: the photo that the file belongs to.
         extension: lower case, without the dot.
         kind: what the file is, told by its name.
@@ -101,15 +104,14 @@ def scan_derivatives(folder: Path) -> Iterator[ScannedDerivative]:
         raise FolderUnreadable(f"Folder {folder} cannot be listed to its end ({error.strerror}).") from error
 
 
-def scan(project: ProjectFolder, *, base_keys: Collection[str] | None = None) -> Iterator[ScannedFile]:
+def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = None) -> Iterator[ScannedFile]:
     """Every entry of a project folder, hidden ones included, in the disk's order, from one directory scan.
 
     Streams: memory stays flat however many files there are. Files that vanish during the scan are left out.
 
     Args:
         project: the folder to scan.
-        base_keys: only files whose base name has one of these keys (see `name_key`), a set for speed; nothing else
-            is looked at closely.
+        is_wanted: given a name, whether the file is of interest; no other is looked at closely.
 
     Raises:
         FolderMissing: the project has no folder.
@@ -118,11 +120,59 @@ def scan(project: ProjectFolder, *, base_keys: Collection[str] | None = None) ->
     """
     with entries_of(project) as entries:
         for entry in entries:
-            if base_keys is not None and not _may_belong(entry.name, base_keys):
+            if is_wanted is None or is_wanted(entry.name):
+                scanned = describe_entry(project, entry)
+                if scanned is not None:
+                    yield scanned
+
+
+def scan_companion_folders(project: ProjectFolder, *, is_wanted: Callable[[str], bool]) -> Iterator[ScannedFile]:
+    """The files of interest in the folders that some programs keep beside the photos; no symlink is followed.
+
+    Args:
+        project: the project whose folders are scanned.
+        is_wanted: given a path below the project's folder, whether the file is of interest.
+
+    Raises:
+        FolderUnreadable: a folder could not be listed to its end.
+    """
+    for parts in project.library.accepted_extensions.companion_folders:
+        for folder in _folders_like(project.path, parts):
+            below = folder.relative_to(project.path).as_posix()
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        path = f"{below}/{entry.name}"
+                        if not entry.name.startswith(".") and is_wanted(path):
+                            scanned = _describe(project, path, partial(entry.stat, follow_symlinks=False))
+                            if scanned is not None:
+                                yield scanned
+            except FileNotFoundError:
                 continue
-            scanned = describe_entry(project, entry)
-            if scanned is not None and (base_keys is None or name_key(scanned.base_name) in base_keys):
-                yield scanned
+            except OSError as error:
+                raise FolderUnreadable(f"Folder {folder} cannot be listed to its end ({error.strerror}).") from error
+
+
+def _folders_like(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    if not parts:
+        yield folder
+        return
+    if not any(wild in parts[0] for wild in "*?["):
+        names = [parts[0]]
+    else:
+        names = []
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if fnmatchcase(entry.name, parts[0]))
+    for name in names:
+        if stat.S_ISDIR(_mode(folder / name)):
+            yield from _folders_like(folder / name, parts[1:])
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except OSError:
+        return 0
 
 
 def look_at(project: ProjectFolder, name: str) -> ScannedFile | None:
@@ -154,14 +204,8 @@ def describe_entry(project: ProjectFolder, entry: os.DirEntry[str]) -> ScannedFi
     return _describe(project, entry.name, lambda: entry.stat(follow_symlinks=False))
 
 
-def _may_belong(name: str, base_keys: Collection[str]) -> bool:
-    # A sidecar may have two extensions.
-    stem = name_key(name.rpartition(".")[0])
-    return stem in base_keys or stem.rpartition(".")[0] in base_keys
-
-
 def _describe(project: ProjectFolder, name: str, status_of: Callable[[], os.stat_result]) -> ScannedFile | None:
-    described = project.library.accepted_extensions.describe(name)
+    described = project.library.accepted_extensions.describe(name.rpartition("/")[2])
     size_bytes = mtime_ns = 0
     problem: ScanProblem | None
     try:
@@ -172,7 +216,7 @@ def _describe(project: ProjectFolder, name: str, status_of: Callable[[], os.stat
         problem = "unreadable"
     else:
         size_bytes, mtime_ns = status.st_size, status.st_mtime_ns
-        problem = None if described.kind.is_hidden else _problem(name, status.st_mode)
+        problem = None if described.kind.is_hidden else _problem(described.name, status.st_mode)
     return ScannedFile(
         name=name,
         base_name=described.base_name,

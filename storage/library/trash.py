@@ -15,6 +15,7 @@ from typing import Final
 
 from storage.library.errors import FolderUnreadable, UnsafePath
 from storage.library.folder_names import FolderNames
+from storage.library.kinds import MANIFEST_NAME
 from storage.library.names import MAX_NAME_BYTES, printable, unsafe_reason
 from storage.library.paths import ProjectFolder
 from storage.library.removal import remove_tree
@@ -76,7 +77,7 @@ def move_to_trash(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
 
     Args:
         project: the project that the file lies in.
-        file: a file directly in the project's folder.
+        file: a file in the project's folder, or in a folder of companions there.
         at: the moment, aware; the time to live counts from it.
 
     Returns:
@@ -84,12 +85,13 @@ def move_to_trash(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
 
     Raises:
         SourceMissing: there is no such file (any more).
-        UnsafePath: it is not directly in the project's folder, or not a regular file.
+        UnsafePath: it is not in the project's folder, or not a regular file.
     """
     if at.tzinfo is None:
         raise ValueError("at must be an aware datetime")
-    if file.parent != project.path or file.name in {"", os.curdir, os.pardir}:
-        raise UnsafePath(f"{printable(str(file))} is not directly in {project.path}, so it is not put into its trash.")
+    inside = file.relative_to(project.path).as_posix() if file.is_relative_to(project.path) else ""
+    if inside != MANIFEST_NAME and (not inside or inside == os.curdir or project.companion(inside) != file):
+        raise UnsafePath(f"{printable(str(file))} is not in {project.path}, so it is not put into its trash.")
     trash = project.trash
     with contextlib.suppress(FileExistsError):
         trash.mkdir()

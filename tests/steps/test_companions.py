@@ -1,0 +1,152 @@
+"""Every file that belongs to a photo by its name goes where the photo goes, and no other file does."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage import TasksRepository
+
+LONG = "Urlaub in Knaufspesch in der Schneifel am Wochenende"
+COMPANIONS = (
+    "fox.MOV",
+    "fox.AAE",
+    "fox.WAV",
+    "fox.jpg.pp3",
+    "fox.jpg.dop",
+    "fox.xmp",
+    "fox_01.jpg.xmp",
+    "fox.jpg.supplemental-metadata.json",
+    "NKSC_PARAM/fox.NEF.nksc",
+    "CaptureOne/Settings153/fox.NEF.cos",
+)
+STRANGERS = ("fox5.MOV", "fox_5.xmp", "fo.MOV", "fox.jpg(1).json", "NKSC_PARAM/fox5.NEF.nksc", "notes.txt")
+
+
+def write(folder, *paths: str) -> None:
+    for path in paths:
+        (folder.path / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder.path / path).write_bytes(path.encode())
+
+
+def contents(folder) -> dict[str, bytes]:
+    files = (path for path in folder.path.rglob("*") if path.is_file())
+    return {path.relative_to(folder.path).as_posix(): path.read_bytes() for path in files if "/." not in str(path)}
+
+
+@pytest.fixture
+def fox(studio):
+    """A project with a photo, its companions, and files that look like them."""
+    project = studio.project("Iceland")
+    photo_id = studio.photo(project, "fox", "jpg", "NEF")
+    write(studio.folder(project), *COMPANIONS, *STRANGERS)
+    return project, photo_id
+
+
+def move(studio, destination, *photo_ids):
+    items = [{"photo_id": photo_id} for photo_id in photo_ids]
+    job = studio.run("image_move_files", scope="photo_set", project_id=destination.id, items=items)
+    assert job.status == "completed", job.error_message
+
+
+def test_a_move_takes_all_of_them_along(studio, fox):
+    project, photo_id = fox
+    norway = studio.project("Norway")
+    move(studio, norway, photo_id)
+    assert contents(studio.folder(project)).keys() == set(STRANGERS)
+    expected = {name: name.encode() for name in COMPANIONS}
+    expected |= {f"fox.{extension}": f"Iceland/fox.{extension}".encode() for extension in ("jpg", "NEF")}
+    assert contents(studio.folder(norway)) == expected
+
+
+def test_a_name_that_is_taken_is_changed_in_all_of_them(studio, fox):
+    _, photo_id = fox
+    norway = studio.project("Norway")
+    write(studio.folder(norway), "fox.MOV", "fox_duplicate1_01.jpg.xmp")
+    move(studio, norway, photo_id)
+    expected = {name.replace("fox", "fox_duplicate1", 1) for name in (*COMPANIONS, "fox.jpg", "fox.NEF")}
+    if "fox_duplicate1.jpg" not in contents(studio.folder(norway)):
+        expected = {name.replace("fox_duplicate1", "fox_duplicate2", 1) for name in expected}
+    assert contents(studio.folder(norway)).keys() == expected | {"fox.MOV", "fox_duplicate1_01.jpg.xmp"}
+    assert contents(studio.folder(norway))["fox.MOV"] == b"fox.MOV"
+
+
+def test_a_companion_never_becomes_that_of_a_photo_at_the_destination(studio, fox):
+    _, photo_id = fox
+    norway = studio.project("Norway")
+    studio.photo(norway, "fox_01", "jpg")
+    move(studio, norway, photo_id)
+    names = contents(studio.folder(norway)).keys()
+    assert "fox_01.jpg.xmp" not in names
+    assert {"fox_01.jpg", "fox_duplicate1.jpg", "fox_duplicate1_01.jpg.xmp"} < names
+
+
+@pytest.mark.parametrize("with_row", [True, False])
+def test_a_numbered_sidecar_stays_with_the_photo_that_has_that_name(studio, fox, with_row):
+    project, photo_id = fox
+    if with_row:
+        studio.photo(project, "fox_01")
+    else:
+        write(studio.folder(project), "fox_01.jpg")
+    norway = studio.project("Norway")
+    move(studio, norway, photo_id)
+    assert "fox_01.jpg.xmp" in contents(studio.folder(project))
+    assert "fox.xmp" in contents(studio.folder(norway))
+
+
+def test_a_cut_name_goes_with_the_only_photo_that_it_fits_and_else_with_none(studio):
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    one, two = studio.photo(iceland, LONG, "jpg"), studio.photo(iceland, f"{LONG} 2", "jpg")
+    write(studio.folder(iceland), LONG[:46] + ".json")
+    move(studio, norway, one)
+    assert contents(studio.folder(norway)).keys() == {f"{LONG}.jpg"}
+    move(studio, norway, two)
+    assert contents(studio.folder(norway)).keys() == {f"{LONG}.jpg", f"{LONG} 2.jpg", LONG[:46] + ".json"}
+
+
+def test_the_trash_gets_them_with_the_last_image(studio, fox):
+    project, photo_id = fox
+    folder = studio.folder(project)
+    _keep(studio, photo_id, jpg=0)
+    studio.run("file_removal", scope="project", project_id=project.id)
+    assert contents(folder).keys() == {*COMPANIONS, *STRANGERS, "fox.NEF"}
+    _keep(studio, photo_id, jpg=0, raw=0)
+    studio.run("file_removal", scope="project", project_id=project.id)
+    assert contents(folder).keys() == set(STRANGERS)
+    assert {source.partition("/Iceland/")[2] for action, source, _ in studio.journal() if action == "trashed"} == {
+        *COMPANIONS,
+        "fox.jpg",
+        "fox.NEF",
+    }
+
+
+def test_an_undo_brings_all_of_them_back(studio, fox, make_task):
+    project, photo_id = fox
+    before = contents(studio.folder(project))
+    norway = studio.project("Norway")
+    step = {"type": "image_move_files", "unit": "items"}
+    task = make_task(step, photo_ids=[photo_id], project_id=norway.id, scope="photo_set", tenant_id="tenant")
+    [job] = TasksRepository(studio.database).list_jobs(task.id)
+    from flows.testing import run_queued_job
+
+    assert run_queued_job(studio.runtime, job.id).status == "completed"
+    (studio.folder(project).path / "NKSC_PARAM" / "fox5.NEF.nksc").unlink()
+    (studio.folder(project).path / "NKSC_PARAM").rmdir()
+    undone = studio.run("undo", scope="global", payload={"undo": task.id})
+    assert undone.status == "completed", undone.error_message
+    del before["NKSC_PARAM/fox5.NEF.nksc"]
+    assert contents(studio.folder(project)) == before
+    assert contents(studio.folder(norway)) == {}
+
+
+def test_companions_are_no_unaccepted_files(studio, fox):
+    project, _ = fox
+    job = studio.run("folder_check", scope="project", project_id=project.id)
+    kept = {example.partition(":")[0] for example in job.result["examples"]["kept"]}
+    assert kept == {"fox5.MOV", "fo.MOV", "fox.jpg(1).json", "notes.txt"}
+    assert job.result["counts"]["kept"] == 4
+
+
+def _keep(studio, photo_id, *, jpg=1, raw=1):
+    from storage import PhotosRepository
+
+    PhotosRepository(studio.database).update_many([{"id": photo_id, "keep_jpg": jpg, "keep_raw": raw}])
