@@ -95,9 +95,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is `slow` or `full` unless `-m` names it: another `-m` replaces that of pyproject.toml."""
+    for item in items:
+        for mark in item.iter_markers("slow_on"):
+            if _kind_of_database(item) in mark.args:
+                item.add_marker("slow")
     left_out = [item for item in items if (mark := _costliest_mark(item)) and mark not in config.option.markexpr]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
+
+
+def _kind_of_database(item: pytest.Item) -> str | None:
+    """The parameter of `database_url`; None where the test has none."""
+    kind: str | None = getattr(item, "callspec", None) and item.callspec.params.get("database_url")
+    return kind
 
 
 def _costliest_mark(item: pytest.Item) -> str | None:

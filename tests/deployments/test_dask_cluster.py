@@ -24,12 +24,6 @@ read_metadata:
 """
 
 
-@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
-
-
 @pytest.fixture
 def rows(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
@@ -45,6 +39,7 @@ def photos(rows: Database, place: Any, make_images: Callable[[Path, int], None])
     return PhotosRepository(rows).create_many(names)
 
 
+@pytest.mark.slow_on("sqlite")
 def test_the_chunks_of_a_photo_set_run_in_the_processes_of_a_cluster_each_item_once(
     shell: Callable[..., Any],
     place: Any,

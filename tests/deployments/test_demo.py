@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
 
+from deployments.cli import demo
 from deployments.demo.faults import BROKEN
 from storage import Database, JobsRepository, ProjectsRepository
 from storage.tasks import TasksRepository
 
-pytestmark = pytest.mark.prefect
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 
-def test_the_demo_mends_its_library_and_a_second_run_changes_nothing(shell: Callable[..., Any], place: Any) -> None:
+def test_the_demo_mends_its_library_and_a_second_run_changes_nothing(
+    command: Callable[..., Any], place: Any, prefect_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "embedded_server", lambda _home: nullcontext(prefect_url))
+
+    demonstrate(partial(command, PREFECT_API_URL=prefect_url), place)
+
+
+@pytest.mark.slow
+def test_it_does_so_as_a_command_with_a_server_of_its_own(shell: Callable[..., Any], place: Any) -> None:
+    demonstrate(shell, place)
+
+
+def demonstrate(run: Callable[..., Any], place: Any) -> None:
     before = place.files()
 
-    first = shell("demo", "--photos", 30)
+    first = run("demo", "--photos", 30)
 
     assert first.code == 0, (first.out, first.err)
     made = {name for name in place.files() - before if "/" not in name}
@@ -39,7 +55,7 @@ def test_the_demo_mends_its_library_and_a_second_run_changes_nothing(shell: Call
     assert "Lost drive" not in {project.project_name for project in ProjectsRepository(database).list()}
     database.close()
 
-    second = shell("demo")
+    second = run("demo")
 
     assert second.code == 0, (second.out, second.err)
     assert "Nothing changed" in second.out

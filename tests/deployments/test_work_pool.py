@@ -28,7 +28,13 @@ from storage import (
 from tests.prefect_api import PrefectApi
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.prefect, pytest.mark.postgres, pytest.mark.xdist_group("deploy"), pytest.mark.timeout(280)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.prefect,
+    pytest.mark.postgres,
+    pytest.mark.xdist_group("deploy"),
+    pytest.mark.timeout(280),
+]
 
 eventually = partial(wait_until, limit_seconds=120.0, pause_seconds=0.1)
 

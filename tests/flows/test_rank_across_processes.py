@@ -63,6 +63,7 @@ def forget_beats(rows: Database) -> None:
         connection.execute(jobs.update().where(jobs.c.status == "queued").values(heartbeat_at=long_ago))
 
 
+@pytest.mark.slow_on("sqlite")
 def test_a_free_slot_goes_to_the_best_waiting_job_of_all_flow_runs(
     environment: dict[str, str], rows: Database, library: Path, prefect_api: str
 ) -> None:

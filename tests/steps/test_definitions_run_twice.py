@@ -83,7 +83,13 @@ def everything(studio: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(DEFINITIONS.keys() - {"project_delete"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "maintenance_global" else pytest.param(name, marks=pytest.mark.slow_on("postgresql"))
+        for name in sorted(DEFINITIONS.keys() - {"project_delete"})
+    ],
+)
 def test_the_second_run_changes_nothing(studio: Any, library: dict[str, Any], clock: Any, name: str) -> None:
     if name == "undo":
         run(studio, library, "maintenance_global", "before")

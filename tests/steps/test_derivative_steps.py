@@ -317,6 +317,7 @@ def test_isolated_processes_do_the_same(studio, picture, database):
         isolated.close()
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, picture, deaths):
     def prepare(studio):
         iceland = studio.project("Iceland")

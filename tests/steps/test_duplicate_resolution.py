@@ -171,6 +171,7 @@ def test_a_photo_whose_second_file_cannot_be_renamed_keeps_all_its_names(
     } <= studio.disk().keys()
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_death_at_any_point_is_repaired_under_the_same_name(studio: Any, deaths: Any) -> None:
     def prepare(studio: Any) -> int:
         first, second = studio.project("first"), studio.project("second")

@@ -159,6 +159,7 @@ def test_archived_and_foreign_photos_are_left_alone(studio):
     assert studio.everything() == before
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, deaths):
     def prepare(studio):
         iceland = studio.project("Iceland")

@@ -116,6 +116,7 @@ def test_only_the_case_of_a_name_can_change(studio: Any) -> None:
     assert "tenant/Iceland/a.jpg" in studio.disk()
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_death_at_any_point_is_repaired_and_no_project_is_taken_for_an_orphan(studio: Any, deaths: Any) -> None:
     def prepare(studio: Any) -> int:
         project = studio.project("old")

@@ -148,6 +148,7 @@ def test_a_missing_folder_is_skipped_and_a_symlink_in_its_place_fails_only_its_p
     assert [names(studio, project) for project in (gone, linked, good)] == [[], [], ["new"]]
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_death_at_any_point_is_repaired_and_what_was_moved_is_journaled(studio: Any, deaths: Any) -> None:
     trash_unaccepted(studio)
 

@@ -293,6 +293,7 @@ def test_one_folder_that_fails_does_not_stop_the_others(studio, folder, monkeypa
     assert all(read_manifest(studio.folder(one)).id == one.id for one in _projects(studio))
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, folder, known, deaths):
     def prepare(studio):
         project = known("Iceland")

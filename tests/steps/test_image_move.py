@@ -255,6 +255,7 @@ def test_many_photos_move_in_batches(studio, monkeypatch):
     }
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, deaths):
     def prepare(studio):
         iceland, norway = studio.project("Iceland"), studio.project("Norway")

@@ -231,6 +231,7 @@ def test_an_unmounted_library_changes_no_row(studio: Any, tmp_path: Path, missin
     assert studio.everything() == before
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_second_run_after_a_death_at_any_point_comes_to_the_same_end(studio: Any, deaths: Any) -> None:
     def prepare(studio: Any) -> int:
         project = studio.project("Iceland")

@@ -101,6 +101,7 @@ def test_the_derivatives_of_a_photo_of_the_same_name_stay(studio: Any) -> None:
     assert "tenant/Iceland/.thumb/twin.webp" in studio.disk()
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_death_at_any_point_is_repaired(studio: Any, deaths: Any) -> None:
     def prepare(studio: Any) -> int:
         project = studio.project("Iceland")

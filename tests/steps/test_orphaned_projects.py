@@ -172,6 +172,7 @@ def test_the_last_project_of_a_tenant_may_go(studio: Any) -> None:
     assert status(studio, project) == "canceled"
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_project_of_many_photos_is_removed_wherever_a_run_was_cut_short(
     studio: Any, deaths: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,6 +196,7 @@ def test_one_project_that_cannot_be_removed_does_not_stop_the_others(studio):
     assert not (studio.root / "tenant" / "B").exists()
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_death_at_any_point_of_the_removal_is_repaired_by_the_next_run(studio, deaths):
     def prepare(studio):
         iceland = studio.project("Iceland", archived=True)

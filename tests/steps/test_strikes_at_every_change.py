@@ -28,6 +28,8 @@ from tests.steps.conftest import dying_at, failing_at
 
 _STRIKES = {"death": dying_at, "error": failing_at}
 
+#: The types whose errors are tried in the fast tests: those that change files in the most different ways.
+_FAST_ERRORS = {"file_removal", "folder_check", "generate_derivatives", "image_move_files"}
 #: Types whose own tests kill them at every change already.
 _KILLED_ELSEWHERE = {
     "duplicate_resolution",
@@ -153,7 +155,13 @@ class TestOnSqlite:
     def database(self, sqlite_database: Database) -> Iterator[Database]:
         return sqlite_database
 
-    @pytest.mark.parametrize("type", sorted(BUILTIN_STEP_TYPES))
+    @pytest.mark.parametrize(
+        "type",
+        [
+            name if name in _FAST_ERRORS else pytest.param(name, marks=pytest.mark.slow)
+            for name in sorted(BUILTIN_STEP_TYPES)
+        ],
+    )
     def test_an_error_of_the_disk_at_any_change(self, studio: Any, deaths: Any, jpeg: Any, type: str) -> None:
         come_to_the_same_end(studio, deaths, jpeg, type, "error")
 

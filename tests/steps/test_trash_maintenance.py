@@ -117,6 +117,7 @@ def test_the_time_to_live_is_a_setting(studio: Any, clock: Any) -> None:
     assert not any("/.trash/" in name for name in studio.disk())
 
 
+@pytest.mark.slow_on("postgresql")
 def test_a_removal_cut_short_is_journaled_by_the_next_run(studio: Any, deaths: Any, clock: Any) -> None:
     def prepare(studio: Any) -> int:
         project = studio.project("Iceland")

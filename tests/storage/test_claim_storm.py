@@ -28,6 +28,7 @@ STALE_SECONDS = 1.0
 WORKER = Path(__file__).with_name("claim_storm_worker.py")
 
 
+@pytest.mark.slow_on("sqlite")
 @pytest.mark.parametrize(
     ("processes", "count", "killed", "slots"),
     [
