@@ -18,6 +18,7 @@ from flows.log_lines import log_events, structure_logs
 from flows.tracing import open_tracing
 from storage.claims import new_worker_id
 from storage.database import Database
+from storage.library.ignored_names import IgnoredNames
 from storage.library.kinds import AcceptedExtensions
 from storage.library.paths import Library
 from storage.pinned_definition import PinnedDefinition
@@ -108,6 +109,7 @@ class Runtime:
         """The library on disk that the settings name."""
         return Library(
             self.settings.library_root,
+            ignored_names=IgnoredNames(self.settings.ignored_names),
             accepted_extensions=AcceptedExtensions(
                 jpg=frozenset(self.settings.jpg_extensions),
                 raw=frozenset(self.settings.raw_extensions),

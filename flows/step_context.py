@@ -20,7 +20,7 @@ from flows.runtime import Runtime
 from storage.database import Database
 from storage.job_items import ItemOutcome, record_outcomes
 from storage.journal import FileAction, FileChange, write_journal
-from storage.library.errors import LibraryError
+from storage.library.errors import LibraryError, UnsafePath
 from storage.library.paths import Library, ProjectFolder
 from storage.project_claims import claim_projects, release_projects
 from storage.records import ItemStatus, Job, Project
@@ -420,7 +420,7 @@ class StepContext:
             return
         name, first = self._failures[0]
         message = f"{self._targets_failed} of {self._targets_tried} failed; first {name}: {_reason(first)}"
-        if all(isinstance(error, PermanentStepError) for _, error in self._failures):
+        if all(isinstance(error, PermanentStepError | UnsafePath) for _, error in self._failures):
             raise PermanentStepError(message)
         raise ItemsFailed(message)
 

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from storage.errors import StorageError
 from storage.library.companions import CompanionNames
+from storage.library.ignored_names import DEFAULT_IGNORED_NAMES
 from storage.library.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
 from storage.step_jobs import DEFAULT_TENANT
 from task_definitions.foreign_documents import (
@@ -120,6 +121,22 @@ class Settings(BaseSettings):
     raw_extensions: tuple[str, ...] = Field(tuple(sorted(RAW_EXTENSIONS)), description="Extensions of RAW originals.")
     other_extensions: tuple[str, ...] = Field(
         tuple(sorted(OTHER_EXTENSIONS)), description="Extensions of other originals."
+    )
+    rename_user_files: Literal["report", "rename"] = Field(
+        "report",
+        description="What duplicate_resolution and folder_alignment do with a base name that another project has, and "
+        "with a folder that is not called as its project: report it, or rename it.",
+    )
+    merge_folders: bool = Field(
+        False,
+        description="Whether folder_discovery moves the files of a folder into the project that it is a copy of, or "
+        "whose name it has, if they share photos; never if two files of one name differ. Without it the folder is a "
+        "project of its own.",
+    )
+    ignored_names: tuple[str, ...] = Field(
+        DEFAULT_IGNORED_NAMES,
+        description="Files and folders that systems keep for themselves, which are no tenants, projects or photos; in "
+        "any case, with `*` for any text.",
     )
     companion_patterns: tuple[str, ...] = Field(
         (),

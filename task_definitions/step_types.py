@@ -75,16 +75,17 @@ _BUILTIN = (
     StepType(
         name="duplicate_resolution",
         unit="projects",
-        summary="Renames later photos that have the base name of an earlier one in another project.",
-        description="They become <name>_duplicate<n> on disk and in SQL, and go to post-processing. Belongs before "
-        "folder_check.",
+        summary="Reports, or renames, later photos that have the base name of an earlier one in another project.",
+        description="With the setting rename_user_files = rename they become <name>_duplicate<n> on disk and in SQL, "
+        "with all companions, and go to post-processing. Belongs before folder_check.",
     ),
     StepType(
         name="folder_alignment",
         unit="projects",
-        summary="Renames project folders to the names of their projects.",
-        description="The name is sanitised and made unique; folder, row and manifest change together. Skips a project "
-        "whose folder is missing or whose new name is taken.",
+        summary="Reports, or renames, project folders that are not called as their projects.",
+        description="With the setting rename_user_files = rename a folder gets its project's name, sanitised and made "
+        "unique; folder, row and manifest change together. Skips a project whose folder is missing or whose new name "
+        "is taken.",
     ),
     StepType(
         name="manifest_check",

@@ -44,6 +44,11 @@ def upgrade_database(*, json: Json = False) -> None:
             }
         )
         _list_changes(report.changes)
+        if report.legacy_kinds:
+            say(
+                'Folders and files keep their names: rename_user_files is "report". To have the nightly upkeep rename '
+                'them, as before, set rename_user_files = "rename" in photojobs.toml.'
+            )
 
 
 @app.command(name="check")

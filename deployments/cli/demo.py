@@ -76,6 +76,7 @@ def demo(
         definitions=None,
         trash_ttl_seconds=86_400,
         unaccepted_files="keep",
+        rename_user_files="rename",
         # Nobody mends anything between two attempts here, so a second one would only take time.
         max_attempts=1,
     )

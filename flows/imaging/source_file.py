@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.imaging.errors import ImageMissing, UnreadableImage
+from storage.library.scan import storable_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,6 @@ def open_source(path: Path) -> Iterator[SourceFile]:
             raise UnreadableImage(f"{path.name}: it is not a regular file.")
         if status.st_size == 0:
             raise UnreadableImage(f"{path.name}: the file is empty.")
-        yield SourceFile(path, descriptor, status.st_size, status.st_mtime_ns)
+        yield SourceFile(path, descriptor, status.st_size, storable_ns(status.st_mtime_ns))
     finally:
         os.close(descriptor)

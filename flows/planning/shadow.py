@@ -6,7 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +52,7 @@ class ShadowRuntime(Runtime):
     @cached_property
     def library(self) -> Library:
         """The shadow."""
-        plain = super().library
-        return Library(plain.root, accepted_extensions=plain.accepted_extensions, origin=self._tree.origin)
+        return replace(super().library, origin=self._tree.origin)
 
     @property
     def images(self) -> ImageProcessing:

@@ -12,7 +12,7 @@ from itertools import count
 from flows.errors import ItemsFailed, StepTimeout
 from flows.step import step
 from flows.step_context import StepContext
-from flows.steps.folder_merge import FolderMerge, shares_photos
+from flows.steps.folder_merge import FolderMerge
 from flows.steps.gone_projects import archive_as_gone, was_archived_as_gone
 from flows.steps.manifest import bring_manifest
 from flows.steps.photo_files import relative_path
@@ -23,7 +23,6 @@ from storage.library import (
     Manifest,
     ProjectFolder,
     TenantFolder,
-    folder_is_missing_or_empty,
     name_key,
     read_manifest,
     rename_folder_without_overwrite,
@@ -44,7 +43,7 @@ def folder_discovery(ctx: StepContext) -> None:
     tenant = ctx.library.tenant(ctx.tenant_id)
     with ctx.read() as connection:
         every = ProjectsRepository(connection).list()
-    if folder_is_missing_or_empty(tenant.path):
+    if ctx.library.is_missing_or_empty(tenant.path):
         if any(not project.is_archived for project in every if _is_of(project, ctx)):
             raise LibraryUnavailable(
                 f"{tenant.path} is missing or empty, though the tenant has projects; none was archived. Mount its disk."
@@ -135,15 +134,14 @@ class _Discovery:
         if owner is not None and not self._ctx.folder_of(owner).exists():
             self._follow_rename(owner, folder)
             return
-        for twin in self._twins(found):
-            if not found.has_files:
-                self._ctx.report.count("empty folders left", example=relative_path(folder, folder.path))
-                self._add_rows(twin, self._ctx.folder_of(twin))
+        if owner is not None and not found.has_files and found.manifest is not None:
+            self._ctx.report.count("empty folders left", example=relative_path(folder, folder.path))
+            return
+        for twin in self._twins(found) if self._ctx.settings.merge_folders and found.has_files else ():
+            if self._merge(found, twin):
                 return
-            if shares_photos(folder, self._ctx.folder_of(twin)):
-                self._merge(found, twin)
-                return
-        self._create(found)
+        # A copy was made on purpose, to print from or to work on, and is called as its folder is.
+        self._create(found, name=name if owner is not None else found.name)
 
     def _owner(self, found: _Found) -> Project | None:
         """The project that a folder belonged to under another name."""
@@ -157,21 +155,23 @@ class _Discovery:
         return owner
 
     def _twins(self, found: _Found) -> Iterator[Project]:
-        """Active projects that have their folder and the same name."""
+        """Active projects that have their folder, and the same name or the manifest that was copied."""
         keys = {name_key(found.name), name_key(found.folder.project_folder)}
         for project in list(self._projects.values()):
             same = {name_key(project.project_name), name_key(project.project_folder)}
-            if not project.is_archived and not same.isdisjoint(keys) and self._ctx.folder_of(project).exists():
+            is_copied = found.manifest is not None and found.manifest.id == project.id
+            is_twin = is_copied or not same.isdisjoint(keys)
+            if not project.is_archived and is_twin and self._ctx.folder_of(project).exists():
                 yield project
 
-    def _create(self, found: _Found) -> None:
+    def _create(self, found: _Found, *, name: str) -> None:
         ctx = self._ctx
         folder, change = found.folder, None
         if folder.project_folder in self._taken:
             folder, change = self._rename_aside(folder)
         with ctx.transaction() as connection:
             project = ProjectsRepository(connection).create(
-                project_name=found.name, project_folder=folder.project_folder, tenant_id=ctx.tenant_id
+                project_name=name, project_folder=folder.project_folder, tenant_id=ctx.tenant_id
             )
             if change is not None:
                 ctx.journal(connection, [change])
@@ -220,13 +220,20 @@ class _Discovery:
             self._remember(renamed)
         ctx.report.count("renames followed", example=f"{project.project_folder} → {folder.project_folder}")
 
-    def _merge(self, found: _Found, twin: Project) -> None:
-        ctx = self._ctx
+    def _merge(self, found: _Found, twin: Project) -> bool:
+        """Merge a folder into a project, unless it holds something else; whether it was merged."""
+        ctx, name = self._ctx, found.folder.project_folder
         with ctx.exclusively([twin.id]):
             target = ctx.folder_of(twin)
-            FolderMerge(ctx, found.folder, target, twin).run()
+            merge = FolderMerge(ctx, found.folder, target, twin)
+            refusal = merge.refusal()
+            if refusal is not None:
+                ctx.report.count("not merged", example=f"{name} into {twin.project_name}: {refusal}")
+                return False
+            merge.run()
             self._add_rows(twin, target)
-        ctx.report.count("folders merged", example=f"{found.folder.project_folder} into {twin.project_name}")
+        ctx.report.count("folders merged", example=f"{name} into {twin.project_name}")
+        return True
 
     def _take_in(self, project: Project, folder: ProjectFolder) -> None:
         folder.create()

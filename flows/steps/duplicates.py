@@ -1,6 +1,7 @@
-"""The step `duplicate_resolution`: one base name stays with the oldest photo, later ones in other projects are renamed.
+"""The step `duplicate_resolution`: a base name is the oldest photo's; later ones in other projects are reported.
 
-Only photos in the projects of the job are renamed, each with all its files, sidecars and derivatives.
+With the setting `rename_user_files = "rename"` they are renamed, if they are in the projects of the job, each with all
+its files, companions and derivatives.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from storage.temporary_tables import temporary_tables
 
 #: Photos whose files are renamed before their rows are written: what a crash leaves to be repaired.
 BATCH_SIZE: Final = 100
+#: Photos whose names are read at a time to be reported.
+_REPORT_BATCH_SIZE: Final = 2_000
 
 
 @dataclass(slots=True)
@@ -69,7 +72,7 @@ class _Renaming:
 
 @step("duplicate_resolution", unit="projects")
 def duplicate_resolution(ctx: StepContext) -> None:
-    """Rename later photos that have the base name of an earlier one in another project."""
+    """Report, or rename, later photos that have the base name of an earlier one in another project."""
     projects = ctx.projects()
     if not projects:
         return
@@ -78,9 +81,25 @@ def duplicate_resolution(ctx: StepContext) -> None:
         names = DuplicateNames(connection)
         counts = names.find(ctx.tenant_id)
         concerned = [project for project in projects if project.id in counts]
+        if ctx.settings.rename_user_files == "report":
+            _report(ctx, names, concerned)
+            return
         files = ScannedNames(connection, extensions=ctx.library.accepted_extensions)
         work = partial(_resolve, ctx, names, files)
         each_project(ctx, work, projects=concerned)
+
+
+def _report(ctx: StepContext, names: DuplicateNames, projects: Sequence[Project]) -> None:
+    for number, project in enumerate(projects):
+        ctx.report.enter_project(project.project_name)
+        for ids in names.photo_ids(project.id, batch_size=_REPORT_BATCH_SIZE):
+            ctx.checkpoint()
+            with ctx.read() as connection:
+                photos = PhotosRepository(connection).get_many(ids)
+            for photo in photos:
+                ctx.report.count("names in use elsewhere", example=photo.filename)
+        ctx.report.enter_project(None)
+        ctx.progress(number + 1, len(projects))
 
 
 def _resolve(

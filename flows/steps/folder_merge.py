@@ -1,9 +1,8 @@
-"""Merging a folder into the folder of a project with the same name and photos; nothing is overwritten or removed."""
+"""Merging a folder into the folder of a project that it is a copy of; nothing is overwritten, renamed or removed."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.step_context import StepContext
@@ -16,32 +15,15 @@ from storage.library import (
     move_without_overwrite,
     name_key,
     scan,
-    unique_name,
 )
 from storage.photo_moves import PhotoMovesRepository
 from storage.records import Project
 
 
-def shares_photos(folder: ProjectFolder, other: ProjectFolder) -> bool:
-    """Whether a base name of a photo in one folder is in the other as well."""
-    names = {name_key(file.base_name) for file in scan(folder) if file.kind.is_photo and file.problem is None}
-    return any(name_key(file.base_name) in names for file in scan(other) if file.kind.is_photo and file.problem is None)
-
-
-@dataclass(slots=True)
-class _Group:
-    """The files of one base name, and which of them are in the target already."""
-
-    base_name: str
-    files: list[ScannedFile] = field(default_factory=list)
-    taken: dict[str, Path] = field(default_factory=dict)
-
-
 class FolderMerge:
-    """Moves the files of a folder into a project's, base name by base name.
+    """Moves the files of a folder into a project's, if both have photos in common and no file differs.
 
-    Files whose name and contents are in the target already stay where they are, and are reported. A photo of which a
-    file has the same name and other contents gets a new name there, with all its files.
+    Files whose name and contents are in the target already stay where they are, and are reported.
     """
 
     def __init__(self, ctx: StepContext, source: ProjectFolder, target: ProjectFolder, project: Project) -> None:
@@ -51,53 +33,45 @@ class FolderMerge:
         self._project = project
         accepted = target.library.accepted_extensions
         self._names = FolderNames.read(target.path, accepted_extensions=accepted)
+        self._files = sorted((file for file in scan(source) if not file.is_hidden), key=lambda file: file.name)
         with ctx.read() as connection:
-            self._rows = set(PhotoMovesRepository(connection).base_names(project.id))
+            self._rows = {name_key(name) for name in PhotoMovesRepository(connection).base_names(project.id)}
+
+    def refusal(self) -> str | None:
+        """Why the folder is a project of its own: they share no photo, or a file of one name differs; else None."""
+        photos = [file for file in self._files if file.kind.is_photo and file.problem is None]
+        if not any(name_key(file.base_name) in self._rows for file in photos):
+            return "it shares no photo with the project"
+        for file in self._files:
+            if file.problem is not None:
+                return f"{file.printable_name}: {file.problem}"
+            if self._names.same_as(file.name) and not self._is_there(file):
+                return f"{file.name} is another file there"
+        return None
 
     def run(self) -> None:
-        """Move what can be moved. Repeated after a crash, it goes on where it stopped."""
-        groups = self._groups()
-        # Shared names last: as long as one is left, the folder is known again as the project's.
-        for group in sorted(groups, key=lambda group: (bool(group.taken), group.base_name)):
+        """Move what is not there yet. Repeated after a crash, it goes on where it stopped."""
+        for file in self._files:
             self._ctx.checkpoint()
-            self._merge(group)
+            if self._is_there(file):
+                self._ctx.report.count("kept", example=f"{file.name}: the project has the same file")
+            else:
+                self._move(file)
 
-    def _groups(self) -> list[_Group]:
-        groups: dict[str, _Group] = {}
-        for file in sorted(scan(self._source), key=lambda file: file.name):
-            if file.is_hidden:
-                continue
-            if file.problem is not None:
-                self._ctx.report.count("left alone", example=f"{file.printable_name}: {file.problem}")
-                continue
-            group = groups.setdefault(name_key(file.base_name), _Group(file.base_name))
-            group.files.append(file)
-            for name in self._names.same_as(file.name):
-                group.taken[file.name] = self._target.path / name
-        return list(groups.values())
-
-    def _merge(self, group: _Group) -> None:
-        same = [file for file in group.files if file.name in group.taken and self._is_same(file, group)]
-        different = len(same) < len(group.taken)
-        name = group.base_name
-        if different:
-            name = unique_name(self._names, group.base_name, also_taken=self._rows)
-        for file in same:
-            self._ctx.report.count("kept", example=f"{file.name}: the project has the same file")
-        for file in group.files:
-            if file not in same:
-                self._move(file, name + file.name[len(file.base_name) :] if different else file.name)
-
-    def _is_same(self, file: ScannedFile, group: _Group) -> bool:
-        other = group.taken[file.name]
-        if other.lstat().st_size != file.size_bytes:
-            return False
+    def _is_there(self, file: ScannedFile) -> bool:
+        """Whether the target has the file under the same name."""
         library = self._source.library
-        own = library.content_path(self._source.original(file.name))
-        return _digest(library.content_path(other)) == _digest(own)
+        for name in self._names.same_as(file.name):
+            other = self._target.path / name
+            if other.lstat().st_size != file.size_bytes:
+                continue
+            own = library.content_path(self._source.original(file.name))
+            if _digest(library.content_path(other)) == _digest(own):
+                return True
+        return False
 
-    def _move(self, file: ScannedFile, name: str) -> None:
-        source, target = self._source.original(file.name), self._target.original(name)
+    def _move(self, file: ScannedFile) -> None:
+        source, target = self._source.original(file.name), self._target.original(file.name)
         change = FileChange(
             action=FileAction.MOVED,
             source=relative_path(self._source, source),

@@ -1,4 +1,7 @@
-"""The step `folder_alignment`: project folders get the names of their projects. What is in them stays as it is."""
+"""The step `folder_alignment`: folders that are not called as their projects are reported.
+
+With the setting `rename_user_files = "rename"` they get the names of their projects. What is in them stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from storage.records import Project
 
 @step("folder_alignment", unit="projects")
 def folder_alignment(ctx: StepContext) -> None:
-    """Rename project folders to the names of their projects."""
+    """Report, or rename, project folders that are not called as their projects."""
     projects = ctx.projects()
     if not projects:
         return
@@ -72,6 +75,9 @@ class _FolderOwners:
 def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: ProjectFolder) -> None:
     wanted = owners.name_for(project)
     if wanted == folder.project_folder:
+        return
+    if ctx.settings.rename_user_files == "report":
+        ctx.report.count("other folder names", example=f"{folder.project_folder}: the project is called {wanted}")
         return
     # At its first attempt this job has renamed nothing yet: what it finds renamed, somebody else has.
     is_followed = False

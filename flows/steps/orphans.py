@@ -16,7 +16,7 @@ from flows.steps.photo_files import relative_path
 from flows.steps.renamed_folders import RenamedFolders
 from flows.steps.target_projects import check_library, each_project
 from storage.journal import FileAction, FileChange, JournalEntry, last_entry
-from storage.library import ProjectFolder, folder_is_missing_or_empty
+from storage.library import ProjectFolder
 from storage.library.errors import LibraryUnavailable
 from storage.photo_snapshots import removed_project, snapshot_photos
 from storage.photos import BATCH_SIZE, PhotosRepository
@@ -38,7 +38,7 @@ def orphaned_project_cleanup(ctx: StepContext) -> None:
 
 def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> None:
     path = ctx.library.tenant(ctx.tenant_id).path
-    if not folder_is_missing_or_empty(path):
+    if not ctx.library.is_missing_or_empty(path):
         return
     with ctx.read() as connection:
         active = ProjectsRepository(connection).list(tenant_id=ctx.tenant_id, archived=False)

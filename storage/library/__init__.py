@@ -6,6 +6,7 @@ No SQL and no images here. Callers bring names and moments; what is returned are
 from storage.library.atomic_write import remove_stale_temporaries, write_atomically
 from storage.library.companions import Fit, owner_keys
 from storage.library.folder_names import FolderNames, unique_name
+from storage.library.ignored_names import DEFAULT_IGNORED_NAMES, IgnoredNames
 from storage.library.kinds import AcceptedExtensions, FileKind, FileName
 from storage.library.listing import ListedNames, list_names
 from storage.library.manifest import (
@@ -17,7 +18,7 @@ from storage.library.manifest import (
     write_manifest,
 )
 from storage.library.names import name_key, sanitise_folder_name
-from storage.library.paths import Library, ProjectFolder, TenantFolder, folder_is_missing_or_empty
+from storage.library.paths import Library, ProjectFolder, TenantFolder
 from storage.library.removal import remove_project_folder
 from storage.library.scan import ScannedDerivative, ScannedFile, look_at, scan, scan_companion_folders, scan_derivatives
 from storage.library.transfer import (
@@ -37,11 +38,13 @@ from storage.library.trash import (
 )
 
 __all__ = [
+    "DEFAULT_IGNORED_NAMES",
     "AcceptedExtensions",
     "FileKind",
     "FileName",
     "Fit",
     "FolderNames",
+    "IgnoredNames",
     "Library",
     "ListedNames",
     "Manifest",
@@ -53,7 +56,6 @@ __all__ = [
     "TrashName",
     "WrittenManifest",
     "expired",
-    "folder_is_missing_or_empty",
     "list_names",
     "list_trash",
     "look_at",

@@ -12,6 +12,7 @@ from typing import Final
 
 from storage.library.companions import MAX_FOLDERS
 from storage.library.errors import FolderMissing, FolderUnreadable, LibraryUnavailable, UnsafePath
+from storage.library.ignored_names import IgnoredNames
 from storage.library.kinds import DEFAULT_EXTENSIONS, MANIFEST_NAME, AcceptedExtensions
 from storage.library.names import check_name, printable, unsafe_reason
 
@@ -19,9 +20,6 @@ THUMB_FOLDER: Final = ".thumb"
 PREVIEW_FOLDER: Final = ".preview"
 TRASH_FOLDER: Final = ".trash"
 DERIVATIVE_EXTENSION: Final = ".webp"
-
-# What a freshly formatted disk holds; it says nothing about whether the right disk is mounted.
-_NOT_A_TENANT: Final = frozenset({"lost+found"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +31,13 @@ class Library:
     Attributes:
         root: made absolute; `~` is the home folder.
         accepted_extensions: which files are photos.
+        ignored_names: files and folders of operating systems and storage systems, which are neither.
         origin: where the contents of a file are, in a library whose files only stand for others; see `content_path`.
     """
 
     root: Path
     accepted_extensions: AcceptedExtensions = field(default=DEFAULT_EXTENSIONS, kw_only=True)
+    ignored_names: IgnoredNames = field(default_factory=IgnoredNames, kw_only=True, repr=False, compare=False)
     origin: Callable[[Path], Path] | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class Library:
             LibraryUnavailable: the root is missing, not a folder or unreadable.
         """
         try:
-            yield from _safe_folder_names(self.root)
+            yield from _safe_folder_names(self.root, self.ignored_names)
         except (FolderMissing, FolderUnreadable) as error:
             raise LibraryUnavailable(
                 f"Library root {self.root} cannot be read: {error}. Is its disk mounted?"
@@ -89,10 +89,33 @@ class Library:
         Raises:
             LibraryUnavailable: the root is missing, not a folder, unreadable, or holds no tenant's folder.
         """
-        if folder_is_missing_or_empty(self.root):
+        if self.is_missing_or_empty(self.root):
             raise LibraryUnavailable(
                 f"Library root {self.root} is missing or empty. Mount its disk, or correct PHOTOJOBS_LIBRARY_ROOT."
             )
+
+    def is_missing_or_empty(self, folder: Path) -> bool:
+        """Whether a folder is missing or holds no visible folder, as the mount point of an unmounted disk does.
+
+        Meant for the library root and for a tenant's folder, before missing files are taken for deleted ones. Loose
+        files, hidden entries and ignored ones do not count: a mount point may hold a note or a marker, a freshly
+        formatted disk its `lost+found`.
+
+        Raises:
+            LibraryUnavailable: it is not a folder, or cannot be read.
+        """
+        try:
+            with os.scandir(folder) as entries:
+                return not any(
+                    entry.is_dir() and not entry.name.startswith(".") and entry.name not in self.ignored_names
+                    for entry in entries
+                )
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise LibraryUnavailable(
+                f"{folder} cannot be read ({error.strerror}). Mount its disk, or correct its path and permissions."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +143,7 @@ class TenantFolder:
             FolderMissing: the tenant has no folder.
             FolderUnreadable: it could not be listed to its end.
         """
-        return _safe_folder_names(self.path)
+        return _safe_folder_names(self.path, self.library.ignored_names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,36 +251,13 @@ class ProjectFolder:
         return path
 
 
-def folder_is_missing_or_empty(folder: Path) -> bool:
-    """Whether a folder is missing or holds no visible folder, as the mount point of an unmounted disk does.
-
-    Meant for the library root and for a tenant's folder, before missing files are taken for deleted ones. Loose files
-    and hidden entries do not count: a mount point may hold a note or a marker.
-
-    Raises:
-        LibraryUnavailable: it is not a folder, or cannot be read.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            return not any(
-                entry.is_dir() and not entry.name.startswith(".") and entry.name not in _NOT_A_TENANT
-                for entry in entries
-            )
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        raise LibraryUnavailable(
-            f"{folder} cannot be read ({error.strerror}). Mount its disk, or correct its path and permissions."
-        ) from error
-
-
-def _safe_folder_names(folder: Path) -> Iterator[str]:
+def _safe_folder_names(folder: Path, ignored: IgnoredNames) -> Iterator[str]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if (
                     unsafe_reason(entry.name) is None
-                    and entry.name not in _NOT_A_TENANT
+                    and entry.name not in ignored
                     and entry.is_dir(follow_symlinks=False)
                 ):
                     yield entry.name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from storage.library.errors import FolderMissing, FolderUnreadable
 from storage.library.kinds import FileKind
@@ -23,6 +23,9 @@ ScanProblem = Literal[
     "unsafe name",
     "unreadable",
 ]
+
+
+_MAX_NS: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,15 @@ class ScannedDerivative:
     mtime_ns: int
 
 
+def storable_ns(moment_ns: int) -> int:
+    """A file's time, in nanoseconds since 1970, as databases can hold it: of the years 1678 to 2262.
+
+    File systems hold others, which cameras with a wrong clock and programs with a wrong unit do write. The nearest
+    time that can be held takes their place.
+    """
+    return max(-_MAX_NS, min(_MAX_NS, moment_ns))
+
+
 def scan_derivatives(folder: Path) -> Iterator[ScannedDerivative]:
     """The derivatives in a project's `.thumb` or `.preview`, in the disk's order; none where there is no such folder.
 
@@ -97,7 +109,7 @@ def scan_derivatives(folder: Path) -> Iterator[ScannedDerivative]:
                 except FileNotFoundError:
                     continue
                 if stat.S_ISREG(status.st_mode):
-                    yield ScannedDerivative(base_name, status.st_size, status.st_mtime_ns)
+                    yield ScannedDerivative(base_name, status.st_size, storable_ns(status.st_mtime_ns))
     except FileNotFoundError:
         return
     except OSError as error:
@@ -182,7 +194,7 @@ def look_at(project: ProjectFolder, name: str) -> ScannedFile | None:
 
 @contextmanager
 def entries_of(project: ProjectFolder) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """The entries of a project folder as the system gives them.
+    """The entries of a project folder as the system gives them, but for ignored ones.
 
     Raises:
         FolderMissing, FolderUnreadable, UnsafePath: see `scan`.
@@ -190,7 +202,8 @@ def entries_of(project: ProjectFolder) -> Iterator[Iterator[os.DirEntry[str]]]:
     project.exists()  # Refuses a symlink that has taken the folder's place since the path was built.
     try:
         with os.scandir(project.path) as entries:
-            yield entries
+            ignored = project.library.ignored_names
+            yield (entry for entry in entries if entry.name not in ignored)
     except FileNotFoundError as error:
         raise FolderMissing(f"Project folder {project.path} does not exist.") from error
     except OSError as error:
@@ -215,7 +228,7 @@ def _describe(project: ProjectFolder, name: str, status_of: Callable[[], os.stat
     except OSError:
         problem = "unreadable"
     else:
-        size_bytes, mtime_ns = status.st_size, status.st_mtime_ns
+        size_bytes, mtime_ns = status.st_size, storable_ns(status.st_mtime_ns)
         problem = None if described.kind.is_hidden else _problem(described.name, status.st_mode)
     return ScannedFile(
         name=name,

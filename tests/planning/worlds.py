@@ -143,7 +143,7 @@ class World:
                 heartbeat_seconds=5,
                 image_isolation=False,
                 retry_delay_seconds=0,
-                **settings,
+                **{"rename_user_files": "rename", **settings},
             ),
         )
         self.library = self.runtime.library

@@ -152,12 +152,20 @@ def _plain(path: str | None) -> str | None:
 
 
 @pytest.fixture
-def runtime(database: Database, tmp_path: Path) -> Iterator[Runtime]:
-    """A runtime on the database of the test and a library with one tenant's folder."""
+def runtime(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Iterator[Runtime]:
+    """A runtime on the database of the test and a library with one tenant's folder.
+
+    A test gives settings by `@pytest.mark.parametrize("runtime", [{"merge_folders": False}], indirect=True)`.
+    """
     root = tmp_path / "library"
     (root / "tenant").mkdir(parents=True)
     settings = Settings.load(
-        library_root=root, concurrency=2, heartbeat_seconds=0.2, poll_seconds=0.05, image_isolation=False
+        library_root=root,
+        concurrency=2,
+        heartbeat_seconds=0.2,
+        poll_seconds=0.05,
+        image_isolation=False,
+        **{"rename_user_files": "rename", "merge_folders": True, **getattr(request, "param", {})},
     )
     opened = Runtime(database, settings=settings)
     yield opened

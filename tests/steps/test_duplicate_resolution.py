@@ -31,6 +31,17 @@ def follow_ups(studio: Any) -> list[int]:
         return list(connection.execute(statement).scalars())
 
 
+@pytest.mark.parametrize("runtime", [{"rename_user_files": "report"}], indirect=True)
+def test_nothing_is_renamed_unasked(studio: Any, clock: Any) -> None:
+    first, second = studio.project("first"), studio.project("second")
+    studio.photo(first, "IMG", "jpg", created_at=clock.advance(seconds=60))
+    studio.photo(second, "IMG", "jpg", "xmp", created_at=clock.advance(seconds=60))
+    before = studio.everything()
+    job = studio.run("duplicate_resolution", scope="global")
+    assert (job.status, job.result["counts"]) == ("completed", {"names in use elsewhere": 1})
+    assert studio.everything() == before
+
+
 def test_later_photos_are_renamed_with_all_their_files(studio: Any, clock: Any) -> None:
     first, second, third = (studio.project(name) for name in ("first", "second", "third"))
     later = studio.photo(first, "IMG", "jpg", created_at=clock.advance(seconds=60))

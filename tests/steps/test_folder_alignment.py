@@ -22,6 +22,18 @@ def folder_name(studio: Any, project: Any) -> str:
     return found.project_folder
 
 
+@pytest.mark.parametrize("runtime", [{"rename_user_files": "report"}], indirect=True)
+def test_nothing_is_renamed_unasked(studio: Any) -> None:
+    named(studio, studio.project("one"), "Iceland")
+    before = studio.everything()
+    job = studio.run("folder_alignment", scope="global")
+    assert (job.status, job.result["examples"]) == (
+        "completed",
+        {"other folder names": ["one: the project is called Iceland"]},
+    )
+    assert studio.everything() == before
+
+
 @pytest.mark.parametrize("scope", ["project", "photo_set", "global"])
 def test_folder_row_and_manifest_change_together(studio: Any, scope: str) -> None:
     projects = [studio.project(name) for name in ("one", "two", "three")]

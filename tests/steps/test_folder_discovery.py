@@ -125,7 +125,42 @@ def test_a_folder_renamed_in_case_alone_needs_no_manifest(studio):
     assert [(one.id, one.project_folder) for one in _projects(studio)] == [(project.id, "ICELAND")]
 
 
-def test_a_copy_of_a_project_is_merged_and_what_is_the_same_stays_where_it_is(studio, known):
+@pytest.mark.parametrize("runtime", [{"merge_folders": False}], indirect=True)
+def test_a_copy_is_a_project_of_its_own(studio, known):
+    project = known("Iceland")
+    studio.photo(project, "fox", "jpg", "NEF")
+    copy = studio.root / "tenant" / "Iceland for print"
+    shutil.copytree(studio.folder(project).path, copy)
+    (copy / "fox.jpg").write_bytes(b"edited for print")
+    (copy / "fox.jpg.pp3").write_bytes(b"edits")
+    before = {name: content for name, content in studio.disk().items() if not name.endswith(".yaml")}
+    job = _discover(studio)
+    assert job.status == "completed", job.error_message
+    assert {name: content for name, content in studio.disk().items() if not name.endswith(".yaml")} == before
+    own, made = _projects(studio)
+    assert (own, made.project_name, made.project_folder) == (project, "Iceland for print", "Iceland for print")
+    assert [read_manifest(studio.folder(one)).id for one in (own, made)] == [own.id, made.id]
+    assert _names(studio, made.id) == ["fox"]
+    everything = studio.everything()
+    assert _discover(studio).status == "completed"
+    assert studio.everything() == everything
+
+
+@pytest.mark.parametrize("runtime", [{"merge_folders": False}, {"merge_folders": True}], indirect=True)
+def test_folders_that_differ_in_case_alone_are_two_projects(studio, known, folder):
+    project = known("Alps")
+    studio.photo(project, "fox", "jpg")
+    folder("alps", {"fox.jpg": b"another fox", "fox.jpg.pp3": b"its edits"})
+    before = studio.disk()
+    _discover(studio)
+    assert before.items() <= studio.disk().items()
+    assert [(one.project_folder, _names(studio, one.id)) for one in _projects(studio)] == [
+        ("Alps", ["fox"]),
+        ("alps", ["fox"]),
+    ]
+
+
+def test_a_copy_is_merged_where_so_set_and_what_is_the_same_stays_where_it_is(studio, known):
     project = known("Iceland")
     studio.photo(project, "fox", "jpg", "NEF")
     copy = studio.root / "tenant" / "Iceland copy"
@@ -150,20 +185,19 @@ def test_a_copy_of_a_project_is_merged_and_what_is_the_same_stays_where_it_is(st
     assert studio.everything() == before
 
 
-def test_other_contents_of_the_same_name_come_under_a_new_name_with_all_files_of_the_photo(studio, known, folder):
+@pytest.mark.parametrize("different", ["fox.jpg", "notes.txt", "fox.jpg.pp3"])
+def test_nothing_is_merged_if_a_file_of_one_name_differs(studio, known, folder, different):
     project = known("Iceland")
-    studio.photo(project, "fox", "jpg", "NEF")
-    studio.photo(project, "owl", "jpg")
-    files = {"fox.jpg": b"another fox", "fox.png": b"its other file", "owl.jpg": b"Iceland/owl.jpg"}
-    folder("iceland", files)
+    studio.photo(project, "fox", "jpg")
+    for name in {"notes.txt", "fox.jpg.pp3", "owl.jpg"}:
+        (studio.folder(project).path / name).write_bytes(b"the same")
+    files = {"fox.jpg": b"Iceland/fox.jpg", "notes.txt": b"the same", "fox.jpg.pp3": b"the same", "elk.jpg": b"elk"}
+    folder("iceland", files | {different: b"differs"})
+    before = studio.disk()
     job = _discover(studio)
-    assert job.status == "completed", job.error_message
-    disk = studio.disk()
-    assert disk["tenant/Iceland/fox.jpg"] == b"Iceland/fox.jpg"
-    assert disk["tenant/Iceland/fox_duplicate1.jpg"] == b"another fox"
-    assert disk["tenant/Iceland/fox_duplicate1.png"] == b"its other file"
-    assert disk["tenant/iceland/owl.jpg"] == b"Iceland/owl.jpg"
-    assert _names(studio, project.id) == ["fox", "fox_duplicate1", "owl"]
+    assert before.items() <= studio.disk().items()
+    assert [one.project_folder for one in _projects(studio)] == ["Iceland", "iceland"]
+    assert different in job.result["examples"]["not merged"][0]
 
 
 def test_two_folders_of_one_name_that_share_no_photo_are_two_projects(studio, known, folder, clock):
@@ -299,7 +333,8 @@ def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, folder, known,
         project = known("Iceland")
         studio.photo(project, "fox", "jpg")
         studio.photo(project, "owl", "jpg")
-        folder("iceland", {"fox.jpg": b"another", "elk.jpg": b"elk", "owl.jpg": b"Iceland/owl.jpg"})
+        folder("iceland", {"fox.xmp": b"sidecar", "elk.jpg": b"elk", "owl.jpg": b"Iceland/owl.jpg"})
+        folder("Iceland copy", {"fox.jpg": b"another", "elk.jpg": b"elk"})
         folder("New", ["lynx.jpg"])
         renamed = known("Norway")
         studio.folder(renamed).path.rename(studio.root / "tenant" / "Norway 2024")

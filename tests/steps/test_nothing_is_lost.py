@@ -427,8 +427,12 @@ def test_no_original_is_lost_whatever_runs_and_whatever_fails(tmp_path: Path, sq
         actions=st.lists(_actions, min_size=3, max_size=10),
         unaccepted=st.sampled_from(["keep", "trash"]),
         renaming=st.sampled_from(["atomic", "atomic", "links", "neither"]),
+        user_files=st.sampled_from(["rename", "rename", "report"]),
+        merges=st.booleans(),
     )
-    def nothing_is_lost(folders: list[Folder], actions: list[Action], unaccepted: Any, renaming: str) -> None:
+    def nothing_is_lost(
+        folders: list[Folder], actions: list[Action], unaccepted: Any, renaming: str, user_files: Any, merges: bool
+    ) -> None:
         place = tmp_path / str(next(numbers))
         root, away = place / "library", place / "away"
         for folder in (*(root / tenant for tenant in TENANTS), away):
@@ -444,6 +448,8 @@ def test_no_original_is_lost_whatever_runs_and_whatever_fails(tmp_path: Path, sq
             stale_seconds=STALE_SECONDS,
             trash_ttl_seconds=TTL_SECONDS,
             unaccepted_files=unaccepted,
+            rename_user_files=user_files,
+            merge_folders=merges,
         )
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, place)

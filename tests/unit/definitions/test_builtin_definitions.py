@@ -64,7 +64,6 @@ PROMISED = {
 }
 
 STOPPING_STEPS = {
-    "orphaned_project_cleanup",
     "project_stop_processes",
     "project_delete_files",
     "project_cleanup_db",

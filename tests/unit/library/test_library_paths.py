@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from storage.library import Library, ProjectFolder, folder_is_missing_or_empty
+from storage.library import IgnoredNames, Library, ProjectFolder, list_names, scan
 from storage.library.errors import LibraryUnavailable, UnsafePath
 
 NAMES = st.text(st.characters(exclude_categories=())) | st.text("./\\\0~a ", max_size=9)
@@ -121,7 +121,7 @@ def test_a_root_that_cannot_be_read_is_unavailable_rather_than_empty(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LibraryUnavailable, match="cannot be read"):
-        folder_is_missing_or_empty(tmp_path / "file")
+        Library(tmp_path).is_missing_or_empty(tmp_path / "file")
 
     def refuse(path: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
@@ -131,3 +131,28 @@ def test_a_root_that_cannot_be_read_is_unavailable_rather_than_empty(
         Library(tmp_path).check_available()
     with pytest.raises(LibraryUnavailable, match="Permission denied"):
         list(Library(tmp_path).tenant_ids())
+
+
+SYSTEM_NAMES = ("#recycle", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", ".Trash-1000", "._IMG")
+
+
+def test_folders_of_storage_systems_are_neither_tenants_nor_projects_nor_photos(
+    library: Library, project: ProjectFolder
+) -> None:
+    for place in (library.root, project.tenant.path, project.path):
+        for name in SYSTEM_NAMES:
+            (place / name).mkdir()
+    for name in ("Thumbs.db", "DESKTOP.INI", "._IMG.jpg", "IMG.jpg"):
+        (project.path / name).write_bytes(b"1")
+    assert list(library.tenant_ids()) == ["tenant"]
+    assert list(project.tenant.project_folders()) == ["Iceland"]
+    [listed] = list_names(project)
+    assert (listed.names, listed.odd) == (["IMG.jpg"], [])
+    assert [file.name for file in scan(project) if not file.is_hidden] == ["IMG.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_ignored"), [("Backup.old", True), ("backup.OLD", True), ("Backup", False), ("#recycle", False)]
+)
+def test_which_names_are_ignored_is_a_setting(name: str, is_ignored: bool) -> None:
+    assert (name in IgnoredNames(["*.old"])) is is_ignored
