@@ -6,32 +6,36 @@ never the only way: programs give ids and names as before.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from prefect import Flow
 from prefect.utilities.callables import ParameterSchema
-from pydantic import create_model
 
+from flows.flow_parameters import parameters_model
+from flows.undoing.task_to_undo import UNDO
 from storage.database import Database
 from storage.lanes import LanesRepository
+from storage.photo_selection import Derivative
 from storage.project_labels import project_label
 from storage.projects import ProjectsRepository
 from storage.settings import Settings
 from storage.step_jobs import DEFAULT_TENANT
-from task_definitions import TaskDefinition
-from task_definitions.step_types import step_types
+from task_definitions import Scope, TaskDefinition
+from task_definitions.step_types import takes_destination, takes_force
 
 #: A longer list helps nobody, and the server sends the form with every deployment; the id is typed then.
 MAX_CHOICES = 300
 
 #: For programs; in the form they would only be in the way.
-_HIDDEN = ("source", "task_id")
+_HIDDEN = ("source", "task_id", "items")
 
 #: The order in which people think; parameters that are not named here come last.
-_ORDER = ("tenant_id", "project_id", "select", "items", "force", "plan", "reason")
+_ORDER = (UNDO, "lane", "tenant_id", "select", "project_id", "force", "plan", "reason", "payload")
+
+#: What a criterion may be beside "Every photo": no value, as its type says it.
+_NOTHING: Mapping[str, dict[str, Any]] = {"boolean": {"const": False}, "string": {"type": "null"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,44 +75,78 @@ NO_CHOICES = Choices()
 
 def form_of(flow: Flow[..., Any], choices: Choices, definition: TaskDefinition | None = None) -> ParameterSchema:
     """The parameters of a flow as a form; `definition` says what of it would have no effect and is left out."""
-    schema = _schema(flow)
+    schema: dict[str, Any] = parameters_model(flow.fn).model_json_schema(ref_template="#/definitions/{model}")
     fields: dict[str, dict[str, Any]] = schema["properties"]
+    models: dict[str, dict[str, Any]] = schema.get("$defs", {})
+    required = schema.get("required", [])
     for name in _HIDDEN:
         fields.pop(name, None)
-    if definition is not None and not any(_takes_force(step.type) for step in definition.steps):
-        fields.pop("force", None)
-    for models in (fields, *(model["properties"] for model in schema.get("$defs", {}).values())):
-        for field in models.values():
+    if definition is not None:
+        if not takes_force(definition):
+            fields.pop("force", None)
+        if definition.scope is Scope.PHOTO_SET:
+            # Elsewhere it would not restrict the photos, though it looks as if it did.
+            if takes_destination(definition):
+                required = [*required, "project_id"]
+            else:
+                fields.pop("project_id")
+    selection = models.pop("PhotoSelection", None)
+    for properties in (fields, *([] if selection is None else [selection["properties"]])):
+        for field in properties.values():
             _without_empty_default(field)
-    _offer_tenants(fields, choices, schema)
+    if "project_id" in required:
+        _without_null(fields["project_id"])
+    required = [*required, *_offer_tenants(fields, choices)]
     _offer(fields, "project_id", choices.projects, {"type": "integer", "minimum": 1, "title": "By id"}, "By name")
     _offer(fields, "lane", choices.lanes, None, "By name")
-    selection = schema.get("$defs", {}).get("PhotoSelection", {"properties": {}})
-    selection["title"] = "Select"
-    _offer_several(selection["properties"], "project_ids", choices.projects, {"type": "integer"})
-    _offer_several(selection["properties"], "tags", choices.tags, {"type": "string"})
+    if selection is not None:
+        # As an object of its own, not one of two kinds, it has no switch between a value and none above it.
+        fields["select"] = _selection_field(selection, choices) | {
+            key: fields["select"][key] for key in ("title", "description")
+        }
     ordered = sorted(fields, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
-    for position, name in enumerate(ordered):
-        fields[name]["position"] = position
     return ParameterSchema(
         title="Parameters",
         type="object",
-        properties={name: fields[name] for name in ordered},
-        required=[name for name in ordered if name in schema.get("required", [])],
-        definitions=schema.get("$defs", {}),
+        properties=_in_order(fields, ordered),
+        required=[name for name in ordered if name in required],
+        definitions=models,
     )
 
 
-def _schema(flow: Flow[..., Any]) -> dict[str, Any]:
-    # Made anew from the annotations: Prefect keeps neither their titles nor their descriptions.
-    fields: Any = {
-        name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(flow.fn, eval_str=True).parameters.items()
+def _selection_field(selection: dict[str, Any], choices: Choices) -> dict[str, Any]:
+    criteria: dict[str, dict[str, Any]] = selection["properties"]
+    _offer_several(criteria, "project_ids", choices.projects, {"type": "integer", "minimum": 1})
+    _offer_several(criteria, "tags", choices.tags, {"type": "string"})
+    listed = criteria.pop("missing")
+    switches = {
+        f"missing_{kind}": {
+            "type": "boolean",
+            "title": f"Missing {kind}",
+            "description": f"Photos that lack a {kind}, also because making it failed.",
+        }
+        for kind in get_args(Derivative)
     }
-    schema: dict[str, Any] = create_model("Parameters", **fields).model_json_schema(
-        ref_template="#/definitions/{model}"
-    )
-    return schema
+    every_photo = criteria["every_photo"]
+    return {
+        "type": "object",
+        "properties": _in_order({**switches, **criteria}, [*switches, *criteria]),
+        # For programs; forms show only properties.
+        "patternProperties": {"^missing$": listed},
+        "additionalProperties": False,
+        "if": {"properties": {"every_photo": {"const": True}}, "required": ["every_photo"]},
+        "then": {
+            "properties": {
+                name: _NOTHING.get(field.get("type", "array"), {"maxItems": 0})
+                for name, field in {**switches, **criteria, "missing": listed}.items()
+                if field is not every_photo
+            }
+        },
+    }
+
+
+def _in_order(fields: Mapping[str, dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    return {name: {**fields[name], "position": position} for position, name in enumerate(names)}
 
 
 def _without_empty_default(field: dict[str, Any]) -> None:
@@ -125,17 +163,23 @@ def _without_empty_default(field: dict[str, Any]) -> None:
         del field["anyOf"]
 
 
-def _offer_tenants(fields: dict[str, dict[str, Any]], choices: Choices, schema: dict[str, Any]) -> None:
+def _without_null(field: dict[str, Any]) -> None:
+    field["anyOf"] = [kind for kind in field["anyOf"] if kind.get("type") != "null"]
+
+
+def _offer_tenants(fields: dict[str, dict[str, Any]], choices: Choices) -> list[str]:
+    """Offer the tenants; returns the names of the fields that must be given because of it."""
     if "tenant_id" not in fields or not choices.tenants:
-        return
+        return []
     field = fields["tenant_id"]
-    if "default" in field and DEFAULT_TENANT not in choices.tenants:
-        # Nobody is called by the default name here: a run for it would do nothing, and look well.
+    must_be_given = "default" in field and DEFAULT_TENANT not in choices.tenants
+    if must_be_given:
+        # Nobody is called by the default name here.
         del field["default"]
         if len(choices.tenants) == 1:
             field["default"] = choices.tenants[0]
-        schema["required"] = [*schema.get("required", []), "tenant_id"]
     _offer(fields, "tenant_id", choices.tenants, None, "By name")
+    return ["tenant_id"] if must_be_given else []
 
 
 def _offer(
@@ -168,11 +212,6 @@ def _offer_several(
         {"type": "array", "title": "From the list", "items": {"type": "string", "enum": list(choices)}},
         {"type": "array", "title": "By id" if otherwise["type"] == "integer" else "By name", "items": otherwise},
     ]
-
-
-def _takes_force(type: str) -> bool:
-    known = step_types().get(type)
-    return known is not None and known.takes_force
 
 
 def _if_few(found: Sequence[str]) -> tuple[str, ...]:

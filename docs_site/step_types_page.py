@@ -32,6 +32,8 @@ def step_types_page() -> str:
         ]
         if found.takes_force:
             rows.append(("with `force` in the payload", "does again what is done already"))
+        if found.takes_destination:
+            rows.append(("the task's project", "is where the photos go; it must be given"))
         if found.default_items == "pending_deletions":
             rows.append(("without items", "the photos with a file on disk whose keep flag is 0"))
         if using:

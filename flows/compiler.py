@@ -2,16 +2,34 @@
 
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any
+from inspect import Parameter, Signature
+from typing import Any
 
 from prefect import Flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed
-from pydantic import BaseModel, ConfigDict, Field
+from prefect.states import Completed, Failed
 
 from flows.artifacts import await_publication, publish_plan
-from flows.deployment_names import SCHEDULE_SOURCE
+from flows.deployment_names import SCHEDULE_SOURCE, flow_run_name
+from flows.flow_parameters import (
+    Destination,
+    Force,
+    IsPlan,
+    Items,
+    Payload,
+    ProjectId,
+    Reason,
+    Selection,
+    Source,
+    TaskId,
+    TaskToUndo,
+    TenantId,
+    checked_parameters,
+    mistake,
+    parameters_model,
+)
+from flows.known_tenants import check_tenant
 from flows.mapped_runs import task_runner_of
 from flows.new_task import new_task
 from flows.planning.plan import make_plan
@@ -20,55 +38,38 @@ from flows.step import handler_of
 from flows.supervision import watch_supervisor
 from flows.task_flow import cancel_with_flow_run, resume_task
 from flows.undoing.task_to_undo import UNDO, UNDO_STEP
-from storage.errors import AlreadyRunning
-from storage.photo_selection import PhotoSelection
+from storage.errors import AlreadyRunning, InvalidValue
 from storage.projects import ProjectsRepository
 from storage.step_jobs import DEFAULT_TENANT
 from storage.tasks import TasksRepository
 from task_definitions import Scope, TaskDefinition
+from task_definitions.errors import PhotojobsError
 from task_definitions.step_types import step_types
 
+#: The parameters of every flow but an undo, which has no `force`.
+_EVERYWHERE: dict[str, tuple[Any, Any]] = {
+    "tenant_id": (TenantId, DEFAULT_TENANT),
+    "force": (Force, False),
+    "reason": (Reason, None),
+    "payload": (Payload, None),
+    "source": (Source, "user"),
+    "task_id": (TaskId, None),
+    "plan": (IsPlan, False),
+}
+_PHOTO_SET: dict[str, tuple[Any, Any]] = {
+    "items": (Items, None),
+    "select": (Selection, None),
+    "project_id": (Destination, None),
+}
 
-class Item(BaseModel):
-    """One photo of a photo set."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    photo_id: int | None = Field(default=None, ge=1, description="The photo's id.")
-    filename: str | None = Field(default=None, description="Its base name; by itself it needs a project.")
-
-
-TenantId = Annotated[str, Field(title="Tenant", description="Whose photos.", min_length=1, max_length=255)]
-ProjectId = Annotated[
-    Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1, max_length=300)],
-    Field(title="Project", description="By its id, its name, or both as in Alps (#12)."),
-]
-Destination = Annotated[
-    ProjectId | None,
-    Field(title="Project", description="Where a move puts the photos, or where those lie that only a filename names."),
-]
-Items = Annotated[
-    list[Item] | None,
-    Field(title="Photos, one by one", description="Leave it empty where the photos are selected by what is known."),
-]
-Selection = Annotated[
-    PhotoSelection | None,
-    Field(title="Photos, selected", description="By what is known of them; all that is chosen must hold."),
-]
-Force = Annotated[bool, Field(title="Force", description="Do again what is done already, too.")]
-Reason = Annotated[
-    str | None,
-    Field(title="Reason", description="Why, for those who read it later; kept with the task.", max_length=500),
-]
-Payload = Annotated[
-    dict[str, Any] | None, Field(title="Payload", description="Handed to every job; handlers document what they read.")
-]
-Source = Annotated[str, Field(title="Source", description="Who asked for it, for example user or maintenance.")]
-IsPlan = Annotated[bool, Field(title="Plan", description="Only show what it would do, in an artifact; change nothing.")]
-TaskToUndo = Annotated[
-    str | None, Field(title="Task to undo", description="The id of the task that is to be taken back.", min_length=1)
-]
-TaskId = Annotated[str | None, Field(title="Task id", description="Leave empty; names a task that was started before.")]
+#: The parameters that a scope has before those.
+_OF_SCOPE: dict[Scope | None, dict[str, tuple[Any, Any]]] = {
+    Scope.PROJECT: {"project_id": (ProjectId, Parameter.empty)},
+    Scope.PHOTO_SET: _PHOTO_SET,
+    Scope.GLOBAL: {},
+    # Without a scope of its own the definition takes what the caller gives: a project, or photos.
+    None: _PHOTO_SET,
+}
 
 
 def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
@@ -84,8 +85,7 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
     """
     for step in definition.steps:
         handler_of(step.type)
-    undoes = definition.scope is Scope.GLOBAL and any(step.type == UNDO_STEP for step in definition.steps)
-    function = _undo_flow(definition) if undoes else _FUNCTIONS[definition.scope](definition)
+    function = _flow_function(definition)
     function.__name__ = function.__qualname__ = definition.name
     function.__doc__ = describe(definition)
     # A compiled flow is found again by its name in the module `flows.catalog`.
@@ -98,7 +98,8 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
         task_runner=task_runner_of(Runtime.current_settings()),
         persist_result=False,
         on_cancellation=[cancel_with_flow_run],
-        validate_parameters=True,
+        # `_flow_function` does, and says it in a sentence.
+        validate_parameters=False,
     )
 
 
@@ -114,31 +115,56 @@ def describe(definition: TaskDefinition) -> str:
     return "\n".join(lines)
 
 
-def _run(
-    definition: TaskDefinition,
-    *,
-    task_id: str | None,
-    tenant_id: str,
-    project_id: int | str | None = None,
-    items: list[Item] | None = None,
-    select: PhotoSelection | None = None,
-    force: bool,
-    reason: str | None,
-    payload: dict[str, Any] | None,
-    source: str,
-    is_plan: bool,
-) -> State[Any]:
-    watch_supervisor(end_within_seconds=Runtime.current_settings().drain_seconds)
+def _flow_function(definition: TaskDefinition) -> Callable[..., State[Any]]:
+    parameters = {**_OF_SCOPE[definition.scope], **_EVERYWHERE}
+    if definition.scope is Scope.GLOBAL and any(step.type == UNDO_STEP for step in definition.steps):
+        parameters = {UNDO: (TaskToUndo, None), **parameters}
+        del parameters["force"]
+    signature = Signature(
+        [
+            Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation, default=default)
+            for name, (annotation, default) in parameters.items()
+        ]
+    )
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        given = signature.bind(*arguments, **named).arguments
+        watch_supervisor(end_within_seconds=Runtime.current_settings().drain_seconds)
+        try:
+            return _run(definition, checked_parameters(model, given))
+        except PhotojobsError as error:
+            # One sentence for the form's user; a traceback through our code would help nobody who made a slip.
+            return Failed(message=mistake(model, error, given=given))
+
+    # Prefect reads it, and so do forms.
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    model = parameters_model(run)
+    return run
+
+
+def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
     runtime = Runtime.current()
     flow_run_id = flow_run.id
-    task_id = task_id or flow_run_id or str(uuid.uuid4())
+    tenant_id, is_plan = given["tenant_id"], given["plan"]
+    task_id = given["task_id"] or flow_run_id or str(uuid.uuid4())
     if not is_plan and TasksRepository(runtime.database).get_by_id(task_id) is not None:
         return resume_task(task_id, runtime)
+    check_tenant(tenant_id, runtime)
+    project_id = given.get("project_id")
     if project_id is not None:
         project_id = ProjectsRepository(runtime.database).find(project_id, tenant_id=tenant_id)
-    given: dict[str, Any] = {"force": True} if force else {}
-    if reason:
-        given["reason"] = reason
+    items, select = given.get("items"), given.get("select")
+    is_for_photos = definition.scope is Scope.PHOTO_SET or (definition.scope is None and project_id is None)
+    is_chosen = select is not None and (select.every_photo or bool(select.criteria))
+    if (select is not None or (is_for_photos and items is None)) and not is_chosen:
+        # What is left of a form whose switches were turned on and off again does not ask for everything.
+        raise InvalidValue("select", "nothing is chosen; Every photo takes all of them")
+    payload = {
+        **(given["payload"] or {}),
+        **({"force": True} if given.get("force") else {}),
+        **({"reason": given["reason"]} if given["reason"] else {}),
+        **({UNDO: given[UNDO]} if given.get(UNDO) else {}),
+    }
     new = new_task(
         definition,
         task_id=task_id,
@@ -146,11 +172,11 @@ def _run(
         project_id=project_id,
         items=None if items is None else [item.model_dump(exclude_none=True) for item in items],
         selection=select,
-        payload={**(payload or {}), **given} or payload,
-        source=source,
+        payload=payload or given["payload"],
+        source=given["source"],
         flow_run_id=flow_run_id,
         # What goes over everything would do the same work twice, whoever asked the second time.
-        is_exclusive=source == SCHEDULE_SOURCE or definition.scope is Scope.GLOBAL,
+        is_exclusive=given["source"] == SCHEDULE_SOURCE or definition.scope is Scope.GLOBAL,
     )
     if is_plan:
         plan = make_plan(runtime, new)
@@ -164,123 +190,5 @@ def _run(
     return resume_task(task_id, runtime)
 
 
-def _project_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
-    def run(
-        project_id: ProjectId,
-        tenant_id: TenantId = DEFAULT_TENANT,
-        force: Force = False,
-        reason: Reason = None,
-        payload: Payload = None,
-        source: Source = "user",
-        task_id: TaskId = None,
-        plan: IsPlan = False,
-    ) -> Any:
-        return _run(
-            definition,
-            task_id=task_id,
-            tenant_id=tenant_id,
-            project_id=project_id,
-            force=force,
-            reason=reason,
-            payload=payload,
-            source=source,
-            is_plan=plan,
-        )
-
-    return run
-
-
-def _photo_set_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
-    def run(
-        items: Items = None,
-        select: Selection = None,
-        project_id: Destination = None,
-        tenant_id: TenantId = DEFAULT_TENANT,
-        force: Force = False,
-        reason: Reason = None,
-        payload: Payload = None,
-        source: Source = "user",
-        task_id: TaskId = None,
-        plan: IsPlan = False,
-    ) -> Any:
-        return _run(
-            definition,
-            task_id=task_id,
-            tenant_id=tenant_id,
-            project_id=project_id,
-            items=items,
-            select=select,
-            force=force,
-            reason=reason,
-            payload=payload,
-            source=source,
-            is_plan=plan,
-        )
-
-    return run
-
-
-def _global_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
-    def run(
-        tenant_id: TenantId = DEFAULT_TENANT,
-        force: Force = False,
-        reason: Reason = None,
-        payload: Payload = None,
-        source: Source = "user",
-        task_id: TaskId = None,
-        plan: IsPlan = False,
-    ) -> Any:
-        return _run(
-            definition,
-            task_id=task_id,
-            tenant_id=tenant_id,
-            force=force,
-            reason=reason,
-            payload=payload,
-            source=source,
-            is_plan=plan,
-        )
-
-    return run
-
-
-def _undo_flow(definition: TaskDefinition) -> Callable[..., State[Any]]:
-    def run(
-        undo: TaskToUndo = None,
-        tenant_id: TenantId = DEFAULT_TENANT,
-        reason: Reason = None,
-        payload: Payload = None,
-        source: Source = "user",
-        task_id: TaskId = None,
-        plan: IsPlan = False,
-    ) -> Any:
-        return _run(
-            definition,
-            task_id=task_id,
-            tenant_id=tenant_id,
-            force=False,
-            reason=reason,
-            payload={**(payload or {}), UNDO: undo} if undo else payload,
-            source=source,
-            is_plan=plan,
-        )
-
-    return run
-
-
-_FUNCTIONS: dict[Scope | None, Callable[[TaskDefinition], Callable[..., State[Any]]]] = {
-    Scope.PROJECT: _project_flow,
-    Scope.PHOTO_SET: _photo_set_flow,
-    Scope.GLOBAL: _global_flow,
-    # Without a scope of its own the definition takes what the caller gives: a project, or photos.
-    None: _photo_set_flow,
-}
-
-
 def _flow_run_name() -> str:
-    parameters = flow_run.parameters
-    where = [str(parameters.get("tenant_id", DEFAULT_TENANT))]
-    if parameters.get("project_id"):
-        project = parameters["project_id"]
-        where.append(f"project {project}" if isinstance(project, int) else str(project))
-    return f"{flow_run.flow_name} ({', '.join(where)})"
+    return flow_run_name(str(flow_run.flow_name), flow_run.parameters)

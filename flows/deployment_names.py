@@ -1,7 +1,11 @@
-"""The names under which Prefect knows our deployments; callers of its API and our own code agree on them here."""
+"""The names under which Prefect knows our deployments and flow runs; callers of its API and our code agree on them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from storage.step_jobs import DEFAULT_TENANT
 from task_definitions import TaskDefinition
 
 #: Characters that Prefect does not allow in names.
@@ -23,3 +27,11 @@ SCHEDULE_SOURCE = "schedule"
 
 #: The deployment that works off standalone jobs.
 DRAIN_PATH = "drain_queue/Drain Queue"
+
+
+def flow_run_name(flow_name: str, parameters: Mapping[str, Any]) -> str:
+    """What a flow run is called: its definition, whose photos, which project, and whether it is only a plan."""
+    where = [str(parameters.get("tenant_id") or DEFAULT_TENANT)]
+    if project := parameters.get("project_id"):
+        where.append(f"project {project}" if isinstance(project, int) else str(project))
+    return f"{'plan of ' if parameters.get('plan') else ''}{flow_name} ({', '.join(where)})"

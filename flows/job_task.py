@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import ExitStack
 from typing import Any
@@ -19,6 +20,16 @@ from flows.runtime import Runtime
 from storage.jobs import JobsRepository
 from storage.lanes import lane_name
 from storage.records import Job
+
+
+def _without_empty_traceback(record: logging.LogRecord) -> bool:
+    # Prefect logs a state that is returned as it logs an exception, and "NoneType: None" in place of the traceback.
+    if record.exc_info is not None and record.exc_info[0] is None:
+        record.exc_info = None
+    return True
+
+
+logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 
 def follow_job(job_id: int, runtime: Runtime) -> State[Any] | None:

@@ -12,7 +12,8 @@ from storage.photo_selection import PhotoSelection
 from storage.pinned_definition import PinnedDefinition
 from storage.tasks import NewTask
 from task_definitions import Scope, TaskDefinition, detect_scope
-from task_definitions.step_types import step_types
+from task_definitions.errors import MissingProject
+from task_definitions.step_types import step_types, takes_destination
 
 
 def new_task(
@@ -33,9 +34,10 @@ def new_task(
 
     Raises:
         ScopeMismatch: the scope is not the definition's.
-        MissingProject: the scope needs a project, and there is none.
+        MissingProject: the scope, or a step that puts photos into a project, needs one, and there is none.
         UnexpectedProject: the scope is `global`, and there is a project.
-        InvalidValue: items are given for a scope that has none, or missing for a photo set.
+        InvalidValue: items are given for a scope that has none, or missing for a photo set; or a project is given with
+            a selection, though no step puts photos into it.
         MissingHandler: a step's type has no handler in this installation.
         NothingToUndo: the definition undoes a task, and the payload names none.
     """
@@ -46,8 +48,8 @@ def new_task(
     effective = detect_scope(scope=scope, project_id=project_id, definition_scope=definition.scope)
     if effective is not Scope.PHOTO_SET and (items is not None or selection is not None):
         raise InvalidValue("items", f'a task of scope "{effective}" takes no items; start one of scope "photo_set"')
-    if effective is Scope.PHOTO_SET and items is None and selection is None:
-        raise InvalidValue("items", "a photo set needs items or a selection")
+    if effective is Scope.PHOTO_SET:
+        _check_photo_set(definition, project_id=project_id, items=items, selection=selection)
     return NewTask(
         id=task_id,
         tenant_id=tenant_id,
@@ -61,3 +63,17 @@ def new_task(
         flow_run_id=flow_run_id,
         is_exclusive=is_exclusive,
     )
+
+
+def _check_photo_set(
+    definition: TaskDefinition, *, project_id: int | None, items: Any, selection: PhotoSelection | None
+) -> None:
+    if items is None and selection is None:
+        raise InvalidValue("items", "a photo set needs items or a selection")
+    if takes_destination(definition):
+        if project_id is None:
+            raise MissingProject("project_id: is missing; give the project that the photos are put into.")
+    elif selection is not None and project_id is not None:
+        raise InvalidValue(
+            "project_id", "does not restrict which photos are selected; give the project as one of the criteria"
+        )

@@ -60,6 +60,7 @@ def step(
     unit: Literal["items", "projects", "library"],
     summary: str = "",
     modifies_files: bool = True,
+    takes_destination: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Register a function as the handler of a step type.
 
@@ -69,6 +70,7 @@ def step(
         summary: one line for listings; by default the first line of the function's docstring.
         modifies_files: whether it changes a project's files, so that no other such step may work on the project at
             the same time.
+        takes_destination: whether the task's project is where the photos are to go; a photo set must name one then.
 
     Raises:
         PluginError: the name has another handler already, or is declared with another unit.
@@ -87,7 +89,13 @@ def step(
         if name not in step_types():
             first_line = (handler.__doc__ or name).strip().partition("\n")[0]
             register_step_type(
-                StepType(name=name, unit=unit, summary=summary or first_line, modifies_files=modifies_files)
+                StepType(
+                    name=name,
+                    unit=unit,
+                    summary=summary or first_line,
+                    modifies_files=modifies_files,
+                    takes_destination=takes_destination,
+                )
             )
         elif step_types()[name].unit != unit:
             raise PluginError(f'{name}: is declared with unit "{step_types()[name].unit}", not "{unit}"')

@@ -29,6 +29,16 @@ def step_markdown(summary: StepSummary) -> str:
     return "\n".join(lines) + "\n"
 
 
+def step_line(summary: StepSummary) -> str:
+    """The same on one line, for a log: the jobs, the items, and what was counted."""
+    parts = [_counted(summary.jobs, "job")]
+    if summary.total_items:
+        parts.append(_counted(summary.items, "item"))
+    if summary.counts:
+        parts.append(", ".join(f"{number} {name}" for name, number in sorted(summary.counts.items())))
+    return f"{summary.type}: {'; '.join(parts)}"
+
+
 def _counted(by_status: dict[str, int], noun: str) -> str:
     total = sum(by_status.values())
     parts = ", ".join(f"{number} {status}" for status, number in sorted(by_status.items()))

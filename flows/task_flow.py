@@ -15,6 +15,7 @@ from typing import Any
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.futures import PrefectFuture, wait
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
@@ -25,6 +26,7 @@ from flows.mapped_runs import raise_if_none_ran
 from flows.patience import insist
 from flows.prefect_events import emit_to_prefect
 from flows.runtime import Runtime
+from flows.step_markdown import step_line
 from flows.sweep import Sweeper
 from flows.tag_limits import TagLimits
 from storage.records import Job, Task
@@ -53,6 +55,7 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
         follow_task(task_id, runtime)
     summary = summarise_task(runtime.database, task_id)
     runtime.events.task_ended(summary.task, message=summary.message)
+    _log_steps(summary)
     await_publication()
     return final_state(summary)
 
@@ -139,11 +142,20 @@ def cancel_with_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[A
 def final_state(summary: TaskSummary) -> State[Any]:
     """The Prefect state that tells the truth about a task that has ended."""
     task = summary.task
+    if summary.found_nothing:
+        return Completed(name="Skipped", message=summary.message)
     if task.status == "completed":
         return Completed(message=summary.message)
     if task.status == "canceled":
         return Cancelled(message=summary.message)
     return Failed(message=summary.message)
+
+
+def _log_steps(summary: TaskSummary) -> None:
+    # To the logger of the flow run, whose lines its page shows; ours goes to the process's own log.
+    if flow_run.id:
+        for step in summary.steps:
+            get_run_logger().info("%s", step_line(step))
 
 
 def _submit(task: Task, group: list[Job], limits: TagLimits) -> list[PrefectFuture[Any]]:

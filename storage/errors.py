@@ -48,6 +48,14 @@ class UnknownProject(StorageError):
     """A project id names no row of `projects`, or one of another tenant."""
 
 
+class UnknownTag(StorageError):
+    """A tag names no row of `tags` of the tenant's projects."""
+
+
+class UnknownTenant(StorageError):
+    """A tenant has no project, no folder in the library and no schedule, so that a run would do nothing."""
+
+
 class UnknownPhoto(StorageError):
     """A photo id names no row of `photos`, or one of another tenant."""
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from storage.records import Project
 
-_LABEL = re.compile(r".*\(#(\d{1,18})\)", re.DOTALL)
+_LABEL = re.compile(r"(.*?)\s*\(#(\d{1,18})\)", re.DOTALL)
 
 
 def project_label(project: Project) -> str:
@@ -15,10 +14,11 @@ def project_label(project: Project) -> str:
     return f"{project.project_name} (#{project.id})"
 
 
-def id_in_label(value: Any) -> Any:
-    """The id in a label or in digits; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    if found := _LABEL.fullmatch(value.strip()):
-        return int(found.group(1))
-    return int(value) if value.isascii() and value.isdigit() and len(value) <= 18 else value
+def read_reference(reference: int | str) -> tuple[str | None, int | None]:
+    """The name and the id in a label; the id alone of an id or of digits; the name alone of any other text."""
+    if not isinstance(reference, str):
+        return None, reference
+    text = reference.strip()
+    if found := _LABEL.fullmatch(text):
+        return found.group(1), int(found.group(2))
+    return (None, int(text)) if text.isascii() and text.isdigit() and len(text) <= 18 else (reference, None)

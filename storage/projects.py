@@ -9,11 +9,15 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from storage.column_types import check_text
 from storage.database import Access, Database
-from storage.errors import UnknownProject
-from storage.project_labels import id_in_label
+from storage.errors import UnknownProject, UnknownTag
+from storage.project_labels import project_label, read_reference
 from storage.records import Project
 from storage.step_jobs import DEFAULT_TENANT, is_active, of_tenant
 from storage.tables import photo_tags, photos, projects, tags
+from task_definitions.wording import did_you_mean, shown
+
+#: Tags that an unknown one is compared with.
+MAX_SIMILAR_TAGS = 1000
 
 
 class ProjectsRepository:
@@ -70,26 +74,55 @@ class ProjectsRepository:
         """The id of the tenant's project that an id, a label such as `Alps (#12)`, a name or a folder stands for.
 
         Raises:
-            UnknownProject: no active project of the tenant has that name, or several have.
+            UnknownProject: no active project of the tenant has that name, or several have; or the name and the id in
+                a label belong to different projects.
         """
-        known = id_in_label(reference)
-        if isinstance(known, int):
-            return self.get(known, tenant_id=tenant_id).id
-        named = or_(projects.c.project_name == known, projects.c.project_folder == known)
+        name, project_id = read_reference(reference)
+        if project_id is not None:
+            project = self.get(project_id, tenant_id=tenant_id)
+            if name is not None and name != project.project_name.strip():
+                raise UnknownProject(
+                    f'project {project_id} is called "{project.project_name}", not "{name}"; '
+                    f"give {project_label(project)}, or the project that you mean."
+                )
+            return project.id
+        named = or_(projects.c.project_name == name, projects.c.project_folder == name)
         with self._access.read() as connection:
             ids = list(connection.scalars(select(projects.c.id).where(named, of_tenant(tenant_id), is_active())))
         if len(ids) != 1:
             problem = (
                 f"{len(ids)} projects of tenant {tenant_id} are" if ids else f"no project of tenant {tenant_id} is"
             )
-            raise UnknownProject(f'{problem} called "{known}"; give the id. `photojobs library list` shows them.')
+            raise UnknownProject(f'{problem} called "{name}"; give the id. `photojobs library list` shows them.')
         return int(ids[0])
+
+    def find_all(self, references: Sequence[int | str], *, tenant_id: str) -> tuple[int, ...]:
+        """The ids of several projects as `find` returns them; one query for all that are given by their ids.
+
+        Raises:
+            UnknownProject: as for `find`.
+        """
+        given = [reference for reference in references if isinstance(reference, int)]
+        owned = select(projects.c.id).where(projects.c.id.in_(given), of_tenant(tenant_id))
+        with self._access.read() as connection:
+            known = set(connection.scalars(owned)) if given else set()
+        return tuple(
+            reference
+            if isinstance(reference, int) and reference in known
+            else self.find(reference, tenant_id=tenant_id)
+            for reference in references
+        )
 
     def list_labelled(self, *, limit: int) -> Sequence[Project]:
         """The first active projects of all tenants by name; for lists to choose from."""
         statement = select(projects).where(is_active()).order_by(projects.c.project_name, projects.c.id).limit(limit)
         with self._access.read() as connection:
             return [Project.from_row(row) for row in connection.execute(statement).mappings()]
+
+    def has_tenant(self, tenant_id: str) -> bool:
+        """Whether a project, archived or not, is the tenant's."""
+        with self._access.read() as connection:
+            return connection.execute(select(projects.c.id).where(of_tenant(tenant_id)).limit(1)).first() is not None
 
     def list_tenants(self, *, limit: int) -> Sequence[str]:
         """The tenants that have a project, by name."""
@@ -101,6 +134,25 @@ class ProjectsRepository:
         """The names of tags, each once, by name."""
         with self._access.read() as connection:
             return list(connection.scalars(select(tags.c.name).distinct().order_by(tags.c.name).limit(limit)))
+
+    def check_tags(self, names: Sequence[str], *, tenant_id: str) -> None:
+        """Return if each of the tags belongs to a project of the tenant.
+
+        Raises:
+            UnknownTag: one does not.
+        """
+        known_to_tenant = (
+            select(tags.c.name)
+            .join(projects, projects.c.id == tags.c.project_id)
+            .where(of_tenant(tenant_id))
+            .distinct()
+        )
+        with self._access.read() as connection:
+            known = set(connection.scalars(known_to_tenant.where(tags.c.name.in_(names))))
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                similar = did_you_mean(unknown[0], connection.scalars(known_to_tenant.limit(MAX_SIMILAR_TAGS)))
+                raise UnknownTag(f"no project of tenant {tenant_id} has the tag {shown(unknown[0])}.{similar}")
 
     def list(
         self, *, tenant_id: str | None = None, archived: bool | None = None, ids: Sequence[int] | None = None

@@ -79,8 +79,15 @@ class TaskSummary:
         return dict(sum((Counter(step.items) for step in self.steps), Counter()))
 
     @property
+    def found_nothing(self) -> bool:
+        """Whether the task ended without a photo to work on, though it was started for some."""
+        return self.task.status == "completed" and self.task.item_count == 0
+
+    @property
     def message(self) -> str:
         """One line: how many jobs completed, failed and were canceled, and how many items failed."""
+        if self.found_nothing:
+            return "no photo fits; nothing was done"
         jobs = self.jobs
         parts = [f"{jobs.get('completed', 0)} jobs completed", f"{jobs.get('failed', 0)} failed"]
         parts.append(f"{jobs.get('canceled', 0)} canceled")

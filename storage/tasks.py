@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -401,16 +401,6 @@ def _check_project(connection: Connection, project_id: int, tenant_id: str) -> N
         raise _unknown_project(project_id, tenant_id)
 
 
-def _check_selected_projects(connection: Connection, selected: Collection[int], tenant_id: str) -> None:
-    if selected:
-        known = set(
-            connection.execute(select(projects.c.id).where(projects.c.id.in_(selected), of_tenant(tenant_id))).scalars()
-        )
-        for project_id in selected:
-            if project_id not in known:
-                raise _unknown_project(project_id, tenant_id)
-
-
 def _unknown_project(project_id: int, tenant_id: str) -> UnknownProject:
     return UnknownProject(
         f"project {project_id} does not exist for tenant {tenant_id}. `photojobs library list` shows those that do."
@@ -419,8 +409,8 @@ def _unknown_project(project_id: int, tenant_id: str) -> UnknownProject:
 
 def _write_items(connection: Connection, new: NewTask) -> None:
     if new.selection is not None:
-        _check_selected_projects(connection, new.selection.project_ids, new.tenant_id)
-        source = new.selection.statement(new.tenant_id).subquery("selected")
+        checked = new.selection.checked(connection, tenant_id=new.tenant_id)
+        source = checked.statement(new.tenant_id).subquery("selected")
         position = func.row_number().over(order_by=source.c.photo_id) - 1
         connection.execute(
             insert(task_items).from_select(

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from task_definitions.errors import ConflictingStepType, InvalidStepType
-from task_definitions.model import MAX_NAME_CHARACTERS, STEP_TYPE_PATTERN
+from task_definitions.model import MAX_NAME_CHARACTERS, STEP_TYPE_PATTERN, TaskDefinition
 from task_definitions.wording import listed, shown
 
 Unit = Literal["items", "projects", "library"]
@@ -33,6 +33,8 @@ class StepType:
         modifies_files: Whether it changes originals, or the rows that stand for them, so that nothing else of the kind
             may work on the same project at the same time.
         takes_force: Whether `force` in the payload has it do again what is done already.
+        takes_destination: For the unit `items`: whether the task's project is where the photos are to go, so that a
+            photo set must name one.
     """
 
     name: str
@@ -42,6 +44,7 @@ class StepType:
     default_items: DefaultItems = "all"
     modifies_files: bool = True
     takes_force: bool = False
+    takes_destination: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(STEP_TYPE_PATTERN, self.name) or len(self.name) > MAX_NAME_CHARACTERS:
@@ -159,6 +162,7 @@ _BUILTIN = (
         summary="Moves photos with all their files into another project.",
         description="Files, sidecars, derivatives, row and tags move together. A name that is taken there gets "
         "_duplicate<n>; nothing is overwritten. Sets the flag need_generate_derivatives.",
+        takes_destination=True,
     ),
     StepType(
         name="folder_discovery",
@@ -227,6 +231,18 @@ def register_step_type(step_type: StepType) -> None:
 def step_types() -> Mapping[str, StepType]:
     """Return all step types whose properties are known, by name: the built-in ones, then those registered."""
     return MappingProxyType({**BUILTIN_STEP_TYPES, **_registered})
+
+
+def takes_force(definition: TaskDefinition) -> bool:
+    """Whether `force` has an effect on one of the definition's steps."""
+    known = step_types()
+    return any(step.type in known and known[step.type].takes_force for step in definition.steps)
+
+
+def takes_destination(definition: TaskDefinition) -> bool:
+    """Whether the project of a photo set is where one of the definition's steps puts the photos."""
+    known = step_types()
+    return any(step.type in known and known[step.type].takes_destination for step in definition.steps)
 
 
 def known_step_type_names() -> frozenset[str]:

@@ -28,9 +28,7 @@ from task_definitions import (
     load_definitions,
 )
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, read_foreign_file
-
-#: Steps for which `project_id` is where photos go, and so never a filter of the photos.
-DESTINATION_STEPS = frozenset({"image_move_files"})
+from task_definitions.step_types import takes_destination
 
 _PAYLOAD_BOUNDS = Bounds(max_bytes=MAX_PAYLOAD_BYTES, max_depth=MAX_PAYLOAD_DEPTH)
 #: Of a list of photos, in which each takes some twenty bytes.
@@ -149,7 +147,8 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
         task_id=str(uuid.uuid4()),
         tenant_id=settings.tenant if options.tenant is None else options.tenant,
         scope=options.scope,
-        project_id=options.project,
+        # With a selection it is one of the criteria, unless it is where the photos go.
+        project_id=None if selection is not None and not takes_destination(definition) else options.project,
         items=items,
         selection=selection,
         payload=payload,
@@ -181,8 +180,7 @@ def _selection(options: TaskOptions, definition: TaskDefinition) -> PhotoSelecti
     given = {name: value for name, value in criteria.items() if value}
     if not given and not options.all:
         return None
-    is_destination = any(step.type in DESTINATION_STEPS for step in definition.steps)
-    if options.project is not None and not is_destination:
+    if options.project is not None and not takes_destination(definition):
         given.setdefault("project_ids", [options.project])
     try:
         return PhotoSelection(**given)

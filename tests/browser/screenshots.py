@@ -41,8 +41,8 @@ def _take(browser: Browser, site: Site, folder: Path) -> None:
 
     _lose_previews(site)
     browser.open_form("Generate Derivatives")
-    browser.choose("Missing", "preview")
-    _save(browser, folder, "form", browser.shows("Photos, selected"))
+    browser.switch_on("Missing preview")
+    _save(browser, folder, "form", browser.shows("Missing preview"))
     run_id = browser.submit()
     site.ended(run_id)
     browser.shows("Completed")

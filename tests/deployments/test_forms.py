@@ -31,7 +31,8 @@ def is_taken(schema: dict[str, Any], values: dict[str, Any]) -> bool:
     [
         ("maintenance_global", ["tenant_id", "plan", "reason", "payload"]),
         ("maintenance", ["tenant_id", "project_id", "plan", "reason", "payload"]),
-        ("generate_derivatives", ["tenant_id", "project_id", "select", "items", "force", "plan", "reason", "payload"]),
+        ("generate_derivatives", ["tenant_id", "select", "force", "plan", "reason", "payload"]),
+        ("image_move", ["tenant_id", "select", "project_id", "force", "plan", "reason", "payload"]),
     ],
 )
 def test_a_form_has_what_the_scope_and_the_steps_use_and_nothing_else(name: str, fields: list[str]) -> None:
@@ -42,8 +43,8 @@ def test_every_field_of_every_form_has_a_title_and_a_description() -> None:
     for name in load_definitions():
         schema = form(name)
         fields = [*schema["properties"].values()]
-        for model in schema["definitions"].values():
-            fields += model["properties"].values()
+        if "select" in schema["properties"]:
+            fields += schema["properties"]["select"]["properties"].values()
         assert [field for field in fields if not field.get("title") or not field.get("description")] == []
         jsonschema.Draft202012Validator.check_schema(schema)
 
@@ -71,6 +72,9 @@ def test_wrong_values_are_refused_before_a_run_is_made(values: dict[str, Any]) -
     "values",
     [
         {"select": {"missing": ["preview"]}},
+        {"select": {"missing_preview": True, "failed_only": True}},
+        {"select": {"every_photo": True, "failed_only": False, "tags": []}},
+        {"select": PhotoSelection(every_photo=True).model_dump(mode="json")},
         {"select": {"project_ids": ["Alps (#1)"], "tags": ["best"], "taken_from": "2024-01-31"}},
         {"select": {"project_ids": [1, 2]}},
         {"select": PhotoSelection(failed_only=True).model_dump(mode="json")},
@@ -84,9 +88,33 @@ def test_photos_may_be_selected_or_listed(values: dict[str, Any]) -> None:
 
 
 def test_an_untouched_form_sends_no_selection() -> None:
-    selection = form("generate_derivatives")["definitions"]["PhotoSelection"]["properties"]
+    selection = form("generate_derivatives")["properties"]["select"]["properties"]
 
     assert [name for name, field in selection.items() if "default" in field] == []
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        {"tags": ["best"]},
+        {"project_ids": [1]},
+        {"missing": ["preview"]},
+        {"missing_preview": True},
+        {"failed_only": True},
+        {"taken_from": "2024-01-31"},
+    ],
+)
+def test_every_photo_with_another_criterion_is_refused_before_a_run_is_made(criterion: dict[str, Any]) -> None:
+    assert is_taken(form("generate_derivatives"), {"select": criterion})
+    assert not is_taken(form("generate_derivatives"), {"select": {"every_photo": True, **criterion}})
+
+
+def test_only_a_move_asks_for_a_project_and_it_must_be_given() -> None:
+    photos = {"select": {"failed_only": True}}
+
+    assert not is_taken(form("image_move"), photos)
+    assert not is_taken(form("image_move"), {**photos, "project_id": None})
+    assert is_taken(form("image_move"), {**photos, "project_id": "Alps (#1)"})
 
 
 def test_a_tenant_must_be_chosen_where_the_default_one_has_nothing() -> None:
@@ -124,16 +152,31 @@ def test_a_reference_finds_its_project_and_only_of_its_tenant(database: Database
 
     for reference in (alps.id, str(alps.id), f"Alps (#{alps.id})", "Alps", "alps-2024"):
         assert projects.find(reference, tenant_id="anna") == alps.id
-    for reference in ("Twin", "Nowhere", 99, f"Alps (#{alps.id + 90})"):
+    for reference in ("Twin", "Nowhere", 99, f"Alps (#{alps.id + 90})", f"Twin (#{alps.id})", f"alps (#{alps.id})"):
         with pytest.raises(UnknownProject):
             projects.find(reference, tenant_id="anna")
     with pytest.raises(UnknownProject):
         projects.find("Alps", tenant_id="ben")
 
 
-def test_a_selection_takes_projects_as_they_are_listed() -> None:
-    assert PhotoSelection.model_validate({"project_ids": ["Alps (2024) (#12)", 3, "4"]}).project_ids == (12, 3, 4)
-    with pytest.raises(ValueError, match="project_ids"):
-        PhotoSelection.model_validate({"project_ids": ["Alps"]})
-    with pytest.raises(ValueError, match="every_photo stands by itself"):
+def test_a_selection_takes_projects_as_they_are_listed_and_only_of_its_tenant(database: Database) -> None:
+    projects = ProjectsRepository(database)
+    alps, studio, ben = (
+        projects.create(project_name=name, project_folder=name, tenant_id=tenant).id
+        for name, tenant in (("Alps (2024)", "anna"), ("Studio", "anna"), ("Ben", "ben"))
+    )
+
+    def ids(*references: int | str) -> tuple[int | str, ...]:
+        selection = PhotoSelection(project_ids=references)
+        with database.begin() as connection:
+            return selection.checked(connection, tenant_id="anna").project_ids
+
+    assert ids(f"Alps (2024) (#{alps})", studio, str(alps), "Studio") == (alps, studio, alps, studio)
+    for reference in (f"Studio (#{alps})", ben, "Nowhere", 99):
+        with pytest.raises(UnknownProject):
+            ids(studio, reference)
+
+
+def test_every_photo_is_a_selection_by_itself() -> None:
+    with pytest.raises(ValueError, match="every_photo takes all photos; leave it out, or tags"):
         PhotoSelection.model_validate({"every_photo": True, "tags": ["best"]})

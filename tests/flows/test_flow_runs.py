@@ -334,16 +334,75 @@ def test_the_flow_run_is_the_task_when_prefect_started_it(api: Api, runtime: Run
     assert api.state(task.id) == "COMPLETED"
 
 
-def test_wrong_input_is_a_failed_run_and_nothing_is_written(
-    api: Api, runtime: Runtime, stage: Any, define: Any
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"items": [{"photo_id": 12345}]}, "Photos, one by one: 1 photo id does not exist for this tenant: 12345."),
+        ({"items": [{"photo": 1}]}, "Photos, one by one: Extra inputs are not permitted"),
+        ({}, "Photos: nothing is chosen; Every photo takes all of them"),
+        ({"select": {"failed_only": False, "tags": []}}, "Photos: nothing is chosen; Every photo takes all of them"),
+        (
+            {"select": {"every_photo": True, "tags": ["best"]}},
+            "Photos: Every photo takes all photos; leave it out, or tags",
+        ),
+        (
+            {"select": {"taken_from": "2024-02-01", "taken_to": "2024-01-01"}},
+            "Photos: Taken from 2024-02-01 is after Taken to 2024-01-01",
+        ),
+        ({"select": {"taken_from": "soon"}}, "Photos, Taken from: Input should be a valid date"),
+        ({"select": {"tags": ["best"]}}, 'Photos, Tags: no project of tenant user_0 has the tag "best".'),
+        ({"select": {"project_ids": ["Peaks (#1)"]}}, 'Photos, Projects: project 1 is called "Alps", not "Peaks"'),
+        ({"select": {"failed_only": True}, "project_id": 1}, "Into project: does not restrict which photos"),
+        (
+            {"select": {"every_photo": True}, "tenant_id": "user_1"},
+            'Tenant: "user_1" has neither a project',
+        ),
+        ({"select": {"every_photo": True}, "tenant_id": ""}, "Tenant: String should have at least 1 character"),
+    ],
+)
+def test_wrong_input_ends_as_a_sentence_that_names_the_field_and_nothing_is_written(
+    api: Api,
+    runtime: Runtime,
+    stage: Any,
+    define: Any,
+    photo_ids: list[int],
+    caplog: pytest.LogCaptureFixture,
+    given: dict[str, Any],
+    sentence: str,
 ) -> None:
-    definition = define("needs_photos", {"type": "note", "priority": 95})
-
-    state = compile_task(definition)(items=[{"photo_id": 12345}], return_state=True)
+    state = compile_task(define("needs_photos", {"type": "note", "priority": 95}))(**given, return_state=True)
 
     assert state.is_failed()
-    assert "1 photo id does not exist for this tenant: 12345" in str(state.message)
-    assert TasksRepository(runtime.database).list_newest(type="needs_photos") == []
+    assert str(state.message).startswith(sentence)
+    assert "\n" not in str(state.message)
+    assert "Traceback" not in caplog.text
+    assert TasksRepository(runtime.database).list_newest() == []
+
+
+def test_a_run_that_finds_no_photo_says_so(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int]
+) -> None:
+    definition = define("finds_nothing", {"type": "note", "priority": 95})
+
+    state = compile_task(definition)(select={"failed_only": True}, return_state=True)
+
+    assert (state.type.value, state.name, state.message) == (
+        "COMPLETED",
+        "Skipped",
+        "no photo fits; nothing was done",
+    )
+
+
+def test_the_log_of_a_run_says_what_each_step_did_and_has_no_empty_traceback(
+    api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    steps = ({"type": "note", "priority": 95, "on_failure": "continue"}, {"type": "count", "priority": 95})
+
+    compile_task(define("says_what_it_did", *steps))(select={"every_photo": True}, return_state=True)
+
+    assert "note: 1 job: 1 failed; 5 items: 4 done, 1 failed" in caplog.text
+    assert "count: 1 job: 1 completed; 1 projects" in caplog.text
+    assert "NoneType" not in caplog.text
 
 
 def test_the_drain_flow_works_off_standalone_jobs_in_rank_order(

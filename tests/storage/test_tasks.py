@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from storage import (
     Database,
@@ -20,7 +20,8 @@ from storage import (
     TasksRepository,
 )
 from storage.bulk import JobFilter, retry_jobs
-from storage.errors import InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
+from storage.errors import InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTag, UnknownTask
+from storage.tables import tags
 from tests.waiting import wait_until
 
 SMALL_CHUNKS = {"unit": "items", "chunk_size": 2, "on_failure": "stop"}
@@ -210,6 +211,64 @@ def test_a_selection_picks_the_items_in_sql(
     assert [item.photo_id for item in jobs.list_items(job.id)] == failed
     with pytest.raises(InvalidValue, match="selection"):
         make_task("items", selection=PhotoSelection(), items=[])
+
+
+@pytest.mark.parametrize(
+    ("selection", "found"),
+    [
+        (PhotoSelection(missing=("preview",)), ["failed", "missing", "never made"]),
+        (PhotoSelection(missing=("preview",), failed_only=True), ["failed"]),
+        (PhotoSelection(failed_only=True), ["failed", "other failed"]),
+        (
+            PhotoSelection.model_validate({"missing_preview": True, "missing_thumbnail": False}),
+            ["failed", "missing", "never made"],
+        ),
+        (PhotoSelection(missing=("thumbnail", "preview")), ["failed", "missing", "never made", "other failed"]),
+    ],
+)
+def test_a_photo_whose_derivative_failed_lacks_it(
+    tasks: TasksRepository,
+    jobs: JobsRepository,
+    make_task: Any,
+    make_project: Any,
+    make_photos: Any,
+    selection: PhotoSelection,
+    found: list[str],
+) -> None:
+    project = make_project()
+    made = {"preview_status": "generated", "thumbnail_status": "generated"}
+    names = {
+        make_photos(project, 1, **{**made, **statuses})[0]: name
+        for name, statuses in {
+            "complete": {},
+            "failed": {"preview_status": "failed"},
+            "missing": {"preview_status": "missing"},
+            "never made": {"preview_status": None},
+            "other failed": {"thumbnail_status": "failed"},
+        }.items()
+    }
+
+    (job,) = tasks.list_jobs(make_task("items", selection=selection).id)
+
+    assert sorted(names[item.photo_id] for item in jobs.list_items(job.id)) == found
+
+
+def test_a_selection_by_a_tag_that_the_tenant_does_not_have_starts_nothing(
+    database: Database, tasks: TasksRepository, make_task: Any, make_project: Any
+) -> None:
+    rows = [
+        {"project_id": make_project(tenant_id=tenant_id).id, "name": name}
+        for tenant_id, name in (("user_0", "best"), ("other", "theirs"))
+    ]
+    with database.begin() as connection:
+        connection.execute(insert(tags), rows)
+
+    with pytest.raises(UnknownTag, match=r'has the tag "bset"\. Did you mean "best"'):
+        make_task("items", selection=PhotoSelection(tags=("best", "bset")))
+    with pytest.raises(UnknownTag, match='"theirs"'):
+        make_task("items", selection=PhotoSelection(tags=("theirs",)))
+
+    assert tasks.list_newest() == []
 
 
 def test_items_of_photos_that_do_not_exist_or_are_anothers_start_nothing(
