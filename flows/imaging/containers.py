@@ -15,13 +15,12 @@ from typing import Final
 from flows.imaging.exif import (
     MAX_XMP_BYTES,
     ExifTags,
-    Reader,
-    is_tiff,
     plain_text,
     read_exif_block,
     read_tiff,
     xmp_of_tiff,
 )
+from flows.imaging.tiff import Reader, is_tiff
 
 _MAX_PARTS: Final = 1000
 _MAX_BLOCK_BYTES: Final = 1 << 20

@@ -5,13 +5,22 @@ Only pixels: RAW files come in as their embedded preview, and what is written wh
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from flows.imaging import vips
 from flows.imaging.containers import needs_a_decoder_of_its_own
 from flows.imaging.errors import ImageTimeout, ImageTooLarge, UnreadableImage
+from flows.imaging.exif import interoperability_index
 from flows.imaging.limits import ImageLimits
 from flows.imaging.source_file import SourceFile
+from flows.imaging.tiff_pixels import Numbers, TiffPixels, read_pixels
+
+# Adobe RGB (1998) Color Image Encoding, section 4.3.5.3.
+_ADOBE_RGB_TO_XYZ = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
+
+#: The edge of a copy that shows in which range the numbers are.
+_RANGE_PIXELS = 512
 
 # Anything the decoder is sure to be wrong about; harmless oddities that cameras write are only warnings.
 _FAIL_ON = "error"
@@ -21,7 +30,7 @@ class UnsupportedCodec(UnreadableImage):
     """The file needs a decoder that this build of libvips does not have, as HEIC does."""
 
 
-def read_header(source: Any, name: str) -> Any:
+def read_header(source: Any, name: str, *, page: int = 0) -> Any:
     """The image of a `pyvips.Source`, of which nothing but the header has been read yet.
 
     Raises:
@@ -31,25 +40,48 @@ def read_header(source: Any, name: str) -> Any:
     pyvips = vips.load_vips()
     vips.clear_errors()
     try:
-        return pyvips.Image.new_from_source(source, "", access="sequential", fail_on=_FAIL_ON)
+        return pyvips.Image.new_from_source(
+            source, f"[page={page}]" if page else "", access="sequential", fail_on=_FAIL_ON
+        )
     except pyvips.Error as error:
         raise _unreadable(error, name) from error
 
 
-def read_file_header(file: SourceFile) -> tuple[Any, Any]:
-    """The `pyvips.Source` of an open file, and its header.
+@dataclass(frozen=True, slots=True)
+class OpenImage:
+    """An original that libvips has opened.
+
+    Attributes:
+        header: the image, of which nothing but the header has been read yet.
+        source: the `pyvips.Source` that it came from.
+        pixels: how the pixels of a TIFF are to be read; None for other formats.
+    """
+
+    header: Any
+    source: Any
+    pixels: TiffPixels | None = None
+
+
+def open_image(file: SourceFile) -> OpenImage:
+    """Open an original and read its header.
 
     Raises:
         UnreadableImage: it is no image of an accepted format, or its header is damaged.
-        UnsupportedCodec: it is one that this build has no decoder for.
+        UnsupportedCodec: it is one that this build has no decoder for, or whose colours are not defined.
     """
-    source = vips.load_vips().Source.new_from_descriptor(file.descriptor)
+    pixels = read_pixels(file.read_at)
+    if pixels is not None and pixels.numbers is None:
+        raise UnsupportedCodec(f"{file.name}: nothing says which of its numbers are black and which are white.")
+    content = None if pixels is None else pixels.content(file.descriptor)
+    sources = vips.load_vips().Source
+    source = sources.new_from_descriptor(file.descriptor) if content is None else sources.new_from_memory(content)
     try:
-        return source, read_header(source, file.name)
+        header = read_header(source, file.name, page=0 if pixels is None else pixels.page)
     except UnreadableImage as error:
         if needs_a_decoder_of_its_own(file.read_at(0, 12)):
             raise UnsupportedCodec(f"{file.name}: this build of libvips has no decoder for it.") from error
         raise
+    return OpenImage(header, source, pixels)
 
 
 def check_size(width: int, height: int, *, name: str, limits: ImageLimits) -> None:
@@ -70,7 +102,7 @@ def check_size(width: int, height: int, *, name: str, limits: ImageLimits) -> No
 
 
 def decode(
-    source: Any, header: Any, *, long_edge_pixels: int, name: str, max_seconds: float, follow_orientation: bool = True
+    image: OpenImage, *, long_edge_pixels: int, name: str, max_seconds: float, follow_orientation: bool = True
 ) -> Any:
     """Decode into memory: upright, in sRGB, 8 bits a channel, the longer edge at most as given, never enlarged.
 
@@ -78,8 +110,7 @@ def decode(
     format can only be decoded as a whole.
 
     Args:
-        source: the `pyvips.Source` that the header came from.
-        header: what `read_header` gave.
+        image: what `open_image` gave.
         long_edge_pixels: of the result.
         name: the file's name, for messages.
         max_seconds: how long it may take.
@@ -87,22 +118,47 @@ def decode(
 
     Raises:
         UnreadableImage: it is damaged or cut off.
-        UnsupportedCodec: it is one that this build has no decoder for.
+        UnsupportedCodec: it is one that this build has no decoder for, or its values have no meaning as colours.
         ImageTimeout: it took too long.
     """
-    pyvips = vips.load_vips()
-    # Its own fail_on is ignored for sources (libvips issue 5195), so that half a file would become half a picture.
-    options: dict[str, Any] = {"height": long_edge_pixels, "size": "down", "option_string": f"[fail_on={_FAIL_ON}]"}
-    if header.get_typeof("icc-profile-data") != 0 or header.interpretation == "cmyk":
-        # Only then: converting an image without a profile from sRGB to sRGB would take longer than all the rest.
-        options[_output_profile_option()] = "srgb"
+    header, pixels = image.header, image.pixels
+    options: dict[str, Any] = {"height": long_edge_pixels, "size": "down"}
     if not follow_orientation:
         options["no_rotate"] = True
+    has_profile = header.get_typeof("icc-profile-data") != 0
+    if has_profile or header.interpretation == "cmyk":
+        # Only then: converting an image without a profile from sRGB to sRGB would take longer than all the rest.
+        options[_output_profile_option()] = "srgb"
 
     def reduced() -> Any:
-        return _in_srgb(pyvips.Image.thumbnail_source(source, long_edge_pixels, **options))
+        if pixels is not None and pixels.is_lab:
+            lab = _resized(pixels.to_plain(header), long_edge_pixels).copy(interpretation="lab")
+            colours = lab.icc_export(output_profile="srgb")
+            return colours.autorot() if follow_orientation else colours
+        if pixels is not None and not pixels.is_plain(header):
+            return pixels.to_plain(header).thumbnail_image(long_edge_pixels, **options)
+        # Its own fail_on is ignored for sources (libvips issue 5195), so that half a file would become half a picture.
+        load_options = f"[fail_on={_FAIL_ON},page={pixels.page}]" if pixels is not None else f"[fail_on={_FAIL_ON}]"
+        return vips.load_vips().Image.thumbnail_source(
+            image.source, long_edge_pixels, option_string=load_options, **options
+        )
 
-    return _in_memory(reduced, name=name, max_seconds=max_seconds)
+    def in_srgb() -> Any:
+        is_adobe_rgb = not has_profile and _is_adobe_rgb(header)
+        return _in_srgb(_from_adobe_rgb(reduced()) if is_adobe_rgb else reduced())
+
+    _check_range(image, name=name, max_seconds=max_seconds)
+    return _in_memory(in_srgb, name=name, max_seconds=max_seconds)
+
+
+def _check_range(image: OpenImage, *, name: str, max_seconds: float) -> None:
+    if image.pixels is None or image.pixels.numbers is not Numbers.FLOAT:
+        return
+    # A header of its own: an image is read once, from its beginning to its end.
+    values = read_header(image.source, name, page=image.pixels.page).copy(interpretation="multiband")
+    small = _in_memory(lambda: _resized(values, _RANGE_PIXELS), name=name, max_seconds=max_seconds)
+    if not image.pixels.is_in_range(small):
+        raise UnsupportedCodec(f"{name}: its numbers are not from 0 to 1, and nothing says which of them is white.")
 
 
 def reduce(image: Any, *, long_edge_pixels: int) -> Any:
@@ -141,6 +197,28 @@ def _in_srgb(image: Any) -> Any:
         image = image.cast("uchar")
     # TIFF may have further channels after red, green, blue and alpha.
     return image if image.bands <= 4 else image[:4]
+
+
+def _resized(image: Any, long_edge_pixels: int) -> Any:
+    # `thumbnail_image` would make ordinary colours of them on its way.
+    scale = long_edge_pixels / max(image.width, image.height)
+    return image.resize(scale) if scale < 1 else image
+
+
+def _is_adobe_rgb(header: Any) -> bool:
+    """Whether a file without a profile is in Adobe RGB by DCF: its interoperability index is R03."""
+    if header.interpretation != "srgb" or header.get_typeof("exif-data") == 0:
+        return False
+    return interoperability_index(bytes(header.get("exif-data"))) == "R03"
+
+
+def _from_adobe_rgb(image: Any) -> Any:
+    """Pixels in sRGB from pixels in Adobe RGB (1998), which has the same white, by way of XYZ."""
+    pyvips = vips.load_vips()
+    linear = (image[:3] / 255) ** (563 / 256)
+    xyz = linear.recomb(pyvips.Image.new_from_array(_ADOBE_RGB_TO_XYZ)) * 100
+    colours = xyz.copy(interpretation="xyz").colourspace("srgb")
+    return colours if image.bands == 3 else colours.bandjoin(image[3])
 
 
 def _in_memory(make: Callable[[], Any], *, name: str, max_seconds: float) -> Any:

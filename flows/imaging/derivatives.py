@@ -140,11 +140,10 @@ def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> 
                 raise
         else:
             return _decode_raw(file, raw, long_edge_pixels=long_edge_pixels, limits=limits)
-    source, header = decode.read_file_header(file)
+    image = decode.open_image(file)
+    header = image.header
     decode.check_size(header.width, header.height, name=file.name, limits=limits)
-    pixels = decode.decode(
-        source, header, long_edge_pixels=long_edge_pixels, name=file.name, max_seconds=limits.max_seconds
-    )
+    pixels = decode.decode(image, long_edge_pixels=long_edge_pixels, name=file.name, max_seconds=limits.max_seconds)
     orientation = decode.stored_orientation(header) or 1
     width, height = upright_size(header.width, header.height, orientation)
     return _Decoded(pixels, orientation, width, height)
@@ -169,8 +168,7 @@ def _decode_embedded(jpeg: bytes, raw: RawFile, name: str, *, long_edge_pixels: 
     # Some cameras turn the preview themselves; LibRaw gives such a one the orientation of the sensor all the same.
     is_to_turn = _lies_as_the_sensor(header, raw)
     pixels = decode.decode(
-        source,
-        header,
+        decode.OpenImage(header, source),
         long_edge_pixels=long_edge_pixels,
         name=name,
         max_seconds=limits.max_seconds,

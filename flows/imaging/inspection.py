@@ -41,10 +41,11 @@ def _look(file: SourceFile, limits: ImageLimits) -> tuple[int, int, int]:
         if raw.jpeg is not None:
             checked_header(vips.load_vips().Source.new_from_memory(raw.jpeg), file.name, limits)
         return (raw.orientation, *upright_size(raw.width, raw.height, raw.orientation))
-    source, header = decode.read_file_header(file)
+    image = decode.open_image(file)
+    header = image.header
     decode.check_size(header.width, header.height, name=file.name, limits=limits)
     if header.get_typeof("vips-loader") != 0 and str(header.get("vips-loader")).startswith("heif"):
-        decode.decode(source, header, long_edge_pixels=_PROBE_PIXELS, name=file.name, max_seconds=limits.max_seconds)
+        decode.decode(image, long_edge_pixels=_PROBE_PIXELS, name=file.name, max_seconds=limits.max_seconds)
     orientation = decode.stored_orientation(header) or 1
     return (orientation, *upright_size(header.width, header.height, orientation))
 

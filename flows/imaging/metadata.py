@@ -58,7 +58,7 @@ def read_metadata(source: Path) -> PhotoMetadata:
 def _of_image(file: SourceFile) -> PhotoMetadata:
     embedded = read_embedded(file.read_at, size_bytes=file.size_bytes)
     try:
-        _, header = decode.read_file_header(file)
+        header = decode.open_image(file).header
     except decode.UnsupportedCodec:
         return _metadata(embedded.tags, embedded.xmp, file)
     tags = embedded.tags if embedded.tags != ExifTags() else _tags_of_block(header)

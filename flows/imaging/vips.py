@@ -16,7 +16,9 @@ _REASONS: Final = (
     ("pixel limit|too large|too big", "it is larger than its format allows"),
 )
 _UNSUPPORTED_CODEC: Final = re.compile(
-    r"unsupported (codec|feature)|compression format has not been built|no decod", re.I
+    r"unsupported (codec|feature)|compression format has not been built|no decod"
+    r"|support is not configured|decoding is not implemented|samples out of range",
+    re.I,
 )
 
 _lock = threading.Lock()
