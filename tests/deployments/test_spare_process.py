@@ -65,6 +65,7 @@ def test_a_flow_run_gets_the_process_that_was_prepared_and_the_next_one_a_new_on
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_other_settings_or_another_folder_need_a_new_process_and_one_without_a_runner_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

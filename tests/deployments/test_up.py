@@ -25,6 +25,7 @@ from flows.supervision import running_processes
 from storage import Database, JobsRepository, TasksRepository
 from storage.holds import HoldsRepository
 from tests.prefect_api import FINAL, PrefectApi
+from tests.prefect_home import prepared_home
 from tests.scale.photo_set import DEFINITION, add_photos, install_step, pass_photo_set
 from tests.waiting import wait_until
 
@@ -58,6 +59,7 @@ class Up:
 
 @contextmanager
 def started(place: Any, folder: Path) -> Iterator[Up]:
+    prepared_home(folder / "prefect")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     paths = [str(place.folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(

@@ -14,6 +14,7 @@ from tests.faults.server import PrefectServer
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow_on("sqlite")
 def test_a_task_survives_whatever_happens_to_its_executors(seed: int, database_url: str, tmp_path: Path) -> None:
     run_scenario(seed, database_url, tmp_path)
 

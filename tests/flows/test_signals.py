@@ -70,6 +70,7 @@ def newest(rows: Database) -> Task:
 
 
 class TestWorkers:
+    @pytest.mark.slow_on("sqlite")
     def test_a_worker_that_gets_sigterm_finishes_what_runs_and_claims_nothing_more(
         self, environment: dict[str, str], rows: Database, library: Path
     ) -> None:
@@ -89,6 +90,7 @@ class TestWorkers:
         assert only_job(rows, task.id, 1).status == "queued"
         assert not (library / "marked").exists()
 
+    @pytest.mark.slow_on("sqlite")
     def test_a_worker_whose_time_to_drain_is_over_hands_back_and_ends(
         self, environment: dict[str, str], rows: Database, library: Path
     ) -> None:
@@ -101,6 +103,7 @@ class TestWorkers:
         job = only_job(rows, task.id)
         assert (job.status, job.attempts, job.claim_token) == ("queued", 0, None)
 
+    @pytest.mark.slow_on("sqlite")
     def test_a_handler_that_never_comes_to_a_checkpoint_keeps_no_worker_alive(
         self, environment: dict[str, str], rows: Database, library: Path, here: Runtime
     ) -> None:
@@ -114,6 +117,7 @@ class TestWorkers:
         wait_until(lambda: drain_queue(runtime=here).total, what="its job is rescued")
         assert TasksRepository(rows).get(task.id).status == "completed"
 
+    @pytest.mark.slow_on("sqlite")
     def test_a_worker_that_was_frozen_and_thawed_touches_nothing_any_more(
         self, environment: dict[str, str], rows: Database, library: Path, here: Runtime
     ) -> None:

@@ -736,6 +736,7 @@ def kill_upgrade(path: Path, watch: Watch, *, at: int) -> None:
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("watch", [each_statement, within_statements], ids=lambda watch: watch.__name__)
 @pytest.mark.parametrize("build", KINDS if IS_FULL else [half_migrated], ids=lambda build: build.__name__)
+@pytest.mark.slow
 def test_a_file_whose_upgrade_is_killed_at_any_moment_is_old_or_new(
     file: LegacyFile, tmp_path: Path, build: Callable[[LegacyFile], None], watch: Watch
 ) -> None:

@@ -351,6 +351,7 @@ def likeness(pyvips: Any, one: Any, other: Any) -> float:
     return average
 
 
+@pytest.mark.slow
 def test_the_default_effort_costs_few_bytes_and_no_likeness(
     pyvips: Any, detailed: Any, tmp_path: Path, targets: dict[str, Path]
 ) -> None:

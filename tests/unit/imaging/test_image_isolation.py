@@ -93,6 +93,7 @@ def test_a_decoder_that_takes_its_process_down_costs_one_image(
     assert shared_pool.read_metadata(photo).width == 120
 
 
+@pytest.mark.slow
 def test_one_crash_does_not_touch_the_image_beside_it(detailed: Any, tmp_path: Path) -> None:
     source = tmp_path / "large.jpg"
     detailed(3000, 2000).jpegsave(str(source))
@@ -103,6 +104,7 @@ def test_one_crash_does_not_touch_the_image_beside_it(detailed: Any, tmp_path: P
         assert other.result().status == "generated"
 
 
+@pytest.mark.slow
 def test_an_image_that_never_ends_is_killed_and_the_next_one_is_done(photo: Path) -> None:
     with ImagePool(processes=1, timeout_seconds=0.2) as pool:
         with pytest.raises(ImageTimeout, match=r"^endless.jpg: it took longer than 0.2 seconds"):
@@ -176,6 +178,7 @@ def test_closing_ends_what_is_still_running(photo: Path) -> None:
         os.kill(process_id, 0)
 
 
+@pytest.mark.slow
 def test_a_process_is_replaced_after_so_many_images(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "CALLS_PER_PROCESS", 2)
     with ImagePool(processes=1) as pool:
@@ -293,6 +296,7 @@ def test_nothing_is_said_on_standard_error_about_a_bad_file(tmp_path: Path, jpeg
     assert "b.jpg: " in done.stdout
 
 
+@pytest.mark.slow
 def test_threads_that_wait_for_a_process_take_turns(photo: Path) -> None:
     with ImagePool(processes=1) as pool:
         results: list[int] = []
