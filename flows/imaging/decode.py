@@ -182,10 +182,10 @@ def stored_orientation(header: Any) -> int | None:
 
     HEIF files have their own turns and mirrorings, which libvips follows: their EXIF orientation is history.
     """
+    if header.get_typeof("vips-loader") != 0 and str(header.get("vips-loader")).startswith("heifload"):
+        return 1
     if header.get_typeof("orientation") == 0:
         return None
-    if header.get("vips-loader").startswith("heifload"):
-        return 1
     orientation = header.get("orientation")
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else None
 

@@ -216,12 +216,19 @@ def test_what_is_no_image_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_row_of_an_avif_says_what_is_shown(picture: Any, lying: Any, tmp_path: Path, orientation: int) -> None:
-    # Pillow writes the turn as HEIF wants it, as phones do; one that libvips has followed must not be followed again.
+@pytest.mark.parametrize("also_in_exif", [False, True])
+def test_the_row_of_an_avif_says_what_is_shown(
+    picture: Any, lying: Any, tmp_path: Path, orientation: int, also_in_exif: bool
+) -> None:
+    # Pillow writes the turn as HEIF wants it; phones write it into the EXIF block as well.
     stored = Image.fromarray(lying(picture(), orientation).numpy())
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.avif", exif=exif, quality=95)
+    if also_in_exif:
+        tag = f"-Orientation#={orientation}"
+        command = [exiftool_program(), "-q", "-overwrite_original", tag, tmp_path / "a.avif"]
+        subprocess.run(command, check=True, timeout=60)
     read = read_metadata(tmp_path / "a.avif")
     made = make_derivatives(tmp_path / "a.avif", preview=tmp_path / "a.webp")
     assert (made.width, made.height) == (120, 80)
