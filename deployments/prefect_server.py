@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from deployments.embedded_server.empty_database import database_is_elsewhere, prepare_database
 from deployments.errors import PortInUse, PrefectServerFailed
 from deployments.kept_process import kept_process
 
@@ -30,6 +31,9 @@ STOP_TIMEOUT_SECONDS = 15.0
 
 #: The address that an embedded server listens on unless it is told otherwise in so many words.
 LOOPBACK = "127.0.0.1"
+
+#: Where in its folder `photojobs up` keeps the home of its server.
+SERVER_FOLDER = "prefect"
 
 _PR_SET_PDEATHSIG = 1
 # Opened here: between fork and exec, a child of a process with threads may do next to nothing.
@@ -65,6 +69,8 @@ def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None
         port = _free_port(host)
     elif not _is_free(host, port):
         raise PortInUse(f"port {port} on {host} is taken by another program; stop it, or choose another port")
+    if not database_is_elsewhere():
+        prepare_database(home)
     url = f"http://{_reachable(host)}:{port}/api"
     log_path = home / "server.log"
     with ExitStack() as stack:

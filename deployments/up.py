@@ -20,7 +20,7 @@ from pathlib import Path
 from deployments.errors import AlreadyUp, RunnerFailed
 from deployments.kept_process import kept_process
 from deployments.metrics.endpoint import metrics_endpoint
-from deployments.prefect_server import LOOPBACK, die_with_parent, prefect_server
+from deployments.prefect_server import LOOPBACK, SERVER_FOLDER, die_with_parent, prefect_server
 from flows.runtime import Runtime
 from flows.supervision import FOLDER_VARIABLE, request_stop, running_processes, withdraw_stop
 from flows.sweep import Sweeper
@@ -74,7 +74,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         stack.enter_context(_only_one(home))
         runtime = stack.enter_context(Runtime.open(settings))
         _end_leftovers(runs, settings.drain_seconds)
-        api_url = stack.enter_context(prefect_server(home / "prefect", host=host, port=port))
+        api_url = stack.enter_context(prefect_server(home / SERVER_FOLDER, host=host, port=port))
         stack.enter_context(_runner(home, runs, runtime))
         stack.enter_context(Sweeper(runtime))
         stack.enter_context(_attending(runtime))

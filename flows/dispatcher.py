@@ -22,6 +22,9 @@ from storage.wakeups import Wakeups
 
 logger = logging.getLogger("photojobs.dispatcher")
 
+#: Jobs that may be waited for at a time in one process; how many run is the setting `concurrency`.
+WAITING_THREADS = 128
+
 #: How long the bounds of the lanes are remembered; their slots are read at every claim.
 LANES_SECONDS = 5.0
 

@@ -10,8 +10,9 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
 from flows.cancellation_watch import CancellationWatch
+from flows.dispatcher import WAITING_THREADS
 from flows.job_task import task_for
-from flows.mapped_runs import WAITING_THREADS, waiting_threads
+from flows.mapped_runs import waiting_threads
 from flows.runtime import Runtime
 from flows.supervision import watch_supervisor
 from flows.sweep import sweep

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-from contextlib import ExitStack
 from typing import Any
 
 from prefect import Task, task
@@ -13,13 +11,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
 from flows.artifacts import ProgressBar
-from flows.job_run import run_claimed_job
-from flows.patience import insist
+from flows.job_following import follow_to_end
 from flows.prefect_events import emit_to_prefect
 from flows.runtime import Runtime
-from storage.jobs import JobsRepository
 from storage.lanes import lane_name
-from storage.records import Job
 
 
 def _without_empty_traceback(record: logging.LogRecord) -> bool:
@@ -37,44 +32,16 @@ def follow_job(job_id: int, runtime: Runtime) -> State[Any] | None:
 
     None stands for completed. The job may be run by another executor in part or as a whole.
     """
-    jobs = JobsRepository(runtime.database)
-
-    def read() -> Job | None:
-        return insist(lambda: jobs.get_by_id(job_id), give_up_seconds=runtime.settings.stale_seconds)
-
-    # It beats for those who wait, too.
-    runtime.heartbeat.start()
-    job = read()
-    stopping = runtime.stopping(None if job is None else job.task_id)
-    while job is not None and not job.is_final:
-        claimed = runtime.dispatcher.acquire(job, stopping=stopping)
-        if claimed is None:
-            job = read()
-            if job is not None and not job.is_final:
-                return Cancelled(message="The process stopped waiting; the job stays in the queue.")
-        else:
-            job = _run_here(claimed, runtime, stopping)
-    runtime.dispatcher.expect_no_more(job_id)
+    job = follow_to_end(job_id, runtime, progress_of=lambda claimed: ProgressBar(claimed).show)
     if job is None:
         return Cancelled(message=f"job {job_id} was removed")
+    if not job.is_final:
+        return Cancelled(message="The process stopped waiting; the job stays in the queue.")
     if job.status == "failed":
         return Failed(message=job.error_message or "failed")
     if job.status == "canceled":
         return Cancelled(message=job.error_message or f"job {job_id} was canceled")
     return None
-
-
-def _run_here(claimed: Job, runtime: Runtime, stopping: threading.Event) -> Job | None:
-    with ExitStack() as room:
-        room.callback(runtime.dispatcher.release)
-        return run_claimed_job(
-            claimed,
-            runtime,
-            stopping=stopping,
-            on_progress=ProgressBar(claimed).show,
-            # Before its lane's slot is free: a process without room leaves a slot that it finds free to lower ranks.
-            on_handled=room.close,
-        )
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)

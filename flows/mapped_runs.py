@@ -12,11 +12,9 @@ from typing import Any, cast
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.dispatcher import WAITING_THREADS
 from flows.errors import ClusterFailed, MissingDask
 from storage.settings import Settings
-
-#: Task runs that may wait for their job at a time in one process; how many run is the setting `concurrency`.
-WAITING_THREADS = 128
 
 
 def waiting_threads() -> TaskRunner[PrefectFuture[Any]]:

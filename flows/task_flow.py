@@ -20,6 +20,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.artifacts import await_publication, publish_step
+from flows.cancellation import cancel_here
 from flows.cancellation_watch import CancellationWatch
 from flows.job_task import task_for
 from flows.mapped_runs import raise_if_none_ran
@@ -118,16 +119,6 @@ def _interrupted_at_once() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def cancel_here(task_id: str, runtime: Runtime, *, reason: str) -> Task:
-    """Cancel a task, and stop its handlers in this process without waiting for a heartbeat to find out."""
-    task = TasksRepository(runtime.database).cancel(task_id, reason=reason)
-    for claim in runtime.heartbeat.running():
-        if claim.job.task_id == task_id:
-            claim.lost.set()
-    runtime.dispatcher.look_now()
-    return task
 
 
 def cancel_with_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -8,13 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, func, insert, literal, select, text
 
 from storage.column_types import UtcTimestamp
+from storage.default_tenant import DEFAULT_TENANT as DEFAULT_TENANT
 from storage.notifications import notify
 from storage.pinned_definition import PinnedStep
 from storage.records import Task
 from storage.tables import holds, job_items, jobs, photos, projects, task_items, task_projects
-
-#: `projects.tenant_id` is NULL in files from before tenants; such projects belong to this one.
-DEFAULT_TENANT = "user_0"
 
 
 def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, now: datetime) -> int:

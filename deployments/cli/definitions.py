@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from deployments.cli.errors import BadInput
+from deployments.cli.json_option import Json as Json
 from deployments.cli.named_server import named_server_client
 from deployments.cli.opening import opened_database
 from deployments.cli.terminal import confirm, output, print_fields, print_json, print_table, remark, say, warn
@@ -29,8 +29,6 @@ app.command(
     name="graph",
     help="Draw a definition with lanes, priorities and fan-outs; or a task and how far it is.",
 )
-
-Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON.")]
 
 
 @app.command(name="list")

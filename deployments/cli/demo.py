@@ -22,7 +22,7 @@ from deployments.cli.demo_report import (
     title,
 )
 from deployments.cli.progress import BY_CTRL_C
-from deployments.cli.run import run_followed
+from deployments.cli.running import run_followed
 from deployments.cli.summary import print_summary
 from deployments.cli.task_options import TaskOptions, read_request
 from deployments.cli.terminal import duration, messages, remark, say

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deployments.cli.errors import NoDatabaseYet
+from deployments.prefect_server import SERVER_FOLDER
 from storage.database import Database
 from storage.settings import Settings
 
@@ -36,6 +37,11 @@ def opened_database(*, settings: Settings | None = None, create: bool = False) -
         yield database
     finally:
         database.close()
+
+
+def server_home(database: Database) -> Path:
+    """The home of the embedded server that runs and history of this database belong to: that of `photojobs up`."""
+    return prefect_home(database) / SERVER_FOLDER
 
 
 def prefect_home(database: Database) -> Path:

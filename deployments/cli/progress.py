@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from deployments.cli.terminal import duration, messages, remark
+from flows.cancellation import cancel_here
 from flows.runtime import Runtime
 from storage.errors import StorageError
 from storage.records import Job
@@ -161,8 +162,6 @@ def _watch(
 
 
 def _cancel(runtime: Runtime, task_id: str) -> None:
-    from flows.task_flow import cancel_here
-
     cancel_here(task_id, runtime, reason=BY_CTRL_C)
 
 

@@ -17,7 +17,7 @@ from deployments.cli.named_server import check_named_server
 from deployments.cli.opening import opened_database
 from deployments.cli.plan import plan_document, print_plan
 from deployments.cli.progress import BY_CTRL_C
-from deployments.cli.run import run_here
+from deployments.cli.running import run_here
 from deployments.cli.summary import print_summary, print_summary_json
 from deployments.cli.task_options import TaskRequest
 from deployments.cli.terminal import confirm, print_json, remark, warn

@@ -99,7 +99,9 @@ def definitions(place: Any) -> Path:
     return folder
 
 
-def test_what_is_pressed_runs_and_definitions_come_and_go(place: Any, definitions: Path) -> None:
+def test_what_is_pressed_runs_and_definitions_come_and_go(
+    place: Any, definitions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (place.library / "user_0" / "alps").mkdir(parents=True)
     folder = place.folder / "up"
     with started(place, folder) as up:
@@ -123,21 +125,11 @@ def test_what_is_pressed_runs_and_definitions_come_and_go(place: Any, definition
             lambda: getattr(JobsRepository(database).get_by_id(lone.id), "status", None) == "completed",
             what="a job that nobody attends is run",
         )
+        with programs(place, up, monkeypatch) as runtime:
+            asyncio.run(users_of_a_web_application(up, runtime))
         database.close()
     assert up.process.returncode == 0
     assert running_processes(folder / "runs") == []
-
-
-@pytest.mark.slow
-def test_programs_use_the_same_database_and_server(
-    place: Any, definitions: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (place.library / "user_0" / "alps").mkdir(parents=True)
-    with started(place, place.folder / "up") as up:
-        pressed = up.press_run("Folder Discovery")
-        eventually(lambda: up.state(pressed)[0] == "COMPLETED", what="the run ends")
-        with programs(place, up, monkeypatch) as runtime:
-            asyncio.run(users_of_a_web_application(up, runtime))
 
 
 @pytest.mark.slow

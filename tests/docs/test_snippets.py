@@ -30,12 +30,10 @@ from sqlalchemy import text
 
 import flows.start
 from deployments.cli import logs
-from deployments.cli import run as run_command
 from deployments.cli.commands import COMMANDS, run_command_line
-from deployments.cli.task_options import TaskRequest
 from docs_site.pages import GENERATED
 from flows.runtime import Runtime
-from storage import Database, ProjectsRepository, Settings, TaskSummary
+from storage import Database, ProjectsRepository, Settings
 from task_definitions import load_definitions, step_types
 from tests.docs.blocks import Block, blocks_of, inline_code
 from tests.docs.command_lines import CommandLine, check_words, command_lines, parse_words
@@ -143,8 +141,6 @@ def make_reader(
 ) -> Callable[[str], Reader]:
     """Somebody who reads a page and does what it says, in a world of their own."""
     monkeypatch.setattr(logs, "set_up_logs", lambda **_: None)
-    monkeypatch.setattr(run_command, "prefect_server", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(run_command, "run_followed", run_request)
     monkeypatch.setattr(
         flows.start, "run_task", lambda **arguments: run_without_prefect(Runtime.current(), **arguments)
     )
@@ -170,10 +166,6 @@ def make_reader(
         return Reader(world, monkeypatch, capsys, request)
 
     return make
-
-
-def run_request(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
-    return run_without_prefect(runtime, **request.arguments())
 
 
 class Reader:

@@ -1,0 +1,7 @@
+"""The option `--json`, which every command that shows something has."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON.")]
