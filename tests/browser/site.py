@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pyvips
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
@@ -108,6 +109,17 @@ def small_site(folder: Path) -> Iterator[Site]:
 def chromium() -> str | None:
     """Where Chromium is; None where it is not installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def require_chromium() -> None:
+    """Skip the test if Chromium is not installed; fail it in CI."""
+    if chromium() is None:
+        message = "Chromium is not installed: apt-get install chromium chromium-driver"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+
+
+def artifacts(site: Site, run_id: str) -> dict[str, str]:
+    return {each["key"]: each["data"] for each in site.api.artifacts(run_id)}
 
 
 class Browser:

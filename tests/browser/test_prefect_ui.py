@@ -1,25 +1,27 @@
-"""What a user does in Prefect's pages: fill a form, press Run, look at what came of it, cancel."""
+"""What a user does in Prefect's pages: look at what failed, cancel. A run from the form: `deployments/test_up.py`."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from datetime import datetime
 
 import pytest
 
 from storage import Database, TasksRepository
 from storage.holds import HoldsRepository
-from tests.browser.site import Browser, Site, chromium, eventually, small_site
+from tests.browser.site import Browser, Site, artifacts, eventually, require_chromium, small_site
 
-pytestmark = [pytest.mark.browser, pytest.mark.prefect, pytest.mark.xdist_group("browser"), pytest.mark.timeout(280)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.prefect,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.timeout(280),
+]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if chromium() is None:
-        message = "Chromium is not installed: apt-get install chromium chromium-driver"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    require_chromium()
     with small_site(tmp_path_factory.mktemp("site")) as site:
         yield site
 
@@ -31,35 +33,6 @@ def browser(site: Site) -> Iterator[Browser]:
     browser.driver.quit()
 
 
-def seconds_between(earlier: str, later: str) -> float:
-    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
-
-
-def artifacts(site: Site, run_id: str) -> dict[str, str]:
-    return {each["key"]: each["data"] for each in site.api.artifacts(run_id)}
-
-
-def test_a_run_from_the_form_completes_with_named_task_runs_tags_and_reports(browser: Browser, site: Site) -> None:
-    browser.open_form("Maintenance")
-    browser.choose("Project", "Alps")
-    run_id = browser.submit()
-    browser.shows("Completed")
-    browser.click("//*[@role='tab'][normalize-space()='Task Runs']")
-    browser.shows("manifest_check 1/1")
-    browser.shows("lane:priority")
-    browser.click("//*[@role='tab'][normalize-space()='Artifacts']")
-    browser.shows("manifest-check")
-
-    run = site.ended(run_id)
-    assert run["name"].startswith("maintenance (user_0, Alps (#")
-    first = min(each["start_time"] for each in site.api.task_runs(run_id).values() if each["start_time"])
-    waited = [seconds_between(run["expected_start_time"], moment) for moment in (run["start_time"], first)]
-    # On a machine with nothing else to do 2.2 s and 2.4 s.
-    assert waited[1] < 15, f"flow run after {waited[0]:.1f} s, first task run after {waited[1]:.1f} s"
-    assert "# manifest_check" in artifacts(site, run_id)["manifest-check"]
-
-
-@pytest.mark.slow
 def test_a_corrupt_photo_fails_the_run_and_the_message_counts_it(browser: Browser, site: Site) -> None:
     photo = next(site.folder.glob("library/user_0/Harbour/quay.jpg"))
     photo.write_bytes(b"not a picture" * 100)
@@ -76,7 +49,6 @@ def test_a_corrupt_photo_fails_the_run_and_the_message_counts_it(browser: Browse
     assert "quay" in artifacts(site, run_id)["generate-derivatives"]
 
 
-@pytest.mark.slow
 def test_wrong_input_is_refused_and_nothing_is_written(site: Site) -> None:
     refused = site.api.post(
         f"/deployments/{site.deployment('Maintenance')['id']}/create_flow_run", json={"parameters": {"project_id": 0}}
@@ -91,7 +63,6 @@ def test_wrong_input_is_refused_and_nothing_is_written(site: Site) -> None:
     database.close()
 
 
-@pytest.mark.slow
 def test_a_run_is_canceled_from_its_page(browser: Browser, site: Site) -> None:
     database = Database(site.folder / "photojobs.db")
     holds = HoldsRepository(database)

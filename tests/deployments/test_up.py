@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from flows import Runtime, hold, release
 from flows.supervision import running_processes
 from storage import Database, JobsRepository, TasksRepository
 from storage.holds import HoldsRepository
+from tests.browser.site import Browser, Site, artifacts, require_chromium
+from tests.deployments.conftest import Place
 from tests.prefect_api import FINAL, PrefectApi
 from tests.prefect_home import prepared_home
 from tests.scale.photo_set import DEFINITION, add_photos, install_step, pass_photo_set
@@ -90,6 +93,10 @@ def started(place: Any, folder: Path) -> Iterator[Up]:
 
 @pytest.fixture
 def definitions(place: Any) -> Path:
+    return write_definitions(place)
+
+
+def write_definitions(place: Place) -> Path:
     folder = place.folder / "definitions"
     folder.mkdir()
     (folder / "good.yaml").write_text(GOOD)
@@ -99,37 +106,100 @@ def definitions(place: Any) -> Path:
     return folder
 
 
-def test_what_is_pressed_runs_and_definitions_come_and_go(
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, Place]]:
+    """`photojobs up` on a library with an empty folder, for tests that kill nothing."""
+    place = Place(tmp_path_factory.mktemp("place"))
+    (place.library / "user_0" / "alps").mkdir(parents=True)
+    write_definitions(place)
+    with started(place, place.folder / "up") as up:
+        yield up, place
+    assert up.process.returncode == 0
+    assert running_processes(up.folder / "runs") == []
+
+
+@pytest.fixture(scope="module")
+def discovered(running: tuple[Up, Place]) -> str:
+    """The flow run that made the folder a project, when it has ended."""
+    up, _ = running
+    pressed = up.press_run("Folder Discovery")
+    eventually(lambda: up.state(pressed)[0] in FINAL, what="the run ends")
+    return pressed
+
+
+def test_what_is_pressed_runs_and_definitions_come_and_go(running: tuple[Up, Place], discovered: str) -> None:
+    up, place = running
+    served = up.api.deployments()
+    assert {"Global Maintenance", "Process Photos", "Nightly Check", "Drain Queue"} <= set(served)
+    assert "Odd Check" not in served
+    assert 'Did you mean "manifest_check"?' in (up.folder / "runner.log").read_text()
+    assert up.state(discovered) == ("COMPLETED", "1 jobs completed, 0 failed, 0 canceled")
+
+    definitions = place.folder / "definitions"
+    (definitions / "broken.yaml").write_text(BROKEN.replace("manifest_chek", "folder_check"))
+    eventually(lambda: "Odd Check" in up.api.deployments(), what="a mended definition is served")
+    (definitions / "good.yaml").unlink()
+    eventually(lambda: up.api.deployments()["Nightly Check"]["paused"], what="a removed definition is paused")
+
+    database = Database(place.database_file)
+    lone = JobsRepository(database).enqueue(tenant_id="user_0", type="manifest_check", scope="global")
+    eventually(
+        lambda: getattr(JobsRepository(database).get_by_id(lone.id), "status", None) == "completed",
+        what="a job that nobody attends is run",
+    )
+    database.close()
+
+
+@pytest.fixture
+def browser(running: tuple[Up, Place]) -> Iterator[Browser]:
+    require_chromium()
+    up, place = running
+    browser = Browser(Site(up.api_url.removesuffix("/api"), place.folder))
+    yield browser
+    browser.driver.quit()
+    browser.site.api.close()
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+
+
+@pytest.mark.browser
+def test_a_run_from_the_form_completes_with_named_task_runs_tags_and_reports(discovered: str, browser: Browser) -> None:
+    site = browser.site
+    eventually(
+        lambda: "alps (#" in str(site.deployment("Maintenance")["parameter_openapi_schema"]),
+        what="the new project comes into the forms",
+    )
+    browser.open_form("Maintenance")
+    browser.choose("Project", "alps")
+    run_id = browser.submit()
+    browser.shows("Completed")
+    browser.click("//*[@role='tab'][normalize-space()='Task Runs']")
+    browser.shows("manifest_check 1/1")
+    browser.shows("lane:priority")
+    browser.click("//*[@role='tab'][normalize-space()='Artifacts']")
+    browser.shows("manifest-check")
+
+    run = site.ended(run_id)
+    assert run["name"].startswith("maintenance (user_0, alps (#")
+    first = min(each["start_time"] for each in site.api.task_runs(run_id).values() if each["start_time"])
+    waited = [seconds_between(run["expected_start_time"], moment) for moment in (run["start_time"], first)]
+    # On a machine with nothing else to do 2.2 s and 2.4 s.
+    assert waited[1] < 15, f"flow run after {waited[0]:.1f} s, first task run after {waited[1]:.1f} s"
+    assert "# manifest_check" in artifacts(site, run_id)["manifest-check"]
+
+
+@pytest.mark.slow
+def test_programs_use_the_same_database_and_server(
     place: Any, definitions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (place.library / "user_0" / "alps").mkdir(parents=True)
-    folder = place.folder / "up"
-    with started(place, folder) as up:
-        served = up.api.deployments()
-        assert {"Global Maintenance", "Process Photos", "Nightly Check", "Drain Queue"} <= set(served)
-        assert "Odd Check" not in served
-        assert 'Did you mean "manifest_check"?' in (folder / "runner.log").read_text()
-
+    with started(place, place.folder / "up") as up:
         pressed = up.press_run("Folder Discovery")
-        eventually(lambda: up.state(pressed)[0] in FINAL, what="the run ends")
-        assert up.state(pressed) == ("COMPLETED", "1 jobs completed, 0 failed, 0 canceled")
-
-        (definitions / "broken.yaml").write_text(BROKEN.replace("manifest_chek", "folder_check"))
-        eventually(lambda: "Odd Check" in up.api.deployments(), what="a mended definition is served")
-        (definitions / "good.yaml").unlink()
-        eventually(lambda: up.api.deployments()["Nightly Check"]["paused"], what="a removed definition is paused")
-
-        database = Database(place.database_file)
-        lone = JobsRepository(database).enqueue(tenant_id="user_0", type="manifest_check", scope="global")
-        eventually(
-            lambda: getattr(JobsRepository(database).get_by_id(lone.id), "status", None) == "completed",
-            what="a job that nobody attends is run",
-        )
+        eventually(lambda: up.state(pressed)[0] == "COMPLETED", what="the run ends")
         with programs(place, up, monkeypatch) as runtime:
             asyncio.run(users_of_a_web_application(up, runtime))
-        database.close()
-    assert up.process.returncode == 0
-    assert running_processes(folder / "runs") == []
 
 
 @pytest.mark.slow

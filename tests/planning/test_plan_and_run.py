@@ -116,7 +116,7 @@ _OPTIONS = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("name", sorted(set(DEFINITIONS) - set(EXCEPTIONS)))
-@settings(max_examples=4, suppress_health_check=list(HealthCheck))
+@settings(max_examples=min(4, settings().max_examples // 3), suppress_health_check=list(HealthCheck))
 @given(spec=libraries(), options=_OPTIONS)
 def test_the_plan_is_what_the_run_does(
     name: str, spec: LibrarySpec, options: dict[str, Any], make_world: Callable[..., World], tmp_path: Path
