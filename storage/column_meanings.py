@@ -21,7 +21,8 @@ TABLE_MEANINGS: Mapping[str, str] = MappingProxyType(
         "holds": "Something whose jobs do not start until it is released.",
         "project_claims": "That a running job changes a project's files, so that no other may.",
         "file_journal": "A change of an original file or folder, written with the row change that belongs to it.",
-        "photo_derivatives": "A thumbnail or preview, and of which file it was made.",
+        "photo_derivatives": "What was made of a photo, and of which file.",
+        "photo_originals": "An image file of a photo, as it was when it was last looked at.",
     }
 )
 
@@ -189,15 +190,25 @@ COLUMN_MEANINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "photo_derivatives": {
             "photo_id": "The photo.",
-            "kind": "thumbnail or preview.",
-            "source_name": "The original that it was made of.",
-            "source_size_bytes": "The size of that original then.",
-            "source_mtime_ns": "Its time of modification then, in nanoseconds.",
-            "source_hash": "A hash of its content then.",
+            "kind": "thumbnail, preview or metadata.",
+            "source_name": "The original that it was made of, also if making it failed.",
+            "source_hash": "The content hash of that original then; NULL if it is as it was first seen.",
             "width": "Pixels, of the derivative.",
             "height": "Pixels, of the derivative.",
             "size_bytes": "The size of the derivative's file.",
             "generated_at": "When it was made.",
+        },
+        "photo_originals": {
+            "photo_id": "The photo.",
+            "name": "The file's name in the project's folder.",
+            "kind": "jpg, raw or other.",
+            "size_bytes": "Its size.",
+            "mtime_ns": "When its contents were modified, in nanoseconds since 1970.",
+            "ctime_ns": "When its contents or its status changed, likewise; NULL if it was not noted.",
+            "content_hash": "A hash of its contents, as algorithm:hexadecimal; NULL if it was never read whole.",
+            "hashed_at": "When that hash was first computed.",
+            "verified_at": "When the contents were last read again and had that hash.",
+            "missing_since": "When it was found missing; NULL if it is there.",
         },
     }
 )

@@ -1,4 +1,4 @@
-"""The table `photo_derivatives`: which original each thumbnail and preview was made from.
+"""The table `photo_derivatives`: from which original thumbnail, preview and metadata of a photo were made.
 
 The statuses of derivatives stand in `photos`; the files are the matter of `storage.library` and `flows.imaging`.
 """
@@ -9,18 +9,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.database import Access, Database
+from storage.originals import Original, OriginalsRepository
 from storage.photos import PhotosRepository
 from storage.records import Photo, Record
 from storage.tables import photo_derivatives, photos
 
 #: Rows read or written by one statement.
 BATCH_SIZE = 1_000
+
+
+#: The kind of the row that says from which file the metadata of a photo were read.
+METADATA: Final = "metadata"
+
+
+#: The source hash of what was made while its original was written to.
+UNKNOWN: Final = "unknown"
 
 
 class DerivativeKind(StrEnum):
@@ -32,22 +41,26 @@ class DerivativeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derivative(Record):
-    """A row of `photo_derivatives`: the original that a derivative was made from, as it was then.
+    """A row of `photo_derivatives`: what was made of a photo last, or failed to be, and from which original.
 
     Attributes:
-        source_hash: BLAKE2b of the original's contents in hexadecimal; None where it was never needed.
+        kind: of `DerivativeKind`, or `METADATA`.
+        source_hash: the content hash of the original then; None if the original is as it was first seen.
+        width: in pixels; None if no file was made, as the size is.
     """
 
     photo_id: int
     kind: str
     source_name: str
-    source_size_bytes: int
-    source_mtime_ns: int
     source_hash: str | None
-    width: int | None
-    height: int | None
-    size_bytes: int | None
+    width: int | None = None
+    height: int | None = None
+    size_bytes: int | None = None
     generated_at: datetime
+
+    def is_made_from(self, original: Original) -> bool:
+        """Whether it shows the original as it is now."""
+        return (self.source_name, self.source_hash) == (original.name, original.content_hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +70,16 @@ class ProcessedPhoto:
     Attributes:
         photo: as it was when the work began.
         values: columns of its row that differ from what they are to be.
+        meta: keys of `meta_json` that are to be written; those that are None are removed.
         derivatives: what its derivatives were made from, where that is to be written.
+        originals: what its files are like.
     """
 
     photo: Photo
     values: Mapping[str, Any]
+    meta: Mapping[str, Any] | None = None
     derivatives: tuple[Derivative, ...] = ()
+    originals: tuple[Original, ...] = ()
 
 
 class DerivativesRepository:
@@ -109,24 +126,29 @@ class DerivativesRepository:
         with self._access.write() as connection:
             for start in range(0, len(processed), BATCH_SIZE):
                 batch = processed[start : start + BATCH_SIZE]
-                # Locked, so that no row goes before what points to it is written.
+                # Locked, so that no row goes before what points to it is written, and none changes in between.
                 statement = (
-                    select(photos.c.id, photos.c.project_id, photos.c.filename)
+                    select(photos.c.id, photos.c.project_id, photos.c.filename, photos.c.meta_json)
                     .where(photos.c.id.in_([one.photo.id for one in batch]))
                     .order_by(photos.c.id)
                     .with_for_update()
                 )
-                rows = {row.id: (row.project_id, row.filename) for row in connection.execute(statement)}
-                current = [one for one in batch if rows.get(one.photo.id) == (one.photo.project_id, one.photo.filename)]
-                outdated |= {one.photo.id for one in batch} - {one.photo.id for one in current}
-                repository = PhotosRepository(connection)
+                rows = {row.id: row for row in connection.execute(statement)}
                 by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-                for one in current:
-                    if one.values:
-                        columns = tuple(sorted(one.values))
-                        by_columns.setdefault(columns, []).append({"id": one.photo.id, **one.values})
+                current: list[ProcessedPhoto] = []
+                for one in batch:
+                    row = rows.get(one.photo.id)
+                    if row is None or (row.project_id, row.filename) != (one.photo.project_id, one.photo.filename):
+                        outdated.add(one.photo.id)
+                        continue
+                    current.append(one)
+                    values = {**one.values, **_merged(row.meta_json, one.meta)}
+                    if values:
+                        by_columns.setdefault(tuple(sorted(values)), []).append({"id": one.photo.id, **values})
+                repository = PhotosRepository(connection)
                 for rows_to_write in by_columns.values():
                     repository.update_many(rows_to_write)
+                OriginalsRepository(connection).save_many([row for one in current for row in one.originals])
                 DerivativesRepository(connection).save_many([row for one in current for row in one.derivatives])
         return outdated
 
@@ -139,3 +161,16 @@ class DerivativesRepository:
                         photo_derivatives.c.photo_id.in_(photo_ids[start : start + BATCH_SIZE])
                     )
                 )
+
+
+def merged_meta(meta_json: Any, own: Mapping[str, Any]) -> Any:
+    """`meta_json` with our keys as they are to be; keys of other programs stay, and so does what is no object."""
+    if meta_json is not None and not isinstance(meta_json, dict):
+        return meta_json
+    merged = {name: value for name, value in (meta_json or {}).items() if own.get(name, value) is not None}
+    return merged | {name: value for name, value in own.items() if value is not None}
+
+
+def _merged(meta_json: Any, own: Mapping[str, Any] | None) -> dict[str, Any]:
+    merged = meta_json if own is None else merged_meta(meta_json, own)
+    return {} if merged == (meta_json or {}) or merged == meta_json else {"meta_json": merged}

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, exists, insert, literal, select, update
 
 from storage.database import Access, Database
+from storage.originals import OriginalsRepository
 from storage.tables import job_items, photo_derivatives, photo_tags, photos, tags
 
 #: Rows read or written by one statement.
@@ -197,6 +198,7 @@ def _move_derivatives(connection: Connection, moved: Sequence[MovedPhoto]) -> No
     renamed = [photo for photo in moved if _renamed(photo)]
     if not renamed:
         return
+    OriginalsRepository(connection).rename({photo.id: (photo.old_name, photo.name) for photo in renamed})
     names = {photo.id: photo for photo in renamed}
     rows = connection.execute(
         select(photo_derivatives.c.photo_id, photo_derivatives.c.kind, photo_derivatives.c.source_name).where(

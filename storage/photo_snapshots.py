@@ -13,13 +13,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, func, select
 
 from storage.clock import format_timestamp
-from storage.tables import photo_derivatives, photo_tags, photos, projects, tags
+from storage.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
 
 #: Photos read by one statement.
 BATCH_SIZE = 1_000
 
 #: What hangs on a photo's row, under these names beside its columns.
-TAGS, TAG_IDS, DERIVATIVES = "tags", "tag_ids", "derivatives"
+TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "originals"
 
 #: Of a project that was removed: how many photos went with it, and are not journaled themselves.
 PHOTOS = "photos"
@@ -45,7 +45,7 @@ def snapshot_photos(
         connection: for reading.
         photo_ids: of which photos.
         columns: only these; by default every column, and what hangs on the row: `tags`, the names of its tags in
-            order, `tag_ids` beside them, and `derivatives`, what is known of each kind.
+            order, `tag_ids` beside them, `derivatives`, what is known of each kind, and `originals`, of each file.
     """
     found: dict[int, dict[str, Any]] = {}
     for start in range(0, len(photo_ids), BATCH_SIZE):
@@ -56,7 +56,7 @@ def snapshot_photos(
                 found[row[0]] = dict(zip(columns, row[1:], strict=True))
             continue
         for mapping in connection.execute(select(photos).where(photos.c.id.in_(batch))).mappings():
-            found[mapping["id"]] = {**_as_json(mapping), TAGS: [], TAG_IDS: [], DERIVATIVES: {}}
+            found[mapping["id"]] = {**_as_json(mapping), TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}}
         named = (
             select(photo_tags.c.photo_id, tags.c.name, tags.c.id)
             .join(tags, tags.c.id == photo_tags.c.tag_id)
@@ -70,6 +70,10 @@ def snapshot_photos(
         for mapping in connection.execute(made.order_by(photo_derivatives.c.kind)).mappings():
             known = _as_json(mapping)
             found[known.pop("photo_id")][DERIVATIVES][known.pop("kind")] = known
+        files = select(photo_originals).where(photo_originals.c.photo_id.in_(batch))
+        for mapping in connection.execute(files.order_by(photo_originals.c.name)).mappings():
+            known = _as_json(mapping)
+            found[known.pop("photo_id")][ORIGINALS][known.pop("name")] = known
     return found
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from storage.clock import parse_timestamp
-from storage.derivatives import Derivative, DerivativesRepository
+from storage.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository
 from storage.journal import FileAction, FileChange
-from storage.photo_snapshots import DERIVATIVES, TAG_IDS, TAGS, difference, snapshot_photos
+from storage.originals import Original, OriginalsRepository
+from storage.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, snapshot_photos
 from storage.photos import PhotosRepository
 from storage.tables import photo_derivatives, photo_tags, photos, tags
 
-_HANGING = frozenset({TAGS, TAG_IDS, DERIVATIVES})
+_HANGING = frozenset({TAGS, TAG_IDS, DERIVATIVES, ORIGINALS})
 _MOMENTS = ("created_at", "updated_at")
+
+_Row = TypeVar("_Row", Derivative, Original)
 
 
 class PhotoStates:
@@ -98,6 +101,8 @@ class PhotoStates:
         _write_tags(connection, linked)
         made = [*added, *((photo_id, state) for photo_id, state, names in differing if DERIVATIVES in names)]
         _write_derivatives(connection, made)
+        seen = [*added, *((photo_id, state) for photo_id, state, names in differing if ORIGINALS in names)]
+        _write_originals(connection, seen)
         if self._new_tags:
             is_linked = exists().where(photo_tags.c.tag_id == tags.c.id)
             connection.execute(delete(tags).where(tags.c.id.in_(sorted(self._new_tags)), ~is_linked))
@@ -188,7 +193,7 @@ def _write_derivatives(connection: Connection, states: Sequence[tuple[int, dict[
     gone = [
         {"of_photo": photo_id, "of_kind": kind}
         for photo_id, state in states
-        for kind in ("thumbnail", "preview")
+        for kind in (*DerivativeKind, METADATA)
         if kind not in state[DERIVATIVES]
     ]
     if gone:
@@ -198,9 +203,32 @@ def _write_derivatives(connection: Connection, states: Sequence[tuple[int, dict[
             ),
             gone,
         )
-    kept = []
-    for photo_id, state in states:
-        for kind, known in state[DERIVATIVES].items():
-            moment = parse_timestamp(known["generated_at"]) if known["generated_at"] else None
-            kept.append(Derivative(**{**known, "photo_id": photo_id, "kind": kind, "generated_at": moment}))
+    kept = [
+        _record(Derivative, {**known, "photo_id": photo_id, "kind": kind})
+        for photo_id, state in states
+        for kind, known in state[DERIVATIVES].items()
+    ]
     DerivativesRepository(connection).save_many(kept)
+
+
+def _write_originals(connection: Connection, states: Sequence[tuple[int, dict[str, Any]]]) -> None:
+    repository = OriginalsRepository(connection)
+    known = repository.get_many([photo_id for photo_id, _ in states])
+    repository.forget(
+        (photo_id, name) for photo_id, state in states for name in known[photo_id] if name not in state[ORIGINALS]
+    )
+    kept = [
+        _record(Original, {**found, "photo_id": photo_id, "name": name})
+        for photo_id, state in states
+        for name, found in state[ORIGINALS].items()
+    ]
+    repository.save_many(kept)
+
+
+def _record(kind: type[_Row], known: Mapping[str, Any]) -> _Row:
+    # The journal may be older than the schema: columns that are no more are left out.
+    values: dict[str, Any] = {name: known.get(name) for name in kind.__dataclass_fields__}
+    for name, value in values.items():
+        if isinstance(value, str) and name.endswith(("_at", "_since")):
+            values[name] = parse_timestamp(value)
+    return kind(**values)

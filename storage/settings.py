@@ -150,6 +150,13 @@ class Settings(BaseSettings):
     webp_effort: int = Field(2, ge=0, le=6, description="WebP effort: higher is slower and smaller.")
     max_image_megapixels: int = Field(500, ge=1, description="Larger images fail instead of being decoded.")
     image_seconds: float = Field(120.0, gt=0, description="Longest time that decoding one image may take.")
+    settle_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=86_400,
+        description="A file that cannot be read fails only if it has not changed for so long; else it waits for the "
+        "next run, as it may still be copied.",
+    )
     image_isolation: bool = Field(
         True, description="Decode in processes of their own, so that a crashing decoder costs one item."
     )

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, column, insert,
 from storage.database import Database
 from storage.job_items import item_values
 from storage.step_jobs import of_tenant
-from storage.tables import file_journal, photo_derivatives, photo_tags, photos, projects, tags, tasks
+from storage.tables import file_journal, photo_derivatives, photo_originals, photo_tags, photos, projects, tags, tasks
 from storage.tasks import NewTask
 from task_definitions import Scope
 
@@ -83,7 +83,7 @@ def copy_rows(
             own_photos = select(photos.c.id).where(of_batch)
             _copy(source, connection, photos, own_photos)
             _copy(source, connection, tags, select(tags.c.id).where(tags.c.project_id.in_(batch)))
-            for hanging in (photo_tags, photo_derivatives):
+            for hanging in (photo_tags, photo_derivatives, photo_originals):
                 _copy(source, connection, hanging, own_photos, key=hanging.c.photo_id)
             entries = select(file_journal.c.id).where(file_journal.c.project_id.in_(batch))
             _copy(source, connection, file_journal, entries)

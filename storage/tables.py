@@ -302,8 +302,6 @@ photo_derivatives = Table(
     Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("source_name", Text, nullable=False),
-    Column("source_size_bytes", BigInteger, nullable=False),
-    Column("source_mtime_ns", BigInteger, nullable=False),
     Column("source_hash", Text),
     Column("width", Integer),
     Column("height", Integer),
@@ -311,3 +309,22 @@ photo_derivatives = Table(
     Column("generated_at", UtcTimestamp, nullable=False),
     PrimaryKeyConstraint("photo_id", "kind"),
 )
+
+photo_originals = Table(
+    "photo_originals",
+    metadata,
+    Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("size_bytes", BigInteger),
+    Column("mtime_ns", BigInteger),
+    Column("ctime_ns", BigInteger),
+    Column("content_hash", Text),
+    Column("hashed_at", UtcTimestamp),
+    Column("verified_at", UtcTimestamp),
+    Column("missing_since", UtcTimestamp),
+    PrimaryKeyConstraint("photo_id", "name"),
+    sqlite_with_rowid=False,
+)
+#: A file that has come is looked for among those of its size.
+ORIGINALS_SIZE_INDEX = _partial("idx_photo_originals_size", "content_hash IS NOT NULL", photo_originals.c.size_bytes)

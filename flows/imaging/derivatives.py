@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from flows.imaging import decode, vips
 from flows.imaging.errors import UnreadableImage
+from flows.imaging.fingerprint import Fingerprint, fingerprint_of
 from flows.imaging.limits import DEFAULT_LIMITS, PREVIEW, THUMBNAIL, ImageLimits, Rendition
 from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
 from flows.imaging.source_file import SourceFile, open_source
@@ -42,8 +43,7 @@ class Derivatives:
         orientation: EXIF orientation, 1 to 8, of the original; the derivatives are upright.
         width: of the upright original, in pixels; 0 where it is not supported.
         height: likewise.
-        source_size_bytes: of the original, when it was opened.
-        source_mtime_ns: of the original, when it was opened.
+        source: the original when it was opened, without its hash.
         thumbnail: what was written, or None where none was asked for.
         preview: likewise.
     """
@@ -53,8 +53,7 @@ class Derivatives:
     orientation: int
     width: int
     height: int
-    source_size_bytes: int
-    source_mtime_ns: int
+    source: Fingerprint
     thumbnail: WrittenImage | None = None
     preview: WrittenImage | None = None
 
@@ -116,7 +115,7 @@ def make_derivatives(
         try:
             decoded = _decode(file, long_edge_pixels=edge, limits=limits)
         except (NoEmbeddedPreview, decode.UnsupportedCodec) as error:
-            return Derivatives("not_supported", str(error), 1, 0, 0, file.size_bytes, file.mtime_ns)
+            return Derivatives("not_supported", str(error), 1, 0, 0, fingerprint_of(file))
     written = _write_all(decoded.pixels, wanted, token)
     return Derivatives(
         status="generated",
@@ -124,8 +123,7 @@ def make_derivatives(
         orientation=decoded.orientation,
         width=decoded.width,
         height=decoded.height,
-        source_size_bytes=file.size_bytes,
-        source_mtime_ns=file.mtime_ns,
+        source=fingerprint_of(file),
         thumbnail=None if thumbnail is None else written[thumbnail],
         preview=None if preview is None else written[preview],
     )

@@ -2,11 +2,19 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Final
 
 from flows.imaging.errors import UnreadableImage
 from flows.imaging.source_file import SourceFile, open_source
+from storage.library.scan import storable_ns
+
+#: How contents are hashed; the name is stored with each hash, so that others can follow.
+HASH_ALGORITHM: Final = "blake2b-128"
+
+_ALGORITHMS: Final[dict[str, Callable[[], Any]]] = {HASH_ALGORITHM: lambda: hashlib.blake2b(digest_size=16)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +24,18 @@ class Fingerprint:
     Attributes:
         size_bytes: its size.
         mtime_ns: when its contents changed last, in nanoseconds since 1970.
-        content_hash: BLAKE2b of its contents, 32 hexadecimal digits, where it was taken.
+        ctime_ns: when its contents or its status did, likewise; None if that was not noted.
+        content_hash: `algorithm:hexadecimal`, if it was taken.
     """
 
     size_bytes: int
     mtime_ns: int
+    ctime_ns: int | None = None
     content_hash: str | None = None
+
+    def is_of(self, *, size_bytes: int, mtime_ns: int, ctime_ns: int) -> bool:
+        """Whether a file of this size and these times is the same as far as those tell."""
+        return (self.size_bytes, self.mtime_ns) == (size_bytes, mtime_ns) and self.ctime_ns in (None, ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +51,15 @@ class SourceCheck:
     fingerprint: Fingerprint
 
 
+def fingerprint_of(source: SourceFile) -> Fingerprint:
+    """The fingerprint of an open original, without its content hash."""
+    return Fingerprint(source.size_bytes, source.mtime_ns, source.ctime_ns)
+
+
 def take_fingerprint(path: Path) -> Fingerprint:
     """The fingerprint of an original, with its content hash; reads the whole file.
+
+    The hash is None if the file was written to meanwhile.
 
     Raises:
         ImageMissing: there is no such file.
@@ -49,9 +70,9 @@ def take_fingerprint(path: Path) -> Fingerprint:
 
 
 def check_source(path: Path, known: Fingerprint) -> SourceCheck:
-    """Whether an original has changed: by its size, then its time, and its contents only where the time alone differs.
+    """Whether an original has changed: its contents decide if its size or one of its times is another.
 
-    A copy from a backup has another time but the same contents, and does not count as changed. Without a known content
+    A copy from a backup has other times but the same contents, and does not count as changed. Without a known content
     hash, another time does count.
 
     Raises:
@@ -59,16 +80,22 @@ def check_source(path: Path, known: Fingerprint) -> SourceCheck:
         UnreadableImage: it cannot be read.
     """
     with open_source(path) as source:
-        if source.size_bytes == known.size_bytes and source.mtime_ns == known.mtime_ns:
-            return SourceCheck(changed=False, fingerprint=known)
+        now = fingerprint_of(source)
+        if known.is_of(size_bytes=source.size_bytes, mtime_ns=source.mtime_ns, ctime_ns=source.ctime_ns):
+            return SourceCheck(changed=False, fingerprint=replace(known, ctime_ns=now.ctime_ns))
         now = _with_hash(source)
-    return SourceCheck(changed=now.content_hash != known.content_hash, fingerprint=now)
+    is_same = now.content_hash is not None and now.content_hash == known.content_hash
+    return SourceCheck(changed=not is_same, fingerprint=now)
 
 
 def _with_hash(source: SourceFile) -> Fingerprint:
+    before = fingerprint_of(source)
     try:
         with os.fdopen(source.descriptor, "rb", buffering=0, closefd=False) as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            digest = hashlib.file_digest(file, _ALGORITHMS[HASH_ALGORITHM]).hexdigest()
+        status = os.fstat(source.descriptor)
     except OSError as error:
         raise UnreadableImage(f"{source.name}: the file cannot be read to its end ({error.strerror}).") from error
-    return Fingerprint(source.size_bytes, source.mtime_ns, digest)
+    if before != Fingerprint(status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns)):
+        return before
+    return replace(before, content_hash=f"{HASH_ALGORITHM}:{digest}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from flows.imaging import decode, vips
 from flows.imaging.derivatives import RAW_LOOKALIKE_STARTS, Derivatives, checked_header, upright_size
 from flows.imaging.errors import UnreadableImage
+from flows.imaging.fingerprint import fingerprint_of
 from flows.imaging.limits import DEFAULT_LIMITS, ImageLimits
 from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
 from flows.imaging.source_file import SourceFile, open_source
@@ -30,8 +31,8 @@ def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Deri
         try:
             orientation, width, height = _look(file, limits)
         except (NoEmbeddedPreview, decode.UnsupportedCodec) as error:
-            return Derivatives("not_supported", str(error), 1, 0, 0, file.size_bytes, file.mtime_ns)
-    return Derivatives("generated", None, orientation, width, height, file.size_bytes, file.mtime_ns)
+            return Derivatives("not_supported", str(error), 1, 0, 0, fingerprint_of(file))
+    return Derivatives("generated", None, orientation, width, height, fingerprint_of(file))
 
 
 def _look(file: SourceFile, limits: ImageLimits) -> tuple[int, int, int]:

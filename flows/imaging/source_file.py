@@ -20,12 +20,14 @@ class SourceFile:
         descriptor: to read from; closed by `open_source`.
         size_bytes: when it was opened.
         mtime_ns: when its contents had changed last before it was opened, in nanoseconds since 1970.
+        ctime_ns: when its contents or its status had, likewise.
     """
 
     path: Path
     descriptor: int
     size_bytes: int
     mtime_ns: int
+    ctime_ns: int
 
     @property
     def name(self) -> str:
@@ -58,6 +60,8 @@ def open_source(path: Path) -> Iterator[SourceFile]:
             raise UnreadableImage(f"{path.name}: it is not a regular file.")
         if status.st_size == 0:
             raise UnreadableImage(f"{path.name}: the file is empty.")
-        yield SourceFile(path, descriptor, status.st_size, storable_ns(status.st_mtime_ns))
+        yield SourceFile(
+            path, descriptor, status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns)
+        )
     finally:
         os.close(descriptor)

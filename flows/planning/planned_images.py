@@ -10,6 +10,7 @@ from flows.imaging.fingerprint import Fingerprint, SourceCheck
 from flows.imaging.isolation import ImageProcessing
 from flows.imaging.metadata import PhotoMetadata
 from storage.library import Library, write_atomically
+from storage.library.scan import storable_ns
 
 #: What stands for a derivative in the shadow.
 _PLACEHOLDER = b"planned"
@@ -60,7 +61,7 @@ class PlannedImages:
     def take_fingerprint(self, source: Path) -> Fingerprint:
         """The size and time alone: the hash of a file that was not decoded would cost more than all the rest."""
         status = self._original(source).stat()
-        return Fingerprint(status.st_size, status.st_mtime_ns)
+        return Fingerprint(status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns))
 
     def check_source(self, source: Path, known: Fingerprint) -> SourceCheck:
         """See `ImageProcessing`."""

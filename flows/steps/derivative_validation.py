@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from flows.imaging.errors import ImagingError
 from flows.step import step
 from flows.step_context import StepContext
-from storage.derivative_validation import DerivativeScan, mark_missing
+from flows.steps.observation import observe
+from flows.steps.photo_processing import in_parallel
+from storage.derivative_validation import DerivativeScan, mark_changed, mark_missing
 from storage.derivatives import DerivativeKind
-from storage.library import ProjectFolder, scan, scan_derivatives
+from storage.library import ProjectFolder, look_at, scan, scan_derivatives
+from storage.library.errors import LibraryError
+from storage.originals import Original, OriginalsRepository
 from storage.photos import PhotosRepository
 from storage.records import Project
 from storage.temporary_tables import BATCH_SIZE, temporary_tables
@@ -49,13 +54,58 @@ def _validate(ctx: StepContext, project: Project, folder: ProjectFolder, staged:
     for files in _batches(scan(folder)):
         ctx.checkpoint()
         staged.add_originals(files)
+    for unsettled in staged.unsettled():
+        _observe(ctx, folder, unsettled)
     for kind in DerivativeKind:
-        for ids in staged.unusable(kind):
+        for ids in staged.outdated(kind):
             ctx.checkpoint()
             with ctx.transaction(photo_ids=ids, columns=[f"{kind}_status"]) as connection:
                 marked = mark_missing(connection, kind, ids, now=ctx.now())
             ctx.report.count(f"{kind}s found missing", marked)
+    for ids in staged.outdated_metadata():
+        ctx.enqueue("metadata", photo_ids=ids, priority=GENERATE_PRIORITY)
+        ctx.report.count("metadata to be read again", len(ids))
     _ask_for_missing(ctx, project)
+
+
+def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int, str]]) -> None:
+    """Look at files that are not as they were known, and remember what they are like."""
+    images, now = ctx.images, ctx.now()
+    with ctx.read() as connection:
+        known = OriginalsRepository(connection).get_many(list(dict.fromkeys(photo_id for photo_id, _ in files)))
+
+    def look(named: tuple[int, str]) -> Original | Exception | None:
+        photo_id, name = named
+        try:
+            file = look_at(folder, name)
+            if file is None or file.problem is not None:
+                return None
+            return observe(photo_id, file, folder.original(name), known[photo_id].get(name), images=images, now=now)
+        except (ImagingError, LibraryError, OSError) as error:
+            return error
+
+    originals: list[Original] = []
+    changed: list[Original] = []
+    for (photo_id, name), original in in_parallel(ctx, files, look):
+        if isinstance(original, Exception):
+            ctx.report.count("skipped", example=f"{name}: {original}")
+        elif original is not None:
+            originals.append(original)
+            before = known[photo_id].get(name)
+            if before is not None and before.size_bytes is not None and _is_other(before, original):
+                changed.append(original)
+                ctx.report.count("originals changed", example=name)
+    ctx.checkpoint()
+    with ctx.transaction() as connection:
+        OriginalsRepository(connection).save_many(originals)
+        mark_changed(connection, changed, now=now)
+
+
+def _is_other(before: Original, now: Original) -> bool:
+    is_same = (before.size_bytes, before.mtime_ns) == (now.size_bytes, now.mtime_ns)
+    if before.content_hash is None or now.content_hash is None:
+        return not is_same or before.ctime_ns not in (None, now.ctime_ns)
+    return before.content_hash != now.content_hash
 
 
 def _ask_for_missing(ctx: StepContext, project: Project) -> None:

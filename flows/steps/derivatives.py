@@ -5,15 +5,15 @@ Whether those that exist are still good is the matter of `derivative_validation`
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from functools import partial
 
-from flows.imaging.isolation import ImageProcessing
 from flows.step import step
 from flows.step_context import StepContext
-from flows.steps.derivative_work import DerivativeWork, UnusableImage, work_on_derivatives
-from flows.steps.metadata_work import metadata_values, read_photo_metadata
-from flows.steps.photo_files import PhotoFiles
-from flows.steps.photo_processing import PhotoResult, PhotoTask, process_items
+from flows.steps.derivative_work import DerivativeWork, work_on_derivatives
+from flows.steps.metadata_work import work_on_metadata
+from flows.steps.photo_files import PhotoFiles, PhotoTask
+from flows.steps.photo_processing import PhotoResult, process_items
 from storage.library import FileKind
 from storage.records import Photo
 
@@ -21,10 +21,10 @@ from storage.records import Photo
 @step("generate_derivatives", unit="items", modifies_files=False)
 def generate_derivatives(ctx: StepContext) -> None:
     """Make the thumbnail and the preview of each photo."""
-    images, force, now = ctx.images, _is_forced(ctx), ctx.now()
+    make = _maker(ctx)
 
     def work(task: PhotoTask) -> PhotoResult:
-        return _result(task.photo, _derivatives_of(task, images=images, force=force, now=now))
+        return _result(task, make(task))
 
     process_items(ctx, work)
 
@@ -32,22 +32,23 @@ def generate_derivatives(ctx: StepContext) -> None:
 @step("upload_postprocess", unit="items", modifies_files=False)
 def upload_postprocess(ctx: StepContext) -> None:
     """Make thumbnail and preview, read metadata and align the keep flags of each photo."""
-    images, force, now = ctx.images, _is_forced(ctx), ctx.now()
+    make, images, now, settle_seconds = _maker(ctx), ctx.images, ctx.now(), ctx.settings.settle_seconds
 
     def work(task: PhotoTask) -> PhotoResult:
-        result = _result(task.photo, _derivatives_of(task, images=images, force=force, now=now))
-        try:
-            found = read_photo_metadata(task.folder, task.files, images=images)
-        except UnusableImage as error:
-            result.error = result.error or error
-        else:
-            values = metadata_values(task.photo, found)
-            result.values |= values
-            result.counts += [("metadata changed", task.photo.filename)] if values else []
+        made = make(task)
+        result = _result(task, made)
+        read = work_on_metadata(task, images=images, settle_seconds=settle_seconds, now=now, original=made.original)
+        result.take_metadata(task, read)
         result.values |= keep_flag_values(task.photo, task.files)
         return result
 
     process_items(ctx, work)
+
+
+def _maker(ctx: StepContext) -> Callable[[PhotoTask], DerivativeWork]:
+    force = bool(ctx.payload.get("force", ctx.params.get("force", False)))
+    settle_seconds = ctx.settings.settle_seconds
+    return partial(work_on_derivatives, images=ctx.images, force=force, settle_seconds=settle_seconds, now=ctx.now())
 
 
 def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
@@ -70,19 +71,14 @@ def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
     return {name: value for name, value in wanted.items() if getattr(photo, name) != value}
 
 
-def _is_forced(ctx: StepContext) -> bool:
-    return bool(ctx.payload.get("force", ctx.params.get("force", False)))
-
-
-def _derivatives_of(task: PhotoTask, *, images: ImageProcessing, force: bool, now: datetime) -> DerivativeWork:
-    return work_on_derivatives(task.photo, task.folder, task.files, task.known, images=images, force=force, now=now)
-
-
-def _result(photo: Photo, work: DerivativeWork) -> PhotoResult:
+def _result(task: PhotoTask, work: DerivativeWork) -> PhotoResult:
+    photo = task.photo
     statuses = {f"{kind}_status": status for kind, status in work.statuses.items()}
+    original = work.original
     result = PhotoResult(
         values={name: status for name, status in statuses.items() if getattr(photo, name) != status},
         derivatives=list(work.derivatives),
+        originals=[original] if original is not None and original != task.originals.get(original.name) else [],
         made_anew=[str(kind) for kind in work.made if kind not in work.replaced],
         counts=[(f"{kind}s made", photo.filename) for kind in work.made],
         error=work.error,

@@ -10,6 +10,7 @@ from pathlib import Path
 from flows.errors import ItemsFailed, PermanentStepError, SkipItem
 from flows.job_targets import TargetItem
 from flows.step_context import StepContext
+from storage.derivatives import Derivative, DerivativeKind
 from storage.library import (
     FileKind,
     Fit,
@@ -21,6 +22,7 @@ from storage.library import (
     scan_companion_folders,
 )
 from storage.library.names import is_decodable
+from storage.originals import Original
 from storage.reconciliation import known_names
 from storage.records import Photo, Project
 
@@ -81,6 +83,24 @@ class PhotoFiles:
             raise FileLeftAlone(
                 f"{file.printable_name}: {file.problem}. Replace it by a regular file, or take it out of the library."
             )
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoTask:
+    """One photo with all that work on it needs.
+
+    Attributes:
+        known: what its derivatives were made from, by kind.
+        metadata_source: what its metadata were read from, if they were.
+        originals: its files as they were when they were last looked at, by name.
+    """
+
+    photo: Photo
+    folder: ProjectFolder
+    files: PhotoFiles
+    known: dict[DerivativeKind, Derivative]
+    metadata_source: Derivative | None
+    originals: dict[str, Original]
 
 
 def find_files(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> dict[int, PhotoFiles]:

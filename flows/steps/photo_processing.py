@@ -14,10 +14,20 @@ from typing import Any, TypeVar
 from flows.errors import SkipItem
 from flows.imaging.isolation import available_cores
 from flows.step_context import StepContext
-from flows.steps.photo_files import PhotoFiles, by_project, current_folder, find_files, raise_failures, record
-from storage.derivatives import Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
+from flows.steps.metadata_work import MetadataWork
+from flows.steps.photo_files import (
+    PhotoFiles,
+    PhotoTask,
+    by_project,
+    current_folder,
+    find_files,
+    raise_failures,
+    record,
+)
+from storage.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
 from storage.library import ProjectFolder
 from storage.library.errors import LibraryError
+from storage.originals import Original, OriginalsRepository
 from storage.photos import PhotosRepository
 from storage.records import Photo
 from task_definitions import MAX_ITEMS_PER_JOB
@@ -41,7 +51,9 @@ class PhotoResult:
 
     Attributes:
         values: columns of its row that are to change.
+        meta: keys of `meta_json` that are to be written; those that are None go.
         derivatives: what its derivatives were made from.
+        originals: what its files are like.
         made_anew: the kinds of derivatives that were made where there was no file of them.
         counts: what to report, each with an example.
         error: why the photo failed or was skipped; what else there is to be written is written all the same.
@@ -49,25 +61,25 @@ class PhotoResult:
     """
 
     values: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] | None = None
     derivatives: list[Derivative] = field(default_factory=list)
+    originals: list[Original] = field(default_factory=list)
     made_anew: list[str] = field(default_factory=list)
     counts: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
     seconds: float = 0.0
 
-
-@dataclass(frozen=True, slots=True)
-class PhotoTask:
-    """One photo with all that work on it needs.
-
-    Attributes:
-        known: what its derivatives were made from, by kind.
-    """
-
-    photo: Photo
-    folder: ProjectFolder
-    files: PhotoFiles
-    known: dict[DerivativeKind, Derivative]
+    def take_metadata(self, task: PhotoTask, work: MetadataWork) -> None:
+        """Take in what the photo's files say about it."""
+        self.values |= work.values
+        self.meta = work.meta
+        if task.metadata_source is None or not task.metadata_source.is_made_from(work.original):
+            self.derivatives.append(work.source)
+        if work.original != task.originals.get(work.original.name):
+            self.originals = [work.original]
+        self.error = self.error or work.error
+        if work.has_changed:
+            self.counts.append(("metadata changed", task.photo.filename))
 
 
 #: Works on one photo, in a thread; raises only what leaves nothing to be written.
@@ -180,10 +192,13 @@ def _tasks(
     for start in range(0, len(photos), MAX_ITEMS_PER_JOB):
         batch = photos[start : start + MAX_ITEMS_PER_JOB]
         with ctx.read() as connection:
-            known = DerivativesRepository(connection).get_many([photo.id for photo in batch])
+            ids = [photo.id for photo in batch]
+            known = DerivativesRepository(connection).get_many(ids)
+            originals = OriginalsRepository(connection).get_many(ids)
         for photo in batch:
             own = {kind: known[photo.id, kind] for kind in DerivativeKind if (photo.id, kind) in known}
-            yield PhotoTask(photo, folder, files[photo.id], own)
+            metadata_source = known.get((photo.id, METADATA))
+            yield PhotoTask(photo, folder, files[photo.id], own, metadata_source, originals[photo.id])
 
 
 def _safely(work: PhotoWork, task: PhotoTask) -> PhotoResult:
@@ -198,9 +213,15 @@ def _safely(work: PhotoWork, task: PhotoTask) -> PhotoResult:
 
 def _write(ctx: StepContext, finished: list[tuple[Photo, PhotoResult]]) -> Iterator[tuple[Photo, Exception | None]]:
     processed = [
-        ProcessedPhoto(photo=photo, values=result.values, derivatives=tuple(result.derivatives))
+        ProcessedPhoto(
+            photo=photo,
+            values=result.values,
+            meta=result.meta,
+            derivatives=tuple(result.derivatives),
+            originals=tuple(result.originals),
+        )
         for photo, result in finished
-        if result.values or result.derivatives
+        if result.values or result.meta or result.derivatives or result.originals
     ]
     outdated: set[int] = set()
     if processed:

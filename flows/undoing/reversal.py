@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flows.errors import FlowsError
-from storage.derivatives import DerivativeKind
+from storage.derivatives import METADATA, DerivativeKind
 from storage.journal import FileAction, JournalEntry
-from storage.photo_snapshots import DERIVATIVES, TAG_IDS, TAGS
+from storage.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS
 from storage.row_notes import NEW_TAGS
 
 GENERATED: Final = "generated"
@@ -22,7 +22,7 @@ MISSING: Final = "missing"
 _PLACE: Final = ("project_id", "filename")
 
 #: What follows the photograph and is made again where it is missing.
-_DERIVED: Final = frozenset({DERIVATIVES, *(f"{kind}_status" for kind in DerivativeKind)})
+_DERIVED: Final = frozenset({DERIVATIVES, ORIGINALS, *(f"{kind}_status" for kind in DerivativeKind)})
 
 
 class CannotComeBack(FlowsError):
@@ -84,7 +84,7 @@ class Reversal:
             raise CannotComeBack("there is a row of its id again")
         if not row:
             raise CannotComeBack("the journal does not say what its row said")
-        self.state = {TAGS: [], TAG_IDS: [], DERIVATIVES: {}, **row}
+        self.state = {TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}, **row}
         self.wanted |= {str(kind) for kind in DerivativeKind if row.get(f"{kind}_status") == GENERATED}
 
     def _change_back(self, row: Mapping[str, Any]) -> None:
@@ -109,6 +109,13 @@ class Reversal:
                 self.kept.add(TAGS)
         for kind in DerivativeKind:
             self._change_derivative_back(str(kind), state, row)
+        if DERIVATIVES in before:
+            read = {kind: known for kind, known in before[DERIVATIVES].items() if kind == METADATA}
+            if state[DERIVATIVES].get(METADATA) == after[DERIVATIVES].get(METADATA):
+                others = {kind: known for kind, known in state[DERIVATIVES].items() if kind != METADATA}
+                state[DERIVATIVES] = {**others, **read}
+        if ORIGINALS in before and state[ORIGINALS] == after[ORIGINALS]:
+            state[ORIGINALS] = before[ORIGINALS]
         self.state = state
 
     def _change_derivative_back(self, kind: str, state: dict[str, Any], row: Mapping[str, Any]) -> None:

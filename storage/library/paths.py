@@ -6,6 +6,7 @@ Nothing else joins path components. Moving, removing and listing are done by the
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -69,6 +70,19 @@ class Library:
         stands for an original elsewhere.
         """
         return path if self.origin is None else self.origin(path)
+
+    def change_time_ns(self, path: Path, status: os.stat_result) -> int:
+        """When something in the library changed, its status included, in nanoseconds since 1970.
+
+        Args:
+            path: of the thing.
+            status: what the system says of that path.
+        """
+        if self.origin is None:
+            return status.st_ctime_ns
+        with suppress(FileNotFoundError):
+            return self.origin(path).lstat().st_ctime_ns
+        return status.st_ctime_ns
 
     def tenant_ids(self) -> Iterator[str]:
         """The names of the folders under the root that can be tenants, in no order.

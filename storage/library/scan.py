@@ -44,6 +44,7 @@ class ScannedFile:
         size_bytes: 0 where it could not be found out.
         mtime_ns: when the contents changed last, in nanoseconds since 1970; 0 where it could not be found out.
         problem: why the file cannot be worked with, or None.
+        ctime_ns: when its contents or its status changed last, likewise; 0 where it could not be found out.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ScannedFile:
     size_bytes: int
     mtime_ns: int
     problem: ScanProblem | None
+    ctime_ns: int = 0
 
     @property
     def is_hidden(self) -> bool:
@@ -219,7 +221,7 @@ def describe_entry(project: ProjectFolder, entry: os.DirEntry[str]) -> ScannedFi
 
 def _describe(project: ProjectFolder, name: str, status_of: Callable[[], os.stat_result]) -> ScannedFile | None:
     described = project.library.accepted_extensions.describe(name.rpartition("/")[2])
-    size_bytes = mtime_ns = 0
+    size_bytes = mtime_ns = ctime_ns = 0
     problem: ScanProblem | None
     try:
         status = status_of()
@@ -229,6 +231,7 @@ def _describe(project: ProjectFolder, name: str, status_of: Callable[[], os.stat
         problem = "unreadable"
     else:
         size_bytes, mtime_ns = status.st_size, storable_ns(status.st_mtime_ns)
+        ctime_ns = storable_ns(project.library.change_time_ns(project.path / name, status))
         problem = None if described.kind.is_hidden else _problem(described.name, status.st_mode)
     return ScannedFile(
         name=name,
@@ -238,6 +241,7 @@ def _describe(project: ProjectFolder, name: str, status_of: Callable[[], os.stat
         size_bytes=size_bytes,
         mtime_ns=mtime_ns,
         problem=problem,
+        ctime_ns=ctime_ns,
     )
 
 

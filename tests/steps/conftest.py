@@ -21,10 +21,19 @@ from storage.library import ProjectFolder, exclusive_rename, parse_trash_name
 from storage.library.atomic_write import TEMPORARY_PREFIX
 from storage.records import Job, Photo
 from storage.settings import Settings
-from storage.tables import file_journal, metadata, photo_derivatives, photo_tags, photos, projects, tags
+from storage.tables import (
+    file_journal,
+    metadata,
+    photo_derivatives,
+    photo_originals,
+    photo_tags,
+    photos,
+    projects,
+    tags,
+)
 
 #: What a step may change; jobs and tasks tell of the run itself.
-_TABLES = (projects, photos, tags, photo_tags, file_journal, photo_derivatives)
+_TABLES = (projects, photos, tags, photo_tags, file_journal, photo_derivatives, photo_originals)
 _SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "mkdir", "rmdir", "write")
 
 
@@ -134,10 +143,10 @@ class Studio:
         """What two runs that came to the same end have in common, whatever happened on the way."""
         found: dict[str, Any] = {name: file for name, file in self.disk().items() if TEMPORARY_PREFIX not in name}
         with self.database.connect() as connection:
-            for table in (projects, photos, tags, photo_tags, photo_derivatives):
+            for table in (projects, photos, tags, photo_tags, photo_derivatives, photo_originals):
                 rows = connection.execute(select(table).order_by(*table.primary_key.columns)).mappings()
                 found[f"table {table.name}"] = [
-                    {name: value for name, value in row.items() if not name.endswith("_at")} for row in rows
+                    {name: value for name, value in row.items() if not name.endswith(("_at", "_ns"))} for row in rows
                 ]
         found["journal"] = sorted(self.journal(), key=repr)
         return found
@@ -165,6 +174,8 @@ def runtime(request: pytest.FixtureRequest, database: Database, tmp_path: Path) 
         heartbeat_seconds=0.2,
         poll_seconds=0.05,
         image_isolation=False,
+        # Files that tests make are young.
+        settle_seconds=0,
         **{"rename_user_files": "rename", "merge_folders": True, **getattr(request, "param", {})},
     )
     opened = Runtime(database, settings=settings)

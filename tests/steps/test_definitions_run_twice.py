@@ -14,7 +14,7 @@ from flows.new_task import new_task
 from storage import JobsRepository, ProjectsRepository, TasksRepository
 from storage.errors import UnknownProject
 from storage.library import move_to_trash
-from storage.tables import photo_derivatives, photo_tags, photos, projects, tags
+from storage.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
 from task_definitions import load_definitions
 
 DEFINITIONS = load_definitions()
@@ -77,7 +77,7 @@ def everything(studio: Any) -> dict[str, Any]:
         content = path.read_bytes() if path.is_file() else None
         found[str(path.relative_to(studio.root))] = (status.st_ino, status.st_mtime_ns, content)
     with studio.database.connect() as connection:
-        for table in (projects, photos, tags, photo_tags, photo_derivatives):
+        for table in (projects, photos, tags, photo_tags, photo_derivatives, photo_originals):
             rows = connection.execute(select(table).order_by(*table.primary_key.columns)).mappings()
             found[f"table {table.name}"] = [dict(row) for row in rows]
     return found

@@ -133,3 +133,19 @@ def test_archived_projects_and_missing_folders_are_left_alone(studio, picture):
     job = studio.run("regenerate_metadata", scope="global")
     assert "does not exist" in job.error_message
     assert studio.everything() == before
+
+
+def test_what_another_program_writes_while_the_file_is_read_survives(studio, picture, monkeypatch):
+    iceland = studio.project("Iceland")
+    photo_id = picture(iceland, "fox", Make="Leica")
+    read = studio.runtime.images.read_metadata
+
+    def slow(source):
+        found = read(source)
+        PhotosRepository(studio.database).update_many([{"id": photo_id, "meta_json": {"rating": 5, "make": "old"}}])
+        return found
+
+    monkeypatch.setattr(studio.runtime.images, "read_metadata", slow)
+    assert studio.run("metadata", items=[{"photo_id": photo_id}]).status == "completed"
+    meta = studio.get_photo(photo_id).meta_json
+    assert (meta["rating"], meta["make"], meta["width"]) == (5, "Leica", 60)

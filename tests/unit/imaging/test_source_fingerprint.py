@@ -16,8 +16,8 @@ def photo(tmp_path: Path) -> Path:
 
 
 def test_a_fingerprint_tells_size_time_and_contents(photo: Path) -> None:
-    expected = hashlib.blake2b(b"first contents", digest_size=16).hexdigest()
-    assert take_fingerprint(photo) == Fingerprint(14, 1_000, expected)
+    expected = "blake2b-128:" + hashlib.blake2b(b"first contents", digest_size=16).hexdigest()
+    assert take_fingerprint(photo) == Fingerprint(14, 1_000, photo.stat().st_ctime_ns, expected)
 
 
 def test_the_contents_are_read_only_where_the_time_alone_differs(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,14 @@ def test_the_contents_are_read_only_where_the_time_alone_differs(photo: Path, mo
     os.utime(photo, ns=(2_000, 2_000))
     touched = check_source(photo, known)
     assert touched.changed is False
-    assert touched.fingerprint == Fingerprint(14, 2_000, known.content_hash)
+    assert touched.fingerprint == Fingerprint(14, 2_000, photo.stat().st_ctime_ns, known.content_hash)
+
+
+def test_other_contents_with_the_old_size_and_time_count_as_changed(photo: Path) -> None:
+    known = take_fingerprint(photo)
+    photo.write_bytes(b"OTHER contents")
+    os.utime(photo, ns=(1_000, 1_000))
+    assert check_source(photo, known).changed is True
 
 
 @pytest.mark.parametrize("contents", [b"other contents", b"longer contents than before"])

@@ -1,0 +1,95 @@
+"""A table of originals: what each file of a photo was like when it was last looked at.
+
+It takes over what `photo_derivatives` remembered of sizes and times, so that nothing has to be read again. Change times
+were not remembered: the first one that is seen is accepted.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+MOMENT = sa.Text().with_variant(TIMESTAMP(timezone=True), "postgresql")
+
+#: How earlier hashes were made.
+ALGORITHM = "blake2b-128:"
+
+EXTENSION = "lower(substr(source_name, length(filename) + 2))"
+
+# Of two derivatives of one file the younger one has seen it last.
+FILL = f"""INSERT INTO photo_originals
+    (photo_id, name, kind, size_bytes, mtime_ns, content_hash, hashed_at)
+    SELECT made.photo_id, source_name,
+        CASE WHEN {EXTENSION} IN ('jpg', 'jpeg') THEN 'jpg'
+            WHEN {EXTENSION} IN ('png', 'tif', 'tiff', 'webp', 'heic', 'heif', 'avif') THEN 'other' ELSE 'raw' END,
+        source_size_bytes, source_mtime_ns, '{ALGORITHM}' || source_hash,
+        CASE WHEN source_hash IS NOT NULL THEN generated_at END
+    FROM photo_derivatives AS made JOIN photos ON photos.id = made.photo_id
+    WHERE NOT EXISTS (SELECT 1 FROM photo_derivatives AS younger
+        WHERE younger.photo_id = made.photo_id AND younger.source_name = made.source_name
+        AND (younger.generated_at > made.generated_at
+            OR (younger.generated_at = made.generated_at AND younger.kind > made.kind)))"""
+
+NAME_ALGORITHM = f"""UPDATE photo_derivatives SET source_hash = '{ALGORITHM}' || source_hash
+    WHERE source_hash IS NOT NULL"""
+
+# Made from an earlier state of its original, of which no hash tells more.
+MARK_UNKNOWN = """UPDATE photo_derivatives SET source_hash = 'unknown' WHERE source_hash IS NULL AND NOT EXISTS (
+    SELECT 1 FROM photo_originals AS original WHERE original.photo_id = photo_derivatives.photo_id
+    AND original.name = source_name AND original.size_bytes = source_size_bytes
+    AND original.mtime_ns = source_mtime_ns)"""
+
+# Metadata were read with the thumbnail.
+ADD_METADATA = """INSERT INTO photo_derivatives
+    (photo_id, kind, source_name, source_size_bytes, source_mtime_ns, source_hash, generated_at)
+    SELECT photo_id, 'metadata', source_name, source_size_bytes, source_mtime_ns, source_hash, generated_at
+    FROM photo_derivatives WHERE kind = 'thumbnail'"""
+
+RESTORE_SOURCES = """UPDATE photo_derivatives SET
+    source_size_bytes = coalesce((SELECT size_bytes FROM photo_originals AS original
+        WHERE original.photo_id = photo_derivatives.photo_id AND original.name = source_name), 0),
+    source_mtime_ns = coalesce((SELECT mtime_ns FROM photo_originals AS original
+        WHERE original.photo_id = photo_derivatives.photo_id AND original.name = source_name
+        AND coalesce(original.content_hash, '') = coalesce(source_hash, '')), 0),
+    source_hash = CASE WHEN source_hash LIKE 'blake2b-128:%' THEN substr(source_hash, 13) END"""
+
+
+def upgrade() -> None:
+    op.create_table(
+        "photo_originals",
+        sa.Column("photo_id", ID, sa.ForeignKey("photos.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("size_bytes", sa.BigInteger),
+        sa.Column("mtime_ns", sa.BigInteger),
+        sa.Column("ctime_ns", sa.BigInteger),
+        sa.Column("content_hash", sa.Text),
+        sa.Column("hashed_at", MOMENT),
+        sa.Column("verified_at", MOMENT),
+        sa.Column("missing_since", MOMENT),
+        sa.PrimaryKeyConstraint("photo_id", "name"),
+        sqlite_with_rowid=False,
+    )
+    op.execute(FILL)
+    hashed = sa.text("content_hash IS NOT NULL")
+    op.create_index(
+        "idx_photo_originals_size", "photo_originals", ["size_bytes"], sqlite_where=hashed, postgresql_where=hashed
+    )
+    op.execute(NAME_ALGORITHM)
+    op.execute(MARK_UNKNOWN)
+    op.execute(ADD_METADATA)
+    op.drop_column("photo_derivatives", "source_size_bytes")
+    op.drop_column("photo_derivatives", "source_mtime_ns")
+
+
+def downgrade() -> None:
+    op.execute("DELETE FROM photo_derivatives WHERE kind = 'metadata'")
+    for name in ("source_size_bytes", "source_mtime_ns"):
+        op.add_column("photo_derivatives", sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0")))
+    op.execute(RESTORE_SOURCES)
+    op.drop_table("photo_originals")
