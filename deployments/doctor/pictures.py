@@ -24,6 +24,7 @@ _HEIC_SAMPLE = (
 def examine_pictures() -> Iterator[Finding]:
     """Look which formats libvips and rawpy can decode, by decoding a small picture of each that can be made here."""
     try:
+        from flows.imaging.pillow import can_read_heic
         from flows.imaging.vips import load_vips
 
         vips = load_vips()
@@ -45,21 +46,20 @@ def examine_pictures() -> Iterator[Finding]:
     if _round_trip(vips, ".avif"):
         yield _area.fine("avif", "AVIF is decoded.")
     else:
-        yield _without("avif", "AVIF")
-    if _decodes_heic(vips):
+        yield _area.warning(
+            "avif",
+            "This libvips has no decoder for AVIF; such photos are kept, without thumbnail and preview.",
+            "`pip install --force-reinstall pyvips-binary` brings a libvips that has one.",
+        )
+    if _decodes_heic(vips) or can_read_heic():
         yield _area.fine("heic", "HEIC is decoded.")
     else:
-        yield _without("heic", "HEIC")
+        yield _area.warning(
+            "heic",
+            "Nothing that is installed decodes HEIC; such photos are kept, without thumbnail and preview.",
+            "`pip install photojobs[heic]` brings a decoder.",
+        )
     yield _raw()
-
-
-def _without(name: str, format_name: str) -> Finding:
-    return _area.warning(
-        name,
-        f"This libvips has no decoder for {format_name}; such photos are kept, without thumbnail and preview.",
-        f"If you have {format_name} files: install libvips of your system with libheif and its plug-ins, and "
-        "`pip uninstall pyvips-binary`.",
-    )
 
 
 def _round_trip(vips: object, suffix: str) -> bool:

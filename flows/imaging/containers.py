@@ -71,8 +71,10 @@ def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
 
 
 def needs_a_decoder_of_its_own(head: bytes) -> bool:
-    """Whether a file that begins so is a JPEG XL or JPEG 2000 picture, sound as far as one can see."""
-    return head.startswith((b"\xff\x0a", b"\xff\x4f\xff\x51")) or head[4:8] in (b"JXL ", b"jP  ")
+    """Whether a file that begins so is JPEG XL, JPEG 2000, or a sequence of HEIF: sound, as far as one can see."""
+    if head.startswith((b"\xff\x0a", b"\xff\x4f\xff\x51")) or head[4:8] in (b"JXL ", b"jP  "):
+        return True
+    return head[4:8] == b"ftyp" and head[8:12] in (b"avis", b"hevc", b"hevx", b"msf1")
 
 
 def _number(form: str, data: bytes) -> int:
@@ -242,8 +244,8 @@ def _of_boxes(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
         if kind == b"moov":
             tags = tags.completed_by(_of_canon(read_at, start, end))
         elif kind == b"Exif":
-            # Before the structure there is the offset at which it begins.
-            tags = tags.completed_by(read_tiff(_within(read_at, start + 4 + _number(">I", read_at(start, 4)))))
+            # The offset at which the structure begins comes first; some writers repeat the mark of JPEG after it.
+            tags = tags.completed_by(read_exif_block(read_at(start, min(end - start, _MAX_BLOCK_BYTES))))
         elif kind == b"xml ":
             xmp = xmp or read_at(start, min(end - start, MAX_XMP_BYTES))
         elif kind == b"uuid":

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flows.imaging import vips
+from flows.imaging import pillow, vips
 from flows.imaging.containers import needs_a_decoder_of_its_own
 from flows.imaging.errors import ImageTimeout, ImageTooLarge, UnreadableImage
 from flows.imaging.exif import interoperability_index
@@ -19,6 +19,13 @@ from flows.imaging.tiff_pixels import Numbers, TiffPixels, read_pixels
 # Adobe RGB (1998) Color Image Encoding, section 4.3.5.3.
 _ADOBE_RGB_TO_XYZ = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
 
+#: Decoding a few pixels shows whether there is a decoder.
+_PROBE_PIXELS = 64
+
+_JPEG_END = b"\xff\xd9"
+#: A JPEG without its end that is larger is not read into memory to give it one.
+_MAX_OPEN_END_BYTES = 256 << 20
+
 #: The edge of a copy that shows in which range the numbers are.
 _RANGE_PIXELS = 512
 
@@ -28,6 +35,10 @@ _FAIL_ON = "error"
 
 class UnsupportedCodec(UnreadableImage):
     """The file needs a decoder that this build of libvips does not have, as HEIC does."""
+
+
+class ColoursNotDefined(UnsupportedCodec):
+    """Nothing says which of the numbers of the image are black and which are white."""
 
 
 def read_header(source: Any, name: str, *, page: int = 0) -> Any:
@@ -49,17 +60,37 @@ def read_header(source: Any, name: str, *, page: int = 0) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class OpenImage:
-    """An original that libvips has opened.
+    """An original that was opened, of which nothing but the header has been read yet.
 
     Attributes:
-        header: the image, of which nothing but the header has been read yet.
-        source: the `pyvips.Source` that it came from.
+        width: as stored, in pixels.
+        height: as stored, in pixels.
+        orientation: EXIF orientation, 1 to 8, of the stored pixels; None if the file has none.
+        header: the image of libvips; None if only Pillow can decode it.
+        source: the `pyvips.Source` that the header came from.
         pixels: how the pixels of a TIFF are to be read; None for other formats.
+        file: the file, if there is one: an embedded preview has none.
     """
 
-    header: Any
-    source: Any
+    width: int
+    height: int
+    orientation: int | None
+    header: Any = None
+    source: Any = None
     pixels: TiffPixels | None = None
+    file: SourceFile | None = None
+
+    @property
+    def is_heif(self) -> bool:
+        """Whether it is HEIC, AVIF or a relative, of which the header does not say whether it can be decoded."""
+        return self.header is not None and _is_heif(self.header)
+
+
+def open_memory(content: bytes, name: str) -> OpenImage:
+    """Open an image in memory and read its header; raises as `open_image` does."""
+    source = vips.load_vips().Source.new_from_memory(content)
+    header = read_header(source, name)
+    return OpenImage(header.width, header.height, stored_orientation(header), header, source)
 
 
 def open_image(file: SourceFile) -> OpenImage:
@@ -67,21 +98,36 @@ def open_image(file: SourceFile) -> OpenImage:
 
     Raises:
         UnreadableImage: it is no image of an accepted format, or its header is damaged.
-        UnsupportedCodec: it is one that this build has no decoder for, or whose colours are not defined.
+        UnsupportedCodec: it is one that nothing here has a decoder for, or whose colours are not defined.
     """
     pixels = read_pixels(file.read_at)
     if pixels is not None and pixels.numbers is None:
-        raise UnsupportedCodec(f"{file.name}: nothing says which of its numbers are black and which are white.")
+        raise ColoursNotDefined(f"{file.name}: nothing says which of its numbers are black and which are white.")
     content = None if pixels is None else pixels.content(file.descriptor)
     sources = vips.load_vips().Source
     source = sources.new_from_descriptor(file.descriptor) if content is None else sources.new_from_memory(content)
     try:
         header = read_header(source, file.name, page=0 if pixels is None else pixels.page)
     except UnreadableImage as error:
-        if needs_a_decoder_of_its_own(file.read_at(0, 12)):
-            raise UnsupportedCodec(f"{file.name}: this build of libvips has no decoder for it.") from error
-        raise
-    return OpenImage(header, source, pixels)
+        if not isinstance(error, UnsupportedCodec) and not needs_a_decoder_of_its_own(file.read_at(0, 12)):
+            raise
+        other = pillow.read_header(file)
+        if other is None:
+            raise _without_decoder(file.name) from error
+        return OpenImage(other.width, other.height, other.orientation, file=file)
+    return OpenImage(header.width, header.height, stored_orientation(header), header, source, pixels, file)
+
+
+def check_codec(image: OpenImage, *, name: str, max_seconds: float) -> None:
+    """Find out whether an image can be decoded, where its header does not say it; raises as `decode` does."""
+    if image.is_heif:
+        decode(image, long_edge_pixels=_PROBE_PIXELS, name=name, max_seconds=max_seconds)
+    elif image.pixels is not None and image.header is not None and image.file is not None:
+        try:
+            _in_memory(lambda: image.header.crop(0, 0, 1, 1), name=name, max_seconds=max_seconds)
+        except UnsupportedCodec:
+            if pillow.read_header(image.file) is None:
+                raise
 
 
 def check_size(width: int, height: int, *, name: str, limits: ImageLimits) -> None:
@@ -121,6 +167,57 @@ def decode(
         UnsupportedCodec: it is one that this build has no decoder for, or its values have no meaning as colours.
         ImageTimeout: it took too long.
     """
+    if image.header is not None:
+        options: dict[str, Any] = {"name": name, "max_seconds": max_seconds, "follow_orientation": follow_orientation}
+        try:
+            return _decode_by_libvips(image, long_edge_pixels=long_edge_pixels, **options)
+        except ColoursNotDefined:
+            raise
+        except UnsupportedCodec:
+            if image.file is None:
+                raise
+        except ImageTimeout:
+            raise
+        except UnreadableImage:
+            ended = _with_its_end(image, max_seconds=max_seconds)
+            if ended is None:
+                raise
+            return _decode_by_libvips(ended, long_edge_pixels=long_edge_pixels, **options)
+    other = None if image.file is None else pillow.read_pixels(image.file)
+    if other is None:
+        raise _without_decoder(name)
+    sizes: dict[str, Any] = {"height": long_edge_pixels, "size": "down"}
+    if other.get_typeof("icc-profile-data") != 0 or other.interpretation == "cmyk":
+        sizes[_output_profile_option()] = "srgb"
+    return _in_memory(
+        lambda: _in_srgb(other.thumbnail_image(long_edge_pixels, **sizes)), name=name, max_seconds=max_seconds
+    )
+
+
+def _with_its_end(image: OpenImage, *, max_seconds: float) -> OpenImage | None:
+    """A JPEG of which only the last marker is missing, with that marker. None for everything else."""
+    file = image.file
+    if file is None or file.read_at(0, 2) != b"\xff\xd8" or file.size_bytes > _MAX_OPEN_END_BYTES:
+        return None
+    content = file.read_at(0, file.size_bytes)
+    if content.rstrip(b"\0").endswith(_JPEG_END):
+        return None
+    # libvips does not see that the last lines are missing. If they are, other bytes make another picture of them.
+    buffers = (content + filling + _JPEG_END for filling in (b"", b"\x55" * 64))
+    load = vips.load_vips().Image.new_from_buffer
+    pictures = [load(buffer, "", access="sequential", fail_on="none") for buffer in buffers]
+    difference = _in_memory(lambda: (pictures[0] - pictures[1]).abs().stats(), name=file.name, max_seconds=max_seconds)
+    return None if difference(1, 0)[0] > 0 else open_memory(content + _JPEG_END, file.name)
+
+
+def _decode_by_libvips(
+    image: OpenImage,
+    *,
+    long_edge_pixels: int,
+    name: str,
+    max_seconds: float,
+    follow_orientation: bool,
+) -> Any:
     header, pixels = image.header, image.pixels
     options: dict[str, Any] = {"height": long_edge_pixels, "size": "down"}
     if not follow_orientation:
@@ -138,7 +235,7 @@ def decode(
         if pixels is not None and not pixels.is_plain(header):
             return pixels.to_plain(header).thumbnail_image(long_edge_pixels, **options)
         # Its own fail_on is ignored for sources (libvips issue 5195), so that half a file would become half a picture.
-        load_options = f"[fail_on={_FAIL_ON},page={pixels.page}]" if pixels is not None else f"[fail_on={_FAIL_ON}]"
+        load_options = f"[fail_on={_FAIL_ON}]" if pixels is None else f"[fail_on={_FAIL_ON},page={pixels.page}]"
         return vips.load_vips().Image.thumbnail_source(
             image.source, long_edge_pixels, option_string=load_options, **options
         )
@@ -158,7 +255,7 @@ def _check_range(image: OpenImage, *, name: str, max_seconds: float) -> None:
     values = read_header(image.source, name, page=image.pixels.page).copy(interpretation="multiband")
     small = _in_memory(lambda: _resized(values, _RANGE_PIXELS), name=name, max_seconds=max_seconds)
     if not image.pixels.is_in_range(small):
-        raise UnsupportedCodec(f"{name}: its numbers are not from 0 to 1, and nothing says which of them is white.")
+        raise ColoursNotDefined(f"{name}: its numbers are not from 0 to 1, and nothing says which of them is white.")
 
 
 def reduce(image: Any, *, long_edge_pixels: int) -> Any:
@@ -182,12 +279,22 @@ def stored_orientation(header: Any) -> int | None:
 
     HEIF files have their own turns and mirrorings, which libvips follows: their EXIF orientation is history.
     """
-    if header.get_typeof("vips-loader") != 0 and str(header.get("vips-loader")).startswith("heifload"):
+    if _is_heif(header):
         return 1
     if header.get_typeof("orientation") == 0:
         return None
     orientation = header.get("orientation")
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else None
+
+
+def _is_heif(header: Any) -> bool:
+    return header.get_typeof("vips-loader") != 0 and str(header.get("vips-loader")).startswith("heifload")
+
+
+def _without_decoder(name: str) -> UnsupportedCodec:
+    return UnsupportedCodec(
+        f"{name}: nothing that is installed can decode it. photojobs[formats] brings more decoders."
+    )
 
 
 def _in_srgb(image: Any) -> Any:
@@ -247,7 +354,7 @@ def _in_memory(make: Callable[[], Any], *, name: str, max_seconds: float) -> Any
 
 def _unreadable(error: Exception, name: str) -> UnreadableImage:
     if vips.is_unsupported_codec(error):
-        return UnsupportedCodec(f"{name}: this build of libvips has no decoder for it.")
+        return _without_decoder(name)
     return UnreadableImage(f"{name}: {vips.short_reason(error)}.")
 
 

@@ -139,12 +139,10 @@ def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> 
         else:
             return _decode_raw(file, raw, long_edge_pixels=long_edge_pixels, limits=limits)
     image = decode.open_image(file)
-    header = image.header
-    decode.check_size(header.width, header.height, name=file.name, limits=limits)
+    decode.check_size(image.width, image.height, name=file.name, limits=limits)
     pixels = decode.decode(image, long_edge_pixels=long_edge_pixels, name=file.name, max_seconds=limits.max_seconds)
-    orientation = decode.stored_orientation(header) or 1
-    width, height = upright_size(header.width, header.height, orientation)
-    return _Decoded(pixels, orientation, width, height)
+    orientation = image.orientation or 1
+    return _Decoded(pixels, orientation, *upright_size(image.width, image.height, orientation))
 
 
 def _decode_raw(file: SourceFile, raw: RawFile, *, long_edge_pixels: int, limits: ImageLimits) -> _Decoded:
@@ -161,31 +159,24 @@ def _decode_raw(file: SourceFile, raw: RawFile, *, long_edge_pixels: int, limits
 
 
 def _decode_embedded(jpeg: bytes, raw: RawFile, name: str, *, long_edge_pixels: int, limits: ImageLimits) -> Any:
-    source = vips.load_vips().Source.new_from_memory(jpeg)
-    header = checked_header(source, name, limits)
+    preview = decode.open_memory(jpeg, name)
+    decode.check_size(preview.width, preview.height, name=name, limits=limits)
     # Some cameras turn the preview themselves; LibRaw gives such a one the orientation of the sensor all the same.
-    is_to_turn = _lies_as_the_sensor(header, raw)
+    is_to_turn = _lies_as_the_sensor(preview, raw)
     pixels = decode.decode(
-        decode.OpenImage(header, source),
+        preview,
         long_edge_pixels=long_edge_pixels,
         name=name,
         max_seconds=limits.max_seconds,
         follow_orientation=is_to_turn,
     )
-    is_turned = (decode.stored_orientation(header) or 1) != 1
+    is_turned = (preview.orientation or 1) != 1
     return decode.turn_upright(pixels, raw.orientation) if is_to_turn and not is_turned else pixels
 
 
 def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:
     is_quarter_turn = raw.orientation >= 5
     return not is_quarter_turn or (image.width >= image.height) == (raw.width >= raw.height)
-
-
-def checked_header(source: Any, name: str, limits: ImageLimits) -> Any:
-    """The header of an image that may be decoded; raises what `read_header` and `check_size` do."""
-    header = decode.read_header(source, name)
-    decode.check_size(header.width, header.height, name=name, limits=limits)
-    return header
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:

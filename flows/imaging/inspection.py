@@ -5,17 +5,14 @@ What only decoding finds out, such as a picture that was cut off in its middle, 
 
 from pathlib import Path
 
-from flows.imaging import decode, vips
-from flows.imaging.derivatives import RAW_LOOKALIKE_STARTS, Derivatives, checked_header, upright_size
+from flows.imaging import decode
+from flows.imaging.derivatives import RAW_LOOKALIKE_STARTS, Derivatives, upright_size
 from flows.imaging.errors import UnreadableImage
 from flows.imaging.fingerprint import fingerprint_of
 from flows.imaging.limits import DEFAULT_LIMITS, ImageLimits
 from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
 from flows.imaging.source_file import SourceFile, open_source
 from storage.library.kinds import RAW_EXTENSIONS
-
-#: Of formats that need a codec, which the header does not ask for; decoding a few pixels does.
-_PROBE_PIXELS = 64
 
 
 def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Derivatives:
@@ -40,15 +37,14 @@ def _look(file: SourceFile, limits: ImageLimits) -> tuple[int, int, int]:
     if raw is not None:
         decode.check_size(raw.width, raw.height, name=file.name, limits=limits)
         if raw.jpeg is not None:
-            checked_header(vips.load_vips().Source.new_from_memory(raw.jpeg), file.name, limits)
+            preview = decode.open_memory(raw.jpeg, file.name)
+            decode.check_size(preview.width, preview.height, name=file.name, limits=limits)
         return (raw.orientation, *upright_size(raw.width, raw.height, raw.orientation))
     image = decode.open_image(file)
-    header = image.header
-    decode.check_size(header.width, header.height, name=file.name, limits=limits)
-    if header.get_typeof("vips-loader") != 0 and str(header.get("vips-loader")).startswith("heif"):
-        decode.decode(image, long_edge_pixels=_PROBE_PIXELS, name=file.name, max_seconds=limits.max_seconds)
-    orientation = decode.stored_orientation(header) or 1
-    return (orientation, *upright_size(header.width, header.height, orientation))
+    decode.check_size(image.width, image.height, name=file.name, limits=limits)
+    decode.check_codec(image, name=file.name, max_seconds=limits.max_seconds)
+    orientation = image.orientation or 1
+    return (orientation, *upright_size(image.width, image.height, orientation))
 
 
 def _raw_of(file: SourceFile) -> RawFile | None:

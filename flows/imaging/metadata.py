@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows.imaging import decode, vips
+from flows.imaging import decode
 from flows.imaging.containers import read_embedded
 from flows.imaging.errors import UnreadableImage
 from flows.imaging.exif import ExifTags, read_exif_block
@@ -58,13 +58,13 @@ def read_metadata(source: Path) -> PhotoMetadata:
 def _of_image(file: SourceFile) -> PhotoMetadata:
     embedded = read_embedded(file.read_at, size_bytes=file.size_bytes)
     try:
-        header = decode.open_image(file).header
+        image = decode.open_image(file)
     except decode.UnsupportedCodec:
         return _metadata(embedded.tags, embedded.xmp, file)
-    tags = embedded.tags if embedded.tags != ExifTags() else _tags_of_block(header)
-    tags = replace(tags, orientation=decode.stored_orientation(header) or tags.orientation)
-    xmp = embedded.xmp or _block(header, "xmp-data")
-    return _metadata(tags, xmp, file, width=header.width, height=header.height)
+    tags = embedded.tags if embedded.tags != ExifTags() else _tags_of_block(image.header)
+    tags = replace(tags, orientation=image.orientation or tags.orientation)
+    xmp = embedded.xmp or _block(image.header, "xmp-data")
+    return _metadata(tags, xmp, file, width=image.width, height=image.height)
 
 
 def _of_raw(file: SourceFile) -> PhotoMetadata:
@@ -98,7 +98,7 @@ def _sizes(file: SourceFile) -> RawFile | None:
 
 def _tags_of_embedded(jpeg: bytes, name: str) -> ExifTags:
     try:
-        tags = _tags_of_block(decode.read_header(vips.load_vips().Source.new_from_memory(jpeg), name))
+        tags = _tags_of_block(decode.open_memory(jpeg, name).header)
     except UnreadableImage:
         return ExifTags()
     # LibRaw gives a preview without EXIF a block of its own, in which a missing date is the beginning of 1970, here.
@@ -107,7 +107,7 @@ def _tags_of_embedded(jpeg: bytes, name: str) -> ExifTags:
 
 
 def _block(header: Any, name: str) -> bytes | None:
-    if header.get_typeof(name) == 0:
+    if header is None or header.get_typeof(name) == 0:
         return None
     block = header.get(name)
     return bytes(block) if isinstance(block, bytes | bytearray | memoryview) else None

@@ -16,7 +16,7 @@ _REASONS: Final = (
     ("pixel limit|too large|too big", "it is larger than its format allows"),
 )
 _UNSUPPORTED_CODEC: Final = re.compile(
-    r"unsupported (codec|feature)|compression format has not been built|no decod"
+    r"unsupported (codec|feature|jpeg data precision)|compression format has not been built|no decod"
     r"|support is not configured|decoding is not implemented|samples out of range",
     re.I,
 )

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from flows.imaging import ImageLimits, ImageMissing, ImageTimeout, ImageTooLarge, UnreadableImage, derivatives, vips
+from flows.imaging import (
+    ImageLimits,
+    ImageMissing,
+    ImageTimeout,
+    ImageTooLarge,
+    UnreadableImage,
+    derivatives,
+    pillow,
+    vips,
+)
 from flows.imaging.derivatives import make_derivatives
 from flows.imaging.limits import PREVIEW, THUMBNAIL, Rendition
 from storage.library.errors import FolderMissing
@@ -297,12 +306,13 @@ def test_only_regular_files_are_opened(tmp_path: Path, targets: dict[str, Path],
 
 
 def test_heic_without_a_decoder_is_not_supported_rather_than_broken(
-    heic_file: bytes, tmp_path: Path, targets: dict[str, Path]
+    heic_file: bytes, tmp_path: Path, targets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pillow, "load_pillow", lambda: None)
     (tmp_path / "a.heic").write_bytes(heic_file)
     made = make_derivatives(tmp_path / "a.heic", **targets)
     assert made.status == "not_supported"
-    assert made.reason == "a.heic: this build of libvips has no decoder for it."
+    assert made.reason == "a.heic: nothing that is installed can decode it. photojobs[formats] brings more decoders."
     assert_nothing_written(targets)
 
 

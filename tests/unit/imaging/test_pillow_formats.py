@@ -1,0 +1,124 @@
+"""Formats that the wheel of libvips cannot decode: by Pillow if it is there, else not supported and nothing worse."""
+
+import base64
+import io
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from flows.imaging import ImageLimits, ImageTooLarge, UnreadableImage, make_derivatives, pillow, read_metadata
+from flows.imaging.inspection import inspect_image
+from tests.unit.imaging.conftest import QUARTERS
+
+#: The test picture, upright 64 x 96, as a phone stores it: 96 x 64 with a turn, which its EXIF block repeats.
+HEIC = zlib.decompress(
+    base64.b85decode(
+        b"c-"
+        b"muNV30{GsVvAy%}izhg51nBLl8SRGck>UfpKAOYDppk1Sn>t<P<^K3<a6VB@Af5Br_);Y>0~k0}}%yh{bpmLIc4+pcoJ^9fpfo0k"
+        b"K79W?mYY2a**9a#F#{fNC<zk_{P<1Q|g}Tq`oc%J~X1OL7^YDj6PR78Df#=>wSs$@xIK0;t!Skr^a30jx;w1H+%cKYlPU@G~a>bx"
+        b"1fc@-"
+        b"Y7Y4^qGkQo#&Da=Vxu5`mK1PK=CbG7AhES*N}7)LfUxB*nu45;_4QI2@9I>e*cw4;F1uasXN*oSdIil$V@S0TkwCU~2#hiDVWRq("
+        b"VKM0K_0=0tJ~BnIHjX4i2Dc44j!o`6WP`7$h<aa$&*E$iT?j$i&Rj3S>)V7Nw>^#rcv`ij%?N3-"
+        b"mdoLvBhUC?bAoFs|o(@R(<Ip#1+sm;e9Ez5D;){Z;HUZMy$?9q#&@{bT)`qrKA}*$7@*DRr1>;##J#uVF8|974(`F_<`r{MEm+eY"
+        b"f;gpT!?*RxMs>_rbS8W_PMo{Ao3b;tf46my@1P@#5IA;PU;<|Nje@bNpE4_kV}!@>z`~A#CqFOh0PzGn?`DAG~C>=DfY;=3kBmg)"
+        b")KSw>LT4ZWO)yZL;Rxt+QCGXLJ6miT=Oj-"
+        b"~JzxNp(IfJd3%ctp3#HZPMCy<DO+@?97k*XH0vxZH>kgvxLb#(mM~DC^P)3Jr!wYvclr+zqY!mPxO{Cb*MPVG(Vf2I`bLpv%;+bH"
+        b"HUvbSKoQ|0nqnskYwTO%b*41aWF73@`KY87Z9s43V~t~7+P$Q01QbjF3C;IPAy^p0JR6zoB"
+    )
+)
+
+
+def stored(picture: Any, kind: str) -> bytes:
+    image, target = Image.fromarray(picture.numpy()), io.BytesIO()
+    match kind:
+        case "jxl":
+            image.save(target, "JXL", lossless=True)
+        case "jp2":
+            image.save(target, "JPEG2000")
+        case "zstd":
+            image.save(target, "TIFF", compression="zstd")
+        case "avis":
+            image.save(target, "AVIF", save_all=True, append_images=[image.rotate(180)], quality=95)
+    return target.getvalue()
+
+
+def quarters_of(path: Path) -> list[tuple[int, ...]]:
+    with Image.open(path) as shown:
+        width, height = shown.size
+        places = [(x * width // 4, y * height // 4) for y in (1, 3) for x in (1, 3)]
+        return [shown.convert("RGB").getpixel(place) for place in places]  # type: ignore[misc]
+
+
+def make(kind: str, picture: Callable[..., Any], folder: Path) -> Path:
+    name = {"heic": "a.heic", "jxl": "a.jxl", "jp2": "a.jp2", "zstd": "a.tif", "avis": "a.avif"}[kind]
+    (folder / name).write_bytes(HEIC if kind == "heic" else stored(picture(64, 96), kind))
+    return folder / name
+
+
+KINDS = ["heic", "jxl", "jp2", "zstd", "avis"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_picture_is_shown_in_its_size_and_colours(kind: str, picture: Any, tmp_path: Path) -> None:
+    path = make(kind, picture, tmp_path)
+    made = make_derivatives(path, preview=tmp_path / "a.webp", thumbnail=tmp_path / "t.webp")
+    assert (made.status, made.width, made.height, made.orientation) == ("generated", 64, 96, 1)
+    for seen, colour in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
+        assert seen == pytest.approx(colour, abs=25)
+    assert inspect_image(path).status == "generated"
+    read = read_metadata(path)
+    assert (read.width, read.height, read.orientation or 1) == (64, 96, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_pillow_it_is_not_supported_and_a_plan_says_the_same(
+    kind: str, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(kind, picture, tmp_path)
+    monkeypatch.setattr(pillow, "load_pillow", lambda: None)
+    made = make_derivatives(path, preview=tmp_path / "a.webp")
+    assert (made.status, inspect_image(path).status) == ("not_supported", "not_supported")
+    assert "photojobs[formats]" in (made.reason or "")
+    assert not (tmp_path / "a.webp").exists()
+    assert read_metadata(path).make == ("Testmaker" if kind == "heic" else None)
+
+
+@pytest.mark.parametrize("kind", ["jxl", "jp2"])
+def test_the_limits_hold_before_anything_is_decoded(kind: str, picture: Any, tmp_path: Path) -> None:
+    path = make(kind, picture, tmp_path)
+    for look in (make_derivatives, inspect_image):
+        arguments = {"preview": tmp_path / "a.webp"} if look is make_derivatives else {}
+        with pytest.raises(ImageTooLarge, match="64 x 96"):
+            look(path, limits=ImageLimits(max_pixels=64 * 96 - 1), **arguments)
+
+
+@pytest.mark.parametrize("kind", ["jxl", "jp2"])
+def test_a_file_that_is_cut_off_is_never_shown(kind: str, detailed: Any, tmp_path: Path) -> None:
+    data = stored(detailed(256, 256), kind)
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UnreadableImage, match="damaged"):
+        make_derivatives(path, preview=tmp_path / "a.webp")
+    assert not (tmp_path / "a.webp").exists()
+
+
+def test_a_jpeg_that_lacks_only_its_end_is_shown(jpeg: bytes, tmp_path: Path) -> None:
+    assert jpeg.endswith(b"\xff\xd9")
+    (tmp_path / "a.jpg").write_bytes(jpeg[:-2])
+    made = make_derivatives(tmp_path / "a.jpg", preview=tmp_path / "a.webp")
+    assert (made.status, made.width) == ("generated", 120)
+    for seen, colour in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
+        assert seen == pytest.approx(colour, abs=25)
+
+
+@pytest.mark.parametrize("missing_bytes", [40, 400])
+def test_a_jpeg_that_lacks_more_is_not(detailed: Any, tmp_path: Path, missing_bytes: int) -> None:
+    data = detailed(240, 160).jpegsave_buffer(keep="none")
+    (tmp_path / "a.jpg").write_bytes(data[:-missing_bytes])
+    with pytest.raises(UnreadableImage, match=r"^a.jpg: "):
+        make_derivatives(tmp_path / "a.jpg", preview=tmp_path / "a.webp")
+    assert not (tmp_path / "a.webp").exists()
