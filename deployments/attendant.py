@@ -20,6 +20,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled
 
@@ -38,6 +39,9 @@ logger = logging.getLogger("photojobs.attendant")
 #: A scheduled run that is so late was missed: nothing ran when it was due.
 MISSED_SECONDS = 60
 
+#: Flow runs that Prefect's server gives at a time, at most.
+_PAGE_SIZE = 200
+
 _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
 
 
@@ -55,14 +59,14 @@ def attend(runtime: Runtime) -> None:
 def skip_missed_runs() -> int:
     """Of the scheduled runs that were missed while nothing ran, keep the latest of each schedule; returns how many."""
     with get_client(sync_client=True) as client:
-        missed = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
+        missed = _all_flow_runs(
+            client,
+            FlowRunFilter(
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
                 expected_start_time=FlowRunFilterExpectedStartTime(
                     before_=datetime.now(UTC) - timedelta(seconds=MISSED_SECONDS)  # type: ignore[arg-type]
                 ),
             ),
-            limit=200,
         )
         by_schedule: dict[tuple[UUID | None, str], list[FlowRun]] = defaultdict(list)
         for run in missed:
@@ -89,12 +93,12 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
     """
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
-        begun = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
+        begun = _all_flow_runs(
+            client,
+            FlowRunFilter(
                 tags=FlowRunFilterTags(all_=[TAG]),
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])),
             ),
-            limit=200,
         )
         left = [
             run
@@ -104,6 +108,18 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
         for run in left:
             client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
     return len(left)
+
+
+def _all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
+    """The flow runs that a filter means, however many; Prefect's server gives a page at a time."""
+    found: dict[UUID, FlowRun] = {}
+    offset = 0
+    while page := client.read_flow_runs(
+        flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=_PAGE_SIZE, offset=offset
+    ):
+        found.update({run.id: run for run in page})
+        offset += len(page)
+    return list(found.values())
 
 
 def _attend_task(client: SyncPrefectClient, tasks: TasksRepository, task: Task) -> None:

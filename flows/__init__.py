@@ -12,6 +12,7 @@ from flows.step import step
 
 if TYPE_CHECKING:
     from flows.compiler import compile_task
+    from flows.errors import PermanentStepError, SkipItem
     from flows.planning.plan import Plan, aplan_task, plan_task
     from flows.planning.planned_run import arun_saved_plan, run_saved_plan
     from flows.runtime import Runtime
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from flows.worker import drain_queue
 
 __all__ = [
+    "PermanentStepError",
     "Plan",
     "Runtime",
+    "SkipItem",
     "StartedTask",
     "StepContext",
     "acancel_task",
@@ -65,6 +68,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "PermanentStepError": "flows.errors",
+    "SkipItem": "flows.errors",
     "Plan": "flows.planning.plan",
     "aplan_task": "flows.planning.plan",
     "arun_saved_plan": "flows.planning.planned_run",

@@ -29,6 +29,14 @@ class StepTimeout(FlowsError):
     """A handler was still at work when its step's `timeout_seconds` had passed."""
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says, fit for a message; the name of its class if it says nothing, or cannot say it."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - the error is a handler's own, and its `__str__` may raise whatever it likes.
+        return type(error).__name__
+
+
 class ExecutorStop(BaseException):
     """The parent of what ends a handler from outside; no `except Exception` in a handler swallows it."""
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from flows.errors import StepTimeout
+from flows.errors import StepTimeout, reason_of
 from flows.job_claim import JobClaim, awake_or_asleep
 from storage import heartbeats
 from storage.database import Database
@@ -29,17 +29,19 @@ class Heartbeat:
 
     Args:
         database: where the jobs are.
-        interval_seconds: how often running jobs beat.
+        interval_seconds: how often running jobs say that they are alive. The queued jobs that this process waits for,
+            and the tasks that it follows, say so at least every five seconds.
         waiting: gives the ids of the queued jobs that this process waits for.
     """
 
     def __init__(self, database: Database, *, interval_seconds: float, waiting: Callable[[], Sequence[int]]) -> None:
         self._database = database
-        # Whoever waits must beat well within the time after which it counts as dead.
-        self._interval_seconds = min(interval_seconds, ATTENDANCE_SECONDS / 3)
+        self._interval_seconds = interval_seconds
+        self._attendance_seconds = min(interval_seconds, ATTENDANCE_SECONDS / 3)
         self._waiting = waiting
         # By token: a job that was taken away may come back to this process while its first handler still runs.
         self._claims: dict[str, JobClaim] = {}
+        self._broken_off: dict[JobClaim, str] = {}
         self._limits: dict[int, float] = {}
         self._tasks: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -49,12 +51,16 @@ class Heartbeat:
 
     @contextmanager
     def beating_for(self, claim: JobClaim) -> Iterator[None]:
-        """Beat for a claim while the block runs."""
+        """Beat for a claim while the block runs; one whose block raises is `broken_off`."""
         with self._lock:
             self._claims[claim.token] = claim
         self.start()
         try:
             yield
+        except BaseException as error:
+            with self._lock:
+                self._broken_off[claim] = reason_of(error)
+            raise
         finally:
             with self._lock:
                 self._claims.pop(claim.token, None)
@@ -110,30 +116,56 @@ class Heartbeat:
         with self._lock:
             return list(self._claims.values())
 
+    def known_tokens(self) -> set[str]:
+        """The tokens of all claims that this process has begun and of which it has not seen the end."""
+        with self._lock:
+            return {*self._claims, *(claim.token for claim in self._broken_off)}
+
+    def broken_off(self) -> dict[JobClaim, str]:
+        """The claims whose end was not written, each with the reason; `forget` those that were given up since."""
+        with self._lock:
+            return dict(self._broken_off)
+
+    def forget(self, claim: JobClaim) -> None:
+        """Take a claim out of those that broke off."""
+        with self._lock:
+            self._broken_off.pop(claim, None)
+
     def _run(self) -> None:
         next_beat = time.monotonic() + self._interval_seconds
+        next_attendance = time.monotonic() + self._attendance_seconds
         while not self._stopped.is_set():
-            self._wake.wait(max(0.0, min(next_beat, self._next_interrupt_at()) - time.monotonic()))
+            wake_at = min(next_beat, next_attendance, self._next_interrupt_at())
+            self._wake.wait(max(0.0, wake_at - time.monotonic()))
             self._wake.clear()
             self._interrupt_overdue()
             if time.monotonic() >= next_beat:
-                self._beat()
+                self._try(self._beat)
                 next_beat = time.monotonic() + self._interval_seconds
+            if time.monotonic() >= next_attendance:
+                self._try(self._attend)
+                next_attendance = time.monotonic() + self._attendance_seconds
 
     def _beat(self) -> None:
         claims = self.running()
         asked_at = awake_or_asleep()
+        lost = heartbeats.beat(self._database, [(claim.job.id, claim.token) for claim in claims])
+        for claim in claims:
+            if claim.token in lost:
+                claim.lost.set()
+            else:
+                claim.confirm(asked_at)
+        heartbeats.beat_for_lost(self._database, lost)
+
+    def _attend(self) -> None:
+        heartbeats.attend(self._database, self._waiting())
+        with self._lock:
+            task_ids = list(self._tasks)
+        TasksRepository(self._database).attend(task_ids)
+
+    def _try(self, say: Callable[[], None]) -> None:
         try:
-            lost = heartbeats.beat(self._database, [(claim.job.id, claim.token) for claim in claims])
-            for claim in claims:
-                if claim.token in lost:
-                    claim.lost.set()
-                else:
-                    claim.confirm(asked_at)
-            heartbeats.attend(self._database, self._waiting())
-            with self._lock:
-                task_ids = list(self._tasks)
-            TasksRepository(self._database).attend(task_ids)
+            say()
         except StorageError as error:
             # The database may come back before the jobs count as stale; until then every claim distrusts itself.
             logger.warning("no heartbeat: %s", error)

@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.at_work import at_work_on
 from flows.backoff import backoff_seconds
-from flows.errors import ClaimLost, PermanentStepError, StepTimeout, StopRequested
+from flows.errors import ClaimLost, ExecutorStop, PermanentStepError, StepTimeout, StopRequested, reason_of
 from flows.job_claim import JobClaim
 from flows.patience import insist
 from flows.step import handler_of
 from flows.step_context import StepContext
 from flows.task_notes import note_end_of_task, note_start_of_task
-from storage.errors import CorruptDefinition, CorruptPayload, UnknownTask
+from storage.errors import ConstraintViolated, CorruptDefinition, CorruptPayload, InvalidValue, UnknownTask
 from storage.jobs import JobsRepository
 from storage.records import Job
 from task_definitions.errors import DefinitionError, PhotojobsError
@@ -77,12 +78,12 @@ def run_claimed_job(
         patience_seconds=runtime.settings.stale_seconds,
         stopping=stopping or threading.Event(),
     )
-    with at_work_on(job), runtime.tracing.job(job) as span:
+    # From the very beginning: a claim that breaks off here is known, and is given back as an attempt. And until the end
+    # is written, so that no other process rescues a job whose work is done.
+    with runtime.heartbeat.beating_for(claim), at_work_on(job), runtime.tracing.job(job) as span:
         runtime.events.job_running(job)
-        # Until the end is written, so that nobody rescues a job whose work is done.
-        with runtime.heartbeat.beating_for(claim):
-            note_start_of_task(job, runtime)
-            ended = _run_to_an_end(claim, runtime, on_progress, complete, on_handled)
+        note_start_of_task(job, runtime)
+        ended = _run_to_an_end(claim, runtime, on_progress, complete, on_handled)
         if ended is None:
             ended = _insist(runtime, lambda: JobsRepository(runtime.database).get_by_id(job.id))
         # A slot is free now, for whoever waits in this process.
@@ -119,7 +120,7 @@ def _run_to_an_end(
     complete: Completion | None,
     on_handled: Callable[[], None] | None,
 ) -> Job | None:
-    """Run the handler and write what came of it; returns the row as it is then, where the write has told it."""
+    """Run the handler and write what came of it; returns the row as it is then, or None if the claim is gone."""
     job, jobs = claim.job, JobsRepository(runtime.database)
     try:
         policy = run_policy(job, runtime)
@@ -146,22 +147,26 @@ def _run_to_an_end(
         finally:
             if on_handled is not None:
                 on_handled()
-    except ClaimLost as error:
-        logger.info("%s", error)
-        return None
-    except StopRequested:
-        return _insist(runtime, lambda: jobs.hand_back(job.id, claim_token=claim.token))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is the job's failure, not ours.
+    except BaseException as error:
+        if isinstance(error, ClaimLost) and claim.lost.is_set():
+            logger.info("%s", error)
+            return None
+        if isinstance(error, StopRequested) and claim.stopping.is_set():
+            return _insist(runtime, lambda: jobs.hand_back(job.id, claim_token=claim.token))
+        if _interrupts_the_process(error):
+            # The job has done no wrong.
+            jobs.hand_back(job.id, claim_token=claim.token)
+            raise
         return _fail_or_retry(context, runtime, policy, error)
-    except BaseException:
-        # This process is being interrupted, and the job has done no wrong.
-        jobs.hand_back(job.id, claim_token=claim.token)
-        raise
-    else:
-        result = context.report.to_json()
-        if complete is not None:
-            return _insist(runtime, lambda: complete(job, result))
-        return _insist(runtime, lambda: jobs.complete(job.id, claim_token=claim.token, result=result))
+    result = context.report.to_json()
+    end = partial(jobs.complete, job.id, claim_token=claim.token, result=result)
+    return _end(context, runtime, end if complete is None else partial(complete, job, result))
+
+
+def _interrupts_the_process(error: BaseException) -> bool:
+    # Signals reach the main thread alone: in any other thread it was the handler that raised it.
+    is_from_outside = not isinstance(error, Exception | SystemExit | ExecutorStop)
+    return is_from_outside and threading.current_thread() is threading.main_thread()
 
 
 def _run_handler(context: StepContext) -> None:
@@ -179,12 +184,13 @@ def _run_handler(context: StepContext) -> None:
     context.raise_failures()
 
 
-def _fail_or_retry(
-    context: StepContext, runtime: Runtime, policy: RunPolicy, error: Exception | SystemExit
-) -> Job | None:
+def _fail_or_retry(context: StepContext, runtime: Runtime, policy: RunPolicy, error: BaseException) -> Job | None:
     job, token = context.job, context.claim.token
-    message = str(error) if isinstance(error, PhotojobsError) and str(error) else f"{type(error).__name__}: {error}"
-    if isinstance(error, StepTimeout):
+    message = reason_of(error)
+    if not isinstance(error, PhotojobsError) and message != type(error).__name__:
+        message = f"{type(error).__name__}: {message}"
+    deadline = context.claim.deadline
+    if isinstance(error, StepTimeout) and deadline is not None and time.monotonic() >= deadline:
         message = f"timed out: still at work after {policy.timeout_seconds:g} seconds"
     known = isinstance(error, PhotojobsError | OSError)
     logger.warning("job %d (%s): %s", job.id, job.type, message, exc_info=None if known else error)
@@ -192,12 +198,24 @@ def _fail_or_retry(
     failures = job.attempts + 1
     if isinstance(error, _PERMANENT) or failures >= policy.max_attempts:
         result = context.report.to_json()
-        return _insist(runtime, lambda: jobs.fail(job.id, message, claim_token=token, result=result))
+        return _end(context, runtime, partial(jobs.fail, job.id, message, claim_token=token, result=result))
     wait_seconds = backoff_seconds(
         failures, first_seconds=policy.retry_delay_seconds, longest_seconds=policy.max_retry_delay_seconds
     )
     run_after = runtime.database.clock() + timedelta(seconds=wait_seconds)
     return _insist(runtime, lambda: jobs.retry_later(job.id, message, run_after=run_after, claim_token=token))
+
+
+def _end(context: StepContext, runtime: Runtime, write: Callable[[], Job | None]) -> Job | None:
+    """Write an end; one that the database refuses for what it says is stored as a failure with the reason."""
+    try:
+        return _insist(runtime, write)
+    except (InvalidValue, ConstraintViolated) as error:
+        job, token = context.job, context.claim.token
+        message = f"it has run, but its end could not be stored: {error}"
+        logger.warning("job %d (%s): %s", job.id, job.type, message)
+        jobs = JobsRepository(runtime.database)
+        return _insist(runtime, lambda: jobs.fail(job.id, message, claim_token=token))
 
 
 def _insist(runtime: Runtime, call: Callable[[], _Result]) -> _Result:

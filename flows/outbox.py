@@ -25,7 +25,11 @@ def ask_now(tasks: TasksRepository, task: Task) -> str | None:
     """Ask Prefect for a flow run of a committed task and link the two; returns its id, or None without an answer."""
     flow_run_id = request_flow_run(task)
     if flow_run_id is not None and flow_run_id != task.flow_run_id:
-        tasks.link_flow_run(task.id, flow_run_id)
+        try:
+            tasks.link_flow_run(task.id, flow_run_id)
+        except StorageError as error:
+            # The flow run links itself when it begins; the task is written, and its caller must not start it twice.
+            logger.warning("task %s: its flow run could not be noted: %s", task.id, error, extra=about_task(task))
     return flow_run_id
 
 

@@ -187,7 +187,15 @@ class PrefectEvents:
             return []
         known = self._of_flow_run.get(sent.flow_run_id)
         if known is None:
-            known = self._of_flow_run[sent.flow_run_id] = sent.context.run(asyncio.run, _resources_of_flow_run())
+            try:
+                known = sent.context.run(asyncio.run, _resources_of_flow_run())
+            except Exception as error:
+                if may_pass(error):
+                    raise
+                # Of a flow run or deployment that was deleted meanwhile: the event says less, and is sent all the same.
+                logger.info("what the flow run %s belongs to is not known: %s", sent.flow_run_id, error)
+                known = [_resource(f"prefect.flow-run.{sent.flow_run_id}", "flow-run")]
+            self._of_flow_run[sent.flow_run_id] = known
         return known
 
     def _forget(self, batch: list[_Sent]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from storage.errors import InvalidValue
 
 #: Names kept for each kind of change; the counts go on.
 MAX_EXAMPLES = 10
@@ -39,7 +42,13 @@ class Report:
     _project: str | None = None
 
     def count(self, name: str, number: int = 1, *, example: str | None = None) -> None:
-        """Count `number` more of what `name` says, with the name of one of them."""
+        """Count `number` more of what `name` says, with the name of one of them.
+
+        Raises:
+            InvalidValue: the number is not a finite one, or a name holds a NUL character; nothing is counted.
+        """
+        _check_number(number, name)
+        name, example = storable(name), None if example is None else storable(example)
         if not number:
             return
         self.counts[name] += number
@@ -52,16 +61,18 @@ class Report:
 
     def enter_project(self, name: str | None) -> None:
         """Count what follows for that project too; None leaves it."""
-        self._project = name
+        self._project = None if name is None else storable(name)
 
     def fail(self, name: str, reason: str) -> None:
-        """Note that a project or an item failed, and why."""
+        """Note that a project or an item failed, and why; of the reason, what cannot be stored is replaced."""
+        name, reason = storable(name), storable(reason.replace("\0", "\N{SYMBOL FOR NULL}"))
         self.count("failed", example=f"{name}: {reason}")
         if len(self.errors) < MAX_PROJECTS:
             self.errors[name] = reason
 
     def took(self, name: str, seconds: float) -> None:
         """Remember that an item or a project took so long, if it is one of the slowest."""
+        name = storable(name)
         if seconds < SLOW_SECONDS or seconds <= self.slowest.get(name, 0.0):
             return
         self.slowest[name] = seconds
@@ -80,7 +91,7 @@ class Report:
     def leave(self, name: str, reason: str) -> None:
         """Note what was left as it is, and why, so that it can be told by name; the first reason counts. No failure."""
         if len(self.left) < MAX_LEFT:
-            self.left.setdefault(name, reason)
+            self.left.setdefault(storable(name), storable(reason))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object: `counts`, `examples`, `projects`, `errors`, `left` and `slowest`; none of them empty."""
@@ -96,3 +107,24 @@ class Report:
             "left": self.left,
         }
         return {name: part for name, part in parts.items() if part}
+
+
+def storable(text: str) -> str:
+    """`text` with a question mark for each lone surrogate: names on a disk may hold them, and no database stores them.
+
+    Raises:
+        InvalidValue: it holds a NUL character, which no name on a disk has.
+    """
+    if "\0" in text:
+        raise InvalidValue("report", f"{text!r:.80} contains a NUL character, which cannot be stored; remove it")
+    return text.encode(errors="replace").decode()
+
+
+def _check_number(number: object, name: str) -> None:
+    try:
+        # Larger ones than a float are refused as well: no program reads them.
+        is_finite = isinstance(number, int | float) and math.isfinite(number)
+    except OverflowError:
+        is_finite = False
+    if not is_finite:
+        raise InvalidValue("report", f"{name!r:.80} must be a finite number, not {number!r:.80}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Self
+from weakref import WeakValueDictionary
 
 from flows.dispatcher import Dispatcher
 from flows.events import Events
@@ -63,7 +65,9 @@ class Runtime:
         )
         self.pinned_definition = lru_cache(maxsize=256)(self._read_pinned_definition)
         self._lock = threading.Lock()
-        self._stopping: dict[str | None, threading.Event] = {}
+        # Of a task, as long as something here works on it or follows it; of those that were stopped, the latest.
+        self._stopping: WeakValueDictionary[str | None, threading.Event] = WeakValueDictionary()
+        self._stopped: deque[threading.Event] = deque(maxlen=1_000)
         self._images: ImageProcessing | None = None
 
     @classmethod
@@ -131,13 +135,13 @@ class Runtime:
     def stopping(self, task_id: str | None) -> threading.Event:
         """Set when this process is to stop working on the task, or on the jobs that have none."""
         with self._lock:
-            return self._stopping.setdefault(task_id, threading.Event())
+            return self._event(task_id)
 
     @contextmanager
     def following(self, task_id: str | None) -> Iterator[None]:
         """Work on the task in the block, also where this process was made to stop with it before."""
         with self._lock:
-            stopping = self._stopping.setdefault(task_id, threading.Event())
+            stopping = self._event(task_id)
             if stopping.is_set():
                 self._stopping[task_id] = stopping = threading.Event()
         try:
@@ -145,16 +149,24 @@ class Runtime:
         finally:
             with self._lock:
                 # What still runs of a task that was stopped must find its event set.
-                if not stopping.is_set() and self._stopping.get(task_id) is stopping:
-                    del self._stopping[task_id]
+                if stopping.is_set():
+                    self._stopped.append(stopping)
 
     def stop_task(self, task_id: str | None) -> None:
         """Stop working on a task in this process, or on the jobs that have none.
 
         Its running jobs are handed back at their next checkpoint, its queued ones left to others.
         """
-        self.stopping(task_id).set()
+        stopping = self.stopping(task_id)
+        stopping.set()
+        self._stopped.append(stopping)
         self.dispatcher.abandon(task_id)
+
+    def _event(self, task_id: str | None) -> threading.Event:
+        event = self._stopping.get(task_id)
+        if event is None:
+            self._stopping[task_id] = event = threading.Event()
+        return event
 
     def close(self) -> None:
         """Stop the threads and the image processes, and close the database's connections."""

@@ -55,8 +55,8 @@ def start_task(
 ) -> StartedTask:
     """Write a task with the jobs of its first step, and only then ask Prefect for a flow run.
 
-    Where Prefect is away nothing is lost: the task is in the database, and `photojobs up` or `photojobs worker` runs
-    it.
+    If Prefect is away nothing is lost: the task is in the database, and `photojobs up` or `photojobs worker` runs it.
+    Once the task is written, nothing raises any more.
 
     Args:
         type: the name of a definition, or a definition.
@@ -91,8 +91,8 @@ def start_task(
         source=source,
     )
     repository = TasksRepository(access)
-    task = repository.start(new)
-    job_ids = tuple(job.id for job in repository.list_jobs(task.id) if job.step_index == 0)
+    written = repository.start_with_jobs(new)
+    task, job_ids = written.task, written.job_ids
     flow_run_id = None
     if connection is None:
         flow_run_id = ask_now(repository, task)

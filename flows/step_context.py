@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
-from flows.errors import ClaimLost, ItemsFailed, PermanentStepError, SkipItem, StepTimeout
+from flows.errors import ClaimLost, ItemsFailed, PermanentStepError, SkipItem, StepTimeout, reason_of
 from flows.job_claim import JobClaim
 from flows.job_targets import JobTargets, TargetItem
 from flows.patience import insist
 from flows.report import Report
 from flows.runtime import Runtime
+from storage.column_types import MAX_COUNT, check_integer
 from storage.database import Database
 from storage.job_items import ItemOutcome, record_outcomes
 from storage.journal import FileAction, FileChange, write_journal
@@ -79,7 +80,9 @@ class StepContext:
         self._progress: tuple[int, int | None] | None = None
         self._progress_written_at = 0.0
         self._on_progress = on_progress
-        self._failures: list[tuple[str, BaseException]] = []
+        # Not the errors: their tracebacks hold all that the handler's frames held, decoded pictures among it.
+        self._first_failure = ""
+        self._is_repeatable = False
         self._targets_failed = 0
         self._unsafe_projects: set[int] = set()
         self._targets_tried = 0
@@ -142,7 +145,14 @@ class StepContext:
         self.claim.check()
 
     def progress(self, done: int, total: int | None = None) -> None:
-        """Say how far the job is; written at most once a second."""
+        """Say how far the job is; written at most once a second.
+
+        Raises:
+            InvalidValue: a number is negative, or is too large to be stored.
+        """
+        check_integer(done, name="done", minimum=0, maximum=MAX_COUNT)
+        if total is not None:
+            check_integer(total, name="total", minimum=0, maximum=MAX_COUNT)
         self._progress = (done, total)
         if time.monotonic() - self._progress_written_at >= PROGRESS_INTERVAL_SECONDS:
             self._write_progress()
@@ -269,11 +279,15 @@ class StepContext:
         finally:
             self.report.enter_project(None)
 
+    def _note_failure(self, name: str, error: Exception) -> None:
+        self._first_failure = self._first_failure or f"{name}: {reason_of(error)}"
+        self._is_repeatable = self._is_repeatable or not isinstance(error, PermanentStepError | UnsafePath)
+
     def _note_failed_project(self, project: Project, error: Exception) -> None:
         self._targets_failed += 1
-        self._failures.append((project.project_name, error))
-        self.report.fail(project.project_name, _reason(error))
-        self.logger.warning("project %s: %s", project.project_name, _reason(error), exc_info=_unexpected(error))
+        self._note_failure(project.project_name, error)
+        self.report.fail(project.project_name, reason_of(error))
+        self.logger.warning("project %s: %s", project.project_name, reason_of(error), exc_info=_unexpected(error))
 
     @contextmanager
     def exclusively(self, project_ids: Sequence[int]) -> Iterator[None]:
@@ -287,7 +301,13 @@ class StepContext:
             yield
             return
         database = self._runtime.database
-        while not claim_projects(database, project_ids, job_id=self.job.id, claim_token=self.claim.token):
+        while not claim_projects(
+            database,
+            project_ids,
+            job_id=self.job.id,
+            claim_token=self.claim.token,
+            stale_seconds=self.settings.stale_seconds,
+        ):
             self.checkpoint()
             self.claim.lost.wait(self.settings.poll_seconds)
         try:
@@ -307,7 +327,7 @@ class StepContext:
                 self.report.count(str(outcome.status), example=f"item {outcome.item_id}: {outcome.message}")
                 if outcome.status == ItemStatus.FAILED:
                     self._targets_failed += 1
-                    self._failures.append((f"item {outcome.item_id}", PermanentStepError(outcome.message or "")))
+                    self._note_failure(f"item {outcome.item_id}", PermanentStepError(outcome.message or ""))
             self._targets_tried += len(left_out)
             if batch:
                 yield batch
@@ -326,16 +346,16 @@ class StepContext:
             with self.report.timing(item.name):
                 yield
         except SkipItem as error:
-            self._outcomes.append(ItemOutcome(item.id, ItemStatus.SKIPPED, _reason(error)))
-            self.report.count("skipped", example=f"{item.name}: {_reason(error)}")
+            self._outcomes.append(ItemOutcome(item.id, ItemStatus.SKIPPED, reason_of(error)))
+            self.report.count("skipped", example=f"{item.name}: {reason_of(error)}")
         except StepTimeout:
             raise
         except Exception as error:
             self._targets_failed += 1
-            self._failures.append((item.name, error))
-            self._outcomes.append(ItemOutcome(item.id, ItemStatus.FAILED, _reason(error), type(error).__name__))
-            self.report.fail(item.name, _reason(error))
-            self.logger.warning("%s: %s", item.name, _reason(error), exc_info=_unexpected(error))
+            self._note_failure(item.name, error)
+            self._outcomes.append(ItemOutcome(item.id, ItemStatus.FAILED, reason_of(error), type(error).__name__))
+            self.report.fail(item.name, reason_of(error))
+            self.logger.warning("%s: %s", item.name, reason_of(error), exc_info=_unexpected(error))
         else:
             self._outcomes.append(ItemOutcome(item.id, ItemStatus.DONE))
         if (
@@ -418,9 +438,8 @@ class StepContext:
         """
         if not self._targets_failed:
             return
-        name, first = self._failures[0]
-        message = f"{self._targets_failed} of {self._targets_tried} failed; first {name}: {_reason(first)}"
-        if all(isinstance(error, PermanentStepError | UnsafePath) for _, error in self._failures):
+        message = f"{self._targets_failed} of {self._targets_tried} failed; first {self._first_failure}"
+        if not self._is_repeatable:
             raise PermanentStepError(message)
         raise ItemsFailed(message)
 
@@ -457,10 +476,6 @@ class StepContext:
         if connection.execute(statement).first() is None:
             self.claim.lost.set()
             raise ClaimLost(f"job {self.job.id}: was canceled or given to another executor")
-
-
-def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 def _unexpected(error: BaseException) -> BaseException | None:

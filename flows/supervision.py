@@ -1,16 +1,19 @@
 """Flow-run processes under `photojobs up`: they are known to it, outlive it by a moment only, and stop when it says so.
 
-`up` puts the name of its folder into the environment of what it starts. A flow-run process writes its process id there,
-and watches two things: whether its parent is still there, and whether `up` wants to stop.
+`up` puts the name of its folder into the environment of what it starts. A flow-run process makes a file there that has
+its process id as name, keeps it locked while it lives, and watches two things: whether its parent is still there, and
+whether `up` wants to stop.
 """
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import signal
 import threading
 from pathlib import Path
+from typing import TextIO
 
 #: Set by `photojobs up` for the processes that it starts.
 FOLDER_VARIABLE = "PHOTOJOBS_UP_FOLDER"
@@ -21,6 +24,7 @@ WATCH_SECONDS = 0.5
 _STOP_FILE = "stop"
 _started = threading.Lock()
 _watching: list[threading.Thread] = []
+_marks: list[TextIO] = []
 
 
 def watch_supervisor(*, end_within_seconds: float) -> None:
@@ -60,9 +64,12 @@ def stop_runs_when_orphaned() -> None:
 
 
 def register(folder: Path, process_id: int) -> None:
-    """Make a flow-run process known to `photojobs up`."""
+    """Make this flow-run process known to `photojobs up`, until it ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{process_id}.run").touch()
+    mark = (folder / f"{process_id}.run").open("w")
+    # The proof that the process is this one: after a crash, something else may have its id.
+    fcntl.flock(mark, fcntl.LOCK_EX)
+    _marks.append(mark)
 
 
 def unregister(folder: Path, process_id: int) -> None:
@@ -86,7 +93,7 @@ def running_processes(folder: Path) -> list[int]:
     alive = []
     for entry in folder.glob("*.run"):
         process_id = int(entry.stem)
-        if _is_alive(process_id):
+        if _is_locked(entry) and _is_alive(process_id):
             alive.append(process_id)
         else:
             entry.unlink(missing_ok=True)
@@ -109,6 +116,17 @@ def _watch(folder: Path, parent_id: int, end_within_seconds: float) -> None:
             # Prefect would go on for minutes telling a server that has died with `photojobs up`.
             waiting.wait(end_within_seconds)
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_locked(mark: Path) -> bool:
+    try:
+        with mark.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def _is_alive(process_id: int) -> bool:

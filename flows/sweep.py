@@ -6,10 +6,12 @@ import logging
 import threading
 from dataclasses import dataclass
 
+from flows.job_claim import JobClaim
+from flows.log_fields import about_job
 from flows.runtime import Runtime
 from storage.claims import promote_due
 from storage.errors import StorageError
-from storage.stale import Rescued, find_silent, give_back_lost, rescue_stale
+from storage.stale import Rescued, find_silent, give_back_lost, give_up_attempt, rescue_stale
 from storage.tasks import TasksRepository
 
 logger = logging.getLogger("photojobs.sweep")
@@ -51,10 +53,12 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
     for job_id in give_back_lost(
         database,
         worker_id=runtime.worker_id,
-        known={claim.token for claim in runtime.heartbeat.running()},
+        known=runtime.heartbeat.known_tokens(),
         older_than_seconds=LOST_HEARTBEATS * settings.heartbeat_seconds,
     ):
         logger.warning("job %d: the answer to its claim got lost; it is queued again", job_id, extra={"job_id": job_id})
+    for claim, reason in runtime.heartbeat.broken_off().items():
+        _give_up(claim, reason, runtime)
     suspects = find_silent(database, stale_seconds=settings.stale_seconds)
     rescued = Rescued(requeued=(), failed=())
     if suspects and not (stopped or threading.Event()).wait(DOUBT_HEARTBEATS * settings.heartbeat_seconds):
@@ -68,6 +72,20 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
             "job %d: its executor went silent at the last attempt; it failed", job_id, extra={"job_id": job_id}
         )
     return Swept(requeued=len(rescued.requeued), failed=len(rescued.failed), made_due=made_due, settled=len(stuck))
+
+
+def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
+    given_up = give_up_attempt(
+        runtime.database,
+        job_id=claim.job.id,
+        claim_token=claim.token,
+        max_attempts=runtime.settings.max_attempts,
+        reason=f"its end could not be stored: {reason}",
+    )
+    runtime.heartbeat.forget(claim)
+    if given_up.requeued or given_up.failed:
+        became = "it is queued again" if given_up.requeued else "it was the last attempt; the job failed"
+        logger.warning("job %d: an attempt had no end; %s", claim.job.id, became, extra=about_job(claim.job))
 
 
 class Sweeper:

@@ -153,10 +153,10 @@ class Worker:
             ended = run_claimed_job(job, self._runtime, stopping=self._stopping, complete=complete)
             self._ended.append(ended.status if ended is not None else "gone")
         except StorageError as error:
-            # Its heartbeat has stopped, so it will be rescued.
-            logger.error("job %d: its end could not be written: %s", job.id, error, extra=about_job(job))
+            # The next sweep counts it as an attempt.
+            logger.error("job %d: its end could not be stored: %s", job.id, error, extra=about_job(job))
         except Exception:
-            logger.exception("job %d: its run broke off, and it will be rescued", job.id, extra=about_job(job))
+            logger.exception("job %d: its run broke off", job.id, extra=about_job(job))
         return claimed[0] if claimed else None
 
     def _finish(self, running: set[threading.Thread]) -> None:

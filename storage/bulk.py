@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, select
 from storage.column_types import check_integer
 from storage.database import Database
 from storage.errors import InvalidValue
+from storage.given_values import among
 from storage.records import JobStatus
 from storage.state_machine import UNFINISHED, end_jobs, reopen_jobs
 from storage.tables import jobs
@@ -56,7 +57,7 @@ class JobFilter:
             raise InvalidValue("status", f'"{self.status}" is not a job status. Allowed: {", ".join(JobStatus)}.')
         conditions: list[ColumnElement[bool]] = [jobs.c[name] == value for name, value in given.items()]
         if self.ids is not None:
-            conditions.append(jobs.c.id.in_(self.ids))
+            conditions.append(among(jobs.c.id, self.ids))
         if self.older_than_seconds is not None:
             conditions.append(jobs.c.created_at < database.clock() - timedelta(seconds=self.older_than_seconds))
         return conditions

@@ -168,8 +168,8 @@ COLUMN_MEANINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "project_claims": {
             "project_id": "The project.",
             "job_id": "The job that changes it.",
-            "claim_token": "The job's claim; once that has changed, this row holds nobody back.",
-            "claimed_at": "Since when.",
+            "claim_token": "The job's claim.",
+            "claimed_at": "Since when; of a job that does not run any more, when its executor was last known to work.",
         },
         "file_journal": {
             "id": "The entry's number, in the order of the changes.",

@@ -23,6 +23,9 @@ MAX_INTEGER = 2**63 - 1
 #: Of a stored document when it is read. Our own are smaller; other programs write to these columns, too.
 _STORED_BOUNDS = Bounds(max_bytes=16 * 1024 * 1024, max_depth=64)
 
+#: The largest integer that columns of counts store: progress, attempts, slots.
+MAX_COUNT = 2**31 - 1
+
 
 class UtcTimestamp(types.TypeDecorator[datetime]):
     """An aware UTC datetime: TEXT `2025-10-01T12:00:00.000Z` on SQLite, `timestamptz` on PostgreSQL."""

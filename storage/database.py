@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
@@ -64,9 +64,7 @@ class Database:
         self.engine = self._create_engine(str(url))
         # Connections of their own: this setting of PostgreSQL is a session's, and would harm other statements.
         self._planning_once = (
-            self._create_postgresql_engine(
-                self.engine.url.render_as_string(hide_password=False), options="-c plan_cache_mode=force_generic_plan"
-            )
+            self._create_postgresql_engine(self.engine.url, options="-c plan_cache_mode=force_generic_plan")
             if self.is_postgresql
             else self.engine
         )
@@ -191,10 +189,9 @@ class Database:
         self.engine.dispose()
 
     def _create_engine(self, url: str) -> Engine:
-        if "://" not in url:
-            url = f"sqlite:///{Path(url).absolute()}"
         try:
-            parsed = make_url(url)
+            # A path is taken as it is: as a part of a URL, `?` and `%` in it would have a meaning.
+            parsed = make_url(url) if "://" in url else URL.create("sqlite", database=str(Path(url).absolute()))
             if "@" in (parsed.host or ""):
                 # A part of the password, which a message about the host would show.
                 raise ArgumentError
@@ -203,9 +200,9 @@ class Database:
             if parsed.get_backend_name() not in ("sqlite", "postgresql"):
                 raise DatabaseUnavailable(f"{parsed.drivername}: only sqlite and postgresql are supported")
             engine = (
-                self._create_postgresql_engine(parsed.render_as_string(hide_password=False))
+                self._create_postgresql_engine(parsed)
                 if parsed.get_backend_name() == "postgresql"
-                else self._create_sqlite_engine(parsed.render_as_string(), parsed.database)
+                else self._create_sqlite_engine(parsed)
             )
         except (ArgumentError, NoSuchModuleError, ValueError):
             raise DatabaseUnavailable(
@@ -219,7 +216,8 @@ class Database:
         event.listen(engine, "handle_error", _translate_error)
         return engine
 
-    def _create_sqlite_engine(self, url: str, name: str | None) -> Engine:
+    def _create_sqlite_engine(self, url: URL) -> Engine:
+        name = url.database
         if name in (None, "", ":memory:"):
             engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
         else:
@@ -248,7 +246,7 @@ class Database:
 
         return engine
 
-    def _create_postgresql_engine(self, url: str, *, options: str = "") -> Engine:
+    def _create_postgresql_engine(self, url: URL, *, options: str = "") -> Engine:
         engine = create_engine(
             url,
             pool_size=POOL_SIZE,
@@ -385,7 +383,7 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
         return SchemaMismatch(
             f"{place}: {detail}. Run `photojobs db upgrade`, or check that this is the right database."
         )
-    if state.startswith("22") or type(error).__name__ == "DataError":
+    if state.startswith(("22", "54")) or type(error).__name__ == "DataError":
         return InvalidValue("value", f"cannot be stored ({detail}); nothing was written")
     if state.startswith("23"):
         return ConstraintViolated(f"{place}: {detail}; nothing was written.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Select, select, update
 
 from storage.database import Database
 from storage.driver_statement import DriverStatement
+from storage.given_values import among
 from storage.job_statement import given_job_ids
-from storage.tables import jobs
+from storage.tables import jobs, project_claims
 
 #: A waiter whose beat is older than this many seconds has died and holds nobody back.
 ATTENDANCE_SECONDS = 15
@@ -52,6 +53,14 @@ def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
     return silent
 
 
+def beat_for_lost(database: Database, tokens: Collection[str]) -> None:
+    """Keep the projects held in which handlers of lost claims still work: they stop at their next checkpoint."""
+    if tokens:
+        with database.begin() as connection:
+            held = among(project_claims.c.claim_token, tokens)
+            connection.execute(update(project_claims).where(held).values(claimed_at=database.clock()))
+
+
 def attend(database: Database, job_ids: Sequence[int]) -> None:
     """Say that somebody waits for these queued jobs, so that none of lower rank goes before them."""
     if job_ids:
@@ -70,7 +79,7 @@ def standings(database: Database, job_ids: Sequence[int]) -> dict[int, Standing]
     if not job_ids:
         return {}
     with database.connect() as connection:
-        rows = connection.execute(select(jobs.c.id, jobs.c.status, jobs.c.run_after).where(jobs.c.id.in_(job_ids)))
+        rows = connection.execute(select(jobs.c.id, jobs.c.status, jobs.c.run_after).where(among(jobs.c.id, job_ids)))
         return {row.id: Standing(status=row.status, run_after=row.run_after) for row in rows}
 
 

@@ -10,7 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.column_types import check_text
 from storage.database import Access, Database
@@ -61,9 +62,12 @@ class HoldsRepository:
         with self._access.write() as connection:
             _check_exists(connection, checked, name)
             this = (holds.c.kind == str(checked), holds.c.name == name)
-            if connection.execute(update(holds).where(*this).values(reason=reason)).rowcount == 0:
-                now = self._access.clock()
-                connection.execute(insert(holds).values(kind=str(checked), name=name, reason=reason, created_at=now))
+            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+            connection.execute(
+                dialect.insert(holds)
+                .values(kind=str(checked), name=name, reason=reason, created_at=self._access.clock())
+                .on_conflict_do_update(index_elements=["kind", "name"], set_={"reason": reason})
+            )
             if checked is not HoldKind.LANE:
                 # Claims look at `holds` as well; the mark spares them from reading each of these jobs every time.
                 connection.execute(

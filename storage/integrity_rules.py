@@ -219,7 +219,7 @@ _TASK_RULES = (
         condition="""NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = project_claims.job_id AND jobs.status = 'running'
             AND jobs.claim_token = project_claims.claim_token)""",
         problem="projects are held by jobs that do not run",
-        remedy="Nothing needs to be done: such a claim holds nobody back, and the next one replaces it.",
+        remedy="Nothing needs to be done: such a claim ends with its executor, at the latest after `stale_seconds`.",
         severity=Severity.WARNING,
     ),
 )

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from storage.clock import format_timestamp
 from storage.column_types import MAX_INTEGER, check_integer, check_text
@@ -16,7 +16,7 @@ from storage.database import storage_error
 from storage.errors import ConstraintViolated, InvalidValue
 from storage.records import ItemStatus, JobItem
 from storage.state_machine import cut
-from storage.tables import job_items
+from storage.tables import job_items, jobs
 
 #: Items written by one statement; larger batches gain nothing and hold more memory.
 BATCH_SIZE = 5_000
@@ -45,14 +45,14 @@ def insert_items(
 
 def insert_items_of_jobs(
     connection: Connection,
-    jobs: Iterable[tuple[int, int]],
+    sizes: Iterable[tuple[int, int]],
     tenant_id: str,
     items: Iterable[Mapping[str, Any]],
     *,
     now: datetime,
     first_index: int = 0,
 ) -> int:
-    """Write items of several jobs (`jobs` are ids, each with how many it gets) as one stream; returns how many.
+    """Write items of several jobs (`sizes` are ids, each with how many it gets) as one stream; returns how many.
 
     `items` must not need the connection; `first_index` is the place of the first one in the caller's list.
 
@@ -65,7 +65,7 @@ def insert_items_of_jobs(
     def rows() -> Iterator[tuple[Any, ...]]:
         nonlocal count
         iterator = iter(items)
-        for job_id, size in jobs:
+        for job_id, size in sizes:
             for item in islice(iterator, size):
                 if (
                     type(item) is dict
@@ -118,21 +118,15 @@ def list_items(connection: Connection, job_id: int) -> list[JobItem]:
     return [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
 
 
-def iterate_items(connection: Connection, job_id: int, *, batch_size: int = BATCH_SIZE) -> Iterator[JobItem]:
-    """The items of a job in id order, read a batch at a time."""
-    last_id = 0
-    while True:
-        statement = (
-            select(job_items)
-            .where(job_items.c.job_id == job_id, job_items.c.id > last_id)
-            .order_by(job_items.c.id)
-            .limit(batch_size)
-        )
-        rows = connection.execute(statement).mappings().all()
-        yield from (JobItem.from_row(row) for row in rows)
-        if len(rows) < batch_size:
-            return
-        last_id = rows[-1]["id"]
+def items_after(connection: Connection, job_id: int, last_id: int) -> list[JobItem]:
+    """The next items of a job after an id, in id order, at most `BATCH_SIZE` of them."""
+    statement = (
+        select(job_items)
+        .where(job_items.c.job_id == job_id, job_items.c.id > last_id)
+        .order_by(job_items.c.id)
+        .limit(BATCH_SIZE)
+    )
+    return [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
 
 
 def next_pending_item(connection: Connection, job_id: int) -> JobItem | None:
@@ -167,9 +161,22 @@ def update_item_status(
     }
     if status in (ItemStatus.DONE, ItemStatus.FAILED):
         values["attempts"] = job_items.c.attempts + 1
+    of_item = select(job_items.c.job_id).where(job_items.c.id == item_id).scalar_subquery()
+    # Locked before it is counted: two items of a job that end at the same moment both count.
+    locked = select(jobs.c.id, jobs.c.progress_done).where(jobs.c.id == of_item).with_for_update()
+    job = connection.execute(locked).one_or_none()
+    follows = job is not None and (job.progress_done or 0) == _count_closed(connection, job.id)
     statement = update(job_items).where(job_items.c.id == item_id).values(values).returning(*job_items.columns)
     row = connection.execute(statement).mappings().one_or_none()
+    if job is not None and follows:
+        done = _count_closed(connection, job.id)
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(progress_done=done, updated_at=now))
     return None if row is None else JobItem.from_row(row)
+
+
+def _count_closed(connection: Connection, job_id: int) -> int:
+    closed = (job_items.c.job_id == job_id, job_items.c.status.not_in((ItemStatus.PENDING, ItemStatus.RUNNING)))
+    return int(connection.execute(select(func.count()).where(*closed)).scalar_one())
 
 
 def item_values(item: Mapping[str, Any], index: int) -> tuple[int | None, str | None, str, str | None]:

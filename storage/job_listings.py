@@ -35,13 +35,18 @@ def list_newest(
     Raises:
         InvalidValue: `limit` or `offset` is no number from 0.
     """
-    check_integer(limit, name="limit", minimum=0)
-    check_integer(offset, name="offset", minimum=0)
+    check_page(limit=limit, offset=offset)
     parameters = {name: value for name, value in filters.items() if value is not None}
     statement = _page(tuple(parameters), before is not None, limit, offset)
     if before is not None:
         parameters |= {"before_at": before[0], "before_id": before[1]}
     return statement.jobs(run, parameters)
+
+
+def check_page(*, limit: int, offset: int = 0) -> None:
+    """Raise `InvalidValue` unless both are whole numbers from 0 that both databases take."""
+    check_integer(limit, name="limit", minimum=0)
+    check_integer(offset, name="offset", minimum=0)
 
 
 def ready_jobs(
@@ -54,6 +59,7 @@ def ready_jobs(
     standalone: bool,
 ) -> Select[Any]:
     """Selects the queued jobs that may be claimed now, in rank order; see `JobsRepository.list_ready`."""
+    check_page(limit=limit)
     statement = (
         select(jobs)
         .where(text(READY), jobs.c.heartbeat_at.is_(None) | (jobs.c.heartbeat_at < fresh_since(now)))

@@ -21,6 +21,7 @@ from storage.step_jobs import hold_on
 from storage.tables import UNFINISHED_UNIQUE, jobs, projects
 from task_definitions import detect_scope
 from task_definitions.foreign_documents import check_json_depth
+from task_definitions.model import MAX_PRIORITY
 
 #: Every job of a task gets a copy of its payload.
 MAX_PAYLOAD_BYTES = 1024 * 1024
@@ -65,7 +66,7 @@ def new_job_values(
         "status": "queued",
         "scope": str(detected),
         "payload_json": None if payload is None else checked_payload(payload),
-        "priority": check_integer(priority, name="priority", minimum=-(2**31), maximum=2**31 - 1),
+        "priority": check_integer(priority, name="priority", minimum=0, maximum=MAX_PRIORITY),
         "progress_total": progress_total,
         "progress_done": 0,
         "attempts": 0,
@@ -112,12 +113,17 @@ def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
 
 
 def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:
-    """Insert a queued job and wake waiters; where an unfinished job has its unique key, return that one instead."""
+    """Insert a queued job and wake waiters; if an unfinished job has its unique key, return that one instead."""
+    return insert_or_find(connection, values)[0]
+
+
+def insert_or_find(connection: Connection, values: Mapping[str, Any]) -> tuple[Job, bool]:
+    """The job as `insert_job` returns it, and whether it is new: an older one must get no items of the caller's."""
     if values.get("unique_key") is None:
         plain = insert(jobs).values(values).returning(*jobs.columns)
         inserted = connection.execute(plain).mappings().one()
         notify(connection)
-        return Job.from_row(inserted)
+        return Job.from_row(inserted), True
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = (
         dialect.insert(jobs)
@@ -129,11 +135,11 @@ def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:
         row = connection.execute(statement).mappings().one_or_none()
         if row is not None:
             notify(connection)
-            return Job.from_row(row)
+            return Job.from_row(row), True
         # The twin may end between the two statements; then the insert succeeds.
         twin = find_twin(connection, values)
         if twin is not None:
-            return twin
+            return twin, False
 
 
 def find_twin(connection: Connection, values: Mapping[str, Any]) -> Job | None:

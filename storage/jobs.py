@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, func, update
 
 from storage import claims, job_items
 from storage.chunks import insert_chunks
-from storage.column_types import check_integer, check_text
+from storage.column_types import MAX_COUNT, check_integer, check_text
 from storage.database import Access, Database
 from storage.errors import InvalidValue, TooManyItems
 from storage.job_listings import DEFAULT_LIMIT, list_newest, ready_jobs
@@ -21,6 +21,7 @@ from storage.job_rows import (
     find_twin,
     insert_job,
     insert_lone_job,
+    insert_or_find,
     new_job_values,
     with_surroundings,
 )
@@ -28,6 +29,7 @@ from storage.job_statement import JOB_COLUMNS, JobStatement
 from storage.lanes import LanesRepository
 from storage.notifications import notify
 from storage.records import Job, JobItem, JobStatus
+from storage.spooled_items import SpooledItems
 from storage.state_machine import (
     QUEUED_ANEW,
     end_job,
@@ -113,16 +115,19 @@ class JobsRepository:
         """Queue a job with its items, in one transaction; `progress_total` is the number of items.
 
         `items` are mappings with `photo_id`, `filename` or both, and optionally `status` and `message`; any iterable,
-        which is read in batches and never held whole. Up to `MAX_ITEMS_PER_JOB` items make one job, which is
-        returned. More are refused, unless `auto_chunk` is true: then a list of jobs is returned in order, the payload
-        of each with `chunk_index` (from 0) and `total_chunks`.
+        which is read to its end before anything is written, and never held whole in memory. Up to `MAX_ITEMS_PER_JOB`
+        items make one job, which is returned. More are refused, unless `auto_chunk` is true: then a list of jobs is
+        returned in order, the payload of each with `chunk_index` (from 0) and `total_chunks`. With a `unique_key`, a
+        queued or running job of the same tenant and key is returned as it is, without these items.
 
         Raises:
-            TooManyItems: there are more than 2000 items, and `auto_chunk` is false.
+            TooManyItems: there are more than 2000 items, and `auto_chunk` is false. It reads one item more than that.
             InvalidValue: an item or another value cannot be stored.
             UnknownProject: there is no such project.
         """
-        with self._access.write() as connection:
+        if not auto_chunk and not isinstance(items, list | tuple):
+            items = list(islice(items, MAX_ITEMS_PER_JOB + 1))
+        with SpooledItems(items) as spooled, self._access.write() as connection:
             now = self._access.clock()
             checked = new_job_values(
                 now=now,
@@ -140,23 +145,21 @@ class JobsRepository:
             twin = find_twin(connection, values)
             if twin is not None:
                 return twin
-            iterator = iter(items)
-            first = list(islice(iterator, MAX_ITEMS_PER_JOB))
-            rest = list(islice(iterator, 1))
-            if not rest:
-                job = insert_job(connection, values | {"progress_total": len(first)})
-                job_items.insert_items(connection, job.id, tenant_id, first, now=now)
-                return job
-            if not auto_chunk:
-                raise TooManyItems(len(first) + 1 + sum(1 for _ in iterator), MAX_ITEMS_PER_JOB)
-            count = len(items) if isinstance(items, list | tuple) else None
-            return insert_chunks(connection, values, chain(first, rest, iterator), count=count)
+            if len(spooled) > MAX_ITEMS_PER_JOB:
+                if not auto_chunk:
+                    raise TooManyItems(len(spooled), MAX_ITEMS_PER_JOB)
+                return insert_chunks(connection, values, spooled)
+            job, is_new = insert_or_find(connection, values | {"progress_total": len(spooled)})
+            if is_new:
+                job_items.insert_items(connection, job.id, tenant_id, spooled, now=now)
+            return job
 
     def enqueue_many(self, specifications: Iterable[Mapping[str, Any]]) -> list[Job]:
         """Queue many jobs in one transaction: a mapping of `enqueue`'s arguments each; returns them in order."""
+        specified = list(specifications)
         with self._access.write() as connection:
             repository = JobsRepository(connection)
-            return [repository.enqueue(**specification) for specification in specifications]
+            return [repository.enqueue(**specification) for specification in specified]
 
     def get_by_id(self, id: int) -> Job | None:
         """The job of that id, or None."""
@@ -224,16 +227,16 @@ class JobsRepository:
         """Write what is given of `progress_done` and `progress_total`; False where the job (or the claim) is gone."""
         values: dict[str, Any] = {}
         if done is not None:
-            values["progress_done"] = check_integer(done, name="done", minimum=0, maximum=2**31 - 1)
+            values["progress_done"] = check_integer(done, name="done", minimum=0, maximum=MAX_COUNT)
         if total is not None:
-            values["progress_total"] = check_integer(total, name="total", minimum=0, maximum=2**31 - 1)
+            values["progress_total"] = check_integer(total, name="total", minimum=0, maximum=MAX_COUNT)
         if claim_token is not None:
             return self._update_running(id, claim_token, values)
         return self._update(id, values)
 
-    def update_payload(self, id: int, payload: Mapping[str, Any]) -> Job | None:
-        """Replace the payload of a job and return its row, or None where there is no such job."""
-        self._update(id, {"payload_json": checked_payload(payload)})
+    def update_payload(self, id: int, payload: Mapping[str, Any] | None) -> Job | None:
+        """Replace the payload of a job, or clear it with None, and return its row; None if there is no such job."""
+        self._update(id, {"payload_json": None if payload is None else checked_payload(payload)})
         return self.get_by_id(id)
 
     def complete(
@@ -327,7 +330,7 @@ class JobsRepository:
 
     def set_default_max_attempts(self, id: int, max_attempts: int) -> Job | None:
         """Set `max_attempts` where the job has none; a value that is there is kept. Returns the row."""
-        check_integer(max_attempts, name="max_attempts", minimum=1, maximum=2**31 - 1)
+        check_integer(max_attempts, name="max_attempts", minimum=1, maximum=MAX_COUNT)
         self._update(id, {"max_attempts": func.coalesce(jobs.c.max_attempts, max_attempts)})
         return self.get_by_id(id)
 
@@ -405,9 +408,15 @@ class JobsRepository:
             return job_items.list_items(connection, job_id)
 
     def iterate_items(self, job_id: int) -> Iterator[JobItem]:
-        """The items of a job in id order, read a batch at a time."""
-        with self._access.read() as connection:
-            yield from job_items.iterate_items(connection, job_id)
+        """The items of a job in id order, read a batch at a time; no transaction is open in between."""
+        last_id = 0
+        while True:
+            with self._access.read() as connection:
+                batch = job_items.items_after(connection, job_id, last_id)
+            yield from batch
+            if len(batch) < job_items.BATCH_SIZE:
+                return
+            last_id = batch[-1].id
 
     def next_pending_item(self, job_id: int) -> JobItem | None:
         """The item with the lowest id that is still pending, or None."""
@@ -415,7 +424,11 @@ class JobsRepository:
             return job_items.next_pending_item(connection, job_id)
 
     def update_item_status(self, item_id: int, *, status: str, message: str | None = None) -> JobItem | None:
-        """Record what became of an item; returns its row, or None where there is none."""
+        """Record what became of an item; returns its row, or None if there is none.
+
+        The job's `progress_done` follows, unless `update_progress` has set it to something else than the number of
+        items that are done, failed or skipped.
+        """
         with self._access.write() as connection:
             return job_items.update_item_status(
                 connection, item_id, status=status, message=message, now=self._access.clock()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, case, func, insert, select, text, update
 
-from storage.column_types import check_integer, check_text
+from storage.column_types import MAX_COUNT, check_integer, check_text
 from storage.database import Access, Database
 from storage.errors import InvalidValue, UnknownLane
 from storage.notifications import notify
@@ -67,7 +67,7 @@ class LanesRepository:
         values: dict[str, int | None] = {}
         for key, value in (("slots", slots), ("aging_seconds", aging_seconds)):
             if value is not None:
-                values[key] = check_integer(value, name=key, minimum=0, maximum=2**31 - 1) or None
+                values[key] = check_integer(value, name=key, minimum=0, maximum=MAX_COUNT) or None
         if fair_tenants is not None:
             values["fair_tenants"] = int(fair_tenants)
         self.get(name)
@@ -78,15 +78,22 @@ class LanesRepository:
         return self.get(name)
 
     def add(self, name: str, *, min_priority: int, max_priority: int, slots: int | None = None) -> Lane:
-        """Add a lane for a range of priorities (both inclusive) that no lane has yet.
+        """Add a lane for a range of priorities (both inclusive) that no lane has yet; 0 `slots` are no limit, as None.
 
         Raises:
-            InvalidValue: the range is empty or overlaps that of another lane.
+            InvalidValue: the range is empty or overlaps that of another lane, or a number cannot be stored.
         """
         check_text(name, name="lane", maximum=64)
+        for key, bound in (("min_priority", min_priority), ("max_priority", max_priority)):
+            check_integer(bound, name=key, minimum=-MAX_COUNT - 1, maximum=MAX_COUNT)
+        if slots is not None:
+            slots = check_integer(slots, name="slots", minimum=0, maximum=MAX_COUNT) or None
         if min_priority > max_priority:
             raise InvalidValue("min_priority", f"{min_priority} is above max_priority {max_priority}")
         with self._access.write() as connection:
+            if connection.dialect.name == "postgresql":
+                # Two that add a lane at the same moment would not see each other's. Claims go on.
+                connection.execute(text("LOCK TABLE lanes IN SHARE ROW EXCLUSIVE MODE"))
             for lane in LanesRepository(connection).list():
                 if lane.min_priority <= max_priority and min_priority <= lane.max_priority:
                     raise InvalidValue(

@@ -20,7 +20,7 @@ from storage.errors import SchemaMismatch
 from storage.legacy_jobs import LEGACY_JOBS, LegacyJobs, read_legacy_jobs
 from storage.orphans import Orphans, find_orphans
 from storage.sqlite_schema import Column, ForeignKey, IndexSchema, TableSchema, list_objects, read_table
-from storage.table_definition import quote
+from storage.table_definition import TableConstraint, mentions, quote
 
 #: The tables that other programs know, parents first.
 BASELINE_TABLES = ("projects", "photos", "tags", "photo_tags", "jobs", "job_items")
@@ -34,6 +34,10 @@ _IDENTIFYING_COLUMNS = {
     "jobs": ("id", "tenant_id", "type", "status", "payload_json", "created_at"),
     "job_items": ("id", "job_id", "status"),
 }
+
+
+#: Columns that hold one of a fixed number of states, of which newer versions have more.
+_STATE_COLUMNS = frozenset({"status", "scope", "thumbnail_status", "preview_status"})
 
 
 class LegacyKind(StrEnum):
@@ -61,6 +65,7 @@ class TablePlan:
         added: columns that it lacks.
         replaced: columns whose definition must change.
         defaulted: columns of other programs that need a default, because we write rows without them.
+        nullable: such columns in which each value may stand once, so that they may be NULL in place of a default.
         filled: columns in which NULL becomes the default, with the number of such rows.
         reasons: why it is made anew; empty where adding columns is enough.
     """
@@ -71,6 +76,7 @@ class TablePlan:
     added: tuple[Column, ...] = ()
     replaced: frozenset[str] = frozenset()
     defaulted: tuple[str, ...] = ()
+    nullable: tuple[str, ...] = ()
     filled: tuple[tuple[str, int], ...] = ()
     reasons: tuple[str, ...] = ()
 
@@ -275,10 +281,15 @@ def _plan_table(connection: Connection, reference: TableSchema, existing: TableS
         if _has_check(existing, name):
             reasons.append(f"{name} loses a CHECK that older states were enough for")
             replaced.add(name)
+    reasons += [
+        f"loses a CHECK of the table that older states were enough for: {constraint.text}"
+        for constraint in existing.definition.constraints
+        if is_outdated_check(constraint, reference)
+    ]
     if "id" in reference.columns and not _is_row_id(existing):
         reasons.append("id becomes the INTEGER PRIMARY KEY")
         replaced.add("id")
-    defaulted = tuple(
+    unwritten = tuple(
         name
         for name, column in existing.columns.items()
         if name not in reference.columns
@@ -287,7 +298,11 @@ def _plan_table(connection: Connection, reference: TableSchema, existing: TableS
         and not column.is_generated
         and not column.key_position
     )
+    unique = {name for columns in _unique_columns(existing) for name in columns}
+    defaulted = tuple(name for name in unwritten if name not in unique)
+    nullable = tuple(name for name in unwritten if name in unique)
     reasons += [f"{name}, which only another program writes, gets a default" for name in defaulted]
+    reasons += [f"{name}, which only another program writes and which is unique, may be NULL" for name in nullable]
     return TablePlan(
         name=reference.name,
         reference=reference,
@@ -295,6 +310,7 @@ def _plan_table(connection: Connection, reference: TableSchema, existing: TableS
         added=tuple(column for name, column in reference.columns.items() if name not in existing.columns),
         replaced=frozenset(replaced),
         defaulted=defaulted,
+        nullable=nullable,
         filled=tuple((name, count) for name, count in filled if count),
         reasons=tuple(reasons),
     )
@@ -310,6 +326,12 @@ def _instead_of(keys: list[ForeignKey]) -> str:
 
 def _has_check(table: TableSchema, column: str) -> bool:
     return any(part.has_check for part in table.definition.columns if part.name.lower() == column)
+
+
+def is_outdated_check(constraint: TableConstraint, reference: TableSchema) -> bool:
+    """Whether a constraint of a table is a CHECK on states of ours, which newer states may not meet."""
+    states = _STATE_COLUMNS & reference.columns.keys()
+    return constraint.kind == "CHECK" and any(mentions(constraint.text, name) for name in states)
 
 
 def _is_row_id(table: TableSchema) -> bool:

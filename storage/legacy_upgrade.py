@@ -9,7 +9,15 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from storage.errors import SchemaMismatch
-from storage.legacy import BASELINE_TABLES, LegacyPlan, TablePlan, kept_index_name, missing_unique, reference_schema
+from storage.legacy import (
+    BASELINE_TABLES,
+    LegacyPlan,
+    TablePlan,
+    is_outdated_check,
+    kept_index_name,
+    missing_unique,
+    reference_schema,
+)
 from storage.legacy_jobs import LEGACY_JOBS, LegacyJobs
 from storage.orphans import settle_orphans
 from storage.sqlite_schema import (
@@ -125,6 +133,8 @@ def _new_definition(plan: TablePlan, existing: TableSchema) -> TableDefinition:
     for column in old.columns:
         if column.name.lower() in plan.replaced:
             column = ColumnDefinition(column.name, _definition_text(plan.reference, column.name.lower()))
+        elif column.name.lower() in plan.nullable:
+            column = ColumnDefinition(column.name, column.text_without_not_null)
         elif column.name.lower() in plan.defaulted:
             default = _neutral_value(existing.columns[column.name.lower()])
             column = ColumnDefinition(column.name, f"{column.text} DEFAULT {default}")
@@ -145,6 +155,8 @@ def _new_definition(plan: TablePlan, existing: TableSchema) -> TableDefinition:
 
 
 def _is_superseded(part: TableConstraint, plan: TablePlan, references: set[str]) -> bool:
+    if is_outdated_check(part, plan.reference):
+        return True
     columns = {column.lower() for column in part.columns}
     if part.kind == "FOREIGN":
         return bool(columns & references & plan.replaced)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import BigInteger, Connection, bindparam, inspect, text
 
 from storage.clock import format_timestamp
 from storage.database import Database
@@ -64,7 +64,7 @@ def write(database: Database, target: Path) -> None:
                             file.write(block)
                     count = cursor.rowcount
                     cursor.close()
-                tables.append({"name": name, "columns": columns, "rows": count})
+                tables.append({"name": name, "columns": columns, "rows": count, "last_id": _last_id(connection, name)})
             manifest = {
                 "format": _FORMAT,
                 "revision": revision,
@@ -130,15 +130,34 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
     if cursor.rowcount != table["rows"]:
         raise DamagedArchive(f"says that {name} has {table['rows']} rows, but holds {cursor.rowcount}")
     cursor.close()
-    sequence = connection.execute(
-        text("SELECT pg_get_serial_sequence(:table, 'id') WHERE :has_id"),
-        {"table": name, "has_id": "id" in known and name != "tasks"},
-    ).scalar()
+    sequence = _sequence(connection, name)
     if sequence is not None:
+        # Ids of removed rows are not given out again: the journal, manifests and other programs still name them.
         connection.execute(
-            text(f"SELECT setval(:sequence, greatest(max(id), 1), max(id) IS NOT NULL) FROM {quote(name)}"),
-            {"sequence": sequence},
+            text(
+                f"""SELECT setval(:sequence, greatest(max(id), :last_id, 1), coalesce(max(id), :last_id) IS NOT NULL)
+                FROM {quote(name)}"""
+            ).bindparams(bindparam("last_id", type_=BigInteger)),
+            {"sequence": sequence, "last_id": table.get("last_id")},
         )
+
+
+def _sequence(connection: Connection, table: str) -> str | None:
+    """The sequence that gives out the ids of a table, fit for a query."""
+    statement = """
+        SELECT pg_get_serial_sequence(CAST(attrelid AS regclass)::text, 'id') FROM pg_attribute
+        WHERE attrelid = to_regclass(:table) AND attname = 'id' AND NOT attisdropped"""
+    return connection.execute(text(statement), {"table": quote(table)}).scalar()
+
+
+def _last_id(connection: Connection, table: str) -> int | None:
+    """The highest id that a table has given out, of rows that are gone too; None if it gives out none."""
+    sequence = _sequence(connection, table)
+    if sequence is None:
+        return None
+    found = connection.execute(text(f"SELECT CASE WHEN is_called THEN last_value END FROM {sequence}"))
+    last_id: int | None = found.scalar_one()
+    return last_id
 
 
 def _columns(connection: Connection, table: str) -> list[tuple[str, str]]:

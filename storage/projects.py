@@ -9,15 +9,30 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from storage.column_types import check_text
 from storage.database import Access, Database
-from storage.errors import UnknownProject, UnknownTag
+from storage.errors import InvalidValue, UnknownProject, UnknownTag
+from storage.library.names import unsafe_reason
 from storage.project_labels import project_label, read_reference
 from storage.records import Project
+from storage.state_machine import lock_tasks_of
 from storage.step_jobs import DEFAULT_TENANT, is_active, of_tenant
-from storage.tables import photo_tags, photos, projects, tags
+from storage.tables import jobs, photo_tags, photos, projects, tags
 from task_definitions.wording import did_you_mean, shown
 
 #: Tags that an unknown one is compared with.
 MAX_SIMILAR_TAGS = 1000
+
+
+def check_folder_name(value: object, *, name: str) -> str:
+    """`value`, if it can be the name of a folder in the library.
+
+    Raises:
+        InvalidValue: it cannot be stored, or it is no single, visible and printable name.
+    """
+    text = check_text(value, name=name)
+    reason = unsafe_reason(text)
+    if reason is not None:
+        raise InvalidValue(name, f"{text!r:.80} cannot be the name of a folder: {reason}")
+    return text
 
 
 class ProjectsRepository:
@@ -34,9 +49,15 @@ class ProjectsRepository:
         tenant_id: str | None = None,
         manifest_version: str | None = "1.0",
     ) -> Project:
-        """Add an active project; its folder name is unique among all projects."""
+        """Add an active project; its folder name is unique among all projects.
+
+        Raises:
+            InvalidValue: a value cannot be stored, or the folder or the tenant cannot be the name of a folder.
+        """
         check_text(project_name, name="project_name")
-        check_text(project_folder, name="project_folder")
+        check_folder_name(project_folder, name="project_folder")
+        if tenant_id is not None:
+            check_folder_name(tenant_id, name="tenant_id")
         now = self._access.clock()
         statement = insert(projects).values(
             project_name=project_name,
@@ -179,6 +200,10 @@ class ProjectsRepository:
 
     def rename(self, id: int, *, project_name: str | None = None, project_folder: str | None = None) -> Project | None:
         """Write a new name or folder name; None where there is no such project. The folder on disk is not touched."""
+        if project_name is not None:
+            check_text(project_name, name="project_name")
+        if project_folder is not None:
+            check_folder_name(project_folder, name="project_folder")
         values = {"project_name": project_name, "project_folder": project_folder}
         return self._change(id, **{name: value for name, value in values.items() if value is not None})
 
@@ -188,6 +213,9 @@ class ProjectsRepository:
         Its jobs stay: their `project_id` becomes NULL.
         """
         with self._access.write() as connection:
+            # In the order of those who end jobs: tasks, jobs, project. Removing the row changes the jobs' rows as well.
+            lock_tasks_of(connection, jobs.c.project_id == id)
+            connection.execute(select(jobs.c.id).where(jobs.c.project_id == id).order_by(jobs.c.id).with_for_update())
             of_project = select(photos.c.id).where(photos.c.project_id == id)
             connection.execute(delete(photo_tags).where(photo_tags.c.photo_id.in_(of_project)))
             connection.execute(delete(tags).where(tags.c.project_id == id))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Table, delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, select
 
 from storage.column_types import check_integer
 from storage.database import Database
@@ -71,15 +71,15 @@ def prune(
     old_jobs = (jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff, of_no_task)
     pruned_jobs = pruned_items = 0
     while True:
-        statement = select(jobs.c.id).where(*old_jobs).order_by(jobs.c.finished_at).limit(batch_size)
-        with database.connect() as connection:
-            ids = list(connection.execute(statement).scalars())
+        ids = _next_jobs(database, *old_jobs, size=batch_size)
         if not ids:
             break
-        # The job's end is looked at again: it may have been queued anew in between.
-        of_old_jobs = job_items.c.job_id.in_(select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs))
-        pruned_items += _remove(database, job_items, of_old_jobs, size=batch_size)
-        pruned_jobs += _remove(database, jobs, jobs.c.id.in_(ids), *old_jobs, size=batch_size)
+        with database.begin() as connection:
+            # Looked at again and locked: a job that has been queued anew in between keeps its items.
+            locked = select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs).with_for_update()
+            ids = list(connection.execute(locked).scalars())
+            pruned_items += connection.execute(delete(job_items).where(job_items.c.job_id.in_(ids))).rowcount
+            pruned_jobs += connection.execute(delete(jobs).where(jobs.c.id.in_(ids))).rowcount
     return Pruned(
         tasks=pruned_tasks,
         jobs=pruned_jobs,
@@ -121,15 +121,18 @@ def _next_tasks(database: Database, *conditions: ColumnElement[bool], size: int)
     return ids
 
 
-def _remove(database: Database, table: Table, *conditions: ColumnElement[bool], size: int) -> int:
-    removed = 0
-    while True:
-        batch = select(table.c.id).where(*conditions).limit(size)
-        with database.begin() as connection:
-            count = connection.execute(delete(table).where(table.c.id.in_(batch), *conditions)).rowcount
-        removed += count
-        if count < size:
-            return removed
+def _next_jobs(database: Database, *conditions: ColumnElement[bool], size: int) -> list[int]:
+    """Jobs whose rows and items are together about `size` rows; at least one."""
+    statement = select(jobs.c.id, jobs.c.progress_total).where(*conditions).order_by(jobs.c.finished_at).limit(size)
+    ids: list[int] = []
+    rows = 0
+    with database.connect() as connection:
+        for row in connection.execute(statement):
+            rows += 1 + (row.progress_total or 0)
+            if ids and rows > size:
+                break
+            ids.append(row.id)
+    return ids
 
 
 def _remove_journal(database: Database, *conditions: ColumnElement[bool], size: int) -> int:

@@ -58,7 +58,12 @@ class Settings(BaseSettings):
     library_root: Path = Field(Path("library"), description="Folder that holds `<tenant>/<project_folder>/`.")
     definitions: Path | None = Field(None, description="File or folder of definitions beside the built-in ones.")
 
-    heartbeat_seconds: float = Field(5.0, gt=0, le=3600, description="How often a running job says that it is alive.")
+    heartbeat_seconds: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="How often a running job says that it is alive; at most a third of `stale_seconds`.",
+    )
     stale_seconds: float = Field(
         60.0, gt=0, le=86_400, description="A running job silent for so long is rescued; at least three heartbeats."
     )

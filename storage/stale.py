@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from storage.database import Database
+from storage.given_values import among
 from storage.records import Job, JobStatus
 from storage.state_machine import end_jobs, give_back, lock_tasks_of
-from storage.tables import jobs
+from storage.tables import jobs, project_claims
 
 #: The reason that a job carries whose executor died at its last attempt.
 WORKER_LOST = "worker lost: its heartbeat stopped"
@@ -53,27 +54,40 @@ def rescue_stale(
     """
     with database.begin() as connection:
         now = database.clock()
-        spent = jobs.c.attempts + 1 >= func.coalesce(jobs.c.max_attempts, max_attempts)
         found = connection.execute(
             select(jobs.c.id, _last_sign).where(jobs.c.status == "running", _is_silent(database, stale_seconds))
         ).all()
         silent = [row[0] for row in found if suspects is None or suspects.get(row[0]) == row[1]]
         if not silent:
             return Rescued(requeued=(), failed=())
-        lock_tasks_of(connection, jobs.c.id.in_(silent))
+        lock_tasks_of(connection, among(jobs.c.id, silent))
         # A row that is locked is in use by an executor, which is alive then.
-        mine = jobs.c.id.in_(
+        mine = among(
+            jobs.c.id,
             connection.execute(
                 select(jobs.c.id)
-                .where(jobs.c.id.in_(silent), jobs.c.status == "running", _is_silent(database, stale_seconds))
+                .where(among(jobs.c.id, silent), jobs.c.status == "running", _is_silent(database, stale_seconds))
                 .with_for_update(skip_locked=True)
             )
             .scalars()
-            .all()
+            .all(),
         )
-        failed = end_jobs(connection, mine, spent, status=JobStatus.FAILED, now=now, error_message=WORKER_LOST)
-        requeued = give_back(connection, mine, now=now, error_message=WORKER_LOST)
-    return Rescued(requeued=tuple(sorted(job.id for job in requeued)), failed=tuple(sorted(job.id for job in failed)))
+        return _give_up_attempt(connection, mine, max_attempts=max_attempts, now=now, reason=WORKER_LOST)
+
+
+def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_attempts: int, reason: str) -> Rescued:
+    """Queue a claimed job that this process began and can no longer end, as one attempt more; or fail it, at its last.
+
+    Args:
+        database: where the job is.
+        job_id: the job.
+        claim_token: of the claim; nothing is changed if the job has another one by now.
+        max_attempts: for a job that has no `max_attempts` of its own.
+        reason: becomes the error message of the job.
+    """
+    with database.begin() as connection:
+        claimed = (jobs.c.id == job_id) & (jobs.c.claim_token == claim_token) & (jobs.c.status == "running")
+        return _give_up_attempt(connection, claimed, max_attempts=max_attempts, now=database.clock(), reason=reason)
 
 
 def give_back_lost(
@@ -81,8 +95,8 @@ def give_back_lost(
 ) -> list[int]:
     """Hand back claims of an executor's own that it does not know of; returns the jobs' ids.
 
-    The connection broke when a claim was committed, so that its answer got lost. Nobody has begun with the job, and it
-    costs no attempt.
+    The connection broke when a claim was committed, so that its answer got lost. The executor has not begun the job, so
+    it costs no attempt. A claim that the executor began is among those that it knows: `give_up_attempt` is for it.
 
     Args:
         database: where the jobs are.
@@ -103,6 +117,18 @@ def give_back_lost(
             this = (jobs.c.id == row.id, jobs.c.claim_token == row.claim_token, *silent)
             given_back += give_back(connection, *this, now=database.clock(), count_attempt=False)
     return [job.id for job in given_back]
+
+
+def _give_up_attempt(
+    connection: Connection, claimed: ColumnElement[bool], *, max_attempts: int, now: datetime, reason: str
+) -> Rescued:
+    spent = jobs.c.attempts + 1 >= func.coalesce(jobs.c.max_attempts, max_attempts)
+    failed = end_jobs(connection, claimed, spent, status=JobStatus.FAILED, now=now, error_message=reason)
+    requeued = give_back(connection, claimed, now=now, error_message=reason)
+    # Their executors are dead, or have stopped: they work in no project any more.
+    gone = among(project_claims.c.job_id, [job.id for job in (*failed, *requeued)])
+    connection.execute(delete(project_claims).where(gone))
+    return Rescued(requeued=tuple(sorted(job.id for job in requeued)), failed=tuple(sorted(job.id for job in failed)))
 
 
 _last_sign = func.coalesce(jobs.c.heartbeat_at, jobs.c.started_at, jobs.c.created_at, type_=jobs.c.heartbeat_at.type)

@@ -12,11 +12,12 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, func, select, text, update
 
 from storage.database import Access
 from storage.driver_statement import DriverStatement
 from storage.errors import CorruptDefinition
+from storage.given_values import among
 from storage.job_statement import JOB_COLUMNS, JobStatement
 from storage.notifications import fresh_since, notify, notify_followers, notify_who_follows
 from storage.pinned_definition import PinnedDefinition
@@ -61,6 +62,33 @@ def end_jobs(
     """
     open_jobs = (jobs.c.status.in_(UNFINISHED), *conditions)
     task_ids = lock_tasks_of(connection, *open_jobs)
+    ended = _end_locked(
+        connection, *open_jobs, task_ids=task_ids, status=status, now=now, error_message=error_message, result=result
+    )
+    # A task that was started meanwhile: its jobs are there now, and it must be locked before they are ended.
+    while late := lock_tasks_of(connection, *open_jobs) if connection.dialect.name == "postgresql" else []:
+        ended += _end_locked(
+            connection, *open_jobs, task_ids=late, status=status, now=now, error_message=error_message, result=result
+        )
+        task_ids += late
+    _keep_claims(connection, [job.id for job in ended], now=now)
+    for task_id in task_ids:
+        settle_task(connection, task_id, now=now)
+    if ended:
+        notify_followers(connection, task_ids, now=now)
+    return ended
+
+
+def _end_locked(
+    connection: Connection,
+    *open_jobs: ColumnElement[bool],
+    task_ids: list[str],
+    status: JobStatus,
+    now: datetime,
+    error_message: str | None,
+    result: Mapping[str, Any] | None,
+) -> list[Job]:
+    """End the open jobs of these tasks, which are locked, and those of no task."""
     values: dict[str, Any] = {"status": str(status), "finished_at": now, "updated_at": now, "run_after": None}
     if status == JobStatus.FAILED:
         values |= {"error_message": cut(error_message or "failed"), "last_error_at": now}
@@ -68,15 +96,9 @@ def end_jobs(
         values["error_message"] = cut(error_message)
     if result is not None:
         values["result_json"] = dict(result)
-    rows = connection.execute(update(jobs).where(*open_jobs).values(values).returning(*jobs.columns)).mappings().all()
-    ended = [Job.from_row(row) for row in rows]
-    if ended:
-        connection.execute(delete(project_claims).where(project_claims.c.job_id.in_([job.id for job in ended])))
-    for task_id in task_ids:
-        settle_task(connection, task_id, now=now)
-    if ended:
-        notify_followers(connection, task_ids, now=now)
-    return ended
+    of_locked = jobs.c.task_id.is_(None) | among(jobs.c.task_id, task_ids) if task_ids else jobs.c.task_id.is_(None)
+    statement = update(jobs).where(*open_jobs, of_locked).values(values).returning(*jobs.columns)
+    return [Job.from_row(row) for row in connection.execute(statement).mappings()]
 
 
 def end_job(
@@ -174,15 +196,22 @@ def give_back(
 
 
 def reopen_items(connection: Connection, job_ids: list[int], *, now: datetime) -> None:
-    """Make the failed and interrupted items of jobs pending again, and free the projects that the jobs held."""
+    """Make the failed and interrupted items of jobs pending again."""
     if not job_ids:
         return
-    connection.execute(delete(project_claims).where(project_claims.c.job_id.in_(job_ids)))
+    _keep_claims(connection, job_ids, now=now)
     connection.execute(
         update(job_items)
-        .where(job_items.c.job_id.in_(job_ids), job_items.c.status.in_(("failed", "running")))
+        .where(among(job_items.c.job_id, job_ids), job_items.c.status.in_(("failed", "running")))
         .values(status="pending", updated_at=now)
     )
+
+
+def _keep_claims(connection: Connection, job_ids: list[int], *, now: datetime) -> None:
+    """Keep the projects held in which the executors of these jobs may still work, until they stop or fall silent."""
+    if job_ids:
+        held = among(project_claims.c.job_id, job_ids)
+        connection.execute(update(project_claims).where(held).values(claimed_at=now))
 
 
 def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: datetime) -> list[Job]:
@@ -196,7 +225,7 @@ def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: d
     superseded = _superseded(connection, *closed)
     statement = (
         update(jobs)
-        .where(*closed, *([jobs.c.id.not_in(superseded)] if superseded else []))
+        .where(*closed, *([~among(jobs.c.id, superseded)] if superseded else []))
         .values({**QUEUED_ANEW, "attempts": 0, "error_message": None, "updated_at": now})
         .returning(*jobs.columns)
     )

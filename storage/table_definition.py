@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
@@ -31,6 +32,16 @@ class ColumnDefinition:
     def has_check(self) -> bool:
         """Whether a CHECK constraint is part of it."""
         return any(kind == "word" and token.upper() == "CHECK" for kind, token in _tokens(self.text))
+
+    @property
+    def text_without_not_null(self) -> str:
+        """Its text, with NOT NULL left out."""
+        pieces = [(match.lastgroup, match.group()) for match in _TOKEN.finditer(self.text)]
+        words = [place for place, (kind, _) in enumerate(pieces) if kind != "space"]
+        for first, second in pairwise(words):
+            if (pieces[first][1].upper(), pieces[second][1].upper()) == ("NOT", "NULL"):
+                pieces[first] = pieces[second] = ("space", "")
+        return "".join(text for _, text in pieces)
 
 
 @dataclass(frozen=True, slots=True)

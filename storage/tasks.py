@@ -9,16 +9,20 @@ from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, literal, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import job_items, state_machine
 from storage.column_types import check_integer, check_text
 from storage.database import Access, Database
 from storage.driver_statement import DriverStatement
 from storage.errors import AlreadyRunning, InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
+from storage.given_values import among
+from storage.job_listings import check_page
 from storage.job_rows import checked_payload, insert_job
 from storage.photo_selection import PhotoSelection
 from storage.pinned_definition import PinnedDefinition
 from storage.records import Job, Task, TaskStatus
+from storage.spooled_items import SpooledItems
 from storage.step_jobs import hold_on, insert_step_jobs, of_tenant
 from storage.tables import UNFINISHED_TASK, jobs, photos, projects, task_items, task_projects, tasks
 from storage.tables import job_items as job_items_table
@@ -53,6 +57,14 @@ class NewTask:
     is_exclusive: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenTask:
+    """A task that was started, and the ids of the jobs of its first step in chunk order."""
+
+    task: Task
+    job_ids: tuple[int, ...]
+
+
 class TasksRepository:
     """Tasks, in a `Database` or inside a caller's own transaction."""
 
@@ -62,22 +74,28 @@ class TasksRepository:
     def start(self, new: NewTask) -> Task:
         """Write a task and the jobs of its first step, in one transaction; with the id of an existing task, return it.
 
+        Its items are read to their end before the transaction begins.
+
         Raises:
             UnknownProject: the project does not exist, is another tenant's, or is archived.
             UnknownPhoto: an item names a photo that does not exist or is another tenant's.
             InvalidValue: a value cannot be stored.
             AlreadyRunning: the task is exclusive, and another one of its kind is unfinished.
         """
+        return self.start_with_jobs(new).task
+
+    def start_with_jobs(self, new: NewTask) -> WrittenTask:
+        """What `start` does, with the ids of the first step's jobs, read in the same transaction."""
         check_text(new.id, name="task_id", maximum=255)
         check_text(new.tenant_id, name="tenant_id", maximum=255)
         check_text(new.source, name="source", maximum=255)
         if new.items is not None and new.selection is not None:
             raise InvalidValue("items", "give either items or a selection, not both")
         payload = checked_payload(new.payload or {})
-        with self._access.write() as connection:
+        with SpooledItems(() if new.items is None else new.items) as items, self._access.write() as connection:
             existing = state_machine.get_task(connection, new.id)
             if existing is not None:
-                return existing
+                return _started(connection, existing)
             now = self._access.clock()
             if new.is_exclusive:
                 _check_alone(connection, new)
@@ -85,8 +103,10 @@ class TasksRepository:
                 check_integer(new.project_id, name="project_id", minimum=1)
                 _check_project(connection, new.project_id, new.tenant_id)
             definition = new.definition.definition
-            connection.execute(
-                insert(tasks).values(
+            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+            inserted = connection.execute(
+                dialect.insert(tasks)
+                .values(
                     id=new.id,
                     tenant_id=new.tenant_id,
                     type=definition.name,
@@ -103,11 +123,15 @@ class TasksRepository:
                     created_at=now,
                     updated_at=now,
                 )
+                .on_conflict_do_nothing(index_elements=["id"])
+                .returning(tasks.c.id)
             )
-            _write_items(connection, new)
-            task = _existing(state_machine.get_task(connection, new.id), new.id)
-            insert_step_jobs(connection, task, new.definition.steps[0], now=now)
-            return task
+            if inserted.first() is not None:
+                _write_items(connection, new, items)
+                task = _existing(state_machine.get_task(connection, new.id), new.id)
+                insert_step_jobs(connection, task, new.definition.steps[0], now=now)
+            # Otherwise another caller has started it meanwhile.
+            return _started(connection, _existing(state_machine.get_task(connection, new.id), new.id))
 
     def get_by_id(self, task_id: str) -> Task | None:
         """The task of that id, or None."""
@@ -137,7 +161,12 @@ class TasksRepository:
         status: str | None = None,
         type: str | None = None,
     ) -> list[Task]:
-        """Tasks, newest first."""
+        """Tasks, newest first.
+
+        Raises:
+            InvalidValue: `limit` or `offset` is not a whole number from 0.
+        """
+        check_page(limit=limit, offset=offset)
         statement = select(tasks).order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(limit).offset(offset)
         for name, value in {"tenant_id": tenant_id, "status": status, "type": type}.items():
             if value is not None:
@@ -160,7 +189,7 @@ class TasksRepository:
         if task_ids:
             now = self._access.clock()
             unfinished = tasks.c.status.in_(state_machine.UNFINISHED)
-            self._run(tasks.c.id.in_(task_ids), unfinished, since=now, attended_at=now)
+            self._run(among(tasks.c.id, task_ids), unfinished, since=now, attended_at=now)
 
     def begin(self, task_id: str, *, since: datetime) -> None:
         """Say of a queued task that it runs, whoever runs its jobs, and since when: the start of its first job."""
@@ -254,18 +283,25 @@ class TasksRepository:
     ) -> list[int]:
         """Add items to the task's follow-up jobs of a type, which run after its last step; returns the jobs' ids.
 
-        Photos that a follow-up job of the same type and priority already has are left out, so that chunks and
+        Photos that a follow-up job of the same type, priority and payload already has are left out, so that chunks and
         repeated jobs of one task ask for each photo once; what is new fills the last job up to 2000 items.
         """
-        with self._access.write() as connection:
+        with SpooledItems(items) as given, self._access.write() as connection:
             task = _existing(state_machine.lock_task(connection, task_id), task_id)
             pinned = PinnedDefinition.from_json(task.definition_json)
             now = self._access.clock()
+            document = {
+                **dict(sorted(checked_payload(payload or {}).items())),
+                "task_id": task_id,
+                "task_type": task.type,
+                "source": task.source,
+            }
             follow_ups = (
                 jobs.c.task_id == task_id,
                 jobs.c.step_index == pinned.follow_up_index,
                 jobs.c.type == type,
                 jobs.c.priority == priority,
+                jobs.c.payload_json == document,
             )
             held_by = (
                 state_machine.HELD_BY_STEPS
@@ -273,7 +309,7 @@ class TasksRepository:
                 else hold_on(connection, tenant_id=task.tenant_id, task_id=task_id)
             )
             touched: list[int] = []
-            iterator = iter(items)
+            iterator = iter(given)
             while batch := list(islice(iterator, MAX_ITEMS_PER_JOB)):
                 known = set(
                     connection.execute(
@@ -296,12 +332,7 @@ class TasksRepository:
                                 "status": "queued",
                                 "scope": str(Scope.PHOTO_SET),
                                 "priority": priority,
-                                "payload_json": {
-                                    **checked_payload(payload or {}),
-                                    "task_id": task_id,
-                                    "task_type": task.type,
-                                    "source": task.source,
-                                },
+                                "payload_json": document,
                                 "progress_total": 0,
                                 "progress_done": 0,
                                 "attempts": 0,
@@ -389,6 +420,12 @@ def _check_alone(connection: Connection, new: NewTask) -> None:
         raise AlreadyRunning(f"skipped: {definition.label} is running already for {new.tenant_id}, as task {other}")
 
 
+def _started(connection: Connection, task: Task) -> WrittenTask:
+    first_step = select(jobs.c.id).where(jobs.c.task_id == task.id, jobs.c.step_index == 0)
+    ids = connection.execute(first_step.order_by(jobs.c.chunk_index, jobs.c.id)).scalars()
+    return WrittenTask(task=task, job_ids=tuple(ids))
+
+
 def _existing(task: Task | None, task_id: str) -> Task:
     if task is None:
         raise UnknownTask(f"task {task_id} does not exist. `photojobs status` lists the latest ones.")
@@ -407,7 +444,7 @@ def _unknown_project(project_id: int, tenant_id: str) -> UnknownProject:
     )
 
 
-def _write_items(connection: Connection, new: NewTask) -> None:
+def _write_items(connection: Connection, new: NewTask, items: SpooledItems) -> None:
     if new.selection is not None:
         checked = new.selection.checked(connection, tenant_id=new.tenant_id)
         source = checked.statement(new.tenant_id).subquery("selected")
@@ -419,7 +456,7 @@ def _write_items(connection: Connection, new: NewTask) -> None:
             )
         )
     elif new.items is not None:
-        iterator = iter(new.items)
+        iterator = iter(items)
         written = 0
         while batch := list(islice(iterator, job_items.BATCH_SIZE)):
             rows = [

@@ -13,6 +13,7 @@ from typing import Any
 
 from storage.claims import DUE, NOT_ON_HOLD, RANK, TAKE, Claimant
 from storage.database import Database
+from storage.job_rows import checked_result
 from storage.job_statement import JOB_COLUMNS, JobStatement
 from storage.lanes import COUNT_RUNNING_IN_LANE
 from storage.notifications import NOTIFY_WHO_WAITS, fresh_since
@@ -54,7 +55,7 @@ def complete_and_claim(
         "lanes": list(lanes),
         "status": "completed",
         "error_message": None,
-        "result": None if result is None else dict(result),
+        "result": None if result is None else checked_result(result),
     }
     parameters["next_token"] = claimant.parameters()["claim_token"]
     if tenant_id is not None:

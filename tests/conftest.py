@@ -73,6 +73,7 @@ from storage import (  # noqa: E402
     Task,
     TasksRepository,
 )
+from storage.library.names import unsafe_reason  # noqa: E402
 from storage.pinned_definition import PinnedDefinition  # noqa: E402
 from storage.tasks import NewTask  # noqa: E402
 from task_definitions import StepType, TaskDefinition, detect_scope  # noqa: E402
@@ -278,7 +279,8 @@ def make_project(database: Database) -> Callable[..., Project]:
     def make(name: str | None = None, *, tenant_id: str | None = "tenant", archived: bool = False) -> Project:
         name = name or f"project-{next(numbers)}"
         repository = ProjectsRepository(database)
-        project = repository.create(project_name=name, project_folder=name, tenant_id=tenant_id)
+        folder = name if unsafe_reason(name) is None else f"folder-{next(numbers)}"
+        project = repository.create(project_name=name, project_folder=folder, tenant_id=tenant_id)
         return (repository.archive(project.id) if archived else None) or project
 
     return make

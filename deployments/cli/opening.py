@@ -14,24 +14,40 @@ from storage.settings import Settings
 
 
 @contextmanager
-def opened_database(*, settings: Settings | None = None, create: bool = False) -> Iterator[Database]:
+def opened_database(
+    *, settings: Settings | None = None, create: bool = False, needs_library: bool = False
+) -> Iterator[Database]:
     """The database of the settings, brought to the newest schema.
 
     Args:
         settings: by default those of this process.
         create: whether an SQLite file is made where there is none.
+        needs_library: make none either if the settings name no library: the command runs in the wrong folder then.
 
     Raises:
-        NoDatabaseYet: there is none, and `create` is false.
+        NoDatabaseYet: there is none, or it has no tables of ours, and `create` is false.
         StorageError: it cannot be opened.
     """
     settings = settings or Settings.load()
     database = Database(settings.database_url.get_secret_value())
+    has_library = settings.library_root.is_dir()
+    create = create and (has_library or not needs_library)
     try:
         if not create and database.path is not None and not database.path.is_file():
+            remedy = (
+                "make this one with `photojobs run folder_discovery`, which gives each folder of the library its "
+                "project."
+                if has_library
+                else f"name your library in PHOTOJOBS_LIBRARY_ROOT, since {settings.library_root} is not a folder; "
+                "`photojobs init` asks for both."
+            )
             raise NoDatabaseYet(
-                f"{database.path}: there is no database yet. Name another in PHOTOJOBS_DATABASE_URL, or make this one "
-                "with `photojobs run folder_discovery`, which gives each folder of the library its project."
+                f"{database.path}: there is no database yet. Name another in PHOTOJOBS_DATABASE_URL, or {remedy}"
+            )
+        if not create and not _is_ours(database):
+            raise NoDatabaseYet(
+                f"{database.url}: it has no tables of photojobs, and nothing was changed in it. Check that this is the "
+                "right database, or run `photojobs db upgrade` to create them."
             )
         database.migrate()
         yield database
@@ -42,6 +58,13 @@ def opened_database(*, settings: Settings | None = None, create: bool = False) -
 def server_home(database: Database) -> Path:
     """The home of the embedded server that runs and history of this database belong to: that of `photojobs up`."""
     return prefect_home(database) / SERVER_FOLDER
+
+
+def _is_ours(database: Database) -> bool:
+    from storage.migrations import has_tables
+
+    with database.connect() as connection:
+        return has_tables(connection)
 
 
 def prefect_home(database: Database) -> Path:

@@ -69,7 +69,9 @@ def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Setting
     structure_logs(settings)
     refusals: tuple[Refusal, ...] = ()
     with (
-        opened_database(settings=settings, create=request is not None and not request.needs_rows) as database,
+        opened_database(
+            settings=settings, create=request is not None and not request.needs_rows, needs_library=True
+        ) as database,
         Runtime(database, settings=settings) as runtime,
     ):
         if saved is not None:

@@ -12,6 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Scheduled
 
+from deployments import attendant
 from deployments.attendant import skip_missed_runs
 from deployments.runner_deployments import deployment_of
 from storage.settings import Settings
@@ -21,8 +22,10 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 
 def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
-    prefect_url: str, prefect_databases: list[Path]
+    prefect_url: str, prefect_databases: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # More runs than Prefect's server gives at a time.
+    monkeypatch.setattr(attendant, "_PAGE_SIZE", 2)
     deployment_id = deployment_of(load_definitions()["regenerate_metadata"], Settings.load(schedules={})).apply()
     assert isinstance(deployment_id, UUID)
     now = datetime.now(UTC)

@@ -6,10 +6,13 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.exceptions import ObjectNotFound
 
 from flows import prefect_events
 from flows.events import Event
@@ -107,6 +110,25 @@ def test_what_no_repetition_helps_against_keeps_nobody_waiting(connect: Any, cap
     assert events.flush(10)
     assert server.taken == ["sent"]
     assert "1 events could not be told to Prefect: broken" in caplog.text
+
+
+def test_an_event_whose_flow_run_is_gone_is_sent_all_the_same_with_the_others(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, events = connect(), PrefectEvents()
+    gone = SimpleNamespace(id=uuid4(), tags=[], name="gone")
+
+    async def resources_of() -> list[dict[str, str]]:
+        raise ObjectNotFound(Exception("404"))
+
+    monkeypatch.setattr(prefect_events, "_resources_of_flow_run", resources_of)
+    events.emit(event("photojobs.job.first"))
+    with monkeypatch.context() as within:
+        within.setattr(prefect_events.FlowRunContext, "get", lambda: SimpleNamespace(flow_run=gone))
+        events.emit(event("photojobs.job.gone"))
+    events.emit(event("photojobs.job.last"))
+
+    wait_until(lambda: len(server.taken) == 3, what="the server has taken them")
 
 
 def test_a_client_that_cannot_even_be_made_is_not_asked_for_again_and_again(

@@ -71,6 +71,16 @@ def test_a_restored_database_goes_on_giving_out_new_ids(
     assert project.id == 2
 
 
+def test_a_restored_database_gives_no_id_of_a_removed_row_out_again(
+    filled: Database, empty_database: Database, tmp_path: Path
+) -> None:
+    removed = JobsRepository(filled).enqueue(tenant_id="tenant", type="x")
+    with filled.begin() as connection:
+        connection.execute(metadata.tables["jobs"].delete())
+    restore(empty_database, backup(filled, tmp_path / "copy"))
+    assert JobsRepository(empty_database).enqueue(tenant_id="tenant", type="x").id == removed.id + 1
+
+
 def test_a_backup_overwrites_nothing(database: Database, tmp_path: Path) -> None:
     target = tmp_path / "copy"
     target.write_text("precious")

@@ -47,7 +47,7 @@ def test_nothing_waits_then_nothing_is_claimed(jobs: JobsRepository) -> None:
 def test_the_best_is_the_highest_priority_then_the_oldest_then_the_lowest_id(jobs: JobsRepository, clock: Any) -> None:
     ranked = []
     for _ in range(3):
-        for priority in (50, 100, -5, 0):
+        for priority in (50, 100, 5, 0):
             ranked += [((-priority, clock()), jobs.enqueue(tenant_id="t", type="x", priority=priority).id)]
             ranked += [((-priority, clock()), jobs.enqueue(tenant_id="t", type="x", priority=priority).id)]
         clock.advance(seconds=1)
@@ -56,16 +56,16 @@ def test_the_best_is_the_highest_priority_then_the_oldest_then_the_lowest_id(job
 
 def test_bounds_are_inclusive_and_a_tenant_gets_its_own_alone(jobs: JobsRepository) -> None:
     by_priority = {
-        priority: jobs.enqueue(tenant_id="a", type="x", priority=priority).id for priority in (89, 90, 95, 100, 101)
+        priority: jobs.enqueue(tenant_id="a", type="x", priority=priority).id for priority in (88, 89, 95, 99, 100)
     }
     other = jobs.enqueue(tenant_id="b", type="x", priority=97)
-    assert _all_claims(jobs, tenant_id="a", min_priority=90, max_priority=100) == [
-        by_priority[100],
+    assert _all_claims(jobs, tenant_id="a", min_priority=89, max_priority=99) == [
+        by_priority[99],
         by_priority[95],
-        by_priority[90],
+        by_priority[89],
     ]
-    assert _all_claims(jobs, tenant_id="a", min_priority=90) == [by_priority[101]]
-    assert _all_claims(jobs, max_priority=96) == [by_priority[89]]
+    assert _all_claims(jobs, tenant_id="a", min_priority=89) == [by_priority[100]]
+    assert _all_claims(jobs, max_priority=96) == [by_priority[88]]
     assert _all_claims(jobs) == [other.id]
 
 

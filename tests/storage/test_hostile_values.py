@@ -246,7 +246,8 @@ def test_projects_and_photos_keep_hostile_names(database: Database, make_project
         photo = PhotosRepository(database).get_by_id(photo_id)
         assert photo is not None
         assert photo.filename == name
-        assert ProjectsRepository(database).get_by_folder(name) == project
+        assert project.project_name == name
+        assert ProjectsRepository(database).get_by_folder(project.project_folder) == project
     with pytest.raises(InvalidValue):
         ProjectsRepository(database).create(project_name="a\0b", project_folder="c")
 

@@ -837,3 +837,22 @@ def test_whatever_a_legacy_file_holds_or_lacks_is_found_again(
     assert_every_row_is_kept(before, file)
     assert file.is_sound()
     assert {row["id"] for row in file.rows()["jobs"]} == set(ids)
+
+
+def test_a_check_of_the_table_on_states_goes_and_a_unique_column_of_another_program_may_be_empty(
+    file: LegacyFile,
+) -> None:
+    create_tables(
+        file,
+        job_columns=JOB_MORE | {"ticket": "TEXT NOT NULL UNIQUE", "CHECK": "(status IN ('queued', 'running'))"},
+    )
+    file.project(1, project_folder="f1")
+    file.job(3, scope="project", ticket="t3")
+    file.upgrade()
+    assert file.is_sound()
+    first, second = file.enqueue(project_id=1), file.enqueue(project_id=1)
+    file.execute("UPDATE jobs SET status = 'canceled'")
+    assert [row["ticket"] for row in file.execute("SELECT ticket FROM jobs ORDER BY id")] == ["t3", None, None]
+    assert first.id != second.id
+    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+        file.job(9, scope="project", ticket="t3")

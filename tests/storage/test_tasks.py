@@ -504,6 +504,18 @@ def test_a_photo_is_followed_up_once_however_often_it_is_asked_for(
     assert e in photo_ids
 
 
+def test_follow_ups_with_another_payload_are_jobs_of_their_own(
+    tasks: TasksRepository, make_task: Any, make_project: Any, make_photos: Any
+) -> None:
+    photo_ids = make_photos(make_project(), 2)
+    task = make_task("items", photo_ids=photo_ids)
+    items = [{"photo_id": photo_id} for photo_id in photo_ids]
+    for payload in ({"size": 1, "kind": "a"}, {"size": 2}, {"kind": "a", "size": 1}, {"size": 2}):
+        tasks.add_follow_up(task.id, type="more", priority=50, items=items, payload=payload)
+    follow_ups = [job for job in tasks.list_jobs(task.id) if job.type == "more"]
+    assert [(job.payload["size"], job.progress_total) for job in follow_ups] == [(1, 2), (2, 2)]
+
+
 def test_a_follow_up_that_was_canceled_before_its_turn_waits_for_the_steps_again_or_runs_alone(
     database: Database, tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
 ) -> None:

@@ -1,0 +1,56 @@
+"""A caller's items, read to their end before a transaction begins: the caller may take as long as it likes for them."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Self
+
+#: Items that are written to the file, or read from it, at a time.
+_BATCH_SIZE = 5_000
+
+#: Up to this size the items stay in memory.
+_MAX_BYTES_IN_MEMORY = 4_000_000
+
+
+class SpooledItems:
+    """Items in the order in which they came, however many: a list as it is, others in a temporary file.
+
+    Use it as a context manager. The file has no name, and is gone with the block.
+    """
+
+    def __init__(self, items: Iterable[Mapping[str, Any]]) -> None:
+        self._sized = items if isinstance(items, list | tuple) else None
+        self._file: Any = None
+        self._count = 0
+        if self._sized is None:
+            self._spool(iter(items))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __len__(self) -> int:
+        return self._count if self._sized is None else len(self._sized)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        if self._sized is not None:
+            yield from self._sized
+            return
+        self._file.seek(0)
+        read = 0
+        while read < self._count:
+            batch = pickle.load(self._file)  # noqa: S301 - this process wrote it, into a file without a name.
+            read += len(batch)
+            yield from batch
+
+    def _spool(self, items: Iterator[Mapping[str, Any]]) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=_MAX_BYTES_IN_MEMORY)  # noqa: SIM115 - closed with this.
+        while batch := list(islice(items, _BATCH_SIZE)):
+            pickle.dump(batch, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+            self._count += len(batch)
