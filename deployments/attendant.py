@@ -24,8 +24,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled
 
-from deployments.deployed_definitions import TAG
-from flows.deployment_names import DRAIN_PATH
+from flows.deployment_names import DRAIN_PATH, TAG
 from flows.log_fields import about_task
 from flows.prefect_requests import request_drain, request_flow_run
 from flows.runtime import Runtime

@@ -10,11 +10,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.responses import DeploymentResponse
 
+from flows.deployment_names import TAG
 from task_definitions import DefinitionErrors, TaskDefinition
 from task_definitions.foreign_documents import UnreadableDocument, parse_yaml
-
-#: Every deployment of ours has this tag, and no other.
-TAG = "photojobs"
 
 #: Deployments read from the server at a time, the most that it gives.
 _PAGE = 200

@@ -22,6 +22,7 @@ from pathlib import Path
 from deployments.embedded_server.empty_database import database_is_elsewhere, prepare_database
 from deployments.errors import PortInUse, PrefectServerFailed
 from deployments.kept_process import kept_process
+from deployments.server_log import SERVER_LOG
 
 #: A first start creates the server's database, which takes a quarter of a minute on a slow disk.
 START_TIMEOUT_SECONDS = 120.0
@@ -72,7 +73,7 @@ def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None
     if not database_is_elsewhere():
         prepare_database(home)
     url = f"http://{_reachable(host)}:{port}/api"
-    log_path = home / "server.log"
+    log_path = home / SERVER_LOG
     with ExitStack() as stack:
         log = stack.enter_context(log_path.open("ab"))
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from deployments.planned_runs import ScheduledRun, scheduled_runs
 from deployments.queue_figures import LaneFigures, lane_figures
-from deployments.schedules import ScheduledRun, next_runs
+from deployments.running_up import server_errors, server_of
 from storage.database import Database
 from storage.executor_activity import Activity
 from storage.holds import Hold, HoldsRepository
@@ -53,6 +54,7 @@ class QueueStatus:
 
     Attributes:
         delayed: how many of the queued jobs run later by themselves.
+        scheduler_errors: that Prefect's server has logged since `photojobs up` started it.
     """
 
     at: datetime
@@ -67,6 +69,7 @@ class QueueStatus:
     tasks: tuple[Task, ...]
     holds: tuple[Hold, ...]
     schedules: tuple[ScheduledRun, ...]
+    scheduler_errors: int
 
 
 def read_status(
@@ -87,7 +90,7 @@ def read_status(
         limit: of each list, so many at most.
 
     Raises:
-        InvalidSettings: the settings hold a schedule that is none.
+        InvalidSettings: the settings hold a schedule that is not valid.
     """
     now = database.clock()
     with database.connect() as connection:
@@ -110,7 +113,8 @@ def read_status(
             failures=tuple(latest_failures(connection, limit=limit, tenant_id=tenant_id)),
             tasks=tuple(_tasks(TasksRepository(connection), tenant_id, limit)),
             holds=tuple(HoldsRepository(connection).list()),
-            schedules=tuple(next_runs(definitions, settings, now=now)),
+            schedules=tuple(scheduled_runs(definitions, settings, server_of(database))),
+            scheduler_errors=sum(error.is_of_scheduler for error in server_errors(database)),
         )
 
 

@@ -13,13 +13,13 @@ from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.callables import ParameterSchema
 
-from deployments.deployed_definitions import TAG, declaration
+from deployments.deployed_definitions import declaration
 from deployments.forms import NO_CHOICES, Choices, form_of
 from deployments.registration import plan_runs
 from deployments.schedules import schedule_of, zone_of
 from flows.catalog import drain_queue
 from flows.compiler import compile_task
-from flows.deployment_names import SCHEDULE_SOURCE, deployment_name
+from flows.deployment_names import SCHEDULE_SOURCE, TAG, deployment_name
 from storage.lanes import PRIORITY_LANE_FROM
 from storage.settings import Settings
 from task_definitions import Schedule as DeclaredSchedule

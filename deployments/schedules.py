@@ -1,45 +1,18 @@
-"""Which definitions run by themselves, for whom, and when next: as declared, or as the settings say instead.
+"""Which definitions run by themselves, and for whom: as declared, or as the settings say instead.
 
-Prefect's scheduler starts the runs; this tells of them without asking it.
+Prefect's scheduler plans and starts the runs; `planned_runs.py` asks it when.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
 from pydantic import ValidationError
 
 from storage.settings import InvalidSettings, Settings
 from task_definitions import Schedule, Scope, TaskDefinition
-
-_SHORTHANDS: Mapping[str, str] = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *",
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduledRun:
-    """The next run of a definition for a tenant.
-
-    Attributes:
-        when: the schedule as people read it.
-        next_at: None for an interval, which counts from a moment that only Prefect knows.
-    """
-
-    definition: str
-    tenant_id: str
-    when: str
-    next_at: datetime | None
 
 
 def schedule_of(definition: TaskDefinition, settings: Settings) -> Schedule | None:
@@ -63,22 +36,21 @@ def schedule_of(definition: TaskDefinition, settings: Settings) -> Schedule | No
         ) from None
 
 
-def next_runs(definitions: Mapping[str, TaskDefinition], settings: Settings, *, now: datetime) -> list[ScheduledRun]:
-    """The next run of each scheduled definition and tenant, the soonest first.
+def declared_schedules(
+    definitions: Mapping[str, TaskDefinition], settings: Settings
+) -> dict[tuple[str, str], Schedule]:
+    """The schedule of each definition that has one and each tenant that it is for.
 
     Raises:
-        InvalidSettings: the settings hold a schedule that is none.
+        InvalidSettings: the settings hold a schedule that is not valid.
     """
-    runs = [
-        ScheduledRun(
-            definition=definition.name, tenant_id=tenant_id, when=in_words(schedule), next_at=_next_at(schedule, now)
-        )
+    return {
+        (definition.name, tenant_id): schedule
         for definition in definitions.values()
         for schedule in (schedule_of(definition, settings),)
         if schedule is not None
         for tenant_id in settings.scheduled_tenants
-    ]
-    return sorted(runs, key=lambda run: (run.next_at is None, run.next_at or now, run.definition, run.tenant_id))
+    }
 
 
 def in_words(schedule: Schedule) -> str:
@@ -91,10 +63,3 @@ def in_words(schedule: Schedule) -> str:
 def zone_of(timezone: str) -> tzinfo:
     """The time zone of that name; UTC also where the system has no time zone data."""
     return UTC if timezone == "UTC" else ZoneInfo(timezone)
-
-
-def _next_at(schedule: Schedule, now: datetime) -> datetime | None:
-    if schedule.cron is None:
-        return None
-    zone = zone_of(schedule.timezone)
-    return next(CronSim(_SHORTHANDS.get(schedule.cron, schedule.cron), now.astimezone(zone))).astimezone(UTC)

@@ -21,6 +21,8 @@ from deployments.errors import AlreadyUp, RunnerFailed
 from deployments.kept_process import kept_process
 from deployments.metrics.endpoint import metrics_endpoint
 from deployments.prefect_server import LOOPBACK, SERVER_FOLDER, die_with_parent, prefect_server
+from deployments.running_up import RunningUp, announced, prefect_home
+from deployments.server_log import SERVER_LOG, errors_shown
 from flows.runtime import Runtime
 from flows.supervision import FOLDER_VARIABLE, request_stop, running_processes, withdraw_stop
 from flows.sweep import Sweeper
@@ -74,11 +76,25 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         stack.enter_context(_only_one(home))
         runtime = stack.enter_context(Runtime.open(settings))
         _end_leftovers(runs, settings.drain_seconds)
+        # Before the server is started, which changes PREFECT_HOME in this process.
+        known_home = prefect_home(runtime.database)
+        log = None if os.environ.get("PREFECT_API_URL") else home / SERVER_FOLDER / SERVER_LOG
+        log_begins_at = log.stat().st_size if log is not None and log.exists() else 0
         api_url = stack.enter_context(prefect_server(home / SERVER_FOLDER, host=host, port=port))
+        if log is not None:
+            stack.enter_context(errors_shown(log, since=log_begins_at))
         stack.enter_context(_runner(home, runs, runtime))
         stack.enter_context(Sweeper(runtime))
         stack.enter_context(_attending(runtime))
         metrics_url = stack.enter_context(metrics_endpoint(runtime.database, settings))
+        running = RunningUp(
+            api_url=api_url,
+            database=runtime.database.url,
+            process_id=os.getpid(),
+            server_log=None if log is None else str(log.absolute()),
+            log_begins_at=log_begins_at,
+        )
+        stack.enter_context(announced(known_home, running))
         yield Running(api_url=api_url, metrics_url=metrics_url)
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from storage.step_jobs import DEFAULT_TENANT
 from task_definitions import TaskDefinition
 
+#: Every deployment of ours has this tag, and no other.
+TAG = "photojobs"
+
 #: Characters that Prefect does not allow in names.
 _BANNED = str.maketrans({"/": "-", "%": "-", "&": "-", "<": "-", ">": "-"})
 

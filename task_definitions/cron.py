@@ -1,6 +1,7 @@
 """Checks a cron text before anything is scheduled by it. Not for finding the next moment: Prefect does that.
 
-What passes here is what every cron understands, so that a schedule means the same wherever it is read.
+What passes here means the same to Prefect and to plain cron. A few texts that are valid in both are refused, because
+Prefect runs them at other moments.
 """
 
 import re
@@ -62,10 +63,45 @@ def check_cron(text: str) -> None:
     _values(parts[1], _Field("hour", 0, 23))
     days = _values(parts[2], _DAY_OF_MONTH)
     months = _values(parts[3], _MONTH)
-    _values(parts[4], _DAY_OF_WEEK)
-    # Where both kinds of day are restricted, either of them fires, so that the day of the week always comes.
-    if parts[4] == "*" and min(days) > max(_LONGEST_MONTH_DAYS[month - 1] for month in months):
-        raise ValueError(f"it never fires, because none of its months has a day {min(days)}")
+    weekdays = _values(parts[4], _DAY_OF_WEEK)
+    if parts[2] != "*" != parts[4]:
+        _check_both_days(parts[2], parts[4], days, weekdays)
+    # Also with a day of the week, where plain cron would run on that alone: Prefect then finds no moment at all.
+    if min(days) > max(_LONGEST_MONTH_DAYS[month - 1] for month in months):
+        raise ValueError(f"none of its months has a day {min(days)}")
+    if {2, 3} <= months and (left_out := _left_out_in_march(days)):
+        raise ValueError(
+            f"with these days Prefect leaves out {left_out} March; end them at 28, as in 1-28/5, or add 29, 30 and 31"
+        )
+
+
+def _left_out_in_march(days: set[int]) -> int | None:
+    """The first day of March that Prefect passes over, because it looks for a day in February that February lacks."""
+    for february in (28, 29):
+        beyond = min((day for day in days if day > february), default=february)
+        missed = [day for day in days if day < beyond - february]
+        if missed and february not in days:
+            return min(missed)
+    return None
+
+
+def _check_both_days(day_part: str, weekday_part: str, days: set[int], weekdays: set[int]) -> None:
+    """Check that a text with a day of the month and a day of the week runs on either of them, wherever it is read.
+
+    For plain cron a field that begins with `*` is no restriction, so that both fields must match; for Prefect a field
+    that names every day is none.
+    """
+    for of, part, is_all in (
+        (_DAY_OF_MONTH, day_part, len(days) == 31),
+        (_DAY_OF_WEEK, weekday_part, len({day % 7 for day in weekdays}) == 7),
+    ):
+        if is_all:
+            raise ValueError(f'the {of.name} "{part}" is every day; write "*"')
+        if "*" in part:
+            raise ValueError(
+                f'with the {of.name} "{part}" and the other day restricted too, plain cron runs when both match, and '
+                "Prefect when either does; write the days as numbers (then either runs), or leave one of them out"
+            )
 
 
 def _values(part: str, of: _Field) -> set[int]:
@@ -75,9 +111,17 @@ def _values(part: str, of: _Field) -> set[int]:
         if not match:
             raise ValueError(f'the {of.name} "{term}" is not understood')
         first, last, step = match["first"], match["last"], match["step"]
+        if term == "*" != part:
+            raise ValueError(f'the {of.name} "{part}" is a list with "*", which is the same as "*" alone')
         start = of.lowest if first is None else of.number(first)
         # "5/15" is every 15th from 5 on, "5" alone is 5 and nothing more.
         end = of.number(last) if last else start if first and not step else of.highest
+        if first and step and not last and (start == of.highest or of is _DAY_OF_WEEK):
+            # Prefect takes "59/9" for "*/9", and ends days of the week at 6, where plain cron goes on to 7.
+            raise ValueError(f'the {of.name} "{term}" is read in different ways; write the range, as in "1-5/2"')
+        if last and end == start:
+            # Prefect takes it for the range that goes once around: every hour for "20-20".
+            raise ValueError(f'the {of.name} range "{term}" is one value; write "{first}"')
         if end < start:
             raise ValueError(f'the {of.name} range "{term}" runs backwards')
         if step is not None and not 1 <= int(step[:4]) <= of.highest:

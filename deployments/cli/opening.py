@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from deployments.cli.errors import NoDatabaseYet
-from deployments.prefect_server import SERVER_FOLDER
 from storage.database import Database
 from storage.settings import Settings
 
@@ -55,22 +52,8 @@ def opened_database(
         database.close()
 
 
-def server_home(database: Database) -> Path:
-    """The home of the embedded server that runs and history of this database belong to: that of `photojobs up`."""
-    return prefect_home(database) / SERVER_FOLDER
-
-
 def _is_ours(database: Database) -> bool:
     from storage.migrations import has_tables
 
     with database.connect() as connection:
         return has_tables(connection)
-
-
-def prefect_home(database: Database) -> Path:
-    """Where an embedded Prefect server keeps its own database and log: PREFECT_HOME, else beside our database."""
-    named = os.environ.get("PREFECT_HOME")
-    if named:
-        return Path(named)
-    folder = Path.home() if database.path is None else database.path.absolute().parent
-    return folder / ".photojobs-prefect"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 
-from deployments.cli.opening import server_home
 from deployments.cli.progress import BY_CTRL_C, following
 from deployments.cli.task_options import TaskRequest
 from deployments.cli.terminal import remark, warn
 from deployments.embedded_server.run_history import RunHistory
 from deployments.prefect_server import prefect_server
+from deployments.running_up import server_home
 from flows.runtime import Runtime
 from storage.task_summary import TaskSummary
 from storage.tasks import TasksRepository

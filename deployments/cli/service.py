@@ -14,8 +14,9 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from deployments.cli.definitions import Json
-from deployments.cli.opening import opened_database, prefect_home
+from deployments.cli.opening import opened_database
 from deployments.cli.terminal import confirm, print_json, warn
+from deployments.running_up import prefect_home
 from storage.settings import Settings
 
 up_app = App(name="up")

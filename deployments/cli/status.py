@@ -144,6 +144,7 @@ def _document(status: QueueStatus) -> dict[str, object]:
         "tasks": status.tasks,
         "holds": status.holds,
         "schedules": status.schedules,
+        "scheduler_errors": status.scheduler_errors,
     }
 
 
@@ -171,6 +172,11 @@ def _head(status: QueueStatus) -> Iterator[str]:
     yield f"Database  {status.database}"
     yield f"Jobs      {counts}" + (f"; {status.delayed} of the queued to run later" if status.delayed else "")
     yield f"At work   {_at_work(status)}"
+    wrong = sum(run.standing.is_wrong for run in status.schedules)
+    if wrong or status.scheduler_errors:
+        counted = f"{wrong} of {len(status.schedules)} do not run as they should"
+        logged = f"; the scheduler of Prefect's server logged {status.scheduler_errors} errors"
+        yield f"Schedules {counted}{logged if status.scheduler_errors else ''}: see `photojobs doctor`"
 
 
 def _at_work(status: QueueStatus) -> str:
@@ -240,8 +246,8 @@ def _sections(status: QueueStatus) -> Iterator[Section]:
         )
     if status.schedules:
         yield Section(
-            ("scheduled", "tenant", "next", "when"),
-            [(run.definition, run.tenant_id, run.next_at or "by its interval", run.when) for run in status.schedules],
+            ("scheduled", "tenant", "next", "when", "standing"),
+            [(run.definition, run.tenant_id, run.next_at, run.when, run.standing) for run in status.schedules],
         )
 
 

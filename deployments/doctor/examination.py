@@ -11,6 +11,7 @@ from deployments.doctor.finding import Area, Finding, Standing
 from deployments.doctor.installation import examine_packages, examine_prefect, examine_steps
 from deployments.doctor.library import examine_library
 from deployments.doctor.pictures import examine_pictures
+from deployments.doctor.schedules import examine_schedules
 from deployments.doctor.surroundings import examine_clocks, examine_space
 from storage.database import Database
 from storage.library import Library
@@ -39,6 +40,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _safely("steps", lambda: examine_steps(settings))
         yield from _safely("space", lambda: examine_space(settings, database))
         if opens:
+            yield from _safely("schedules", lambda: examine_schedules(settings, database))
             yield from _safely("clocks", lambda: examine_clocks(settings, database))
     finally:
         database.close()

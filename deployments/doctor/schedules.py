@@ -1,0 +1,64 @@
+"""Has Prefect's server planned what should run by itself, and does its scheduler work?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deployments.doctor.finding import Area, Finding
+from deployments.planned_runs import Standing, scheduled_runs
+from deployments.running_up import server_errors, server_of
+from storage.database import Database
+from storage.settings import Settings
+from task_definitions import load_definitions
+
+_area = Area("schedules")
+
+_WRONG = {
+    Standing.NOT_PLANNED: (
+        "the server has planned no run",
+        "Look at its log for errors of the scheduler, and whether the packages are those of constraints.txt.",
+    ),
+    Standing.LATE: (
+        "its run is due and does not begin",
+        "Start `photojobs up`, or a worker of its pool.",
+    ),
+    Standing.NOT_SERVED: (
+        "the server has no such schedule",
+        "Start `photojobs up` again; `photojobs definitions lint` says whether the definition can be served.",
+    ),
+}
+
+
+def examine_schedules(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Compare what should be planned with what the server has planned."""
+    runs = scheduled_runs(load_definitions(settings.definitions, strict=False), settings, server_of(database))
+    for run in runs:
+        if run.standing in _WRONG:
+            says, remedy = _WRONG[run.standing]
+            tenant = "no tenant" if run.tenant_id is None else run.tenant_id
+            make = _area.warning if run.standing is Standing.NOT_SERVED else _area.problem
+            yield make("planned", f"{run.definition} for {tenant} ({run.when}): {says}.", remedy)
+    if runs and all(run.standing is Standing.NO_SERVER for run in runs):
+        says = f"No server runs, so that none of {len(runs)} schedules runs by itself until `photojobs up` is started."
+        yield _area.fine("planned", says)
+    elif not any(run.standing.is_wrong for run in runs):
+        planned = sum(run.standing is Standing.PLANNED for run in runs)
+        off = sum(run.standing in (Standing.SWITCHED_OFF, Standing.PAUSED) for run in runs)
+        yield _area.fine(
+            "planned", f"Of {len(runs)} schedules {planned} have a planned run, and {off} are switched off."
+        )
+    errors = server_errors(database)
+    of_scheduler = [error for error in errors if error.is_of_scheduler]
+    if of_scheduler:
+        yield _area.problem(
+            "scheduler",
+            f"The scheduler of Prefect's server logged {len(of_scheduler)} errors, the last at {of_scheduler[-1].at}: "
+            f"{of_scheduler[-1].says}.",
+            "`pip install -c constraints.txt photojobs` brings the packages that were tested; then start it again.",
+        )
+    elif errors:
+        yield _area.warning(
+            "server",
+            f"Prefect's server logged {len(errors)} errors, the last at {errors[-1].at}: {errors[-1].says}.",
+            "If something does not work, look at its log, server.log.",
+        )

@@ -1,0 +1,142 @@
+"""The errors in the log of Prefect's server: shown to the user while it runs, and read afterwards."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+logger = logging.getLogger("photojobs.server_log")
+
+#: The name of the log in the server's folder.
+SERVER_LOG = "server.log"
+
+#: How often the log is looked at.
+LOOK_SECONDS = 1.0
+
+#: The same error is reported again only after so long.
+REPEAT_SECONDS = 600.0
+
+#: Of a log, at most so much is read at once.
+MAX_BYTES = 1_000_000
+
+_RECORD = re.compile(r"(?P<at>\d\d:\d\d:\d\d\.\d{3}) \| (?P<level>[A-Z]+) +\| (?P<logger>\S+) - (?P<message>.*)")
+
+#: What the records of the scheduler name: the service, or the module.
+_SCHEDULER = ("schedule_deployments", "schedule_recent_deployments", "services.scheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerError:
+    """A record of the level ERROR or above.
+
+    Attributes:
+        at: the time of day, as the log has it.
+        says: the message and the exception, on one line.
+    """
+
+    at: str
+    says: str
+
+    @property
+    def is_of_scheduler(self) -> bool:
+        """Whether the part of the server that plans runs logged it."""
+        return any(name in self.says for name in _SCHEDULER)
+
+
+def errors_in(lines: Iterable[str]) -> Iterator[ServerError]:
+    """The errors among the lines of a log, in Prefect's text form or its JSON form."""
+    record: tuple[str, str, str] | None = None
+    last = ""
+    for line in lines:
+        begins = _begins(line)
+        if begins is None:
+            # A traceback; its last line that is not indented is the exception.
+            if line.strip() and not line.startswith((" ", "Traceback")):
+                last = line.strip()
+            continue
+        yield from _error(record, last)
+        record, last = begins, ""
+    yield from _error(record, last)
+
+
+def errors_since(log: Path, offset: int) -> list[ServerError]:
+    """The errors in a log behind its first `offset` bytes, the oldest first; none if the log cannot be read."""
+    text, _ = _read(log, offset)
+    return list(errors_in(text.splitlines()))
+
+
+@contextmanager
+def errors_shown(log: Path, *, since: int) -> Iterator[None]:
+    """Log the errors that the server writes to its log while the block lasts, as errors of ours.
+
+    Args:
+        log: of the server.
+        since: bytes of the log that are passed over.
+    """
+    stopped = threading.Event()
+    thread = threading.Thread(target=_follow, args=(log, since, stopped), name="photojobs-server-log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _follow(log: Path, offset: int, stopped: threading.Event) -> None:
+    shown_at: dict[str, float] = {}
+    while not stopped.wait(LOOK_SECONDS):
+        text, offset = _read(log, offset)
+        for error in errors_in(text.splitlines()):
+            kind = re.sub(r"\d+", "0", error.says)
+            if time.monotonic() - shown_at.get(kind, -REPEAT_SECONDS) >= REPEAT_SECONDS:
+                shown_at[kind] = time.monotonic()
+                logger.error("Prefect's server: %s; see %s", error.says, log)
+
+
+def _read(log: Path, offset: int) -> tuple[str, int]:
+    """What was written after `offset`, in whole lines, and the offset behind it."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            if size < offset:
+                # Another log took its place.
+                offset = 0
+            file.seek(max(offset, size - MAX_BYTES))
+            content = file.read()
+    except OSError:
+        return "", offset
+    whole = content[: content.rfind(b"\n") + 1]
+    return whole.decode("utf-8", "replace"), size - len(content) + len(whole)
+
+
+def _begins(line: str) -> tuple[str, str, str] | None:
+    """Time, level and text of the record that begins with a line; None if none does."""
+    if found := _RECORD.match(line):
+        return found["at"], found["level"], f"{found['logger']}: {found['message']}"
+    return _json_record(line) if line.startswith("{") else None
+
+
+def _json_record(line: str) -> tuple[str, str, str] | None:
+    try:
+        record = json.loads(line)
+        message = record["msg"] % tuple(record["args"]) if record.get("args") else record["msg"]
+        exception = record.get("exc_info") or {}
+        text = f"{record['name']}: {message} {exception.get('type', '')}: {exception.get('message', '')}".rstrip(" :")
+        at = datetime.fromtimestamp(record["created"]).strftime("%H:%M:%S.%f")[:-3]
+        return at, str(record["levelname"]), text
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _error(record: tuple[str, str, str] | None, last: str) -> Iterator[ServerError]:
+    if record is not None and record[1] in ("ERROR", "CRITICAL"):
+        yield ServerError(record[0], " ".join(f"{record[2]} {last}".split()))
