@@ -25,6 +25,10 @@ class AlreadyUp(DeploymentsError):
     """Another `photojobs up` works with the same folder."""
 
 
+class PrefectHomeTooNew(PrefectServerFailed):
+    """The folder of Prefect's server was made by a newer Prefect than the installed one, which cannot read it."""
+
+
 class PortInUse(PrefectServerFailed):
     """The port that Prefect's server is to listen on is taken by another program."""
 

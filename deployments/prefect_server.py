@@ -6,6 +6,7 @@ Not for servers that somebody else runs: where `PREFECT_API_URL` is set, that on
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from deployments.embedded_server.empty_database import database_is_elsewhere, prepare_database
-from deployments.errors import PortInUse, PrefectServerFailed
+from deployments.errors import PortInUse, PrefectHomeTooNew, PrefectServerFailed
 from deployments.kept_process import kept_process
 from deployments.server_log import SERVER_LOG
 
@@ -63,6 +64,7 @@ def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None
 
     Raises:
         PortInUse: the port is taken.
+        PrefectHomeTooNew: a newer Prefect has used `home`.
         PrefectServerFailed: the server ended, or did not answer in time; the message names its log.
     """
     home.mkdir(parents=True, exist_ok=True)
@@ -76,6 +78,7 @@ def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None
     log_path = home / SERVER_LOG
     with ExitStack() as stack:
         log = stack.enter_context(log_path.open("ab"))
+        log_begins_at = log.tell()
 
         def launch() -> subprocess.Popen[bytes]:
             return subprocess.Popen(  # noqa: S603 - our own interpreter, and arguments of ours.
@@ -89,14 +92,18 @@ def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None
                 preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )
 
-        stack.enter_context(
-            kept_process(
-                "Prefect's server",
-                launch=launch,
-                wait_until_ready=partial(_wait_until_healthy, url=url, log_path=log_path),
-                stop=_stop,
-            )
+        server = kept_process(
+            "Prefect's server",
+            launch=launch,
+            wait_until_ready=partial(_wait_until_healthy, url=url, log_path=log_path),
+            stop=_stop,
         )
+        try:
+            stack.enter_context(server)
+        except PrefectServerFailed:
+            if _is_too_new(log_path, log_begins_at):
+                raise PrefectHomeTooNew(_too_new(home)) from None
+            raise
         stack.enter_context(_using(_environment(home, url)))
         stack.callback(_send_what_is_left)
         yield url
@@ -161,6 +168,21 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Pa
             pass
         time.sleep(0.1)
     raise PrefectServerFailed(f"Prefect's server did not answer within {START_TIMEOUT_SECONDS:g} s; see {log_path}")
+
+
+def _is_too_new(log_path: Path, since: int) -> bool:
+    with log_path.open("rb") as log:
+        log.seek(since)
+        # As Alembic says it, which migrates the server's database.
+        return b"Can't locate revision identified by" in log.read()
+
+
+def _too_new(home: Path) -> str:
+    return (
+        f"{home} was made by a newer Prefect than {importlib.metadata.version('prefect')}, which is installed. Install "
+        "that one again, or move the folder away: it holds the history of runs and what was switched in the pages; "
+        "tasks and jobs are in the database of photojobs."
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -114,10 +114,12 @@ def _schedule(declared: DeclaredSchedule, tenant_id: str) -> Schedule:
     slug = "".join(character if character.isascii() and character.isalnum() else "-" for character in tenant_id).lower()
     if declared.cron is not None:
         return Cron(declared.cron, timezone=declared.timezone, parameters=parameters, slug=slug)
+    interval = timedelta(seconds=declared.interval_seconds or 0)
     return Interval(
-        timedelta(seconds=declared.interval_seconds or 0),
+        interval,
         anchor_date=datetime(*INTERVAL_ANCHOR, tzinfo=zone_of(declared.timezone)),
-        timezone=declared.timezone,
+        # With another zone, Prefect leaves out the hour that comes twice in autumn, on Python before 3.13.
+        timezone=declared.timezone if interval >= timedelta(days=1) else "UTC",
         parameters=parameters,
         slug=slug,
     )

@@ -29,6 +29,9 @@ MAX_BYTES = 1_000_000
 
 _RECORD = re.compile(r"(?P<at>\d\d:\d\d:\d\d\.\d{3}) \| (?P<level>[A-Z]+) +\| (?P<logger>\S+) - (?P<message>.*)")
 
+#: As Uvicorn writes what Prefect's own loggers do not format, such as the exception of a request.
+_UVICORN_RECORD = re.compile(r"(?P<level>[A-Z]+): {2,}(?P<message>.*)")
+
 #: What the records of the scheduler name: the service, or the module.
 _SCHEDULER = ("schedule_deployments", "schedule_recent_deployments", "services.scheduler")
 
@@ -122,6 +125,8 @@ def _begins(line: str) -> tuple[str, str, str] | None:
     """Time, level and text of the record that begins with a line; None if none does."""
     if found := _RECORD.match(line):
         return found["at"], found["level"], f"{found['logger']}: {found['message']}"
+    if found := _UVICORN_RECORD.match(line):
+        return "", found["level"], f"uvicorn: {found['message']}"
     return _json_record(line) if line.startswith("{") else None
 
 

@@ -31,7 +31,10 @@ def busy(place_database: Database) -> dict[str, int]:
     return {"running": running.id, "failed": failed.id, "waiting": waiting.id, "later": later.id}
 
 
-def test_status_tells_what_runs_how_fast_and_what_waits_and_why(command: Command, busy: dict[str, int]) -> None:
+def test_status_tells_what_runs_how_fast_and_what_waits_and_why(
+    command: Command, busy: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     document = command("status", "--json").document
 
     (running,) = document["running"]

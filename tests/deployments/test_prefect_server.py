@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from deployments.errors import PortInUse
+from deployments.embedded_server.empty_database import prepare_database
+from deployments.errors import PortInUse, PrefectHomeTooNew
 from deployments.prefect_server import embedded_server
 
 
@@ -17,6 +20,19 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_started(tmp_path: Path) ->
         with pytest.raises(PortInUse, match=f"port {port} on 127.0.0.1 is taken"), embedded_server(tmp_path, port=port):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.prefect
+@pytest.mark.xdist_group("deploy")
+def test_a_home_of_a_newer_prefect_is_named_with_what_to_do(tmp_path: Path) -> None:
+    home = tmp_path / "prefect"
+    with closing(sqlite3.connect(prepare_database(home))) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+
+    with pytest.raises(PrefectHomeTooNew, match=f"{home} was made by a newer Prefect") as raised, embedded_server(home):
+        pass
+
+    assert "move the folder away" in str(raised.value)
 
 
 def listening_addresses(port: int) -> set[str]:

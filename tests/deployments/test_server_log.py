@@ -46,6 +46,17 @@ def test_an_error_of_a_structured_log_is_the_same() -> None:
     assert not error.is_of_scheduler
 
 
+def test_an_error_of_uvicorn_is_found_too() -> None:
+    lines = [
+        "INFO:     Started",
+        "ERROR:    Exception in ASGI application",
+        "Traceback (most recent call last):",
+        "E: x",
+    ]
+
+    assert [error.says for error in errors_in(lines)] == ["uvicorn: Exception in ASGI application E: x"]
+
+
 def test_only_the_errors_of_this_start_count(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     log.write_text(LOG)
