@@ -39,6 +39,7 @@ from tests.docs.blocks import Block, blocks_of, inline_code
 from tests.docs.command_lines import CommandLine, check_words, command_lines, parse_words
 from tests.docs.world import (
     World,
+    add_photograph,
     copied,
     damage,
     make_library,
@@ -63,6 +64,8 @@ MADE = sorted(page for page in GENERATED if not page.startswith("reference/pytho
 FROM_PHOTOGRAPHS = {"docs/tutorial.md"}
 #: Pages about what to do when something failed.
 AFTER_A_FAILURE = {"docs/how-to/recover.md", "docs/how-to/several-machines.md"}
+#: Pages about what an upkeep did.
+AFTER_A_COPY = {"docs/how-to/plan-and-undo.md"}
 #: Pages whose Python another test runs, because it needs rows of its own.
 PYTHON_ELSEWHERE = {"docs/quick_reference.md"}
 
@@ -154,6 +157,8 @@ def make_reader(
         world = copied(photographs if page in FROM_PHOTOGRAPHS else library, tmp_path / "world")
         if page in AFTER_A_FAILURE:
             damage(world)
+        if page in AFTER_A_COPY:
+            add_photograph(world)
         (world.home / "examples").symlink_to(ROOT / "examples")
         for name, value in (world.haste if page in FROM_PHOTOGRAPHS else world.environment).items():
             monkeypatch.setenv(name, value)
@@ -394,4 +399,4 @@ def test_the_reasons_are_about_something_that_exists() -> None:
     known = {name for commands in COMMANDS.values() for name, *_ in commands}
 
     assert {start.split()[0] for start in NOT_RUN} <= known
-    assert {*FROM_PHOTOGRAPHS, *AFTER_A_FAILURE, *PYTHON_ELSEWHERE} <= set(FILES)
+    assert {*FROM_PHOTOGRAPHS, *AFTER_A_FAILURE, *AFTER_A_COPY, *PYTHON_ELSEWHERE} <= set(FILES)

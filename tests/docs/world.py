@@ -79,6 +79,12 @@ def make_library(world: World) -> None:
         run_without_prefect(runtime, type="process_photos", tenant_id="user_0", select=PhotoSelection())
 
 
+def add_photograph(world: World) -> None:
+    """Copy a photograph to a name that has no row yet, so that an upkeep has something to do."""
+    folder = world.home / "library" / "user_0" / "sea"
+    shutil.copyfile(folder / "gull.jpg", folder / "tern.jpg")
+
+
 def damage(world: World) -> None:
     """Add a photograph that is cut off, and a task that failed on it."""
     (world.home / "library" / "user_0" / "sea" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
