@@ -28,6 +28,7 @@ from storage.tables import (
     photo_originals,
     photo_tags,
     photos,
+    project_claims,
     projects,
     tags,
 )
@@ -322,6 +323,9 @@ class Deaths:
                 if found.status == "running":
                     jobs.increment_attempts(job_id)
                 jobs.requeue(job_id)
+                with self.studio.database.begin() as connection:
+                    # What a rescue does: the executor is dead, and holds no project any more.
+                    connection.execute(project_claims.delete())
                 ended = run_queued_job(self.studio.runtime, job_id)
                 assert ended.status == "completed", ended.error_message
             yield number
