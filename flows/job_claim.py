@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from flows.errors import ClaimLost, StepTimeout, StopRequested
 from flows.patience import insist
 from storage import heartbeats
 from storage.database import Database
 from storage.records import Job
+
+_Result = TypeVar("_Result")
 
 
 def awake_or_asleep() -> float:
@@ -28,7 +32,6 @@ class JobClaim:
     Attributes:
         job: the row as it was claimed.
         trusted_seconds: how long a confirmed heartbeat is believed without asking the database again.
-        patience_seconds: how long a database that is away is waited for.
         deadline: when the step's time limit is over, on the monotonic clock; None where it has none.
         stopping: set when the process is to end and running handlers are to hand their jobs back.
         confirmed_at: when the claim was last known to stand; it begins with the moment of the claim itself.
@@ -37,7 +40,6 @@ class JobClaim:
     database: Database
     job: Job
     trusted_seconds: float
-    patience_seconds: float = 60.0
     deadline: float | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     lost: threading.Event = field(default_factory=threading.Event)
@@ -72,16 +74,20 @@ class JobClaim:
             ClaimLost: the job was canceled or given to another executor.
             StepTimeout: the step's time is over.
             StopRequested: the process is to end.
-            DatabaseUnavailable: the database was away for too long.
+            DatabaseFault: the process is to end, and the database cannot be asked.
         """
         if not self.lost.is_set() and awake_or_asleep() - self.confirmed_at > self.trusted_seconds:
-            insist(self._ask, give_up_seconds=self.patience_seconds, unless=self.stopping.is_set)
+            self.insist(self._ask)
         if self.lost.is_set():
             raise ClaimLost(f"job {self.job.id}: was canceled or given to another executor")
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise StepTimeout(f"job {self.job.id}: took longer than its step's timeout_seconds")
         if self.stopping.is_set():
             raise StopRequested(f"job {self.job.id}: the process is to end")
+
+    def insist(self, call: Callable[[], _Result]) -> _Result:
+        """Repeat a call until the database takes it, the claim is lost, or the process is to end."""
+        return insist(call, unless=lambda: self.stopping.is_set() or self.lost.is_set())
 
     def _ask(self) -> None:
         asked_at = awake_or_asleep()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flows.at_work import at_work_on
 from flows.backoff import backoff_seconds
@@ -32,7 +32,8 @@ logger = logging.getLogger("photojobs.jobs")
 #: Failures that come back the same however often the job is repeated.
 _PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError)
 
-_Result = TypeVar("_Result")
+#: A process that ends has so long for handing back a job.
+HAND_BACK_SECONDS = 5.0
 
 #: Ends a claimed job as completed with the report of its handler; returns its row, or None where the claim is gone.
 Completion = Callable[[Job, dict[str, Any]], Job | None]
@@ -75,7 +76,6 @@ def run_claimed_job(
         runtime.database,
         job,
         trusted_seconds=2 * runtime.settings.heartbeat_seconds,
-        patience_seconds=runtime.settings.stale_seconds,
         stopping=stopping or threading.Event(),
     )
     # From the very beginning: a claim that breaks off here is known, and is given back as an attempt. And until the end
@@ -85,7 +85,7 @@ def run_claimed_job(
         note_start_of_task(job, runtime)
         ended = _run_to_an_end(claim, runtime, on_progress, complete, on_handled)
         if ended is None:
-            ended = _insist(runtime, lambda: JobsRepository(runtime.database).get_by_id(job.id))
+            ended = insist(lambda: JobsRepository(runtime.database).get_by_id(job.id), unless=claim.stopping.is_set)
         # A slot is free now, for whoever waits in this process.
         runtime.dispatcher.wake()
         span.ended(ended)
@@ -96,11 +96,11 @@ def run_claimed_job(
 
 
 def run_policy(job: Job, runtime: Runtime) -> RunPolicy:
-    """How this job is to be run."""
+    """How this job is to be run; the database is asked once for each task."""
     settings = runtime.settings
     step = None
     if job.task_id is not None and job.step_index is not None:
-        pinned = _insist(runtime, lambda: runtime.pinned_definition(str(job.task_id)))
+        pinned = runtime.pinned_definition(str(job.task_id))
         if job.step_index < pinned.follow_up_index:
             step = pinned.steps[job.step_index].definition
     delay = step.retry_delay_seconds if step is not None else None
@@ -123,11 +123,11 @@ def _run_to_an_end(
     """Run the handler and write what came of it; returns the row as it is then, or None if the claim is gone."""
     job, jobs = claim.job, JobsRepository(runtime.database)
     try:
-        policy = run_policy(job, runtime)
+        policy = claim.insist(lambda: run_policy(job, runtime))
     except (UnknownTask, CorruptDefinition) as error:
         # No repetition mends that.
         message = f"cannot be run: {error}"
-        return _insist(runtime, lambda: jobs.fail(job.id, message, claim_token=claim.token))
+        return claim.insist(lambda: jobs.fail(job.id, message, claim_token=claim.token))
     if policy.timeout_seconds is not None:
         claim.deadline = time.monotonic() + policy.timeout_seconds
     context = StepContext(
@@ -152,7 +152,7 @@ def _run_to_an_end(
             logger.info("%s", error)
             return None
         if isinstance(error, StopRequested) and claim.stopping.is_set():
-            return _insist(runtime, lambda: jobs.hand_back(job.id, claim_token=claim.token))
+            return insist(lambda: jobs.hand_back(job.id, claim_token=claim.token), give_up_seconds=HAND_BACK_SECONDS)
         if _interrupts_the_process(error):
             # The job has done no wrong.
             jobs.hand_back(job.id, claim_token=claim.token)
@@ -203,21 +203,16 @@ def _fail_or_retry(context: StepContext, runtime: Runtime, policy: RunPolicy, er
         failures, first_seconds=policy.retry_delay_seconds, longest_seconds=policy.max_retry_delay_seconds
     )
     run_after = runtime.database.clock() + timedelta(seconds=wait_seconds)
-    return _insist(runtime, lambda: jobs.retry_later(job.id, message, run_after=run_after, claim_token=token))
+    return context.claim.insist(lambda: jobs.retry_later(job.id, message, run_after=run_after, claim_token=token))
 
 
 def _end(context: StepContext, runtime: Runtime, write: Callable[[], Job | None]) -> Job | None:
     """Write an end; one that the database refuses for what it says is stored as a failure with the reason."""
     try:
-        return _insist(runtime, write)
+        return context.claim.insist(write)
     except (InvalidValue, ConstraintViolated) as error:
         job, token = context.job, context.claim.token
         message = f"it has run, but its end could not be stored: {error}"
         logger.warning("job %d (%s): %s", job.id, job.type, message)
         jobs = JobsRepository(runtime.database)
-        return _insist(runtime, lambda: jobs.fail(job.id, message, claim_token=token))
-
-
-def _insist(runtime: Runtime, call: Callable[[], _Result]) -> _Result:
-    # As long as the job would not count as stale anyway.
-    return insist(call, give_up_seconds=runtime.settings.stale_seconds)
+        return context.claim.insist(lambda: jobs.fail(job.id, message, claim_token=token))

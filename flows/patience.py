@@ -1,15 +1,16 @@
-"""Patience with a database that is away or busy for a while: a write is repeated, so that no work is lost over it."""
+"""Patience with a database that is away, busy, full or read-only for a while: a write is repeated, and no work lost."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from flows.backoff import backoff_seconds
-from storage.errors import DatabaseBusy, DatabaseUnavailable
+from storage.errors import DatabaseFault
 
 logger = logging.getLogger("photojobs.patience")
 
@@ -17,25 +18,24 @@ _Result = TypeVar("_Result")
 
 
 def insist(
-    call: Callable[[], _Result], *, give_up_seconds: float, unless: Callable[[], bool] = lambda: False
+    call: Callable[[], _Result], *, give_up_seconds: float = math.inf, unless: Callable[[], bool] = lambda: False
 ) -> _Result:
-    """Repeat a call while the database is away or busy; what it does must do no harm when it is done twice.
+    """Repeat a call while the database has a fault that may pass; what it does must do no harm when it is done twice.
 
     Args:
         call: reads or writes, in a transaction of its own.
-        give_up_seconds: after so long its error is raised.
+        give_up_seconds: after so long its error is raised; by default never.
         unless: when this says true, the error is raised at once.
 
     Raises:
-        DatabaseBusy: the database was locked for longer.
-        DatabaseUnavailable: the database was away for longer.
+        DatabaseFault: the fault lasted for longer.
     """
     give_up_at = time.monotonic() + give_up_seconds
     failures = 0
     while True:
         try:
             return call()
-        except (DatabaseBusy, DatabaseUnavailable) as error:
+        except DatabaseFault as error:
             failures += 1
             if time.monotonic() > give_up_at or unless():
                 raise

@@ -37,13 +37,13 @@ def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
 
 
 def _follow(task_id: str, runtime: Runtime, tasks: TasksRepository) -> None:
-    settings = runtime.settings
+    stopping = runtime.stopping(task_id)
     while True:
-        task: Task = insist(lambda: tasks.settle(task_id), give_up_seconds=settings.stale_seconds)
+        task: Task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
         if task.is_final:
             return
         window = insist(
-            partial(tasks.unfinished_jobs, task, limit=settings.window_size), give_up_seconds=settings.stale_seconds
+            partial(tasks.unfinished_jobs, task, limit=runtime.settings.window_size), unless=stopping.is_set
         )
         _run_all(window, runtime)
 

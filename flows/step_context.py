@@ -14,7 +14,6 @@ from sqlalchemy import Connection, select
 from flows.errors import ClaimLost, ItemsFailed, PermanentStepError, SkipItem, StepTimeout, reason_of
 from flows.job_claim import JobClaim
 from flows.job_targets import JobTargets, TargetItem
-from flows.patience import insist
 from flows.report import Report
 from flows.runtime import Runtime
 from storage.column_types import MAX_COUNT, check_integer
@@ -370,7 +369,7 @@ class StepContext:
         if not self._outcomes:
             return
         # What has been done is not lost over a database that is away for a moment.
-        done = insist(self._record_outcomes, give_up_seconds=self.settings.stale_seconds)
+        done = self.claim.insist(self._record_outcomes)
         self._untold += self._outcomes
         self._outcomes = []
         if time.monotonic() - self._told_at >= EVENT_INTERVAL_SECONDS:
@@ -456,7 +455,7 @@ class StepContext:
             with self._runtime.database.begin() as connection:
                 return connection.execute(jobs.update().where(*mine).values(values)).rowcount
 
-        if insist(write, give_up_seconds=self.settings.stale_seconds) == 0:
+        if self.claim.insist(write) == 0:
             self.claim.lost.set()
         self._progress_written_at = time.monotonic()
         if self._on_progress is not None:

@@ -75,9 +75,14 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
             return _follow(task_id, runtime, futures, limits)
         except KeyboardInterrupt:
             with _interrupted_at_once():
-                cancel_here(task_id, runtime, reason="canceled by Ctrl-C")
-                wait(futures)
-                return _follow(task_id, runtime, futures, limits)
+                try:
+                    cancel_here(task_id, runtime, reason="canceled by Ctrl-C")
+                    wait(futures)
+                    return _follow(task_id, runtime, futures, limits)
+                except BaseException:
+                    # What waits for a database that is away must not keep this process alive.
+                    runtime.stop_task(task_id)
+                    raise
         except BaseException:
             runtime.stop_task(task_id)
             raise
@@ -85,17 +90,17 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
 
 def _follow(task_id: str, runtime: Runtime, futures: list[PrefectFuture[Any]], limits: TagLimits) -> Task:
     tasks = TasksRepository(runtime.database)
-    patience_seconds = runtime.settings.stale_seconds
+    stopping = runtime.stopping(task_id)
     step_index: int | None = None
     while True:
-        task = insist(lambda: tasks.settle(task_id), give_up_seconds=patience_seconds)
+        task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
         if step_index is not None and (task.is_final or task.step_index != step_index):
             publish_step(runtime.database, task, step_index)
         if task.is_final:
             return task
         step_index = task.step_index
         window = insist(
-            partial(tasks.unfinished_jobs, task, limit=runtime.settings.window_size), give_up_seconds=patience_seconds
+            partial(tasks.unfinished_jobs, task, limit=runtime.settings.window_size), unless=stopping.is_set
         )
         futures[:] = [future for group in _by_type(window) for future in _submit(task, group, limits)]
         wait(futures)

@@ -17,7 +17,7 @@ from flows.patience import insist
 from flows.runtime import Runtime
 from flows.sweep import Sweeper, sweep
 from storage.claims import Claimant
-from storage.errors import StorageError
+from storage.errors import DatabaseFault, StorageError
 from storage.jobs import JobsRepository
 from storage.lane_work import claim_from_lanes, next_due_at
 from storage.lanes import LanesRepository
@@ -28,6 +28,9 @@ logger = logging.getLogger("photojobs.worker")
 
 #: Handlers that are told to stop have so long to come to a checkpoint and hand their jobs back.
 HAND_BACK_SECONDS = 5.0
+
+#: How often a worker looks whether it was asked to stop.
+LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,10 @@ class Worker:
         known = LanesRepository(runtime.database)
         self._lanes = [known.get(name).name for name in lanes] if lanes else [lane.name for lane in known.list()]
         self._tenant_id = tenant_id
-        self._draining = threading.Event()
+        # Plain flags: a signal handler must take no lock, which the code that it interrupts may hold.
+        self._is_draining = False
+        self._is_stopping = False
+        #: What handlers see of it.
         self._stopping = threading.Event()
         # Appended to by several threads; a counter would lose some.
         self._ended: list[str] = []
@@ -74,19 +80,26 @@ class Worker:
 
     def stop(self) -> None:
         """Claim nothing more; safe to call from a signal handler, and more than once."""
-        self._draining.set()
-        self._runtime.wakeups.notify()
+        self._is_draining = True
 
     def stop_now(self) -> None:
-        """Have running handlers stop at their next checkpoint; their jobs go back to the queue."""
-        self._stopping.set()
+        """Have running handlers stop at their next checkpoint; their jobs go back to the queue. As safe as `stop`."""
+        self._is_stopping = True
         self.stop()
 
     def _work(self, *, until_empty: bool) -> DrainSummary:
-        settings = self._runtime.settings
         running: set[threading.Thread] = set()
-        while not self._draining.is_set():
-            running = {thread for thread in running if thread.is_alive()}
+        try:
+            self._claim_and_start(running, until_empty=until_empty)
+        finally:
+            # Whatever ended it: handlers at work are waited for, or hand their jobs back.
+            self._finish(running)
+        return DrainSummary(ended=dict(Counter(self._ended)))
+
+    def _claim_and_start(self, running: set[threading.Thread], *, until_empty: bool) -> None:
+        settings = self._runtime.settings
+        while not self._is_draining:
+            running.difference_update([thread for thread in running if not thread.is_alive()])
             claimed, rest_seconds = None, settings.poll_seconds
             if len(running) < settings.concurrency:
                 claimed, rest_seconds = self._claim_patiently(settings.stale_seconds if until_empty else math.inf)
@@ -95,16 +108,21 @@ class Worker:
             elif until_empty and not running:
                 break
             else:
-                self._runtime.wakeups.wait(rest_seconds)
-        self._finish(running)
-        return DrainSummary(ended=dict(Counter(self._ended)))
+                self._rest(rest_seconds)
+
+    def _rest(self, seconds: float) -> None:
+        """Wait for work, in short pieces: `stop` only sets a flag, and wakes nothing."""
+        rest_until = time.monotonic() + seconds
+        while not self._is_draining and (left := rest_until - time.monotonic()) > 0:
+            if self._runtime.wakeups.wait(min(left, LOOK_SECONDS)):
+                return
 
     def _claim_patiently(self, give_up_seconds: float) -> tuple[Job | None, float]:
         """The claimed job, or for how long to rest unless woken."""
         try:
-            return insist(self._claim, give_up_seconds=give_up_seconds, unless=self._draining.is_set)
-        except StorageError:
-            if not self._draining.is_set():
+            return insist(self._claim, give_up_seconds=give_up_seconds, unless=lambda: self._is_draining)
+        except DatabaseFault:
+            if not self._is_draining:
                 raise
             return None, 0.0
 
@@ -121,7 +139,13 @@ class Worker:
     def _start(self, job: Job) -> threading.Thread:
         # A daemon: a handler that never comes to a checkpoint must not keep a process alive that was asked to end.
         thread = threading.Thread(target=self._run, args=(job,), name=f"photojobs-job-{job.id}", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system has no room for another one at the moment.
+            logger.warning("job %d: could not be started and goes back: %s", job.id, error, extra=about_job(job))
+            self._jobs.hand_back(job.id, claim_token=str(job.claim_token))
+            self._rest(self._runtime.settings.poll_seconds)
         return thread
 
     def _run(self, first: Job) -> None:
@@ -135,7 +159,7 @@ class Worker:
         claimed: list[Job] = []
 
         def complete(job: Job, result: dict[str, Any]) -> Job | None:
-            if self._runtime.database.is_postgresql and not self._draining.is_set():
+            if self._runtime.database.is_postgresql and not self._is_draining:
                 turnover = complete_and_claim(
                     self._runtime.database,
                     job,
@@ -160,7 +184,7 @@ class Worker:
         return claimed[0] if claimed else None
 
     def _finish(self, running: set[threading.Thread]) -> None:
-        self._wait_for(running, self._runtime.settings.drain_seconds, unless=self._stopping.is_set)
+        self._wait_for(running, self._runtime.settings.drain_seconds, unless=lambda: self._is_stopping)
         self._stopping.set()
         left = self._wait_for(running, HAND_BACK_SECONDS)
         for thread in left:
@@ -174,7 +198,7 @@ class Worker:
             running = {thread for thread in running if thread.is_alive()}
             if not running or unless() or time.monotonic() > give_up_at:
                 return running
-            next(iter(running)).join(min(limit_seconds, self._runtime.settings.poll_seconds))
+            next(iter(running)).join(min(limit_seconds, LOOK_SECONDS))
 
 
 def drain_queue(

@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine,
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
+from storage.answer_watch import AnswerWatch
 from storage.clock import Clock, system_clock
 from storage.column_types import read_stored_json
 from storage.driver_statement import DriverStatement, bound
@@ -32,9 +33,13 @@ from storage.errors import (
     StorageError,
 )
 from storage.kept_connections import KeptConnections
+from storage.postgresql_session import connect_arguments, prepare_sessions
 
 #: Seconds that a statement waits for another's lock before it gives up as `DatabaseBusy`.
 BUSY_TIMEOUT_SECONDS = 30
+
+#: Seconds that a server may take for a claim, an end or a heartbeat, beside waiting for a lock.
+ANSWER_SECONDS = 15
 
 #: Connections kept open per process; heartbeat, claims and handlers each need one at the same time.
 POOL_SIZE = 10
@@ -64,11 +69,12 @@ class Database:
         self.engine = self._create_engine(str(url))
         # Connections of their own: this setting of PostgreSQL is a session's, and would harm other statements.
         self._planning_once = (
-            self._create_postgresql_engine(self.engine.url, options="-c plan_cache_mode=force_generic_plan")
-            if self.is_postgresql
-            else self.engine
+            self._create_postgresql_engine(self.engine.url, plans_once=True) if self.is_postgresql else self.engine
         )
         self._kept = KeptConnections(self.engine)
+        self._answers = AnswerWatch()
+        # Longer than the server itself waits for a lock.
+        self._answer_seconds = busy_timeout_seconds + ANSWER_SECONDS
         self._reader = self.engine.execution_options(photojobs_read=True)
         self._autocommitting_reader = (
             self._reader.execution_options(isolation_level="AUTOCOMMIT") if self.is_postgresql else self._reader
@@ -103,6 +109,16 @@ class Database:
         """
         with self.engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def begin_briefly(self, limit_seconds: float) -> Iterator[Connection]:
+        """As `begin`, for a transaction that must end in so long: else a PostgreSQL server counts as away."""
+        with self.begin() as connection:
+            if not self.is_postgresql:
+                yield connection
+                return
+            with self._answers.within(limit_seconds, connection.connection.driver_connection):
+                yield connection
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -159,7 +175,8 @@ class Database:
         pooled = None
         try:
             pooled = (self._planning_once if is_planned_once else self.engine).raw_connection()
-            yield pooled.driver_connection
+            with self._answers.within(self._answer_seconds, pooled.driver_connection):
+                yield pooled.driver_connection
         except Exception as error:
             if pooled is not None:
                 # Whatever state it is in, nobody else gets this connection.
@@ -246,18 +263,15 @@ class Database:
 
         return engine
 
-    def _create_postgresql_engine(self, url: URL, *, options: str = "") -> Engine:
+    def _create_postgresql_engine(self, url: URL, *, plans_once: bool = False) -> Engine:
         engine = create_engine(
             url,
             pool_size=POOL_SIZE,
             max_overflow=-1,
             json_deserializer=read_stored_json,
-            connect_args={
-                "connect_timeout": 10,
-                "application_name": "photojobs",
-                "options": f"-c lock_timeout={int(self._busy_timeout_seconds * 1000)} -c timezone=UTC {options}",
-            },
+            connect_args=connect_arguments(url),
         )
+        prepare_sessions(engine, lock_timeout_seconds=self._busy_timeout_seconds, plans_once=plans_once)
         replace_dropped_connections(engine)
         return engine
 
@@ -348,7 +362,11 @@ def storage_error(error: BaseException, engine: Engine | None) -> StorageError |
 
 
 def _translate_error(context: ExceptionContext) -> StorageError | None:
-    return storage_error(context.original_exception, context.engine)
+    translated = storage_error(context.original_exception, context.engine)
+    if isinstance(translated, DatabaseReadOnly | DatabaseUnavailable):
+        # After a failover its server takes no writes any more; a new connection may reach the one that does.
+        context.is_disconnect = True
+    return translated
 
 
 def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
@@ -359,7 +377,7 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
         return DatabaseReadOnly(f"{place}: the file or its folder is read-only; nothing was written. Allow writing.")
     if code.startswith("SQLITE_FULL"):
         return DiskFull(f"{place}: the disk is full; nothing was written. Free some space and try again.")
-    if code.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_IOERR")):
+    if code.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_IOERR", "SQLITE_PROTOCOL")):
         return DatabaseUnavailable(f"{place}: {error}. Check that the path names a readable SQLite file.")
     if str(error).startswith(("no such table", "no such column", "no such index")):
         return SchemaMismatch(
@@ -373,7 +391,7 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
 def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
     state = getattr(error, "sqlstate", None) or ""
     detail = str(error).strip().partition("\n")[0]
-    if state in ("55P03", "40001", "40P01"):
+    if state in ("55P03", "40001", "40P01", "57014", "53300"):
         return DatabaseBusy(f"{place}: {detail}; nothing was written. Try again.")
     if state in ("25006", "42501"):
         return DatabaseReadOnly(f"{place}: {detail}; nothing was written. Check the rights of this user.")
@@ -388,7 +406,8 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
     if state.startswith("23"):
         return ConstraintViolated(f"{place}: {detail}; nothing was written.")
     if type(error).__name__ in ("OperationalError", "AdminShutdown", "ConnectionTimeout", "InterfaceError") or (
-        state.startswith(("08", "57P", "28", "3D"))
+        # Connections, logins, states of transactions, faults of the server and its system.
+        state.startswith(("08", "25", "28", "3D", "57", "58", "XX"))
     ):
         return DatabaseUnavailable(f"{place}: {detail}. Check that the server runs and the URL is right.")
     return None

@@ -12,8 +12,16 @@ from typing import Any
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError
 
+from storage.answer_watch import AnswerWatch
+
 #: A connection that lay idle for so long is asked all the same: a network may drop it without a word.
 SILENT_SECONDS = 30.0
+
+
+#: Seconds that a server has to answer; one that is frozen never does.
+ANSWER_SECONDS = 5.0
+
+_watch = AnswerWatch()
 
 
 def replace_dropped_connections(engine: Engine) -> None:
@@ -42,6 +50,7 @@ def _has_something_to_read(connection: Any) -> bool:
 
 def _answers(engine: Engine, connection: Any) -> bool:
     try:
-        return bool(engine.dialect.do_ping(connection))
+        with _watch.within(ANSWER_SECONDS, connection):
+            return bool(engine.dialect.do_ping(connection))
     except engine.dialect.loaded_dbapi.Error:
         return False

@@ -11,19 +11,23 @@ class StorageError(PhotojobsError):
     """The parent of everything that storage raises."""
 
 
-class DatabaseUnavailable(StorageError):
+class DatabaseFault(StorageError):
+    """The parent of what may pass by itself: the same call may succeed later, and executors wait for that."""
+
+
+class DatabaseUnavailable(DatabaseFault):
     """The database cannot be opened or reached: a missing folder, a server that does not answer, no SQLite file."""
 
 
-class DatabaseBusy(StorageError):
+class DatabaseBusy(DatabaseFault):
     """The database stayed locked for longer than the busy timeout; nothing was written."""
 
 
-class DatabaseReadOnly(StorageError):
+class DatabaseReadOnly(DatabaseFault):
     """The database file or its folder does not allow writing; nothing was written."""
 
 
-class DiskFull(StorageError):
+class DiskFull(DatabaseFault):
     """The disk of the database has no room left; the transaction was rolled back whole."""
 
 

@@ -10,7 +10,7 @@ from functools import cache
 
 from sqlalchemy import ColumnElement, Select, select, update
 
-from storage.database import Database
+from storage.database import ANSWER_SECONDS, Database
 from storage.driver_statement import DriverStatement
 from storage.given_values import among
 from storage.job_statement import given_job_ids
@@ -44,7 +44,7 @@ def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
     )
     free = _not_locked(database, *held)
     statement = update(jobs).where(jobs.c.id.in_(free)).values(heartbeat_at=database.clock())
-    with database.begin() as connection:
+    with database.begin_briefly(ANSWER_SECONDS) as connection:
         silent = {token for _, token in pairs} - set(
             connection.execute(statement.returning(jobs.c.claim_token)).scalars()
         )

@@ -46,6 +46,8 @@ def examine_database(database: Database) -> Iterator[Finding]:
     if report.is_sound:
         yield _area.fine("integrity", "It is sound: no damage, no orphans, no impossible states.")
     yield _writable(database)
+    if database.is_postgresql:
+        yield _rights(database)
     if database.path is not None:
         yield from _file(database)
 
@@ -67,6 +69,24 @@ def _writable(database: Database) -> Finding:
             "writable", f"It cannot be written: {error}", "Correct its permissions, or end what keeps it locked."
         )
     return _area.fine("writable", "It can be written.")
+
+
+def _rights(database: Database) -> Finding:
+    with database.connect() as connection:
+        may_temporary, may_create = connection.execute(
+            text(
+                "SELECT has_database_privilege(current_database(), 'TEMPORARY'), "
+                "has_schema_privilege(current_schema(), 'CREATE')"
+            )
+        ).one()
+    lacking = [name for name, granted in (("TEMPORARY", may_temporary), ("CREATE", may_create)) if not granted]
+    if lacking:
+        return _area.problem(
+            "rights",
+            f"Its user lacks the right {' and '.join(lacking)}.",
+            "GRANT TEMPORARY ON DATABASE … for comparing large projects, GRANT CREATE ON SCHEMA … for upgrades.",
+        )
+    return _area.fine("rights", "Its user has the rights that are needed.")
 
 
 def _file(database: Database) -> Iterator[Finding]:

@@ -1,0 +1,79 @@
+"""A bound on how long a PostgreSQL server may take to answer, kept by this process: a frozen server says nothing.
+
+Neither the timeouts of the server nor those of TCP end such a wait: the server's machine goes on acknowledging packets.
+Only for statements that are short by design: claims, ends and heartbeats.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+#: How often the thread looks, while anything is waited for.
+LOOK_SECONDS = 1.0
+
+#: The thread ends if nothing was waited for during so many looks.
+_IDLE_LOOKS = 60
+
+
+class AnswerWatch:
+    """Shuts down connections whose server did not answer in time; what waits for it then gets an error."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waits: dict[int, tuple[float, Any]] = {}
+        self._numbers = 0
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    @contextmanager
+    def within(self, seconds: float, connection: Any) -> Iterator[None]:
+        """Give the server of a psycopg connection so long for all that is asked of it in the block."""
+        with self._lock:
+            self._numbers += 1
+            number = self._numbers
+            self._waits[number] = (time.monotonic() + seconds, connection)
+            if self._thread is None or self._pid != os.getpid():
+                # A forked process has the object, but not its thread.
+                self._pid = os.getpid()
+                self._thread = threading.Thread(target=self._run, name="photojobs-answer-watch", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waits.pop(number, None)
+
+    def _run(self) -> None:
+        idle = 0
+        while True:
+            threading.Event().wait(LOOK_SECONDS)
+            with self._lock:
+                now = time.monotonic()
+                for number, (give_up_at, connection) in list(self._waits.items()):
+                    if now >= give_up_at:
+                        del self._waits[number]
+                        _shut_down(connection)
+                idle = 0 if self._waits else idle + 1
+                if idle >= _IDLE_LOOKS:
+                    self._thread = None
+                    return
+
+
+def _shut_down(connection: Any) -> None:
+    # Of a copy of the descriptor: closing it is for the thread that uses the connection.
+    try:
+        copy = socket.socket(fileno=os.dup(connection.pgconn.socket))
+    except Exception:  # noqa: BLE001 - it was closed meanwhile.
+        return
+    try:
+        copy.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    finally:
+        copy.close()
