@@ -63,6 +63,19 @@ def stop_runs_when_orphaned() -> None:
         ).start()
 
 
+def end_within(seconds: float) -> None:
+    """Kill this process if it is still there after so long; for one that was told to end and hands back its jobs.
+
+    A second signal may interrupt Prefect while it ends its threads, and it would wait for them for minutes.
+    """
+
+    def kill() -> None:
+        threading.Event().wait(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=kill, name="photojobs-end", daemon=True).start()
+
+
 def register(folder: Path, process_id: int) -> None:
     """Make this flow-run process known to `photojobs up`, until it ends."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, wait
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
@@ -28,6 +29,7 @@ from flows.patience import insist
 from flows.prefect_events import emit_to_prefect
 from flows.runtime import Runtime
 from flows.step_markdown import step_line
+from flows.supervision import end_within
 from flows.sweep import Sweeper
 from flows.tag_limits import TagLimits
 from storage.records import Job, Task
@@ -35,6 +37,9 @@ from storage.task_summary import TaskSummary, summarise_task
 from storage.tasks import TasksRepository
 
 logger = logging.getLogger("photojobs.flows")
+
+#: A process that was told to end has so long beside `drain_seconds` for ending Prefect's threads.
+END_SECONDS = 15.0
 
 #: The reason of a task that was canceled through its flow run.
 BY_FLOW_RUN = "its flow run was canceled"
@@ -83,6 +88,10 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
                     # What waits for a database that is away must not keep this process alive.
                     runtime.stop_task(task_id)
                     raise
+        except TerminationSignal:
+            end_within(runtime.settings.drain_seconds + END_SECONDS)
+            runtime.stop_task(task_id)
+            raise
         except BaseException:
             runtime.stop_task(task_id)
             raise

@@ -48,14 +48,18 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
     statement = f"SELECT pg_backend_pid(), {values}"
 
+    looked_at_pooler: list[bool] = []
+
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
         _check_encoding(connection, engine.url)
         # Set within a transaction that is rolled back, they would be lost.
         connection.autocommit = True
         (server_process, *_) = connection.execute(statement).fetchone()
-        if server_process != connection.info.backend_pid:
+        if server_process != connection.info.backend_pid and not looked_at_pooler:
+            # A pooler gives its clients process ids of its own.
             _check_pooler(connection, engine.url)
+            looked_at_pooler.append(True)
         connection.autocommit = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,12 @@ def test_a_flow_run_process_is_known_until_it_is_killed(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         assert running_processes(tmp_path) == []
+
+
+def test_a_process_that_was_told_to_end_does_so_even_if_a_thread_of_it_never_does() -> None:
+    program = (
+        "import threading; from flows.supervision import end_within; "
+        "threading.Thread(target=threading.Event().wait).start(); end_within(0.1)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
