@@ -227,8 +227,8 @@ class Dispatcher:
         if capacity > 0:
             for claimed in self._claim(lane, own, capacity):
                 self._hand_out(claimed)
-        elif lane.slots is not None and self._has_idle_slot(lane):
-            # This process cannot use it now, so its jobs must not keep others from it.
+        elif lane.slots is not None and self._has_idle_slot(lane) and self._capacity <= 0:
+            # This process cannot use it, not even now that it was found, so its jobs must not keep others from it.
             self._leave([job.id for job in own])
             return
         with self._lock:
