@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from prefect.deployments.runner import RunnerDeployment
 
+from deployments.prefect_deploy_step import STEP
 from deployments.runner_deployments import deployment_of, drain_deployment
 from storage.settings import Settings
 from task_definitions import TaskDefinition
@@ -20,6 +21,10 @@ _HEADER = """\
 # The code is the installed package, so there is nothing to pull.
 pull: []
 
+# Keeps what users switched in the pages: paused deployments, inactive schedules, and schedules that they added.
+build:
+- {step}: {{}}
+
 """
 
 
@@ -28,7 +33,9 @@ def render_prefect_yaml(definitions: Iterable[TaskDefinition], settings: Setting
     deployments = [deployment_of(definition, settings, work_pool=pool) for definition in definitions]
     deployments.append(drain_deployment(work_pool=pool))
     document = {"deployments": [_entry(deployment, pool) for deployment in deployments]}
-    return _HEADER.format(pool=pool) + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+    return _HEADER.format(pool=pool, step=STEP) + yaml.safe_dump(
+        document, sort_keys=False, allow_unicode=True, width=110
+    )
 
 
 def _entry(deployment: RunnerDeployment, pool: str) -> dict[str, Any]:

@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 
 from deployments.prefect_yaml import render_prefect_yaml
+from deployments.registration import pause_missing
 from deployments.runner_deployments import deployment_of
 from storage.settings import Settings
 from task_definitions import load_definitions
@@ -42,15 +44,7 @@ def test_prefect_deploys_all_of_it(prefect_url: str, place: Any) -> None:
     with get_client(sync_client=True) as client:
         client.create_work_pool(WorkPoolCreate(name="photos", type="process"))
 
-        deployed = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-            cwd=place.folder,
-            env=os.environ | {"PREFECT_API_URL": prefect_url},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
+        deployed = prefect_deploy(prefect_url, place, "--all")
 
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
         for definition in load_definitions(None).values():
@@ -64,3 +58,35 @@ def test_prefect_deploys_all_of_it(prefect_url: str, place: Any) -> None:
             assert [(each.schedule, each.parameters, each.slug) for each in found.schedules] == [
                 (each.schedule, each.parameters, each.slug) for each in ours.schedules or []
             ]
+
+        nightly = client.read_deployment_by_name("maintenance_global/Global Maintenance")
+        client.pause_deployment(nightly.id)
+        client.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=False)
+        by_hand = DeploymentScheduleCreate(schedule=CronSchedule(cron="5 5 * * *"), active=False)
+        client.create_deployment_schedules(nightly.id, [by_hand])
+        discovery = client.read_deployment_by_name("folder_discovery/Folder Discovery")
+        pause_missing(client, discovery)
+
+        again = prefect_deploy(prefect_url, place, "--name", "Global Maintenance", "--name", "Folder Discovery")
+
+        assert again.returncode == 0, again.stdout + again.stderr
+        kept = client.read_deployment(nightly.id)
+        assert kept.paused
+        assert {(cast("CronSchedule", each.schedule).cron, each.active) for each in kept.schedules} == {
+            ("0 3 * * *", False),
+            ("5 5 * * *", False),
+        }
+        assert not client.read_deployment(discovery.id).paused
+
+
+def prefect_deploy(prefect_url: str, place: Any, *words: str) -> subprocess.CompletedProcess[str]:
+    """Prefect's own command, in the folder of `place`."""
+    return subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *words],
+        cwd=place.folder,
+        env=os.environ | {"PREFECT_API_URL": prefect_url},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
