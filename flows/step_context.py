@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
+from flows.announced_moves import MoveGroup, announce, interrupted, take_back
 from flows.errors import ClaimLost, ItemsFailed, PermanentStepError, SkipItem, StepTimeout, reason_of
 from flows.job_claim import JobClaim
 from flows.job_targets import JobTargets, TargetItem
@@ -259,6 +260,9 @@ class StepContext:
 
         A step type that modifies files holds the project meanwhile, so that no other such step works on it; this
         waits until it is free. The folder is the one that the project has then.
+
+        Raises:
+            LibraryError, OSError: moves that were interrupted there could not be taken back, which is recorded.
         """
         self._targets_tried += 1
         self.report.enter_project(project.project_name)
@@ -273,6 +277,8 @@ class StepContext:
             raise
         except Exception as error:
             if not is_entered:
+                if isinstance(error, LibraryError | OSError):
+                    self._note_failed_project(project, error)
                 raise
             self._note_failed_project(project, error)
         finally:
@@ -293,12 +299,25 @@ class StepContext:
         """Hold projects, all or none, while the block runs; for step types that only read, do nothing.
 
         A step that needs two projects at once (a move) asks for both in one call: holding one and waiting for another
-        could wait for ever.
+        could wait for ever. Moves that were interrupted there are taken back first.
         """
         step_type = step_types().get(self.job.type)
         if step_type is not None and not step_type.modifies_files:
             yield
             return
+        with self._held(project_ids):
+            intents = interrupted(self.database, project_ids)
+            if not intents:
+                yield
+                return
+        concerned = {one for intent in intents for one in (intent.project_id, intent.target_project_id)} - {None}
+        with self._held(sorted({*project_ids, *(one for one in concerned if one is not None)})):
+            count = take_back(self.database, self.library, interrupted(self.database, project_ids))
+            self.report.count("interrupted moves taken back", count)
+            yield
+
+    @contextmanager
+    def _held(self, project_ids: Sequence[int]) -> Iterator[None]:
         database = self._runtime.database
         while not claim_projects(
             database,
@@ -313,6 +332,11 @@ class StepContext:
             yield
         finally:
             release_projects(database, project_ids, job_id=self.job.id, claim_token=self.claim.token)
+
+    def announce(self, groups: Sequence[MoveGroup]) -> None:
+        """Have on disk which files are about to move, before the first of them does; see `flows.announced_moves`."""
+        self.checkpoint()
+        announce(self.database, groups, job=self.job, library=self.library, now=self.now())
 
     def item_batches(self, *, size: int = OUTCOME_BATCH_SIZE) -> Iterator[list[TargetItem]]:
         """The job's open items with their photos and projects, a batch at a time, one query for each.

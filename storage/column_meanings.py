@@ -23,6 +23,7 @@ TABLE_MEANINGS: Mapping[str, str] = MappingProxyType(
         "file_journal": "A change of an original file or folder, written with the row change that belongs to it.",
         "photo_derivatives": "What was made of a photo, and of which file.",
         "photo_originals": "An image file of a photo, as it was when it was last looked at.",
+        "move_intents": "A file that is about to be moved; gone once its row says so, else taken back.",
     }
 )
 
@@ -187,6 +188,19 @@ COLUMN_MEANINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "columns that differ; of a manifest its two texts.",
             "created_at": "When it was done.",
             "undone_at": "When it was undone.",
+        },
+        "move_intents": {
+            "id": "The intent's number.",
+            "group_id": "What files share that move together or not at all.",
+            "tenant_id": "Whose file.",
+            "job_id": "The job that moves it.",
+            "project_id": "The project whose folder it is in; NULL for a folder that no project has.",
+            "target_project_id": "The project whose folder it goes to.",
+            "photo_id": "The photo that it belongs to, or NULL.",
+            "source": "Where it is, relative to the root of the library.",
+            "target": "Where it goes, likewise.",
+            "size_bytes": "The file's size.",
+            "created_at": "When the intent was written.",
         },
         "photo_derivatives": {
             "photo_id": "The photo.",

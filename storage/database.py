@@ -75,6 +75,7 @@ class Database:
         self._answers = AnswerWatch()
         # Longer than the server itself waits for a lock.
         self._answer_seconds = busy_timeout_seconds + ANSWER_SECONDS
+        self._durable = self.engine.execution_options(photojobs_durable=True)
         self._reader = self.engine.execution_options(photojobs_read=True)
         self._autocommitting_reader = (
             self._reader.execution_options(isolation_level="AUTOCOMMIT") if self.is_postgresql else self._reader
@@ -101,13 +102,17 @@ class Database:
         return f"Database({self.url!r})"
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, durable: bool = False) -> Iterator[Connection]:
         """A connection in a transaction that may write; commits at the end, rolls back on an exception.
 
         On SQLite the write lock is taken at the beginning (`BEGIN IMMEDIATE`), so a transaction that read a row may
         still change it. Keep it short: other writers wait.
+
+        Args:
+            durable: whether the commit waits until it, and all before it, would survive a power cut. On SQLite others
+                do not wait: a power cut can take the last of them back, all together and in their order.
         """
-        with self.engine.begin() as connection:
+        with (self._durable if durable else self.engine).begin() as connection:
             yield connection
 
     @contextmanager
@@ -258,7 +263,13 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            reading = connection.get_execution_options().get("photojobs_read", False)
+            options = connection.get_execution_options()
+            reading = options.get("photojobs_read", False)
+            if options.get("photojobs_durable", False):
+                connection.exec_driver_sql("PRAGMA synchronous = FULL")
+                connection.info["is_durable"] = True
+            elif connection.info.pop("is_durable", False):
+                connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
             connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
         return engine

@@ -16,6 +16,9 @@ from storage.step_jobs import is_active, of_tenant
 from storage.tables import photos, projects
 from storage.temporary_tables import BATCH_SIZE
 
+#: Renamed photos among which the original of a copy is looked for.
+_MAX_COPIES = 20
+
 _tenant_names = table("tenant_names", column("photo_id"), column("project_id"), column("name_key"))
 
 _TABLES = (
@@ -82,6 +85,16 @@ class DuplicateNames:
                 return
             last = ids[-1]
             yield ids
+
+    def photos_like(self, name: str, *, but_for: int) -> list[int]:
+        """The photos of the tenant that have this name, or had it until they were renamed, in id order."""
+        keys = [name_key(name), *(name_key(f"{name}_duplicate{number}") for number in range(1, _MAX_COPIES))]
+        statement = select(_tenant_names.c.photo_id).where(
+            _tenant_names.c.name_key.in_(keys), _tenant_names.c.photo_id != but_for
+        )
+        found = list(self._connection.execute(statement.order_by(_tenant_names.c.photo_id)).scalars())
+        self._connection.commit()
+        return found
 
     def is_taken(self, name: str) -> bool:
         """Whether a photo of the tenant has this name."""

@@ -190,19 +190,6 @@ def last_entry(connection: Connection, *, project_id: int, action: FileAction) -
     return None if row is None else JournalEntry.from_row(row)
 
 
-def announced(connection: Connection, change: FileChange, *, job_id: int) -> int | None:
-    """The id of the entry by which a job said this already, before an attempt of it was cut short, or None."""
-    statement = select(file_journal.c.id).where(
-        file_journal.c.project_id == change.project_id,
-        file_journal.c.job_id == job_id,
-        file_journal.c.action == str(change.action),
-        file_journal.c.source == change.source,
-        file_journal.c.target == change.target,
-        file_journal.c.undone_at.is_(None),
-    )
-    return connection.execute(statement.order_by(file_journal.c.id.desc()).limit(1)).scalar_one_or_none()
-
-
 def withdraw_entry(connection: Connection, entry_id: int) -> None:
     """Remove an entry of something that was announced and then did not happen."""
     connection.execute(delete(file_journal).where(file_journal.c.id == entry_id))

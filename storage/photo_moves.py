@@ -1,26 +1,20 @@
-"""Moving photos' rows to another project with their tags, and what a move that was cut short had been about to do.
-
-Not for the files: `storage.library` moves those, before the rows.
-"""
+"""Moving photos' rows to another project with their tags. Not for the files: those move before the rows."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, literal, select, update
 
 from storage.database import Access, Database
 from storage.originals import OriginalsRepository
-from storage.tables import job_items, photo_derivatives, photo_tags, photos, tags
+from storage.tables import photo_derivatives, photo_tags, photos, tags
 
 #: Rows read or written by one statement.
 BATCH_SIZE = 1_000
-
-_INTENT: Final = re.compile(r"moving to project (\d+) as “(.*?)”(?:$|: )", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,55 +37,11 @@ class MovedPhoto:
     left_behind: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MoveIntent:
-    """Where a photo's files were being moved to when the move was cut short."""
-
-    project_id: int
-    name: str
-
-
 class PhotoMovesRepository:
     """Moves of photos between projects, in a `Database` or inside a caller's own transaction."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
-
-    def note_intents(self, names: Mapping[int, str], *, project_id: int) -> None:
-        """Say which name in the project the photo of each item is about to get; `names` maps item ids to names.
-
-        Written before the first file moves, so that whoever repeats a move that was cut short finds its files again.
-        """
-        if not names:
-            return
-        statement = (
-            update(job_items)
-            .where(job_items.c.id == bindparam("item_id"))
-            .values(status="running", message=bindparam("text"), updated_at=self._access.clock())
-        )
-        rows = [{"item_id": item_id, "text": intent_text(project_id, name)} for item_id, name in names.items()]
-        with self._access.write() as connection:
-            connection.execute(statement, rows)
-
-    def intents(self, photo_ids: Sequence[int]) -> dict[int, MoveIntent]:
-        """The latest intent that an unfinished item has noted for each of these photos, if any."""
-        found: dict[int, MoveIntent] = {}
-        with self._access.read() as connection:
-            for start in range(0, len(photo_ids), BATCH_SIZE):
-                statement = (
-                    select(job_items.c.photo_id, job_items.c.message)
-                    .where(
-                        job_items.c.photo_id.in_(photo_ids[start : start + BATCH_SIZE]),
-                        job_items.c.status != "done",
-                        job_items.c.message.like("moving to project %"),
-                    )
-                    .order_by(job_items.c.updated_at, job_items.c.id)
-                )
-                for photo_id, message in connection.execute(statement):
-                    parsed = _INTENT.match(message)
-                    if parsed is not None:
-                        found[photo_id] = MoveIntent(project_id=int(parsed[1]), name=parsed[2])
-        return found
 
     def base_names(self, project_id: int) -> Iterator[str]:
         """The base names of all photos of a project, streamed in no order."""
@@ -118,12 +68,6 @@ class PhotoMovesRepository:
             _update_rows(connection, moved, project_id, now=self._access.clock())
             _move_tags(connection, [photo.id for photo in moved], project_id)
             _move_derivatives(connection, moved)
-            _forget_intents(connection, [photo.id for photo in moved])
-
-
-def intent_text(project_id: int, name: str) -> str:
-    """How an item says that its photo is being moved; `PhotoMovesRepository.intents` reads it."""
-    return f"moving to project {project_id} as “{name}”"
 
 
 def _update_rows(connection: Connection, moved: Sequence[MovedPhoto], project_id: int, *, now: datetime) -> None:
@@ -219,15 +163,6 @@ def _move_derivatives(connection: Connection, moved: Sequence[MovedPhoto]) -> No
             .values(source_name=bindparam("new_name")),
             parameters,
         )
-
-
-def _forget_intents(connection: Connection, photo_ids: list[int]) -> None:
-    # Those of other jobs too, which were canceled half way: they must not be believed once the photo has moved on.
-    connection.execute(
-        update(job_items)
-        .where(job_items.c.photo_id.in_(photo_ids), job_items.c.message.like("moving to project %"))
-        .values(message=None)
-    )
 
 
 def _renamed(photo: MovedPhoto) -> bool:

@@ -95,6 +95,18 @@ class ProjectComparison:
             owned |= wanted & self._keys_of_photos(part)
         yield from _batches([name for name, possible in unowned.items() if owned.isdisjoint(possible)])
 
+    def names_of_several(self) -> Iterator[list[str]]:
+        """The base names that more than one JPEG has, of which only one can be shown, a batch at a time."""
+        extensions = self._extensions.jpg | {extension.upper() for extension in self._extensions.jpg}
+        for part in self._parts:
+            seen: set[str] = set()
+            several: set[str] = set()
+            for name in part.names:
+                base_name, _, extension = name.rpartition(".")
+                if extension in extensions or extension.lower() in self._extensions.jpg:
+                    (several if base_name in seen else seen).add(base_name)
+            yield from _batches(sorted(several - {""}))
+
     def _keys_of_photos(self, part: NamePart) -> set[str]:
         names = (name.rpartition(".")[0] for name in part.names if self._extensions.is_image(name))
         return {key for name in (*names, *(row[1] for row in part.rows)) for key in owner_keys(name)}

@@ -296,6 +296,25 @@ file_journal = Table(
     sqlite_autoincrement=True,
 )
 
+move_intents = Table(
+    "move_intents",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("group_id", Text, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("job_id", Identifier),
+    Column("project_id", Identifier),
+    Column("target_project_id", Identifier),
+    Column("photo_id", Identifier),
+    Column("source", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Index("idx_move_intents_project", "project_id"),
+    Index("idx_move_intents_target", "target_project_id"),
+    sqlite_autoincrement=True,
+)
+
 photo_derivatives = Table(
     "photo_derivatives",
     metadata,

@@ -6,42 +6,36 @@ its files, companions and derivatives.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from flows.announced_moves import MoveGroup, MoveInterrupted, settled, sync_folders
 from flows.errors import ItemsFailed
 from flows.step import step
 from flows.step_context import StepContext
-from flows.steps.photo_files import relative_path
-from flows.steps.target_projects import check_library, compared, each_project, skip_missing_folder
+from flows.steps.copies import Copies
+from flows.steps.free_names import FreeNames
+from flows.steps.moves import DERIVATIVE_FOLDERS
+from flows.steps.photo_files import PhotoFiles, file_moves, find_files, relative_path, remove_stray_derivatives
+from flows.steps.target_projects import check_library, each_project, skip_missing_folder
 from storage.duplicate_names import DuplicateNames, photos_named
-from storage.journal import FileAction, FileChange, journaled_targets
-from storage.library import (
-    FileKind,
-    FolderNames,
-    ProjectFolder,
-    move_without_overwrite,
-    name_key,
-    remove_derivative,
-    unique_name,
-)
-from storage.library.errors import LibraryError, SourceMissing, UnsafePath
+from storage.journal import FileAction, FileChange
+from storage.library import ProjectFolder, name_key
+from storage.library.errors import LibraryError
 from storage.library.names import unsafe_reason
 from storage.photo_moves import MovedPhoto, PhotoMovesRepository
 from storage.photo_snapshots import snapshot_photos
 from storage.photos import PhotosRepository
 from storage.records import Photo, Project
-from storage.scanned_names import ScannedName, ScannedNames
 from storage.temporary_tables import temporary_tables
 
 #: Photos whose files are renamed before their rows are written: what a crash leaves to be repaired.
 BATCH_SIZE: Final = 100
+#: Photos whose files are looked for by one scan of their folder.
+_SCAN_BATCH_SIZE: Final = 5_000
 #: Photos whose names are read at a time to be reported.
 _REPORT_BATCH_SIZE: Final = 2_000
 
@@ -52,18 +46,13 @@ class _Renaming:
 
     Attributes:
         photos: the rows that have it: one, unless another program wrote it twice.
-        files: what is still to be renamed.
-        renamed_before: what a run that was cut short had renamed already.
-        changes: the renames that were made, as the journal has them.
-        left_behind: kinds of derivatives that could not come along.
+        name: what it becomes.
+        group: the files and derivatives.
     """
 
     photos: list[Photo]
     name: str
-    files: list[ScannedName]
-    renamed_before: list[ScannedName]
-    changes: list[FileChange] = field(default_factory=list)
-    left_behind: list[str] = field(default_factory=list)
+    group: MoveGroup
 
     @property
     def old_name(self) -> str:
@@ -84,9 +73,7 @@ def duplicate_resolution(ctx: StepContext) -> None:
         if ctx.settings.rename_user_files == "report":
             _report(ctx, names, concerned)
             return
-        files = ScannedNames(connection, extensions=ctx.library.accepted_extensions)
-        work = partial(_resolve, ctx, names, files)
-        each_project(ctx, work, projects=concerned)
+        each_project(ctx, partial(_resolve, ctx, names), projects=concerned)
 
 
 def _report(ctx: StepContext, names: DuplicateNames, projects: Sequence[Project]) -> None:
@@ -102,51 +89,64 @@ def _report(ctx: StepContext, names: DuplicateNames, projects: Sequence[Project]
         ctx.progress(number + 1, len(projects))
 
 
-def _resolve(
-    ctx: StepContext, names: DuplicateNames, scanned: ScannedNames, project: Project, folder: ProjectFolder
-) -> None:
+def _resolve(ctx: StepContext, names: DuplicateNames, project: Project, folder: ProjectFolder) -> None:
     if skip_missing_folder(ctx, project, folder):
         return
-    with compared(ctx, project, folder) as comparison:
-        scanned.replace(comparison)
     errors: list[Exception] = []
-    for ids in names.photo_ids(project.id, batch_size=BATCH_SIZE):
-        errors += _rename_batch(ctx, names, scanned, project, folder, ids)
+    for ids in names.photo_ids(project.id, batch_size=_SCAN_BATCH_SIZE):
+        errors += _rename_all(ctx, names, project, folder, ids)
     if errors:
         raise ItemsFailed(f"{len(errors)} photos could not be renamed; first: {errors[0]}")
 
 
-def _rename_batch(
-    ctx: StepContext,
-    names: DuplicateNames,
-    scanned: ScannedNames,
-    project: Project,
-    folder: ProjectFolder,
-    photo_ids: Sequence[int],
+def _rename_all(
+    ctx: StepContext, names: DuplicateNames, project: Project, folder: ProjectFolder, photo_ids: Sequence[int]
 ) -> list[Exception]:
     with ctx.read() as connection:
         found = PhotosRepository(connection).get_many(photo_ids)
         # Those of the same name in the same project share their files, so they share the new name.
         sharing = photos_named(connection, project.id, sorted({photo.filename for photo in found}))
     by_name = [list(group) for _, group in groupby(sorted(sharing, key=_name_and_id), key=lambda photo: photo.filename)]
+    files = find_files(ctx, folder, sharing)
+    free = FreeNames(ctx, project, folder, sharing, files, is_taken=names.is_taken)
+    copies = Copies(ctx, names, project, folder)
     errors: list[Exception] = []
+    planned: list[_Renaming] = []
+    for photos in by_name:
+        try:
+            # Of rows that share their files, one has them all.
+            own = max((files[photo.id] for photo in photos), key=lambda one: len(one.all()) + len(one.untouchable))
+            renaming = _plan(ctx, copies, free, folder, photos, own)
+        except (LibraryError, OSError) as error:
+            errors.append(error)
+            ctx.report.fail(photos[0].filename, str(error))
+        else:
+            if renaming is not None:
+                planned.append(renaming)
+                for photo in photos:
+                    names.rename(photo.id, renaming.name)
+    for start in range(0, len(planned), BATCH_SIZE):
+        errors += _rename_batch(ctx, project, folder, free, planned[start : start + BATCH_SIZE])
+    return errors
+
+
+def _rename_batch(
+    ctx: StepContext, project: Project, folder: ProjectFolder, free: FreeNames, planned: Sequence[_Renaming]
+) -> list[Exception]:
+    errors: list[Exception] = []
+    ctx.announce([renaming.group for renaming in planned])
     done: list[_Renaming] = []
     try:
-        for photos in by_name:
+        for renaming in planned:
             ctx.checkpoint()
             try:
-                renaming = _plan(ctx, names, scanned, photos)
-                if renaming is not None:
-                    _rename_files(folder, renaming)
-                    done.append(renaming)
-                    for photo in photos:
-                        names.rename(photo.id, renaming.name)
-            except (LibraryError, OSError) as error:
+                _carry_out(renaming, free, folder)
+                done.append(renaming)
+            except (LibraryError, OSError, MoveInterrupted) as error:
                 errors.append(error)
-                ctx.report.fail(photos[0].filename, str(error))
+                ctx.report.fail(renaming.old_name, str(error))
     finally:
-        if done:
-            _write_rows(ctx, project, folder, done)
+        _write_rows(ctx, project, folder, done, planned)
     return errors
 
 
@@ -154,146 +154,84 @@ def _name_and_id(photo: Photo) -> tuple[str, int]:
     return (photo.filename, photo.id)
 
 
-def _plan(ctx: StepContext, names: DuplicateNames, scanned: ScannedNames, photos: list[Photo]) -> _Renaming | None:
-    """What is to be renamed and how, or None, reported, where the photo must be left as it is."""
+def _plan(
+    ctx: StepContext, copies: Copies, free: FreeNames, folder: ProjectFolder, photos: list[Photo], files: PhotoFiles
+) -> _Renaming | None:
+    """What is to be renamed and how, or None, reported, if the photo must be left as it is."""
     old_name = photos[0].filename
     reason = unsafe_reason(old_name)
     if reason is not None:
         ctx.report.count("skipped", example=f"photo {photos[0].id}: its name cannot be a file's: {reason}")
         return None
-    ids = {photo.id for photo in photos}
-    files = [
-        file
-        for file in scanned.named_like(old_name)
-        if (file.base_name == old_name or file.photo_id in ids)
-        and (file.kind.is_photo or file.kind is FileKind.SIDECAR)
-    ]
-    untouchable = next((file for file in files if not file.is_workable), None)
-    if untouchable is not None:
-        ctx.report.count("skipped", example=f"{untouchable.name}: cannot be renamed, so its photo is not")
+    if files.untouchable:
+        name = files.untouchable[0].printable_name
+        ctx.report.count("skipped", example=f"{name}: cannot be renamed, so its photo is not")
         return None
-    missing = _missing_kinds(photos, files)
-    name, renamed_before = _free_name(names, scanned, old_name, missing)
-    if not any(file.kind.is_photo for file in (*files, *renamed_before)):
+    if not files.images:
         ctx.report.count("skipped", example=f"{old_name}: has no file")
         return None
-    targets = [name_key(_renamed(file, name)) for file in files]
+    original = copies.original_of(photos[0], files)
+    if original is not None:
+        ctx.report.count("copies", example=f"{old_name}: the same as {original}")
+        return None
+    name = free.take(old_name, files)
+    targets = [name_key(path) for _, path in files.renamed(name, old=old_name)]
     if len(set(targets)) < len(targets):
         ctx.report.count("skipped", example=f"{old_name}: two of its files would get the same name")
         return None
-    return _Renaming(photos=photos, name=name, files=files, renamed_before=renamed_before)
+    project_id = photos[0].project_id
+    group = MoveGroup(project_id, project_id, photos[0].id, file_moves(files, folder, old_name, folder, name))
+    return _Renaming(photos=photos, name=name, group=group)
 
 
-def _missing_kinds(photos: Sequence[Photo], files: Sequence[ScannedName]) -> set[str]:
-    """The kinds of files that the rows say are there, and are not."""
-    photo = photos[0]
-    said = {"jpg": photo.jpg_available, "raw": photo.raw_available, "other": photo.other_available}
-    return {kind for kind, flag in said.items() if flag} - {str(file.kind) for file in files}
+def _carry_out(renaming: _Renaming, free: FreeNames, folder: ProjectFolder) -> None:
+    remove_stray_derivatives(folder, renaming.name)
+    renaming.group.carry_out(names=free.on_disk, folder=folder.path)
 
 
-def _free_name(
-    names: DuplicateNames, scanned: ScannedNames, old_name: str, missing: set[str]
-) -> tuple[str, list[ScannedName]]:
-    """The first name that is free, or that a run which was cut short has given to files of the photo, with these."""
-    taken: list[str] = []
-    while True:
-        name = unique_name(FolderNames(), old_name, also_taken=taken)
-        taken.append(name)
-        if names.is_taken(name):
-            continue
-        there = scanned.named_like(name)
-        if not there:
-            return name, []
-        if missing & {str(file.kind) for file in there} and all(
-            file.is_workable and file.base_name == name for file in there
-        ):
-            return name, there
-
-
-def _rename_files(folder: ProjectFolder, renaming: _Renaming) -> None:
-    taken = FolderNames(file.name for file in renaming.renamed_before)
-    moved: list[tuple[Path, Path]] = []
-    for file in renaming.renamed_before:
-        source = _renamed_back(file, renaming)
-        renaming.changes.append(_change(folder, renaming, source, file.name))
-    try:
-        for file in renaming.files:
-            target = _renamed(file, renaming.name)
-            move_without_overwrite(folder.original(file.name), folder.original(target), names=taken)
-            moved.append((folder.original(file.name), folder.original(target)))
-            renaming.changes.append(_change(folder, renaming, file.name, target))
-    except Exception:
-        # A photo's files stay together: where one cannot be renamed, none is.
-        for source_path, target_path in reversed(moved):
-            move_without_overwrite(target_path, source_path, names=FolderNames())
-        raise
-    for kind, path_of in (("thumbnail", folder.thumbnail), ("preview", folder.preview_image)):
-        try:
-            is_resumed = bool(renaming.renamed_before)
-            _rename_derivative(path_of(renaming.old_name), path_of(renaming.name), is_resumed=is_resumed)
-        except UnsafePath:
-            # The name is too long for a derivative, or something else stands in the way: it is made again.
-            renaming.left_behind.append(kind)
-
-
-def _rename_derivative(source: Path, target: Path, *, is_resumed: bool) -> None:
-    if is_resumed and not os.path.lexists(source):
-        return
-    # No photo has the new name yet, so what lies there is a leftover.
-    remove_derivative(target)
-    with suppress(SourceMissing):
-        move_without_overwrite(source, target, names=FolderNames())
-
-
-def _write_rows(ctx: StepContext, project: Project, folder: ProjectFolder, done: Sequence[_Renaming]) -> None:
+def _write_rows(
+    ctx: StepContext,
+    project: Project,
+    folder: ProjectFolder,
+    done: Sequence[_Renaming],
+    planned: Sequence[_Renaming],
+) -> None:
+    sync_folders(renaming.group for renaming in done)
     ids = [photo.id for renaming in done for photo in renaming.photos]
     with ctx.transaction(enqueues=True, photo_ids=ids) as connection:
         rows = snapshot_photos(connection, ids)
-        changes = [change for renaming in done for change in renaming.changes]
-        known = journaled_targets(
-            connection,
-            [relative_path(folder, folder.path / file.name) for item in done for file in item.renamed_before],
-            project_id=project.id,
-        )
-        ctx.journal(connection, [_with_row(change, rows) for change in changes if change.target not in known])
+        changes = [
+            FileChange(
+                action=FileAction.RENAMED,
+                source=relative_path(folder, move.source),
+                target=relative_path(folder, move.target),
+                project_id=project.id,
+                photo_id=renaming.photos[0].id,
+                size_bytes=move.size_bytes,
+                row=rows.get(renaming.photos[0].id),
+            )
+            for renaming in done
+            for move in renaming.group.originals
+        ]
+        ctx.journal(connection, changes)
         PhotoMovesRepository(connection).move_rows(list(_moved_rows(done)), project_id=project.id)
         ctx.enqueue("upload_postprocess", photo_ids=ids, priority=90, connection=connection)
+        settled(connection, [renaming.group for renaming in planned])
     for renaming in done:
         ctx.report.count("renamed", example=f"{renaming.old_name} → {renaming.name}")
 
 
 def _moved_rows(done: Iterable[_Renaming]) -> Iterable[MovedPhoto]:
     for renaming in done:
+        came = {move.target.parent.name for move in renaming.group.moves if move.is_derivative and move.is_done}
+        left = {move.target.parent.name for move in renaming.group.moves if move.is_derivative} - came
+        left_behind = tuple(kind for kind, place in DERIVATIVE_FOLDERS.items() if place in left)
         for photo in renaming.photos:
             yield MovedPhoto(
                 id=photo.id,
                 old_name=renaming.old_name,
                 name=renaming.name,
-                thumbnail_status="missing" if "thumbnail" in renaming.left_behind else photo.thumbnail_status,
-                preview_status="missing" if "preview" in renaming.left_behind else photo.preview_status,
-                left_behind=tuple(renaming.left_behind),
+                thumbnail_status="missing" if "thumbnail" in left_behind else photo.thumbnail_status,
+                preview_status="missing" if "preview" in left_behind else photo.preview_status,
+                left_behind=left_behind,
             )
-
-
-def _change(folder: ProjectFolder, renaming: _Renaming, source_name: str, target_name: str) -> FileChange:
-    target = folder.path / target_name
-    return FileChange(
-        action=FileAction.RENAMED,
-        source=relative_path(folder, folder.path / source_name),
-        target=relative_path(folder, target),
-        project_id=renaming.photos[0].project_id,
-        photo_id=renaming.photos[0].id,
-        size_bytes=target.lstat().st_size,
-    )
-
-
-def _with_row(change: FileChange, rows: dict[int, dict[str, Any]]) -> FileChange:
-    return replace(change, row=None if change.photo_id is None else rows.get(change.photo_id))
-
-
-def _renamed(file: ScannedName, name: str) -> str:
-    return name + file.name[len(file.base_name) :]
-
-
-def _renamed_back(file: ScannedName, renaming: _Renaming) -> str:
-    return renaming.old_name + file.name[len(renaming.name) :]

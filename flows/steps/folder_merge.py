@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from flows.announced_moves import FileMove, MoveGroup, settled, sync_folders
 from flows.step_context import StepContext
 from flows.steps.photo_files import relative_path
-from storage.journal import FileAction, FileChange, announced, withdraw_entry
+from storage.journal import FileAction, FileChange
 from storage.library import (
     FolderNames,
     ProjectFolder,
     ScannedFile,
-    move_without_overwrite,
     name_key,
     scan,
 )
 from storage.photo_moves import PhotoMovesRepository
 from storage.records import Project
+
+#: Files moved before the journal is written.
+_BATCH_SIZE: Final = 100
 
 
 class FolderMerge:
@@ -51,12 +56,14 @@ class FolderMerge:
 
     def run(self) -> None:
         """Move what is not there yet. Repeated after a crash, it goes on where it stopped."""
+        going = []
         for file in self._files:
-            self._ctx.checkpoint()
             if self._is_there(file):
                 self._ctx.report.count("kept", example=f"{file.name}: the project has the same file")
             else:
-                self._move(file)
+                going.append(file)
+        for start in range(0, len(going), _BATCH_SIZE):
+            self._move(going[start : start + _BATCH_SIZE])
 
     def _is_there(self, file: ScannedFile) -> bool:
         """Whether the target has the file under the same name."""
@@ -70,28 +77,36 @@ class FolderMerge:
                 return True
         return False
 
-    def _move(self, file: ScannedFile) -> None:
-        source, target = self._source.original(file.name), self._target.original(file.name)
-        change = FileChange(
-            action=FileAction.MOVED,
-            source=relative_path(self._source, source),
-            target=relative_path(self._target, target),
-            project_id=self._project.id,
-            size_bytes=file.size_bytes,
-        )
-        # Before the move: these files have no rows by which a repetition could tell that they came from elsewhere.
-        with self._ctx.transaction() as connection:
-            if announced(connection, change, job_id=self._ctx.job.id) is None:
-                self._ctx.journal(connection, [change])
+    def _move(self, files: Sequence[ScannedFile]) -> None:
+        ctx = self._ctx
+        groups = []
+        for file in files:
+            move = FileMove(self._source.original(file.name), self._target.original(file.name), file.size_bytes)
+            groups.append(MoveGroup(None, self._project.id, None, [move]))
+        ctx.announce(groups)
         try:
-            move_without_overwrite(source, target, names=self._names)
-        except Exception:
-            with self._ctx.transaction() as connection:
-                entry_id = announced(connection, change, job_id=self._ctx.job.id)
-                if entry_id is not None:
-                    withdraw_entry(connection, entry_id)
-            raise
-        self._ctx.report.count("files moved", example=f"{change.source} → {change.target}")
+            for group in groups:
+                ctx.checkpoint()
+                group.carry_out(names=self._names, folder=self._target.path)
+        finally:
+            sync_folders(groups)
+            changes = [
+                FileChange(
+                    action=FileAction.MOVED,
+                    source=relative_path(self._source, move.source),
+                    target=relative_path(self._target, move.target),
+                    project_id=self._project.id,
+                    size_bytes=move.size_bytes,
+                )
+                for group in groups
+                for move in group.moves
+                if move.is_done
+            ]
+            with ctx.transaction() as connection:
+                ctx.journal(connection, changes)
+                settled(connection, groups)
+        for change in changes:
+            ctx.report.count("files moved", example=f"{change.source} → {change.target}")
 
 
 def _digest(path: Path) -> bytes:

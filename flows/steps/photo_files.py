@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from flows.announced_moves import FileMove
 from flows.errors import ItemsFailed, PermanentStepError, SkipItem
 from flows.job_targets import TargetItem
 from flows.step_context import StepContext
@@ -18,9 +20,11 @@ from storage.library import (
     ScannedFile,
     name_key,
     owner_keys,
+    remove_derivative,
     scan,
     scan_companion_folders,
 )
+from storage.library.errors import LibraryError, UnsafePath
 from storage.library.names import is_decodable
 from storage.originals import Original
 from storage.reconciliation import known_names
@@ -31,6 +35,10 @@ _SOURCE_ORDER = (FileKind.JPG, FileKind.OTHER, FileKind.RAW)
 
 class FileLeftAlone(PermanentStepError):
     """A file of a photo is a symlink or otherwise not ours to touch, so nothing of the photo was changed."""
+
+
+class SeveralPictures(PermanentStepError):
+    """Several pictures have one base name, so that it is not known which of them was looked at."""
 
 
 @dataclass(slots=True)
@@ -83,6 +91,18 @@ class PhotoFiles:
             raise FileLeftAlone(
                 f"{file.printable_name}: {file.problem}. Replace it by a regular file, or take it out of the library."
             )
+
+    def refuse_several_pictures(self, kinds: Collection[FileKind]) -> None:
+        """Raise `SeveralPictures` if a kind has several files of which only one can have been shown."""
+        for kind in kinds:
+            files = self.of_kind(kind)
+            # A RAW file and its conversion to another format are one picture; two of one extension are not.
+            shown = 1 if kind is FileKind.JPG else len({file.extension for file in files})
+            if len(files) > shown:
+                raise SeveralPictures(
+                    f"{' and '.join(file.name for file in files)} are several pictures of one name, of which one is "
+                    "shown, so none goes to the trash. Rename all but one; then each gets a row of its own."
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +236,35 @@ class _FileSearch:
             if mine:
                 return mine[-1], fit
         return None
+
+
+def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: ProjectFolder, new: str) -> list[FileMove]:
+    """The moves of a photo's files and derivatives to another project or name.
+
+    Args:
+        files: of the photo.
+        source: the project that it is in.
+        old: its base name.
+        target: the project that it is to be in.
+        new: its base name there.
+    """
+    moves = [
+        FileMove(source.companion(file.name), target.companion(path), file.size_bytes)
+        for file, path in files.renamed(new, old=old)
+    ]
+    for path_of in (ProjectFolder.thumbnail, ProjectFolder.preview_image):
+        # A name that is too long for a derivative has none, and what is behind a symlink is not ours.
+        with suppress(UnsafePath, OSError):
+            derivative = path_of(source, old)
+            moves.append(FileMove(derivative, path_of(target, new), derivative.lstat().st_size, is_derivative=True))
+    return moves
+
+
+def remove_stray_derivatives(folder: ProjectFolder, name: str) -> None:
+    """Remove what has the name of a derivative although no photo has the name: it was left by one that is gone."""
+    for path_of in (folder.thumbnail, folder.preview_image):
+        with suppress(LibraryError, OSError):
+            remove_derivative(path_of(name))
 
 
 def by_project(items: Sequence[TargetItem]) -> list[tuple[Project, list[TargetItem]]]:

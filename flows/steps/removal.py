@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.errors import SkipItem, StepTimeout
+from flows.announced_moves import FileMove, MoveGroup, settled, sync_folders
+from flows.errors import PermanentStepError, SkipItem, StepTimeout
 from flows.job_targets import TargetItem
 from flows.step import step
 from flows.step_context import StepContext
@@ -22,8 +23,8 @@ from flows.steps.photo_files import (
     relative_path,
 )
 from storage.derivatives import DerivativesRepository
-from storage.journal import FileAction, FileChange, journaled_targets
-from storage.library import FileKind, ProjectFolder, list_trash, move_to_trash, parse_trash_name, remove_derivative
+from storage.journal import FileAction, FileChange
+from storage.library import FileKind, ProjectFolder, remove_derivative, trash_place
 from storage.library.errors import LibraryError, UnsafePath
 from storage.photo_snapshots import snapshot_photos
 from storage.photos import PhotosRepository
@@ -39,7 +40,8 @@ class _Removal:
     """What was done on disk for one photo, and what its row is to become."""
 
     photo: Photo
-    changes: list[FileChange] = field(default_factory=list)
+    group: MoveGroup
+    doomed: set[FileKind]
     row_goes: bool = False
     derivatives_gone: bool = False
     values: dict[str, Any] = field(default_factory=dict)
@@ -99,10 +101,9 @@ def _remove_photos(
         fresh = {photo.id: photo for photo in PhotosRepository(connection).get_many([photo.id for photo in photos])}
     present = [fresh[photo.id] for photo in photos if not has_moved(photo, fresh.get(photo.id))]
     files = find_files(ctx, folder, present)
-    trashed = _TrashedBefore(ctx, folder, present, files)
     for start in range(0, len(present), BATCH_SIZE):
         batch = present[start : start + BATCH_SIZE]
-        errors = _remove_batch(ctx, folder, batch, files, trashed)
+        errors = _remove_batch(ctx, folder, batch, files)
         for photo in batch:
             yield photo, errors.get(photo.id)
     for photo in photos:
@@ -111,67 +112,58 @@ def _remove_photos(
 
 
 def _remove_batch(
-    ctx: StepContext,
-    folder: ProjectFolder,
-    photos: Sequence[Photo],
-    files: dict[int, PhotoFiles],
-    trashed: _TrashedBefore,
+    ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], files: dict[int, PhotoFiles]
 ) -> dict[int, Exception]:
     errors: dict[int, Exception] = {}
     removals: list[_Removal] = []
+    for photo in photos:
+        try:
+            removal = _plan(ctx, folder, photo, files[photo.id])
+        except (LibraryError, OSError, PermanentStepError) as error:
+            errors[photo.id] = error
+        else:
+            if removal is not None:
+                removals.append(removal)
+    groups = [removal.group for removal in removals]
+    ctx.announce(groups)
+    done: list[_Removal] = []
     try:
-        for photo in photos:
+        for removal in removals:
             ctx.checkpoint()
-            # In the list before anything is moved: whatever ends the loop, what was moved is journaled.
-            removal = _Removal(photo)
-            removals.append(removal)
             try:
-                _remove(ctx, folder, files[photo.id], trashed, removal)
+                removal.group.carry_out()
+                _remove_derivatives(ctx, folder, removal)
+                done.append(removal)
             except StepTimeout:
                 raise
             except Exception as error:  # noqa: BLE001 - it is the failure of this photo alone.
-                errors[photo.id] = error
-                removal.values, removal.row_goes = {}, False
+                errors[removal.photo.id] = error
     finally:
-        _write_rows(ctx, folder, [removal for removal in removals if removal.changes or removal.values])
+        if removals:
+            _write_rows(ctx, folder, done, groups)
     return errors
 
 
-def _remove(
-    ctx: StepContext, folder: ProjectFolder, files: PhotoFiles, trashed: _TrashedBefore, removal: _Removal
-) -> None:
-    photo = removal.photo
+def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFiles) -> _Removal | None:
     doomed = _doomed_kinds(photo)
     if not doomed:
         ctx.report.count("unchanged", example=photo.filename)
-        return
+        return None
     files.refuse_untouchable()
+    files.refuse_several_pictures(doomed)
     something_stays = (
         any(file.kind not in doomed for file in files.images)
         or (FileKind.JPG not in doomed and bool(photo.jpg_available and photo.keep_jpg))
         or (FileKind.RAW not in doomed and bool(photo.raw_available and photo.keep_raw))
         or bool(photo.other_available)
     )
-    going = [file for file in files.images if file.kind in doomed] + (
-        [] if something_stays else [file for file, _ in files.companions]
-    )
-    removal.changes += trashed.of(photo, doomed, with_companions=not something_stays)
+    going = files.all() if not something_stays else [file for file in files.images if file.kind in doomed]
+    moves = []
     for file in going:
         source = folder.companion(file.name)
-        target = move_to_trash(folder, source, at=ctx.now())
-        removal.changes.append(
-            FileChange(
-                action=FileAction.TRASHED,
-                source=relative_path(folder, source),
-                target=relative_path(folder, target),
-                project_id=photo.project_id,
-                photo_id=photo.id,
-                size_bytes=file.size_bytes,
-            )
-        )
-    if FileKind.JPG in doomed or not something_stays:
-        _remove_derivatives(ctx, folder, photo)
-        removal.derivatives_gone = True
+        moves.append(FileMove(source, trash_place(folder, source, at=ctx.now()), file.size_bytes))
+    removal = _Removal(photo, MoveGroup(photo.project_id, photo.project_id, photo.id, moves), doomed)
+    removal.derivatives_gone = FileKind.JPG in doomed or not something_stays
     removal.row_goes = not something_stays
     removal.values = {
         "id": photo.id,
@@ -180,6 +172,7 @@ def _remove(
         "thumbnail_status": "missing" if removal.derivatives_gone else photo.thumbnail_status,
         "preview_status": "missing" if removal.derivatives_gone else photo.preview_status,
     }
+    return removal
 
 
 def _doomed_kinds(photo: Photo) -> set[FileKind]:
@@ -192,26 +185,27 @@ def _doomed_kinds(photo: Photo) -> set[FileKind]:
     return doomed
 
 
-def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, photo: Photo) -> None:
-    # A name too long for a derivative has none, and what lies behind a symlink is not ours.
+def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, removal: _Removal) -> None:
+    if not removal.derivatives_gone:
+        return
+    # A name too long for a derivative has none, and what is behind a symlink is not ours.
     for path_of in (folder.thumbnail, folder.preview_image):
         with contextlib.suppress(UnsafePath):
-            if remove_derivative(path_of(photo.filename)):
+            if remove_derivative(path_of(removal.photo.filename)):
                 ctx.report.count("derivatives removed")
 
 
-def _write_rows(ctx: StepContext, folder: ProjectFolder, removals: list[_Removal]) -> None:
-    if not removals:
-        return
+def _write_rows(
+    ctx: StepContext, folder: ProjectFolder, removals: Sequence[_Removal], groups: Sequence[MoveGroup]
+) -> None:
+    sync_folders(removal.group for removal in removals)
     ids = [removal.photo.id for removal in removals]
-    gone = [removal.photo.id for removal in removals if removal.row_goes]
-    changed = [removal.values for removal in removals if removal.values and not removal.row_goes]
     with ctx.transaction(photo_ids=ids) as connection:
         rows = snapshot_photos(connection, ids)
         changes: list[FileChange] = []
         for removal in removals:
             row = rows.get(removal.photo.id)
-            changes += [_with_row(change, row) for change in removal.changes]
+            changes += [_change(folder, removal.photo, move, row) for move in removal.group.moves]
             if removal.row_goes:
                 changes.append(
                     FileChange(
@@ -224,76 +218,29 @@ def _write_rows(ctx: StepContext, folder: ProjectFolder, removals: list[_Removal
                 )
         ctx.journal(connection, changes)
         photos = PhotosRepository(connection)
-        photos.update_many(changed)
+        photos.update_many([removal.values for removal in removals if not removal.row_goes])
         DerivativesRepository(connection).forget([item.photo.id for item in removals if item.derivatives_gone])
-        photos.remove_many(gone)
+        photos.remove_many([removal.photo.id for removal in removals if removal.row_goes])
+        settled(connection, groups)
     for removal in removals:
-        for change in removal.changes:
-            ctx.report.count("trashed", example=change.source)
+        for move in removal.group.moves:
+            ctx.report.count("trashed", example=relative_path(folder, move.source))
         if removal.row_goes:
             ctx.report.count("rows removed", example=removal.photo.filename)
-        elif removal.values and not removal.changes:
+        elif not removal.group.moves:
             ctx.report.count("already gone", example=removal.photo.filename)
 
 
-def _with_row(change: FileChange, row: dict[str, Any] | None) -> FileChange:
+def _change(folder: ProjectFolder, photo: Photo, move: FileMove, row: dict[str, Any] | None) -> FileChange:
     return FileChange(
-        action=change.action,
-        source=change.source,
-        target=change.target,
-        project_id=change.project_id,
-        photo_id=change.photo_id,
-        size_bytes=change.size_bytes,
+        action=FileAction.TRASHED,
+        source=relative_path(folder, move.source),
+        target=relative_path(folder, move.target),
+        project_id=photo.project_id,
+        photo_id=photo.id,
+        size_bytes=move.size_bytes,
         row=row,
     )
-
-
-class _TrashedBefore:
-    """What an earlier run had moved to the trash when it died before it could say so in the journal."""
-
-    def __init__(
-        self, ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], files: dict[int, PhotoFiles]
-    ) -> None:
-        self._folder = folder
-        self._changes: dict[str, list[tuple[FileKind, FileChange]]] = {}
-        by_name = {
-            photo.filename: photo
-            for photo in photos
-            if ctx.job.attempts > 0 or any(not files[photo.id].has(kind) for kind in _doomed_kinds(photo))
-        }
-        if by_name:
-            self._look(ctx, by_name)
-
-    def of(self, photo: Photo, kinds: set[FileKind], *, with_companions: bool) -> list[FileChange]:
-        """The changes that are still to be journaled for a photo."""
-        changes = self._changes.get(photo.filename, [])
-        return [change for kind, change in changes if kind in kinds or (with_companions and not kind.is_photo)]
-
-    def _look(self, ctx: StepContext, by_name: dict[str, Photo]) -> None:
-        found: list[tuple[str, FileKind, FileChange]] = []
-        for entry in list_trash(self._folder):
-            accepted, parsed = self._folder.library.accepted_extensions, parse_trash_name(entry.name)
-            described = accepted.describe(entry.original_name)
-            fits = accepted.fits(entry.original_name)
-            photo = next((by_name[fit.base_name] for fit in fits if fit.base_name in by_name), None)
-            if photo is None or parsed is None:
-                continue
-            path = entry.path if parsed.original_name else entry.path / entry.original_name
-            change = FileChange(
-                action=FileAction.TRASHED,
-                source=relative_path(self._folder, self._folder.path / entry.original_name),
-                target=relative_path(self._folder, path),
-                project_id=photo.project_id,
-                photo_id=photo.id,
-                size_bytes=path.lstat().st_size,
-            )
-            found.append((photo.filename, described.kind, change))
-        targets = [change.target for _, _, change in found if change.target is not None]
-        with ctx.read() as connection:
-            known = journaled_targets(connection, targets, project_id=next(iter(by_name.values())).project_id)
-        for name, kind, change in found:
-            if change.target not in known:
-                self._changes.setdefault(name, []).append((kind, change))
 
 
 def _pending_deletions(ctx: StepContext, project_id: int) -> Iterator[list[Photo]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from flows.step_context import StepContext
 from storage.library import ProjectFolder, ScannedFile, list_names, look_at
-from storage.library.errors import LibraryUnavailable
+from storage.library.errors import LibraryError, LibraryUnavailable
 from storage.reconciliation import ProjectComparison
 from storage.records import Project
 
@@ -37,7 +37,8 @@ def each_project(ctx: StepContext, work: ProjectWork, *, projects: Sequence[Proj
         projects = ctx.projects()
     for number, project in enumerate(projects):
         ctx.checkpoint()
-        with ctx.project(project) as folder:
+        # What fails inside is recorded there; what keeps a project from being entered, too.
+        with suppress(LibraryError, OSError), ctx.project(project) as folder:
             fresh = ctx.reload(project)
             if fresh is not None and fresh.is_archived == project.is_archived:
                 work(fresh, folder)

@@ -7,28 +7,25 @@ picture with the reason, and does it again when the file has changed. Rows never
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
-from itertools import islice
 from typing import Final
 
+from flows.announced_moves import FileMove, MoveGroup, settled, sync_folders
 from flows.errors import ItemsFailed
 from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.photo_files import relative_path
 from flows.steps.target_projects import check_library, compared, each_project, skip_missing_folder
-from storage.journal import FileAction, FileChange, journaled_targets
-from storage.library import FileKind, ProjectFolder, list_trash, move_to_trash, parse_trash_name
+from storage.journal import FileAction, FileChange
+from storage.library import ProjectFolder, trash_place
 from storage.library.errors import LibraryError, SourceMissing
-from storage.library.names import is_decodable
 from storage.photos import PhotosRepository
 from storage.reconciliation import ProjectComparison, known_names
 from storage.records import Project
 
 #: What browsers and upload programs call a file until it is complete; moving it away would break the transfer.
 UNFINISHED_EXTENSIONS: Final = frozenset({"part", "partial", "crdownload", "download", "filepart", "tmp", "temp"})
-
-#: Entries of the trash compared with the journal at a time.
-_TRASH_BATCH_SIZE: Final = 1_000
 
 
 @step("folder_check", unit="projects")
@@ -47,8 +44,9 @@ def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     errors: list[Exception] = []
     with compared(ctx, project, folder) as comparison:
         add_new_photos(ctx, comparison, project)
-        if ctx.settings.unaccepted_files == "trash":
-            _journal_earlier_moves(ctx, project, folder)
+        for names in comparison.names_of_several():
+            for name in names:
+                ctx.report.count("several pictures of one name", example=name)
         for names in comparison.unaccepted_names():
             if ctx.settings.unaccepted_files == "trash":
                 errors += _trash(ctx, project, folder, names)
@@ -89,66 +87,44 @@ def add_new_photos(ctx: StepContext, comparison: ProjectComparison, project: Pro
 
 
 def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, names: Sequence[str]) -> list[Exception]:
-    changes: list[FileChange] = []
+    groups: list[MoveGroup] = []
     errors: list[Exception] = []
+    for name in names:
+        if name.rpartition(".")[2].lower() in UNFINISHED_EXTENSIONS:
+            ctx.report.count("kept", example=f"{name}: looks like an unfinished transfer")
+            continue
+        with suppress(FileNotFoundError):
+            path = folder.original(name)
+            move = FileMove(path, trash_place(folder, path, at=ctx.now()), path.lstat().st_size)
+            groups.append(MoveGroup(project.id, project.id, None, [move]))
+    ctx.announce(groups)
     try:
-        for name in names:
-            if name.rpartition(".")[2].lower() in UNFINISHED_EXTENSIONS:
-                ctx.report.count("kept", example=f"{name}: looks like an unfinished transfer")
-                continue
+        for group in groups:
             ctx.checkpoint()
             try:
-                path = folder.original(name)
-                size_bytes = path.lstat().st_size
-                target = move_to_trash(folder, path, at=ctx.now())
-            except (FileNotFoundError, SourceMissing):
+                group.carry_out()
+            except SourceMissing:
                 continue
             except (LibraryError, OSError) as error:
                 errors.append(error)
-                ctx.report.fail(name, str(error))
+                ctx.report.fail(group.moves[0].source.name, str(error))
             else:
-                changes.append(
-                    FileChange(
-                        action=FileAction.TRASHED,
-                        source=relative_path(folder, path),
-                        target=relative_path(folder, target),
-                        project_id=project.id,
-                        size_bytes=size_bytes,
-                    )
-                )
-                ctx.report.count("trashed", example=name)
+                ctx.report.count("trashed", example=group.moves[0].source.name)
     finally:
-        if changes:
-            with ctx.transaction() as connection:
-                ctx.journal(connection, changes)
-    return errors
-
-
-def _journal_earlier_moves(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Journal what an earlier run moved to the trash and could not journal any more."""
-    entries = list_trash(folder)
-    while batch := list(islice(entries, _TRASH_BATCH_SIZE)):
-        changes: dict[str, FileChange] = {}
-        for entry in batch:
-            parsed = parse_trash_name(entry.name)
-            described = folder.library.accepted_extensions.describe(entry.original_name)
-            if parsed is None or described.kind is not FileKind.UNACCEPTED or not is_decodable(entry.name):
-                continue
-            path = entry.path if parsed.original_name else entry.path / entry.original_name
-            if not path.exists():
-                continue
-            target = relative_path(folder, path)
-            changes[target] = FileChange(
+        sync_folders(groups)
+        changes = [
+            FileChange(
                 action=FileAction.TRASHED,
-                source=f"{relative_path(folder, folder.path)}/{entry.original_name}",
-                target=target,
+                source=relative_path(folder, move.source),
+                target=relative_path(folder, move.target),
                 project_id=project.id,
-                size_bytes=path.lstat().st_size,
+                size_bytes=move.size_bytes,
             )
-        if not changes:
-            continue
+            for group in groups
+            for move in group.moves
+            if move.is_done
+        ]
         with ctx.transaction() as connection:
-            for target in journaled_targets(connection, list(changes), project_id=project.id):
-                del changes[target]
-            ctx.journal(connection, changes.values())
-        ctx.report.count("journaled", len(changes))
+            ctx.journal(connection, changes)
+            settled(connection, groups)
+    return errors

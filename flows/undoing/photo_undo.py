@@ -17,6 +17,7 @@ from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
 from storage.derivatives import DerivativeKind
 from storage.journal import FileAction, FileChange, JournalEntry, mark_undone
 from storage.library import ProjectFolder, remove_derivative
+from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.names import printable
 from storage.library.paths import TRASH_FOLDER
@@ -206,12 +207,16 @@ class PhotoUndo:
 
     def _write(self, done: Sequence[_Undone], states: PhotoStates) -> None:
         ctx = self._ctx
+        changes = [change for undone in done for change in undone.changes]
+        paths = {ctx.library.root / path for change in changes for path in (change.source, change.target) if path}
+        for folder in sorted({path.parent for path in paths}):
+            with suppress(FileNotFoundError):
+                fsync_folder(folder)
         with ctx.transaction(enqueues=True) as connection:
             outdated = states.changed_since(connection)
             for photo_id in outdated:
                 states.forget(photo_id)
             folders = self._places.folders(states.project_ids())
-            changes = [change for undone in done for change in undone.changes]
             changes += states.write(connection, tenant_id=ctx.tenant_id, folders=folders, now=ctx.now())
             ctx.journal(connection, changes)
             settled = [undone for undone in done if undone.group.photo_id not in outdated]

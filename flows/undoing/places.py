@@ -8,8 +8,6 @@ from pathlib import Path, PurePosixPath
 from flows.step_context import StepContext
 from storage.library import ProjectFolder
 from storage.library.errors import UnsafePath
-from storage.library.kinds import MANIFEST_NAME
-from storage.library.paths import TRASH_FOLDER
 from storage.projects import ProjectsRepository
 from storage.records import Project
 
@@ -69,12 +67,4 @@ class Places:
     def file(self, path: str, project_id: int | None) -> Path:
         """Where the file of a path of the journal lies, or would lie. Raises as `folder` does."""
         folder = self.folder(path, project_id)
-        rest = PurePosixPath(path).parts[2:]
-        if rest == (MANIFEST_NAME,):
-            return folder.manifest_path
-        if len(rest) in (2, 3) and rest[0] == TRASH_FOLDER:
-            place = folder.trash.joinpath(*rest[1:])
-            if {"..", "."} & set(rest):
-                raise UnsafePath(f"{path} leads out of its trash.")
-            return place
-        return folder.companion("/".join(rest))
+        return folder.inside("/".join(PurePosixPath(path).parts[2:]))

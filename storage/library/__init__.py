@@ -35,6 +35,7 @@ from storage.library.trash import (
     parse_trash_name,
     purge,
     restore,
+    trash_place,
 )
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "scan",
     "scan_companion_folders",
     "scan_derivatives",
+    "trash_place",
     "unique_name",
     "write_atomically",
     "write_manifest",

@@ -228,6 +228,22 @@ class ProjectFolder:
         _refuse_symlink(place)
         return place
 
+    def inside(self, path: str) -> Path:
+        """The place of anything that may be in the project's folder, its hidden folders included.
+
+        Raises:
+            UnsafePath: a name on the way is not safe, or a symlink or a file stands in the place of a folder.
+        """
+        first, _, rest = path.partition("/")
+        if path == MANIFEST_NAME:
+            return self.manifest_path
+        if first not in {THUMB_FOLDER, PREVIEW_FOLDER, TRASH_FOLDER}:
+            return self.companion(path)
+        parts = rest.split("/")
+        if len(parts) > (2 if first == TRASH_FOLDER else 1) or not {"", ".", ".."}.isdisjoint(parts):
+            raise UnsafePath(f"“{printable(path)}” is no file of project folder “{self.project_folder}”.")
+        return self._hidden_folder(first).joinpath(*parts)
+
     def thumbnail(self, name: str) -> Path:
         """The path of the thumbnail of the photo with this base name; raises `UnsafePath` as `original` does."""
         return self._derivative(self.thumb, name)

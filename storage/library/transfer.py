@@ -116,6 +116,8 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
                 raise _collision(target, target.name)
             # Looked at just above, and a folder can replace nothing but an empty folder.
             source.rename(target)
+        # The row is about to say so.
+        fsync_folder(target.parent)
     except OSError as error:
         if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
             raise _collision(target, target.name) from error

@@ -72,8 +72,32 @@ def parse_trash_name(name: str) -> TrashName | None:
     return TrashName(original_name=found[2], trashed_at=trashed_at)
 
 
+def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
+    """Where a file of a project is to be in its trash: a name that is free and tells the old name. Touches no disk.
+
+    Args:
+        project: the project that the file is in.
+        file: a file in the project's folder, or in a folder of companions there.
+        at: the moment, aware; the time to live counts from it.
+
+    Raises:
+        UnsafePath: it is not in the project's folder.
+    """
+    if at.tzinfo is None:
+        raise ValueError("at must be an aware datetime")
+    inside = file.relative_to(project.path).as_posix() if file.is_relative_to(project.path) else ""
+    if inside != MANIFEST_NAME and (not inside or inside == os.curdir or project.companion(inside) != file):
+        raise UnsafePath(f"{printable(str(file))} is not in {project.path}, so it is not put into its trash.")
+    moment = at.astimezone(UTC).strftime(_STAMP_FORMAT)[:-3]
+    mark = f"{moment}Z_{secrets.token_hex(6)}_"
+    if len(os.fsencode(mark + file.name)) <= MAX_NAME_BYTES:
+        return project.trash / (mark + file.name)
+    # There is no room for both in one name, so the name goes below the mark.
+    return project.trash / mark / file.name
+
+
 def move_to_trash(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
-    """Move a file of a project into its trash, under a name that can overwrite nothing and tells the old name.
+    """Move a file of a project into its trash; see `trash_place`.
 
     Args:
         project: the project that the file lies in.
@@ -87,22 +111,8 @@ def move_to_trash(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
         SourceMissing: there is no such file (any more).
         UnsafePath: it is not in the project's folder, or not a regular file.
     """
-    if at.tzinfo is None:
-        raise ValueError("at must be an aware datetime")
-    inside = file.relative_to(project.path).as_posix() if file.is_relative_to(project.path) else ""
-    if inside != MANIFEST_NAME and (not inside or inside == os.curdir or project.companion(inside) != file):
-        raise UnsafePath(f"{printable(str(file))} is not in {project.path}, so it is not put into its trash.")
-    trash = project.trash
-    with contextlib.suppress(FileExistsError):
-        trash.mkdir()
-    moment = at.astimezone(UTC).strftime(_STAMP_FORMAT)[:-3]
-    mark = f"{moment}Z_{secrets.token_hex(6)}_"
-    if len(os.fsencode(mark + file.name)) <= MAX_NAME_BYTES:
-        target = trash / (mark + file.name)
-    else:
-        # There is no room for both in one name, so the name goes below the mark.
-        (trash / mark).mkdir()
-        target = trash / mark / file.name
+    target = trash_place(project, file, at=at)
+    target.parent.mkdir(parents=True, exist_ok=True)
     # The random part makes the name free, so the trash, which may be large, needs no scan.
     move_without_overwrite(file, target, names=FolderNames())
     return target

@@ -281,9 +281,9 @@ def dying_at(number: int) -> Iterator[DeathAt]:
     begin = Database.begin
 
     @contextmanager
-    def mortal_begin(self: Database) -> Iterator[Any]:
+    def mortal_begin(self: Database, **options: Any) -> Iterator[Any]:
         death.point()
-        with begin(self) as connection:
+        with begin(self, **options) as connection:
             yield connection
 
     with _disk_struck_by(death) as patch:

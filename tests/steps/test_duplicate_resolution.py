@@ -125,12 +125,43 @@ def test_a_new_name_is_free_in_the_folder_and_among_all_photos_of_the_tenant(stu
     assert "tenant/second/cafe\u0301_duplicate3.jpg" in studio.disk()
 
 
-def test_other_kinds_of_files_keep_their_names(studio: Any) -> None:
+def test_companions_are_renamed_with_their_photo_and_other_files_are_not(studio: Any) -> None:
     first, second = studio.project("first"), studio.project("second")
     studio.photo(first, "x", "jpg")
-    studio.photo(second, "x", "jpg", "mp4", "txt")
+    studio.photo(second, "x", "jpg", "mp4", "jpg.pp3")
+    (studio.folder(second).path / "x2.mp4").write_bytes(b"another one's")
     studio.run("duplicate_resolution", scope="global")
-    assert {"tenant/second/x_duplicate1.jpg", "tenant/second/x.mp4", "tenant/second/x.txt"} <= studio.disk().keys()
+    assert studio.disk().keys() == {
+        "tenant/first/x.jpg",
+        "tenant/second/x_duplicate1.jpg",
+        "tenant/second/x_duplicate1.mp4",
+        "tenant/second/x_duplicate1.jpg.pp3",
+        "tenant/second/x2.mp4",
+    }
+
+
+def test_files_that_are_synced_again_and_again_pile_up_no_copies(studio: Any) -> None:
+    first, second = studio.project("first"), studio.project("second")
+    studio.photo(first, "x", "jpg")
+    renamed = studio.photo(second, "x", "jpg", "NEF")
+    studio.run("duplicate_resolution", scope="global")
+    assert name_of(studio, renamed) == "x_duplicate1"
+    # The sync brings the files back under the name that they have on the phone.
+    again = studio.photo(second, "x", "jpg", "NEF")
+    for _ in range(2):
+        job = studio.run("duplicate_resolution", scope="global")
+        assert name_of(studio, again) == "x"
+        assert job.result["examples"] == {"copies": ["x: the same as second/x_duplicate1"]}
+
+
+def test_a_copy_of_a_photo_keeps_its_name(studio: Any) -> None:
+    first, second = studio.project("first"), studio.project("second")
+    same = {"jpg": b"the same"}
+    studio.photo(first, "x", "jpg", contents=same)
+    copy = studio.photo(second, "x", "jpg", contents=same)
+    job = studio.run("duplicate_resolution", scope="global")
+    assert name_of(studio, copy) == "x"
+    assert job.result["examples"] == {"copies": ["x: the same as first/x"]}
 
 
 def test_a_photo_with_a_file_that_cannot_be_touched_is_left_whole(studio: Any, tmp_path: Path) -> None:
@@ -156,20 +187,20 @@ def test_a_photo_with_a_file_that_cannot_be_touched_is_left_whole(studio: Any, t
 def test_a_photo_whose_second_file_cannot_be_renamed_keeps_all_its_names(
     studio: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.steps import duplicates
+    from flows import announced_moves
 
     first, second = studio.project("first"), studio.project("second")
     for name in ("bad", "good"):
         studio.photo(first, name, "jpg")
     bad, good = (studio.photo(second, name, "NEF", "jpg") for name in ("bad", "good"))
-    move = duplicates.move_without_overwrite
+    move = announced_moves.move_without_overwrite
 
     def failing(source: Path, target: Path, **options: Any) -> None:
         if source.name == "bad.jpg":
             raise OSError(5, "Input/output error", os.fspath(source))
         move(source, target, **options)
 
-    monkeypatch.setattr(duplicates, "move_without_overwrite", failing)
+    monkeypatch.setattr(announced_moves, "move_without_overwrite", failing)
 
     job = studio.run("duplicate_resolution", scope="global")
 
@@ -203,12 +234,12 @@ def test_a_death_at_any_point_is_repaired_under_the_same_name(studio: Any, death
     assert rounds > 10
 
 
-def test_a_whole_project_that_was_copied_is_resolved_by_one_scan(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_project_that_was_copied_is_resolved_by_few_scans(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = studio.project("first"), studio.project("second")
     for project in (first, second):
         rows = []
         for number in range(250):
-            (studio.folder(project).path / f"p{number}.jpg").write_bytes(b"%d" % number)
+            (studio.folder(project).path / f"p{number}.jpg").write_bytes(f"{project.id} {number}".encode())
             rows.append({"project_id": project.id, "filename": f"p{number}", "jpg_available": 1})
         PhotosRepository(studio.database).create_many(rows)
     scans = 0
@@ -224,5 +255,5 @@ def test_a_whole_project_that_was_copied_is_resolved_by_one_scan(studio: Any, mo
     job = studio.run("duplicate_resolution", scope="global")
 
     assert job.result["counts"] == {"renamed": 250}
-    assert scans == 1
+    assert scans == 2
     assert len(follow_ups(studio)) == 250

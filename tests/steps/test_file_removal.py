@@ -164,7 +164,7 @@ def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, deaths):
     def prepare(studio):
         iceland = studio.project("Iceland")
         ids = [
-            studio.photo(iceland, "fox", "jpg", "jpeg", "NEF", "xmp", keep_jpg=0, keep_raw=0, derivatives=True),
+            studio.photo(iceland, "fox", "jpg", "dng", "NEF", "xmp", keep_jpg=0, keep_raw=0, derivatives=True),
             studio.photo(iceland, "owl", "jpg", "NEF", keep_jpg=0, derivatives=True, tagged=("bird",)),
         ]
         job = JobsRepository(studio.database).enqueue_with_items(
@@ -181,3 +181,24 @@ def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, deaths):
         assert studio.outcome() == undisturbed, f"after a death at point {number}"
         rounds += 1
     assert rounds > 8
+
+
+@pytest.mark.parametrize("other", ["JPG", "jpeg"])
+def test_several_pictures_of_one_name_are_not_trashed_unseen(studio: Any, other: str) -> None:
+    project = studio.project("Iceland")
+    crowded = studio.photo(project, "IMG_7", "jpg", other, "NEF", keep_jpg=0)
+    alone = studio.photo(project, "IMG_8", "jpg", "NEF", keep_jpg=0)
+    job = studio.run("file_removal", scope="project", project_id=project.id)
+    assert f"IMG_7.{other}" in job.error_message
+    assert {"tenant/Iceland/IMG_7.jpg", f"tenant/Iceland/IMG_7.{other}"} < studio.disk().keys()
+    assert studio.get_photo(crowded).jpg_available == 1
+    assert studio.get_photo(alone).jpg_available == 0
+    check = studio.run("folder_check", scope="project", project_id=project.id)
+    assert check.result["examples"]["several pictures of one name"] == ["IMG_7"]
+
+
+def test_a_raw_file_and_its_conversion_are_one_picture(studio: Any) -> None:
+    project = studio.project("Iceland")
+    photo_id = studio.photo(project, "IMG_7", "jpg", "CR2", "dng", keep_raw=0)
+    assert studio.run("file_removal", scope="project", project_id=project.id).status == "completed"
+    assert studio.get_photo(photo_id).raw_available == 0

@@ -10,7 +10,7 @@ from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.library import transfer
 from storage.library.errors import NotEnoughSpace
-from storage.photo_moves import PhotoMovesRepository
+from storage.move_intents import pending_intents
 
 
 def _items(*photo_ids: int) -> list[dict[str, Any]]:
@@ -222,7 +222,8 @@ def test_a_move_that_stopped_half_way_goes_on_there(studio, monkeypatch):
         )
     }
     assert len(studio.journal()) == 3
-    assert PhotoMovesRepository(studio.database).intents([photo_id]) == {}
+    with studio.database.connect() as connection:
+        assert pending_intents(connection, [iceland.id, norway.id]) == []
 
 
 def test_a_photo_without_any_file_is_skipped(studio):

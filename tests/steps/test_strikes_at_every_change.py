@@ -60,7 +60,7 @@ def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
         studio.photo(iceland, "bear", "jpg", keep_jpg=0, contents=picture, thumbnail_status=status),
         studio.photo(iceland, "lost"),
     ]
-    studio.photo(norway, "fox", "jpg", contents=picture)
+    studio.photo(norway, "fox", "jpg", contents={"jpg": jpeg(shade=30)})
     studio.photo(norway, "whale", contents=picture)
     ProjectsRepository(studio.database).rename(norway.id, project_name="Norway 2024")
     place = studio.folder(iceland)
