@@ -34,7 +34,7 @@ class PortInUse(PrefectServerFailed):
 
 
 class MetricsNotServed(DeploymentsError):
-    """The address at which Prometheus is to find numbers is taken, or is none of this machine."""
+    """The address at which Prometheus is to find numbers is none of this machine, or may not be used."""
 
 
 class MissingExtra(DeploymentsError):

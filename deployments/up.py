@@ -66,7 +66,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
     Raises:
         AlreadyUp: another `up` uses the same folder.
         PortInUse: the port is taken.
-        MetricsNotServed: the address of the metrics is taken, or none of this machine.
+        MetricsNotServed: the address of the metrics is none of this machine, or may not be used.
         PrefectServerFailed: the server could not be started.
         RunnerFailed: the runner could not be started; the message names its log.
     """

@@ -152,6 +152,7 @@ def _run_to_an_end(
             logger.info("%s", error)
             return None
         if isinstance(error, StopRequested) and claim.stopping.is_set():
+            context.keep_report()
             return insist(lambda: jobs.hand_back(job.id, claim_token=claim.token), give_up_seconds=HAND_BACK_SECONDS)
         if _interrupts_the_process(error):
             # The job has done no wrong.
@@ -202,6 +203,7 @@ def _fail_or_retry(context: StepContext, runtime: Runtime, policy: RunPolicy, er
     wait_seconds = backoff_seconds(
         failures, first_seconds=policy.retry_delay_seconds, longest_seconds=policy.max_retry_delay_seconds
     )
+    context.keep_report()
     run_after = runtime.database.clock() + timedelta(seconds=wait_seconds)
     return context.claim.insist(lambda: jobs.retry_later(job.id, message, run_after=run_after, claim_token=token))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from storage.errors import InvalidValue
 
@@ -40,6 +40,26 @@ class Report:
     slowest: dict[str, float] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     _project: str | None = None
+
+    @classmethod
+    def continued(cls, earlier: Mapping[str, Any]) -> Self:
+        """A report that goes on with that of earlier attempts, as `to_json` made it.
+
+        What failed then is left out: it is tried again.
+        """
+
+        def mapping(part: Any) -> dict[str, Any]:
+            return {name: value for name, value in part.items() if name != "failed"} if isinstance(part, dict) else {}
+
+        def counter(part: Any) -> Counter[str]:
+            return Counter({name: value for name, value in mapping(part).items() if isinstance(value, int)})
+
+        return cls(
+            counts=counter(earlier.get("counts")),
+            examples={name: list(names) for name, names in mapping(earlier.get("examples")).items()},
+            projects={name: counter(counts) for name, counts in mapping(earlier.get("projects")).items()},
+            left=mapping(earlier.get("left")),
+        )
 
     def count(self, name: str, number: int = 1, *, example: str | None = None) -> None:
         """Count `number` more of what `name` says, with the name of one of them.

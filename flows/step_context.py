@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ from flows.job_claim import JobClaim
 from flows.job_targets import JobTargets, TargetItem
 from flows.report import Report
 from flows.runtime import Runtime
-from storage.column_types import MAX_COUNT, check_integer
+from storage.column_types import MAX_COUNT, check_integer, encode_json
 from storage.database import Database
+from storage.errors import InvalidValue, StorageError
 from storage.job_items import ItemOutcome, record_outcomes
 from storage.journal import FileAction, FileChange, write_journal
 from storage.library.errors import LibraryError, UnsafePath
@@ -37,11 +39,17 @@ from task_definitions.step_types import step_types
 if TYPE_CHECKING:
     from flows.imaging.isolation import ImageProcessing
 
+#: A job that has shown no progress for so long after its start shows that it is at work.
+FIRST_PROGRESS_SECONDS = 2.5
+
 #: Progress is written at most so often; the last one always.
 PROGRESS_INTERVAL_SECONDS = 1.0
 
 #: Events on items are emitted at most so often, and at the end: an event for each small batch would drown all others.
 EVENT_INTERVAL_SECONDS = 1.0
+
+#: A job that lasts longer keeps its report with the outcomes of its items.
+KEPT_REPORT_SECONDS = 1.0
 
 #: Outcomes of items are written together when so many have gathered, or when the interval has passed.
 OUTCOME_BATCH_SIZE = 200
@@ -69,7 +77,8 @@ class StepContext:
         self.claim = claim
         self.job: Job = claim.job
         self.params = dict(params or {})
-        self.report = Report()
+        self.report = Report.continued(claim.job.result) if self._keeps_report else Report()
+        self._began_at = time.monotonic()
         self.logger = logger or logging.getLogger(f"photojobs.steps.{claim.job.type}")
         self._runtime = runtime
         self._targets = JobTargets(runtime.database, claim.job)
@@ -79,6 +88,7 @@ class StepContext:
         self._told_at = time.monotonic()
         self._progress: tuple[int, int | None] | None = None
         self._progress_written_at = 0.0
+        self._bar_due_at = time.monotonic() + FIRST_PROGRESS_SECONDS
         self._on_progress = on_progress
         # Not the errors: their tracebacks hold all that the handler's frames held, decoded pictures among it.
         self._first_failure = ""
@@ -86,6 +96,11 @@ class StepContext:
         self._targets_failed = 0
         self._unsafe_projects: set[int] = set()
         self._targets_tried = 0
+
+    @property
+    def _keeps_report(self) -> bool:
+        step_type = step_types().get(self.job.type)
+        return step_type is not None and step_type.unit == "items"
 
     @property
     def tenant_id(self) -> str:
@@ -143,6 +158,10 @@ class StepContext:
             StopRequested: the process is to end.
         """
         self.claim.check()
+        if self._on_progress is not None and time.monotonic() >= self._bar_due_at:
+            self._bar_due_at = math.inf
+            # Shown, not written: the caller may have a transaction open.
+            self._on_progress(self.job.progress_done or 0, self.job.progress_total)
 
     def progress(self, done: int, total: int | None = None) -> None:
         """Say how far the job is; written at most once a second.
@@ -452,6 +471,12 @@ class StepContext:
         if self._progress is not None:
             self._write_progress()
 
+    def keep_report(self) -> None:
+        """Have the next attempt go on with this report; called when the job is to be repeated."""
+        # Tried once: to give the job back matters more.
+        with suppress(StorageError), self._runtime.database.begin() as connection:
+            self._keep_report(connection)
+
     def raise_failures(self) -> None:
         """Raise what the failures of single items and projects amount to, if there were any.
 
@@ -482,13 +507,28 @@ class StepContext:
         if self.claim.insist(write) == 0:
             self.claim.lost.set()
         self._progress_written_at = time.monotonic()
+        self._bar_due_at = math.inf
         if self._on_progress is not None:
             self._on_progress(done, total)
 
     def _record_outcomes(self) -> int:
         with self.transaction() as connection:
             record_outcomes(connection, self._outcomes, now=self.now())
+            if time.monotonic() - self._began_at >= KEPT_REPORT_SECONDS:
+                # With the outcomes: another attempt does not do these items again, and could not count them.
+                self._keep_report(connection)
             return self._targets.count_closed_items(connection)
+
+    def _keep_report(self, connection: Connection) -> None:
+        if self._keeps_report:
+            result = self.report.to_json()
+            try:
+                encode_json(result)
+            except InvalidValue:
+                # The end of the job says what cannot be stored.
+                return
+            own = (jobs.c.id == self.job.id, jobs.c.claim_token == self.claim.token)
+            connection.execute(jobs.update().where(*own).values(result_json=result))
 
     def _check_in(self, connection: Connection) -> None:
         statement = (

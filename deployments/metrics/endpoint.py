@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ logger = logging.getLogger("photojobs.metrics")
 
 @contextmanager
 def metrics_endpoint(database: Database, settings: Settings) -> Iterator[str | None]:
-    """Answer on `metrics_host` and `metrics_port` while the block runs; gives the address, or None where it is off.
+    """Answer on `metrics_host` and `metrics_port` while the block runs; gives the address, or None if nothing does.
+
+    A port that is taken is only a warning: several processes may have one settings file, and the numbers are those of
+    the database, whichever of them answers.
 
     Raises:
-        MetricsNotServed: the port is taken, or the host is no address of this machine.
+        MetricsNotServed: the host is no address of this machine, or the port may not be used.
     """
     if settings.metrics_port is None:
         yield None
@@ -36,6 +40,15 @@ def metrics_endpoint(database: Database, settings: Settings) -> Iterator[str | N
     try:
         server, thread = start_http_server(settings.metrics_port, addr=host, registry=registry)
     except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            logger.warning(
+                "metrics are not served here: another process answers on %s:%d. If that is not photojobs, give another "
+                "port by PHOTOJOBS_METRICS_PORT.",
+                host,
+                settings.metrics_port,
+            )
+            yield None
+            return
         raise MetricsNotServed(
             f"metrics cannot be served on {host}:{settings.metrics_port}: {error.strerror or error}. Give another port "
             "by PHOTOJOBS_METRICS_PORT, or another address by PHOTOJOBS_METRICS_HOST."

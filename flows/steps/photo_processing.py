@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -32,8 +31,10 @@ from storage.photos import PhotosRepository
 from storage.records import Photo
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: Photos whose outcomes are written together; what a crash lets be done again.
+#: Photos whose outcomes are written together, and for how long finished ones wait at most; a crash lets them be done
+#: again.
 BATCH_SIZE = 50
+WRITE_SECONDS = 2.0
 
 #: Photos of a project whose files one directory scan finds.
 SCAN_BATCH_SIZE = 10_000
@@ -141,35 +142,51 @@ def process_photos(
     if not (folder.thumb.is_dir() and folder.preview.is_dir()):
         folder.create()
     finished: list[tuple[Photo, PhotoResult]] = []
-    for task, result in in_parallel(ctx, _tasks(ctx, folder, photos, files), lambda task: _safely(work, task)):
-        finished.append((task.photo, result))
-        if len(finished) >= BATCH_SIZE:
+    written_at = time.monotonic()
+    for answer in _answers_and_pauses(ctx, _tasks(ctx, folder, photos, files), lambda task: _safely(work, task)):
+        if answer is not None:
+            finished.append((answer[0].photo, answer[1]))
+        if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
             yield from _write(ctx, finished)
-            finished = []
+            # What the caller has recorded of them.
+            ctx.write_outcomes()
+            finished, written_at = [], time.monotonic()
     yield from _write(ctx, finished)
 
 
 def in_parallel(
     ctx: StepContext, arguments: Iterable[Argument], function: Callable[[Argument], Answer]
 ) -> Iterator[tuple[Argument, Answer]]:
-    """Call a function in as many threads as there are image processes; gives the answers in order.
+    """Call a function in as many threads as there are image processes; gives the answers as they come.
 
-    When the caller stops early, what has not begun is dropped, and what has is waited for.
+    If the caller stops early, what has not begun is dropped, and what has is waited for.
     """
+    for answer in _answers_and_pauses(ctx, arguments, function):
+        if answer is not None:
+            yield answer
+
+
+def _answers_and_pauses(
+    ctx: StepContext, arguments: Iterable[Argument], function: Callable[[Argument], Answer]
+) -> Iterator[tuple[Argument, Answer] | None]:
+    """As `in_parallel`; None comes in between if no answer came for `WRITE_SECONDS`."""
     threads = min(ctx.settings.concurrency, available_cores())
-    waiting: deque[tuple[Argument, Future[Answer]]] = deque()
+    waiting: dict[Future[Answer], Argument] = {}
     executor = ThreadPoolExecutor(threads, thread_name_prefix="photojobs-images")
+    remaining = iter(arguments)
     try:
-        for argument in arguments:
+        while True:
+            for argument in islice(remaining, threads * WINDOW_PER_PROCESS - len(waiting)):
+                ctx.checkpoint()
+                waiting[executor.submit(function, argument)] = argument
+            if not waiting:
+                return
             ctx.checkpoint()
-            waiting.append((argument, executor.submit(function, argument)))
-            while len(waiting) >= threads * WINDOW_PER_PROCESS or (waiting and waiting[0][1].done()):
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            ctx.checkpoint()
-            first, future = waiting.popleft()
-            yield first, future.result()
+            answered = wait(waiting, WRITE_SECONDS, FIRST_COMPLETED).done
+            if not answered:
+                yield None
+            for future in answered:
+                yield waiting.pop(future), future.result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

@@ -158,14 +158,25 @@ def read(address: str) -> str:
         return str(response.read().decode())
 
 
-def test_a_port_that_is_taken_is_said_in_one_line(postgresql_database: Database) -> None:
+def test_a_second_process_with_the_same_settings_works_without_answering(
+    sqlite_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with (
-            pytest.raises(MetricsNotServed, match=f"127.0.0.1:{port}.*PHOTOJOBS_METRICS_PORT"),
-            metrics_endpoint(postgresql_database, settings(metrics_port=port)),
-        ):
-            pass
+        with metrics_endpoint(sqlite_database, settings(metrics_port=port)) as address:
+            assert address is None
+
+    assert f"another process answers on 127.0.0.1:{port}" in caplog.text
+    assert "PHOTOJOBS_METRICS_PORT" in caplog.text
+
+
+def test_an_address_of_another_machine_is_said_in_one_line(sqlite_database: Database) -> None:
+    elsewhere = settings(metrics_port=0, metrics_host="192.0.2.1")
+    with (
+        pytest.raises(MetricsNotServed, match=r"192\.0\.2\.1:0.*PHOTOJOBS_METRICS_HOST"),
+        metrics_endpoint(sqlite_database, elsewhere),
+    ):
+        pass
 
 
 def test_a_worker_answers_and_logs_as_the_settings_say(launch: Callable[..., subprocess.Popen[str]]) -> None:

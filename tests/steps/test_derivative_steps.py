@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from flows import step_context
 from flows.imaging.errors import DecoderCrashed
 from flows.imaging.vips import load_vips
+from flows.job_run import run_claimed_job
 from flows.runtime import Runtime
 from flows.steps import photo_processing
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
 from storage.originals import OriginalsRepository
-from storage.tables import job_items, photo_derivatives
+from storage.tables import job_items, jobs, photo_derivatives
+from tests.waiting import wait_until
 
 
 def _items(*photo_ids: int) -> list[dict[str, Any]]:
@@ -301,6 +304,58 @@ def test_one_job_decodes_in_several_threads_and_writes_in_batches(studio, pictur
     monkeypatch.setattr(studio.runtime.images, "make_derivatives", together)
     assert _generate(studio, *ids).status == "completed"
     assert {_statuses(studio, photo_id) for photo_id in ids} == {("generated", "generated")}
+
+
+def test_finished_photos_are_written_while_another_one_takes_long(studio, picture, monkeypatch):
+    monkeypatch.setattr(photo_processing, "WRITE_SECONDS", 0.01)
+    monkeypatch.setattr(step_context, "PROGRESS_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(photo_processing, "available_cores", lambda: 2)
+    iceland = studio.project("Iceland")
+    slow, *others = [picture(iceland, f"fox{number}") for number in range(3)]
+    make = studio.runtime.images.make_derivatives
+
+    def written():
+        with studio.database.connect() as connection:
+            return connection.execute(select(jobs.c.progress_done)).scalar() == len(others)
+
+    def others_first(source, **options):
+        if source.stem == "fox0":
+            wait_until(written, what="the photos that are finished are written")
+        return make(source, **options)
+
+    monkeypatch.setattr(studio.runtime.images, "make_derivatives", others_first)
+
+    assert _generate(studio, slow, *others).status == "completed"
+
+
+def test_what_an_earlier_attempt_did_counts_in_the_report(studio, picture, monkeypatch):
+    monkeypatch.setattr(photo_processing, "BATCH_SIZE", 1)
+    monkeypatch.setattr(photo_processing, "available_cores", lambda: 1)
+    monkeypatch.setattr(step_context, "KEPT_REPORT_SECONDS", 0.0)
+    iceland = studio.project("Iceland")
+    ids = [picture(iceland, f"fox{number}") for number in range(6)]
+    stopping, make = threading.Event(), studio.runtime.images.make_derivatives
+
+    def stop_at_the_third(source, **options):
+        if source.stem == "fox2":
+            stopping.set()
+        return make(source, **options)
+
+    monkeypatch.setattr(studio.runtime.images, "make_derivatives", stop_at_the_third)
+    queued = JobsRepository(studio.database).enqueue_with_items(
+        tenant_id=iceland.tenant_id, type="generate_derivatives", scope="photo_set", items=_items(*ids)
+    )
+    claimed = JobsRepository(studio.database).claim_next("w1")
+    handed_back = run_claimed_job(claimed, studio.runtime, stopping=stopping)
+    assert handed_back.status == "queued"
+    done = handed_back.result["counts"]["thumbnails made"]
+    assert 0 < done < len(ids)
+
+    ended = run_queued_job(studio.runtime, queued.id)
+
+    assert ended.status == "completed"
+    assert ended.result["counts"]["thumbnails made"] == len(ids)
+    assert ended.result["projects"]["Iceland"]["previews made"] == len(ids)
 
 
 def test_isolated_processes_do_the_same(studio, picture, database):

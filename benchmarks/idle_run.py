@@ -1,0 +1,109 @@
+"""`photojobs run` of one small step in an idle place: wall time, processor time, first line, first job.
+
+Against the seconds that a person may have to wait; with PHOTOJOBS_BENCHMARK_BEFORE, the path of the command of another
+installation, also against that one, in turns.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.databases import temporary_folder
+from benchmarks.measure import Options, Ratio, Report, command
+from storage import Database, TasksRepository
+
+OURS = Path(sys.executable).with_name("photojobs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seconds:
+    """What one run took, children included."""
+
+    wall: float
+    processor: float
+    first_line: float
+    first_job: float
+
+
+LIMITS = Seconds(wall=3.0, processor=3.0, first_line=0.5, first_job=1.0)
+#: Of the wall time and of the processor time of the installation before.
+TARGETS = {"wall": 0.3, "processor": 0.35}
+
+
+def run(options: Options) -> Report:
+    """Run each command again and again in a place of its own; the first run, which makes the databases, is dropped."""
+    before = os.environ.get("PHOTOJOBS_BENCHMARK_BEFORE")
+    commands = {"ours": OURS} | ({"before": Path(before)} if before else {})
+    taken: dict[str, list[Seconds]] = {name: [] for name in commands}
+    with temporary_folder() as folder:
+        for name in commands:
+            (folder / name / "library" / "user_0" / "alps").mkdir(parents=True)
+        for number in range(options.rounds(5) + 1):
+            for name, executable in commands.items():
+                seconds = _run(executable, folder / name)
+                if number:
+                    taken[name].append(seconds)
+    report = Report("idle run", notes=["folder_discovery of one project without photos, SQLite, no server"])
+    for field in fields(Seconds):
+        ours = [getattr(seconds, field.name) for seconds in taken["ours"]]
+        limits = [getattr(LIMITS, field.name)] * len(ours)
+        what = field.name.replace("_", " ")
+        report.ratios.append(
+            Ratio(what=what, unit="s", ours=ours, others=limits, against="the limit", target=1.0, at_least=False)
+        )
+        if before:
+            others = [getattr(seconds, field.name) for seconds in taken["before"]]
+            target = TARGETS.get(field.name)
+            report.ratios.append(
+                Ratio(what=what, unit="s", ours=ours, others=others, against="before", target=target, at_least=False)
+            )
+    return report
+
+
+def _run(executable: Path, place: Path) -> Seconds:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
+        "PHOTOJOBS_DATABASE_URL": f"sqlite:///{place}/photojobs.db",
+        "PHOTOJOBS_LIBRARY_ROOT": str(place / "library"),
+    }
+    used_before = _processor_seconds()
+    began_at, began = datetime.now(UTC), time.monotonic()
+    process = subprocess.Popen(
+        [executable, "run", "folder_discovery"],
+        cwd=place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    first_line = time.monotonic() - began
+    said = process.stdout.read()
+    assert process.wait() == 0, said
+    wall = time.monotonic() - began
+    database = Database(place / "photojobs.db")
+    [task] = TasksRepository(database).list_newest(limit=1)
+    [job] = TasksRepository(database).list_jobs(task.id)
+    database.close()
+    assert job.started_at is not None
+    return Seconds(
+        wall=wall,
+        processor=_processor_seconds() - used_before,
+        first_line=first_line,
+        first_job=(job.started_at - began_at).total_seconds(),
+    )
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    command(run)
