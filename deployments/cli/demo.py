@@ -79,6 +79,8 @@ def demo(
         rename_user_files="rename",
         # Nobody mends anything between two attempts here, so a second one would only take time.
         max_attempts=1,
+        # What is broken here is not being written.
+        settle_seconds=0,
     )
     database = Database(place.database_path)
     database.migrate()

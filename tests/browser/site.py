@@ -78,6 +78,7 @@ def small_site(folder: Path) -> Iterator[Site]:
         "PHOTOJOBS_DATABASE_URL": f"sqlite:///{folder / 'photojobs.db'}",
         "PHOTOJOBS_LIBRARY_ROOT": str(library),
         "PHOTOJOBS_RETRY_DELAY_SECONDS": "0",
+        "PHOTOJOBS_SETTLE_SECONDS": "0",
         "PHOTOJOBS_HEARTBEAT_SECONDS": "0.5",
         "PHOTOJOBS_POLL_SECONDS": "0.05",
     }

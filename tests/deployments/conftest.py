@@ -65,6 +65,7 @@ class Place:
             "PHOTOJOBS_DATABASE_URL": f"sqlite:///{self.database_file}",
             "PHOTOJOBS_LIBRARY_ROOT": str(self.library),
             "PHOTOJOBS_RETRY_DELAY_SECONDS": "0",
+            "PHOTOJOBS_SETTLE_SECONDS": "0",
             "PHOTOJOBS_HEARTBEAT_SECONDS": "0.5",
             "PHOTOJOBS_POLL_SECONDS": "0.05",
         }

@@ -48,6 +48,7 @@ class World:
             "PHOTOJOBS_IMAGE_ISOLATION": "false",
             "PHOTOJOBS_POLL_SECONDS": "0.02",
             "PHOTOJOBS_RETRY_DELAY_SECONDS": "0",
+            "PHOTOJOBS_SETTLE_SECONDS": "0",
         }
 
     def here(self, text: str) -> str:
@@ -104,7 +105,7 @@ def run_without_prefect(runtime: Runtime, **arguments: Any) -> TaskSummary:
 @contextmanager
 def running(home: Path) -> Iterator[Runtime]:
     """A runtime on the database and the library of a world, by the settings of the environment."""
-    settings = Settings.load(library_root=home / "library", image_isolation=False, poll_seconds=0.02)
+    settings = Settings.load(library_root=home / "library", image_isolation=False, poll_seconds=0.02, settle_seconds=0)
     database = Database(home / "photojobs.db")
     database.migrate()
     with Runtime(database, settings=settings) as runtime:
