@@ -104,7 +104,7 @@ class Engine(RuleBasedStateMachine):
 
     @rule(
         tenant=st.sampled_from(TENANTS),
-        priority=st.integers(-1, 1),
+        priority=st.integers(0, 2),
         delay=st.none() | st.sampled_from([-5, 20]),
         max_attempts=st.none() | st.just(1),
         key=st.none() | st.sampled_from("kl"),

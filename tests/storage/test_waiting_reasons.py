@@ -16,6 +16,7 @@ from storage.holds import HoldsRepository
 from storage.project_claims import claim_projects
 from storage.tables import holds, jobs, lanes
 from storage.waiting_reasons import JobExplanation, Reason, Standing, explain_job
+from task_definitions.model import MAX_PRIORITY
 
 Why = Callable[..., JobExplanation]
 
@@ -41,7 +42,7 @@ def _named(explained: JobExplanation, name: str) -> Reason:
 
 def _busy(queue: JobsRepository) -> int:
     """Have another executor at work, so that somebody lives."""
-    queue.enqueue(tenant_id="busy", type="x", priority=10**6)
+    queue.enqueue(tenant_id="busy", type="x", priority=MAX_PRIORITY)
     running = queue.claim_next("someone-alive", tenant_id="busy")
     assert running is not None
     return running.id
