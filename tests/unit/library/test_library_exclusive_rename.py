@@ -1,0 +1,30 @@
+"""What a rename without overwriting must know of two names before it begins."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage.library.exclusive_rename import _are_two_entries, are_on_one_file_system
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, a file system of its own")
+def test_a_rename_leads_only_to_names_of_the_same_file_system(tmp_path: Path) -> None:
+    (tmp_path / "fox.jpg").touch()
+
+    assert are_on_one_file_system(tmp_path / "fox.jpg", tmp_path / "hen.jpg")
+    assert not are_on_one_file_system(Path("/proc/version"), tmp_path / "hen.jpg")
+
+
+def test_two_hard_links_are_two_entries_and_two_spellings_of_one_name_are_not(tmp_path: Path) -> None:
+    (tmp_path / "fox.jpg").touch()
+    # On a file system that ignores case, `FOX.jpg` reaches this entry, and no other is listed.
+    assert not _are_two_entries(tmp_path / "fox.jpg", tmp_path / "FOX.jpg")
+
+    os.link(tmp_path / "fox.jpg", tmp_path / "hen.jpg")
+    assert _are_two_entries(tmp_path / "fox.jpg", tmp_path / "hen.jpg")
+    (tmp_path / "other").mkdir()
+    assert _are_two_entries(tmp_path / "fox.jpg", tmp_path / "other" / "fox.jpg")
