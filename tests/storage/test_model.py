@@ -96,7 +96,7 @@ class Engine(RuleBasedStateMachine):
 
     # What is done.
 
-    @initialize(tenants=st.lists(st.tuples(st.sampled_from(TENANTS), st.integers(-1, 1)), min_size=2, max_size=6))
+    @initialize(tenants=st.lists(st.tuples(st.sampled_from(TENANTS), st.integers(0, 2)), min_size=2, max_size=6))
     def begin(self, tenants: list[tuple[str, int]]) -> None:
         for tenant, priority in tenants:
             self.enqueue(tenant=tenant, priority=priority, delay=None, max_attempts=None, key=None)
