@@ -37,11 +37,11 @@ from flows.runtime import Runtime
 from flows.step import handler_of
 from flows.supervision import watch_supervisor
 from flows.task_flow import cancel_with_flow_run, resume_task
-from flows.undoing.task_to_undo import UNDO, UNDO_STEP
 from storage.errors import AlreadyRunning, InvalidValue
 from storage.projects import ProjectsRepository
 from storage.step_jobs import DEFAULT_TENANT
 from storage.tasks import TasksRepository
+from storage.undo_entries import UNDO, UNDO_STEP
 from task_definitions import Scope, TaskDefinition
 from task_definitions.errors import PhotojobsError
 from task_definitions.step_types import step_types
@@ -147,8 +147,9 @@ def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
     flow_run_id = flow_run.id
     tenant_id, is_plan = given["tenant_id"], given["plan"]
     task_id = given["task_id"] or flow_run_id or str(uuid.uuid4())
-    if not is_plan and TasksRepository(runtime.database).get_by_id(task_id) is not None:
-        return resume_task(task_id, runtime)
+    tasks = TasksRepository(runtime.database)
+    if not is_plan and tasks.get_by_id(task_id) is not None:
+        return resume_task(tasks.get(task_id, tenant_id=tenant_id).id, runtime)
     check_tenant(tenant_id, runtime)
     project_id = given.get("project_id")
     if project_id is not None:
@@ -184,7 +185,7 @@ def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
         await_publication()
         return Completed(message=plan.message)
     try:
-        TasksRepository(runtime.database).start(new)
+        tasks.start(new)
     except AlreadyRunning as error:
         return Completed(name="Skipped", message=str(error))
     return resume_task(task_id, runtime)

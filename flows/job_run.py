@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("photojobs.jobs")
 
 #: Failures that come back the same however often the job is repeated.
-_PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError)
+_PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError, InvalidValue)
 
 #: A process that ends has so long for handing back a job.
 HAND_BACK_SECONDS = 5.0

@@ -11,6 +11,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, RowMapping, and_, func, select
 
 from storage.database import Database
+from storage.errors import InvalidValue
 from storage.job_items import ItemOutcome
 from storage.jobs import JobsRepository
 from storage.projects import ProjectsRepository
@@ -60,11 +61,21 @@ class LeftOut:
 
     @classmethod
     def of_payload(cls, payload: Mapping[str, Any]) -> Self:
-        """What a payload says; nothing where it says nothing."""
-        said = payload.get(LEAVE_OUT)
-        if not isinstance(said, Mapping):
-            return cls()
-        return cls(**{name: frozenset(said.get(name, ())) for name in ("projects", "photos", "folders")})
+        """What a payload says; nothing where it says nothing.
+
+        Raises:
+            InvalidValue: it cannot be read.
+        """
+        said = payload.get(LEAVE_OUT) or {}
+        kinds = {"projects": int, "photos": int, "folders": str}
+        if not isinstance(said, Mapping) or any(
+            name not in kinds
+            or not isinstance(names, list | tuple)
+            or not all(isinstance(each, kinds[name]) for each in names)
+            for name, names in said.items()
+        ):
+            raise InvalidValue("payload", f"{LEAVE_OUT} is a mapping of projects, photos and folders to lists of them")
+        return cls(**{name: frozenset(said.get(name, ())) for name in kinds})
 
     def to_payload(self) -> dict[str, Any]:
         """The part of a payload that says this; empty where nothing is left out."""

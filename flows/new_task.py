@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flows.job_targets import LeftOut
 from flows.step import handler_of
-from flows.undoing.task_to_undo import UNDO_STEP, named_task
+from flows.undoing.task_to_undo import named_task
 from storage.errors import InvalidValue
 from storage.photo_selection import PhotoSelection
 from storage.pinned_definition import PinnedDefinition
 from storage.tasks import NewTask
+from storage.undo_entries import UNDO_STEP
 from task_definitions import Scope, TaskDefinition, detect_scope
 from task_definitions.errors import MissingProject
 from task_definitions.step_types import step_types, takes_destination
@@ -36,11 +38,12 @@ def new_task(
         ScopeMismatch: the scope is not the definition's.
         MissingProject: the scope, or a step that puts photos into a project, needs one, and there is none.
         UnexpectedProject: the scope is `global`, and there is a project.
-        InvalidValue: items are given for a scope that has none, or missing for a photo set; or a project is given with
-            a selection, though no step puts photos into it.
+        InvalidValue: items are given for a scope that has none, or missing for a photo set; a project is given with
+            a selection, though no step puts photos into it; or the payload's `leave_out` cannot be read.
         MissingHandler: a step's type has no handler in this installation.
         NothingToUndo: the definition undoes a task, and the payload names none.
     """
+    LeftOut.of_payload(payload or {})
     for step in definition.steps:
         handler_of(step.type)
         if step.type == UNDO_STEP:

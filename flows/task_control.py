@@ -13,7 +13,7 @@ from flows.in_thread import in_thread
 from flows.outbox import ask_after_commit, ask_now
 from flows.runtime import Runtime
 from storage.database import Database
-from storage.errors import TaskConflict
+from storage.errors import InvalidValue, TaskConflict
 from storage.holds import Hold, HoldKind, HoldsRepository
 from storage.pinned_definition import PinnedDefinition
 from storage.records import Task
@@ -99,30 +99,51 @@ def retry_task(
     return summarise_task(source, task_id)
 
 
-def hold(kind: HoldKind | str, name: str, *, reason: str | None = None, connection: Connection | None = None) -> Hold:
+def hold(
+    kind: HoldKind | str,
+    name: str,
+    *,
+    reason: str | None = None,
+    tenant_id: str | None = None,
+    connection: Connection | None = None,
+) -> Hold:
     """Keep the jobs of a task, a tenant or a lane from starting; what runs goes on, what is queued stays queued.
 
     Args:
         kind: `task`, `tenant` or `lane`.
         name: the task's id, the tenant's id or the lane's name.
         reason: what `photojobs status` shows.
+        tenant_id: whose task it must be, or which tenant; a lane is every tenant's, and refused.
         connection: a transaction to join.
 
     Raises:
-        InvalidValue: the kind is none of the three, or a text cannot be stored.
-        UnknownTask: there is no such task.
+        InvalidValue: the kind is none of the three, a text cannot be stored, or it is not the tenant's to hold.
+        UnknownTask: there is no such task, or it is another tenant's.
         UnknownLane: there is no such lane.
     """
-    return HoldsRepository(_source(connection)).hold(kind, name, reason)
+    source = _source(connection)
+    _check_holder(source, kind, name, tenant_id)
+    return HoldsRepository(source).hold(kind, name, reason)
 
 
-def release(kind: HoldKind | str, name: str, *, connection: Connection | None = None) -> bool:
+def release(
+    kind: HoldKind | str, name: str, *, tenant_id: str | None = None, connection: Connection | None = None
+) -> bool:
     """Let the jobs start again, but for those under another hold; False where there was no such hold.
 
+    Args:
+        kind: `task`, `tenant` or `lane`.
+        name: the task's id, the tenant's id or the lane's name.
+        tenant_id: as in `hold`.
+        connection: a transaction to join.
+
     Raises:
-        InvalidValue: the kind is none of `task`, `tenant` and `lane`.
+        InvalidValue: the kind is none of `task`, `tenant` and `lane`, or it is not the tenant's to release.
+        UnknownTask: with `tenant_id`: there is no such task, or it is another tenant's.
     """
-    return HoldsRepository(_source(connection)).release(kind, name)
+    source = _source(connection)
+    _check_holder(source, kind, name, tenant_id)
+    return HoldsRepository(source).release(kind, name)
 
 
 atask_status = in_thread(task_status)
@@ -134,6 +155,15 @@ arelease = in_thread(release)
 
 def _source(connection: Connection | None) -> Database | Connection:
     return connection if connection is not None else Runtime.current().database
+
+
+def _check_holder(source: Database | Connection, kind: HoldKind | str, name: str, tenant_id: str | None) -> None:
+    if tenant_id is None:
+        return
+    if kind == HoldKind.TASK:
+        TasksRepository(source).get(name, tenant_id=tenant_id)
+    elif kind == HoldKind.LANE or (kind == HoldKind.TENANT and name != tenant_id):
+        raise InvalidValue("name", f"{kind} {shown(name)} is not tenant {shown(tenant_id)}'s to hold or release")
 
 
 def _step_index(task: Task, step: str) -> int:

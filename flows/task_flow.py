@@ -33,6 +33,7 @@ from flows.supervision import end_within
 from flows.sweep import Sweeper
 from flows.tag_limits import TagLimits
 from storage.records import Job, Task
+from storage.step_jobs import DEFAULT_TENANT
 from storage.task_summary import TaskSummary, summarise_task
 from storage.tasks import TasksRepository
 
@@ -139,9 +140,10 @@ def cancel_with_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[A
     """Prefect's hook: a flow run was canceled in the UI or by the API, and so is the task that it followed."""
     runtime = Runtime.current()
     tasks = TasksRepository(runtime.database)
-    task_id = flow_run.parameters.get("task_id") or str(flow_run.id)
-    if tasks.get_by_id(task_id) is not None:
-        tasks.cancel(task_id, reason=BY_FLOW_RUN)
+    task = tasks.get_by_id(flow_run.parameters.get("task_id") or str(flow_run.id))
+    # A run that was refused, since the task is another tenant's, cancels nothing either.
+    if task is not None and task.tenant_id == flow_run.parameters.get("tenant_id", DEFAULT_TENANT):
+        tasks.cancel(task.id, reason=BY_FLOW_RUN)
 
 
 def final_state(summary: TaskSummary) -> State[Any]:

@@ -9,10 +9,10 @@ import flows.start
 from flows.in_thread import in_thread
 from flows.planning.plan import Plan, plan_task
 from flows.runtime import Runtime
-from flows.undoing.task_to_undo import UNDO, NothingToUndo, task_to_undo
+from flows.undoing.task_to_undo import NothingToUndo, task_to_undo
 from storage.task_summary import StepSummary, TaskSummary
 from storage.tasks import TasksRepository
-from storage.undo_entries import count_undoable
+from storage.undo_entries import UNDO, count_undoable
 
 #: The built-in definition.
 DEFINITION: Final = "undo"

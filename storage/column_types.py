@@ -13,6 +13,7 @@ from typing_extensions import override
 from storage.clock import format_timestamp, parse_timestamp, to_milliseconds
 from storage.errors import InvalidValue
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
+from task_definitions.wording import shown
 
 #: 64 bits on both databases; SQLite wants the word INTEGER for a primary key that is the row id.
 Identifier = BigInteger().with_variant(Integer, "sqlite")
@@ -25,6 +26,10 @@ _STORED_BOUNDS = Bounds(max_bytes=16 * 1024 * 1024, max_depth=64)
 
 #: The largest integer that columns of counts store: progress, attempts, slots.
 MAX_COUNT = 2**31 - 1
+
+
+#: A tenant's id is the name of its folder in the library.
+_SEPARATORS = frozenset("/\\")
 
 
 class UtcTimestamp(types.TypeDecorator[datetime]):
@@ -119,6 +124,19 @@ def check_text(value: object, *, name: str, maximum: int | None = None) -> str:
         raise InvalidValue(name, "contains a NUL character, which PostgreSQL cannot store; remove it")
     _check_encodable(value, name)
     return value
+
+
+def check_tenant_id(value: object) -> str:
+    """`value`, if it can be the id of a tenant: text, and the name of one folder in the library.
+
+    Raises:
+        InvalidValue: it is not.
+    """
+    tenant_id = check_text(value, name="tenant_id", maximum=255)
+    if not _SEPARATORS.isdisjoint(tenant_id) or tenant_id.startswith("."):
+        problem = "cannot be the name of a folder; leave out /, \\ and a dot at the beginning"
+        raise InvalidValue("tenant_id", f"{shown(tenant_id)} {problem}")
+    return tenant_id
 
 
 def check_integer(value: object, *, name: str, minimum: int = -MAX_INTEGER, maximum: int = MAX_INTEGER) -> int:

@@ -13,10 +13,11 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from storage.clock import format_timestamp
 from storage.column_types import MAX_INTEGER, check_integer, check_text
 from storage.database import storage_error
-from storage.errors import ConstraintViolated, InvalidValue
+from storage.errors import ConstraintViolated, InvalidValue, UnknownPhoto
 from storage.records import ItemStatus, JobItem
 from storage.state_machine import cut
-from storage.tables import job_items, jobs
+from storage.step_jobs import of_tenant
+from storage.tables import job_items, jobs, photos, projects
 
 #: Items written by one statement; larger batches gain nothing and hold more memory.
 BATCH_SIZE = 5_000
@@ -34,6 +35,7 @@ def insert_items(
     Raises:
         InvalidValue: an item has an unknown key, or a value that cannot be stored; the caller's transaction must then
             be rolled back.
+        UnknownPhoto: a photo belongs to another tenant; likewise.
     """
     count = 0
     iterator = iter(items)
@@ -58,9 +60,11 @@ def insert_items_of_jobs(
 
     Raises:
         InvalidValue: as in `insert_items`.
+        UnknownPhoto: as in `insert_items`.
     """
     moment = now if connection.dialect.name == "postgresql" else format_timestamp(now)
     count = 0
+    sizes = list(sizes)
 
     def rows() -> Iterator[tuple[Any, ...]]:
         nonlocal count
@@ -85,7 +89,21 @@ def insert_items_of_jobs(
         raise InvalidValue(
             "items", "a photo_id names no row of photos (or the job is gone); nothing was written"
         ) from None
+    _check_photos(connection, [job_id for job_id, _ in sizes], tenant_id)
     return count
+
+
+def _check_photos(connection: Connection, job_ids: Sequence[int], tenant_id: str) -> None:
+    foreign = (
+        select(job_items.c.photo_id)
+        .join(photos, photos.c.id == job_items.c.photo_id)
+        .join(projects, projects.c.id == photos.c.project_id)
+        .where(job_items.c.job_id.in_(job_ids), ~of_tenant(tenant_id))
+    )
+    first = connection.execute(foreign.order_by(job_items.c.id).limit(6)).scalars().all()
+    if first:
+        total = connection.execute(select(func.count()).select_from(foreign.subquery())).scalar_one()
+        raise UnknownPhoto(first, total=total)
 
 
 def write_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:

@@ -11,13 +11,13 @@ from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.clock import to_milliseconds
-from storage.column_types import check_integer, check_text, encode_json
+from storage.column_types import check_integer, check_tenant_id, check_text, encode_json
 from storage.driver_statement import Runs
 from storage.errors import InvalidValue, UnknownProject
 from storage.job_statement import JOB_COLUMNS, JobStatement
 from storage.notifications import CHANNEL, notify
 from storage.records import Job
-from storage.step_jobs import hold_on
+from storage.step_jobs import hold_on, of_tenant
 from storage.tables import UNFINISHED_UNIQUE, jobs, projects
 from task_definitions import detect_scope
 from task_definitions.foreign_documents import check_json_depth
@@ -48,7 +48,7 @@ def new_job_values(
     Raises:
         InvalidValue: a value cannot be stored, or scope and project contradict each other.
     """
-    check_text(tenant_id, name="tenant_id", maximum=255)
+    check_tenant_id(tenant_id)
     check_text(type, name="type", maximum=255)
     if project_id is not None:
         check_integer(project_id, name="project_id", minimum=1)
@@ -82,10 +82,10 @@ def with_surroundings(connection: Connection, values: Mapping[str, Any]) -> dict
     """The values of a new job with what the database says to them: its project exists, and the hold that it is under.
 
     Raises:
-        UnknownProject: there is no such project.
+        UnknownProject: there is no such project, or it is another tenant's.
     """
     if values["project_id"] is not None:
-        check_project_exists(connection, values["project_id"])
+        check_project_exists(connection, values["project_id"], tenant_id=values["tenant_id"])
     return {**values, "held_by": hold_on(connection, tenant_id=values["tenant_id"], task_id=None)}
 
 
@@ -193,10 +193,13 @@ def _document(payload: Mapping[str, Any], name: str) -> tuple[dict[str, Any], st
     return document, encode_json(document, name=name)
 
 
-def check_project_exists(connection: Connection, project_id: int) -> None:
-    """Raise `UnknownProject` where no row of `projects` has that id."""
-    if connection.execute(select(projects.c.id).where(projects.c.id == project_id)).first() is None:
-        raise UnknownProject(f"project {project_id} does not exist. `photojobs library list` shows those that do.")
+def check_project_exists(connection: Connection, project_id: int, *, tenant_id: str) -> None:
+    """Raise `UnknownProject` if no project of the tenant has that id."""
+    statement = select(projects.c.id).where(projects.c.id == project_id, of_tenant(tenant_id))
+    if connection.execute(statement).first() is None:
+        raise UnknownProject(
+            f"project {project_id} does not exist for tenant {tenant_id}. `photojobs library list` shows those that do."
+        )
 
 
 def _checked_moment(moment: datetime, name: str) -> datetime:

@@ -77,7 +77,7 @@ class JobsRepository:
 
         Raises:
             InvalidValue: a value cannot be stored, or the scope and `project_id` contradict each other.
-            UnknownProject: there is no such project.
+            UnknownProject: there is no such project, or it is another tenant's.
         """
         values = new_job_values(
             now=self._access.clock(),
@@ -123,7 +123,8 @@ class JobsRepository:
         Raises:
             TooManyItems: there are more than 2000 items, and `auto_chunk` is false. It reads one item more than that.
             InvalidValue: an item or another value cannot be stored.
-            UnknownProject: there is no such project.
+            UnknownProject: there is no such project, or it is another tenant's.
+            UnknownPhoto: an item's photo is another tenant's.
         """
         if not auto_chunk and not isinstance(items, list | tuple):
             items = list(islice(items, MAX_ITEMS_PER_JOB + 1))

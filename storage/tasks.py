@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, li
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import job_items, state_machine
-from storage.column_types import check_integer, check_text
+from storage.column_types import check_integer, check_tenant_id, check_text
 from storage.database import Access, Database
 from storage.driver_statement import DriverStatement
 from storage.errors import AlreadyRunning, InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
@@ -26,6 +26,7 @@ from storage.spooled_items import SpooledItems
 from storage.step_jobs import hold_on, insert_step_jobs, of_tenant
 from storage.tables import UNFINISHED_TASK, jobs, photos, projects, task_items, task_projects, tasks
 from storage.tables import job_items as job_items_table
+from storage.undo_entries import UNDO, UNDO_STEP
 from task_definitions import MAX_ITEMS_PER_JOB, Scope
 
 _ENDED_AT = DriverStatement(
@@ -79,6 +80,8 @@ class TasksRepository:
         Raises:
             UnknownProject: the project does not exist, is another tenant's, or is archived.
             UnknownPhoto: an item names a photo that does not exist or is another tenant's.
+            UnknownTask: the id is that of another tenant's task, or the task to be undone is none of the tenant's.
+            TaskConflict: the task to be undone has not ended.
             InvalidValue: a value cannot be stored.
             AlreadyRunning: the task is exclusive, and another one of its kind is unfinished.
         """
@@ -87,7 +90,7 @@ class TasksRepository:
     def start_with_jobs(self, new: NewTask) -> WrittenTask:
         """What `start` does, with the ids of the first step's jobs, read in the same transaction."""
         check_text(new.id, name="task_id", maximum=255)
-        check_text(new.tenant_id, name="tenant_id", maximum=255)
+        check_tenant_id(new.tenant_id)
         check_text(new.source, name="source", maximum=255)
         if new.items is not None and new.selection is not None:
             raise InvalidValue("items", "give either items or a selection, not both")
@@ -95,7 +98,9 @@ class TasksRepository:
         with SpooledItems(() if new.items is None else new.items) as items, self._access.write() as connection:
             existing = state_machine.get_task(connection, new.id)
             if existing is not None:
-                return _started(connection, existing)
+                return _started(connection, _of_tenant(existing, new.tenant_id))
+            if any(step.type == UNDO_STEP for step in new.definition.steps):
+                _check_undone(connection, payload, new.tenant_id)
             now = self._access.clock()
             if new.is_exclusive:
                 _check_alone(connection, new)
@@ -144,8 +149,8 @@ class TasksRepository:
         Raises:
             UnknownTask: there is none, or it is another tenant's.
         """
-        task = self.get_by_id(task_id)
-        return _existing(None if task is not None and tenant_id not in (None, task.tenant_id) else task, task_id)
+        task = _existing(self.get_by_id(task_id), task_id)
+        return task if tenant_id is None else _of_tenant(task, tenant_id)
 
     def ended_at(self, task_id: str) -> datetime | None:
         """When the task ended, or None where it has not, or is gone; cheaper than its row."""
@@ -430,6 +435,20 @@ def _existing(task: Task | None, task_id: str) -> Task:
     if task is None:
         raise UnknownTask(f"task {task_id} does not exist. `photojobs status` lists the latest ones.")
     return task
+
+
+def _of_tenant(task: Task, tenant_id: str) -> Task:
+    # Another tenant's task is as unknown as one that does not exist.
+    return _existing(task if task.tenant_id == tenant_id else None, task.id)
+
+
+def _check_undone(connection: Connection, payload: Mapping[str, Any], tenant_id: str) -> None:
+    task_id = payload.get(UNDO)
+    if not isinstance(task_id, str) or not task_id:
+        raise InvalidValue("payload", f'names no task to undo; give its id, as in {{"{UNDO}": "<task id>"}}')
+    task = _of_tenant(_existing(state_machine.get_task(connection, task_id), task_id), tenant_id)
+    if not task.is_final:
+        raise TaskConflict(f"task {task_id} is {task.status}. Cancel it or wait for its end, then undo it.")
 
 
 def _check_project(connection: Connection, project_id: int, tenant_id: str) -> None:

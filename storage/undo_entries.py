@@ -11,6 +11,12 @@ from sqlalchemy import Connection, func, select
 from storage.journal import FileAction, JournalEntry
 from storage.tables import file_journal
 
+#: The step type that takes a task back.
+UNDO_STEP = "undo"
+
+#: The key of an undo's payload that holds the other task's id.
+UNDO = "undo"
+
 #: Entries read at a time.
 PAGE_SIZE = 2_000
 

@@ -18,7 +18,7 @@ Kind = Literal["task", "tenant", "lane"]
 
 
 @hold_app.default
-def hold(kind: Kind, name: str, /, *, reason: str | None = None, json: Json = False) -> None:
+def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | None = None, json: Json = False) -> None:
     """Keep the jobs of a task, a tenant or a lane from starting.
 
     What runs goes on, and what is queued stays queued.
@@ -31,9 +31,11 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, json: Json = Fa
         The task's id, the tenant's id or the lane's name.
     reason
         What `photojobs status` shows.
+    tenant
+        Whose task it must be, or which tenant; a lane is then refused.
     """
     with opened_database() as database, database.begin() as connection:
-        task_control.hold(kind, name, reason=reason, connection=connection)
+        task_control.hold(kind, name, reason=reason, tenant_id=tenant, connection=connection)
     if json:
         print_json({"kind": kind, "name": name, "is_held": True})
         return
@@ -41,7 +43,7 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, json: Json = Fa
 
 
 @release_app.default
-def release(kind: Kind, name: str, /, *, json: Json = False) -> None:
+def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json = False) -> None:
     """Let held jobs start again.
 
     Parameters
@@ -50,9 +52,11 @@ def release(kind: Kind, name: str, /, *, json: Json = False) -> None:
         What was held.
     name
         The task's id, the tenant's id or the lane's name.
+    tenant
+        Whose task it must be, or which tenant; a lane is then refused.
     """
     with opened_database() as database, database.begin() as connection:
-        was_held = task_control.release(kind, name, connection=connection)
+        was_held = task_control.release(kind, name, tenant_id=tenant, connection=connection)
     if json:
         print_json({"kind": kind, "name": name, "is_held": False, "was_held": was_held})
         return

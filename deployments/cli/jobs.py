@@ -96,16 +96,18 @@ def list_all(
 
 
 @app.command(name="show")
-def show_job(id: int, /, *, json: Json = False) -> None:
+def show_job(id: int, /, *, tenant: str | None = None, json: Json = False) -> None:
     """Show a job with all that is known of it.
 
     Parameters
     ----------
     id
         The job's id, as `photojobs jobs list` shows it.
+    tenant
+        Whose job it must be; without it, any tenant's.
     """
     with opened_database() as database:
-        job = _job(database, id)
+        job = _job(database, id, tenant)
         counts = item_counts(database, [id]).get(id, {})
     if json:
         print_json({"job": job, "items": counts})
@@ -148,7 +150,15 @@ def show_job(id: int, /, *, json: Json = False) -> None:
 
 
 @app.command(name="items")
-def show_items(id: int, /, *, status: ItemStatusName | None = None, limit: Limit = 1000, json: Json = False) -> None:
+def show_items(
+    id: int,
+    /,
+    *,
+    status: ItemStatusName | None = None,
+    limit: Limit = 1000,
+    tenant: str | None = None,
+    json: Json = False,
+) -> None:
     """List the items of a job.
 
     Parameters
@@ -159,9 +169,11 @@ def show_items(id: int, /, *, status: ItemStatusName | None = None, limit: Limit
         Only items in this status.
     limit
         How many, at most.
+    tenant
+        Whose job it must be; without it, any tenant's.
     """
     with opened_database() as database:
-        _job(database, id)
+        _job(database, id, tenant)
         found = list_items(database, id, status=status, limit=limit)
     if json:
         print_json(found)
@@ -174,18 +186,21 @@ def show_items(id: int, /, *, status: ItemStatusName | None = None, limit: Limit
 
 
 @app.command(name="why")
-def explain(id: int, /, *, json: Json = False) -> None:
+def explain(id: int, /, *, tenant: str | None = None, json: Json = False) -> None:
     """Say why a job is not claimed, or what became of it, and what to do.
 
     Parameters
     ----------
     id
         The job's id, as `photojobs jobs list` shows it.
+    tenant
+        Whose job it must be; without it, any tenant's.
     """
     from flows.step import why_not_run
 
     settings = Settings.load()
     with opened_database(settings=settings) as database:
+        _job(database, id, tenant)
         explained = explain_job(database, id, stale_seconds=settings.stale_seconds, why_not_run=why_not_run)
     verdict = explained.decisive
     if json:
@@ -205,19 +220,21 @@ def explain(id: int, /, *, json: Json = False) -> None:
 
 
 @app.command(name="retry")
-def retry(*ids: int, json: Json = False) -> None:
+def retry(*ids: int, tenant: str | None = None, json: Json = False) -> None:
     """Queue failed or canceled jobs again, with all their attempts anew; items that are done stay done.
 
     Parameters
     ----------
     ids
         The jobs' ids.
+    tenant
+        Whose jobs they must be; without it, any tenant's.
     """
     if not ids:
         raise BadInput("jobs retry: which jobs? Give their ids.")
     with opened_database() as database:
         for job_id in ids:
-            job = _job(database, job_id)
+            job = _job(database, job_id, tenant)
             if job.status not in ("failed", "canceled"):
                 raise BadInput(f"job {job_id} is {job.status}: only a failed or canceled job can be run again.")
         count = retry_jobs(database, JobFilter(ids=ids))
@@ -227,9 +244,9 @@ def retry(*ids: int, json: Json = False) -> None:
     confirm(f"{count} {'job is' if count == 1 else 'jobs are'} queued again; `photojobs up` or a worker runs them")
 
 
-def _job(database: Database, job_id: int) -> Job:
+def _job(database: Database, job_id: int, tenant: str | None) -> Job:
     job = JobsRepository(database).get_by_id(job_id)
-    if job is None:
+    if job is None or tenant not in (None, job.tenant_id):
         raise UnknownJob(f"job {job_id} does not exist. `photojobs jobs list` shows the latest ones.")
     return job
 

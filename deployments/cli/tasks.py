@@ -76,15 +76,18 @@ def list_tasks(
 
 
 @app.command(name="show")
-def show_task(task: str, /, *, json: Json = False) -> None:
+def show_task(task: str, /, *, tenant: str | None = None, json: Json = False) -> None:
     """Show a task with its steps, and how far it is.
 
     Parameters
     ----------
     task
         The task's id.
+    tenant
+        Whose task it must be; without it, any tenant's.
     """
     with opened_database() as database:
+        TasksRepository(database).get(task, tenant_id=tenant)
         summary = summarise_task(database, task)
     if json:
         print_json(summary)
@@ -112,7 +115,9 @@ def show_task(task: str, /, *, json: Json = False) -> None:
 
 
 @cancel_app.default
-def cancel_task(task: str, /, *, reason: str = "canceled by the user", json: Json = False) -> None:
+def cancel_task(
+    task: str, /, *, reason: str = "canceled by the user", tenant: str | None = None, json: Json = False
+) -> None:
     """Cancel a task with all its jobs; what is done stays done.
 
     Parameters
@@ -121,10 +126,12 @@ def cancel_task(task: str, /, *, reason: str = "canceled by the user", json: Jso
         The task's id.
     reason
         What its row says.
+    tenant
+        Whose task it must be; without it, any tenant's.
     """
     with _runtime():
-        before = task_control.task_status(task).task
-        summary = task_control.cancel_task(task, reason=reason)
+        before = task_control.task_status(task, tenant_id=tenant).task
+        summary = task_control.cancel_task(task, reason=reason, tenant_id=tenant)
     if json:
         print_summary_json(summary)
         return
@@ -137,7 +144,7 @@ def cancel_task(task: str, /, *, reason: str = "canceled by the user", json: Jso
 
 
 @retry_app.default
-def retry_task(task: str, /, *, from_: str | None = None, json: Json = False) -> None:
+def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = None, json: Json = False) -> None:
     """Run again what failed or was canceled of a task.
 
     Items that are done stay done.
@@ -148,10 +155,13 @@ def retry_task(task: str, /, *, from_: str | None = None, json: Json = False) ->
         The task's id.
     from_
         Run everything again from this step on: its type, or its number from 0.
+    tenant
+        Whose task it must be; without it, any tenant's.
     """
     is_number = from_ is not None and from_.isascii() and from_.isdigit()
     with _runtime():
-        summary = task_control.retry_task(task, from_step=int(from_) if from_ is not None and is_number else from_)
+        step = int(from_) if from_ is not None and is_number else from_
+        summary = task_control.retry_task(task, from_step=step, tenant_id=tenant)
     if json:
         print_summary_json(summary)
         return

@@ -44,6 +44,7 @@ def undo(
     *,
     dry_run: Annotated[bool, _Flag] = False,
     yes: Annotated[bool, _Flag] = False,
+    tenant: str | None = None,
     json: Json = False,
 ) -> int:
     """Take back what a task did: files go where they were, rows say what they said.
@@ -56,6 +57,8 @@ def undo(
         Only show what would come back and what would not.
     yes
         Do not ask.
+    tenant
+        Whose task it must be; without it, any tenant's.
     """
     settings = Settings.load()
     if not (dry_run or yes or sys.stdin.isatty()):
@@ -64,7 +67,7 @@ def undo(
         check_named_server()
     with opened_database(settings=settings) as database, Runtime(database, settings=settings) as runtime:
         with runtime.as_current():
-            arguments = undo_arguments(task)
+            arguments = undo_arguments(task, tenant_id=tenant)
             made = None if yes else plan_task(**arguments)
         if made is not None and (dry_run or not json):
             _show(made, json=json)

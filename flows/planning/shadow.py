@@ -15,7 +15,6 @@ from flows.planning.planned_images import PlannedImages
 from flows.planning.shadow_library import cast_shadow
 from flows.runtime import Runtime
 from flows.step import handler_of
-from flows.undoing.task_to_undo import UNDO
 from storage.database import Database
 from storage.library import Library
 from storage.library.tree import LibraryTree
@@ -24,6 +23,7 @@ from storage.row_changes import RowChanges
 from storage.settings import Settings
 from storage.shadow_rows import copy_rows, projects_in_reach, snapshot
 from storage.tasks import NewTask
+from storage.undo_entries import UNDO
 
 if TYPE_CHECKING:
     from flows.imaging.isolation import ImageProcessing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -11,12 +11,7 @@ from flows.errors import PermanentStepError
 from storage.database import Database
 from storage.records import Task
 from storage.tasks import TasksRepository
-
-#: The key of an undo's payload under which the other task's id stands.
-UNDO: Final = "undo"
-
-#: The step type that takes a task back.
-UNDO_STEP: Final = "undo"
+from storage.undo_entries import UNDO
 
 
 class NothingToUndo(PermanentStepError):
