@@ -16,6 +16,7 @@ from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command, in_turns
 from benchmarks.noop_steps import noop_definition, register_noop_steps
 from storage import PhotosRepository, ProjectsRepository, Settings
+from tests.prefect_api import headers_of
 
 #: The server is given so long to record what a flow run told it.
 _RECORDED_WITHIN_SECONDS = 120.0
@@ -118,7 +119,8 @@ def _until_recorded(flow_run_id: str, count: int) -> None:
     completed = {"state": {"type": {"any_": ["COMPLETED"]}}}
     body = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "task_runs": completed}
     give_up_at = time.monotonic() + _RECORDED_WITHIN_SECONDS
-    with httpx.Client(base_url=os.environ["PREFECT_API_URL"], timeout=60) as client:
+    url = os.environ["PREFECT_API_URL"]
+    with httpx.Client(base_url=url, timeout=60, headers=headers_of(url)) as client:
         while client.post("/task_runs/count", json=body).raise_for_status().json() < count:
             assert time.monotonic() < give_up_at, f"the server has not recorded all {count} task runs of {flow_run_id}"
             time.sleep(0.2)

@@ -17,6 +17,7 @@ import httpx
 from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command
 from storage import Database, Settings, TasksRepository
+from tests.prefect_api import headers_of
 
 #: Seconds from the press to the start of the flow run, and to the start of its first job.
 RUN_LIMIT_SECONDS, JOB_LIMIT_SECONDS = 2.0, 8.0
@@ -84,7 +85,7 @@ def _up(folder: Path) -> Iterator[tuple[httpx.Client, Database]]:
     database.migrate()
     with (
         up(Settings.load(), home=folder / "up", port=None) as running,
-        httpx.Client(base_url=running.api_url, timeout=30) as api,
+        httpx.Client(base_url=running.api_url, timeout=30, headers=headers_of(running.api_url)) as api,
     ):
         yield api, database
     database.close()

@@ -55,3 +55,7 @@ class ImageMismatch(DeploymentsError):
 
 class NoSecretBlock(DeploymentsError):
     """The Prefect block that is to hold the database's URL does not exist."""
+
+
+class ForeignDeployment(DeploymentsError):
+    """A flow run was to start from a deployment that runs something else than a flow of photojobs."""

@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,9 @@ from pathlib import Path
 from deployments.embedded_server.empty_database import database_is_elsewhere, prepare_database
 from deployments.errors import PortInUse, PrefectHomeTooNew, PrefectServerFailed
 from deployments.kept_process import kept_process
+from deployments.server_access import auth_string_of, note_address
 from deployments.server_log import SERVER_LOG
+from storage.private_files import make_private_folder, open_private
 
 #: A first start creates the server's database, which takes a quarter of a minute on a slow disk.
 START_TIMEOUT_SECONDS = 120.0
@@ -43,31 +45,38 @@ _libc = ctypes.CDLL(None)
 
 
 @contextmanager
-def prefect_server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[str]:
+def prefect_server(
+    home: Path, *, host: str = LOOPBACK, port: int | None = None, hosts: Sequence[str] = ()
+) -> Iterator[str]:
     """The URL of a Prefect API: the one that `PREFECT_API_URL` names, else an embedded server's."""
     given = os.environ.get("PREFECT_API_URL")
     if given:
         yield given
         return
-    with embedded_server(home, host=host, port=port) as url:
+    with embedded_server(home, host=host, port=port, hosts=hosts) as url:
         yield url
 
 
 @contextmanager
-def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[str]:
+def embedded_server(
+    home: Path, *, host: str = LOOPBACK, port: int | None = None, hosts: Sequence[str] = ()
+) -> Iterator[str]:
     """A Prefect server with its database and log in `home`; the block gets its API's URL, and Prefect is set to it.
+
+    It asks for the password in `home`, which this process and its children have; see `deployments.server_access`.
 
     Args:
         home: a folder of its own (`PREFECT_HOME`), made where it is missing; a later start goes on with what is there.
         host: the address to listen on.
         port: by default a free one.
+        hosts: names by which browsers reach it besides the loopback, such as that of a proxy.
 
     Raises:
         PortInUse: the port is taken.
         PrefectHomeTooNew: a newer Prefect has used `home`.
         PrefectServerFailed: the server ended, or did not answer in time; the message names its log.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(home)
     if port is None:
         port = _free_port(host)
     elif not _is_free(host, port):
@@ -76,14 +85,18 @@ def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None
         prepare_database(home)
     url = f"http://{_reachable(host)}:{port}/api"
     log_path = home / SERVER_LOG
+    auth_string = auth_string_of(home)
+    note_address(home, url)
+    client = _client_environment(home, url, auth_string)
+    of_server = client | _server_environment(url, auth_string, is_open=host != LOOPBACK)
     with ExitStack() as stack:
-        log = stack.enter_context(log_path.open("ab"))
+        log = stack.enter_context(open_private(log_path))
         log_begins_at = log.tell()
 
         def launch() -> subprocess.Popen[bytes]:
             return subprocess.Popen(  # noqa: S603 - our own interpreter, and arguments of ours.
-                [sys.executable, "-m", "deployments.embedded_server", host, str(port)],
-                env=os.environ | _environment(home, url) | {"PREFECT_LOGGING_LEVEL": "WARNING"},
+                [sys.executable, "-m", "deployments.embedded_server", host, str(port), *hosts],
+                env=os.environ | of_server,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -104,7 +117,7 @@ def embedded_server(home: Path, *, host: str = LOOPBACK, port: int | None = None
             if _is_too_new(log_path, log_begins_at):
                 raise PrefectHomeTooNew(_too_new(home)) from None
             raise
-        stack.enter_context(_using(_environment(home, url)))
+        stack.enter_context(_using(client))
         stack.callback(_send_what_is_left)
         yield url
 
@@ -116,9 +129,10 @@ def _using(environment: Mapping[str, str]) -> Iterator[None]:
     try:
         if "prefect" in sys.modules:
             # Prefect has read its settings already.
-            from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+            from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-            changed = {PREFECT_API_URL: environment["PREFECT_API_URL"], PREFECT_HOME: environment["PREFECT_HOME"]}
+            known = (PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME)
+            changed = {setting: environment[setting.name] for setting in known}
             with temporary_settings(changed):
                 yield
         else:
@@ -145,13 +159,29 @@ def _send_what_is_left() -> None:
         await_events(STOP_TIMEOUT_SECONDS)
 
 
-def _environment(home: Path, url: str) -> dict[str, str]:
+def _client_environment(home: Path, url: str, auth_string: str) -> dict[str, str]:
+    """What this process and its children need to talk to the server."""
     return {
         "PREFECT_HOME": str(home.absolute()),
         "PREFECT_PROFILES_PATH": str(home.absolute() / "profiles.toml"),
         "PREFECT_API_URL": url,
-        "PREFECT_UI_API_URL": url,
+        "PREFECT_API_AUTH_STRING": auth_string,
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _server_environment(url: str, auth_string: str, *, is_open: bool) -> dict[str, str]:
+    """What the server's process has besides."""
+    loopback = url.removesuffix("/api")
+    return {
+        "PREFECT_SERVER_API_AUTH_STRING": auth_string,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{loopback},{loopback.replace(LOOPBACK, 'localhost')}",
+        # Pages that another machine shows cannot ask our loopback.
+        "PREFECT_UI_API_URL": "/api" if is_open else url,
+        "PREFECT_LOGGING_LEVEL": "WARNING",
     }
 
 

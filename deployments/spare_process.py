@@ -21,6 +21,8 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from deployments.errors import RunnerFailed
+from deployments.own_deployments import only_own
 from deployments.prefect_server import die_with_parent, outlive_parent
 from flows.step import load_steps
 
@@ -114,11 +116,13 @@ async def use_spare_process() -> None:
         starter = import_module("prefect.runner._starter_engine")
         spare = SpareProcess(starter.run_process)
     except (ImportError, AttributeError):
-        # Prefect has no public way; without it a run begins as fast as Python imports Prefect.
-        logger.warning("this version of Prefect starts flow runs in another way; they begin two seconds later")
-        return
+        # Prefect has no public way.
+        raise RunnerFailed(
+            "this version of Prefect starts flow runs in another way, so that what they would run cannot be checked. "
+            "Install the version of constraints.txt."
+        ) from None
     await spare.prepare()
-    vars(starter)["run_process"] = spare.run_process
+    vars(starter)["run_process"] = only_own(spare.run_process)
 
 
 def _prefect_settings(environment: Mapping[str, str]) -> Mapping[str, str]:

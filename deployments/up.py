@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deployments.errors import AlreadyUp, RunnerFailed
@@ -22,10 +22,12 @@ from deployments.kept_process import kept_process
 from deployments.metrics.endpoint import metrics_endpoint
 from deployments.prefect_server import LOOPBACK, SERVER_FOLDER, die_with_parent, prefect_server
 from deployments.running_up import RunningUp, announced, prefect_home
+from deployments.server_access import AUTH_FILE, login_link
 from deployments.server_log import SERVER_LOG, errors_shown
 from flows.runtime import Runtime
 from flows.supervision import FOLDER_VARIABLE, request_stop, running_processes, withdraw_stop
 from flows.sweep import Sweeper
+from storage.private_files import make_private_folder, open_private
 from storage.settings import Settings
 
 logger = logging.getLogger("photojobs.up")
@@ -42,9 +44,16 @@ RUNNER_TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What is up: the addresses of the API, the UI and, where they are on, the metrics."""
+    """What is up: the addresses of the API, the UI and, where they are on, the metrics.
+
+    Attributes:
+        login_url: opens the UI without a prompt for the password; None for a server that somebody else runs.
+        password_file: holds what the prompt asks for; likewise.
+    """
 
     api_url: str
+    login_url: str | None = None
+    password_file: Path | None = None
     metrics_url: str | None = None
 
     @property
@@ -70,7 +79,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         PrefectServerFailed: the server could not be started.
         RunnerFailed: the runner could not be started; the message names its log.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(home)
     runs = home / "runs"
     with ExitStack() as stack:
         stack.enter_context(_only_one(home))
@@ -80,22 +89,28 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         known_home = prefect_home(runtime.database)
         log = None if os.environ.get("PREFECT_API_URL") else home / SERVER_FOLDER / SERVER_LOG
         log_begins_at = log.stat().st_size if log is not None and log.exists() else 0
-        api_url = stack.enter_context(prefect_server(home / SERVER_FOLDER, host=host, port=port))
+        api_url = stack.enter_context(
+            prefect_server(home / SERVER_FOLDER, host=host, port=port, hosts=settings.server_hosts)
+        )
         if log is not None:
             stack.enter_context(errors_shown(log, since=log_begins_at))
         stack.enter_context(_runner(home, runs, runtime))
         stack.enter_context(Sweeper(runtime))
         stack.enter_context(_attending(runtime))
         metrics_url = stack.enter_context(metrics_endpoint(runtime.database, settings))
-        running = RunningUp(
+        announcement = RunningUp(
             api_url=api_url,
             database=runtime.database.url,
             process_id=os.getpid(),
             server_log=None if log is None else str(log.absolute()),
             log_begins_at=log_begins_at,
         )
-        stack.enter_context(announced(known_home, running))
-        yield Running(api_url=api_url, metrics_url=metrics_url)
+        stack.enter_context(announced(known_home, announcement))
+        running = Running(api_url=api_url, metrics_url=metrics_url)
+        if log is not None:
+            link = login_link(running.ui_url, os.environ["PREFECT_API_AUTH_STRING"])
+            running = replace(running, login_url=link, password_file=home / SERVER_FOLDER / AUTH_FILE)
+        yield running
 
 
 @contextmanager
@@ -137,7 +152,7 @@ def _runner(home: Path, runs: Path, runtime: Runtime) -> Iterator[None]:
         _wait_for(ready.exists, process, log_path)
 
     with (
-        log_path.open("ab") as log,
+        open_private(log_path) as log,
         kept_process("the runner", launch=launch, wait_until_ready=wait_until_ready, stop=stop),
     ):
         yield

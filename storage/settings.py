@@ -116,6 +116,12 @@ class Settings(BaseSettings):
         "127.0.0.1", description="The address of the metrics; anything but the loopback lets other machines read them."
     )
 
+    server_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names by which browsers reach the server of `photojobs up` besides the loopback, as behind a "
+        "proxy. Requests for any other name are refused.",
+    )
+
     trash_ttl_seconds: int = Field(86_400, ge=0, description="How long a file stays in `.trash` before it is removed.")
     unaccepted_files: Literal["keep", "trash"] = Field(
         "keep", description="What folder_check does with files of no accepted kind."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import time
+import uuid
 from typing import Any
 
 import httpx
@@ -29,16 +32,28 @@ class _UntilItIsFree(httpx.HTTPTransport):
             time.sleep(_AGAIN_SECONDS)
 
 
+def headers_of(url: str, password: str | None = None) -> dict[str, str]:
+    """What a server of ours lets a program in for: the password, and a token against forged requests."""
+    password = password or os.environ.get("PREFECT_API_AUTH_STRING")
+    if password is None:
+        return {}
+    client = str(uuid.uuid4())
+    headers = {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
+    token = httpx.get(f"{url}/csrf-token", params={"client": client}, headers=headers, timeout=60).raise_for_status()
+    return headers | {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token.json()["token"]}
+
+
 class PrefectApi(httpx.Client):
     """The API at an address; in methods of its own, an answer that is an error raises.
 
     Args:
         url: such as `http://127.0.0.1:4200/api`.
         timeout: for an answer, in seconds.
+        password: of the server; by default that of this process.
     """
 
-    def __init__(self, url: str, *, timeout: float = 30) -> None:
-        super().__init__(base_url=url, timeout=timeout, transport=_UntilItIsFree())
+    def __init__(self, url: str, *, timeout: float = 30, password: str | None = None) -> None:
+        super().__init__(base_url=url, timeout=timeout, transport=_UntilItIsFree(), headers=headers_of(url, password))
 
     def deployment(self, path: str) -> dict[str, Any]:
         """The deployment of that path, such as `maintenance_global/Global Maintenance`."""

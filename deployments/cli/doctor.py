@@ -7,6 +7,7 @@ from cyclopts import App
 from deployments.cli.definitions import Json
 from deployments.cli.exit_codes import TASK_FAILED
 from deployments.cli.loudness import is_quiet
+from deployments.cli.opening import use_password
 from deployments.cli.terminal import print_json, print_table, say
 from deployments.doctor.finding import Finding, Standing
 from storage.settings import Settings
@@ -24,7 +25,9 @@ def doctor(*, json: Json = False) -> int:
     """
     from deployments.doctor.examination import examine
 
-    findings = list(examine(Settings.load()))
+    settings = Settings.load()
+    use_password(settings)
+    findings = list(examine(settings))
     is_well = all(finding.standing is not Standing.PROBLEM for finding in findings)
     if json:
         print_json({"is_well": is_well, "findings": findings})

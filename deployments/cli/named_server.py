@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from deployments.cli.errors import ServerAway
+from deployments.cli.opening import use_password
 from deployments.errors import NoPrefectServer
+from storage.settings import Settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -50,6 +52,7 @@ def named_server_client() -> Iterator[SyncPrefectClient]:
         ServerAway: it does not answer.
     """
     check_named_server()
+    use_password(Settings.load())
     from flows.prefect_requests import has_server
 
     if not has_server():

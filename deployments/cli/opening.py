@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from deployments.cli.errors import NoDatabaseYet
+from deployments.running_up import server_home
+from deployments.server_access import use_password_of
 from storage.database import Database
+from storage.errors import DatabaseUnavailable
 from storage.settings import Settings
 
 
@@ -26,6 +30,7 @@ def opened_database(
         StorageError: it cannot be opened.
     """
     settings = settings or Settings.load()
+    use_password(settings)
     database = Database(settings.database_url.get_secret_value())
     has_library = settings.library_root.is_dir()
     create = create and (has_library or not needs_library)
@@ -57,3 +62,11 @@ def _is_ours(database: Database) -> bool:
 
     with database.connect() as connection:
         return has_tables(connection)
+
+
+def use_password(settings: Settings) -> None:
+    """Set Prefect to the password of the server of `photojobs up`, if `PREFECT_API_URL` names that server."""
+    if not os.environ.get("PREFECT_API_URL"):
+        return
+    with suppress(DatabaseUnavailable), closing(Database(settings.database_url.get_secret_value())) as database:
+        use_password_of(server_home(database))

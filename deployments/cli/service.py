@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from deployments.cli.definitions import Json
-from deployments.cli.opening import opened_database
+from deployments.cli.opening import opened_database, use_password
 from deployments.cli.terminal import confirm, print_json, warn
 from deployments.running_up import prefect_home
 from storage.settings import Settings
@@ -42,8 +43,8 @@ def up(
     port
         Of the server and its UI; 0 for any that is free.
     host
-        The address that the server listens on. Anything but the loopback lets other machines in: Prefect's own server
-        asks nobody for a password.
+        The address that the server listens on. Anything but the loopback lets other machines in, if they have the
+        password; the traffic is not encrypted.
     folder
         For the server's database and the logs; by default beside the database.
     """
@@ -55,6 +56,10 @@ def up(
         confirm("starting …")
         with start(settings, home=_home(settings, folder), host=host, port=port or None) as running:
             confirm(f"up: {running.ui_url} (Ctrl-C stops)")
+            if running.login_url is not None:
+                # A log is kept for longer than a screen, and read by others.
+                is_seen = sys.stdout.isatty() or sys.stderr.isatty()
+                confirm(f"open: {running.login_url}" if is_seen else f"its password: {running.password_file}")
             if running.metrics_url is not None:
                 confirm(f"metrics: {running.metrics_url}")
             wait()
@@ -150,6 +155,7 @@ def _settings(**overrides: Any) -> Settings:
     from flows.log_lines import structure_logs
 
     settings = Settings.load(**overrides)
+    use_password(settings)
     structure_logs(settings)
     return settings
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from packaging.requirements import Requirement
 
 from deployments.doctor.finding import Area, Finding
+from deployments.server_access import authorization
 from storage.settings import Settings
 from task_definitions.foreign_documents import MAX_BYTES, UnreadableDocument, parse_json
 
@@ -50,13 +51,14 @@ def examine_prefect() -> Iterator[Finding]:
         yield _prefect.fine("server", "PREFECT_API_URL names no server; commands that need one start their own.")
         return
     try:
-        with urllib.request.urlopen(f"{url}/admin/version", timeout=SERVER_SECONDS) as answer:  # noqa: S310 - the user's.
+        request = urllib.request.Request(f"{url}/admin/version", headers=authorization())  # noqa: S310 - the user's.
+        with urllib.request.urlopen(request, timeout=SERVER_SECONDS) as answer:  # noqa: S310 - the user's.
             version = str(parse_json(answer.read(MAX_BYTES + 1), source=url))
     except urllib.error.HTTPError as error:
         yield _prefect.warning(
             "server",
             f"The server at {url} answers with {error.code}, and does not tell its version.",
-            "Look at PREFECT_API_URL, which ends with /api, and at PREFECT_API_KEY.",
+            "Look at PREFECT_API_URL, which ends with /api, and at PREFECT_API_AUTH_STRING or PREFECT_API_KEY.",
         )
         return
     except (OSError, ValueError, UnreadableDocument) as error:

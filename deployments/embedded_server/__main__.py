@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 
 import uvicorn
 from prefect.settings import get_current_settings
@@ -13,11 +15,12 @@ from deployments.embedded_server.application import embedded_application
 SHUTDOWN_SECONDS = 3
 
 
-def main(host: str, port: int) -> None:
-    """Serve on the address; log warnings and errors on stderr."""
+def main(host: str, port: int, hosts: Sequence[str] = ()) -> None:
+    """Serve on the address, also under the names `hosts`; log warnings and errors on stderr."""
+    os.umask(0o077)
     api = get_current_settings().server.api
     uvicorn.run(
-        embedded_application(),
+        embedded_application(host, hosts=hosts),
         host=host,
         port=port,
         log_level="warning",
@@ -29,4 +32,4 @@ def main(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
 from prefect.server.api.server import create_app
 
 from deployments.embedded_server.database import serialise_writers
+from deployments.embedded_server.guards import LOOPBACK_NAMES, OwnPagesOnly
+from deployments.embedded_server.login import login_route
 
 
-def embedded_application() -> FastAPI:
-    """Prefect's API and pages. One for each process; middleware of ours is added here."""
+def embedded_application(host: str, *, hosts: Sequence[str] = ()) -> FastAPI:
+    """Prefect's API and pages. One for each process; middleware of ours is added here.
+
+    Args:
+        host: the address that the server listens on.
+        hosts: further names by which browsers reach it.
+    """
     serialise_writers()
-    return create_app(final=True)
+    application = create_app(final=True)
+    # Before Prefect's pages, which answer every path.
+    application.router.routes.insert(0, login_route())
+    is_open = host not in LOOPBACK_NAMES
+    application.add_middleware(OwnPagesOnly, hosts=[*hosts, *([host] if is_open else [])], is_open=is_open)
+    return application

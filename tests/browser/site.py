@@ -24,6 +24,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from deployments.server_access import AUTH_FILE, login_link
 from tests.prefect_api import FINAL, PrefectApi
 from tests.prefect_home import prepared_home
 from tests.waiting import wait_until
@@ -40,7 +41,8 @@ class Site:
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
         self.folder = folder
-        self.api = PrefectApi(f"{url}/api")
+        self.password = (folder / "up" / "prefect" / AUTH_FILE).read_text().strip()
+        self.api = PrefectApi(f"{url}/api", password=self.password)
 
     def deployment(self, name: str) -> dict[str, Any]:
         return self.api.deployments()[name]
@@ -123,17 +125,23 @@ def artifacts(site: Site, run_id: str) -> dict[str, str]:
     return {each["key"]: each["data"] for each in site.api.artifacts(run_id)}
 
 
+def open_chromium(*, width: int = 1280, height: int = 900) -> webdriver.Chrome:
+    """A Chromium without a window."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium() or ""
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    options.add_argument(f"--window-size={width},{height}")
+    return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver") or ""))
+
+
 class Browser:
     """Chromium on the pages of a site, told what to do in the words that a user sees."""
 
     def __init__(self, site: Site, *, width: int = 1280, height: int = 900) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = chromium() or ""
-        for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-            options.add_argument(argument)
-        options.add_argument(f"--window-size={width},{height}")
         self.site = site
-        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver") or ""))
+        self.driver = open_chromium(width=width, height=height)
+        self.driver.get(login_link(site.url, site.password))
 
     def open(self, path: str) -> None:
         self.driver.get(f"{self.site.url}/v2{path}")

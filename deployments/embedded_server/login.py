@@ -1,0 +1,37 @@
+"""The page behind the link that `photojobs up` prints: it gives the browser the password, and opens Prefect's pages.
+
+The password travels in the link's fragment, which a browser sends nowhere. Prefect's pages keep it under the same key
+when a user types it into their prompt.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
+
+from deployments.server_access import LOGIN_PATH
+
+#: Under this key Prefect's pages look for the password, as `btoa` has made it.
+STORAGE_KEY = "prefect-password"
+
+_SCRIPT = f"""
+const password = decodeURIComponent(location.hash.slice(1));
+if (/^[A-Za-z0-9+/=]+$/.test(password)) {{ localStorage.setItem("{STORAGE_KEY}", password); }}
+location.replace("/");
+"""
+_DIGEST = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+_PAGE = f'<!doctype html><meta charset="utf-8"><title>photojobs</title><script>{_SCRIPT}</script>'
+
+
+async def _page(_request: Request) -> HTMLResponse:
+    policy = f"default-src 'none'; script-src 'sha256-{_DIGEST}'; frame-ancestors 'none'"
+    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
+
+
+def login_route() -> Route:
+    """The route of the page, to be found before Prefect's own pages."""
+    return Route(LOGIN_PATH, _page, methods=["GET"])

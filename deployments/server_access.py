@@ -1,0 +1,90 @@
+"""The password of the embedded server: made at random, kept in a file that only its owner reads.
+
+Not for servers that somebody else runs: those of `PREFECT_API_URL` have the user's own `PREFECT_API_AUTH_STRING`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+#: In the server's folder: the password as Prefect takes it, `user:password`.
+AUTH_FILE = "auth_string"
+#: In the server's folder: the address of its API while it runs, and since.
+ADDRESS_FILE = "address"
+
+#: The page of the embedded server that gives a browser the password; see `deployments.embedded_server.login`.
+LOGIN_PATH = "/photojobs-login"
+
+_USER = "photojobs"
+
+
+def auth_string_of(home: Path) -> str:
+    """The password of the server in `home`, made if there is none.
+
+    `PREFECT_SERVER_API_AUTH_STRING` in the environment comes first; it is kept nowhere.
+    """
+    given = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
+    if given:
+        return given
+    file = home / AUTH_FILE
+    known = _read(file)
+    if known:
+        return known
+    made = f"{_USER}:{secrets.token_urlsafe(24)}"
+    # Another process may be making it at the same time; the first one counts.
+    temporary = home / f".{AUTH_FILE}.{os.getpid()}"
+    _write_private(temporary, made)
+    try:
+        os.link(temporary, file)
+    except FileExistsError:
+        made = _read(file) or made
+    finally:
+        temporary.unlink()
+    return made
+
+
+def login_link(site_url: str, auth_string: str) -> str:
+    """The link that opens the pages of the server at `site_url` without a prompt."""
+    return f"{site_url}{LOGIN_PATH}#{base64.b64encode(auth_string.encode()).decode()}"
+
+
+def note_address(home: Path, url: str) -> None:
+    """Note where the server of `home` answers, so that commands know which password is for it."""
+    _write_private(home / ADDRESS_FILE, url)
+
+
+def use_password_of(home: Path) -> None:
+    """Set Prefect to the password of the server in `home`, if `PREFECT_API_URL` names that server and no password.
+
+    To be called before Prefect reads its settings. A password in the environment is left as it is.
+    """
+    url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    if not url or os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get("PREFECT_API_KEY"):
+        return
+    if url.replace("//localhost:", "//127.0.0.1:") == _read(home / ADDRESS_FILE):
+        password = _read(home / AUTH_FILE)
+        if password:
+            os.environ["PREFECT_API_AUTH_STRING"] = password
+
+
+def authorization() -> dict[str, str]:
+    """The header with which the server of the environment lets this process in; empty without a password."""
+    password = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    return {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"} if password else {}
+
+
+def _read(file: Path) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return file.read_text(encoding="utf-8").strip()
+    return ""
+
+
+def _write_private(file: Path, text: str) -> None:
+    file.unlink(missing_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(text + "\n")

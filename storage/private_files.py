@@ -1,0 +1,36 @@
+"""Files and folders that only their owner reads: databases, backups, settings with a password, logs.
+
+Each is created with its mode; a mode that is set afterwards leaves a moment in which others can open the file.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+FOLDER_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder of mode 0700, with its parents; one that is there keeps the mode that its owner gave it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=FOLDER_MODE)
+
+
+def open_private(path: Path, mode: str = "ab") -> IO[bytes]:
+    """Open a file for writing in binary; a new one gets the mode 0600."""
+    return open(path, mode, opener=_private)
+
+
+def create_private(path: Path) -> None:
+    """Create an empty file of mode 0600, if there is none."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
