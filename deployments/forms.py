@@ -14,7 +14,6 @@ from prefect import Flow
 from prefect.utilities.callables import ParameterSchema
 
 from flows.flow_parameters import parameters_model
-from flows.undoing.task_to_undo import UNDO
 from storage.database import Database
 from storage.lanes import LanesRepository
 from storage.photo_selection import Derivative
@@ -22,6 +21,7 @@ from storage.project_labels import project_label
 from storage.projects import ProjectsRepository
 from storage.settings import Settings
 from storage.step_jobs import DEFAULT_TENANT
+from storage.undo_entries import UNDO
 from task_definitions import Scope, TaskDefinition
 from task_definitions.step_types import takes_destination, takes_force
 
