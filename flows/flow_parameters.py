@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from flows.errors import FlowsError
-from flows.undoing.task_to_undo import UNDO, NothingToUndo
+from flows.undoing.task_to_undo import NothingToUndo
 from storage.errors import InvalidValue, UnknownPhoto, UnknownProject, UnknownTag, UnknownTenant
 from storage.photo_selection import PhotoSelection, ProjectReference
+from storage.undo_entries import UNDO
 from task_definitions.errors import MissingProject, PhotojobsError
 
 
