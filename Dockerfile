@@ -2,7 +2,7 @@
 FROM python:3.11-slim-bookworm AS build
 
 WORKDIR /source
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY task_definitions task_definitions
 COPY storage storage
 COPY flows flows

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from deployments.errors import DeploymentsError
 from deployments.library_survey import LibrarySurvey
 from storage.database import Database
+from storage.private_files import open_private
 from storage.settings import SETTINGS_FILE, Settings
 from storage.step_jobs import DEFAULT_TENANT
 from storage.task_summary import TaskSummary, summarise_task
@@ -129,8 +130,9 @@ def write_setup(setup: LibrarySetup) -> Settings:
     finally:
         database.close()
     try:
-        with setup.settings_file.open("x", encoding="utf-8") as file:
-            file.write(setup.settings_text)
+        # The database's URL may hold a password.
+        with open_private(setup.settings_file, "xb") as file:
+            file.write(setup.settings_text.encode())
     except FileExistsError:
         raise SetUpAlready(f"{setup.settings_file} has been written meanwhile, by somebody else.") from None
     except OSError as error:

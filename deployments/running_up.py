@@ -10,9 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deployments.prefect_server import SERVER_FOLDER
+from deployments.server_access import known_password
 from deployments.server_api import ServerApi
 from deployments.server_log import ServerError, errors_since
 from storage.database import Database
+from storage.private_files import make_private_folder
+from task_definitions.foreign_documents import UnreadableDocument, parse_json, read_foreign_file
 
 _FILE = "up.json"
 
@@ -43,7 +46,7 @@ def announced(home: Path, running: RunningUp) -> Iterator[None]:
         home: the `prefect_home` of its database, as other commands compute it.
         running: what they find.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(home)
     file = home / _FILE
     new = home / f"{_FILE}.{os.getpid()}"
     new.touch(mode=0o600)
@@ -57,10 +60,11 @@ def announced(home: Path, running: RunningUp) -> Iterator[None]:
 
 def find_running_up(database: Database) -> RunningUp | None:
     """The one that serves a database; None if none runs."""
+    file = prefect_home(database) / _FILE
     try:
-        running = RunningUp(**json.loads((prefect_home(database) / _FILE).read_text(encoding="utf-8")))
+        running = RunningUp(**parse_json(read_foreign_file(file), source=str(file)))
         os.kill(running.process_id, 0)
-    except (OSError, ValueError, TypeError):
+    except (OSError, TypeError, UnreadableDocument):
         # Missing, or left behind by a process that was killed.
         return None
     return running if running.database == database.url else None
@@ -86,7 +90,10 @@ def server_of(database: Database) -> ServerApi | None:
     if named:
         return ServerApi(named.rstrip("/"))
     running = find_running_up(database)
-    return None if running is None else ServerApi(running.api_url)
+    if running is None:
+        return None
+    own_home = None if running.server_log is None else Path(running.server_log).parent
+    return ServerApi(running.api_url, None if own_home is None else known_password(own_home))
 
 
 def server_errors(database: Database) -> list[ServerError]:

@@ -71,10 +71,9 @@ def use_password_of(home: Path) -> None:
             os.environ["PREFECT_API_AUTH_STRING"] = password
 
 
-def authorization() -> dict[str, str]:
-    """The header with which the server of the environment lets this process in; empty without a password."""
-    password = os.environ.get("PREFECT_API_AUTH_STRING", "")
-    return {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"} if password else {}
+def known_password(home: Path) -> str | None:
+    """The password of the server in `home`, or None if it has none yet."""
+    return _read(home / AUTH_FILE) or None
 
 
 def _read(file: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from task_definitions.foreign_documents import UnreadableDocument, parse_json
 
 logger = logging.getLogger("photojobs.server_log")
 
@@ -132,13 +133,13 @@ def _begins(line: str) -> tuple[str, str, str] | None:
 
 def _json_record(line: str) -> tuple[str, str, str] | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line, source="the log")
         message = record["msg"] % tuple(record["args"]) if record.get("args") else record["msg"]
         exception = record.get("exc_info") or {}
         text = f"{record['name']}: {message} {exception.get('type', '')}: {exception.get('message', '')}".rstrip(" :")
         at = datetime.fromtimestamp(record["created"]).strftime("%H:%M:%S.%f")[:-3]
         return at, str(record["levelname"]), text
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, UnreadableDocument):
         return None
 
 

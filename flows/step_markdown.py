@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from storage.task_summary import StepSummary
+
+_WORD_JOINER = "\u2060"
 
 
 def step_markdown(summary: StepSummary) -> str:
@@ -54,6 +57,8 @@ def cell(text: str) -> str:
     """Any text, so that it stands in a cell of a table as it is."""
     # File names may hold anything; a table cell may not.
     flat = "".join(character if character.isprintable() else "?" for character in text)
-    for special in "\\|`*_<>[]":
+    flat = flat.replace("&", "&amp;")
+    for special in "\\|`*_~$#<>[]":
         flat = flat.replace(special, f"\\{special}")
-    return flat
+    # Pages make links of bare addresses, too; a character without width keeps a name from being one.
+    return re.sub(r"(?<=://)|(?<=www)(?=\.)|(?<=@)", _WORD_JOINER, flat, flags=re.IGNORECASE)

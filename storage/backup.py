@@ -20,6 +20,7 @@ from storage.database import Database, storage_error
 from storage.errors import DatabaseUnavailable, StorageError
 from storage.library.atomic_write import fsync_file, fsync_folder, temporary_path
 from storage.library.exclusive_rename import rename_exclusively
+from storage.private_files import create_private
 
 
 class BackupFailed(StorageError):
@@ -52,6 +53,7 @@ def backup(database: Database, target: Path | None = None) -> Path:
     try:
         if database.is_postgresql:
             with _translating_errors(database):
+                create_private(temporary)
                 postgresql_archive.write(database, temporary)
         else:
             _copy_sqlite(database, temporary)
@@ -135,6 +137,7 @@ def _default_target(database: Database) -> Path:
 def _copy_sqlite(database: Database, target: Path) -> None:
     with contextlib.closing(_open_source(database)) as source:
         try:
+            create_private(target)
             with contextlib.closing(sqlite3.connect(target)) as copy:
                 # In one step: a step after which others have written would begin the copy again.
                 source.backup(copy)

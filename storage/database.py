@@ -5,10 +5,11 @@ Not for statements: each table's SQL stands in its repository.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sqlalchemy.pool import StaticPool
 from storage.answer_watch import AnswerWatch
 from storage.clock import Clock, system_clock
 from storage.column_types import read_stored_json
+from storage.database_url import shown_url
 from storage.driver_statement import DriverStatement, bound
 from storage.dropped_connections import replace_dropped_connections
 from storage.errors import (
@@ -34,6 +36,7 @@ from storage.errors import (
 )
 from storage.kept_connections import KeptConnections
 from storage.postgresql_session import connect_arguments, prepare_sessions
+from storage.private_files import create_private
 
 #: Seconds that a statement waits for another's lock before it gives up as `DatabaseBusy`.
 BUSY_TIMEOUT_SECONDS = 30
@@ -90,7 +93,7 @@ class Database:
     @property
     def url(self) -> str:
         """The URL with its password masked, fit for logs and messages."""
-        return self.engine.url.render_as_string(hide_password=True)
+        return shown_url(self.engine.url)
 
     @property
     def path(self) -> Path | None:
@@ -211,6 +214,9 @@ class Database:
         self.engine.dispose()
 
     def _create_engine(self, url: str) -> Engine:
+        if "://" not in url and re.search(r":[^/]*@", url):
+            # A server's URL that lost its beginning; as the name of a file its password would be shown.
+            raise DatabaseUnavailable(_NO_URL)
         try:
             # A path is taken as it is: as a part of a URL, `?` and `%` in it would have a meaning.
             parsed = make_url(url) if "://" in url else URL.create("sqlite", database=str(Path(url).absolute()))
@@ -227,10 +233,7 @@ class Database:
                 else self._create_sqlite_engine(parsed)
             )
         except (ArgumentError, NoSuchModuleError, ValueError):
-            raise DatabaseUnavailable(
-                "the database URL is not one: write sqlite:////path/to/file.db or "
-                "postgresql://user:password@host:5432/name, in a password %40 for @, %2F for / and %25 for %"
-            ) from None
+            raise DatabaseUnavailable(_NO_URL) from None
         except ModuleNotFoundError as error:
             raise DatabaseUnavailable(
                 f'{error.name} is not installed: run `pip install "photojobs[postgres]"` to use PostgreSQL'
@@ -252,6 +255,12 @@ class Database:
             engine = create_engine(
                 url, pool_size=POOL_SIZE, max_overflow=-1, connect_args={"check_same_thread": False, "timeout": 0}
             )
+
+            @event.listens_for(engine, "do_connect")
+            def create(*_: object) -> None:
+                # SQLite itself would say what is wrong with the folder.
+                with suppress(OSError):
+                    create_private(Path(str(name)))
 
         @event.listens_for(engine, "connect")
         def prepare(connection: sqlite3.Connection, _record: object) -> None:
@@ -285,6 +294,12 @@ class Database:
         prepare_sessions(engine, lock_timeout_seconds=self._busy_timeout_seconds, plans_once=plans_once)
         replace_dropped_connections(engine)
         return engine
+
+
+_NO_URL = (
+    "the database URL is not valid: write sqlite:////path/to/file.db or "
+    "postgresql://user:password@host:5432/name, in a password %40 for @, %2F for / and %25 for %"
+)
 
 
 def _fetched(cursor: Any) -> list[Any]:
@@ -361,7 +376,7 @@ class Access:
 
 def storage_error(error: BaseException, engine: Engine | None) -> StorageError | None:
     """The error of our tree that a driver's error means, or None where it means none of them."""
-    place = engine.url.render_as_string(hide_password=True) if engine is not None else "the database"
+    place = shown_url(engine.url) if engine is not None else "the database"
     if isinstance(error, OverflowError | UnicodeEncodeError):
         # Of the driver, which found it before anything was sent.
         return InvalidValue("value", f"cannot be stored ({error}); nothing was written")

@@ -168,6 +168,9 @@ class Settings(BaseSettings):
         description="A file that cannot be read fails only if it has not changed for so long; else it waits for the "
         "next run, as it may still be copied.",
     )
+    image_memory_megabytes: int = Field(
+        6144, ge=1024, description="Most address space of an image process; what needs more fails. Linux only."
+    )
     image_isolation: bool = Field(
         True, description="Decode in processes of their own, so that a crashing decoder costs one item."
     )

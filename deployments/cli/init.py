@@ -162,7 +162,9 @@ def _show(setup: LibrarySetup) -> None:
 def _database(setup: LibrarySetup) -> str:
     from sqlalchemy import make_url
 
-    place = make_url(setup.database_url).render_as_string(hide_password=True)
+    from storage.database_url import shown_url
+
+    place = shown_url(make_url(setup.database_url))
     if setup.report is None:
         return f"{place}, new"
     if setup.report.revision == setup.report.newest_revision:

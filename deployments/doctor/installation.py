@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from packaging.requirements import Requirement
 
 from deployments.doctor.finding import Area, Finding
-from deployments.server_access import authorization
+from deployments.server_api import authorization
 from storage.settings import Settings
 from task_definitions.foreign_documents import MAX_BYTES, UnreadableDocument, parse_json
 

@@ -88,7 +88,9 @@ class ImagePool:
         if count < 1 or self._timeout_seconds <= 0:
             raise ValueError("an image pool needs at least one process and a time limit above zero")
         threads = max(1, available_cores() // count)
-        self._workers = [Worker(threads=threads) for _ in range(count)]
+        self._workers = [
+            Worker(threads=threads, memory_bytes=self._options.limits.max_memory_bytes) for _ in range(count)
+        ]
         # The last one used is taken first, so that a pool with little to do starts few processes.
         self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
         for worker in self._workers:
@@ -258,7 +260,11 @@ def open_image_processing(settings: "Settings") -> ImageProcessing:
     costs no time that one could notice.
     """
     options = ImageOptions(
-        limits=ImageLimits(max_pixels=settings.max_image_megapixels * 10**6, max_seconds=settings.image_seconds),
+        limits=ImageLimits(
+            max_pixels=settings.max_image_megapixels * 10**6,
+            max_seconds=settings.image_seconds,
+            max_memory_bytes=settings.image_memory_megabytes * 1024**2,
+        ),
         thumbnail=Rendition(
             long_edge_pixels=settings.thumbnail_pixels,
             quality=settings.thumbnail_quality,

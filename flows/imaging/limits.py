@@ -15,14 +15,16 @@ class ImageLimits:
         max_pixels: width times height; twice the largest stitched panoramas that cameras make.
         max_edge_pixels: the longer edge; what JPEG can hold. A longer one is a trick or a mistake.
         max_seconds: how long one image may take, from its opening to its derivatives.
+        max_memory_bytes: address space of an image process; what a format needs that cannot be decoded in strips.
     """
 
     max_pixels: int = 500_000_000
     max_edge_pixels: int = 65_535
     max_seconds: float = 60.0
+    max_memory_bytes: int = 6 * 1024**3
 
     def __post_init__(self) -> None:
-        if min(self.max_pixels, self.max_edge_pixels, self.max_seconds) <= 0:
+        if min(self.max_pixels, self.max_edge_pixels, self.max_seconds, self.max_memory_bytes) <= 0:
             raise ValueError("limits of images must be greater than zero")
 
 

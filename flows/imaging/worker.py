@@ -6,11 +6,12 @@ How many there are and who gets which is the matter of `isolation.py`.
 import contextlib
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypeVar
 
@@ -33,14 +34,24 @@ _MALLOC: Final = {
     "MALLOC_TRIM_THRESHOLD_": str(4 << 20),
 }
 
+#: What a decoder needs of the environment. The rest holds passwords, such as that of the database.
+_PASSED_ON: Final = re.compile(
+    r"PATH|HOME|TMPDIR|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|DYLD_\w+|MALLOC_\w+|VIPS_\w+|PYTHON(?!PATH)\w+|COVERAGE_\w+"
+)
+
 Result = TypeVar("Result")
+
+
+def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if _PASSED_ON.fullmatch(name)}
 
 
 class Worker:
     """A process that runs functions one after the other. Not for use by several threads at once, except `kill`."""
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(self, *, threads: int, memory_bytes: int | None = None) -> None:
         self._threads = threads
+        self._memory_bytes = memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._lifeline = -1
@@ -140,13 +151,13 @@ class Worker:
         ours, theirs = socket.socketpair()
         lifeline_end, self._lifeline = os.pipe()
         try:
-            arguments = (str(theirs.fileno()), str(lifeline_end), str(self._threads))
+            arguments = (str(theirs.fileno()), str(lifeline_end), str(self._threads), str(self._memory_bytes or 0))
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter with our own module.
                 (*_COMMAND, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=_MALLOC
-                | os.environ
+                | _passed_on(os.environ)
                 | {"PYTHONPATH": os.pathsep.join(sys.path), "VIPS_CONCURRENCY": str(self._threads)},
                 pass_fds=(theirs.fileno(), lifeline_end),
                 process_group=0,

@@ -5,6 +5,7 @@ The outside is `worker.py`. Nothing here knows of pools, jobs or SQL.
 
 import os
 import pickle
+import resource
 import signal
 import sys
 import threading
@@ -18,9 +19,13 @@ from flows.imaging.errors import ImagingError
 def main() -> None:
     """Serve calls from the connection whose descriptor is the first argument, until it closes.
 
-    Further arguments: a descriptor that closes when the parent dies, and how many threads libvips may use.
+    Further arguments: a descriptor that closes when the parent dies, and how many threads libvips may use, and
+    how many bytes of address space the process may have (0: any).
     """
-    connection_descriptor, lifeline, threads = (int(argument) for argument in sys.argv[1:4])
+    connection_descriptor, lifeline, threads, memory_bytes = (int(argument) for argument in sys.argv[1:5])
+    if memory_bytes and sys.platform == "linux":
+        # An image that needs more costs itself, and not the machine.
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     # Ctrl-C in a terminal reaches every process there; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()

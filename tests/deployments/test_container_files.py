@@ -30,7 +30,31 @@ def test_no_password_stands_in_the_file() -> None:
     secret = [value for value in values if "postgresql" in value]
 
     assert len(secret) == len(SERVICES) - 1
-    assert all("${POSTGRES_PASSWORD:?" in value for value in secret)
+    assert all(re.search(r"://(photojobs|prefect):\$\{\w+_PASSWORD:\?", value) for value in secret)
+    passwords = [
+        value
+        for service in SERVICES.values()
+        for name, value in service["environment"].items()
+        if name.endswith(("PASSWORD", "AUTH_STRING"))
+    ]
+    assert len(passwords) == len(SERVICES)
+    assert all("_PASSWORD:?" in value for value in passwords)
+
+
+def test_our_services_can_write_nothing_but_the_library_and_gain_no_rights() -> None:
+    for name, service in SERVICES.items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        if name != "postgres":
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["environment"]["DO_NOT_TRACK"] == "1", name
+
+
+def test_the_server_asks_for_a_password_and_a_token_and_each_program_has_a_role_of_its_own() -> None:
+    server = SERVICES["prefect"]["environment"]
+    assert server["PREFECT_SERVER_API_AUTH_STRING"] == SERVICES["worker"]["environment"]["PREFECT_API_AUTH_STRING"]
+    assert server["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
+    assert "photojobs" not in server["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
 
 
 def test_whoever_waits_for_a_service_waits_for_a_condition_that_it_can_meet() -> None:
@@ -50,7 +74,8 @@ def test_settings_and_commands_of_services_exist(name: str) -> None:
     if "entrypoint" not in service and service.get("command"):
         assert service["command"][0] in commands
     elif name != "postgres":
-        assert service["entrypoint"][0] == "prefect"
+        is_server = service["entrypoint"][:3] == ["python", "-m", "deployments.embedded_server"]
+        assert service["entrypoint"][0] == "prefect" or is_server
 
 
 def test_the_workers_ask_the_pool_that_is_deployed_to() -> None:

@@ -19,6 +19,7 @@ from flows.imaging import (
     ImagePool,
     ImageTimeout,
     ImageTooLarge,
+    ImagingError,
     InProcessImages,
     PoolClosed,
     UnreadableImage,
@@ -307,3 +308,34 @@ def test_threads_that_wait_for_a_process_take_turns(photo: Path) -> None:
             thread.join()
         assert len(results) == 8
         assert set(results) == set(pool.process_ids)
+
+
+def environment_names() -> str:
+    """Run in an image process: the names of its variables."""
+    return " ".join(sorted(os.environ))
+
+
+def allocate(count: int) -> int:
+    """Run in an image process: take so much memory, and give it back."""
+    return len(bytearray(count))
+
+
+def test_an_image_process_has_no_password_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PHOTOJOBS_DATABASE_URL", "PREFECT_API_AUTH_STRING", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "MINE"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("VIPS_WARNING", "1")
+    with ImagePool(processes=1) as pool:
+        names = set(pool.run(environment_names, name="environment").split())
+    assert "VIPS_WARNING" in names
+    assert names.isdisjoint(
+        {"PHOTOJOBS_DATABASE_URL", "PREFECT_API_AUTH_STRING", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "MINE"}
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the address space")
+def test_an_image_that_needs_more_memory_than_allowed_fails_alone() -> None:
+    options = ImageOptions(limits=ImageLimits(max_memory_bytes=2 * 1024**3))
+    with ImagePool(processes=1, options=options) as pool:
+        with pytest.raises((MemoryError, ImagingError)):
+            pool.run(allocate, 3 * 1024**3, name="large")
+        assert pool.run(allocate, 1024, name="small") == 1024
