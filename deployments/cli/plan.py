@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +53,7 @@ def plan(
     settings = Settings.load()
     request = read_request(name, options or TaskOptions(), settings)
     with (
+        _ended_in_order(),
         opened_database(settings=settings, create=not request.needs_rows, needs_library=True) as database,
         Runtime(database, settings=settings) as runtime,
         runtime.as_current(),
@@ -61,6 +65,20 @@ def plan(
     else:
         print_plan(made)
     return TASK_FAILED if made.would_fail else 0
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Have SIGTERM end the command as an exception does: the copies on which a plan is made are removed."""
+
+    def end(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def print_plan(made: Plan) -> None:

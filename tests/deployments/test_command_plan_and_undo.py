@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +69,28 @@ def test_a_plan_tells_what_would_be_done_and_changes_nothing(
     assert by_type["folder_check"]["Alps 2024"]["counts"] == {"add_row": 2}
     assert "user_0/Alps 2024/.thumb/photo_0.webp" in str(by_type["upload_postprocess"]["Alps 2024"]["first"])
     assert everything(place, two_projects) == before
+
+
+def test_a_plan_that_is_ended_by_sigterm_leaves_no_copy_behind(
+    command: Command, two_projects: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+
+    def shadow(*_: Any, **__: Any) -> None:
+        with tempfile.TemporaryDirectory(prefix="photojobs-plan-"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("deployments.cli.plan.plan_task", shadow)
+    before = signal.getsignal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        command("plan", "maintenance_global")
+
+    assert ended.value.code == 143
+    assert list(copies.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_saved_plan_is_run_as_it_was_read(

@@ -54,6 +54,7 @@ HARMLESS = {
     "kind": "one of three words; see the holds",
     "name": "see the holds",
     "unit": "declares a step type",
+    "takes_destination": "declares a step type",
     "summary": "declares a step type",
     "modifies_files": "declares a step type",
 }
