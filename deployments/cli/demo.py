@@ -32,6 +32,7 @@ from deployments.demo.library import DEFAULT_LARGE_PHOTOS, DEFAULT_PHOTOS, make_
 from deployments.demo.projects import LOFOTEN, LOST_DRIVE, TENANTS
 from deployments.demo.snapshot import take_snapshot
 from deployments.prefect_server import embedded_server
+from deployments.server_access import auth_string_of, login_link
 from deployments.queue_figures import failed_item_names
 from flows.runtime import Runtime
 from storage.database import Database
@@ -96,7 +97,7 @@ def demo(
             print_queries(database)
             print_next(place, took=duration(time.monotonic() - began))
             if keep:
-                _wait_for_interrupt(url)
+                _wait_for_interrupt(login_link(url.removesuffix("/api"), auth_string_of(place.prefect_home)))
     return 0 if is_as_promised else 1
 
 
@@ -161,8 +162,8 @@ def _print_failures(database: Database, summaries: list[TaskSummary]) -> bool:
     return names <= HOPELESS and all(summary.task.is_final for summary in summaries)
 
 
-def _wait_for_interrupt(url: str) -> None:
-    say(f"\nPrefect's pages: {url.removesuffix('/api')}  (Ctrl-C ends the server)")
+def _wait_for_interrupt(link: str) -> None:
+    say(f"\nPrefect's pages: {link}  (Ctrl-C ends the server)")
     try:
         while True:
             time.sleep(3600)
