@@ -32,8 +32,8 @@ from deployments.demo.library import DEFAULT_LARGE_PHOTOS, DEFAULT_PHOTOS, make_
 from deployments.demo.projects import LOFOTEN, LOST_DRIVE, TENANTS
 from deployments.demo.snapshot import take_snapshot
 from deployments.prefect_server import embedded_server
-from deployments.server_access import auth_string_of, login_link
 from deployments.queue_figures import failed_item_names
+from deployments.server_access import auth_string_of, login_link
 from flows.runtime import Runtime
 from storage.database import Database
 from storage.library import Library
