@@ -191,7 +191,7 @@ def test_a_deployment_that_would_run_programs_is_not_run(server: tuple[str, Path
                 await guarded(env={"PREFECT__FLOW_RUN_ID": str(run.id)})
             return state.type.value, state.message or ""
 
-    deployment_id: UUID = deployment_of(load_definitions()["maintenance"], Settings.load()).apply()  # type: ignore[assignment]
+    deployment_id: UUID = deployment_of(load_definitions()["maintenance_global"], Settings.load()).apply()  # type: ignore[assignment]
     state, message = asyncio.run(scenario())
     assert began == ["started"]
     assert (state, "does not run this deployment" in message) == ("FAILED", True)
