@@ -1,6 +1,6 @@
 """`photojobs run` of one small step in an idle place: wall time, processor time, first line, first job.
 
-Against the seconds that a person may have to wait; with PHOTOJOBS_BENCHMARK_BEFORE, the path of the command of another
+Against the seconds that a person may have to wait; with BENCHMARK_BEFORE, the path of the command of another
 installation, also against that one, in turns.
 """
 
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command
-from storage import Database, TasksRepository
 
 OURS = Path(sys.executable).with_name("photojobs")
 
@@ -39,7 +40,7 @@ TARGETS = {"wall": 0.3, "processor": 0.35}
 
 def run(options: Options) -> Report:
     """Run each command again and again in a place of its own; the first run, which makes the databases, is dropped."""
-    before = os.environ.get("PHOTOJOBS_BENCHMARK_BEFORE")
+    before = os.environ.get("BENCHMARK_BEFORE")
     commands = {"ours": OURS} | ({"before": Path(before)} if before else {})
     taken: dict[str, list[Seconds]] = {name: [] for name in commands}
     with temporary_folder() as folder:
@@ -82,21 +83,19 @@ def _run(executable: Path, place: Path) -> Seconds:
         stderr=subprocess.STDOUT,
     )
     assert process.stdout is not None
-    process.stdout.readline()
+    said = process.stdout.readline()
     first_line = time.monotonic() - began
-    said = process.stdout.read()
+    said += process.stdout.read()
     assert process.wait() == 0, said
     wall = time.monotonic() - began
-    database = Database(place / "photojobs.db")
-    [task] = TasksRepository(database).list_newest(limit=1)
-    [job] = TasksRepository(database).list_jobs(task.id)
-    database.close()
-    assert job.started_at is not None
+    # By plain SQL: the other installation may have another schema.
+    with closing(sqlite3.connect(place / "photojobs.db")) as connection:
+        [(started_at,)] = connection.execute("SELECT started_at FROM jobs ORDER BY id DESC LIMIT 1")
     return Seconds(
         wall=wall,
         processor=_processor_seconds() - used_before,
         first_line=first_line,
-        first_job=(job.started_at - began_at).total_seconds(),
+        first_job=(datetime.fromisoformat(started_at) - began_at).total_seconds(),
     )
 
 
