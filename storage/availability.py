@@ -8,9 +8,10 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, case, literal, select, update
+from sqlalchemy import Connection, case, exists, literal, select, update
 
-from storage.tables import photos
+from storage.originals import OriginalsRepository
+from storage.tables import photo_originals, photos
 
 #: The columns of `photos` that `write_availability` may change.
 AVAILABILITY_COLUMNS = ("jpg_available", "raw_available", "other_available", "keep_jpg", "keep_raw")
@@ -47,22 +48,38 @@ def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) 
 def write_availability(connection: Connection, changes: Sequence[Availability], *, now: datetime) -> None:
     """Bring rows in line with the disk: one statement for all that become the same.
 
-    What has come is to be kept: nobody can have decided against a file that was not there. Other keep flags stay.
+    What has come is to be kept: nobody can have decided against a file that was not there. Other keep flags stay, also
+    those of a file that was missing for a while.
     """
     ordered = sorted(changes, key=lambda change: (change.flags, change.photo_id))
     for (jpg, raw, other), group in groupby(ordered, key=lambda change: change.flags):
+        ids = [change.photo_id for change in group]
         connection.execute(
             update(photos)
-            .where(photos.c.id.in_([change.photo_id for change in group]))
+            .where(photos.c.id.in_(ids))
             .values(
                 jpg_available=jpg,
                 raw_available=raw,
                 other_available=other,
-                keep_jpg=case(((photos.c.jpg_available == 0) & literal(bool(jpg)), 1), else_=photos.c.keep_jpg),
-                keep_raw=case(((photos.c.raw_available == 0) & literal(bool(raw)), 1), else_=photos.c.keep_raw),
+                keep_jpg=case((_comes_first("jpg") & literal(bool(jpg)), 1), else_=photos.c.keep_jpg),
+                keep_raw=case((_comes_first("raw") & literal(bool(raw)), 1), else_=photos.c.keep_raw),
                 updated_at=now,
             )
         )
+        originals = OriginalsRepository(connection)
+        flags = {"jpg": jpg, "raw": raw, "other": other}
+        originals.mark_found(ids, [kind for kind, flag in flags.items() if flag])
+        originals.mark_missing(ids, [kind for kind, flag in flags.items() if not flag], now=now)
+
+
+def _comes_first(kind: str) -> Any:
+    was_known = exists().where(
+        photo_originals.c.photo_id == photos.c.id,
+        # Which of the files of a photo was missing is not always known.
+        (photo_originals.c.kind == kind) | photo_originals.c.size_bytes.is_(None),
+        photo_originals.c.missing_since.is_not(None),
+    )
+    return (photos.c[f"{kind}_available"] == 0) & ~was_known
 
 
 def _marked_without_file() -> tuple[Any, ...]:

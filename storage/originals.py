@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from storage.column_types import UtcTimestamp
 from storage.database import Access, Database
 from storage.records import Record
-from storage.tables import photo_derivatives, photo_originals
+from storage.tables import photo_derivatives, photo_originals, photos
+
+#: The kinds of files that a photo is made of.
+ORIGINAL_KINDS: Final = ("jpg", "raw", "other")
 
 #: Rows read or written by one statement.
 BATCH_SIZE = 1_000
@@ -101,6 +106,59 @@ class OriginalsRepository:
                 [asdict(original) for original in originals],
             )
 
+    def mark_missing(self, photo_ids: Sequence[int], kinds: Sequence[str], *, now: datetime) -> None:
+        """Note that files of these kinds are missing; of files that were missing before, the first moment stays.
+
+        A photo of whose files nothing is known gets a row that has its name, and neither size nor times.
+        """
+        if not kinds:
+            return
+        with self._access.write() as connection:
+            own = photo_originals.c.photo_id == photos.c.id
+            placeholder = select(photos.c.id, photos.c.filename, literal("other"), literal(now, UtcTimestamp())).where(
+                photos.c.id.in_(photo_ids), ~exists().where(own)
+            )
+            if len(kinds) == len(ORIGINAL_KINDS):
+                names = ["photo_id", "name", "kind", "missing_since"]
+                connection.execute(insert(photo_originals).from_select(names, placeholder))
+            connection.execute(
+                update(photo_originals)
+                .where(
+                    photo_originals.c.photo_id.in_(photo_ids),
+                    photo_originals.c.kind.in_(kinds),
+                    photo_originals.c.missing_since.is_(None),
+                )
+                .values(missing_since=now)
+            )
+
+    def mark_found(self, photo_ids: Sequence[int], kinds: Sequence[str]) -> None:
+        """Note that files of these kinds are there."""
+        if not kinds:
+            return
+        of_photos = photo_originals.c.photo_id.in_(photo_ids)
+        with self._access.write() as connection:
+            connection.execute(
+                delete(photo_originals).where(
+                    of_photos, photo_originals.c.size_bytes.is_(None), photo_originals.c.content_hash.is_(None)
+                )
+            )
+            connection.execute(
+                update(photo_originals)
+                .where(of_photos, photo_originals.c.kind.in_(kinds), photo_originals.c.missing_since.is_not(None))
+                .values(missing_since=None)
+            )
+
+    def missing_since(self, photo_ids: Sequence[int]) -> dict[int, datetime]:
+        """Since when all files of a photo have been missing, of the photos of which that is noted."""
+        statement = (
+            select(photo_originals.c.photo_id, func.max(photo_originals.c.missing_since, type_=UtcTimestamp()))
+            .where(photo_originals.c.photo_id.in_(photo_ids))
+            .group_by(photo_originals.c.photo_id)
+            .having(func.count() == func.count(photo_originals.c.missing_since))
+        )
+        with self._access.read() as connection:
+            return {row.photo_id: row[1] for row in connection.execute(statement)}
+
     def rename(self, names: Mapping[int, tuple[str, str]]) -> None:
         """Give the originals of photos new names; `names` has the old and the new base name of each photo."""
         with self._access.write() as connection:
@@ -116,6 +174,13 @@ class OriginalsRepository:
             if renamed:
                 connection.execute(_RENAME, renamed)
 
+    def forget_kinds(self, kinds: Mapping[int, Iterable[str]]) -> None:
+        """Remove what is known of the files of these kinds, given by photo: they were taken away on purpose."""
+        rows = [{"of_photo": photo_id, "of_kind": str(kind)} for photo_id, own in kinds.items() for kind in own]
+        if rows:
+            with self._access.write() as connection:
+                connection.execute(_FORGET_KIND, rows)
+
     def forget(self, files: Iterable[tuple[int, str]]) -> None:
         """Remove what is known of files, each given by its photo and its name."""
         rows = [{"of_photo": photo_id, "of_name": name} for photo_id, name in files]
@@ -127,6 +192,10 @@ class OriginalsRepository:
 _IS_NAMED = (photo_originals.c.photo_id == bindparam("of_photo")) & (photo_originals.c.name == bindparam("of_name"))
 _RENAME = update(photo_originals).where(_IS_NAMED).values(name=bindparam("new_name"))
 _FORGET = delete(photo_originals).where(_IS_NAMED)
+
+_FORGET_KIND = delete(photo_originals).where(
+    photo_originals.c.photo_id == bindparam("of_photo"), photo_originals.c.kind == bindparam("of_kind")
+)
 
 _ADOPT_HASH = (
     update(photo_derivatives)

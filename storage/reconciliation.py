@@ -125,6 +125,13 @@ class ProjectComparison:
             yield from _batches(find(comparison))
 
 
+def has_available_photos(connection: Connection, project_id: int) -> bool:
+    """Whether a row of a project says that its photo has a file."""
+    is_available = (photos.c.jpg_available == 1) | (photos.c.raw_available == 1) | (photos.c.other_available == 1)
+    statement = select(photos.c.id).where(photos.c.project_id == project_id, is_available).limit(1)
+    return connection.execute(statement).first() is not None
+
+
 def known_names(connection: Connection, project_id: int, names: Sequence[str]) -> set[str]:
     """Those of the names that a row of the project has, spelled exactly so."""
     statement = select(photos.c.filename).where(photos.c.project_id == project_id, photos.c.filename.in_(names))

@@ -123,6 +123,11 @@ class Settings(BaseSettings):
     )
 
     trash_ttl_seconds: int = Field(86_400, ge=0, description="How long a file stays in `.trash` before it is removed.")
+    missing_grace_seconds: int = Field(
+        604_800,
+        ge=0,
+        description="How long all files of a photo must have been missing before manifest_cleaning removes its row.",
+    )
     unaccepted_files: Literal["keep", "trash"] = Field(
         "keep", description="What folder_check does with files of no accepted kind."
     )

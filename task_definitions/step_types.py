@@ -107,8 +107,9 @@ _BUILTIN = (
     StepType(
         name="manifest_cleaning",
         unit="projects",
-        summary="Removes the rows of photos that have no file left.",
-        description="A photo goes when its JPEG, its RAW and its other files are all gone.",
+        summary="Removes the rows of photos that have had no file for long.",
+        description="A photo goes when its JPEG, its RAW and its other files are all gone, and were so in an earlier "
+        "run at least missing_grace_seconds ago.",
     ),
     StepType(
         name="derivative_validation",

@@ -1,9 +1,10 @@
-"""The step `manifest_cleaning`: rows of photos that have no file left go. Of files, only derivatives do."""
+"""The step `manifest_cleaning`: rows of photos that have had no file for long go. Of files, only derivatives do."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 
 from flows.step import step
@@ -15,16 +16,18 @@ from storage.journal import FileAction, FileChange
 from storage.library import ProjectFolder, remove_derivative
 from storage.library.errors import UnsafePath
 from storage.library.names import unsafe_reason
+from storage.originals import ORIGINAL_KINDS, OriginalsRepository
 from storage.part_comparison import PhotoWithoutFile
 from storage.photo_snapshots import snapshot_photos
 from storage.photos import PhotosRepository
 from storage.reconciliation import names_of_other_photos
 from storage.records import Project
+from storage.tasks import TasksRepository
 
 
 @step("manifest_cleaning", unit="projects")
 def manifest_cleaning(ctx: StepContext) -> None:
-    """Remove the rows of photos that have no file left."""
+    """Remove the rows of photos that have had no file for `missing_grace_seconds`."""
     projects = ctx.projects()
     if not projects:
         return
@@ -49,8 +52,30 @@ def _clean(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
                 else:
                     example = f"photo {photo.photo_id}: its name cannot be a file's: {reason}"
                     ctx.report.count("skipped", example=example)
+            doomed = _without_grace(ctx, doomed)
             if doomed:
                 _remove(ctx, project, folder, doomed)
+
+
+def _without_grace(ctx: StepContext, photos: Sequence[PhotoWithoutFile]) -> list[PhotoWithoutFile]:
+    """Those of the photos whose files an earlier run missed already, long enough ago; the others are noted and stay."""
+    ids = [photo.photo_id for photo in photos]
+    now, grace = ctx.now(), timedelta(seconds=ctx.settings.missing_grace_seconds)
+    with ctx.transaction() as connection:
+        originals = OriginalsRepository(connection)
+        originals.mark_missing(ids, ORIGINAL_KINDS, now=now)
+        since = originals.missing_since(ids)
+        began_at = ctx.job.created_at
+        task = None if ctx.job.task_id is None else TasksRepository(connection).get_by_id(ctx.job.task_id)
+        began_at = began_at if task is None else min(began_at, task.created_at)
+    gone = []
+    for photo in photos:
+        if since[photo.photo_id] < began_at and since[photo.photo_id] <= now - grace:
+            gone.append(photo)
+        else:
+            moment = since[photo.photo_id]
+            ctx.report.count("missing, kept", example=f"{photo.filename}: missing since {moment:%Y-%m-%d}")
+    return gone
 
 
 def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: Sequence[PhotoWithoutFile]) -> None:

@@ -11,6 +11,7 @@ from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.observation import observe
 from flows.steps.photo_processing import in_parallel
+from flows.steps.target_projects import skip_missing_folder
 from storage.derivative_validation import DerivativeScan, mark_changed, mark_missing
 from storage.derivatives import DerivativeKind
 from storage.library import ProjectFolder, look_at, scan, scan_derivatives
@@ -36,11 +37,9 @@ def derivative_validation(ctx: StepContext) -> None:
         staged = DerivativeScan(connection)
         for number, project in enumerate(projects):
             with ctx.project(project) as folder:
-                if folder.exists():
+                # A missing folder is no sign that anything is missing: the disk may be away.
+                if not skip_missing_folder(ctx, project, folder):
                     _validate(ctx, project, folder, staged)
-                else:
-                    # Not a sign that anything is missing: the disk may be away.
-                    ctx.report.count("skipped", example=f"{project.project_name}: its folder is missing")
             ctx.progress(number + 1, len(projects))
 
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 
-from flows.errors import ItemsFailed, StepTimeout
+from flows.errors import ItemsFailed, PermanentStepError, StepTimeout
 from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.folder_merge import FolderMerge
 from flows.steps.gone_projects import archive_as_gone, was_archived_as_gone
 from flows.steps.manifest import bring_manifest
 from flows.steps.photo_files import relative_path
-from flows.steps.target_projects import compared
+from flows.steps.target_projects import check_project, compared
 from flows.steps.unknown_files import add_new_photos
 from storage.journal import FileAction, FileChange
 from storage.library import (
@@ -80,6 +80,7 @@ class _Discovery:
         }
         self._taken = {project.project_folder for project in every}
         self._failures: list[str] = []
+        self._are_permanent = True
 
     def run(self) -> None:
         """Settle every folder, then every project whose folder is gone."""
@@ -106,13 +107,15 @@ class _Discovery:
                 except (LibraryError, OSError) as error:
                     self._fail(project.project_name, error)
         if self._failures:
-            raise ItemsFailed(f"{len(self._failures)} of {tasks} folders failed; first {self._failures[0]}")
+            message = f"{len(self._failures)} of {tasks} folders failed; first {self._failures[0]}"
+            raise PermanentStepError(message) if self._are_permanent else ItemsFailed(message)
 
     def _fail(self, name: str, error: Exception) -> None:
         reason = str(error) or type(error).__name__
         self._ctx.report.fail(name, reason)
         self._ctx.logger.warning("folder %s: %s", name, reason)
         self._failures.append(f"{name}: {reason}")
+        self._are_permanent &= isinstance(error, PermanentStepError)
 
     def _settle_known(self, project: Project) -> None:
         ctx = self._ctx
@@ -123,6 +126,7 @@ class _Discovery:
             return
         if _read_manifest(folder) is None and not folder.manifest_path.exists():
             # The manifest is written last, so without one the project may never have been taken in to its end.
+            check_project(ctx, project, folder)
             with ctx.exclusively([project.id]):
                 self._take_in(project, folder)
             ctx.report.count("taken in", example=project.project_name)

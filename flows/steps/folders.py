@@ -12,7 +12,7 @@ from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.manifest import bring_manifest
 from flows.steps.photo_files import relative_path
-from flows.steps.target_projects import check_library, each_project
+from flows.steps.target_projects import check_library, check_project, each_project
 from storage.errors import ConstraintViolated
 from storage.journal import FileAction, FileChange
 from storage.library import (
@@ -86,6 +86,7 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
         if folder.exists():
             # Before the rename: by the manifest the next run knows the folder again, should this one be cut short.
             ctx.checkpoint()
+            check_project(ctx, project, folder)
             bring_manifest(ctx, project, folder)
             rename_folder_without_overwrite(folder.path, target.path)
         elif _was_renamed(project, target):

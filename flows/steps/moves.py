@@ -24,6 +24,7 @@ from flows.steps.photo_files import (
     relative_path,
     remove_stray_derivatives,
 )
+from flows.steps.target_projects import ProjectUnavailable, check_project
 from storage.errors import UnknownProject
 from storage.journal import FileAction, FileChange
 from storage.library import (
@@ -105,10 +106,12 @@ def _destination(ctx: StepContext) -> Project:
         raise DestinationUnusable(f"project {project.id} ({project.project_name}) is archived; restore it first")
     try:
         folder = ctx.folder_of(project)
+        if folder.exists():
+            check_project(ctx, project, folder)
         if folder.exists() or not has_photos:
             folder.create()
             return project
-    except UnsafePath as error:
+    except (UnsafePath, ProjectUnavailable) as error:
         raise DestinationUnusable(str(error)) from error
     raise DestinationUnusable(
         f"the folder of project {project.id} ({project.project_name}) is missing, though it has photos. Bring "

@@ -139,7 +139,9 @@ def process_photos(
         FolderMissing, FolderUnreadable: the project's files cannot be told.
     """
     files = find_files(ctx, folder, photos)
-    if not (folder.thumb.is_dir() and folder.preview.is_dir()):
+    # Not into the mount point of a disk that is away.
+    has_files = any(own.images for own in files.values())
+    if has_files and not (folder.thumb.is_dir() and folder.preview.is_dir()):
         folder.create()
     finished: list[tuple[Photo, PhotoResult]] = []
     written_at = time.monotonic()

@@ -26,6 +26,7 @@ from storage.derivatives import DerivativesRepository
 from storage.journal import FileAction, FileChange
 from storage.library import FileKind, ProjectFolder, remove_derivative, trash_place
 from storage.library.errors import LibraryError, UnsafePath
+from storage.originals import OriginalsRepository
 from storage.photo_snapshots import snapshot_photos
 from storage.photos import PhotosRepository
 from storage.records import Photo, Project
@@ -219,6 +220,9 @@ def _write_rows(
         ctx.journal(connection, changes)
         photos = PhotosRepository(connection)
         photos.update_many([removal.values for removal in removals if not removal.row_goes])
+        OriginalsRepository(connection).forget_kinds(
+            {removal.photo.id: removal.doomed for removal in removals if not removal.row_goes}
+        )
         DerivativesRepository(connection).forget([item.photo.id for item in removals if item.derivatives_gone])
         photos.remove_many([removal.photo.id for removal in removals if removal.row_goes])
         settled(connection, groups)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
+from flows.errors import PermanentStepError
 from flows.step_context import StepContext
 from storage.library import ProjectFolder, ScannedFile, list_names, look_at
 from storage.library.errors import LibraryError, LibraryUnavailable
-from storage.reconciliation import ProjectComparison
+from storage.library.names import is_decodable
+from storage.reconciliation import ProjectComparison, has_available_photos, known_names
 from storage.records import Project
 
 #: Does a step's work on one project, whose row is as it is after the wait for the project.
 ProjectWork = Callable[[Project, ProjectFolder], None]
+
+
+class ProjectUnavailable(PermanentStepError):
+    """A project's folder holds neither its manifest nor any of its photos, as the mount point of a disk does."""
 
 
 def check_library(ctx: StepContext) -> None:
@@ -75,9 +81,39 @@ def compared(ctx: StepContext, project: Project, folder: ProjectFolder) -> Itera
         yield comparison
 
 
+def check_project(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    """Make sure that a folder holds the project, before anything is concluded from it or written there.
+
+    Raises:
+        ProjectUnavailable: the folder has neither a manifest nor a file of a photo, though rows say so.
+        FolderMissing, FolderUnreadable, UnsafePath: see `storage.library.scan`.
+    """
+    if folder.manifest_path.exists():
+        return
+    describe = folder.library.accepted_extensions.describe
+    with ctx.read() as connection:
+        if not has_available_photos(connection, project.id):
+            return
+        for listed in list_names(folder):
+            names = [*listed.names, *(file.name for file in listed.odd if is_decodable(file.name))]
+            base_names = sorted({describe(name).base_name for name in names})
+            if base_names and known_names(connection, project.id, base_names):
+                return
+    raise ProjectUnavailable(
+        f"{project.project_name}: folder {folder.path} is unavailable: it holds neither the manifest nor any photo of "
+        "the project. Nothing was changed. Mount its disk, or bring the photos back; if they are gone, delete the "
+        "project."
+    )
+
+
 def skip_missing_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Whether the project has no folder, which is then reported: its rows say more than nothing does."""
+    """Whether the project has no folder, which is then reported: its rows say more than nothing does.
+
+    Raises:
+        ProjectUnavailable: see `check_project`.
+    """
     if folder.exists():
+        check_project(ctx, project, folder)
         return False
     ctx.report.count("skipped", example=f"{project.project_name}: folder {folder.project_folder} is missing")
     return True

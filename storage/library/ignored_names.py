@@ -15,7 +15,7 @@ DEFAULT_IGNORED_NAMES: Final = (
     "$RECYCLE.BIN",
     "RECYCLER",
     "System Volume Information",
-    "FOUND.*",
+    "FOUND.[0-9][0-9][0-9]",
     "lost+found",
     "Network Trash Folder",
     "Temporary Items",

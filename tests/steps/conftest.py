@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pytest
 from sqlalchemy import select
 
 from flows.runtime import Runtime
+from flows.steps.manifest import manifest_of
 from flows.testing import run_queued_job, run_step
 from storage import Database, JobsRepository, PhotosRepository, Project, ProjectsRepository
-from storage.library import ProjectFolder, exclusive_rename, parse_trash_name
+from storage.library import ProjectFolder, exclusive_rename, parse_trash_name, replace_manifest
 from storage.library.atomic_write import TEMPORARY_PREFIX
 from storage.records import Job, Photo
 from storage.settings import Settings
@@ -60,6 +62,11 @@ class Studio:
         self.folder(project).create()
         return (repository.archive(project.id) if archived else None) or project
 
+    def write_manifest(self, *projects: Project) -> None:
+        """Give projects their manifests, without which a folder that has none of their photos is unavailable."""
+        for project in projects:
+            replace_manifest(self.folder(project), manifest_of(project), at=self.database.clock())
+
     def folder(self, project: Project) -> ProjectFolder:
         return self.runtime.library.project(project.tenant_id or "user_0", project.project_folder)
 
@@ -89,6 +96,13 @@ class Studio:
             row |= {"thumbnail_status": "generated", "preview_status": "generated"}
         [photo_id] = PhotosRepository(self.database).create_many([row | columns])
         with self.database.begin() as connection:
+            if not kinds & {"jpg", "raw", "other"}:
+                # Missing for longer than any grace.
+                connection.execute(
+                    photo_originals.insert().values(
+                        photo_id=photo_id, name=name, kind="other", missing_since=datetime(2020, 1, 1, tzinfo=UTC)
+                    )
+                )
             for tag in tagged:
                 known = select(tags.c.id).where(tags.c.project_id == project.id, tags.c.name == tag)
                 tag_id = connection.execute(known).scalar_one_or_none()

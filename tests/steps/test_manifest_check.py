@@ -42,9 +42,9 @@ def test_availability_follows_the_disk_and_keep_flags_stay(studio: Any) -> None:
     job = studio.run("manifest_check", project_id=project.id)
 
     assert job.status == "completed"
-    assert flags(studio, lost) == (0, 0, 0)
+    assert flags(studio, lost) == (0, 0, 0), job.result
     assert studio.get_photo(lost).keep_jpg == 0
-    assert flags(studio, found) == (1, 1, 1)
+    assert flags(studio, found) == (1, 1, 1), job.result
     assert studio.get_photo(right) == before
     assert job.result["counts"]["updated"] == 2
     assert "lost: no file" in job.result["examples"]["updated"]
@@ -68,6 +68,7 @@ def test_a_missing_or_wrong_manifest_is_written_and_keys_of_others_stay(studio: 
 @pytest.mark.parametrize("scope", ["project", "photo_set", "global"])
 def test_every_scope_reaches_its_projects_and_a_second_run_changes_nothing(studio: Any, scope: str) -> None:
     first, second, other = (studio.project(name) for name in ("First", "Second", "Other"))
+    studio.write_manifest(first, second, other)
     ids = [studio.photo(project, "a", raw_available=1) for project in (first, second, other)]
     arguments: dict[str, Any] = {
         "project": {"project_id": first.id},
@@ -164,6 +165,7 @@ def test_an_unchanged_project_costs_one_listing_and_one_query(
     for project in projects:
         for number in range(20):
             studio.photo(project, f"photo {number}", "jpg", "NEF", "xmp")
+    studio.write_manifest(*projects)
     assert studio.run(type, scope="global").status == "completed"
     before = studio.everything()
     listed: list[Path] = []
@@ -192,6 +194,7 @@ def test_a_missing_folder_wipes_nothing_and_a_damaged_one_fails_only_its_project
     studio: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone, damaged, good = (studio.project(name) for name in ("Gone", "Damaged", "Good"))
+    studio.write_manifest(good)
     kept = studio.photo(gone, "kept", jpg_available=1)
     unsure = studio.photo(damaged, "unsure", jpg_available=1)
     lost = studio.photo(good, "lost", jpg_available=1)
@@ -255,6 +258,7 @@ def test_a_photo_that_comes_during_the_listing_keeps_what_its_row_says(
     studio: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = studio.project("Iceland")
+    studio.write_manifest(project)
     old = studio.photo(project, "old", jpg_available=1)
     late: list[int] = []
     scandir = os.scandir

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from flows.job_run import run_claimed_job
 from flows.testing import run_queued_job
 from storage import JobsRepository
 from storage.tables import file_journal
@@ -118,3 +119,83 @@ def test_a_death_at_any_point_is_repaired(studio: Any, deaths: Any) -> None:
         assert studio.outcome() == undisturbed, f"after a death at point {number}"
         rounds += 1
     assert rounds > 4
+
+
+def test_a_row_goes_only_if_its_file_was_missing_in_an_earlier_run_long_enough_ago(studio: Any, clock: Any) -> None:
+    project = studio.project("Iceland")
+    photo_id = studio.photo(project, "fox", "jpg", "nef", keep_raw=0)
+    studio.photo(project, "owl", "jpg")
+    files = [studio.folder(project).path / name for name in ("fox.jpg", "fox.nef")]
+    contents = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+
+    def run() -> dict[str, Any]:
+        studio.run("manifest_check", project_id=project.id)
+        return studio.run("manifest_cleaning", project_id=project.id).result
+
+    assert run()["counts"] == {"missing, kept": 1}
+    clock.advance(seconds=7 * DAY - 3600)
+    assert run()["counts"] == {"missing, kept": 1}
+    # Back again, with what was decided about it, it begins anew.
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    assert run() == {}
+    photo = studio.get_photo(photo_id)
+    assert (photo.jpg_available, photo.raw_available, photo.keep_raw) == (1, 1, 0)
+    for file in files:
+        file.unlink()
+    clock.advance(seconds=2 * DAY)
+    assert run()["counts"] == {"missing, kept": 1}
+    clock.advance(seconds=7 * DAY)
+    assert run()["counts"] == {"rows removed": 1}
+    assert studio.get_photo(photo_id) is None
+
+
+@pytest.mark.parametrize("runtime", [{"missing_grace_seconds": 0}], indirect=True)
+def test_without_grace_it_takes_a_later_run_all_the_same(studio: Any, clock: Any, make_task: Any) -> None:
+    project = studio.project("Iceland")
+    studio.photo(project, "owl", "jpg")
+    photo_id = studio.photo(project, "fox", "jpg")
+    (studio.folder(project).path / "fox.jpg").unlink()
+    for kept in (True, False):
+        steps = [{"type": name, "unit": "projects"} for name in ("manifest_check", "manifest_cleaning")]
+        make_task(*steps, project_id=project.id)
+        while (job := JobsRepository(studio.database).claim_next("worker")) is not None:
+            clock.advance(seconds=1)
+            run_claimed_job(job, studio.runtime)
+        assert (studio.get_photo(photo_id) is not None) is kept
+
+
+#: Seconds.
+DAY = 86_400
+
+STEPS = ("manifest_check", "folder_check", "manifest_cleaning", "derivative_validation")
+
+
+def test_a_folder_with_neither_manifest_nor_any_known_photo_is_unavailable(studio: Any, tmp_path: Path) -> None:
+    disk, here = studio.project("Disk"), studio.project("Here")
+    lost = [studio.photo(disk, name, "jpg", derivatives=True) for name in ("fox", "owl")]
+    studio.photo(here, "seal", "jpg")
+    path = studio.folder(disk).path
+    path.rename(tmp_path / "away")
+    path.mkdir()
+    (path / "README.txt").write_text("mounts here")
+    before = [studio.get_photo(photo_id) for photo_id in lost]
+
+    for step in (*STEPS, "folder_discovery"):
+        job = studio.run(step, scope="global")
+        assert job.status == "failed", step
+        assert "Disk" in job.error_message
+        assert "unavailable" in job.error_message
+    studio.run("upload_postprocess", project_id=disk.id, items=[{"photo_id": photo_id} for photo_id in lost])
+    job = studio.run("image_move_files", project_id=disk.id, items=[{"photo_id": photo_id} for photo_id in lost])
+
+    assert [file.name for file in path.iterdir()] == ["README.txt"]
+    assert [studio.get_photo(photo_id) for photo_id in lost] == before
+    (path / "README.txt").unlink()
+    path.rmdir()
+    (tmp_path / "away").rename(path)
+    for step in STEPS:
+        assert studio.run(step, project_id=disk.id).status == "completed", step
+    assert [studio.get_photo(photo_id) for photo_id in lost] == before
