@@ -12,19 +12,21 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.deployments.runner import RunnerDeployment
 from prefect.states import Failed
 
 from deployments.errors import ForeignDeployment
+from flows.drain_flow import drain_queue_flow
 
 #: The module of all flows that photojobs serves.
 CATALOG = "flows.catalog"
 #: The flow that works off standalone jobs is made by a decorator.
-DRAIN = "flows.drain_flow.drain_queue"
+DRAIN = f"{drain_queue_flow.fn.__module__}.{drain_queue_flow.fn.__name__}"
 
 
-def foreign_reason(deployment: DeploymentResponse) -> str | None:
+def foreign_reason(deployment: DeploymentResponse | RunnerDeployment) -> str | None:
     """Why a deployment is none of ours, or None if it is."""
-    if deployment.pull_steps:
+    if getattr(deployment, "pull_steps", None):
         return "it has pull steps"
     module, _, flow = (deployment.entrypoint or "").rpartition(".")
     if deployment.entrypoint != DRAIN and not (module == CATALOG and flow.isidentifier()):

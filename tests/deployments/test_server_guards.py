@@ -21,9 +21,12 @@ from prefect.client.schemas.actions import DeploymentUpdate
 
 from deployments.embedded_server.guards import OwnPagesOnly
 from deployments.errors import ForeignDeployment
-from deployments.own_deployments import only_own
+from deployments.own_deployments import foreign_reason, only_own
 from deployments.prefect_server import embedded_server
+from deployments.runner_deployments import deployment_of, drain_deployment
 from deployments.server_access import ADDRESS_FILE, AUTH_FILE, auth_string_of, login_link, use_password_of
+from storage import Settings
+from task_definitions import load_definitions
 from tests.browser.site import chromium
 from tests.prefect_api import headers_of
 
@@ -165,10 +168,6 @@ def test_without_password_or_token_the_server_does_nothing(server: tuple[str, Pa
 @pytest.mark.prefect
 @pytest.mark.xdist_group("deploy")
 def test_a_deployment_that_would_run_programs_is_not_run(server: tuple[str, Path]) -> None:
-    from deployments.runner_deployments import deployment_of
-    from storage import Settings
-    from task_definitions import load_definitions
-
     began: list[str] = []
 
     async def start(_command: list[str], **_options: Any) -> None:
@@ -195,6 +194,12 @@ def test_a_deployment_that_would_run_programs_is_not_run(server: tuple[str, Path
     state, message = asyncio.run(scenario())
     assert began == ["started"]
     assert (state, "does not run this deployment" in message) == ("FAILED", True)
+
+
+def test_every_deployment_that_photojobs_makes_is_its_own() -> None:
+    made = [drain_deployment(), *(deployment_of(each, Settings.load()) for each in load_definitions().values())]
+    assert len(made) > 10
+    assert {each.name: foreign_reason(each) for each in made} == dict.fromkeys((each.name for each in made), None)
 
 
 @contextmanager
