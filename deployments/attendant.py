@@ -28,8 +28,10 @@ from flows.deployment_names import DRAIN_PATH, TAG
 from flows.log_fields import about_task
 from flows.prefect_requests import request_drain, request_flow_run
 from flows.runtime import Runtime
+from storage.database import Database
 from storage.heartbeats import ATTENDANCE_SECONDS
 from storage.jobs import JobsRepository
+from storage.pauses import pause_task
 from storage.records import Task
 from storage.tasks import TasksRepository
 
@@ -41,7 +43,10 @@ MISSED_SECONDS = 60
 #: Flow runs that Prefect's server gives at a time, at most.
 _PAGE_SIZE = 200
 
-_UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
+#: A run that Prefect says is being canceled for so long has no process that could end it.
+CANCELING_SECONDS = 45
+
+_UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 
 
 def attend(runtime: Runtime) -> None:
@@ -50,7 +55,8 @@ def attend(runtime: Runtime) -> None:
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
         for task in tasks.list_unattended(silent_seconds=silent_seconds):
-            _attend_task(client, tasks, task)
+            _attend_task(client, runtime.database, task)
+        end_canceled_runs(client, tasks)
         if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
             request_drain()
 
@@ -58,7 +64,7 @@ def attend(runtime: Runtime) -> None:
 def skip_missed_runs() -> int:
     """Of the scheduled runs that were missed while nothing ran, keep the latest of each schedule; returns how many."""
     with get_client(sync_client=True) as client:
-        missed = _all_flow_runs(
+        missed = all_flow_runs(
             client,
             FlowRunFilter(
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
@@ -92,24 +98,20 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
     """
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
-        begun = _all_flow_runs(
+        begun = all_flow_runs(
             client,
             FlowRunFilter(
                 tags=FlowRunFilterTags(all_=[TAG]),
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])),
             ),
         )
-        left = [
-            run
-            for run in begun
-            if run.work_pool_name is None and tasks.get_by_id(run.parameters.get("task_id") or str(run.id)) is None
-        ]
+        left = [run for run in begun if run.work_pool_name is None and tasks.get_by_id(_task_id(run)) is None]
         for run in left:
             client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
     return len(left)
 
 
-def _all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
+def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
     """The flow runs that a filter means, however many; Prefect's server gives a page at a time."""
     found: dict[UUID, FlowRun] = {}
     offset = 0
@@ -121,7 +123,47 @@ def _all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[Flo
     return list(found.values())
 
 
-def _attend_task(client: SyncPrefectClient, tasks: TasksRepository, task: Task) -> None:
+def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None:
+    """End flow runs that were canceled while no process ran them, which Prefect leaves in `Cancelling` for ever.
+
+    Those are runs that had not begun, runs that were paused, and runs whose process has died. A paused run whose task
+    was canceled from our side ends as well.
+    """
+    stopped = all_flow_runs(
+        client,
+        FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[TAG]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING, StateType.PAUSED])),
+        ),
+    )
+    long_ago = datetime.now(UTC) - timedelta(seconds=CANCELING_SECONDS)
+    for run in stopped:
+        if run.state is None:
+            continue
+        if run.state.type == StateType.PAUSED:
+            task = tasks.get_by_id(_task_id(run))
+            is_over = task is not None and task.is_final
+        else:
+            # A runner that has its process ends it within seconds.
+            is_over = run.start_time is None or run.state.timestamp < long_ago
+        if is_over:
+            _end_as_canceled(client, tasks, run)
+
+
+def _end_as_canceled(client: SyncPrefectClient, tasks: TasksRepository, run: FlowRun) -> None:
+    reason = "its flow run was canceled"
+    if tasks.get_by_id(_task_id(run)) is not None:
+        tasks.cancel(_task_id(run), reason=reason)
+    if run.state is not None and run.state.type != StateType.CANCELLED:
+        client.set_flow_run_state(run.id, Cancelled(message="canceled while no process ran it"), force=True)
+
+
+def _task_id(run: FlowRun) -> str:
+    return run.parameters.get("task_id") or str(run.id)
+
+
+def _attend_task(client: SyncPrefectClient, database: Database, task: Task) -> None:
+    tasks = TasksRepository(database)
     run = _flow_run(client, task.flow_run_id)
     state = None if run is None else run.state
     if run is None or state is None or state.type == StateType.COMPLETED:
@@ -129,7 +171,9 @@ def _attend_task(client: SyncPrefectClient, tasks: TasksRepository, task: Task) 
         if flow_run_id is not None and flow_run_id != task.flow_run_id:
             tasks.link_flow_run(task.id, flow_run_id)
     elif state.type in (StateType.CANCELLED, StateType.CANCELLING):
-        tasks.cancel(task.id, reason="its flow run was canceled")
+        _end_as_canceled(client, tasks, run)
+    elif state.type == StateType.PAUSED:
+        pause_task(database, task.id)
     elif state.type != StateType.SCHEDULED:
         # Its process has died: the same flow run goes on, and with it the same task.
         logger.info("task %s: its flow run died; it goes on", task.id, extra=about_task(task))

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from deployments.errors import AlreadyUp, RunnerFailed
@@ -37,6 +38,9 @@ DEFAULT_PORT = 4200
 
 #: How often unattended work is looked for.
 ATTEND_SECONDS = 5.0
+
+#: In each of so many rounds of that, planned runs get readable names; Prefect plans new ones once a minute.
+NAMING_ROUNDS = 6
 
 #: After so long without an answer the runner counts as broken.
 RUNNER_TIMEOUT_SECONDS = 120.0
@@ -195,13 +199,18 @@ def _make_way(runtime: Runtime) -> None:
 @contextmanager
 def _attending(runtime: Runtime) -> Iterator[None]:
     from deployments.attendant import attend
+    from deployments.planned_names import name_planned_runs
 
     stopped = threading.Event()
 
     def run() -> None:
-        while not stopped.wait(ATTEND_SECONDS):
+        for number in count():
+            if stopped.wait(ATTEND_SECONDS):
+                return
             try:
                 attend(runtime)
+                if number % NAMING_ROUNDS == 0:
+                    name_planned_runs()
             except Exception as error:  # noqa: BLE001 - a server or database that is away comes back.
                 logger.warning("could not look for unattended work: %s", error)
 

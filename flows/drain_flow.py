@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.exceptions import Pause
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
@@ -43,7 +44,9 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
     seen: set[int] = set()
     with (
         runtime.following(None),
-        CancellationWatch(flow_run.id, lambda: runtime.stop_task(None)),
+        CancellationWatch(
+            flow_run.id, lambda: runtime.stop_task(None), pause=lambda _is_to_end: runtime.stop_task(None)
+        ) as watch,
         TagLimits() as limits,
     ):
         stopping = runtime.stopping(None)
@@ -62,6 +65,8 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
             for future in _run(window, runtime, limits):
                 name = future.state.type.value.lower()
                 ended[name] = ended.get(name, 0) + 1
+    if watch.suspended is not None:
+        raise Pause(state=watch.suspended)
     message = ", ".join(f"{count} {name}" for name, count in sorted(ended.items())) or "nothing was waiting"
     if stopping.is_set():
         return Cancelled(message=f"{message}; what was not completed stays in the queue")

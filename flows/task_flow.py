@@ -14,7 +14,7 @@ from typing import Any
 
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import Pause, TerminationSignal
 from prefect.futures import PrefectFuture, wait
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
@@ -26,12 +26,14 @@ from flows.cancellation_watch import CancellationWatch
 from flows.job_task import task_for
 from flows.mapped_runs import raise_if_none_ran
 from flows.patience import insist
+from flows.pausing import pause_here
 from flows.prefect_events import emit_to_prefect
 from flows.runtime import Runtime
 from flows.step_markdown import step_line
 from flows.supervision import end_within
 from flows.sweep import Sweeper
 from flows.tag_limits import TagLimits
+from storage.pauses import resume_paused_task
 from storage.records import Job, Task
 from storage.step_jobs import DEFAULT_TENANT
 from storage.task_summary import TaskSummary, summarise_task
@@ -56,10 +58,20 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
     flow_run_id = flow_run.id
     if flow_run_id and task.flow_run_id != flow_run_id:
         tasks.link_flow_run(task_id, flow_run_id)
+    # It was paused before, and the user has pressed Resume or Retry.
+    resume_paused_task(runtime.database, task_id)
     runtime.events.listen(emit_to_prefect)
     runtime.events.task_running(task)
-    with CancellationWatch(flow_run_id, lambda: cancel_here(task_id, runtime, reason=BY_FLOW_RUN)):
-        follow_task(task_id, runtime)
+    with CancellationWatch(
+        flow_run_id,
+        lambda: cancel_here(task_id, runtime, reason=BY_FLOW_RUN),
+        pause=lambda is_to_end: pause_here(task_id, runtime, is_to_end=is_to_end),
+        resume=lambda: resume_paused_task(runtime.database, task_id),
+    ) as watch:
+        ended = follow_task(task_id, runtime).is_final
+    if not ended:
+        # Prefect's own signal: the process ends, and the run stays as it is until it is resumed.
+        raise Pause(state=watch.suspended)
     summary = summarise_task(runtime.database, task_id)
     runtime.events.task_ended(summary.task, message=summary.message)
     _log_steps(summary)
@@ -69,6 +81,8 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
 
 def follow_task(task_id: str, runtime: Runtime) -> Task:
     """Map Prefect task runs over the jobs of the task's current step until the task has ended; returns the task.
+
+    It also returns, with the task unfinished, if this process was made to stop following it (`Runtime.stop_task`).
 
     It may be called at any point of the task's life, by several processes at once: what has ended is not run again.
     Ctrl-C cancels the task and waits for its handlers to stop; a second one ends the process. Any other exception
@@ -104,6 +118,8 @@ def _follow(task_id: str, runtime: Runtime, futures: list[PrefectFuture[Any]], l
     step_index: int | None = None
     while True:
         task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
+        if stopping.is_set() and not task.is_final:
+            return task
         if step_index is not None and (task.is_final or task.step_index != step_index):
             publish_step(runtime.database, task, step_index)
         if task.is_final:

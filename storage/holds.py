@@ -95,6 +95,13 @@ class HoldsRepository:
             notify(connection)
             return found > 0
 
+    def get(self, kind: HoldKind | str, name: str) -> Hold | None:
+        """The hold on a task, a tenant or a lane, or None."""
+        statement = select(holds).where(holds.c.kind == str(_checked_kind(kind)), holds.c.name == name)
+        with self._access.read() as connection:
+            row = connection.execute(statement).mappings().one_or_none()
+        return None if row is None else Hold.from_row(row)
+
     def list(self, kind: HoldKind | str | None = None) -> list[Hold]:
         """All holds, or those of a kind, the oldest first."""
         statement = select(holds).order_by(holds.c.created_at, holds.c.kind, holds.c.name)

@@ -184,6 +184,12 @@ class Browser:
     def switch_on(self, field: str) -> None:
         self.click(f"{_field(field)}//button[@role='switch']")
 
+    def choose_from_menu(self, entry: str, *, confirmed_by: str) -> None:
+        """Choose an entry of the menu of a run's page, and confirm it."""
+        self.click("//button[@aria-haspopup='menu']")
+        self.click(f"//*[@role='menuitem'][normalize-space()='{entry}']")
+        self.click(f"//*[@role='alertdialog' or @role='dialog']//button[normalize-space()='{confirmed_by}']")
+
     def shows(self, text: str) -> WebElement:
         return self.find(f"//*[contains(text(), '{text}')]")
 

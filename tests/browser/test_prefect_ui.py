@@ -63,7 +63,7 @@ def test_wrong_input_is_refused_and_nothing_is_written(site: Site) -> None:
     database.close()
 
 
-def test_a_run_is_canceled_from_its_page(browser: Browser, site: Site) -> None:
+def test_a_run_is_paused_resumed_and_canceled_from_its_page(browser: Browser, site: Site) -> None:
     database = Database(site.folder / "photojobs.db")
     holds = HoldsRepository(database)
     holds.hold("tenant", "user_0")
@@ -73,13 +73,46 @@ def test_a_run_is_canceled_from_its_page(browser: Browser, site: Site) -> None:
         run_id = browser.submit()
         browser.shows("Running")
         eventually(lambda: TasksRepository(database).get_by_id(run_id), what="the task is written")
-        browser.click("//button[@aria-haspopup='menu']")
-        browser.click("//*[@role='menuitem'][contains(., 'Cancel')]")
-        dialog = "//*[@role='alertdialog' or @role='dialog']"
-        browser.click(f"{dialog}//button[starts-with(normalize-space(), 'Cancel')][last()]")
+        browser.choose_from_menu("Pause", confirmed_by="Pause Flow Run")
+        browser.shows("Suspended")
+        eventually(lambda: holds.get("task", run_id), what="the task is held")
+        browser.choose_from_menu("Resume", confirmed_by="Resume")
+        eventually(lambda: holds.get("task", run_id) is None, what="the task goes on")
+        browser.shows("Running")
+        browser.choose_from_menu("Cancel", confirmed_by="Cancel Flow Run")
 
         assert site.ended(run_id)["state"]["type"] == "CANCELLED"
         eventually(lambda: TasksRepository(database).get(run_id).status == "canceled", what="the task is canceled")
     finally:
         holds.release("tenant", "user_0")
         database.close()
+
+
+def test_the_page_that_opens_by_default_draws_the_steps(browser: Browser, site: Site) -> None:
+    browser.driver.get(site.url)
+    browser.click("//a[normalize-space()='Deployments']")
+    browser.click("//a[normalize-space()='Folder Discovery']")
+    browser.click("//*[@role='tab'][normalize-space()='Description']")
+
+    picture = browser.find("//*[name()='svg'][contains(@id, 'mermaid')]")
+    assert "folder_discovery" in picture.text
+
+
+def test_photos_without_preview_are_three_clicks_from_the_deployment_and_every_photo_excludes_them(
+    browser: Browser, site: Site
+) -> None:
+    browser.open_form("Generate Derivatives")  # Run, Custom run
+    browser.switch_on("Missing preview")
+    browser.switch_on("Every photo")
+    before = {run["id"] for run in site.api.find("flow_runs")}
+    browser.click_text("Submit", tag="button")
+    browser.shows("False was expected")
+    assert {run["id"] for run in site.api.find("flow_runs")} == before
+
+    browser.switch_on("Every photo")
+    run_id = browser.submit()
+
+    run = site.ended(run_id)
+    assert run["parameters"]["select"]["missing_preview"] is True
+    assert run["state"]["name"] in ("Completed", "Failed", "Skipped")
+    assert run["name"] == "generate_derivatives (user_0)"

@@ -1,4 +1,4 @@
-"""Flow runs whose process died before they had a task."""
+"""Flow runs that no process runs: those that died before they had a task, were canceled, or are not yet due."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Pending, Running
+from prefect.states import Cancelling, Pending, Running, Scheduled, Suspended
 
-from deployments.attendant import revive_runs_left_behind
+from deployments.attendant import end_canceled_runs, revive_runs_left_behind
+from deployments.planned_names import PLANNED_TAG, name_planned_runs
 from deployments.runner_deployments import deployment_of
 from flows.runtime import Runtime
 from flows.start import start_task
 from storage.settings import Settings
+from storage.tasks import TasksRepository
 from task_definitions import load_definitions
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
@@ -49,3 +51,43 @@ def test_runs_without_a_task_go_on_and_those_with_one_are_left_to_it(
         names = [client.read_flow_run(run_id).state_name for run_id in (pending, running, with_task)]
         client.delete_deployment(deployment_id)
     assert names == ["AwaitingRetry", "AwaitingRetry", "Running"]
+
+
+def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_names(
+    prefect_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("canceled")
+    settings = Settings.load(database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={})
+    deployment_id = deployment_of(load_definitions()["maintenance"], settings).apply()
+    assert isinstance(deployment_id, UUID)
+    with Runtime.open(settings) as runtime, runtime.as_current(), get_client(sync_client=True) as client:
+        tasks = TasksRepository(runtime.database)
+        held, canceled = (start_task(type="folder_discovery", tenant_id="user_0").task_id for _ in range(2))
+        tasks.cancel(canceled)
+
+        def run(*states: State, **parameters: object) -> UUID:
+            made = client.create_flow_run_from_deployment(
+                deployment_id, parameters={"project_id": 7, **parameters}, tags=[PLANNED_TAG]
+            )
+            for state in states:
+                client.set_flow_run_state(made.id, state, force=True)
+            return made.id
+
+        never_began, paused, paused_and_canceled, at_work = (
+            run(Cancelling()),
+            run(Running(), Suspended(), task_id=held),
+            run(Running(), Suspended(), task_id=canceled),
+            run(Running(), Cancelling()),
+        )
+        planned, plan = run(Scheduled()), run(Scheduled(), plan=True, project_id="Alps (#7)")
+
+        end_canceled_runs(client, tasks)
+        name_planned_runs()
+
+        states = [
+            client.read_flow_run(run_id).state_name for run_id in (never_began, paused, paused_and_canceled, at_work)
+        ]
+        names = [client.read_flow_run(run_id).name for run_id in (planned, plan)]
+        client.delete_deployment(deployment_id)
+    assert states == ["Cancelled", "Suspended", "Cancelled", "Cancelling"]
+    assert names == ["maintenance (user_0, project 7)", "plan of maintenance (user_0, Alps (#7))"]

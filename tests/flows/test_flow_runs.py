@@ -221,6 +221,35 @@ def test_a_flow_run_in_this_very_process_is_canceled_in_prefect_and_stops(
     assert api.state(summary.task.flow_run_id) == "CANCELLED"
 
 
+def test_a_flow_run_in_this_very_process_waits_while_it_is_paused_in_prefect(
+    api: Api, runtime: Runtime, stage: Any, define: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellation_watch, "WATCH_SECONDS", 0.1)
+    tasks = TasksRepository(runtime.database)
+    entered = stage.entered.setdefault("gate", threading.Event())
+    seen: list[tuple[str, str | None]] = []
+
+    def pause_and_resume() -> None:
+        assert entered.wait(60)
+        [task] = tasks.list_newest(type="pauses")
+        api.suspend(task.flow_run_id)
+        wait_until(lambda: tasks.list_jobs(task.id)[0].held_by == "task", what="the job stops and is held")
+        seen.extend((job.status, api.flow_run(task.flow_run_id)["state"]["name"]) for job in tasks.list_jobs(task.id))
+        stage.gates["gate"].set()
+        api.resume(task.flow_run_id)
+
+    pausing = threading.Thread(target=pause_and_resume)
+    pausing.start()
+    definition = define("pauses", {"type": "wait_at_gate", "priority": 95}, scope="global")
+    summary = run_task(type=definition, tenant_id="user_0")
+    pausing.join()
+
+    assert seen == [("queued", "Paused")]
+    assert summary.task.status == "completed"
+    assert [kind for kind, _ in stage.started] == ["wait_at_gate", "wait_at_gate"]
+    assert api.state(summary.task.flow_run_id) == "COMPLETED"
+
+
 def test_events_tell_prefect_what_happened_and_what_it_concerns(
     api: Api, runtime: Runtime, stage: Any, define: Any, photo_ids: list[int]
 ) -> None:

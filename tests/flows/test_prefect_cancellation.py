@@ -1,4 +1,4 @@
-"""A deployed flow run is canceled in Prefect, as a user does in the UI: its task ends with it, and its process too."""
+"""A deployed flow run is suspended, resumed and canceled in Prefect, as a user does in the UI, and its task with it."""
 
 from __future__ import annotations
 
@@ -60,19 +60,31 @@ def api(prefect_api: str) -> Iterator[PrefectApi]:
         yield opened
 
 
-def test_canceling_a_deployed_flow_run_cancels_its_task(
+def test_a_deployed_flow_run_is_suspended_resumed_and_canceled_and_its_task_with_it(
     environment: dict[str, str], tasks: TasksRepository, api: PrefectApi, tmp_path: Path
 ) -> None:
     library = tmp_path / "library"
     with Executor("serve lingering", environment) as runner:
         wait_until((library / "served").exists, what="the deployment is there", limit_seconds=120)
-        flow_run_id = api.press_run(api.deployment(deployment_path(definition("lingering"))), tenant_id="t")
+        flow_run_id = api.press_run(api.deployment(deployment_path(definition("lingering"))))
         wait_until((library / "entered").exists, what="its job runs", limit_seconds=120)
         task = tasks.get(flow_run_id)
         assert task.status == "running"
 
-        api.set_state(flow_run_id, "CANCELLING")
         try:
+            api.suspend(flow_run_id)
+            wait_until(lambda: [job.status for job in tasks.list_jobs(task.id)] == ["queued"], what="its job stops")
+            wait_until(lambda: not is_alive(int((library / "entered").read_text())), what="its process ends")
+            assert [job.held_by for job in tasks.list_jobs(task.id)] == ["task"]
+            assert api.flow_run(flow_run_id)["state"]["name"] == "Suspended"
+
+            (library / "entered").unlink()
+            api.resume(flow_run_id)
+            wait_until((library / "entered").exists, what="its job runs again", limit_seconds=120)
+            wait_until((library / "entered").read_text, what="the id of its process is written")
+            assert api.state(flow_run_id) == "RUNNING"
+
+            api.set_state(flow_run_id, "CANCELLING")
             wait_until(lambda: tasks.get(flow_run_id).is_final, what="the task ends")
             wait_until(lambda: api.state(flow_run_id) == "CANCELLED", what="its flow run says so")
             wait_until(lambda: not is_alive(int((library / "entered").read_text())), what="its process ends")
