@@ -23,6 +23,7 @@ import pytest
 from flows.testing import run_queued_job
 from storage import Database, JobsRepository
 from storage.library import exclusive_rename
+from storage.tables import project_claims
 from tests.steps.conftest import Death, DeathAt, Deaths, Studio
 
 
@@ -252,6 +253,9 @@ class PowerCuts:
             jobs.increment_attempts(job_id)
         if not found.is_final:
             jobs.requeue(job_id)
+            with self.studio.database.begin() as connection:
+                # What a rescue does: the executor is dead, and holds no project any more.
+                connection.execute(project_claims.delete())
             ended = run_queued_job(self.studio.runtime, job_id)
             assert ended.status == "completed", ended.error_message
         return True
