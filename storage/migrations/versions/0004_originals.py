@@ -83,8 +83,30 @@ def upgrade() -> None:
     op.execute(NAME_ALGORITHM)
     op.execute(MARK_UNKNOWN)
     op.execute(ADD_METADATA)
-    op.drop_column("photo_derivatives", "source_size_bytes")
-    op.drop_column("photo_derivatives", "source_mtime_ns")
+    if op.get_bind().dialect.name == "sqlite":
+        _make_derivatives_anew()
+    else:
+        op.drop_column("photo_derivatives", "source_size_bytes")
+        op.drop_column("photo_derivatives", "source_mtime_ns")
+
+
+def _make_derivatives_anew() -> None:
+    """Leave the two columns out of a new table: SQLite drops none while a view of the file is broken."""
+    kept = (
+        sa.Column("photo_id", ID, sa.ForeignKey("photos.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("source_name", sa.Text, nullable=False),
+        sa.Column("source_hash", sa.Text),
+        sa.Column("width", sa.Integer),
+        sa.Column("height", sa.Integer),
+        sa.Column("size_bytes", sa.BigInteger),
+        sa.Column("generated_at", MOMENT, nullable=False),
+    )
+    names = ", ".join(column.name for column in kept)
+    op.create_table("photo_derivatives_new", *kept, sa.PrimaryKeyConstraint("photo_id", "kind"))
+    op.execute(f"INSERT INTO photo_derivatives_new ({names}) SELECT {names} FROM photo_derivatives")
+    op.drop_table("photo_derivatives")
+    op.rename_table("photo_derivatives_new", "photo_derivatives")
 
 
 def downgrade() -> None:
