@@ -38,7 +38,7 @@ def our_tables(names: Iterable[str]) -> list[str]:
 
 
 def write(database: Database, target: Path) -> None:
-    """Write our tables, all as they were at one moment, into a new file.
+    """Write our tables, all as they were at one moment, into an empty file of the caller.
 
     Raises:
         SchemaMismatch: the database is not of a revision of ours.
@@ -53,7 +53,7 @@ def write(database: Database, target: Path) -> None:
                 f"{database.url}: it has no tables of photojobs to back up. Run `photojobs db upgrade`."
             )
         tables: list[dict[str, Any]] = []
-        with zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name in our_tables(inspect(connection).get_table_names()):
                 columns = _columns(connection, name)
                 names = ", ".join(quote(column) for column, _ in columns)

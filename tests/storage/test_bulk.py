@@ -18,7 +18,7 @@ def _statuses(jobs: JobsRepository, tenant_id: str = "t") -> list[str]:
 def test_only_what_the_filter_selects_is_canceled_in_batches(
     database: Database, jobs: JobsRepository, make_project: Any
 ) -> None:
-    project = make_project()
+    project = make_project(tenant_id="t")
     jobs.enqueue_many([{"tenant_id": "t", "type": "a"}] * 7 + [{"tenant_id": "t", "type": "b"}] * 2)
     jobs.enqueue(tenant_id="other", type="a")
     jobs.enqueue(tenant_id="t", type="a", project_id=project.id)
