@@ -850,7 +850,7 @@ def test_a_check_of_the_table_on_states_goes_and_a_unique_column_of_another_prog
     file.job(3, scope="project", ticket="t3")
     file.upgrade()
     assert file.is_sound()
-    first, second = file.enqueue(project_id=1), file.enqueue(project_id=1)
+    first, second = file.enqueue(tenant_id="user_0", project_id=1), file.enqueue(tenant_id="user_0", project_id=1)
     file.execute("UPDATE jobs SET status = 'canceled'")
     assert [row["ticket"] for row in file.execute("SELECT ticket FROM jobs ORDER BY id")] == ["t3", None, None]
     assert first.id != second.id

@@ -38,7 +38,7 @@ def test_paging_by_key_gives_every_job_once_while_new_ones_arrive(jobs: JobsRepo
 
 
 def test_filters_of_a_tenant_and_of_a_project(jobs: JobsRepository, make_project: Callable[..., Project]) -> None:
-    project = make_project()
+    project = make_project(tenant_id="t")
     a = jobs.enqueue(tenant_id="t", type="a", project_id=project.id)
     b = jobs.enqueue(tenant_id="t", type="b", project_id=project.id)
     c = jobs.enqueue(tenant_id="t", type="b")
