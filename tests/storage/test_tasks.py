@@ -258,7 +258,7 @@ def test_a_selection_by_a_tag_that_the_tenant_does_not_have_starts_nothing(
 ) -> None:
     rows = [
         {"project_id": make_project(tenant_id=tenant_id).id, "name": name}
-        for tenant_id, name in (("user_0", "best"), ("other", "theirs"))
+        for tenant_id, name in (("tenant", "best"), ("other", "theirs"))
     ]
     with database.begin() as connection:
         connection.execute(insert(tags), rows)
