@@ -22,8 +22,14 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 
 @pytest.fixture
-def two_projects(place: Any, place_database: Database, make_images: Callable[[Path, int], None]) -> Database:
+def two_projects(
+    place: Any,
+    place_database: Database,
+    make_images: Callable[[Path, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Database:
     """Two projects without rows for their two photographs each; the second has another name than its folder."""
+    monkeypatch.setenv("PHOTOJOBS_RENAME_USER_FILES", "rename")
     projects = ProjectsRepository(place_database)
     for name, folder in (("Iceland", "Iceland"), ("Alps 2024", "Alps")):
         projects.create(project_name=name, project_folder=folder)
@@ -63,7 +69,7 @@ def test_a_plan_tells_what_would_be_done_and_changes_nothing(
     assert shown.code == 0
     assert "user_0/Alps → user_0/Alps 2024" in shown.out
     assert shown.out.splitlines()[-1].endswith("Nothing has been changed.")
-    assert document["counts"] == {"rename_folder": 1, "write": 2, "add_row": 12, "make": 8, "change_row": 5}
+    assert document["counts"] == {"rename_folder": 1, "write": 2, "add_row": 16, "make": 8, "change_row": 5}
     by_type = {step["type"]: step["projects"] for step in document["steps"]}
     # A later step sees what an earlier one would have done: the folder under its new name.
     assert by_type["folder_check"]["Alps 2024"]["counts"] == {"add_row": 2}
