@@ -67,6 +67,14 @@ class Studio:
         for project in projects:
             replace_manifest(self.folder(project), manifest_of(project), at=self.database.clock())
 
+    def give_away(self, project: Project, tenant_id: str) -> None:
+        """Make a project another tenant's, as no part of photojobs does; jobs that are queued still name its photos."""
+        (self.root / tenant_id).mkdir(exist_ok=True)
+        folder = self.folder(project).path
+        folder.rename(self.root / tenant_id / folder.name)
+        with self.database.begin() as connection:
+            connection.execute(projects.update().where(projects.c.id == project.id).values(tenant_id=tenant_id))
+
     def folder(self, project: Project) -> ProjectFolder:
         return self.runtime.library.project(project.tenant_id or "user_0", project.project_folder)
 

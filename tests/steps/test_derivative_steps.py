@@ -27,8 +27,14 @@ def _items(*photo_ids: int) -> list[dict[str, Any]]:
     return [{"photo_id": photo_id} for photo_id in photo_ids]
 
 
-def _generate(studio, *photo_ids, **payload):
-    return studio.run("generate_derivatives", scope="photo_set", items=_items(*photo_ids), payload=payload or None)
+def _generate(studio, *photo_ids, tenant_id="tenant", **payload):
+    return studio.run(
+        "generate_derivatives",
+        scope="photo_set",
+        items=_items(*photo_ids),
+        payload=payload or None,
+        tenant_id=tenant_id,
+    )
 
 
 def _statuses(studio, photo_id):
@@ -564,7 +570,7 @@ def test_validation_marks_nothing_where_a_folder_or_the_library_is_missing(studi
 def test_validation_leaves_archived_and_foreign_projects_alone(studio, picture):
     old, theirs = studio.project("Old"), studio.project("Theirs", tenant_id="other")
     for project in (old, theirs):
-        _generate(studio, picture(project, f"fox of {project.project_name}"))
+        _generate(studio, picture(project, f"fox of {project.project_name}"), tenant_id=project.tenant_id)
         PhotosRepository(studio.database).update_many(
             [
                 {"id": photo.id, "thumbnail_status": "generated"}

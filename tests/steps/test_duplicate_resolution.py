@@ -242,6 +242,8 @@ def test_a_whole_project_that_was_copied_is_resolved_by_few_scans(studio: Any, m
             (studio.folder(project).path / f"p{number}.jpg").write_bytes(f"{project.id} {number}".encode())
             rows.append({"project_id": project.id, "filename": f"p{number}", "jpg_available": 1})
         PhotosRepository(studio.database).create_many(rows)
+    # Without a manifest the folder would be listed once more, to see whether it is the project's.
+    studio.write_manifest(first, second)
     scans = 0
     scandir = os.scandir
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
+from storage.errors import UnknownPhoto
 from storage.tables import file_journal
 
 
@@ -148,15 +150,26 @@ def test_a_symlink_fails_its_own_photo_alone(studio):
     assert [item.status for item in JobsRepository(studio.database).list_items(job.id)] == ["failed", "done"]
 
 
-def test_archived_and_foreign_photos_are_left_alone(studio):
-    archived = studio.project("Old")
-    foreign = studio.project("Theirs", tenant_id="other")
+def test_photos_that_become_archived_or_foreign_while_their_job_waits_are_left_alone(studio):
+    archived, foreign = studio.project("Old"), studio.project("Theirs")
     ids = [studio.photo(project, "fox", "jpg", keep_jpg=0) for project in (archived, foreign)]
+    jobs = JobsRepository(studio.database)
+    queued = jobs.enqueue_with_items(tenant_id="tenant", type="file_removal", scope="photo_set", items=_items(*ids))
     ProjectsRepository(studio.database).archive(archived.id)
+    studio.give_away(foreign, "other")
     before = studio.everything()
-    job = studio.run("file_removal", scope="photo_set", items=_items(*ids))
-    assert [item.status for item in JobsRepository(studio.database).list_items(job.id)] == ["skipped", "failed"]
+    run_queued_job(studio.runtime, queued.id)
+    assert [item.status for item in jobs.list_items(queued.id)] == ["skipped", "failed"]
     assert studio.everything() == before
+
+
+def test_a_job_for_a_photo_of_another_tenant_is_refused(studio):
+    photo_id = studio.photo(studio.project("Theirs", tenant_id="other"), "fox", "jpg", keep_jpg=0)
+    before = studio.everything()
+    with pytest.raises(UnknownPhoto):
+        studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    assert studio.everything() == before
+    assert JobsRepository(studio.database).list_by_tenant("tenant") == []
 
 
 @pytest.mark.slow_on("postgresql")

@@ -8,6 +8,7 @@ import pytest
 
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.errors import UnknownPhoto, UnknownProject
 from storage.library import transfer
 from storage.library.errors import NotEnoughSpace
 from storage.move_intents import pending_intents
@@ -133,11 +134,9 @@ def test_an_unusable_destination_fails_at_once_and_changes_nothing(studio, unusa
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     photo_id = studio.photo(iceland, "fox", "jpg")
     studio.photo(norway, "elk", "jpg")
-    tenant_id, project_id = "tenant", norway.id
+    project_id = norway.id
     if unusable == "archived":
         ProjectsRepository(studio.database).archive(norway.id)
-    elif unusable == "another tenant's":
-        project_id = studio.project("Theirs", tenant_id="other").id
     elif unusable == "without its folder":
         studio.folder(norway).path.rename(studio.root.parent / "away")
     elif unusable == "none":
@@ -146,7 +145,7 @@ def test_an_unusable_destination_fails_at_once_and_changes_nothing(studio, unusa
         empty = studio.project("Empty")
         project_id = empty.id
     queued = JobsRepository(studio.database).enqueue_with_items(
-        tenant_id=tenant_id,
+        tenant_id="tenant",
         type="image_move_files",
         scope="photo_set",
         project_id=project_id,
@@ -154,6 +153,8 @@ def test_an_unusable_destination_fails_at_once_and_changes_nothing(studio, unusa
     )
     if unusable == "unknown":
         ProjectsRepository(studio.database).remove(project_id)
+    elif unusable == "another tenant's":
+        studio.give_away(norway, "other")
     before = studio.everything()
     job = run_queued_job(studio.runtime, queued.id)
     assert job.status == "failed"
@@ -235,11 +236,31 @@ def test_a_photo_without_any_file_is_skipped(studio):
 
 
 def test_a_photo_of_another_tenant_does_not_move(studio):
-    theirs, norway = studio.project("Theirs", tenant_id="other"), studio.project("Norway")
+    theirs, norway = studio.project("Theirs"), studio.project("Norway")
     photo_id = studio.photo(theirs, "fox", "jpg")
+    queued = JobsRepository(studio.database).enqueue_with_items(
+        tenant_id="tenant",
+        type="image_move_files",
+        scope="photo_set",
+        project_id=norway.id,
+        items=_items(photo_id),
+    )
+    studio.give_away(theirs, "other")
     before = studio.everything()
-    assert _move(studio, norway, photo_id).status == "failed"
+    assert run_queued_job(studio.runtime, queued.id).status == "failed"
     assert studio.everything() == before
+
+
+def test_a_move_of_or_to_what_is_another_tenants_is_refused(studio):
+    theirs, norway = studio.project("Theirs", tenant_id="other"), studio.project("Norway")
+    photo_id, own = studio.photo(theirs, "fox", "jpg"), studio.photo(norway, "elk", "jpg")
+    before = studio.everything()
+    with pytest.raises(UnknownPhoto):
+        _move(studio, norway, photo_id)
+    with pytest.raises(UnknownProject):
+        _move(studio, theirs, own)
+    assert studio.everything() == before
+    assert JobsRepository(studio.database).list_by_tenant("tenant") == []
 
 
 def test_many_photos_move_in_batches(studio, monkeypatch):
