@@ -8,6 +8,7 @@ from sqlalchemy import select
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.claims import Claimant, claim_by_id
+from storage.errors import UnknownProject
 from storage.journal import FileAction, FileChange, write_journal
 from storage.library import Manifest, write_manifest
 from storage.project_claims import claim_projects
@@ -111,11 +112,15 @@ def test_an_active_project_is_never_deleted(studio, type):
 
 @pytest.mark.parametrize("type", [*_STEPS[1:], "project_scavenge"])
 def test_archived_projects_of_other_tenants_are_never_deleted(studio, type):
-    theirs = studio.project("Theirs", tenant_id="other", archived=True)
+    theirs = studio.project("Theirs", archived=True)
     studio.photo(theirs, "fox", "jpg")
+    queued = JobsRepository(studio.database).enqueue(tenant_id="tenant", type=type, project_id=theirs.id)
+    studio.give_away(theirs, "other")
     before = studio.everything()
-    assert studio.run(type, project_id=theirs.id).status == "completed"
+    assert run_queued_job(studio.runtime, queued.id).status == "completed"
     assert studio.run(type, scope="global").status == "completed"
+    with pytest.raises(UnknownProject):
+        studio.run(type, project_id=theirs.id)
     assert studio.everything() == before
 
 
