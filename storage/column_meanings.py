@@ -21,9 +21,9 @@ TABLE_MEANINGS: Mapping[str, str] = MappingProxyType(
         "holds": "Something whose jobs do not start until it is released.",
         "project_claims": "That a running job changes a project's files, so that no other may.",
         "file_journal": "A change of an original file or folder, written with the row change that belongs to it.",
+        "move_intents": "A file that is about to be moved; gone once its row says so, else taken back.",
         "photo_derivatives": "What was made of a photo, and of which file.",
         "photo_originals": "An image file of a photo, as it was when it was last looked at.",
-        "move_intents": "A file that is about to be moved; gone once its row says so, else taken back.",
     }
 )
 

@@ -21,6 +21,12 @@ Command = Callable[..., Any]
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 
+@pytest.fixture(autouse=True)
+def _folders_are_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default a folder that is not called as its project is only reported: a rename is what these tests plan."""
+    monkeypatch.setenv("PHOTOJOBS_RENAME_USER_FILES", "rename")
+
+
 @pytest.fixture
 def two_projects(
     place: Any,

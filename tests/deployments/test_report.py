@@ -74,7 +74,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     """A runtime for the tests that look at one and the same task."""
     folder = tmp_path_factory.mktemp("report")
     (folder / "library").mkdir()
-    settings = Settings.load(library_root=folder / "library", image_isolation=False)
+    settings = Settings.load(library_root=folder / "library", image_isolation=False, settle_seconds=0)
     database = Database(folder / "photojobs.db")
     database.migrate()
     with Runtime(database, settings=settings) as opened:
