@@ -71,17 +71,18 @@ class Library:
         """
         return path if self.origin is None else self.origin(path)
 
-    def change_time_ns(self, path: Path, status: os.stat_result) -> int:
+    def change_time_ns(self, folder: Path, name: str, status: os.stat_result) -> int:
         """When something in the library changed, its status included, in nanoseconds since 1970.
 
         Args:
-            path: of the thing.
-            status: what the system says of that path.
+            folder: where it is.
+            name: its name there. Only a plan makes a path of it: paths of all files would cost a scan time and memory.
+            status: what the system says of it.
         """
         if self.origin is None:
             return status.st_ctime_ns
         with suppress(FileNotFoundError):
-            return self.origin(path).lstat().st_ctime_ns
+            return self.origin(folder / name).lstat().st_ctime_ns
         return status.st_ctime_ns
 
     def tenant_ids(self) -> Iterator[str]:

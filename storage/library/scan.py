@@ -231,7 +231,7 @@ def _describe(project: ProjectFolder, name: str, status_of: Callable[[], os.stat
         problem = "unreadable"
     else:
         size_bytes, mtime_ns = status.st_size, storable_ns(status.st_mtime_ns)
-        ctime_ns = storable_ns(project.library.change_time_ns(project.path / name, status))
+        ctime_ns = storable_ns(project.library.change_time_ns(project.path, name, status))
         problem = None if described.kind.is_hidden else _problem(described.name, status.st_mode)
     return ScannedFile(
         name=name,

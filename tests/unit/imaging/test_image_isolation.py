@@ -251,6 +251,7 @@ def test_the_settings_choose_the_way_and_the_looks(monkeypatch: pytest.MonkeyPat
         "image_isolation": True,
         "image_seconds": 12.0,
         "max_image_megapixels": 100,
+        "image_memory_megabytes": 512,
         "thumbnail_pixels": 320,
         "thumbnail_quality": 40,
         "preview_pixels": 2048,
@@ -263,7 +264,7 @@ def test_the_settings_choose_the_way_and_the_looks(monkeypatch: pytest.MonkeyPat
     assert isinstance(here, InProcessImages)
     assert isolated._options == here._options
     assert len(isolated._workers) == 2
-    assert here._options.limits == ImageLimits(max_pixels=100_000_000, max_seconds=12.0)
+    assert here._options.limits == ImageLimits(max_pixels=100_000_000, max_seconds=12.0, max_memory_bytes=512 * 1024**2)
     assert (here._options.preview.long_edge_pixels, here._options.preview.effort) == (2048, 1)
     assert (here._options.thumbnail.quality, here._options.thumbnail.effort) == (40, 4)
     isolated.close()

@@ -23,7 +23,7 @@ def test_a_scan_tells_name_kind_size_and_time_of_each_file(project: ProjectFolde
     project.manifest_path.write_text("")
     files = scanned(project)
     assert files["IMG_1.JPG"] == ScannedFile(
-        "IMG_1.JPG", "IMG_1", "jpg", FileKind.JPG, 5, 1_700_000_000_123_456_789, None
+        "IMG_1.JPG", "IMG_1", "jpg", FileKind.JPG, 5, 1_700_000_000_123_456_789, None, path.stat().st_ctime_ns
     )
     assert files["IMG_1.jpg.xmp"].kind is FileKind.SIDECAR
     assert {name for name, file in files.items() if file.is_hidden} == {".thumb", ".preview", ".trash", ".project.yaml"}
