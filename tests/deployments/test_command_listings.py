@@ -41,21 +41,25 @@ def test_projects_are_listed_with_what_their_photos_lack(command: Command, icela
     assert (document[0]["photos"], document[0]["without_derivatives"], document[0]["failed"]) == (3, 1, 1)
 
 
-def test_jobs_are_filtered_by_every_column_that_a_user_may_name(
-    command: Command, place_database: Database, iceland: int
-) -> None:
-    jobs = JobsRepository(place_database)
-    wanted = jobs.enqueue(tenant_id="anna", type="metadata", project_id=iceland)
-    jobs.enqueue(tenant_id="ben", type="metadata", project_id=iceland)
-    jobs.enqueue(tenant_id="anna", type="folder_check")
-    jobs.complete(jobs.enqueue(tenant_id="anna", type="metadata", project_id=iceland).id)
+def test_jobs_are_filtered_by_every_column_that_a_user_may_name(command: Command, place_database: Database) -> None:
+    projects, jobs = ProjectsRepository(place_database), JobsRepository(place_database)
+    alps, norway, of_ben = (
+        projects.create(project_name=name, project_folder=name, tenant_id=tenant).id
+        for name, tenant in (("Alps", "anna"), ("Norway", "anna"), ("Peru", "ben"))
+    )
+    wanted = jobs.enqueue(tenant_id="anna", type="metadata", project_id=alps)
+    jobs.enqueue(tenant_id="anna", type="metadata", project_id=norway)
+    jobs.enqueue(tenant_id="anna", type="folder_check", project_id=alps)
+    jobs.complete(jobs.enqueue(tenant_id="anna", type="metadata", project_id=alps).id)
+    other = jobs.enqueue(tenant_id="ben", type="metadata", project_id=of_ben)
 
-    filters = {"--status": "queued", "--type": "metadata", "--tenant": "anna", "--project": iceland}
+    filters = {"--status": "queued", "--type": "metadata", "--tenant": "anna", "--project": alps}
     found = command("jobs", "list", *(word for option in filters.items() for word in option), "--json")
 
     assert [job["id"] for job in found.document] == [wanted.id]
-    assert len(command("jobs", "list", "--json").document) == 4
-    assert command("jobs", "list", "--limit", 1, "--offset", 1).out.splitlines()[1].split()[0] == "3"
+    assert [job["id"] for job in command("jobs", "list", "--tenant", "ben", "--json").document] == [other.id]
+    assert len(command("jobs", "list", "--json").document) == 5
+    assert command("jobs", "list", "--limit", 1, "--offset", 1).out.splitlines()[1].split()[0] == "4"
 
 
 def test_items_that_failed_are_shown_with_their_reasons(command: Command, place_database: Database) -> None:
@@ -123,9 +127,9 @@ def test_photos_to_start_with_may_come_by_id_by_file_or_by_what_is_known_of_them
     assert names("--items-file", "items.txt") == ["good", "new"]
     assert names("--items-file", "items.json") == ["good", "bad"]
     assert names("--all") == names("--project", iceland, "--all") == ["good", "bad", "new"]
-    assert names("--missing", "thumbnail") == ["new"]
+    assert names("--missing", "thumbnail") == ["bad", "new"]
     assert names("--failed-only") == ["bad"]
-    assert names("--all", "--in-project", iceland, "--missing", "preview") == ["new"]
+    assert names("--all", "--in-project", iceland, "--missing", "preview") == ["bad", "new"]
 
 
 def test_a_new_project_has_a_row_a_folder_and_a_manifest(

@@ -11,15 +11,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deployments.embedded_server import empty_database
 from deployments.embedded_server.run_history import COLUMNS, RunHistory
 from deployments.prefect_server import embedded_server
 from storage import Database, JobsRepository, TasksRepository
+from tests.prefect_api import PrefectApi
 
 Command = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that other tests of this process use is not there."""
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -51,7 +58,7 @@ def test_the_run_is_in_prefects_history_as_if_prefect_had_run_it(
 
     assert ran.code == 0, ran.err
     task = TasksRepository(place_database).get(ran.document["task_id"])
-    with embedded_server(home) as url, httpx.Client(base_url=url, timeout=60) as api:
+    with embedded_server(home) as url, PrefectApi(url, timeout=60) as api:
         [run] = api.post("/flow_runs/filter", json={}).raise_for_status().json()
         [of_job] = api.post("/task_runs/filter", json={}).raise_for_status().json()
         [artifact] = api.post("/artifacts/filter", json={}).raise_for_status().json()
