@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,9 @@ from deployments.cli.commands import run_command_line
 from deployments.prefect_server import embedded_server
 from storage.database import Database
 from tests.prefect_home import prepared_home
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 #: The command of this environment.
 PHOTOJOBS = Path(sys.executable).with_name("photojobs")
@@ -166,6 +169,17 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API of a Prefect server that really runs; this process's own settings stay as they are."""
     with embedded_server(prepared_home(tmp_path_factory.mktemp("prefect"))) as url:
         yield url
+
+
+@pytest.fixture
+def client(prefect_url: str) -> Iterator[SyncPrefectClient]:
+    """A client of the server of `prefect_url`, which has no deployment of this test afterwards."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as opened:
+        yield opened
+        for deployment in opened.read_deployments():
+            opened.delete_deployment(deployment.id)
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 
 from deployments.deploy import passed_on
@@ -33,12 +33,6 @@ tidy:
   steps:
     - {type: trash_maintenance, priority: 89}
 """
-
-
-@pytest.fixture
-def client(prefect_url: str) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -24,6 +24,10 @@ from task_definitions import load_definitions
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 
+#: The definition whose task is started; its schedule is off, so that the server plans no flow runs of it.
+NAME = "project_scavenge_global"
+
+
 class OpensAtTheFirstRepetition(logging.Handler):
     """Ends the locks when `prefect_requests` says that it asks again."""
 
@@ -46,8 +50,10 @@ def test_a_start_waits_and_asks_again_and_there_is_one_flow_run(
 ) -> None:
     monkeypatch.setattr(prefect_requests, "ANSWER_SECONDS", 1.0)
     folder = tmp_path_factory.mktemp("locked-server")
-    settings = Settings.load(database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={})
-    deployment_id = deployment_of(load_definitions()["project_scavenge_global"], settings).apply()
+    settings = Settings.load(
+        database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={NAME: "off"}
+    )
+    deployment_id = deployment_of(load_definitions()[NAME], settings).apply()
     assert isinstance(deployment_id, UUID)
     logger = logging.getLogger("photojobs.requests")
     with Runtime.open(settings) as runtime, runtime.as_current(), ExitStack() as locks:
@@ -58,7 +64,7 @@ def test_a_start_waits_and_asks_again_and_there_is_one_flow_run(
         logger.addHandler(opener)
         monkeypatch.setattr(logger, "level", logging.INFO)
         try:
-            started = start_task(type="project_scavenge_global", tenant_id="user_0")
+            started = start_task(type=NAME, tenant_id="user_0")
         finally:
             logger.removeHandler(opener)
         task = TasksRepository(runtime.database).get(started.task_id)

@@ -8,7 +8,7 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.schedules import CronSchedule
@@ -31,12 +31,6 @@ def definitions(schedule: Any) -> Definitions:
     return load_definitions(
         {"planned": {"label": "Planned", "scope": "global", "schedule": schedule, "steps": steps}}, builtin=False
     )
-
-
-@pytest.fixture
-def client(prefect_url: str) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 import yaml
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
@@ -39,44 +39,43 @@ def test_every_entrypoint_is_the_flow_of_its_definition() -> None:
 
 @pytest.mark.prefect
 @pytest.mark.xdist_group("deploy")
-def test_prefect_deploys_all_of_it(prefect_url: str, place: Any) -> None:
+def test_prefect_deploys_all_of_it(client: SyncPrefectClient, prefect_url: str, place: Any) -> None:
     shutil.copy(FILE, place.folder)
-    with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name="photos", type="process"))
+    client.create_work_pool(WorkPoolCreate(name="photos", type="process"))
 
-        deployed = prefect_deploy(prefect_url, place, "--all")
+    deployed = prefect_deploy(prefect_url, place, "--all")
 
-        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-        for definition in load_definitions(None).values():
-            ours = deployment_of(definition, Settings.load(), work_pool="photos")
-            found = client.read_deployment_by_name(ours.full_name)
-            assert (found.entrypoint, found.work_queue_name) == (ours.entrypoint, ours.work_queue_name)
-            assert (found.work_pool_name, sorted(found.tags)) == ("photos", sorted(ours.tags or []))
-            # Prefect makes a plain form of its own: the same parameters, without titles and lists to choose from.
-            assert found.parameter_openapi_schema is not None
-            assert set(ours._parameter_openapi_schema.properties) <= set(found.parameter_openapi_schema["properties"])
-            assert [(each.schedule, each.parameters, each.slug) for each in found.schedules] == [
-                (each.schedule, each.parameters, each.slug) for each in ours.schedules or []
-            ]
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    for definition in load_definitions(None).values():
+        ours = deployment_of(definition, Settings.load(), work_pool="photos")
+        found = client.read_deployment_by_name(ours.full_name)
+        assert (found.entrypoint, found.work_queue_name) == (ours.entrypoint, ours.work_queue_name)
+        assert (found.work_pool_name, sorted(found.tags)) == ("photos", sorted(ours.tags or []))
+        # Prefect makes a plain form of its own: the same parameters, without titles and lists to choose from.
+        assert found.parameter_openapi_schema is not None
+        assert set(ours._parameter_openapi_schema.properties) <= set(found.parameter_openapi_schema["properties"])
+        assert [(each.schedule, each.parameters, each.slug) for each in found.schedules] == [
+            (each.schedule, each.parameters, each.slug) for each in ours.schedules or []
+        ]
 
-        nightly = client.read_deployment_by_name("maintenance_global/Global Maintenance")
-        client.pause_deployment(nightly.id)
-        client.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=False)
-        by_hand = DeploymentScheduleCreate(schedule=CronSchedule(cron="5 5 * * *"), active=False)
-        client.create_deployment_schedules(nightly.id, [by_hand])
-        discovery = client.read_deployment_by_name("folder_discovery/Folder Discovery")
-        pause_missing(client, discovery)
+    nightly = client.read_deployment_by_name("maintenance_global/Global Maintenance")
+    client.pause_deployment(nightly.id)
+    client.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=False)
+    by_hand = DeploymentScheduleCreate(schedule=CronSchedule(cron="5 5 * * *"), active=False)
+    client.create_deployment_schedules(nightly.id, [by_hand])
+    discovery = client.read_deployment_by_name("folder_discovery/Folder Discovery")
+    pause_missing(client, discovery)
 
-        again = prefect_deploy(prefect_url, place, "--name", "Global Maintenance", "--name", "Folder Discovery")
+    again = prefect_deploy(prefect_url, place, "--name", "Global Maintenance", "--name", "Folder Discovery")
 
-        assert again.returncode == 0, again.stdout + again.stderr
-        kept = client.read_deployment(nightly.id)
-        assert kept.paused
-        assert {(cast("CronSchedule", each.schedule).cron, each.active) for each in kept.schedules} == {
-            ("0 3 * * *", False),
-            ("5 5 * * *", False),
-        }
-        assert not client.read_deployment(discovery.id).paused
+    assert again.returncode == 0, again.stdout + again.stderr
+    kept = client.read_deployment(nightly.id)
+    assert kept.paused
+    assert {(cast("CronSchedule", each.schedule).cron, each.active) for each in kept.schedules} == {
+        ("0 3 * * *", False),
+        ("5 5 * * *", False),
+    }
+    assert not client.read_deployment(discovery.id).paused
 
 
 def prefect_deploy(prefect_url: str, place: Any, *words: str) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from typing import cast
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.responses import DeploymentResponse
@@ -39,12 +39,6 @@ switched:
 OTHER = "other: {label: Other, scope: project, steps: [{type: trash_maintenance, priority: 89}]}\n"
 
 Again = Callable[[str], None]
-
-
-@pytest.fixture
-def client(prefect_url: str) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as opened:
-        yield opened
 
 
 @pytest.fixture
