@@ -15,6 +15,8 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+from storage.private_files import make_private_folder
+
 #: Set by `photojobs up` for the processes that it starts.
 FOLDER_VARIABLE = "PHOTOJOBS_UP_FOLDER"
 
@@ -78,7 +80,7 @@ def end_within(seconds: float) -> None:
 
 def register(folder: Path, process_id: int) -> None:
     """Make this flow-run process known to `photojobs up`, until it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     mark = (folder / f"{process_id}.run").open("w")
     # The proof that the process is this one: after a crash, something else may have its id.
     fcntl.flock(mark, fcntl.LOCK_EX)
@@ -92,7 +94,7 @@ def unregister(folder: Path, process_id: int) -> None:
 
 def request_stop(folder: Path) -> None:
     """Ask all flow-run processes of the folder to hand back what they run, and to end."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     (folder / _STOP_FILE).touch()
 
 

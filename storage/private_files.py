@@ -15,10 +15,11 @@ FILE_MODE: Final = 0o600
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder of mode 0700, with its parents; one that is there keeps the mode that its owner gave it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        path.mkdir(mode=FOLDER_MODE)
+    """Make a folder of mode 0700, and its missing parents likewise; one that exists keeps the mode that it has."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            with suppress(FileExistsError):
+                folder.mkdir(mode=FOLDER_MODE)
 
 
 def open_private(path: Path, mode: str = "ab") -> IO[bytes]:

@@ -14,6 +14,8 @@ import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 
+from storage.private_files import make_private_folder
+
 #: What Prefect calls the file in its home.
 DATABASE_NAME = "prefect.db"
 
@@ -30,7 +32,7 @@ def prepare_database(home: Path) -> Path:
     file = home / DATABASE_NAME
     if file.exists():
         return file
-    home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(home)
     handle, name = tempfile.mkstemp(dir=home, prefix=f"{DATABASE_NAME}.", suffix=".new")
     os.close(handle)
     try:

@@ -85,7 +85,7 @@ def test_a_database_that_exists_keeps_its_mode(tmp_path: Path) -> None:
 
 def test_private_folders_and_files_are_made_so_and_those_that_exist_are_left(tmp_path: Path) -> None:
     make_private_folder(tmp_path / "a" / "b")
-    assert mode(tmp_path / "a" / "b") == 0o700
+    assert mode(tmp_path / "a") == mode(tmp_path / "a" / "b") == 0o700
     tmp_path.joinpath("shared").mkdir(mode=0o755)
     make_private_folder(tmp_path / "shared")
     assert mode(tmp_path / "shared") == 0o755
