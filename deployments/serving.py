@@ -29,6 +29,7 @@ from flows.deployment_names import DRAIN_PATH, deployment_path
 from flows.errors import MissingHandler
 from flows.log_lines import structure_logs
 from flows.supervision import stop_runs_when_orphaned
+from flows.task_flow import END_SECONDS
 from storage.errors import StorageError
 from storage.settings import Settings
 from task_definitions import Definitions, TaskDefinition, load_definitions
@@ -232,7 +233,7 @@ def main() -> None:
     ours.setLevel(logging.INFO)
     settings = Settings.load()
     structure_logs(settings, handler=handler)
-    stop_runs_when_orphaned()
+    stop_runs_when_orphaned(end_within_seconds=settings.drain_seconds + END_SECONDS)
     asyncio.run(serve(settings))
 
 

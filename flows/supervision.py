@@ -12,6 +12,7 @@ import fcntl
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import TextIO
 
@@ -22,6 +23,9 @@ FOLDER_VARIABLE = "PHOTOJOBS_UP_FOLDER"
 
 #: How often a flow-run process looks.
 WATCH_SECONDS = 0.5
+
+#: How long a runner whose `photojobs up` has died may take to end after its flow runs.
+ORPHAN_SECONDS = 5.0
 
 _STOP_FILE = "stop"
 _started = threading.Lock()
@@ -53,15 +57,21 @@ def watch_supervisor(*, end_within_seconds: float) -> None:
         thread.start()
 
 
-def stop_runs_when_orphaned() -> None:
-    """In the process that starts flow runs: have them stop when the `photojobs up` dies that started it.
+def stop_runs_when_orphaned(*, end_within_seconds: float) -> None:
+    """In the process that starts flow runs: have them stop when the `photojobs up` dies that started it, and end.
 
     Their own parent is still there then, as it waits for them.
+
+    Args:
+        end_within_seconds: how long the flow runs may take to stop.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder is not None:
         threading.Thread(
-            target=_wait_for_death, args=(Path(folder), os.getppid()), name="photojobs-supervision", daemon=True
+            target=_wait_for_death,
+            args=(Path(folder), os.getppid(), end_within_seconds),
+            name="photojobs-supervision",
+            daemon=True,
         ).start()
 
 
@@ -115,11 +125,16 @@ def running_processes(folder: Path) -> list[int]:
     return sorted(alive)
 
 
-def _wait_for_death(folder: Path, parent_id: int) -> None:
+def _wait_for_death(folder: Path, parent_id: int, end_within_seconds: float) -> None:
     waiting = threading.Event()
     while os.getppid() == parent_id:
         waiting.wait(WATCH_SECONDS)
     request_stop(folder)
+    give_up_at = time.monotonic() + end_within_seconds
+    while running_processes(folder) and time.monotonic() < give_up_at:
+        waiting.wait(WATCH_SECONDS)
+    # Prefect's runner may wait without end for the server that has died with `photojobs up`.
+    end_within(ORPHAN_SECONDS)
 
 
 def _watch(folder: Path, parent_id: int, end_within_seconds: float) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.supervision import running_processes
+from flows.supervision import FOLDER_VARIABLE, running_processes
 
 
 def test_a_mark_of_a_crashed_run_names_no_other_process(tmp_path: Path) -> None:
@@ -42,3 +42,20 @@ def test_a_process_that_was_told_to_end_does_so_even_if_a_thread_of_it_never_doe
     )
     ended = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
+
+
+def test_a_runner_whose_parent_is_killed_ends_even_if_something_of_it_waits_for_ever(tmp_path: Path) -> None:
+    runner = (
+        "import signal, threading; from flows.supervision import stop_runs_when_orphaned; "
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); stop_runs_when_orphaned(end_within_seconds=0); "
+        "print('here', flush=True); threading.Event().wait()"
+    )
+    parent = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]]).wait()"
+    environment = os.environ | {FOLDER_VARIABLE: str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", parent, runner], stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        process.kill()
+        # The runner has the other end: it is closed once the runner has ended.
+        assert process.stdout.read() == b""
+    assert (tmp_path / "stop").exists()
