@@ -1,4 +1,4 @@
-"""Pictures that the wheel of libvips has no decoder for: HEIC, JPEG XL, JPEG 2000 and the like, by Pillow if installed.
+"""Pictures that the wheel of libvips has no decoder for: HEIC, JPEG 2000 and the like, by Pillow if it is installed.
 
 The extras `heic` and `formats` bring Pillow and its plug-ins. Without them such files are not supported.
 """
@@ -17,7 +17,7 @@ from flows.imaging.source_file import SourceFile
 
 _ORIENTATION: Final = 0x0112
 #: Formats whose turns belong to the picture itself: Pillow has followed them, and their EXIF orientation is history.
-_TURNED_BY_THEMSELVES: Final = frozenset({"HEIF", "AVIF", "JXL"})
+_TURNED_BY_THEMSELVES: Final = frozenset({"HEIF", "AVIF"})
 #: Interpretations of libvips by Pillow's modes; every other mode becomes RGB.
 _INTERPRETATIONS: Final = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 
@@ -50,8 +50,6 @@ def load_pillow() -> Any | None:
         import pi_heif
 
         pi_heif.register_heif_opener()
-    with contextlib.suppress(ImportError):
-        import pillow_jxl  # noqa: F401 - it registers itself.
     return Image
 
 
