@@ -174,7 +174,7 @@ def _offer_tenants(fields: dict[str, dict[str, Any]], choices: Choices) -> list[
     field = fields["tenant_id"]
     must_be_given = "default" in field and DEFAULT_TENANT not in choices.tenants
     if must_be_given:
-        # Nobody is called by the default name here.
+        # No tenant has the default name here.
         del field["default"]
         if len(choices.tenants) == 1:
             field["default"] = choices.tenants[0]

@@ -1,6 +1,6 @@
 """The password of the embedded server: made at random, kept in a file that only its owner reads.
 
-Not for servers that somebody else runs: those of `PREFECT_API_URL` have the user's own `PREFECT_API_AUTH_STRING`.
+Not for servers of others: the one that `PREFECT_API_URL` names has the user's own `PREFECT_API_AUTH_STRING`.
 """
 
 from __future__ import annotations

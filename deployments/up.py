@@ -51,7 +51,7 @@ class Running:
     """What is up: the addresses of the API, the UI and, where they are on, the metrics.
 
     Attributes:
-        login_url: opens the UI without a prompt for the password; None for a server that somebody else runs.
+        login_url: opens the UI without a prompt for the password; None for a server that `PREFECT_API_URL` names.
         password_file: holds what the prompt asks for; likewise.
     """
 

@@ -133,7 +133,7 @@ def _flow_function(definition: TaskDefinition) -> Callable[..., State[Any]]:
         try:
             return _run(definition, checked_parameters(model, given))
         except PhotojobsError as error:
-            # One sentence for the form's user; a traceback through our code would help nobody who made a slip.
+            # One sentence for the form's user; a traceback through our code would not help the user.
             return Failed(message=mistake(model, error, given=given))
 
     # Prefect reads it, and so do forms.

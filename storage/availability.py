@@ -48,7 +48,7 @@ def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) 
 def write_availability(connection: Connection, changes: Sequence[Availability], *, now: datetime) -> None:
     """Bring rows in line with the disk: one statement for all that become the same.
 
-    What has come is to be kept: nobody can have decided against a file that was not there. Other keep flags stay, also
+    What has come is to be kept: no user can have decided against a file that did not exist. Other keep flags stay, also
     those of a file that was missing for a while.
     """
     ordered = sorted(changes, key=lambda change: (change.flags, change.photo_id))

@@ -27,7 +27,7 @@ from deployments.runner_deployments import deployment_of, drain_deployment
 from deployments.server_access import ADDRESS_FILE, AUTH_FILE, auth_string_of, login_link, use_password_of
 from storage import Settings
 from task_definitions import load_definitions
-from tests.browser.site import chromium
+from tests.browser.site import require_chromium
 from tests.prefect_api import headers_of
 
 
@@ -224,10 +224,10 @@ def foreign_page(folder: Path) -> Iterator[str]:
 @pytest.mark.prefect
 @pytest.mark.browser
 @pytest.mark.xdist_group("deploy")
-@pytest.mark.skipif(chromium() is None, reason="Chromium is not installed")
 def test_a_page_of_another_origin_can_neither_read_nor_start_anything(server: tuple[str, Path], tmp_path: Path) -> None:
     from tests.browser.site import open_chromium
 
+    require_chromium()
     url, _ = server
     site_url = url.removesuffix("/api")
     fetch = """
