@@ -14,6 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
+    FlowRunFilterEndTime,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -43,6 +44,10 @@ MISSED_SECONDS = 60
 #: Flow runs that Prefect's server gives at a time, at most.
 _PAGE_SIZE = 200
 
+#: A run that died before it wrote its task is started again so often, and only if it died so short a time ago.
+MAX_RESTARTS = 3
+RESTART_WITHIN = timedelta(days=1)
+
 #: A run that Prefect says is being canceled for so long has no process that could end it.
 CANCELING_SECONDS = 45
 
@@ -56,6 +61,7 @@ def attend(runtime: Runtime) -> None:
     with get_client(sync_client=True) as client:
         for task in tasks.list_unattended(silent_seconds=silent_seconds):
             _attend_task(client, runtime.database, task)
+        restart_crashed_runs(client, tasks)
         end_canceled_runs(client, tasks)
         if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
             request_drain()
@@ -109,6 +115,31 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
         for run in left:
             client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
     return len(left)
+
+
+def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository) -> int:
+    """Start runs again whose process died before it wrote their task; returns how many there were.
+
+    A run that has its task is found by that task. Runs of work pools are left to their workers.
+    """
+    crashed = all_flow_runs(
+        client,
+        FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[TAG]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+            end_time=FlowRunFilterEndTime(after_=datetime.now(UTC) - RESTART_WITHIN),  # type: ignore[arg-type]
+        ),
+    )
+    restarted = 0
+    for run in crashed:
+        if run.deployment_id is None or run.work_pool_name is not None or tasks.get_by_id(_task_id(run)) is not None:
+            continue
+        crashes = sum(state.type == StateType.CRASHED for state in client.read_flow_run_states(run.id))
+        if crashes <= MAX_RESTARTS:
+            logger.info("flow run %s died before it began; it is started again", run.name)
+            client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
+            restarted += 1
+    return restarted
 
 
 def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:

@@ -23,14 +23,12 @@ from deployments.deployed_definitions import our_deployments
 from deployments.errors import ImageMismatch, NoSecretBlock, NoWorkPool, UnknownPoolType
 from deployments.registration import begin_registration, finish_registration, pause_missing
 from deployments.runner_deployments import NORMAL_QUEUE, PRIORITY_QUEUE, deployment_of, drain_deployment
+from flows.deployment_names import DRAIN
 from storage.settings import Settings
 from task_definitions import Definitions
 
 #: The work queues of a pool and their priority in Prefect, where 1 comes first.
 QUEUES = {PRIORITY_QUEUE: 1, NORMAL_QUEUE: 2}
-
-#: The name by which the deployment that works off standalone jobs is deployed.
-DRAIN = "drain_queue"
 
 #: What the deployer's environment may hold that a container must not inherit: secrets, and what belongs to a machine.
 _NOT_PASSED_ON = ("PHOTOJOBS_DATABASE_URL", "PHOTOJOBS_TEST_", "PHOTOJOBS_UP_", "PHOTOJOBS_CONFIG")

@@ -10,7 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.responses import DeploymentResponse
 
-from flows.deployment_names import TAG
+from flows.deployment_names import DRAIN_PATH, TAG
 from task_definitions import DefinitionErrors, TaskDefinition
 from task_definitions.foreign_documents import UnreadableDocument, parse_yaml
 
@@ -70,9 +70,9 @@ def deployed_definitions(client: SyncPrefectClient) -> DeployedDefinitions:
     known: dict[str, TaskDefinition] = {}
     unreadable = []
     for path, deployment in our_deployments(client).items():
-        definition = declared_in(deployment.description)
-        if deployment.entrypoint is not None and deployment.entrypoint.endswith(".drain_queue"):
+        if path == DRAIN_PATH:
             continue
+        definition = declared_in(deployment.description)
         if definition is not None and not deployment.paused:
             known[definition.name] = definition
         elif definition is None:

@@ -57,5 +57,9 @@ class NoSecretBlock(DeploymentsError):
     """The Prefect block that is to hold the database's URL does not exist."""
 
 
+class ScheduleOverlap(DeploymentsError):
+    """A scheduled flow run was to start while an earlier run of its schedule is unfinished."""
+
+
 class ForeignDeployment(DeploymentsError):
     """A flow run was to start from a deployment that runs something else than a flow of photojobs."""

@@ -16,12 +16,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.states import Failed
 
 from deployments.errors import ForeignDeployment
-from flows.drain_flow import drain_queue_flow
-
-#: The module of all flows that photojobs serves.
-CATALOG = "flows.catalog"
-#: The flow that works off standalone jobs is made by a decorator.
-DRAIN = f"{drain_queue_flow.fn.__module__}.{drain_queue_flow.fn.__name__}"
+from flows.deployment_names import CATALOG
 
 
 def foreign_reason(deployment: DeploymentResponse | RunnerDeployment) -> str | None:
@@ -29,7 +24,7 @@ def foreign_reason(deployment: DeploymentResponse | RunnerDeployment) -> str | N
     if getattr(deployment, "pull_steps", None):
         return "it has pull steps"
     module, _, flow = (deployment.entrypoint or "").rpartition(".")
-    if deployment.entrypoint != DRAIN and not (module == CATALOG and flow.isidentifier()):
+    if not (module == CATALOG and flow.isidentifier()):
         return f"its entrypoint is not in {CATALOG}"
     return None
 

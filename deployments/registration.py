@@ -13,6 +13,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
@@ -110,17 +111,34 @@ def restore_parameters(
 def _update_schedules(
     client: SyncPrefectClient, known: DeploymentResponse, declared: Iterable[DeploymentScheduleCreate]
 ) -> None:
-    # Not by their parameters: see `restore_parameters`.
-    former = {schedule.slug: schedule for schedule in known.schedules if schedule.slug is not None}
+    former = [schedule for schedule in known.schedules if schedule.slug is not None]
+    new = []
     for wanted in declared:
-        found = former.pop(wanted.slug or "", None)
+        found = next((each for each in former if _is_same(each, wanted)), None)
         if found is None:
-            client.create_deployment_schedules(known.id, [wanted])
-        elif (found.schedule, found.parameters) != (wanted.schedule, wanted.parameters):
+            new.append(wanted)
+            continue
+        former.remove(found)
+        if (found.slug, found.schedule, found.parameters) != (wanted.slug, wanted.schedule, wanted.parameters):
             client.update_deployment_schedule(
-                known.id, found.id, schedule=wanted.schedule, parameters=wanted.parameters
+                known.id, found.id, schedule=wanted.schedule, parameters=wanted.parameters, slug=wanted.slug
             )
-    for schedule in former.values():
+    for schedule in former:
         # Others may have been added by hand.
-        if (schedule.parameters or {}).get("source") == SCHEDULE_SOURCE:
+        if _is_ours(schedule):
             client.delete_deployment_schedule(known.id, schedule.id)
+    # Last: a schedule that was renamed or deleted may have had the slug of a new one.
+    if new:
+        client.create_deployment_schedules(known.id, new)
+
+
+def _is_same(schedule: DeploymentSchedule, wanted: DeploymentScheduleCreate) -> bool:
+    # By its slug alone if its parameters are lost: see `restore_parameters`. Otherwise by its tenant as well, because
+    # an older version gave the same slug to several tenants.
+    if _is_ours(schedule):
+        return schedule.parameters.get("tenant_id") == (wanted.parameters or {}).get("tenant_id")
+    return schedule.slug == wanted.slug
+
+
+def _is_ours(schedule: DeploymentSchedule) -> bool:
+    return (schedule.parameters or {}).get("source") == SCHEDULE_SOURCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -19,7 +20,7 @@ from deployments.registration import plan_runs
 from deployments.schedules import schedule_of, zone_of
 from flows.catalog import drain_queue
 from flows.compiler import compile_task
-from flows.deployment_names import SCHEDULE_SOURCE, TAG, deployment_name
+from flows.deployment_names import CATALOG, DRAIN, SCHEDULE_SOURCE, TAG, deployment_name
 from storage.lanes import PRIORITY_LANE_FROM
 from storage.settings import Settings
 from task_definitions import Schedule as DeclaredSchedule
@@ -69,14 +70,19 @@ def drain_deployment(
     *, choices: Choices = NO_CHOICES, work_pool: str | None = None, job_variables: Mapping[str, Any] | None = None
 ) -> RunnerDeployment:
     """The deployment that works off standalone jobs."""
-    deployment = drain_queue.to_deployment(
-        name="Drain Queue",
-        tags=[TAG, "maintenance"],
-        entrypoint_type=EntrypointType.MODULE_PATH,
-        work_pool_name=work_pool,
-        work_queue_name=None if work_pool is None else NORMAL_QUEUE,
-        job_variables=dict(job_variables or {}),
+    deployment = cast(
+        "RunnerDeployment",
+        drain_queue.to_deployment(
+            name="Drain Queue",
+            tags=[TAG, "maintenance"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+            work_pool_name=work_pool,
+            work_queue_name=None if work_pool is None else NORMAL_QUEUE,
+            job_variables=dict(job_variables or {}),
+        ),
     )
+    # As for every other flow; Prefect would name the module that the function is written in.
+    deployment.entrypoint = f"{CATALOG}.{DRAIN}"
     return _with_form(deployment, form_of(drain_queue, choices))
 
 
@@ -101,6 +107,17 @@ def queue_of(definition: TaskDefinition) -> str:
     return PRIORITY_QUEUE if definition.priority >= PRIORITY_LANE_FROM else NORMAL_QUEUE
 
 
+def schedule_slug(tenant_id: str) -> str:
+    """The slug by which Prefect finds the schedule of a tenant again: small letters, digits and hyphens.
+
+    Each tenant has its own. Tenants whose slug would look like that of another have a digest of their id behind it.
+    """
+    slug = "".join(character if character.isascii() and character.isalnum() else "-" for character in tenant_id).lower()
+    if slug.replace("-", "_") == tenant_id:
+        return slug
+    return f"{slug}-{hashlib.sha256(tenant_id.encode()).hexdigest()[:8]}"
+
+
 def _schedules(definition: TaskDefinition, settings: Settings) -> list[Schedule]:
     declared = schedule_of(definition, settings)
     if declared is None:
@@ -110,8 +127,7 @@ def _schedules(definition: TaskDefinition, settings: Settings) -> list[Schedule]
 
 def _schedule(declared: DeclaredSchedule, tenant_id: str) -> Schedule:
     parameters = {"tenant_id": tenant_id, "source": SCHEDULE_SOURCE}
-    # Prefect finds a schedule again by its slug, which may hold no other characters.
-    slug = "".join(character if character.isascii() and character.isalnum() else "-" for character in tenant_id).lower()
+    slug = schedule_slug(tenant_id)
     if declared.cron is not None:
         return Cron(declared.cron, timezone=declared.timezone, parameters=parameters, slug=slug)
     interval = timedelta(seconds=declared.interval_seconds or 0)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -21,7 +21,9 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runner import Runner
 
+from deployments.deployed_definitions import our_deployments
 from deployments.forms import Choices
+from deployments.own_deployments import foreign_reason
 from deployments.registration import begin_registration, finish_registration, pause_missing, restore_parameters
 from deployments.runner_deployments import deployment_of, drain_deployment, update_form
 from deployments.spare_process import use_spare_process
@@ -146,6 +148,14 @@ class Serving:
         if await asyncio.to_thread(_pause, deployment_path(definition)):
             logger.info("%s: removed; its deployment is paused", definition.name)
 
+    async def pause_removed(self) -> None:
+        """Pause deployments whose definition was removed while nothing was served; call it once, after `update`."""
+        definitions = load_definitions(self._settings.definitions, strict=False)
+        known = {DRAIN_PATH, *(deployment_path(definition) for definition in definitions.values())}
+        for path in await asyncio.to_thread(_served_before, known):
+            if await asyncio.to_thread(_pause, path):
+                logger.info("%s: its definition was removed; the deployment is paused", path)
+
     def _report(self, definitions: Definitions) -> None:
         for error in definitions.errors:
             self._say(str(error))
@@ -154,6 +164,16 @@ class Serving:
         if problem not in self._reported:
             self._reported.add(problem)
             logger.error("%s", problem)
+
+
+def _served_before(known: Collection[str]) -> list[str]:
+    """The paths of deployments that a runner served, besides the known ones; those of work pools are not served."""
+    with get_client(sync_client=True) as client:
+        return [
+            path
+            for path, deployment in our_deployments(client).items()
+            if path not in known and deployment.work_pool_name is None and foreign_reason(deployment) is None
+        ]
 
 
 def _pause(path: str) -> bool:
@@ -171,6 +191,8 @@ async def serve(settings: Settings) -> None:
     await serving.update_choices()
     await serving.update()
     await serving.serve_drain()
+    if OWN_SERVER_VARIABLE in os.environ:
+        await serving.pause_removed()
     await use_spare_process()
     ready = os.environ.get(READY_VARIABLE)
     if ready:
@@ -188,6 +210,9 @@ async def serve(settings: Settings) -> None:
 
 #: Names a file that the runner makes when every definition is served.
 READY_VARIABLE = "PHOTOJOBS_UP_READY"
+
+#: Set if this runner is the only one of its server: what it does not serve, no other runner serves.
+OWN_SERVER_VARIABLE = "PHOTOJOBS_UP_OWN_SERVER"
 
 
 async def _reload(serving: Serving, source: Path | None) -> None:

@@ -24,6 +24,7 @@ import anyio.abc
 from deployments.errors import RunnerFailed
 from deployments.own_deployments import only_own
 from deployments.prefect_server import die_with_parent, outlive_parent
+from deployments.schedule_overlap import skip_overlaps
 from flows.step import load_steps
 
 logger = logging.getLogger("photojobs.serving")
@@ -122,7 +123,7 @@ async def use_spare_process() -> None:
             "Install the version of constraints.txt."
         ) from None
     await spare.prepare()
-    vars(starter)["run_process"] = only_own(spare.run_process)
+    vars(starter)["run_process"] = only_own(skip_overlaps(spare.run_process))
 
 
 def _prefect_settings(environment: Mapping[str, str]) -> Mapping[str, str]:

@@ -98,7 +98,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         )
         if log is not None:
             stack.enter_context(errors_shown(log, since=log_begins_at))
-        stack.enter_context(_runner(home, runs, runtime))
+        stack.enter_context(_runner(home, runs, runtime, is_own_server=log is not None))
         stack.enter_context(Sweeper(runtime))
         stack.enter_context(_attending(runtime))
         metrics_url = stack.enter_context(metrics_endpoint(runtime.database, settings))
@@ -118,8 +118,8 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
 
 
 @contextmanager
-def _runner(home: Path, runs: Path, runtime: Runtime) -> Iterator[None]:
-    from deployments.serving import READY_VARIABLE
+def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) -> Iterator[None]:
+    from deployments.serving import OWN_SERVER_VARIABLE, READY_VARIABLE
 
     drain_seconds = runtime.settings.drain_seconds
     ready = home / "runner.ready"
@@ -132,7 +132,9 @@ def _runner(home: Path, runs: Path, runtime: Runtime) -> Iterator[None]:
         ready.unlink(missing_ok=True)
         return subprocess.Popen(
             [sys.executable, "-m", "deployments.serving"],
-            env=os.environ | {FOLDER_VARIABLE: str(runs.absolute()), READY_VARIABLE: str(ready.absolute())},
+            env=os.environ
+            | {FOLDER_VARIABLE: str(runs.absolute()), READY_VARIABLE: str(ready.absolute())}
+            | ({OWN_SERVER_VARIABLE: "1"} if is_own_server else {}),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.artifacts import await_publication, publish_plan
-from flows.deployment_names import SCHEDULE_SOURCE, flow_run_name
+from flows.deployment_names import CATALOG, SCHEDULE_SOURCE, flow_run_name
 from flows.flow_parameters import (
     Destination,
     Force,
@@ -89,7 +89,7 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
     function.__name__ = function.__qualname__ = definition.name
     function.__doc__ = describe(definition)
     # A compiled flow is found again by its name in the module `flows.catalog`.
-    function.__module__ = "flows.catalog"
+    function.__module__ = CATALOG
     return Flow(
         fn=function,
         name=definition.name,

@@ -28,8 +28,12 @@ def deployment_path(definition: TaskDefinition) -> str:
 #: The `source` of runs that a schedule starts; they are skipped while an earlier one of their kind is unfinished.
 SCHEDULE_SOURCE = "schedule"
 
-#: The deployment that works off standalone jobs.
-DRAIN_PATH = "drain_queue/Drain Queue"
+#: The module in which Prefect finds every flow of ours by its name.
+CATALOG = "flows.catalog"
+
+#: The flow that works off standalone jobs, and its deployment.
+DRAIN = "drain_queue"
+DRAIN_PATH = f"{DRAIN}/Drain Queue"
 
 
 def flow_run_name(flow_name: str, parameters: Mapping[str, Any]) -> str:

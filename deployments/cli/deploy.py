@@ -86,8 +86,10 @@ def _write_prefect_yaml(
     file: Path, definitions: Definitions, settings: Settings, pool: str, names: tuple[str, ...]
 ) -> None:
     from deployments.prefect_yaml import render_prefect_yaml
+    from flows.deployment_names import DRAIN
 
-    chosen = [definitions.get_or_raise(name) for name in names] if names else definitions.values()
+    # The file declares the deployment of standalone jobs in any case.
+    chosen = [definitions.get_or_raise(name) for name in names if name != DRAIN] if names else definitions.values()
     try:
         file.write_text(render_prefect_yaml(chosen, settings, pool=pool), encoding="utf-8")
     except OSError as error:

@@ -12,16 +12,16 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.runner import Runner
 
-from deployments import serving
+from deployments import runner_deployments, serving
 from deployments.cli import deploy
 from deployments.registration import begin_registration, finish_registration
-from deployments.runner_deployments import deployment_of, update_form
+from deployments.runner_deployments import deployment_of, schedule_slug, update_form
 from deployments.serving import Serving
 from storage.settings import Settings
 from task_definitions import TaskDefinition, load_definitions
@@ -143,6 +143,60 @@ def test_a_schedule_that_is_switched_off_and_on_while_it_is_served_keeps_its_ten
         ("anna", "schedule"),
         ("ben", "schedule"),
     }
+
+
+def test_every_tenant_has_a_schedule_of_its_own_and_one_with_a_former_slug_keeps_its_switch(
+    client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "load_definitions", partial(load_definitions, builtin=False))
+    tenants = ("a.b", "a-b", "a_b", "A_B")
+    monkeypatch.setattr(runner_deployments, "schedule_slug", lambda _tenant: "a-b")
+    asyncio.run(Serving(Runner(name="test"), Settings.load(definitions=file, scheduled_tenants=tenants[:1])).update())
+    (former,) = registered(client).schedules
+    client.update_deployment_schedule(registered(client).id, former.id, active=False, parameters=former.parameters)
+    monkeypatch.setattr(runner_deployments, "schedule_slug", schedule_slug)
+
+    asyncio.run(Serving(Runner(name="test"), Settings.load(definitions=file, scheduled_tenants=tenants)).update())
+
+    found = registered(client).schedules
+    assert {each.parameters["tenant_id"]: each.active for each in found} == {
+        "a.b": False,
+        "a-b": True,
+        "a_b": True,
+        "A_B": True,
+    }
+    assert {each.id for each in found if not each.active} == {former.id}
+    assert {each.parameters["tenant_id"]: each.slug for each in found}["a_b"] == "a-b"
+    assert len({each.slug for each in found}) == 4
+
+
+def test_a_definition_that_was_removed_while_nothing_was_served_is_paused_by_the_next_start(
+    client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "load_definitions", partial(load_definitions, builtin=False))
+    file.write_text(DECLARED + OTHER)
+    asyncio.run(Serving(Runner(name="test"), Settings.load(definitions=file)).update())
+    pooled = deployment_of(load_definitions()["maintenance"], Settings.load(), work_pool="elsewhere")
+    client.create_work_pool(WorkPoolCreate(name="elsewhere", type="process"))
+    pooled.apply()
+
+    file.write_text(DECLARED)
+
+    async def start() -> None:
+        served = Serving(Runner(name="test"), Settings.load(definitions=file))
+        await served.update()
+        await served.serve_drain()
+        await served.pause_removed()
+
+    asyncio.run(start())
+    paths = (PATH, "other/Other", "drain_queue/Drain Queue", pooled.full_name)
+    is_paused = {path: registered(client, path).paused for path in paths}
+    client.delete_work_pool("elsewhere")
+    assert is_paused == {path: path == "other/Other" for path in paths}
+
+    file.write_text(DECLARED + OTHER)
+    asyncio.run(start())
+    assert not registered(client, "other/Other").paused
 
 
 @pytest.mark.parametrize("active", [True, False])

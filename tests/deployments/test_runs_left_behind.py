@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling, Pending, Running, Scheduled, Suspended
+from prefect.states import Cancelling, Crashed, Pending, Running, Scheduled, Suspended
 
-from deployments.attendant import end_canceled_runs, revive_runs_left_behind
+from deployments.attendant import end_canceled_runs, restart_crashed_runs, revive_runs_left_behind
 from deployments.planned_names import PLANNED_TAG, name_planned_runs
 from deployments.runner_deployments import deployment_of
 from flows.runtime import Runtime
@@ -51,6 +52,35 @@ def test_runs_without_a_task_go_on_and_those_with_one_are_left_to_it(
         names = [client.read_flow_run(run_id).state_name for run_id in (pending, running, with_task)]
         client.delete_deployment(deployment_id)
     assert names == ["AwaitingRetry", "AwaitingRetry", "Running"]
+
+
+def test_a_run_whose_process_died_before_it_wrote_its_task_is_started_again_three_times(
+    prefect_url: str, tmp_path: Path
+) -> None:
+    settings = Settings.load(database_url=f"sqlite:///{tmp_path}/photojobs.db", library_root=tmp_path, schedules={})
+    deployment_id = deployment_of(load_definitions()["project_scavenge_global"], settings).apply()
+    assert isinstance(deployment_id, UUID)
+    with Runtime.open(settings) as runtime, runtime.as_current(), get_client(sync_client=True) as client:
+        tasks = TasksRepository(runtime.database)
+        task_id = start_task(type="folder_discovery", tenant_id="user_0").task_id
+
+        def crash(run_id: UUID) -> UUID:
+            for state in (Running(), Crashed(message="Process exited with status code: -9.")):
+                client.set_flow_run_state(run_id, state, force=True)
+            return run_id
+
+        died = crash(client.create_flow_run_from_deployment(deployment_id).id)
+        with_task = crash(client.create_flow_run_from_deployment(deployment_id, parameters={"task_id": task_id}).id)
+        restarts = [restart_crashed_runs(client, tasks), restart_crashed_runs(client, tasks)]
+        names = [client.read_flow_run(run_id).state_name for run_id in (died, with_task)]
+        for _ in range(3):
+            crash(died)
+            restarts.append(restart_crashed_runs(client, tasks))
+        last = client.read_flow_run(died).state_name
+        client.delete_deployment(deployment_id)
+    assert names == ["AwaitingRetry", "Crashed"]
+    assert restarts == [1, 0, 1, 1, 0]
+    assert last == "Crashed"
 
 
 def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_names(

@@ -42,7 +42,7 @@ def test_what_is_scheduled_is_planned_and_runs(place: Any, schedule: str) -> Non
     folder.mkdir()
     (folder / "ticking.yaml").write_text(DEFINITION % schedule)
 
-    with started(place, place.folder / "up") as up:
+    with started(place, place.folder / "up", is_scheduled=True) as up:
         runs = of_ticking(up)
         # Planned as soon as it is served, not a scheduler's round later.
         assert any(run["state"]["type"] == "SCHEDULED" for run in runs)
