@@ -1,20 +1,13 @@
 """Telling whether an original has changed since something was made from it. Not a search for duplicates."""
 
-import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
 
 from flows.imaging.errors import UnreadableImage
 from flows.imaging.source_file import SourceFile, open_source
+from storage.library.content_hash import ContentHasher, blocks
 from storage.library.scan import storable_ns
-
-#: How contents are hashed; the name is stored with each hash, so that others can follow.
-HASH_ALGORITHM: Final = "blake2b-128"
-
-_ALGORITHMS: Final[dict[str, Callable[[], Any]]] = {HASH_ALGORITHM: lambda: hashlib.blake2b(digest_size=16)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +18,7 @@ class Fingerprint:
         size_bytes: its size.
         mtime_ns: when its contents changed last, in nanoseconds since 1970.
         ctime_ns: when its contents or its status did, likewise; None if that was not noted.
-        content_hash: `algorithm:hexadecimal`, if it was taken.
+        content_hash: `algorithm:hexadecimal`, if it was taken; see `storage.library.content_hash`.
     """
 
     size_bytes: int
@@ -72,8 +65,8 @@ def take_fingerprint(path: Path) -> Fingerprint:
 def check_source(path: Path, known: Fingerprint) -> SourceCheck:
     """Whether an original has changed: its contents decide if its size or one of its times is another.
 
-    A copy from a backup has other times but the same contents, and does not count as changed. Without a known content
-    hash, another time does count.
+    A copy from a backup has other times but the same contents, and does not count as changed; it keeps the hash that is
+    known, by whatever algorithm. Without a known content hash, another time does count.
 
     Raises:
         ImageMissing: there is no such file.
@@ -83,19 +76,21 @@ def check_source(path: Path, known: Fingerprint) -> SourceCheck:
         now = fingerprint_of(source)
         if known.is_of(size_bytes=source.size_bytes, mtime_ns=source.mtime_ns, ctime_ns=source.ctime_ns):
             return SourceCheck(changed=False, fingerprint=replace(known, ctime_ns=now.ctime_ns))
-        now = _with_hash(source)
+        now = _with_hash(source, known.content_hash)
     is_same = now.content_hash is not None and now.content_hash == known.content_hash
     return SourceCheck(changed=not is_same, fingerprint=now)
 
 
-def _with_hash(source: SourceFile) -> Fingerprint:
+def _with_hash(source: SourceFile, known: str | None = None) -> Fingerprint:
     before = fingerprint_of(source)
+    hasher = ContentHasher(known)
     try:
         with os.fdopen(source.descriptor, "rb", buffering=0, closefd=False) as file:
-            digest = hashlib.file_digest(file, _ALGORITHMS[HASH_ALGORITHM]).hexdigest()
+            for block in blocks(file):
+                hasher.update(block)
         status = os.fstat(source.descriptor)
     except OSError as error:
         raise UnreadableImage(f"{source.name}: the file cannot be read to its end ({error.strerror}).") from error
     if before != Fingerprint(status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns)):
         return before
-    return replace(before, content_hash=f"{HASH_ALGORITHM}:{digest}")
+    return replace(before, content_hash=known if known and hasher.has(known) else hasher.content_hash)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from contextlib import suppress
-from pathlib import Path
 
 from flows.step_context import StepContext
 from flows.steps.photo_files import PhotoFiles
 from storage.duplicate_names import DuplicateNames
-from storage.library import ProjectFolder
+from storage.library import ProjectFolder, hash_contents
 from storage.library.errors import LibraryError
 from storage.photos import PhotosRepository
 from storage.projects import ProjectsRepository
@@ -54,11 +52,6 @@ class Copies:
             twin = folder.original(other.filename + file.name[len(file.base_name) :])
             if not stat.S_ISREG(twin.lstat().st_mode) or twin.lstat().st_size != file.size_bytes:
                 return False
-            if _digest(content_path(own)) != _digest(content_path(twin)):
+            if hash_contents(content_path(own)) != hash_contents(content_path(twin)):
                 return False
         return True
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "blake2b").digest()

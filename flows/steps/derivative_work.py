@@ -13,7 +13,7 @@ from pathlib import Path
 from flows.errors import SkipItem
 from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
 from flows.imaging.isolation import ImageProcessing
-from flows.steps.observation import fingerprint_of, first_seen, observe, why_unusable, with_fingerprint
+from flows.steps.observation import fingerprint_of, first_seen, observe, why_unusable, with_fingerprint, with_hash
 from flows.steps.photo_files import PhotoTask
 from storage.derivatives import UNKNOWN, Derivative, DerivativeKind
 from storage.library import ScannedFile
@@ -35,6 +35,8 @@ class DerivativeWork:
         statuses: the new status of each kind that was worked on.
         derivatives: what is to be remembered of their source, also where making them failed.
         original: what that source is like, if it is to be remembered.
+        others: what the other images of the photo are like, each with the hash of its contents.
+        unreadable: why the contents of some images could not be read.
         made: the kinds that were written.
         replaced: those of them that there was a file of before.
         not_supported: why there can be none here, or None.
@@ -44,6 +46,8 @@ class DerivativeWork:
     statuses: dict[DerivativeKind, str] = field(default_factory=dict)
     derivatives: list[Derivative] = field(default_factory=list)
     original: Original | None = None
+    others: list[Original] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
     made: list[DerivativeKind] = field(default_factory=list)
     replaced: set[DerivativeKind] = field(default_factory=set)
     not_supported: str | None = None
@@ -53,7 +57,7 @@ class DerivativeWork:
 def work_on_derivatives(
     task: PhotoTask, *, images: ImageProcessing, force: bool, settle_seconds: float, now: datetime
 ) -> DerivativeWork:
-    """Make what is missing, failed or outdated of a photo's derivatives; all with `force`.
+    """Make what is missing, failed or outdated of a photo's derivatives; all with `force`. Each image gets a hash.
 
     What cannot be made of a file that may still be written (see `is_unsettled`) is left for a later run.
 
@@ -95,7 +99,24 @@ def work_on_derivatives(
         if isinstance(work.error, SkipItem):
             work.statuses = dict.fromkeys(work.statuses, MISSING)
             work.derivatives = [replace(row, source_hash=UNKNOWN) for row in work.derivatives]
+    if work.error is None:
+        _hash_all(task, sources, work, images, now)
     return work
+
+
+def _hash_all(
+    task: PhotoTask, sources: list[ScannedFile], work: DerivativeWork, images: ImageProcessing, now: datetime
+) -> None:
+    for file in sources:
+        try:
+            path = task.folder.original(file.name)
+            if file is sources[0] and work.original is not None:
+                work.original = with_hash(work.original, path, images=images, now=now)
+                continue
+            seen = observe(task.photo.id, file, path, task.originals.get(file.name), images=images, now=now)
+            work.others.append(with_hash(seen, path, images=images, now=now))
+        except (ImagingError, UnsafePath) as error:
+            work.unreadable.append(str(error))
 
 
 def _is_needed(
@@ -133,6 +154,7 @@ def _make(
     work.statuses = dict.fromkeys(paths, made.status)
     if made.status == NOT_SUPPORTED:
         work.not_supported = made.reason or "cannot be decoded here"
+        work.original = with_hash(work.original, source, images=images, now=now)
         work.derivatives = [_made_of(work.original, kind, now=now) for kind in paths]
         return
     known = fingerprint_of(work.original)

@@ -74,13 +74,16 @@ def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
 def _result(task: PhotoTask, work: DerivativeWork) -> PhotoResult:
     photo = task.photo
     statuses = {f"{kind}_status": status for kind, status in work.statuses.items()}
-    original = work.original
+    seen = [original for original in (work.original, *work.others) if original is not None]
     result = PhotoResult(
         values={name: status for name, status in statuses.items() if getattr(photo, name) != status},
         derivatives=list(work.derivatives),
-        originals=[original] if original is not None and original != task.originals.get(original.name) else [],
+        originals=[original for original in seen if original != task.originals.get(original.name)],
         made_anew=[str(kind) for kind in work.made if kind not in work.replaced],
-        counts=[(f"{kind}s made", photo.filename) for kind in work.made],
+        counts=[
+            *((f"{kind}s made", photo.filename) for kind in work.made),
+            *(("originals not hashed", reason) for reason in work.unreadable),
+        ],
         error=work.error,
     )
     if work.not_supported is not None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from flows.announced_moves import FileMove, MoveGroup, settled, sync_folders
@@ -15,6 +13,7 @@ from storage.library import (
     FolderNames,
     ProjectFolder,
     ScannedFile,
+    hash_contents,
     name_key,
     scan,
 )
@@ -73,7 +72,7 @@ class FolderMerge:
             if other.lstat().st_size != file.size_bytes:
                 continue
             own = library.content_path(self._source.original(file.name))
-            if _digest(library.content_path(other)) == _digest(own):
+            if hash_contents(library.content_path(other)) == hash_contents(own):
                 return True
         return False
 
@@ -107,8 +106,3 @@ class FolderMerge:
                 settled(connection, groups)
         for change in changes:
             ctx.report.count("files moved", example=f"{change.source} → {change.target}")
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "blake2b").digest()

@@ -87,6 +87,18 @@ def fingerprint_of(original: Original) -> Fingerprint | None:
     return Fingerprint(original.size_bytes, original.mtime_ns, original.ctime_ns, original.content_hash)
 
 
+def with_hash(original: Original, path: Path, *, images: ImageProcessing, now: datetime) -> Original:
+    """The row of an original with the hash of its contents; reads the file if there is none yet.
+
+    Raises:
+        ImageMissing: the file has vanished.
+        UnreadableImage: it cannot be read.
+    """
+    if original.content_hash is not None:
+        return original
+    return with_fingerprint(original, images.take_fingerprint(path), now=now)
+
+
 def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime) -> Original:
     """The row of an original that was looked at."""
     is_same = found.content_hash is not None and found.content_hash == original.content_hash

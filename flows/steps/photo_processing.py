@@ -77,7 +77,7 @@ class PhotoResult:
         if task.metadata_source is None or not task.metadata_source.is_made_from(work.original):
             self.derivatives.append(work.source)
         if work.original != task.originals.get(work.original.name):
-            self.originals = [work.original]
+            self.originals = [*(one for one in self.originals if one.name != work.original.name), work.original]
         self.error = self.error or work.error
         if work.has_changed:
             self.counts.append(("metadata changed", task.photo.filename))

@@ -5,6 +5,7 @@ No SQL and no images here. Callers bring names and moments; what is returned are
 
 from storage.library.atomic_write import remove_stale_temporaries, write_atomically
 from storage.library.companions import Fit, owner_keys
+from storage.library.content_hash import HASH_ALGORITHM, ContentHasher, hash_contents
 from storage.library.folder_names import FolderNames, unique_name
 from storage.library.ignored_names import DEFAULT_IGNORED_NAMES, IgnoredNames
 from storage.library.kinds import AcceptedExtensions, FileKind, FileName
@@ -40,7 +41,9 @@ from storage.library.trash import (
 
 __all__ = [
     "DEFAULT_IGNORED_NAMES",
+    "HASH_ALGORITHM",
     "AcceptedExtensions",
+    "ContentHasher",
     "FileKind",
     "FileName",
     "Fit",
@@ -57,6 +60,7 @@ __all__ = [
     "TrashName",
     "WrittenManifest",
     "expired",
+    "hash_contents",
     "list_names",
     "list_trash",
     "look_at",

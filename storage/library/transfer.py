@@ -5,7 +5,6 @@ Every operation here may be repeated after a crash at any point and then goes on
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import stat
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.library.atomic_write import fsync_folder, temporary_path
+from storage.library.content_hash import ContentHasher, hash_contents
 from storage.library.errors import (
     Collision,
     CopyMismatch,
@@ -172,7 +172,7 @@ def _move_across(source: Path, target: Path, status: os.stat_result) -> None:
     temporary = temporary_path(target)
     try:
         copied = _copy(source, temporary)
-        if copied != _digest(temporary):
+        if copied != hash_contents(temporary):
             raise CopyMismatch(
                 f"The copy of {printable(source.name)} in {target.parent} differs from it. Check that disk."
             )
@@ -199,7 +199,7 @@ def _finish_copy(source: Path, target: Path) -> bool:
         or not stat.S_ISREG(after.st_mode)
         or before.st_size != after.st_size
         or abs(before.st_mtime_ns - after.st_mtime_ns) > _MTIME_TOLERANCE_NS
-        or _digest(source) != _digest(target)
+        or hash_contents(source) != hash_contents(target)
     ):
         return False
     fsync_folder(target.parent)
@@ -207,13 +207,13 @@ def _finish_copy(source: Path, target: Path) -> bool:
     return True
 
 
-def _copy(source: Path, target: Path) -> bytes:
-    digest = hashlib.blake2b()
+def _copy(source: Path, target: Path) -> str:
+    hasher = ContentHasher()
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with source.open("rb", buffering=0) as file:
             while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
+                hasher.update(block)
                 remaining = memoryview(block)
                 while remaining:
                     remaining = remaining[os.write(descriptor, remaining) :]
@@ -223,12 +223,7 @@ def _copy(source: Path, target: Path) -> bytes:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
-    return digest.digest()
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "blake2b").digest()
+    return hasher.content_hash
 
 
 def _copy_times_and_mode(status: os.stat_result, target: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from blake3 import blake3
+from sqlalchemy import select, update
 
 from flows import step_context
+from flows.imaging import fingerprint
 from flows.imaging.errors import DecoderCrashed
 from flows.imaging.vips import load_vips
 from flows.job_run import run_claimed_job
@@ -19,7 +22,7 @@ from flows.steps import photo_processing
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
 from storage.originals import OriginalsRepository
-from storage.tables import job_items, jobs, photo_derivatives
+from storage.tables import job_items, jobs, photo_derivatives, photo_originals
 from tests.waiting import wait_until
 
 
@@ -581,3 +584,48 @@ def test_validation_leaves_archived_and_foreign_projects_alone(studio, picture):
     before = studio.everything()
     studio.run("derivative_validation", scope="global")
     assert studio.everything() == before
+
+
+def test_every_original_of_a_photo_is_hashed_and_read_once_for_it(studio, jpeg, monkeypatch):
+    iceland = studio.project("Iceland")
+    contents = {"jpg": jpeg(), "nef": b"a raw file", "tif": b"a scan"}
+    photo_id = studio.photo(iceland, "fox", "jpg", contents={"jpg": contents["jpg"]})
+    for extension in ("nef", "tif"):
+        (studio.folder(iceland).path / f"fox.{extension}").write_bytes(contents[extension])
+    read: list[str] = []
+    blocks = fingerprint.blocks
+    monkeypatch.setattr(fingerprint, "blocks", lambda file: read.append(file.name) or blocks(file))
+    for _ in range(2):
+        _generate(studio, photo_id)
+        known = OriginalsRepository(studio.database).get_many([photo_id])[photo_id]
+        assert {name: original.content_hash for name, original in known.items()} == {
+            f"fox.{extension}": f"blake3:{blake3(data).hexdigest()}" for extension, data in contents.items()
+        }
+    assert len(read) == len(contents)
+
+
+def test_a_file_beside_the_shown_one_that_cannot_be_read_is_named_and_costs_nothing_else(studio, jpeg, monkeypatch):
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", contents={"jpg": jpeg()})
+    (studio.folder(iceland).path / "fox.nef").write_bytes(b"")
+    job = _generate(studio, photo_id)
+    assert job.status == "completed"
+    assert _statuses(studio, photo_id) == ("generated", "generated")
+    assert job.result["counts"]["originals not hashed"] == 1
+    assert "fox.nef: the file is empty" in str(job.result["examples"])
+
+
+def test_what_was_hashed_by_an_earlier_version_still_shows_its_original(studio, picture, clock):
+    iceland = studio.project("Iceland")
+    photo_id = picture(iceland, "fox")
+    _generate(studio, photo_id)
+    path = studio.folder(iceland).path / "fox.jpg"
+    old = "blake2b-128:" + hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    with studio.database.begin() as connection:
+        connection.execute(update(photo_originals).values(content_hash=old))
+        connection.execute(update(photo_derivatives).values(source_hash=old))
+    _backdate(path, seconds=7200)
+    assert studio.run("derivative_validation", project_id=iceland.id).result.get("counts", {}) == {}
+    assert _generate(studio, photo_id).result["counts"] == {"unchanged": 1}
+    path.write_bytes(path.read_bytes() + b"edited")
+    assert _generate(studio, photo_id).result["counts"] == {"thumbnails made": 1, "previews made": 1}

@@ -3,8 +3,9 @@ import os
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
-from flows.imaging import Fingerprint, ImageMissing, UnreadableImage, check_source, take_fingerprint
+from flows.imaging import Fingerprint, ImageMissing, UnreadableImage, check_source, fingerprint, take_fingerprint
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 def test_a_fingerprint_tells_size_time_and_contents(photo: Path) -> None:
-    expected = "blake2b-128:" + hashlib.blake2b(b"first contents", digest_size=16).hexdigest()
+    expected = "blake3:" + blake3(b"first contents").hexdigest()
     assert take_fingerprint(photo) == Fingerprint(14, 1_000, photo.stat().st_ctime_ns, expected)
 
 
@@ -27,7 +28,7 @@ def test_the_contents_are_read_only_where_the_time_alone_differs(photo: Path, mo
         def refuse(*arguments: object) -> None:
             raise AssertionError("read")
 
-        patch.setattr(hashlib, "file_digest", refuse)
+        patch.setattr(fingerprint, "blocks", refuse)
         assert check_source(photo, known).changed is False
     os.utime(photo, ns=(2_000, 2_000))
     touched = check_source(photo, known)
@@ -49,6 +50,19 @@ def test_other_contents_count_as_changed(photo: Path, contents: bytes) -> None:
     check = check_source(photo, known)
     assert check.changed is True
     assert check.fingerprint == take_fingerprint(photo)
+
+
+def test_a_hash_is_compared_by_the_algorithm_that_it_names_and_one_of_an_unknown_algorithm_is_no_match(
+    photo: Path,
+) -> None:
+    old = "blake2b-128:" + hashlib.blake2b(b"first contents", digest_size=16).hexdigest()
+    check = check_source(photo, Fingerprint(14, 999, content_hash=old))
+    assert (check.changed, check.fingerprint.content_hash) == (False, old)
+    photo.write_bytes(b"other contents")
+    now = "blake3:" + blake3(b"other contents").hexdigest()
+    for known in (old, "md6:00", now):
+        check = check_source(photo, Fingerprint(14, 999, content_hash=known))
+        assert (check.changed, check.fingerprint.content_hash) == (known != now, now)
 
 
 def test_without_a_known_hash_another_time_counts_as_changed(photo: Path) -> None:

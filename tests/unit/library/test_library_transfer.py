@@ -220,13 +220,13 @@ def test_a_copy_that_reads_back_differently_is_thrown_away(
 def test_a_file_that_is_written_to_during_the_copy_stays(
     photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = transfer._digest
+    digest = transfer.hash_contents
 
     def write_meanwhile(path: Path) -> bytes:
         photo.write_bytes(b"new contents")
         return digest(path)
 
-    monkeypatch.setattr(transfer, "_digest", write_meanwhile)
+    monkeypatch.setattr(transfer, "hash_contents", write_meanwhile)
     with pytest.raises(SourceChanged, match="Try again"):
         move_without_overwrite(photo, other_project.original("b.jpg"))
     assert photo.read_bytes() == b"new contents"
