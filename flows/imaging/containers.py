@@ -1,30 +1,33 @@
-"""Where files that are not built like a TIFF keep their EXIF block and their XMP packet.
+"""Where files that are not built like a TIFF keep their EXIF block, their XMP packet and their IPTC block.
 
 Reads the structure of RAF, MRW, CRW, X3F, CR3, JPEG XL, JPEG 2000 and JPEG files, bounded, and never raises for what
-is broken. `exif` and `xmp` read what is found.
+is broken. `exif`, `xmp` and `iptc` read what is found.
 """
 
 import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from flows.imaging.exif import (
+    MAX_BLOCK_BYTES,
     MAX_XMP_BYTES,
     ExifTags,
+    iptc_of_tiff,
     plain_text,
     read_exif_block,
     read_tiff,
     xmp_of_tiff,
 )
+from flows.imaging.iptc import iptc_of_resources
 from flows.imaging.tiff import Reader, is_tiff
 
 _MAX_PARTS: Final = 1000
-_MAX_BLOCK_BYTES: Final = 1 << 20
 _XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_RESOURCES_MARK: Final = b"Photoshop 3.0\0"
 _CANON_BOX: Final = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _XMP_BOX: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _JPEG2000_EXIF_BOX: Final = b"JpgTiffExif->JP2"
@@ -37,10 +40,12 @@ class EmbeddedMetadata:
     Attributes:
         tags: of its EXIF block, or of what its format has in place of one.
         xmp: its XMP packet, or None.
+        iptc: its IPTC block; empty if there is none.
     """
 
     tags: ExifTags = field(default_factory=ExifTags)
     xmp: bytes | None = None
+    iptc: bytes = b""
 
 
 def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
@@ -52,7 +57,7 @@ def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
     """
     head = read_at(0, 32)
     if is_tiff(head[:4]):
-        return EmbeddedMetadata(read_tiff(read_at), xmp_of_tiff(read_at))
+        return EmbeddedMetadata(read_tiff(read_at), xmp_of_tiff(read_at), iptc_of_tiff(read_at))
     if head.startswith(b"\xff\xd8\xff"):
         return _of_jpeg(read_at, 0)
     if head.startswith(b"FUJIFILMCCD-RAW"):
@@ -86,7 +91,7 @@ def _within(read_at: Reader, start: int) -> Reader:
 
 
 def _of_jpeg(read_at: Reader, start: int) -> EmbeddedMetadata:
-    tags, xmp, at = ExifTags(), None, start + 2
+    tags, xmp, resources, at = ExifTags(), None, b"", start + 2
     if read_at(start, 2) != b"\xff\xd8":
         return EmbeddedMetadata()
     for _ in range(_MAX_PARTS):
@@ -95,14 +100,17 @@ def _of_jpeg(read_at: Reader, start: int) -> EmbeddedMetadata:
         if len(marker) < 4 or marker[0] != 0xFF or marker[1] == 0xDA:
             break
         length = _number(">H", marker[2:])
-        if marker[1] == 0xE1:
+        if marker[1] in (0xE1, 0xED):
             body = read_at(at + 4, max(length - 2, 0))
-            if body.startswith(b"Exif\0") and tags == ExifTags():
+            if body.startswith(_RESOURCES_MARK) and len(resources) < MAX_BLOCK_BYTES:
+                # Resources that are larger than a segment go on in the next one.
+                resources += body[len(_RESOURCES_MARK) :]
+            elif body.startswith(b"Exif\0") and tags == ExifTags():
                 tags = read_exif_block(body)
             elif body.startswith(_XMP_MARK):
                 xmp = xmp or body[len(_XMP_MARK) :]
         at += 2 + length
-    return EmbeddedMetadata(tags, xmp)
+    return EmbeddedMetadata(tags, xmp, iptc_of_resources(resources))
 
 
 def _of_minolta(read_at: Reader) -> EmbeddedMetadata:
@@ -128,8 +136,8 @@ def _of_sigma(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
         if kind in (b"IMAG", b"IMA2") and found.tags == ExifTags():
             found = _of_jpeg(read_at, offset + 28)
         elif kind == b"PROP":
-            properties = _of_sigma_properties(read_at(offset, min(length, _MAX_BLOCK_BYTES)))
-    return EmbeddedMetadata(found.tags.completed_by(properties), found.xmp)
+            properties = _of_sigma_properties(read_at(offset, min(length, MAX_BLOCK_BYTES)))
+    return replace(found, tags=found.tags.completed_by(properties))
 
 
 def _of_sigma_properties(section: bytes) -> ExifTags:
@@ -245,7 +253,7 @@ def _of_boxes(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
             tags = tags.completed_by(_of_canon(read_at, start, end))
         elif kind == b"Exif":
             # The offset at which the structure begins comes first; some writers repeat the mark of JPEG after it.
-            tags = tags.completed_by(read_exif_block(read_at(start, min(end - start, _MAX_BLOCK_BYTES))))
+            tags = tags.completed_by(read_exif_block(read_at(start, min(end - start, MAX_BLOCK_BYTES))))
         elif kind == b"xml ":
             xmp = xmp or read_at(start, min(end - start, MAX_XMP_BYTES))
         elif kind == b"uuid":

@@ -29,6 +29,9 @@ _MAX_OPEN_END_BYTES = 256 << 20
 #: The edge of a copy that shows in which range the numbers are.
 _RANGE_PIXELS = 512
 
+# The heaviest pictures of telephones have more tiles than libheif allows by itself. Our own limits hold all the same.
+_UNLIMITED = "[unlimited]"
+
 # Anything the decoder is sure to be wrong about; harmless oddities that cameras write are only warnings.
 _FAIL_ON = "error"
 
@@ -49,11 +52,15 @@ def read_header(source: Any, name: str, *, page: int = 0) -> Any:
         UnsupportedCodec: it is one that this build has no decoder for.
     """
     pyvips = vips.load_vips()
+    options: dict[str, Any] = {"access": "sequential", "fail_on": _FAIL_ON}
     vips.clear_errors()
     try:
-        return pyvips.Image.new_from_source(
-            source, f"[page={page}]" if page else "", access="sequential", fail_on=_FAIL_ON
-        )
+        try:
+            return pyvips.Image.new_from_source(source, f"[page={page}]" if page else "", **options)
+        except pyvips.Error as error:
+            if not vips.is_over_limit_of_format(error):
+                raise
+            return pyvips.Image.new_from_source(source, _UNLIMITED, **options)
     except pyvips.Error as error:
         raise _unreadable(error, name) from error
 
@@ -235,9 +242,11 @@ def _decode_by_libvips(
         if pixels is not None and not pixels.is_plain(header):
             return pixels.to_plain(header).thumbnail_image(long_edge_pixels, **options)
         # Its own fail_on is ignored for sources (libvips issue 5195), so that half a file would become half a picture.
-        load_options = f"[fail_on={_FAIL_ON}]" if pixels is None else f"[fail_on={_FAIL_ON},page={pixels.page}]"
+        load_options = f"fail_on={_FAIL_ON}" if pixels is None else f"fail_on={_FAIL_ON},page={pixels.page}"
+        if image.is_heif:
+            load_options += ",unlimited"
         return vips.load_vips().Image.thumbnail_source(
-            image.source, long_edge_pixels, option_string=load_options, **options
+            image.source, long_edge_pixels, option_string=f"[{load_options}]", **options
         )
 
     def in_srgb() -> Any:

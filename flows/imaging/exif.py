@@ -7,14 +7,18 @@ Reads the few tags that photos are sorted by, trusts nothing, and never raises f
 from dataclasses import dataclass
 from typing import Final
 
+from flows.imaging.iptc import iptc_of_resources
 from flows.imaging.moments import first_believable, moment_text
 from flows.imaging.tiff import Folder, Reader, is_tiff, read_folder, read_pages
 
 _MAX_TEXT_BYTES: Final = 1000
 #: An XMP packet that is larger is not read.
 MAX_XMP_BYTES: Final = 4 << 20
+#: Of an EXIF or IPTC block, no more is read.
+MAX_BLOCK_BYTES: Final = 1 << 20
 
-_MAKE, _MODEL, _ORIENTATION, _EXIF_FOLDER, _XMP = 0x010F, 0x0110, 0x0112, 0x8769, 0x02BC
+_MAKE, _MODEL, _ORIENTATION, _EXIF_FOLDER = 0x010F, 0x0110, 0x0112, 0x8769
+_XMP, _IPTC, _IMAGE_RESOURCES = 0x02BC, 0x83BB, 0x8649
 _INTEROPERABILITY_FOLDER, _INTEROPERABILITY_INDEX = 0xA005, 0x0001
 
 
@@ -25,12 +29,12 @@ class _Moment:
     offset: int
 
 
-# In the order in which they are believed: when the picture was taken, digitised, changed.
-_MOMENTS: Final = (
+# In the order in which they are believed: when the picture was taken, when it was digitised.
+_TAKEN: Final = (
     _Moment(date=0x9003, fraction=0x9291, offset=0x9011),
     _Moment(date=0x9004, fraction=0x9292, offset=0x9012),
-    _Moment(date=0x0132, fraction=0x9290, offset=0x9010),
 )
+_CHANGED: Final = _Moment(date=0x0132, fraction=0x9290, offset=0x9010)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +42,25 @@ class ExifTags:
     """What was found; None for what is missing or makes no sense.
 
     Attributes:
-        taken_at: as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`; without an offset it is the camera's own time.
+        taken_at: when the picture was taken or digitised, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`;
+            without an offset it is the camera's own time.
         orientation: 1 to 8.
         make: of the camera.
         model: of the camera.
+        changed_at: when the file was last changed, as text like `taken_at`. A camera writes the same moment.
     """
 
     taken_at: str | None = None
     orientation: int | None = None
     make: str | None = None
     model: str | None = None
+    changed_at: str | None = None
 
     def completed_by(self, others: "ExifTags") -> "ExifTags":
         """These tags, and those of `others` in place of the missing ones."""
         return ExifTags(
             taken_at=self.taken_at or others.taken_at,
+            changed_at=self.changed_at or others.changed_at,
             orientation=self.orientation or others.orientation,
             make=self.make or others.make,
             model=self.model or others.model,
@@ -84,24 +92,31 @@ def read_tiff(read_at: Reader) -> ExifTags:
     tags = folder if not pointer else read_folder(read_at, pointer) | folder
     orientation = _number(folder, _ORIENTATION)
     return ExifTags(
-        taken_at=first_believable(
-            moment_text(
-                _text(tags, moment.date) or "",
-                fraction=_text(tags, moment.fraction) or "",
-                offset=_text(tags, moment.offset) or "",
-            )
-            for moment in _MOMENTS
-        ),
+        taken_at=first_believable(_moment_text(tags, moment) for moment in _TAKEN),
+        changed_at=_moment_text(tags, _CHANGED),
         orientation=orientation if orientation is not None and 1 <= orientation <= 8 else None,
         make=plain_text(_text(tags, _MAKE)),
         model=plain_text(_text(tags, _MODEL)),
     )
 
 
+def _moment_text(tags: Folder, moment: _Moment) -> str | None:
+    date, fraction, offset = (_text(tags, tag) or "" for tag in (moment.date, moment.fraction, moment.offset))
+    return moment_text(date, fraction=fraction, offset=offset)
+
+
 def xmp_of_tiff(read_at: Reader) -> bytes | None:
     """The XMP packet of a TIFF structure, or None."""
     entry = next(read_pages(read_at), {}).get(_XMP)
     return None if entry is None else entry.content(MAX_XMP_BYTES)
+
+
+def iptc_of_tiff(read_at: Reader) -> bytes:
+    """The IPTC block of a TIFF structure; empty if it has none."""
+    folder = next(read_pages(read_at), {})
+    if _IPTC in folder:
+        return folder[_IPTC].block(MAX_BLOCK_BYTES)
+    return iptc_of_resources(folder[_IMAGE_RESOURCES].block(MAX_BLOCK_BYTES)) if _IMAGE_RESOURCES in folder else b""
 
 
 def _number(folder: Folder, tag: int) -> int | None:

@@ -3,17 +3,21 @@
 Reads headers only. Nothing broken in EXIF is an error here; a file that is no image is.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from flows.imaging import decode
-from flows.imaging.containers import read_embedded
+from flows.imaging.containers import EmbeddedMetadata, read_embedded
 from flows.imaging.errors import UnreadableImage
 from flows.imaging.exif import ExifTags, read_exif_block
+from flows.imaging.iptc import iptc_created_at
+from flows.imaging.moments import first_believable
 from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
 from flows.imaging.source_file import SourceFile, open_source
+from flows.imaging.tiff_pixels import read_pixels
 from flows.imaging.xmp import sidecar_taken_at, xmp_taken_at
 from storage.library.kinds import RAW_EXTENSIONS
 
@@ -23,8 +27,9 @@ class PhotoMetadata:
     """What an original says about itself; None for what it does not say.
 
     Attributes:
-        taken_at: as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`: the first valid of EXIF DateTimeOriginal,
-            CreateDate and ModifyDate. Without an offset it is the camera's own time.
+        taken_at: as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`: the first valid of EXIF DateTimeOriginal and
+            CreateDate, the dates of IPTC, XMP and the XMP sidecar, and EXIF ModifyDate. Without an offset it is the
+            camera's own time.
         orientation: EXIF orientation, 1 to 8.
         make: of the camera.
         model: of the camera.
@@ -60,11 +65,14 @@ def _of_image(file: SourceFile) -> PhotoMetadata:
     try:
         image = decode.open_image(file)
     except decode.UnsupportedCodec:
-        return _metadata(embedded.tags, embedded.xmp, file)
+        pixels = read_pixels(file.read_at)
+        if pixels is None:
+            return _metadata(embedded, file)
+        return _metadata(embedded, file, width=pixels.width, height=pixels.height)
     tags = embedded.tags if embedded.tags != ExifTags() else _tags_of_block(image.header)
     tags = replace(tags, orientation=image.orientation or tags.orientation)
     xmp = embedded.xmp or _block(image.header, "xmp-data")
-    return _metadata(tags, xmp, file, width=image.width, height=image.height)
+    return _metadata(replace(embedded, tags=tags, xmp=xmp), file, width=image.width, height=image.height)
 
 
 def _of_raw(file: SourceFile) -> PhotoMetadata:
@@ -81,12 +89,12 @@ def _of_raw(file: SourceFile) -> PhotoMetadata:
             return _of_image(file)
         raw = None
     if raw is None:
-        return _metadata(tags, embedded.xmp, file)
+        return _metadata(replace(embedded, tags=tags), file)
     if raw.jpeg is not None:
         tags = tags.completed_by(_tags_of_embedded(raw.jpeg, file.name))
     # LibRaw's, as for the derivatives, so that the row says what they show.
     tags = replace(tags, orientation=raw.orientation)
-    return _metadata(tags, embedded.xmp, file, width=raw.width, height=raw.height)
+    return _metadata(replace(embedded, tags=tags), file, width=raw.width, height=raw.height)
 
 
 def _sizes(file: SourceFile) -> RawFile | None:
@@ -103,7 +111,11 @@ def _tags_of_embedded(jpeg: bytes, name: str) -> ExifTags:
         return ExifTags()
     # LibRaw gives a preview without EXIF a block of its own, in which a missing date is the beginning of 1970, here.
     no_date = datetime.fromtimestamp(0).isoformat()
-    return replace(tags, taken_at=None) if tags.taken_at == no_date else tags
+    return replace(
+        tags,
+        taken_at=None if tags.taken_at == no_date else tags.taken_at,
+        changed_at=None if tags.changed_at == no_date else tags.changed_at,
+    )
 
 
 def _block(header: Any, name: str) -> bytes | None:
@@ -119,11 +131,11 @@ def _tags_of_block(header: Any) -> ExifTags:
 
 
 def _metadata(
-    tags: ExifTags, xmp: bytes | None, file: SourceFile, *, width: int | None = None, height: int | None = None
+    embedded: EmbeddedMetadata, file: SourceFile, *, width: int | None = None, height: int | None = None
 ) -> PhotoMetadata:
-    taken_at = tags.taken_at or (None if xmp is None else xmp_taken_at(xmp)) or sidecar_taken_at(file.path)
+    tags = embedded.tags
     return PhotoMetadata(
-        taken_at=taken_at,
+        taken_at=first_believable(_moments(embedded, file)),
         orientation=tags.orientation,
         make=tags.make,
         model=tags.model,
@@ -131,3 +143,22 @@ def _metadata(
         height=height,
         size_bytes=file.size_bytes,
     )
+
+
+def _moments(embedded: EmbeddedMetadata, file: SourceFile) -> Iterator[str | None]:
+    """When the picture was taken by each that says it, in the order in which they are believed."""
+    created_at, has_time = iptc_created_at(embedded.iptc)
+    changed_at = embedded.tags.changed_at
+    yield embedded.tags.taken_at
+    # XMP may repeat the day of IPTC without the time.
+    if has_time:
+        yield created_at
+    if embedded.xmp is not None:
+        yield xmp_taken_at(embedded.xmp)
+    # A day without a time is completed by a change on that day.
+    if created_at is not None and changed_at is not None and changed_at[:10] == created_at[:10]:
+        yield changed_at
+    yield created_at
+    yield sidecar_taken_at(file.path)
+    # Last: a program that changes the file writes its own moment here.
+    yield changed_at

@@ -17,8 +17,8 @@ _OFFSET: Final = re.compile(r"([+-])(\d{2}):?(\d{2})")
 def moment_text(date: str, *, fraction: str = "", offset: str = "") -> str | None:
     """A date of EXIF or XMP as ISO 8601 text, or None if it is no date, such as `0000:00:00 00:00:00`.
 
-    Parts that are missing or blank count as zero, as long as the day is known. Second 60 is 59 and hour 24 is 0 of
-    the same day: cameras write both.
+    Parts that are missing or blank count as zero, as long as the day is known, and so do seconds above 60, which some
+    programs write. Second 60 is 59 and hour 24 is 0 of the same day: cameras write both.
 
     Args:
         date: as in `2024:05:17 18:30:00`; other separators, a fraction and an offset at its end are understood too.
@@ -32,7 +32,7 @@ def moment_text(date: str, *, fraction: str = "", offset: str = "") -> str | Non
     if time is None and (found[4] or "").strip("\0 :"):
         return None
     hour, minute, second = (int((time[part] or "").strip() or 0) if time else 0 for part in (1, 2, 3))
-    hour, second = 0 if hour == 24 else hour, min(second, 59) if second <= 60 else second
+    hour, second = 0 if hour == 24 else hour, min(second, 59) if second <= 60 else 0
     try:
         moment = datetime(int(found[1]), int(found[2]), int(found[3]), hour, minute, second)
     except ValueError:
@@ -46,10 +46,15 @@ def moment_text(date: str, *, fraction: str = "", offset: str = "") -> str | Non
 def first_believable(moments: Iterable[str | None]) -> str | None:
     """The first of some moments, as `moment_text` gives them, at which a photograph can have been taken.
 
-    One before the first photograph or in the future is returned only if there is no better one.
+    One before the first photograph or in the future is returned only if there is no better one. Later moments are
+    not read when one is found.
     """
-    found = [moment for moment in moments if moment is not None]
-    return next((moment for moment in found if _is_believable(moment)), found[0] if found else None)
+    first = None
+    for moment in moments:
+        if moment is not None and _is_believable(moment):
+            return moment
+        first = first or moment
+    return first
 
 
 def _is_believable(moment: str) -> bool:

@@ -78,6 +78,11 @@ class Entry:
             return None
         return self._data(self._count)[:max_bytes] if self._count <= max_bytes else self._data(self._count, max_bytes)
 
+    def block(self, max_bytes: int) -> bytes:
+        """The bytes of a value whatever type they are said to have: some programs store blocks as 32-bit numbers."""
+        form = _NUMBER_FORMATS.get(self._kind)
+        return self._data(min(self._count * (1 if form is None else struct.calcsize("<" + form)), max_bytes))
+
     def _data(self, size: int, max_bytes: int | None = None) -> bytes:
         if size <= len(self._inline):
             return self._inline[:size]

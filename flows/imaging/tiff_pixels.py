@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from flows.imaging.tiff import Folder, Reader, read_pages
 
+_WIDTH, _HEIGHT = 0x0100, 0x0101
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 0x00FE, 0x0102, 0x0106, 0x0152, 0x0153
 _CMYK, _CIELAB, _ICCLAB = 5, 8, 9
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -45,6 +46,8 @@ class TiffPixels:
     """How the pixels of a TIFF are to be read.
 
     Attributes:
+        width: of the page, in pixels; None if it does not say it.
+        height: likewise.
         page: the number of the page that shows the picture, from 0.
         numbers: how they stand for colours; None if nothing says which of them are black and white.
         bands: how many channels are colours or transparency; None if it is not known.
@@ -52,6 +55,8 @@ class TiffPixels:
         byte_order: of the file.
     """
 
+    width: int | None = None
+    height: int | None = None
     page: int = 0
     numbers: Numbers | None = Numbers.PLAIN
     bands: int | None = None
@@ -108,13 +113,16 @@ def read_pixels(read_at: Reader) -> TiffPixels | None:
     # A reduced copy of the picture may come first.
     page = next((at for at, folder in enumerate(pages) if not _number(folder, _SUBFILE_TYPE, 0) & _IS_REDUCED), 0)
     folder = pages[page]
+    width, height = (folder[tag].number() if tag in folder else None for tag in (_WIDTH, _HEIGHT))
     photometric = _number(folder, _PHOTOMETRIC, -1)
     colours = _COLOURS.get(photometric)
     if colours is None:
-        return TiffPixels(page)
+        return TiffPixels(width, height, page)
     extra = folder[_EXTRA_SAMPLES].numbers() if _EXTRA_SAMPLES in folder else ()
     numbers = _numbers(photometric, _number(folder, _SAMPLE_FORMAT, _UNSIGNED), _number(folder, _BITS, 1))
     return TiffPixels(
+        width,
+        height,
         page,
         numbers,
         bands=colours + (1 if extra[0] in _TRANSPARENCY else 0) if extra else None,
@@ -130,7 +138,8 @@ def _numbers(photometric: int, sample_format: int, bits: int) -> Numbers | None:
         return {8: Numbers.ICC_LAB_8, 16: Numbers.ICC_LAB_16}.get(bits)
     if sample_format == _FLOAT:
         return Numbers.FLOAT
-    if sample_format == _SIGNED:
+    # Programs store 10, 12 and 14 bits as the measured values or times a power of two, and nothing says which.
+    if sample_format == _SIGNED or 8 < bits < 16:
         return None
     return Numbers.LONG if bits == 32 else Numbers.PLAIN
 

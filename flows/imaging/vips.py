@@ -82,6 +82,11 @@ def is_unsupported_codec(error: Exception) -> bool:
     return _UNSUPPORTED_CODEC.search(str(error)) is not None
 
 
+def is_over_limit_of_format(error: Exception) -> bool:
+    """Whether the file is sound, but larger or of more parts than its decoder reads without being asked to."""
+    return "exceeds the security limit" in str(error)
+
+
 def clear_errors() -> None:
     """Forget what libvips noted before, so that the next error tells of the next image alone."""
     load_vips().vips_lib.vips_error_clear()

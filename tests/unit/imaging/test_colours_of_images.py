@@ -111,7 +111,17 @@ def test_numbers_without_a_known_white_are_not_supported(tmp_path: Path, kind: s
 def test_numbers_of_64_bits_are_not_supported(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(tiff_file(GREY / 255, photometric=1, sample_format=3))
     assert make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp").status == "not_supported"
-    assert (read_metadata(tmp_path / "a.tif").width, read_metadata(tmp_path / "a.tif").size_bytes > 0) == (None, True)
+    assert (read_metadata(tmp_path / "a.tif").width, read_metadata(tmp_path / "a.tif").height) == (WIDTH, HEIGHT)
+
+
+def test_numbers_of_12_bits_are_not_supported(tmp_path: Path) -> None:
+    array = (GREY * 257).astype("<u2")
+    content = tiff_file(array, photometric=1).replace(
+        struct.pack("<HHIH", 0x0102, SHORT, 1, 16), struct.pack("<HHIH", 0x0102, SHORT, 1, 12)
+    )
+    (tmp_path / "a.tif").write_bytes(content)
+    assert make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp").status == "not_supported"
+    assert (read_metadata(tmp_path / "a.tif").width, read_metadata(tmp_path / "a.tif").height) == (WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize(("picture", "colours", "photometric"), [(RGB, QUARTERS, 2), (GREY, [(g,) for g in GREYS], 1)])

@@ -105,6 +105,41 @@ def test_the_first_date_that_is_one_counts(
     assert read_metadata(tmp_path / "a.jpg").taken_at == taken_at
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+@pytest.mark.parametrize(
+    ("tags", "taken_at"),
+    [
+        # Each program that changes a file writes ModifyDate: any other date is better.
+        ({"IFD0:ModifyDate": "2024:09:23 10:55:48", "XMP:CreateDate": "2014:09:18 14:29:04"}, "2014-09-18T14:29:04"),
+        ({"IFD0:ModifyDate": "2024:09:23 10:55:48", "XMP-exif:DateTimeOriginal": "2014:09:18 14:29:04+02:00"},
+         "2014-09-18T14:29:04+02:00"),
+        ({"IFD0:ModifyDate": "2014:09:18 14:29:04"}, "2014-09-18T14:29:04"),
+        ({"IPTC:DateCreated": "2006:10:29", "IPTC:TimeCreated": "06:27:51-05:00"}, "2006-10-29T06:27:51-05:00"),
+        ({"IPTC:DateCreated": "2006:10:29"}, "2006-10-29T00:00:00"),
+        # XMP repeats the day alone; a change on the day of IPTC tells its time.
+        ({"IPTC:DateCreated": "2006:10:29", "IPTC:TimeCreated": "06:27:51-05:00", "XMP-photoshop:DateCreated":
+          "2006:10:29"}, "2006-10-29T06:27:51-05:00"),
+        ({"IPTC:DateCreated": "2004:02:20", "IFD0:ModifyDate": "2004:02:20 08:07:49"}, "2004-02-20T08:07:49"),
+        ({"IPTC:DateCreated": "2004:02:20", "IFD0:ModifyDate": "2004:02:21 08:07:49"}, "2004-02-20T00:00:00"),
+        ({"ExifIFD:CreateDate": "2003:01:01 01:01:01", "IPTC:DateCreated": "2004:02:20"}, "2003-01-01T01:01:01"),
+        ({"ExifIFD:DateTimeOriginal": "1601:01:01 00:00:00", "IPTC:DateCreated": "2004:02:20"}, "2004-02-20T00:00:00"),
+    ],
+)  # fmt: skip
+def test_the_moment_that_is_nearest_to_the_picture_counts(
+    picture: Any,
+    tmp_path: Path,
+    exiftool: Callable[[Path], dict[str, Any]],
+    suffix: str,
+    tags: dict[str, str],
+    taken_at: str,
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    picture(12, 8).write_to_file(str(path))
+    written = [f"-{name}={value}" for name, value in tags.items()]
+    subprocess.run(["exiftool", "-q", "-overwrite_original", *written, path], check=True, timeout=60)
+    assert read_metadata(path).taken_at == taken_at
+
+
 @pytest.mark.parametrize(
     ("date", "fraction", "offset", "expected"),
     [
@@ -126,7 +161,7 @@ def test_the_first_date_that_is_one_counts(
         ("2024:05:17", "", "", "2024-05-17T00:00:00"),
         ("2024:05:17 25:00:00", "", "", None),
         ("2024:05:17 18:61:00", "", "", None),
-        ("2024:05:17 18:30:61", "", "", None),
+        ("2024:05:17 18:30:61", "", "", "2024-05-17T18:30:00"),
         ("2024:05:17 about noon", "", "", None),
         ("2024:05", "", "", None),
         ("2024:05:   18:30:00", "", "", None),

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -127,3 +128,36 @@ def test_a_jpeg_that_lacks_more_is_not(detailed: Any, tmp_path: Path, missing_by
     with pytest.raises(UnreadableImage, match=r"^a.jpg: "):
         make_derivatives(tmp_path / "a.jpg", preview=tmp_path / "a.webp")
     assert not (tmp_path / "a.webp").exists()
+
+
+def avif_with_items(picture: Any, count: int) -> bytes:
+    """An AVIF picture with so many items beside it, as the tiles of a large picture are; each has one byte."""
+    written = io.BytesIO()
+    Image.fromarray(picture.numpy()).save(written, "AVIF", quality=95)
+    data = bytearray(written.getvalue())
+    meta, places, items = (data.index(kind) - 4 for kind in (b"meta", b"iloc", b"iinf"))
+    names = b"".join(
+        struct.pack(">I4sIHH4s8s", 28, b"infe", 2 << 24, 100 + at, 0, b"mime", b"\0text/a") for at in range(count)
+    )
+    shift = len(names) + 14 * count
+    (contents_at,) = struct.unpack_from(">I", data, places + 22)
+    struct.pack_into(">I", data, places + 22, contents_at + shift)
+    contents = b"".join(struct.pack(">HHHII", 100 + at, 0, 1, contents_at + shift, 1) for at in range(count))
+    for box, more in ((items, names), (places, contents)):
+        (size,) = struct.unpack_from(">I", data, box)
+        struct.pack_into(">H", data, box + (12 if box == items else 14), 1 + count)
+        struct.pack_into(">I", data, box, size + len(more))
+        data[box + size : box + size] = more
+    struct.pack_into(">I", data, meta, struct.unpack_from(">I", data, meta)[0] + shift)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("items", [2, 300])
+def test_a_picture_of_many_tiles_is_as_sound_as_any(picture: Callable[..., Any], tmp_path: Path, items: int) -> None:
+    (tmp_path / "a.avif").write_bytes(avif_with_items(picture(64, 96), items))
+    assert (read_metadata(tmp_path / "a.avif").width, read_metadata(tmp_path / "a.avif").height) == (64, 96)
+    assert inspect_image(tmp_path / "a.avif", limits=ImageLimits()).status == "generated"
+    made = make_derivatives(tmp_path / "a.avif", preview=tmp_path / "a.webp")
+    assert made.status == "generated"
+    for seen, expected in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
+        assert all(abs(a - b) <= 12 for a, b in zip(seen, expected, strict=True))
