@@ -38,7 +38,13 @@ _MAX_FILE_BYTES = 256 * 1024
 _BOUNDS = Bounds(max_bytes=_MAX_FILE_BYTES)
 #: Variables with our prefix that are no settings.
 _OTHER_VARIABLES = frozenset(
-    {"PHOTOJOBS_CONFIG", "PHOTOJOBS_TEST_POSTGRES_URL", "PHOTOJOBS_UP_FOLDER", "PHOTOJOBS_UP_READY"}
+    {
+        "PHOTOJOBS_CONFIG",
+        "PHOTOJOBS_TEST_POSTGRES_URL",
+        "PHOTOJOBS_UP_FOLDER",
+        "PHOTOJOBS_UP_OWN_SERVER",
+        "PHOTOJOBS_UP_READY",
+    }
 )
 
 
