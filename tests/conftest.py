@@ -14,9 +14,7 @@ import shutil
 import sys
 import tempfile
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,9 +57,10 @@ def _isolate_environment() -> Path:
 #: A folder that all processes of this test session share.
 SESSION_FOLDER = _isolate_environment()
 
+import psycopg  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from sqlalchemy import create_engine, make_url, text  # noqa: E402
+from sqlalchemy import make_url  # noqa: E402
 
 from storage import (  # noqa: E402
     Database,
@@ -77,6 +76,7 @@ from storage.library.names import unsafe_reason  # noqa: E402
 from storage.pinned_definition import PinnedDefinition  # noqa: E402
 from storage.tasks import NewTask  # noqa: E402
 from task_definitions import StepType, TaskDefinition, detect_scope  # noqa: E402
+from tests.postgresql_databases import PostgresqlDatabases  # noqa: E402
 
 _STRICTNESS: dict[str, Any] = {
     "deadline": None,
@@ -175,29 +175,24 @@ def postgresql_server_url() -> Iterator[str]:
             "PHOTOJOBS_TEST_POSTGRES_URL.",
             pytrace=False,
         )
-    with _administration(server.get_uri()) as execute:
-        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
-            execute(f"ALTER SYSTEM SET {setting}")
-        execute("SELECT pg_reload_conf()")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
 
 
 @pytest.fixture(scope="session")
-def _postgresql_template(postgresql_server_url: str) -> Iterator[str]:
-    name = f"photojobs_test_template_{uuid.uuid4().hex[:12]}"
+def postgresql_databases(postgresql_server_url: str) -> Iterator[PostgresqlDatabases]:
+    """The databases of this process on that server."""
     try:
-        with _administration(postgresql_server_url) as execute:
-            execute(f"CREATE DATABASE {name}")
-        database = Database(_named(postgresql_server_url, name))
-        database.migrate()
-        database.close()
+        databases = PostgresqlDatabases(postgresql_server_url)
     except Exception as error:  # noqa: BLE001 - whatever the reason, the tests must say it and fail.
         server = make_url(postgresql_server_url).render_as_string(hide_password=True)
         pytest.fail(f"PostgreSQL at {server} cannot be used: {error}", pytrace=False)
-    yield name
-    with _administration(postgresql_server_url) as execute:
-        execute(f"DROP DATABASE {name}")
+    yield databases
+    databases.close()
 
 
 @pytest.fixture
@@ -209,25 +204,19 @@ def sqlite_url(tmp_path: Path, _sqlite_template: Path) -> str:
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server_url: str, _postgresql_template: str) -> Iterator[str]:
-    """The URL of a new, migrated PostgreSQL database."""
-    name = f"photojobs_test_{uuid.uuid4().hex[:12]}"
-    with _administration(postgresql_server_url) as execute:
-        execute(f"CREATE DATABASE {name} TEMPLATE {_postgresql_template}")
-    yield _named(postgresql_server_url, name)
-    with _administration(postgresql_server_url) as execute:
-        execute(f"DROP DATABASE {name} WITH (FORCE)")
+def postgresql_url(postgresql_databases: PostgresqlDatabases) -> Iterator[str]:
+    """The URL of a migrated PostgreSQL database without rows of other tests."""
+    name = postgresql_databases.take()
+    yield postgresql_databases.url(name)
+    postgresql_databases.give_back(name)
 
 
 @pytest.fixture
-def empty_postgresql_url(postgresql_server_url: str) -> Iterator[str]:
+def empty_postgresql_url(postgresql_databases: PostgresqlDatabases) -> Iterator[str]:
     """The URL of a new PostgreSQL database without any table."""
-    name = f"photojobs_test_{uuid.uuid4().hex[:12]}"
-    with _administration(postgresql_server_url) as execute:
-        execute(f"CREATE DATABASE {name}")
-    yield _named(postgresql_server_url, name)
-    with _administration(postgresql_server_url) as execute:
-        execute(f"DROP DATABASE {name} WITH (FORCE)")
+    name = postgresql_databases.create()
+    yield postgresql_databases.url(name)
+    postgresql_databases.drop(name)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -362,19 +351,3 @@ def make_task(database: Database, make_definition: Callable[..., PinnedDefinitio
         )
 
     return make
-
-
-def _named(server_url: str, name: str) -> str:
-    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
-
-
-@contextmanager
-def _administration(server_url: str) -> Iterator[Callable[[str], object]]:
-    engine = create_engine(
-        make_url(server_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT", pool_size=1
-    )
-    try:
-        with engine.connect() as connection:
-            yield lambda statement: connection.execute(text(statement))
-    finally:
-        engine.dispose()

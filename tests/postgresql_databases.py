@@ -1,0 +1,129 @@
+"""Migrated PostgreSQL databases for tests: used again after a test, because to create one costs more than most tests.
+
+A database is used again only if its schema and its settings are those of a new one. It is emptied, and gets a new name,
+so that nothing that a test left running finds it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import make_url
+
+from storage import Database
+
+#: Everything of a schema that a test may change, and what a planner was given of the rows.
+_SHAPE = """
+    SELECT c.oid::text, c.relname, c.relkind::text, concat_ws(' ', a.attname, a.atttypid, a.attnotnull)
+    FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+    WHERE c.relnamespace = 'public'::regnamespace
+    UNION ALL SELECT 'constraint', conname, conrelid::text, pg_get_constraintdef(oid)
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT 'function', proname, '', prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT 'trigger', tgname, tgrelid::text, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT 'setting', '', '', setconfig::text
+    FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database()
+    UNION ALL SELECT 'statistics', tablename, attname, '' FROM pg_stats WHERE schemaname = 'public'
+    UNION ALL SELECT 'schema', nspname, '', '' FROM pg_namespace WHERE nspname !~ '^pg_'
+    UNION ALL SELECT 'revision', version_num, '', '' FROM alembic_version
+    ORDER BY 1, 2, 3, 4
+"""
+_USED_TABLES = """
+    SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+    AND pg_relation_size(oid) > 0 AND relname <> 'alembic_version'
+"""
+#: A statement that failed took a number, too.
+_RESET_SEQUENCES = """
+    SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
+    FROM pg_sequences WHERE last_value IS NOT NULL
+"""
+_OTHER_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+
+
+class PostgresqlDatabases:
+    """The databases of one test process on a server."""
+
+    def __init__(self, server_url: str) -> None:
+        self._server_url = server_url
+        self._server = psycopg.connect(server_url, autocommit=True)
+        self._free: list[str] = []
+        self._template = self.create()
+        database = Database(self.url(self._template))
+        database.migrate()
+        database.close()
+        with self._connected(self._template) as connection:
+            self._shape = connection.execute(_SHAPE).fetchall()
+            self._first_rows = {table: _copied(connection, table) for table in _used_tables(connection)}
+
+    @property
+    def kept(self) -> int:
+        """How many databases wait to be used again."""
+        return len(self._free)
+
+    def url(self, name: str) -> str:
+        """The URL of a database."""
+        return make_url(self._server_url).set(database=name).render_as_string(hide_password=False)
+
+    def create(self, template: str | None = None) -> str:
+        """A new database, without any table if there is no template; returns its name."""
+        name = f"photojobs_test_{uuid.uuid4().hex[:12]}"
+        like = sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
+        self._server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + like)
+        return name
+
+    def drop(self, name: str) -> None:
+        """End all sessions of a database, and delete it."""
+        self._server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def take(self) -> str:
+        """A migrated database as a new one is; returns its name."""
+        return self._free.pop() if self._free else self.create(self._template)
+
+    def give_back(self, name: str) -> None:
+        """Empty a database for the next test, or delete it if it is not as it was."""
+        self._server.execute(_OTHER_SESSIONS, [name])
+        try:
+            with self._connected(name) as connection:
+                if connection.execute(_SHAPE).fetchall() != self._shape:
+                    return self.drop(name)
+                self._empty(connection)
+            new_name = f"photojobs_test_{uuid.uuid4().hex[:12]}"
+            rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+            self._server.execute(rename.format(sql.Identifier(name), sql.Identifier(new_name)))
+        except psycopg.Error:
+            # Without the table of its revision, for instance, or with a session that came back.
+            return self.drop(name)
+        return self._free.append(new_name)
+
+    def close(self) -> None:
+        """Delete all of them."""
+        for name in (*self._free, self._template):
+            self.drop(name)
+        self._server.close()
+
+    @contextmanager
+    def _connected(self, name: str) -> Iterator[psycopg.Connection[Any]]:
+        with psycopg.connect(self.url(name)) as connection:
+            yield connection
+
+    def _empty(self, connection: psycopg.Connection[Any]) -> None:
+        tables = sql.SQL(", ").join(map(sql.Identifier, _used_tables(connection)))
+        connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(tables))
+        connection.execute(_RESET_SEQUENCES)
+        for table, rows in self._first_rows.items():
+            with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(table))) as copy:
+                copy.write(rows)
+
+
+def _used_tables(connection: psycopg.Connection[Any]) -> list[str]:
+    return [name for (name,) in connection.execute(_USED_TABLES)]
+
+
+def _copied(connection: psycopg.Connection[Any], table: str) -> bytes:
+    with connection.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(table))) as copy:
+        return b"".join(bytes(data) for data in copy)
