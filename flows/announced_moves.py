@@ -6,7 +6,6 @@ interrupted is taken back when a job holds the project again, before it does any
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections.abc import Collection, Iterable, Sequence
@@ -18,8 +17,7 @@ from sqlalchemy import Connection
 
 from flows.errors import FlowsError
 from storage.database import Database
-from storage.library import FolderNames, Library, move_without_overwrite
-from storage.library.atomic_write import fsync_folder
+from storage.library import FolderNames, Library, move_without_overwrite, sync_moves
 from storage.library.errors import Collision, LibraryError, SourceMissing
 from storage.move_intents import MoveIntent, forget_intents, pending_intents, write_intents
 from storage.projects import ProjectsRepository
@@ -99,11 +97,6 @@ class MoveGroup:
             self._take_back(names, folder, error)
             raise
 
-    def sync(self) -> set[Path]:
-        """The folders that must be on the disk before the rows say where the files are."""
-        done = [move for move in self.moves if move.is_done]
-        return {place for move in done for place in (move.source.parent, move.target.parent, move.target.parent.parent)}
-
     def _take_back(self, names: FolderNames | None, folder: Path | None, reason: BaseException) -> None:
         for move in reversed(self.moves):
             if not move.is_done:
@@ -144,9 +137,8 @@ def announce(database: Database, groups: Iterable[MoveGroup], *, job: Job, libra
 
 def sync_folders(groups: Iterable[MoveGroup]) -> None:
     """Wait until the moves are on the disk: only then may the rows say that they were made."""
-    for folder in sorted({folder for group in groups for folder in group.sync()}):
-        with contextlib.suppress(FileNotFoundError):
-            fsync_folder(folder)
+    # Those as well that were taken back.
+    sync_moves((move.source, move.target) for group in groups for move in group.moves)
 
 
 def settled(connection: Connection, groups: Iterable[MoveGroup]) -> None:
@@ -169,7 +161,7 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
         LibraryError, OSError: a file could not be moved back; the intents stay.
     """
     places = _Places(database, library)
-    count, folders = 0, set()
+    taken_back: list[tuple[Path, Path]] = []
     for intent in reversed(intents):
         source = places.find(intent.source, intent.project_id)
         target = places.find(intent.target, intent.target_project_id)
@@ -185,13 +177,11 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
             continue
         source.parent.mkdir(parents=True, exist_ok=True)
         move_without_overwrite(target, source, names=FolderNames())
-        folders |= {source.parent, target.parent}
-        count += 1
-    for folder in sorted(folders):
-        fsync_folder(folder)
+        taken_back.append((target, source))
+    sync_moves(taken_back)
     with database.begin() as connection:
         forget_intents(connection, list({intent.group_id for intent in intents}))
-    return count
+    return len(taken_back)
 
 
 class _Places:

@@ -181,6 +181,7 @@ class StepContext:
         self,
         *,
         enqueues: bool = False,
+        durable: bool = False,
         photo_ids: Sequence[int] = (),
         columns: Sequence[str] | None = None,
         project_ids: Sequence[int] = (),
@@ -190,6 +191,7 @@ class StepContext:
 
         Args:
             enqueues: whether follow-up work is asked for in it.
+            durable: whether it must survive a power cut, with all that was committed before, once the block has ended.
             photo_ids: the photos whose rows it may change: of a task, what they said is journaled for an undo.
             columns: the columns of these photos that it may change; by default all, and tags and derivatives as well.
             project_ids: the projects whose rows it may change, likewise.
@@ -198,7 +200,7 @@ class StepContext:
         Raises:
             ClaimLost: the job was canceled or given to another executor; nothing was written.
         """
-        with self._runtime.database.begin() as connection:
+        with self._runtime.database.begin(durable=durable) as connection:
             if enqueues and self.job.task_id is not None:
                 # In this order whoever cancels the task locks the rows as well.
                 lock_task(connection, self.job.task_id)

@@ -5,6 +5,7 @@ Not for statements: each table's SQL stands in its repository.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import weakref
@@ -78,7 +79,6 @@ class Database:
         self._answers = AnswerWatch()
         # Longer than the server itself waits for a lock.
         self._answer_seconds = busy_timeout_seconds + ANSWER_SECONDS
-        self._durable = self.engine.execution_options(photojobs_durable=True)
         self._reader = self.engine.execution_options(photojobs_read=True)
         self._autocommitting_reader = (
             self._reader.execution_options(isolation_level="AUTOCOMMIT") if self.is_postgresql else self._reader
@@ -112,11 +112,30 @@ class Database:
         still change it. Keep it short: other writers wait.
 
         Args:
-            durable: whether the commit waits until it, and all before it, would survive a power cut. On SQLite others
-                do not wait: a power cut can take the last of them back, all together and in their order.
+            durable: whether to `sync` after the commit. On SQLite a power cut can take back the last commits that were
+                not synced, all together and in their order.
         """
-        with (self._durable if durable else self.engine).begin() as connection:
+        with self.engine.begin() as connection:
             yield connection
+        if durable:
+            self.sync()
+
+    def sync(self) -> None:
+        """Wait until all commits so far would survive a power cut. PostgreSQL syncs each by itself.
+
+        Raises:
+            OSError: the disk of an SQLite file fails.
+        """
+        if self.path is None:
+            return
+        # What is no longer in the write-ahead log was synced into the file itself. SQLite holds no lock on the log.
+        for path in (self.path.with_name(f"{self.path.name}-wal"), self.path.parent):
+            with suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     @contextmanager
     def begin_briefly(self, limit_seconds: float) -> Iterator[Connection]:
@@ -274,11 +293,6 @@ class Database:
         def begin(connection: Connection) -> None:
             options = connection.get_execution_options()
             reading = options.get("photojobs_read", False)
-            if options.get("photojobs_durable", False):
-                connection.exec_driver_sql("PRAGMA synchronous = FULL")
-                connection.info["is_durable"] = True
-            elif connection.info.pop("is_durable", False):
-                connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
             connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
         return engine

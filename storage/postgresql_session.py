@@ -46,7 +46,9 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
         "plan_cache_mode": "force_generic_plan" if plans_once else "auto",
     }
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    statement = f"SELECT pg_backend_pid(), {values}"
+    # A commit that was reported may not be lost by a power cut; a stricter setting than `on` stays.
+    synchronous = "replace(current_setting('synchronous_commit'), 'off', 'on')"
+    statement = f"SELECT pg_backend_pid(), {values}, set_config('synchronous_commit', {synchronous}, false)"
 
     looked_at_pooler: list[bool] = []
 

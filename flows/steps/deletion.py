@@ -119,7 +119,7 @@ def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) ->
     entry_id: int | None = None
     if folder.exists():
         # Before the removal, which cannot be taken back: the journal must know of it, wherever it is cut short.
-        with ctx.transaction() as connection:
+        with ctx.transaction(durable=True) as connection:
             entry_id = _journal_folder(ctx, connection, project, folder)
     try:
         removed = remove_project_folder(folder)

@@ -80,6 +80,7 @@ def _result(task: PhotoTask, work: DerivativeWork) -> PhotoResult:
         derivatives=list(work.derivatives),
         originals=[original for original in seen if original != task.originals.get(original.name)],
         made_anew=[str(kind) for kind in work.made if kind not in work.replaced],
+        has_written_files=bool(work.made),
         counts=[
             *((f"{kind}s made", photo.filename) for kind in work.made),
             *(("originals not hashed", reason) for reason in work.unreadable),

@@ -88,6 +88,8 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
             ctx.checkpoint()
             check_project(ctx, project, folder)
             bring_manifest(ctx, project, folder)
+            # So that this job is known to have begun.
+            ctx.database.sync()
             rename_folder_without_overwrite(folder.path, target.path)
         elif _was_renamed(project, target):
             is_followed = ctx.job.attempts == 0

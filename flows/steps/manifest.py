@@ -11,7 +11,7 @@ from flows.steps.target_projects import check_library, compared, each_project, s
 from storage.availability import AVAILABILITY_COLUMNS, write_availability
 from storage.clock import format_timestamp
 from storage.journal import FileAction, FileChange
-from storage.library import Manifest, ProjectFolder, replace_manifest
+from storage.library import Manifest, ProjectFolder, WrittenManifest, replace_manifest
 from storage.library.names import unsafe_reason
 from storage.reconciliation import ProjectComparison
 from storage.records import Project
@@ -37,23 +37,25 @@ def manifest_of(project: Project) -> Manifest:
 
 
 def bring_manifest(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Make a project's manifest say what it is to say, and journal what it said before; whether it was written."""
-    written = replace_manifest(folder, manifest_of(project), at=ctx.now())
-    if written is None:
-        return False
-    if ctx.job.task_id is None:
-        # Nobody can undo a job that belongs to no task.
-        return True
-    path = relative_path(folder, folder.manifest_path)
-    row = {"before": written.before, "after": written.after}
-    changes = [FileChange(action=FileAction.WROTE_MANIFEST, source=path, project_id=project.id, row=row)]
-    if written.trashed is not None:
-        target = relative_path(folder, written.trashed)
-        trash = FileChange(action=FileAction.TRASHED, source=path, target=target, project_id=project.id)
-        changes.insert(0, trash)
-    with ctx.transaction() as connection:
-        ctx.journal(connection, changes)
-    return True
+    """Make a project's manifest say what it is to say, and journal what it said before; whether it was written.
+
+    First the journal, and all that was committed before, is on the disk: what a manifest says is believed.
+    """
+
+    def announce(written: WrittenManifest) -> None:
+        path = relative_path(folder, folder.manifest_path)
+        row = {"before": written.before, "after": written.after}
+        changes = [FileChange(action=FileAction.WROTE_MANIFEST, source=path, project_id=project.id, row=row)]
+        if written.trashed is not None:
+            target = relative_path(folder, written.trashed)
+            trash = FileChange(action=FileAction.TRASHED, source=path, target=target, project_id=project.id)
+            changes.insert(0, trash)
+        with ctx.transaction(durable=True) as connection:
+            # Nobody can undo a job that belongs to no task.
+            if ctx.job.task_id is not None:
+                ctx.journal(connection, changes)
+
+    return replace_manifest(folder, manifest_of(project), at=ctx.now(), announce=announce) is not None
 
 
 def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:

@@ -25,6 +25,7 @@ from flows.steps.photo_files import (
 )
 from storage.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
 from storage.library import ProjectFolder
+from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError
 from storage.originals import Original, OriginalsRepository
 from storage.photos import PhotosRepository
@@ -56,6 +57,7 @@ class PhotoResult:
         derivatives: what its derivatives were made from.
         originals: what its files are like.
         made_anew: the kinds of derivatives that were made where there was no file of them.
+        has_written_files: whether any derivative was written.
         counts: what to report, each with an example.
         error: why the photo failed or was skipped; what else there is to be written is written all the same.
         seconds: how long the work took.
@@ -66,6 +68,7 @@ class PhotoResult:
     derivatives: list[Derivative] = field(default_factory=list)
     originals: list[Original] = field(default_factory=list)
     made_anew: list[str] = field(default_factory=list)
+    has_written_files: bool = False
     counts: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
     seconds: float = 0.0
@@ -149,11 +152,11 @@ def process_photos(
         if answer is not None:
             finished.append((answer[0].photo, answer[1]))
         if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
-            yield from _write(ctx, finished)
+            yield from _write(ctx, folder, finished)
             # What the caller has recorded of them.
             ctx.write_outcomes()
             finished, written_at = [], time.monotonic()
-    yield from _write(ctx, finished)
+    yield from _write(ctx, folder, finished)
 
 
 def in_parallel(
@@ -230,7 +233,9 @@ def _safely(work: PhotoWork, task: PhotoTask) -> PhotoResult:
     return result
 
 
-def _write(ctx: StepContext, finished: list[tuple[Photo, PhotoResult]]) -> Iterator[tuple[Photo, Exception | None]]:
+def _write(
+    ctx: StepContext, folder: ProjectFolder, finished: list[tuple[Photo, PhotoResult]]
+) -> Iterator[tuple[Photo, Exception | None]]:
     processed = [
         ProcessedPhoto(
             photo=photo,
@@ -243,6 +248,9 @@ def _write(ctx: StepContext, finished: list[tuple[Photo, PhotoResult]]) -> Itera
         if result.values or result.meta or result.derivatives or result.originals
     ]
     outdated: set[int] = set()
+    if any(result.has_written_files for _, result in finished):
+        for path in (folder.thumb, folder.preview, folder.path):
+            fsync_folder(path)
     if processed:
         remarks = {photo.id: {"made": result.made_anew} for photo, result in finished if result.made_anew}
         with ctx.transaction(photo_ids=[one.photo.id for one in processed], remarks=remarks) as connection:

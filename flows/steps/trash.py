@@ -16,6 +16,7 @@ from flows.steps.photo_files import relative_path
 from flows.steps.target_projects import each_project
 from storage.journal import FileAction, FileChange, latest_by_target, list_trashed
 from storage.library import ProjectFolder, TrashEntry, expired, parse_trash_name, purge, remove_stale_temporaries
+from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError
 from storage.library.names import printable
 from storage.records import Project
@@ -65,6 +66,8 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
                 ctx.report.count("removed", example=printable(entry.original_name))
     finally:
         if sizes:
+            # What was journaled as removed may not come back.
+            fsync_folder(folder.trash)
             with ctx.transaction() as connection:
                 known = latest_by_target(connection, list(sizes), project_id=project.id)
                 ctx.journal(

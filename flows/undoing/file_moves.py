@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from flows.steps.photo_files import relative_path
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack
 from storage.journal import FileAction, FileChange, JournalEntry
-from storage.library import FolderNames, ProjectFolder, move_to_trash, move_without_overwrite, restore
+from storage.library import FolderNames, ProjectFolder, move_to_trash, move_without_overwrite, restore, sync_moves
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.names import printable
 
@@ -122,6 +123,11 @@ class FileMoves:
             photo_id=entry.photo_id,
             size_bytes=entry.size_bytes,
         )
+
+    def sync(self, changes: Iterable[FileChange]) -> None:
+        """Wait until moves are on the disk: only then may the rows say so."""
+        root = self._ctx.library.root
+        sync_moves((root / change.source, root / change.target) for change in changes if change.target is not None)
 
     def return_all(self, gone_ways: list[tuple[WayBack, FileChange]]) -> None:
         """Put files where they were before `go`, as far as that can be: a photo's files stay together."""

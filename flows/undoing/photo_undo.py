@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -17,7 +17,6 @@ from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
 from storage.derivatives import DerivativeKind
 from storage.journal import FileAction, FileChange, JournalEntry, mark_undone
 from storage.library import ProjectFolder, remove_derivative
-from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.names import printable
 from storage.library.paths import TRASH_FOLDER
@@ -76,6 +75,10 @@ class PhotoUndo:
 
     def run(self, groups: Sequence[EntryGroup]) -> None:
         """Undo them in their order; what cannot be is reported by name."""
+        for batch in _without_shared_names(groups):
+            self._undo_batch(batch)
+
+    def _undo_batch(self, groups: Sequence[EntryGroup]) -> None:
         ctx = self._ctx
         with ctx.read() as connection:
             states = PhotoStates(connection, [group.photo_id for group in groups if group.photo_id is not None])
@@ -208,11 +211,8 @@ class PhotoUndo:
     def _write(self, done: Sequence[_Undone], states: PhotoStates) -> None:
         ctx = self._ctx
         changes = [change for undone in done for change in undone.changes]
-        paths = {ctx.library.root / path for change in changes for path in (change.source, change.target) if path}
-        for folder in sorted({path.parent for path in paths}):
-            with suppress(FileNotFoundError):
-                fsync_folder(folder)
-        with ctx.transaction(enqueues=True) as connection:
+        self._moves.sync(changes)
+        with ctx.transaction(enqueues=True, durable=True) as connection:
             outdated = states.changed_since(connection)
             for photo_id in outdated:
                 states.forget(photo_id)
@@ -237,6 +237,24 @@ class PhotoUndo:
                     leave(ctx, *example.split(": ", 1))
                 else:
                     ctx.report.count(word, example=example)
+
+
+def _without_shared_names(groups: Sequence[EntryGroup]) -> Iterator[list[EntryGroup]]:
+    """The groups in batches in which no two move files from or to one name.
+
+    If the rows of a batch were not written, its files are known again by where they are.
+    """
+    batch: list[EntryGroup] = []
+    names: set[str | None] = set()
+    for group in groups:
+        moves = [entry for entry in group.entries if FileAction(entry.action) in FILE_ACTIONS]
+        own = {name for entry in moves for name in (entry.source, entry.target)}
+        if not names.isdisjoint(own):
+            yield batch
+            batch, names = [], set()
+        batch.append(group)
+        names |= own
+    yield batch
 
 
 def report_left(ctx: StepContext, entries: Sequence[JournalEntry], reason: str) -> None:

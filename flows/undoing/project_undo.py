@@ -24,8 +24,10 @@ from storage.library import (
     move_to_trash,
     read_manifest,
     rename_folder_without_overwrite,
+    sync_moves,
     write_atomically,
 )
+from storage.library.atomic_write import fsync_folder
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, SourceMissing, UnsafePath
 from storage.library.kinds import MANIFEST_NAME
 from storage.photo_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
@@ -100,7 +102,7 @@ class ProjectUndo:
         changes: list[FileChange] = []
         if folder_entry is not None and values.get(_FOLDER) is not None:
             changes += self._rename_back(folder_entry, project_id)
-        with ctx.transaction(project_ids=[project_id]) as connection:
+        with ctx.transaction(durable=True, project_ids=[project_id]) as connection:
             changes += self._write(connection, project_id, row, values=values, restored=restored, is_removed=is_removed)
             ctx.journal(connection, changes)
             mark_undone(connection, group.ids, now=ctx.now())
@@ -237,6 +239,7 @@ class ProjectUndo:
         if way.is_gone:
             raise CannotComeBack("its file is gone from where it was put")
         change = self._moves.go(way)
+        self._moves.sync([change])
         self._settle(entry, [change])
         self._ctx.report.count("files put back", example=entry.source)
 
@@ -257,7 +260,9 @@ class ProjectUndo:
             if is_back:
                 target = self._trashed_manifest(folder, entry.project_id)
             else:
-                target = relative_path(folder, move_to_trash(folder, folder.manifest_path, at=ctx.now()))
+                trashed = move_to_trash(folder, folder.manifest_path, at=ctx.now())
+                sync_moves([(folder.manifest_path, trashed)])
+                target = relative_path(folder, trashed)
             if target is not None:
                 changes.append(
                     FileChange(action=FileAction.TRASHED, source=path, target=target, project_id=entry.project_id)
@@ -265,6 +270,7 @@ class ProjectUndo:
         elif before is not None:
             if not is_back:
                 write_atomically(folder.manifest_path, before.encode())
+                fsync_folder(folder.path)
             changes.append(
                 FileChange(
                     action=FileAction.WROTE_MANIFEST,
@@ -286,8 +292,9 @@ class ProjectUndo:
         return next((target for target in sorted(found) if target not in known), None)
 
     def _settle(self, entry: JournalEntry, changes: list[FileChange]) -> None:
+        """Write that an entry is undone. It may not be forgotten once another is: that one's undo changes files."""
         ctx = self._ctx
-        with ctx.transaction() as connection:
+        with ctx.transaction(durable=True) as connection:
             ctx.journal(connection, changes)
             mark_undone(connection, [entry.id], now=ctx.now())
 

@@ -26,6 +26,7 @@ from storage.library.transfer import (
     move_without_overwrite,
     remove_derivative,
     rename_folder_without_overwrite,
+    sync_moves,
 )
 from storage.library.trash import (
     TrashEntry,
@@ -82,6 +83,7 @@ __all__ = [
     "scan",
     "scan_companion_folders",
     "scan_derivatives",
+    "sync_moves",
     "trash_place",
     "unique_name",
     "write_atomically",

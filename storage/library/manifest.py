@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,8 +12,10 @@ import yaml
 
 from storage.library.atomic_write import fsync_folder, write_atomically
 from storage.library.errors import FolderMissing, ManifestUnreadable
+from storage.library.folder_names import FolderNames
 from storage.library.paths import ProjectFolder
-from storage.library.trash import move_to_trash
+from storage.library.transfer import move_without_overwrite, sync_moves
+from storage.library.trash import trash_place
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_yaml
 from task_definitions.wording import shown
 
@@ -90,7 +92,13 @@ def write_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) 
     return replace_manifest(project, manifest, at=at) is not None
 
 
-def replace_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) -> WrittenManifest | None:
+def replace_manifest(
+    project: ProjectFolder,
+    manifest: Manifest,
+    *,
+    at: datetime,
+    announce: Callable[[WrittenManifest], None] | None = None,
+) -> WrittenManifest | None:
     """Make a project's manifest say this, in one atomic step; keys of others that are in the file stay.
 
     A manifest that cannot be read goes to the trash first, since somebody may want to look at it.
@@ -99,6 +107,7 @@ def replace_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime
         project: whose manifest.
         manifest: what it is to say; its `other` keys replace those in the file.
         at: the present moment, aware, for the trash.
+        announce: is called with what will be written before any file changes, if anything has to be written.
 
     Returns:
         What was written; None where the file said all this already.
@@ -122,7 +131,7 @@ def replace_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime
                 return None
             before = text.decode()
     except (ManifestUnreadable, UnicodeDecodeError):
-        trashed = move_to_trash(project, path, at=at)
+        trashed = trash_place(project, path, at=at)
     known = {key: getattr(manifest, key) for key in _KEYS}
     content = yaml.safe_dump(
         {**known, **other, **manifest.other},
@@ -130,9 +139,16 @@ def replace_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime
         allow_unicode=True,
         default_flow_style=False,
     )
+    written = WrittenManifest(before=before, after=content, trashed=trashed)
+    if announce is not None:
+        announce(written)
+    if trashed is not None:
+        trashed.parent.mkdir(parents=True, exist_ok=True)
+        move_without_overwrite(path, trashed, names=FolderNames())
+        sync_moves([(path, trashed)])
     write_atomically(path, content.encode())
     fsync_folder(project.path)
-    return WrittenManifest(before=before, after=content, trashed=trashed)
+    return written
 
 
 def _is_said(mapping: dict[str, Any], path: Path, wanted: Manifest) -> bool:

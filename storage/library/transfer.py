@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -82,6 +83,20 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
         if source.parent == target.parent:
             names.discard(source.name)
         names.add(target.name)
+
+
+def sync_moves(moves: Iterable[tuple[Path, Path]]) -> None:
+    """Wait until moves, each from its first path to its second, are on the disk, with the folders made for them.
+
+    New names come first: not every file system writes both names of a move at once, and a file must have one of them.
+    """
+    pairs = list(moves)
+    new = {target.parent for _, target in pairs}
+    # A file gets at most two new folders below its project's, which is in its tenant's.
+    others = {folder for _, target in pairs for folder in target.parents[1:3]} | {source.parent for source, _ in pairs}
+    for folder in (*sorted(new), *sorted(others - new, reverse=True)):
+        with contextlib.suppress(FileNotFoundError):
+            fsync_folder(folder)
 
 
 def rename_folder_without_overwrite(source: Path, target: Path, *, names: FolderNames | None = None) -> None:

@@ -1,8 +1,9 @@
 """A power cut at any change of a step: library and database are reset to a state that their disks may hold then.
 
 The model is a pessimistic disk. A change of a folder (a name that came, went or changed) is there or not until the
-folder is synced, each by itself, except that a later change of the same name needs the earlier one. A file that was
-written and not synced is empty. On SQLite the commits since the last durable one are lost, from the end; PostgreSQL
+folder is synced, each by itself, except that a later change of the same name needs the earlier one. A file that moved
+between two folders may have both names until the old folder is synced, and neither if only the old folder is. A file
+that was written and not synced is empty. On SQLite the commits since the last sync are lost, from the end; PostgreSQL
 syncs each.
 """
 
@@ -15,6 +16,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,16 @@ from storage.library import exclusive_rename
 from storage.tables import project_claims
 from tests.steps.conftest import Death, DeathAt, Deaths, Studio
 
+#: Picks one of the states that a disk may hold.
+Choice = Callable[[list[str]], str]
+
 
 @dataclass
 class Change:
     """One change of names that a power cut may take back.
 
     Attributes:
-        paths: the names that it concerns.
+        paths: the names that it concerns; of a rename the old one, then the new one.
         unsynced: the folders that have not been synced since.
         undo: takes it back.
     """
@@ -40,6 +45,28 @@ class Change:
     paths: tuple[str, ...]
     unsynced: set[str]
     undo: Callable[[], None]
+
+    def lose(self, choose: Choice, kept: list[str]) -> None:
+        """Take it back or not, as far as no later change that is kept needs it; adds to these what is kept of it."""
+        needed = {path for path in self.paths if any(_overlap(path, later) for later in kept)}
+        old, new = self.paths[0], self.paths[-1]
+        is_between_folders = _folder(old) != _folder(new) and os.path.isfile(new)  # noqa: PTH113
+        states = ["done"]
+        if is_between_folders and _folder(old) in self.unsynced and old not in needed:
+            states.append("both")
+        if is_between_folders and self.unsynced == {_folder(new)} and new not in needed:
+            states.append("neither")
+        if not needed and self.unsynced == {_folder(path) for path in self.paths}:
+            states.append("undone")
+        match choose(states):
+            case "undone":
+                self.undo()
+                return
+            case "both":
+                os.link(new, old)
+            case "neither":
+                os.unlink(new)  # noqa: PTH108
+        kept += self.paths
 
 
 @dataclass
@@ -66,34 +93,44 @@ class PowerCut(DeathAt):
         with pytest.MonkeyPatch.context() as patch:
             self._patch_contents(patch)
             self._patch_names(patch)
-            begin = Database.begin
+            begin, sync = Database.begin, Database.sync
 
             @contextmanager
             def watched_begin(database: Database, **options: Any) -> Iterator[Any]:
                 self.point()
-                with begin(database, **options) as connection:
+                with begin(database) as connection:
                     yield connection
-                self._remember(is_durable=bool(options.get("durable")))
+                self._remember(is_durable=False)
+                if options.get("durable"):
+                    database.sync()
+
+            def watched_sync(database: Database) -> None:
+                sync(database)
+                if self.commits:
+                    self.commits[-1] = (self.commits[-1][0], True)
 
             patch.setattr(Database, "begin", watched_begin)
+            patch.setattr(Database, "sync", watched_sync)
             yield
 
-    def cut(self, choose: random.Random) -> None:
-        """Reset library and database to a state that the disks may hold."""
+    def cut(self, seed: int) -> None:
+        """Reset library and database to a state that the disks may hold.
+
+        Seed 0 loses all that can be lost, 1 only of the database, 2 only of the library; the others lose by chance.
+        """
+        chance = random.Random(seed)
+        choose: Choice = chance.choice if seed > 2 else itemgetter(0 if seed == 1 else -1)
         kept: list[str] = []
         for change in reversed(self.changes):
-            is_needed = any(_overlap(path, later) for path in change.paths for later in kept)
-            if change.unsynced and not is_needed and choose.random() < 0.5:
-                change.undo()
-            else:
-                kept += change.paths
+            change.lose(choose, kept)
         for path in self.studio.root.rglob("*"):
             status = path.lstat()
             if stat.S_ISREG(status.st_mode) and status.st_ino not in self.synced:
                 os.truncate(path, 0)
         if self.commits:
             last_durable = max(number for number, (_, is_durable) in enumerate(self.commits) if is_durable)
-            snapshot, _ = self.commits[choose.randrange(last_durable, len(self.commits))]
+            last = {0: last_durable, 1: last_durable, 2: len(self.commits) - 1}
+            snapshot, _ = self.commits[last.get(seed, chance.randrange(last_durable, len(self.commits)))]
             with sqlite3.connect(str(self.studio.database.path)) as live:
                 snapshot.backup(live)
             live.close()
@@ -214,11 +251,15 @@ class PowerCut(DeathAt):
 
     def _note(self, paths: tuple[str, ...], undo: Callable[[], None]) -> None:
         if all(path.startswith(self._root) for path in paths):
-            self.changes.append(Change(paths, {os.path.realpath(os.path.dirname(path)) for path in paths}, undo))  # noqa: PTH120
+            self.changes.append(Change(paths, {_folder(path) for path in paths}, undo))
 
 
 def _absolute(path: Any, dir_fd: int | None) -> str:
     return os.fspath(path) if dir_fd is None else f"{os.readlink(f'/proc/self/fd/{dir_fd}')}/{path}"  # noqa: PTH115
+
+
+def _folder(path: str) -> str:
+    return os.path.realpath(os.path.dirname(path))  # noqa: PTH120
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -243,7 +284,7 @@ class PowerCuts:
                 run_queued_job(self.studio.runtime, job_id)
             if not power.is_dead:
                 return False
-            power.cut(random.Random(seed))
+            power.cut(seed)
         finally:
             power.close()
         jobs = JobsRepository(self.studio.database)

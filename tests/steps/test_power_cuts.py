@@ -19,7 +19,7 @@ from tests.steps.power_cuts import PowerCuts
 from tests.steps.test_strikes_at_every_change import outcome, prepare
 
 #: States of the disks that are tried at each change in the long form.
-STATES = 6
+STATES = 8
 
 MOVING = ("duplicate_resolution", "file_removal", "image_move_files")
 

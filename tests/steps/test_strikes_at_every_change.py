@@ -111,10 +111,15 @@ def throw_away(database: Database, place: ProjectFolder, project_id: int, file: 
 
 def do_something(studio: Any) -> None:
     """Run a task that trashes and removes, renames a folder and writes its manifest."""
-    steps = [{"type": name} for name in ("file_removal", "folder_alignment", "manifest_cleaning")]
-    definition = load_definitions({"tidy": {"label": "Tidy", "scope": "global", "steps": steps}})["tidy"]
+    run_task(studio, "file_removal", "folder_alignment", "manifest_cleaning", scope="global")
+
+
+def run_task(studio: Any, *types: str, scope: str, **arguments: Any) -> None:
+    """Run a task of these steps to its end."""
+    steps = [{"type": name} for name in types]
+    definition = load_definitions({"tidy": {"label": "Tidy", "scope": scope, "steps": steps}})["tidy"]
     tasks, jobs = TasksRepository(studio.database), JobsRepository(studio.database)
-    tasks.start(new_task(definition, task_id="task", tenant_id="tenant"))
+    tasks.start(new_task(definition, task_id="task", tenant_id="tenant", **arguments))
     while (job := jobs.claim_next("worker")) is not None:
         run_claimed_job(job, studio.runtime)
     assert tasks.get("task").status == "completed"
@@ -166,6 +171,32 @@ class TestOnSqlite:
     @pytest.mark.parametrize("type", sorted(BUILTIN_STEP_TYPES.keys() - _KILLED_ELSEWHERE))
     def test_a_death_at_any_change(self, studio: Any, deaths: Any, jpeg: Any, type: str) -> None:
         come_to_the_same_end(studio, deaths, jpeg, type, "death")
+
+
+def prepare_undo_of_one_name(studio: Any, jpeg: Callable[..., bytes]) -> int:
+    """A task renamed Iceland's fox and gave its name to Norway's fox; returns the id of the job that undoes it."""
+    norway, iceland = studio.project("Norway"), studio.project("Iceland")
+    ids = [
+        studio.photo(project, "fox", "jpg", contents={"jpg": jpeg(shade=shade)}, tagged=(project.project_name,))
+        for project, shade in ((norway, 30), (iceland, 120))
+    ]
+    items = [{"photo_id": photo_id} for photo_id in ids]
+    steps = ("duplicate_resolution", "image_move_files")
+    run_task(studio, *steps, scope="photo_set", project_id=iceland.id, items=items)
+    assert studio.get_photo(ids[0]).filename == "fox"
+    assert studio.get_photo(ids[1]).filename != "fox"
+    undo = JobsRepository(studio.database).enqueue(
+        tenant_id="tenant", type="undo", scope="global", payload={"undo": "task"}
+    )
+    return int(undo.id)
+
+
+def test_an_undo_of_two_photos_that_had_one_name_is_repeated_after_a_death(studio: Any, deaths: Any, jpeg: Any) -> None:
+    assert run_queued_job(studio.runtime, prepare_undo_of_one_name(studio, jpeg)).status == "completed"
+    undisturbed = outcome(studio)
+    assert undisturbed["tenant/Iceland/fox.jpg"] == jpeg(shade=120)
+    for number in deaths.each(lambda studio: prepare_undo_of_one_name(studio, jpeg)):
+        assert outcome(studio) == undisturbed, f"death at change {number}"
 
 
 @pytest.mark.full

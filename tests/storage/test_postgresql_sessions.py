@@ -45,13 +45,22 @@ def test_a_session_is_what_the_statements_rely_on_whatever_was_preset(
         lock_timeout="1ms",
         plan_cache_mode="force_custom_plan",
         client_encoding="LATIN1",
+        synchronous_commit="off",
     )
     database = Database(empty_postgresql_url)
     names = ["TimeZone", "DateStyle", "transaction_isolation", "lock_timeout", "plan_cache_mode", "client_encoding"]
+    names.append("synchronous_commit")
     shown = ", ".join(f"current_setting('{name}')" for name in names)
     [settings] = database.run(DriverStatement(f"SELECT {shown}", is_planned_once=planned_once), {})
     plans = "force_generic_plan" if planned_once else "auto"
-    assert settings == ("UTC", "ISO, MDY", "read committed", "30s", plans, "UTF8")
+    assert settings == ("UTC", "ISO, MDY", "read committed", "30s", plans, "UTF8", "on")
+    database.close()
+
+
+def test_a_stricter_rule_for_commits_stays(empty_postgresql_url: str, execute: Execute) -> None:
+    preset(execute, empty_postgresql_url, synchronous_commit="remote_apply")
+    database = Database(empty_postgresql_url)
+    assert database.run(DriverStatement("SELECT current_setting('synchronous_commit')"), {}) == [("remote_apply",)]
     database.close()
 
 

@@ -13,6 +13,7 @@ from storage.library import (
     remove_derivative,
     remove_stale_temporaries,
     rename_folder_without_overwrite,
+    sync_moves,
     transfer,
     unique_name,
 )
@@ -333,3 +334,14 @@ def test_a_unique_name_for_a_long_name_still_takes_an_extension(project: Project
     project.original(name + ".jpeg").touch()
     project.thumbnail(name)
     assert unique_name(project.path, "ö" * 125) != name
+
+
+def test_new_names_are_synced_before_old_ones_and_with_the_folders_made_for_them(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(transfer, "fsync_folder", synced.append)
+    wrapped = project.trash / "mark" / "long.jpg"
+    sync_moves([(project.original("a.jpg"), project.trash / "a.jpg"), (project.original("long.jpg"), wrapped)])
+    assert set(synced[:2]) == {project.trash, wrapped.parent}
+    assert project.path in synced[2:]

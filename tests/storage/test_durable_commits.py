@@ -1,0 +1,79 @@
+"""What a commit that was asked to be durable leaves on the disk of an SQLite file before the caller goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from storage import Database, ProjectsRepository
+
+
+class Disk:
+    """Copies of the database's files as they were when each was last synced: what a power cut leaves."""
+
+    def __init__(self, folder: Path, database: Path) -> None:
+        self._folder = folder
+        self._database = database
+        self.synced: list[Path] = []
+
+    def note(self, path: Path) -> None:
+        self.synced.append(path)
+        if path.is_file():
+            shutil.copy(path, self._folder / path.name)
+
+    def project_names(self) -> list[str]:
+        with closing(sqlite3.connect(self._folder / self._database.name)) as left:
+            return [name for (name,) in left.execute("SELECT project_name FROM projects ORDER BY id")]
+
+
+@pytest.fixture
+def disk(sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    path = sqlite_database.path
+    assert path is not None
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    found = Disk(folder, path)
+    found.note(path)
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        found.note(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return found
+
+
+def add_project(database: Database, name: str, *, durable: bool) -> None:
+    with database.begin(durable=durable) as connection:
+        ProjectsRepository(connection).create(project_name=name, project_folder=name, tenant_id="tenant")
+
+
+def test_a_durable_commit_and_all_before_it_are_on_the_disk(sqlite_database: Database, disk: Disk) -> None:
+    add_project(sqlite_database, "Iceland", durable=False)
+    assert disk.project_names() == []
+    add_project(sqlite_database, "Norway", durable=True)
+    assert disk.project_names() == ["Iceland", "Norway"]
+    path = sqlite_database.path
+    assert path is not None
+    # The name of the log as well: SQLite may just have made it.
+    assert disk.synced[-1] == path.parent
+
+
+def test_commits_are_on_the_disk_after_a_sync(sqlite_database: Database, disk: Disk) -> None:
+    add_project(sqlite_database, "Iceland", durable=False)
+    sqlite_database.sync()
+    assert disk.project_names() == ["Iceland"]
+
+
+def test_a_database_without_a_log_can_be_synced(tmp_path: Path) -> None:
+    database = Database(tmp_path / "new.db")
+    database.sync()
+    database.close()
