@@ -14,6 +14,14 @@ FROM {numbers}
 
 
 def fill_queue(database: Database, count: int, *, type: str = "noop", priority: int = 50) -> None:
+    """Add plain jobs to `jobs`, each a second younger than the one before, and bring the statistics up to date."""
+    insert_jobs(database, count, type=type, priority=priority)
+    # As autovacuum would soon. SQLite gets no ANALYZE, since the application makes none.
+    if database.is_postgresql:
+        analyze(database)
+
+
+def insert_jobs(database: Database, count: int, *, type: str = "noop", priority: int = 50) -> None:
     """Add plain jobs to `jobs`, each a second younger than the one before."""
     if database.is_postgresql:
         numbers = f"generate_series(1, {count}) AS numbers(i)"
@@ -23,10 +31,12 @@ def fill_queue(database: Database, count: int, *, type: str = "noop", priority: 
         moment = "strftime('%Y-%m-%dT%H:%M:%fZ', '2025-01-01', '+' || i || ' seconds')"
     with database.begin() as connection:
         connection.exec_driver_sql(_PLAIN.format(type=type, moment=moment, priority=priority, numbers=numbers))
-    if database.is_postgresql:
-        # As autovacuum would soon. SQLite gets no ANALYZE, since the application makes none.
-        with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            connection.exec_driver_sql("VACUUM ANALYZE jobs")
+
+
+def analyze(database: Database) -> None:
+    """Bring the statistics of `jobs` on PostgreSQL up to date."""
+    with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE jobs")
 
 
 def empty_queue(database: Database) -> None:

@@ -234,7 +234,7 @@ class Dispatcher:
         with self._lock:
             newly = [job.id for job in own if job.id in self._waiters and job.id not in self._attended]
             self._attended.update(newly)
-        heartbeats.attend(self._database, newly)
+        heartbeats.attend(self._database, newly, worker_id=self._worker_id)
 
     def _claim(self, lane: Lane, own: list[Job], limit: int) -> list[Job]:
         claimant = Claimant(worker_id=self._worker_id, now=self._database.clock())

@@ -77,7 +77,7 @@ def _run(window: list[Job], runtime: Runtime, limits: TagLimits) -> list[Prefect
     runs = [(job, task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))) for job in window]
     limits.ask_ahead(run.tags for _, run in runs)
     # Before their threads are there: the best of them goes first, not the one whose thread is the quickest.
-    heartbeats.attend(runtime.database, [job.id for job in window])
+    heartbeats.attend(runtime.database, [job.id for job in window], worker_id=runtime.worker_id)
     runtime.dispatcher.expect([job.id for job in window][:WAITING_THREADS])
     try:
         futures = [run.submit(job.id, f"#{job.id}") for job, run in runs]

@@ -29,13 +29,17 @@ class Heartbeat:
 
     Args:
         database: where the jobs are.
+        worker_id: who this process is.
         interval_seconds: how often running jobs say that they are alive. The queued jobs that this process waits for,
             and the tasks that it follows, say so at least every five seconds.
         waiting: gives the ids of the queued jobs that this process waits for.
     """
 
-    def __init__(self, database: Database, *, interval_seconds: float, waiting: Callable[[], Sequence[int]]) -> None:
+    def __init__(
+        self, database: Database, *, worker_id: str, interval_seconds: float, waiting: Callable[[], Sequence[int]]
+    ) -> None:
         self._database = database
+        self._worker_id = worker_id
         self._interval_seconds = interval_seconds
         self._attendance_seconds = min(interval_seconds, ATTENDANCE_SECONDS / 3)
         self._waiting = waiting
@@ -158,7 +162,7 @@ class Heartbeat:
         heartbeats.beat_for_lost(self._database, lost)
 
     def _attend(self) -> None:
-        heartbeats.attend(self._database, self._waiting())
+        heartbeats.attend(self._database, self._waiting(), worker_id=self._worker_id)
         with self._lock:
             task_ids = list(self._tasks)
         TasksRepository(self._database).attend(task_ids)

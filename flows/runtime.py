@@ -61,7 +61,10 @@ class Runtime:
             concurrency=self.settings.concurrency,
         )
         self.heartbeat = Heartbeat(
-            database, interval_seconds=self.settings.heartbeat_seconds, waiting=self.dispatcher.attended
+            database,
+            worker_id=self.worker_id,
+            interval_seconds=self.settings.heartbeat_seconds,
+            waiting=self.dispatcher.attended,
         )
         self.pinned_definition = lru_cache(maxsize=256)(self._read_pinned_definition)
         self._lock = threading.Lock()

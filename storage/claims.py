@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Executable, Integer, Row, TextClause, bindpar
 from storage.column_types import UtcTimestamp
 from storage.database import Database
 from storage.driver_statement import DriverStatement, Runs, run_on
-from storage.job_statement import JOB_COLUMNS, JobStatement, given_job_ids
+from storage.job_statement import JOB_COLUMNS, STILL_QUEUED, JobStatement, is_given, is_given_and_queued
 from storage.lanes import COUNT_RUNNING_IN_LANE, free_slots
 from storage.notifications import fresh_since
 from storage.records import Job, Lane
@@ -180,7 +180,7 @@ def claim_awaited(
     """
     awaited = {
         "lane": lane.name,
-        "job_ids": json.dumps(list(job_ids)),
+        "job_ids": list(job_ids),
         "now": claimant.now,
         "fresh_since": fresh_since(claimant.now),
     }
@@ -223,7 +223,9 @@ def _claim_by_own_rank(
 ) -> list[Job]:
     if connection.dialect.name == "postgresql":
         _LOCK_LANE.on(connection, {"lane": lane.name})
-    candidates = connection.execute(_candidates_statement(connection.dialect.name == "postgresql"), awaited).all()
+    is_postgresql = connection.dialect.name == "postgresql"
+    given = awaited if is_postgresql else awaited | {"job_ids": json.dumps(awaited["job_ids"])}
+    candidates = connection.execute(_candidates_statement(is_postgresql), given).all()
     free = candidates[0].free if candidates else 0
     claimed: list[Job] = []
     for candidate in _ranked(connection, candidates, lane=lane, now=claimant.now)[:free]:
@@ -315,7 +317,7 @@ _TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING
 
 
 def _awaited(is_postgresql: bool) -> str:
-    """The first parts of a query: `own`, the jobs of `:job_ids`, and `awaited`, all who compete for the lane's slots.
+    """The first part of a query: `awaited`, the jobs of `:job_ids` and all others that compete for the lane's slots.
 
     `free` of them may run. Where the lane has no free slot, none is awaited.
     """
@@ -326,14 +328,12 @@ def _awaited(is_postgresql: bool) -> str:
         WITH open_lane AS MATERIALIZED (
             SELECT min_priority, max_priority, coalesce(slots - ({COUNT_RUNNING_IN_LANE}), 2147483647) AS free
             FROM lanes WHERE {_is_open(":lane")}
-        ), own AS MATERIALIZED (
-            {given_job_ids(is_postgresql)}
         ), awaited AS (
             SELECT {columns} FROM jobs{by_index(is_postgresql, "idx_jobs_attended")} CROSS JOIN open_lane
             WHERE {ATTENDED} AND heartbeat_at > :fresh_since AND {may_run}
             UNION
-            SELECT {columns} FROM own JOIN jobs ON jobs.id = own.id CROSS JOIN open_lane
-            WHERE status = 'queued' AND {may_run}
+            SELECT {columns} FROM jobs CROSS JOIN open_lane
+            WHERE {is_given_and_queued(is_postgresql=is_postgresql)} AND {may_run}
         )"""
 
 
@@ -345,9 +345,9 @@ def _awaited_statement(is_postgresql: bool) -> JobStatement:
         f"""
         {_awaited(is_postgresql)}, entitled AS (
             SELECT id FROM (SELECT *, row_number() OVER (ORDER BY {RANK}) AS place FROM awaited) AS ranked
-            WHERE place <= free AND id IN (SELECT id FROM own) ORDER BY place LIMIT :limit
+            WHERE place <= free AND {is_given("id", is_postgresql=is_postgresql)} ORDER BY place LIMIT :limit
         )
-        {take} WHERE id IN (SELECT id FROM entitled) AND status = 'queued' RETURNING {JOB_COLUMNS}""",
+        {take} WHERE id IN (SELECT id FROM entitled) AND {STILL_QUEUED} RETURNING {JOB_COLUMNS}""",
         is_planned_once=True,
     )
 

@@ -86,7 +86,7 @@ COLUMN_MEANINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "payload_json": "A JSON object for the handler; jobs of a task also find its task_id, task_type, source, "
             "chunk_index and total_chunks in it.",
             "error_message": "Why it failed, cut at 1000 characters; of a repeated job, why an attempt before did.",
-            "worker_id": "Who has it; unique for each start of a process.",
+            "worker_id": "Who has it, or waits for it while it is queued; unique for each start of a process.",
             "heartbeat_at": "The last sign of life of who runs it, or of who waits for it while it is queued.",
             "priority": "0 to 100; from 90 on it runs in the lane priority.",
             "scope": "project, photo_set or global.",

@@ -5,6 +5,7 @@ Not for statements that are put together at run time.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -23,8 +24,8 @@ _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 class DriverStatement:
     """An SQL text with `:name` parameters, in the words of both databases, that returns rows of known columns.
 
-    Parameters may be text, numbers, None, aware datetimes and JSON objects (dicts). What comes back is as SQLAlchemy
-    would give it: aware datetimes and parsed JSON.
+    Parameters may be text, numbers, None, aware datetimes, JSON objects (dicts) and lists, which SQLite gets as JSON
+    arrays. What comes back is as SQLAlchemy would give it: aware datetimes and parsed JSON.
     """
 
     __slots__ = ("_texts", "converters", "is_planned_once")
@@ -83,7 +84,7 @@ def bound(parameters: Mapping[str, Any], dialect: str) -> dict[str, Any]:
     }
 
 
-_TO_SQLITE: dict[type, Callable[[Any], Any]] = {datetime: format_timestamp, dict: encode_json}
+_TO_SQLITE: dict[type, Callable[[Any], Any]] = {datetime: format_timestamp, dict: encode_json, list: json.dumps}
 # As text: the statement casts it, and SQLAlchemy's driver needs no type of psycopg's own.
 _TO_POSTGRESQL: dict[type, Callable[[Any], Any]] = {datetime: to_milliseconds, dict: encode_json}
 

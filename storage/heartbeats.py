@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, select, update
 from storage.database import ANSWER_SECONDS, Database
 from storage.driver_statement import DriverStatement
 from storage.given_values import among
-from storage.job_statement import given_job_ids
+from storage.job_statement import is_given_and_queued
 from storage.tables import jobs, project_claims
 
 #: A waiter whose beat is older than this many seconds has died and holds nobody back.
@@ -61,17 +60,17 @@ def beat_for_lost(database: Database, tokens: Collection[str]) -> None:
             connection.execute(update(project_claims).where(held).values(claimed_at=database.clock()))
 
 
-def attend(database: Database, job_ids: Sequence[int]) -> None:
-    """Say that somebody waits for these queued jobs, so that none of lower rank goes before them."""
+def attend(database: Database, job_ids: Sequence[int], *, worker_id: str) -> None:
+    """Say that an executor waits for these queued jobs, so that none of lower rank goes before them."""
     if job_ids:
-        parameters = {"job_ids": json.dumps(list(job_ids)), "now": database.clock()}
+        parameters = {"job_ids": list(job_ids), "now": database.clock(), "worker_id": worker_id}
         database.run(_attend_statement(database.is_postgresql), parameters)
 
 
 def leave(database: Database, job_ids: Sequence[int]) -> None:
     """Say that nobody waits for these queued jobs any more."""
     if job_ids:
-        database.run(_leave_statement(database.is_postgresql), {"job_ids": json.dumps(list(job_ids))})
+        database.run(_leave_statement(database.is_postgresql), {"job_ids": list(job_ids)})
 
 
 def standings(database: Database, job_ids: Sequence[int]) -> dict[int, Standing]:
@@ -90,14 +89,20 @@ def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[
 
 @cache
 def _attend_statement(is_postgresql: bool) -> DriverStatement:
-    waiting = f"SELECT id FROM jobs WHERE id IN ({given_job_ids(is_postgresql)}) AND status = 'queued'"
+    waiting = f"SELECT id FROM jobs WHERE {is_given_and_queued(is_postgresql=is_postgresql)}"
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
-    return DriverStatement(f"UPDATE jobs SET heartbeat_at = :now WHERE id IN ({waiting} {lock})", is_planned_once=True)
+    # Of several executors that wait for a job the first is named: a new name would write to the indexes again.
+    return DriverStatement(
+        f"""UPDATE jobs SET heartbeat_at = :now, worker_id = coalesce(worker_id, :worker_id)
+        WHERE id IN ({waiting} {lock})""",
+        is_planned_once=True,
+    )
 
 
 @cache
 def _leave_statement(is_postgresql: bool) -> DriverStatement:
     return DriverStatement(
-        f"UPDATE jobs SET heartbeat_at = NULL WHERE id IN ({given_job_ids(is_postgresql)}) AND status = 'queued'",
+        f"""UPDATE jobs SET heartbeat_at = NULL, worker_id = NULL
+        WHERE {is_given_and_queued(is_postgresql=is_postgresql)}""",
         is_planned_once=True,
     )

@@ -18,12 +18,21 @@ _COLUMNS = tuple(jobs.c[field.name] for field in fields(Job))
 JOB_COLUMNS = ", ".join(f"jobs.{column.name}" for column in _COLUMNS)
 
 
-def given_job_ids(is_postgresql: bool) -> str:
-    """A query for the ids that stand in `:job_ids` as a JSON array: however many, the statement stays the same."""
-    given = (
-        "json_array_elements_text(CAST(:job_ids AS json)) AS given(value)" if is_postgresql else "json_each(:job_ids)"
-    )
-    return f"SELECT CAST(value AS bigint) AS id FROM {given}"
+#: A condition on jobs found by their ids. `IS TRUE` keeps it from any index, by which all that is queued would be read.
+STILL_QUEUED = "(jobs.status = 'queued') IS TRUE"
+
+
+def is_given(column: str, *, is_postgresql: bool) -> str:
+    """The condition that a column is among the list `:job_ids`: however many, the statement stays the same."""
+    if is_postgresql:
+        # Not a join, which PostgreSQL may begin at the other end.
+        return f"{column} = ANY(CAST(:job_ids AS bigint[]))"
+    return f"{column} IN (SELECT value FROM json_each(:job_ids))"
+
+
+def is_given_and_queued(*, is_postgresql: bool) -> str:
+    """The condition that a job is among the list `:job_ids`, and queued."""
+    return f"{is_given('jobs.id', is_postgresql=is_postgresql)} AND {STILL_QUEUED}"
 
 
 class JobStatement(DriverStatement):

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, func, update
+from sqlalchemy import Connection, func, literal_column, update
 
 from storage import claims, job_items
 from storage.chunks import insert_chunks
@@ -341,7 +341,7 @@ class JobsRepository:
             now = self._access.clock()
             given_back = give_back(
                 connection,
-                jobs.c.status == "running",
+                jobs.c.status == literal_column("'running'"),
                 func.coalesce(jobs.c.heartbeat_at, jobs.c.started_at) < now - timedelta(seconds=stale_seconds),
                 now=now,
             )

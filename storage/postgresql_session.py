@@ -21,6 +21,9 @@ _NETWORK = {
     "tcp_user_timeout": 25_000,
 }
 
+#: Ways of the planner to read a table, or a part of it, as a whole.
+_OTHER_WAYS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_sort")
+
 
 def connect_arguments(url: URL) -> dict[str, Any]:
     """What every connection is opened with; what the user's URL says comes first."""
@@ -34,7 +37,8 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     Args:
         engine: of a PostgreSQL database.
         lock_timeout_seconds: how long a statement waits for a lock.
-        plans_once: whether every statement is to be planned without looking at its values.
+        plans_once: whether every statement is to be planned without looking at its values, and to reach its rows by
+            indexes, in their order, whatever the statistics say: they lag behind a queue that fills or drains.
     """
     settings = {
         "TimeZone": "UTC",
@@ -45,6 +49,8 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
         "lock_timeout": f"{int(lock_timeout_seconds * 1000)}ms",
         "plan_cache_mode": "force_generic_plan" if plans_once else "auto",
     }
+    if plans_once:
+        settings |= dict.fromkeys(_OTHER_WAYS, "off")
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
     # A commit that was reported may not be lost by a power cut; a stricter setting than `on` stays.
     synchronous = "replace(current_setting('synchronous_commit'), 'off', 'on')"

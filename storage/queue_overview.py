@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, select, text, union_all
+from sqlalchemy import ColumnElement, Connection, Select, TextualSelect, select, text
 
+from storage.claims import by_index
 from storage.records import Job
-from storage.tables import DELAYED, READY, RUNNING, jobs
-from task_definitions import Scope
+from storage.tables import DELAYED, FAILED, READY, RUNNING, jobs
 
-#: Failed jobs that failures are summed up from, the latest of each scope.
+#: Failed jobs that failures are summed up from, those that were created last.
 FAILURE_SAMPLE = 200
 
 
@@ -60,17 +61,12 @@ def waiting_jobs(connection: Connection, *, limit: int, tenant_id: str | None = 
 
 def latest_failures(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Failure]:
     """Why jobs failed, among those that were created last; the latest failure first."""
-    # By scope, because an index leads with it: the status alone would have every failed job read and sorted.
-    parts = [
-        select(jobs.c.id, jobs.c.type, jobs.c.error_message, jobs.c.finished_at, jobs.c.created_at)
-        .where(jobs.c.scope == str(scope), jobs.c.status == "failed", *_of(tenant_id))
-        .order_by(jobs.c.created_at.desc())
-        .limit(FAILURE_SAMPLE)
-        .subquery()
-        for scope in Scope
-    ]
+    is_postgresql = connection.dialect.name == "postgresql"
+    latest = _latest_failures(is_postgresql, tenant_id is not None).bindparams(limit=FAILURE_SAMPLE)
+    if tenant_id is not None:
+        latest = latest.bindparams(tenant_id=tenant_id)
     failures: dict[tuple[str, str], Failure] = {}
-    for row in connection.execute(union_all(*(select(part) for part in parts))):
+    for row in connection.execute(latest):
         reason = next(iter((row.error_message or "").splitlines()), "")
         moment = row.finished_at or row.created_at
         known = failures.get((row.type, reason))
@@ -83,6 +79,15 @@ def latest_failures(connection: Connection, *, limit: int, tenant_id: str | None
             job_id=row.id if known is None or is_latest else known.job_id,
         )
     return sorted(failures.values(), key=lambda failure: failure.last_at, reverse=True)[:limit]
+
+
+@cache
+def _latest_failures(is_postgresql: bool, for_tenant: bool) -> TextualSelect:
+    failed = f"jobs{by_index(is_postgresql, 'idx_jobs_failed')} WHERE {FAILED}"
+    of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
+    columns = (jobs.c.id, jobs.c.type, jobs.c.error_message, jobs.c.finished_at, jobs.c.created_at)
+    names = ", ".join(column.name for column in columns)
+    return text(f"SELECT {names} FROM {failed} {of_tenant} ORDER BY created_at DESC LIMIT :limit").columns(*columns)
 
 
 def _of(tenant_id: str | None) -> Sequence[ColumnElement[bool]]:

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, literal_column, select, text
 
 from storage.database import Database
 from storage.given_values import among
 from storage.records import Job, JobStatus
 from storage.state_machine import end_jobs, give_back, lock_tasks_of
-from storage.tables import jobs, project_claims
+from storage.tables import RUNNING, jobs, project_claims
 
 #: The reason that a job carries whose executor died at its last attempt.
 WORKER_LOST = "worker lost: its heartbeat stopped"
@@ -29,7 +29,7 @@ class Rescued:
 def find_silent(database: Database, *, stale_seconds: float) -> dict[int, datetime]:
     """The running jobs that have been silent for so long: job id to its last sign of life."""
     with database.connect() as connection:
-        statement = select(jobs.c.id, _last_sign).where(jobs.c.status == "running", _is_silent(database, stale_seconds))
+        statement = select(jobs.c.id, _last_sign).where(text(RUNNING), _is_silent(database, stale_seconds))
         return {row[0]: row[1] for row in connection.execute(statement)}
 
 
@@ -55,7 +55,7 @@ def rescue_stale(
     with database.begin() as connection:
         now = database.clock()
         found = connection.execute(
-            select(jobs.c.id, _last_sign).where(jobs.c.status == "running", _is_silent(database, stale_seconds))
+            select(jobs.c.id, _last_sign).where(text(RUNNING), _is_silent(database, stale_seconds))
         ).all()
         silent = [row[0] for row in found if suspects is None or suspects.get(row[0]) == row[1]]
         if not silent:
@@ -105,7 +105,7 @@ def give_back_lost(
         older_than_seconds: claims younger than this may still be on their way to it; longer than it trusts one.
     """
     silent = (
-        jobs.c.status == "running",
+        jobs.c.status == literal_column("'running'"),
         jobs.c.heartbeat_at < database.clock() - timedelta(seconds=older_than_seconds),
     )
     with database.connect() as connection:

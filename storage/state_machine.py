@@ -23,7 +23,7 @@ from storage.notifications import fresh_since, notify, notify_followers, notify_
 from storage.pinned_definition import PinnedDefinition
 from storage.records import Job, JobStatus, Task, TaskStatus
 from storage.step_jobs import HOLD_OF_JOB, hold_on, insert_step_jobs
-from storage.tables import UNFINISHED_UNIQUE, job_items, jobs, project_claims, tasks
+from storage.tables import RUNNING, UNFINISHED_UNIQUE, job_items, jobs, project_claims, tasks
 
 #: Longer error messages are cut; the log has them whole.
 ERROR_MESSAGE_LENGTH = 1000
@@ -187,7 +187,7 @@ def give_back(
         values["attempts"] = jobs.c.attempts + 1
     if error_message is not None:
         values |= {"error_message": cut(error_message), "last_error_at": now}
-    statement = update(jobs).where(jobs.c.status == "running", *conditions).values(values).returning(*jobs.columns)
+    statement = update(jobs).where(text(RUNNING), *conditions).values(values).returning(*jobs.columns)
     given_back = [Job.from_row(row) for row in connection.execute(statement).mappings().all()]
     reopen_items(connection, [job.id for job in given_back], now=now)
     if given_back:

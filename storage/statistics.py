@@ -11,13 +11,13 @@ from datetime import datetime
 from functools import cache
 from statistics import quantiles
 
-from sqlalchemy import Column, Connection, TextClause, and_, func, select, text
+from sqlalchemy import Column, Connection, Integer, TextClause, TextualSelect, and_, func, select, text
 
 from storage.claims import by_index
 from storage.database import Access, Database
 from storage.lanes import LanesRepository
 from storage.records import Job, JobStatus
-from storage.tables import DELAYED, READY, jobs
+from storage.tables import DELAYED, HELD, READY, RUNNING, jobs
 
 #: Ended jobs that times are reckoned from, the latest first.
 SAMPLE_SIZE = 1_000
@@ -95,7 +95,11 @@ class Statistics:
         """How full each lane is, the highest first."""
         with self._access.read() as connection:
             lanes = LanesRepository(connection).list()
-            running, queued = (self._count_by_priority(connection, status) for status in ("running", "queued"))
+            is_postgresql = self._access.is_postgresql
+            running, queued = (
+                {row.priority: row.number for row in connection.execute(_count_by_priority(is_postgresql, status))}
+                for status in ("running", "queued")
+            )
             oldest = {
                 row.priority: row.oldest for row in connection.execute(_oldest_by_priority(self._access.is_postgresql))
             }
@@ -157,9 +161,21 @@ class Statistics:
                 counts.setdefault(name, {})[status] = count
         return counts
 
-    def _count_by_priority(self, connection: Connection, status: str) -> dict[int, int]:
-        statement = select(jobs.c.priority, func.count()).where(jobs.c.status == status).group_by(jobs.c.priority)
-        return {row[0]: row[1] for row in connection.execute(statement)}
+
+#: Conditions that together cover the jobs of a status; an index of its own holds those of each, with their priorities.
+_PARTS = {"running": (RUNNING,), "queued": (READY, DELAYED, HELD)}
+
+
+@cache
+def _count_by_priority(is_postgresql: bool, status: str) -> TextualSelect:
+    if not is_postgresql:
+        # SQLite reads the row itself if the status is in the condition of an index alone.
+        parts = [f"jobs{by_index(is_postgresql, 'idx_jobs_status_priority_created')} WHERE status = '{status}'"]
+    else:
+        parts = [f"jobs WHERE {condition}" for condition in _PARTS[status]]
+    counts = " UNION ALL ".join(f"SELECT priority, count(*) AS number FROM {part} GROUP BY priority" for part in parts)
+    statement = f"SELECT priority, CAST(sum(number) AS bigint) AS number FROM ({counts}) AS parts GROUP BY priority"
+    return text(statement).columns(jobs.c.priority, number=Integer)
 
 
 # One index probe for each type, then a count of those of its jobs alone that are open.

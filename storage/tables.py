@@ -125,22 +125,36 @@ jobs = Table(
     Column("held_by", Text),
     Column("result_json", JsonDocument),
     Index("idx_jobs_project_created", "project_id", text("created_at DESC")),
-    Index("idx_jobs_status", "status"),
-    Index("idx_jobs_tenant_created", "tenant_id", text("created_at DESC")),
-    Index("idx_jobs_tenant_status", "tenant_id", "status"),
-    Index("idx_jobs_status_priority_created", "status", text("priority DESC"), "created_at"),
-    Index("idx_jobs_scope_status_created", "scope", "status", text("created_at DESC")),
-    Index("idx_jobs_tenant_scope_status_created", "tenant_id", "scope", "status", text("created_at DESC")),
     sqlite_autoincrement=True,
+)
+#: Other programs rely on them. PostgreSQL has none of them: where its statistics say that nothing is queued, it would
+#: read the whole queue by one of these to find its head.
+JOB_LEGACY_INDEXES = (
+    Index("idx_jobs_status", jobs.c.status).ddl_if(dialect="sqlite"),
+    Index("idx_jobs_tenant_created", jobs.c.tenant_id, text("created_at DESC")).ddl_if(dialect="sqlite"),
+    Index("idx_jobs_tenant_status", jobs.c.tenant_id, jobs.c.status).ddl_if(dialect="sqlite"),
+    Index("idx_jobs_status_priority_created", jobs.c.status, text("priority DESC"), jobs.c.created_at).ddl_if(
+        dialect="sqlite"
+    ),
+    Index("idx_jobs_scope_status_created", jobs.c.scope, jobs.c.status, text("created_at DESC")).ddl_if(
+        dialect="sqlite"
+    ),
+    Index(
+        "idx_jobs_tenant_scope_status_created", jobs.c.tenant_id, jobs.c.scope, jobs.c.status, text("created_at DESC")
+    ).ddl_if(dialect="sqlite"),
 )
 
 #: What may be claimed now: the partial indexes and the claims must say this in the very same words.
 READY = "status = 'queued' AND run_after IS NULL AND held_by IS NULL"
 #: What becomes ready later, by itself.
 DELAYED = "status = 'queued' AND run_after IS NOT NULL"
-#: Queued jobs that an executor waits for; it beats for them as for running ones.
-ATTENDED = "status = 'queued' AND heartbeat_at IS NOT NULL"
+#: Queued jobs that wait until a hold is released.
+HELD = "status = 'queued' AND run_after IS NULL AND held_by IS NOT NULL"
+#: Queued jobs that an executor waits for; its heartbeat covers them as well as running ones. The condition names the
+#: executor, not the heartbeat: PostgreSQL writes to every index of a row when a column that an index names changes.
+ATTENDED = "status = 'queued' AND worker_id IS NOT NULL"
 RUNNING = "status = 'running'"
+FAILED = "status = 'failed'"
 UNFINISHED_UNIQUE = "unique_key IS NOT NULL AND status IN ('queued', 'running')"
 
 
@@ -152,12 +166,19 @@ def _partial(name: str, condition: str, *columns: object, unique: bool = False) 
 JOB_ENGINE_INDEXES = (
     _partial("idx_jobs_ready", READY, text("priority DESC"), jobs.c.created_at, jobs.c.id),
     _partial("idx_jobs_ready_tenant", READY, jobs.c.tenant_id, text("priority DESC"), jobs.c.created_at, jobs.c.id),
-    _partial("idx_jobs_delayed", DELAYED, jobs.c.run_after),
+    #: The further columns are what counts by priority read.
+    _partial("idx_jobs_delayed", DELAYED, jobs.c.run_after, jobs.c.priority),
+    _partial("idx_jobs_held", HELD, jobs.c.priority),
     _partial("idx_jobs_attended", ATTENDED, text("priority DESC"), jobs.c.created_at, jobs.c.id),
     _partial("idx_jobs_running", RUNNING, jobs.c.priority, jobs.c.tenant_id),
     _partial("idx_jobs_unique_key", UNFINISHED_UNIQUE, jobs.c.tenant_id, jobs.c.unique_key, unique=True),
     _partial("idx_jobs_task", "task_id IS NOT NULL", jobs.c.task_id, jobs.c.step_index, jobs.c.status),
     _partial("idx_jobs_finished", "finished_at IS NOT NULL", jobs.c.finished_at),
+    _partial("idx_jobs_failed", FAILED, text("created_at DESC")),
+    #: The status comes last: behind the tenant, it would promise that few rows of the tenant are queued.
+    Index("idx_jobs_tenant_created_status", jobs.c.tenant_id, text("created_at DESC"), jobs.c.status).ddl_if(
+        dialect="postgresql"
+    ),
     #: Counts by type are answered from it alone.
     Index("idx_jobs_type_status", jobs.c.type, jobs.c.status),
 )

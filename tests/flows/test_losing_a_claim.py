@@ -103,7 +103,7 @@ class StrikingLock:
 def test_an_interrupt_that_strikes_at_the_very_end_leaves_none_behind(
     rows: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heartbeat = Heartbeat(rows, interval_seconds=0.01, waiting=list)
+    heartbeat = Heartbeat(rows, worker_id="w", interval_seconds=0.01, waiting=list)
     lock = StrikingLock()
     monkeypatch.setattr(heartbeat, "_lock", lock)
     overdue = JobClaim(rows, claim(rows), trusted_seconds=60, deadline=time.monotonic() + 0.05)

@@ -328,7 +328,7 @@ def test_a_waiter_gets_its_job_only_when_no_better_one_is_waited_for(
     low = jobs.enqueue(tenant_id="t", type="x", priority=10)
     high = jobs.enqueue(tenant_id="t", type="x", priority=20)
     # Nobody waits for the better job, so it holds nobody back.
-    attend(database, [high.id])
+    attend(database, [high.id], worker_id="w")
     assert _claim_awaited(database, "normal", low.id) == []
     leave(database, [high.id])
     assert _claim_awaited(database, "normal", low.id) == [low.id]
@@ -341,7 +341,7 @@ def test_a_waiter_that_died_holds_nobody_back(database: Database, jobs: JobsRepo
     LanesRepository(database).change("normal", slots=1)
     low = jobs.enqueue(tenant_id="t", type="x", priority=10)
     high = jobs.enqueue(tenant_id="t", type="x", priority=20)
-    attend(database, [high.id])
+    attend(database, [high.id], worker_id="w")
     clock.advance(seconds=14)
     assert _claim_awaited(database, "normal", low.id) == []
     clock.advance(seconds=2)

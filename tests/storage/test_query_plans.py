@@ -149,7 +149,11 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "promote_due": in_transaction(lambda c: promote_due(c, now=database.clock() + timedelta(days=400))),
         "heartbeat": lambda: jobs.heartbeat(claim().id),
         "beat": lambda: beat(database, [(claim().id, "token")]),
-        "attend and leave": lambda: (attend(database, [5, 8]), leave(database, [5, 8]), standings(database, [5, 8])),
+        "attend and leave": lambda: (
+            attend(database, [5, 8], worker_id="w"),
+            leave(database, [5, 8]),
+            standings(database, [5, 8]),
+        ),
         "complete": lambda: jobs.complete(claim().id),
         "complete of a task's job": lambda: jobs.complete(tasks.list_jobs(task_id)[1].id),
         "fail with a token": lambda: jobs.fail((job := claim()).id, "no", claim_token=job.claim_token),
@@ -242,8 +246,7 @@ def _plan_for_all_values(database: Database, statement: DriverStatement) -> str:
         return f"${names.index(match[1]) + 1}"
 
     sql = re.sub(r"%\((\w+)\)s", number, statement.text("postgresql")).replace("%%", "%")
-    with database.connect() as connection:
-        driver: Any = connection.connection.driver_connection
+    with database._driver(is_planned_once=True) as driver:
         return "\n".join(row[0] for row in driver.execute(f"EXPLAIN (GENERIC_PLAN) {sql}"))
 
 

@@ -286,7 +286,7 @@ def test_a_job_that_a_flow_run_waits_for_says_so(
 ) -> None:
     job = queue.enqueue(tenant_id="t", type="x")
     clock.advance(seconds=60)
-    attend(database, [job.id])
+    attend(database, [job.id], worker_id="w")
 
     assert _named(why(job.id), "executor").standing is Standing.FINE
 

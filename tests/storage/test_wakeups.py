@@ -143,7 +143,7 @@ def _free_a_slot_that_somebody_waits_for(database: Database, make_task: Any) -> 
     JobsRepository(database).enqueue(tenant_id="tenant", type="x")
     running = JobsRepository(database).claim_next("worker")
     waiting = JobsRepository(database).enqueue(tenant_id="tenant", type="x")
-    heartbeats.attend(database, [waiting.id])
+    heartbeats.attend(database, [waiting.id], worker_id="w")
     assert running is not None
     return lambda: JobsRepository(database).complete(running.id)
 
@@ -186,7 +186,7 @@ def test_the_end_of_a_job_is_told_only_where_somebody_waits(has_waiter: bool, po
     running = jobs.claim_next("worker")
     assert running is not None
     if has_waiter:
-        heartbeats.attend(postgresql_database, [waiting.id])
+        heartbeats.attend(postgresql_database, [waiting.id], worker_id="w")
     with Wakeups(postgresql_database) as wakeups:
         _let_listen(wakeups)
         claimant = Claimant(worker_id="worker", now=postgresql_database.clock())

@@ -1,0 +1,65 @@
+"""Indexes of `jobs` by which claims find the head of the queue whatever PostgreSQL's statistics say.
+
+PostgreSQL loses the indexes that lead to the status: if its statistics say that nothing is queued, the normal state
+after a queue was drained, it reads the whole queue by one of them. On SQLite other programs rely on them, and our
+statements name their index. `heartbeat_at` leaves the conditions of indexes, so that a heartbeat writes to no index.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+NEWEST = sa.text("created_at DESC")
+BY_RANK = [sa.text("priority DESC"), "created_at", "id"]
+DELAYED = "status = 'queued' AND run_after IS NOT NULL"
+HELD = "status = 'queued' AND run_after IS NULL AND held_by IS NOT NULL"
+
+DROPPED_ON_POSTGRESQL: dict[str, list[Any]] = {
+    "idx_jobs_status": ["status"],
+    "idx_jobs_tenant_created": ["tenant_id", NEWEST],
+    "idx_jobs_tenant_status": ["tenant_id", "status"],
+    "idx_jobs_status_priority_created": ["status", sa.text("priority DESC"), "created_at"],
+    "idx_jobs_scope_status_created": ["scope", "status", NEWEST],
+    "idx_jobs_tenant_scope_status_created": ["tenant_id", "scope", "status", NEWEST],
+}
+
+
+def upgrade() -> None:
+    _replace("idx_jobs_attended", BY_RANK, "status = 'queued' AND worker_id IS NOT NULL")
+    _replace("idx_jobs_delayed", ["run_after", "priority"], DELAYED)
+    _create("idx_jobs_held", ["priority"], HELD)
+    _create("idx_jobs_failed", [NEWEST], "status = 'failed'")
+    if op.get_bind().dialect.name == "postgresql":
+        op.create_index("idx_jobs_tenant_created_status", "jobs", ["tenant_id", NEWEST, "status"])
+        for name in DROPPED_ON_POSTGRESQL:
+            op.drop_index(name, "jobs")
+        # Room for the next version of a row on its own page, without which a heartbeat writes to every index.
+        op.execute("ALTER TABLE jobs SET (fillfactor = 90)")
+
+
+def downgrade() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE jobs RESET (fillfactor)")
+        for name, columns in DROPPED_ON_POSTGRESQL.items():
+            op.create_index(name, "jobs", columns)
+        op.drop_index("idx_jobs_tenant_created_status", "jobs")
+    op.drop_index("idx_jobs_failed", "jobs")
+    op.drop_index("idx_jobs_held", "jobs")
+    _replace("idx_jobs_delayed", ["run_after"], DELAYED)
+    _replace("idx_jobs_attended", BY_RANK, "status = 'queued' AND heartbeat_at IS NOT NULL")
+
+
+def _replace(name: str, columns: list[Any], condition: str) -> None:
+    op.drop_index(name, "jobs")
+    _create(name, columns, condition)
+
+
+def _create(name: str, columns: list[Any], condition: str) -> None:
+    where = sa.text(condition)
+    op.create_index(name, "jobs", columns, sqlite_where=where, postgresql_where=where)
