@@ -26,7 +26,6 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from deployments.server_access import AUTH_FILE, login_link
 from tests.prefect_api import FINAL, PrefectApi
-from tests.prefect_home import prepared_home
 from tests.waiting import wait_until
 
 PHOTOJOBS = Path(sys.executable).with_name("photojobs")
@@ -75,7 +74,6 @@ def small_site(folder: Path) -> Iterator[Site]:
     library = folder / "library"
     draw(library / "user_0" / "Alps", ("ridge", "summit", "valley"))
     draw(library / "user_0" / "Harbour", ("boats", "quay"))
-    prepared_home(folder / "up" / "prefect")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
         "PHOTOJOBS_DATABASE_URL": f"sqlite:///{folder / 'photojobs.db'}",
         "PHOTOJOBS_LIBRARY_ROOT": str(library),

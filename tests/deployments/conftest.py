@@ -19,7 +19,6 @@ from deployments.cli import logs
 from deployments.cli.commands import run_command_line
 from deployments.prefect_server import embedded_server
 from storage.database import Database
-from tests.prefect_home import prepared_home
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -167,7 +166,7 @@ def shell(launch: Callable[..., subprocess.Popen[str]]) -> Callable[..., Ran]:
 @pytest.fixture(scope="session")
 def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API of a Prefect server that really runs; this process's own settings stay as they are."""
-    with embedded_server(prepared_home(tmp_path_factory.mktemp("prefect"))) as url:
+    with embedded_server(tmp_path_factory.mktemp("prefect")) as url:
         yield url
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.deployments.conftest import PHOTOJOBS
 from tests.deployments.test_up import Up, eventually, started
 
-pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("up"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("up"), pytest.mark.timeout(600), pytest.mark.slow]
 
 DEFINITION = "ticking: {label: Ticking, scope: global, schedule: %s, steps: [{type: manifest_check, priority: 95}]}\n"
 
@@ -32,11 +32,7 @@ def environment(place: Any) -> dict[str, str]:
     return outside | place.environment | {"PHOTOJOBS_DEFINITIONS": str(place.folder / "definitions")}
 
 
-@pytest.mark.parametrize(
-    "schedule",
-    ["{interval_seconds: 15}", pytest.param('"* * * * *"', marks=pytest.mark.slow)],
-    ids=["interval", "cron"],
-)
+@pytest.mark.parametrize("schedule", ["{interval_seconds: 15}", '"* * * * *"'], ids=["interval", "cron"])
 def test_what_is_scheduled_is_planned_and_runs(place: Any, schedule: str) -> None:
     folder: Path = place.folder / "definitions"
     folder.mkdir()

@@ -31,7 +31,6 @@ from task_definitions import load_definitions
 from tests.browser.site import Browser, Site, artifacts, require_chromium
 from tests.deployments.conftest import Place
 from tests.prefect_api import FINAL, PrefectApi
-from tests.prefect_home import prepared_home
 from tests.scale.photo_set import DEFINITION, add_photos, install_step, pass_photo_set
 from tests.waiting import wait_until
 
@@ -66,7 +65,6 @@ class Up:
 
 @contextmanager
 def started(place: Any, folder: Path, *, is_scheduled: bool = False) -> Iterator[Up]:
-    prepared_home(folder / "prefect")
     # A run that is pressed while a scheduled one of its kind is on is skipped: a test must not depend on the hour.
     schedules = {} if is_scheduled else dict.fromkeys(load_definitions(), "off")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}

@@ -16,7 +16,6 @@ from flows.step import step
 from flows.step_context import StepContext
 from storage import Database, Settings
 from task_definitions import TaskDefinition, load_definitions
-from tests.prefect_home import prepared_home
 
 
 class Stage:
@@ -136,4 +135,4 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from deployments.prefect_server import embedded_server
 
     with ExitStack() as stack:
-        yield stack.enter_context(embedded_server(prepared_home(tmp_path_factory.mktemp("prefect"))))
+        yield stack.enter_context(embedded_server(tmp_path_factory.mktemp("prefect")))

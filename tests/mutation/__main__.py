@@ -1,12 +1,15 @@
 """`python -m tests.mutation PART`: changes one operator, number or branch of a part at a time, and runs its tests.
 
 Works on a copy of the project. A change that no test notices is printed: it needs a test, or a reason in the proofs.
+Changes of what is not evaluated are left out: annotations, and the mark of keyword-only parameters.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -17,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import WorkerOutcome, WorkResult
+from cosmic_ray.work_item import WorkerOutcome, WorkItem, WorkResult
 
 ROOT = Path(__file__).parents[2]
 #: The modules of each part, and the tests that must notice a change of them, the fastest first.
@@ -30,8 +33,18 @@ PARTS = {
         ["storage/state_machine.py"],
         ["tests/storage/test_tasks.py", "tests/storage/test_job_lifecycle.py", "tests/storage/test_turnover.py"],
     ),
-    "transfer": (["storage/library/transfer.py"], ["tests/unit/library"]),
-    "exclusive_rename": (["storage/library/exclusive_rename.py"], ["tests/unit/library"]),
+    "transfer": (
+        ["storage/library/transfer.py"],
+        [
+            "tests/unit/library/test_library_transfer.py",
+            "tests/unit/library/test_library_transfer_limits.py",
+            "tests/unit/library/test_library_exclusive_rename.py",
+        ],
+    ),
+    "exclusive_rename": (
+        ["storage/library/exclusive_rename.py"],
+        ["tests/unit/library/test_library_exclusive_rename.py", "tests/unit/library/test_library_transfer.py"],
+    ),
     "moves": (
         ["flows/steps/moves.py", "storage/photo_moves.py"],
         ["tests/steps/test_image_move.py", "tests/steps/test_duplicate_resolution.py"],
@@ -54,6 +67,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pj-") as name:
         folder = Path(name)
         _copy_project(folder / "project")
+        # The processes that tests start take the copy, too.
+        os.environ["PYTHONPATH"] = str(folder / "project")
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *tests]
         seconds = _time_of(command, folder / "project")
         config = folder / "config.toml"
@@ -66,7 +81,7 @@ def main() -> int:
         session = folder / "session.sqlite"
         _cosmic_ray(folder / "project", "init", config, session)
         with use_db(str(session), mode=WorkDB.Mode.open) as database:
-            _leave_out_all_but(options.sample, database)
+            _leave_out_all_but(options.sample, database, folder / "project")
         _cosmic_ray(folder / "project", "exec", config, session)
         with use_db(str(session), mode=WorkDB.Mode.open) as database:
             return _report(options.part, database, wanted=options.wanted)
@@ -93,14 +108,41 @@ def _cosmic_ray(project: Path, *arguments: object) -> None:
     subprocess.run(command, cwd=project, check=True)
 
 
-def _leave_out_all_but(sample: int | None, database: WorkDB) -> None:
-    items = list(database.work_items)
+def _leave_out_all_but(sample: int | None, database: WorkDB, project: Path) -> None:
+    idle = {module: _idle_places(project / module) for module in {str(_place(item)[0]) for item in database.work_items}}
+    items = [item for item in database.work_items if not _is_idle(_place(item), idle)]
     print(f"{len(items)} mutants", flush=True)  # noqa: T201
     chosen = random.Random(16).sample(items, min(sample or len(items), len(items)))
     kept = {item.job_id for item in chosen}
-    for item in items:
+    for item in list(database.work_items):
         if item.job_id not in kept:
             database.set_result(item.job_id, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
+
+
+def _place(item: WorkItem) -> tuple[Path, tuple[int, int]]:
+    (mutation,) = item.mutations
+    return mutation.module_path, mutation.start_pos
+
+
+def _is_idle(
+    place: tuple[Path, tuple[int, int]], idle: dict[str, list[tuple[tuple[int, int], tuple[int, int]]]]
+) -> bool:
+    module, position = place
+    return any(first <= position < last for first, last in idle[str(module)])
+
+
+def _idle_places(module: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """From where to where the code of a module does nothing when it runs."""
+    places = []
+    for node in ast.walk(ast.parse(module.read_text())):
+        annotations = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        places += [
+            ((each.lineno, each.col_offset), (each.end_lineno, each.end_col_offset)) for each in annotations if each
+        ]
+        if isinstance(node, ast.FunctionDef) and node.args.kwonlyargs:
+            first = node.args.kwonlyargs[0]
+            places.append(((node.lineno, node.col_offset), (first.lineno, first.col_offset)))
+    return places
 
 
 def _report(part: str, database: WorkDB, *, wanted: float) -> int:
