@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 import pytest
 
-from deployments.schedules import declared_schedules, in_words, schedule_of
+from deployments import schedules
+from deployments.schedules import declared_schedules, in_words, schedule_of, zone_of
 from storage.settings import InvalidSettings, Settings
 from task_definitions import load_definitions
 
@@ -55,3 +57,9 @@ def test_a_setting_that_is_no_schedule_is_named_with_its_definition() -> None:
         schedule_of(definition, Settings.load(schedules={"maintenance_global": "every night"}))
     with pytest.raises(InvalidSettings, match="schedules: maintenance_global"):
         schedule_of(definition, Settings.load(schedules={"maintenance_global": {"hour": 3}}))
+
+
+def test_utc_needs_no_time_zone_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [str(zone_of(name)) for name in ("Asia/Tokyo", "WET")] == ["Asia/Tokyo", "WET"]
+    monkeypatch.setattr(schedules, "ZoneInfo", None)
+    assert zone_of("UTC") is UTC

@@ -50,7 +50,7 @@ PARTS = {
         ["tests/steps/test_image_move.py", "tests/steps/test_duplicate_resolution.py"],
     ),
     "undoing": (["flows/undoing"], ["tests/undo", "tests/steps/test_strikes_at_every_change.py"]),
-    "schedules": (["deployments/schedules.py"], ["tests/deployments/test_schedules.py", "tests/unit/definitions"]),
+    "schedules": (["deployments/schedules.py"], ["tests/deployments/test_schedules.py"]),
 }
 #: A change may lead to a loop without end; a test run that takes this much longer than the first one noticed it.
 PATIENCE = 3.0
