@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -71,7 +72,9 @@ class LibrarySetup:
         """What commands need besides, one for each tenant: nothing where there is but one, whom the settings name."""
         if len(self.survey.tenant_ids) <= 1:
             return ("",)
-        return tuple("" if tenant == DEFAULT_TENANT else f" --tenant {tenant}" for tenant in self.survey.tenant_ids)
+        return tuple(
+            "" if tenant == DEFAULT_TENANT else f" --tenant {shlex.quote(tenant)}" for tenant in self.survey.tenant_ids
+        )
 
 
 def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) -> LibrarySetup:

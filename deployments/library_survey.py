@@ -61,6 +61,7 @@ class LibrarySurvey:
         deeper: photographs below the projects' folders, where nobody looks either.
         unreadable: folders that cannot be listed.
         unsafe: names of folders that no project can have, with the reason.
+        sharing: pictures of one kind that share a base name, so that they are one photo; a text for each such photo.
         neighbours: projects beside the folder that was asked about, where that is one itself.
     """
 
@@ -72,6 +73,7 @@ class LibrarySurvey:
     deeper: tuple[str, ...]
     unreadable: tuple[str, ...]
     unsafe: tuple[str, ...]
+    sharing: tuple[str, ...]
     neighbours: tuple[str, ...]
 
     @property
@@ -119,6 +121,7 @@ class _Survey:
         self._deeper: list[str] = []
         self._unreadable: list[str] = []
         self._unsafe: list[str] = []
+        self._sharing: list[str] = []
 
     def made(self) -> LibrarySurvey:
         if self._layout is Layout.LIBRARY:
@@ -138,6 +141,7 @@ class _Survey:
             deeper=tuple(sorted(self._deeper)),
             unreadable=tuple(sorted(self._unreadable)),
             unsafe=tuple(sorted(self._unsafe)),
+            sharing=tuple(sorted(self._sharing)),
             neighbours=tuple(
                 sorted(one.folder for one in self._projects if is_project and one.folder != self._folder.name)
             ),
@@ -149,6 +153,7 @@ class _Survey:
             project = tenant / name
             found = self._photos_in(project)
             files = list(_names(project, is_folder=False, unreadable=[]))
+            self._note_sharing(project, files)
             for below in self._folders_in(project):
                 self._deeper += self._photos_below(project / below)
             self._projects.append(
@@ -160,6 +165,16 @@ class _Survey:
                     has_manifest=MANIFEST_NAME in files,
                 )
             )
+
+    def _note_sharing(self, project: Path, files: list[str]) -> None:
+        photos: dict[tuple[str, str], list[str]] = {}
+        for name in files:
+            described = self._kinds.describe(name)
+            if described.kind.is_photo:
+                photos.setdefault((described.base_name, described.kind), []).append(name)
+        for names in photos.values():
+            if len(names) > 1:
+                self._sharing.append(f"{printable(project.name)}: {printable(', '.join(sorted(names)))}")
 
     def _folders_in(self, folder: Path) -> Iterator[str]:
         for name in _names(folder, is_folder=True, unreadable=self._unreadable):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from storage.task_summary import StepSummary
+from task_definitions.wording import quantity
 
 _WORD_JOINER = "\u2060"
 
@@ -45,7 +46,7 @@ def step_line(summary: StepSummary) -> str:
 def _counted(by_status: dict[str, int], noun: str) -> str:
     total = sum(by_status.values())
     parts = ", ".join(f"{number} {status}" for status, number in sorted(by_status.items()))
-    return f"{total} {noun}{'' if total == 1 else 's'}: {parts}" if total else f"no {noun}s"
+    return f"{quantity(total, noun)}: {parts}" if total else f"no {noun}s"
 
 
 def row(cells: Iterable[str]) -> str:

@@ -20,7 +20,8 @@ from storage.tables import jobs
 #: Jobs changed by one transaction.
 BATCH_SIZE = 500
 
-_RETRIED = (JobStatus.FAILED, JobStatus.CANCELED)
+#: Jobs that can be queued again.
+RETRIED = (JobStatus.FAILED, JobStatus.CANCELED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BAT
     def retry(connection: Connection, ids: Sequence[int]) -> int:
         return len(reopen_jobs(connection, jobs.c.id.in_(ids), now=database.clock()))
 
-    return _in_batches(database, selected, _RETRIED, retry, batch_size)
+    return _in_batches(database, selected, RETRIED, retry, batch_size)
 
 
 def _in_batches(

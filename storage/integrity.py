@@ -22,6 +22,7 @@ from storage.migrations import BASELINE, current_revision, head_revision, known_
 from storage.sqlite_schema import count_rows, foreign_key_violations, integrity_problems, list_objects, read_table
 from storage.table_definition import quote
 from storage.tables import metadata
+from task_definitions.wording import quantity
 
 #: How many rows a finding names.
 _EXAMPLES = 5
@@ -50,7 +51,7 @@ class Finding:
 
     def __str__(self) -> str:
         place = "" if self.table is None else f"{self.table}: "
-        rows = f" ({self.count} {'row' if self.count == 1 else 'rows'}" if self.count else ""
+        rows = f" ({quantity(self.count, 'row')}" if self.count else ""
         first = f"; the first: {', '.join(self.examples)}" if self.examples else ""
         return f"{self.severity}: {place}{self.problem}{rows}{first}{')' if rows else ''}. {self.remedy}"
 

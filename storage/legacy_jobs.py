@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from storage.errors import SchemaMismatch
 from storage.sqlite_schema import TableSchema, list_objects, read_table
 from storage.table_definition import mentions, quote
+from task_definitions.wording import quantity
 
 LEGACY_JOBS = "jobs_legacy"
 
@@ -52,7 +53,7 @@ class LegacyJobs:
         """Each change in a sentence."""
         lines = []
         if self.merged:
-            lines.append(f"jobs: gets {self.merged} rows that only jobs_legacy has, with their ids")
+            lines.append(f"jobs: gets {quantity(self.merged, 'row')} that only jobs_legacy has, with the ids")
         if self.extra_columns:
             lines.append(f"jobs: gets the columns {', '.join(self.extra_columns)} of jobs_legacy")
         if self.is_dropped:

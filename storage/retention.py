@@ -5,10 +5,12 @@ The journal of file changes is what makes `undo` possible; it stays as long as a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, select
+from sqlalchemy import ColumnElement, Select, delete, exists, func, or_, select
 
 from storage.column_types import check_integer
 from storage.database import Database
@@ -35,12 +37,21 @@ _ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """How many rows were removed."""
+    """How many rows were removed, or would be."""
 
     tasks: int
     jobs: int
     items: int
     journal_entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """What is old enough: conditions on the rows of each table."""
+
+    tasks: tuple[ColumnElement[bool], ...]
+    jobs: tuple[ColumnElement[bool], ...]
+    journal: tuple[ColumnElement[bool], ...]
 
 
 def prune(
@@ -60,15 +71,10 @@ def prune(
         InvalidValue: a number is negative or too large.
     """
     check_integer(batch_size, name="batch_size", minimum=1, maximum=100_000)
-    for name, seconds in (("older_than_seconds", older_than_seconds), ("keep_journal_seconds", keep_journal_seconds)):
-        if not 0 <= seconds <= MAX_AGE_SECONDS:
-            raise InvalidValue(name, f"must lie between 0 and {MAX_AGE_SECONDS}, not {seconds:g}")
-    now = database.clock()
-    cutoff = _ago(now, older_than_seconds)
-    pruned_tasks = _remove_tasks(database, cutoff=cutoff, keep_since=_ago(now, keep_journal_seconds), size=batch_size)
+    old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)
+    pruned_tasks = _remove_tasks(database, old.tasks, size=batch_size)
     # What is left of those tasks are jobs of no task, like those that never had one.
-    of_no_task = ~exists().where(tasks.c.id == jobs.c.task_id)
-    old_jobs = (jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff, of_no_task)
+    old_jobs = (*old.jobs, _of_no_task())
     pruned_jobs = pruned_items = 0
     while True:
         ids = _next_jobs(database, *old_jobs, size=batch_size)
@@ -80,26 +86,59 @@ def prune(
             ids = list(connection.execute(locked).scalars())
             pruned_items += connection.execute(delete(job_items).where(job_items.c.job_id.in_(ids))).rowcount
             pruned_jobs += connection.execute(delete(jobs).where(jobs.c.id.in_(ids))).rowcount
+    journal = (*old.journal, ~exists().where(tasks.c.id == file_journal.c.task_id))
     return Pruned(
         tasks=pruned_tasks,
         jobs=pruned_jobs,
         items=pruned_items,
-        journal_entries=_remove_journal(
-            database,
-            file_journal.c.created_at < _ago(now, max(older_than_seconds, keep_journal_seconds)),
-            ~exists().where(tasks.c.id == file_journal.c.task_id),
-            size=batch_size,
-        ),
+        journal_entries=_remove_journal(database, *journal, size=batch_size),
     )
 
 
-def _remove_tasks(database: Database, *, cutoff: datetime, keep_since: datetime, size: int) -> int:
+def count_prunable(
+    database: Database, *, older_than_seconds: float, keep_journal_seconds: float = KEEP_JOURNAL_SECONDS
+) -> Pruned:
+    """What `prune` would remove now; raises as it does."""
+    old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)
+    going = select(tasks.c.id).where(*old.tasks)
+    old_jobs = select(jobs.c.id).where(*old.jobs, or_(_of_no_task(), jobs.c.task_id.in_(going)))
+    stays = exists().where(tasks.c.id == file_journal.c.task_id, tasks.c.id.not_in(going))
+    with database.connect() as connection:
+
+        def count(rows: Select[Any]) -> int:
+            return int(connection.execute(select(func.count()).select_from(rows.subquery())).scalar_one())
+
+        return Pruned(
+            tasks=count(going),
+            jobs=count(old_jobs),
+            items=count(select(job_items.c.id).where(job_items.c.job_id.in_(old_jobs))),
+            journal_entries=count(select(file_journal.c.id).where(*old.journal, ~stays)),
+        )
+
+
+def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds: float) -> _Old:
+    for name, seconds in (("older_than_seconds", older_than_seconds), ("keep_journal_seconds", keep_journal_seconds)):
+        if not 0 <= seconds <= MAX_AGE_SECONDS:
+            raise InvalidValue(name, f"must lie between 0 and {MAX_AGE_SECONDS}, not {seconds:g}")
+    now = database.clock()
+    cutoff, keep_since = _ago(now, older_than_seconds), _ago(now, keep_journal_seconds)
     can_be_undone = exists().where(
         file_journal.c.task_id == tasks.c.id,
         file_journal.c.undone_at.is_(None),
         file_journal.c.created_at >= keep_since,
     )
-    old = (tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone)
+    return _Old(
+        tasks=(tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone),
+        jobs=(jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff),
+        journal=(file_journal.c.created_at < min(cutoff, keep_since),),
+    )
+
+
+def _of_no_task() -> ColumnElement[bool]:
+    return ~exists().where(tasks.c.id == jobs.c.task_id)
+
+
+def _remove_tasks(database: Database, old: Sequence[ColumnElement[bool]], *, size: int) -> int:
     removed = 0
     while ids := _next_tasks(database, *old, size=min(size, TASKS_PER_BATCH)):
         # The row of a task goes before its jobs, so that nobody can retry a task that has lost some of them.

@@ -208,14 +208,17 @@ class Settings(BaseSettings):
             and name not in _OTHER_VARIABLES
             and name[len(_PREFIX) :].lower() not in cls.model_fields
         ]
-        if problems:
-            raise InvalidSettings("\n".join(problems))
         try:
             settings = cls(**overrides)
         except ValidationError as error:
-            raise InvalidSettings(
-                "\n".join(_problem(str(item["loc"][0]), item["msg"], overrides, file) for item in error.errors())
-            ) from None
+            problems += [
+                _problem(str(item["loc"][0]), item["msg"], overrides, file)
+                for item in error.errors()
+                # They are among the problems already.
+                if item["type"] != "extra_forbidden" or item["loc"][0] in overrides
+            ]
+        if problems:
+            raise InvalidSettings("\n".join(problems))
         if settings.stale_seconds < 3 * settings.heartbeat_seconds:
             raise InvalidSettings(
                 f"stale_seconds: {settings.stale_seconds:g} is less than three heartbeats of "

@@ -13,6 +13,7 @@ from storage.database import Access, Database
 from storage.records import ItemStatus, Task
 from storage.tables import job_items, jobs
 from storage.tasks import TasksRepository
+from task_definitions.wording import quantity
 
 #: Names kept of each kind of change, and reasons kept of failed jobs.
 MAX_EXAMPLES = 10
@@ -89,10 +90,12 @@ class TaskSummary:
         if self.found_nothing:
             return "no photo fits; nothing was done"
         jobs = self.jobs
-        parts = [f"{jobs.get('completed', 0)} jobs completed", f"{jobs.get('failed', 0)} failed"]
+        if self.task.status == "queued" and not jobs.get("completed"):
+            return "it has not started yet"
+        parts = [f"{quantity(jobs.get('completed', 0), 'job')} completed", f"{jobs.get('failed', 0)} failed"]
         parts.append(f"{jobs.get('canceled', 0)} canceled")
         failed_items = self.items.get("failed", 0)
-        return ", ".join(parts) + (f"; {failed_items} items failed" if failed_items else "")
+        return ", ".join(parts) + (f"; {quantity(failed_items, 'item')} failed" if failed_items else "")
 
 
 def summarise_task(source: Database | Connection, task_id: str) -> TaskSummary:

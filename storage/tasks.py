@@ -152,6 +152,27 @@ class TasksRepository:
         task = _existing(self.get_by_id(task_id), task_id)
         return task if tenant_id is None else _of_tenant(task, tenant_id)
 
+    def whole_id(self, beginning: str, *, tenant_id: str | None = None) -> str:
+        """The id of the one task whose id begins so.
+
+        Raises:
+            UnknownTask: there is none, or it is another tenant's.
+            InvalidValue: several ids begin so.
+        """
+        statement = select(tasks.c.id).where(tasks.c.id.startswith(beginning, autoescape=True)).order_by(tasks.c.id)
+        if tenant_id is not None:
+            statement = statement.where(tasks.c.tenant_id == tenant_id)
+        with self._access.read() as connection:
+            if beginning and connection.execute(select(tasks.c.id).where(tasks.c.id == beginning)).first() is not None:
+                return beginning
+            found = list(connection.execute(statement.limit(3)).scalars()) if beginning else []
+        if len(found) > 1:
+            several = ", ".join(found[:2]) + (" and others" if len(found) > 2 else "")
+            raise InvalidValue("task", f'"{beginning}" is the beginning of {several}; give more of the id')
+        if not found:
+            raise _unknown(beginning)
+        return str(found[0])
+
     def ended_at(self, task_id: str) -> datetime | None:
         """When the task ended, or None where it has not, or is gone; cheaper than its row."""
         found = self._access.look(_ENDED_AT, {"task_id": task_id})
@@ -433,8 +454,12 @@ def _started(connection: Connection, task: Task) -> WrittenTask:
 
 def _existing(task: Task | None, task_id: str) -> Task:
     if task is None:
-        raise UnknownTask(f"task {task_id} does not exist. `photojobs status` lists the latest ones.")
+        raise _unknown(task_id)
     return task
+
+
+def _unknown(task_id: str) -> UnknownTask:
+    return UnknownTask(f"task {task_id} does not exist. `photojobs status` lists the latest ones.")
 
 
 def _of_tenant(task: Task, tenant_id: str) -> Task:

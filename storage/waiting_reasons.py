@@ -24,7 +24,7 @@ from storage.records import Job, Lane
 from storage.state_machine import HELD_BY_STEPS, get_task
 from storage.tables import jobs
 from task_definitions import Scope
-from task_definitions.wording import lasting, listed, printable
+from task_definitions.wording import lasting, listed, printable, quantity
 
 #: Running jobs of a full lane that a reason names.
 MAX_NAMED_JOBS = 5
@@ -227,9 +227,7 @@ class WaitingReasons:
         )
 
     def _delay(self, job: Job) -> Reason:
-        failed = (
-            "" if not job.attempts else f" after {job.attempts} failed {'attempt' if job.attempts == 1 else 'attempts'}"
-        )
+        failed = "" if not job.attempts else f" after {quantity(job.attempts, 'failed attempt')}"
         if job.run_after is None or job.run_after <= self._now:
             return _fine("run_after", f"It may start now{failed}.")
         because = f": {printable(job.error_message)}" if failed and job.error_message else ""
@@ -312,7 +310,8 @@ class WaitingReasons:
             if before:
                 yield _waits(
                     "fairness",
-                    f"Its tenant runs {mine} jobs here; {', '.join(map(printable, before[:MAX_NAMED_JOBS]))} "
+                    f"Its tenant runs {quantity(mine, 'job')} here; "
+                    f"{', '.join(map(printable, before[:MAX_NAMED_JOBS]))} "
                     f"{'runs' if len(before) == 1 else 'run'} fewer and goes first at the same priority.",
                 )
 

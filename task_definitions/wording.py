@@ -50,6 +50,11 @@ def listed(words: Iterable[str], *, last: str = "or") -> str:
     return f"{', '.join(front)} {last} {end}" if front else end
 
 
+def quantity(number: int, noun: str) -> str:
+    """Return `1 job`, `2000 jobs`: a number with its noun, whose plural ends in s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def lasting(seconds: float) -> str:
     """Return a duration as a person reads it: `0.4 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
     if seconds < 60:

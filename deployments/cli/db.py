@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from deployments.cli.definitions import Json
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import confirm, print_fields, print_json, print_table, say
+from deployments.cli.terminal import confirm, print_fields, print_json, print_table, remark, say
 from storage.database import Database
 from storage.settings import Settings
 
@@ -154,7 +155,12 @@ def downgrade_database(
 
 
 @app.command(name="prune")
-def prune_database(*, older_than_days: float, json: Json = False) -> None:
+def prune_database(
+    *,
+    older_than_days: float,
+    dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    json: Json = False,
+) -> None:
     """Remove the history of tasks and jobs that ended long ago, a batch at a time, so that nobody waits for it.
 
     Nothing is removed that has not ended, and no task whose files can still be brought back from the trash.
@@ -163,13 +169,15 @@ def prune_database(*, older_than_days: float, json: Json = False) -> None:
     Parameters
     ----------
     older_than_days
-        How long ago the end of a task or job must lie.
+        How long ago a task or a job must have ended.
+    dry_run
+        Only show how many rows would be removed.
     """
-    from storage.retention import prune
+    from storage.retention import count_prunable, prune
 
     settings = Settings.load()
     with opened_database(settings=settings) as database:
-        pruned = prune(
+        pruned = (count_prunable if dry_run else prune)(
             database,
             older_than_seconds=older_than_days * SECONDS_PER_DAY,
             keep_journal_seconds=settings.trash_ttl_seconds,
@@ -185,6 +193,8 @@ def prune_database(*, older_than_days: float, json: Json = False) -> None:
                 "journal entries": pruned.journal_entries,
             }
         )
+        if dry_run:
+            remark("Nothing was removed.")
 
 
 @contextmanager

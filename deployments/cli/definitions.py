@@ -17,6 +17,7 @@ from storage.tasks import TasksRepository
 from task_definitions import Definitions, Schedule, load_definitions
 from task_definitions.difference import DefinitionDifference, compare_definitions
 from task_definitions.step_types import step_types
+from task_definitions.wording import quantity
 
 app = App(name="definitions")
 app.command(
@@ -112,7 +113,7 @@ def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None
     elif source is None:
         confirm(f"PHOTOJOBS_DEFINITIONS names nothing; the {len(checked)} built-in definitions are right.")
     else:
-        confirm(f"{source}: {len(own)} definitions, nothing wrong.")
+        confirm(f"{source}: {quantity(len(own), 'definition')}, nothing wrong.")
 
 
 @app.command(name="diff")

@@ -15,6 +15,7 @@ from deployments.demo.snapshot import Snapshot
 from storage.database import Database
 from storage.task_summary import TaskSummary
 from storage.tasks import TasksRepository
+from task_definitions.wording import quantity
 
 #: Names shown for each kind of change.
 EXAMPLES = 3
@@ -46,7 +47,8 @@ def title(words: str) -> None:
 def print_library(place: DemoFolder, made: DemoLibrary, *, large: int) -> None:
     """Print what was made."""
     say(
-        f"A library in {place.library_root}: {len(made.tenant_ids)} tenants, {len(made.project_ids)} projects, "
+        f"A library in {place.library_root}: {quantity(len(made.tenant_ids), 'tenant')}, "
+        f"{quantity(len(made.project_ids), 'project')}, "
         f"{made.jpegs} JPEGs ({large} of 24 megapixels), {made.pngs} PNGs; its rows in {place.database_path}"
     )
     title("Faults in it")

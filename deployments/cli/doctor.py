@@ -11,6 +11,7 @@ from deployments.cli.opening import use_password
 from deployments.cli.terminal import print_json, print_table, say
 from deployments.doctor.finding import Finding, Standing
 from storage.settings import Settings
+from task_definitions.wording import quantity
 
 app = App(name="doctor")
 
@@ -48,7 +49,4 @@ def _print(findings: list[Finding]) -> None:
     if not is_quiet():
         problems = sum(one.standing is Standing.PROBLEM for one in odd)
         warnings = len(odd) - problems
-        say(
-            f"\n{problems or 'no'} {'problem' if problems == 1 else 'problems'}, "
-            f"{warnings or 'no'} {'warning' if warnings == 1 else 'warnings'}"
-        )
+        say(f"\n{quantity(problems, 'problem')}, {quantity(warnings, 'warning')}")

@@ -127,7 +127,14 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ("Why does it not start?", "photojobs jobs why 1"),
         ("For programs", "photojobs jobs why 1 --json | jq .verdict"),
     ),
-    "jobs retry": _examples(("Two jobs once more", "photojobs jobs retry 3 4")),
+    "jobs retry": _examples(
+        ("Two jobs once more", "photojobs jobs retry 3 4"),
+        ("All failed jobs of a project", "photojobs jobs retry --status failed --project Iceland"),
+    ),
+    "jobs cancel": _examples(
+        ("One job", "photojobs jobs cancel 3"),
+        ("All queued jobs of a step type", "photojobs jobs cancel --status queued --type metadata"),
+    ),
     "lanes": _examples(
         ("How many jobs may run", "photojobs lanes list"),
         ("Allow four at a time", "photojobs lanes set normal --slots 4"),

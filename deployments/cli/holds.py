@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from cyclopts import App
+from sqlalchemy import Connection
 
 from deployments.cli.definitions import Json
 from deployments.cli.opening import opened_database
 from deployments.cli.terminal import confirm, print_json
 from flows import task_control
+from storage.tasks import TasksRepository
 
 hold_app = App(name="hold")
 release_app = App(name="release")
@@ -35,6 +37,7 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
         Whose task it must be, or which tenant; a lane is then refused.
     """
     with opened_database() as database, database.begin() as connection:
+        name = _whole_name(kind, name, tenant, connection)
         task_control.hold(kind, name, reason=reason, tenant_id=tenant, connection=connection)
     if json:
         print_json({"kind": kind, "name": name, "is_held": True})
@@ -56,8 +59,13 @@ def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json =
         Whose task it must be, or which tenant; a lane is then refused.
     """
     with opened_database() as database, database.begin() as connection:
+        name = _whole_name(kind, name, tenant, connection)
         was_held = task_control.release(kind, name, tenant_id=tenant, connection=connection)
     if json:
         print_json({"kind": kind, "name": name, "is_held": False, "was_held": was_held})
         return
     confirm(f"{kind} {name} goes on" if was_held else f"{kind} {name} was not held")
+
+
+def _whole_name(kind: Kind, name: str, tenant: str | None, connection: Connection) -> str:
+    return TasksRepository(connection).whole_id(name, tenant_id=tenant) if kind == "task" else name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -74,7 +76,7 @@ def init(
         folder = Path(_ask("Where are your photographs?", default=str(Path.cwd())))
     setup = set_up(survey_library(folder, DEFAULT_EXTENSIONS, layout=layout), into=into, database=database)
     if not json:
-        _show(setup)
+        _show_even_unread(setup, is_agreed=yes and not dry_run)
     if dry_run:
         if json:
             print_json(_document(setup, is_written=False))
@@ -123,6 +125,16 @@ def _has_consent(setup: LibrarySetup, layout: Layout | None, *, can_ask: bool, y
             "library. --layout project says that this is meant."
         )
     return True
+
+
+def _show_even_unread(setup: LibrarySetup, *, is_agreed: bool) -> None:
+    try:
+        _show(setup)
+    except BrokenPipeError:
+        if not is_agreed:
+            raise
+        # The reader, such as `head`, has gone. What was agreed to is written all the same.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show(setup: LibrarySetup) -> None:
@@ -197,6 +209,11 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
         yield f"cannot be read: {folder}"
     for name in survey.unsafe:
         yield f"cannot be a project: {name}"
+    if survey.sharing:
+        yield (
+            f"several pictures share a base name and are one photo: {_listed(survey.sharing, separator='; ')}. Rename "
+            "those that are different pictures."
+        )
     folders = Counter(project.folder for project in survey.projects)
     twice = sorted(name for name, count in folders.items() if count > 1)
     if twice:
@@ -204,7 +221,7 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
 
 
 def _show_next(setup: LibrarySetup, *, is_discovered: bool) -> None:
-    lines = [f"cd {setup.settings_file.parent}"] if setup.settings_file.parent != Path.cwd() else []
+    lines = [f"cd {shlex.quote(str(setup.settings_file.parent))}"] if setup.settings_file.parent != Path.cwd() else []
     lines.append("photojobs doctor")
     for tenant in setup.tenant_options:
         if setup.survey.projects and not is_discovered:
@@ -228,9 +245,9 @@ def _document(setup: LibrarySetup, *, is_written: bool, summaries: Sequence[Task
     }
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], *, separator: str = ", ") -> str:
     more = len(names) - EXAMPLES
-    return ", ".join(names[:EXAMPLES]) + (f" and {more} more" if more > 0 else "")
+    return separator.join(names[:EXAMPLES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _count(names: Sequence[str]) -> str:

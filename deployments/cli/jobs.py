@@ -1,7 +1,10 @@
-"""`photojobs jobs`: list jobs, look at one of them and its items, ask why it waits, and queue it again."""
+"""`photojobs jobs`: list jobs, look at one and its items, ask why it waits, cancel jobs and queue them again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -13,13 +16,17 @@ from deployments.cli.job_cells import progress_of, took
 from deployments.cli.opening import opened_database
 from deployments.cli.terminal import confirm, output, print_fields, print_json, print_table, remark, say, shown
 from deployments.queue_figures import item_counts, list_items, list_jobs
-from storage.bulk import JobFilter, retry_jobs
+from storage.bulk import RETRIED, JobFilter, cancel_jobs, retry_jobs
 from storage.database import Database
 from storage.errors import UnknownJob
 from storage.jobs import JobsRepository
+from storage.projects import ProjectsRepository
 from storage.records import Job
 from storage.settings import Settings
+from storage.state_machine import UNFINISHED
+from storage.tasks import TasksRepository
 from storage.waiting_reasons import explain_job
+from task_definitions.wording import listed, quantity
 
 #: Characters of an error that a listing shows; `jobs show` has them all.
 SHOWN_CHARACTERS = 120
@@ -37,7 +44,7 @@ def list_all(
     status: JobStatusName | None = None,
     type: str | None = None,
     tenant: str | None = None,
-    project: int | None = None,
+    project: str | None = None,
     task: str | None = None,
     limit: Limit = 50,
     offset: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
@@ -54,16 +61,23 @@ def list_all(
     tenant
         Only jobs of this tenant.
     project
-        Only jobs of the project of this id.
+        Only jobs of this project, by its name or id.
     task
-        Only jobs of the task of this id.
+        Only jobs of this task, by its id or the beginning of it.
     limit
         How many, at most.
     offset
         How many to leave out from the newest on.
     """
-    filters = {"status": status, "type": type, "tenant_id": tenant, "project_id": project, "task_id": task}
-    with opened_database() as database:
+    settings = Settings.load()
+    with opened_database(settings=settings) as database:
+        filters = {
+            "status": status,
+            "type": type,
+            "tenant_id": tenant,
+            "project_id": _project_id(database, project, tenant_id=tenant or settings.tenant),
+            "task_id": None if task is None else TasksRepository(database).whole_id(task, tenant_id=tenant),
+        }
         found = list_jobs(database, filters, limit=limit, offset=offset)
         if json:
             print_json(found)
@@ -92,6 +106,7 @@ def list_all(
         ("id", "type", "status", "priority", "tenant", "project", "done", "failed", "created", "took", "error"),
         rows,
         numbers=("id", "priority", "project", "done", "failed", "took"),
+        spared=("priority", "tenant", "created", "project", "took", "failed"),
     )
 
 
@@ -219,29 +234,96 @@ def explain(id: int, /, *, tenant: str | None = None, json: Json = False) -> Non
         )
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """Which jobs, by what they have in common."""
+
+    status: JobStatusName | None = None
+    "Only jobs in this status."
+
+    type: str | None = None
+    "Only jobs of this step type."
+
+    tenant: str | None = None
+    "Only jobs of this tenant."
+
+    project: str | None = None
+    "Only jobs of this project, by its name or id."
+
+    task: str | None = None
+    "Only jobs of this task, by its id or the beginning of it."
+
+
 @app.command(name="retry")
-def retry(*ids: int, tenant: str | None = None, json: Json = False) -> None:
+def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
     """Queue failed or canceled jobs again, with all their attempts anew; items that are done stay done.
 
     Parameters
     ----------
     ids
-        The jobs' ids.
-    tenant
-        Whose jobs they must be; without it, any tenant's.
+        The jobs' ids; without them, all jobs that the options select.
     """
-    if not ids:
-        raise BadInput("jobs retry: which jobs? Give their ids.")
-    with opened_database() as database:
-        for job_id in ids:
-            job = _job(database, job_id, tenant)
-            if job.status not in ("failed", "canceled"):
-                raise BadInput(f"job {job_id} is {job.status}: only a failed or canceled job can be run again.")
-        count = retry_jobs(database, JobFilter(ids=ids))
+    with _selected("retry", ids, options, statuses=RETRIED, does="run again") as (database, selected):
+        count = retry_jobs(database, selected)
     if json:
-        print_json({"queued": ids})
+        print_json({"queued": count})
         return
-    confirm(f"{count} {'job is' if count == 1 else 'jobs are'} queued again; `photojobs up` or a worker runs them")
+    confirm(f"{_are(count)} queued again; `photojobs up` or a worker runs {'it' if count == 1 else 'them'}")
+
+
+@app.command(name="cancel")
+def cancel(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
+    """Cancel queued and running jobs; what is done stays done.
+
+    Parameters
+    ----------
+    ids
+        The jobs' ids; without them, all jobs that the options select.
+    """
+    with _selected("cancel", ids, options, statuses=UNFINISHED, does="canceled") as (database, selected):
+        count = cancel_jobs(database, selected)
+    if json:
+        print_json({"canceled": count})
+        return
+    confirm(f"{_are(count)} canceled; what runs stops at its next checkpoint")
+
+
+@contextmanager
+def _selected(
+    command: str, ids: tuple[int, ...], options: JobOptions | None, *, statuses: Sequence[str], does: str
+) -> Iterator[tuple[Database, JobFilter]]:
+    options = options or JobOptions()
+    if not ids and options == JobOptions():
+        raise BadInput(f"jobs {command}: which jobs? Give their ids, or select them: --status, --type, --task, …")
+    settings = Settings.load()
+    with opened_database(settings=settings) as database:
+        for job_id in ids:
+            job = _job(database, job_id, options.tenant)
+            if job.status not in statuses:
+                raise BadInput(f"job {job_id} is {job.status}: only a {listed(statuses)} job can be {does}.")
+        task = options.task
+        yield (
+            database,
+            JobFilter(
+                ids=ids or None,
+                status=options.status,
+                type=options.type,
+                tenant_id=options.tenant,
+                project_id=_project_id(database, options.project, tenant_id=options.tenant or settings.tenant),
+                task_id=None if task is None else TasksRepository(database).whole_id(task, tenant_id=options.tenant),
+            ),
+        )
+
+
+def _are(count: int) -> str:
+    return f"{quantity(count, 'job')} {'is' if count == 1 else 'are'}"
+
+
+def _project_id(database: Database, reference: str | None, *, tenant_id: str) -> int | None:
+    if reference is None or reference.isdigit():
+        return None if reference is None else int(reference)
+    return ProjectsRepository(database).find(reference, tenant_id=tenant_id)
 
 
 def _job(database: Database, job_id: int, tenant: str | None) -> Job:

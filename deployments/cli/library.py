@@ -39,7 +39,11 @@ def list_projects(
         print_json(found)
         return
     if not found:
-        remark("No projects. `photojobs run folder_discovery` makes one of each folder in the library.")
+        no_project = "No archived project" if archived else "No project"
+        if archived or tenant is not None:
+            remark(no_project + ("." if tenant is None else f" of tenant {tenant}."))
+        else:
+            remark(f"{no_project}. `photojobs run folder_discovery` makes one of each folder in the library.")
         return
     rows = [
         (

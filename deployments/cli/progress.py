@@ -24,6 +24,7 @@ from flows.runtime import Runtime
 from storage.errors import StorageError
 from storage.records import Job
 from storage.tasks import TasksRepository
+from task_definitions.wording import quantity
 
 logger = logging.getLogger("photojobs.progress")
 
@@ -61,7 +62,7 @@ class StepProgress:
         """Done of all, in items where they are known, else in jobs."""
         if self.total:
             return f"{self.done}/{self.total}"
-        return f"{self.ended_jobs}/{self.jobs} {'job' if self.jobs == 1 else 'jobs'}"
+        return f"{self.ended_jobs}/{quantity(self.jobs, 'job')}"
 
 
 class ProgressView(Protocol):

@@ -54,6 +54,8 @@ def write_report(
             if not newest:
                 raise BadInput("there is no task yet. `photojobs run NAME` makes one.")
             task = newest[0].id
+        else:
+            task = TasksRepository(database).whole_id(task)
         report = read_report(database, Library(settings.library_root), task, photos=0 if json else photos)
     if json:
         print_json(_document(report))

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from deployments.cli.definitions import Json
-from deployments.cli.job_cells import progress_of, took
+from deployments.cli.job_cells import progress_of, short_id, took
 from deployments.cli.lanes import LANE_COLUMNS, LANE_NUMBERS, lane_rows
 from deployments.cli.opening import opened_database
 from deployments.cli.terminal import Section, duration, output, plain, print_json, print_sections, say, section_table
@@ -24,6 +24,7 @@ from deployments.queue_status import QueueStatus, RunningJob, read_status
 from storage.database import Database
 from storage.settings import Settings
 from task_definitions import Definitions, load_definitions
+from task_definitions.wording import quantity
 
 #: Characters of a reason that a row shows.
 REASON_CHARACTERS = 100
@@ -175,7 +176,7 @@ def _head(status: QueueStatus) -> Iterator[str]:
     wrong = sum(run.standing.is_wrong for run in status.schedules)
     if wrong or status.scheduler_errors:
         counted = f"{wrong} of {len(status.schedules)} do not run as they should"
-        logged = f"; the scheduler of Prefect's server logged {status.scheduler_errors} errors"
+        logged = f"; the scheduler of Prefect's server logged {quantity(status.scheduler_errors, 'error')}"
         yield f"Schedules {counted}{logged if status.scheduler_errors else ''}: see `photojobs doctor`"
 
 
@@ -183,7 +184,7 @@ def _at_work(status: QueueStatus) -> str:
     activity = status.activity
     words = [f"{one.worker_id} ({one.running} running)" for one in activity.alive]
     if activity.attended_tasks:
-        words.append(f"flow runs of {activity.attended_tasks} {'task' if activity.attended_tasks == 1 else 'tasks'}")
+        words.append(f"flow runs of {quantity(activity.attended_tasks, 'task')}")
     words += [f"{one.worker_id} is silent ({one.running} running)" for one in activity.silent]
     if words or activity.is_any_alive:
         return ", ".join(words) or "an executor, a moment ago"
@@ -199,6 +200,7 @@ def _sections(status: QueueStatus) -> Iterator[Section]:
             ("running", "type", "task", "tenant", "done", "rate", "for", "left", "last sign", "worker"),
             [_running_row(one) for one in status.running],
             ("running", "done", "rate", "for", "left", "last sign"),
+            spared=("worker", "tenant", "last sign", "task"),
         )
     if status.waiting:
         yield Section(
@@ -215,6 +217,7 @@ def _sections(status: QueueStatus) -> Iterator[Section]:
                 for one in status.waiting
             ],
             ("waiting", "priority", "for"),
+            spared=("tenant", "priority"),
         )
     if status.failures:
         yield Section(
@@ -227,7 +230,7 @@ def _sections(status: QueueStatus) -> Iterator[Section]:
             ("task", "definition", "status", "tenant", "project", "created", "took"),
             [
                 (
-                    task.id,
+                    short_id(task.id),
                     task.type,
                     task.status,
                     task.tenant_id,
@@ -238,6 +241,7 @@ def _sections(status: QueueStatus) -> Iterator[Section]:
                 for task in status.tasks
             ],
             ("project", "took"),
+            spared=("tenant", "project"),
         )
     if status.holds:
         yield Section(
@@ -248,6 +252,7 @@ def _sections(status: QueueStatus) -> Iterator[Section]:
         yield Section(
             ("scheduled", "tenant", "next", "when", "standing"),
             [(run.definition, run.tenant_id, run.next_at, run.when, run.standing) for run in status.schedules],
+            spared=("tenant",),
         )
 
 
@@ -255,7 +260,7 @@ def _running_row(one: RunningJob) -> tuple[object, ...]:
     return (
         one.job.id,
         one.job.type,
-        one.job.task_id,
+        short_id(one.job.task_id),
         one.job.tenant_id,
         progress_of(one.job),
         "" if one.rate is None else f"{one.rate:.1f}/s",

@@ -8,6 +8,7 @@ from typing import Any
 from deployments.cli.terminal import duration, print_json, print_table, say
 from flows.planning.refusals import Refusal
 from storage.task_summary import StepSummary, TaskSummary
+from task_definitions.wording import quantity
 
 COLUMNS = ("step", "jobs", "items", "failed", "time", "did")
 NUMBERS = ("jobs", "items", "failed", "time")
@@ -63,4 +64,4 @@ def _failed(step: StepSummary) -> str:
     items, jobs = step.items.get("failed", 0), step.jobs.get("failed", 0)
     if items:
         return str(items)
-    return f"{jobs} {'job' if jobs == 1 else 'jobs'}" if jobs else "0"
+    return quantity(jobs, "job") if jobs else "0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,6 +17,7 @@ from deployments.cli.errors import BadInput
 from flows.new_task import new_task
 from storage.job_rows import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, checked_payload
 from storage.photo_selection import PhotoSelection
+from storage.projects import ProjectsRepository
 from storage.settings import Settings
 from storage.tasks import NewTask
 from task_definitions import (
@@ -46,8 +47,8 @@ class TaskOptions:
     tenant: str | None = None
     "Whose photos; by default those of the setting `tenant`."
 
-    project: int | None = None
-    "The project to work on, by its id; of a move, the destination."
+    project: str | None = None
+    "The project to work on, by its name or id; of a move, the destination."
 
     item: Annotated[list[int] | None, _Many] = None
     "Ids of photos."
@@ -58,8 +59,8 @@ class TaskOptions:
     all: Annotated[bool, _Flag] = False
     "All photos of the tenant or of the project, or all that the options below select."
 
-    in_project: Annotated[list[int] | None, _Many] = None
-    "Photos of these projects."
+    in_project: Annotated[list[str] | None, _Many] = None
+    "Photos of these projects, by their names or ids."
 
     tag: Annotated[list[str] | None, _Many] = None
     "Photos with one of these tags."
@@ -120,16 +121,23 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
         MissingHandler: a step has no handler in this installation.
     """
     definition = load_definitions(settings.definitions, strict=False).get_or_raise(name)
+    tenant_id = settings.tenant if options.tenant is None else options.tenant
+    named = [*([] if options.project is None else [options.project]), *(options.in_project or ())]
+    ids = dict(zip(named, _project_ids(named, tenant_id, settings), strict=True))
+    project_id = None if options.project is None else ids[options.project]
     try:
-        scope = detect_scope(scope=options.scope, project_id=options.project, definition_scope=definition.scope)
+        scope = detect_scope(scope=options.scope, project_id=project_id, definition_scope=definition.scope)
     except MissingProject:
         raise BadInput(
-            f"{name}: works on one project: give its id by --project. `photojobs library list` shows all."
+            f"{name}: works on one project: give its name or id by --project. `photojobs library list` shows all."
         ) from None
     except UnexpectedProject:
         raise BadInput(f"{name}: works on every project of a tenant; leave --project out.") from None
     payload = _payload(options.payload)
-    items, selection = _items(options), _selection(options, definition)
+    in_project = [ids[project] for project in options.in_project or ()]
+    if project_id is not None and not in_project and not takes_destination(definition):
+        in_project = [project_id]
+    items, selection = _items(options), _selection(options, in_project)
     if items is not None and selection is not None:
         raise BadInput("give photos by --item and --items-file, or select them by the other options, not both.")
     if scope is Scope.PHOTO_SET and items is None and selection is None:
@@ -145,10 +153,10 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
     new = new_task(
         definition,
         task_id=str(uuid.uuid4()),
-        tenant_id=settings.tenant if options.tenant is None else options.tenant,
+        tenant_id=tenant_id,
         scope=options.scope,
         # With a selection it is one of the criteria, unless it is where the photos go.
-        project_id=None if selection is not None and not takes_destination(definition) else options.project,
+        project_id=None if selection is not None and not takes_destination(definition) else project_id,
         items=items,
         selection=selection,
         payload=payload,
@@ -168,9 +176,17 @@ def _payload(text: str | None) -> dict[str, Any] | None:
     return checked_payload(payload)
 
 
-def _selection(options: TaskOptions, definition: TaskDefinition) -> PhotoSelection | None:
+def _project_ids(references: Sequence[str], tenant_id: str, settings: Settings) -> tuple[int, ...]:
+    if all(reference.isascii() and reference.isdigit() for reference in references):
+        return tuple(map(int, references))
+    from deployments.cli.opening import opened_database
+
+    with opened_database(settings=settings) as database:
+        return ProjectsRepository(database).find_all(references, tenant_id=tenant_id)
+
+
+def _selection(options: TaskOptions, project_ids: Sequence[int]) -> PhotoSelection | None:
     criteria: dict[str, Any] = {
-        "project_ids": options.in_project,
         "tags": options.tag,
         "taken_from": options.from_,
         "taken_to": options.to,
@@ -178,10 +194,10 @@ def _selection(options: TaskOptions, definition: TaskDefinition) -> PhotoSelecti
         "failed_only": options.failed_only,
     }
     given = {name: value for name, value in criteria.items() if value}
-    if not given and not options.all:
+    if not (given or options.in_project or options.all):
         return None
-    if options.project is not None and not takes_destination(definition):
-        given.setdefault("project_ids", [options.project])
+    if project_ids:
+        given["project_ids"] = list(project_ids)
     try:
         return PhotoSelection(**given)
     except ValidationError as error:

@@ -10,16 +10,18 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from deployments.cli.definitions import Json
-from deployments.cli.job_cells import took
+from deployments.cli.job_cells import short_id, took
 from deployments.cli.opening import opened_database
 from deployments.cli.summary import print_summary, print_summary_json
 from deployments.cli.terminal import confirm, print_fields, print_json, print_table, remark, say
 from flows import task_control
 from flows.runtime import Runtime
+from storage.database import Database
 from storage.pinned_definition import PinnedDefinition
 from storage.settings import Settings
 from storage.task_summary import summarise_task
 from storage.tasks import TasksRepository
+from task_definitions.wording import quantity
 
 TaskStatusName = Literal["queued", "running", "completed", "failed", "canceled"]
 
@@ -68,10 +70,20 @@ def list_tasks(
     print_table(
         TASK_COLUMNS,
         [
-            (task.id, task.type, task.status, task.tenant_id, task.project_id, task.source, task.created_at, took(task))
+            (
+                short_id(task.id),
+                task.type,
+                task.status,
+                task.tenant_id,
+                task.project_id,
+                task.source,
+                task.created_at,
+                took(task),
+            )
             for task in found
         ],
         numbers=("project", "took"),
+        spared=("source", "tenant", "project"),
     )
 
 
@@ -87,8 +99,9 @@ def show_task(task: str, /, *, tenant: str | None = None, json: Json = False) ->
         Whose task it must be; without it, any tenant's.
     """
     with opened_database() as database:
-        TasksRepository(database).get(task, tenant_id=tenant)
-        summary = summarise_task(database, task)
+        task_id = TasksRepository(database).whole_id(task, tenant_id=tenant)
+        TasksRepository(database).get(task_id, tenant_id=tenant)
+        summary = summarise_task(database, task_id)
     if json:
         print_json(summary)
         return
@@ -129,7 +142,8 @@ def cancel_task(
     tenant
         Whose task it must be; without it, any tenant's.
     """
-    with _runtime():
+    with _runtime() as database:
+        task = TasksRepository(database).whole_id(task, tenant_id=tenant)
         before = task_control.task_status(task, tenant_id=tenant).task
         summary = task_control.cancel_task(task, reason=reason, tenant_id=tenant)
     if json:
@@ -138,9 +152,8 @@ def cancel_task(
     if before.is_final:
         confirm(f"task {task} had ended already: {before.status}")
         return
-    confirm(
-        f"task {task} canceled, {summary.jobs.get('canceled', 0)} jobs with it; what runs stops at its next checkpoint"
-    )
+    canceled = quantity(summary.jobs.get("canceled", 0), "job")
+    confirm(f"task {task} canceled, {canceled} with it; what runs stops at its next checkpoint")
 
 
 @retry_app.default
@@ -159,7 +172,8 @@ def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = N
         Whose task it must be; without it, any tenant's.
     """
     is_number = from_ is not None and from_.isascii() and from_.isdigit()
-    with _runtime():
+    with _runtime() as database:
+        task = TasksRepository(database).whole_id(task, tenant_id=tenant)
         step = int(from_) if from_ is not None and is_number else from_
         summary = task_control.retry_task(task, from_step=step, tenant_id=tenant)
     if json:
@@ -168,16 +182,19 @@ def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = N
     steps = PinnedDefinition.from_json(summary.task.definition_json).steps
     step_index = summary.task.step_index
     where = steps[step_index].type if step_index < len(steps) else "its follow-ups"
+    queued = summary.jobs.get("queued", 0)
     who = "Prefect" if summary.task.flow_run_id is not None else "`photojobs up` or a worker"
-    confirm(f"task {task} goes on at {where} with {summary.jobs.get('queued', 0)} jobs; {who} runs them")
+    confirm(
+        f"task {task} goes on at {where} with {quantity(queued, 'job')}; {who} runs {'it' if queued == 1 else 'them'}"
+    )
 
 
 @contextmanager
-def _runtime() -> Iterator[None]:
+def _runtime() -> Iterator[Database]:
     settings = Settings.load()
     with (
         opened_database(settings=settings) as database,
         Runtime(database, settings=settings) as runtime,
         runtime.as_current(),
     ):
-        yield
+        yield database

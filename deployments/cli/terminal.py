@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -24,6 +23,9 @@ from task_definitions.wording import lasting, printable
 #: Columns that a table may take where it goes into a file or a pipe: it is never folded there.
 UNFOLDED_COLUMNS = 10_000
 
+
+#: Blanks between two columns.
+GAP_COLUMNS = 2
 
 #: Cells with more characters than this and with words are prose, which may be folded down to so many columns.
 PROSE_COLUMNS = 24
@@ -70,26 +72,34 @@ def warn(text: str) -> None:
     messages().print(Text(f"photojobs: {text}"), soft_wrap=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> RenderableType:
-    """A table of plain values; None is an empty cell, and `numbers` names the columns that stand to the right.
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = (), spared: Sequence[str] = ()
+) -> RenderableType:
+    """A table of plain values; None is an empty cell.
 
-    To make it fit, columns without a value are left out, and prose is folded. Where that is not enough, each row
-    becomes a paragraph with named values: an id that is broken in two can neither be read nor copied.
+    To make it fit into a terminal, prose is folded, and columns without a value and those of `spared` are left out.
+    Where that is not enough, each row becomes a paragraph with named values: an id that is broken in two can neither
+    be read nor copied.
+
+    Args:
+        columns: their names.
+        rows: a value for each column.
+        numbers: the columns that are aligned to the right.
+        spared: the columns that a narrow terminal does not show, the first one first.
     """
-    cells = [[shown(cell) for cell in row] for row in rows]
-    is_plain = not output().is_terminal
-    limit = None if is_plain else output().width
-    if limit is not None and _width(_widths(columns, cells)) > limit:
-        used = [index for index in range(len(columns)) if any(row[index] for row in cells)]
-        columns, cells = [columns[index] for index in used], [[row[index] for index in used] for row in cells]
-        least = [min(each, PROSE_COLUMNS) if is_prose else each for each, is_prose in _shapes(columns, cells)]
-        if _width(least) > limit:
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    if output().is_terminal:
+        empty = [name for index, name in enumerate(columns) if not any(row[index] for row in cells)]
+        for left_out in (*empty, *(name for name in spared if name not in empty)):
+            if _least_width(columns, cells) <= output().width:
+                break
+            index = list(columns).index(left_out)
+            columns = [*columns[:index], *columns[index + 1 :]]
+            cells = [[*row[:index], *row[index + 1 :]] for row in cells]
+        if _least_width(columns, cells) > output().width:
             return Group(*(_paragraph(columns, row) for row in cells))
     made = Table(
-        box=None if is_plain else box.SIMPLE_HEAD,
-        pad_edge=False,
-        header_style="" if is_plain else "bold",
-        padding=(0, 2, 0, 0),
+        box=None, pad_edge=False, header_style="bold" if output().is_terminal else "", padding=(0, GAP_COLUMNS, 0, 0)
     )
     for column, (_, is_prose) in zip(columns, _shapes(columns, cells), strict=True):
         made.add_column(
@@ -115,9 +125,14 @@ def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]
     return [max(len(name), *(cell_len(row[index]) for row in cells), 0) for index, name in enumerate(columns)]
 
 
-def _width(widths: Sequence[int]) -> int:
-    # Three blanks between columns, and one at both edges.
-    return sum(widths) + 3 * (len(widths) - 1) + 2
+def _least_width(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    least = [min(each, PROSE_COLUMNS) if is_prose else each for each, is_prose in _shapes(columns, cells)]
+    return sum(least) + GAP_COLUMNS * len(least)
+
+
+def _cell(value: Any) -> str:
+    # To the minute; a single task or job is shown with its seconds.
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else shown(value)
 
 
 def _paragraph(columns: Sequence[str], row: Sequence[str]) -> Text:
@@ -125,9 +140,11 @@ def _paragraph(columns: Sequence[str], row: Sequence[str]) -> Text:
     return Text.assemble(Text("  ").join(parts), "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> None:
-    """Print a table of plain values."""
-    made = table(columns, rows, numbers=numbers)
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = (), spared: Sequence[str] = ()
+) -> None:
+    """Print a table of plain values; see `table`."""
+    made = table(columns, rows, numbers=numbers, spared=spared)
     if output().is_terminal:
         output().print(made)
         return
@@ -144,18 +161,19 @@ class Section:
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     numbers: Sequence[str] = ()
+    spared: Sequence[str] = ()
 
 
 def section_table(section: Section) -> RenderableType:
     """The table of a section."""
-    return table(section.columns, section.rows, numbers=section.numbers)
+    return table(section.columns, section.rows, numbers=section.numbers, spared=section.spared)
 
 
 def print_sections(sections: Iterable[Section]) -> None:
     """Print tables, with a blank line before each."""
     for section in sections:
         output().print()
-        print_table(section.columns, section.rows, numbers=section.numbers)
+        print_table(section.columns, section.rows, numbers=section.numbers, spared=section.spared)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from flows.runtime import Runtime
 from flows.undo import left_by, undo_arguments
 from storage.settings import Settings
 from storage.task_summary import TaskSummary
+from storage.tasks import TasksRepository
 
 #: Names shown of what cannot come back.
 MAX_SHOWN = 20
@@ -66,6 +67,7 @@ def undo(
     if not dry_run:
         check_named_server()
     with opened_database(settings=settings) as database, Runtime(database, settings=settings) as runtime:
+        task = TasksRepository(database).whole_id(task, tenant_id=tenant)
         with runtime.as_current():
             arguments = undo_arguments(task, tenant_id=tenant)
             made = None if yes else plan_task(**arguments)

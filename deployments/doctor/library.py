@@ -17,6 +17,7 @@ from deployments.doctor.finding import Area, Finding
 from storage.errors import StorageError
 from storage.library import Library
 from storage.library.exclusive_rename import rename_noreplace
+from task_definitions.wording import quantity
 
 _area = Area("library")
 
@@ -133,7 +134,7 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
     if odd:
         yield _area.warning(
             "trash",
-            f"In {len(odd)} projects .trash lies on another disk than the photographs: {', '.join(odd[:3])}.",
+            f"In {quantity(len(odd), 'project')} .trash is on another disk than the photographs: {', '.join(odd[:3])}.",
             "Let .trash be a folder of the project: then a removal is a rename, and not a copy.",
         )
     elif count:

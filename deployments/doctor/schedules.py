@@ -10,6 +10,7 @@ from deployments.running_up import server_errors, server_of
 from storage.database import Database
 from storage.settings import Settings
 from task_definitions import load_definitions
+from task_definitions.wording import quantity
 
 _area = Area("schedules")
 
@@ -52,13 +53,14 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
     if of_scheduler:
         yield _area.problem(
             "scheduler",
-            f"The scheduler of Prefect's server logged {len(of_scheduler)} errors, the last at {of_scheduler[-1].at}: "
-            f"{of_scheduler[-1].says}.",
+            f"The scheduler of Prefect's server logged {quantity(len(of_scheduler), 'error')}, "
+            f"the last at {of_scheduler[-1].at}: {of_scheduler[-1].says}.",
             "`pip install -c constraints.txt photojobs` brings the packages that were tested; then start it again.",
         )
     elif errors:
         yield _area.warning(
             "server",
-            f"Prefect's server logged {len(errors)} errors, the last at {errors[-1].at}: {errors[-1].says}.",
+            f"Prefect's server logged {quantity(len(errors), 'error')}, the last at {errors[-1].at}: "
+            f"{errors[-1].says}.",
             "If something does not work, look at its log, server.log.",
         )

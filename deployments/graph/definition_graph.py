@@ -13,6 +13,7 @@ from storage.task_summary import StepSummary, TaskSummary
 from task_definitions import TaskDefinition
 from task_definitions.model import MAX_ITEMS_PER_JOB
 from task_definitions.step_types import StepType
+from task_definitions.wording import quantity
 
 State = Literal["completed", "running", "queued", "failed", "canceled", "waiting", "skipped"]
 
@@ -242,5 +243,5 @@ def _counted(counts: Mapping[str, int], noun: str) -> str:
     finished = ("completed", "done", "skipped")
     ended = sum(counts.get(status, 0) for status in finished)
     failed = counts.get("failed", 0)
-    said = f"{total} {noun}{'' if total == 1 else 's'}" if ended + failed == total else f"{ended}/{total} {noun}s"
+    said = quantity(total, noun) if ended + failed == total else f"{ended}/{total} {noun}s"
     return said + (f" ({failed} failed)" if failed else "")

@@ -12,7 +12,7 @@ from deployments.report.throughput import Throughput
 from storage.lanes import lane_of
 from storage.records import Lane
 from storage.task_history import JobSpan, StepTimes
-from task_definitions.wording import lasting
+from task_definitions.wording import lasting, quantity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +80,8 @@ def timeline(
         return as_svg(
             figure,
             title="Jobs in time, by lane and worker",
-            description=f"{total} jobs of {len(kinds)} kinds over {lasting((end - begin).total_seconds())}. "
+            description=f"{quantity(total, 'job')} of {quantity(len(kinds), 'kind')} over "
+            f"{lasting((end - begin).total_seconds())}. "
             "Failed ones are hatched. The table of steps below has the numbers.",
             name="timeline",
         )

@@ -25,6 +25,7 @@ from storage.records import Job
 from storage.task_summary import StepSummary, summarise_task
 from storage.tasks import NewTask, TasksRepository
 from task_definitions import TaskDefinition
+from task_definitions.wording import quantity
 
 #: Examples kept of each action of a step, and projects kept with numbers of their own; the totals go on.
 MAX_EXAMPLES = 10
@@ -136,7 +137,7 @@ class Plan:
         failed = sum(step.status == "failed" for step in self.steps)
         doing = f"Plan: {counted(self.counts)}" if self.counts else "Plan: nothing to do"
         freed = f"; {self.freed_bytes:,} bytes to free" if self.freed_bytes else ""
-        return doing + freed + (f"; {failed} {'step' if failed == 1 else 'steps'} would fail" if failed else "")
+        return doing + freed + (f"; {quantity(failed, 'step')} would fail" if failed else "")
 
 
 def counted(counts: Mapping[str, int]) -> str:

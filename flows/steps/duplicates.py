@@ -31,6 +31,7 @@ from storage.photo_snapshots import snapshot_photos
 from storage.photos import PhotosRepository
 from storage.records import Photo, Project
 from storage.temporary_tables import temporary_tables
+from task_definitions.wording import quantity
 
 #: Photos whose files are renamed before their rows are written: what a crash leaves to be repaired.
 BATCH_SIZE: Final = 100
@@ -96,7 +97,7 @@ def _resolve(ctx: StepContext, names: DuplicateNames, project: Project, folder: 
     for ids in names.photo_ids(project.id, batch_size=_SCAN_BATCH_SIZE):
         errors += _rename_all(ctx, names, project, folder, ids)
     if errors:
-        raise ItemsFailed(f"{len(errors)} photos could not be renamed; first: {errors[0]}")
+        raise ItemsFailed(f"{quantity(len(errors), 'photo')} could not be renamed; first: {errors[0]}")
 
 
 def _rename_all(

@@ -46,7 +46,7 @@ def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> N
             "unfinished files removed", remove_stale_temporaries(path, content_path=folder.library.content_path)
         )
     if errors:
-        raise ItemsFailed(f"{len(errors)} entries of the trash could not be removed; first: {errors[0]}")
+        raise ItemsFailed(f"{len(errors)} of the trash could not be removed; first: {errors[0]}")
 
 
 def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Sequence[TrashEntry]) -> list[Exception]:

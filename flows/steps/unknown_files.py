@@ -23,6 +23,7 @@ from storage.library.errors import LibraryError, SourceMissing
 from storage.photos import PhotosRepository
 from storage.reconciliation import ProjectComparison, known_names
 from storage.records import Project
+from task_definitions.wording import quantity
 
 #: What browsers and upload programs call a file until it is complete; moving it away would break the transfer.
 UNFINISHED_EXTENSIONS: Final = frozenset({"part", "partial", "crdownload", "download", "filepart", "tmp", "temp"})
@@ -54,7 +55,7 @@ def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
                 for name in names:
                     ctx.report.count("kept", example=f"{name}: of no accepted kind")
     if errors:
-        raise ItemsFailed(f"{len(errors)} files could not be moved to .trash; first: {errors[0]}")
+        raise ItemsFailed(f"{quantity(len(errors), 'file')} could not be moved to .trash; first: {errors[0]}")
 
 
 def add_new_photos(ctx: StepContext, comparison: ProjectComparison, project: Project) -> None:

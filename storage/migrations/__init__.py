@@ -271,8 +271,8 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
         ).scalar_one()
         if count:
             raise UnfinishedTasks(
-                f"{database.url}: {count} tasks have not ended, and older schemas have no tasks. Let them end, cancel "
-                "them, or force the downgrade."
+                f"{database.url}: {count} of its tasks have not ended, and older schemas have no tasks. Let them end, "
+                "cancel them, or force the downgrade."
             )
     return current
 

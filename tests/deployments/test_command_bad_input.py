@@ -19,7 +19,7 @@ Command = Callable[..., Any]
         ("runn maintenance", 'Did you mean "run"?'),
         ("jobs lst", '"lst"'),
         ("run maintenance_globl", 'Did you mean "maintenance_global"?'),
-        ("run maintenance", "give its id by --project"),
+        ("run maintenance", "give its name or id by --project"),
         ("run maintenance_global --project 3", "leave --project out"),
         ("run maintenance_global --all", "takes no photos"),
         ("run maintenance_global --scope project", 'runs with scope "global"'),
@@ -46,6 +46,7 @@ Command = Callable[..., Any]
         ("jobs why five", "five"),
         ("jobs why 5", "there is no database yet"),
         ("jobs retry", "which jobs?"),
+        ("jobs cancel", "which jobs?"),
     ],
 )
 def test_a_wrong_command_line_costs_one_line_and_writes_nothing(

@@ -70,7 +70,7 @@ def test_help_shows_options_examples_and_exit_codes_in_order(command: Command) -
     ran = command("run", "--help")
 
     assert (ran.code, ran.err) == (0, "")
-    parts = ("Usage: photojobs run", "--in-project INT...", "--quiet -q", "Examples:\n  # ", "Exit codes:\n  0    ")
+    parts = ("Usage: photojobs run", "--in-project STR...", "--quiet -q", "Examples:\n  # ", "Exit codes:\n  0    ")
     places = [ran.out.index(part) for part in parts]
     assert places == sorted(places)
     assert "  photojobs run maintenance --project 1\n" in ran.out

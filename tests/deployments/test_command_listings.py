@@ -92,7 +92,7 @@ def test_a_started_task_is_seen_held_released_and_canceled(
     started = command("start", "maintenance", "--project", iceland)
     task_id = started.out.strip()
     assert TasksRepository(place_database).get(task_id).type == "maintenance"
-    assert task_id in command("status").out
+    assert task_id[:8] in command("status").out
 
     assert command("hold", "task", task_id, "--reason", "wait for the backup").code == 0
     assert "wait for the backup" in command("status").out
@@ -112,6 +112,20 @@ def test_a_started_task_is_seen_held_released_and_canceled(
     assert (task.status, task.step_index) == ("queued", 1)
 
 
+def test_a_task_is_named_by_the_beginning_of_its_id(command: Command, place_database: Database, iceland: int) -> None:
+    task_id = command("start", "maintenance", "--project", "Iceland").out.strip()
+    shown = command("tasks", "list").out.splitlines()[1].split()[0]
+
+    assert (len(shown), task_id.startswith(shown)) == (8, True)
+    assert command("tasks", "show", shown, "--json").document["task"]["id"] == task_id
+    assert {job["task_id"] for job in command("jobs", "list", "--task", shown, "--json").document} == {task_id}
+    assert command("hold", "task", shown).out.startswith(f"task {task_id} is held")
+    assert command("release", "task", shown).code == command("cancel", shown).code == 0
+    assert TasksRepository(place_database).get(task_id).status == "canceled"
+    assert command("retry", shown).out.startswith(f"task {task_id} goes on")
+    assert command("tasks", "show", "zzz").code == 2
+
+
 def test_photos_to_start_with_may_come_by_id_by_file_or_by_what_is_known_of_them(
     command: Command, place_database: Database, place: Any, iceland: int
 ) -> None:
@@ -129,6 +143,7 @@ def test_photos_to_start_with_may_come_by_id_by_file_or_by_what_is_known_of_them
     assert names("--all") == names("--project", iceland, "--all") == ["good", "bad", "new"]
     assert names("--missing", "thumbnail") == ["bad", "new"]
     assert names("--failed-only") == ["bad"]
+    assert names("--all", "--project", "Iceland") == names("--in-project", "Iceland") == ["good", "bad", "new"]
     assert names("--all", "--in-project", iceland, "--missing", "preview") == ["bad", "new"]
 
 
@@ -156,7 +171,7 @@ def test_definitions_and_steps_are_shown_as_text_and_as_json(command: Command, p
     assert "maintenance_global" in command("definitions", "list").out
     document = command("definitions", "show", "process_photos", "--json").document
     assert [step["type"] for step in document["steps"]] == ["metadata", "generate_derivatives"]
-    assert "1 definitions" in command("definitions", "lint", file).out
+    assert "1 definition, nothing wrong" in command("definitions", "lint", file).out
     assert command("definitions", "schema").document["title"] == "photojobs definitions"
     assert "manifest_check" in command("steps", "list").out
     assert command("steps", "show", "manifest_check", "--json").document["unit"] == "projects"
@@ -193,3 +208,23 @@ def test_failed_jobs_are_queued_again_by_their_ids_and_others_are_refused(
     assert jobs.get_by_id(failed.id).status == "failed"
     assert command("jobs", "retry", failed.id).code == 0
     assert jobs.get_by_id(failed.id).status == "queued"
+
+
+def test_many_jobs_are_canceled_and_queued_again_by_what_they_have_in_common(
+    command: Command, place_database: Database, iceland: int
+) -> None:
+    jobs = JobsRepository(place_database)
+    here = [jobs.enqueue(tenant_id="user_0", type="metadata", project_id=iceland).id for _ in range(3)]
+    other = jobs.enqueue(tenant_id="user_0", type="file_removal").id
+
+    def statuses() -> dict[int, str]:
+        return {job.id: job.status for job in jobs.list_by_tenant("user_0")}
+
+    assert "3 jobs are canceled" in command("jobs", "cancel", "--type", "metadata").out
+    assert statuses() == dict.fromkeys(here, "canceled") | {other: "queued"}
+    assert command("jobs", "retry", "--project", "Iceland", "--json").document == {"queued": 3}
+    assert statuses() == dict.fromkeys([*here, other], "queued")
+    assert "1 job is canceled" in command("jobs", "cancel", other).out
+    assert "only a queued or running job can be canceled" in command("jobs", "cancel", other).complaints[0]
+    assert "no project of tenant user_0" in command("jobs", "cancel", "--project", "Icland").complaints[0]
+    assert [job["id"] for job in command("jobs", "list", "--project", "Iceland", "--json").document] == here[::-1]

@@ -80,7 +80,7 @@ def test_a_task_with_a_failed_photo_is_code_1_and_says_where_to_look(
 
     assert ran.code == 1
     assert "known.jpg" in ran.out
-    assert "1 items failed" in ran.out
+    assert "1 item failed" in ran.out
     quiet = command("run", "generate_derivatives", "--item", 1, "--quiet", PREFECT_API_URL=prefect_url)
     assert (quiet.code, quiet.out, quiet.err) == (1, "", "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pty
+import shlex
 import subprocess
 import tomllib
 from collections.abc import Callable
@@ -87,6 +88,33 @@ def test_what_would_be_overlooked_is_said(tmp_path: Path) -> None:
     assert [Path(each).name for each in survey.loose] == ["loose.jpg"]
     assert [Path(each).name for each in survey.deeper] == ["3.nef"]
     assert [one.folder for one in survey.projects] == ["Iceland"]
+
+
+def test_pictures_that_share_a_base_name_are_named(command: Command, site: Path, place: Any) -> None:
+    put(place.folder / "Mine", "Iceland/1.jpg", "Iceland/1.JPG", "Iceland/1.nef", "Iceland/2.png", "Iceland/2.tif")
+
+    ran = command("init", "../Mine", "--yes")
+
+    assert "are one photo: Iceland: 1.JPG, 1.jpg; Iceland: 2.png, 2.tif. Rename" in ran.out
+
+
+def test_the_commands_that_come_next_are_words_of_a_shell(command: Command, site: Path, place: Any) -> None:
+    put(place.folder / "Photos", "Anna's album/Iceland/1.jpg", "bob/Alps/1.jpg")
+
+    ran = command("init", "../Photos", "--yes")
+
+    lines = [shlex.split(line) for line in ran.out.splitlines() if line.startswith("  photojobs plan")]
+    assert ["photojobs", "plan", "maintenance_global", "--tenant", "Anna's album"] in lines
+
+
+def test_what_was_agreed_to_is_written_though_nobody_reads_what_is_said(site: Path, place: Any) -> None:
+    put(place.folder / "Mine", "Iceland/1.jpg")
+    program = [PHOTOJOBS, "init", "../Mine", "--yes"]
+    process = subprocess.Popen(program, cwd=site, env=os.environ | place.environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert (site / "photojobs.toml").is_file()
 
 
 def test_a_dry_run_shows_and_writes_nothing(command: Command, site: Path, place: Any) -> None:

@@ -73,7 +73,7 @@ def test_the_run_is_in_prefects_history_as_if_prefect_had_run_it(
     assert (run["name"], run["flow_id"]) == ("folder_discovery (user_0)", flow["id"])
     assert run["parameters"] == {"tenant_id": "user_0", "source": "user", "task_id": task.id}
     assert [state["name"] for state in states] == ["Pending", "Running", "Completed"]
-    assert run["state"]["message"] == "1 jobs completed, 0 failed, 0 canceled"
+    assert run["state"]["message"] == "1 job completed, 0 failed, 0 canceled"
     assert task.started_at is not None
     assert task.finished_at is not None
     assert run["total_run_time"] == pytest.approx((task.finished_at - task.started_at).total_seconds(), abs=0.002)

@@ -18,10 +18,10 @@ ROWS = [(TASK, "completed", 12, "All four slots of the lane normal are taken by 
 def printed(monkeypatch: pytest.MonkeyPatch):
     """Prints the table as on a terminal of so many columns."""
 
-    def at(width: int) -> str:
+    def at(width: int, *, spared: tuple[str, ...] = ()) -> str:
         console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, highlight=False)
         monkeypatch.setattr(terminal, "output", lambda: console)
-        terminal.print_table(COLUMNS, ROWS, numbers=("jobs",))
+        terminal.print_table(COLUMNS, ROWS, numbers=("jobs",), spared=spared)
         return console.file.getvalue()
 
     return at
@@ -38,8 +38,14 @@ def test_ids_and_words_stay_whole_at_any_width(printed, width: int) -> None:
 
 
 def test_a_table_that_fits_stays_a_table_and_one_that_does_not_names_its_values(printed) -> None:
-    assert printed(90).splitlines()[1].split() == list(COLUMNS)
+    assert printed(90).splitlines()[0].split() == list(COLUMNS)
     assert f"task {TASK}" in printed(60)
+
+
+def test_a_narrow_terminal_leaves_out_what_may_be_spared_and_keeps_the_table(printed) -> None:
+    assert printed(90, spared=("jobs", "status")).splitlines()[0].split() == list(COLUMNS)
+    assert printed(80, spared=("jobs", "status")).splitlines()[0].split() == ["task", "status", "why"]
+    assert printed(70, spared=("jobs", "status")).splitlines()[0].split() == ["task", "why"]
 
 
 def test_no_color_and_dumb_terminals_get_no_escape_codes(monkeypatch: pytest.MonkeyPatch) -> None:

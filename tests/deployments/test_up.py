@@ -138,7 +138,7 @@ def test_what_is_pressed_runs_and_definitions_come_and_go(running: tuple[Up, Pla
     assert {"Global Maintenance", "Process Photos", "Nightly Check", "Drain Queue"} <= set(served)
     assert "Odd Check" not in served
     assert 'Did you mean "manifest_check"?' in (up.folder / "runner.log").read_text()
-    assert up.state(discovered) == ("COMPLETED", "1 jobs completed, 0 failed, 0 canceled")
+    assert up.state(discovered) == ("COMPLETED", "1 job completed, 0 failed, 0 canceled")
 
     definitions = place.folder / "definitions"
     (definitions / "broken.yaml").write_text(BROKEN.replace("manifest_chek", "folder_check"))

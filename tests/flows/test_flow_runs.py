@@ -167,7 +167,7 @@ def test_a_failed_job_is_a_failed_task_run_with_its_error(
     state = api.flow_run(flow_run_id)["state"]
     assert (state["type"], state["message"]) == (
         "FAILED",
-        "2 jobs completed, 1 failed, 0 canceled; 1 items failed",
+        "2 jobs completed, 1 failed, 0 canceled; 1 item failed",
     )
     failed = api.task_runs(flow_run_id)["note 3/3"]["state"]
     assert (failed["type"], failed["message"]) == ("FAILED", "1 of 1 failed; first bad: is bad")

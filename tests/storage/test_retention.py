@@ -7,12 +7,21 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from storage import Database, JobsRepository, TasksRepository
+from storage import Database, JobsRepository, TasksRepository, retention
 from storage.errors import InvalidValue
 from storage.journal import FileAction, FileChange, write_journal
-from storage.retention import prune
+from storage.retention import Pruned, count_prunable
 
 DAY = 86_400
+
+
+def prune(database: Database, **arguments: Any) -> Pruned:
+    """Prune; what was foreseen is what is removed."""
+    batch = {name: arguments.pop(name) for name in ("batch_size",) if name in arguments}
+    foreseen = count_prunable(database, **arguments)
+    pruned = retention.prune(database, **arguments, **batch)
+    assert pruned == foreseen
+    return pruned
 
 
 def _count(database: Database, table: str) -> int:

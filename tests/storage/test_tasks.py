@@ -32,6 +32,22 @@ def photo_ids(make_project: Callable[..., Any], make_photos: Callable[..., list[
     return make_photos(make_project("iceland"), 5)
 
 
+def test_a_task_is_found_by_the_beginning_of_its_id(
+    tasks: TasksRepository, make_task: Any, photo_ids: list[int]
+) -> None:
+    for task_id, tenant_id in (("ab%1", "tenant"), ("ab_2", "tenant"), ("ab_2x", "tenant")):
+        make_task("items", photo_ids=photo_ids, task_id=task_id, tenant_id=tenant_id)
+
+    assert tasks.whole_id("ab%") == "ab%1"
+    assert tasks.whole_id("ab_2") == "ab_2"
+    assert tasks.whole_id("ab_2x", tenant_id="tenant") == "ab_2x"
+    with pytest.raises(InvalidValue, match='"ab" is the beginning of ab%1, ab_2 and others; give more of the id'):
+        tasks.whole_id("ab")
+    for beginning, tenant_id in (("", None), ("b", None), ("ab%", "other")):
+        with pytest.raises(UnknownTask):
+            tasks.whole_id(beginning, tenant_id=tenant_id)
+
+
 def _open_jobs(tasks: TasksRepository, task: Task) -> list[Any]:
     return [job for job in tasks.list_jobs(task.id) if not job.is_final]
 
