@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command, in_turns
 from benchmarks.photographs import likeness, write_photograph
-from flows.imaging import make_derivatives
+from flows.imaging.derivatives import make_derivatives
 from flows.imaging.limits import PREVIEW, THUMBNAIL
 from flows.imaging.vips import load_vips
 

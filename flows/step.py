@@ -6,12 +6,10 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from flows.errors import MissingHandler, PluginError
-from task_definitions.step_types import StepType, register_step_type, step_types
 
 if TYPE_CHECKING:
     from flows.step_context import StepContext
@@ -83,6 +81,9 @@ def step(
     """
 
     def register(handler: Handler) -> Handler:
+        # Here, because an image process imports this package and needs no pydantic.
+        from task_definitions.step_types import StepType, register_step_type, step_types
+
         known = _registry.handlers.get(name)
         if known is not None and _origin(known) != _origin(handler):
             raise PluginError(f'"{name}" is taken by {_origin(known)}; give {_origin(handler)} another name')
@@ -160,6 +161,8 @@ def load_steps() -> None:
 
 
 def _load_all() -> None:
+    from importlib.metadata import entry_points
+
     for module in _BUILTIN_MODULES:
         import_module(module)
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.imaging import ImageOptions, ImagePool, ImagingError, Rendition
+from flows.imaging.errors import ImagingError
+from flows.imaging.isolation import ImagePool
+from flows.imaging.limits import ImageOptions, Rendition
 from storage.library.errors import LibraryError
 from storage.library.paths import Library
 from storage.task_history import ChangedPhoto

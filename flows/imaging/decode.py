@@ -26,6 +26,13 @@ _JPEG_END = b"\xff\xd9"
 #: A JPEG without its end that is larger is not read into memory to give it one.
 _MAX_OPEN_END_BYTES = 256 << 20
 
+#: Loaders that decode a picture only as a whole, whatever its form.
+_WHOLE_LOADERS = ("heif", "webp")
+#: Bytes of a sample by the formats of libvips that take more than one.
+_SAMPLE_BYTES = {"ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
+#: Bytes of a pixel that Pillow decodes.
+_PILLOW_BYTES = 4
+
 #: The edge of a copy that shows in which range the numbers are.
 _RANGE_PIXELS = 512
 
@@ -92,6 +99,19 @@ class OpenImage:
         """Whether it is HEIC, AVIF or a relative, of which the header does not say whether it can be decoded."""
         return self.header is not None and _is_heif(self.header)
 
+    @property
+    def whole_bytes(self) -> int:
+        """What its decoded pixels take if its format lets decode it only as a whole; else 0."""
+        if self.header is None:
+            return self.width * self.height * _PILLOW_BYTES
+        loader = str(self.header.get("vips-loader"))
+        is_interlaced = self.header.get_typeof("interlaced") != 0
+        if not (is_interlaced or loader.startswith(_WHOLE_LOADERS)):
+            return 0
+        # A progressive JPEG is kept as coefficients of two bytes.
+        sample_bytes = 2 if loader.startswith("jpeg") else _SAMPLE_BYTES.get(self.header.format, 1)
+        return self.width * self.height * int(self.header.bands) * sample_bytes
+
 
 def open_memory(content: bytes, name: str) -> OpenImage:
     """Open an image in memory and read its header; raises as `open_image` does."""
@@ -137,11 +157,18 @@ def check_codec(image: OpenImage, *, name: str, max_seconds: float) -> None:
                 raise
 
 
-def check_size(width: int, height: int, *, name: str, limits: ImageLimits) -> None:
+def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole_bytes: int = 0) -> None:
     """Refuse an image before it is decoded.
 
+    Args:
+        width: in pixels.
+        height: in pixels.
+        name: the file's name, for messages.
+        limits: what the image may cost.
+        whole_bytes: see `OpenImage`.
+
     Raises:
-        ImageTooLarge: it has too many pixels, or one edge is too long.
+        ImageTooLarge: it has too many pixels, one edge is too long, or decoding would take too much memory.
     """
     if width * height > limits.max_pixels:
         raise ImageTooLarge(
@@ -152,6 +179,17 @@ def check_size(width: int, height: int, *, name: str, limits: ImageLimits) -> No
         raise ImageTooLarge(
             f"{name}: {width:,} x {height:,} pixels have an edge longer than the limit of {limits.max_edge_pixels:,}."
         )
+    if whole_bytes > limits.max_whole_bytes:
+        raise ImageTooLarge(
+            f"{name}: {width:,} x {height:,} pixels that can only be decoded as a whole take "
+            f"{whole_bytes / 10**6:,.0f} MB, more than the limit of {limits.max_whole_bytes / 10**6:,.0f} MB. "
+            "Raise image_memory_megabytes if it is a real picture; a quarter of it is the limit."
+        )
+
+
+def check_image(image: OpenImage, *, name: str, limits: ImageLimits) -> None:
+    """Refuse an image as `check_size` does."""
+    check_size(image.width, image.height, name=name, limits=limits, whole_bytes=image.whole_bytes)
 
 
 def decode(

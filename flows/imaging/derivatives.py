@@ -1,5 +1,6 @@
 """Thumbnail and preview of one original, both from one decode, written whole or not at all."""
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any, Final, Literal
 
 from flows.imaging import decode, vips
 from flows.imaging.errors import UnreadableImage
-from flows.imaging.fingerprint import Fingerprint, fingerprint_of
-from flows.imaging.limits import DEFAULT_LIMITS, PREVIEW, THUMBNAIL, ImageLimits, Rendition
+from flows.imaging.fingerprint import Fingerprint, fingerprint_of, fingerprint_with_hash
+from flows.imaging.limits import DEFAULT_OPTIONS, ImageLimits, ImageOptions, Rendition
+from flows.imaging.metadata import PhotoMetadata, metadata_of
 from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
 from flows.imaging.source_file import SourceFile, open_source
 from storage.library.atomic_write import write_atomically
@@ -43,9 +45,10 @@ class Derivatives:
         orientation: EXIF orientation, 1 to 8, of the original; the derivatives are upright.
         width: of the upright original, in pixels; 0 where it is not supported.
         height: likewise.
-        source: the original when it was opened, without its hash.
+        source: the original when it was opened; with its hash if that was asked for and it did not change meanwhile.
         thumbnail: what was written, or None where none was asked for.
         preview: likewise.
+        metadata: what the original says about itself, if that was asked for and can be read.
     """
 
     status: Literal["generated", "not_supported"]
@@ -56,6 +59,7 @@ class Derivatives:
     source: Fingerprint
     thumbnail: WrittenImage | None = None
     preview: WrittenImage | None = None
+    metadata: PhotoMetadata | None = None
 
     @property
     def bytes_written(self) -> int:
@@ -76,9 +80,9 @@ def make_derivatives(
     *,
     thumbnail: Path | None = None,
     preview: Path | None = None,
-    limits: ImageLimits = DEFAULT_LIMITS,
-    thumbnail_rendition: Rendition = THUMBNAIL,
-    preview_rendition: Rendition = PREVIEW,
+    options: ImageOptions = DEFAULT_OPTIONS,
+    with_hash: bool = False,
+    with_metadata: bool = False,
     token: str | None = None,
 ) -> Derivatives:
     """Write the thumbnail, the preview or both of an original as WebP: upright, in sRGB, never enlarged.
@@ -90,9 +94,9 @@ def make_derivatives(
         source: the original.
         thumbnail: where the thumbnail goes; a path that the library built. None: no thumbnail.
         preview: where the preview goes; likewise.
-        limits: what the image may cost.
-        thumbnail_rendition: how the thumbnail is made.
-        preview_rendition: how the preview is made.
+        options: what the image may cost, and how its derivatives are made.
+        with_hash: take the hash of the contents, too, while the system has the file in memory.
+        with_metadata: read the metadata, too.
         token: see `storage.library.atomic_write.temporary_path`.
 
     Raises:
@@ -105,17 +109,26 @@ def make_derivatives(
     """
     wanted = [
         (path, rendition)
-        for path, rendition in ((preview, preview_rendition), (thumbnail, thumbnail_rendition))
+        for path, rendition in ((preview, options.preview), (thumbnail, options.thumbnail))
         if path is not None
     ]
     if not wanted:
         raise ValueError("neither a thumbnail nor a preview is asked for")
+    metadata: PhotoMetadata | None = None
+    reason: str | None = None
     with open_source(source) as file:
         edge = max(rendition.long_edge_pixels for _, rendition in wanted)
+        if with_metadata:
+            # If they cannot be read, the caller finds out why by asking for them alone.
+            with contextlib.suppress(UnreadableImage):
+                metadata = metadata_of(file)
         try:
-            decoded = _decode(file, long_edge_pixels=edge, limits=limits)
+            decoded: _Decoded | None = _decode(file, long_edge_pixels=edge, limits=options.limits)
         except (NoEmbeddedPreview, decode.UnsupportedCodec) as error:
-            return Derivatives("not_supported", str(error), 1, 0, 0, fingerprint_of(file))
+            decoded, reason = None, str(error)
+        fingerprint = fingerprint_with_hash(file) if with_hash else fingerprint_of(file)
+    if decoded is None:
+        return Derivatives("not_supported", reason, 1, 0, 0, fingerprint, metadata=metadata)
     written = _write_all(decoded.pixels, wanted, token)
     return Derivatives(
         status="generated",
@@ -123,7 +136,8 @@ def make_derivatives(
         orientation=decoded.orientation,
         width=decoded.width,
         height=decoded.height,
-        source=fingerprint_of(file),
+        source=fingerprint,
+        metadata=metadata,
         thumbnail=None if thumbnail is None else written[thumbnail],
         preview=None if preview is None else written[preview],
     )
@@ -139,7 +153,7 @@ def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> 
         else:
             return _decode_raw(file, raw, long_edge_pixels=long_edge_pixels, limits=limits)
     image = decode.open_image(file)
-    decode.check_size(image.width, image.height, name=file.name, limits=limits)
+    decode.check_image(image, name=file.name, limits=limits)
     pixels = decode.decode(image, long_edge_pixels=long_edge_pixels, name=file.name, max_seconds=limits.max_seconds)
     orientation = image.orientation or 1
     return _Decoded(pixels, orientation, *upright_size(image.width, image.height, orientation))
@@ -160,7 +174,7 @@ def _decode_raw(file: SourceFile, raw: RawFile, *, long_edge_pixels: int, limits
 
 def _decode_embedded(jpeg: bytes, raw: RawFile, name: str, *, long_edge_pixels: int, limits: ImageLimits) -> Any:
     preview = decode.open_memory(jpeg, name)
-    decode.check_size(preview.width, preview.height, name=name, limits=limits)
+    decode.check_image(preview, name=name, limits=limits)
     # Some cameras turn the preview themselves; LibRaw gives such a one the orientation of the sensor all the same.
     is_to_turn = _lies_as_the_sensor(preview, raw)
     pixels = decode.decode(

@@ -23,8 +23,16 @@ class ImageTimeout(ImagingError):
     """The image took longer than it may; its decoding was stopped."""
 
 
+class SlowMachine(ImageTimeout):
+    """The image took longer than it may because its process had too little of the processor, or waited for the disk."""
+
+
 class DecoderCrashed(ImagingError):
     """The process that decoded the image died; other images are not touched by it."""
+
+
+class DecoderKilled(DecoderCrashed):
+    """Something from outside killed the process, as Linux does when memory runs out."""
 
 
 class PoolClosed(ImagingError):

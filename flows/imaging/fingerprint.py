@@ -59,7 +59,7 @@ def take_fingerprint(path: Path) -> Fingerprint:
         UnreadableImage: it cannot be read.
     """
     with open_source(path) as source:
-        return _with_hash(source)
+        return fingerprint_with_hash(source)
 
 
 def check_source(path: Path, known: Fingerprint) -> SourceCheck:
@@ -76,15 +76,26 @@ def check_source(path: Path, known: Fingerprint) -> SourceCheck:
         now = fingerprint_of(source)
         if known.is_of(size_bytes=source.size_bytes, mtime_ns=source.mtime_ns, ctime_ns=source.ctime_ns):
             return SourceCheck(changed=False, fingerprint=replace(known, ctime_ns=now.ctime_ns))
-        now = _with_hash(source, known.content_hash)
+        now = fingerprint_with_hash(source, known.content_hash)
     is_same = now.content_hash is not None and now.content_hash == known.content_hash
     return SourceCheck(changed=not is_same, fingerprint=now)
 
 
-def _with_hash(source: SourceFile, known: str | None = None) -> Fingerprint:
+def fingerprint_with_hash(source: SourceFile, known: str | None = None) -> Fingerprint:
+    """The fingerprint of an open original; its hash is None if the file was written to since it was opened.
+
+    Args:
+        source: the original.
+        known: a hash that is kept if the contents have it, by whatever algorithm.
+
+    Raises:
+        UnreadableImage: it cannot be read.
+    """
     before = fingerprint_of(source)
     hasher = ContentHasher(known)
     try:
+        # Decoders leave it elsewhere.
+        os.lseek(source.descriptor, 0, os.SEEK_SET)
         with os.fdopen(source.descriptor, "rb", buffering=0, closefd=False) as file:
             for block in blocks(file):
                 hasher.update(block)

@@ -7,13 +7,14 @@ cores.
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from flows.imaging import vips
 from flows.imaging.derivatives import Derivatives, make_derivatives
-from flows.imaging.errors import DecoderCrashed, ImageTimeout, PoolClosed
+from flows.imaging.errors import DecoderCrashed, DecoderKilled, ImageTimeout, PoolClosed, SlowMachine
 from flows.imaging.fingerprint import Fingerprint, SourceCheck, check_source, take_fingerprint
 from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import THUMBNAIL, ImageLimits, ImageOptions, Rendition
@@ -34,7 +35,13 @@ class ImageProcessing(Protocol):
     """Makes derivatives and reads metadata, somewhere."""
 
     def make_derivatives(
-        self, source: Path, *, thumbnail: Path | None = None, preview: Path | None = None
+        self,
+        source: Path,
+        *,
+        thumbnail: Path | None = None,
+        preview: Path | None = None,
+        with_hash: bool = False,
+        with_metadata: bool = False,
     ) -> Derivatives:
         """See `flows.imaging.derivatives.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
         ...
@@ -88,14 +95,14 @@ class ImagePool:
         if count < 1 or self._timeout_seconds <= 0:
             raise ValueError("an image pool needs at least one process and a time limit above zero")
         threads = max(1, available_cores() // count)
-        self._workers = [
-            Worker(threads=threads, memory_bytes=self._options.limits.max_memory_bytes) for _ in range(count)
-        ]
+        self._workers = [Worker(threads=threads, options=self._options) for _ in range(count)]
+        self._count = count
         # The last one used is taken first, so that a pool with little to do starts few processes.
         self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._lock = threading.Lock()
+        self._alone = threading.Lock()
         self._closed = False
 
     @property
@@ -104,35 +111,42 @@ class ImagePool:
         return [process_id for worker in self._workers if (process_id := worker.process_id) is not None]
 
     def make_derivatives(
-        self, source: Path, *, thumbnail: Path | None = None, preview: Path | None = None
+        self,
+        source: Path,
+        *,
+        thumbnail: Path | None = None,
+        preview: Path | None = None,
+        with_hash: bool = False,
+        with_metadata: bool = False,
     ) -> Derivatives:
         """See `flows.imaging.derivatives.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
         token = new_temporary_token()
-        try:
-            return self.run(
-                make_derivatives,
-                source,
-                name=source.name,
-                thumbnail=thumbnail,
-                preview=preview,
-                limits=self._options.limits,
-                thumbnail_rendition=self._options.thumbnail,
-                preview_rendition=self._options.preview,
-                token=token,
-            )
-        except (DecoderCrashed, ImageTimeout, PoolClosed):
+
+        def remove_half() -> None:
             for target in (thumbnail, preview):
                 if target is not None:
                     remove_temporary(target, token=token)
-            raise
+
+        return self.run(
+            "make_derivatives",
+            Derivatives,
+            name=source.name,
+            after_failure=remove_half,
+            source=str(source),
+            thumbnail=None if thumbnail is None else str(thumbnail),
+            preview=None if preview is None else str(preview),
+            with_hash=with_hash,
+            with_metadata=with_metadata,
+            token=token,
+        )
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
         """See `flows.imaging.metadata.read_metadata`; also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
-        return self.run(read_metadata, source, name=source.name)
+        return self.run("read_metadata", PhotoMetadata, name=source.name, source=str(source))
 
     def inspect(self, source: Path) -> Derivatives:
         """See `flows.imaging.inspection.inspect_image`; also raises as `read_metadata` does."""
-        return self.run(inspect_image, source, name=source.name, limits=self._options.limits)
+        return self.run("inspect_image", Derivatives, name=source.name, source=str(source))
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
         """See `flows.imaging.fingerprint.take_fingerprint`; it decodes nothing, so it happens here."""
@@ -142,20 +156,62 @@ class ImagePool:
         """See `flows.imaging.fingerprint.check_source`; it decodes nothing, so it happens here."""
         return check_source(source, known)
 
-    def run(self, function: Callable[..., Result], *arguments: Any, name: str, **options: Any) -> Result:
-        """Run any module's function in one of the processes; see `Worker.call`."""
-        worker = self._idle.get()
-        if worker is None:
-            self._idle.put(None)
-            raise PoolClosed(f"{name}: the image pool is closed.")
+    def run(
+        self,
+        operation: str,
+        result_type: type[Result],
+        *,
+        name: str,
+        after_failure: Callable[[], None] = lambda: None,
+        **arguments: Any,
+    ) -> Result:
+        """Perform an operation in one of the processes; see `Worker.call`.
+
+        If the process was killed from outside, or had too little of the processor, the operation is tried once more
+        while no other process of the pool works.
+
+        Args:
+            operation: see `Worker.call`.
+            result_type: see there.
+            name: see there.
+            after_failure: called after each try that the process did not finish.
+            arguments: see there.
+        """
+
+        def attempt(worker: Worker) -> Result:
+            try:
+                return worker.call(
+                    operation, result_type, name=name, timeout_seconds=self._timeout_seconds, **arguments
+                )
+            except (DecoderCrashed, ImageTimeout) as error:
+                after_failure()
+                if self._closed:
+                    raise PoolClosed(f"{name}: the image pool was closed meanwhile.") from error
+                raise
+
         try:
-            return worker.call(function, *arguments, name=name, timeout_seconds=self._timeout_seconds, **options)
-        except DecoderCrashed as error:
-            if self._closed:
-                raise PoolClosed(f"{name}: the image pool was closed meanwhile.") from error
-            raise
+            with self._taken(1, name) as workers:
+                return attempt(workers[0])
+        except (DecoderKilled, SlowMachine):
+            # One at a time: two that each hold some of the processes would wait for each other.
+            with self._alone, self._taken(self._count, name) as workers:
+                return attempt(workers[0])
+
+    @contextmanager
+    def _taken(self, count: int, name: str) -> Generator[list[Worker]]:
+        """So many of the processes, for the block alone; waits for them."""
+        taken: list[Worker] = []
+        try:
+            for _ in range(count):
+                worker = self._idle.get()
+                if worker is None:
+                    self._idle.put(None)
+                    raise PoolClosed(f"{name}: the image pool is closed.")
+                taken.append(worker)
+            yield taken
         finally:
-            self._release(worker)
+            for worker in taken:
+                self._release(worker)
 
     def close(self) -> None:
         """End all processes, those in the middle of an image too. Closing twice is no error."""
@@ -206,7 +262,13 @@ class InProcessImages:
         self._closed = False
 
     def make_derivatives(
-        self, source: Path, *, thumbnail: Path | None = None, preview: Path | None = None
+        self,
+        source: Path,
+        *,
+        thumbnail: Path | None = None,
+        preview: Path | None = None,
+        with_hash: bool = False,
+        with_metadata: bool = False,
     ) -> Derivatives:
         """See `flows.imaging.derivatives.make_derivatives`; also raises `PoolClosed`."""
         return self._run(
@@ -214,9 +276,9 @@ class InProcessImages:
             source,
             thumbnail=thumbnail,
             preview=preview,
-            limits=self._options.limits,
-            thumbnail_rendition=self._options.thumbnail,
-            preview_rendition=self._options.preview,
+            options=self._options,
+            with_hash=with_hash,
+            with_metadata=with_metadata,
         )
 
     def read_metadata(self, source: Path) -> PhotoMetadata:

@@ -23,6 +23,14 @@ class ImageLimits:
     max_seconds: float = 60.0
     max_memory_bytes: int = 6 * 1024**3
 
+    @property
+    def max_whole_bytes(self) -> int:
+        """What the decoded pixels may take of a picture that its format lets decode only as a whole.
+
+        Decoders need about twice as much, beside what the encoder takes.
+        """
+        return self.max_memory_bytes // 4
+
     def __post_init__(self) -> None:
         if min(self.max_pixels, self.max_edge_pixels, self.max_seconds, self.max_memory_bytes) <= 0:
             raise ValueError("limits of images must be greater than zero")
@@ -74,3 +82,7 @@ class ImageOptions:
     limits: ImageLimits = DEFAULT_LIMITS
     thumbnail: Rendition = THUMBNAIL
     preview: Rendition = PREVIEW
+
+
+#: Images where no setting says otherwise.
+DEFAULT_OPTIONS: Final = ImageOptions()

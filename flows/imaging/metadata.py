@@ -55,9 +55,14 @@ def read_metadata(source: Path) -> PhotoMetadata:
         UnreadableImage: it is empty, or no image of an accepted format.
     """
     with open_source(source) as file:
-        if source.suffix.lower().removeprefix(".") in RAW_EXTENSIONS:
-            return _of_raw(file)
-        return _of_image(file)
+        return metadata_of(file)
+
+
+def metadata_of(file: SourceFile) -> PhotoMetadata:
+    """The metadata of an open original; raises `UnreadableImage` as `read_metadata` does."""
+    if file.path.suffix.lower().removeprefix(".") in RAW_EXTENSIONS:
+        return _of_raw(file)
+    return _of_image(file)
 
 
 def _of_image(file: SourceFile) -> PhotoMetadata:

@@ -1,64 +1,126 @@
-"""The inside of a process that decodes images: takes one call after the other, and dies with its parent.
+"""The inside of a process that decodes images: performs one operation after the other, and dies with its parent.
 
-The outside is `worker.py`. Nothing here knows of pools, jobs or SQL.
+The outside is `worker.py`. Requests and answers are JSON; nothing here knows of pools, jobs or SQL.
 """
 
+import json
 import os
-import pickle
 import resource
 import signal
 import sys
 import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from flows.imaging import vips
-from flows.imaging.errors import ImagingError
+from flows.imaging.derivatives import make_derivatives
+from flows.imaging.errors import ImageTooLarge
+from flows.imaging.inspection import inspect_image
+from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
+from flows.imaging.metadata import read_metadata
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_MAX_TEXT_CHARACTERS: Final = 2000
+
+#: Performs one request; its result is JSON, or a dataclass of what is.
+Operation = Callable[..., Any]
 
 
-def main() -> None:
-    """Serve calls from the connection whose descriptor is the first argument, until it closes.
+def main(more: Mapping[str, Operation] | None = None) -> None:
+    """Serve requests from the connection whose descriptor is the first argument, until it closes.
 
-    Further arguments: a descriptor that closes when the parent dies, and how many threads libvips may use, and
-    how many bytes of address space the process may have (0: any).
+    The second argument is a descriptor that closes when the parent dies, the third is JSON: how many threads libvips
+    may use, and the image options.
+
+    Args:
+        more: further operations by their names.
     """
-    connection_descriptor, lifeline, threads, memory_bytes = (int(argument) for argument in sys.argv[1:5])
-    if memory_bytes and sys.platform == "linux":
+    connection_descriptor, lifeline = int(sys.argv[1]), int(sys.argv[2])
+    given = json.loads(sys.argv[3])
+    options = ImageOptions(
+        limits=ImageLimits(**given["limits"]),
+        thumbnail=Rendition(**given["thumbnail"]),
+        preview=Rendition(**given["preview"]),
+    )
+    if sys.platform == "linux":
         # An image that needs more costs itself, and not the machine.
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        resource.setrlimit(resource.RLIMIT_AS, (options.limits.max_memory_bytes, options.limits.max_memory_bytes))
     # Ctrl-C in a terminal reaches every process there; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
-    vips.set_threads(threads)
+    vips.set_threads(given["threads"])
     with Connection(connection_descriptor) as connection:
-        _serve(connection)
+        _serve(connection, _operations(options) | dict(more or {}))
 
 
-def _serve(connection: Connection) -> None:
+def _operations(options: ImageOptions) -> dict[str, Operation]:
+    def make(source: str, *, thumbnail: str | None, preview: str | None, **others: Any) -> Any:
+        return make_derivatives(
+            Path(source),
+            thumbnail=None if thumbnail is None else Path(thumbnail),
+            preview=None if preview is None else Path(preview),
+            options=options,
+            **others,
+        )
+
+    return {
+        "make_derivatives": make,
+        "read_metadata": lambda source: read_metadata(Path(source)),
+        "inspect_image": lambda source: inspect_image(Path(source), limits=options.limits),
+    }
+
+
+def _serve(connection: Connection, operations: Mapping[str, Operation]) -> None:
     connection.send_bytes(b"ready")
     while True:
         try:
-            function, arguments, options = pickle.loads(connection.recv_bytes())  # noqa: S301 - from our parent alone.
+            request = json.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return
-        answer = _answer(function, arguments, options)
+        answer = _answer(operations[request["operation"]], request["arguments"])
+        answer["resident_bytes"] = _resident_bytes()
         try:
-            connection.send_bytes(answer)
+            # Names may hold what is no Unicode; the parent's parser refuses that.
+            connection.send_bytes(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
         except OSError:
             return
 
 
-def _answer(function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> bytes:
+def _answer(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
-        return pickle.dumps((True, function(*arguments, **options)))
+        result = operation(**arguments)
+    except MemoryError:
+        return _failure(ImageTooLarge(f"{Path(arguments['source']).name}: it needs more memory than is allowed."))
     except Exception as error:  # noqa: BLE001 - raised again in the parent.
-        try:
-            # An error of another library may pickle and yet not unpickle, which the parent could not tell from a crash.
-            pickled = pickle.dumps((False, error))
-            pickle.loads(pickled)  # noqa: S301 - our own bytes.
-        except Exception:  # noqa: BLE001 - whatever it is, its text has to arrive.
-            return pickle.dumps((False, ImagingError(f"{type(error).__name__}: {error}")))
-        return pickled
+        return _failure(error)
+    return {"result": asdict(result) if hasattr(result, "__dataclass_fields__") else result}
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    is_of_the_system = isinstance(error, OSError) and error.errno is not None
+    return {
+        "failure": {
+            "kinds": [kind.__name__ for kind in type(error).__mro__],
+            "text": str(error.strerror if isinstance(error, OSError) and is_of_the_system else error)[
+                :_MAX_TEXT_CHARACTERS
+            ],
+            "errno": error.errno if isinstance(error, OSError) else None,
+            "filename": str(error.filename) if isinstance(error, OSError) and error.filename is not None else None,
+        }
+    }
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a path object for each image costs more.
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        # Elsewhere only the highest value so far is known.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _die_with_parent(lifeline: int) -> None:

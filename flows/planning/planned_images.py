@@ -31,9 +31,18 @@ class PlannedImages:
         self._is_thorough = is_thorough
 
     def make_derivatives(
-        self, source: Path, *, thumbnail: Path | None = None, preview: Path | None = None
+        self,
+        source: Path,
+        *,
+        thumbnail: Path | None = None,
+        preview: Path | None = None,
+        with_hash: bool = False,
+        with_metadata: bool = False,
     ) -> Derivatives:
-        """See `ImageProcessing`; what only a full decode finds out is found by a thorough plan alone."""
+        """See `ImageProcessing`; what only a full decode finds out is found by a thorough plan alone.
+
+        Neither hash nor metadata: the hash of a file that was not decoded would cost more than all the rest.
+        """
         original = self._original(source)
         if self._is_thorough:
             return self._images.make_derivatives(original, thumbnail=thumbnail, preview=preview)

@@ -14,8 +14,9 @@ from flows.steps.photo_processing import in_parallel
 from flows.steps.target_projects import skip_missing_folder
 from storage.derivative_validation import DerivativeScan, mark_changed, mark_missing
 from storage.derivatives import DerivativeKind
-from storage.library import ProjectFolder, look_at, scan, scan_derivatives
+from storage.library import ProjectFolder, look_at, scan_derivatives
 from storage.library.errors import LibraryError
+from storage.library.scan import scan
 from storage.originals import Original, OriginalsRepository
 from storage.photos import PhotosRepository
 from storage.records import Project

@@ -13,6 +13,7 @@ from pathlib import Path
 from flows.errors import SkipItem
 from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
 from flows.imaging.isolation import ImageProcessing
+from flows.imaging.metadata import PhotoMetadata
 from flows.steps.observation import fingerprint_of, first_seen, observe, why_unusable, with_fingerprint, with_hash
 from flows.steps.photo_files import PhotoTask
 from storage.derivatives import UNKNOWN, Derivative, DerivativeKind
@@ -41,6 +42,7 @@ class DerivativeWork:
         replaced: those of them that there was a file of before.
         not_supported: why there can be none here, or None.
         error: why making them failed or has to wait, or None.
+        metadata: what the source says about itself, if that was asked for and read along.
     """
 
     statuses: dict[DerivativeKind, str] = field(default_factory=dict)
@@ -52,10 +54,17 @@ class DerivativeWork:
     replaced: set[DerivativeKind] = field(default_factory=set)
     not_supported: str | None = None
     error: Exception | None = None
+    metadata: PhotoMetadata | None = None
 
 
 def work_on_derivatives(
-    task: PhotoTask, *, images: ImageProcessing, force: bool, settle_seconds: float, now: datetime
+    task: PhotoTask,
+    *,
+    images: ImageProcessing,
+    force: bool,
+    settle_seconds: float,
+    now: datetime,
+    with_metadata: bool = False,
 ) -> DerivativeWork:
     """Make what is missing, failed or outdated of a photo's derivatives; all with `force`. Each image gets a hash.
 
@@ -87,7 +96,7 @@ def work_on_derivatives(
             if force or _is_needed(kind, photo, paths[kind], task.known.get(kind), source, work.original)
         ]
         if needed:
-            _make(photo, path, {kind: paths[kind] for kind in needed}, work, images, now)
+            _make(photo, path, {kind: paths[kind] for kind in needed}, work, images, now, with_metadata)
     except (ImageMissing, PoolClosed):
         raise
     except (ImagingError, UnsafePath) as error:
@@ -144,25 +153,35 @@ def _make(
     work: DerivativeWork,
     images: ImageProcessing,
     now: datetime,
+    with_metadata: bool,
 ) -> None:
     assert work.original is not None  # noqa: S101 - it was observed before.
     work.statuses = dict.fromkeys(paths, FAILED)
     work.replaced = {kind for kind, path in paths.items() if os.path.lexists(path)}
+    known = fingerprint_of(work.original)
     made = images.make_derivatives(
-        source, thumbnail=paths.get(DerivativeKind.THUMBNAIL), preview=paths.get(DerivativeKind.PREVIEW)
+        source,
+        thumbnail=paths.get(DerivativeKind.THUMBNAIL),
+        preview=paths.get(DerivativeKind.PREVIEW),
+        with_hash=known is None or known.content_hash is None,
+        with_metadata=with_metadata,
     )
+    work.metadata = made.metadata
+    used = replace(made.source, content_hash=None)
+    if made.source.content_hash is not None:
+        # Its contents tell later whether a new time means new contents.
+        known = made.source
+        work.original = with_fingerprint(work.original, known, now=now)
     work.statuses = dict.fromkeys(paths, made.status)
     if made.status == NOT_SUPPORTED:
         work.not_supported = made.reason or "cannot be decoded here"
         work.original = with_hash(work.original, source, images=images, now=now)
         work.derivatives = [_made_of(work.original, kind, now=now) for kind in paths]
         return
-    known = fingerprint_of(work.original)
-    if known is None or known.content_hash is None or replace(known, content_hash=None) != made.source:
-        # The file is in memory now; its contents tell later whether a new time means new contents.
+    if known is None or known.content_hash is None or replace(known, content_hash=None) != used:
         known = images.take_fingerprint(source)
         work.original = with_fingerprint(work.original, known, now=now)
-    is_same = replace(known, content_hash=None) == made.source
+    is_same = replace(known, content_hash=None) == used
     for kind in paths:
         written = made.thumbnail if kind is DerivativeKind.THUMBNAIL else made.preview
         work.made.append(kind)

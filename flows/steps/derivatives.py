@@ -32,12 +32,20 @@ def generate_derivatives(ctx: StepContext) -> None:
 @step("upload_postprocess", unit="items", modifies_files=False)
 def upload_postprocess(ctx: StepContext) -> None:
     """Make thumbnail and preview, read metadata and align the keep flags of each photo."""
-    make, images, now, settle_seconds = _maker(ctx), ctx.images, ctx.now(), ctx.settings.settle_seconds
+    make = _maker(ctx, with_metadata=True)
+    images, now, settle_seconds = ctx.images, ctx.now(), ctx.settings.settle_seconds
 
     def work(task: PhotoTask) -> PhotoResult:
         made = make(task)
         result = _result(task, made)
-        read = work_on_metadata(task, images=images, settle_seconds=settle_seconds, now=now, original=made.original)
+        read = work_on_metadata(
+            task,
+            images=images,
+            settle_seconds=settle_seconds,
+            now=now,
+            original=made.original,
+            found=made.metadata,
+        )
         result.take_metadata(task, read)
         result.values |= keep_flag_values(task.photo, task.files)
         return result
@@ -45,10 +53,16 @@ def upload_postprocess(ctx: StepContext) -> None:
     process_items(ctx, work)
 
 
-def _maker(ctx: StepContext) -> Callable[[PhotoTask], DerivativeWork]:
+def _maker(ctx: StepContext, *, with_metadata: bool = False) -> Callable[[PhotoTask], DerivativeWork]:
     force = bool(ctx.payload.get("force", ctx.params.get("force", False)))
-    settle_seconds = ctx.settings.settle_seconds
-    return partial(work_on_derivatives, images=ctx.images, force=force, settle_seconds=settle_seconds, now=ctx.now())
+    return partial(
+        work_on_derivatives,
+        images=ctx.images,
+        force=force,
+        settle_seconds=ctx.settings.settle_seconds,
+        now=ctx.now(),
+        with_metadata=with_metadata,
+    )
 
 
 def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:

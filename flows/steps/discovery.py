@@ -27,10 +27,10 @@ from storage.library import (
     read_manifest,
     rename_folder_without_overwrite,
     sanitise_folder_name,
-    scan,
 )
 from storage.library.errors import LibraryError, LibraryUnavailable, ManifestUnreadable
 from storage.library.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
+from storage.library.scan import scan
 from storage.photo_snapshots import snapshot_project
 from storage.projects import ProjectsRepository
 from storage.records import Project

@@ -15,8 +15,8 @@ from storage.library import (
     ScannedFile,
     hash_contents,
     name_key,
-    scan,
 )
+from storage.library.scan import scan
 from storage.photo_moves import PhotoMovesRepository
 from storage.records import Project
 

@@ -45,6 +45,7 @@ def work_on_metadata(
     settle_seconds: float,
     now: datetime,
     original: Original | None = None,
+    found: PhotoMetadata | None = None,
 ) -> MetadataWork:
     """Read the metadata of a photo: of its JPEG, else its other file, else its RAW; the camera and date of any of them.
 
@@ -54,6 +55,7 @@ def work_on_metadata(
         settle_seconds: for how long a file may be written, see `why_unusable`.
         now: the moment.
         original: the first of its files, if it has just been looked at.
+        found: what that file says about itself, if it has just been read.
 
     Raises:
         SkipItem: the photo has no file.
@@ -70,7 +72,8 @@ def work_on_metadata(
         path = folder.original(first.name)
         if original is None:
             original = observe(photo.id, first, path, task.originals.get(first.name), images=images, now=now)
-        found = images.read_metadata(path)
+        if found is None:
+            found = images.read_metadata(path)
     except (ImageMissing, PoolClosed):
         raise
     except ImagingError as error:

@@ -21,11 +21,11 @@ from storage.library import (
     name_key,
     owner_keys,
     remove_derivative,
-    scan,
     scan_companion_folders,
 )
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.names import is_decodable
+from storage.library.scan import scan
 from storage.originals import Original
 from storage.reconciliation import known_names
 from storage.records import Photo, Project

@@ -1,44 +1,51 @@
 """The library on disk: every path, scan, move, removal and manifest in `<root>/<tenant_id>/<project_folder>/`.
 
 No SQL and no images here. Callers bring names and moments; what is returned are checked paths and frozen records.
+
+The names below are loaded when they are first used: an image process needs few of them. `scan` is imported from its
+module, whose name it has.
 """
 
-from storage.library.atomic_write import remove_stale_temporaries, write_atomically
-from storage.library.companions import Fit, owner_keys
-from storage.library.content_hash import HASH_ALGORITHM, ContentHasher, hash_contents
-from storage.library.folder_names import FolderNames, unique_name
-from storage.library.ignored_names import DEFAULT_IGNORED_NAMES, IgnoredNames
-from storage.library.kinds import AcceptedExtensions, FileKind, FileName
-from storage.library.listing import ListedNames, list_names
-from storage.library.manifest import (
-    Manifest,
-    WrittenManifest,
-    manifest_text,
-    read_manifest,
-    replace_manifest,
-    write_manifest,
-)
-from storage.library.names import name_key, sanitise_folder_name
-from storage.library.paths import Library, ProjectFolder, TenantFolder
-from storage.library.removal import remove_project_folder
-from storage.library.scan import ScannedDerivative, ScannedFile, look_at, scan, scan_companion_folders, scan_derivatives
-from storage.library.transfer import (
-    move_without_overwrite,
-    remove_derivative,
-    rename_folder_without_overwrite,
-    sync_moves,
-)
-from storage.library.trash import (
-    TrashEntry,
-    TrashName,
-    expired,
-    list_trash,
-    move_to_trash,
-    parse_trash_name,
-    purge,
-    restore,
-    trash_place,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from storage.library.atomic_write import remove_stale_temporaries, write_atomically
+    from storage.library.companions import Fit, owner_keys
+    from storage.library.content_hash import HASH_ALGORITHM, ContentHasher, hash_contents
+    from storage.library.folder_names import FolderNames, unique_name
+    from storage.library.ignored_names import DEFAULT_IGNORED_NAMES, IgnoredNames
+    from storage.library.kinds import AcceptedExtensions, FileKind, FileName
+    from storage.library.listing import ListedNames, list_names
+    from storage.library.manifest import (
+        Manifest,
+        WrittenManifest,
+        manifest_text,
+        read_manifest,
+        replace_manifest,
+        write_manifest,
+    )
+    from storage.library.names import name_key, sanitise_folder_name
+    from storage.library.paths import Library, ProjectFolder, TenantFolder
+    from storage.library.removal import remove_project_folder
+    from storage.library.scan import ScannedDerivative, ScannedFile, look_at, scan_companion_folders, scan_derivatives
+    from storage.library.transfer import (
+        move_without_overwrite,
+        remove_derivative,
+        rename_folder_without_overwrite,
+        sync_moves,
+    )
+    from storage.library.trash import (
+        TrashEntry,
+        TrashName,
+        expired,
+        list_trash,
+        move_to_trash,
+        parse_trash_name,
+        purge,
+        restore,
+        trash_place,
+    )
 
 __all__ = [
     "DEFAULT_IGNORED_NAMES",
@@ -80,7 +87,6 @@ __all__ = [
     "replace_manifest",
     "restore",
     "sanitise_folder_name",
-    "scan",
     "scan_companion_folders",
     "scan_derivatives",
     "sync_moves",
@@ -89,3 +95,58 @@ __all__ = [
     "write_atomically",
     "write_manifest",
 ]
+
+_HOMES = {
+    "ContentHasher": "content_hash",
+    "HASH_ALGORITHM": "content_hash",
+    "hash_contents": "content_hash",
+    "AcceptedExtensions": "kinds",
+    "DEFAULT_IGNORED_NAMES": "ignored_names",
+    "FileKind": "kinds",
+    "FileName": "kinds",
+    "Fit": "companions",
+    "FolderNames": "folder_names",
+    "IgnoredNames": "ignored_names",
+    "Library": "paths",
+    "ListedNames": "listing",
+    "Manifest": "manifest",
+    "ProjectFolder": "paths",
+    "ScannedDerivative": "scan",
+    "ScannedFile": "scan",
+    "TenantFolder": "paths",
+    "TrashEntry": "trash",
+    "TrashName": "trash",
+    "WrittenManifest": "manifest",
+    "expired": "trash",
+    "list_names": "listing",
+    "list_trash": "trash",
+    "look_at": "scan",
+    "manifest_text": "manifest",
+    "move_to_trash": "trash",
+    "move_without_overwrite": "transfer",
+    "name_key": "names",
+    "owner_keys": "companions",
+    "parse_trash_name": "trash",
+    "purge": "trash",
+    "read_manifest": "manifest",
+    "remove_derivative": "transfer",
+    "remove_project_folder": "removal",
+    "remove_stale_temporaries": "atomic_write",
+    "rename_folder_without_overwrite": "transfer",
+    "replace_manifest": "manifest",
+    "restore": "trash",
+    "sanitise_folder_name": "names",
+    "scan_companion_folders": "scan",
+    "scan_derivatives": "scan",
+    "sync_moves": "transfer",
+    "trash_place": "trash",
+    "unique_name": "folder_names",
+    "write_atomically": "atomic_write",
+    "write_manifest": "manifest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

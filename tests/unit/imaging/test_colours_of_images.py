@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms
 
-from flows.imaging import make_derivatives, read_metadata
+from flows.imaging.derivatives import make_derivatives
+from flows.imaging.metadata import read_metadata
 from tests.unit.imaging.conftest import ASCII, LONG, QUARTERS, SHORT, UNDEFINED, tiff_structure
 
 np = pytest.importorskip("numpy")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.imaging import read_metadata
 from flows.imaging.containers import EmbeddedMetadata, read_embedded
 from flows.imaging.exif import ExifTags
+from flows.imaging.metadata import read_metadata
 from flows.imaging.xmp import xmp_taken_at
 from tests.unit.imaging.conftest import ASCII, LONG, SHORT, tiff_structure
 

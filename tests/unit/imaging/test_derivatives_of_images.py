@@ -2,23 +2,17 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.imaging import (
-    ImageLimits,
-    ImageMissing,
-    ImageTimeout,
-    ImageTooLarge,
-    UnreadableImage,
-    derivatives,
-    pillow,
-    vips,
-)
+from flows.imaging import derivatives, pillow, vips
 from flows.imaging.derivatives import make_derivatives
-from flows.imaging.limits import PREVIEW, THUMBNAIL, Rendition
+from flows.imaging.errors import ImageMissing, ImageTimeout, ImageTooLarge, UnreadableImage
+from flows.imaging.inspection import inspect_image
+from flows.imaging.limits import PREVIEW, THUMBNAIL, ImageLimits, ImageOptions, Rendition
 from storage.library.errors import FolderMissing
 
 QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))
@@ -45,6 +39,26 @@ def assert_nothing_written(targets: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("interlace", [True, False])
+def test_what_must_be_decoded_as_a_whole_is_bounded_by_its_bytes(
+    picture: Any, tmp_path: Path, targets: dict[str, Path], interlace: bool
+) -> None:
+    source = tmp_path / "a.png"
+    picture(400, 400).colourspace("rgb16").pngsave(str(source), interlace=interlace)
+    whole_bytes = 400 * 400 * 3 * 2
+    enough, too_little = (ImageLimits(max_memory_bytes=4 * limit) for limit in (whole_bytes, whole_bytes - 1))
+    assert make_derivatives(source, **targets, options=ImageOptions(limits=enough)).width == 400
+    if interlace:
+        for look in (
+            partial(make_derivatives, **targets, options=ImageOptions(limits=too_little)),
+            partial(inspect_image, limits=too_little),
+        ):
+            with pytest.raises(ImageTooLarge, match=r"as a whole take 1 MB.* Raise image_memory_megabytes"):
+                look(source)
+    else:
+        assert make_derivatives(source, **targets, options=ImageOptions(limits=too_little)).width == 400
+
+
 def test_derivatives_are_upright_whichever_way_the_camera_was_held(
     pyvips: Any, picture: Any, lying: Any, tmp_path: Path, targets: dict[str, Path], orientation: int, exiftool: Any
 ) -> None:
@@ -280,16 +294,18 @@ def test_a_bomb_is_refused_before_it_is_decoded(
 def test_limits_can_be_set(jpeg: bytes, tmp_path: Path, targets: dict[str, Path]) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg)
     with pytest.raises(ImageTooLarge, match=r"limit of 0\.009 megapixels"):
-        make_derivatives(tmp_path / "a.jpg", **targets, limits=ImageLimits(max_pixels=9_000))
+        make_derivatives(tmp_path / "a.jpg", **targets, options=ImageOptions(limits=ImageLimits(max_pixels=9_000)))
     with pytest.raises(ImageTooLarge, match="edge longer than the limit of 119"):
-        make_derivatives(tmp_path / "a.jpg", **targets, limits=ImageLimits(max_edge_pixels=119))
-    make_derivatives(tmp_path / "a.jpg", **targets, limits=ImageLimits(max_pixels=9_600, max_edge_pixels=120))
+        make_derivatives(tmp_path / "a.jpg", **targets, options=ImageOptions(limits=ImageLimits(max_edge_pixels=119)))
+    make_derivatives(
+        tmp_path / "a.jpg", **targets, options=ImageOptions(limits=ImageLimits(max_pixels=9_600, max_edge_pixels=120))
+    )
 
 
 def test_decoding_stops_at_its_time_limit(detailed: Any, tmp_path: Path, targets: dict[str, Path]) -> None:
     detailed(3000, 2000).jpegsave(str(tmp_path / "a.jpg"))
     with pytest.raises(ImageTimeout, match=r"longer than 0\.001 seconds"):
-        make_derivatives(tmp_path / "a.jpg", **targets, limits=ImageLimits(max_seconds=0.001))
+        make_derivatives(tmp_path / "a.jpg", **targets, options=ImageOptions(limits=ImageLimits(max_seconds=0.001)))
     assert_nothing_written(targets)
 
 
@@ -372,7 +388,7 @@ def test_the_default_effort_costs_few_bytes_and_no_likeness(
         made = make_derivatives(
             tmp_path / "a.jpg",
             **targets,
-            preview_rendition=Rendition(PREVIEW.long_edge_pixels, PREVIEW.quality, effort),
+            options=ImageOptions(preview=Rendition(PREVIEW.long_edge_pixels, PREVIEW.quality, effort)),
         )
         likenesses.append(likeness(pyvips, image, pyvips.Image.new_from_file(str(targets["preview"]))))
         sizes.append(made.bytes_written)

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from flows.imaging import ImageMissing, PhotoMetadata, UnreadableImage, make_derivatives, read_metadata
-from flows.imaging.derivatives import upright_size
+from flows.imaging.derivatives import make_derivatives, upright_size
+from flows.imaging.errors import ImageMissing, UnreadableImage
 from flows.imaging.exif import ExifTags, read_exif_block, read_tiff
+from flows.imaging.metadata import PhotoMetadata, read_metadata
 from flows.imaging.moments import first_believable, moment_text
 from tests.unit.imaging.conftest import QUARTERS, exiftool_program
 

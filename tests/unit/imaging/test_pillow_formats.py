@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flows.imaging import ImageLimits, ImageTooLarge, UnreadableImage, make_derivatives, pillow, read_metadata
+from flows.imaging import pillow
+from flows.imaging.derivatives import make_derivatives
+from flows.imaging.errors import ImageTooLarge, UnreadableImage
 from flows.imaging.inspection import inspect_image
+from flows.imaging.limits import ImageLimits, ImageOptions
+from flows.imaging.metadata import read_metadata
 from tests.unit.imaging.conftest import QUARTERS
 from tests.unit.imaging.test_containers import SEEN, jxl
 
@@ -89,10 +93,11 @@ def test_without_pillow_it_is_not_supported_and_a_plan_says_the_same(
 
 def test_the_limits_hold_before_anything_is_decoded(picture: Any, tmp_path: Path) -> None:
     path = make("jp2", picture, tmp_path)
-    for look in (make_derivatives, inspect_image):
-        arguments = {"preview": tmp_path / "a.webp"} if look is make_derivatives else {}
-        with pytest.raises(ImageTooLarge, match="64 x 96"):
-            look(path, limits=ImageLimits(max_pixels=64 * 96 - 1), **arguments)
+    limits = ImageLimits(max_pixels=64 * 96 - 1)
+    with pytest.raises(ImageTooLarge, match="64 x 96"):
+        make_derivatives(path, preview=tmp_path / "a.webp", options=ImageOptions(limits=limits))
+    with pytest.raises(ImageTooLarge, match="64 x 96"):
+        inspect_image(path, limits=limits)
 
 
 def test_a_file_that_is_cut_off_is_never_shown(detailed: Any, tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from flows.imaging import UnreadableImage, make_derivatives, raw, read_metadata
+from flows.imaging import raw
+from flows.imaging.derivatives import make_derivatives
+from flows.imaging.errors import UnreadableImage
+from flows.imaging.metadata import read_metadata
 
 ASCII = 2
 QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))

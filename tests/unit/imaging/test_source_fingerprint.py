@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from flows.imaging import Fingerprint, ImageMissing, UnreadableImage, check_source, fingerprint, take_fingerprint
+from flows.imaging import fingerprint
+from flows.imaging.errors import ImageMissing, UnreadableImage
+from flows.imaging.fingerprint import Fingerprint, check_source, take_fingerprint
 
 
 @pytest.fixture

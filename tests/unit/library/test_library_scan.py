@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.library import FileKind, Library, ProjectFolder, ScannedFile, scan
+from storage.library import FileKind, Library, ProjectFolder, ScannedFile
 from storage.library.errors import FolderMissing, FolderUnreadable, UnsafePath
+from storage.library.scan import scan
 
 
 def scanned(project: ProjectFolder) -> dict[str, ScannedFile]:
@@ -137,7 +138,8 @@ def test_a_missing_or_replaced_folder_is_an_error(library: Library, project: Pro
 _MEASURED_SCAN = """
 import sys, tracemalloc
 from pathlib import Path
-from storage.library import Library, scan
+from storage.library import Library
+from storage.library.scan import scan
 
 project = Library(Path(sys.argv[1])).project("tenant", "Iceland")
 tracemalloc.start()
