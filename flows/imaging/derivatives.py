@@ -1,12 +1,15 @@
 """Thumbnail and preview of one original, both from one decode, written whole or not at all."""
 
 import contextlib
+import os
 import threading
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from flows.imaging import decode, vips
+from flows.imaging.encode import encode
 from flows.imaging.errors import UnreadableImage
 from flows.imaging.fingerprint import Fingerprint, fingerprint_of, fingerprint_with_hash
 from flows.imaging.limits import DEFAULT_OPTIONS, ImageLimits, ImageOptions, Rendition
@@ -199,6 +202,8 @@ def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
 
 
 def _write_all(pixels: Any, wanted: list[tuple[Path, Rendition]], token: str | None) -> dict[Path, WrittenImage]:
+    if len(wanted) > 1 and all(_fits(pixels, rendition) for _, rendition in wanted):
+        return _write_both(pixels, wanted, token)
     written: dict[Path, WrittenImage] = {}
     failures: list[BaseException] = []
 
@@ -221,8 +226,29 @@ def _write_all(pixels: Any, wanted: list[tuple[Path, Rendition]], token: str | N
     return written
 
 
+def _fits(pixels: Any, rendition: Rendition) -> bool:
+    longer: int = max(pixels.width, pixels.height)
+    return longer <= rendition.long_edge_pixels
+
+
+def _write_both(pixels: Any, wanted: list[tuple[Path, Rendition]], token: str | None) -> dict[Path, WrittenImage]:
+    """Write derivatives that show the same pixels: one file with two names, in the better of their qualities."""
+    (first, _), (second, _) = wanted
+    written = _write(pixels, first, max((rendition for _, rendition in wanted), key=attrgetter("quality")), token)
+
+    def link(temporary: Path) -> None:
+        try:
+            os.link(first, temporary, follow_symlinks=False)
+        except OSError:
+            # Some file systems have no hard links.
+            temporary.write_bytes(first.read_bytes())
+
+    write_atomically(second, link, token=token)
+    return {first: written, second: written}
+
+
 def _write(pixels: Any, path: Path, rendition: Rendition, token: str | None) -> WrittenImage:
-    image = decode.reduce(pixels, long_edge_pixels=rendition.long_edge_pixels)
-    encoded: bytes = image.webpsave_buffer(Q=rendition.quality, effort=rendition.effort, keep="none")
+    image = pixels if _fits(pixels, rendition) else decode.reduce(pixels, long_edge_pixels=rendition.long_edge_pixels)
+    encoded = encode(image, rendition)
     write_atomically(path, encoded, token=token)
     return WrittenImage(image.width, image.height, len(encoded))

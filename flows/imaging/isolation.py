@@ -17,7 +17,7 @@ from flows.imaging.derivatives import Derivatives, make_derivatives
 from flows.imaging.errors import DecoderCrashed, DecoderKilled, ImageTimeout, PoolClosed, SlowMachine
 from flows.imaging.fingerprint import Fingerprint, SourceCheck, check_source, take_fingerprint
 from flows.imaging.inspection import inspect_image
-from flows.imaging.limits import THUMBNAIL, ImageLimits, ImageOptions, Rendition
+from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import PhotoMetadata, read_metadata
 from flows.imaging.worker import Worker
 from storage.library.atomic_write import new_temporary_token, remove_temporary
@@ -316,11 +316,7 @@ class InProcessImages:
 
 
 def open_image_processing(settings: "Settings") -> ImageProcessing:
-    """Image processing as the settings want it: isolated or not, at most as many images at a time as there are cores.
-
-    The WebP effort of the settings is that of previews. Thumbnails take at least the default effort of theirs, which
-    costs no time that one could notice.
-    """
+    """Image processing as the settings want it: isolated or not, and no more images at a time than there are cores."""
     options = ImageOptions(
         limits=ImageLimits(
             max_pixels=settings.max_image_megapixels * 10**6,
@@ -330,7 +326,7 @@ def open_image_processing(settings: "Settings") -> ImageProcessing:
         thumbnail=Rendition(
             long_edge_pixels=settings.thumbnail_pixels,
             quality=settings.thumbnail_quality,
-            effort=max(settings.webp_effort, THUMBNAIL.effort),
+            effort=settings.webp_effort,
         ),
         preview=Rendition(
             long_edge_pixels=settings.preview_pixels, quality=settings.preview_quality, effort=settings.webp_effort

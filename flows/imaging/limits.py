@@ -62,10 +62,9 @@ class Rendition:
 
 #: What an image may cost where no setting says otherwise.
 DEFAULT_LIMITS: Final = ImageLimits()
-#: Encoding a thumbnail takes little time at any effort, so it takes the smaller file.
-THUMBNAIL: Final = Rendition(long_edge_pixels=800, quality=50, effort=4)
-#: Encoding is most of the time of a preview. Effort 2 takes 0.4 of the time of effort 4, for 4 to 14 % more bytes and
-#: the same likeness (SSIM within 0.003); efforts 0 and 1 cost up to half more bytes, effort 3 saves no time.
+THUMBNAIL: Final = Rendition(long_edge_pixels=800, quality=50, effort=2)
+#: Encoding is most of the time. Effort 2 takes 0.4 of the time of effort 4, for 4 to 14 % more bytes and the same
+#: likeness (SSIM within 0.003). `encode` says when it becomes effort 1.
 PREVIEW: Final = Rendition(long_edge_pixels=5000, quality=60, effort=2)
 
 

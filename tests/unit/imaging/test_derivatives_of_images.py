@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from flows.imaging import derivatives, pillow, vips
+from flows.imaging import derivatives, encode, pillow, vips
 from flows.imaging.derivatives import make_derivatives
 from flows.imaging.errors import ImageMissing, ImageTimeout, ImageTooLarge, UnreadableImage
 from flows.imaging.inspection import inspect_image
-from flows.imaging.limits import PREVIEW, THUMBNAIL, ImageLimits, ImageOptions, Rendition
+from flows.imaging.limits import MAX_WEBP_EDGE_PIXELS, PREVIEW, THUMBNAIL, ImageLimits, ImageOptions, Rendition
 from storage.library.errors import FolderMissing
 
 QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))
@@ -38,7 +38,6 @@ def assert_nothing_written(targets: dict[str, Path]) -> None:
         assert list(target.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("interlace", [True, False])
 def test_what_must_be_decoded_as_a_whole_is_bounded_by_its_bytes(
     picture: Any, tmp_path: Path, targets: dict[str, Path], interlace: bool
@@ -59,6 +58,7 @@ def test_what_must_be_decoded_as_a_whole_is_bounded_by_its_bytes(
         assert make_derivatives(source, **targets, options=ImageOptions(limits=too_little)).width == 400
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
 def test_derivatives_are_upright_whichever_way_the_camera_was_held(
     pyvips: Any, picture: Any, lying: Any, tmp_path: Path, targets: dict[str, Path], orientation: int, exiftool: Any
 ) -> None:
@@ -392,6 +392,67 @@ def test_the_default_effort_costs_few_bytes_and_no_likeness(
         )
         likenesses.append(likeness(pyvips, image, pyvips.Image.new_from_file(str(targets["preview"]))))
         sizes.append(made.bytes_written)
-    assert THUMBNAIL.effort == 4
     assert sizes[1] <= 1.12 * sizes[0]
     assert abs(likenesses[1] - likenesses[0]) <= 0.005
+
+
+def test_small_pictures_are_encoded_once_in_the_better_quality(
+    picture: Any, tmp_path: Path, targets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "a.png"
+    picture(120, 80).pngsave(str(source))
+    qualities: list[int] = []
+    encode_it = derivatives.encode
+
+    def counted(image: Any, rendition: Rendition) -> bytes:
+        qualities.append(rendition.quality)
+        return encode_it(image, rendition)
+
+    monkeypatch.setattr(derivatives, "encode", counted)
+    for _ in range(2):
+        made = make_derivatives(source, **targets)
+        assert made.thumbnail == made.preview
+        assert os.path.samefile(*targets.values())
+    assert qualities == [PREVIEW.quality] * 2
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    make_derivatives(source, **targets)
+    assert not os.path.samefile(*targets.values())
+    assert targets["thumbnail"].read_bytes() == targets["preview"].read_bytes()
+    assert [path.name for folder in (".thumb", ".preview") for path in (tmp_path / folder).iterdir()] == ["a.webp"] * 2
+
+
+@pytest.mark.parametrize(("growth", "effort"), [(1.0, 1), (1.3, 2)])
+def test_less_effort_is_taken_where_samples_grow_little_by_it(
+    picture: Any, monkeypatch: pytest.MonkeyPatch, growth: float, effort: int
+) -> None:
+    tried: list[tuple[int, int]] = []
+
+    def encoded(image: Any, quality: int, effort: int) -> bytes:
+        tried.append((image.width, effort))
+        return bytes(int(1000 * (growth if effort == 1 else 1)))
+
+    monkeypatch.setattr(encode, "_encoded", encoded)
+    encode.encode(picture(2400, 1800), PREVIEW)
+    assert tried == [(5 * 128, 1), (5 * 128, 2), (2400, effort)]
+    tried.clear()
+    encode.encode(picture(240, 180), PREVIEW)
+    encode.encode(picture(2400, 1800), Rendition(5000, 60, 4))
+    assert tried == [(240, 2), (2400, 4)]
+
+
+@pytest.mark.parametrize("size", [(20_000, 200), (60, 30_000), (20_000, 1)])
+def test_a_panorama_longer_than_webp_can_hold_is_scaled(
+    picture: Any, tmp_path: Path, targets: dict[str, Path], size: tuple[int, int]
+) -> None:
+    source = tmp_path / "a.png"
+    picture(100, 100).resize(size[0] / 100, vscale=size[1] / 100).pngsave(str(source))
+    options = ImageOptions(preview=Rendition(MAX_WEBP_EDGE_PIXELS, 60, 2))
+    made = make_derivatives(source, **targets, options=options)
+    assert made.preview is not None
+    assert max(made.preview.width, made.preview.height) == MAX_WEBP_EDGE_PIXELS
+    assert made.thumbnail is not None
+    assert max(made.thumbnail.width, made.thumbnail.height) == THUMBNAIL.long_edge_pixels

@@ -287,7 +287,7 @@ def test_the_settings_choose_the_way_and_the_looks(monkeypatch: pytest.MonkeyPat
     assert len(isolated._workers) == 2
     assert here._options.limits == ImageLimits(max_pixels=100_000_000, max_seconds=12.0, max_memory_bytes=512 * 1024**2)
     assert (here._options.preview.long_edge_pixels, here._options.preview.effort) == (2048, 1)
-    assert (here._options.thumbnail.quality, here._options.thumbnail.effort) == (40, 4)
+    assert (here._options.thumbnail.quality, here._options.thumbnail.effort) == (40, 1)
     isolated.close()
 
 

@@ -1,0 +1,47 @@
+"""From decoded pixels to WebP, with no more effort than the picture is worth."""
+
+from typing import Any, Final
+
+from flows.imaging import vips
+from flows.imaging.limits import Rendition
+
+#: In smaller pictures the samples would cost what they save.
+_MIN_SAMPLED_PIXELS: Final = 4_000_000
+_TILE_PIXELS: Final = 128
+_TILES_ACROSS, _TILES_DOWN = 5, 3
+#: How much larger samples may become by less effort.
+_MAX_GROWTH: Final = 1.04
+
+
+def encode(image: Any, rendition: Rendition) -> bytes:
+    """The image as a WebP file without metadata.
+
+    Effort 2 becomes effort 1, which takes two thirds of the time, for large pictures that it makes hardly larger, as it
+    does many with fine detail. A few samples of the picture show that.
+    """
+    effort = rendition.effort
+    if effort == 2 and image.width * image.height >= _MIN_SAMPLED_PIXELS:
+        sample = _sample(image)
+        less, usual = (len(_encoded(sample, rendition.quality, tried)) for tried in (1, 2))
+        effort = 1 if less <= _MAX_GROWTH * usual else 2
+    return _encoded(image, rendition.quality, effort)
+
+
+def _encoded(image: Any, quality: int, effort: int) -> bytes:
+    encoded: bytes = image.webpsave_buffer(Q=quality, effort=effort, keep="none")
+    return encoded
+
+
+def _sample(image: Any) -> Any:
+    width, height = (min(_TILE_PIXELS, edge) for edge in (image.width, image.height))
+    tiles = [
+        image.crop(
+            (image.width - width) * (2 * column + 1) // (2 * _TILES_ACROSS),
+            (image.height - height) * (2 * row + 1) // (2 * _TILES_DOWN),
+            width,
+            height,
+        )
+        for row in range(_TILES_DOWN)
+        for column in range(_TILES_ACROSS)
+    ]
+    return vips.load_vips().Image.arrayjoin(tiles, across=_TILES_ACROSS).copy_memory()
