@@ -16,6 +16,7 @@ from storage.derivatives import METADATA, UNKNOWN, DerivativeKind
 from storage.job_items import write_rows
 from storage.library import FileKind, ScannedDerivative, ScannedFile
 from storage.library.names import is_decodable
+from storage.library.paths import derivative_stem
 from storage.originals import Original
 from storage.tables import photo_derivatives, photos
 from storage.temporary_tables import BATCH_SIZE
@@ -52,7 +53,7 @@ class DerivativeScan:
             self._connection.commit()
 
     def add_originals(self, files: Iterable[ScannedFile]) -> None:
-        """Stage a batch of the project's files; what is no workable image is left out."""
+        """Stage a batch of the project's files, after the derivatives; what is no workable image is left out."""
         rows = [
             (file.base_name, _RANKS[file.kind], file.name, file.size_bytes, file.mtime_ns, file.ctime_ns)
             for file in files
@@ -61,6 +62,13 @@ class DerivativeScan:
         if rows:
             columns = ("base_name", "source_rank", "file_name", "size_bytes", "mtime_ns", "ctime_ns")
             write_rows(self._connection, "staged_originals", columns, rows)
+            renamed = [
+                {"stem": stem, "base_name": base_name}
+                for base_name, *_ in rows
+                if (stem := derivative_stem(base_name)) != base_name
+            ]
+            if renamed:
+                self._connection.execute(text(_NAME_IN_FULL), renamed)
             self._connection.commit()
 
     def unsettled(self) -> Iterator[list[tuple[int, str]]]:
@@ -146,6 +154,9 @@ _TABLES = (
     """CREATE TEMPORARY TABLE staged_results (photo_id BIGINT NOT NULL, file_name TEXT{collation} NOT NULL,
     PRIMARY KEY (photo_id, file_name))""",
 )
+
+# The derivatives of a photo with a long name have a shorter one.
+_NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
 
 _FIND_UNSETTLED = """INSERT INTO staged_results (photo_id, file_name)
     SELECT photos.id, staged.file_name FROM photos

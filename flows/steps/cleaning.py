@@ -110,7 +110,7 @@ def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: S
 
 
 def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, name: str) -> None:
-    # A name too long for a derivative has none, and what lies behind a symlink is not ours.
+    # What is behind a symlink is not ours.
     for path_of in (folder.thumbnail, folder.preview_image):
         with contextlib.suppress(UnsafePath):
             if remove_derivative(path_of(name)):

@@ -20,7 +20,7 @@ from storage.originals import Original
 
 
 class UnusableImage(PermanentStepError):
-    """An original cannot be decoded, or its name is too long for a derivative; the photo's status becomes failed."""
+    """An original cannot be decoded, or its derivative would be behind a symlink; the photo's status becomes failed."""
 
 
 def observe(

@@ -253,7 +253,7 @@ def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: Proje
         for file, path in files.renamed(new, old=old)
     ]
     for path_of in (ProjectFolder.thumbnail, ProjectFolder.preview_image):
-        # A name that is too long for a derivative has none, and what is behind a symlink is not ours.
+        # What is behind a symlink is not ours.
         with suppress(UnsafePath, OSError):
             derivative = path_of(source, old)
             moves.append(FileMove(derivative, path_of(target, new), derivative.lstat().st_size, is_derivative=True))

@@ -189,7 +189,7 @@ def _doomed_kinds(photo: Photo) -> set[FileKind]:
 def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, removal: _Removal) -> None:
     if not removal.derivatives_gone:
         return
-    # A name too long for a derivative has none, and what is behind a symlink is not ours.
+    # What is behind a symlink is not ours.
     for path_of in (folder.thumbnail, folder.preview_image):
         with contextlib.suppress(UnsafePath):
             if remove_derivative(path_of(removal.photo.filename)):

@@ -3,6 +3,7 @@
 Nothing else joins path components. Moving, removing and listing are done by the modules beside this one.
 """
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from storage.library.companions import MAX_FOLDERS
 from storage.library.errors import FolderMissing, FolderUnreadable, LibraryUnavailable, UnsafePath
 from storage.library.ignored_names import IgnoredNames
 from storage.library.kinds import DEFAULT_EXTENSIONS, MANIFEST_NAME, AcceptedExtensions
-from storage.library.names import check_name, printable, unsafe_reason
+from storage.library.names import MAX_NAME_BYTES, check_name, cut_to_bytes, printable, unsafe_reason
 
 THUMB_FOLDER: Final = ".thumb"
 PREVIEW_FOLDER: Final = ".preview"
@@ -277,9 +278,21 @@ class ProjectFolder:
     def _derivative(self, folder: Path, name: str) -> Path:
         what = f"Derivative in project folder “{self.project_folder}”"
         check_name(name, what=what)
-        path = folder / check_name(name + DERIVATIVE_EXTENSION, what=what)
+        path = folder / check_name(derivative_stem(name) + DERIVATIVE_EXTENSION, what=what)
         _refuse_symlink(path)
         return path
+
+
+def derivative_stem(name: str) -> str:
+    """What the derivatives of the photo with this base name are called, without their extension.
+
+    That is its base name. If it leaves no room for the extension, it is cut, and ends in a hash of the whole name.
+    """
+    room_bytes = MAX_NAME_BYTES - len(DERIVATIVE_EXTENSION)
+    if len(name.encode()) <= room_bytes:
+        return name
+    ending = "~" + hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+    return cut_to_bytes(name, room_bytes - len(ending)) + ending
 
 
 def _safe_folder_names(folder: Path, ignored: IgnoredNames) -> Iterator[str]:

@@ -72,7 +72,7 @@ class ScannedDerivative:
     """A thumbnail or preview on disk.
 
     Attributes:
-        base_name: the photo that it was made for.
+        base_name: the photo that it was made for; of a long one, its `derivative_stem`.
         size_bytes: 0 where the writing of it was cut short by a full disk.
         mtime_ns: when it was written, in nanoseconds since 1970.
     """

@@ -412,7 +412,7 @@ def test_small_pictures_are_encoded_once_in_the_better_quality(
     for _ in range(2):
         made = make_derivatives(source, **targets)
         assert made.thumbnail == made.preview
-        assert os.path.samefile(*targets.values())
+        assert targets["thumbnail"].samefile(targets["preview"])
     assert qualities == [PREVIEW.quality] * 2
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -420,7 +420,7 @@ def test_small_pictures_are_encoded_once_in_the_better_quality(
 
     monkeypatch.setattr(os, "link", refuse)
     make_derivatives(source, **targets)
-    assert not os.path.samefile(*targets.values())
+    assert not targets["thumbnail"].samefile(targets["preview"])
     assert targets["thumbnail"].read_bytes() == targets["preview"].read_bytes()
     assert [path.name for folder in (".thumb", ".preview") for path in (tmp_path / folder).iterdir()] == ["a.webp"] * 2
 

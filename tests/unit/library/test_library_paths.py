@@ -42,10 +42,16 @@ def test_no_text_leads_out_of_the_project(tmp_path: Path, tenant: str, folder: s
         assert not os.path.lexists(path)
 
 
-def test_a_derivative_name_must_leave_room_for_its_extension(project: ProjectFolder) -> None:
-    assert project.original("x" * 251 + ".jpg").name.endswith(".jpg")
+def test_a_derivative_of_a_long_name_has_a_short_one_of_its_own(project: ProjectFolder) -> None:
+    longest = project.thumbnail("x" * 250)
+    assert longest.name == "x" * 250 + ".webp"
+    names = {project.thumbnail("x" * length).name for length in (251, 252, 255)} | {project.thumbnail("é" * 127).name}
+    assert len(names) == 4
+    for name in names:
+        assert len(name.encode()) <= 255
+        assert name.removesuffix(".webp")[:100] in ("x" * 100, "é" * 100)
     with pytest.raises(UnsafePath, match="longer than 255 bytes"):
-        project.thumbnail("x" * 251)
+        project.thumbnail("x" * 256)
 
 
 @pytest.mark.parametrize("place", ["tenant", "tenant/Iceland"])
