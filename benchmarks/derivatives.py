@@ -1,13 +1,18 @@
-"""Thumbnail and preview of 24-megapixel JPEGs from one decode, against two pipelines of pyvips, and against Pillow.
+"""Thumbnail and preview of JPEGs from one decode, against two pipelines of pyvips, against Pillow, and against sharp.
 
-The peers make the same sizes and qualities at WebP's default effort. Likeness is each one's to the pixels that pyvips
-encodes; bytes are those of both files together. The pictures go from little detail to much.
+sharp decodes once, too, and works on two files at a time, as our image processes do; that is measured with pictures of
+24, 12 and 2 megapixels, in seconds of the clock and of the processor. Ours waits until the disk has the files.
+
+The other peers make the same sizes and qualities at WebP's default effort. Likeness is each one's to the pixels that
+pyvips encodes; bytes are those of both files together. The pictures go from little detail to much.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -15,12 +20,16 @@ from PIL import Image, ImageOps
 from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command, in_turns
 from benchmarks.photographs import likeness, write_photograph
+from benchmarks.sharp_peer import Sharp, why_missing
 from flows.imaging.derivatives import make_derivatives
+from flows.imaging.isolation import ImagePool
 from flows.imaging.limits import PREVIEW, THUMBNAIL
 from flows.imaging.vips import load_vips
 
 _DETAILS = (0.3, 0.6, 0.8, 1.0)
 _RENDITIONS = {"thumb": THUMBNAIL, "preview": PREVIEW}
+#: Megapixels: width, height, how often each picture is made, and the target of the time against sharp.
+_SHARP_SIZES = {24: (6000, 4000, 1, 0.85), 12: (4240, 2832, 2, 0.85), 2: (1800, 1200, 8, 0.9)}
 
 
 def run(options: Options) -> Report:
@@ -60,7 +69,63 @@ def run(options: Options) -> Report:
                 )
             )
         _compare_files(report, folder, sources)
+        missing = why_missing()
+        if missing is None:
+            _compare_with_sharp(report, folder, options)
+        else:
+            report.notes.append(f"not against sharp. {missing}")
     return report
+
+
+def _compare_with_sharp(report: Report, folder: Path, options: Options) -> None:
+    sharp = Sharp()
+    report.notes.append(f"sharp {sharp.versions['sharp']}, libvips {sharp.versions['vips']}")
+    with ImagePool(processes=2) as pool, ThreadPoolExecutor(2) as threads:
+        for megapixels, (width, height, repeats, target) in _SHARP_SIZES.items():
+            pictures = [folder / f"{megapixels}-{number}.jpg" for number in range(options.size(len(_DETAILS), 1))]
+            for number, picture in enumerate(pictures):
+                shape = (60, 40) if options.small else (width, height)
+                write_photograph(picture, *shape, seed=number + 1, detail=_DETAILS[number])
+            jobs = [(picture, _targets(folder / "ours", picture)) for picture in pictures] * options.size(repeats, 1)
+
+            def ours(jobs: list[tuple[Path, dict[str, Path]]] = jobs) -> tuple[float, float]:
+                began, processor = time.perf_counter(), _processor_seconds(pool.process_ids)
+                make = pool.make_derivatives
+                list(threads.map(lambda job: make(job[0], thumbnail=job[1]["thumb"], preview=job[1]["preview"]), jobs))
+                return time.perf_counter() - began, _processor_seconds(pool.process_ids) - processor
+
+            def theirs(jobs: list[tuple[Path, dict[str, Path]]] = jobs) -> tuple[float, float]:
+                return sharp.make(
+                    (source, {targets[kind]: rendition for kind, rendition in _RENDITIONS.items()})
+                    for source, targets in ((source, _targets(folder / "sharp", source)) for source, _ in jobs)
+                )
+
+            (folder / "sharp").mkdir(exist_ok=True)
+            rounds = [
+                (ours(), theirs()) if turn % 2 else (theirs(), ours())[::-1] for turn in range(options.rounds(5) + 1)
+            ]
+            for at, unit in enumerate(("s", "s of processor")):
+                report.ratios.append(
+                    Ratio(
+                        what=f"{megapixels} megapixels",
+                        unit=unit,
+                        ours=[own[at] for own, _ in rounds[1:]],
+                        others=[other[at] for _, other in rounds[1:]],
+                        against="sharp",
+                        target=target if at == 0 else None,
+                        at_least=False,
+                    )
+                )
+    sharp.close()
+
+
+def _processor_seconds(process_ids: list[int]) -> float:
+    """What image processes and this one have taken; those that end meanwhile are not counted."""
+    taken = time.process_time()
+    for process_id in process_ids:
+        fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+        taken += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return taken
 
 
 def _compare_files(report: Report, folder: Path, sources: list[Path]) -> None:

@@ -16,9 +16,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from multiprocessing.connection import Connection
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from flows.imaging.errors import (
     DecoderCrashed,
@@ -91,6 +91,12 @@ class _Answer(BaseModel, Generic[Result]):
     result: Result | None = None
     failure: _Failure | None = None
     resident_bytes: int
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.result is None) == (self.failure is None):
+            raise ValueError("an answer has either a result or a failure")
+        return self
 
 
 def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from flows.imaging.derivatives import make_derivatives
 from flows.imaging.errors import ImageMissing, ImageTimeout, ImageTooLarge, UnreadableImage
 from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import MAX_WEBP_EDGE_PIXELS, PREVIEW, THUMBNAIL, ImageLimits, ImageOptions, Rendition
+from flows.imaging.metadata import read_metadata
 from storage.library.errors import FolderMissing
 
 QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))
@@ -456,3 +457,19 @@ def test_a_panorama_longer_than_webp_can_hold_is_scaled(
     assert max(made.preview.width, made.preview.height) == MAX_WEBP_EDGE_PIXELS
     assert made.thumbnail is not None
     assert max(made.thumbnail.width, made.thumbnail.height) == THUMBNAIL.long_edge_pixels
+
+
+@pytest.mark.parametrize("compression", [34887, 50002, 52546], ids=["LERC", "JPEG XL of libtiff", "JPEG XL of DNG"])
+def test_a_tiff_of_a_compression_without_decoder_is_not_supported_and_keeps_its_metadata(
+    picture: Any, tmp_path: Path, targets: dict[str, Path], compression: int
+) -> None:
+    source = tmp_path / "a.tif"
+    picture(120, 80).tiffsave(str(source))
+    stored, compressed = (struct.pack("<HHIHH", 259, 3, 1, number, 0) for number in (1, compression))
+    content = source.read_bytes()
+    assert content.count(stored) == 1
+    source.write_bytes(content.replace(stored, compressed))
+    for look in (partial(make_derivatives, **targets), inspect_image):
+        assert look(source).status == "not_supported"
+    assert read_metadata(source).width == 120
+    assert not targets["thumbnail"].exists()
