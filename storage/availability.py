@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -36,6 +36,22 @@ class Availability:
 def has_photos_marked_without_file(connection: Connection, project_id: int) -> bool:
     """Whether a row of the project says that its photo has no file."""
     statement = select(photos.c.id).where(photos.c.project_id == project_id, *_marked_without_file()).limit(1)
+    return connection.execute(statement).first() is not None
+
+
+def has_rows_to_remove(connection: Connection, project_ids: Collection[int], *, missing_before: datetime) -> bool:
+    """Whether a photo of the projects without a file, whose contents are known, was missing before a moment."""
+    statement = (
+        select(photos.c.id)
+        .join(photo_originals, photo_originals.c.photo_id == photos.c.id)
+        .where(
+            photos.c.project_id.in_(project_ids),
+            *_marked_without_file(),
+            photo_originals.c.content_hash.is_not(None),
+            photo_originals.c.missing_since <= missing_before,
+        )
+        .limit(1)
+    )
     return connection.execute(statement).first() is not None
 
 

@@ -179,8 +179,8 @@ COLUMN_MEANINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "job_id": "The job that did it, or NULL.",
             "project_id": "The project, also when its row is gone.",
             "photo_id": "The photo, also when its row is gone.",
-            "action": "What was done: trashed, moved, renamed, renamed_folder, followed_folder, removed, restored, "
-            "added_row, changed_row, removed_row, wrote_manifest or archived_as_gone.",
+            "action": "What was done: trashed, moved, followed, renamed, renamed_folder, followed_folder, removed, "
+            "restored, added_row, changed_row, removed_row, wrote_manifest or archived_as_gone.",
             "source": "Where it was, relative to the root of the library.",
             "target": "Where it is now, relative to the root of the library; NULL where it is gone.",
             "size_bytes": "The file's size.",

@@ -25,6 +25,7 @@ class FileAction(StrEnum):
 
     TRASHED = "trashed"
     MOVED = "moved"
+    FOLLOWED = "followed"
     RENAMED = "renamed"
     RENAMED_FOLDER = "renamed_folder"
     FOLLOWED_FOLDER = "followed_folder"

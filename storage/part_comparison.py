@@ -7,12 +7,12 @@ in case or Unicode form.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 from storage.availability import Availability
-from storage.library.kinds import AcceptedExtensions, FileKind, FileName
+from storage.library.kinds import AcceptedExtensions, FileKind
 from storage.library.names import name_key
 from storage.library.scan import ScannedFile
 from storage.name_parts import NamePart
@@ -37,6 +37,7 @@ class NewName:
 
     Attributes:
         extension: that of the JPEG, else of the RAW, else of another file; lower case, without the dot.
+        files: its images.
     """
 
     name: str
@@ -44,6 +45,7 @@ class NewName:
     raw: int
     other: int
     extension: str
+    files: tuple[ScannedFile, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +164,9 @@ class PartComparison:
         found = {file.extension: _bits(file.kind) for file in described}
         return found | {extension.upper(): bits for extension, bits in found.items()}
 
-    def _look_closer(self, base_names: set[str]) -> dict[str, list[FileName]]:
+    def _look_closer(self, base_names: set[str]) -> dict[str, list[ScannedFile]]:
         """Correct what is known of some names by looking at their files; returns those that may be touched."""
-        files: dict[str, list[FileName]] = {}
+        files: dict[str, list[ScannedFile]] = {}
         changed: dict[str, int] = {}
         for name in self._part.names:
             described = self._extensions.describe(name)
@@ -176,7 +178,7 @@ class PartComparison:
                 bits = _bits(described.kind) if found.problem is None else _odd_bits(described.kind)
                 changed[base_name] = changed.get(base_name, 0) | bits
                 if found.problem is None:
-                    files.setdefault(base_name, []).append(described)
+                    files.setdefault(base_name, []).append(found)
         for name in self._part.odd_names:
             described = self._extensions.describe(name)
             if described.base_name in base_names and described.kind is not FileKind.UNACCEPTED:
@@ -198,15 +200,15 @@ def _odd_bits(kind: FileKind) -> int:
     return _IS_NAME | _KIND_BITS.get(kind, 0) << _ODD_PLACES
 
 
-def _new_name(spellings: Iterable[str], files: dict[str, list[FileName]]) -> NewName | None:
+def _new_name(spellings: Iterable[str], files: dict[str, list[ScannedFile]]) -> NewName | None:
     """The photo that files with these base names are, or None where there are only sidecars."""
     names = list(spellings)
     extensions: dict[FileKind, str] = {}
-    for file in (file for name in names for file in files.get(name, ())):
-        if file.kind.is_photo:
-            extensions[file.kind] = min(extensions.get(file.kind, file.extension), file.extension)
+    images = [file for name in names for file in files.get(name, ()) if file.kind.is_photo]
+    for file in images:
+        extensions[file.kind] = min(extensions.get(file.kind, file.extension), file.extension)
     if not extensions:
         return None
     jpg, raw, other = (int(kind in extensions) for kind in _KINDS)
     extension = next(extensions[kind] for kind in _KINDS if kind in extensions)
-    return NewName(name=min(names), jpg=jpg, raw=raw, other=other, extension=extension)
+    return NewName(name=min(names), jpg=jpg, raw=raw, other=other, extension=extension, files=tuple(images))

@@ -73,7 +73,7 @@ _BUILTIN = (
         unit="projects",
         summary="Archives projects whose folder is gone, and removes their rows on a later run.",
         description="Stops with an error where the library root is missing or empty: an unmounted disk must not "
-        "delete anything.",
+        "delete anything. Before rows go, those of photos that were moved by hand follow their files.",
     ),
     StepType(
         name="duplicate_resolution",
@@ -101,7 +101,8 @@ _BUILTIN = (
         name="folder_check",
         unit="projects",
         summary="Gives new files on disk a row, and reports files of no accepted kind.",
-        description="New photos go to post-processing. Files of no accepted kind stay, unless the setting "
+        description="New photos go to post-processing. A photo that was moved by hand keeps its row, which follows its "
+        "file. Files of no accepted kind stay, unless the setting "
         "unaccepted_files says trash; hidden entries, the manifest and sidecars always stay.",
     ),
     StepType(
@@ -109,7 +110,7 @@ _BUILTIN = (
         unit="projects",
         summary="Removes the rows of photos that have had no file for long.",
         description="A photo goes when its JPEG, its RAW and its other files are all gone, and were so in an earlier "
-        "run at least missing_grace_seconds ago.",
+        "run at least missing_grace_seconds ago. Before the first goes, rows follow files that were moved by hand.",
     ),
     StepType(
         name="derivative_validation",

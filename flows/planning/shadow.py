@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flows.imaging.isolation import ImageProcessing
 
 #: Built-in steps that look at other projects of the tenant than those of their task.
-_LOOK_AROUND = frozenset({"duplicate_resolution", "folder_discovery"})
+_LOOK_AROUND = frozenset({"duplicate_resolution", "folder_check", "folder_discovery", "manifest_cleaning"})
 
 
 class ShadowRuntime(Runtime):

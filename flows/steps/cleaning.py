@@ -9,9 +9,10 @@ from functools import partial
 
 from flows.step import step
 from flows.step_context import StepContext
+from flows.steps.arrivals import Arrivals
 from flows.steps.photo_files import relative_path
 from flows.steps.target_projects import check_library, compared, each_project, skip_missing_folder
-from storage.availability import has_photos_marked_without_file, still_marked_without_file
+from storage.availability import has_photos_marked_without_file, has_rows_to_remove, still_marked_without_file
 from storage.journal import FileAction, FileChange
 from storage.library import ProjectFolder, remove_derivative
 from storage.library.errors import UnsafePath
@@ -32,10 +33,21 @@ def manifest_cleaning(ctx: StepContext) -> None:
     if not projects:
         return
     check_library(ctx)
-    each_project(ctx, partial(_clean, ctx), projects=projects)
+    arrivals = Arrivals(ctx)
+    with ctx.read() as connection:
+        ids = [project.id for project in projects]
+        is_due = has_rows_to_remove(connection, ids, missing_before=ctx.now() - _grace(ctx))
+    if is_due:
+        arrivals.look_everywhere()
+        arrivals.settle(adds_rows=False)
+    each_project(ctx, partial(_clean, ctx, arrivals), projects=projects)
 
 
-def _clean(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+def _grace(ctx: StepContext) -> timedelta:
+    return timedelta(seconds=ctx.settings.missing_grace_seconds)
+
+
+def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: ProjectFolder) -> None:
     if skip_missing_folder(ctx, project, folder):
         return
     with ctx.read() as connection:
@@ -52,7 +64,7 @@ def _clean(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
                 else:
                     example = f"photo {photo.photo_id}: its name cannot be a file's: {reason}"
                     ctx.report.count("skipped", example=example)
-            doomed = _without_grace(ctx, doomed)
+            doomed = [photo for photo in _without_grace(ctx, doomed) if photo.photo_id not in arrivals.found]
             if doomed:
                 _remove(ctx, project, folder, doomed)
 
@@ -60,7 +72,7 @@ def _clean(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
 def _without_grace(ctx: StepContext, photos: Sequence[PhotoWithoutFile]) -> list[PhotoWithoutFile]:
     """Those of the photos whose files an earlier run missed already, long enough ago; the others are noted and stay."""
     ids = [photo.photo_id for photo in photos]
-    now, grace = ctx.now(), timedelta(seconds=ctx.settings.missing_grace_seconds)
+    now, grace = ctx.now(), _grace(ctx)
     with ctx.transaction() as connection:
         originals = OriginalsRepository(connection)
         originals.mark_missing(ids, ORIGINAL_KINDS, now=now)

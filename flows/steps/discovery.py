@@ -6,18 +6,19 @@ Only folders and rows of projects; what lies inside a known project is the matte
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 
 from flows.errors import ItemsFailed, PermanentStepError, StepTimeout
 from flows.step import step
 from flows.step_context import StepContext
+from flows.steps.arrivals import Arrivals
 from flows.steps.folder_merge import FolderMerge
 from flows.steps.gone_projects import archive_as_gone, was_archived_as_gone
 from flows.steps.manifest import bring_manifest
 from flows.steps.photo_files import relative_path
 from flows.steps.target_projects import check_project, compared
-from flows.steps.unknown_files import add_new_photos
 from storage.journal import FileAction, FileChange
 from storage.library import (
     Manifest,
@@ -79,6 +80,7 @@ class _Discovery:
             project.id: project for project in every if _is_of(project, ctx) and project.id not in left_out.projects
         }
         self._taken = {project.project_folder for project in every}
+        self._arrivals = Arrivals(ctx)
         self._failures: list[str] = []
         self._are_permanent = True
 
@@ -87,7 +89,8 @@ class _Discovery:
         ctx = self._ctx
         known = {project.project_folder: project for project in self._projects.values()}
         tasks = len(self._on_disk)
-        for number, name in enumerate(self._on_disk):
+        # Renamed folders first: photos may have been taken out of them.
+        for number, name in enumerate(sorted(self._on_disk, key=lambda name: not self._is_renamed(name))):
             ctx.checkpoint()
             try:
                 if name in known:
@@ -99,6 +102,7 @@ class _Discovery:
             except Exception as error:  # noqa: BLE001 - it is the failure of this folder alone.
                 self._fail(name, error)
             ctx.progress(number + 1, tasks)
+        self._arrivals.settle()
         for project in list(self._projects.values()):
             ctx.checkpoint()
             if not project.is_archived:
@@ -116,6 +120,13 @@ class _Discovery:
         self._ctx.logger.warning("folder %s: %s", name, reason)
         self._failures.append(f"{name}: {reason}")
         self._are_permanent &= isinstance(error, PermanentStepError)
+
+    def _is_renamed(self, name: str) -> bool:
+        with suppress(LibraryError, OSError):
+            manifest = None if name in self._taken else _read_manifest(self._tenant.project(name))
+            owner = None if manifest is None else self._projects.get(manifest.id)
+            return owner is not None and not self._ctx.folder_of(owner).exists()
+        return False
 
     def _settle_known(self, project: Project) -> None:
         ctx = self._ctx
@@ -246,7 +257,7 @@ class _Discovery:
 
     def _add_rows(self, project: Project, folder: ProjectFolder) -> None:
         with compared(self._ctx, project, folder) as comparison:
-            add_new_photos(self._ctx, comparison, project)
+            self._arrivals.take(comparison, project, folder)
 
     def _write_manifest(self, project: Project, folder: ProjectFolder) -> None:
         bring_manifest(self._ctx, project, folder)

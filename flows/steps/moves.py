@@ -86,7 +86,7 @@ def image_move_files(ctx: StepContext) -> None:
 
 def _record_arrived(ctx: StepContext, items: Sequence[TargetItem]) -> None:
     # Moved by an attempt that died before it could say so, or never elsewhere: derivatives may be missing all the same.
-    if any(_lacks_derivatives(item.photo.thumbnail_status, item.photo.preview_status) for item in items):
+    if any(lacks_derivatives(item.photo.thumbnail_status, item.photo.preview_status) for item in items):
         ctx.set_flag(NEED_DERIVATIVES, True)
     for item in items:
         ctx.report.count("already there", example=item.name)
@@ -235,8 +235,8 @@ def bring_derivative(
 def _write_rows(journey: _Journey, tried: Sequence[_Move], moves: Sequence[_Move]) -> None:
     ctx, destination = journey.ctx, journey.destination
     done = [move for move in tried if move.error is None and move.group.is_done]
-    moved = [_moved_photo(move) for move in done]
-    if any(_lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in moved):
+    moved = [moved_photo(move.photo, move.name, move.group) for move in done]
+    if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in moved):
         # Before the rows: a flag too many costs one empty step, one that a crash swallowed would lose thumbnails.
         ctx.set_flag(NEED_DERIVATIVES, True)
     sync_folders(move.group for move in done)
@@ -266,15 +266,16 @@ def _write_rows(journey: _Journey, tried: Sequence[_Move], moves: Sequence[_Move
             ctx.report.count("renamed", example=f"{move.photo.filename} → {move.name}")
 
 
-def _moved_photo(move: _Move) -> MovedPhoto:
-    came = {file.target.parent.name for file in move.group.moves if file.is_derivative and file.is_done}
+def moved_photo(photo: Photo, name: str, group: MoveGroup) -> MovedPhoto:
+    """What a photo's row is to say under another name or in another project, once its files and derivatives moved."""
+    came = {file.target.parent.name for file in group.moves if file.is_derivative and file.is_done}
     left_behind = tuple(kind for kind, folder in DERIVATIVE_FOLDERS.items() if folder not in came)
     return MovedPhoto(
-        id=move.photo.id,
-        old_name=move.photo.filename,
-        name=move.name,
-        thumbnail_status=_status(move.photo.thumbnail_status, has_file="thumbnail" not in left_behind),
-        preview_status=_status(move.photo.preview_status, has_file="preview" not in left_behind),
+        id=photo.id,
+        old_name=photo.filename,
+        name=name,
+        thumbnail_status=_status(photo.thumbnail_status, has_file="thumbnail" not in left_behind),
+        preview_status=_status(photo.preview_status, has_file="preview" not in left_behind),
         left_behind=left_behind,
     )
 
@@ -283,5 +284,6 @@ def _status(status: str | None, *, has_file: bool) -> str | None:
     return "missing" if status == "generated" and not has_file else status
 
 
-def _lacks_derivatives(*statuses: str | None) -> bool:
+def lacks_derivatives(*statuses: str | None) -> bool:
+    """Whether one of these statuses says that a derivative is to be made."""
     return any(status in (None, "pending", "missing") for status in statuses)

@@ -11,6 +11,7 @@ from itertools import islice
 
 from flows.step import step
 from flows.step_context import StepContext
+from flows.steps.arrivals import Arrivals
 from flows.steps.gone_projects import archive_as_gone, was_archived_as_gone
 from flows.steps.photo_files import relative_path
 from flows.steps.renamed_folders import RenamedFolders
@@ -19,6 +20,7 @@ from storage.journal import FileAction, FileChange, JournalEntry, last_entry
 from storage.library import ProjectFolder
 from storage.library.errors import LibraryUnavailable
 from storage.photo_snapshots import removed_project, snapshot_photos
+from storage.photo_states import current_projects
 from storage.photos import BATCH_SIZE, PhotosRepository
 from storage.projects import ProjectsRepository
 from storage.records import Project
@@ -33,7 +35,12 @@ def orphaned_project_cleanup(ctx: StepContext) -> None:
     check_library(ctx)
     _refuse_emptied_tenant(ctx, projects)
     renamed = RenamedFolders(ctx)
-    each_project(ctx, partial(_settle, ctx, renamed), projects=projects)
+    arrivals = Arrivals(ctx)
+    doomed = [project.id for project in projects if project.is_archived and _archived_as_gone(ctx, project)]
+    if doomed:
+        arrivals.look_everywhere()
+        arrivals.settle(adds_rows=False, doomed=doomed)
+    each_project(ctx, partial(_settle, ctx, renamed, arrivals), projects=projects)
 
 
 def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> None:
@@ -50,7 +57,9 @@ def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> Non
         )
 
 
-def _settle(ctx: StepContext, renamed: RenamedFolders, project: Project, folder: ProjectFolder) -> None:
+def _settle(
+    ctx: StepContext, renamed: RenamedFolders, arrivals: Arrivals, project: Project, folder: ProjectFolder
+) -> None:
     if not project.is_archived:
         if not folder.exists() and not _is_elsewhere(ctx, renamed, project):
             _archive(ctx, project, folder)
@@ -66,8 +75,19 @@ def _settle(ctx: StepContext, renamed: RenamedFolders, project: Project, folder:
     elif archived.job_id == ctx.job.id or (archived.task_id is not None and archived.task_id == ctx.job.task_id):
         # A repetition of the run that archived it is no later run.
         ctx.report.count("kept", example=f"{project.project_name}: archived by this run")
+    elif _has_found_photos(ctx, arrivals, project):
+        ctx.report.count("kept", example=f"{project.project_name}: photos of it are in other folders")
     elif not _is_elsewhere(ctx, renamed, project):
         _remove_rows(ctx, project, folder)
+
+
+def _has_found_photos(ctx: StepContext, arrivals: Arrivals, project: Project) -> bool:
+    ids = [photo_id for photo_id, project_id in arrivals.found.items() if project_id == project.id]
+    with ctx.read() as connection:
+        return any(
+            project.id in current_projects(connection, ids[start : start + BATCH_SIZE])
+            for start in range(0, len(ids), BATCH_SIZE)
+        )
 
 
 def _is_elsewhere(ctx: StepContext, renamed: RenamedFolders, project: Project) -> bool:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Final
 
 from flows.announced_moves import FileMove
 from flows.errors import ItemsFailed, PermanentStepError, SkipItem
@@ -30,7 +31,8 @@ from storage.originals import Original
 from storage.reconciliation import known_names
 from storage.records import Photo, Project
 
-_SOURCE_ORDER = (FileKind.JPG, FileKind.OTHER, FileKind.RAW)
+#: The order in which derivatives and metadata are taken from the images of a photo.
+SOURCE_ORDER: Final = (FileKind.JPG, FileKind.OTHER, FileKind.RAW)
 
 
 class FileLeftAlone(PermanentStepError):
@@ -83,7 +85,7 @@ class PhotoFiles:
 
     def sources(self) -> list[ScannedFile]:
         """The images in the order in which derivatives and metadata are taken from them: JPEG, other, RAW."""
-        return [file for kind in _SOURCE_ORDER for file in self.of_kind(kind)]
+        return [file for kind in SOURCE_ORDER for file in self.of_kind(kind)]
 
     def refuse_untouchable(self) -> None:
         """Raise `FileLeftAlone` where a file of the photo cannot be worked with."""

@@ -54,15 +54,24 @@ def each_project(ctx: StepContext, work: ProjectWork, *, projects: Sequence[Proj
 
 
 @contextmanager
-def compared(ctx: StepContext, project: Project, folder: ProjectFolder) -> Iterator[ProjectComparison]:
-    """A project's rows beside what lies in its folder, listed once; what is to be left alone there is reported.
+def compared(
+    ctx: StepContext, project: Project, folder: ProjectFolder, *, is_reported: bool = True
+) -> Iterator[ProjectComparison]:
+    """A project's rows beside what lies in its folder, listed once.
+
+    Args:
+        ctx: the job's.
+        project: which one.
+        folder: its folder.
+        is_reported: whether what is to be left alone there is reported.
 
     Raises:
         FolderMissing, FolderUnreadable: nothing may be concluded about any file.
     """
 
     def report(file: ScannedFile) -> None:
-        ctx.report.count("skipped", example=f"{file.printable_name}: {file.problem}")
+        if is_reported:
+            ctx.report.count("skipped", example=f"{file.printable_name}: {file.problem}")
 
     def look(name: str) -> ScannedFile | None:
         file = look_at(folder, name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storage.library.atomic_write import remove_stale_temporaries, write_atomically
     from storage.library.companions import Fit, owner_keys
-    from storage.library.content_hash import HASH_ALGORITHM, ContentHasher, hash_contents
+    from storage.library.content_hash import HASH_ALGORITHM, ContentHasher, hash_contents, matching_hashes
     from storage.library.folder_names import FolderNames, unique_name
     from storage.library.ignored_names import DEFAULT_IGNORED_NAMES, IgnoredNames
     from storage.library.kinds import AcceptedExtensions, FileKind, FileName
@@ -73,6 +73,7 @@ __all__ = [
     "list_trash",
     "look_at",
     "manifest_text",
+    "matching_hashes",
     "move_to_trash",
     "move_without_overwrite",
     "name_key",
@@ -122,6 +123,7 @@ _HOMES = {
     "list_trash": "trash",
     "look_at": "scan",
     "manifest_text": "manifest",
+    "matching_hashes": "content_hash",
     "move_to_trash": "trash",
     "move_without_overwrite": "transfer",
     "name_key": "names",

@@ -1,7 +1,7 @@
 """Hashes of the contents of files. Each names its algorithm, so that one made by an earlier version can be compared."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,8 +59,18 @@ def blocks(file: Any) -> Iterator[memoryview]:
 
 def hash_contents(path: Path) -> str:
     """The content hash of a file; reads all of it."""
-    hasher = ContentHasher()
+    return _hasher(path).content_hash
+
+
+def matching_hashes(path: Path, known: Collection[str]) -> set[str]:
+    """Those of the known hashes that the contents of a file have; reads all of it, once."""
+    hasher = _hasher(path, *known)
+    return {content_hash for content_hash in known if hasher.has(content_hash)}
+
+
+def _hasher(path: Path, *known: str) -> ContentHasher:
+    hasher = ContentHasher(*known)
     with path.open("rb", buffering=0) as file:
         for block in blocks(file):
             hasher.update(block)
-    return hasher.content_hash
+    return hasher

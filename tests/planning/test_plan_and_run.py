@@ -60,7 +60,8 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], tmp: 
     )
     before = world.everything()
     is_whole = options["is_whole"] or scope is Scope.GLOBAL
-    with patch.object(shadows, "_looks_around", lambda _: is_whole):
+    looks_around = shadows._looks_around
+    with patch.object(shadows, "_looks_around", lambda name: is_whole or looks_around(name)):
         planned, ends = _plan(world, new, is_thorough=options["is_thorough"])
     assert world.everything() == before
     done = _run(world, new, tmp)

@@ -12,13 +12,17 @@ from typing import Any
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from flows.imaging.fingerprint import take_fingerprint
 from flows.imaging.vips import load_vips
 from flows.runtime import Runtime
+from flows.steps.observation import first_seen, with_fingerprint
 from storage import Database, PhotosRepository, ProjectsRepository
 from storage.clock import format_timestamp
 from storage.journal import FileAction, FileChange, write_journal
 from storage.library import Manifest, move_to_trash, write_manifest
+from storage.library.scan import scan
 from storage.library.trash import parse_trash_name
+from storage.originals import OriginalsRepository
 from storage.photo_snapshots import snapshot_project
 from storage.row_changes import MOMENTS
 from storage.settings import Settings
@@ -45,6 +49,8 @@ class PhotoSpec:
     status: str | None
     has_derivatives: bool
     is_tagged: bool
+    #: What a user has done with its files since: moved to the next project's folder, renamed there, renamed, or copied.
+    by_hand: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ _photos = st.builds(
     status=st.sampled_from([None, "pending", "generated", "failed", "missing"]),
     has_derivatives=st.booleans(),
     is_tagged=st.booleans(),
+    by_hand=st.sampled_from([None, None, "moved", "moved and renamed", "renamed", "copied"]),
 )
 
 
@@ -160,6 +167,8 @@ class World:
         ProjectsRepository(self.database).create(project_name="Other", project_folder="other", tenant_id="other")
         for project in spec.projects:
             self._build_project(project)
+        for number, project in enumerate(spec.projects):
+            self._act_by_hand(project, spec.projects[(number + 1) % len(spec.projects)])
         for name, identity, files in spec.loose:
             folder = self.library.project("tenant", name)
             folder.path.mkdir()
@@ -214,7 +223,10 @@ class World:
     def _build_photo(self, project_id: int, folder: Any, spec: PhotoSpec) -> None:
         kinds = set()
         for extension in spec.files:
-            (folder.path / f"{spec.name}.{extension}").write_bytes(self._contents[spec.content])
+            content = self._contents[spec.content]
+            # What was moved is known by its contents: mostly, they are no other photo's.
+            own = f"{project_id}/{spec.name}".encode() if spec.by_hand and spec.content != "empty" else b""
+            (folder.path / f"{spec.name}.{extension}").write_bytes(content + own)
             kinds.add(str(self.library.accepted_extensions.describe(f"{spec.name}.{extension}").kind))
         if spec.has_derivatives:
             folder.thumbnail(spec.name).write_bytes(b"thumbnail")
@@ -236,11 +248,29 @@ class World:
                 }
             ]
         )
+        if spec.by_hand is not None:
+            OriginalsRepository(self.database).save_many(
+                [
+                    with_fingerprint(first_seen(photo_id, file), take_fingerprint(folder.path / file.name), now=NOW)
+                    for file in scan(folder)
+                    if file.base_name == spec.name and file.kind.is_photo and file.size_bytes
+                ]
+            )
         if spec.is_tagged:
             with self.database.begin() as connection:
                 tag = tags.insert().values(project_id=project_id, name=f"tag {photo_id}").returning(tags.c.id)
                 tag_id = connection.execute(tag).scalar_one()
                 connection.execute(photo_tags.insert().values(photo_id=photo_id, tag_id=tag_id))
+
+    def _act_by_hand(self, spec: ProjectSpec, following: ProjectSpec) -> None:
+        source, target = (self.library.project("tenant", one.folder).path for one in (spec, following))
+        for photo in spec.photos if source.exists() and target.exists() else ():
+            for extension in photo.files if photo.by_hand else ():
+                name = f"by hand {spec.folder} {photo.name}" if "named" in str(photo.by_hand) else photo.name
+                old = source / f"{photo.name}.{extension}"
+                new = (source if photo.by_hand == "renamed" else target) / f"{name}.{extension}"
+                if old.exists() and not new.exists():
+                    (shutil.copy2 if photo.by_hand == "copied" else shutil.move)(old, new)
 
     def _build_trash(self, folder: Any, kind: str, number: int) -> None:
         if kind == "strange":

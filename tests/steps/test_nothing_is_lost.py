@@ -26,13 +26,24 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
+from flows.imaging.fingerprint import take_fingerprint
 from flows.job_run import run_claimed_job
 from flows.new_task import new_task
 from flows.runtime import Runtime
+from flows.steps.observation import first_seen, with_fingerprint
 from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.claims import promote_due
-from storage.library import Manifest, ProjectFolder, exclusive_rename, move_to_trash, parse_trash_name, write_manifest
+from storage.library import (
+    Manifest,
+    ProjectFolder,
+    exclusive_rename,
+    move_to_trash,
+    parse_trash_name,
+    write_manifest,
+)
 from storage.library.atomic_write import TEMPORARY_PREFIX
+from storage.library.scan import scan
+from storage.originals import OriginalsRepository
 from storage.records import Job
 from storage.settings import Settings
 from storage.stale import rescue_stale
@@ -105,7 +116,22 @@ class Strike:
 class Action:
     """Something that a user or an executor does; numbers choose among what there is then."""
 
-    what: Literal["task", "work", "mark", "drop", "wait", "archive", "restore", "rename", "forget", "unplug", "plug"]
+    what: Literal[
+        "task",
+        "work",
+        "mark",
+        "drop",
+        "drag",
+        "copy",
+        "wait",
+        "archive",
+        "restore",
+        "rename",
+        "forget",
+        "unplug",
+        "unmount",
+        "plug",
+    ]
     definition: str = "maintenance_global"
     tenant: int = 0
     first: int = 0
@@ -157,7 +183,23 @@ _actions = st.one_of(
     st.builds(Action, what=st.just("work"), first=st.integers(0, 12), strikes=_strikes),
     st.builds(
         Action,
-        what=st.sampled_from(["mark", "drop", "wait", "archive", "restore", "rename", "forget", "unplug", "plug"]),
+        what=st.sampled_from(
+            [
+                "mark",
+                "drop",
+                "drag",
+                "drag",
+                "copy",
+                "wait",
+                "archive",
+                "restore",
+                "rename",
+                "forget",
+                "unplug",
+                "unmount",
+                "plug",
+            ]
+        ),
         tenant=st.integers(0, 1),
         first=st.integers(0, 7),
         second=st.integers(0, 7),
@@ -223,10 +265,25 @@ class World:
             )
         for file in folder.files:
             self.drop(place, f"{file.name}.{file.extension}", is_picture=file.is_picture, copy_of=file.copy_of)
+        if project is not None:
+            self.remember(project.id, place)
         for number, hours in enumerate(folder.trashed):
             name = f"gone{number}.jpg"
             self.drop(place, name)
             move_to_trash(place, place.path / name, at=self.clock() - timedelta(hours=hours))
+
+    def remember(self, project_id: int, place: ProjectFolder) -> None:
+        """Have the contents of the files known that have a row, as they are once their thumbnails were made."""
+        rows = {photo.filename: photo.id for photo in PhotosRepository(self.database).list_by_project(project_id)}
+        OriginalsRepository(self.database).save_many(
+            [
+                with_fingerprint(
+                    first_seen(rows[file.base_name], file), take_fingerprint(place.path / file.name), now=self.clock()
+                )
+                for file in scan(place)
+                if file.base_name in rows and file.kind.is_photo
+            ]
+        )
 
     def drop(self, place: ProjectFolder, name: str, *, is_picture: bool = False, copy_of: int | None = None) -> None:
         """Put a file into a folder, unless there is one of that name."""
@@ -266,9 +323,10 @@ class World:
             case "plug":
                 for number, folder in enumerate(sorted(self.away.iterdir())):
                     tenant, name, _ = folder.name.split("~")
-                    if number == action.first % 2 and not (self.root / tenant / name).exists():
-                        folder.rename(self.root / tenant / name)
-            case "drop" | "rename" | "forget" | "unplug":
+                    place = self.root / tenant / name
+                    if number == action.first % 2 and not (place.exists() and any(place.iterdir())):
+                        folder.rename(place)
+            case "drop" | "drag" | "copy" | "rename" | "forget" | "unplug" | "unmount":
                 self.change_folder(action, tenant_id)
             case _:
                 pass
@@ -290,8 +348,26 @@ class World:
                 (tenant / name).rename(tenant / new)
         elif action.what == "forget":
             (tenant / name / ".project.yaml").unlink(missing_ok=True)
+        elif action.what in ("drag", "copy"):
+            target = tenant / names[action.second % len(names)]
+            self.carry(tenant / name, target, NAMES[action.first % len(NAMES)], is_copy=action.what == "copy")
         else:
             (tenant / name).rename(self.away / f"{tenant_id}~{name}~{next(self._numbers)}")
+            if action.what == "unmount":
+                (tenant / name).mkdir()
+
+    def carry(self, source: Path, target: Path, name: str, *, is_copy: bool) -> None:
+        """Move or copy a photo with all its files by hand; within a folder, to another name."""
+        new = f"{name} by hand {next(self._numbers)}" if source == target else name
+        files = {path: target / (new + path.name[len(name) :]) for path in source.glob(f"{name}.*") if path.is_file()}
+        if any(path.exists() for path in files.values()):
+            return
+        for path, place in files.items():
+            if is_copy:
+                shutil.copy2(path, place)
+                self.expected[path.read_bytes()] += 1
+            else:
+                path.rename(place)
 
     def start(self, name: str, tenant_id: str, first: int, second: int) -> None:
         definition = DEFINITIONS[name]
