@@ -14,7 +14,7 @@ from flows.errors import ItemsFailed, PermanentStepError, StepTimeout
 from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.arrivals import Arrivals
-from flows.steps.folder_merge import FolderMerge
+from flows.steps.folder_merge import FolderMerge, is_companion_folder
 from flows.steps.gone_projects import archive_as_gone, was_archived_as_gone
 from flows.steps.manifest import bring_manifest
 from flows.steps.photo_files import relative_path
@@ -23,6 +23,7 @@ from storage.journal import FileAction, FileChange
 from storage.library import (
     Manifest,
     ProjectFolder,
+    ScannedFile,
     TenantFolder,
     name_key,
     read_manifest,
@@ -144,7 +145,11 @@ class _Discovery:
 
     def _settle_unknown(self, name: str) -> None:
         folder = self._tenant.project(name)
-        found = _Found(folder, _read_manifest(folder), any(not file.is_hidden for file in scan(folder)))
+
+        def is_content(file: ScannedFile) -> bool:
+            return not file.is_hidden and not is_companion_folder(folder, file)
+
+        found = _Found(folder, _read_manifest(folder), any(map(is_content, scan(folder))))
         owner = self._owner(found)
         if owner is not None and not self._ctx.folder_of(owner).exists():
             self._follow_rename(owner, folder)
@@ -183,6 +188,10 @@ class _Discovery:
         ctx = self._ctx
         folder, change = found.folder, None
         if folder.project_folder in self._taken:
+            if ctx.settings.rename_user_files == "report":
+                reason = "another tenant has a project with a folder of this name; give one of the folders another name"
+                ctx.report.count("skipped", example=f"{folder.project_folder}: {reason}")
+                return
             folder, change = self._rename_aside(folder)
         with ctx.transaction() as connection:
             project = ProjectsRepository(connection).create(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import Final
 
 from flows.announced_moves import FileMove, MoveGroup, settled, sync_folders
@@ -15,13 +18,22 @@ from storage.library import (
     ScannedFile,
     hash_contents,
     name_key,
+    scan_companion_folders,
 )
+from storage.library.errors import UnsafePath
 from storage.library.scan import scan
 from storage.photo_moves import PhotoMovesRepository
 from storage.records import Project
 
 #: Files moved before the journal is written.
 _BATCH_SIZE: Final = 100
+
+
+def is_companion_folder(folder: ProjectFolder, entry: ScannedFile) -> bool:
+    """Whether an entry of a project's folder is a folder in which a program keeps companions."""
+    names = (parts[0] for parts in folder.library.accepted_extensions.companion_folders)
+    is_named = any(fnmatchcase(entry.name, name) for name in names)
+    return is_named and entry.problem == "not a regular file" and (folder.path / entry.name).is_dir()
 
 
 class FolderMerge:
@@ -37,7 +49,10 @@ class FolderMerge:
         self._project = project
         accepted = target.library.accepted_extensions
         self._names = FolderNames.read(target.path, accepted_extensions=accepted)
-        self._files = sorted((file for file in scan(source) if not file.is_hidden), key=lambda file: file.name)
+        files = [file for file in scan(source) if not file.is_hidden and not is_companion_folder(source, file)]
+        # Companions first: as long as a photo is left, the folder is known for a copy.
+        files += scan_companion_folders(source, is_wanted=lambda _: True)
+        self._files = sorted(files, key=lambda file: ("/" not in file.name, file.name))
         with ctx.read() as connection:
             self._rows = {name_key(name) for name in PhotoMovesRepository(connection).base_names(project.id)}
 
@@ -49,8 +64,11 @@ class FolderMerge:
         for file in self._files:
             if file.problem is not None:
                 return f"{file.printable_name}: {file.problem}"
-            if self._names.same_as(file.name) and not self._is_there(file):
-                return f"{file.name} is another file there"
+            try:
+                if self._same_as(file.name) and not self._is_there(file):
+                    return f"{file.name} is another file there"
+            except UnsafePath as error:
+                return str(error)
         return None
 
     def run(self) -> None:
@@ -63,15 +81,26 @@ class FolderMerge:
                 going.append(file)
         for start in range(0, len(going), _BATCH_SIZE):
             self._move(going[start : start + _BATCH_SIZE])
+        for folder in {self._source.companion(file.name).parent for file in going if "/" in file.name}:
+            while folder != self._source.path:
+                with suppress(OSError):
+                    folder.rmdir()
+                folder = folder.parent
+
+    def _same_as(self, path: str) -> Collection[str]:
+        """The files of the target that count as one of this path."""
+        if "/" not in path:
+            return self._names.same_as(path)
+        return [path] if os.path.lexists(self._target.companion(path)) else []
 
     def _is_there(self, file: ScannedFile) -> bool:
         """Whether the target has the file under the same name."""
         library = self._source.library
-        for name in self._names.same_as(file.name):
+        for name in self._same_as(file.name):
             other = self._target.path / name
             if other.lstat().st_size != file.size_bytes:
                 continue
-            own = library.content_path(self._source.original(file.name))
+            own = library.content_path(self._source.companion(file.name))
             if hash_contents(library.content_path(other)) == hash_contents(own):
                 return True
         return False
@@ -80,7 +109,7 @@ class FolderMerge:
         ctx = self._ctx
         groups = []
         for file in files:
-            move = FileMove(self._source.original(file.name), self._target.original(file.name), file.size_bytes)
+            move = FileMove(self._source.companion(file.name), self._target.companion(file.name), file.size_bytes)
             groups.append(MoveGroup(None, self._project.id, None, [move]))
         ctx.announce(groups)
         try:

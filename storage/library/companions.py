@@ -22,6 +22,10 @@ _TAKEOUT_CHARACTERS: Final = 46
 _TAKEOUT_SUFFIX: Final = "supplemental-metadata"
 _NUMBERED: Final = re.compile(r"(?P<title>.+)(?P<number>\(\d+\))", re.DOTALL)
 _DARKTABLE_VERSION: Final = re.compile(r"(?P<base>.+)_\d{2,}", re.DOTALL)
+#: Apple marks what belongs to the edited form of a photo by E, and what belongs to its original by O: IMG_O1234.AAE.
+_APPLE_MARKED: Final = re.compile(r"(?P<prefix>[A-Z]{3}_)(?P<mark>[EO])(?P<number>\d{4}.*)", re.DOTALL | re.IGNORECASE)
+_MARK_PLACE: Final = 4
+_APPLE_EXTENSIONS: Final = frozenset({"aae", "mov"})
 _PLACEHOLDERS: Final = re.compile(r"(\{base\}|\{file\}|\*|\?)")
 
 
@@ -35,6 +39,7 @@ class Fit:
         after: what follows the photo's base name once the file is renamed with its photo.
         before: what precedes it.
         is_cut: whether `base_name` is only the beginning of the photo's name.
+        mark: what the file's name has within the photo's base name, behind its first four characters.
     """
 
     path: str
@@ -42,6 +47,7 @@ class Fit:
     after: str
     before: str = ""
     is_cut: bool = False
+    mark: str = ""
 
     @property
     def key(self) -> str:
@@ -54,7 +60,11 @@ class Fit:
         A name that Takeout cut or numbered becomes one that needs no such rule.
         """
         is_plain = not self.is_cut and f"{self.before}{self.base_name}{self.after}" == self.path
-        return self.path if new == old and not is_plain else f"{self.before}{new}{self.after}"
+        if new == old and not is_plain:
+            return self.path
+        if self.mark:
+            new = new[:_MARK_PLACE] + self.mark + new[_MARK_PLACE:]
+        return f"{self.before}{new}{self.after}"
 
 
 def owner_keys(base_name: str) -> tuple[str, ...]:
@@ -122,6 +132,11 @@ class CompanionNames:
         yield Fit(name, stem, f".{extension}")
         if is_json:
             yield from self._takeout(name, stem, "")
+        elif extension.lower() in _APPLE_EXTENSIONS:
+            marked = _APPLE_MARKED.fullmatch(stem)
+            if marked is not None:
+                base_name = marked["prefix"] + marked["number"]
+                yield Fit(name, base_name, f".{extension}", mark=marked["mark"])
         elif extension.lower() == "xmp":
             version = _DARKTABLE_VERSION.fullmatch(self._base_name(stem) or "")
             if version is not None:

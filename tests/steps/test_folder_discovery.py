@@ -31,6 +31,7 @@ def folder(studio):
         path = studio.root / tenant_id / name
         path.mkdir(parents=True)
         for file in files:
+            (path / file).parent.mkdir(exist_ok=True)
             (path / file).write_bytes(files[file] if isinstance(files, dict) else f"{name}/{file}".encode())
         return path
 
@@ -185,11 +186,44 @@ def test_a_copy_is_merged_where_so_set_and_what_is_the_same_stays_where_it_is(st
     assert studio.everything() == before
 
 
-@pytest.mark.parametrize("different", ["fox.jpg", "notes.txt", "fox.jpg.pp3"])
+def test_a_merge_takes_the_folders_of_companions_along(studio, known):
+    project = known("Iceland")
+    studio.photo(project, "fox", "NEF")
+    own = studio.folder(project).path / "NKSC_PARAM"
+    own.mkdir()
+    (own / "fox.NEF.nksc").write_bytes(b"the same")
+    copy = studio.root / "tenant" / "Iceland copy"
+    shutil.copytree(studio.folder(project).path, copy)
+    (copy / "owl.NEF").write_bytes(b"only in the copy")
+    (copy / "fox.NEF").unlink()
+    (copy / "fox.jpg").write_bytes(b"JPEG")
+    settings, cache = copy / "CaptureOne" / "Settings166", copy / "CaptureOne" / "Cache"
+    for folder in (settings, cache):
+        folder.mkdir(parents=True)
+        (folder / "owl.NEF.cos").write_bytes(b"edits")
+    (copy / "NKSC_PARAM" / "owl.NEF.nksc").write_bytes(b"owl")
+
+    job = _discover(studio)
+
+    assert job.status == "completed", job.error_message
+    disk = studio.disk()
+    assert disk["tenant/Iceland/CaptureOne/Settings166/owl.NEF.cos"] == b"edits"
+    assert disk["tenant/Iceland/NKSC_PARAM/owl.NEF.nksc"] == b"owl"
+    left = sorted(path for path in disk if path.startswith("tenant/Iceland copy/") and "/." not in path)
+    assert left == ["tenant/Iceland copy/CaptureOne/Cache/owl.NEF.cos", "tenant/Iceland copy/NKSC_PARAM/fox.NEF.nksc"]
+    assert not settings.exists()
+    assert [one.id for one in _projects(studio)] == [project.id]
+    before = studio.everything()
+    assert _discover(studio).status == "completed"
+    assert studio.everything() == before
+
+
+@pytest.mark.parametrize("different", ["fox.jpg", "notes.txt", "fox.jpg.pp3", "NKSC_PARAM/fox.jpg.nksc"])
 def test_nothing_is_merged_if_a_file_of_one_name_differs(studio, known, folder, different):
     project = known("Iceland")
     studio.photo(project, "fox", "jpg")
-    for name in {"notes.txt", "fox.jpg.pp3", "owl.jpg"}:
+    (studio.folder(project).path / "NKSC_PARAM").mkdir()
+    for name in {"notes.txt", "fox.jpg.pp3", "owl.jpg", "NKSC_PARAM/fox.jpg.nksc"}:
         (studio.folder(project).path / name).write_bytes(b"the same")
     files = {"fox.jpg": b"Iceland/fox.jpg", "notes.txt": b"the same", "fox.jpg.pp3": b"the same", "elk.jpg": b"elk"}
     folder("iceland", files | {different: b"differs"})
@@ -293,6 +327,20 @@ def test_a_folder_name_that_another_tenants_project_has_gets_a_number(studio, fo
     assert (project.project_name, project.project_folder) == ("Iceland", "Iceland_2")
     assert "tenant/Iceland_2/fox.jpg" in studio.disk()
     assert studio.journal() == [("renamed_folder", "tenant/Iceland", "tenant/Iceland_2")]
+
+
+@pytest.mark.parametrize("runtime", [{"rename_user_files": "report"}], indirect=True)
+def test_a_folder_name_that_another_tenants_project_has_is_reported_unless_renames_are_asked_for(studio, folder):
+    studio.project("Iceland", tenant_id="other")
+    folder("Iceland", ["fox.jpg"])
+    folder("Norway", ["owl.jpg"])
+
+    job = _discover(studio)
+
+    assert job.status == "completed", job.error_message
+    assert "tenant/Iceland/fox.jpg" in studio.disk()
+    assert [one.project_folder for one in _projects(studio) if one.tenant_id == "tenant"] == ["Norway"]
+    assert job.result["examples"]["skipped"][0].startswith("Iceland: another tenant has a project")
 
 
 def test_an_unreadable_manifest_goes_to_the_trash_and_the_folder_becomes_a_project(studio, folder):

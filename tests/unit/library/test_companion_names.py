@@ -22,6 +22,9 @@ def owner(path: str, *photos: str, accepted: AcceptedExtensions | None = None) -
         ("IMG_9.MOV", "IMG_9"),
         ("IMG_9.AAE", "IMG_9"),
         ("IMG_9.WAV", "IMG_9"),
+        ("IMG_O1234.AAE", "IMG_1234"),
+        ("IMG_E1234.aae", "IMG_1234"),
+        ("IMG_E1234.MOV", "IMG_1234"),
         ("IMG_9.xmp", "IMG_9"),
         ("IMG_9.jpg.xmp", "IMG_9"),
         ("IMG_9_01.jpg.xmp", "IMG_9"),
@@ -60,6 +63,10 @@ def test_a_file_belongs_to_the_photo_that_its_program_means(path, photo):
         ("IMG_9.jpg(1).json", ("IMG_9",), None),
         ("IMG_9.jpg(1).json", ("IMG_9", "IMG_9(1)"), "IMG_9(1)"),
         ("IMG_95.MOV", ("IMG_9",), None),
+        ("IMG_E1234.AAE", ("IMG_1234", "IMG_E1234"), "IMG_E1234"),
+        ("IMG_E1234.JPG", ("IMG_1234",), None),
+        ("IMG_X1234.AAE", ("IMG_1234",), None),
+        ("_DSC1234.NEF", ("DSC_1234", "DSC1234"), None),
         ("PXL_9.MP", ("PXL_9", "PXL_9.MP"), "PXL_9.MP"),
         ("IMG_9.jpg", ("IMG_9",), "IMG_9"),
         ("NKSC_PARAM/IMG_9.txt", ("IMG_9",), None),
@@ -93,6 +100,14 @@ def test_a_setting_adds_names(pattern, path, photo):
 def test_a_pattern_that_means_nothing_is_refused(pattern):
     with pytest.raises(ValueError, match=r"needs exactly one|must name a file|would make every file"):
         AcceptedExtensions(companion_patterns=(pattern,))
+
+
+def test_what_apple_marked_keeps_its_mark_and_its_photo_once_that_is_renamed():
+    [fit] = [fit for fit in AcceptedExtensions().fits("IMG_O1234.AAE") if fit.mark]
+    assert fit.renamed("IMG_1234", old="IMG_1234") == "IMG_O1234.AAE"
+    renamed = fit.renamed("IMG_1234_duplicate1", old="IMG_1234")
+    assert renamed == "IMG_O1234_duplicate1.AAE"
+    assert owner(renamed, "IMG_1234_duplicate1", "IMG_1234") == "IMG_1234_duplicate1"
 
 
 def test_a_name_that_takeout_cut_or_numbered_is_one_without_a_rule_once_its_photo_is_renamed():
