@@ -26,7 +26,8 @@ from storage.turnover import complete_and_claim
 
 logger = logging.getLogger("photojobs.worker")
 
-#: Handlers that are told to stop have so long to come to a checkpoint and hand their jobs back.
+#: Handlers that are asked to stop have so long to come to a checkpoint and hand their jobs back; it is the last part of
+#: the drain time, as whatever stops the process may kill it then.
 HAND_BACK_SECONDS = 5.0
 
 #: How often a worker looks whether it was asked to stop.
@@ -69,7 +70,7 @@ class Worker:
         self._ended: list[str] = []
 
     def run(self) -> DrainSummary:
-        """Work until `stop` is called, then finish what runs, or hand it back after `drain_seconds`."""
+        """Work until `stop` is called, then finish what runs, or hand it back, within `drain_seconds`."""
         with Sweeper(self._runtime):
             return self._work(until_empty=False)
 
@@ -184,7 +185,8 @@ class Worker:
         return claimed[0] if claimed else None
 
     def _finish(self, running: set[threading.Thread]) -> None:
-        self._wait_for(running, self._runtime.settings.drain_seconds, unless=lambda: self._is_stopping)
+        finish_seconds = max(0.0, self._runtime.settings.drain_seconds - HAND_BACK_SECONDS)
+        self._wait_for(running, finish_seconds, unless=lambda: self._is_stopping)
         self._stopping.set()
         left = self._wait_for(running, HAND_BACK_SECONDS)
         for thread in left:

@@ -84,7 +84,12 @@ class Settings(BaseSettings):
     concurrency: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Jobs that one process runs at a time."
     )
-    drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long a stop waits for running jobs.")
+    drain_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="How long a stop may take; a worker has the jobs that still run handed back in the last 5 seconds.",
+    )
     window_size: int = Field(
         100, ge=1, le=10_000, description="Prefect task runs of one step that are submitted at a time."
     )

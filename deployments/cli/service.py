@@ -104,7 +104,7 @@ def worker(
     """Run jobs without Prefect.
 
     Those of tasks that nobody attends, standalone ones, and those of other programs. Ctrl-C or SIGTERM claims nothing
-    more and finishes what runs, or hands it back after the setting `drain_seconds`; a second one hands back at once.
+    more and finishes what runs, or hands it back, within the setting `drain_seconds`; a second one hands back at once.
 
     Parameters
     ----------

@@ -11,13 +11,18 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
 
+from tests.faults.database_faults import SmallDisk, may_own, small_disk
 from tests.faults.scenario import Outcome, run_scenario
 from tests.faults.server import PrefectServer
+
+_TABLESPACE = "photojobs_fault"
 
 
 def main() -> int:
@@ -28,6 +33,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=6, help="faults in each (default 6)")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], action="append", help="by default both")
     parser.add_argument("--postgresql", metavar="URL", help="a server on which databases may be created")
+    parser.add_argument("--only", metavar="FAULT", help="such as `kill`, `freeze`, `disk full` or `read-only`")
     parser.add_argument("--prefect", action="store_true", help="with a flow run and a Prefect server that dies as well")
     options = parser.parse_args()
     for name in list(os.environ):
@@ -37,39 +43,77 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pj-", ignore_cleanup_errors=True)))
         prefect = stack.enter_context(PrefectServer(folder / "prefect")) if options.prefect else None
+        disk = stack.enter_context(small_disk(folder / "disk"))
+        if disk is None:
+            _say("no fault `disk full`: this process may not mount a small file system for it")
         for database in options.database or ["sqlite", "postgresql"]:
             server = options.postgresql or (_own_server(stack, folder) if database == "postgresql" else None)
-            total: Counter[str] = Counter()
+            place = Place(database, server, folder, disk if options.postgresql is None else None)
+            total, met = Counter[str](), Counter[str]()
             for seed in range(options.first, options.first + options.seeds):
-                outcome = _run(seed, database, server, folder / f"{database}-{seed}", options.faults, prefect)
+                outcome = _run(seed, place, options.faults, prefect, options.only)
                 failed += outcome is None
                 total += outcome.faults if outcome is not None else Counter()
-            _say(f"{database}: {options.seeds} seeds, {dict(total)}")
+                met += outcome.met if outcome is not None else Counter()
+            _say(f"{database}: {options.seeds} seeds, {dict(total)}; met by executors: {dict(met)}")
     _say("everything was as it must be" if not failed else f"{failed} seeds FAILED")
     return int(failed > 0)
 
 
-def _run(
-    seed: int, database: str, server: str | None, folder: Path, faults: int, prefect: PrefectServer | None
-) -> Outcome | None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where seeds run.
+
+    Attributes:
+        kind: of the database.
+        server: the URL of PostgreSQL.
+        disk: that databases are made on, if there is one.
+    """
+
+    kind: str
+    server: str | None
+    folder: Path
+    disk: SmallDisk | None
+
+    @contextmanager
+    def new_database(self, seed: int) -> Iterator[str]:
+        """The URL of an empty database for the time of the block."""
+        if self.server is None:
+            folder = self.folder / "sqlite" if self.disk is None else self.disk.folder
+            folder.mkdir(exist_ok=True)
+            path = folder / f"photojobs-{seed}.db"
+            yield f"sqlite:///{path}"
+            for left in folder.glob(f"{path.name}*"):
+                left.unlink()
+            return
+        name = f"photojobs_fault_{os.getpid()}_{seed}"
+        where = ""
+        if self.disk is not None:
+            where = f" TABLESPACE {_TABLESPACE}"
+            _make_tablespace(self.server, self.disk.folder / "tablespace")
+        _execute(self.server, f"CREATE DATABASE {name}{where}")
+        try:
+            yield make_url(self.server).set(database=name).render_as_string(hide_password=False)
+        finally:
+            _execute(self.server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _run(seed: int, place: Place, faults: int, prefect: PrefectServer | None, only: str | None) -> Outcome | None:
+    folder = place.folder / f"{place.kind}-{seed}"
     folder.mkdir()
     if prefect is not None:
         prefect.wait()
-    url = f"sqlite:///{folder / 'photojobs.db'}"
-    if database == "postgresql":
-        url = _create_database(str(server), f"photojobs_fault_{os.getpid()}_{seed}")
     try:
-        outcome = run_scenario(seed, url, folder, faults=faults, prefect=prefect)
+        with place.new_database(seed) as url:
+            outcome = run_scenario(seed, url, folder, faults=faults, prefect=prefect, disk=place.disk, only=only)
     except AssertionError as error:
-        kept = Path(tempfile.mkdtemp(prefix=f"photojobs-fault-{database}-{seed}-"))
+        kept = Path(tempfile.mkdtemp(prefix=f"photojobs-fault-{place.kind}-{seed}-"))
         shutil.copytree(folder, kept, dirs_exist_ok=True)
-        _say(f"{database}: FAILED: {error}; kept in {kept}")
+        _say(f"{place.kind}: FAILED: {error}; kept in {kept}")
         return None
     finally:
-        if database == "postgresql":
-            _drop_database(str(server), f"photojobs_fault_{os.getpid()}_{seed}")
         shutil.rmtree(folder, ignore_errors=True)
-    _say(f"{database}: {outcome}")
+    _say(f"{place.kind}: {outcome}")
     return outcome
 
 
@@ -81,13 +125,11 @@ def _own_server(stack: ExitStack, folder: Path) -> str:
     return str(server.get_uri())
 
 
-def _create_database(server: str, name: str) -> str:
-    _execute(server, f"CREATE DATABASE {name}")
-    return make_url(server).set(database=name).render_as_string(hide_password=False)
-
-
-def _drop_database(server: str, name: str) -> None:
-    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+def _make_tablespace(server: str, folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir()
+        may_own(folder)
+        _execute(server, f"CREATE TABLESPACE {_TABLESPACE} LOCATION '{folder}'")
 
 
 def _execute(server: str, statement: str) -> None:

@@ -141,6 +141,8 @@ def main() -> None:
             sys.stdout.flush()
         else:
             _be(role, arguments)
+    # The test has ended, in whatever way; so do the executors that it left.
+    os.killpg(0, signal.SIGKILL)
 
 
 def _be(role: str, arguments: list[str]) -> NoReturn:

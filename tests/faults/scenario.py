@@ -14,7 +14,7 @@ from datetime import timedelta
 from operator import itemgetter
 from pathlib import Path
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from flows.new_task import new_task
@@ -22,6 +22,7 @@ from storage import Database, LanesRepository, PhotosRepository, ProjectsReposit
 from storage.errors import StorageError
 from storage.lanes import free_slots
 from storage.tables import job_items, jobs, project_claims
+from tests.faults.database_faults import DatabaseFaults, SmallDisk, harness_url, met_in
 from tests.faults.fault_steps import survivor
 from tests.faults.nursery import Nursery
 from tests.faults.server import PrefectServer
@@ -43,10 +44,15 @@ STALE_SECONDS = 1.5
 
 @dataclass
 class Outcome:
-    """What happened in a scenario."""
+    """What happened in a scenario.
+
+    Attributes:
+        met: how often executors said that a fault of the database met them.
+    """
 
     seed: int
     faults: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     attempts: int = 0
 
@@ -90,7 +96,14 @@ def prepare(database: Database, *, task_id: str) -> list[int]:
 
 
 def run_scenario(
-    seed: int, url: str, folder: Path, *, faults: int = 6, prefect: PrefectServer | None = None
+    seed: int,
+    url: str,
+    folder: Path,
+    *,
+    faults: int = 6,
+    prefect: PrefectServer | None = None,
+    disk: SmallDisk | None = None,
+    only: str | None = None,
 ) -> Outcome:
     """Run the task to its end while executors are killed, frozen and cut off at random; then check everything.
 
@@ -100,6 +113,8 @@ def run_scenario(
         folder: an empty folder for the library and the log.
         faults: how many there are at most, before the executors are left in peace.
         prefect: with a server, one of the executors is a flow run, and the server dies as well.
+        disk: that the database is on, if it can be filled.
+        only: this kind of fault alone.
 
     Raises:
         AssertionError: something is not as it must be; the message names the seed.
@@ -107,22 +122,25 @@ def run_scenario(
     outcome = Outcome(seed)
     library = folder / "library"
     library.mkdir()
-    database = Database(url)
+    database = Database(harness_url(url))
     with ExitStack() as stack:
         stack.callback(database.close)
         database.migrate()
+        database_faults = stack.enter_context(DatabaseFaults(database, disk))
         photo_ids = prepare(database, task_id=TASK_ID)
         variables = environment(url, library) | (prefect.environment() if prefect else {})
         nursery = stack.enter_context(Nursery(variables, folder / "executors.log"))
         executors = Executors(nursery, ["worker", f"flow {TASK_ID}"] if prefect else ["worker", "worker"])
         began_at = time.monotonic()
         executors.start()
-        _trouble(random.Random(seed), database, executors, outcome, faults, prefect, limit_at=began_at + LIMIT_SECONDS)
+        trouble = Trouble(random.Random(seed), database, executors, database_faults, prefect, only=only)
+        trouble.make(outcome, faults, limit_at=began_at + LIMIT_SECONDS)
         outcome.seconds = time.monotonic() - began_at
         assert executors.end(), f"seed {seed}: an executor did not end; see {folder}"
         problems = check(database, library, photo_ids)
         assert not problems, f"seed {seed}: " + "; ".join(problems) + f"; see {folder}"
         with database.connect() as connection:
+            outcome.met = met_in(folder / "executors.log")
             outcome.attempts = connection.execute(select(func.sum(jobs.c.attempts))).scalar_one()
     return outcome
 
@@ -181,57 +199,66 @@ class Executors:
         self.started_at[place] = time.monotonic()
 
 
-def _trouble(
-    chance: random.Random,
-    database: Database,
-    executors: Executors,
-    outcome: Outcome,
-    faults: int,
-    prefect: PrefectServer | None,
-    *,
-    limit_at: float,
-) -> None:
-    tasks = TasksRepository(database)
-    weights = {
-        "kill": 6,
-        "freeze": 2,
-        "cut off": 2 if database.is_postgresql else 0,
-        "server": 2 if prefect is not None else 0,
-    }
-    next_fault_at = time.monotonic() + chance.uniform(0.05, 0.5)
-    while not _is_final(tasks):
-        assert time.monotonic() < limit_at, f"seed {outcome.seed}: did not end"
-        executors.look()
-        # Somebody must be at work, else a death strikes nothing.
-        if sum(outcome.faults.values()) < faults and time.monotonic() >= next_fault_at and _is_at_work(database):
-            [kind] = chance.choices(list(weights), list(weights.values()))
-            place = chance.choice(executors.awake() or [0])
-            if kind == "kill":
-                executors.kill(place)
-            elif kind == "freeze":
-                # A short stop, or one after which it thaws into a world that has gone on without it.
-                executors.freeze(place, chance.choice([0.5, 3 * STALE_SECONDS]))
-            elif kind == "cut off":
-                cut_connections(database, chance)
-            elif prefect is not None:
-                prefect.kill()
-                prefect.start()
-            outcome.faults[kind] += 1
-            next_fault_at = time.monotonic() + chance.uniform(0.05, 0.5)
-        threading.Event().wait(0.02)
+class Trouble:
+    """Faults at random moments while executors are at work.
 
+    Args:
+        chance: chooses the moments and the faults.
+        only: this kind of fault alone.
+    """
 
-def cut_connections(database: Database, chance: random.Random) -> None:
-    """End some of the connections that others have to this PostgreSQL database."""
-    share = chance.choice([0.3, 1.0])
-    with database.begin() as connection:
-        connection.execute(
-            text("""
-                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE datname = current_database() AND pid <> pg_backend_pid() AND hashtext(pid::text) % 100 < :percent
-            """),
-            {"percent": int(share * 100)},
-        )
+    def __init__(
+        self,
+        chance: random.Random,
+        database: Database,
+        executors: Executors,
+        database_faults: DatabaseFaults,
+        prefect: PrefectServer | None,
+        *,
+        only: str | None = None,
+    ) -> None:
+        self._chance, self._database, self._executors = chance, database, executors
+        self._database_faults, self._prefect = database_faults, prefect
+        weights = {"kill": 6, "freeze": 2, "cut off": 2, "server": 2} | dict.fromkeys(database_faults.kinds, 2)
+        left_out = {"" if database.is_postgresql else "cut off", "" if prefect is not None else "server"}
+        self._weights = {
+            kind: weight for kind, weight in weights.items() if kind not in left_out and only in (None, kind)
+        }
+
+    def make(self, outcome: Outcome, faults: int, *, limit_at: float) -> None:
+        """Strike until the task has ended, up to so many times; the outcome counts them."""
+        tasks = TasksRepository(self._database)
+        next_fault_at = time.monotonic() + self._chance.uniform(0.05, 0.5)
+        while not _is_final(tasks):
+            assert time.monotonic() < limit_at, f"seed {outcome.seed}: did not end"
+            self._executors.look()
+            self._database_faults.look()
+            # An executor must be at work, else a death strikes nothing.
+            is_due = sum(outcome.faults.values()) < faults and time.monotonic() >= next_fault_at
+            if is_due and _is_at_work(self._database):
+                [kind] = self._chance.choices(list(self._weights), list(self._weights.values()))
+                if not self._database_faults.is_on(kind):
+                    self._strike(kind)
+                    outcome.faults[kind] += 1
+                next_fault_at = time.monotonic() + self._chance.uniform(0.05, 0.5)
+            threading.Event().wait(0.02)
+
+    def _strike(self, kind: str) -> None:
+        place = self._chance.choice(self._executors.awake() or [0])
+        if kind == "kill":
+            self._executors.kill(place)
+        elif kind == "freeze":
+            # A short stop, or one after which it thaws into a world that has gone on without it.
+            self._executors.freeze(place, self._chance.choice([0.5, 3 * STALE_SECONDS]))
+        elif kind == "cut off":
+            self._database_faults.cut(self._chance.choice([30, 100]))
+        elif kind == "server":
+            assert self._prefect is not None
+            self._prefect.kill()
+            self._prefect.start()
+        else:
+            # For a moment, or for longer than the time after which a silent executor counts as dead.
+            self._database_faults.begin(kind, self._chance.choice([0.5, 2 * STALE_SECONDS]))
 
 
 def check(database: Database, library: Path, photo_ids: list[int], *, task_id: str = TASK_ID) -> list[str]:

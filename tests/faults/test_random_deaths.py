@@ -1,4 +1,4 @@
-"""Executors die, freeze and lose their database at random moments, and nothing is lost, done twice or left behind.
+"""Executors die and freeze at random moments, their database has faults, and nothing is lost, done twice or left.
 
 The small form: a few seeds. The long form is `python -m tests.faults`; what it showed stands in docs/proofs.md.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.database_faults import DISK_FULL, READ_ONLY, TIMEOUT, small_disk
 from tests.faults.scenario import run_scenario
 from tests.faults.server import PrefectServer
 
@@ -17,6 +18,26 @@ from tests.faults.server import PrefectServer
 @pytest.mark.slow_on("sqlite")
 def test_a_task_survives_whatever_happens_to_its_executors(seed: int, database_url: str, tmp_path: Path) -> None:
     run_scenario(seed, database_url, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [READ_ONLY, TIMEOUT])
+def test_a_task_survives_a_fault_of_postgresql_that_passes(kind: str, postgresql_url: str, tmp_path: Path) -> None:
+    outcome = run_scenario(1, postgresql_url, tmp_path, faults=2, only=kind)
+
+    assert outcome.faults[kind] > 0
+
+
+@pytest.mark.slow
+def test_a_task_survives_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        if disk is None:
+            pytest.skip("this process may not mount a small file system")
+        outcome = run_scenario(
+            1, f"sqlite:///{disk.folder / 'photojobs.db'}", tmp_path, faults=2, disk=disk, only=DISK_FULL
+        )
+
+    assert outcome.faults[DISK_FULL] > 0
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -107,7 +108,7 @@ class Executor:
 
     Args:
         role: `run NAME` runs a definition, `follow NAME TASK_ID` the flow of a task, `serve NAME` its deployment,
-            `worker` is the command's worker.
+            `worker` is the command's worker, `command …` any command of `photojobs`, which knows the definitions.
         environment: added to that of this process.
     """
 
@@ -161,10 +162,10 @@ def _follow(name: str, task_id: str) -> None:
     compile_task(definition(name))(task_id=task_id, tenant_id="t", return_state=True)
 
 
-def _worker(*arguments: str) -> None:
+def _command(*arguments: str) -> None:
     from deployments.cli import main
 
-    sys.argv = ["photojobs", "worker", *arguments]
+    sys.argv = ["photojobs", *arguments]
     main()
 
 
@@ -189,4 +190,6 @@ def _serve(name: str) -> None:
 if __name__ == "__main__":
     # A shell that starts tests in the background has them ignore Ctrl-C, which children inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    {"run": _run, "follow": _follow, "serve": _serve, "worker": _worker}[sys.argv[1]](*sys.argv[2:])
+    {"run": _run, "follow": _follow, "serve": _serve, "worker": partial(_command, "worker"), "command": _command}[
+        sys.argv[1]
+    ](*sys.argv[2:])

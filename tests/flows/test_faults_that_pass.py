@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -92,6 +93,26 @@ def test_a_worker_that_must_end_drains_what_runs(runtime: Runtime, stage: Any, f
     found = jobs.get_by_id(running.id)
     assert found is not None
     assert found.status == "completed"
+
+
+def test_a_worker_stops_within_the_drain_time_though_an_end_cannot_be_stored(
+    runtime: Runtime, stage: Any, failing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.worker.HAND_BACK_SECONDS", 4.0)
+    JobsRepository(runtime.database).enqueue(tenant_id="t", type="count", scope="global")
+    failing("JobsRepository.complete", DatabaseUnavailable, 1_000)
+    worker = Worker(runtime)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    wait_until(lambda: stage.started, what="the handler has run")
+
+    worker.stop()
+    began = time.monotonic()
+    thread.join(30)
+
+    assert not thread.is_alive()
+    # The setting says 5 seconds; to it, 4 would have been added.
+    assert time.monotonic() - began < 7.5
 
 
 def test_a_job_that_the_system_has_no_thread_for_goes_back(

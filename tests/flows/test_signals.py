@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -12,11 +13,12 @@ import pytest
 
 from flows.new_task import new_task
 from flows.runtime import Runtime
+from flows.task_flow import END_SECONDS
 from flows.worker import Worker, drain_queue
 from storage import Database, JobsRepository, Task, TasksRepository
 from storage.records import Job
 from tests.flows.conftest import quick_settings
-from tests.flows.executor_process import Executor, definition
+from tests.flows.executor_process import DEFINITIONS, Executor, definition
 from tests.prefect_api import PrefectApi
 from tests.waiting import wait_until
 
@@ -216,6 +218,79 @@ class TestFlowRuns:
 
         assert TasksRepository(rows).get(task.id).status == "completed"
         assert only_job(rows, task.id).attempts == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
+class TestTwoSignalsInARow:
+    """Of any kind: the process ends, whatever it and its handlers are doing.
+
+    The second is sent again and again: two of one kind are one if they come before the first was seen.
+    """
+
+    @pytest.fixture
+    def database_url(self, sqlite_url: str) -> str:
+        return sqlite_url
+
+    def test_a_worker_hands_back_at_once(
+        self, environment: dict[str, str], rows: Database, library: Path, first: int, second: int
+    ) -> None:
+        task = start(rows, "lingering")
+        with Executor("worker", environment) as worker:
+            wait_until((library / "entered").exists, what="the job runs")
+            worker.send(first)
+            # Much less than the time for a drain.
+            send_until_ended(worker, second, limit_seconds=15)
+
+        assert only_job(rows, task.id).status == "queued"
+
+    def test_a_worker_whose_handler_goes_on_ends_all_the_same(
+        self, environment: dict[str, str], rows: Database, library: Path, first: int, second: int
+    ) -> None:
+        start(rows, "stubborn")
+        with Executor("worker", environment) as worker:
+            wait_until((library / "entered").exists, what="the job runs")
+            worker.send(first)
+            send_until_ended(worker, second, limit_seconds=18)
+
+    def test_a_run_ends(
+        self, environment: dict[str, str], rows: Database, library: Path, tmp_path: Path, first: int, second: int
+    ) -> None:
+        definitions = tmp_path / "definitions.json"
+        definitions.write_text(json.dumps(DEFINITIONS))
+        with Executor(
+            "command run stubborn --tenant t", environment | {"PHOTOJOBS_DEFINITIONS": str(definitions)}
+        ) as run:
+            wait_until((library / "entered").exists, what="the job runs")
+            run.send(first)
+            send_until_ended(run, second, limit_seconds=15)
+
+    @pytest.mark.prefect
+    @pytest.mark.xdist_group("prefect")
+    def test_a_flow_run_ends(
+        self,
+        environment: dict[str, str],
+        rows: Database,
+        library: Path,
+        prefect_api: str,
+        first: int,
+        second: int,
+    ) -> None:
+        task = start(rows, "stubborn")
+        quick = environment | {"PHOTOJOBS_DRAIN_SECONDS": "0.1"}
+        with Executor(f"follow stubborn {task.id}", quick) as run:
+            wait_until((library / "entered").exists, what="the job runs")
+            run.send(first)
+            send_until_ended(run, second, limit_seconds=END_SECONDS + 15)
+
+
+def send_until_ended(executor: Executor, number: int, *, limit_seconds: float) -> None:
+    def has_ended() -> bool:
+        executor.send(number)
+        return executor.process.poll() is not None
+
+    wait_until(has_ended, what=executor.output, limit_seconds=limit_seconds, pause_seconds=0.2)
 
 
 def lines(path: Path) -> list[str]:

@@ -11,6 +11,7 @@ from flows import outbox
 from flows.runtime import Runtime
 from flows.start import start_task
 from storage import Task, TasksRepository
+from storage.errors import DatabaseBusy, DatabaseUnavailable, DiskFull
 
 
 @pytest.fixture
@@ -55,3 +56,19 @@ def test_prefect_is_not_asked_for_a_task_that_was_rolled_back(
 
     wait_for_askers()
     assert asked == []
+
+
+@pytest.mark.parametrize("fault", [DatabaseBusy, DatabaseUnavailable, DiskFull])
+def test_a_task_that_is_written_is_started_even_if_its_flow_run_cannot_be_noted(
+    runtime: Runtime, stage: Any, define: Any, asked: Any, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise fault("not now")
+
+    monkeypatch.setattr(TasksRepository, "link_flow_run", fail)
+    definition = define("noted", {"type": "count", "priority": 50}, scope="global")
+
+    started = start_task(type=definition, tenant_id="t")
+
+    assert started.flow_run_id == "a-flow-run"
+    assert TasksRepository(runtime.database).get(started.task_id).flow_run_id is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,12 +63,18 @@ class Passage:
 
 
 def install_step(folder: Path) -> None:
-    """Make the package look installed, as pip would leave it in a folder of the path."""
-    information = folder / "photojobs_look_at-1.0.dist-info"
-    information.mkdir(parents=True)
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: photojobs-look-at\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text("[photojobs.steps]\nlook_at = photojobs_look_at:look_at\n")
+    """Make the package that brings the step look installed, as pip would leave it in a folder of the path."""
+    make_installed(folder, name="photojobs-look-at", module="photojobs_look_at", steps=["look_at"])
     (folder / "photojobs_look_at.py").write_text(STEP)
+
+
+def make_installed(folder: Path, *, name: str, module: str, steps: Iterable[str]) -> None:
+    """Make a package look installed in a folder of the path, whose step types are functions of a module."""
+    information = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    entries = "".join(f"{step} = {module}:{step}\n" for step in steps)
+    (information / "entry_points.txt").write_text(f"[photojobs.steps]\n{entries}")
 
 
 def add_photos(database: Database, count: int) -> None:

@@ -1,0 +1,46 @@
+"""Step types for programs under pressure: they wait as real work does, and leave a line for everything they did."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+from flows.step import step
+from flows.step_context import StepContext
+from tests.faults.fault_steps import append_line
+
+#: What processes that tests start find these step types by; see `tests.scale.photo_set.install_step`.
+MODULE = "tests.pressure.steps"
+
+#: Where every photo that was worked on leaves a line.
+TRACE = "trace.jsonl"
+
+#: How long an item of `pressure_items` takes.
+ITEM_SECONDS = 0.05
+
+DEFINITION = """
+pressure:
+  label: Pressure
+  scope: photo_set
+  steps:
+    - {type: pressure_items, priority: 95, chunk_size: 5, max_attempts: 100, retry_delay_seconds: 0.1}
+    - {type: pressure_items, priority: 60, chunk_size: 4, max_attempts: 100, retry_delay_seconds: 0.1}
+"""
+
+
+@step("pressure_wait", unit="library", modifies_files=False)
+def pressure_wait(ctx: StepContext) -> None:
+    """Waits for as many seconds as its payload says."""
+    threading.Event().wait(float(ctx.payload.get("seconds", 0)))
+
+
+@step("pressure_items", unit="items", modifies_files=False)
+def pressure_items(ctx: StepContext) -> None:
+    """Leaves a line for each photo."""
+    for batch in ctx.item_batches(size=3):
+        for item in batch:
+            threading.Event().wait(ITEM_SECONDS)
+            with ctx.item(item):
+                ctx.checkpoint()
+                line = {"task": ctx.job.task_id, "step": ctx.job.step_index, "photo": item.photo.id}
+                append_line(ctx.library.root / TRACE, json.dumps(line))

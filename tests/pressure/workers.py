@@ -1,0 +1,68 @@
+"""The two workers of a cell: real `photojobs worker` processes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+
+from tests.pressure.programs import Programs
+
+#: Workers, and jobs that each runs at a time.
+WORKERS = 2
+CONCURRENCY = 4
+
+#: What a worker has for a stop.
+DRAIN_SECONDS = 10.0
+
+SETTINGS = {"concurrency": CONCURRENCY, "heartbeat_seconds": 1, "stale_seconds": 6, "drain_seconds": DRAIN_SECONDS}
+
+
+class Workers:
+    """Starts all of them."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
+        self._processes = [programs.start("worker") for _ in range(WORKERS)]
+        self._killed: set[int] = set()
+        self._is_stopping = False
+
+    def kill(self, place: int) -> None:
+        """End one with no time to tidy up."""
+        process = self._processes[place]
+        self._killed.add(process.pid)
+        process.kill()
+        process.wait()
+
+    def restart(self, place: int) -> None:
+        """Start one that has ended, unless all are to end."""
+        if not self._is_stopping:
+            self._processes[place] = self._programs.start("worker")
+
+    def dead(self) -> int:
+        """How many have ended."""
+        return sum(process.poll() is not None for process in self._processes)
+
+    def stop(self, limit_seconds: float) -> tuple[float, list[int | None]]:
+        """Send SIGTERM to all; returns how long the slowest took, and their codes, None for one that did not end.
+
+        Those that were killed are left out.
+        """
+        self._is_stopping = True
+        began = time.monotonic()
+        processes = list(self._processes)
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        codes: list[int | None] = []
+        for process in processes:
+            try:
+                code = process.wait(max(0.0, limit_seconds - (time.monotonic() - began)))
+            except subprocess.TimeoutExpired:
+                codes.append(None)
+            else:
+                codes += [] if process.pid in self._killed else [code]
+        return time.monotonic() - began, codes
+
+    def start_another(self) -> None:
+        """Start one when all have ended, for what they left."""
+        self._programs.start("worker")
