@@ -30,6 +30,7 @@ from flows.supervision import FOLDER_VARIABLE, request_stop, running_processes, 
 from flows.sweep import Sweeper
 from storage.private_files import make_private_folder, open_private
 from storage.settings import Settings
+from storage.thread_ends import wait_for_end
 
 logger = logging.getLogger("photojobs.up")
 
@@ -222,7 +223,7 @@ def _attending(runtime: Runtime) -> Iterator[None]:
         yield
     finally:
         stopped.set()
-        thread.join()
+        wait_for_end(thread)
 
 
 def _end_runs(runs: Path, limit_seconds: float) -> None:

@@ -18,6 +18,7 @@ from storage.errors import StorageError
 from storage.jobs import JobsRepository
 from storage.lanes import LanesRepository, free_slots
 from storage.records import Job, Lane
+from storage.thread_ends import wait_for_end
 from storage.wakeups import Wakeups
 
 logger = logging.getLogger("photojobs.dispatcher")
@@ -148,7 +149,7 @@ class Dispatcher:
         self._changed.set()
         self._wakeups.notify()
         for thread in self._threads:
-            thread.join()
+            wait_for_end(thread)
 
     def _dismiss(self, job_ids: list[int], waiters: list[_Waiter]) -> None:
         try:

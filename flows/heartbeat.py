@@ -17,6 +17,7 @@ from storage.database import Database
 from storage.errors import StorageError
 from storage.heartbeats import ATTENDANCE_SECONDS
 from storage.tasks import TasksRepository
+from storage.thread_ends import wait_for_end
 
 logger = logging.getLogger("photojobs.heartbeat")
 
@@ -113,7 +114,7 @@ class Heartbeat:
         self._stopped.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            wait_for_end(self._thread)
 
     def running(self) -> list[JobClaim]:
         """The claims that are beaten for now."""

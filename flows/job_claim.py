@@ -85,9 +85,22 @@ class JobClaim:
         if self.stopping.is_set():
             raise StopRequested(f"job {self.job.id}: the process is to end")
 
-    def insist(self, call: Callable[[], _Result]) -> _Result:
-        """Repeat a call until the database takes it, the claim is lost, or the process is to end."""
-        return insist(call, unless=lambda: self.stopping.is_set() or self.lost.is_set())
+    def insist(self, call: Callable[[], _Result], *, stopping_seconds: float = 0.0) -> _Result:
+        """Repeat a call until the database takes it, the claim is lost, or the process is to end.
+
+        Args:
+            call: as for `flows.patience.insist`.
+            stopping_seconds: for so long it goes on when the process is to end.
+        """
+        stopping_since: list[float] = []
+
+        def is_over() -> bool:
+            if self.stopping.is_set() and not stopping_since:
+                stopping_since.append(time.monotonic())
+            has_stopped = bool(stopping_since) and time.monotonic() - stopping_since[0] >= stopping_seconds
+            return has_stopped or self.lost.is_set()
+
+        return insist(call, unless=is_over)
 
     def _ask(self) -> None:
         asked_at = awake_or_asleep()

@@ -32,7 +32,7 @@ logger = logging.getLogger("photojobs.jobs")
 #: Failures that come back the same however often the job is repeated.
 _PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError, InvalidValue)
 
-#: A process that ends has so long for handing back a job.
+#: A process that ends has so long for handing back a job, or for storing its end.
 HAND_BACK_SECONDS = 5.0
 
 #: Ends a claimed job as completed with the report of its handler; returns its row, or None where the claim is gone.
@@ -205,16 +205,21 @@ def _fail_or_retry(context: StepContext, runtime: Runtime, policy: RunPolicy, er
     )
     context.keep_report()
     run_after = runtime.database.clock() + timedelta(seconds=wait_seconds)
-    return context.claim.insist(lambda: jobs.retry_later(job.id, message, run_after=run_after, claim_token=token))
+    return context.claim.insist(
+        lambda: jobs.retry_later(job.id, message, run_after=run_after, claim_token=token),
+        stopping_seconds=HAND_BACK_SECONDS,
+    )
 
 
 def _end(context: StepContext, runtime: Runtime, write: Callable[[], Job | None]) -> Job | None:
     """Write an end; one that the database refuses for what it says is stored as a failure with the reason."""
     try:
-        return context.claim.insist(write)
+        return context.claim.insist(write, stopping_seconds=HAND_BACK_SECONDS)
     except (InvalidValue, ConstraintViolated) as error:
         job, token = context.job, context.claim.token
         message = f"it has run, but its end could not be stored: {error}"
         logger.warning("job %d (%s): %s", job.id, job.type, message)
         jobs = JobsRepository(runtime.database)
-        return context.claim.insist(lambda: jobs.fail(job.id, message, claim_token=token))
+        return context.claim.insist(
+            lambda: jobs.fail(job.id, message, claim_token=token), stopping_seconds=HAND_BACK_SECONDS
+        )

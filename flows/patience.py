@@ -14,6 +14,9 @@ from storage.errors import DatabaseFault
 
 logger = logging.getLogger("photojobs.patience")
 
+#: How often the condition is looked at that ends a wait.
+LOOK_SECONDS = 0.1
+
 _Result = TypeVar("_Result")
 
 
@@ -40,4 +43,13 @@ def insist(
             if time.monotonic() > give_up_at or unless():
                 raise
             logger.warning("trying again: %s", error)
-            threading.Event().wait(backoff_seconds(failures, first_seconds=0.1, longest_seconds=5.0))
+            _wait(backoff_seconds(failures, first_seconds=0.1, longest_seconds=5.0), unless)
+            if unless():
+                raise
+
+
+def _wait(seconds: float, unless: Callable[[], bool]) -> None:
+    """Wait in short pieces: what ends the wait may be a flag that a signal handler sets, which wakes nothing."""
+    wait_until = time.monotonic() + seconds
+    while not unless() and (left := wait_until - time.monotonic()) > 0:
+        threading.Event().wait(min(left, LOOK_SECONDS))

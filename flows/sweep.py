@@ -13,6 +13,7 @@ from storage.claims import promote_due
 from storage.errors import StorageError
 from storage.stale import Rescued, find_silent, give_back_lost, give_up_attempt, rescue_stale
 from storage.tasks import TasksRepository
+from storage.thread_ends import wait_for_end
 
 logger = logging.getLogger("photojobs.sweep")
 
@@ -103,7 +104,7 @@ class Sweeper:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self._thread.join()
+        wait_for_end(self._thread)
 
     def _run(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from typing import Any, Self
 from storage.database import Database
 from storage.errors import StorageError
 from storage.notifications import CHANNEL
+from storage.thread_ends import wait_for_end
 
 #: Seconds between two looks at an SQLite file, on average, while somebody waits; one look costs some microseconds.
 POLL_SECONDS = 0.1
@@ -69,7 +70,7 @@ class Wakeups:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End every wait and the listener; waits for the listener's end."""
+        """End every wait and the listener; waits for the listener's end, but for no server."""
         with self._changed:
             if self._closed:
                 return
@@ -78,7 +79,9 @@ class Wakeups:
             listener = self._listener
         if listener is not None and self._pid == os.getpid():
             self._stop_sender.send(b"x")
-            listener.join()
+            if not wait_for_end(listener):
+                # It still needs them.
+                return
         self._stop_sender.close()
         self._stop_receiver.close()
 

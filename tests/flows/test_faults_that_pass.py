@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.patience import insist
 from flows.runtime import Runtime
+from flows.sweep import Sweeper
 from flows.worker import Worker
-from storage import JobsRepository
+from storage import Database, JobsRepository
 from storage.errors import DatabaseBusy, DatabaseReadOnly, DatabaseUnavailable, DiskFull, SchemaMismatch
 from storage.records import Job
+from tests.flows.conftest import quick_settings
 from tests.waiting import wait_until
 
 FAULTS = [DatabaseBusy, DatabaseReadOnly, DatabaseUnavailable, DiskFull]
@@ -115,6 +119,45 @@ def test_a_worker_stops_within_the_drain_time_though_an_end_cannot_be_stored(
     assert time.monotonic() - began < 7.5
 
 
+def test_a_wait_for_the_database_ends_at_once_if_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.patience.backoff_seconds", lambda *_, **__: 60.0)
+    is_over = threading.Event()
+
+    def fail() -> None:
+        threading.Timer(0.2, is_over.set).start()
+        raise DatabaseUnavailable("not now")
+
+    began = time.monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        insist(fail, unless=is_over.is_set)
+    assert time.monotonic() - began < 30
+
+
+def test_an_end_that_cannot_be_stored_yet_is_tried_again_while_the_process_stops(
+    runtime: Runtime, stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = JobsRepository(runtime.database)
+    job = jobs.enqueue(tenant_id="t", type="count", scope="global")
+    worker = Worker(runtime)
+    complete, failed = JobsRepository.complete, list[bool]()
+
+    def fail_until_it_stops(*arguments: Any, **more: Any) -> Any:
+        if True not in failed:
+            failed.append(worker._stopping.is_set())  # What handlers see.
+            worker.stop_now()
+            raise DatabaseUnavailable("not now")
+        return complete(*arguments, **more)
+
+    monkeypatch.setattr(JobsRepository, "complete", fail_until_it_stops)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    thread.join(60)
+
+    ended = jobs.get_by_id(job.id)
+    assert ended is not None
+    assert (ended.status, ended.attempts) == ("completed", 0)
+
+
 def test_a_job_that_the_system_has_no_thread_for_goes_back(
     runtime: Runtime, stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,3 +199,35 @@ def test_a_worker_is_stopped_without_any_lock(runtime: Runtime, stage: Any) -> N
     holder.join(30)
     assert is_stopped
     worker.run()
+
+
+def test_no_thread_that_waits_for_a_frozen_database_keeps_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, blocked = threading.Event(), list[str]()
+
+    def wait(*_: Any, **__: Any) -> None:
+        blocked.append(threading.current_thread().name)
+        release.wait(60)
+        raise DatabaseUnavailable("it has never answered")
+
+    database = Database(tmp_path / "photojobs.db")
+    database.migrate()
+    runtime = Runtime(database, settings=quick_settings(tmp_path))
+    for place in ("flows.sweep.sweep", "storage.heartbeats.beat", "storage.wakeups.Wakeups._open_file"):
+        monkeypatch.setattr(place, wait)
+    try:
+        with Sweeper(runtime):
+            runtime.heartbeat.start()
+            waiter = threading.Thread(target=runtime.wakeups.wait, args=(30.0,), daemon=True)
+            waiter.start()
+            wait_until(lambda: len(set(blocked)) == 3, what=lambda: f"three threads wait for the database: {blocked}")
+            closing = threading.Thread(target=runtime.close, daemon=True)
+            began = time.monotonic()
+        closing.start()
+        closing.join(30)
+        assert not closing.is_alive()
+        assert time.monotonic() - began < 20
+    finally:
+        release.set()
+    waiter.join(30)
