@@ -11,6 +11,7 @@ import select
 import socket
 import sqlite3
 import threading
+from contextlib import suppress
 from typing import Any, Self
 
 from storage.database import Database
@@ -78,12 +79,13 @@ class Wakeups:
             self._changed.notify_all()
             listener = self._listener
         if listener is not None and self._pid == os.getpid():
-            self._stop_sender.send(b"x")
+            with suppress(OSError):
+                # It may have ended already.
+                self._stop_sender.send(b"x")
             if not wait_for_end(listener):
-                # It still needs them.
+                # It closes the sockets when it ends.
                 return
-        self._stop_sender.close()
-        self._stop_receiver.close()
+        self._close_sockets()
 
     def __enter__(self) -> Self:
         return self
@@ -101,9 +103,22 @@ class Wakeups:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._stop_receiver, self._stop_sender = socket.socketpair()
-        run = self._listen if self._database.is_postgresql else self._poll
-        self._listener = threading.Thread(target=run, name="photojobs-wakeups", daemon=True)
+        self._listener = threading.Thread(target=self._run, name="photojobs-wakeups", daemon=True)
         self._listener.start()
+
+    def _run(self) -> None:
+        try:
+            if self._database.is_postgresql:
+                self._listen()
+            else:
+                self._poll()
+        finally:
+            if self._closed:
+                self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        self._stop_sender.close()
+        self._stop_receiver.close()
 
     def _listen(self) -> None:
         first, longest = RECONNECT_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -209,7 +210,7 @@ def test_no_thread_that_waits_for_a_frozen_database_keeps_its_process(
     def wait(*_: Any, **__: Any) -> None:
         blocked.append(threading.current_thread().name)
         release.wait(60)
-        raise DatabaseUnavailable("it has never answered")
+        raise sqlite3.OperationalError("it has never answered")
 
     database = Database(tmp_path / "photojobs.db")
     database.migrate()
@@ -231,3 +232,5 @@ def test_no_thread_that_waits_for_a_frozen_database_keeps_its_process(
     finally:
         release.set()
     waiter.join(30)
+    for thread in [thread for thread in threading.enumerate() if thread.name in blocked]:
+        thread.join(30)
