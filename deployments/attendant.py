@@ -51,6 +51,13 @@ RESTART_WITHIN = timedelta(days=1)
 #: A run that Prefect says is being canceled for so long has no process that could end it.
 CANCELING_SECONDS = 45
 
+#: While so many flow runs are under way, none is asked for. Each is a process: one for every task that waits on a busy
+#: machine would keep all of them from their work.
+MOST_RUNS = 8
+
+#: A process that Prefect says is pending has so long to begin its flow run, until a second one is started.
+START_SECONDS = 60
+
 _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 
 
@@ -59,8 +66,7 @@ def attend(runtime: Runtime) -> None:
     silent_seconds = max(ATTENDANCE_SECONDS, 3 * runtime.settings.heartbeat_seconds)
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
-        for task in tasks.list_unattended(silent_seconds=silent_seconds):
-            _attend_task(client, runtime.database, task)
+        _attend_tasks(client, runtime.database, tasks.list_unattended(silent_seconds=silent_seconds))
         restart_crashed_runs(client, tasks)
         end_canceled_runs(client, tasks)
         if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
@@ -193,22 +199,54 @@ def _task_id(run: FlowRun) -> str:
     return run.parameters.get("task_id") or str(run.id)
 
 
-def _attend_task(client: SyncPrefectClient, database: Database, task: Task) -> None:
+def _attend_tasks(client: SyncPrefectClient, database: Database, unattended: list[Task]) -> None:
+    if not unattended:
+        return
+    known = {task.flow_run_id for task in unattended}
+    under_way = sum(str(run.id) not in known or _will_begin(run) for run in runs_under_way(client))
+    for task in unattended:
+        under_way += _attend_task(client, database, task, may_start=under_way < MOST_RUNS)
+
+
+def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
+    """The flow runs of ours on this machine that are due, begin or run for Prefect, those of dead processes too."""
+    states = FlowRunFilterState(
+        type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
+    )
+    due = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))  # type: ignore[arg-type]
+    ours = FlowRunFilterTags(all_=[TAG])
+    found = all_flow_runs(client, FlowRunFilter(tags=ours, state=states, expected_start_time=due))
+    return [run for run in found if run.work_pool_name is None]
+
+
+def _will_begin(run: FlowRun) -> bool:
+    """Whether a flow run that does not attend its task yet will do so, as far as one can know."""
+    state = run.state
+    if state is None or state.type == StateType.SCHEDULED:
+        return state is not None
+    return state.type == StateType.PENDING and state.timestamp > datetime.now(UTC) - timedelta(seconds=START_SECONDS)
+
+
+def _attend_task(client: SyncPrefectClient, database: Database, task: Task, *, may_start: bool) -> bool:
+    """See to one task; returns whether a flow run of it will be started."""
     tasks = TasksRepository(database)
     run = _flow_run(client, task.flow_run_id)
     state = None if run is None else run.state
     if run is None or state is None or state.type == StateType.COMPLETED:
-        flow_run_id = request_flow_run(task)
+        flow_run_id = request_flow_run(task) if may_start else None
         if flow_run_id is not None and flow_run_id != task.flow_run_id:
             tasks.link_flow_run(task.id, flow_run_id)
-    elif state.type in (StateType.CANCELLED, StateType.CANCELLING):
+        return flow_run_id is not None
+    if state.type in (StateType.CANCELLED, StateType.CANCELLING):
         _end_as_canceled(client, tasks, run)
     elif state.type == StateType.PAUSED:
         pause_task(database, task.id)
-    elif state.type != StateType.SCHEDULED:
+    elif may_start and not _will_begin(run):
         # Its process has died: the same flow run goes on, and with it the same task.
         logger.info("task %s: its flow run died; it goes on", task.id, extra=about_task(task))
         client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
+        return True
+    return False
 
 
 def _flow_run(client: SyncPrefectClient, flow_run_id: str | None) -> FlowRun | None:
