@@ -124,7 +124,7 @@ class _Run:
         self._up = programs.start("up", "--port", "0", "--folder", str(programs.folder / "up"))
         # The first is killed now and then; the other one is looked at, as it must stay flat.
         self._killed, self._kept = programs.start("worker"), programs.start("worker")
-        address = wait_until(programs.address_of_up, what="photojobs up is up", limit_seconds=180)
+        address = wait_until(programs.address_of_up, what="photojobs up is up", limit_seconds=600)
         password = (programs.folder / "up" / "prefect" / AUTH_FILE).read_text().strip()
         self._api = PrefectApi(f"{address}/api", password=password)
         self._deployment = self._api.deployment("pressure/Pressure")
