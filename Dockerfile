@@ -19,6 +19,7 @@ RUN useradd --uid "$UID" --create-home photojobs \
 COPY --from=build /opt/photojobs /opt/photojobs
 ENV PATH=/opt/photojobs/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    DO_NOT_TRACK=1 \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     PHOTOJOBS_LIBRARY_ROOT=/library
 USER $UID

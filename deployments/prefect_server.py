@@ -25,6 +25,7 @@ from deployments.errors import PortInUse, PrefectHomeTooNew, PrefectServerFailed
 from deployments.kept_process import kept_process
 from deployments.server_access import auth_string_of, note_address
 from deployments.server_log import SERVER_LOG
+from deployments.telemetry import NO_TELEMETRY
 from storage.private_files import make_private_folder, open_private
 
 #: A first start creates the server's database, which takes a quarter of a minute on a slow disk.
@@ -167,8 +168,7 @@ def _client_environment(home: Path, url: str, auth_string: str) -> dict[str, str
         "PREFECT_API_URL": url,
         "PREFECT_API_AUTH_STRING": auth_string,
         "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
+        **NO_TELEMETRY,
     }
 
 

@@ -33,6 +33,7 @@ from flows.log_lines import structure_logs
 from flows.supervision import stop_runs_when_orphaned
 from flows.task_flow import END_SECONDS
 from storage.errors import StorageError
+from storage.private_files import create_private
 from storage.settings import Settings
 from task_definitions import Definitions, TaskDefinition, load_definitions
 from task_definitions.difference import DefinitionDifference, compare_definitions
@@ -196,7 +197,7 @@ async def serve(settings: Settings) -> None:
     await use_spare_process()
     ready = os.environ.get(READY_VARIABLE)
     if ready:
-        Path(ready).touch()
+        create_private(Path(ready))
     watching = [
         asyncio.create_task(_reload(serving, settings.definitions)),
         asyncio.create_task(_watch_schedules(serving)),

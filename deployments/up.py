@@ -254,7 +254,7 @@ def _wait_until_ended(runs: Path, limit_seconds: float) -> None:
 def _only_one(home: Path) -> Iterator[None]:
     import fcntl
 
-    with (home / "up.lock").open("w") as lock:
+    with open_private(home / "up.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

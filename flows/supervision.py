@@ -14,9 +14,9 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
-from storage.private_files import make_private_folder
+from storage.private_files import create_private, make_private_folder, open_private
 
 #: Set by `photojobs up` for the processes that it starts.
 FOLDER_VARIABLE = "PHOTOJOBS_UP_FOLDER"
@@ -30,7 +30,7 @@ ORPHAN_SECONDS = 5.0
 _STOP_FILE = "stop"
 _started = threading.Lock()
 _watching: list[threading.Thread] = []
-_marks: list[TextIO] = []
+_marks: list[IO[bytes]] = []
 
 
 def watch_supervisor(*, end_within_seconds: float) -> None:
@@ -91,7 +91,7 @@ def end_within(seconds: float) -> None:
 def register(folder: Path, process_id: int) -> None:
     """Make this flow-run process known to `photojobs up`, until it ends."""
     make_private_folder(folder)
-    mark = (folder / f"{process_id}.run").open("w")
+    mark = open_private(folder / f"{process_id}.run")
     # The proof that the process is this one: after a crash, something else may have its id.
     fcntl.flock(mark, fcntl.LOCK_EX)
     _marks.append(mark)
@@ -105,7 +105,7 @@ def unregister(folder: Path, process_id: int) -> None:
 def request_stop(folder: Path) -> None:
     """Ask all flow-run processes of the folder to hand back what they run, and to end."""
     make_private_folder(folder)
-    (folder / _STOP_FILE).touch()
+    create_private(folder / _STOP_FILE)
 
 
 def withdraw_stop(folder: Path) -> None:

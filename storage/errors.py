@@ -19,6 +19,14 @@ class DatabaseUnavailable(DatabaseFault):
     """The database cannot be opened or reached: a missing folder, a server that does not answer, no SQLite file."""
 
 
+class UnsuitableEncoding(DatabaseUnavailable):
+    """A PostgreSQL database is not encoded in UTF8, and cannot hold every file name."""
+
+
+class UnsuitablePooler(DatabaseUnavailable):
+    """A pooler before PostgreSQL gives one server connection to several clients in turn."""
+
+
 class DatabaseBusy(DatabaseFault):
     """The database stayed locked for longer than the busy timeout; nothing was written."""
 

@@ -5,6 +5,7 @@ An SQLite file is opened read-only, so that a file which was never upgraded can 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -165,8 +166,13 @@ def _open_read_only(database: Database) -> sqlite3.Connection:
     if not path.is_file():
         raise DatabaseUnavailable(f"{path}: there is no such file. Name the database in PHOTOJOBS_DATABASE_URL.")
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    # A connection that is opened read-only leaves the two files beside a file in WAL mode behind.
+    is_at_rest = os.access(path, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    connection = sqlite3.connect(
+        uri.replace("mode=ro", "mode=rw") if is_at_rest else uri, uri=True, isolation_level=None
+    )
     try:
+        connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA busy_timeout = 30000")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, event
 
-from storage.errors import DatabaseUnavailable
+from storage.errors import UnsuitableEncoding, UnsuitablePooler
 
 #: Seconds after which a connection whose other end is silent, or does not acknowledge, is given up; together they are
 #: shorter than the time after which a job counts as abandoned.
@@ -77,7 +77,7 @@ def _check_encoding(connection: Any, url: URL) -> None:
         encoding = connection.execute("SHOW server_encoding").fetchone()[0]
         connection.rollback()
     if encoding != "UTF8":
-        raise DatabaseUnavailable(
+        raise UnsuitableEncoding(
             f"{url.render_as_string(hide_password=True)}: the database is encoded in {encoding}, which cannot hold "
             "every file name; create one with ENCODING 'UTF8' TEMPLATE template0 and name that."
         )
@@ -95,7 +95,7 @@ def _check_pooler(connection: Any, url: URL) -> None:
         asked: list[Any] = [connection, second, connection, second]
         processes = [each.execute("SELECT pg_backend_pid()").fetchone()[0] for each in asked]
     if processes[:2] != processes[2:] or processes[0] == processes[1]:
-        raise DatabaseUnavailable(
+        raise UnsuitablePooler(
             f"{url.render_as_string(hide_password=True)}: a pooler gives its server connections to several clients in "
             "turn (transaction mode), and photojobs needs sessions of its own. Use pool_mode = session for this "
             "database, or the port of PostgreSQL itself."

@@ -176,7 +176,7 @@ def prune_database(
     from storage.retention import count_prunable, prune
 
     settings = Settings.load()
-    with opened_database(settings=settings) as database:
+    with opened_database(settings=settings, upgrade=not dry_run) as database:
         pruned = (count_prunable if dry_run else prune)(
             database,
             older_than_seconds=older_than_days * SECONDS_PER_DAY,

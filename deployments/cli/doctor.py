@@ -5,6 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from deployments.cli.definitions import Json
+from deployments.cli.ending import removing_temporary_files
 from deployments.cli.exit_codes import TASK_FAILED
 from deployments.cli.loudness import is_quiet
 from deployments.cli.opening import use_password
@@ -28,7 +29,8 @@ def doctor(*, json: Json = False) -> int:
 
     settings = Settings.load()
     use_password(settings)
-    findings = list(examine(settings))
+    with removing_temporary_files():
+        findings = list(examine(settings))
     is_well = all(finding.standing is not Standing.PROBLEM for finding in findings)
     if json:
         print_json({"is_well": is_well, "findings": findings})

@@ -17,5 +17,9 @@ class NoDatabaseYet(DeploymentsError):
     """A command that only reads, or needs rows, was called where the SQLite file does not exist."""
 
 
+class OlderSchema(DeploymentsError):
+    """A command that only reads was called for a database that has to be upgraded first."""
+
+
 class ServerAway(DeploymentsError):
     """The Prefect server that the environment names does not answer."""

@@ -36,7 +36,7 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
     tenant
         Whose task it must be, or which tenant; a lane is then refused.
     """
-    with opened_database() as database, database.begin() as connection:
+    with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)
         task_control.hold(kind, name, reason=reason, tenant_id=tenant, connection=connection)
     if json:
@@ -58,7 +58,7 @@ def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json =
     tenant
         Whose task it must be, or which tenant; a lane is then refused.
     """
-    with opened_database() as database, database.begin() as connection:
+    with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)
         was_held = task_control.release(kind, name, tenant_id=tenant, connection=connection)
     if json:

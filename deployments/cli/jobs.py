@@ -297,7 +297,7 @@ def _selected(
     if not ids and options == JobOptions():
         raise BadInput(f"jobs {command}: which jobs? Give their ids, or select them: --status, --type, --task, …")
     settings = Settings.load()
-    with opened_database(settings=settings) as database:
+    with opened_database(settings=settings, upgrade=True) as database:
         for job_id in ids:
             job = _job(database, job_id, options.tenant)
             if job.status not in statuses:

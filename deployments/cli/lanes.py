@@ -52,7 +52,7 @@ def set_lane(
     """
     if slots is None and aging_seconds is None and fair_tenants is None:
         raise BadInput("lanes set: nothing to change; give --slots, --aging-seconds or --fair-tenants.")
-    with opened_database() as database:
+    with opened_database(upgrade=True) as database:
         LanesRepository(database).change(name, slots=slots, aging_seconds=aging_seconds, fair_tenants=fair_tenants)
         _print([lane for lane in lane_figures(database) if lane.name == name], json=json)
 

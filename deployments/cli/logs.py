@@ -38,6 +38,5 @@ def set_up_logs(*, is_verbose: bool) -> None:
     # Warnings are about single photos and projects, and a command shows those as results.
     ours.setLevel(logging.INFO if is_verbose else logging.ERROR)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO" if is_verbose else "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     if not is_verbose and not sys.warnoptions:
         warnings.simplefilter("ignore")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
-from deployments.cli.errors import NoDatabaseYet
+from deployments.cli.errors import NoDatabaseYet, OlderSchema
 from deployments.running_up import server_home
 from deployments.server_access import use_password_of
 from storage.database import Database
@@ -16,23 +16,26 @@ from storage.settings import Settings
 
 @contextmanager
 def opened_database(
-    *, settings: Settings | None = None, create: bool = False, needs_library: bool = False
+    *, settings: Settings | None = None, upgrade: bool = False, create: bool = False, needs_library: bool = False
 ) -> Iterator[Database]:
-    """The database of the settings, brought to the newest schema.
+    """The database of the settings, which has the newest schema.
 
     Args:
         settings: by default those of this process.
-        create: whether an SQLite file is made where there is none.
+        upgrade: whether an older schema is brought to the newest one; not for commands that only read.
+        create: whether an SQLite file is made where there is none; it is upgraded as well.
         needs_library: make none either if the settings name no library: the command runs in the wrong folder then.
 
     Raises:
         NoDatabaseYet: there is none, or it has no tables of ours, and `create` is false.
+        OlderSchema: its schema is older, and `upgrade` and `create` are false.
         StorageError: it cannot be opened.
     """
     settings = settings or Settings.load()
     use_password(settings)
     database = Database(settings.database_url.get_secret_value())
     has_library = settings.library_root.is_dir()
+    upgrade = upgrade or create
     create = create and (has_library or not needs_library)
     try:
         if not create and database.path is not None and not database.path.is_file():
@@ -51,7 +54,10 @@ def opened_database(
                 f"{database.url}: it has no tables of photojobs, and nothing was changed in it. Check that this is the "
                 "right database, or run `photojobs db upgrade` to create them."
             )
-        database.migrate()
+        if upgrade:
+            database.migrate()
+        else:
+            _check_schema(database)
         yield database
     finally:
         database.close()
@@ -62,6 +68,19 @@ def _is_ours(database: Database) -> bool:
 
     with database.connect() as connection:
         return has_tables(connection)
+
+
+def _check_schema(database: Database) -> None:
+    from storage.migrations import check_known_revision, current_revision, head_revision
+
+    with database.connect() as connection:
+        check_known_revision(connection, database)
+        revision = current_revision(connection)
+    if revision != head_revision():
+        raise OlderSchema(
+            f"{database.url}: its tables are of an older version, and this command only reads; `photojobs db upgrade` "
+            f"upgrades it{'' if database.is_postgresql else ', after a backup'}."
+        )
 
 
 def use_password(settings: Settings) -> None:

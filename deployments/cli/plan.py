@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +11,15 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from deployments.cli.definitions import Json
+from deployments.cli.ending import removing_temporary_files
 from deployments.cli.exit_codes import TASK_FAILED
 from deployments.cli.opening import opened_database
-from deployments.cli.task_options import TaskOptions, read_request
+from deployments.cli.task_options import TaskOptions, TaskRequest, read_request
 from deployments.cli.terminal import print_json, print_table, remark, say, warn
 from flows.planning.changes import ACTIONS
 from flows.planning.plan import Plan, PlannedStep, Tally, plan_task
 from flows.runtime import Runtime
+from storage.database import Database
 from storage.settings import Settings
 
 COLUMNS = ("step", "project", "would", "first")
@@ -53,8 +54,8 @@ def plan(
     settings = Settings.load()
     request = read_request(name, options or TaskOptions(), settings)
     with (
-        _ended_in_order(),
-        opened_database(settings=settings, create=not request.needs_rows, needs_library=True) as database,
+        removing_temporary_files(),
+        _opened(settings, request) as database,
         Runtime(database, settings=settings) as runtime,
         runtime.as_current(),
     ):
@@ -68,17 +69,20 @@ def plan(
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Have SIGTERM end the command as an exception does: the copies on which a plan is made are removed."""
-
-    def end(*_: object) -> None:
-        sys.exit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _opened(settings: Settings, request: TaskRequest) -> Iterator[Database]:
+    """The database; where there is none yet, an empty one in a temporary folder, if that is enough for a plan."""
+    file = Database(settings.database_url.get_secret_value()).path
+    if file is None or file.exists() or request.needs_rows or not settings.library_root.is_dir():
+        with opened_database(settings=settings) as database:
+            yield database
+        return
+    with tempfile.TemporaryDirectory(prefix="photojobs-plan-") as folder:
+        empty = Database(Path(folder) / "empty.db")
+        try:
+            empty.migrate()
+            yield empty
+        finally:
+            empty.close()
 
 
 def print_plan(made: Plan) -> None:

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from deployments.cli.definitions import Json
+from deployments.cli.ending import removing_temporary_files
 from deployments.cli.errors import BadInput
 from deployments.cli.opening import opened_database
 from deployments.cli.terminal import print_json, say
@@ -48,7 +49,7 @@ def write_report(
         How many changed photos the contact sheet shows, at most.
     """
     settings = Settings.load()
-    with opened_database(settings=settings) as database:
+    with removing_temporary_files(), opened_database(settings=settings) as database:
         if task is None:
             newest = TasksRepository(database).list_newest(limit=1)
             if not newest:

@@ -59,6 +59,7 @@ def run(
 
 
 def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Settings, *, json: bool) -> int:
+    from deployments.cli.ending import removing_temporary_files
     from deployments.cli.opening import opened_database
     from deployments.cli.progress import BY_CTRL_C
     from deployments.cli.running import run_here
@@ -70,14 +71,18 @@ def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Setting
     refusals: tuple[Refusal, ...] = ()
     with (
         opened_database(
-            settings=settings, create=request is not None and not request.needs_rows, needs_library=True
+            settings=settings,
+            upgrade=True,
+            create=request is not None and not request.needs_rows,
+            needs_library=True,
         ) as database,
         Runtime(database, settings=settings) as runtime,
     ):
         if saved is not None:
             from flows.planning.planned_run import prepare_run
 
-            prepared = prepare_run(saved, runtime)
+            with removing_temporary_files():
+                prepared = prepare_run(saved, runtime)
             refusals = prepared.refusals
             for refusal in refusals:
                 warn(f"refused {refusal.name}: {refusal.reason}")

@@ -29,7 +29,7 @@ def start(name: str, /, options: TaskOptions | None = None, *, json: Json = Fals
     settings = Settings.load()
     request = read_request(name, options or TaskOptions(), settings)
     with (
-        opened_database(settings=settings, create=not request.needs_rows, needs_library=True) as database,
+        opened_database(settings=settings, upgrade=True, create=not request.needs_rows, needs_library=True) as database,
         Runtime(database, settings=settings) as runtime,
         runtime.as_current(),
     ):

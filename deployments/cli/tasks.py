@@ -193,7 +193,7 @@ def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = N
 def _runtime() -> Iterator[Database]:
     settings = Settings.load()
     with (
-        opened_database(settings=settings) as database,
+        opened_database(settings=settings, upgrade=True) as database,
         Runtime(database, settings=settings) as runtime,
         runtime.as_current(),
     ):

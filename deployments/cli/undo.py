@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from deployments.cli.definitions import Json
+from deployments.cli.ending import removing_temporary_files
 from deployments.cli.errors import BadInput
 from deployments.cli.exit_codes import CANCELED, TASK_FAILED
 from deployments.cli.loudness import is_quiet
@@ -66,9 +67,12 @@ def undo(
         raise BadInput("undo: nobody is there to be asked. Give --yes to undo, or --dry-run to look.")
     if not dry_run:
         check_named_server()
-    with opened_database(settings=settings) as database, Runtime(database, settings=settings) as runtime:
+    with (
+        opened_database(settings=settings, upgrade=not dry_run) as database,
+        Runtime(database, settings=settings) as runtime,
+    ):
         task = TasksRepository(database).whole_id(task, tenant_id=tenant)
-        with runtime.as_current():
+        with runtime.as_current(), removing_temporary_files():
             arguments = undo_arguments(task, tenant_id=tenant)
             made = None if yes else plan_task(**arguments)
         if made is not None and (dry_run or not json):

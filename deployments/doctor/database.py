@@ -10,11 +10,25 @@ from sqlalchemy import text
 from deployments.doctor.file_systems import file_system_type, is_network
 from deployments.doctor.finding import Area, Finding
 from storage.database import Database
-from storage.errors import StorageError
+from storage.errors import StorageError, UnsuitableEncoding, UnsuitablePooler
 from storage.integrity import check
 from storage.integrity_rules import Severity
+from storage.tables import metadata
 
 _area = Area("database")
+
+#: Those of our tables that the user may not read and write.
+_CLOSED_TABLES = text(
+    """
+    SELECT name FROM unnest(CAST(:tables AS text[])) AS name
+    WHERE to_regclass(quote_ident(name)) IS NOT NULL
+      AND NOT (
+        SELECT bool_and(has_table_privilege(to_regclass(quote_ident(name)), need))
+        FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS need
+      )
+    ORDER BY name
+    """
+)
 
 
 def examine_database(database: Database) -> Iterator[Finding]:
@@ -28,6 +42,12 @@ def examine_database(database: Database) -> Iterator[Finding]:
         return
     try:
         report = check(database)
+    except UnsuitableEncoding as error:
+        yield _area.problem("encoding", str(error), "Restore a backup into a new database that is encoded in UTF8.")
+        return
+    except UnsuitablePooler as error:
+        yield _area.problem("pooling", str(error), "Set pool_mode = session, or name the port of PostgreSQL itself.")
+        return
     except StorageError as error:
         yield _area.problem("opens", f"It cannot be opened: {error}", "Start it, or correct PHOTOJOBS_DATABASE_URL.")
         return
@@ -38,7 +58,7 @@ def examine_database(database: Database) -> Iterator[Finding]:
         yield _area.warning(
             "schema",
             f"Its schema is {report.revision or 'that of another program'}; the newest is {report.newest_revision}.",
-            "The next command upgrades it, after a backup; `photojobs db check` says what that would change.",
+            "`photojobs db upgrade` upgrades it; `photojobs db check` says what that would change.",
         )
     for finding in report.findings:
         make = _area.problem if finding.severity is Severity.ERROR else _area.warning
@@ -47,6 +67,8 @@ def examine_database(database: Database) -> Iterator[Finding]:
         yield _area.fine("integrity", "It is sound: no damage, no orphans, no impossible states.")
     yield _writable(database)
     if database.is_postgresql:
+        yield _area.fine("encoding", "It is encoded in UTF8.")
+        yield _area.fine("pooling", "Each session has a server connection of its own.")
         yield _rights(database)
     if database.path is not None:
         yield from _file(database)
@@ -79,12 +101,15 @@ def _rights(database: Database) -> Finding:
                 "has_schema_privilege(current_schema(), 'CREATE')"
             )
         ).one()
+        closed = connection.execute(_CLOSED_TABLES, {"tables": sorted(metadata.tables)}).scalars().all()
     lacking = [name for name, granted in (("TEMPORARY", may_temporary), ("CREATE", may_create)) if not granted]
+    lacking += [f"to read and write {table}" for table in closed]
     if lacking:
         return _area.problem(
             "rights",
             f"Its user lacks the right {' and '.join(lacking)}.",
-            "GRANT TEMPORARY ON DATABASE … for comparing large projects, GRANT CREATE ON SCHEMA … for upgrades.",
+            "GRANT TEMPORARY ON DATABASE … for comparing large projects, GRANT CREATE ON SCHEMA … for upgrades, "
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … for all work.",
         )
     return _area.fine("rights", "Its user has the rights that are needed.")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from deployments.doctor.database import examine_database
 from deployments.doctor.file_systems import file_system_type
@@ -49,7 +51,7 @@ def test_a_place_that_is_well_has_no_problem_and_is_left_as_it_was(
         assert standings["library", what] in ("fine", "warning")
     assert standings["packages", "versions"] == standings["steps", "plug_ins"] == standings["pictures", "formats"]
     assert all(one["remedy"] for one in ran.document["findings"] if one["standing"] != "fine")
-    assert place.files() - {"photojobs.db-wal", "photojobs.db-shm"} == before
+    assert place.files() == before
 
 
 def test_without_a_database_and_a_library_it_says_what_to_do_and_makes_neither(command: Command, place: Any) -> None:
@@ -93,6 +95,35 @@ def test_impossible_rows_are_found_with_their_remedy(place_database: Database) -
 
     assert odd
     assert all(one.remedy for one in odd)
+
+
+def test_the_rights_of_the_user_are_looked_at(postgresql_url: str) -> None:
+    owner = Database(postgresql_url)
+    role = f"photojobs_{uuid.uuid4().hex[:8]}"
+    with owner.begin() as connection:
+        database = connection.execute(text("SELECT current_database()")).scalar_one()
+        for statement in (
+            f"CREATE ROLE {role} LOGIN PASSWORD '{role}'",
+            f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+            f"REVOKE DELETE ON holds FROM {role}",
+        ):
+            connection.execute(text(statement))
+    assert of(examine_database(owner), "rights").standing is Standing.FINE
+    url = owner.engine.url.set(username=role, password=role)
+    limited = Database(url.render_as_string(hide_password=False))
+    try:
+        rights = of(examine_database(limited), "rights")
+        names = {one.name: one.standing for one in examine_database(limited)}
+    finally:
+        limited.close()
+        with owner.begin() as connection:
+            connection.execute(text(f"DROP OWNED BY {role}"))
+            connection.execute(text(f"DROP ROLE {role}"))
+        owner.close()
+    assert rights.standing is Standing.PROBLEM
+    assert rights.says == "Its user lacks the right TEMPORARY and CREATE and to read and write holds."
+    assert names["encoding"] is names["pooling"] is Standing.FINE
 
 
 def test_a_broken_definition_is_a_problem(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -153,6 +154,14 @@ def test_what_is_pressed_runs_and_definitions_come_and_go(running: tuple[Up, Pla
         what="a job that nobody attends is run",
     )
     database.close()
+
+
+def test_all_that_up_creates_beside_the_library_is_its_owners_alone(running: tuple[Up, Place], discovered: str) -> None:
+    up, place = running
+    made = [place.database_file, *up.folder.rglob("*")]
+    assert {"up.lock", "runner.ready", "runner.log", "runs", AUTH_FILE, "server.log"} <= {path.name for path in made}
+    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in made if not path.is_symlink()}
+    assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
+from deployments.doctor.database import examine_database
+from deployments.doctor.finding import Standing
 from storage import Database, JobsRepository, LanesRepository
 from storage.driver_statement import DriverStatement
 from storage.errors import DatabaseBusy, DatabaseReadOnly, DatabaseUnavailable
@@ -108,6 +110,8 @@ def test_a_database_in_another_encoding_is_refused_in_one_sentence(postgresql_se
         database = Database(make_url(postgresql_server_url).set(database=name).render_as_string(hide_password=False))
         with pytest.raises(DatabaseUnavailable, match=r"encoded in LATIN1.*ENCODING 'UTF8'"):
             database.migrate()
+        [finding] = examine_database(database)
+        assert (finding.name, finding.standing) == ("encoding", Standing.PROBLEM)
         database.close()
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -144,6 +148,8 @@ def test_a_pooler_that_shares_a_server_connection_is_refused(
     )
     with pytest.raises(DatabaseUnavailable, match=r"transaction mode.*pool_mode = session"):
         JobsRepository(database).list_by_tenant("t")
+    [finding] = examine_database(database)
+    assert (finding.name, finding.standing) == ("pooling", Standing.PROBLEM)
     monkeypatch.undo()
     shared.close()
     database.close()
