@@ -60,6 +60,7 @@ WRITING = {
     "deploy",
     "hold",
     "init",
+    "jobs cancel",
     "jobs retry",
     "lanes set",
     "library add-project",
