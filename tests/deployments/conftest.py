@@ -196,7 +196,7 @@ def make_images() -> Callable[[Path, int], None]:
 
         folder.mkdir(parents=True)
         first = folder / "photo_0.jpg"
-        image: Any = pyvips.Image.gaussnoise(900, 700, mean=128, sigma=40).cast("uchar")
+        image: Any = pyvips.Image.gaussnoise(180, 140, mean=128, sigma=40).cast("uchar")
         image.jpegsave(str(first))
         for number in range(1, count):
             (folder / f"photo_{number}.jpg").write_bytes(first.read_bytes())

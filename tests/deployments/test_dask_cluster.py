@@ -56,6 +56,7 @@ def test_the_chunks_of_a_photo_set_run_in_the_processes_of_a_cluster_each_item_o
         PHOTOJOBS_DEFINITIONS=str(place.folder / "own.yaml"),
         PHOTOJOBS_TASK_RUNNER="dask",
         PHOTOJOBS_DASK_WORKERS="2",
+        PHOTOJOBS_IMAGE_ISOLATION="false",
         PHOTOJOBS_CONCURRENCY="1",
         PREFECT_API_URL=prefect_url,
     )
