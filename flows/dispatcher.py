@@ -7,7 +7,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flows.log_fields import about_job
@@ -22,9 +22,6 @@ from storage.thread_ends import wait_for_end
 from storage.wakeups import Wakeups
 
 logger = logging.getLogger("photojobs.dispatcher")
-
-#: Jobs that may be waited for at a time in one process; how many run is the setting `concurrency`.
-WAITING_THREADS = 128
 
 #: How long the bounds of the lanes are remembered; their slots are read at every claim.
 LANES_SECONDS = 5.0
@@ -61,6 +58,7 @@ class Dispatcher:
         self._poll_seconds = poll_seconds
         self._capacity = concurrency
         self._waiters: dict[int, list[_Waiter]] = {}
+        self._announced: dict[int, Job] = {}
         self._attended: set[int] = set()
         self._lock = threading.Lock()
         self._changed = threading.Event()
@@ -68,19 +66,32 @@ class Dispatcher:
         self._threads: list[threading.Thread] = []
         self._looked_at = -math.inf
         self._due_at = math.inf
+        self._not_ready: set[int] = set()
         self._expected: list[int] = []
         self._missing: set[int] = set()
         self._expected_until = -math.inf
         self._lanes: list[Lane] = []
         self._lanes_read_at = -LANES_SECONDS
 
+    def announce(self, jobs: Iterable[Job]) -> None:
+        """Keep the rows of jobs that will be followed in a moment, so that not each thread has to read its own."""
+        with self._lock:
+            self._announced |= {job.id: job for job in jobs}
+
+    def announced(self, job_id: int) -> Job | None:
+        """The row of a job that was announced, once."""
+        with self._lock:
+            return self._announced.pop(job_id, None)
+
     def expect(self, job_ids: Sequence[int]) -> None:
         """Announce jobs that will be waited for in a moment, best first: none of them is given out before a better one.
 
-        Otherwise the thread that comes first would get what this process can run, whatever its job's rank.
+        Otherwise the thread that comes first would get what this process can run, whatever its job's rank. Jobs that
+        were announced before, and have not come yet, stay first.
         """
         with self._lock:
-            self._expected, self._missing = list(job_ids), set(job_ids)
+            self._expected = [job_id for job_id in self._expected if job_id in self._missing] + list(job_ids)
+            self._missing.update(job_ids)
             self._expected_until = time.monotonic() + EXPECTED_SECONDS
 
     def expect_no_more(self, job_id: int) -> None:
@@ -116,6 +127,16 @@ class Dispatcher:
         with self._lock:
             self._capacity += 1
         self._changed.set()
+
+    def not_ready(self, task_id: str | None) -> int:
+        """How many of the waited-for jobs of a task, or of none, cannot begin here now.
+
+        Another process runs them, or their next attempt is to come later.
+        """
+        with self._lock:
+            return sum(
+                self._waiters[job_id][0].job.task_id == task_id for job_id in self._not_ready & set(self._waiters)
+            )
 
     def wake(self) -> None:
         """Claim now: something has changed that no wakeup tells."""
@@ -215,6 +236,7 @@ class Dispatcher:
         self._looked_at, self._due_at = time.monotonic(), math.inf
         now = self._database.clock()
         standings = heartbeats.standings(self._database, [job.id for job in waiting])
+        not_ready = set[int]()
         for job in waiting:
             standing = standings.get(job.id)
             if standing is None or standing.status not in ("queued", "running"):
@@ -222,6 +244,10 @@ class Dispatcher:
             elif standing.run_after is not None and standing.run_after > now:
                 due_in_seconds = (standing.run_after - now).total_seconds()
                 self._due_at = min(self._due_at, self._looked_at + due_in_seconds)
+                not_ready.add(job.id)
+            elif standing.status == "running":
+                not_ready.add(job.id)
+        self._not_ready = not_ready
 
     def _serve_lane(self, lane: Lane, own: list[Job]) -> None:
         capacity = self._capacity

@@ -28,7 +28,7 @@ def follow_to_end(job_id: int, runtime: Runtime, *, progress_of: ProgressOf | No
 
     # It beats for those who wait, too.
     runtime.heartbeat.start()
-    job = read()
+    job = runtime.dispatcher.announced(job_id) or read()
     stopping = runtime.stopping(None if job is None else job.task_id)
     while job is not None and not job.is_final:
         claimed = runtime.dispatcher.acquire(job, stopping=stopping)

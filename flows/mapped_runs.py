@@ -5,21 +5,24 @@ Only job ids travel. Each process opens a runtime of its own, from its own envir
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Any, cast
 
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.dispatcher import WAITING_THREADS
 from flows.errors import ClusterFailed, MissingDask
+from flows.rolling_window import MOST_FOLLOWED
 from storage.settings import Settings
+
+#: Jobs that a worker of a Dask cluster follows at a time; how many run is the setting `concurrency`.
+DASK_THREADS = 128
 
 
 def waiting_threads() -> TaskRunner[PrefectFuture[Any]]:
     """Threads, most of which wait for their job's turn."""
-    runner: Any = ThreadPoolTaskRunner(max_workers=WAITING_THREADS)
+    runner: Any = ThreadPoolTaskRunner(max_workers=MOST_FOLLOWED)
     return cast("TaskRunner[PrefectFuture[Any]]", runner)
 
 
@@ -44,7 +47,7 @@ def task_runner_of(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
         # A run that waits for its turn takes a thread; with a few only, those that may run could not begin.
         cluster = {
             "n_workers": settings.dask_workers,
-            "threads_per_worker": WAITING_THREADS,
+            "threads_per_worker": DASK_THREADS,
             "processes": True,
             "dashboard_address": None,
         }
@@ -52,8 +55,8 @@ def task_runner_of(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
     return cast("TaskRunner[PrefectFuture[Any]]", runner)
 
 
-def raise_if_none_ran(futures: Sequence[PrefectFuture[Any]]) -> None:
-    """Give up where a Dask cluster could run nothing of a window; the same would happen to the next one.
+def raise_if_none_ran(futures: Collection[PrefectFuture[Any]]) -> None:
+    """Give up where a Dask cluster could run none of the latest jobs; the same would happen to the next ones.
 
     Raises:
         ClusterFailed: not one task run came to an end of its own; names what Dask says.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from functools import partial
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
 
-from flows.dispatcher import WAITING_THREADS
 from flows.job_following import follow_to_end
 from flows.patience import insist
+from flows.rolling_window import RollingWindow, StepSource
 from flows.runtime import Runtime
 from flows.sweep import Sweeper
 from storage.records import Job, Task
@@ -36,43 +37,46 @@ def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
     return summary
 
 
+class _PlainStep(StepSource["Future[Any]"]):
+    """The jobs of a step, each followed by a thread of its own; most wait for their turn, or for their next attempt."""
+
+    def __init__(self, task: Task, runtime: Runtime) -> None:
+        super().__init__(task, runtime)
+        self.errors: list[BaseException] = []
+
+    def begin(self, jobs: Sequence[Job]) -> Iterator[Future[Any]]:
+        """Start the threads."""
+        for job in jobs:
+            future: Future[Any] = Future()
+            # A daemon: a handler that never comes to a checkpoint must not keep a process alive that was asked to end.
+            threading.Thread(
+                target=self._see_to_its_end, args=(job.id, future), name=f"photojobs-run-{job.id}", daemon=True
+            ).start()
+            yield future
+
+    def note_ended(self, futures: Sequence[Future[Any]]) -> None:
+        """Keep what broke off, for the thread that waits."""
+        self.errors += [error for future in futures if (error := future.exception()) is not None]
+
+    def is_stopped(self) -> bool:
+        """Whether no further job is begun."""
+        return bool(self.errors) or super().is_stopped()
+
+    def _see_to_its_end(self, job_id: int, future: Future[Any]) -> None:
+        try:
+            future.set_result(follow_to_end(job_id, self._runtime))
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits.
+            future.set_exception(error)
+
+
 def _follow(task_id: str, runtime: Runtime, tasks: TasksRepository) -> None:
     stopping = runtime.stopping(task_id)
+    window = RollingWindow["Future[Any]"](runtime.dispatcher, size=runtime.settings.window_size)
     while True:
         task: Task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
         if task.is_final:
             return
-        window = insist(
-            partial(tasks.unfinished_jobs, task, limit=runtime.settings.window_size), unless=stopping.is_set
-        )
-        _run_all(window, runtime)
-
-
-def _run_all(window: list[Job], runtime: Runtime) -> None:
-    left, errors = deque(window), list[BaseException]()
-
-    def work() -> None:
-        try:
-            while (job := _next(left)) is not None:
-                follow_to_end(job.id, runtime)
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits.
-            errors.append(error)
-
-    # As many as a flow run has: most wait for their job's turn, or for its backoff. Daemons, because a handler that
-    # never comes to a checkpoint must not keep a process alive that was asked to end.
-    count = min(WAITING_THREADS, len(window))
-    threads = [threading.Thread(target=work, name=f"photojobs-run-{number}", daemon=True) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
-def _next(left: deque[Job]) -> Job | None:
-    # Not "while left": another thread may take the last one in between.
-    try:
-        return left.popleft()
-    except IndexError:
-        return None
+        step = _PlainStep(task, runtime)
+        window.follow(step)
+        if step.errors:
+            raise step.errors[0]

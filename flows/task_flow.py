@@ -6,9 +6,9 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -28,6 +28,7 @@ from flows.mapped_runs import raise_if_none_ran
 from flows.patience import insist
 from flows.pausing import pause_here
 from flows.prefect_events import emit_to_prefect
+from flows.rolling_window import RollingWindow, StepSource
 from flows.runtime import Runtime
 from flows.step_markdown import step_line
 from flows.supervision import end_within
@@ -88,17 +89,17 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
     Ctrl-C cancels the task and waits for its handlers to stop; a second one ends the process. Any other exception
     from outside (SIGTERM, in Prefect's hands) hands back what runs here, and the task goes on elsewhere.
     """
-    futures: list[PrefectFuture[Any]] = []
+    window = RollingWindow["PrefectFuture[Any]"](runtime.dispatcher, size=runtime.settings.window_size)
     # The sweeper: the task may wait for a job whose executor has died, and nobody else may be there to notice.
     with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime), TagLimits() as limits:
         try:
-            return _follow(task_id, runtime, futures, limits)
+            return _follow(task_id, runtime, window, limits)
         except KeyboardInterrupt:
             with _interrupted_at_once():
                 try:
                     cancel_here(task_id, runtime, reason="canceled by Ctrl-C")
-                    wait(futures)
-                    return _follow(task_id, runtime, futures, limits)
+                    wait(list(window.followed.values()))
+                    return _follow(task_id, runtime, window, limits)
                 except BaseException:
                     # What waits for a database that is away must not keep this process alive.
                     runtime.stop_task(task_id)
@@ -112,7 +113,7 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
             raise
 
 
-def _follow(task_id: str, runtime: Runtime, futures: list[PrefectFuture[Any]], limits: TagLimits) -> Task:
+def _follow(task_id: str, runtime: Runtime, window: RollingWindow[PrefectFuture[Any]], limits: TagLimits) -> Task:
     tasks = TasksRepository(runtime.database)
     stopping = runtime.stopping(task_id)
     step_index: int | None = None
@@ -125,12 +126,35 @@ def _follow(task_id: str, runtime: Runtime, futures: list[PrefectFuture[Any]], l
         if task.is_final:
             return task
         step_index = task.step_index
-        window = insist(
-            partial(tasks.unfinished_jobs, task, limit=runtime.settings.window_size), unless=stopping.is_set
-        )
-        futures[:] = [future for group in _by_type(window) for future in _submit(task, group, limits)]
-        wait(futures)
-        raise_if_none_ran(futures)
+        window.follow(_MappedStep(task, runtime, limits))
+
+
+class _MappedStep(StepSource["PrefectFuture[Any]"]):
+    """The jobs of a step, each followed by a mapped Prefect task run."""
+
+    def __init__(self, task: Task, runtime: Runtime, limits: TagLimits) -> None:
+        super().__init__(task, runtime)
+        self._limits = limits
+        self._begun = 0
+        self._latest: deque[PrefectFuture[Any]] = deque(maxlen=runtime.settings.window_size)
+
+    def begin(self, jobs: Sequence[Job]) -> Iterator[PrefectFuture[Any]]:
+        """Map the generic task over the jobs."""
+        self._begun += len(jobs)
+        for group in _by_type(jobs):
+            yield from _submit(self._task, group, self._limits)
+
+    def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:
+        """Give up if nothing runs any job.
+
+        Raises:
+            ClusterFailed: none of the latest ran.
+        """
+        # They have ended; Prefect warns of futures that were not waited for.
+        wait(list(futures))
+        self._latest += futures
+        if futures and len(self._latest) == min(self._begun, self._latest.maxlen or 1):
+            raise_if_none_ran(self._latest)
 
 
 @contextmanager
@@ -188,7 +212,7 @@ def _submit(task: Task, group: list[Job], limits: TagLimits) -> list[PrefectFutu
     return list(mapped.map([job.id for job in group], [_position(job) for job in group]))
 
 
-def _by_type(window: list[Job]) -> Iterator[list[Job]]:
+def _by_type(window: Sequence[Job]) -> Iterator[list[Job]]:
     for _, group in groupby(window, key=lambda job: (job.type, job.priority)):
         yield list(group)
 

@@ -91,7 +91,10 @@ class Settings(BaseSettings):
         description="How long a stop may take; a worker has the jobs that still run handed back in the last 5 seconds.",
     )
     window_size: int = Field(
-        100, ge=1, le=10_000, description="Prefect task runs of one step that are submitted at a time."
+        100,
+        ge=1,
+        le=10_000,
+        description="Jobs of one step that a run follows at a time, beside those that cannot begin; at most 500.",
     )
     task_runner: Literal["threads", "dask"] = Field(
         "threads", description="Where flow runs run jobs: in their own process, or in a Dask cluster (extra `dask`)."
