@@ -56,3 +56,15 @@ def test_a_reservation_is_noted_through_no_link(file_system: str, tmp_path: Path
     assert not elsewhere.exists()
     assert not target.exists()
     assert source.read_bytes() == b"fox"
+
+
+@pytest.mark.parametrize("file_system", ["renameat2", "hard links"], indirect=True)
+def test_no_name_is_reserved_where_the_disk_can_do_better(
+    file_system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fox.jpg").write_bytes(b"fox")
+    monkeypatch.setattr(exclusive_rename, "_reserve_and_rename", None)
+
+    exclusive_rename.rename_exclusively(tmp_path / "fox.jpg", tmp_path / "hen.jpg")
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"hen.jpg": b"fox"}
