@@ -36,8 +36,9 @@ class SourceFile:
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
         """Up to so many bytes from a place in the file; fewer, or none, at its end."""
-        # A damaged file may name a place beyond what the system can be asked for.
-        return os.pread(self.descriptor, size_bytes, offset) if 0 <= offset < self.size_bytes else b""
+        # A damaged file may name a place or a length that the system refuses to be asked for.
+        is_readable = 0 <= offset < self.size_bytes and size_bytes > 0
+        return os.pread(self.descriptor, size_bytes, offset) if is_readable else b""
 
 
 @contextlib.contextmanager

@@ -53,5 +53,6 @@ def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
 
         states = {key: client.read_flow_run(run_id).state_name for key, run_id in runs.items()}
         client.delete_deployment(deployment_id)
-    assert {key for key, name in states.items() if name == "Scheduled"} == {("anna", 1), ("ben", 1)}
+    # After some seconds Prefect's server calls a run that was not taken late.
+    assert {key for key, name in states.items() if name in {"Scheduled", "Late"}} == {("anna", 1), ("ben", 1)}
     assert {name for (_, hours), name in states.items() if hours > 1} == {"Skipped"}

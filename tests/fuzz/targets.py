@@ -6,7 +6,8 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import yaml
 from flows.imaging.containers import read_embedded
 from flows.imaging.exif import read_exif_block
 from flows.imaging.iptc import iptc_created_at
+from flows.imaging.source_file import SourceFile, open_source
 from flows.imaging.tiff import read_pages
 from flows.imaging.xmp import xmp_taken_at
 from storage.job_rows import checked_payload
@@ -78,25 +80,25 @@ def _takeout_name(data: bytes) -> None:
             fit.renamed("new", old=old)
 
 
-def _read_at(data: bytes) -> Callable[[int, int], bytes]:
-    def read(offset: int, size_bytes: int) -> bytes:
-        # A file refuses what a slice takes.
-        assert offset >= 0
-        assert size_bytes >= 0
-        return data[offset : offset + size_bytes]
-
-    return read
+@contextmanager
+def _opened(data: bytes) -> Iterator[SourceFile]:
+    file = _FOLDER / "image"
+    file.write_bytes(data or b"\0")
+    with open_source(file) as opened:
+        yield opened
 
 
 def _exif(data: bytes) -> None:
     read_exif_block(data)
-    for page in read_pages(_read_at(data)):
-        for entry in page.values():
-            entry.number()
+    with _opened(data) as file:
+        for page in read_pages(file.read_at):
+            for entry in page.values():
+                entry.number()
 
 
 def _image_metadata(data: bytes) -> None:
-    found = read_embedded(_read_at(data), size_bytes=len(data))
+    with _opened(data) as file:
+        found = read_embedded(file.read_at, size_bytes=file.size_bytes)
     iptc_created_at(found.iptc)
     if found.xmp is not None:
         xmp_taken_at(found.xmp)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flows.imaging.containers import EmbeddedMetadata, read_embedded
 from flows.imaging.exif import ExifTags
 from flows.imaging.metadata import read_metadata
+from flows.imaging.source_file import open_source
 from flows.imaging.xmp import xmp_taken_at
 from tests.unit.imaging.conftest import ASCII, LONG, SHORT, tiff_structure
 
@@ -220,3 +221,13 @@ def test_no_bytes_make_the_reader_raise(start: bytes, data: st.DataObject) -> No
     found = embedded(bytes(broken[: data.draw(st.integers(4, len(broken)))]))
     assert isinstance(found.tags, ExifTags)
     assert found.xmp is None or xmp_taken_at(found.xmp) is None
+
+
+@pytest.mark.parametrize("length", [8, 12, 20])
+def test_a_box_that_ends_before_its_own_name_costs_only_itself(tmp_path: Path, length: int) -> None:
+    xmp_box = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+    broken = struct.pack(">L", length) + b"uuid" + xmp_box + 40 * b"\0"
+    path = tmp_path / "a.jp2"
+    path.write_bytes(b"\0\0\0\x0cjP  \r\n\x87\n" + broken)
+    with open_source(path) as file:
+        assert read_embedded(file.read_at, size_bytes=file.size_bytes).tags == ExifTags()
