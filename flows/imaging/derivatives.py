@@ -1,7 +1,6 @@
 """Thumbnail and preview of one original, both from one decode, written whole or not at all."""
 
 import contextlib
-import os
 import threading
 from dataclasses import dataclass
 from operator import attrgetter
@@ -16,7 +15,7 @@ from flows.imaging.limits import DEFAULT_OPTIONS, ImageLimits, ImageOptions, Ren
 from flows.imaging.metadata import PhotoMetadata, metadata_of
 from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
 from flows.imaging.source_file import SourceFile, open_source
-from storage.library.atomic_write import write_atomically
+from storage.library.atomic_write import link_atomically, write_atomically
 from storage.library.kinds import RAW_EXTENSIONS
 
 #: A RAW file under a wrong name may be any of these; built like a TIFF it is a RAW file that LibRaw does not know.
@@ -235,15 +234,7 @@ def _write_both(pixels: Any, wanted: list[tuple[Path, Rendition]], token: str | 
     """Write derivatives that show the same pixels: one file with two names, in the better of their qualities."""
     (first, _), (second, _) = wanted
     written = _write(pixels, first, max((rendition for _, rendition in wanted), key=attrgetter("quality")), token)
-
-    def link(temporary: Path) -> None:
-        try:
-            os.link(first, temporary, follow_symlinks=False)
-        except OSError:
-            # Some file systems have no hard links.
-            temporary.write_bytes(first.read_bytes())
-
-    write_atomically(second, link, token=token)
+    link_atomically(second, first, token=token)
     return {first: written, second: written}
 
 

@@ -9,8 +9,9 @@ from flows.imaging.limits import Rendition
 _MIN_SAMPLED_PIXELS: Final = 4_000_000
 _TILE_PIXELS: Final = 128
 _TILES_ACROSS, _TILES_DOWN = 5, 3
-#: How much larger samples may become by less effort.
-_MAX_GROWTH: Final = 1.04
+#: How much larger samples may become by less effort. They overstate it: of eight measured pictures, the six that this
+#: accepts grow by 1 to 9 %, by 4 % on average.
+_MAX_GROWTH: Final = 1.09
 
 
 def encode(image: Any, rendition: Rendition) -> bytes:

@@ -77,6 +77,23 @@ def write_atomically(
         raise
 
 
+def link_atomically(path: Path, source: Path, *, token: str | None = None) -> None:
+    """Give a file that `write_atomically` wrote a second name, or a copy if the file system has no hard links.
+
+    Raises:
+        FolderMissing: the folder of the new name does not exist.
+        OSError: the disk is full or fails.
+    """
+    temporary = temporary_path(path, token=token)
+    try:
+        os.link(source, temporary, follow_symlinks=False)
+    except OSError:
+        write_atomically(path, source.read_bytes(), token=token)
+        return
+    # Its contents are on the disk already.
+    temporary.replace(path)
+
+
 def remove_temporary(target: Path, *, token: str) -> None:
     """Remove what a killed writer of the target left under this token, if anything."""
     temporary_path(target, token=token).unlink(missing_ok=True)
