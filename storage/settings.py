@@ -140,7 +140,8 @@ class Settings(BaseSettings):
     missing_grace_seconds: int = Field(
         604_800,
         ge=0,
-        description="How long all files of a photo must have been missing before manifest_cleaning removes its row.",
+        description="How long all files of a photo must have been missing before manifest_cleaning removes its row, "
+        "and the folder of a project before orphaned_project_cleanup removes its rows.",
     )
     unaccepted_files: Literal["keep", "trash"] = Field(
         "keep", description="What folder_check does with files of no accepted kind."

@@ -1,11 +1,13 @@
 """The step `orphaned_project_cleanup`: a project whose folder is gone is archived, and on a later run loses its rows.
 
-Gone means that the library, the tenant's folder and its listing are there, and the folder is not, under no name.
+Its rows stay for `missing_grace_seconds` at least. Gone means that the library, the tenant's folder and its listing are
+there, and the folder is not, under no name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 
@@ -28,7 +30,7 @@ from storage.records import Project
 
 @step("orphaned_project_cleanup", unit="projects")
 def orphaned_project_cleanup(ctx: StepContext) -> None:
-    """Archive projects whose folder is gone, and remove the rows of those that an earlier run archived."""
+    """Archive projects whose folder is gone; remove the rows of those archived so `missing_grace_seconds` ago."""
     projects = [*ctx.projects(archived=True), *ctx.projects()]
     if not projects:
         return
@@ -75,6 +77,9 @@ def _settle(
     elif archived.job_id == ctx.job.id or (archived.task_id is not None and archived.task_id == ctx.job.task_id):
         # A repetition of the run that archived it is no later run.
         ctx.report.count("kept", example=f"{project.project_name}: archived by this run")
+    elif archived.created_at > ctx.now() - timedelta(seconds=ctx.settings.missing_grace_seconds):
+        # A disk that was unplugged comes back.
+        ctx.report.count("kept", example=f"{project.project_name}: its folder has not been missing for long enough")
     elif _has_found_photos(ctx, arrivals, project):
         ctx.report.count("kept", example=f"{project.project_name}: photos of it are in other folders")
     elif not _is_elsewhere(ctx, renamed, project):

@@ -15,6 +15,8 @@ from storage import JobsRepository, ProjectsRepository
 from storage.library import Manifest, write_manifest
 from storage.tables import file_journal
 
+GRACE_SECONDS = 7 * 24 * 3600
+
 
 def status(studio: Any, project: Any) -> str | None:
     found = ProjectsRepository(studio.database).get_by_id(project.id)
@@ -47,7 +49,7 @@ def test_the_first_run_archives_a_later_one_removes_the_rows_and_the_next_does_n
     assert (status(studio, gone), status(studio, there)) == ("canceled", None)
     assert studio.get_photo(lost) is not None
 
-    clock.advance(seconds=60)
+    clock.advance(seconds=GRACE_SECONDS)
     assert studio.run("orphaned_project_cleanup", **arguments).result["counts"]["projects removed"] == 1
     assert (status(studio, gone), status(studio, there)) == ("removed", None)
     assert studio.get_photo(lost) is None
@@ -62,6 +64,24 @@ def test_the_first_run_archives_a_later_one_removes_the_rows_and_the_next_does_n
     after = studio.everything()
     studio.run("orphaned_project_cleanup", scope="global")
     assert studio.everything() == after
+
+
+def test_a_disk_that_comes_back_within_the_grace_has_cost_nothing(studio: Any, clock: Any) -> None:
+    away, _ = studio.project("Away"), studio.project("There")
+    photo_id = studio.photo(away, "fox", "jpg", tagged=("animal",))
+    place = studio.folder(away).path
+    place.rename(studio.root.parent / "unplugged")
+    for _ in range(3):
+        studio.run("folder_discovery", scope="global")
+        job = studio.run("orphaned_project_cleanup", scope="global")
+        clock.advance(seconds=GRACE_SECONDS / 4)
+    assert job.result["examples"]["kept"] == ["Away: its folder has not been missing for long enough"]
+    (studio.root.parent / "unplugged").rename(place)
+
+    studio.run("folder_discovery", scope="global")
+
+    assert status(studio, away) is None
+    assert studio.tags_of(photo_id) == [(away.id, "animal")]
 
 
 def test_a_repetition_of_the_run_that_archived_is_no_later_run(studio: Any) -> None:
@@ -82,13 +102,13 @@ def test_what_a_person_archived_is_never_removed(studio: Any, clock: Any) -> Non
     remove_folder(studio, without_folder)
     remove_folder(studio, again)
     studio.run("orphaned_project_cleanup", scope="global")
-    clock.advance(seconds=3600)
+    clock.advance(seconds=GRACE_SECONDS)
     ProjectsRepository(studio.database).restore(again.id)
     ProjectsRepository(studio.database).archive(again.id)
     before = studio.everything()
 
     for _ in range(2):
-        clock.advance(seconds=3600)
+        clock.advance(seconds=GRACE_SECONDS)
         assert studio.run("orphaned_project_cleanup", scope="global").status == "completed"
 
     assert studio.everything() == before
@@ -115,7 +135,7 @@ def test_a_folder_that_came_back_keeps_the_rows(studio: Any, clock: Any) -> None
     studio.folder(project).path.rename(away)
     studio.run("orphaned_project_cleanup", scope="global")
     away.rename(studio.folder(project).path)
-    clock.advance(seconds=3600)
+    clock.advance(seconds=GRACE_SECONDS)
 
     job = studio.run("orphaned_project_cleanup", scope="global")
 
@@ -184,7 +204,7 @@ def test_a_project_of_many_photos_is_removed_wherever_a_run_was_cut_short(
             studio.photo(gone, f"photo {number}")
         remove_folder(studio, gone)
         studio.run("orphaned_project_cleanup", scope="global")
-        clock.advance(seconds=60)
+        clock.advance(seconds=GRACE_SECONDS)
         jobs = JobsRepository(studio.database)
         return int(jobs.enqueue(tenant_id="tenant", type="orphaned_project_cleanup", scope="global").id)
 
