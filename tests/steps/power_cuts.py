@@ -13,6 +13,7 @@ import os
 import random
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ class PowerCut(DeathAt):
     changes: list[Change] = field(default_factory=list)
     synced: set[int] = field(default_factory=set)
     commits: list[tuple[sqlite3.Connection, bool]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         super().__init__(self.number)
@@ -106,8 +108,9 @@ class PowerCut(DeathAt):
 
             def watched_sync(database: Database) -> None:
                 sync(database)
-                if self.commits:
-                    self.commits[-1] = (self.commits[-1][0], True)
+                with self.lock:
+                    if self.commits:
+                        self.commits[-1] = (self.commits[-1][0], True)
 
             patch.setattr(Database, "begin", watched_begin)
             patch.setattr(Database, "sync", watched_sync)
@@ -144,11 +147,13 @@ class PowerCut(DeathAt):
         path = self.studio.database.path
         if path is None:
             return
-        snapshot = sqlite3.connect(":memory:", check_same_thread=False)
-        with sqlite3.connect(str(path)) as live:
-            live.backup(snapshot)
-        live.close()
-        self.commits.append((snapshot, is_durable))
+        # The heartbeat commits in another thread: an older state must not come after a newer one.
+        with self.lock:
+            snapshot = sqlite3.connect(":memory:", check_same_thread=False)
+            with sqlite3.connect(str(path)) as live:
+                live.backup(snapshot)
+            live.close()
+            self.commits.append((snapshot, is_durable))
 
     def _patch_names(self, patch: pytest.MonkeyPatch) -> None:
         real = {name: getattr(os, name) for name in ("link", "unlink", "rename", "replace", "mkdir", "rmdir")}

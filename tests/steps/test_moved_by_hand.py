@@ -324,6 +324,7 @@ def test_a_drive_that_is_away_keeps_its_rows(album: Album, tmp_path: Any, has_mo
     assert album.row(other)["place"] == "one/Q"
 
 
+@pytest.mark.parametrize("runtime", [{"missing_grace_seconds": 0}], indirect=True)
 @pytest.mark.parametrize(
     "steps", [("folder_check",), ("folder_discovery", "folder_check"), ("folder_discovery", "orphaned_project_cleanup")]
 )
