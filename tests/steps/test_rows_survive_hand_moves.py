@@ -219,10 +219,13 @@ class Hands:
 
     def run(self, action: Action) -> None:
         places = self.places()
+        away = {folder.name.split("~")[1] for folder in self.world.away.iterdir()}
         for photo in self.photos:
-            # What was dragged to a disk that is away now cannot be found in time.
+            folder = photo.folder.name
             is_away = photo.folder.parent == self.world.away
-            if is_away and places.get(photo.id) != (photo.folder.name.split("~")[1], photo.name):
+            place = (folder.split("~")[1] if is_away else folder, photo.name)
+            # Of what was dragged to or from a disk that is away now, nothing is promised.
+            if places.get(photo.id) != place and (is_away or places.get(photo.id, ("", ""))[0] in away):
                 photo.is_lost = True
         self.world.start(action.definition, TENANT, action.first, 0)
         self.world.work(100, action.strikes)
