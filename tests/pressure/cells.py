@@ -27,8 +27,8 @@ WORK_SECONDS = 0.25
 #: From the end of a disturbance until `after` begins, in seconds: a worker that was killed has to start.
 SETTLE_SECONDS = 5.0
 
-#: Beside the setting `drain_seconds`, what a stop may take: the end of a Python process on a busy machine.
-_STOP_MORE_SECONDS = 2.0
+#: Beside the setting `drain_seconds`, what the end of a Python process on a busy machine may take.
+_STOP_MORE_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +105,11 @@ def run_cell(cell: Cell, folder: Path, *, seconds: float, settle_seconds: float 
             workers = Workers(programs)
             with Load(database, work_seconds=WORK_SECONDS, capacity=capacity) as load:
                 stand = Stand(server=server, workers=workers, load=load, period_seconds=seconds / 3)
+                wait_until(
+                    lambda: programs.log("worker").count(" begins") == WORKERS,
+                    what="both workers have started",
+                    limit_seconds=180,
+                )
                 wait_until(lambda: load.statuses().get("completed", 0) > capacity, what="the workers are at work")
                 passage.before = _throughput(load, database, seconds)
                 with cell.disturb(stand):

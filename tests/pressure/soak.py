@@ -168,9 +168,7 @@ class _Run:
             ]
             problems += [
                 f"job {row.id} is {row.status}: {row.error_message}"
-                for row in connection.execute(
-                    select(jobs).where(jobs.c.status != "completed", jobs.c.task_id.is_not(None))
-                )
+                for row in connection.execute(select(jobs).where(jobs.c.status != "completed", jobs.c.task_id.in_(ids)))
             ]
             done = connection.execute(
                 select(jobs.c.task_id, jobs.c.step_index, job_items.c.photo_id)
@@ -224,24 +222,14 @@ class _Run:
         elif kind == "server restarted":
             self._server.restart()
         else:
-            # One that has not written its task yet would not be started again.
             runs = running_processes(self._programs.folder / "up" / "runs")
-            if not runs or not self._pressed_are_written():
+            if not runs:
                 return False
             with suppress(ProcessLookupError):
                 os.kill(self._chance.choice(runs), signal.SIGKILL)
         self.found.faults[kind] += 1
         [self._next_fault] = self._chance.choices(list(FAULTS), list(FAULTS.values()))
         return True
-
-    def _pressed_are_written(self) -> bool:
-        pressed = [task_id for task_id in self._task_ids if not task_id.startswith("soak-")]
-        try:
-            with self._database.connect() as connection:
-                written = connection.execute(select(func.count()).where(tasks.c.id.in_(pressed))).scalar_one()
-        except (StorageError, DBAPIError):
-            return False
-        return bool(written == len(pressed))
 
     def _look(self) -> bool:
         processes = {
