@@ -46,12 +46,14 @@ class LibrarySetup:
 
     Attributes:
         report: of the database, where there is one already.
+        verifies: whether originals are to be read again each week.
     """
 
     survey: LibrarySurvey
     settings_file: Path
     database_url: str
     report: IntegrityReport | None
+    verifies: bool = False
 
     @property
     def settings_text(self) -> str:
@@ -65,6 +67,13 @@ class LibrarySetup:
             lines.append(f"tenant = {_toml(self.survey.tenant_ids[0])}")
         if self.survey.tenant_ids not in ((), (DEFAULT_TENANT,)):
             lines.append(f"scheduled_tenants = [{', '.join(map(_toml, self.survey.tenant_ids))}]")
+        if not self.verifies:
+            lines += [
+                "",
+                "[schedules]",
+                "# Reads originals again each week, 100 GB at most, to find silent corruption.",
+            ]
+            lines.append('verify_originals = "off"')
         return "\n".join(lines) + "\n"
 
     @property

@@ -17,6 +17,7 @@ from storage.records import Job, Task
 from storage.settings import Settings
 from storage.statistics import Statistics
 from storage.tasks import TasksRepository
+from storage.verification import VerificationRepository
 from storage.waiting_reasons import Reason, WaitingReasons
 from task_definitions import TaskDefinition
 
@@ -53,6 +54,7 @@ class QueueStatus:
     """Everything at one moment, by the database's clock; of each list the first few.
 
     Attributes:
+        corrupt_originals: how many are known to have other contents than they had.
         delayed: how many of the queued jobs run later by themselves.
         scheduler_errors: that Prefect's server has logged since `photojobs up` started it.
     """
@@ -70,6 +72,7 @@ class QueueStatus:
     holds: tuple[Hold, ...]
     schedules: tuple[ScheduledRun, ...]
     scheduler_errors: int
+    corrupt_originals: int
 
 
 def read_status(
@@ -115,6 +118,7 @@ def read_status(
             holds=tuple(HoldsRepository(connection).list()),
             schedules=tuple(scheduled_runs(definitions, settings, server_of(database))),
             scheduler_errors=sum(error.is_of_scheduler for error in server_errors(database)),
+            corrupt_originals=VerificationRepository(connection).count_corrupt(tenant_id=tenant_id),
         )
 
 

@@ -35,6 +35,7 @@ _BUILTIN_MODULES = (
     "flows.steps.removal",
     "flows.steps.moves",
     "flows.steps.discovery",
+    "flows.steps.verification",
     "flows.steps.deletion",
     "flows.steps.undo",
 )

@@ -221,8 +221,11 @@ COLUMN_MEANINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "ctime_ns": "When its contents or its status changed, likewise; NULL if it was not noted.",
             "content_hash": "A hash of its contents, as algorithm:hexadecimal; NULL if it was never read whole.",
             "hashed_at": "When that hash was first computed.",
-            "verified_at": "When the contents were last read again and had that hash.",
+            "verified_at": "When the contents were last read and had that hash.",
             "missing_since": "When it was found missing; NULL if it is there.",
+            "checked_at": "When the contents were last read, whatever they were, or could not be read; NULL if never.",
+            "corrupt_since": "When other contents of the same size and times were first found; NULL if there are none.",
+            "corrupt_hash": "The hash of those contents.",
         },
     }
 )

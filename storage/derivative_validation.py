@@ -74,10 +74,12 @@ class DerivativeScan:
     def unsettled(self) -> Iterator[list[tuple[int, str]]]:
         """The photo and the name of each file that is not as `photo_originals` says, a batch at a time."""
         self._fill(_FIND_UNSETTLED, {"project_id": self._project_id})
-        last = (0, "")
-        while page := self._page(last):
-            last = page[-1]
-            yield page
+        yield from self._pages()
+
+    def unknown(self) -> Iterator[list[tuple[int, str]]]:
+        """The photo and the name of each file that `photo_originals` does not know, a batch at a time."""
+        self._fill(_FIND_UNKNOWN, {"project_id": self._project_id})
+        yield from self._pages()
 
     def outdated(self, kind: DerivativeKind) -> Iterator[list[int]]:
         """The photos whose derivative is missing, empty or not made from the original as it is, by their rows.
@@ -93,10 +95,14 @@ class DerivativeScan:
 
     def _ids(self, find: str, parameters: dict[str, Any]) -> Iterator[list[int]]:
         self._fill(find, parameters)
+        for page in self._pages():
+            yield [photo_id for photo_id, _ in page]
+
+    def _pages(self) -> Iterator[list[tuple[int, str]]]:
         last = (0, "")
         while page := self._page(last):
             last = page[-1]
-            yield [photo_id for photo_id, _ in page]
+            yield page
 
     def _fill(self, find: str, parameters: dict[str, Any]) -> None:
         self._connection.exec_driver_sql("DELETE FROM staged_results")
@@ -157,6 +163,12 @@ _TABLES = (
 
 # The derivatives of a photo with a long name have a shorter one.
 _NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
+
+_FIND_UNKNOWN = """INSERT INTO staged_results (photo_id, file_name)
+    SELECT photos.id, staged.file_name FROM photos
+    JOIN staged_originals AS staged ON staged.base_name = photos.filename
+    LEFT JOIN photo_originals AS known ON known.photo_id = photos.id AND known.name = staged.file_name
+    WHERE photos.project_id = :project_id AND known.photo_id IS NULL"""
 
 _FIND_UNSETTLED = """INSERT INTO staged_results (photo_id, file_name)
     SELECT photos.id, staged.file_name FROM photos

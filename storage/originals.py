@@ -36,8 +36,11 @@ class Original(Record):
         ctime_ns: when its contents or its status changed, in nanoseconds since 1970; None if it was not noted.
         content_hash: `algorithm:hexadecimal`; None if the file was never read whole.
         hashed_at: when that hash was first computed.
-        verified_at: when the contents were last read again and had that hash.
+        verified_at: when the contents were last read and had that hash.
         missing_since: when the file was found missing; None if it is there.
+        checked_at: when the contents were last read, whatever they were, or could not be read; None if never.
+        corrupt_since: when other contents were found although size and times were the same; None if there are none.
+        corrupt_hash: the hash of those contents.
     """
 
     photo_id: int
@@ -50,6 +53,9 @@ class Original(Record):
     hashed_at: datetime | None = None
     verified_at: datetime | None = None
     missing_since: datetime | None = None
+    checked_at: datetime | None = None
+    corrupt_since: datetime | None = None
+    corrupt_hash: str | None = None
 
 
 class OriginalsRepository:

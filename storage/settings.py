@@ -107,8 +107,8 @@ class Settings(BaseSettings):
     schedules: dict[str, str | dict[str, Any]] = Field(
         {},
         description="Schedules by definition in place of its own: a cron text, a mapping as in a definition file, or "
-        '"off". Without it maintenance_global runs at 3:00, folder_discovery every hour, and project_scavenge_global '
-        "on Sundays at 4:00, all in UTC.",
+        '"off". Without it maintenance_global runs at 3:00, folder_discovery every hour, verify_originals on Saturdays '
+        "at 5:00, and project_scavenge_global on Sundays at 4:00, all in UTC.",
     )
     tenant: str = Field(
         DEFAULT_TENANT, min_length=1, max_length=255, description="Whose photos commands work on where nobody is named."

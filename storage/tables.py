@@ -363,8 +363,16 @@ photo_originals = Table(
     Column("hashed_at", UtcTimestamp),
     Column("verified_at", UtcTimestamp),
     Column("missing_since", UtcTimestamp),
+    Column("checked_at", UtcTimestamp),
+    Column("corrupt_since", UtcTimestamp),
+    Column("corrupt_hash", Text),
     PrimaryKeyConstraint("photo_id", "name"),
+    #: Those that were read longest ago are verified next.
+    Index("idx_photo_originals_checked", "checked_at", "photo_id", "name"),
     sqlite_with_rowid=False,
 )
 #: A file that has come is looked for among those of its size.
 ORIGINALS_SIZE_INDEX = _partial("idx_photo_originals_size", "content_hash IS NOT NULL", photo_originals.c.size_bytes)
+ORIGINALS_CORRUPT_INDEX = _partial(
+    "idx_photo_originals_corrupt", "corrupt_since IS NOT NULL", photo_originals.c.photo_id, photo_originals.c.name
+)

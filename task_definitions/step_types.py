@@ -174,6 +174,15 @@ _BUILTIN = (
         "project whose folder is gone is archived. Two folders of the same project are merged, nothing overwritten.",
     ),
     StepType(
+        name="verify_originals",
+        unit="projects",
+        summary="Reads originals again, and finds those that have become corrupt.",
+        description="Those first that were read longest ago, until bytes_per_run were read, at most so many "
+        "megabytes_per_second; 0 is no limit. An original of the same size and times but with other contents fails the "
+        "job, by name and with the moment when it was last right. An edited file is no failure. Changes no file.",
+        modifies_files=False,
+    ),
+    StepType(
         name="project_stop_processes",
         unit="projects",
         summary="Archives the project and cancels its other jobs.",

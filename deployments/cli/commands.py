@@ -64,7 +64,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("lanes", "deployments.cli.lanes:app", "See and change how many jobs may run at a time."),
         ("definitions", "deployments.cli.definitions:app", "List, show and check definitions."),
         ("steps", "deployments.cli.steps:app", "List the step types that definitions may name, and show one."),
-        ("library", "deployments.cli.library:app", "List projects and add one."),
+        ("library", "deployments.cli.library:app", "List projects, add one, and see which originals were verified."),
     ),
     "Keep": (
         ("completion", "deployments.cli.completion:app", "Print a script with which a shell completes the command."),

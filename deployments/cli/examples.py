@@ -186,6 +186,11 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "library": _examples(
         ("Which projects there are", "photojobs library list"),
         ("A new, empty one", 'photojobs library add-project "Winter 2025"'),
+        ("How much was verified, and what is corrupt?", "photojobs library verify"),
+    ),
+    "library verify": _examples(
+        ("How much was verified, and what is corrupt?", "photojobs library verify"),
+        ("Read all originals now", "photojobs run verify_originals --payload '{\"bytes_per_run\": 0}'"),
     ),
     "library list": _examples(
         ("Which projects there are", "photojobs library list"),

@@ -49,6 +49,10 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
         0: "nothing is wrong; warnings do no harm yet",
         TASK_FAILED: "something is wrong",
     },
+    "library verify": {
+        0: "no original is known to be corrupt",
+        TASK_FAILED: "an original is corrupt",
+    },
     "db check": {
         0: "nothing is wrong; warnings do no harm",
         TASK_FAILED: "something is wrong",

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,7 @@ def init(
     database: str | None = None,
     layout: Layout | None = None,
     discover: Flag = False,
+    verify: Flag = False,
     yes: Flag = False,
     dry_run: Flag = False,
     json: Json = False,
@@ -64,6 +66,9 @@ def init(
     discover
         Also enter folders as projects, and files as photos. That writes a manifest, `.project.yaml`, into each folder
         that has none, and thumbnails and previews into hidden folders beside the photographs.
+    verify
+        Read originals again each week, 100 GB at most, to find those that have become corrupt; no file is changed.
+        Without it the settings file switches that off.
     yes
         Do not ask.
     dry_run
@@ -75,6 +80,7 @@ def init(
             raise BadInput("init: which folder? Give the one with your photographs, as in `photojobs init ~/Pictures`.")
         folder = Path(_ask("Where are your photographs?", default=str(Path.cwd())))
     setup = set_up(survey_library(folder, DEFAULT_EXTENSIONS, layout=layout), into=into, database=database)
+    setup = replace(setup, verifies=verify)
     if not json:
         _show_even_unread(setup, is_agreed=yes and not dry_run)
     if dry_run:
@@ -85,6 +91,11 @@ def init(
     if not _has_consent(setup, layout, can_ask=can_ask, yes=yes):
         confirm("Nothing was written.")
         return 0
+    if can_ask and not verify:
+        verify = _agrees(
+            "Read originals again each week (verify_originals, 100 GB at most) to find silent corruption", default=False
+        )
+        setup = replace(setup, verifies=verify)
     settings = write_setup(setup)
     if not json:
         confirm(f"Written: {setup.settings_file} and the database.")

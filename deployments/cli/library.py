@@ -1,18 +1,25 @@
-"""`photojobs library`: which projects there are, and a new one. Existing folders are the matter of folder_discovery."""
+"""`photojobs library`: which projects there are, a new one, and how much of the originals was verified.
+
+Existing folders are the matter of folder_discovery.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from deployments.cli.definitions import Json
+from deployments.cli.exit_codes import TASK_FAILED
 from deployments.cli.opening import opened_database
-from deployments.cli.terminal import confirm, print_json, print_table, remark
+from deployments.cli.terminal import confirm, print_json, print_table, remark, say
 from deployments.new_project import add_project
 from deployments.queue_figures import project_figures
 from storage.settings import Settings
 from storage.step_jobs import DEFAULT_TENANT
+from storage.verification import Amount, Coverage, VerificationRepository
+from task_definitions.wording import size_in_words
 
 app = App(name="library")
 
@@ -85,3 +92,61 @@ def add(name: str, /, *, tenant: str | None = None, folder: str | None = None, j
         print_json({"project": project, "path": path})
         return
     confirm(f"project {project.id} in {path}")
+
+
+@app.command(name="verify")
+def show_verification(*, tenant: str | None = None, accept: tuple[str, ...] = (), json: Json = False) -> int:
+    """Show how much of the originals was verified, when, and which are corrupt.
+
+    `photojobs run verify_originals` verifies: it reads originals again, those first that were read longest ago. A
+    corrupt one has other contents than it had, although its size and times are the same. Restore it from a backup; the
+    next verification, or the next upkeep, finds that it is right again.
+
+    Parameters
+    ----------
+    tenant
+        Only originals of this tenant.
+    accept
+        Take the contents of a corrupt original for right, as they are now; given as it is listed, once for each.
+    """
+    settings = Settings.load()
+    with opened_database(settings=settings, upgrade=bool(accept)) as database:
+        if accept:
+            from deployments.accepted_originals import accept_original
+
+            for path in accept:
+                accept_original(database, settings, path, tenant_id=tenant)
+                if not json:
+                    confirm(f"accepted: {path}")
+        repository = VerificationRepository(database)
+        coverage = repository.coverage(now=database.clock(), tenant_id=tenant)
+        corrupt = repository.corrupt(tenant_id=tenant)
+    if json:
+        print_json({"coverage": coverage, "corrupt": corrupt})
+    else:
+        print_table(
+            ("verified", "originals", "size", "share"),
+            list(_coverage_rows(coverage)),
+            numbers=("originals", "size", "share"),
+        )
+        if coverage.unreadable.originals:
+            say(f"\n{coverage.unreadable.originals} could not be read when that was last tried.")
+        if corrupt:
+            say(f"\n{len(corrupt)} corrupt: other contents than they had, though size and times are the same.")
+            rows = [(one.path, one.verified_at, one.corrupt_since, size_in_words(one.size_bytes)) for one in corrupt]
+            print_table(("corrupt", "last right", "found", "size"), rows, numbers=("size",))
+            remark("Restore them from a backup, or take one as it is by --accept.")
+    return TASK_FAILED if corrupt else 0
+
+
+def _coverage_rows(coverage: Coverage) -> Iterator[tuple[str, int, str, str]]:
+    def row(what: str, amount: Amount) -> tuple[str, int, str, str]:
+        share = amount.size_bytes / coverage.all.size_bytes if coverage.all.size_bytes else 0.0
+        return what, amount.originals, size_in_words(amount.size_bytes), f"{share:.1%}"
+
+    for days, amount in coverage.within.items():
+        yield row(f"within {days} days", amount)
+    yield row("longer ago", coverage.earlier)
+    yield row("never", coverage.never)
+    yield row("corrupt", coverage.corrupt)
+    yield row("all originals", coverage.all)

@@ -146,6 +146,7 @@ def _document(status: QueueStatus) -> dict[str, object]:
         "holds": status.holds,
         "schedules": status.schedules,
         "scheduler_errors": status.scheduler_errors,
+        "corrupt_originals": status.corrupt_originals,
     }
 
 
@@ -173,6 +174,8 @@ def _head(status: QueueStatus) -> Iterator[str]:
     yield f"Database  {status.database}"
     yield f"Jobs      {counts}" + (f"; {status.delayed} of the queued to run later" if status.delayed else "")
     yield f"At work   {_at_work(status)}"
+    if status.corrupt_originals:
+        yield f"Originals {status.corrupt_originals} corrupt: see `photojobs library verify`"
     wrong = sum(run.standing.is_wrong for run in status.schedules)
     if wrong or status.scheduler_errors:
         counted = f"{wrong} of {len(status.schedules)} do not run as they should"

@@ -19,7 +19,8 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        area: what it belongs to: database, library, Prefect, pictures, steps, space, schedules or clocks.
+        area: what it belongs to: database, library, originals, Prefect, pictures, steps, space, schedules or
+            clocks.
         name: what it is, for programs; never changes.
         says: what was found, in a sentence.
         remedy: what to do; empty where there is nothing to do.

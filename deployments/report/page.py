@@ -10,7 +10,7 @@ from deployments.plotting.figure import colours_for
 from deployments.report.charts import throughput_chart, timeline, waits_chart
 from deployments.report.task_report import TaskReport
 from storage.library_figures import LibraryFigures
-from task_definitions.wording import lasting, printable
+from task_definitions.wording import lasting, printable, size_in_words
 
 #: What the figures of a library are called, in the order of the page.
 FIGURE_NAMES = {
@@ -74,16 +74,6 @@ def render_report(report: TaskReport) -> str:
         items=report.summary.items,
         jobs=report.summary.jobs,
     )
-
-
-def size_in_words(size_bytes: int) -> str:
-    """A size as a person reads it: `0 B`, `3.4 MB`."""
-    value, unit = float(size_bytes), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(value) < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
 
 
 def _figure_rows(before: LibraryFigures | None, after: LibraryFigures | None) -> Iterator[FigureRow]:

@@ -1,6 +1,7 @@
 """Telling whether an original has changed since something was made from it. Not a search for duplicates."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,16 +33,16 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceCheck:
-    """The answer of `check_source`.
+class SourceReading:
+    """The answer of `read_source`.
 
     Attributes:
-        changed: whether the contents differ from those known.
-        fingerprint: what the original is like now, to be remembered.
+        fingerprint: what the original is like now, with a fresh hash; without one if it was written to meanwhile.
+        is_same: whether its contents have the known hash; None if that cannot be told.
     """
 
-    changed: bool
     fingerprint: Fingerprint
+    is_same: bool | None
 
 
 def fingerprint_of(source: SourceFile) -> Fingerprint:
@@ -62,46 +63,48 @@ def take_fingerprint(path: Path) -> Fingerprint:
         return fingerprint_with_hash(source)
 
 
-def check_source(path: Path, known: Fingerprint) -> SourceCheck:
-    """Whether an original has changed: its contents decide if its size or one of its times is another.
+def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None) -> SourceReading:
+    """Read an original whole, whatever its times say, and compare its contents with the hash that is known.
 
-    A copy from a backup has other times but the same contents, and does not count as changed; it keeps the hash that is
-    known, by whatever algorithm. Without a known content hash, another time does count.
+    Args:
+        path: of the original.
+        known: what it was like.
+        on_bytes: called with the number of bytes after each block; what it raises ends the reading.
 
     Raises:
         ImageMissing: there is no such file.
         UnreadableImage: it cannot be read.
     """
     with open_source(path) as source:
-        now = fingerprint_of(source)
-        if known.is_of(size_bytes=source.size_bytes, mtime_ns=source.mtime_ns, ctime_ns=source.ctime_ns):
-            return SourceCheck(changed=False, fingerprint=replace(known, ctime_ns=now.ctime_ns))
-        now = fingerprint_with_hash(source, known.content_hash)
-    is_same = now.content_hash is not None and now.content_hash == known.content_hash
-    return SourceCheck(changed=not is_same, fingerprint=now)
+        hasher = ContentHasher(known.content_hash)
+        now = _read_whole(source, hasher, on_bytes)
+    is_same = None if now.content_hash is None or known.content_hash is None else hasher.has(known.content_hash)
+    return SourceReading(now, is_same)
 
 
-def fingerprint_with_hash(source: SourceFile, known: str | None = None) -> Fingerprint:
+def fingerprint_with_hash(source: SourceFile) -> Fingerprint:
     """The fingerprint of an open original; its hash is None if the file was written to since it was opened.
-
-    Args:
-        source: the original.
-        known: a hash that is kept if the contents have it, by whatever algorithm.
 
     Raises:
         UnreadableImage: it cannot be read.
     """
+    return _read_whole(source, ContentHasher())
+
+
+def _read_whole(
+    source: SourceFile, hasher: ContentHasher, on_bytes: Callable[[int], None] = lambda _: None
+) -> Fingerprint:
     before = fingerprint_of(source)
-    hasher = ContentHasher(known)
     try:
         # Decoders leave it elsewhere.
         os.lseek(source.descriptor, 0, os.SEEK_SET)
         with os.fdopen(source.descriptor, "rb", buffering=0, closefd=False) as file:
             for block in blocks(file):
                 hasher.update(block)
+                on_bytes(len(block))
         status = os.fstat(source.descriptor)
     except OSError as error:
         raise UnreadableImage(f"{source.name}: the file cannot be read to its end ({error.strerror}).") from error
     if before != Fingerprint(status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns)):
         return before
-    return replace(before, content_hash=known if known and hasher.has(known) else hasher.content_hash)
+    return replace(before, content_hash=hasher.content_hash)

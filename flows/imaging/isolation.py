@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from flows.imaging import vips
 from flows.imaging.derivatives import Derivatives, make_derivatives
 from flows.imaging.errors import DecoderCrashed, DecoderKilled, ImageTimeout, PoolClosed, SlowMachine
-from flows.imaging.fingerprint import Fingerprint, SourceCheck, check_source, take_fingerprint
+from flows.imaging.fingerprint import Fingerprint, SourceReading, read_source, take_fingerprint
 from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import PhotoMetadata, read_metadata
@@ -58,8 +58,10 @@ class ImageProcessing(Protocol):
         """See `flows.imaging.fingerprint.take_fingerprint`."""
         ...
 
-    def check_source(self, source: Path, known: Fingerprint) -> SourceCheck:
-        """See `flows.imaging.fingerprint.check_source`."""
+    def read_source(
+        self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
+    ) -> SourceReading | None:
+        """See `flows.imaging.fingerprint.read_source`; None where a plan has no need to read the file."""
         ...
 
     def close(self) -> None:
@@ -152,9 +154,11 @@ class ImagePool:
         """See `flows.imaging.fingerprint.take_fingerprint`; it decodes nothing, so it happens here."""
         return take_fingerprint(source)
 
-    def check_source(self, source: Path, known: Fingerprint) -> SourceCheck:
-        """See `flows.imaging.fingerprint.check_source`; it decodes nothing, so it happens here."""
-        return check_source(source, known)
+    def read_source(
+        self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
+    ) -> SourceReading:
+        """See `flows.imaging.fingerprint.read_source`; it decodes nothing, so it happens here."""
+        return read_source(source, known, on_bytes=on_bytes)
 
     def run(
         self,
@@ -293,9 +297,11 @@ class InProcessImages:
         """See `flows.imaging.fingerprint.take_fingerprint`; it decodes nothing, so it happens here."""
         return take_fingerprint(source)
 
-    def check_source(self, source: Path, known: Fingerprint) -> SourceCheck:
-        """See `flows.imaging.fingerprint.check_source`; it decodes nothing, so it happens here."""
-        return check_source(source, known)
+    def read_source(
+        self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
+    ) -> SourceReading:
+        """See `flows.imaging.fingerprint.read_source`; it decodes nothing, so it happens here."""
+        return read_source(source, known, on_bytes=on_bytes)
 
     def close(self) -> None:
         """Take no more images; those in work are finished."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from flows.imaging.derivatives import Derivatives, WrittenImage
-from flows.imaging.fingerprint import Fingerprint, SourceCheck
+from flows.imaging.fingerprint import Fingerprint, SourceReading
 from flows.imaging.isolation import ImageProcessing
 from flows.imaging.metadata import PhotoMetadata
 from storage.library import Library, write_atomically
@@ -72,9 +74,18 @@ class PlannedImages:
         status = self._original(source).stat()
         return Fingerprint(status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns))
 
-    def check_source(self, source: Path, known: Fingerprint) -> SourceCheck:
-        """See `ImageProcessing`."""
-        return self._images.check_source(self._original(source), known)
+    def read_source(
+        self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
+    ) -> SourceReading | None:
+        """See `ImageProcessing`; only a thorough plan reads files that are as they were known."""
+        original = self._original(source)
+        if not self._is_thorough:
+            # Whether a file is there at all is found out by reading it.
+            with suppress(FileNotFoundError):
+                now = self.take_fingerprint(source)
+                if known.is_of(size_bytes=now.size_bytes, mtime_ns=now.mtime_ns, ctime_ns=now.ctime_ns or 0):
+                    return None
+        return self._images.read_source(original, known, on_bytes=on_bytes)
 
     def close(self) -> None:
         """See `ImageProcessing`."""

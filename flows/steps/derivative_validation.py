@@ -9,7 +9,7 @@ from typing import TypeVar
 from flows.imaging.errors import ImagingError
 from flows.step import step
 from flows.step_context import StepContext
-from flows.steps.observation import observe
+from flows.steps.observation import is_other, observe
 from flows.steps.photo_processing import in_parallel
 from flows.steps.target_projects import skip_missing_folder
 from storage.derivative_validation import DerivativeScan, mark_changed, mark_missing
@@ -46,12 +46,12 @@ def derivative_validation(ctx: StepContext) -> None:
 
 def _validate(ctx: StepContext, project: Project, folder: ProjectFolder, staged: DerivativeScan) -> None:
     staged.begin(project.id)
-    for batch in _batches(scan_derivatives(folder.thumb)):
+    for batch in batches(scan_derivatives(folder.thumb)):
         staged.add_derivatives(DerivativeKind.THUMBNAIL, batch)
-    for batch in _batches(scan_derivatives(folder.preview)):
+    for batch in batches(scan_derivatives(folder.preview)):
         staged.add_derivatives(DerivativeKind.PREVIEW, batch)
     # The originals last: one that changes meanwhile is at worst taken for newer than its derivative.
-    for files in _batches(scan(folder)):
+    for files in batches(scan(folder)):
         ctx.checkpoint()
         staged.add_originals(files)
     for unsettled in staged.unsettled():
@@ -92,20 +92,13 @@ def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int,
         elif original is not None:
             originals.append(original)
             before = known[photo_id].get(name)
-            if before is not None and before.size_bytes is not None and _is_other(before, original):
+            if before is not None and before.size_bytes is not None and is_other(before, original):
                 changed.append(original)
                 ctx.report.count("originals changed", example=name)
     ctx.checkpoint()
     with ctx.transaction() as connection:
         OriginalsRepository(connection).save_many(originals)
         mark_changed(connection, changed, now=now)
-
-
-def _is_other(before: Original, now: Original) -> bool:
-    is_same = (before.size_bytes, before.mtime_ns) == (now.size_bytes, now.mtime_ns)
-    if before.content_hash is None or now.content_hash is None:
-        return not is_same or before.ctime_ns not in (None, now.ctime_ns)
-    return before.content_hash != now.content_hash
 
 
 def _ask_for_missing(ctx: StepContext, project: Project) -> None:
@@ -122,7 +115,8 @@ def _ask_for_missing(ctx: StepContext, project: Project) -> None:
         ctx.report.count("asked for", len(ids))
 
 
-def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Entries of a folder in lists that a statement can stage."""
     iterator = iter(entries)
     while batch := list(islice(iterator, BATCH_SIZE)):
         yield batch

@@ -40,10 +40,12 @@ def observe(
     present = replace(known, kind=str(file.kind), missing_since=None)
     if fingerprint.is_of(size_bytes=file.size_bytes, mtime_ns=file.mtime_ns, ctime_ns=file.ctime_ns):
         return replace(present, ctime_ns=file.ctime_ns)
-    found = images.check_source(path, fingerprint).fingerprint
-    if found == replace(fingerprint, ctime_ns=found.ctime_ns):
-        return replace(present, ctime_ns=found.ctime_ns)
-    return with_fingerprint(present, found, now=now)
+    reading = images.read_source(path, fingerprint)
+    if reading is None:
+        return present
+    # What was made of the same contents names the hash that is known, whatever its algorithm.
+    content_hash = fingerprint.content_hash if reading.is_same else reading.fingerprint.content_hash
+    return with_fingerprint(present, replace(reading.fingerprint, content_hash=content_hash), now=now)
 
 
 def first_seen(photo_id: int, file: ScannedFile) -> Original:
@@ -99,15 +101,39 @@ def with_hash(original: Original, path: Path, *, images: ImageProcessing, now: d
     return with_fingerprint(original, images.take_fingerprint(path), now=now)
 
 
-def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime) -> Original:
-    """The row of an original that was looked at."""
-    is_same = found.content_hash is not None and found.content_hash == original.content_hash
+def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime, accepts: bool = False) -> Original:
+    """The row of an original that was looked at.
+
+    Contents that are known to be corrupt stay so, whatever became of the file's times, unless they are accepted.
+    """
+    seen = replace(original, size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns)
+    if found.content_hash is None:
+        return replace(
+            seen,
+            content_hash=None,
+            hashed_at=None,
+            verified_at=None,
+            checked_at=None,
+            corrupt_since=None,
+            corrupt_hash=None,
+        )
+    if found.content_hash == original.corrupt_hash and not accepts:
+        return replace(seen, checked_at=now)
+    is_same = found.content_hash == original.content_hash
     return replace(
-        original,
-        size_bytes=found.size_bytes,
-        mtime_ns=found.mtime_ns,
-        ctime_ns=found.ctime_ns,
+        seen,
         content_hash=found.content_hash,
-        hashed_at=original.hashed_at if is_same else now if found.content_hash is not None else None,
-        verified_at=now if found.content_hash is not None else None,
+        hashed_at=original.hashed_at if is_same else now,
+        verified_at=now,
+        checked_at=now,
+        corrupt_since=None,
+        corrupt_hash=None,
     )
+
+
+def is_other(before: Original, now: Original) -> bool:
+    """Whether an original has other contents than it had, or may have."""
+    is_same = (before.size_bytes, before.mtime_ns) == (now.size_bytes, now.mtime_ns)
+    if before.content_hash is None or now.content_hash is None:
+        return not is_same or before.ctime_ns not in (None, now.ctime_ns)
+    return before.content_hash != now.content_hash

@@ -148,7 +148,7 @@ def process_photos(
         folder.create()
     finished: list[tuple[Photo, PhotoResult]] = []
     written_at = time.monotonic()
-    for answer in _answers_and_pauses(ctx, _tasks(ctx, folder, photos, files), lambda task: _safely(work, task)):
+    for answer in answers_and_pauses(ctx, _tasks(ctx, folder, photos, files), lambda task: _safely(work, task)):
         if answer is not None:
             finished.append((answer[0].photo, answer[1]))
         if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
@@ -166,16 +166,20 @@ def in_parallel(
 
     If the caller stops early, what has not begun is dropped, and what has is waited for.
     """
-    for answer in _answers_and_pauses(ctx, arguments, function):
+    for answer in answers_and_pauses(ctx, arguments, function):
         if answer is not None:
             yield answer
 
 
-def _answers_and_pauses(
-    ctx: StepContext, arguments: Iterable[Argument], function: Callable[[Argument], Answer]
+def answers_and_pauses(
+    ctx: StepContext,
+    arguments: Iterable[Argument],
+    function: Callable[[Argument], Answer],
+    *,
+    threads: int | None = None,
 ) -> Iterator[tuple[Argument, Answer] | None]:
     """As `in_parallel`; None comes in between if no answer came for `WRITE_SECONDS`."""
-    threads = min(ctx.settings.concurrency, available_cores())
+    threads = threads or min(ctx.settings.concurrency, available_cores())
     waiting: dict[Future[Answer], Argument] = {}
     executor = ThreadPoolExecutor(threads, thread_name_prefix="photojobs-images")
     remaining = iter(arguments)

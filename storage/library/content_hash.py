@@ -15,7 +15,7 @@ _ALGORITHMS: Final[dict[str, Callable[[], Any]]] = {
     "blake2b-128": lambda: hashlib.blake2b(digest_size=16),
 }
 
-_BLOCK_BYTES: Final = 1 << 20
+_BLOCK_BYTES: Final = 1 << 18
 
 
 class ContentHasher:

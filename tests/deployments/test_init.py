@@ -222,7 +222,7 @@ def test_no_is_an_answer(command: Command, site: Path, place: Any, monkeypatch: 
 def test_on_a_terminal_it_asks(site: Path, place: Any) -> None:
     mine = put(place.folder / "Mine", "Iceland/1.jpg")
 
-    seen = _on_terminal(site, [f"{mine}\r", "y\r", "n\r"])
+    seen = _on_terminal(site, [f"{mine}\r", "y\r", "n\r", "n\r"])
 
     assert "Where are your photographs?" in seen
     assert "What next" in seen

@@ -15,7 +15,7 @@ import pytest
 import pyvips
 
 from deployments.report import contact_sheet as sheet
-from deployments.report.page import render_report, size_in_words
+from deployments.report.page import render_report
 from deployments.report.task_report import TaskReport, read_report
 from deployments.report.throughput import PARTS, throughput_of
 from flows.runtime import Runtime
@@ -25,6 +25,7 @@ from storage import Database, PhotosRepository, ProjectsRepository, TasksReposit
 from storage.errors import UnknownTask
 from storage.settings import Settings
 from storage.task_history import JobSpan
+from task_definitions.wording import size_in_words
 from tests.conftest import START
 
 # One process makes the task that most tests look at.

@@ -101,7 +101,12 @@ def test_the_second_run_changes_nothing(studio: Any, library: dict[str, Any], cl
     run(studio, library, name, "second")
 
     assert after_the_first != untouched, "the first run had nothing to do"
-    assert everything(studio) == after_the_first
+    after_the_second = everything(studio)
+    if name == "verify_originals":
+        for row in (*after_the_first["table photo_originals"], *after_the_second["table photo_originals"]):
+            # It reads them again.
+            del row["verified_at"], row["checked_at"]
+    assert after_the_second == after_the_first
 
 
 def test_a_project_is_not_deleted_twice(studio: Any, library: dict[str, Any]) -> None:

@@ -61,6 +61,7 @@ PROMISED = {
     "regenerate_metadata": ("Regenerate Metadata", True, "global", [("regenerate_metadata", 90)]),
     "process_photos": ("Process Photos", True, "photo_set", [("metadata", 90), ("generate_derivatives", 75)]),
     "undo": ("Undo", True, "global", [("undo", 95)]),
+    "verify_originals": ("Verify Originals", False, "global", [("verify_originals", 60)]),
 }
 
 STOPPING_STEPS = {
@@ -84,6 +85,7 @@ PROMISED_STEP_TYPES = {
         "manifest_cleaning",
         "derivative_validation",
         "regenerate_metadata",
+        "verify_originals",
         "project_stop_processes",
         "project_delete_files",
         "project_cleanup_db",
@@ -139,6 +141,7 @@ def test_upkeep_of_the_whole_library_runs_by_itself() -> None:
         "maintenance_global": ("0 3 * * *", "UTC"),
         "folder_discovery": ("0 * * * *", "UTC"),
         "project_scavenge_global": ("0 4 * * 0", "UTC"),
+        "verify_originals": ("0 5 * * 6", "UTC"),
     }
 
 
@@ -150,7 +153,7 @@ def test_the_builtin_step_types_are_the_promised_ones_with_their_units() -> None
         assert step_type.description
         assert "\n" not in step_type.summary
     assert by_unit == PROMISED_STEP_TYPES
-    assert len(BUILTIN_STEP_TYPES) == 20
+    assert len(BUILTIN_STEP_TYPES) == 21
 
 
 def test_every_builtin_step_type_is_used_by_a_builtin_definition() -> None:
@@ -166,6 +169,7 @@ def test_steps_that_touch_no_original_do_not_hold_their_project() -> None:
         "upload_postprocess",
         "metadata",
         "regenerate_metadata",
+        "verify_originals",
     }
 
 

@@ -54,13 +54,13 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         with_step(type="manifest_chek"),
         UnknownStepType,
         "steps[2].type",
-        '"manifest_chek" is not a step type. Did you mean "manifest_check"? `photojobs steps list` shows all 20.',
+        '"manifest_chek" is not a step type. Did you mean "manifest_check"? `photojobs steps list` shows all 21.',
     ),
     (
         with_step(type="Make Coffee"),
         UnknownStepType,
         "steps[2].type",
-        '"Make Coffee" is not a step type. `photojobs steps list` shows all 20.',
+        '"Make Coffee" is not a step type. `photojobs steps list` shows all 21.',
     ),
     (with_step(type=7), InvalidDefinition, "steps[2].type", "7 is not allowed: give the name of a step type."),
     (
@@ -328,7 +328,7 @@ def test_an_error_in_a_file_begins_with_the_path_as_it_was_given(
     monkeypatch.chdir(tmp_path)
     assert str(only_problem_of("definitions")) == (
         'definitions/nightly.yaml: nightly_check: steps[2].type: "manifest_chek" is not a step type. '
-        'Did you mean "manifest_check"? `photojobs steps list` shows all 20.'
+        'Did you mean "manifest_check"? `photojobs steps list` shows all 21.'
     )
 
 
@@ -616,7 +616,7 @@ def test_an_unknown_definition_names_the_nearest_one() -> None:
     with pytest.raises(UnknownDefinition) as raised:
         load_definitions().get_or_raise("maintenence")
     assert str(raised.value) == (
-        '"maintenence" is not a definition. Did you mean "maintenance"? `photojobs definitions list` shows all 15.'
+        '"maintenence" is not a definition. Did you mean "maintenance"? `photojobs definitions list` shows all 16.'
     )
 
 

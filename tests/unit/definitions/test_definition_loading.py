@@ -161,7 +161,7 @@ def test_an_empty_folder_and_an_empty_mapping_hold_no_definitions(tmp_path: Path
 
 def test_a_users_definitions_stand_beside_the_builtin_ones() -> None:
     definitions = load_definitions({"nightly": {"label": "N", "steps": [{"type": "metadata"}]}})
-    assert len(definitions) == 16
+    assert len(definitions) == 17
     assert definitions.get_or_raise("nightly").label == "N"
     assert definitions.sources["nightly"] == "<mapping>"
 
@@ -178,7 +178,7 @@ def test_what_was_loaded_cannot_be_changed() -> None:
         definition.label = "other"
     with pytest.raises(pydantic.ValidationError):
         definition.steps[0].priority = 3
-    assert repr(definitions) == "<Definitions: 16 usable, 0 problems>"
+    assert repr(definitions) == "<Definitions: 17 usable, 0 problems>"
 
 
 def test_equal_definitions_have_equal_hashes() -> None:

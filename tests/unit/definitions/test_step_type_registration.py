@@ -38,7 +38,7 @@ def test_registering_the_same_step_type_again_changes_nothing() -> None:
     register_step_type(WATERMARK)
     register_step_type(StepType(name="acme.water-mark", unit="items", summary="Puts a mark on each photo."))
     register_step_type(BUILTIN_STEP_TYPES["metadata"])
-    assert len(step_types()) == 21
+    assert len(step_types()) == 22
 
 
 def test_a_second_step_type_of_the_same_name_is_refused() -> None:
