@@ -52,7 +52,11 @@ def test_a_hash_is_compared_by_the_algorithm_that_it_names(photo: Path) -> None:
 
 def test_a_file_that_is_written_to_meanwhile_has_no_hash(photo: Path) -> None:
     known = take_fingerprint(photo)
-    reading = read_source(photo, known, on_bytes=lambda _: None if photo.write_bytes(b"more contents, later") else None)
+
+    def write(_: int) -> None:
+        photo.write_bytes(b"more contents, later")
+
+    reading = read_source(photo, known, on_bytes=write)
     assert (reading.is_same, reading.fingerprint.content_hash) == (None, None)
 
 
