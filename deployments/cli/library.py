@@ -95,7 +95,12 @@ def add(name: str, /, *, tenant: str | None = None, folder: str | None = None, j
 
 
 @app.command(name="verify")
-def show_verification(*, tenant: str | None = None, accept: tuple[str, ...] = (), json: Json = False) -> int:
+def show_verification(
+    *,
+    tenant: str | None = None,
+    accept: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    json: Json = False,
+) -> int:
     """Show how much of the originals was verified, when, and which are corrupt.
 
     `photojobs run verify_originals` verifies: it reads originals again, those first that were read longest ago. A
