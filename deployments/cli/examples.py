@@ -190,7 +190,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     ),
     "library verify": _examples(
         ("How much was verified, and what is corrupt?", "photojobs library verify"),
-        ("Read all originals now", "photojobs run verify_originals --payload '{\"bytes_per_run\": 0}'"),
+        ("Take one for right as it is", "photojobs library verify --accept Iceland/IMG_1.jpg"),
     ),
     "library list": _examples(
         ("Which projects there are", "photojobs library list"),
