@@ -78,8 +78,8 @@ def _check_schema(database: Database) -> None:
         revision = current_revision(connection)
     if revision != head_revision():
         raise OlderSchema(
-            f"{database.url}: its tables are of an older version, and this command only reads; `photojobs db upgrade` "
-            f"upgrades it{'' if database.is_postgresql else ', after a backup'}."
+            f"{database.url}: its tables are of an older version; `photojobs db upgrade` upgrades it"
+            f"{'' if database.is_postgresql else ', after a backup'}."
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from prefect.exceptions import ParameterTypeError
 
 import flows
 from deployments.cli.commands import COMMANDS, run_command_line
+from deployments.cli.task_options import TaskOptions
 from flows.compiler import compile_task
+from flows.flow_parameters import Item
 from flows.runtime import Runtime
 from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.photo_selection import PhotoSelection
@@ -88,8 +91,35 @@ COMMAND_CASES: dict[str, dict[str, str]] = {
     "jobs show": {"id": "1"},
     "jobs items": {"id": "1"},
     "jobs why": {"id": "1"},
-    "jobs retry": {"ids": "1"},
+    "jobs retry": {"ids": "1", "options": "1 --type x"},
+    "jobs cancel": {"ids": "1", "options": "1 --type x"},
 }
+
+#: The fields of a selection and of an item, each with a value of another tenant (anna), or the reason why it has none.
+FIELD_CASES: dict[str, dict[str, Any]] = {
+    "select": {
+        "project_ids": [1],
+        "tags": ["anna-tag"],
+        "missing": "two words",
+        "failed_only": "a switch",
+        "taken_from": "a day",
+        "taken_to": "a day",
+        "every_photo": "a switch",
+    },
+    "items": {"photo_id": 1, "filename": "a name in the project that is checked"},
+}
+
+#: The options of a task, each with the option of `--tenant ben` that names something of anna's, or the reason.
+TASK_OPTION_CASES: dict[str, str] = {
+    "tenant": "--tenant ../anna",
+    "project": "--project 1",
+    "item": "--item 1",
+    "items_file": "--items-file items-of-anna",
+    "in_project": "--in-project 1",
+    "tag": "--tag anna-tag",
+    "payload": '--item 2 --payload {"leave_out":5}',
+}
+HARMLESS_TASK_OPTIONS = {"all", "from_", "to", "missing", "failed_only", "scope"}
 
 #: Commands without `--tenant`, or whose `--tenant` is a filter: the operator's.
 COMMANDS_OF_THE_OPERATOR = {
@@ -165,6 +195,11 @@ def is_without_meaning(name: str, parameter: str, value: Any) -> bool:
     )
 
 
+def is_case(value: Any) -> bool:
+    """Whether it is something of another tenant, and not the reason why there is none."""
+    return not isinstance(value, str) or value.startswith("anna-")
+
+
 def parameters_of(callables: dict[str, Any]) -> dict[str, list[str]]:
     return {name: list(inspect.signature(each).parameters) for name, each in callables.items()}
 
@@ -199,6 +234,47 @@ def test_every_parameter_of_every_flow_function_and_command_has_a_case_or_a_reas
     assert set(of_commands) == set(COMMAND_CASES) | COMMANDS_OF_THE_OPERATOR
     for name, cases in COMMAND_CASES.items():
         assert set(of_commands[name]) <= set(cases) | HARMLESS_OPTIONS, f"{name}: give its new options cases"
+
+
+def test_every_field_of_a_selection_an_item_and_the_options_of_a_task_has_a_case_or_a_reason() -> None:
+    assert set(PhotoSelection.model_fields) == set(FIELD_CASES["select"])
+    assert set(Item.model_fields) == set(FIELD_CASES["items"])
+    options = {field.name for field in fields(TaskOptions)}
+    assert options == set(TASK_OPTION_CASES) | HARMLESS_TASK_OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("parameter", "field"),
+    [
+        (parameter, field)
+        for parameter, cases in FIELD_CASES.items()
+        for field, value in cases.items()
+        if is_case(value)
+    ],
+)
+def test_a_field_refuses_what_is_another_tenants(runtime: Runtime, parameter: str, field: str) -> None:
+    value = FIELD_CASES[parameter][field]
+    given = PhotoSelection(**{field: value}) if parameter == "select" else [{field: value}]
+    before = everything(runtime)
+
+    with pytest.raises(PhotojobsError):
+        flows.start_task(type="change_commit_all", tenant_id="ben", **{parameter: given})
+
+    assert everything(runtime) == before
+
+
+@pytest.mark.parametrize("option", TASK_OPTION_CASES)
+def test_an_option_of_a_task_refuses_what_is_another_tenants(runtime: Runtime, tmp_path: Path, option: str) -> None:
+    (tmp_path / "items-of-anna").write_text("1\n")
+    before = everything(runtime)
+    words = TASK_OPTION_CASES[option].split(maxsplit=1 if option != "payload" else 3)
+    name = "change_commit" if option == "project" else "change_commit_all"
+    chosen = ["--item", "2"] if option == "tenant" else []
+    tenant = [] if option == "tenant" else ["--tenant", "ben"]
+
+    assert run_command_line(["start", name, *words, *chosen, *tenant]) == 2
+
+    assert everything(runtime) == before
 
 
 @pytest.mark.parametrize(("name", "parameter", "value"), cases_of(FUNCTION_PARAMETERS), ids=lambda v: str(v)[:30])
