@@ -49,7 +49,7 @@ def run(options: Options) -> Report:
                     "stale": lambda given=given: _milliseconds(stale, count, given),  # type: ignore[misc]
                     "fresh": lambda given=given: _milliseconds(fresh, count, given),  # type: ignore[misc]
                 },
-                rounds=options.size(5, 1),
+                rounds=options.rounds(5),
             )
             report.ratios.append(
                 Ratio(
