@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from storage.task_summary import StepSummary
-from task_definitions.wording import quantity
+from task_definitions.wording import quantity, tally
 
 _WORD_JOINER = "\u2060"
 
@@ -39,7 +39,7 @@ def step_line(summary: StepSummary) -> str:
     if summary.total_items:
         parts.append(_counted(summary.items, "item"))
     if summary.counts:
-        parts.append(", ".join(f"{number} {name}" for name, number in sorted(summary.counts.items())))
+        parts.append(tally(summary.counts))
     return f"{summary.type}: {'; '.join(parts)}"
 
 

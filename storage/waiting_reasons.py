@@ -152,7 +152,7 @@ class WaitingReasons:
 
     def _running(self, job: Job) -> Reason:
         sign = job.heartbeat_at or job.started_at or job.created_at
-        says = f"It is running since {self._age(job.started_at or sign)}, by {job.worker_id or 'an unknown executor'}"
+        says = f"It has run for {self._age(job.started_at or sign)}, by {job.worker_id or 'an unknown executor'}"
         silence = (self._now - sign).total_seconds()
         if silence > self._stale_seconds:
             return _blocked(
@@ -164,7 +164,7 @@ class WaitingReasons:
         return _fine("running", f"{says}, which gave its last sign of life {self._ago(sign)}.")
 
     def _queued(self, job: Job) -> Iterator[Reason]:
-        yield _fine("status", f"It is queued since {self._age(job.created_at)}.")
+        yield _fine("status", f"It has been queued for {self._age(job.created_at)}.")
         yield from self._scope(job)
         yield from self._held(job)
         yield self._delay(job)

@@ -5,7 +5,7 @@ Not for building whole messages: each error says its own sentence.
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 #: Characters of a user's value that a message quotes; more hides the sentence around it.
 MAX_SHOWN_CHARACTERS = 60
@@ -53,6 +53,11 @@ def listed(words: Iterable[str], *, last: str = "or") -> str:
 def quantity(number: int, noun: str) -> str:
     """Return `1 job`, `2000 jobs`: a number with its noun, whose plural ends in s."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """Return `photos found: 3, projects made: 1`: what was counted, by name; right for one and for many."""
+    return ", ".join(f"{what}: {number}" for what, number in sorted(counts.items()))
 
 
 def lasting(seconds: float) -> str:

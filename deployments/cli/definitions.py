@@ -172,7 +172,7 @@ def _since_deployed(here: Definitions) -> tuple[DefinitionDifference, ...]:
 
         deployed = deployed_definitions(client)
     for path in deployed.unreadable:
-        warn(f"{path}: its description tells no definition any more; deploy or serve it again")
+        warn(f"{path}: its description no longer holds a definition; deploy or serve it again")
     return compare_definitions(deployed.definitions, here)
 
 

@@ -222,7 +222,7 @@ def explain(id: int, /, *, tenant: str | None = None, json: Json = False) -> Non
         print_json({"job": explained.job, "verdict": verdict, "reasons": explained.reasons})
         return
     job = explained.job
-    say(f"job {job.id} ({shown(job.type)}) of tenant {shown(job.tenant_id)} is {job.status}: {verdict.says}")
+    say(f"job {job.id} ({shown(job.type)}) of tenant {shown(job.tenant_id)}: {verdict.says}")
     if verdict.remedy:
         say(f"what to do: {verdict.remedy}")
     others = [reason for reason in explained.reasons if reason is not verdict]

@@ -11,8 +11,8 @@ from deployments.cli.errors import BadInput
 from deployments.cli.opening import opened_database
 from deployments.cli.terminal import print_json, print_table
 from deployments.queue_figures import LaneFigures, lane_figures
-from storage.claims import ANY_PRIORITY
 from storage.lanes import LanesRepository
+from task_definitions.model import MAX_PRIORITY
 
 app = App(name="lanes")
 
@@ -75,10 +75,7 @@ def lane_rows(lanes: list[LaneFigures]) -> list[tuple[object, ...]]:
 
 
 def _range(lane: LaneFigures) -> str:
-    lowest, highest = ANY_PRIORITY
-    if lane.max_priority >= highest:
-        return f"from {lane.min_priority}"
-    return f"to {lane.max_priority}" if lane.min_priority <= lowest else f"{lane.min_priority} to {lane.max_priority}"
+    return f"{max(lane.min_priority, 0)} to {min(lane.max_priority, MAX_PRIORITY)}"
 
 
 def _print(lanes: list[LaneFigures], *, json: bool) -> None:

@@ -32,7 +32,7 @@ def new(
     name: str,
     /,
     *,
-    step: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
+    step: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True, show_default=False)] = (),
     scope: Scope = Scope.GLOBAL,
     label: str | None = None,
     output: Path | None = None,

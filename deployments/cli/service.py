@@ -95,9 +95,9 @@ def serve(*, folder: Path | None = None) -> None:
 @worker_app.default
 def worker(
     *,
-    lane: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    lane: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     tenant: str | None = None,
-    once: bool = False,
+    once: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     concurrency: int | None = None,
     json: Json = False,
 ) -> None:

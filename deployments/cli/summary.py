@@ -8,7 +8,7 @@ from typing import Any
 from deployments.cli.terminal import duration, print_json, print_table, say
 from flows.planning.refusals import Refusal
 from storage.task_summary import StepSummary, TaskSummary
-from task_definitions.wording import quantity
+from task_definitions.wording import quantity, tally
 
 COLUMNS = ("step", "jobs", "items", "failed", "time", "did")
 NUMBERS = ("jobs", "items", "failed", "time")
@@ -26,7 +26,7 @@ def summary_rows(summary: TaskSummary) -> list[tuple[Any, ...]]:
             step.total_items or None,
             _failed(step),
             duration(step.seconds),
-            ", ".join(f"{number} {what}" for what, number in sorted(step.counts.items())),
+            tally(step.counts),
         )
         for step in summary.steps
     ]

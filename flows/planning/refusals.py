@@ -108,7 +108,7 @@ class Difference:
             assert fresh is not None  # noqa: S101 - one side is there.
             return f"there is more to do now: {_told(fresh)}"
         if fresh is None:
-            return f"is no longer to be done: {_told(saved)}"
+            return f"it is no longer due: {_told(saved)}"
         if (saved.action, saved.path, saved.row) != (fresh.action, fresh.path, fresh.row):
             return f"{_told(saved)} became {_told(fresh)}"
         if saved.size_bytes != fresh.size_bytes:

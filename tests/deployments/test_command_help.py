@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -100,6 +101,12 @@ def full_place(command: Command, place: Any, place_database: Database) -> str:
     task_id: str = command("start", "maintenance", "--project", 2).out.strip()
     assert TasksRepository(place_database).get(task_id).type == "maintenance"
     return task_id
+
+
+def test_defaults_are_shown_as_people_write_them(command: Command) -> None:
+    for name in _pages():
+        page = command(*name.split(), "--help").out
+        assert not re.search(r"default: (\(\)|False|None)\]|--no-(once|json|watch)", page), name
 
 
 def test_every_example_does_what_it_says(command: Command, full_place: str) -> None:

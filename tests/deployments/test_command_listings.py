@@ -81,7 +81,7 @@ def test_a_lane_that_is_changed_says_so_and_stays_so(command: Command, place_dat
     assert ran.code == 0
     lane = LanesRepository(place_database).get("normal")
     assert (lane.slots, lane.aging_seconds, lane.fair_tenants) == (7, 60, 1)
-    assert ran.out.splitlines()[1].split() == ["normal", "to", "89", "7", "0", "0", "60", "s", "yes", "no"]
+    assert ran.out.splitlines()[1].split() == ["normal", "0", "to", "89", "7", "0", "0", "60", "s", "yes", "no"]
     assert command("lanes", "set", "normal", "--slots", 0, "--no-fair-tenants").code == 0
     assert LanesRepository(place_database).get("normal").slots is None
 

@@ -46,8 +46,8 @@ def test_upkeep_of_a_small_broken_library_is_done_and_summed_up(
 
     assert ran.code == 0, ran.out + ran.err
     table = {line.split()[0]: line for line in ran.out.splitlines()}
-    assert "1 removed" in table["trash_maintenance"]
-    assert "1 manifests written" in table["manifest_check"]
+    assert "removed: 1" in table["trash_maintenance"]
+    assert "manifests written: 1" in table["manifest_check"]
     assert "1 added" in table["folder_check"]
     assert "1 missing, kept" in table["manifest_cleaning"]
     assert "completed" in ran.out.splitlines()[-1]

@@ -430,7 +430,7 @@ def test_the_log_of_a_run_says_what_each_step_did_and_has_no_empty_traceback(
     compile_task(define("says_what_it_did", *steps))(select={"every_photo": True}, return_state=True)
 
     assert "note: 1 job: 1 failed; 5 items: 4 done, 1 failed" in caplog.text
-    assert "count: 1 job: 1 completed; 1 projects" in caplog.text
+    assert "count: 1 job: 1 completed; projects: 1" in caplog.text
     assert "NoneType" not in caplog.text
 
 
