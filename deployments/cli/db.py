@@ -19,6 +19,8 @@ app = App(name="db", help="Upgrade, check, back up and prune the database.")
 
 SECONDS_PER_DAY = 86_400
 
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+
 
 @app.command(name="upgrade")
 def upgrade_database(*, json: Json = False) -> None:
@@ -131,7 +133,7 @@ def restore_database(archive: Path, /, *, json: Json = False) -> None:
 
 @app.command(name="downgrade")
 def downgrade_database(
-    *, revision: str = "0001", force: bool = False, backup: Path | None = None, json: Json = False
+    *, revision: str = "0001", force: Flag = False, backup: Path | None = None, json: Json = False
 ) -> None:
     """Take the schema back to an older one; what newer ones added is dropped, after a backup.
 
@@ -158,7 +160,7 @@ def downgrade_database(
 def prune_database(
     *,
     older_than_days: float,
-    dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    dry_run: Flag = False,
     json: Json = False,
 ) -> None:
     """Remove the history of tasks and jobs that ended long ago, a batch at a time, so that nobody waits for it.

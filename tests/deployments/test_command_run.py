@@ -48,8 +48,8 @@ def test_upkeep_of_a_small_broken_library_is_done_and_summed_up(
     table = {line.split()[0]: line for line in ran.out.splitlines()}
     assert "removed: 1" in table["trash_maintenance"]
     assert "manifests written: 1" in table["manifest_check"]
-    assert "1 added" in table["folder_check"]
-    assert "1 missing, kept" in table["manifest_cleaning"]
+    assert "added: 1" in table["folder_check"]
+    assert "missing, kept: 1" in table["manifest_cleaning"]
     assert "completed" in ran.out.splitlines()[-1]
     assert "manifest_check: 1/1 ended" in ran.err
     assert "Traceback" not in ran.err
