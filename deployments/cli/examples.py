@@ -190,7 +190,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     ),
     "library verify": _examples(
         ("How much was verified, and what is corrupt?", "photojobs library verify"),
-        ("Take one for right as it is", "photojobs library verify --accept Iceland/IMG_1.jpg"),
+        ("The same for a program", "photojobs library verify --json"),
     ),
     "library list": _examples(
         ("Which projects there are", "photojobs library list"),
