@@ -23,6 +23,7 @@ from deployments.deployed_definitions import our_deployments
 from deployments.errors import ImageMismatch, NoSecretBlock, NoWorkPool, UnknownPoolType
 from deployments.registration import begin_registration, finish_registration, pause_missing
 from deployments.runner_deployments import NORMAL_QUEUE, PRIORITY_QUEUE, deployment_of, drain_deployment
+from deployments.telemetry import NO_TELEMETRY
 from flows.deployment_names import DRAIN
 from storage.settings import Settings
 from task_definitions import Definitions
@@ -217,7 +218,7 @@ def _job_variables(client: SyncPrefectClient, choice: PoolChoice) -> dict[str, A
     environment: dict[str, str] = {}
     if choice.image is not None:
         # A process has its worker's environment; a container has nothing but this.
-        environment |= passed_on(os.environ)
+        environment |= passed_on(os.environ) | NO_TELEMETRY
     if choice.database_secret is not None:
         try:
             client.read_block_document_by_name(choice.database_secret, "secret")

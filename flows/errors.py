@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storage.library.errors import UnsafePath
 from task_definitions.errors import PhotojobsError
 
 
@@ -11,6 +12,11 @@ class FlowsError(PhotojobsError):
 
 class PermanentStepError(FlowsError):
     """Raised by a handler for a failure that no repetition mends; the job, or the item, fails at once."""
+
+
+def is_repeatable(error: BaseException) -> bool:
+    """Whether a repetition may succeed; a path that leads out of the library does so again."""
+    return not isinstance(error, PermanentStepError | UnsafePath)
 
 
 class SkipItem(FlowsError):

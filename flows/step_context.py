@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, select
 
 from flows.announced_moves import MoveGroup, announce, interrupted, take_back
-from flows.errors import ClaimLost, ItemsFailed, PermanentStepError, SkipItem, StepTimeout, reason_of
+from flows.errors import ClaimLost, ItemsFailed, PermanentStepError, SkipItem, StepTimeout, is_repeatable, reason_of
 from flows.job_claim import JobClaim
 from flows.job_targets import JobTargets, TargetItem
 from flows.report import Report
@@ -23,7 +23,7 @@ from storage.database import Database
 from storage.errors import InvalidValue, StorageError
 from storage.job_items import ItemOutcome, record_outcomes
 from storage.journal import FileAction, FileChange, write_journal
-from storage.library.errors import LibraryError, UnsafePath
+from storage.library.errors import LibraryError
 from storage.library.paths import Library, ProjectFolder
 from storage.project_claims import claim_projects, release_projects
 from storage.records import ItemStatus, Job, Project
@@ -307,7 +307,7 @@ class StepContext:
 
     def _note_failure(self, name: str, error: Exception) -> None:
         self._first_failure = self._first_failure or f"{name}: {reason_of(error)}"
-        self._is_repeatable = self._is_repeatable or not isinstance(error, PermanentStepError | UnsafePath)
+        self._is_repeatable = self._is_repeatable or is_repeatable(error)
 
     def _note_failed_project(self, project: Project, error: Exception) -> None:
         self._targets_failed += 1

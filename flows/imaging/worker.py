@@ -122,7 +122,7 @@ class _Process:
                 stdout=subprocess.DEVNULL,
                 env=_MALLOC
                 | _passed_on(os.environ)
-                | {"PYTHONPATH": os.pathsep.join(sys.path), "VIPS_CONCURRENCY": str(threads)},
+                | {"PYTHONPATH": os.pathsep.join(sys.path), "VIPS_CONCURRENCY": str(threads), "DO_NOT_TRACK": "1"},
                 pass_fds=(theirs.fileno(), lifeline_end),
                 process_group=0,
             )

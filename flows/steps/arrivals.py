@@ -115,12 +115,16 @@ class Arrivals:
             return arrival.project_id
 
         for project_id, group in groupby(sorted(arrivals, key=project_of), key=project_of):
-            with self._ctx.exclusively([project_id]):
-                project = self._ctx.reload(self._whereabouts.project(project_id))
-                if project is not None and not project.is_archived:
-                    self._ctx.report.enter_project(project.project_name)
-                    add_rows(self._ctx, project, [arrival.new for arrival in group])
-                    self._ctx.report.enter_project(None)
+            project = self._whereabouts.project(project_id)
+            self._ctx.report.enter_project(project.project_name)
+            try:
+                with self._ctx.exclusively([project_id]):
+                    fresh = self._ctx.reload(project)
+                    if fresh is not None and not fresh.is_archived:
+                        add_rows(self._ctx, fresh, [arrival.new for arrival in group])
+            except (LibraryError, OSError) as error:
+                self._leave(f"{project.project_name}: {error}")
+            self._ctx.report.enter_project(None)
 
     def _keep_moved(self, project: Project, folder: ProjectFolder, names: Sequence[NewName]) -> list[NewName]:
         """Keep the names that may be photos which were moved; returns the others."""

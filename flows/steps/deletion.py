@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sqlalchemy import Connection
 
 from flows.errors import PermanentStepError
@@ -9,6 +11,7 @@ from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.gone_projects import was_archived_as_gone
 from flows.steps.photo_files import relative_path
+from flows.steps.target_projects import each_project
 from storage.jobs import JobsRepository
 from storage.journal import FileAction, FileChange, last_entry, withdraw_entry
 from storage.library import ProjectFolder, read_manifest, remove_project_folder
@@ -55,48 +58,21 @@ def project_delete_files(ctx: StepContext) -> None:
     """Remove the project's folder."""
     ctx.library.check_available()
     _refuse_active(ctx)
-    projects = ctx.projects(archived=True)
-    for number, project in enumerate(projects):
-        with ctx.project(project) as folder:
-            if _is_still_archived(ctx, project):
-                _remove_folder(ctx, project, folder)
-        ctx.progress(number + 1, len(projects))
+    each_project(ctx, partial(_remove_folder, ctx), projects=ctx.projects(archived=True))
 
 
 @step("project_cleanup_db", unit="projects")
 def project_cleanup_db(ctx: StepContext) -> None:
     """Remove the project's photos, its tags and the project from SQL."""
     _refuse_active(ctx)
-    projects = ctx.projects(archived=True)
-    for number, project in enumerate(projects):
-        with ctx.project(project) as folder:
-            if not _is_still_archived(ctx, project):
-                continue
-            ctx.checkpoint()
-            with ctx.transaction() as connection:
-                _journal_row(ctx, connection, project, folder)
-                removed = ProjectsRepository(connection).remove(project.id)
-            ctx.report.count("projects removed", int(removed), example=project.project_name)
-            if folder.exists():
-                ctx.report.count("folders kept", example=relative_path(folder, folder.path))
-        ctx.progress(number + 1, len(projects))
+    each_project(ctx, partial(_remove_row, ctx), projects=ctx.projects(archived=True))
 
 
 @step("project_scavenge", unit="projects")
 def project_scavenge(ctx: StepContext) -> None:
     """Remove folders that archived projects left behind."""
     ctx.library.check_available()
-    projects = ctx.projects(archived=True)
-    for number, project in enumerate(projects):
-        with ctx.project(project) as folder:
-            if not _is_still_archived(ctx, project):
-                continue
-            reason = _reason_to_keep(ctx, project, folder)
-            if reason is None:
-                _remove_folder(ctx, project, folder)
-            else:
-                ctx.report.count("kept", example=f"{relative_path(folder, folder.path)}: {reason}")
-        ctx.progress(number + 1, len(projects))
+    each_project(ctx, partial(_scavenge, ctx), projects=ctx.projects(archived=True))
 
 
 def _refuse_active(ctx: StepContext) -> None:
@@ -108,10 +84,22 @@ def _refuse_active(ctx: StepContext) -> None:
         )
 
 
-def _is_still_archived(ctx: StepContext, project: Project) -> bool:
-    # Somebody may have made it active again while this job waited for the project.
-    fresh = ctx.reload(project)
-    return fresh is not None and fresh.is_archived
+def _scavenge(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    reason = _reason_to_keep(ctx, project, folder)
+    if reason is None:
+        _remove_folder(ctx, project, folder)
+    else:
+        ctx.report.count("kept", example=f"{relative_path(folder, folder.path)}: {reason}")
+
+
+def _remove_row(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    ctx.checkpoint()
+    with ctx.transaction() as connection:
+        _journal_row(ctx, connection, project, folder)
+        removed = ProjectsRepository(connection).remove(project.id)
+    ctx.report.count("projects removed", int(removed), example=project.project_name)
+    if folder.exists():
+        ctx.report.count("folders kept", example=relative_path(folder, folder.path))
 
 
 def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.observation import is_other, observe
 from flows.steps.photo_processing import in_parallel
-from flows.steps.target_projects import skip_missing_folder
+from flows.steps.target_projects import each_project, skip_missing_folder
 from storage.derivative_validation import DerivativeScan, mark_changed, mark_missing
 from storage.derivatives import DerivativeKind
 from storage.library import ProjectFolder, look_at, scan_derivatives
@@ -36,15 +37,13 @@ def derivative_validation(ctx: StepContext) -> None:
     projects = ctx.projects()
     with ctx.read() as connection, temporary_tables(connection):
         staged = DerivativeScan(connection)
-        for number, project in enumerate(projects):
-            with ctx.project(project) as folder:
-                # A missing folder is no sign that anything is missing: the disk may be away.
-                if not skip_missing_folder(ctx, project, folder):
-                    _validate(ctx, project, folder, staged)
-            ctx.progress(number + 1, len(projects))
+        each_project(ctx, partial(_validate, ctx, staged), projects=projects)
 
 
-def _validate(ctx: StepContext, project: Project, folder: ProjectFolder, staged: DerivativeScan) -> None:
+def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder: ProjectFolder) -> None:
+    # A missing folder is no sign that anything is missing: the disk may be away.
+    if skip_missing_folder(ctx, project, folder):
+        return
     staged.begin(project.id)
     for batch in batches(scan_derivatives(folder.thumb)):
         staged.add_derivatives(DerivativeKind.THUMBNAIL, batch)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 
-from flows.errors import ItemsFailed, PermanentStepError, StepTimeout
+from flows.errors import ItemsFailed, PermanentStepError, StepTimeout, is_repeatable
 from flows.step import step
 from flows.step_context import StepContext
 from flows.steps.arrivals import Arrivals
@@ -83,7 +83,7 @@ class _Discovery:
         self._taken = {project.project_folder for project in every}
         self._arrivals = Arrivals(ctx)
         self._failures: list[str] = []
-        self._are_permanent = True
+        self._is_repeatable = False
 
     def run(self) -> None:
         """Settle every folder, then every project whose folder is gone."""
@@ -112,15 +112,16 @@ class _Discovery:
                 except (LibraryError, OSError) as error:
                     self._fail(project.project_name, error)
         if self._failures:
-            message = f"{len(self._failures)} of {tasks} folders failed; first {self._failures[0]}"
-            raise PermanentStepError(message) if self._are_permanent else ItemsFailed(message)
+            total = len({*self._on_disk, *(project.project_folder for project in self._projects.values())})
+            message = f"{len(self._failures)} of {total} folders failed; first {self._failures[0]}"
+            raise ItemsFailed(message) if self._is_repeatable else PermanentStepError(message)
 
     def _fail(self, name: str, error: Exception) -> None:
         reason = str(error) or type(error).__name__
         self._ctx.report.fail(name, reason)
         self._ctx.logger.warning("folder %s: %s", name, reason)
         self._failures.append(f"{name}: {reason}")
-        self._are_permanent &= isinstance(error, PermanentStepError)
+        self._is_repeatable |= is_repeatable(error)
 
     def _is_renamed(self, name: str) -> bool:
         with suppress(LibraryError, OSError):
@@ -181,8 +182,14 @@ class _Discovery:
             same = {name_key(project.project_name), name_key(project.project_folder)}
             is_copied = found.manifest is not None and found.manifest.id == project.id
             is_twin = is_copied or not same.isdisjoint(keys)
-            if not project.is_archived and is_twin and self._ctx.folder_of(project).exists():
+            if not project.is_archived and is_twin and self._has_folder(project):
                 yield project
+
+    def _has_folder(self, project: Project) -> bool:
+        # One that leads out of the library fails by itself, and keeps no other folder from becoming a project.
+        with suppress(LibraryError, OSError):
+            return self._ctx.folder_of(project).exists()
+        return False
 
     def _create(self, found: _Found, *, name: str) -> None:
         ctx = self._ctx

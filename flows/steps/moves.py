@@ -78,10 +78,9 @@ def image_move_files(ctx: StepContext) -> None:
             if project.id == destination.id:
                 _record_arrived(ctx, items)
                 continue
-            with ctx.exclusively([project.id, destination.id]):
-                ctx.report.enter_project(project.project_name)
-                _move_items(ctx, project, _destination(ctx), items)
-                ctx.report.enter_project(None)
+            ctx.report.enter_project(project.project_name)
+            _move_items(ctx, project, destination, items)
+            ctx.report.enter_project(None)
 
 
 def _record_arrived(ctx: StepContext, items: Sequence[TargetItem]) -> None:
@@ -122,12 +121,14 @@ def _destination(ctx: StepContext) -> Project:
 def _move_items(ctx: StepContext, project: Project, destination: Project, items: Sequence[TargetItem]) -> None:
     left = {item.id: item for item in items}
     try:
-        journey = _Journey(ctx, current_folder(ctx, project), ctx.folder_of(destination), destination, items)
-        for start in range(0, len(items), BATCH_SIZE):
-            batch = items[start : start + BATCH_SIZE]
-            errors = _move_batch(journey, batch)
-            for item in batch:
-                record(ctx, left.pop(item.id), errors.get(item.id))
+        with ctx.exclusively([project.id, destination.id]):
+            destination = _destination(ctx)
+            journey = _Journey(ctx, current_folder(ctx, project), ctx.folder_of(destination), destination, items)
+            for start in range(0, len(items), BATCH_SIZE):
+                batch = items[start : start + BATCH_SIZE]
+                errors = _move_batch(journey, batch)
+                for item in batch:
+                    record(ctx, left.pop(item.id), errors.get(item.id))
     except (SkipItem, LibraryError, OSError) as error:
         for item in left.values():
             record(ctx, item, error)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from flows.announced_moves import FileMove
-from flows.errors import ItemsFailed, PermanentStepError, SkipItem
+from flows.errors import ItemsFailed, PermanentStepError, SkipItem, is_repeatable
 from flows.job_targets import TargetItem
 from flows.step_context import StepContext
 from storage.derivatives import Derivative, DerivativeKind
@@ -307,8 +307,7 @@ def raise_failures(errors: Sequence[Exception], *, tried: int) -> None:
     """
     if errors:
         message = f"{len(errors)} of {tried} photos failed; first: {errors[0]}"
-        is_permanent = all(isinstance(error, PermanentStepError) for error in errors)
-        raise PermanentStepError(message) if is_permanent else ItemsFailed(message)
+        raise ItemsFailed(message) if any(map(is_repeatable, errors)) else PermanentStepError(message)
 
 
 def relative_path(folder: ProjectFolder, path: Path) -> str:

@@ -23,13 +23,14 @@ from flows.steps.photo_files import (
     raise_failures,
     record,
 )
+from flows.steps.target_projects import each_project
 from storage.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
 from storage.library import ProjectFolder
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError
 from storage.originals import Original, OriginalsRepository
 from storage.photos import PhotosRepository
-from storage.records import Photo
+from storage.records import Photo, Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
 #: Photos whose outcomes are written together, and for how long finished ones wait at most; a crash lets them be done
@@ -115,22 +116,22 @@ def process_items(ctx: StepContext, work: PhotoWork) -> None:
 def process_projects(ctx: StepContext, work: PhotoWork) -> None:
     """Work on all photos of the job's projects; a project fails with the photos that failed."""
     ctx.library.check_available()
-    projects = ctx.projects()
-    for number, project in enumerate(projects):
-        with ctx.project(project) as folder:
-            errors: list[Exception] = []
-            tried = 0
-            for batch in _photos_of(ctx, project.id):
-                with closing(process_photos(ctx, folder, batch, work)) as results:
-                    for photo, error in results:
-                        tried += 1
-                        if isinstance(error, SkipItem):
-                            ctx.report.count("skipped", example=f"{photo.filename}: {error}")
-                        elif error is not None:
-                            ctx.report.fail(photo.filename, str(error))
-                            errors.append(error)
-            raise_failures(errors, tried=tried)
-        ctx.progress(number + 1, len(projects))
+
+    def process(project: Project, folder: ProjectFolder) -> None:
+        errors: list[Exception] = []
+        tried = 0
+        for batch in _photos_of(ctx, project.id):
+            with closing(process_photos(ctx, folder, batch, work)) as results:
+                for photo, error in results:
+                    tried += 1
+                    if isinstance(error, SkipItem):
+                        ctx.report.count("skipped", example=f"{photo.filename}: {error}")
+                    elif error is not None:
+                        ctx.report.fail(photo.filename, str(error))
+                        errors.append(error)
+        raise_failures(errors, tried=tried)
+
+    each_project(ctx, process)
 
 
 def process_photos(

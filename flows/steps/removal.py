@@ -22,6 +22,7 @@ from flows.steps.photo_files import (
     record,
     relative_path,
 )
+from flows.steps.target_projects import each_project
 from storage.derivatives import DerivativesRepository
 from storage.journal import FileAction, FileChange
 from storage.library import FileKind, ProjectFolder, remove_derivative, trash_place
@@ -57,37 +58,36 @@ def file_removal(ctx: StepContext) -> None:
         return
     for batch in ctx.item_batches(size=MAX_ITEMS_PER_JOB):
         for project, items in by_project(batch):
-            with ctx.exclusively([project.id]):
-                ctx.report.enter_project(project.project_name)
-                _remove_items(ctx, project, items)
-                ctx.report.enter_project(None)
+            ctx.report.enter_project(project.project_name)
+            _remove_items(ctx, project, items)
+            ctx.report.enter_project(None)
 
 
 def _remove_items(ctx: StepContext, project: Project, items: Sequence[TargetItem]) -> None:
     left = {item.photo.id: item for item in items}
     try:
-        folder = current_folder(ctx, project)
-        for photo, error in _remove_photos(ctx, folder, [item.photo for item in items]):
-            record(ctx, left.pop(photo.id), error)
+        with ctx.exclusively([project.id]):
+            folder = current_folder(ctx, project)
+            for photo, error in _remove_photos(ctx, folder, [item.photo for item in items]):
+                record(ctx, left.pop(photo.id), error)
     except (SkipItem, LibraryError, OSError) as error:
         for item in left.values():
             record(ctx, item, error)
 
 
 def _remove_pending_deletions(ctx: StepContext) -> None:
-    projects = ctx.projects()
-    for number, project in enumerate(projects):
-        with ctx.project(project) as folder:
-            errors: list[Exception] = []
-            tried = 0
-            for batch in _pending_deletions(ctx, project.id):
-                tried += len(batch)
-                for photo, error in _remove_photos(ctx, folder, batch):
-                    if error is not None and not isinstance(error, SkipItem):
-                        ctx.report.fail(photo.filename, str(error))
-                        errors.append(error)
-            raise_failures(errors, tried=tried)
-        ctx.progress(number + 1, len(projects))
+    def remove(project: Project, folder: ProjectFolder) -> None:
+        errors: list[Exception] = []
+        tried = 0
+        for batch in _pending_deletions(ctx, project.id):
+            tried += len(batch)
+            for photo, error in _remove_photos(ctx, folder, batch):
+                if error is not None and not isinstance(error, SkipItem):
+                    ctx.report.fail(photo.filename, str(error))
+                    errors.append(error)
+        raise_failures(errors, tried=tried)
+
+    each_project(ctx, remove)
 
 
 def _remove_photos(

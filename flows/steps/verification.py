@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -54,7 +55,7 @@ def _take_up_unknown(ctx: StepContext) -> set[int]:
         staged = DerivativeScan(connection)
         for project in ctx.projects():
             ctx.checkpoint()
-            with ctx.project(project) as folder:
+            with suppress(LibraryError, OSError), ctx.project(project) as folder:
                 if skip_missing_folder(ctx, project, folder):
                     continue
                 available.add(project.id)
@@ -240,7 +241,7 @@ class _Verification:
         if folder.manifest_path.exists():
             return False
         self._available.discard(project.id)
-        with self._ctx.project(project):
+        with suppress(LibraryError, OSError), self._ctx.project(project):
             if not skip_missing_folder(self._ctx, project, folder):
                 self._available.add(project.id)
         return project.id not in self._available

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.library import Library
 from storage.tables import metadata
+from tests.waiting import wait_until
 
 Command = Callable[..., Any]
 
@@ -103,6 +104,26 @@ def test_a_plan_that_is_ended_by_sigterm_leaves_no_copy_behind(
     assert ended.value.code == 143
     assert list(copies.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("plan", "maintenance_global"), ("run", "--plan", "night.plan")])
+def test_what_a_process_put_aside_is_gone_when_sigterm_has_ended_it(
+    launch: Command, command: Command, place: Any, two_projects: Database, make_images: Any, words: tuple[str, ...]
+) -> None:
+    ProjectsRepository(two_projects).create(project_name="many", project_folder="many")
+    make_images(place.library / "user_0" / "many", 400)
+    command("plan", "maintenance_global", "--save", "night.plan")
+    aside = place.folder / "aside"
+    aside.mkdir()
+
+    process = launch(*words, TMPDIR=str(aside))
+    wait_until(lambda: list(aside.glob("photojobs-plan-*/library/user_0/many")), what="the shadow is there")
+    process.send_signal(signal.SIGTERM)
+    _, complaints = process.communicate(timeout=60)
+
+    assert (process.returncode, complaints) == (143, "")
+    assert list(aside.iterdir()) == []
 
 
 def test_a_saved_plan_is_run_as_it_was_read(

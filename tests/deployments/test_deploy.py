@@ -133,6 +133,7 @@ def test_containers_get_the_image_and_the_settings_but_no_secret(
     variables = deployed(client, "tidy/Tidy").job_variables
     assert variables["image"] == "photojobs:1"
     assert variables["env"]["PHOTOJOBS_HEARTBEAT_SECONDS"] == "0.5"
+    assert variables["env"]["DO_NOT_TRACK"] == "1"
     assert variables["env"]["PHOTOJOBS_DATABASE_URL"] == "{{ prefect.blocks.secret.photojobs-url }}"
     assert "hidden" not in str(variables)
 

@@ -23,6 +23,7 @@ import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from deployments.server_access import AUTH_FILE
+from deployments.telemetry import NO_TELEMETRY
 from examples import web_application
 from flows import Runtime, hold, release
 from flows.supervision import running_processes
@@ -68,7 +69,9 @@ class Up:
 def started(place: Any, folder: Path, *, is_scheduled: bool = False) -> Iterator[Up]:
     # A run that is pressed while a scheduled one of its kind is on is skipped: a test must not depend on the hour.
     schedules = {} if is_scheduled else dict.fromkeys(load_definitions(), "off")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PREFECT_") and name != "DO_NOT_TRACK"
+    }
     paths = [str(place.folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
         [PHOTOJOBS, "up", "--port", "0", "--folder", str(folder)],
@@ -162,6 +165,21 @@ def test_all_that_up_creates_beside_the_library_is_its_owners_alone(running: tup
     assert {"up.lock", "runner.ready", "runner.log", "runs", AUTH_FILE, "server.log"} <= {path.name for path in made}
     modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in made if not path.is_symlink()}
     assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
+
+
+def test_no_process_of_up_reports_on_its_use(running: tuple[Up, Place], discovered: str) -> None:
+    up, place = running
+    found = {
+        command: dict(line.partition("=")[::2] for line in Path(f"/proc/{number}/environ").read_text().split("\0"))
+        for number, command in processes(place).items()
+        if number != up.process.pid
+    }
+    # The server, the runner, and the process that waits for the next run.
+    for module in ("deployments.embedded_server", "deployments.serving", "deployments.spare_process"):
+        assert any(module in command for command in found), module
+    for command, environment in found.items():
+        # Prefect writes "False" of its own settings.
+        assert {name: environment.get(name, "").lower() for name in NO_TELEMETRY} == NO_TELEMETRY, command
 
 
 @pytest.fixture

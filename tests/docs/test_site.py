@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,3 +48,15 @@ def test_links_lead_to_where_the_site_has_what_they_mean(written: str, read: str
 
 def test_links_of_a_file_beside_the_pages_are_read_from_where_it_stands() -> None:
     assert site_links("[page](docs/proofs.md)", file=ROOT / "CHANGELOG.md", uri="changelog.md") == "[page](proofs.md)"
+
+
+def test_every_guard_of_the_security_page_has_a_test_that_exists() -> None:
+    """A row whose last cell names no file of its own has its test in "the same file" as the row before it."""
+    section = (DOCS / "explanation" / "security.md").read_text(encoding="utf-8").split("## Guards")[1].split("## ")[0]
+    tests = [row.rpartition(" | ")[2] for row in section.splitlines() if row.startswith("| ")][2:]
+    assert tests
+    for cell in tests:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", cell)
+        assert named or "the same file" in cell, cell
+        for file, function in named:
+            assert f"def {function}" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{function}"
