@@ -18,12 +18,14 @@ from prefect.exceptions import ParameterTypeError
 
 import flows
 from deployments.cli.commands import COMMANDS, run_command_line
+from deployments.cli.jobs import JobOptions
 from deployments.cli.task_options import TaskOptions
 from flows.compiler import compile_task
 from flows.flow_parameters import Item
 from flows.runtime import Runtime
 from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.photo_selection import PhotoSelection
+from storage.tables import photo_originals
 from task_definitions import PhotojobsError, load_definitions
 from tests.flows.conftest import quick_settings
 
@@ -93,6 +95,7 @@ COMMAND_CASES: dict[str, dict[str, str]] = {
     "jobs why": {"id": "1"},
     "jobs retry": {"ids": "1", "options": "1 --type x"},
     "jobs cancel": {"ids": "1", "options": "1 --type x"},
+    "library verify": {"accept": "--accept alps/ridge.jpg"},
 }
 
 #: The fields of a selection and of an item, each with a value of another tenant (anna), or the reason why it has none.
@@ -120,6 +123,10 @@ TASK_OPTION_CASES: dict[str, str] = {
     "payload": '--item 2 --payload {"leave_out":5}',
 }
 HARMLESS_TASK_OPTIONS = {"all", "from_", "to", "missing", "failed_only", "scope"}
+
+#: The options by which `jobs retry` and `jobs cancel` select, likewise.
+JOB_OPTION_CASES: dict[str, str] = {"project": "--project 1", "task": "--task anna-task"}
+HARMLESS_JOB_OPTIONS = {"status", "type", "tenant"}
 
 #: Commands without `--tenant`, or whose `--tenant` is a filter: the operator's.
 COMMANDS_OF_THE_OPERATOR = {
@@ -151,11 +158,34 @@ def runtime(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with Runtime(database, settings=settings) as opened, opened.as_current():
         flows.start_task(type="change_commit_all", tenant_id="anna", items=[{"photo_id": 1}], task_id="anna-task")
         TasksRepository(database).cancel("anna-task")
+        file = settings.library_root / "anna" / "alps" / "ridge.jpg"
+        file.write_bytes(b"corrupt")
+        corrupt = {
+            "photo_id": 1,
+            "name": file.name,
+            "kind": "jpg",
+            "size_bytes": 7,
+            "mtime_ns": 1,
+            "content_hash": "another",
+            "corrupt_since": database.clock(),
+        }
+        with database.begin() as connection:
+            connection.execute(photo_originals.insert().values(**corrupt))
         yield opened
 
 
 def everything(runtime: Runtime) -> Any:
-    tables = ("tasks", "jobs", "job_items", "task_items", "holds", "projects", "photos", "file_journal")
+    tables = (
+        "tasks",
+        "jobs",
+        "job_items",
+        "task_items",
+        "holds",
+        "projects",
+        "photos",
+        "photo_originals",
+        "file_journal",
+    )
     with runtime.database.connect() as connection:
         rows = {table: connection.exec_driver_sql(f"SELECT * FROM {table}").fetchall() for table in tables}
     return rows, sorted(runtime.library.root.rglob("*"))
@@ -241,6 +271,8 @@ def test_every_field_of_a_selection_an_item_and_the_options_of_a_task_has_a_case
     assert set(Item.model_fields) == set(FIELD_CASES["items"])
     options = {field.name for field in fields(TaskOptions)}
     assert options == set(TASK_OPTION_CASES) | HARMLESS_TASK_OPTIONS
+    options = {field.name for field in fields(JobOptions)}
+    assert options == set(JOB_OPTION_CASES) | HARMLESS_JOB_OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -273,6 +305,16 @@ def test_an_option_of_a_task_refuses_what_is_another_tenants(runtime: Runtime, t
     tenant = [] if option == "tenant" else ["--tenant", "ben"]
 
     assert run_command_line(["start", name, *words, *chosen, *tenant]) == 2
+
+    assert everything(runtime) == before
+
+
+@pytest.mark.parametrize("option", JOB_OPTION_CASES)
+def test_an_option_that_selects_jobs_selects_nothing_of_another_tenants(runtime: Runtime, option: str) -> None:
+    before = everything(runtime)
+
+    # Without `--tenant` it would queue anna's canceled job again.
+    assert run_command_line(["jobs", "retry", *JOB_OPTION_CASES[option].split(), "--tenant", "ben"]) in (0, 2)
 
     assert everything(runtime) == before
 
