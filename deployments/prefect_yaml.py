@@ -28,19 +28,32 @@ build:
 """
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a text of several lines as such."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def render_prefect_yaml(definitions: Iterable[TaskDefinition], settings: Settings, *, pool: str) -> str:
     """The text of a `prefect.yaml` that declares the deployments of these definitions, and of the drained queue."""
     deployments = [deployment_of(definition, settings, work_pool=pool) for definition in definitions]
     deployments.append(drain_deployment(work_pool=pool))
     document = {"deployments": [_entry(deployment, pool) for deployment in deployments]}
-    return _HEADER.format(pool=pool, step=STEP) + yaml.safe_dump(
-        document, sort_keys=False, allow_unicode=True, width=110
+    return _HEADER.format(pool=pool, step=STEP) + yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110
     )
 
 
 def _entry(deployment: RunnerDeployment, pool: str) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": deployment.name,
+        # Ends with the declaration, which `photojobs definitions diff` reads back.
+        "description": deployment.description,
         "entrypoint": deployment.entrypoint,
         "tags": list(deployment.tags or []),
         "work_pool": {"name": pool, "work_queue_name": deployment.work_queue_name},

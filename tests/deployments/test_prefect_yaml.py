@@ -16,6 +16,7 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCre
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 
+from deployments.deployed_definitions import declared_in
 from deployments.prefect_yaml import render_prefect_yaml
 from deployments.registration import pause_missing
 from deployments.runner_deployments import deployment_of
@@ -50,6 +51,7 @@ def test_prefect_deploys_all_of_it(client: SyncPrefectClient, prefect_url: str, 
         ours = deployment_of(definition, Settings.load(), work_pool="photos")
         found = client.read_deployment_by_name(ours.full_name)
         assert (found.entrypoint, found.work_queue_name) == (ours.entrypoint, ours.work_queue_name)
+        assert declared_in(found.description) == definition, "what `definitions diff` reads back"
         assert (found.work_pool_name, sorted(found.tags)) == ("photos", sorted(ours.tags or []))
         # Prefect makes a plain form of its own: the same parameters, without titles and lists to choose from.
         assert found.parameter_openapi_schema is not None
