@@ -54,6 +54,7 @@ def metrics_endpoint(database: Database, settings: Settings) -> Iterator[str | N
             "by PHOTOJOBS_METRICS_PORT, or another address by PHOTOJOBS_METRICS_HOST."
         ) from None
     address = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+    logger.info("metrics are served at %s", address)
     try:
         yield address
     finally:

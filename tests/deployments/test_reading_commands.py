@@ -40,6 +40,7 @@ READING = {
     "jobs why": ("jobs why 1", True),
     "lanes list": ("lanes list", True),
     "library list": ("library list", True),
+    "library verify": ("library verify", True),
     "steps list": ("steps list", False),
     "steps show": ("steps show manifest_check", False),
     "tasks list": ("tasks list", True),

@@ -35,13 +35,14 @@ def test_the_settings_may_name_an_interval_and_a_time_zone() -> None:
     assert (nightly["mine", "user_0"], often["mine", "user_0"]) == ("0 4 * * * Asia/Tokyo", "every 900 s")
 
 
-def test_by_default_maintenance_runs_daily_discovery_hourly_and_scavenge_weekly() -> None:
+def test_by_default_maintenance_runs_daily_discovery_hourly_scavenge_and_verification_weekly() -> None:
     declared = declared_schedules(load_definitions(), Settings.load())
 
     assert {name: in_words(schedule) for (name, _), schedule in declared.items()} == {
         "folder_discovery": "0 * * * * UTC",
         "maintenance_global": "0 3 * * * UTC",
         "project_scavenge_global": "0 4 * * 0 UTC",
+        "verify_originals": "0 5 * * 6 UTC",
     }
     described = Settings.model_fields["schedules"].description or ""
     assert all(name in described for name, _ in declared)
