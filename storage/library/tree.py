@@ -16,7 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
+
 _BATCH_SIZE = 5_000
+_DERIVATIVE_FOLDERS = (os.fsencode(THUMB_FOLDER), os.fsencode(PREVIEW_FOLDER))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +57,13 @@ class LibraryTree:
         self._connection = sqlite3.connect(scratch, check_same_thread=False, isolation_level=None)
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
             self._connection.execute(f"PRAGMA {pragma}")
-        # Hard links have one inode: all but one of their names are left out of account.
+        # Hard links have one inode: all but one of their names are left out of account. But the thumbnail and the
+        # preview of a small picture may be one file, and both count.
         self._connection.executescript(
             "CREATE TABLE origins (inode INTEGER PRIMARY KEY, is_folder, size, mtime_ns, path BLOB);"
             + "".join(
-                f"CREATE TABLE {table} (inode INTEGER PRIMARY KEY, is_folder, size, mtime_ns, parent, name BLOB, "
-                "path BLOB);"
+                f"CREATE TABLE {table} (inode INTEGER, is_folder, size, mtime_ns, parent, name BLOB, path BLOB, "
+                "derivatives BLOB, PRIMARY KEY (inode, derivatives)) WITHOUT ROWID;"
                 for table in ("before", "after")
             )
         )
@@ -125,21 +129,23 @@ class LibraryTree:
         with self._lock:
             self._connection.execute("BEGIN")
             while batch := list(islice(entries, _BATCH_SIZE)):
-                self._connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?)", batch)
+                self._connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch)
             self._connection.execute("COMMIT")
 
-    def _entries(self) -> Iterator[tuple[int, int, int, int, int, bytes, bytes]]:
+    def _entries(self) -> Iterator[tuple[int, int, int, int, int, bytes, bytes, bytes]]:
         if not self._root.is_dir():
             return
         waiting = [(self._root.lstat().st_ino, b"", os.fsencode(self._root))]
         while waiting:
             parent, prefix, folder = waiting.pop()
+            last = folder.rpartition(b"/")[2]
+            derivatives = last if last in _DERIVATIVE_FOLDERS else b""
             try:
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         identity = _identity(entry.stat(follow_symlinks=False))
                         path = prefix + entry.name
-                        yield (*identity, parent, entry.name, path)
+                        yield (*identity, parent, entry.name, path, derivatives)
                         if identity[1]:
                             waiting.append((identity[0], path + b"/", entry.path))
             except PermissionError:
@@ -159,7 +165,10 @@ def _path(text: bytes | None) -> Path | None:
     return None if text is None else Path(os.fsdecode(text))
 
 
-_SAME = "a.inode = b.inode AND a.is_folder = b.is_folder AND a.size = b.size AND a.mtime_ns = b.mtime_ns"
+_SAME = (
+    "a.inode = b.inode AND a.derivatives = b.derivatives AND a.is_folder = b.is_folder AND a.size = b.size "
+    "AND a.mtime_ns = b.mtime_ns"
+)
 _TAKEN = "a.parent = b.parent AND a.name = b.name AND a.is_folder = b.is_folder"
 
 _FIND_CHANGES = f"""
