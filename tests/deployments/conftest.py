@@ -105,6 +105,10 @@ def command(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     for name, value in (place.environment | {"PHOTOJOBS_IMAGE_ISOLATION": "false"}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(place.folder)
+    # A command sets up the logs of its process; the next test has them as they were.
+    ours = logging.getLogger("photojobs")
+    for name in ("handlers", "propagate", "level"):
+        monkeypatch.setattr(ours, name, getattr(ours, name))
 
     def run(*words: object, **environment: str) -> Ran:
         capsys.readouterr()
