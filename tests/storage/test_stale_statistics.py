@@ -137,9 +137,8 @@ def _values(database: Database, job_id: int) -> dict[str, Any]:
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_no_hot_statement_reads_the_queue_whatever_the_statistics_say(stale: Database) -> None:
-    if not stale.is_postgresql:
-        pytest.skip("the plans of SQLite are looked at below")
     job_id = _some_job(stale)
     read: dict[str, int] = {}
     plans: dict[str, str] = {}
@@ -199,9 +198,8 @@ def _some_job(database: Database) -> int:
         return int(connection.execute(text("SELECT max(id) FROM jobs")).scalar_one())
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_sqlite_finds_the_head_of_the_queue_whatever_an_analyze_left(stale: Database) -> None:
-    if stale.is_postgresql:
-        pytest.skip("the rows that PostgreSQL reads are counted above")
     assert stale.path is not None
     with closing(sqlite3.connect(stale.path)) as own:
         for name, statement in _hot_statements(False).items():
@@ -222,10 +220,10 @@ def _any_values(database: Database) -> dict[str, Any]:
     return bound(_values(database, 1), "sqlite")
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_calls_within_a_transaction_find_the_head_of_the_queue_as_well(stale: Database) -> None:
     """These statements are planned with their values, by the sessions that everything else uses."""
-    if not stale.is_postgresql:
-        pytest.skip("a statement has one plan on SQLite")
     with stale.begin() as connection:
         jobs = JobsRepository(connection)
         before = _index_reads(connection)
