@@ -20,6 +20,7 @@ from storage.bulk import RETRIED, JobFilter, cancel_jobs, retry_jobs
 from storage.database import Database
 from storage.errors import UnknownJob
 from storage.jobs import JobsRepository
+from storage.project_labels import read_reference
 from storage.projects import ProjectsRepository
 from storage.records import Job
 from storage.settings import Settings
@@ -321,9 +322,10 @@ def _are(count: int) -> str:
 
 
 def _project_id(database: Database, reference: str | None, *, tenant_id: str) -> int | None:
-    if reference is None or reference.isdigit():
-        return None if reference is None else int(reference)
-    return ProjectsRepository(database).find(reference, tenant_id=tenant_id)
+    if reference is None:
+        return None
+    name, project_id = read_reference(reference)
+    return project_id if name is None else ProjectsRepository(database).find(reference, tenant_id=tenant_id)
 
 
 def _job(database: Database, job_id: int, tenant: str | None) -> Job:

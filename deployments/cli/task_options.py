@@ -17,6 +17,7 @@ from deployments.cli.errors import BadInput
 from flows.new_task import new_task
 from storage.job_rows import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, checked_payload
 from storage.photo_selection import PhotoSelection
+from storage.project_labels import read_reference
 from storage.projects import ProjectsRepository
 from storage.settings import Settings
 from storage.tasks import NewTask
@@ -177,8 +178,11 @@ def _payload(text: str | None) -> dict[str, Any] | None:
 
 
 def _project_ids(references: Sequence[str], tenant_id: str, settings: Settings) -> tuple[int, ...]:
-    if all(reference.isascii() and reference.isdigit() for reference in references):
-        return tuple(map(int, references))
+    ids = [
+        project_id for name, project_id in map(read_reference, references) if name is None and project_id is not None
+    ]
+    if len(ids) == len(references):
+        return tuple(ids)
     from deployments.cli.opening import opened_database
 
     with opened_database(settings=settings) as database:

@@ -271,7 +271,7 @@ class Worker:
                 f"{name}: the process that decoded it died ({ending}). The file is probably damaged, or memory ran out."
             ) from error
         except BaseException:
-            # Whoever interrupted the wait leaves an answer behind that would be taken for the next one's.
+            # After an interrupted wait, the late answer would be taken for that of the next call.
             self.stop(at_once=True)
             raise
         late = clock.blamed(ImageTimeout(f"{name}: it took longer than {timeout_seconds:g} seconds and was stopped."))

@@ -51,7 +51,7 @@ def bring_manifest(ctx: StepContext, project: Project, folder: ProjectFolder) ->
             trash = FileChange(action=FileAction.TRASHED, source=path, target=target, project_id=project.id)
             changes.insert(0, trash)
         with ctx.transaction(durable=True) as connection:
-            # Nobody can undo a job that belongs to no task.
+            # A job without a task cannot be undone.
             if ctx.job.task_id is not None:
                 ctx.journal(connection, changes)
 
