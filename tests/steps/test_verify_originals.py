@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -268,24 +269,36 @@ def test_after_a_death_the_rest_of_the_budget_is_read_and_nothing_twice(
         with studio.database.connect() as connection:
             return set(connection.execute(statement).scalars())
 
+    in_one_thread = {"megabytes_per_second": 1000}
     job = JobsRepository(studio.database).enqueue(
-        tenant_id="tenant", type="verify_originals", scope="global", payload={"bytes_per_run": 40}
+        tenant_id="tenant", type="verify_originals", scope="global", payload={"bytes_per_run": 40} | in_one_thread
     )
     read: list[str] = []
     read_source = studio.runtime.images.read_source
     monkeypatch.setattr(verification, "BATCH_SIZE", 1)
 
+    written = threading.Event()
+    write = verification._Verification._write
+
     class Death(BaseException):
         pass
 
+    def write_and_say(self: Any) -> None:
+        has_found = bool(self._found)
+        write(self)
+        if has_found:
+            written.set()
+
     def die(path: Path, *arguments: Any, **options: Any) -> Any:
         if len(read) == 2:
+            assert written.wait(60)
             raise Death
         read.append(path.name)
         return read_source(path, *arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(studio.runtime.images, "read_source", die)
+        patch.setattr(verification._Verification, "_write", write_and_say)
         with pytest.raises(Death):
             run_queued_job(studio.runtime, job.id)
     verified = since(began_at)
