@@ -10,7 +10,7 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 #: A test that waits longer has failed.
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 120.0
 
 
 def wait_until(

@@ -92,7 +92,7 @@ def test_of_two_who_wait_for_one_job_one_runs_it_and_both_learn_of_its_end(
 
     JobsRepository(database).complete(job.id, claim_token=claimed.claim_token)
 
-    assert {future.result(10) for future in waiting} == {claimed, None}
+    assert {future.result(60) for future in waiting} == {claimed, None}
 
 
 def test_a_job_claimed_for_somebody_who_has_left_is_handed_back_at_once(
@@ -110,7 +110,7 @@ def test_a_job_claimed_for_somebody_who_has_left_is_handed_back_at_once(
 
     monkeypatch.setattr(dispatcher_module, "claim_awaited", claim_and_leave)
 
-    assert wait_for(dispatcher, job).result(10) is None
+    assert wait_for(dispatcher, job).result(60) is None
     # It is queued before the claim is committed as well.
     wait_until(lambda: row(database, job).updated_at != job.updated_at, what="the claim is committed")
     wait_until(lambda: status(database, job) == "queued", what="the job is back")
@@ -130,7 +130,7 @@ def test_an_error_that_nobody_foresaw_does_not_leave_everybody_waiting(
 
     monkeypatch.setattr(dispatcher_module, "claim_awaited", claim_or_fail)
 
-    assert wait_for(open_dispatcher(), enqueue()).result(10) is not None
+    assert wait_for(open_dispatcher(), enqueue()).result(60) is not None
 
 
 def test_a_job_that_must_wait_for_its_next_attempt_lets_others_go_first(
@@ -141,11 +141,11 @@ def test_a_job_that_must_wait_for_its_next_attempt_lets_others_go_first(
     ready = enqueue(95)
     for_delayed, for_ready = wait_for(dispatcher, delayed), wait_for(dispatcher, ready)
 
-    assert for_ready.result(10) is not None
+    assert for_ready.result(60) is not None
 
     assert not for_delayed.done()
     dispatcher.close()
-    assert for_delayed.result(10) is None
+    assert for_delayed.result(60) is None
 
 
 def test_of_jobs_that_were_announced_the_best_goes_first_not_the_one_whose_thread_is_the_quickest(
@@ -157,11 +157,11 @@ def test_of_jobs_that_were_announced_the_best_goes_first_not_the_one_whose_threa
     dispatcher.expect([high.id, low.id])
     for_low = wait_for(dispatcher, low)
     # Nobody announced this one; when it is there, the dispatcher could have given out the low one as well.
-    assert wait_for(dispatcher, other).result(10) is not None
+    assert wait_for(dispatcher, other).result(60) is not None
 
     for_high = wait_for(dispatcher, high)
 
-    claimed = for_high.result(10)
+    claimed = for_high.result(60)
     assert claimed is not None
     assert claimed.id == high.id
     assert not for_low.done()
@@ -179,7 +179,7 @@ def test_who_was_announced_and_does_not_come_is_waited_for_no_more(
 
     dispatcher.expect_no_more(high.id)
 
-    assert for_low.result(10) is not None
+    assert for_low.result(60) is not None
 
 
 def test_a_process_that_is_busy_does_not_keep_others_from_idle_slots(
@@ -192,7 +192,7 @@ def test_a_process_that_is_busy_does_not_keep_others_from_idle_slots(
 
     low = wait_for(other, enqueue(90))
 
-    assert low.result(10) is not None
+    assert low.result(60) is not None
     assert sum(future.done() for future in high) == 1
     busy.close()
 
@@ -203,7 +203,7 @@ def test_who_waits_holds_a_slot_that_frees_against_a_lower_rank(
     LanesRepository(database).change("priority", slots=1)
     busy, other = open_dispatcher(concurrency=1), open_dispatcher(concurrency=1)
     [first, second] = [enqueue(100), enqueue(100)]
-    claimed = wait_for(busy, first).result(10)
+    claimed = wait_for(busy, first).result(60)
     assert claimed is not None
     # Only now: of two threads the second one may be the quicker.
     next_one = wait_for(busy, second)
@@ -215,7 +215,7 @@ def test_who_waits_holds_a_slot_that_frees_against_a_lower_rank(
     busy.release()
     JobsRepository(database).complete(first.id, claim_token=claimed.claim_token)
 
-    assert next_one.result(10) is not None
+    assert next_one.result(60) is not None
     assert not low.done()
     other.close()
 
@@ -287,5 +287,5 @@ def test_looking_costs_the_same_however_many_wait(
     for_twelve = statements_for_looks(5)
     dispatcher.close()
 
-    assert all(future.result(10) is None for future in waiting)
+    assert all(future.result(60) is None for future in waiting)
     assert for_twelve <= 2 * for_one

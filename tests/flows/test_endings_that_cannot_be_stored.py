@@ -89,10 +89,10 @@ def work_until_ended(runtime: Runtime, type: str, payload: dict[str, Any] | None
         return job if job is not None and job.is_final else None
 
     try:
-        return wait_until(ended, what=f"the job {type} {payload} has ended", limit_seconds=10)
+        return wait_until(ended, what=f"the job {type} {payload} has ended", limit_seconds=60)
     finally:
         worker.stop_now()
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.mark.parametrize(

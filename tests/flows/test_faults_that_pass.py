@@ -194,7 +194,7 @@ def test_a_worker_is_stopped_without_any_lock(runtime: Runtime, stage: Any) -> N
     held.wait(30)
     stopper = threading.Thread(target=lambda: [worker.stop(), worker.stop_now()], daemon=True)
     stopper.start()
-    stopper.join(5)
+    stopper.join(60)
     is_stopped = not stopper.is_alive()
     release.set()
     holder.join(30)

@@ -31,7 +31,7 @@ from storage.tables import tasks as task_table
 @step("spin", unit="library", modifies_files=False)
 def spin(ctx: StepContext) -> None:
     """Computes without ever looking up."""
-    give_up_at = time.monotonic() + 30
+    give_up_at = time.monotonic() + 120
     while time.monotonic() < give_up_at:
         pass
 
@@ -78,7 +78,7 @@ def test_a_handler_that_never_looks_up_is_stopped_by_its_time_limit(runtime: Run
 
     drain_queue(runtime=runtime)
 
-    assert time.monotonic() - began_at < 20
+    assert time.monotonic() - began_at < 60
     [job] = TasksRepository(runtime.database).list_jobs(started.task_id)
     assert (job.status, job.error_message) == ("failed", "timed out: still at work after 0.1 seconds")
 

@@ -182,7 +182,7 @@ class TestFlowRuns:
             wait_until(lambda: newest(rows).status == "canceled", what="the task is canceled")
             assert run.process.poll() is None
             run.send(signal.SIGINT)
-            assert run.wait(5) == -signal.SIGINT, run.output()
+            assert run.wait(60) == -signal.SIGINT, run.output()
 
         assert only_job(rows, newest(rows).id).status == "canceled"
 
@@ -233,6 +233,10 @@ class TestTwoSignalsInARow:
     def database_url(self, sqlite_url: str) -> str:
         return sqlite_url
 
+    @pytest.fixture
+    def environment(self, environment: dict[str, str]) -> dict[str, str]:
+        return environment | {"PHOTOJOBS_DRAIN_SECONDS": "300"}
+
     def test_a_worker_hands_back_at_once(
         self, environment: dict[str, str], rows: Database, library: Path, first: int, second: int
     ) -> None:
@@ -241,7 +245,7 @@ class TestTwoSignalsInARow:
             wait_until((library / "entered").exists, what="the job runs")
             worker.send(first)
             # Much less than the time for a drain.
-            send_until_ended(worker, second, limit_seconds=15)
+            send_until_ended(worker, second, limit_seconds=60)
 
         assert only_job(rows, task.id).status == "queued"
 
@@ -252,7 +256,7 @@ class TestTwoSignalsInARow:
         with Executor("worker", environment) as worker:
             wait_until((library / "entered").exists, what="the job runs")
             worker.send(first)
-            send_until_ended(worker, second, limit_seconds=18)
+            send_until_ended(worker, second, limit_seconds=60)
 
     def test_a_run_ends(
         self, environment: dict[str, str], rows: Database, library: Path, tmp_path: Path, first: int, second: int
@@ -264,7 +268,7 @@ class TestTwoSignalsInARow:
         ) as run:
             wait_until((library / "entered").exists, what="the job runs")
             run.send(first)
-            send_until_ended(run, second, limit_seconds=15)
+            send_until_ended(run, second, limit_seconds=60)
 
     @pytest.mark.prefect
     @pytest.mark.xdist_group("prefect")
@@ -282,7 +286,7 @@ class TestTwoSignalsInARow:
         with Executor(f"follow stubborn {task.id}", quick) as run:
             wait_until((library / "entered").exists, what="the job runs")
             run.send(first)
-            send_until_ended(run, second, limit_seconds=END_SECONDS + 15)
+            send_until_ended(run, second, limit_seconds=END_SECONDS + 60)
 
 
 def send_until_ended(executor: Executor, number: int, *, limit_seconds: float) -> None:

@@ -142,10 +142,10 @@ def test_a_canceled_job_stops_at_its_next_checkpoint_and_stays_canceled(runtime:
     thread = threading.Thread(target=worker.drain)
     entered = stage.entered.setdefault("gate", threading.Event())
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
 
     jobs.cancel(job.id)
-    thread.join(10)
+    thread.join(60)
 
     assert not thread.is_alive()
     ended = jobs.get_by_id(job.id)
@@ -160,10 +160,10 @@ def test_stopping_hands_running_jobs_back_without_costing_an_attempt(runtime: Ru
     thread = threading.Thread(target=worker.run)
     entered = stage.entered.setdefault("gate", threading.Event())
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
 
     worker.stop_now()
-    thread.join(10)
+    thread.join(60)
 
     handed_back = jobs.get_by_id(job.id)
     assert handed_back is not None

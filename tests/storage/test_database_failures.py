@@ -57,7 +57,7 @@ def test_a_lock_that_is_given_up_in_time_is_waited_for(sqlite_url: str) -> None:
         waiting = threading.Thread(target=lambda: jobs.enqueue(tenant_id="t", type="x"))
         waiting.start()
         other.execute("ROLLBACK")
-        waiting.join(20)
+        waiting.join(60)
     assert _count(database) == 1
     database.close()
 

@@ -134,7 +134,7 @@ def test_a_chunk_whose_end_waited_for_that_of_another_one_starts_the_next_step(
             ended = threads.submit(jobs.complete, last.id)
             # It began when the other one had not ended for anybody else to see.
             wait_until(lambda: _somebody_waits_for_a_lock(database), what="the last one waits for the first")
-        assert ended.result(10) is not None
+        assert ended.result(60) is not None
     assert _shape(tasks, task) == [(0, "completed", 2), (0, "completed", 2), (1, "queued", None)]
 
 
