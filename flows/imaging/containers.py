@@ -221,6 +221,18 @@ def _inflated(data: bytes) -> bytes:
         return b""
 
 
+def _without_brotli(data: bytes) -> bytes:
+    """The contents of a compressed box of JPEG XL; empty if they are broken or `brotli` is not installed."""
+    try:
+        import brotli
+    except ImportError:
+        return b""
+    try:
+        return bytes(brotli.Decompressor().process(data, output_buffer_limit=MAX_XMP_BYTES))
+    except brotli.error:
+        return b""
+
+
 def _raw_profile(text: bytes) -> bytes:
     """ImageMagick's form of a block: a name, its length, then its bytes as hexadecimal digits in lines."""
     parts = text.split(None, 2)
@@ -230,8 +242,8 @@ def _raw_profile(text: bytes) -> bytes:
         return b""
 
 
-def _boxes(read_at: Reader, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of the contents of each box of an ISO base media file."""
+def boxes(read_at: Reader, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start and end of the contents of each box of an ISO base media file between two places."""
     for _ in range(_MAX_PARTS):
         head = read_at(start, 16)
         if len(head) < 8 or start >= end:
@@ -248,14 +260,18 @@ def _boxes(read_at: Reader, start: int, end: int) -> Iterator[tuple[bytes, int, 
 
 def _of_boxes(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
     tags, xmp = ExifTags(), None
-    for kind, start, end in _boxes(read_at, 0, size_bytes):
+    for kind, start, end in boxes(read_at, 0, size_bytes):
         if kind == b"moov":
             tags = tags.completed_by(_of_canon(read_at, start, end))
-        elif kind == b"Exif":
-            # The offset at which the structure begins comes first; some writers repeat the mark of JPEG after it.
-            tags = tags.completed_by(read_exif_block(read_at(start, min(end - start, MAX_BLOCK_BYTES))))
-        elif kind == b"xml ":
-            xmp = xmp or read_at(start, min(end - start, MAX_XMP_BYTES))
+        elif kind in (b"Exif", b"xml ", b"brob"):
+            content = read_at(start, min(end - start, MAX_XMP_BYTES))
+            if kind == b"brob":
+                kind, content = content[:4], _without_brotli(content[4:])
+            if kind == b"Exif":
+                # The offset at which the structure begins comes first; some writers repeat the mark of JPEG after it.
+                tags = tags.completed_by(read_exif_block(content[:MAX_BLOCK_BYTES]))
+            elif kind == b"xml ":
+                xmp = xmp or content
         elif kind == b"uuid":
             name = read_at(start, 16)
             if name == _XMP_BOX:
@@ -267,9 +283,9 @@ def _of_boxes(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
 
 def _of_canon(read_at: Reader, start: int, end: int) -> ExifTags:
     folders: dict[bytes, ExifTags] = {}
-    for kind, inner, stop in _boxes(read_at, start, end):
+    for kind, inner, stop in boxes(read_at, start, end):
         if kind == b"uuid" and read_at(inner, 16) == _CANON_BOX:
-            for name, at, _ in _boxes(read_at, inner + 16, stop):
+            for name, at, _ in boxes(read_at, inner + 16, stop):
                 if name in (b"CMT1", b"CMT2"):
                     folders[name] = read_tiff(_within(read_at, at))
     # CMT2 is the EXIF folder; CMT1, with the camera, has the date of the last change alone.

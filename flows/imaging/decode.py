@@ -339,9 +339,8 @@ def _is_heif(header: Any) -> bool:
 
 
 def _without_decoder(name: str) -> UnsupportedCodec:
-    return UnsupportedCodec(
-        f"{name}: nothing that is installed can decode it. photojobs[formats] brings more decoders."
-    )
+    more = "" if pillow.can_read_heic() else " photojobs[formats] brings more decoders."
+    return UnsupportedCodec(f"{name}: nothing that is installed can decode it.{more}")
 
 
 def _in_srgb(image: Any) -> Any:

@@ -17,7 +17,7 @@ from flows.imaging.iptc import iptc_created_at
 from flows.imaging.moments import first_believable
 from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
 from flows.imaging.source_file import SourceFile, open_source
-from flows.imaging.tiff_pixels import read_pixels
+from flows.imaging.stored_size import read_stored_size
 from flows.imaging.xmp import sidecar_taken_at, xmp_taken_at
 from storage.library.kinds import RAW_EXTENSIONS
 
@@ -70,10 +70,9 @@ def _of_image(file: SourceFile) -> PhotoMetadata:
     try:
         image = decode.open_image(file)
     except decode.UnsupportedCodec:
-        pixels = read_pixels(file.read_at)
-        if pixels is None:
-            return _metadata(embedded, file)
-        return _metadata(embedded, file, width=pixels.width, height=pixels.height)
+        stored = read_stored_size(file.read_at, size_bytes=file.size_bytes)
+        tags = replace(embedded.tags, orientation=stored.orientation or embedded.tags.orientation)
+        return _metadata(replace(embedded, tags=tags), file, width=stored.width, height=stored.height)
     tags = embedded.tags if embedded.tags != ExifTags() else _tags_of_block(image.header)
     tags = replace(tags, orientation=image.orientation or tags.orientation)
     xmp = embedded.xmp or _block(image.header, "xmp-data")

@@ -68,7 +68,8 @@ def read_raw(source: SourceFile, *, with_preview: bool) -> RawFile:
             height, width = preview.data.shape[:2]
             return replace(described, pixels=preview.data.tobytes(), pixels_width=int(width), pixels_height=int(height))
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
-        raise NoEmbeddedPreview(f"{source.name}: it has no embedded preview.") from error
+        # LibRaw calls a preview missing that is compressed in a way that it does not know, as JPEG XL.
+        raise NoEmbeddedPreview(f"{source.name}: it has no embedded preview that LibRaw can read.") from error
     except rawpy.LibRawError as error:
         if not source.path.exists():
             raise ImageMissing(f"{source.name}: the file does not exist.") from error

@@ -157,7 +157,14 @@ def raw_file() -> Callable[..., bytes]:
     """A RAW file in DNG: an empty sensor, and an embedded JPEG as its preview unless that is None."""
 
     def make(
-        preview: bytes | None, *, width: int = 128, height: int = 96, orientation: int = 1, exif: Tags | None = None
+        preview: bytes | None,
+        *,
+        width: int = 128,
+        height: int = 96,
+        orientation: int = 1,
+        exif: Tags | None = None,
+        preview_compression: int = 7,
+        sensor_compression: int = 1,
     ) -> bytes:
         sensor = struct.pack("<H", 1000) * (width * height)
         common = {
@@ -173,7 +180,7 @@ def raw_file() -> Callable[..., bytes]:
             0x0100: (LONG, width),
             0x0101: (LONG, height),
             0x0102: (SHORT, 16),
-            0x0103: (SHORT, 1),
+            0x0103: (SHORT, sensor_compression),
             0x0106: (SHORT, 32803),
             0x0111: (LONG, 0),
             0x0115: (SHORT, 1),
@@ -190,7 +197,7 @@ def raw_file() -> Callable[..., bytes]:
                 0x0100: (LONG, 120),
                 0x0101: (LONG, 80),
                 0x0102: (SHORT, [8, 8, 8]),
-                0x0103: (SHORT, 7),
+                0x0103: (SHORT, preview_compression),
                 0x0106: (SHORT, 6),
                 0x0111: (LONG, 0),
                 0x0115: (SHORT, 3),

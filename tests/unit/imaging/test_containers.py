@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import brotli
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,9 +66,12 @@ def x3f() -> bytes:
     return b"FOVb".ljust(64, b"\0") + image + directory + struct.pack("<I", 64 + len(image))
 
 
-def jxl() -> bytes:
+def jxl(*, is_compressed: bool = False) -> bytes:
     head = box(b"JXL ", b"\r\n\x87\n") + box(b"ftyp", b"jxl ", bytes(4), b"jxl ")
-    return head + box(b"Exif", bytes(4), tiff_structure(CAMERA, EXIF)) + box(b"jxlc", b"\xff\x0a")
+    exif = bytes(4) + tiff_structure(CAMERA, EXIF)
+    # As libjxl writes the block of a JPEG that it compresses again.
+    block = box(b"brob", b"Exif", brotli.compress(exif)) if is_compressed else box(b"Exif", exif)
+    return head + block + box(b"jxlc", b"\xff\x0a")
 
 
 def jp2() -> bytes:
@@ -210,7 +214,17 @@ def test_the_sidecar_counts_last(jpeg: bytes, tmp_path: Path, name: str) -> None
     assert read_metadata(tmp_path / "IMG_1.jpg").taken_at == "2020-01-02T03:04:05"
 
 
-STARTS = (cr3(), raf(), mrw(), x3f(), jxl(), jp2(), b"II\x1a\0\0\0HEAPCCDR", b"\x89PNG\r\n\x1a\n")
+STARTS = (
+    cr3(),
+    raf(),
+    mrw(),
+    x3f(),
+    jxl(),
+    jxl(is_compressed=True),
+    jp2(),
+    b"II\x1a\0\0\0HEAPCCDR",
+    b"\x89PNG\r\n\x1a\n",
+)
 
 
 @given(start=st.sampled_from(STARTS), data=st.data())

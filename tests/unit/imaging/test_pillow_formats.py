@@ -3,6 +3,7 @@
 import base64
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import ImageLimits, ImageOptions
 from flows.imaging.metadata import read_metadata
 from tests.unit.imaging.conftest import QUARTERS
-from tests.unit.imaging.test_containers import SEEN, jxl
+from tests.unit.imaging.test_containers import SEEN, box, jxl
 
 #: The test picture, upright 64 x 96, as a phone stores it: 96 x 64 with a turn, which its EXIF block repeats.
 HEIC = zlib.decompress(
@@ -88,7 +89,10 @@ def test_without_pillow_it_is_not_supported_and_a_plan_says_the_same(
     assert (made.status, inspect_image(path).status) == ("not_supported", "not_supported")
     assert "photojobs[formats]" in (made.reason or "")
     assert not (tmp_path / "a.webp").exists()
-    assert read_metadata(path).make == ("Testmaker" if kind == "heic" else None)
+    read = read_metadata(path)
+    assert read.make == ("Testmaker" if kind == "heic" else None)
+    if kind != "avis":
+        assert (read.width, read.height) == (64, 96)
 
 
 def test_the_limits_hold_before_anything_is_decoded(picture: Any, tmp_path: Path) -> None:
@@ -109,12 +113,72 @@ def test_a_file_that_is_cut_off_is_never_shown(detailed: Any, tmp_path: Path) ->
     assert not (tmp_path / "a.webp").exists()
 
 
-def test_jpeg_xl_keeps_its_metadata_without_a_decoder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_jpeg_xl_keeps_its_metadata_without_a_decoder(tmp_path: Path, is_compressed: bool) -> None:
     path = tmp_path / "a.jxl"
-    path.write_bytes(jxl())
+    path.write_bytes(jxl(is_compressed=is_compressed))
     made = make_derivatives(path, preview=tmp_path / "a.webp")
     assert (made.status, inspect_image(path).status) == ("not_supported", "not_supported")
     assert (read_metadata(path).make, read_metadata(path).taken_at) == (SEEN.make, SEEN.taken_at)
+    # What can be had is there, so nothing is offered.
+    assert made.reason == "a.jxl: nothing that is installed can decode it."
+
+
+def test_a_compressed_box_that_is_broken_or_too_large_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, path = jxl(is_compressed=True), tmp_path / "a.jxl"
+    at = whole.index(b"brobExif") + 8
+    for content in (whole[:at] + b"\xff" * 8 + whole[at + 8 :], whole):
+        path.write_bytes(content)
+        with monkeypatch.context() as patch:
+            patch.setattr("flows.imaging.containers.MAX_XMP_BYTES", 20)
+            assert read_metadata(path).make is None
+    monkeypatch.setitem(sys.modules, "brotli", None)
+    assert read_metadata(path).make is None
+
+
+@pytest.mark.parametrize(
+    ("codestream", "size"),
+    [
+        ("ff0a410600148806002801b1", (8, 8, 1)),
+        ("ff0a13412408040100b4004b", (120, 80, 1)),
+        ("ff0a80c20100148806006407", (121, 81, 1)),
+        ("ff0a7a3e1c001488060c90f0", (3000, 2000, 1)),
+        ("ff0afa3168700c0014880600", (900, 1600, 1)),
+        ("ff0a311510505c1208020100", (300, 200, 3)),
+        ("ff0a312d10505c1208020100", (300, 200, 6)),
+        ("ff0a313510505c1208020100", (300, 200, 7)),
+        ("ff0a31", (None, None, None)),
+    ],
+)
+@pytest.mark.parametrize("form", ["codestream", "box", "parts"])
+def test_jpeg_xl_says_its_size_and_turn_as_djxl_does(
+    codestream: str, size: tuple[int | None, ...], form: str, tmp_path: Path
+) -> None:
+    data = bytes.fromhex(codestream)
+    head = box(b"JXL ", b"\r\n\x87\n") + box(b"ftyp", b"jxl ", bytes(4), b"jxl ")
+    match form:
+        case "box":
+            data = head + box(b"jxlc", data)
+        case "parts":
+            data = (
+                head + box(b"jxlp", bytes(4), data[:3]) + box(b"jbrd", b"jpeg") + box(b"jxlp", b"\x80\0\0\1", data[3:])
+            )
+    (tmp_path / "a.jxl").write_bytes(data)
+    read = read_metadata(tmp_path / "a.jxl")
+    assert (read.width, read.height, read.orientation) == size
+
+
+@pytest.mark.parametrize("is_codestream", [False, True])
+def test_jpeg_2000_says_its_size_without_a_decoder(
+    picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_codestream: bool
+) -> None:
+    data = stored(picture(64, 96), "jp2")
+    (tmp_path / "a.jp2").write_bytes(data[data.index(b"\xff\x4f\xff\x51") :] if is_codestream else data)
+    monkeypatch.setattr(pillow, "load_pillow", lambda: None)
+    read = read_metadata(tmp_path / "a.jp2")
+    assert (read.width, read.height) == (64, 96)
 
 
 def test_a_jpeg_that_lacks_only_its_end_is_shown(jpeg: bytes, tmp_path: Path) -> None:
@@ -148,11 +212,11 @@ def avif_with_items(picture: Any, count: int) -> bytes:
     (contents_at,) = struct.unpack_from(">I", data, places + 22)
     struct.pack_into(">I", data, places + 22, contents_at + shift)
     contents = b"".join(struct.pack(">HHHII", 100 + at, 0, 1, contents_at + shift, 1) for at in range(count))
-    for box, more in ((items, names), (places, contents)):
-        (size,) = struct.unpack_from(">I", data, box)
-        struct.pack_into(">H", data, box + (12 if box == items else 14), 1 + count)
-        struct.pack_into(">I", data, box, size + len(more))
-        data[box + size : box + size] = more
+    for place, more in ((items, names), (places, contents)):
+        (size,) = struct.unpack_from(">I", data, place)
+        struct.pack_into(">H", data, place + (12 if place == items else 14), 1 + count)
+        struct.pack_into(">I", data, place, size + len(more))
+        data[place + size : place + size] = more
     struct.pack_into(">I", data, meta, struct.unpack_from(">I", data, meta)[0] + shift)
     return bytes(data)
 

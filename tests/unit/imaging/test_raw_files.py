@@ -9,9 +9,13 @@ import pytest
 from flows.imaging import raw
 from flows.imaging.derivatives import make_derivatives
 from flows.imaging.errors import UnreadableImage
+from flows.imaging.inspection import inspect_image
 from flows.imaging.metadata import read_metadata
 
 ASCII = 2
+JPEG_XL_OF_DNG = 52546
+#: 120 x 80 pixels, as libjxl compresses them.
+JPEG_XL = bytes.fromhex("ff0a13412408040100b4004b382d7dc0")
 QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))
 
 
@@ -71,7 +75,7 @@ def test_without_a_preview_or_without_rawpy_it_is_not_supported(
 ) -> None:
     (tmp_path / "a.dng").write_bytes(raw_file(None))
     made = make_derivatives(tmp_path / "a.dng", **targets)
-    assert (made.status, made.reason) == ("not_supported", "a.dng: it has no embedded preview.")
+    assert (made.status, made.reason) == ("not_supported", "a.dng: it has no embedded preview that LibRaw can read.")
     (tmp_path / "b.dng").write_bytes(raw_file(jpeg))
     monkeypatch.setattr(raw, "load_rawpy", lambda: None)
     made = make_derivatives(tmp_path / "b.dng", **targets)
@@ -80,6 +84,25 @@ def test_without_a_preview_or_without_rawpy_it_is_not_supported(
         "b.dng: RAW files need rawpy. Install photojobs[raw].",
     )
     assert not targets["preview"].exists()
+
+
+@pytest.mark.parametrize("has_jpeg", [True, False])
+def test_a_dng_with_jpeg_xl_is_shown_by_its_jpeg_or_not_supported_and_keeps_its_metadata(
+    jpeg: bytes, raw_file: Callable[..., bytes], tmp_path: Path, targets: dict[str, Path], has_jpeg: bool
+) -> None:
+    path = tmp_path / "a.dng"
+    preview = {"preview": jpeg} if has_jpeg else {"preview": JPEG_XL, "preview_compression": JPEG_XL_OF_DNG}
+    path.write_bytes(
+        raw_file(
+            **preview, sensor_compression=JPEG_XL_OF_DNG, orientation=6, exif={0x9003: (ASCII, "2024:05:17 18:30:59")}
+        )
+    )
+    status = "generated" if has_jpeg else "not_supported"
+    assert (make_derivatives(path, **targets).status, inspect_image(path).status) == (status, status)
+    assert targets["preview"].exists() == has_jpeg
+    read = read_metadata(path)
+    assert (read.taken_at, read.model, read.orientation) == ("2024-05-17T18:30:59", "Model X", 6)
+    assert (read.width, read.height) == (128, 96)
 
 
 @pytest.mark.parametrize("content", [b"no raw file at all", b"II*\0\x08\0\0\0\0\0", struct.pack("<8I", *range(8)) * 50])
