@@ -38,6 +38,7 @@ def test_every_entrypoint_is_the_flow_of_its_definition() -> None:
     assert [load_flow_from_entrypoint(each).name for each in entrypoints] == [*load_definitions(None), "drain_queue"]
 
 
+@pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.xdist_group("deploy")
 def test_prefect_deploys_all_of_it(client: SyncPrefectClient, prefect_url: str, place: Any) -> None:

@@ -191,6 +191,7 @@ def prepare_undo_of_one_name(studio: Any, jpeg: Callable[..., bytes]) -> int:
     return int(undo.id)
 
 
+@pytest.mark.slow_on("postgresql")
 def test_an_undo_of_two_photos_that_had_one_name_is_repeated_after_a_death(studio: Any, deaths: Any, jpeg: Any) -> None:
     assert run_queued_job(studio.runtime, prepare_undo_of_one_name(studio, jpeg)).status == "completed"
     undisturbed = outcome(studio)
