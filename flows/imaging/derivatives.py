@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from flows.imaging import decode, vips
 from flows.imaging.encode import encode
@@ -13,13 +13,9 @@ from flows.imaging.errors import UnreadableImage
 from flows.imaging.fingerprint import Fingerprint, fingerprint_of, fingerprint_with_hash
 from flows.imaging.limits import DEFAULT_OPTIONS, ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import PhotoMetadata, metadata_of
-from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
+from flows.imaging.raw import NoEmbeddedPreview, RawFile, has_raw_name, read_raw
 from flows.imaging.source_file import SourceFile, open_source
 from storage.library.atomic_write import link_atomically, write_atomically
-from storage.library.kinds import RAW_EXTENSIONS
-
-#: A RAW file under a wrong name may be any of these; built like a TIFF it is a RAW file that LibRaw does not know.
-RAW_LOOKALIKE_STARTS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +142,9 @@ def make_derivatives(
 
 
 def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> _Decoded:
-    if file.path.suffix.lower().removeprefix(".") in RAW_EXTENSIONS:
-        try:
-            raw = read_raw(file, with_preview=True)
-        except UnreadableImage:
-            if not file.read_at(0, 4).startswith(RAW_LOOKALIKE_STARTS):
-                raise
-        else:
-            return _decode_raw(file, raw, long_edge_pixels=long_edge_pixels, limits=limits)
+    if has_raw_name(file):
+        raw = read_raw(file, with_preview=True)
+        return _decode_raw(file, raw, long_edge_pixels=long_edge_pixels, limits=limits)
     image = decode.open_image(file)
     decode.check_image(image, name=file.name, limits=limits)
     pixels = decode.decode(image, long_edge_pixels=long_edge_pixels, name=file.name, max_seconds=limits.max_seconds)

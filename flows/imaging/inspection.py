@@ -6,13 +6,11 @@ What only decoding finds out, such as a picture that was cut off in its middle, 
 from pathlib import Path
 
 from flows.imaging import decode
-from flows.imaging.derivatives import RAW_LOOKALIKE_STARTS, Derivatives, upright_size
-from flows.imaging.errors import UnreadableImage
+from flows.imaging.derivatives import Derivatives, upright_size
 from flows.imaging.fingerprint import fingerprint_of
 from flows.imaging.limits import DEFAULT_LIMITS, ImageLimits
-from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
+from flows.imaging.raw import NoEmbeddedPreview, has_raw_name, read_raw
 from flows.imaging.source_file import SourceFile, open_source
-from storage.library.kinds import RAW_EXTENSIONS
 
 
 def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Derivatives:
@@ -33,8 +31,8 @@ def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Deri
 
 
 def _look(file: SourceFile, limits: ImageLimits) -> tuple[int, int, int]:
-    raw = _raw_of(file)
-    if raw is not None:
+    if has_raw_name(file):
+        raw = read_raw(file, with_preview=True)
         decode.check_size(raw.width, raw.height, name=file.name, limits=limits)
         if raw.jpeg is not None:
             preview = decode.open_memory(raw.jpeg, file.name)
@@ -45,14 +43,3 @@ def _look(file: SourceFile, limits: ImageLimits) -> tuple[int, int, int]:
     decode.check_codec(image, name=file.name, max_seconds=limits.max_seconds)
     orientation = image.orientation or 1
     return (orientation, *upright_size(image.width, image.height, orientation))
-
-
-def _raw_of(file: SourceFile) -> RawFile | None:
-    if file.path.suffix.lower().removeprefix(".") not in RAW_EXTENSIONS:
-        return None
-    try:
-        return read_raw(file, with_preview=True)
-    except UnreadableImage:
-        if not file.read_at(0, 4).startswith(RAW_LOOKALIKE_STARTS):
-            raise
-        return None

@@ -15,11 +15,10 @@ from flows.imaging.errors import UnreadableImage
 from flows.imaging.exif import ExifTags, read_exif_block
 from flows.imaging.iptc import iptc_created_at
 from flows.imaging.moments import first_believable
-from flows.imaging.raw import NoEmbeddedPreview, RawFile, read_raw
+from flows.imaging.raw import NoEmbeddedPreview, RawFile, has_raw_name, read_raw
 from flows.imaging.source_file import SourceFile, open_source
 from flows.imaging.stored_size import read_stored_size
 from flows.imaging.xmp import sidecar_taken_at, xmp_taken_at
-from storage.library.kinds import RAW_EXTENSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,7 @@ def read_metadata(source: Path) -> PhotoMetadata:
 
 def metadata_of(file: SourceFile) -> PhotoMetadata:
     """The metadata of an open original; raises `UnreadableImage` as `read_metadata` does."""
-    if file.path.suffix.lower().removeprefix(".") in RAW_EXTENSIONS:
-        return _of_raw(file)
-    return _of_image(file)
+    return _of_raw(file) if has_raw_name(file) else _of_image(file)
 
 
 def _of_image(file: SourceFile) -> PhotoMetadata:

@@ -1,7 +1,7 @@
 """`python -m tests.samples`: what photojobs reads from sample files of many cameras and programs, against exiftool.
 
 `fetch FOLDER` gets the samples out of public packages: Pillow, pillow-heif and piexif as source archives from the
-package index, and ExifTool's own as a source package of Debian, for which apt must have its source packages enabled.
+package index, ExifTool and KDE's image formats as source packages of Debian, for which apt must have them enabled.
 Nothing of them is kept in the repository. `compare FOLDER` reads every file of an accepted format below the folder.
 """
 
@@ -23,7 +23,7 @@ from flows.imaging.isolation import ImagePool
 from storage.library.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
 
 ARCHIVES: Final = ("pillow==13.0.0", "pillow-heif==1.8.1", "piexif==1.1.3")
-SOURCE_PACKAGE: Final = "libimage-exiftool-perl"
+SOURCE_PACKAGES: Final = ("libimage-exiftool-perl", "kimageformats")
 #: The packages' own files that are broken or cut off, by parts of their names.
 BROKEN: Final = re.compile(
     r"corrupt|truncat|broken|empty\.|oom-|seek_too_large|notjpeg|syntax_|crash|timeout|segfault|invalid_header_length"
@@ -65,7 +65,7 @@ def fetch(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for archive in ARCHIVES:
         run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", archive], folder)
-    run(["apt-get", "source", "-qq", "--download-only", SOURCE_PACKAGE], folder)
+    run(["apt-get", "source", "-qq", "--download-only", *SOURCE_PACKAGES], folder)
     for packed in sorted([*folder.glob("*.tar.gz"), *folder.glob("*.orig.tar.xz"), *folder.glob("*.zip")]):
         options = {} if packed.suffix == ".zip" else {"filter": "data"}
         shutil.unpack_archive(packed, folder / packed.name.split("-")[0].split("_")[0], **options)

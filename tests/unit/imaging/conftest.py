@@ -154,7 +154,10 @@ def jpeg(picture: Callable[[int, int], Any]) -> bytes:
 
 @pytest.fixture(scope="session")
 def raw_file() -> Callable[..., bytes]:
-    """A RAW file in DNG: an empty sensor, and an embedded JPEG as its preview unless that is None."""
+    """A RAW file: an empty sensor, and an embedded JPEG as its preview unless that is None.
+
+    It is DNG, unless `camera` names the make and model of a camera whose RAW files are built like a TIFF.
+    """
 
     def make(
         preview: bytes | None,
@@ -165,16 +168,19 @@ def raw_file() -> Callable[..., bytes]:
         exif: Tags | None = None,
         preview_compression: int = 7,
         sensor_compression: int = 1,
+        camera: tuple[str, str] | None = None,
+        magic: bytes = b"II*\0",
     ) -> bytes:
         sensor = struct.pack("<H", 1000) * (width * height)
-        common = {
-            0x010F: (ASCII, "Testmaker"),
-            0x0110: (ASCII, "Model X"),
-            0x0112: (SHORT, orientation),
-            0xC612: (BYTE, [1, 4, 0, 0]),
-            0xC614: (ASCII, "Testmaker Model X"),
-            0xC621: (SIGNED_RATIONAL, struct.pack("<18i", *(v for n in (1, 0, 0, 0, 1, 0, 0, 0, 1) for v in (n, 1)))),
-        }
+        make, model = camera or ("Testmaker", "Model X")
+        common = {0x010F: (ASCII, make), 0x0110: (ASCII, model), 0x0112: (SHORT, orientation)}
+        matrix = struct.pack("<18i", *(v for n in (1, 0, 0, 0, 1, 0, 0, 0, 1) for v in (n, 1)))
+        if camera is None:
+            common |= {
+                0xC612: (BYTE, [1, 4, 0, 0]),
+                0xC614: (ASCII, f"{make} {model}"),
+                0xC621: (SIGNED_RATIONAL, matrix),
+            }
         mosaic = {
             0x00FE: (LONG, 0),
             0x0100: (LONG, width),
@@ -222,7 +228,7 @@ def raw_file() -> Callable[..., bytes]:
                 first[0x0111] = (LONG, data_at)
                 second[0x0111] = (LONG, data_at + len(preview))
         return (
-            b"II*\0"
+            magic
             + struct.pack("<I", 8)
             + _folder(first, 8, "<")
             + _folder(exif, exif_at, "<")

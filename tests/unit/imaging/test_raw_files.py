@@ -11,8 +11,34 @@ from flows.imaging.derivatives import make_derivatives
 from flows.imaging.errors import UnreadableImage
 from flows.imaging.inspection import inspect_image
 from flows.imaging.metadata import read_metadata
+from storage.library.kinds import DEFAULT_EXTENSIONS, FileKind
 
 ASCII = 2
+#: Cameras whose RAW files are built like a TIFF, by the extension; those of other forms are in `test_containers.py`.
+CAMERAS = {
+    "3fr": ("Hasselblad", "Hasselblad H3D"),
+    "arw": ("SONY", "ILCE-7M3"),
+    "cr2": ("Canon", "Canon EOS 40D"),
+    "dcr": ("Eastman Kodak Company", "DCS Pro 14nx"),
+    "erf": ("EPSON", "R-D1"),
+    "fff": ("Hasselblad", "Hasselblad X1D"),
+    "gpr": ("GoPro", "HERO7 Black"),
+    "iiq": ("Phase One", "P 65+"),
+    "kdc": ("EASTMAN KODAK COMPANY", "Kodak EasyShare P880"),
+    "mef": ("Mamiya-OP Co.,Ltd.", "MAMIYA ZD"),
+    "mos": ("Leaf", "Leaf Aptus 22"),
+    "nef": ("NIKON CORPORATION", "NIKON D90"),
+    "nrw": ("NIKON", "COOLPIX P6000"),
+    "orf": ("OLYMPUS IMAGING CORP.", "E-3"),
+    "pef": ("PENTAX Corporation", "PENTAX K10D"),
+    "rw2": ("Panasonic", "DMC-G1"),
+    "rwl": ("LEICA", "D-LUX 4"),
+    "sr2": ("SONY", "DSLR-A100"),
+    "srf": ("SONY", "DSC-F828"),
+    "srw": ("SAMSUNG", "NX10"),
+}
+#: What their files begin with, if not as a TIFF.
+MAGIC = {"orf": b"IIRO", "rw2": b"IIU\0", "rwl": b"IIU\0"}
 JPEG_XL_OF_DNG = 52546
 #: 120 x 80 pixels, as libjxl compresses them.
 JPEG_XL = bytes.fromhex("ff0a13412408040100b4004b382d7dc0")
@@ -86,6 +112,37 @@ def test_without_a_preview_or_without_rawpy_it_is_not_supported(
     assert not targets["preview"].exists()
 
 
+@pytest.mark.parametrize("extension", CAMERAS)
+@pytest.mark.parametrize("has_preview", [True, False])
+def test_each_camera_is_accepted_and_shown_by_its_preview_or_not_supported(
+    jpeg: bytes,
+    raw_file: Callable[..., bytes],
+    tmp_path: Path,
+    targets: dict[str, Path],
+    exiftool: Callable[[Path], dict[str, Any]],
+    extension: str,
+    has_preview: bool,
+) -> None:
+    path = tmp_path / f"a.{extension}"
+    assert DEFAULT_EXTENSIONS.describe(path.name).kind is FileKind.RAW
+    path.write_bytes(
+        raw_file(
+            jpeg if has_preview else None,
+            camera=CAMERAS[extension],
+            magic=MAGIC.get(extension, b"II*\0"),
+            exif={0x9003: (ASCII, "2024:05:17 18:30:59")},
+        )
+    )
+    made, planned = make_derivatives(path, **targets), inspect_image(path)
+    assert made.status == planned.status == ("generated" if has_preview else "not_supported")
+    assert targets["preview"].exists() == has_preview
+    read, tags = read_metadata(path), exiftool(path)
+    assert (read.make, read.model, read.taken_at) == (*CAMERAS[extension], "2024-05-17T18:30:59")
+    assert (tags["Make"], tags["Model"], tags["DateTimeOriginal"]) == (*CAMERAS[extension], "2024:05:17 18:30:59")
+    if has_preview:
+        assert (made.width, made.height) == (planned.width, planned.height) == (read.width, read.height)
+
+
 @pytest.mark.parametrize("has_jpeg", [True, False])
 def test_a_dng_with_jpeg_xl_is_shown_by_its_jpeg_or_not_supported_and_keeps_its_metadata(
     jpeg: bytes, raw_file: Callable[..., bytes], tmp_path: Path, targets: dict[str, Path], has_jpeg: bool
@@ -103,6 +160,27 @@ def test_a_dng_with_jpeg_xl_is_shown_by_its_jpeg_or_not_supported_and_keeps_its_
     read = read_metadata(path)
     assert (read.taken_at, read.model, read.orientation) == ("2024-05-17T18:30:59", "Model X", 6)
     assert (read.width, read.height) == (128, 96)
+
+
+def test_a_camera_that_libraw_does_not_know_is_not_supported_rather_than_broken(
+    jpeg: bytes, raw_file: Callable[..., bytes], tmp_path: Path, targets: dict[str, Path]
+) -> None:
+    (tmp_path / "a.raw").write_bytes(raw_file(jpeg, camera=("Newmaker", "Model 9"), sensor_compression=34999))
+    for made in (make_derivatives(tmp_path / "a.raw", **targets), inspect_image(tmp_path / "a.raw")):
+        assert made.status == "not_supported"
+        assert made.reason == "a.raw: LibRaw does not know this camera or its compression."
+    assert read_metadata(tmp_path / "a.raw").model == "Model 9"
+
+
+def test_a_jpeg_under_the_name_of_a_raw_file_is_a_jpeg(
+    pyvips: Any, picture: Any, tmp_path: Path, targets: dict[str, Path]
+) -> None:
+    image = picture(120, 80).copy()
+    image.set_type(pyvips.GValue.gstr_type, "exif-ifd0-Make", "Testmaker")
+    (tmp_path / "a.nef").write_bytes(image.jpegsave_buffer())
+    made, read = make_derivatives(tmp_path / "a.nef", **targets), read_metadata(tmp_path / "a.nef")
+    assert inspect_image(tmp_path / "a.nef").status == made.status == "generated"
+    assert (read.make, read.width, read.height) == ("Testmaker", 120, 80) == ("Testmaker", made.width, made.height)
 
 
 @pytest.mark.parametrize("content", [b"no raw file at all", b"II*\0\x08\0\0\0\0\0", struct.pack("<8I", *range(8)) * 50])
