@@ -38,7 +38,7 @@ def add_project(
     place = Library(settings.library_root).project(tenant_id, folder)
     with database.begin() as connection:
         projects = ProjectsRepository(connection)
-        if projects.get_by_folder(folder) is not None:
+        if any(project.project_folder == folder for project in projects.list_beside(tenant_id)):
             raise FolderTaken(f'"{folder}" is the folder of another project; give another one with --folder.')
         if place.exists():
             raise FolderTaken(

@@ -35,7 +35,8 @@ COLUMN_MEANINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "projects": {
             "id": "The project's number; the manifest in its folder has it too.",
-            "project_folder": "The folder's name below the tenant's, unique over all tenants.",
+            "project_folder": "The folder's name below the tenant's, unique in the tenant; over all tenants "
+            "in an SQLite file of another program.",
             "project_name": "The name for people.",
             "created_at": "When the row was written.",
             "updated_at": "When it was last changed.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
 
 from storage.column_types import check_text
 from storage.database import Access, Database
@@ -15,7 +15,7 @@ from storage.project_labels import project_label, read_reference
 from storage.records import Project
 from storage.state_machine import lock_tasks_of
 from storage.step_jobs import DEFAULT_TENANT, is_active, of_tenant
-from storage.tables import jobs, photo_tags, photos, projects, tags
+from storage.tables import TENANT_FOLDER_INDEX, jobs, photo_tags, photos, projects, tags
 from task_definitions.wording import did_you_mean, shown
 
 #: Tags that an unknown one is compared with.
@@ -35,6 +35,14 @@ def check_folder_name(value: object, *, name: str) -> str:
     return text
 
 
+def folders_are_unique_per_tenant(connection: Connection) -> bool:
+    """Whether two tenants may have folders of one name; not in an SQLite file of another program."""
+    if connection.dialect.name == "postgresql":
+        return True
+    index = text("SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = :name")
+    return connection.scalar(index, {"name": TENANT_FOLDER_INDEX}) is not None
+
+
 class ProjectsRepository:
     """Projects, in a `Database` or inside a caller's own transaction."""
 
@@ -49,7 +57,7 @@ class ProjectsRepository:
         tenant_id: str | None = None,
         manifest_version: str | None = "1.0",
     ) -> Project:
-        """Add an active project; its folder name is unique among all projects.
+        """Add an active project; its folder name is unique in its tenant, or in a file of another program in all.
 
         Raises:
             InvalidValue: a value cannot be stored, or the folder or the tenant cannot be the name of a folder.
@@ -75,9 +83,10 @@ class ProjectsRepository:
         """The project of that id, archived or not, or None."""
         return self._one(projects.c.id == id)
 
-    def get_by_folder(self, project_folder: str) -> Project | None:
-        """The project with that folder name, or None."""
-        return self._one(projects.c.project_folder == project_folder)
+    def get_by_folder(self, project_folder: str, *, tenant_id: str | None = None) -> Project | None:
+        """The tenant's project with that folder name, or None; without a tenant the first of any tenant."""
+        owned = [] if tenant_id is None else [of_tenant(tenant_id)]
+        return self._one(projects.c.project_folder == project_folder, *owned)
 
     def get(self, id: int, *, tenant_id: str | None = None) -> Project:
         """The project of that id, if it is the tenant's.
@@ -175,6 +184,15 @@ class ProjectsRepository:
                 similar = did_you_mean(unknown[0], connection.scalars(known_to_tenant.limit(MAX_SIMILAR_TAGS)))
                 raise UnknownTag(f"no project of tenant {tenant_id} has the tag {shown(unknown[0])}.{similar}")
 
+    def list_beside(self, tenant_id: str) -> list[Project]:
+        """The projects whose folder names a project of the tenant cannot have, in id order.
+
+        They are the tenant's own. In an SQLite file of another program they are all (`folders_are_unique_per_tenant`).
+        """
+        with self._access.read() as connection:
+            is_per_tenant = folders_are_unique_per_tenant(connection)
+            return ProjectsRepository(connection).list(tenant_id=tenant_id if is_per_tenant else None)
+
     def list(
         self, *, tenant_id: str | None = None, archived: bool | None = None, ids: Sequence[int] | None = None
     ) -> list[Project]:
@@ -224,7 +242,11 @@ class ProjectsRepository:
 
     def _one(self, *conditions: Any) -> Project | None:
         with self._access.read() as connection:
-            row = connection.execute(select(projects).where(*conditions)).mappings().one_or_none()
+            row = (
+                connection.execute(select(projects).where(*conditions).order_by(projects.c.id).limit(1))
+                .mappings()
+                .first()
+            )
         return None if row is None else Project.from_row(row)
 
     def _change(self, id: int, **values: Any) -> Project | None:

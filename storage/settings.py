@@ -156,8 +156,8 @@ class Settings(BaseSettings):
     rename_user_files: Literal["report", "rename"] = Field(
         "report",
         description="What duplicate_resolution, folder_alignment and folder_discovery do with a base name that another "
-        "project has, with a folder that is not called as its project, and with a new folder of a name that another "
-        "tenant's project has: report it, or rename it.",
+        "project has, with a folder that is not called as its project, and, in an SQLite file of another program, with "
+        "a new folder of a name that another tenant's project has: report it, or rename it.",
     )
     merge_folders: bool = Field(
         False,

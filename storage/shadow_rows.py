@@ -15,8 +15,19 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, column, insert,
 
 from storage.database import Database
 from storage.job_items import item_values
+from storage.projects import folders_are_unique_per_tenant
 from storage.step_jobs import of_tenant
-from storage.tables import file_journal, photo_derivatives, photo_originals, photo_tags, photos, projects, tags, tasks
+from storage.tables import (
+    TENANT_FOLDER_INDEX,
+    file_journal,
+    photo_derivatives,
+    photo_originals,
+    photo_tags,
+    photos,
+    projects,
+    tags,
+    tasks,
+)
 from storage.tasks import NewTask
 from task_definitions import Scope
 
@@ -77,6 +88,9 @@ def copy_rows(
         undone_task_id: a task whose own row is copied, and all of its journal, whatever projects that names.
     """
     with target.begin() as connection:
+        if not folders_are_unique_per_tenant(source):
+            connection.exec_driver_sql(f"DROP INDEX {TENANT_FOLDER_INDEX}")
+            connection.exec_driver_sql("CREATE UNIQUE INDEX uq_projects_folder ON projects (project_folder)")
         _copy(source, connection, projects, select(projects.c.id))
         for batch in _batches(project_ids):
             of_batch = photos.c.project_id.in_(batch)

@@ -21,14 +21,18 @@ from sqlalchemy import (
 )
 
 from storage.column_types import Identifier, JsonDocument, UtcTimestamp
+from storage.default_tenant import DEFAULT_TENANT
 
 metadata = MetaData()
+
+#: Keeps the folder of a project unique among those of its tenant.
+TENANT_FOLDER_INDEX = "uq_projects_tenant_folder"
 
 projects = Table(
     "projects",
     metadata,
     Column("id", Identifier, primary_key=True),
-    Column("project_folder", Text, nullable=False, unique=True),
+    Column("project_folder", Text, nullable=False),
     Column("project_name", Text, nullable=False),
     Column("created_at", UtcTimestamp, nullable=False),
     Column("updated_at", UtcTimestamp, nullable=False),
@@ -40,6 +44,8 @@ projects = Table(
     Column("tenant_id", Text),
     Index("idx_projects_status", "status"),
     Index("idx_projects_folder", "project_folder"),
+    # An SQLite file of another program has a unique `project_folder` instead.
+    Index(TENANT_FOLDER_INDEX, text(f"coalesce(tenant_id, '{DEFAULT_TENANT}')"), "project_folder", unique=True),
     sqlite_autoincrement=True,
 )
 

@@ -47,6 +47,8 @@ def upgrade_database(*, json: Json = False) -> None:
             }
         )
         _list_changes(report.changes)
+        for kept in report.kept:
+            say(f"For the other programs that use this file, {kept}.")
         if report.legacy_kinds:
             say(
                 'Folders and files keep their names: rename_user_files is "report". To have the nightly upkeep rename '

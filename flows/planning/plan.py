@@ -327,6 +327,6 @@ class _Planner:
 
     def _know_projects(self, *, are_new: bool) -> None:
         # What a project was called at first is what it is called throughout, and its former folders stay its own.
-        for project in ProjectsRepository(self._database).list():
+        for project in ProjectsRepository(self._database).list(tenant_id=self._new.tenant_id):
             owner = Owner(project_id=None if are_new else project.id, name=project.project_name)
             self._folders.setdefault(project.project_folder, self._owners.setdefault(project.id, owner))

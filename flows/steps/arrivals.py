@@ -69,7 +69,7 @@ class Arrivals:
                         for batch in comparison.new_names():
                             self._keep_moved(project, folder, batch)
         with ctx.read() as connection:
-            known = {project.project_folder for project in ProjectsRepository(connection).list()}
+            known = {project.project_folder for project in ProjectsRepository(connection).list_beside(ctx.tenant_id)}
         tenant = ctx.library.tenant(ctx.tenant_id)
         for name in sorted(set(tenant.project_folders()) - known):
             ctx.checkpoint()

@@ -44,7 +44,7 @@ def folder_discovery(ctx: StepContext) -> None:
     ctx.library.check_available()
     tenant = ctx.library.tenant(ctx.tenant_id)
     with ctx.read() as connection:
-        every = ProjectsRepository(connection).list()
+        every = ProjectsRepository(connection).list_beside(ctx.tenant_id)
     if ctx.library.is_missing_or_empty(tenant.path):
         if any(not project.is_archived for project in every if _is_of(project, ctx)):
             raise LibraryUnavailable(
@@ -75,11 +75,10 @@ class _Discovery:
         self._ctx = ctx
         self._tenant = tenant
         left_out = ctx.targets.left_out
-        passed_by = left_out.folders | {one.project_folder for one in every if one.id in left_out.projects}
+        own = [project for project in every if _is_of(project, ctx)]
+        passed_by = left_out.folders | {one.project_folder for one in own if one.id in left_out.projects}
         self._on_disk = sorted(set(tenant.project_folders()) - passed_by)
-        self._projects = {
-            project.id: project for project in every if _is_of(project, ctx) and project.id not in left_out.projects
-        }
+        self._projects = {project.id: project for project in own if project.id not in left_out.projects}
         self._taken = {project.project_folder for project in every}
         self._arrivals = Arrivals(ctx)
         self._failures: list[str] = []
@@ -213,7 +212,7 @@ class _Discovery:
             self._take_in(project, folder)
 
     def _rename_aside(self, folder: ProjectFolder) -> tuple[ProjectFolder, FileChange]:
-        # Folder names are unique among all tenants' projects; folder_alignment numbers them in the same way.
+        # In a file of another program; folder_alignment numbers folders in the same way.
         wanted = sanitise_folder_name(folder.project_folder)
         taken = {name_key(name) for name in (*self._on_disk, *self._taken)}
         names = (f"{cut_to_bytes(wanted, MAX_FOLDER_NAME_BYTES - 10)}_{number}" for number in count(2))

@@ -40,11 +40,11 @@ def folder_alignment(ctx: StepContext) -> None:
 
 
 class _FolderOwners:
-    """Which project has which folder name, among all tenants: the column is unique."""
+    """Which project has which of the folder names that the tenant's projects cannot share."""
 
     def __init__(self, ctx: StepContext) -> None:
         with ctx.read() as connection:
-            projects = ProjectsRepository(connection).list()
+            projects = ProjectsRepository(connection).list_beside(ctx.tenant_id)
         self._owners: dict[str, set[int]] = {}
         for project in projects:
             self._owners.setdefault(name_key(project.project_folder), set()).add(project.id)

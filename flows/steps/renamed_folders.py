@@ -36,7 +36,9 @@ class RenamedFolders:
     def _look(self) -> dict[int, str]:
         tenant = self._ctx.library.tenant(self._ctx.tenant_id)
         with self._ctx.read() as connection:
-            known = {project.project_folder for project in ProjectsRepository(connection).list()}
+            known = {
+                project.project_folder for project in ProjectsRepository(connection).list_beside(self._ctx.tenant_id)
+            }
         found: dict[int, str] = {}
         for name in sorted(set(tenant.project_folders()) - known):
             try:

@@ -23,7 +23,7 @@ class Places:
     def look(self) -> None:
         """Read which project has which folder now."""
         with self._ctx.read() as connection:
-            every = ProjectsRepository(connection).list()
+            every = ProjectsRepository(connection).list_beside(self._ctx.tenant_id)
         self._projects = {project.id: project for project in every}
         self._by_folder = {project.project_folder: project.id for project in every}
 
@@ -33,7 +33,7 @@ class Places:
         return found if found is not None and self._ctx.tenant_of(found) == self._ctx.tenant_id else None
 
     def owner(self, project_folder: str) -> Project | None:
-        """The project, of whatever tenant, that has this folder now."""
+        """The project because of which no other one of the tenant can have this folder now."""
         return self._projects.get(self._by_folder.get(project_folder, 0))
 
     def folders(self, project_ids: Iterable[int]) -> dict[int, str]:

@@ -41,6 +41,7 @@ class UpgradeReport:
         backup: the copy made before, or None where there was nothing to lose.
         row_counts: the rows that each table had before, all of which it still has.
         changes: what was done to what was there, a sentence each; what newer revisions add is not told.
+        kept: what newer revisions change only in files that no other program made, a sentence each.
     """
 
     from_revision: str | None
@@ -49,6 +50,7 @@ class UpgradeReport:
     backup: Path | None = None
     row_counts: Mapping[str, int] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @property
     def is_changed(self) -> bool:
@@ -113,7 +115,8 @@ def downgrade(
         check_known_revision(connection, database)
         _check_downgrade(connection, database, revision, force=force)
     copy = None if database.path is None and not database.is_postgresql else backup(database, backup_to)
-    with _wrapping_errors(database), database.begin() as connection:
+    transaction = database.begin() if database.is_postgresql else _without_foreign_keys(database)
+    with _wrapping_errors(database), transaction as connection:
         _wait_for_other_upgrades(connection)
         current = _check_downgrade(connection, database, revision, force=force)
         command.downgrade(_config(connection), revision)
@@ -217,7 +220,16 @@ def _upgrade_sqlite(database: Database) -> UpgradeReport:
             backup=copy,
             row_counts={name: count for name, count in before.items() if name != "alembic_version"},
             changes=() if plan is None else plan.changes,
+            kept=_kept_for_other_programs(connection),
         )
+
+
+def _kept_for_other_programs(connection: Connection) -> tuple[str, ...]:
+    from storage.projects import folders_are_unique_per_tenant
+
+    if folders_are_unique_per_tenant(connection):
+        return ()
+    return ("project_folder stays unique over all tenants: two of them cannot have projects with folders of one name",)
 
 
 @contextmanager

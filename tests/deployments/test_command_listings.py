@@ -41,6 +41,19 @@ def test_projects_are_listed_with_what_their_photos_lack(command: Command, icela
     assert (document[0]["photos"], document[0]["without_derivatives"], document[0]["failed"]) == (3, 1, 1)
 
 
+def test_projects_of_two_tenants_have_folders_of_one_name(command: Command, iceland: int) -> None:
+    place = command("library", "add-project", "Iceland", "--tenant", "ben", "--json").document
+    found = command("library", "list", "--json").document
+    assert [(one["project"]["tenant_id"], one["project"]["project_folder"], one["photos"]) for one in found] == [
+        (None, "Iceland", 3),
+        ("ben", "Iceland", 0),
+    ]
+    assert place["project"]["id"] == found[1]["project"]["id"]
+    again = command("library", "add-project", "Iceland", "--tenant", "ben")
+    assert again.code == 2
+    assert '"Iceland" is the folder of another project' in again.err
+
+
 def test_jobs_are_filtered_by_every_column_that_a_user_may_name(command: Command, place_database: Database) -> None:
     projects, jobs = ProjectsRepository(place_database), JobsRepository(place_database)
     alps, norway, of_ben = (

@@ -276,6 +276,8 @@ async def users_of_a_web_application(up: Up, runtime: Runtime) -> None:
         assert await ended(added.json()["task_id"]) == "completed"
         again = await user.post("/projects", json={"name": "Harbour", "folder": "harbour"})
         assert again.status_code == 422
+        (runtime.library.root / "other" / "harbour").mkdir(parents=True)
+        assert (await other.post("/projects", json={"name": "Harbour", "folder": "harbour"})).status_code == 202
         upkeep = f"/projects/{added.json()['project_id']}/upkeep"
         assert (await other.post(upkeep)).status_code == 422
 

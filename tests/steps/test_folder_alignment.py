@@ -106,7 +106,7 @@ def test_a_missing_folder_is_skipped(studio: Any) -> None:
 
 
 def test_projects_of_one_name_get_folders_of_their_own_and_keep_them(studio: Any) -> None:
-    owner = studio.project("Iceland", tenant_id="neighbour")
+    owner = studio.project("Iceland")
     second, third = studio.project("b"), studio.project("c")
     for project in (second, third):
         named(studio, project, "Iceland")

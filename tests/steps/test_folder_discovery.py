@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 
+from flows.planning.plan import plan_task
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
 from storage.library import Manifest, read_manifest, write_manifest
+from tests.storage.test_legacy_upgrade import JOB_MORE, LegacyFile, create_tables
 
 
 def _discover(studio, **arguments):
@@ -318,31 +320,6 @@ def test_a_tenant_without_folder_and_projects_has_nothing_to_discover(studio, fo
     assert _projects(studio) == []
 
 
-def test_a_folder_name_that_another_tenants_project_has_gets_a_number(studio, folder):
-    studio.project("Iceland", tenant_id="other")
-    folder("Iceland", ["fox.jpg"])
-    job = _discover(studio)
-    assert job.status == "completed", job.error_message
-    [project] = _projects(studio)
-    assert (project.project_name, project.project_folder) == ("Iceland", "Iceland_2")
-    assert "tenant/Iceland_2/fox.jpg" in studio.disk()
-    assert studio.journal() == [("renamed_folder", "tenant/Iceland", "tenant/Iceland_2")]
-
-
-@pytest.mark.parametrize("runtime", [{"rename_user_files": "report"}], indirect=True)
-def test_a_folder_name_that_another_tenants_project_has_is_reported_unless_renames_are_asked_for(studio, folder):
-    studio.project("Iceland", tenant_id="other")
-    folder("Iceland", ["fox.jpg"])
-    folder("Norway", ["owl.jpg"])
-
-    job = _discover(studio)
-
-    assert job.status == "completed", job.error_message
-    assert "tenant/Iceland/fox.jpg" in studio.disk()
-    assert [one.project_folder for one in _projects(studio) if one.tenant_id == "tenant"] == ["Norway"]
-    assert job.result["examples"]["skipped"][0].startswith("Iceland: another tenant has a project")
-
-
 def test_an_unreadable_manifest_goes_to_the_trash_and_the_folder_becomes_a_project(studio, folder):
     path = folder("Iceland", ["fox.jpg"])
     (path / ".project.yaml").write_text("[broken")
@@ -397,3 +374,58 @@ def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, folder, known,
         assert studio.outcome() == undisturbed, f"after a death at point {number}"
         rounds += 1
     assert rounds > 12
+
+
+class TestInAFileOfAnotherProgram:
+    """There the names of folders are unique over all tenants."""
+
+    @pytest.fixture
+    def database(self, tmp_path, clock):
+        file = LegacyFile(tmp_path / "library.db")
+        create_tables(file, job_columns=JOB_MORE)
+        with file.database(clock=clock) as database:
+            database.migrate()
+            yield database
+
+    def test_a_folder_name_that_another_tenants_project_has_gets_a_number(self, studio, folder):
+        studio.project("Iceland", tenant_id="other")
+        folder("Iceland", ["fox.jpg"])
+        job = _discover(studio)
+        assert job.status == "completed", job.error_message
+        [project] = _projects(studio)
+        assert (project.project_name, project.project_folder) == ("Iceland", "Iceland_2")
+        assert "tenant/Iceland_2/fox.jpg" in studio.disk()
+        assert studio.journal() == [("renamed_folder", "tenant/Iceland", "tenant/Iceland_2")]
+
+    @pytest.mark.parametrize("runtime", [{"rename_user_files": "report"}], indirect=True)
+    def test_a_folder_name_that_another_tenants_project_has_is_reported_unless_renames_are_asked_for(
+        self, studio, folder
+    ):
+        studio.project("Iceland", tenant_id="other")
+        folder("Iceland", ["fox.jpg"])
+        folder("Norway", ["owl.jpg"])
+
+        job = _discover(studio)
+
+        assert job.status == "completed", job.error_message
+        assert "tenant/Iceland/fox.jpg" in studio.disk()
+        assert [one.project_folder for one in _projects(studio) if one.tenant_id == "tenant"] == ["Norway"]
+        assert job.result["examples"]["skipped"][0].startswith("Iceland: another tenant has a project")
+
+    @pytest.mark.parametrize("runtime", [{"rename_user_files": "report"}], indirect=True)
+    def test_a_plan_skips_the_folder_as_the_run_does(self, studio, folder):
+        studio.project("Iceland", tenant_id="other")
+        folder("Iceland", ["fox.jpg"])
+        with studio.runtime.as_current():
+            plan = plan_task(type="folder_discovery", tenant_id="tenant")
+        assert plan.steps[0].tally.counts == {}
+        assert plan.steps[0].remarks["skipped"][0] == 1
+
+    def test_a_folder_is_aligned_to_a_name_that_no_tenant_has(self, studio):
+        studio.project("Iceland", tenant_id="other")
+        own = studio.project("Norway")
+        studio.photo(own, "fox", "jpg")
+        ProjectsRepository(studio.database).rename(own.id, project_name="Iceland")
+        studio.run("folder_alignment", scope="global")
+        [aligned] = _projects(studio)
+        assert aligned.project_folder == "Iceland_2"
