@@ -14,7 +14,7 @@ from benchmarks.databases import postgresql_database, postgresql_server
 from benchmarks.job_rows import analyze, insert_jobs
 from benchmarks.measure import Options, Ratio, Report, command, in_turns
 from storage import Database, JobsRepository, LanesRepository
-from storage.heartbeats import beat
+from storage.lifecycle.heartbeats import beat
 
 _DRAIN = "UPDATE jobs SET status = 'completed', finished_at = created_at WHERE status = 'queued'"
 

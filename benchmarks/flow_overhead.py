@@ -26,12 +26,12 @@ def run(options: Options) -> Report:
     """Measure the two flows in turns."""
     # Prefect's loggers print a line for each task run; both sides are spared that.
     os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
-    from deployments.prefect_server import embedded_server
+    from deployments.server.prefect_server import embedded_server
 
     count = options.size(500, 5)
     register_noop_steps()
     with temporary_folder() as folder, embedded_server(folder / "prefect"):
-        from flows.runtime import Runtime
+        from flows.process.runtime import Runtime
 
         settings = Settings.load(database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder)
         with Runtime.open(settings) as runtime, runtime.as_current():

@@ -16,8 +16,8 @@ import psycopg
 
 from benchmarks.job_rows import empty_queue, fill_queue
 from storage import Database, JobsRepository
-from storage.claims import Claimant
-from storage.turnover import complete_and_claim
+from storage.queue.claims import Claimant
+from storage.queue.turnover import complete_and_claim
 
 
 class JobQueue(Protocol):

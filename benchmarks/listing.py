@@ -18,7 +18,7 @@ from benchmarks.databases import postgresql_database, postgresql_server, sqlite_
 from benchmarks.job_rows import fill_queue
 from benchmarks.measure import Options, Ratio, Report, command, in_turns
 from storage import Database, JobsRepository
-from storage.job_statement import JOB_COLUMNS
+from storage.lifecycle.job_statement import JOB_COLUMNS
 
 _ORDER = "ORDER BY created_at DESC, id DESC LIMIT 50"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from flows.step import step
-from flows.step_context import StepContext
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
 from task_definitions import TaskDefinition, load_definitions
 
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.runtime import Runtime
+from flows.process.runtime import Runtime
 from flows.testing import run_step
 from storage import Database, ProjectsRepository, Settings
 from task_definitions import load_definitions

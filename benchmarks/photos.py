@@ -12,12 +12,12 @@ from pathlib import Path
 from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command
 from benchmarks.photographs import write_photograph
+from flows.execution.worker import drain_queue
 from flows.imaging.isolation import available_cores
 from flows.imaging.limits import PREVIEW, THUMBNAIL
 from flows.imaging.vips import load_vips, set_threads, threads
-from flows.new_task import new_task
-from flows.runtime import Runtime
-from flows.worker import drain_queue
+from flows.process.runtime import Runtime
+from flows.starting.new_task import new_task
 from storage import Database, PhotosRepository, ProjectsRepository, Settings, TasksRepository
 from task_definitions import load_definitions
 

@@ -100,10 +100,10 @@ def _worker(serve: Callable[[str, Connection], None], url: str) -> Iterator[Conn
 
 
 def _photojobs_worker(url: str, pipe: Connection) -> None:
-    from flows.runtime import Runtime
-    from flows.step import load_steps, step
-    from flows.step_context import StepContext
-    from flows.worker import Worker
+    from flows.execution.worker import Worker
+    from flows.handlers.step import load_steps, step
+    from flows.handlers.step_context import StepContext
+    from flows.process.runtime import Runtime
 
     @step("tell", unit="library", modifies_files=False)
     def tell(ctx: StepContext) -> None:

@@ -73,7 +73,7 @@ def _press(api: httpx.Client, database: Database) -> tuple[datetime, datetime]:
 
 @contextmanager
 def _up(folder: Path) -> Iterator[tuple[httpx.Client, Database]]:
-    from deployments.up import up
+    from deployments.serving.up import up
 
     library = folder / "library"
     (library / "user_0" / "alps").mkdir(parents=True)

@@ -81,7 +81,7 @@ def _made(api: httpx.Client, path: str, body: dict[str, Any]) -> str:
 
 @contextmanager
 def _our_server(home: Path) -> Iterator[str]:
-    from deployments.prefect_server import embedded_server
+    from deployments.server.prefect_server import embedded_server
 
     with embedded_server(home) as url:
         yield url

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command, in_turns
-from flows.runtime import Runtime
+from flows.process.runtime import Runtime
 from flows.testing import run_step
 from storage import Database, ProjectsRepository, Settings
 

@@ -21,7 +21,7 @@ from storage import Database, Settings
 
 def run(options: Options) -> Report:
     """Measure each size in a process of its own."""
-    from deployments.prefect_server import embedded_server
+    from deployments.server.prefect_server import embedded_server
 
     large, small = options.size(1_000_000, 6_000), options.size(10_000, 2_000)
     rounds = options.rounds(2)
@@ -61,7 +61,7 @@ def run(options: Options) -> Report:
 def measure(url: str, count: int) -> dict[str, float]:
     """Run the task here, and tell the peak of this process."""
     from flows import run_task
-    from flows.runtime import Runtime
+    from flows.process.runtime import Runtime
 
     register_noop_steps()
     with Runtime(Database(url), settings=Settings.load(database_url=url)) as runtime, runtime.as_current():

@@ -20,7 +20,7 @@ from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command
 from benchmarks.photographs import write_photograph
 from flows.imaging import fingerprint
-from flows.runtime import Runtime
+from flows.process.runtime import Runtime
 from flows.testing import run_step
 from storage import Database, PhotosRepository, ProjectsRepository, Settings
 

@@ -48,9 +48,9 @@ def run(options: Options) -> Report:
 def open_worker(url: str) -> Iterator[Callable[[], int]]:
     """A worker that works off what waits, at request."""
     from benchmarks.noop_steps import register_noop_steps
-    from flows.runtime import Runtime
-    from flows.step import load_steps
-    from flows.worker import drain_queue
+    from flows.execution.worker import drain_queue
+    from flows.handlers.step import load_steps
+    from flows.process.runtime import Runtime
 
     register_noop_steps()
     with Runtime(Database(url), settings=Settings.load(database_url=url, concurrency=1)) as runtime:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deployments.cli.commands import build_app
-from deployments.cli.exit_codes import MEANINGS
-from deployments.cli.help_pages import CommandPage, OptionHelp, command_pages
+from deployments.cli.command_line import build_app
+from deployments.cli.options.exit_codes import MEANINGS
+from deployments.cli.output.help_pages import CommandPage, OptionHelp, command_pages
 from docs_site.markdown import table
 
 _INTRODUCTION = """# Commands

@@ -17,7 +17,7 @@ do. At the command it is one line for each problem, and the exit code 2. `job_it
 #: The packages whose modules declare errors.
 _PACKAGES = ("task_definitions", "storage", "flows", "deployments")
 #: What only Alembic can import, and declares none.
-_OF_ALEMBIC = ("storage.migrations.env", "storage.migrations.versions")
+_OF_ALEMBIC = ("storage.upkeep.migrations.env", "storage.upkeep.migrations.versions")
 
 
 def errors_page() -> str:

@@ -1,4 +1,4 @@
-"""The page of events, made of the events that `flows.events` tells of rows that stand for any."""
+"""The page of events, made of the events that `flows.telemetry.events` tells of rows that stand for any."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from docs_site.markdown import code, table
-from flows.events import Event, Events
-from storage.job_items import ItemOutcome
+from flows.telemetry.events import Event, Events
+from storage.lifecycle.job_items import ItemOutcome
 from storage.records import ItemStatus, Job, JobStatus, Task
 
 _INTRODUCTION = """# Events

@@ -1,4 +1,4 @@
-"""The page of tables, read from `storage.tables` and `storage.column_meanings`."""
+"""The page of tables, read from `storage.database.tables` and `storage.database.column_meanings`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from sqlalchemy import Column, Dialect, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql, sqlite
 
 from docs_site.markdown import code, table
-from storage.column_meanings import COLUMN_MEANINGS, TABLE_MEANINGS
-from storage.tables import metadata
+from storage.database.column_meanings import COLUMN_MEANINGS, TABLE_MEANINGS
+from storage.database.tables import metadata
 
 _INTRODUCTION = """# Tables
 
@@ -26,7 +26,7 @@ _FIRST_ADDED = {"projects": "tenant_id", "jobs": "task_id", "job_items": "attemp
 
 
 def tables_page() -> str:
-    """Every table with its columns, in the order in which `storage.tables` has them."""
+    """Every table with its columns, in the order in which `storage.database.tables` has them."""
     parts = [_INTRODUCTION]
     for found in metadata.tables.values():
         rows = [_row(found, column) for column in found.columns]

@@ -7,7 +7,7 @@
 # Versions: prefect 3.9.1, cronsim 2.8 (which follows Debian's cron)
 # Date: 2026-11-28
 # Source: the note in prefect/server/schemas/schedules.py, CronSchedule; cron(8) of Debian on clock changes
-# Covered by: docs/explanation/schedules.md; tests/deployments/test_summer_time.py
+# Covered by: docs/explanation/schedules.md; tests/deployments/deploying/test_summer_time.py
 set -euo pipefail
 
 work=$(mktemp -d)

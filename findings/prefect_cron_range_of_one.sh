@@ -7,7 +7,7 @@
 # Versions: prefect 3.9.1, cronsim 2.8 (which follows Debian's cron)
 # Date: 2026-11-28
 # Source: prefect/_vendor/croniter/croniter.py, _expand
-# Covered by: task_definitions/cron.py; tests/unit/definitions/test_cron_texts.py
+# Covered by: task_definitions/cron.py; tests/task_definitions/test_cron_texts.py
 set -euo pipefail
 
 work=$(mktemp -d)

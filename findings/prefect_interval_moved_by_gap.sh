@@ -7,7 +7,7 @@
 # Versions: prefect 3.9.1
 # Date: 2026-11-28
 # Source: prefect/server/schemas/schedules.py, _seek_calendar_interval
-# Covered by: deployments/runner_deployments.py, INTERVAL_ANCHOR; tests/deployments/test_summer_time.py
+# Covered by: deployments/deploying/runner_deployments.py, INTERVAL_ANCHOR; tests/deployments/deploying/test_summer_time.py
 set -euo pipefail
 
 work=$(mktemp -d)

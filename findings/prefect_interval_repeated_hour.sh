@@ -7,7 +7,7 @@
 # Versions: prefect 3.9.1 on Python 3.11 and 3.13
 # Date: 2026-11-28
 # Source: prefect/server/schemas/schedules.py, IntervalSchedule: a set of moments of one zone, which compare without fold
-# Covered by: deployments/runner_deployments.py, _schedule; tests/deployments/test_summer_time.py
+# Covered by: deployments/deploying/runner_deployments.py, _schedule; tests/deployments/deploying/test_summer_time.py
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -8,7 +8,7 @@
 # Date: 2026-11-28
 # Source: prefect/_internal/schemas/validators.py, reconcile_paused_deployment; prefect/server/api/deployments.py,
 #   update_deployment
-# Covered by: deployments/registration.py; tests/deployments/test_registration.py
+# Covered by: deployments/deploying/registration.py; tests/deployments/deploying/test_registration.py
 set -euo pipefail
 
 work=$(mktemp -d)

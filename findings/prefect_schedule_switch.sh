@@ -7,7 +7,7 @@
 # Versions: prefect 3.9.1
 # Date: 2026-11-28
 # Source: prefect/server/models/deployments.py, update_deployment_schedule: `exclude_none`, not `exclude_unset`
-# Covered by: deployments/registration.py, restore_parameters; tests/deployments/test_registration.py
+# Covered by: deployments/deploying/registration.py, restore_parameters; tests/deployments/deploying/test_registration.py
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -7,7 +7,7 @@
 # Versions: prefect 3.8.8 and 3.9.1, sqlalchemy 2.1.9, fastapi 0.150.0
 # Date: 2026-11-28
 # Source: prefect/server/models/deployments.py, _insert_scheduled_flow_runs
-# Covered by: the range of Prefect in pyproject.toml; tests/deployments/test_scheduled_runs.py
+# Covered by: the range of Prefect in pyproject.toml; tests/deployments/serving/test_scheduled_runs.py
 set -euo pipefail
 
 work=$(mktemp -d)

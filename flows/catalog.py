@@ -8,8 +8,8 @@ from typing import Any
 
 from prefect import Flow
 
-from flows.compiler import compile_task
-from flows.drain_flow import drain_queue_flow
+from flows.orchestration.compiler import compile_task
+from flows.orchestration.drain_flow import drain_queue_flow
 from storage.settings import Settings
 from task_definitions import Definitions, load_definitions
 from task_definitions.errors import UnknownDefinition

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flows.job_run import run_claimed_job
-from flows.runtime import Runtime
-from storage.claims import Claimant, claim_by_id, new_worker_id
-from storage.jobs import JobsRepository
+from flows.execution.job_run import run_claimed_job
+from flows.process.runtime import Runtime
+from storage.queue.claims import Claimant, claim_by_id, new_worker_id
+from storage.queue.jobs import JobsRepository
 from storage.records import Job
 
 

@@ -7,18 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from storage.database import Database
+    from storage.database.engine import Database
     from storage.errors import StorageError
-    from storage.holds import Hold, HoldKind, HoldsRepository
-    from storage.jobs import JobsRepository
-    from storage.lanes import LanesRepository
-    from storage.photo_selection import PhotoSelection
-    from storage.photos import PhotosRepository
-    from storage.projects import ProjectsRepository
+    from storage.photos.photo_selection import PhotoSelection
+    from storage.photos.photos import PhotosRepository
+    from storage.photos.projects import ProjectsRepository
+    from storage.queue.holds import Hold, HoldKind, HoldsRepository
+    from storage.queue.jobs import JobsRepository
+    from storage.queue.lanes import LanesRepository
+    from storage.queue.tasks import TasksRepository
     from storage.records import ItemStatus, Job, JobItem, JobStatus, Lane, Photo, Project, Task, TaskStatus
+    from storage.reports.task_summary import StepSummary, TaskSummary, summarise_task
     from storage.settings import Settings
-    from storage.task_summary import StepSummary, TaskSummary, summarise_task
-    from storage.tasks import TasksRepository
     from task_definitions import MAX_ITEMS_PER_JOB
 
 __all__ = [
@@ -50,31 +50,31 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Database": "storage.database",
-    "Hold": "storage.holds",
-    "HoldKind": "storage.holds",
-    "HoldsRepository": "storage.holds",
+    "Database": "storage.database.engine",
+    "Hold": "storage.queue.holds",
+    "HoldKind": "storage.queue.holds",
+    "HoldsRepository": "storage.queue.holds",
     "ItemStatus": "storage.records",
     "Job": "storage.records",
     "JobItem": "storage.records",
     "JobStatus": "storage.records",
-    "JobsRepository": "storage.jobs",
+    "JobsRepository": "storage.queue.jobs",
     "Lane": "storage.records",
-    "LanesRepository": "storage.lanes",
+    "LanesRepository": "storage.queue.lanes",
     "MAX_ITEMS_PER_JOB": "task_definitions",
     "Photo": "storage.records",
-    "PhotoSelection": "storage.photo_selection",
-    "PhotosRepository": "storage.photos",
+    "PhotoSelection": "storage.photos.photo_selection",
+    "PhotosRepository": "storage.photos.photos",
     "Project": "storage.records",
-    "ProjectsRepository": "storage.projects",
+    "ProjectsRepository": "storage.photos.projects",
     "Settings": "storage.settings",
-    "StepSummary": "storage.task_summary",
+    "StepSummary": "storage.reports.task_summary",
     "StorageError": "storage.errors",
     "Task": "storage.records",
     "TaskStatus": "storage.records",
-    "TaskSummary": "storage.task_summary",
-    "TasksRepository": "storage.tasks",
-    "summarise_task": "storage.task_summary",
+    "TaskSummary": "storage.reports.task_summary",
+    "TasksRepository": "storage.queue.tasks",
+    "summarise_task": "storage.reports.task_summary",
 }
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, and_, select
 
-from storage.column_types import check_integer
-from storage.configured_database import configured_database
-from storage.database import Access, Database
+from storage.database.column_types import check_integer
+from storage.database.configured_database import configured_database
+from storage.database.engine import Access, Database
+from storage.database.tables import job_items, photos, projects
+from storage.database.tables import jobs as jobs_table
 from storage.library import Library
+from storage.lifecycle.step_jobs import DEFAULT_TENANT, is_active, of_tenant
 from storage.records import Job, JobItem, Photo, Project
 from storage.settings import Settings
-from storage.step_jobs import DEFAULT_TENANT, is_active, of_tenant
-from storage.tables import job_items, photos, projects
-from storage.tables import jobs as jobs_table
 from task_definitions import MAX_ITEMS_PER_JOB
 
 #: Rows read by one statement.

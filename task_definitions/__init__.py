@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from task_definitions.schedule import Schedule
     from task_definitions.scope import Scope, detect_scope
     from task_definitions.step_types import StepType, known_step_type_names, register_step_type
+    from task_definitions.validation import read_pinned_definition
 
 __all__ = [
     "MAX_ITEMS_PER_JOB",
@@ -64,6 +65,7 @@ __all__ = [
     "detect_scope",
     "known_step_type_names",
     "load_definitions",
+    "read_pinned_definition",
     "register_step_type",
 ]
 
@@ -80,6 +82,7 @@ _HOMES = {
     "StepType": "task_definitions.step_types",
     "known_step_type_names": "task_definitions.step_types",
     "register_step_type": "task_definitions.step_types",
+    "read_pinned_definition": "task_definitions.validation",
 }
 
 

@@ -1,7 +1,6 @@
 """The model of a definition: a named, ordered pipeline of steps. Not for finding or reading definition files."""
 
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt, StrictStr
@@ -155,22 +154,8 @@ class TaskDefinition(BaseModel):
         return {self.name: {**body, "steps": [_step_mapping(step) for step in self.steps]}}
 
     def to_json(self) -> str:
-        """Return `to_mapping()` as JSON text, equal for equal definitions; `from_json` reads it back."""
+        """Return `to_mapping()` as JSON text, equal for equal definitions; `read_pinned_definition` reads it back."""
         return json.dumps(self.to_mapping(), ensure_ascii=False, sort_keys=True, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, pinned: str | Mapping[str, Any]) -> "TaskDefinition":
-        """Read a definition that `to_json` or `to_mapping` wrote.
-
-        Step types are not looked up: a task in flight keeps its definition also where a handler is no longer there.
-
-        Raises:
-            DefinitionErrors: it is not such a definition; lists every problem.
-        """
-        # Imported here, because checking a definition builds this very class.
-        from task_definitions.validation import read_pinned_definition
-
-        return read_pinned_definition(pinned)
 
 
 def _step_mapping(step: StepDefinition) -> dict[str, Any]:

@@ -114,7 +114,13 @@ def read_definition(
 
 
 def read_pinned_definition(pinned: str | Mapping[str, Any]) -> TaskDefinition:
-    """Return the definition that `TaskDefinition.to_json` or `to_mapping` wrote; see `TaskDefinition.from_json`."""
+    """Return the definition that `TaskDefinition.to_json` or `to_mapping` wrote.
+
+    Step types are not looked up: a task keeps its definition, also if one of its handlers is not installed any more.
+
+    Raises:
+        DefinitionErrors: it is not such a definition; lists every problem.
+    """
     document: object = pinned
     if isinstance(pinned, str):
         try:

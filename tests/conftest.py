@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import logging
 import os
 import shutil
 import sys
@@ -81,8 +82,8 @@ from storage import (  # noqa: E402
     TasksRepository,
 )
 from storage.library.names import unsafe_reason  # noqa: E402
-from storage.pinned_definition import PinnedDefinition  # noqa: E402
-from storage.tasks import NewTask  # noqa: E402
+from storage.lifecycle.pinned_definition import PinnedDefinition  # noqa: E402
+from storage.queue.tasks import NewTask  # noqa: E402
 from task_definitions import StepType, TaskDefinition, detect_scope  # noqa: E402
 from tests.postgresql_databases import PostgresqlDatabases  # noqa: E402
 
@@ -153,6 +154,17 @@ class ManualClock:
         """Move it to a moment."""
         with self._lock:
             self._now = moment
+
+
+@pytest.fixture(autouse=True)
+def _logs_stay_as_they_were() -> Iterator[None]:
+    """A command, a runner or a test may set up the logs of its process; the next test has them as they were."""
+    ours = logging.getLogger("photojobs")
+    handlers, propagate, level = [*ours.handlers], ours.propagate, ours.level
+    yield
+    ours.handlers, ours.propagate = handlers, propagate
+    # Not the attribute: this also forgets which levels the loggers below have seen enabled.
+    ours.setLevel(level)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import sys
 
 def main() -> None:
     """Run the command line of this process, and exit with its code."""
-    from deployments.cli.commands import run_command_line
-    from deployments.telemetry import switch_telemetry_off
+    from deployments.cli.command_line import run_command_line
+    from deployments.server.telemetry_off import switch_telemetry_off
 
     switch_telemetry_off()
     sys.exit(run_command_line(sys.argv[1:]))

@@ -13,7 +13,7 @@ from typing import Any
 
 from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, LOST_DRIVE, STUDIO, WEDDING, DemoProject
 from deployments.demo.shot import Shot
-from storage.clock import format_timestamp
+from storage.database.clock import format_timestamp
 from storage.library import Manifest, ProjectFolder, move_to_trash, write_manifest
 from storage.records import Project
 

@@ -29,11 +29,11 @@ from deployments.demo.faults import (
 )
 from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, PROJECTS, STUDIO, TENANTS, DemoProject
 from deployments.demo.shot import Shot
-from storage.database import Database
+from storage.database.engine import Database
+from storage.database.tables import photo_tags, tags
 from storage.library import Library, ProjectFolder
-from storage.photos import PhotosRepository
-from storage.projects import ProjectsRepository
-from storage.tables import photo_tags, tags
+from storage.photos.photos import PhotosRepository
+from storage.photos.projects import ProjectsRepository
 
 #: JPEGs in the library where nothing else is asked for: more than one job may have items for one of its tenants.
 DEFAULT_PHOTOS = 2_300

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from storage.database import Database
-from storage.tables import photo_tags, photos, projects, tags
+from storage.database.engine import Database
+from storage.database.tables import photo_tags, photos, projects, tags
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from sqlalchemy import text
 
 from deployments.doctor.file_systems import file_system_type, is_network
 from deployments.doctor.finding import Area, Finding
-from storage.database import Database
+from storage.database.engine import Database
+from storage.database.tables import metadata
 from storage.errors import StorageError, UnsuitableEncoding, UnsuitablePooler
-from storage.integrity import check
-from storage.integrity_rules import Severity
-from storage.tables import metadata
+from storage.upkeep.integrity import check
+from storage.upkeep.integrity_rules import Severity
 
 _area = Area("database")
 

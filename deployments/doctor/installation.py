@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from packaging.requirements import Requirement
 
 from deployments.doctor.finding import Area, Finding
-from deployments.server_api import authorization
+from deployments.server.server_api import authorization
 from storage.settings import Settings
 from task_definitions.foreign_documents import MAX_BYTES, UnreadableDocument, parse_json
 
@@ -81,7 +81,7 @@ def examine_prefect() -> Iterator[Finding]:
 
 def examine_steps(settings: Settings) -> Iterator[Finding]:
     """Look whether every plug-in loads, and every definition is right and can run here."""
-    from flows.step import broken_plugins, handlers
+    from flows.handlers.step import broken_plugins, handlers
     from task_definitions import load_definitions
 
     available = handlers()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deployments.doctor.finding import Area, Finding
-from storage.database import Database
-from storage.verification import VerificationRepository
+from storage.database.engine import Database
+from storage.photos.verification import VerificationRepository
 
 _area = Area("originals")
 

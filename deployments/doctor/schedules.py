@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deployments.doctor.finding import Area, Finding
-from deployments.planned_runs import Standing, scheduled_runs
-from deployments.running_up import server_errors, server_of
-from storage.database import Database
+from deployments.server.running_up import server_errors, server_of
+from deployments.status.planned_runs import Standing, scheduled_runs
+from storage.database.engine import Database
 from storage.settings import Settings
 from task_definitions import load_definitions
 from task_definitions.wording import quantity

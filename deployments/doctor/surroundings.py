@@ -15,7 +15,7 @@ from sqlalchemy import text
 from deployments.doctor.file_systems import space
 from deployments.doctor.finding import Area, Finding
 from deployments.doctor.installation import SERVER_SECONDS
-from storage.database import Database
+from storage.database.engine import Database
 from storage.settings import Settings
 
 _space, _clocks = Area("space"), Area("clocks")

@@ -1,4 +1,4 @@
 """Prefect's server as photojobs runs it: one process, `python -m deployments.embedded_server HOST PORT`.
 
-`deployments.prefect_server` starts and stops it. Settings travel in the environment.
+`deployments.server.prefect_server` starts and stops it. Settings travel in the environment.
 """

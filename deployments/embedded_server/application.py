@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 from prefect.server.api.server import create_app
 
-from deployments.embedded_server.database import serialise_writers
 from deployments.embedded_server.guards import LOOPBACK_NAMES, OwnPagesOnly
 from deployments.embedded_server.login import login_route
+from deployments.embedded_server.serial_writers import serialise_writers
 
 
 def embedded_application(host: str, *, hosts: Sequence[str] = ()) -> FastAPI:

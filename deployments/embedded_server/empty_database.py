@@ -14,7 +14,7 @@ import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 
-from storage.private_files import make_private_folder
+from storage.database.private_files import make_private_folder
 
 #: What Prefect calls the file in its home.
 DATABASE_NAME = "prefect.db"

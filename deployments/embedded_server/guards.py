@@ -1,7 +1,7 @@
 """Whom the embedded server answers: requests for one of its own names, from its own pages, and in no foreign frame.
 
 Prefect's settings see to the rest: authentication, and tokens against forged requests. They are set by
-`deployments.prefect_server`.
+`deployments.server.prefect_server`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from deployments.server_access import LOGIN_PATH
+from deployments.embedded_server.password import LOGIN_PATH
 
 #: Under this key Prefect's pages look for the password, as `btoa` has made it.
 STORAGE_KEY = "prefect-password"

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from deployments.embedded_server.empty_database import database_is_elsewhere, prepare_database
-from flows.deployment_names import flow_run_name
-from flows.step_markdown import step_line, step_markdown
-from storage.database import Database
-from storage.lanes import lane_name
+from flows.starting.deployment_names import flow_run_name
+from flows.telemetry.step_markdown import step_line, step_markdown
+from storage.database.engine import Database
+from storage.queue.lanes import lane_name
+from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
-from storage.task_summary import TaskSummary
-from storage.tasks import TasksRepository
+from storage.reports.task_summary import TaskSummary
 
 #: A server that runs with this database may hold it for so long.
 BUSY_SECONDS = 30.0

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from storage.lanes import lane_name, lane_of
-from storage.pinned_definition import PinnedDefinition
+from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.queue.lanes import lane_name, lane_of
 from storage.records import Lane, TaskStatus
-from storage.task_summary import StepSummary, TaskSummary
+from storage.reports.task_summary import StepSummary, TaskSummary
 from task_definitions import TaskDefinition
 from task_definitions.model import MAX_ITEMS_PER_JOB
 from task_definitions.step_types import StepType

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deployments.errors import MetricsNotServed
-from storage.database import Database
+from storage.database.engine import Database
 from storage.settings import Settings
 
 logger = logging.getLogger("photojobs.metrics")

@@ -17,12 +17,12 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from storage.database import Database
-from storage.ended_jobs import EndedJob, Place, ended_jobs
+from storage.database.engine import Database
 from storage.errors import StorageError
-from storage.lanes import LanesRepository, lane_of
+from storage.queue.lanes import LanesRepository, lane_of
 from storage.records import Lane
-from storage.statistics import LaneLoad, OpenJobs, Statistics
+from storage.reports.ended_jobs import EndedJob, Place, ended_jobs
+from storage.reports.statistics import LaneLoad, OpenJobs, Statistics
 
 logger = logging.getLogger("photojobs.metrics")
 

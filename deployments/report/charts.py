@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from deployments.plotting.figure import ACCENT, FAILED, QUIET, as_svg, house_style, new_figure, short
 from deployments.report.throughput import Throughput
-from storage.lanes import lane_of
+from storage.queue.lanes import lane_of
 from storage.records import Lane
-from storage.task_history import JobSpan, StepTimes
+from storage.reports.task_history import JobSpan, StepTimes
 from task_definitions.wording import lasting, quantity
 
 if TYPE_CHECKING:

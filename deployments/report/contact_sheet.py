@@ -14,7 +14,7 @@ from flows.imaging.isolation import ImagePool
 from flows.imaging.limits import ImageOptions, Rendition
 from storage.library.errors import LibraryError
 from storage.library.paths import Library
-from storage.task_history import ChangedPhoto
+from storage.reports.task_history import ChangedPhoto
 
 logger = logging.getLogger("photojobs.report")
 

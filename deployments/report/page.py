@@ -9,7 +9,7 @@ from deployments.errors import MissingExtra
 from deployments.plotting.figure import colours_for
 from deployments.report.charts import throughput_chart, timeline, waits_chart
 from deployments.report.task_report import TaskReport
-from storage.library_figures import LibraryFigures
+from storage.reports.library_figures import LibraryFigures
 from task_definitions.wording import lasting, printable, size_in_words
 
 #: What the figures of a library are called, in the order of the page.

@@ -8,12 +8,12 @@ from datetime import datetime
 
 from deployments.report.contact_sheet import Frame, contact_sheet
 from deployments.report.throughput import Throughput, throughput_of
-from storage.database import Database
-from storage.lanes import LanesRepository
+from storage.database.engine import Database
 from storage.library.paths import Library
-from storage.library_figures import BeforeAndAfter, LibraryFigures, read_figures, take_figures
+from storage.queue.lanes import LanesRepository
 from storage.records import Lane
-from storage.task_history import (
+from storage.reports.library_figures import BeforeAndAfter, LibraryFigures, read_figures, take_figures
+from storage.reports.task_history import (
     FailureReason,
     FileChanges,
     JobSpan,
@@ -26,7 +26,7 @@ from storage.task_history import (
     slowest,
     step_times,
 )
-from storage.task_summary import TaskSummary, summarise_task
+from storage.reports.task_summary import TaskSummary, summarise_task
 
 #: Photos of the contact sheet unless somebody asks for more or less.
 DEFAULT_PHOTOS = 60

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from storage.task_history import JobSpan
+from storage.reports.task_history import JobSpan
 
 #: Parts that the time is divided into.
 PARTS = 120

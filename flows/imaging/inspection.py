@@ -6,11 +6,11 @@ What only decoding finds out, such as a picture that was cut off in its middle, 
 from pathlib import Path
 
 from flows.imaging import decode
-from flows.imaging.derivatives import Derivatives, upright_size
 from flows.imaging.fingerprint import fingerprint_of
 from flows.imaging.limits import DEFAULT_LIMITS, ImageLimits
 from flows.imaging.raw import NoEmbeddedPreview, has_raw_name, read_raw
 from flows.imaging.source_file import SourceFile, open_source
+from flows.imaging.thumbnail_and_preview import Derivatives, upright_size
 
 
 def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Derivatives:

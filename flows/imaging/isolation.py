@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from flows.imaging import vips
-from flows.imaging.derivatives import Derivatives, make_derivatives
 from flows.imaging.errors import DecoderCrashed, DecoderKilled, ImageTimeout, PoolClosed, SlowMachine
 from flows.imaging.fingerprint import Fingerprint, SourceReading, read_source, take_fingerprint
 from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import PhotoMetadata, read_metadata
+from flows.imaging.thumbnail_and_preview import Derivatives, make_derivatives
 from flows.imaging.worker import Worker
 from storage.library.atomic_write import new_temporary_token, remove_temporary
 
@@ -43,7 +43,7 @@ class ImageProcessing(Protocol):
         with_hash: bool = False,
         with_metadata: bool = False,
     ) -> Derivatives:
-        """See `flows.imaging.derivatives.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
+        """See `flows.imaging.thumbnail_and_preview.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
         ...
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
@@ -121,7 +121,7 @@ class ImagePool:
         with_hash: bool = False,
         with_metadata: bool = False,
     ) -> Derivatives:
-        """See `flows.imaging.derivatives.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
+        """See `flows.imaging.thumbnail_and_preview.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
         token = new_temporary_token()
 
         def remove_half() -> None:
@@ -274,7 +274,7 @@ class InProcessImages:
         with_hash: bool = False,
         with_metadata: bool = False,
     ) -> Derivatives:
-        """See `flows.imaging.derivatives.make_derivatives`; also raises `PoolClosed`."""
+        """See `flows.imaging.thumbnail_and_preview.make_derivatives`; also raises `PoolClosed`."""
         return self._run(
             make_derivatives,
             source,

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from flows.imaging import vips
-from flows.imaging.derivatives import make_derivatives
 from flows.imaging.errors import ImageTooLarge
 from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import read_metadata
+from flows.imaging.thumbnail_and_preview import make_derivatives
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MAX_TEXT_CHARACTERS: Final = 2000

@@ -13,7 +13,7 @@ from storage.library.names import printable
 from storage.library.paths import DERIVATIVE_EXTENSION, PREVIEW_FOLDER, THUMB_FOLDER, TRASH_FOLDER
 from storage.library.trash import parse_trash_name
 from storage.library.tree import TreeChange
-from storage.row_changes import RowChange
+from storage.shadow.row_changes import RowChange
 from task_definitions.foreign_documents import parse_json
 
 #: What can be done, in the order in which it is told, each with what it is done to.

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from flows.errors import FlowsError
-from flows.in_thread import in_thread
-from flows.job_run import run_claimed_job
-from flows.known_definitions import find_definition
-from flows.new_task import new_task
+from flows.execution.job_run import run_claimed_job
 from flows.planning.changes import ACTIONS, Change, Owner, file_change, row_change
 from flows.planning.shadow import Shadow, shadow_for
-from flows.runtime import Runtime
-from storage.claims import Claimant, claim_by_id, promote_due
-from storage.photo_selection import PhotoSelection
-from storage.projects import ProjectsRepository
+from flows.process.runtime import Runtime
+from flows.starting.in_thread import in_thread
+from flows.starting.known_definitions import find_definition
+from flows.starting.new_task import new_task
+from storage.photos.photo_selection import PhotoSelection
+from storage.photos.projects import ProjectsRepository
+from storage.queue.claims import Claimant, claim_by_id, promote_due
+from storage.queue.tasks import NewTask, TasksRepository
 from storage.records import Job
-from storage.task_summary import StepSummary, summarise_task
-from storage.tasks import NewTask, TasksRepository
+from storage.reports.task_summary import StepSummary, summarise_task
 from task_definitions import TaskDefinition
 from task_definitions.wording import quantity
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.planning.changes import ACTIONS
 from flows.planning.plan import Plan, PlannedStep
-from flows.step_markdown import cell, row
+from flows.telemetry.step_markdown import cell, row
 
 #: Projects told of in each step; their numbers are in the totals all the same.
 MAX_PROJECTS = 50

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from flows.imaging.derivatives import Derivatives, WrittenImage
 from flows.imaging.fingerprint import Fingerprint, SourceReading
 from flows.imaging.isolation import ImageProcessing
 from flows.imaging.metadata import PhotoMetadata
+from flows.imaging.thumbnail_and_preview import Derivatives, WrittenImage
 from storage.library import Library, write_atomically
 from storage.library.scan import storable_ns
 

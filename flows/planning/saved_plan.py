@@ -16,15 +16,15 @@ from pydantic import ValidationError
 
 from flows.errors import FlowsError
 from flows.planning.changes import Change
-from flows.runtime import Runtime
-from storage.clock import format_timestamp
+from flows.process.runtime import Runtime
+from storage.database.clock import format_timestamp
 from storage.errors import StorageError
 from storage.library.atomic_write import fsync_file, temporary_path
 from storage.library.exclusive_rename import rename_exclusively
-from storage.photo_selection import PhotoSelection
-from storage.pinned_definition import PinnedDefinition
+from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.photos.photo_selection import PhotoSelection
+from storage.queue.tasks import NewTask
 from storage.settings import Settings
-from storage.tasks import NewTask
 from task_definitions import Scope
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
 

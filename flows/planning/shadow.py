@@ -11,19 +11,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.handlers.step import handler_of
 from flows.planning.planned_images import PlannedImages
 from flows.planning.shadow_library import cast_shadow
-from flows.runtime import Runtime
-from flows.step import handler_of
-from storage.database import Database
+from flows.process.runtime import Runtime
+from storage.database.engine import Database
+from storage.history.undo_entries import UNDO
 from storage.library import Library
 from storage.library.tree import LibraryTree
-from storage.projects import ProjectsRepository
-from storage.row_changes import RowChanges
+from storage.photos.projects import ProjectsRepository
+from storage.queue.tasks import NewTask
 from storage.settings import Settings
-from storage.shadow_rows import copy_rows, projects_in_reach, snapshot
-from storage.tasks import NewTask
-from storage.undo_entries import UNDO
+from storage.shadow.copied_rows import copy_rows, projects_in_reach, snapshot
+from storage.shadow.row_changes import RowChanges
 
 if TYPE_CHECKING:
     from flows.imaging.isolation import ImageProcessing
@@ -135,5 +135,5 @@ def _copy_rows(real: Database, shadow: Database, new: NewTask) -> set[str] | Non
 
 def _looks_around(step_type: str) -> bool:
     # Nobody knows what a step of another package looks at, so it sees all that it may.
-    is_ours = handler_of(step_type).__module__.startswith("flows.steps.")
+    is_ours = handler_of(step_type).__module__.startswith("flows.")
     return step_type in _LOOK_AROUND or not is_ours

@@ -1,1 +1,1 @@
-"""The handlers of the built-in step types; each module registers those of one subject when it is imported."""
+"""The handlers of the built-in step types; importing a module registers the step types that it holds."""

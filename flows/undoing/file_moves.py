@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.step_context import StepContext
-from flows.steps.photo_files import relative_path
+from flows.handlers.step_context import StepContext
+from flows.steps.targets.photo_files import relative_path
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack
-from storage.journal import FileAction, FileChange, JournalEntry
+from storage.history.journal import FileAction, FileChange, JournalEntry
 from storage.library import FolderNames, ProjectFolder, move_to_trash, move_without_overwrite, restore, sync_moves
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.names import printable

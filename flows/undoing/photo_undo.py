@@ -9,21 +9,21 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from flows.errors import StepTimeout
-from flows.step_context import StepContext
-from flows.steps.moves import bring_derivative
+from flows.handlers.step_context import StepContext
+from flows.steps.moving.image_move import bring_derivative
 from flows.undoing.file_moves import FILE_ACTIONS, FileMoves, WayBack
 from flows.undoing.places import Places
 from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
-from storage.derivatives import DerivativeKind
-from storage.journal import FileAction, FileChange, JournalEntry, mark_undone
+from storage.history.journal import FileAction, FileChange, JournalEntry, mark_undone
+from storage.history.photo_snapshots import DERIVATIVES
+from storage.history.photo_states import PhotoStates, taken_manifest_ids, taken_names
+from storage.history.undo_entries import EntryGroup
 from storage.library import ProjectFolder, remove_derivative
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.names import printable
 from storage.library.paths import TRASH_FOLDER
 from storage.library.trash import parse_trash_name
-from storage.photo_snapshots import DERIVATIVES
-from storage.photo_states import PhotoStates, taken_manifest_ids, taken_names
-from storage.undo_entries import EntryGroup
+from storage.photos.derivatives import DerivativeKind
 
 #: Photos whose files are moved before their rows are written: what a crash leaves to be repaired.
 BATCH_SIZE: Final = 100

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from flows.step_context import StepContext
+from flows.handlers.step_context import StepContext
 from storage.library import ProjectFolder
 from storage.library.errors import UnsafePath
-from storage.projects import ProjectsRepository
+from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
 

@@ -9,13 +9,16 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from flows.step_context import StepContext
-from flows.steps.photo_files import relative_path
+from flows.handlers.step_context import StepContext
+from flows.steps.targets.photo_files import relative_path
 from flows.undoing.file_moves import FileMoves
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack
-from storage.clock import parse_timestamp
-from storage.journal import FileAction, FileChange, JournalEntry, journaled_targets, mark_undone
+from storage.database.clock import parse_timestamp
+from storage.history.journal import FileAction, FileChange, JournalEntry, journaled_targets, mark_undone
+from storage.history.photo_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
+from storage.history.project_states import add_project, change_project, is_in_use, remove_empty_project
+from storage.history.undo_entries import EntryGroup, archived_as_gone_at
 from storage.library import (
     FolderNames,
     ProjectFolder,
@@ -30,9 +33,6 @@ from storage.library import (
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, SourceMissing, UnsafePath
 from storage.library.kinds import MANIFEST_NAME
-from storage.photo_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
-from storage.project_states import add_project, change_project, is_in_use, remove_empty_project
-from storage.undo_entries import EntryGroup, archived_as_gone_at
 
 #: How far the moments of a row and of the journal may lie apart.
 _TOLERANCE: Final = timedelta(minutes=1)

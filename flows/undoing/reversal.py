@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flows.errors import FlowsError
-from storage.derivatives import METADATA, DerivativeKind
-from storage.journal import FileAction, JournalEntry
-from storage.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS
-from storage.row_notes import NEW_TAGS
+from storage.history.journal import FileAction, JournalEntry
+from storage.history.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS
+from storage.history.row_notes import NEW_TAGS
+from storage.photos.derivatives import METADATA, DerivativeKind
 
 GENERATED: Final = "generated"
 MISSING: Final = "missing"

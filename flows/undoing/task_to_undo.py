@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from flows.errors import PermanentStepError
-from storage.database import Database
+from storage.database.engine import Database
+from storage.history.undo_entries import UNDO
+from storage.queue.tasks import TasksRepository
 from storage.records import Task
-from storage.tasks import TasksRepository
-from storage.undo_entries import UNDO
 
 
 class NothingToUndo(PermanentStepError):

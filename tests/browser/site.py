@@ -24,7 +24,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from deployments.server_access import AUTH_FILE, login_link
+from deployments.embedded_server.password import AUTH_FILE, login_link
 from tests.prefect_api import FINAL, PrefectApi
 from tests.waiting import wait_until
 

@@ -1,4 +1,7 @@
-"""What a user does in Prefect's pages: look at what failed, cancel. A run from the form: `deployments/test_up.py`."""
+"""What a user does in Prefect's pages: look at what failed, cancel.
+
+A run from the form: `deployments/serving/test_up.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from storage import Database, TasksRepository
-from storage.holds import HoldsRepository
+from storage.queue.holds import HoldsRepository
 from tests.browser.site import Browser, Site, artifacts, eventually, require_chromium, small_site
 
 pytestmark = [

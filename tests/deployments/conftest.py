@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deployments.cli import logs
-from deployments.cli.commands import run_command_line
-from deployments.prefect_server import embedded_server
-from storage.database import Database
+from deployments.cli.command_line import run_command_line
+from deployments.cli.output import logs
+from deployments.server.prefect_server import embedded_server
+from storage.database.engine import Database
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -105,10 +105,6 @@ def command(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     for name, value in (place.environment | {"PHOTOJOBS_IMAGE_ISOLATION": "false"}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(place.folder)
-    # A command sets up the logs of its process; the next test has them as they were.
-    ours = logging.getLogger("photojobs")
-    for name in ("handlers", "propagate", "level"):
-        monkeypatch.setattr(ours, name, getattr(ours, name))
 
     def run(*words: object, **environment: str) -> Ran:
         capsys.readouterr()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.cli.commands import COMMANDS
+from deployments.cli.command_line import COMMANDS
 from storage.settings import Settings
 
 ROOT = Path(__file__).parents[2]

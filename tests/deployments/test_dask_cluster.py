@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows import mapped_runs
 from flows.errors import ClusterFailed, MissingDask
+from flows.orchestration import mapped_runs
 from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository, Settings, TasksRepository
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cyclopts import App
 
-from deployments.cli.commands import build_app
+from deployments.cli.command_line import build_app
 
 #: Words in capitals stand for what a reader has to put there, in usage and in running text.
 _STANDS_FOR_SOMETHING = re.compile(r"[A-Z_]+|[A-Z_]+=.*|…|\.\.\.|\[.*")

@@ -6,9 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from flows.runtime import Runtime
+from flows.process.runtime import Runtime
 from storage import Database, PhotosRepository, Settings
-from storage.tables import projects
+from storage.database.tables import projects
 from task_definitions import load_definitions
 
 PAGE = Path(__file__).parents[2] / "docs" / "quick_reference.md"

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from deployments.graph.definition_graph import Activity, DefinitionGraph, graph_of_definition
 from deployments.graph.terminal_graph import as_lines
 from deployments.metrics.queue_collector import QueueCollector
-from flows.log_fields import FIELDS
+from flows.telemetry.log_fields import FIELDS
 from storage import Database
 from task_definitions import load_definitions
 from task_definitions.step_types import BUILTIN_STEP_TYPES

@@ -12,7 +12,7 @@ from typing import Any
 import pyvips
 
 from flows import drain_queue, start_task
-from flows.runtime import Runtime
+from flows.process.runtime import Runtime
 from storage import Database, PhotoSelection, Settings, TaskSummary, summarise_task
 
 #: Where pages put things, and so where a page's own copy of the world has them.

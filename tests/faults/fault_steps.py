@@ -8,8 +8,8 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.step import step
-from flows.step_context import StepContext
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
 from task_definitions import TaskDefinition, load_definitions
 
 #: How long each item takes; a death strikes in the middle of some.

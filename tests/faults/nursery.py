@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from flows.step import load_steps
+from flows.handlers.step import load_steps
 
 _READY_SECONDS = 120.0
 
@@ -109,8 +109,8 @@ class Nursery:
 
 
 def _run_worker() -> None:
-    from flows.runtime import Runtime
-    from flows.worker import Worker
+    from flows.execution.worker import Worker
+    from flows.process.runtime import Runtime
 
     with Runtime.open() as runtime:
         worker = Worker(runtime)
@@ -119,7 +119,7 @@ def _run_worker() -> None:
 
 
 def _run_flow(task_id: str) -> None:
-    from flows.compiler import compile_task
+    from flows.orchestration.compiler import compile_task
     from tests.faults.fault_steps import survivor
 
     compile_task(survivor())(task_id=task_id, return_state=True)
@@ -127,10 +127,10 @@ def _run_flow(task_id: str) -> None:
 
 def main() -> None:
     """Fork an executor for each line read: `worker`, or `flow TASK_ID`."""
-    for module in ("tests.faults.fault_steps", "storage.migrations", "flows.worker"):
+    for module in ("tests.faults.fault_steps", "storage.upkeep.schema_upgrade", "flows.execution.worker"):
         import_module(module)
     if "PREFECT_API_URL" in os.environ:
-        import_module("flows.compiler")
+        import_module("flows.orchestration.compiler")
     load_steps()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:

@@ -17,11 +17,11 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
-from flows.new_task import new_task
+from flows.starting.new_task import new_task
 from storage import Database, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.database.tables import job_items, jobs, project_claims
 from storage.errors import StorageError
-from storage.lanes import free_slots
-from storage.tables import job_items, jobs, project_claims
+from storage.queue.lanes import free_slots
 from tests.faults.database_faults import DatabaseFaults, SmallDisk, harness_url, met_in
 from tests.faults.fault_steps import survivor
 from tests.faults.nursery import Nursery

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from flows.errors import PermanentStepError
-from flows.runtime import Runtime
-from flows.step import step
-from flows.step_context import StepContext
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.process.runtime import Runtime
 from storage import Database, Settings
 from task_definitions import TaskDefinition, load_definitions
 
@@ -132,7 +132,7 @@ def define(name: str, *steps: dict[str, Any], scope: str = "photo_set") -> TaskD
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API of a Prefect server that really runs."""
-    from deployments.prefect_server import embedded_server
+    from deployments.server.prefect_server import embedded_server
 
     with ExitStack() as stack:
         yield stack.enter_context(embedded_server(tmp_path_factory.mktemp("prefect")))

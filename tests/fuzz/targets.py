@@ -19,9 +19,9 @@ from flows.imaging.iptc import iptc_created_at
 from flows.imaging.source_file import SourceFile, open_source
 from flows.imaging.tiff import read_pages
 from flows.imaging.xmp import xmp_taken_at
-from storage.job_rows import checked_payload
 from storage.library import Library, read_manifest
 from storage.library.companions import CompanionNames, owner_keys
+from storage.lifecycle.job_rows import checked_payload
 from storage.settings import Settings
 from task_definitions import TaskDefinition, load_definitions
 from task_definitions.foreign_documents import parse_json

@@ -26,31 +26,42 @@ ROOT = Path(__file__).parents[2]
 #: The modules of each part, and the tests that must notice a change of them, the fastest first.
 PARTS = {
     "claims": (
-        ["storage/claims.py"],
-        ["tests/storage/test_claims.py", "tests/storage/test_holds.py", "tests/storage/test_wakeups.py"],
+        ["storage/queue/claims.py"],
+        [
+            "tests/storage/queue/test_claims.py",
+            "tests/storage/queue/test_holds.py",
+            "tests/storage/queue/test_wakeups.py",
+        ],
     ),
     "state_machine": (
-        ["storage/state_machine.py"],
-        ["tests/storage/test_tasks.py", "tests/storage/test_job_lifecycle.py", "tests/storage/test_turnover.py"],
+        ["storage/lifecycle/state_machine.py"],
+        [
+            "tests/storage/queue/test_tasks.py",
+            "tests/storage/lifecycle/test_job_lifecycle.py",
+            "tests/storage/queue/test_turnover.py",
+        ],
     ),
     "transfer": (
         ["storage/library/transfer.py"],
         [
-            "tests/unit/library/test_library_transfer.py",
-            "tests/unit/library/test_library_transfer_limits.py",
-            "tests/unit/library/test_library_exclusive_rename.py",
+            "tests/storage/library/test_library_transfer.py",
+            "tests/storage/library/test_library_transfer_limits.py",
+            "tests/storage/library/test_library_exclusive_rename.py",
         ],
     ),
     "exclusive_rename": (
         ["storage/library/exclusive_rename.py"],
-        ["tests/unit/library/test_library_exclusive_rename.py", "tests/unit/library/test_library_transfer.py"],
+        ["tests/storage/library/test_library_exclusive_rename.py", "tests/storage/library/test_library_transfer.py"],
     ),
     "moves": (
-        ["flows/steps/moves.py", "storage/photo_moves.py"],
-        ["tests/steps/test_image_move.py", "tests/steps/test_duplicate_resolution.py"],
+        ["flows/steps/moving/image_move.py", "storage/photos/photo_moves.py"],
+        ["tests/flows/steps/test_image_move.py", "tests/flows/steps/test_duplicate_resolution.py"],
     ),
-    "undoing": (["flows/undoing"], ["tests/undo", "tests/steps/test_strikes_at_every_change.py"]),
-    "schedules": (["deployments/schedules.py"], ["tests/deployments/test_schedules.py"]),
+    "undoing": (["flows/undoing"], ["tests/flows/undoing", "tests/flows/steps/test_strikes_at_every_change.py"]),
+    "schedules": (
+        ["deployments/deploying/scheduled_definitions.py"],
+        ["tests/deployments/deploying/test_schedules.py"],
+    ),
 }
 #: A change may lead to a loop without end; a test run that takes this much longer than the first one noticed it.
 PATIENCE = 3.0

@@ -11,8 +11,8 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from storage import Database, JobsRepository
+from storage.database.tables import jobs
 from storage.errors import StorageError
-from storage.tables import jobs
 
 #: So many seconds of work wait, at least.
 BACKLOG_SECONDS = 2.0

@@ -19,12 +19,12 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
-from deployments.server_access import AUTH_FILE
+from deployments.embedded_server.password import AUTH_FILE
 from flows import Runtime, start_task
-from flows.supervision import running_processes
+from flows.orchestration.supervision import running_processes
 from storage import Database, PhotosRepository, ProjectsRepository, Settings
+from storage.database.tables import job_items, jobs, project_claims, tasks
 from storage.errors import StorageError
-from storage.tables import job_items, jobs, project_claims, tasks
 from tests.prefect_api import PrefectApi
 from tests.pressure.process_figures import ProcessFigures, child_running
 from tests.pressure.programs import Programs
@@ -235,7 +235,7 @@ class _Run:
         processes = {
             "up": self._up.pid,
             "server": child_running(self._up.pid, "deployments.embedded_server"),
-            "runner": child_running(self._up.pid, "deployments.serving"),
+            "runner": child_running(self._up.pid, "deployments.serving.runner"),
             "worker": self._kept.pid,
         }
         for name, process_id in processes.items():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import threading
 
-from flows.step import step
-from flows.step_context import StepContext
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
 from tests.faults.fault_steps import append_line
 
 #: What processes that tests start find these step types by; see `tests.scale.photo_set.install_step`.

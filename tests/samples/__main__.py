@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from flows.imaging.derivatives import Derivatives
 from flows.imaging.errors import ImagingError
 from flows.imaging.isolation import ImagePool
+from flows.imaging.thumbnail_and_preview import Derivatives
 from storage.library.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
 
 ARCHIVES: Final = ("pillow==13.0.0", "pillow-heif==1.8.1", "piexif==1.1.3")

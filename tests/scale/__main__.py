@@ -24,7 +24,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pj-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         _prepare(folder)
-        from deployments.up import up
+        from deployments.serving.up import up
 
         database = Database(folder / "photojobs.db")
         database.migrate()

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.supervision import running_processes
+from flows.orchestration.supervision import running_processes
 from storage import MAX_ITEMS_PER_JOB, Database, TasksRepository
-from storage.task_summary import summarise_task
+from storage.reports.task_summary import summarise_task
 from tests.prefect_api import FINAL, PrefectApi
 
 #: A definition of one step that calls every photo done, and the package that brings the step.

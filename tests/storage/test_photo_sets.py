@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from storage import MAX_ITEMS_PER_JOB, Database, Job, JobsRepository, Project, ProjectsRepository
+from storage.database.tables import projects
 from storage.errors import InvalidValue, UnknownProject
 from storage.library.errors import UnsafePath
 from storage.photo_sets import (
@@ -21,7 +22,6 @@ from storage.photo_sets import (
     resolve_job_targets,
     validate_payload_size,
 )
-from storage.tables import projects
 
 
 def _ids(targets: Any) -> list[int]:
@@ -178,7 +178,7 @@ def test_targets_are_read_inside_a_callers_transaction(database: Database, make_
 def test_without_a_database_that_of_the_settings_is_used(
     sqlite_database: Database, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from storage.configured_database import configured_database
+    from storage.database.configured_database import configured_database
 
     monkeypatch.setenv("PHOTOJOBS_DATABASE_URL", sqlite_url)
     jobs = JobsRepository(sqlite_database)

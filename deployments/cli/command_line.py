@@ -1,0 +1,214 @@
+"""The commands by their names, one line each, and how a command line becomes an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from deployments.cli.options.errors import BadInput, UnknownCommand
+from deployments.cli.options.exit_codes import BAD_INPUT, CANCELED, FAULT_OF_OURS, PIPE_CLOSED
+from deployments.cli.output.help_pages import COMMON_OPTIONS, OPTIONS, complete_help
+from deployments.cli.output.loudness import Loudness, is_verbose, set_loudness
+from task_definitions.errors import PhotojobsError
+from task_definitions.wording import did_you_mean, shown
+
+#: The command's groups in the order of the help page, each with its commands: name, where it is, what it does.
+COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "Begin": (
+        (
+            "init",
+            "deployments.cli.commands.init:app",
+            "Make a settings file and a database for your folders of photographs.",
+        ),
+        (
+            "doctor",
+            "deployments.cli.commands.doctor:app",
+            "Look whether all is well, and say what to do where it is not.",
+        ),
+        ("demo", "deployments.cli.commands.demo:app", "Make a library with all kinds of faults, and see it mended."),
+    ),
+    "Run": (
+        ("plan", "deployments.cli.commands.plan:app", "Show what a definition would do; change nothing."),
+        ("run", "deployments.cli.commands.run:app", "Run a definition here to its end."),
+        ("start", "deployments.cli.commands.start:app", "Start a definition, and return at once."),
+        (
+            "undo",
+            "deployments.cli.commands.undo:app",
+            "Take back what a task did: files go where they were, rows say what they said.",
+        ),
+        (
+            "cancel",
+            "deployments.cli.commands.tasks:cancel_app",
+            "Cancel a task with all its jobs; what is done stays done.",
+        ),
+        ("retry", "deployments.cli.commands.tasks:retry_app", "Run again what failed or was canceled of a task."),
+        (
+            "hold",
+            "deployments.cli.commands.holds:hold_app",
+            "Keep the jobs of a task, a tenant or a lane from starting.",
+        ),
+        ("release", "deployments.cli.commands.holds:release_app", "Let held jobs start again."),
+    ),
+    "Serve": (
+        ("up", "deployments.cli.commands.service:up_app", "Start Prefect's server and everything that runs tasks."),
+        (
+            "serve",
+            "deployments.cli.commands.service:serve_app",
+            "Serve definitions to a Prefect server that runs already.",
+        ),
+        ("worker", "deployments.cli.commands.service:worker_app", "Run jobs without Prefect."),
+        ("deploy", "deployments.cli.commands.deploy:app", "Have the workers of a Prefect work pool run definitions."),
+    ),
+    "Look": (
+        (
+            "status",
+            "deployments.cli.commands.status:app",
+            "Show what runs, what waits and why, what failed, and what comes next.",
+        ),
+        (
+            "report",
+            "deployments.cli.commands.report:app",
+            "Write a page about a task: its jobs in time, failures, what it changed, photographs.",
+        ),
+        ("tasks", "deployments.cli.commands.tasks:app", "List tasks and look at one of them."),
+        ("jobs", "deployments.cli.commands.jobs:app", "List jobs and look at one of them."),
+        ("lanes", "deployments.cli.commands.lanes:app", "See and change how many jobs may run at a time."),
+        ("definitions", "deployments.cli.commands.definitions:app", "List, show and check definitions."),
+        ("steps", "deployments.cli.commands.steps:app", "List the step types that definitions may name, and show one."),
+        (
+            "library",
+            "deployments.cli.commands.library:app",
+            "List projects, add one, and see which originals were verified.",
+        ),
+    ),
+    "Keep": (
+        (
+            "completion",
+            "deployments.cli.commands.completion:app",
+            "Print a script with which a shell completes the command.",
+        ),
+        ("db", "deployments.cli.commands.db:app", "Upgrade, check, back up and prune the database."),
+    ),
+}
+
+#: What asks for a help page, wherever it stands in a command line.
+HELP_FLAGS = frozenset({"--help", "-h"})
+
+# Made once: the apps of the commands live as long as the process, and remember in which group they are.
+_GROUPS = {title: Group(title, sort_key=order) for order, title in enumerate(COMMANDS)}
+
+_HELP = "Declared pipelines for a photo library, run by Prefect, kept in SQL."
+
+
+def build_app() -> App:
+    """The root of the command, without any command imported."""
+    app = App(
+        name="photojobs",
+        help=_HELP,
+        help_format="plaintext",
+        version=_version,
+        version_flags=["--version"],
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+        group_parameters=OPTIONS,
+    )
+    app.meta.suppress_keyboard_interrupt = False
+    app.meta.group_parameters = COMMON_OPTIONS
+    for flag in ("--help", "--version"):
+        app[flag].group = COMMON_OPTIONS
+    for title, commands in COMMANDS.items():
+        for place_in_group, (name, place, summary) in enumerate(commands):
+            app.command(place, name=name, help=summary, group=_GROUPS[title], sort_key=place_in_group)
+
+    @app.meta.default
+    def launch(
+        *command: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        quiet: Annotated[
+            bool, Parameter(alias="-q", negative="", show_default=False, help="Say results and errors alone.")
+        ] = False,
+        verbose: Annotated[
+            bool,
+            Parameter(alias="-v", negative="", show_default=False, help="Show logs, and where an error came from."),
+        ] = False,
+    ) -> Any:
+        _set_loudness(quiet=quiet, verbose=verbose)
+        _check_command(command)
+        return app(command, exit_on_error=False, print_error=False, result_action="return_value")
+
+    return app
+
+
+def run_command_line(tokens: Sequence[str]) -> int:
+    """Run a command line, print what went wrong in one line each on stderr, and return the exit code.
+
+    0 is success, 1 a task that failed, 2 input that cannot be used, 70 a fault of photojobs itself, 130 an end by
+    Ctrl-C, and 141 that nobody reads the output any more.
+    """
+    app = build_app()
+    set_loudness(Loudness.NORMAL)
+    try:
+        if not HELP_FLAGS.isdisjoint(tokens):
+            words = [token for token in tokens if not token.startswith("-")]
+            _check_command(words)
+            complete_help(app, words)
+        code = app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        error.verbose = False
+        return _complain(str(error))
+    except PhotojobsError as error:
+        if is_verbose():
+            traceback.print_exc()
+        return _complain(str(error))
+    except BrokenPipeError:
+        # Python flushes stdout at its end, and would complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        _complain("stopped by Ctrl-C")
+        return CANCELED
+    except Exception as error:  # noqa: BLE001 - a user must never see a traceback unasked.
+        if is_verbose():
+            traceback.print_exc()
+        _complain(
+            f"{type(error).__name__}: {error}\n"
+            "This is a fault of photojobs. With --verbose the command says where it happened."
+        )
+        return FAULT_OF_OURS
+    return code if isinstance(code, int) else 0
+
+
+def _set_loudness(*, quiet: bool, verbose: bool) -> None:
+    from deployments.cli.output.logs import set_up_logs
+
+    set_up_logs(is_verbose=verbose)
+    if quiet and verbose:
+        raise BadInput("--quiet and --verbose: give one of them.")
+    if quiet or verbose:
+        set_loudness(Loudness.QUIET if quiet else Loudness.VERBOSE)
+
+
+def _check_command(tokens: Sequence[str]) -> None:
+    # Cyclopts would import every command to tell which one was meant.
+    known = [name for commands in COMMANDS.values() for name, _, _ in commands]
+    if tokens and not tokens[0].startswith("-") and tokens[0] not in known:
+        raise UnknownCommand(
+            f"{shown(tokens[0])} is not a command.{did_you_mean(tokens[0], known)} `photojobs --help` shows all."
+        )
+
+
+def _complain(message: str) -> int:
+    for line in message.splitlines() or ["failed"]:
+        print(f"photojobs: {line}", file=sys.stderr)  # noqa: T201 - this is the command's voice.
+    return BAD_INPUT
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("photojobs")

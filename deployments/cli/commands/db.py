@@ -1,0 +1,223 @@
+"""`photojobs db`: upgrade the database's schema, check it, back it up, bring a backup back, and prune its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.opening import opened_database
+from deployments.cli.output.terminal import confirm, print_fields, print_json, print_table, remark, say
+from storage.database.engine import Database
+from storage.settings import Settings
+
+app = App(name="db", help="Upgrade, check, back up and prune the database.")
+
+SECONDS_PER_DAY = 86_400
+
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+@app.command(name="upgrade")
+def upgrade_database(*, json: Json = False) -> None:
+    """Bring the database to the newest schema, in place.
+
+    A file of an earlier program keeps every row and id, and goes on serving that program. It is copied before, beside
+    itself. Run again, the command does nothing. `photojobs db check` says beforehand what it would do.
+    """
+    from storage.upkeep.schema_upgrade import upgrade
+
+    with _database() as database:
+        report = upgrade(database)
+    if json:
+        print_json(report)
+    elif not report.is_changed:
+        confirm(f"the database has the newest schema, {report.to_revision}; nothing was done")
+    else:
+        print_fields(
+            {
+                "schema": f"{report.from_revision or 'none'} -> {report.to_revision}",
+                "kind": ", ".join(report.legacy_kinds) or None,
+                "backup": report.backup,
+                "rows kept": sum(report.row_counts.values()) if report.row_counts else None,
+            }
+        )
+        _list_changes(report.changes)
+        for kept in report.kept:
+            say(f"For the other programs that use this file, {kept}.")
+        if report.legacy_kinds:
+            say(
+                'Folders and files keep their names: rename_user_files is "report". To have the nightly upkeep rename '
+                'them, as before, set rename_user_files = "rename" in photojobs.toml.'
+            )
+
+
+@app.command(name="check")
+def check_database(*, json: Json = False) -> int:
+    """Look for damage, orphans and impossible states, and say what an upgrade would do; nothing is changed.
+
+    The exit code is 1 where something is wrong. Warnings do no harm.
+    """
+    from storage.upkeep.integrity import check
+
+    with _database() as database:
+        report = check(database)
+    if json:
+        print_json({"is_sound": report.is_sound, "report": report})
+        return 0 if report.is_sound else 1
+    print_fields(
+        {
+            "database": report.database,
+            "schema": f"{report.revision or 'none'}, the newest is {report.newest_revision}",
+            "kind": ", ".join(report.legacy_kinds) or None,
+        }
+    )
+    rows = [
+        (name, count.rows, ", ".join(f"{number} {status or 'without'}" for status, number in count.by_status.items()))
+        for name, count in sorted(report.counts.items())
+    ]
+    if rows:
+        print_table(("table", "rows", "statuses"), rows, numbers=("rows",))
+    if report.upgrade_changes:
+        say("an upgrade would change:")
+        _list_changes(report.upgrade_changes)
+    for finding in report.findings:
+        say(str(finding))
+    say("nothing is wrong" if report.is_sound else "something is wrong")
+    return 0 if report.is_sound else 1
+
+
+@app.command(name="backup")
+def back_up_database(target: Path | None = None, /, *, json: Json = False) -> None:
+    """Copy the database into one file, and look whether the copy is whole.
+
+    SQLite: all of the file, while other programs go on writing. PostgreSQL: the tables of photojobs.
+
+    Parameters
+    ----------
+    target
+        The file to write, or a folder; by default beside the SQLite file, else in the working folder. Nothing is
+        ever overwritten.
+    """
+    from storage.upkeep.backup import backup
+
+    with _database() as database:
+        copy = backup(database, target)
+    _tell_file("backup", copy, json=json)
+
+
+@app.command(name="restore")
+def restore_database(archive: Path, /, *, json: Json = False) -> None:
+    """Fill an empty database from a backup.
+
+    What PHOTOJOBS_DATABASE_URL names must be empty, or not be there yet: restore into a new one, look at it, and let
+    PHOTOJOBS_DATABASE_URL name it from then on.
+
+    Parameters
+    ----------
+    archive
+        What `photojobs db backup`, or an upgrade, wrote.
+    """
+    from storage.upkeep.backup import restore
+
+    with _database() as database:
+        restore(database, archive)
+        place = database.url
+    if json:
+        print_json({"restored": archive, "database": place})
+    else:
+        confirm(f"restored {archive} into {place}")
+
+
+@app.command(name="downgrade")
+def downgrade_database(
+    *, revision: str = "0001", force: Flag = False, backup: Path | None = None, json: Json = False
+) -> None:
+    """Take the schema back to an older one; what newer ones added is dropped, after a backup.
+
+    Parameters
+    ----------
+    revision
+        The older schema; 0001 is what programs knew before photojobs.
+    force
+        Go on although tasks have not ended; their jobs then stand alone.
+    backup
+        The file of the backup, or a folder.
+    """
+    from storage.upkeep.schema_upgrade import downgrade
+
+    with _database() as database:
+        report = downgrade(database, revision, force=force, backup_to=backup)
+    if json:
+        print_json(report)
+    else:
+        print_fields({"schema": f"{report.from_revision} -> {report.to_revision}", "backup": report.backup})
+
+
+@app.command(name="prune")
+def prune_database(
+    *,
+    older_than_days: float,
+    dry_run: Flag = False,
+    json: Json = False,
+) -> None:
+    """Remove the history of tasks and jobs that ended long ago, a batch at a time, so that nobody waits for it.
+
+    Nothing is removed that has not ended, and no task whose files can still be brought back from the trash.
+    Photographs and their rows stay. Interrupted, it goes on when it is called again.
+
+    Parameters
+    ----------
+    older_than_days
+        How long ago a task or a job must have ended.
+    dry_run
+        Only show how many rows would be removed.
+    """
+    from storage.upkeep.retention import count_prunable, prune
+
+    settings = Settings.load()
+    with opened_database(settings=settings, upgrade=not dry_run) as database:
+        pruned = (count_prunable if dry_run else prune)(
+            database,
+            older_than_seconds=older_than_days * SECONDS_PER_DAY,
+            keep_journal_seconds=settings.trash_ttl_seconds,
+        )
+    if json:
+        print_json(pruned)
+    else:
+        print_fields(
+            {
+                "tasks": pruned.tasks,
+                "jobs": pruned.jobs,
+                "items": pruned.items,
+                "journal entries": pruned.journal_entries,
+            }
+        )
+        if dry_run:
+            remark("Nothing was removed.")
+
+
+@contextmanager
+def _database() -> Iterator[Database]:
+    # As it is: these commands are for databases whose schema is not yet, or no longer, the newest.
+    database = Database(Settings.load().database_url.get_secret_value())
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _list_changes(changes: tuple[str, ...]) -> None:
+    for change in changes:
+        say(f"  {change}")
+
+
+def _tell_file(name: str, path: Path, *, json: bool) -> None:
+    if json:
+        print_json({name: path})
+    else:
+        say(str(path))

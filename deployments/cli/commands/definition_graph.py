@@ -1,0 +1,90 @@
+"""`photojobs definitions graph`: a definition or a task as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from deployments.cli.options.errors import BadInput
+from deployments.cli.options.opening import opened_database
+from deployments.cli.output.terminal import output as console
+from deployments.cli.output.terminal import print_json, remark
+from deployments.graph.definition_graph import DefinitionGraph, graph_of_definition, graph_of_task
+from deployments.graph.mermaid import as_mermaid
+from deployments.graph.svg import as_svg
+from deployments.graph.terminal_graph import as_lines
+from storage.queue.lanes import LanesRepository
+from storage.reports.task_summary import summarise_task
+from storage.settings import Settings
+from task_definitions import load_definitions
+from task_definitions.step_types import step_types
+
+Form = Literal["text", "mermaid", "svg"]
+
+#: The form that a file's ending asks for.
+FORMS_BY_SUFFIX: dict[str, Form] = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".txt": "text"}
+
+app = App(name="graph")
+
+
+@app.default
+def draw(
+    name: str | None = None,
+    /,
+    *,
+    task: str | None = None,
+    form: Form | None = None,
+    output: Path | None = None,
+    json: Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON.")] = False,
+) -> None:
+    """Draw a definition with lanes, priorities and fan-outs; or a task and how far it is.
+
+    Parameters
+    ----------
+    name
+        The definition; `photojobs definitions list` shows all.
+    task
+        In place of a definition: the task of this id, with the definition that it was started with.
+    form
+        text, mermaid or svg; by default as the ending of --output says, else text.
+    output
+        A file to write the picture to; one that is there is replaced.
+    """
+    if (name is None) == (task is None):
+        raise BadInput("draw what? Give the NAME of a definition, or a task by --task; not both.")
+    graph = _of_task(task) if task is not None else _of_definition(name or "")
+    if json:
+        print_json(graph)
+        return
+    chosen = form or (FORMS_BY_SUFFIX.get(output.suffix.lower(), "text") if output is not None else "text")
+    drawn = _drawn(graph, chosen)
+    if output is None:
+        console().out(drawn, end="")
+        return
+    try:
+        output.write_text(drawn, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{output}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
+    remark(f"{output}: written")
+
+
+def _of_definition(name: str) -> DefinitionGraph:
+    definition = load_definitions(Settings.load().definitions, strict=False).get_or_raise(name)
+    # With the lanes of a new database: a definition can be drawn before there is one.
+    return graph_of_definition(definition, step_types())
+
+
+def _of_task(task_id: str) -> DefinitionGraph:
+    with opened_database() as database:
+        summary = summarise_task(database, task_id)
+        return graph_of_task(summary, step_types(), lanes=LanesRepository(database).list())
+
+
+def _drawn(graph: DefinitionGraph, form: Form) -> str:
+    if form == "svg":
+        return as_svg(graph)
+    if form == "mermaid":
+        return as_mermaid(graph)
+    return "\n".join(as_lines(graph)) + "\n"

@@ -1,0 +1,195 @@
+"""`photojobs definitions`: what can be run, and whether files of definitions are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyclopts import App
+
+from deployments.cli.options.errors import BadInput
+from deployments.cli.options.json_option import Json as Json
+from deployments.cli.options.named_server import named_server_client
+from deployments.cli.options.opening import opened_database
+from deployments.cli.output.terminal import confirm, output, print_fields, print_json, print_table, remark, say, warn
+from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.queue.tasks import TasksRepository
+from storage.settings import Settings
+from task_definitions import Definitions, Schedule, load_definitions
+from task_definitions.difference import DefinitionDifference, compare_definitions
+from task_definitions.step_types import step_types
+from task_definitions.wording import quantity
+
+app = App(name="definitions")
+app.command(
+    "deployments.cli.commands.new_definition:app",
+    name="new",
+    help="Write a commented file with a definition that can be run as it is; never over another.",
+)
+app.command(
+    "deployments.cli.commands.definition_graph:app",
+    name="graph",
+    help="Draw a definition with lanes, priorities and fan-outs; or a task and how far it is.",
+)
+
+
+@app.command(name="list")
+def list_definitions(*, json: Json = False) -> None:
+    """List the built-in definitions and your own."""
+    known = _known()
+    if json:
+        print_json([_document(known, name) for name in known])
+        return
+    rows = [
+        (
+            name,
+            definition.label,
+            definition.scope or "project or photo_set",
+            len(definition.steps),
+            _when(definition.schedule),
+            known.sources[name],
+        )
+        for name, definition in known.items()
+    ]
+    print_table(("name", "label", "scope", "steps", "schedule", "from"), rows, numbers=("steps",))
+
+
+@app.command(name="show")
+def show_definition(name: str, /, *, json: Json = False) -> None:
+    """Show a definition with its steps.
+
+    Parameters
+    ----------
+    name
+        The definition's name.
+    """
+    known = _known()
+    definition = known.get_or_raise(name)
+    if json:
+        print_json(_document(known, name))
+        return
+    print_fields(
+        {
+            "name": definition.name,
+            "label": definition.label,
+            "scope": definition.scope or "project where a run has one, else photo_set",
+            "schedule": _when(definition.schedule) or None,
+            "user relevant": definition.user_relevant,
+            "from": known.sources[name],
+            "description": definition.description,
+        }
+    )
+    output().print()
+    types = step_types()
+    rows = [
+        (
+            index,
+            step.type,
+            step.priority,
+            step.on_failure,
+            step.run_if,
+            types[step.type].summary if step.type in types else "",
+        )
+        for index, step in enumerate(definition.steps)
+    ]
+    print_table(
+        ("step", "type", "priority", "on failure", "only if", "what it does"), rows, numbers=("step", "priority")
+    )
+
+
+@app.command(name="lint")
+def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None:
+    """Check definition files, and name all that is wrong with them.
+
+    Parameters
+    ----------
+    path
+        A file or a folder; by default what PHOTOJOBS_DEFINITIONS names.
+    """
+    source = path or Settings.load().definitions
+    checked = load_definitions(source)
+    own = [name for name, place in checked.sources.items() if not place.startswith("built-in")]
+    if json:
+        print_json({"path": source, "definitions": own})
+    elif source is None:
+        confirm(f"PHOTOJOBS_DEFINITIONS names nothing; the {len(checked)} built-in definitions are right.")
+    else:
+        confirm(f"{source}: {quantity(len(own), 'definition')}, nothing wrong.")
+
+
+@app.command(name="diff")
+def diff_definitions(*, task: str | None = None, json: Json = False) -> None:
+    """Show in what the definitions here differ from those that the Prefect server has, field by field.
+
+    Parameters
+    ----------
+    task
+        Compare with what this task was started with, instead of the server's; the task goes on with that.
+    """
+    here = load_definitions(Settings.load().definitions)
+    differences = _since_start(here, task) if task is not None else _since_deployed(here)
+    if json:
+        print_json(differences)
+        return
+    for difference in differences:
+        say(f"{difference.name}: {difference.kind}")
+        for field in difference.fields:
+            say(f"  {field}")
+    if not differences:
+        say("no difference")
+
+
+@app.command(name="schema")
+def definitions_schema(*, output: Path | None = None) -> None:
+    """Print the JSON Schema of definition files, with which editors complete and check them.
+
+    Parameters
+    ----------
+    output
+        A file to write it to.
+    """
+    from task_definitions.json_schema import render
+
+    if output is None:
+        print(render(), end="")  # noqa: T201 - the document as it is, whatever the terminal's width.
+        return
+    try:
+        output.write_text(render(), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{output}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
+    remark(f"{output}: written")
+
+
+def _since_start(here: Definitions, task_id: str) -> tuple[DefinitionDifference, ...]:
+    with opened_database() as database:
+        pinned = PinnedDefinition.from_json(TasksRepository(database).get(task_id).definition_json).definition
+    name = pinned.name
+    return compare_definitions({name: pinned}, {name: here[name]} if name in here else {})
+
+
+def _since_deployed(here: Definitions) -> tuple[DefinitionDifference, ...]:
+    with named_server_client() as client:
+        from deployments.deploying.deployed_definitions import deployed_definitions
+
+        deployed = deployed_definitions(client)
+    for path in deployed.unreadable:
+        warn(f"{path}: its description no longer holds a definition; deploy or serve it again")
+    return compare_definitions(deployed.definitions, here)
+
+
+def _known() -> Definitions:
+    known = load_definitions(Settings.load().definitions, strict=False)
+    for error in known.errors:
+        warn(str(error))
+    return known
+
+
+def _document(known: Definitions, name: str) -> dict[str, object]:
+    return {"name": name, **known[name].to_mapping()[name], "source": known.sources[name]}
+
+
+def _when(schedule: Schedule | None) -> str:
+    if schedule is None:
+        return ""
+    if schedule.cron is not None:
+        return f"{schedule.cron} {schedule.timezone}"
+    return f"every {schedule.interval_seconds:g} s"

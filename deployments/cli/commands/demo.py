@@ -1,0 +1,180 @@
+"""`photojobs demo`: a library with all kinds of faults, made, worked on and mended before your eyes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+from rich.progress import BarColumn, Progress, TextColumn
+
+from deployments.cli.commands.demo_report import (
+    print_failures,
+    print_library,
+    print_mended,
+    print_next,
+    print_queries,
+    print_sameness,
+    title,
+)
+from deployments.cli.commands.running import run_followed
+from deployments.cli.options.task_options import TaskOptions, read_request
+from deployments.cli.output.progress import BY_CTRL_C
+from deployments.cli.output.summary import print_summary
+from deployments.cli.output.terminal import duration, messages, remark, say
+from deployments.demo.faults import BROKEN, LOST_ROWS, spoil_derivatives
+from deployments.demo.folder import DemoFolder, DemoState, claim_folder
+from deployments.demo.library import DEFAULT_LARGE_PHOTOS, DEFAULT_PHOTOS, make_library
+from deployments.demo.projects import LOFOTEN, LOST_DRIVE, TENANTS
+from deployments.demo.snapshot import take_snapshot
+from deployments.embedded_server.password import auth_string_of, login_link
+from deployments.server.prefect_server import embedded_server
+from deployments.status.queue_figures import failed_item_names
+from flows.process.runtime import Runtime
+from storage.database.engine import Database
+from storage.library import Library
+from storage.reports.task_summary import TaskSummary
+from storage.settings import Settings
+
+#: Below this many photos the demo is a quick look, and has one large photo instead of several.
+SMALL_DEMO = 1_000
+
+#: The photos that must fail: those that are no pictures, and those of the project whose folder is gone.
+HOPELESS = frozenset(BROKEN) | {LOST_DRIVE.photo_name(index) for index in range(LOST_ROWS)}
+
+app = App(name="demo")
+
+
+@app.default
+def demo(
+    *,
+    folder: Path = Path("photojobs-demo"),
+    photos: Annotated[int, Parameter(validator=Number(gte=20, lte=100_000))] = DEFAULT_PHOTOS,
+    keep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+) -> int:
+    """Make a library with all kinds of faults, and see it mended.
+
+    It lies in a folder of its own. Run again, it works on the same library and proves that there is nothing left to do.
+
+    Parameters
+    ----------
+    folder
+        The folder, which the demo makes; one that it did not make is never touched.
+    photos
+        About how many photos; a library that is there stays as it is.
+    keep
+        Keep Prefect's server running at the end, until Ctrl-C, to look around in its pages.
+    """
+    began = time.monotonic()
+    place = claim_folder(folder)
+    settings = Settings.load(
+        database_url=f"sqlite:///{place.database_path}",
+        library_root=place.library_root,
+        definitions=None,
+        trash_ttl_seconds=86_400,
+        unaccepted_files="keep",
+        rename_user_files="rename",
+        # Nobody mends anything between two attempts here, so a second one would only take time.
+        max_attempts=1,
+        # What is broken here is not being written.
+        settle_seconds=0,
+    )
+    database = Database(place.database_path)
+    database.migrate()
+    if place.state is DemoState.MAKING:
+        _make(place, database, photos)
+    else:
+        say(f"{place.path} is there already: the same library is worked on again.")
+    with Runtime(database, settings=settings) as runtime:
+        remark("Starting Prefect's server …")
+        with embedded_server(place.prefect_home) as url:
+            say(f"Prefect's server at {url.removesuffix('/api')}, its data in {place.prefect_home}")
+            is_as_promised = _again(place, runtime) if place.state is DemoState.MENDED else _mend(place, runtime)
+            print_queries(database)
+            print_next(place, took=duration(time.monotonic() - began))
+            if keep:
+                _wait_for_interrupt(login_link(url.removesuffix("/api"), auth_string_of(place.prefect_home)))
+    return 0 if is_as_promised else 1
+
+
+def _make(place: DemoFolder, database: Database, photos: int) -> None:
+    large = DEFAULT_LARGE_PHOTOS if photos >= SMALL_DEMO else 1
+    with _drawing() as progress:
+        bar = progress.add_task("Drawing photos", total=None)
+        made = make_library(
+            place.library_root,
+            database,
+            photos=photos,
+            large_photos=large,
+            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    place.enter(DemoState.MADE)
+    print_library(place, made, large=large)
+
+
+def _mend(place: DemoFolder, runtime: Runtime) -> bool:
+    summaries = [_run(runtime, "process_photos", tenant_id) for tenant_id in TENANTS]
+    spoiled = spoil_derivatives(Library(place.library_root).project(LOFOTEN.tenant_id, LOFOTEN.folder))
+    say(f"\nMeanwhile somebody removed or emptied {spoiled} thumbnails and previews of {LOFOTEN.name}.")
+    nights = [_run(runtime, "maintenance_global", tenant_id) for tenant_id in TENANTS]
+    # What the first night archived goes in the second.
+    nights += [
+        _run(runtime, "maintenance_global", night.task.tenant_id)
+        for night in nights
+        if any(step.counts.get("archived") for step in night.steps)
+    ]
+    place.enter(DemoState.MENDED)
+    print_mended(runtime.database, nights)
+    return _print_failures(runtime.database, summaries + nights)
+
+
+def _again(place: DemoFolder, runtime: Runtime) -> bool:
+    before = take_snapshot(place.library_root, runtime.database)
+    summaries = [
+        _run(runtime, name, tenant_id) for name in ("process_photos", "maintenance_global") for tenant_id in TENANTS
+    ]
+    print_sameness(before, take_snapshot(place.library_root, runtime.database))
+    return _print_failures(runtime.database, summaries)
+
+
+def _run(runtime: Runtime, name: str, tenant_id: str) -> TaskSummary:
+    options = TaskOptions(tenant=tenant_id, all=name == "process_photos")
+    request = read_request(name, options, runtime.settings)
+    title(
+        f"{request.definition.label} for {tenant_id}: photojobs run {name} --tenant {tenant_id}"
+        + " --all" * options.all
+    )
+    summary = run_followed(request, runtime, is_shown=True)
+    print_summary(summary)
+    if summary.task.error_message == BY_CTRL_C:
+        raise KeyboardInterrupt
+    return summary
+
+
+def _print_failures(database: Database, summaries: list[TaskSummary]) -> bool:
+    """Show which items failed; True where those alone did that had to."""
+    print_failures(database)
+    names = failed_item_names(database, [summary.task.id for summary in summaries])
+    return names <= HOPELESS and all(summary.task.is_final for summary in summaries)
+
+
+def _wait_for_interrupt(link: str) -> None:
+    say(f"\nPrefect's pages: {link}  (Ctrl-C ends the server)")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        say("")
+
+
+@contextmanager
+def _drawing() -> Iterator[Progress]:
+    if not messages().is_terminal:
+        remark("Drawing photos …")
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, console=messages(), transient=True, disable=not messages().is_terminal) as progress:
+        yield progress

@@ -1,0 +1,97 @@
+"""`photojobs deploy`: have the workers of a Prefect work pool run definitions, on other machines too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.errors import BadInput
+from deployments.cli.options.named_server import named_server_client
+from deployments.cli.output.terminal import print_json, print_table, remark, say
+from storage.settings import Settings
+from task_definitions import Definitions, load_definitions
+
+app = App(name="deploy")
+
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+@app.default
+def deploy(
+    *names: str,
+    pool: str,
+    create_pool: str | None = None,
+    image: str | None = None,
+    database_secret: str | None = None,
+    dry_run: Flag = False,
+    write_prefect_yaml: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Have the workers of a Prefect work pool run definitions.
+
+    Definitions are registered as deployments of the pool. They get the names, forms and schedules that `photojobs up`
+    gives them, in the work queue `priority` where one of their steps has priority 90 or more, else in `normal`.
+    Deployments of the pool whose definition is gone are paused.
+
+    Parameters
+    ----------
+    names
+        Definitions, or `drain_queue`; by default all of them.
+    pool
+        The work pool.
+    create_pool
+        Make the pool where it is missing, of this type: process, docker or kubernetes.
+    image
+        The image for a pool whose workers start containers. They get the PHOTOJOBS_ variables of this environment,
+        without the database's URL.
+    database_secret
+        The name of a Prefect Secret block with the database's URL. Workers look it up for each run, so it is in no
+        deployment; by default runs have the URL from their worker or their image.
+    dry_run
+        Only show what would be done.
+    write_prefect_yaml
+        Deploy nothing, but write the deployments to this file, for `prefect deploy --all`.
+    """
+    settings = Settings.load()
+    definitions = load_definitions(settings.definitions)
+    if write_prefect_yaml is not None:
+        _write_prefect_yaml(write_prefect_yaml, definitions, settings, pool, names)
+        return
+    with named_server_client() as client:
+        from deployments.deploying.deploy import PoolChoice, carry_out, plan_deployments
+
+        choice = PoolChoice(name=pool, create_type=create_pool, image=image, database_secret=database_secret)
+        plan = plan_deployments(client, definitions, settings, choice, names=names)
+        if not dry_run:
+            carry_out(client, plan)
+    if json:
+        print_json({"is_dry_run": dry_run, "plan": plan})
+        return
+    if plan.creates_pool:
+        say(f"work pool {pool} of type {plan.pool_type}: create")
+    rows = [(each.path, each.action, each.queue, ", ".join(each.schedules)) for each in plan.deployments]
+    print_table(("deployment", "action", "queue", "schedule"), rows)
+    if dry_run:
+        remark("nothing was changed")
+        return
+    if image is not None and database_secret is None:
+        remark("the deployments hold no database URL: give it to the image or the pool, or name a --database-secret")
+    remark(f"a worker for it: prefect worker start --pool {pool} --type {plan.pool_type}")
+
+
+def _write_prefect_yaml(
+    file: Path, definitions: Definitions, settings: Settings, pool: str, names: tuple[str, ...]
+) -> None:
+    from deployments.deploying.prefect_yaml import render_prefect_yaml
+    from flows.starting.deployment_names import DRAIN
+
+    # The file declares the deployment of standalone jobs in any case.
+    chosen = [definitions.get_or_raise(name) for name in names if name != DRAIN] if names else definitions.values()
+    try:
+        file.write_text(render_prefect_yaml(chosen, settings, pool=pool), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
+    remark(f"{file}: written")

@@ -1,0 +1,71 @@
+"""`photojobs hold` and `photojobs release`: no further job of a task, a tenant or a lane starts, until it may again."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cyclopts import App
+from sqlalchemy import Connection
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.opening import opened_database
+from deployments.cli.output.terminal import confirm, print_json
+from flows.api import task_control
+from storage.queue.tasks import TasksRepository
+
+hold_app = App(name="hold")
+release_app = App(name="release")
+
+Kind = Literal["task", "tenant", "lane"]
+
+
+@hold_app.default
+def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | None = None, json: Json = False) -> None:
+    """Keep the jobs of a task, a tenant or a lane from starting.
+
+    What runs goes on, and what is queued stays queued.
+
+    Parameters
+    ----------
+    kind
+        What to hold.
+    name
+        The task's id, the tenant's id or the lane's name.
+    reason
+        What `photojobs status` shows.
+    tenant
+        Whose task it must be, or which tenant; a lane is then refused.
+    """
+    with opened_database(upgrade=True) as database, database.begin() as connection:
+        name = _whole_name(kind, name, tenant, connection)
+        task_control.hold(kind, name, reason=reason, tenant_id=tenant, connection=connection)
+    if json:
+        print_json({"kind": kind, "name": name, "is_held": True})
+        return
+    confirm(f"{kind} {name} is held; `photojobs release {kind} {name}` lets it go on")
+
+
+@release_app.default
+def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json = False) -> None:
+    """Let held jobs start again.
+
+    Parameters
+    ----------
+    kind
+        What was held.
+    name
+        The task's id, the tenant's id or the lane's name.
+    tenant
+        Whose task it must be, or which tenant; a lane is then refused.
+    """
+    with opened_database(upgrade=True) as database, database.begin() as connection:
+        name = _whole_name(kind, name, tenant, connection)
+        was_held = task_control.release(kind, name, tenant_id=tenant, connection=connection)
+    if json:
+        print_json({"kind": kind, "name": name, "is_held": False, "was_held": was_held})
+        return
+    confirm(f"{kind} {name} goes on" if was_held else f"{kind} {name} was not held")
+
+
+def _whole_name(kind: Kind, name: str, tenant: str | None, connection: Connection) -> str:
+    return TasksRepository(connection).whole_id(name, tenant_id=tenant) if kind == "task" else name

@@ -1,0 +1,277 @@
+"""`photojobs init`: a settings file and a database for folders of photographs, by questions or options."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.errors import BadInput
+from deployments.cli.options.exit_codes import TASK_FAILED
+from deployments.cli.output.loudness import is_quiet
+from deployments.cli.output.progress import following
+from deployments.cli.output.summary import print_summary
+from deployments.cli.output.terminal import confirm, messages, print_fields, print_json, print_table, remark, say
+from deployments.library.library_setup import LibrarySetup, discover_projects, set_up, write_setup
+from deployments.library.library_survey import EXAMPLES, Layout, LibrarySurvey, survey_library
+from storage.library.kinds import DEFAULT_EXTENSIONS
+from storage.reports.task_summary import TaskSummary
+
+app = App(name="init")
+
+#: Projects that are shown one by one.
+SHOWN_PROJECTS = 20
+
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+@app.default
+def init(
+    folder: Path | None = None,
+    /,
+    *,
+    into: Path = Path(),
+    database: str | None = None,
+    layout: Layout | None = None,
+    discover: Flag = False,
+    verify: Flag = False,
+    yes: Flag = False,
+    dry_run: Flag = False,
+    json: Json = False,
+) -> int:
+    """Make a settings file and a database for your folders of photographs.
+
+    Shows what it found and what it would write, and asks before it writes. Nothing is overwritten, and no photograph
+    is touched or moved: where folders are not laid out as LIBRARY/TENANT/PROJECT/photo.jpg, it finds the level at
+    which yours fit, or says what to move.
+
+    Parameters
+    ----------
+    folder
+        The photographs: a library, a folder of projects (albums), or one project. On a terminal it is asked for.
+    into
+        Where the settings file goes, and beside it an SQLite database; by default the working folder.
+    database
+        URL of the database, or path of an SQLite file. One that is there is kept as it is, but for its schema.
+    layout
+        What the folder is, where what lies in it leaves that open.
+    discover
+        Also enter folders as projects, and files as photos. That writes a manifest, `.project.yaml`, into each folder
+        that has none, and thumbnails and previews into hidden folders beside the photographs.
+    verify
+        Read originals again each week, 100 GB at most, to find those that have become corrupt; no file is changed.
+        Without it the settings file switches that off.
+    yes
+        Do not ask.
+    dry_run
+        Only show what would be written.
+    """
+    can_ask = _is_asked() and not (yes or dry_run or json)
+    if folder is None:
+        if not can_ask:
+            raise BadInput("init: which folder? Give the one with your photographs, as in `photojobs init ~/Pictures`.")
+        folder = Path(_ask("Where are your photographs?", default=str(Path.cwd())))
+    setup = set_up(survey_library(folder, DEFAULT_EXTENSIONS, layout=layout), into=into, database=database)
+    setup = replace(setup, verifies=verify)
+    if not json:
+        _show_even_unread(setup, is_agreed=yes and not dry_run)
+    if dry_run:
+        if json:
+            print_json(_document(setup, is_written=False))
+        remark("Nothing was written.")
+        return 0
+    if not _has_consent(setup, layout, can_ask=can_ask, yes=yes):
+        confirm("Nothing was written.")
+        return 0
+    if can_ask and not verify:
+        verify = _agrees(
+            "Read originals again each week (verify_originals, 100 GB at most) to find silent corruption", default=False
+        )
+        setup = replace(setup, verifies=verify)
+    settings = write_setup(setup)
+    if not json:
+        confirm(f"Written: {setup.settings_file} and the database.")
+    tenants = setup.survey.tenant_ids
+    if can_ask and not discover and tenants:
+        discover = _agrees(
+            "Enter the folders as projects now? They get a manifest (.project.yaml), thumbnails and previews",
+            default=True,
+        )
+    summaries = []
+    if discover and tenants:
+        summaries = discover_projects(
+            settings,
+            tenants,
+            follow=lambda runtime, task_id: following(runtime, task_id, is_shown=not json and not is_quiet()),
+        )
+    if json:
+        print_json(_document(setup, is_written=True, summaries=summaries))
+    elif not is_quiet():
+        for summary in summaries:
+            print_summary(summary)
+        _show_next(setup, is_discovered=bool(summaries))
+    return TASK_FAILED if any(summary.task.status != "completed" for summary in summaries) else 0
+
+
+def _is_asked() -> bool:
+    return sys.stdin.isatty() and messages().is_terminal
+
+
+def _has_consent(setup: LibrarySetup, layout: Layout | None, *, can_ask: bool, yes: bool) -> bool:
+    if can_ask:
+        return _agrees("Write this?", default=not setup.survey.neighbours)
+    if not yes:
+        raise BadInput("init: nothing was written, since there is nobody to ask. --yes agrees; --dry-run only shows.")
+    if setup.survey.neighbours and layout is None:
+        raise BadInput(
+            f"init: {setup.survey.folder} is one project, and the folders beside it would be projects of the same "
+            "library. --layout project says that this is meant."
+        )
+    return True
+
+
+def _show_even_unread(setup: LibrarySetup, *, is_agreed: bool) -> None:
+    try:
+        _show(setup)
+    except BrokenPipeError:
+        if not is_agreed:
+            raise
+        # The reader, such as `head`, has gone. What was agreed to is written all the same.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show(setup: LibrarySetup) -> None:
+    survey = setup.survey
+    as_what = {
+        Layout.LIBRARY: "a library: a folder for each tenant, in it one for each project",
+        Layout.TENANT: f'a folder of projects; its name, "{survey.folder.name}", is their tenant',
+        Layout.PROJECT: f'one project, of the tenant "{survey.folder.parent.name}"',
+    }[survey.layout]
+    print_fields(
+        {
+            "folder": survey.folder,
+            "found as": as_what,
+            "projects": len(survey.projects),
+            "photographs": survey.photos,
+            "library root": survey.root,
+            "settings": f"{setup.settings_file}, new",
+            "database": _database(setup),
+        }
+    )
+    if survey.projects:
+        say("")
+        print_table(
+            ("tenant", "project", "photographs", "other files", "manifest"),
+            [
+                (one.tenant_id, one.folder, one.photos, one.other_files, one.has_manifest)
+                for one in survey.projects[:SHOWN_PROJECTS]
+            ],
+            numbers=("photographs", "other files"),
+        )
+        if len(survey.projects) > SHOWN_PROJECTS:
+            say(f"and {len(survey.projects) - SHOWN_PROJECTS} more")
+    for line in _remarks(survey):
+        say(f"note: {line}")
+
+
+def _database(setup: LibrarySetup) -> str:
+    from sqlalchemy import make_url
+
+    from storage.database.database_url import shown_url
+
+    place = shown_url(make_url(setup.database_url))
+    if setup.report is None:
+        return f"{place}, new"
+    if setup.report.revision == setup.report.newest_revision:
+        return f"{place}, kept as it is"
+    return f"{place}, brought to the newest schema" + (" after a backup" if setup.report.counts else "")
+
+
+def _remarks(survey: LibrarySurvey) -> Iterator[str]:
+    if not survey.projects:
+        yield (
+            "no folder here is a project yet. Photographs belong into LIBRARY/TENANT/PROJECT/, as in "
+            f"{survey.root}/user_0/Summer/photo.jpg; `photojobs library add-project Summer` makes such a folder."
+        )
+    if survey.neighbours:
+        yield (
+            f"{survey.folder.name} is one project, and {_listed(survey.neighbours)} beside it "
+            f"{'is another' if len(survey.neighbours) == 1 else 'are others'} of the same tenant."
+        )
+    if survey.loose:
+        yield (
+            f"{_count(survey.loose)} above the projects, where nobody looks: {_listed(survey.loose)}. "
+            "Move them into one."
+        )
+    if survey.deeper:
+        yield (
+            f"{_count(survey.deeper)} in folders within a project, where nobody looks: {_listed(survey.deeper)}. "
+            "A project's photographs lie in its folder itself."
+        )
+    for folder in survey.unreadable:
+        yield f"cannot be read: {folder}"
+    for name in survey.unsafe:
+        yield f"cannot be a project: {name}"
+    if survey.sharing:
+        yield (
+            f"several pictures share a base name and are one photo: {_listed(survey.sharing, separator='; ')}. Rename "
+            "those that are different pictures."
+        )
+    folders = Counter(project.folder for project in survey.projects)
+    twice = sorted(name for name, count in folders.items() if count > 1)
+    if twice:
+        yield f"several tenants have a folder {_listed(twice)}; folders need names of their own in the whole library."
+
+
+def _show_next(setup: LibrarySetup, *, is_discovered: bool) -> None:
+    lines = [f"cd {shlex.quote(str(setup.settings_file.parent))}"] if setup.settings_file.parent != Path.cwd() else []
+    lines.append("photojobs doctor")
+    for tenant in setup.tenant_options:
+        if setup.survey.projects and not is_discovered:
+            lines.append(f"photojobs run folder_discovery{tenant}")
+        if setup.survey.projects:
+            lines.append(f"photojobs plan maintenance_global{tenant}")
+            lines.append(f"photojobs run process_photos --all{tenant}")
+    say("\nWhat next:")
+    for line in lines:
+        say(f"  {line}")
+
+
+def _document(setup: LibrarySetup, *, is_written: bool, summaries: Sequence[TaskSummary] = ()) -> dict[str, Any]:
+    return {
+        "is_written": is_written,
+        "settings_file": setup.settings_file,
+        "settings": setup.settings_text,
+        "survey": setup.survey,
+        "database": setup.report,
+        "discovery": [{"task_id": one.task.id, "status": one.task.status, "message": one.message} for one in summaries],
+    }
+
+
+def _listed(names: Sequence[str], *, separator: str = ", ") -> str:
+    more = len(names) - EXAMPLES
+    return separator.join(names[:EXAMPLES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _count(names: Sequence[str]) -> str:
+    return "1 photograph lies" if len(names) == 1 else f"{len(names)} photographs lie"
+
+
+def _ask(question: str, *, default: str) -> str:
+    from rich.prompt import Prompt
+
+    return Prompt.ask(question, console=messages(), default=default)
+
+
+def _agrees(question: str, *, default: bool) -> bool:
+    from rich.prompt import Confirm
+
+    return Confirm.ask(question, console=messages(), default=default)

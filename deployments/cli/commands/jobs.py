@@ -1,0 +1,340 @@
+"""`photojobs jobs`: list jobs, look at one and its items, ask why it waits, cancel jobs and queue them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.errors import BadInput
+from deployments.cli.options.opening import opened_database
+from deployments.cli.output.job_cells import progress_of, took
+from deployments.cli.output.terminal import confirm, output, print_fields, print_json, print_table, remark, say, shown
+from deployments.status.queue_figures import item_counts, list_items, list_jobs
+from storage.database.engine import Database
+from storage.errors import UnknownJob
+from storage.lifecycle.state_machine import UNFINISHED
+from storage.photos.project_labels import read_reference
+from storage.photos.projects import ProjectsRepository
+from storage.queue.bulk import RETRIED, JobFilter, cancel_jobs, retry_jobs
+from storage.queue.jobs import JobsRepository
+from storage.queue.tasks import TasksRepository
+from storage.records import Job
+from storage.reports.waiting_reasons import explain_job
+from storage.settings import Settings
+from task_definitions.wording import listed, quantity
+
+#: Characters of an error that a listing shows; `jobs show` has them all.
+SHOWN_CHARACTERS = 120
+
+app = App(name="jobs")
+
+JobStatusName = Literal["queued", "running", "completed", "failed", "canceled"]
+ItemStatusName = Literal["pending", "running", "done", "failed", "skipped"]
+Limit = Annotated[int, Parameter(validator=Number(gte=1))]
+
+
+@app.command(name="list")
+def list_all(
+    *,
+    status: JobStatusName | None = None,
+    type: str | None = None,
+    tenant: str | None = None,
+    project: str | None = None,
+    task: str | None = None,
+    limit: Limit = 50,
+    offset: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    json: Json = False,
+) -> None:
+    """List jobs, the newest first.
+
+    Parameters
+    ----------
+    status
+        Only jobs in this status.
+    type
+        Only jobs of this step type.
+    tenant
+        Only jobs of this tenant.
+    project
+        Only jobs of this project, by its name or id.
+    task
+        Only jobs of this task, by its id or the beginning of it.
+    limit
+        How many, at most.
+    offset
+        How many to leave out from the newest on.
+    """
+    settings = Settings.load()
+    with opened_database(settings=settings) as database:
+        filters = {
+            "status": status,
+            "type": type,
+            "tenant_id": tenant,
+            "project_id": _project_id(database, project, tenant_id=tenant or settings.tenant),
+            "task_id": None if task is None else TasksRepository(database).whole_id(task, tenant_id=tenant),
+        }
+        found = list_jobs(database, filters, limit=limit, offset=offset)
+        if json:
+            print_json(found)
+            return
+        counts = item_counts(database, [job.id for job in found])
+    if not found:
+        remark("No jobs." if not any(filters.values()) else "No such jobs.")
+        return
+    rows = [
+        (
+            job.id,
+            job.type,
+            job.status,
+            job.priority,
+            job.tenant_id,
+            job.project_id,
+            progress_of(job),
+            counts.get(job.id, {}).get("failed"),
+            job.created_at,
+            took(job),
+            _beginning(job.error_message),
+        )
+        for job in found
+    ]
+    print_table(
+        ("id", "type", "status", "priority", "tenant", "project", "done", "failed", "created", "took", "error"),
+        rows,
+        numbers=("id", "priority", "project", "done", "failed", "took"),
+        spared=("priority", "tenant", "created", "project", "took", "failed"),
+    )
+
+
+@app.command(name="show")
+def show_job(id: int, /, *, tenant: str | None = None, json: Json = False) -> None:
+    """Show a job with all that is known of it.
+
+    Parameters
+    ----------
+    id
+        The job's id, as `photojobs jobs list` shows it.
+    tenant
+        Whose job it must be; without it, any tenant's.
+    """
+    with opened_database() as database:
+        job = _job(database, id, tenant)
+        counts = item_counts(database, [id]).get(id, {})
+    if json:
+        print_json({"job": job, "items": counts})
+        return
+    print_fields(
+        {
+            "job": job.id,
+            "type": job.type,
+            "status": job.status,
+            "error": job.error_message,
+            "tenant": job.tenant_id,
+            "project": job.project_id,
+            "scope": job.scope,
+            "priority": job.priority,
+            "task": job.task_id,
+            "definition": job.task_type,
+            "step": job.step_index,
+            "chunk": None if job.chunk_index is None else f"{job.chunk_index + 1} of {job.total_chunks}",
+            "progress": progress_of(job) or None,
+            "items": ", ".join(f"{number} {status}" for status, number in counts.items()) or None,
+            "attempts": f"{job.attempts} failed" + (f" of {job.max_attempts}" if job.max_attempts else ""),
+            "created": job.created_at,
+            "started": job.started_at,
+            "finished": job.finished_at,
+            "took": took(job) or None,
+            "not before": job.run_after,
+            "held by": job.held_by,
+            "worker": job.worker_id,
+            "heartbeat": job.heartbeat_at,
+            "flow run": job.flow_run_id,
+            "payload": job.payload_json or None,
+            "did": job.result.get("counts"),
+        }
+    )
+    if job.result.get("examples"):
+        print_table(
+            ("did", "first ones"),
+            [(what, ", ".join(map(str, names))) for what, names in job.result["examples"].items()],
+        )
+
+
+@app.command(name="items")
+def show_items(
+    id: int,
+    /,
+    *,
+    status: ItemStatusName | None = None,
+    limit: Limit = 1000,
+    tenant: str | None = None,
+    json: Json = False,
+) -> None:
+    """List the items of a job.
+
+    Parameters
+    ----------
+    id
+        The job's id.
+    status
+        Only items in this status.
+    limit
+        How many, at most.
+    tenant
+        Whose job it must be; without it, any tenant's.
+    """
+    with opened_database() as database:
+        _job(database, id, tenant)
+        found = list_items(database, id, status=status, limit=limit)
+    if json:
+        print_json(found)
+        return
+    if not found:
+        remark(f"Job {id} has no items." if status is None else f"Job {id} has no items that are {status}.")
+        return
+    rows = [(item.id, item.photo_id, item.filename, item.status, item.attempts, item.message) for item in found]
+    print_table(("id", "photo", "name", "status", "attempts", "reason"), rows, numbers=("id", "photo", "attempts"))
+
+
+@app.command(name="why")
+def explain(id: int, /, *, tenant: str | None = None, json: Json = False) -> None:
+    """Say why a job is not claimed, or what became of it, and what to do.
+
+    Parameters
+    ----------
+    id
+        The job's id, as `photojobs jobs list` shows it.
+    tenant
+        Whose job it must be; without it, any tenant's.
+    """
+    from flows.handlers.step import why_not_run
+
+    settings = Settings.load()
+    with opened_database(settings=settings) as database:
+        _job(database, id, tenant)
+        explained = explain_job(database, id, stale_seconds=settings.stale_seconds, why_not_run=why_not_run)
+    verdict = explained.decisive
+    if json:
+        print_json({"job": explained.job, "verdict": verdict, "reasons": explained.reasons})
+        return
+    job = explained.job
+    say(f"job {job.id} ({shown(job.type)}) of tenant {shown(job.tenant_id)}: {verdict.says}")
+    if verdict.remedy:
+        say(f"what to do: {verdict.remedy}")
+    others = [reason for reason in explained.reasons if reason is not verdict]
+    if others:
+        output().print()
+        print_table(
+            ("looked at", "", "found"),
+            [(reason.name, reason.standing, f"{reason.says} {reason.remedy}".strip()) for reason in others],
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """Which jobs, by what they have in common."""
+
+    status: JobStatusName | None = None
+    "Only jobs in this status."
+
+    type: str | None = None
+    "Only jobs of this step type."
+
+    tenant: str | None = None
+    "Only jobs of this tenant."
+
+    project: str | None = None
+    "Only jobs of this project, by its name or id."
+
+    task: str | None = None
+    "Only jobs of this task, by its id or the beginning of it."
+
+
+@app.command(name="retry")
+def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
+    """Queue failed or canceled jobs again, with all their attempts anew; items that are done stay done.
+
+    Parameters
+    ----------
+    ids
+        The jobs' ids; without them, all jobs that the options select.
+    """
+    with _selected("retry", ids, options, statuses=RETRIED, does="run again") as (database, selected):
+        count = retry_jobs(database, selected)
+    if json:
+        print_json({"queued": count})
+        return
+    confirm(f"{_are(count)} queued again; `photojobs up` or a worker runs {'it' if count == 1 else 'them'}")
+
+
+@app.command(name="cancel")
+def cancel(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
+    """Cancel queued and running jobs; what is done stays done.
+
+    Parameters
+    ----------
+    ids
+        The jobs' ids; without them, all jobs that the options select.
+    """
+    with _selected("cancel", ids, options, statuses=UNFINISHED, does="canceled") as (database, selected):
+        count = cancel_jobs(database, selected)
+    if json:
+        print_json({"canceled": count})
+        return
+    confirm(f"{_are(count)} canceled; what runs stops at its next checkpoint")
+
+
+@contextmanager
+def _selected(
+    command: str, ids: tuple[int, ...], options: JobOptions | None, *, statuses: Sequence[str], does: str
+) -> Iterator[tuple[Database, JobFilter]]:
+    options = options or JobOptions()
+    if not ids and options == JobOptions():
+        raise BadInput(f"jobs {command}: which jobs? Give their ids, or select them: --status, --type, --task, …")
+    settings = Settings.load()
+    with opened_database(settings=settings, upgrade=True) as database:
+        for job_id in ids:
+            job = _job(database, job_id, options.tenant)
+            if job.status not in statuses:
+                raise BadInput(f"job {job_id} is {job.status}: only a {listed(statuses)} job can be {does}.")
+        task = options.task
+        yield (
+            database,
+            JobFilter(
+                ids=ids or None,
+                status=options.status,
+                type=options.type,
+                tenant_id=options.tenant,
+                project_id=_project_id(database, options.project, tenant_id=options.tenant or settings.tenant),
+                task_id=None if task is None else TasksRepository(database).whole_id(task, tenant_id=options.tenant),
+            ),
+        )
+
+
+def _are(count: int) -> str:
+    return f"{quantity(count, 'job')} {'is' if count == 1 else 'are'}"
+
+
+def _project_id(database: Database, reference: str | None, *, tenant_id: str) -> int | None:
+    if reference is None:
+        return None
+    name, project_id = read_reference(reference)
+    return project_id if name is None else ProjectsRepository(database).find(reference, tenant_id=tenant_id)
+
+
+def _job(database: Database, job_id: int, tenant: str | None) -> Job:
+    job = JobsRepository(database).get_by_id(job_id)
+    if job is None or tenant not in (None, job.tenant_id):
+        raise UnknownJob(f"job {job_id} does not exist. `photojobs jobs list` shows the latest ones.")
+    return job
+
+
+def _beginning(message: str | None) -> str | None:
+    line = next(iter((message or "").splitlines()), "")
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"

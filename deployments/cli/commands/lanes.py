@@ -1,0 +1,85 @@
+"""`photojobs lanes`: how many jobs of which priorities may run at a time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.errors import BadInput
+from deployments.cli.options.opening import opened_database
+from deployments.cli.output.terminal import print_json, print_table
+from deployments.status.queue_figures import LaneFigures, lane_figures
+from storage.queue.lanes import LanesRepository
+from task_definitions.model import MAX_PRIORITY
+
+app = App(name="lanes")
+
+LANE_COLUMNS = ("lane", "priorities", "slots", "running", "waiting", "aging", "fair tenants", "held")
+LANE_NUMBERS = ("slots", "running", "waiting")
+
+
+@app.command(name="list")
+def list_lanes(*, json: Json = False) -> None:
+    """List the lanes with their slots."""
+    with opened_database() as database:
+        _print(lane_figures(database), json=json)
+
+
+@app.command(name="set")
+def set_lane(
+    name: str,
+    /,
+    *,
+    slots: int | None = None,
+    aging_seconds: int | None = None,
+    fair_tenants: Annotated[bool | None, Parameter(negative="--no-fair-tenants")] = None,
+    json: Json = False,
+) -> None:
+    """Change a lane, for all jobs that start from now on, in every process.
+
+    Parameters
+    ----------
+    name
+        The lane: priority (from 90 on) or normal.
+    slots
+        How many of its jobs may run at a time; 0 takes the limit away.
+    aging_seconds
+        A job that waits for so long ranks one priority higher; 0 turns it off.
+    fair_tenants
+        Of equal rank, the tenant with the fewest running jobs comes first.
+    """
+    if slots is None and aging_seconds is None and fair_tenants is None:
+        raise BadInput("lanes set: nothing to change; give --slots, --aging-seconds or --fair-tenants.")
+    with opened_database(upgrade=True) as database:
+        LanesRepository(database).change(name, slots=slots, aging_seconds=aging_seconds, fair_tenants=fair_tenants)
+        _print([lane for lane in lane_figures(database) if lane.name == name], json=json)
+
+
+def lane_rows(lanes: list[LaneFigures]) -> list[tuple[object, ...]]:
+    """The cells of `LANE_COLUMNS` for each lane."""
+    return [
+        (
+            lane.name,
+            _range(lane),
+            "no limit" if lane.slots is None else lane.slots,
+            lane.running,
+            lane.queued,
+            "off" if lane.aging_seconds is None else f"{lane.aging_seconds} s",
+            lane.fair_tenants,
+            lane.is_held,
+        )
+        for lane in lanes
+    ]
+
+
+def _range(lane: LaneFigures) -> str:
+    return f"{max(lane.min_priority, 0)} to {min(lane.max_priority, MAX_PRIORITY)}"
+
+
+def _print(lanes: list[LaneFigures], *, json: bool) -> None:
+    if json:
+        print_json(lanes)
+    else:
+        print_table(LANE_COLUMNS, lane_rows(lanes), numbers=LANE_NUMBERS)

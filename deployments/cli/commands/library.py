@@ -1,0 +1,157 @@
+"""`photojobs library`: which projects there are, a new one, and how much of the originals was verified.
+
+Existing folders are the matter of folder_discovery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.exit_codes import TASK_FAILED
+from deployments.cli.options.opening import opened_database
+from deployments.cli.output.terminal import confirm, print_json, print_table, remark, say
+from deployments.library.new_project import add_project
+from deployments.status.queue_figures import project_figures
+from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.photos.verification import Amount, Coverage, VerificationRepository
+from storage.settings import Settings
+from task_definitions.wording import size_in_words
+
+app = App(name="library")
+
+
+@app.command(name="list")
+def list_projects(
+    *,
+    tenant: str | None = None,
+    archived: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    json: Json = False,
+) -> None:
+    """List projects with the number of their photos.
+
+    Parameters
+    ----------
+    tenant
+        Only projects of this tenant.
+    archived
+        The archived projects instead of the active ones.
+    """
+    with opened_database() as database:
+        found = project_figures(database, tenant_id=tenant, archived=archived)
+    if json:
+        print_json(found)
+        return
+    if not found:
+        no_project = "No archived project" if archived else "No project"
+        if archived or tenant is not None:
+            remark(no_project + ("." if tenant is None else f" of tenant {tenant}."))
+        else:
+            remark(f"{no_project}. `photojobs run folder_discovery` makes one of each folder in the library.")
+        return
+    rows = [
+        (
+            figures.project.id,
+            figures.project.tenant_id or DEFAULT_TENANT,
+            figures.project.project_name,
+            figures.project.project_folder,
+            figures.photos,
+            figures.without_derivatives,
+            figures.failed,
+        )
+        for figures in found
+    ]
+    print_table(
+        ("id", "tenant", "name", "folder", "photos", "without derivatives", "failed"),
+        rows,
+        numbers=("id", "photos", "without derivatives", "failed"),
+    )
+
+
+@app.command(name="add-project")
+def add(name: str, /, *, tenant: str | None = None, folder: str | None = None, json: Json = False) -> None:
+    """Add an empty project: its folder, its manifest and its row.
+
+    Parameters
+    ----------
+    name
+        The project's name, as people read it.
+    tenant
+        Whose project; by default that of the setting `tenant`.
+    folder
+        The name of its folder; by default made of the project's name.
+    """
+    settings = Settings.load()
+    owner = settings.tenant if tenant is None else tenant
+    with opened_database(settings=settings, create=True) as database:
+        project, path = add_project(database, settings, name=name, tenant_id=owner, folder=folder)
+    if json:
+        print_json({"project": project, "path": path})
+        return
+    confirm(f"project {project.id} in {path}")
+
+
+@app.command(name="verify")
+def show_verification(
+    *,
+    tenant: str | None = None,
+    accept: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    json: Json = False,
+) -> int:
+    """Show how much of the originals was verified, when, and which are corrupt.
+
+    `photojobs run verify_originals` verifies: it reads originals again, those first that were read longest ago. A
+    corrupt one has other contents than it had, although its size and times are the same. Restore it from a backup; the
+    next verification, or the next upkeep, finds that it is right again.
+
+    Parameters
+    ----------
+    tenant
+        Only originals of this tenant.
+    accept
+        Take the contents of a corrupt original for right, as they are now; given as it is listed, once for each.
+    """
+    settings = Settings.load()
+    with opened_database(settings=settings, upgrade=bool(accept)) as database:
+        if accept:
+            from deployments.library.accepted_originals import accept_original
+
+            for path in accept:
+                accept_original(database, settings, path, tenant_id=tenant)
+                if not json:
+                    confirm(f"accepted: {path}")
+        repository = VerificationRepository(database)
+        coverage = repository.coverage(now=database.clock(), tenant_id=tenant)
+        corrupt = repository.corrupt(tenant_id=tenant)
+    if json:
+        print_json({"coverage": coverage, "corrupt": corrupt})
+    else:
+        print_table(
+            ("verified", "originals", "size", "share"),
+            list(_coverage_rows(coverage)),
+            numbers=("originals", "size", "share"),
+        )
+        if coverage.unreadable.originals:
+            say(f"\n{coverage.unreadable.originals} could not be read when that was last tried.")
+        if corrupt:
+            say(f"\n{len(corrupt)} corrupt: other contents than they had, though size and times are the same.")
+            rows = [(one.path, one.verified_at, one.corrupt_since, size_in_words(one.size_bytes)) for one in corrupt]
+            print_table(("corrupt", "last right", "found", "size"), rows, numbers=("size",))
+            remark("Restore them from a backup, or take one as it is by --accept.")
+    return TASK_FAILED if corrupt else 0
+
+
+def _coverage_rows(coverage: Coverage) -> Iterator[tuple[str, int, str, str]]:
+    def row(what: str, amount: Amount) -> tuple[str, int, str, str]:
+        share = amount.size_bytes / coverage.all.size_bytes if coverage.all.size_bytes else 0.0
+        return what, amount.originals, size_in_words(amount.size_bytes), f"{share:.1%}"
+
+    for days, amount in coverage.within.items():
+        yield row(f"within {days} days", amount)
+    yield row("longer ago", coverage.earlier)
+    yield row("never", coverage.never)
+    yield row("corrupt", coverage.corrupt)
+    yield row("all originals", coverage.all)

@@ -1,0 +1,161 @@
+"""`photojobs definitions new`: a commented file to begin a definition of one's own with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from deployments.cli.options.errors import BadInput
+from deployments.cli.output.terminal import remark, say
+from storage.settings import Settings
+from task_definitions import Scope, load_definitions
+from task_definitions.json_schema import render
+from task_definitions.model import MAX_LABEL_CHARACTERS, MAX_NAME_CHARACTERS, MAX_STEPS, NAME_PATTERN
+from task_definitions.step_types import StepType, known_step_type_names, step_types
+from task_definitions.wording import did_you_mean, shown
+
+#: Beside the definitions, hidden, so that it is not taken for one: what editors complete by.
+SCHEMA_FILE = ".photojobs.schema.json"
+
+#: Steps of a new definition where none were named: they look, and repair what is safe to repair.
+DEFAULT_STEPS = ("manifest_check", "derivative_validation")
+
+app = App(name="new")
+
+
+@app.default
+def new(
+    name: str,
+    /,
+    *,
+    step: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True, show_default=False)] = (),
+    scope: Scope = Scope.GLOBAL,
+    label: str | None = None,
+    output: Path | None = None,
+) -> None:
+    """Write a commented file with a definition that can be run as it is; never over another.
+
+    Parameters
+    ----------
+    name
+        What the definition is to be called: small letters, digits and _.
+    step
+        The types of its steps, in order; `photojobs steps list` shows all.
+    scope
+        project, photo_set or global.
+    label
+        What people see instead of the name.
+    output
+        The file; by default NAME.yaml where PHOTOJOBS_DEFINITIONS says, else in the working folder.
+    """
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > MAX_NAME_CHARACTERS:
+        raise BadInput(
+            f"{shown(name)} is not a name: give 1 to {MAX_NAME_CHARACTERS} characters, a small letter first, then "
+            "small letters, digits and _."
+        )
+    _check_steps(step)
+    label = name.replace("_", " ").title() if label is None else label
+    if not label.isprintable() or not label.strip() or len(label) > MAX_LABEL_CHARACTERS:
+        raise BadInput(f"--label: give 1 to {MAX_LABEL_CHARACTERS} visible characters on one line.")
+    folder = Settings.load().definitions
+    known = load_definitions(folder, strict=False)
+    if name in known:
+        raise BadInput(f"{name} is defined in {known.sources[name]} already. Give another name.")
+    file = output or ((folder if folder is not None and folder.is_dir() else Path()) / f"{name}.yaml")
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        raise BadInput(f"{file}: a commented definition is YAML. Name a file that ends in .yaml.")
+    _write_new(file, commented_definition(name, label=label, scope=scope, steps=step or DEFAULT_STEPS))
+    say(str(file))
+    _write_schema(file.parent / SCHEMA_FILE)
+    if folder is None or not (folder == file or folder == file.parent):
+        remark(f"photojobs runs it when PHOTOJOBS_DEFINITIONS names {file} or its folder.")
+
+
+def commented_definition(name: str, *, label: str, scope: Scope, steps: Sequence[str]) -> str:
+    """The text of a definition file that says what may stand in it."""
+    known = step_types()
+    quoted = '"' + label.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    lines = [
+        f"# yaml-language-server: $schema={SCHEMA_FILE}",
+        "#",
+        "# A definition: what happens to the photographs, step by step. Editors that know YAML complete it by the line",
+        "# above. `photojobs definitions lint` checks it, `photojobs definitions graph` draws it, and `photojobs plan`",
+        "# says what it would do.",
+        "",
+        f"{name}:",
+        "  # What people see instead of the name.",
+        f"  label: {quoted}",
+        "",
+        "  # What it does and when one runs it.",
+        "  # description: >-",
+        "  #   Looks through every project at night.",
+        "",
+        "  # project: one project, named at each run. photo_set: the photos that a run names. global: all projects.",
+        f"  scope: {scope}",
+        "",
+        "  # When it runs by itself while `photojobs up` or `serve` runs: a cron text, or a mapping.",
+        '  # schedule: {cron: "0 2 * * *", timezone: Europe/Berlin}',
+        "",
+        "  # The steps run one after the other. From priority 90 on, jobs run in the priority lane.",
+        "  steps:",
+    ]
+    for number, name_of_step in enumerate(steps):
+        lines += [] if number == 0 else [""]
+        lines += _commented_step(name_of_step, known.get(name_of_step), is_first=number == 0)
+    return "\n".join(lines) + "\n"
+
+
+def _commented_step(type: str, known: StepType | None, *, is_first: bool) -> list[str]:
+    lines = [f"    # {known.summary}"] if known is not None else []
+    lines += [f"    - type: {type}", "      priority: 85"]
+    if is_first:
+        lines += [
+            "      # continue: the next steps run also where this one failed. stop (the default): they do not.",
+            "      on_failure: continue",
+            "      # How often a job is tried, and how long one attempt may take; by default as the settings say.",
+            "      # max_attempts: 3",
+            "      # timeout_seconds: 3600",
+        ]
+    else:
+        lines.append("      on_failure: continue")
+    if known is not None and known.unit == "items":
+        lines.append("      # chunk_size: 500  # Photos of one job; the jobs of a step run side by side.")
+    return lines
+
+
+def _check_steps(types: Sequence[str]) -> None:
+    known = known_step_type_names()
+    problems = [
+        f"{shown(word)} is not a step type.{did_you_mean(word, known)} `photojobs steps list` shows all."
+        for word in types
+        if word not in known
+    ]
+    if len(types) > MAX_STEPS:
+        problems.append(f"--step: a definition has at most {MAX_STEPS} steps.")
+    if problems:
+        raise BadInput("\n".join(problems))
+
+
+def _write_new(file: Path, text: str) -> None:
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise BadInput(f"{file} exists and stays as it is. Name another file by --output.") from None
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
+
+
+def _write_schema(file: Path) -> None:
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(render())
+    except FileExistsError:
+        # Perhaps of a version with other steps; `definitions schema --output` renews it.
+        return
+    except OSError as error:
+        remark(f"{file}: cannot be written ({error.strerror}); editors will not complete the definition.")

@@ -1,0 +1,141 @@
+"""`photojobs plan`: what a definition would do, step by step and project by project, without doing any of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.ending import removing_temporary_files
+from deployments.cli.options.exit_codes import TASK_FAILED
+from deployments.cli.options.opening import opened_database
+from deployments.cli.options.task_options import TaskOptions, TaskRequest, read_request
+from deployments.cli.output.terminal import print_json, print_table, remark, say, warn
+from flows.planning.changes import ACTIONS
+from flows.planning.plan import Plan, PlannedStep, Tally, plan_task
+from flows.process.runtime import Runtime
+from storage.database.engine import Database
+from storage.settings import Settings
+
+COLUMNS = ("step", "project", "would", "first")
+
+#: Names shown of what is to be done to a project.
+EXAMPLES = 2
+
+app = App(name="plan")
+
+
+@app.default
+def plan(
+    name: str,
+    /,
+    options: TaskOptions | None = None,
+    *,
+    save: Path | None = None,
+    thorough: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    json: Json = False,
+) -> int:
+    """Show what a definition would do; change nothing.
+
+    Parameters
+    ----------
+    name
+        The definition; `photojobs definitions list` shows all.
+    save
+        A new file for all changes, one a line; `photojobs run --plan FILE` does them.
+    thorough
+        Decode every picture whose thumbnail or preview is to be made; else damage behind a header is not seen.
+    """
+    settings = Settings.load()
+    request = read_request(name, options or TaskOptions(), settings)
+    with (
+        removing_temporary_files(),
+        _opened(settings, request) as database,
+        Runtime(database, settings=settings) as runtime,
+        runtime.as_current(),
+    ):
+        arguments = {name: value for name, value in request.arguments().items() if name != "task_id"}
+        made = plan_task(**arguments, thorough=thorough, save=save)
+    if json:
+        print_json(plan_document(made))
+    else:
+        print_plan(made)
+    return TASK_FAILED if made.would_fail else 0
+
+
+@contextmanager
+def _opened(settings: Settings, request: TaskRequest) -> Iterator[Database]:
+    """The database; where there is none yet, an empty one in a temporary folder, if that is enough for a plan."""
+    file = Database(settings.database_url.get_secret_value()).path
+    if file is None or file.exists() or request.needs_rows or not settings.library_root.is_dir():
+        with opened_database(settings=settings) as database:
+            yield database
+        return
+    with tempfile.TemporaryDirectory(prefix="photojobs-plan-") as folder:
+        empty = Database(Path(folder) / "empty.db")
+        try:
+            empty.migrate()
+            yield empty
+        finally:
+            empty.close()
+
+
+def print_plan(made: Plan) -> None:
+    """Print what each step would do, why steps would fail, and the totals."""
+    print_table(COLUMNS, [row for step in made.steps for row in _rows(step)])
+    for step in made.steps:
+        for reason in step.errors:
+            warn(f"{step.type} would fail: {reason.splitlines()[0]}")
+    say(f"{made.message}. Nothing has been changed.")
+    if made.saved_as is not None:
+        remark(f"`photojobs run --plan {made.saved_as}` does this, and refuses what has changed by then.")
+
+
+def plan_document(made: Plan) -> dict[str, Any]:
+    """The plan for programs."""
+    return {
+        "type": made.type,
+        "tenant_id": made.tenant_id,
+        "scope": made.scope,
+        "project_id": made.project_id,
+        "made_at": made.made_at,
+        "message": made.message,
+        "counts": made.counts,
+        "freed_bytes": made.freed_bytes,
+        "would_fail": made.would_fail,
+        "steps": [
+            {
+                "step": step.index,
+                "type": step.type,
+                "status": step.status,
+                **_numbers(step.tally),
+                "projects": {name: _numbers(tally) for name, tally in step.projects.items()},
+                "remarks": {what: {"count": count, "first": first} for what, (count, first) in step.remarks.items()},
+                "errors": step.errors,
+                "left": step.left,
+            }
+            for step in made.steps
+        ],
+    }
+
+
+def _numbers(tally: Tally) -> dict[str, Any]:
+    return {"counts": dict(tally.counts), "freed_bytes": tally.freed_bytes, "first": tally.examples}
+
+
+def _rows(step: PlannedStep) -> Iterator[tuple[str, str, str, str]]:
+    if step.status == "skipped":
+        yield (step.type, "", "not run", "")
+    elif not step.projects:
+        yield (step.type, "", "do nothing" if step.status == "completed" else "fail", "")
+    title = step.type
+    for name, tally in step.projects.items():
+        firsts = [first for action in ACTIONS for first in tally.examples.get(action, ())[:EXAMPLES]]
+        freed = f" ({tally.freed_bytes:,} bytes)" if tally.freed_bytes else ""
+        yield (title, name, tally.in_words() + freed, "; ".join(firsts[:EXAMPLES]))
+        title = ""

@@ -1,0 +1,95 @@
+"""`photojobs report`: a task as one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.ending import removing_temporary_files
+from deployments.cli.options.errors import BadInput
+from deployments.cli.options.opening import opened_database
+from deployments.cli.output.terminal import print_json, say
+from deployments.report.page import render_report
+from deployments.report.task_report import DEFAULT_PHOTOS, TaskReport, read_report
+from storage.library.atomic_write import write_atomically
+from storage.library.paths import Library
+from storage.queue.tasks import TasksRepository
+from storage.settings import Settings
+
+#: Thumbnails that a page holds at most.
+MAX_PHOTOS = 500
+
+app = App(name="report")
+
+
+@app.default
+def write_report(
+    task: str | None = None,
+    /,
+    *,
+    output: Path | None = None,
+    photos: Annotated[int, Parameter(validator=Number(gte=0, lte=MAX_PHOTOS))] = DEFAULT_PHOTOS,
+    json: Json = False,
+) -> None:
+    """Write a page about a task: its jobs in time, failures, what it changed, photographs.
+
+    Needs the extra `report`.
+
+    Parameters
+    ----------
+    task
+        The task's id; by default the newest task.
+    output
+        The file to write, in place of an earlier one; by default report-TASK.html in the working folder.
+    photos
+        How many changed photos the contact sheet shows, at most.
+    """
+    settings = Settings.load()
+    with removing_temporary_files(), opened_database(settings=settings) as database:
+        if task is None:
+            newest = TasksRepository(database).list_newest(limit=1)
+            if not newest:
+                raise BadInput("there is no task yet. `photojobs run NAME` makes one.")
+            task = newest[0].id
+        else:
+            task = TasksRepository(database).whole_id(task)
+        report = read_report(database, Library(settings.library_root), task, photos=0 if json else photos)
+    if json:
+        print_json(_document(report))
+        return
+    file = output or Path(f"report-{_file_name(task)}.html")
+    page = render_report(report)
+    try:
+        write_atomically(file, page.encode("utf-8"))
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
+    say(str(file))
+
+
+def _document(report: TaskReport) -> dict[str, object]:
+    task = report.summary.task
+    return {
+        "task_id": task.id,
+        "type": task.type,
+        "status": task.status,
+        "began_at": report.begin,
+        "ended_at": task.finished_at,
+        "steps": report.summary.steps,
+        "times": report.times,
+        "throughput": report.throughput,
+        "failures": report.failures,
+        "slowest": report.slowest,
+        "library": report.library,
+        "is_after_now": report.is_after_now,
+        "files": report.files,
+        "changed_photos": report.changed,
+    }
+
+
+def _file_name(task_id: str) -> str:
+    # An id may be any text.
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in task_id)[:64]

@@ -1,0 +1,116 @@
+"""`photojobs run`: a definition run here, followed on the screen, and summed up.
+
+What the first line does not need is imported after it was shown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import App
+
+from deployments.cli.options.errors import BadInput
+from deployments.cli.options.exit_codes import BAD_INPUT, CANCELED, TASK_FAILED
+from deployments.cli.options.json_option import Json
+from deployments.cli.options.named_server import check_named_server
+from deployments.cli.options.task_options import TaskOptions, TaskRequest, read_request
+from deployments.cli.output.loudness import is_quiet
+from deployments.cli.output.terminal import confirm, print_json, warn
+from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.planning.refusals import Refusal
+    from flows.planning.saved_plan import SavedPlan
+
+app = App(name="run")
+
+
+@app.default
+def run(
+    name: str | None = None,
+    /,
+    options: TaskOptions | None = None,
+    *,
+    plan: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Run a definition here to its end.
+
+    Parameters
+    ----------
+    name
+        The definition; `photojobs definitions list` shows all.
+    plan
+        In place of a definition: the file of a plan. What has changed since it was saved is refused, the rest is done.
+    """
+    settings = Settings.load()
+    check_named_server()
+    saved, request = None, None
+    if plan is not None:
+        saved = _read_plan(plan, name, options)
+    elif name is None:
+        raise BadInput(
+            "run what? Give the NAME of a definition, or a plan by --plan. `photojobs definitions list` shows all."
+        )
+    else:
+        request = read_request(name, options or TaskOptions(), settings)
+    return _run(request, saved, settings, json=json)
+
+
+def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Settings, *, json: bool) -> int:
+    from deployments.cli.commands.running import run_here
+    from deployments.cli.options.ending import removing_temporary_files
+    from deployments.cli.options.opening import opened_database
+    from deployments.cli.output.progress import BY_CTRL_C
+    from deployments.cli.output.summary import print_summary, print_summary_json
+    from flows.process.runtime import Runtime
+    from flows.telemetry.log_lines import structure_logs
+
+    structure_logs(settings)
+    refusals: tuple[Refusal, ...] = ()
+    with (
+        opened_database(
+            settings=settings,
+            upgrade=True,
+            create=request is not None and not request.needs_rows,
+            needs_library=True,
+        ) as database,
+        Runtime(database, settings=settings) as runtime,
+    ):
+        if saved is not None:
+            from flows.api.planned_run import prepare_run
+
+            with removing_temporary_files():
+                prepared = prepare_run(saved, runtime)
+            refusals = prepared.refusals
+            for refusal in refusals:
+                warn(f"refused {refusal.name}: {refusal.reason}")
+            if prepared.new is None:
+                return _nothing_left(refusals, json=json)
+            request = TaskRequest(definition=saved.definition.definition, new=prepared.new)
+        assert request is not None  # noqa: S101 - of a definition, or of a plan.
+        summary = run_here(request, runtime, is_shown=not json and not is_quiet())
+    if json:
+        print_summary_json(summary, refusals=None if saved is None else refusals)
+    elif not is_quiet():
+        print_summary(summary)
+    if summary.task.status == "completed":
+        return TASK_FAILED if refusals else 0
+    return CANCELED if summary.task.error_message == BY_CTRL_C else TASK_FAILED
+
+
+def _read_plan(path: Path, name: str | None, options: TaskOptions | None) -> SavedPlan:
+    if name is not None or (options is not None and options != TaskOptions()):
+        raise BadInput("--plan: the plan says what is run and on what; leave the definition and its options out.")
+    from flows.planning.saved_plan import SavedPlan
+
+    return SavedPlan.read(path)
+
+
+def _nothing_left(refusals: tuple[Refusal, ...], *, json: bool) -> int:
+    if json:
+        print_json({"task_id": None, "status": "refused" if refusals else "completed", "refused": refusals})
+    else:
+        confirm("nothing was started: " + ("all of the plan was refused" if refusals else "the plan has nothing to do"))
+    return BAD_INPUT if refusals else 0

@@ -1,0 +1,72 @@
+"""Running a task in the process of a command: at once and without Prefect if that is possible, else through Prefect."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from deployments.cli.options.task_options import TaskRequest
+from deployments.cli.output.progress import BY_CTRL_C, following
+from deployments.cli.output.terminal import remark, warn
+from deployments.embedded_server.run_history import RunHistory
+from deployments.server.prefect_server import prefect_server
+from deployments.server.running_up import server_home
+from flows.process.runtime import Runtime
+from storage.queue.tasks import TasksRepository
+from storage.reports.task_summary import TaskSummary
+
+
+def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
+    """Start a task and run it to its end; afterwards its flow run is in Prefect.
+
+    Raises:
+        PhotojobsError: it cannot be started.
+        RunBroken: the flow run ended before the task.
+    """
+    tasks = TasksRepository(runtime.database)
+    # Before a server, whose start takes long: what does not exist is refused at once.
+    tasks.start(request.new)
+    if is_shown:
+        remark(f"task {request.new.id} begins")
+    try:
+        history = _history(runtime)
+        if history is not None:
+            return _run_plainly(request, runtime, history, is_shown=is_shown)
+        with prefect_server(server_home(runtime.database)):
+            return run_followed(request, runtime, is_shown=is_shown)
+    except BaseException as error:
+        reason = BY_CTRL_C if isinstance(error, KeyboardInterrupt) else f"its run broke off: {error}"
+        tasks.cancel(request.new.id, reason=reason)
+        raise
+
+
+def run_followed(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
+    """Run a task through Prefect in this process, and show its progress meanwhile.
+
+    Raises:
+        RunBroken: the flow run ended before the task.
+    """
+    from flows.api.start import run_task
+
+    with runtime.as_current(), following(runtime, request.new.id, is_shown=is_shown):
+        return run_task(**request.arguments())
+
+
+def _history(runtime: Runtime) -> RunHistory | None:
+    if os.environ.get("PREFECT_API_URL") or runtime.settings.task_runner != "threads":
+        return None
+    return RunHistory.of(server_home(runtime.database))
+
+
+def _run_plainly(request: TaskRequest, runtime: Runtime, history: RunHistory, *, is_shown: bool) -> TaskSummary:
+    from flows.execution.plain_run import run_plainly
+
+    with runtime.as_current(), following(runtime, request.new.id, is_shown=is_shown):
+        summary = run_plainly(request.new.id, runtime)
+    try:
+        flow_run_id = history.record(summary, runtime.database)
+    except sqlite3.Error as error:
+        warn(f"the task has ended, and is missing in Prefect's history, which could not be written: {error}")
+    else:
+        TasksRepository(runtime.database).link_flow_run(request.new.id, flow_run_id)
+    return summary

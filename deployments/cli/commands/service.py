@@ -1,0 +1,197 @@
+"""`photojobs up`, `serve` and `worker`: the commands that stay, and run what was started, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.opening import opened_database, use_password
+from deployments.cli.output.terminal import confirm, print_json, warn
+from deployments.server.running_up import prefect_home
+from storage.settings import Settings
+
+up_app = App(name="up")
+serve_app = App(name="serve")
+worker_app = App(name="worker")
+
+
+@up_app.default
+def up(
+    *,
+    port: int = 4200,
+    host: str = "127.0.0.1",
+    folder: Path | None = None,
+) -> None:
+    """Start Prefect's server and everything that runs tasks.
+
+    That is a runner for every definition, the schedules, and a look for what was left lying. Where PREFECT_API_URL is
+    set, that server is used. Ctrl-C or SIGTERM hands running jobs back and stops everything; a second Ctrl-C stops at
+    once, and the next start repairs.
+
+    Parameters
+    ----------
+    port
+        Of the server and its UI; 0 for any that is free.
+    host
+        The address that the server listens on. Anything but the loopback lets other machines in, if they have the
+        password; the traffic is not encrypted.
+    folder
+        For the server's database and the logs; by default beside the database.
+    """
+    from deployments.serving.up import up as start
+
+    settings = _settings()
+    _warn_of_named_server()
+    with _until_asked_to_stop() as wait:
+        confirm("starting …")
+        with start(settings, home=_home(settings, folder), host=host, port=port or None) as running:
+            confirm(f"up: {running.ui_url} (Ctrl-C stops)")
+            if running.login_url is not None:
+                # A log is kept for longer than a screen, and read by others.
+                is_seen = sys.stdout.isatty() or sys.stderr.isatty()
+                confirm(f"open: {running.login_url}" if is_seen else f"its password: {running.password_file}")
+            if running.metrics_url is not None:
+                confirm(f"metrics: {running.metrics_url}")
+            wait()
+            confirm("stopping: running jobs are handed back …")
+    confirm("stopped")
+
+
+@serve_app.default
+def serve(*, folder: Path | None = None) -> None:
+    """Serve definitions to a Prefect server that runs already.
+
+    PREFECT_API_URL names it. As `photojobs up`, but without a server of its own.
+
+    Parameters
+    ----------
+    folder
+        For the logs; by default beside the database.
+    """
+    from deployments.errors import NoPrefectServer
+    from deployments.serving.up import up as start
+
+    if not os.environ.get("PREFECT_API_URL"):
+        raise NoPrefectServer("PREFECT_API_URL is not set; name the server in it, or use `photojobs up`")
+    settings = _settings()
+    _warn_of_named_server()
+    with _until_asked_to_stop() as wait, start(settings, home=_home(settings, folder), port=None) as running:
+        confirm(f"serving to {running.ui_url} (Ctrl-C stops)")
+        wait()
+        confirm("stopping: running jobs are handed back …")
+    confirm("stopped")
+
+
+@worker_app.default
+def worker(
+    *,
+    lane: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    tenant: str | None = None,
+    once: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    concurrency: int | None = None,
+    json: Json = False,
+) -> None:
+    """Run jobs without Prefect.
+
+    Those of tasks that nobody attends, standalone ones, and those of other programs. Ctrl-C or SIGTERM claims nothing
+    more and finishes what runs, or hands it back, within the setting `drain_seconds`; a second one hands back at once.
+
+    Parameters
+    ----------
+    lane
+        Only this lane; may be given several times. By default every lane, the highest first.
+    tenant
+        Only this tenant.
+    once
+        End when nothing is left to run.
+    concurrency
+        Jobs at a time; by default the setting.
+    """
+    from deployments.metrics.endpoint import metrics_endpoint
+    from flows.execution.worker import Worker
+    from flows.process.runtime import Runtime
+
+    logging.getLogger("photojobs").setLevel(logging.INFO)
+    settings = _settings(**({} if concurrency is None else {"concurrency": concurrency}))
+    with opened_database(settings=settings, create=True):
+        pass
+    with (
+        Runtime.open(settings) as runtime,
+        runtime.as_current(),
+        metrics_endpoint(runtime.database, settings) as metrics_url,
+    ):
+        at_work = Worker(runtime, lanes=lane or None, tenant_id=tenant)
+
+        def stop(*_: Any) -> None:
+            signal.signal(signal.SIGINT, lambda *_: at_work.stop_now())
+            signal.signal(signal.SIGTERM, lambda *_: at_work.stop_now())
+            at_work.stop()
+
+        with _handling(stop):
+            if not json:
+                confirm(f"worker {runtime.worker_id} begins")
+            if metrics_url is not None and not json:
+                confirm(f"metrics: {metrics_url}")
+            summary = at_work.drain() if once else at_work.run()
+    if json:
+        print_json({"worker_id": runtime.worker_id, "ended": summary.ended})
+        return
+    ended = ", ".join(f"{number} {status}" for status, number in sorted(summary.ended.items()))
+    confirm(f"worker ends: {ended or 'nothing was run'}")
+
+
+def _settings(**overrides: Any) -> Settings:
+    """The settings of this process, whose logs are written as they say from here on."""
+    from flows.telemetry.log_lines import structure_logs
+
+    settings = Settings.load(**overrides)
+    use_password(settings)
+    structure_logs(settings)
+    return settings
+
+
+def _warn_of_named_server() -> None:
+    from deployments.doctor.finding import Standing
+    from deployments.doctor.installation import examine_prefect
+
+    for finding in examine_prefect():
+        if finding.standing is not Standing.FINE:
+            warn(f"{finding.says} {finding.remedy}")
+
+
+def _home(settings: Settings, folder: Path | None) -> Path:
+    with opened_database(settings=settings, create=True) as database:
+        return folder or prefect_home(database)
+
+
+@contextmanager
+def _until_asked_to_stop() -> Iterator[Callable[[], object]]:
+    asked = threading.Event()
+
+    def stop(*_: Any) -> None:
+        # The second time there is no more waiting: what is left is repaired by the next start.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+        asked.set()
+
+    with _handling(stop):
+        yield asked.wait
+
+
+@contextmanager
+def _handling(stop: Callable[..., None]) -> Iterator[None]:
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

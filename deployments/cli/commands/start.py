@@ -1,0 +1,42 @@
+"""`photojobs start`: a task written now, to be run by Prefect, by `photojobs up` or by a worker."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.opening import opened_database
+from deployments.cli.options.task_options import TaskOptions, read_request
+from deployments.cli.output.terminal import print_json, remark, say
+from flows.api.start import start_task
+from flows.process.runtime import Runtime
+from storage.settings import Settings
+
+app = App(name="start")
+
+
+@app.default
+def start(name: str, /, options: TaskOptions | None = None, *, json: Json = False) -> None:
+    """Start a definition, and return at once.
+
+    Prints the task's id. Prefect, `photojobs up` or a worker runs it.
+
+    Parameters
+    ----------
+    name
+        The definition; `photojobs definitions list` shows all.
+    """
+    settings = Settings.load()
+    request = read_request(name, options or TaskOptions(), settings)
+    with (
+        opened_database(settings=settings, upgrade=True, create=not request.needs_rows, needs_library=True) as database,
+        Runtime(database, settings=settings) as runtime,
+        runtime.as_current(),
+    ):
+        started = start_task(**request.arguments())
+    if json:
+        print_json(started)
+        return
+    say(started.task_id)
+    if started.flow_run_id is None:
+        remark("Prefect was not asked; `photojobs up` or `photojobs worker` runs it.")

@@ -1,0 +1,283 @@
+"""`photojobs status`: what runs, what waits and why, what failed, and what comes next; once, or as it changes."""
+
+from __future__ import annotations
+
+import json as json_text
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.commands.lanes import LANE_COLUMNS, LANE_NUMBERS, lane_rows
+from deployments.cli.options.opening import opened_database
+from deployments.cli.output.job_cells import progress_of, short_id, took
+from deployments.cli.output.terminal import (
+    Section,
+    duration,
+    output,
+    plain,
+    print_json,
+    print_sections,
+    say,
+    section_table,
+)
+from deployments.status.queue_status import QueueStatus, RunningJob, read_status
+from storage.database.engine import Database
+from storage.settings import Settings
+from task_definitions import Definitions, load_definitions
+from task_definitions.wording import quantity
+
+#: Characters of a reason that a row shows.
+REASON_CHARACTERS = 100
+
+app = App(name="status")
+
+Seconds = Annotated[float, Parameter(validator=Number(gt=0, lte=86_400))]
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
+
+
+@app.default
+def show_status(
+    *,
+    tenant: str | None = None,
+    limit: Count = 10,
+    watch: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    interval: Seconds = 2.0,
+    times: Count | None = None,
+    json: Json = False,
+) -> None:
+    """Show what runs, what waits and why, what failed, and what comes next.
+
+    Lanes with their slots, running jobs with rate and age, waiting ones in the order in which they will start, failures
+    by reason, tasks, holds and schedules.
+
+    Parameters
+    ----------
+    tenant
+        Only jobs and tasks of this tenant.
+    limit
+        How many rows of each kind, at most; unfinished tasks come first.
+    watch
+        Keep it up to date until Ctrl-C; where there is no terminal, print a line each time, with --json a document.
+    interval
+        Seconds between two looks.
+    times
+        End after so many looks.
+    """
+    settings = Settings.load()
+    definitions = load_definitions(settings.definitions, strict=False)
+    with opened_database(settings=settings) as database:
+        looks = _looks(database, settings, definitions, tenant_id=tenant, limit=limit)
+        if watch:
+            _watch(looks, interval=interval, times=times, json=json)
+            return
+        status = next(looks)
+    if json:
+        print_json(_document(status))
+        return
+    for line in _head(status):
+        say(line)
+    print_sections(_sections(status))
+
+
+def _looks(
+    database: Database, settings: Settings, definitions: Definitions, *, tenant_id: str | None, limit: int
+) -> Iterator[QueueStatus]:
+    while True:
+        yield read_status(database, settings, definitions, tenant_id=tenant_id, limit=limit)
+
+
+def _watch(looks: Iterator[QueueStatus], *, interval: float, times: int | None, json: bool) -> None:
+    is_live = output().is_terminal and not json
+    with _ctrl_c() as pressed:
+        statuses = _each(looks, interval, times, pressed)
+        if is_live:
+            with Live(console=output(), screen=True, auto_refresh=False) as live:
+                for status in statuses:
+                    live.update(_page(status), refresh=True)
+            return
+        for status in statuses:
+            output().out(json_text.dumps(_document(status), default=plain) if json else _line(status))
+            output().file.flush()
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, the way in which watching ends; the second one is an ordinary interrupt.
+
+    An exception instead could be raised in the midst of a driver's clean-up, which drops it.
+    """
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _each(
+    looks: Iterator[QueueStatus], interval: float, times: int | None, ended: threading.Event
+) -> Iterator[QueueStatus]:
+    number = 0
+    while True:
+        yield next(looks)
+        number += 1
+        if (times is not None and number >= times) or ended.wait(interval):
+            return
+
+
+def _document(status: QueueStatus) -> dict[str, object]:
+    return {
+        "at": status.at,
+        "database": status.database,
+        "jobs": status.counts,
+        "delayed": status.delayed,
+        "activity": status.activity,
+        "lanes": status.lanes,
+        "running": status.running,
+        "waiting": status.waiting,
+        "failures": status.failures,
+        "tasks": status.tasks,
+        "holds": status.holds,
+        "schedules": status.schedules,
+        "scheduler_errors": status.scheduler_errors,
+        "corrupt_originals": status.corrupt_originals,
+    }
+
+
+def _page(status: QueueStatus) -> RenderableType:
+    parts: list[RenderableType] = [Text(line) for line in _head(status)]
+    for section in _sections(status):
+        parts += [Text(""), section_table(section)]
+    return Group(*parts)
+
+
+def _line(status: QueueStatus) -> str:
+    counts = status.counts
+    lanes = ", ".join(
+        f"{lane.name} {lane.running}/{'-' if lane.slots is None else lane.slots}" for lane in status.lanes
+    )
+    return (
+        f"{status.at:%Y-%m-%d %H:%M:%S}  {counts['running']} running ({lanes}), {counts['queued']} queued"
+        f" ({status.delayed} to run later), {counts['failed']} failed, {counts['completed']} completed,"
+        f" {counts['canceled']} canceled"
+    )
+
+
+def _head(status: QueueStatus) -> Iterator[str]:
+    counts = ", ".join(f"{number} {name}" for name, number in status.counts.items())
+    yield f"Database  {status.database}"
+    yield f"Jobs      {counts}" + (f"; {status.delayed} of the queued to run later" if status.delayed else "")
+    yield f"At work   {_at_work(status)}"
+    if status.corrupt_originals:
+        yield f"Originals {status.corrupt_originals} corrupt: see `photojobs library verify`"
+    wrong = sum(run.standing.is_wrong for run in status.schedules)
+    if wrong or status.scheduler_errors:
+        counted = f"{wrong} of {len(status.schedules)} do not run as they should"
+        logged = f"; the scheduler of Prefect's server logged {quantity(status.scheduler_errors, 'error')}"
+        yield f"Schedules {counted}{logged if status.scheduler_errors else ''}: see `photojobs doctor`"
+
+
+def _at_work(status: QueueStatus) -> str:
+    activity = status.activity
+    words = [f"{one.worker_id} ({one.running} running)" for one in activity.alive]
+    if activity.attended_tasks:
+        words.append(f"flow runs of {quantity(activity.attended_tasks, 'task')}")
+    words += [f"{one.worker_id} is silent ({one.running} running)" for one in activity.silent]
+    if words or activity.is_any_alive:
+        return ", ".join(words) or "an executor, a moment ago"
+    if any(one.reason.name == "executor" for one in status.waiting):
+        return "nobody, though jobs wait: start `photojobs up` or `photojobs worker`"
+    return "nobody, and nothing waits for anybody"
+
+
+def _sections(status: QueueStatus) -> Iterator[Section]:
+    yield Section(LANE_COLUMNS, lane_rows(list(status.lanes)), LANE_NUMBERS)
+    if status.running:
+        yield Section(
+            ("running", "type", "task", "tenant", "done", "rate", "for", "left", "last sign", "worker"),
+            [_running_row(one) for one in status.running],
+            ("running", "done", "rate", "for", "left", "last sign"),
+            spared=("worker", "tenant", "last sign", "task"),
+        )
+    if status.waiting:
+        yield Section(
+            ("waiting", "type", "priority", "tenant", "for", "why"),
+            [
+                (
+                    one.job.id,
+                    one.job.type,
+                    one.job.priority,
+                    one.job.tenant_id,
+                    duration(one.seconds),
+                    one.reason.says[:REASON_CHARACTERS],
+                )
+                for one in status.waiting
+            ],
+            ("waiting", "priority", "for"),
+            spared=("tenant", "priority"),
+        )
+    if status.failures:
+        yield Section(
+            ("failed", "jobs", "last", "job", "reason"),
+            [(one.type, one.count, one.last_at, one.job_id, one.reason[:REASON_CHARACTERS]) for one in status.failures],
+            ("jobs", "job"),
+        )
+    if status.tasks:
+        yield Section(
+            ("task", "definition", "status", "tenant", "project", "created", "took"),
+            [
+                (
+                    short_id(task.id),
+                    task.type,
+                    task.status,
+                    task.tenant_id,
+                    task.project_id,
+                    task.created_at,
+                    took(task),
+                )
+                for task in status.tasks
+            ],
+            ("project", "took"),
+            spared=("tenant", "project"),
+        )
+    if status.holds:
+        yield Section(
+            ("held", "name", "since", "reason"),
+            [(hold.kind, hold.name, hold.created_at, hold.reason) for hold in status.holds],
+        )
+    if status.schedules:
+        yield Section(
+            ("scheduled", "tenant", "next", "when", "standing"),
+            [(run.definition, run.tenant_id, run.next_at, run.when, run.standing) for run in status.schedules],
+            spared=("tenant",),
+        )
+
+
+def _running_row(one: RunningJob) -> tuple[object, ...]:
+    return (
+        one.job.id,
+        one.job.type,
+        short_id(one.job.task_id),
+        one.job.tenant_id,
+        progress_of(one.job),
+        "" if one.rate is None else f"{one.rate:.1f}/s",
+        duration(one.seconds),
+        duration(one.remaining_seconds),
+        duration(one.silent_seconds),
+        one.job.worker_id,
+    )

@@ -1,0 +1,200 @@
+"""`photojobs tasks`, `cancel` and `retry`: tasks, the end of one, and its second beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.options.opening import opened_database
+from deployments.cli.output.job_cells import short_id, took
+from deployments.cli.output.summary import print_summary, print_summary_json
+from deployments.cli.output.terminal import confirm, print_fields, print_json, print_table, remark, say
+from flows.api import task_control
+from flows.process.runtime import Runtime
+from storage.database.engine import Database
+from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.queue.tasks import TasksRepository
+from storage.reports.task_summary import summarise_task
+from storage.settings import Settings
+from task_definitions.wording import quantity
+
+TaskStatusName = Literal["queued", "running", "completed", "failed", "canceled"]
+
+TASK_COLUMNS = ("task", "definition", "status", "tenant", "project", "source", "created", "took")
+
+app = App(name="tasks")
+cancel_app = App(name="cancel")
+retry_app = App(name="retry")
+
+
+@app.command(name="list")
+def list_tasks(
+    *,
+    status: TaskStatusName | None = None,
+    type: str | None = None,
+    tenant: str | None = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    offset: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    json: Json = False,
+) -> None:
+    """List tasks, the newest first.
+
+    Parameters
+    ----------
+    status
+        Only tasks in this status.
+    type
+        Only tasks of this definition.
+    tenant
+        Only tasks of this tenant.
+    limit
+        How many, at most.
+    offset
+        How many to leave out from the newest on.
+    """
+    with opened_database() as database:
+        found = TasksRepository(database).list_newest(
+            limit=limit, offset=offset, tenant_id=tenant, status=status, type=type
+        )
+    if json:
+        print_json(found)
+        return
+    if not found:
+        remark("No tasks." if status is None and type is None and tenant is None else "No such tasks.")
+        return
+    print_table(
+        TASK_COLUMNS,
+        [
+            (
+                short_id(task.id),
+                task.type,
+                task.status,
+                task.tenant_id,
+                task.project_id,
+                task.source,
+                task.created_at,
+                took(task),
+            )
+            for task in found
+        ],
+        numbers=("project", "took"),
+        spared=("source", "tenant", "project"),
+    )
+
+
+@app.command(name="show")
+def show_task(task: str, /, *, tenant: str | None = None, json: Json = False) -> None:
+    """Show a task with its steps, and how far it is.
+
+    Parameters
+    ----------
+    task
+        The task's id.
+    tenant
+        Whose task it must be; without it, any tenant's.
+    """
+    with opened_database() as database:
+        task_id = TasksRepository(database).whole_id(task, tenant_id=tenant)
+        TasksRepository(database).get(task_id, tenant_id=tenant)
+        summary = summarise_task(database, task_id)
+    if json:
+        print_json(summary)
+        return
+    found = summary.task
+    print_fields(
+        {
+            "task": found.id,
+            "definition": found.type,
+            "status": found.status,
+            "error": found.error_message,
+            "tenant": found.tenant_id,
+            "project": found.project_id,
+            "scope": found.scope,
+            "started by": found.source,
+            "created": found.created_at,
+            "started": found.started_at,
+            "finished": found.finished_at,
+            "took": took(found) or None,
+            "flow run": found.flow_run_id,
+        }
+    )
+    say("")
+    print_summary(summary)
+
+
+@cancel_app.default
+def cancel_task(
+    task: str, /, *, reason: str = "canceled by the user", tenant: str | None = None, json: Json = False
+) -> None:
+    """Cancel a task with all its jobs; what is done stays done.
+
+    Parameters
+    ----------
+    task
+        The task's id.
+    reason
+        What its row says.
+    tenant
+        Whose task it must be; without it, any tenant's.
+    """
+    with _runtime() as database:
+        task = TasksRepository(database).whole_id(task, tenant_id=tenant)
+        before = task_control.task_status(task, tenant_id=tenant).task
+        summary = task_control.cancel_task(task, reason=reason, tenant_id=tenant)
+    if json:
+        print_summary_json(summary)
+        return
+    if before.is_final:
+        confirm(f"task {task} had ended already: {before.status}")
+        return
+    canceled = quantity(summary.jobs.get("canceled", 0), "job")
+    confirm(f"task {task} canceled, {canceled} with it; what runs stops at its next checkpoint")
+
+
+@retry_app.default
+def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = None, json: Json = False) -> None:
+    """Run again what failed or was canceled of a task.
+
+    Items that are done stay done.
+
+    Parameters
+    ----------
+    task
+        The task's id.
+    from_
+        Run everything again from this step on: its type, or its number from 0.
+    tenant
+        Whose task it must be; without it, any tenant's.
+    """
+    is_number = from_ is not None and from_.isascii() and from_.isdigit()
+    with _runtime() as database:
+        task = TasksRepository(database).whole_id(task, tenant_id=tenant)
+        step = int(from_) if from_ is not None and is_number else from_
+        summary = task_control.retry_task(task, from_step=step, tenant_id=tenant)
+    if json:
+        print_summary_json(summary)
+        return
+    steps = PinnedDefinition.from_json(summary.task.definition_json).steps
+    step_index = summary.task.step_index
+    where = steps[step_index].type if step_index < len(steps) else "its follow-ups"
+    queued = summary.jobs.get("queued", 0)
+    who = "Prefect" if summary.task.flow_run_id is not None else "`photojobs up` or a worker"
+    confirm(
+        f"task {task} goes on at {where} with {quantity(queued, 'job')}; {who} runs {'it' if queued == 1 else 'them'}"
+    )
+
+
+@contextmanager
+def _runtime() -> Iterator[Database]:
+    settings = Settings.load()
+    with (
+        opened_database(settings=settings, upgrade=True) as database,
+        Runtime(database, settings=settings) as runtime,
+        runtime.as_current(),
+    ):
+        yield database

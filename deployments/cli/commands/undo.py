@@ -1,0 +1,134 @@
+"""`photojobs undo`: what a task did, taken back, after a look at what can and cannot come back."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from deployments.cli.commands.definitions import Json
+from deployments.cli.commands.plan import plan_document, print_plan
+from deployments.cli.commands.running import run_here
+from deployments.cli.options.ending import removing_temporary_files
+from deployments.cli.options.errors import BadInput
+from deployments.cli.options.exit_codes import CANCELED, TASK_FAILED
+from deployments.cli.options.named_server import check_named_server
+from deployments.cli.options.opening import opened_database
+from deployments.cli.options.task_options import TaskRequest
+from deployments.cli.output.loudness import is_quiet
+from deployments.cli.output.progress import BY_CTRL_C
+from deployments.cli.output.summary import print_summary, print_summary_json
+from deployments.cli.output.terminal import confirm, print_json, remark, warn
+from flows.api.undo import left_by, undo_arguments
+from flows.planning.plan import Plan, plan_task
+from flows.process.runtime import Runtime
+from flows.starting.known_definitions import find_definition
+from flows.starting.new_task import new_task
+from storage.queue.tasks import TasksRepository
+from storage.reports.task_summary import TaskSummary
+from storage.settings import Settings
+
+#: Names shown of what cannot come back.
+MAX_SHOWN = 20
+
+_Flag = Parameter(negative="", show_default=False)
+
+app = App(name="undo")
+
+
+@app.default
+def undo(
+    task: str,
+    /,
+    *,
+    dry_run: Annotated[bool, _Flag] = False,
+    yes: Annotated[bool, _Flag] = False,
+    tenant: str | None = None,
+    json: Json = False,
+) -> int:
+    """Take back what a task did: files go where they were, rows say what they said.
+
+    Parameters
+    ----------
+    task
+        The task's id; `photojobs status` lists the latest ones.
+    dry_run
+        Only show what would come back and what would not.
+    yes
+        Do not ask.
+    tenant
+        Whose task it must be; without it, any tenant's.
+    """
+    settings = Settings.load()
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise BadInput("undo: nobody is there to be asked. Give --yes to undo, or --dry-run to look.")
+    if not dry_run:
+        check_named_server()
+    with (
+        opened_database(settings=settings, upgrade=not dry_run) as database,
+        Runtime(database, settings=settings) as runtime,
+    ):
+        task = TasksRepository(database).whole_id(task, tenant_id=tenant)
+        with runtime.as_current(), removing_temporary_files():
+            arguments = undo_arguments(task, tenant_id=tenant)
+            made = None if yes else plan_task(**arguments)
+        if made is not None and (dry_run or not json):
+            _show(made, json=json)
+        if dry_run:
+            return TASK_FAILED if made is not None and _left_of(made) else 0
+        if not yes and not _is_wanted():
+            confirm("nothing was changed")
+            return CANCELED
+        request = _request(runtime, arguments)
+        summary = run_here(request, runtime, is_shown=not json and not is_quiet())
+    if json:
+        print_summary_json(summary)
+    elif not is_quiet():
+        print_summary(summary)
+    return _exit_code(summary, is_shown=not json)
+
+
+def _show(made: Plan, *, json: bool) -> None:
+    if json:
+        print_json(plan_document(made))
+        return
+    print_plan(made)
+    _tell_left(_left_of(made), "cannot come back")
+
+
+def _tell_left(left: Mapping[str, str], words: str) -> None:
+    for name, reason in list(left.items())[:MAX_SHOWN]:
+        warn(f"{words}: {name}: {reason}")
+    if len(left) > MAX_SHOWN:
+        remark(f"… and {len(left) - MAX_SHOWN} more; --json names them.")
+
+
+def _left_of(made: Plan) -> dict[str, str]:
+    return {name: reason for step in made.steps for name, reason in step.left.items()}
+
+
+def _is_wanted() -> bool:
+    sys.stderr.write("Undo it? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _request(runtime: Runtime, arguments: dict[str, Any]) -> TaskRequest:
+    with runtime.as_current():
+        definition = find_definition(arguments["type"])
+    new = new_task(
+        definition, task_id=str(uuid.uuid4()), tenant_id=arguments["tenant_id"], payload=arguments["payload"]
+    )
+    return TaskRequest(definition=definition, new=new)
+
+
+def _exit_code(summary: TaskSummary, *, is_shown: bool) -> int:
+    if summary.task.status != "completed":
+        return CANCELED if summary.task.error_message == BY_CTRL_C else TASK_FAILED
+    left = left_by(summary)
+    if is_shown:
+        _tell_left(left, "did not come back")
+    return TASK_FAILED if left else 0

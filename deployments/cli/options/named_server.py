@@ -1,0 +1,63 @@
+"""The Prefect server that the environment names: whether it answers, and a client for commands that need it."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from deployments.cli.options.errors import ServerAway
+from deployments.cli.options.opening import use_password
+from deployments.errors import NoPrefectServer
+from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+#: How long the named server may take to say that it is there.
+SERVER_SECONDS = 10.0
+
+
+def check_named_server() -> None:
+    """Make sure that the server answers that `PREFECT_API_URL` names, where it names one.
+
+    Raises:
+        ServerAway: nothing answers there.
+    """
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_SECONDS):  # noqa: S310 - the user's own.
+            return
+    except urllib.error.HTTPError:
+        # Somebody is there. Whether we may come in is found out by Prefect, which has the key.
+        return
+    except (OSError, ValueError) as error:
+        raise ServerAway(
+            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). Start it with `photojobs up`, or name "
+            "another; without the variable, commands that run something start their own."
+        ) from None
+
+
+@contextmanager
+def named_server_client() -> Iterator[SyncPrefectClient]:
+    """A client of the server that the environment, or Prefect's own profile, names.
+
+    Raises:
+        NoPrefectServer: neither names one.
+        ServerAway: it does not answer.
+    """
+    check_named_server()
+    use_password(Settings.load())
+    from flows.starting.prefect_requests import has_server
+
+    if not has_server():
+        raise NoPrefectServer("PREFECT_API_URL is not set; name the Prefect server in it")
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        yield client

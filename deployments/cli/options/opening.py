@@ -1,0 +1,91 @@
+"""Opening the database and the settings for a command, without making what a command should only find."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+
+from deployments.cli.options.errors import NoDatabaseYet, OlderSchema
+from deployments.embedded_server.password import use_password_of
+from deployments.server.running_up import server_home
+from storage.database.engine import Database
+from storage.errors import DatabaseUnavailable
+from storage.settings import Settings
+
+
+@contextmanager
+def opened_database(
+    *, settings: Settings | None = None, upgrade: bool = False, create: bool = False, needs_library: bool = False
+) -> Iterator[Database]:
+    """The database of the settings, which has the newest schema.
+
+    Args:
+        settings: by default those of this process.
+        upgrade: whether an older schema is brought to the newest one; not for commands that only read.
+        create: whether an SQLite file is made where there is none; it is upgraded as well.
+        needs_library: make none either if the settings name no library: the command runs in the wrong folder then.
+
+    Raises:
+        NoDatabaseYet: there is none, or it has no tables of ours, and `create` is false.
+        OlderSchema: its schema is older, and `upgrade` and `create` are false.
+        StorageError: it cannot be opened.
+    """
+    settings = settings or Settings.load()
+    use_password(settings)
+    database = Database(settings.database_url.get_secret_value())
+    has_library = settings.library_root.is_dir()
+    upgrade = upgrade or create
+    create = create and (has_library or not needs_library)
+    try:
+        if not create and database.path is not None and not database.path.is_file():
+            remedy = (
+                "make this one with `photojobs run folder_discovery`, which gives each folder of the library its "
+                "project."
+                if has_library
+                else f"name your library in PHOTOJOBS_LIBRARY_ROOT, since {settings.library_root} is not a folder; "
+                "`photojobs init` asks for both."
+            )
+            raise NoDatabaseYet(
+                f"{database.path}: there is no database yet. Name another in PHOTOJOBS_DATABASE_URL, or {remedy}"
+            )
+        if not create and not _is_ours(database):
+            raise NoDatabaseYet(
+                f"{database.url}: it has no tables of photojobs, and nothing was changed in it. Check that this is the "
+                "right database, or run `photojobs db upgrade` to create them."
+            )
+        if upgrade:
+            database.migrate()
+        else:
+            _check_schema(database)
+        yield database
+    finally:
+        database.close()
+
+
+def _is_ours(database: Database) -> bool:
+    from storage.upkeep.revisions import has_tables
+
+    with database.connect() as connection:
+        return has_tables(connection)
+
+
+def _check_schema(database: Database) -> None:
+    from storage.upkeep.revisions import check_known_revision, current_revision, head_revision
+
+    with database.connect() as connection:
+        check_known_revision(connection, database)
+        revision = current_revision(connection)
+    if revision != head_revision():
+        raise OlderSchema(
+            f"{database.url}: its tables are of an older version; `photojobs db upgrade` upgrades it"
+            f"{'' if database.is_postgresql else ', after a backup'}."
+        )
+
+
+def use_password(settings: Settings) -> None:
+    """Set Prefect to the password of the server of `photojobs up`, if `PREFECT_API_URL` names that server."""
+    if not os.environ.get("PREFECT_API_URL"):
+        return
+    with suppress(DatabaseUnavailable), closing(Database(settings.database_url.get_secret_value())) as database:
+        use_password_of(server_home(database))

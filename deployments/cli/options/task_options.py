@@ -1,0 +1,266 @@
+"""What `photojobs run` and `photojobs start` take: the options, and the checked request that they amount to."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from pydantic import ValidationError
+
+from deployments.cli.options.errors import BadInput
+from flows.starting.new_task import new_task
+from storage.lifecycle.job_rows import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, checked_payload
+from storage.photos.photo_selection import PhotoSelection
+from storage.photos.project_labels import read_reference
+from storage.photos.projects import ProjectsRepository
+from storage.queue.tasks import NewTask
+from storage.settings import Settings
+from task_definitions import (
+    MissingProject,
+    Scope,
+    TaskDefinition,
+    UnexpectedProject,
+    detect_scope,
+    load_definitions,
+)
+from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, read_foreign_file
+from task_definitions.step_types import takes_destination
+
+_PAYLOAD_BOUNDS = Bounds(max_bytes=MAX_PAYLOAD_BYTES, max_depth=MAX_PAYLOAD_DEPTH)
+#: Of a list of photos, in which each takes some twenty bytes.
+_ITEMS_BOUNDS = Bounds(max_bytes=64 * 1024 * 1024)
+
+_Flag = Parameter(negative="", show_default=False)
+_Many = Parameter(consume_multiple=True, negative="")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """Whose photos, which of them, and what to hand to the jobs."""
+
+    tenant: str | None = None
+    "Whose photos; by default those of the setting `tenant`."
+
+    project: str | None = None
+    "The project to work on, by its name or id; of a move, the destination."
+
+    item: Annotated[list[int] | None, _Many] = None
+    "Ids of photos."
+
+    items_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
+    "A file with an id of a photo on each line, or with a JSON list; - is the standard input."
+
+    all: Annotated[bool, _Flag] = False
+    "All photos of the tenant or of the project, or all that the options below select."
+
+    in_project: Annotated[list[str] | None, _Many] = None
+    "Photos of these projects, by their names or ids."
+
+    tag: Annotated[list[str] | None, _Many] = None
+    "Photos with one of these tags."
+
+    from_: Annotated[date | None, Parameter(name="--from")] = None
+    "Photos taken on this day or later, as in 2025-01-31."
+
+    to: date | None = None
+    "Photos taken on this day or earlier."
+
+    missing: Annotated[list[Literal["thumbnail", "preview"]] | None, _Many] = None
+    "Photos that lack one of these."
+
+    failed_only: Annotated[bool, _Flag] = False
+    "Photos whose thumbnail or preview failed."
+
+    payload: str | None = None
+    "A JSON object for every job."
+
+    scope: str | None = None
+    "Only for definitions without a scope of their own: project, photo_set or global."
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRequest:
+    """A run that has been checked as far as that goes without the database."""
+
+    definition: TaskDefinition
+    new: NewTask
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether it can only run where there are projects and photos already."""
+        return self.new.scope is not Scope.GLOBAL
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `flows.start_task` and `flows.run_task`."""
+        return {
+            "type": self.definition,
+            "tenant_id": self.new.tenant_id,
+            "scope": str(self.new.scope),
+            "project_id": self.new.project_id,
+            "items": self.new.items,
+            "select": self.new.selection,
+            "payload": self.new.payload,
+            "task_id": self.new.id,
+        }
+
+
+def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskRequest:
+    """Check the options of a run of the definition called `name`.
+
+    Raises:
+        UnknownDefinition: there is no such definition.
+        ScopeError: scope and project do not fit the definition.
+        InvalidValue: photos are given to a definition that takes none.
+        BadInput: an option cannot be used.
+        MissingHandler: a step has no handler in this installation.
+    """
+    definition = load_definitions(settings.definitions, strict=False).get_or_raise(name)
+    tenant_id = settings.tenant if options.tenant is None else options.tenant
+    named = [*([] if options.project is None else [options.project]), *(options.in_project or ())]
+    ids = dict(zip(named, _project_ids(named, tenant_id, settings), strict=True))
+    project_id = None if options.project is None else ids[options.project]
+    try:
+        scope = detect_scope(scope=options.scope, project_id=project_id, definition_scope=definition.scope)
+    except MissingProject:
+        raise BadInput(
+            f"{name}: works on one project: give its name or id by --project. `photojobs library list` shows all."
+        ) from None
+    except UnexpectedProject:
+        raise BadInput(f"{name}: works on every project of a tenant; leave --project out.") from None
+    payload = _payload(options.payload)
+    in_project = [ids[project] for project in options.in_project or ()]
+    if project_id is not None and not in_project and not takes_destination(definition):
+        in_project = [project_id]
+    items, selection = _items(options), _selection(options, in_project)
+    if items is not None and selection is not None:
+        raise BadInput("give photos by --item and --items-file, or select them by the other options, not both.")
+    if scope is Scope.PHOTO_SET and items is None and selection is None:
+        only = "" if options.project is None else f" --in-project {options.project},"
+        raise BadInput(
+            f"{name}: which photos? Give --all,{only} --item or --items-file, or select them: --in-project, --tag, "
+            "--from, --to, --missing, --failed-only."
+        )
+    if scope is not Scope.PHOTO_SET and (items is not None or selection is not None):
+        raise BadInput(
+            f'{name}: runs with scope "{scope}", which takes no photos; leave the options that name some out.'
+        )
+    new = new_task(
+        definition,
+        task_id=str(uuid.uuid4()),
+        tenant_id=tenant_id,
+        scope=options.scope,
+        # With a selection it is one of the criteria, unless it is where the photos go.
+        project_id=None if selection is not None and not takes_destination(definition) else project_id,
+        items=items,
+        selection=selection,
+        payload=payload,
+    )
+    return TaskRequest(definition=definition, new=new)
+
+
+def _payload(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        payload = parse_json(text, source="--payload", bounds=_PAYLOAD_BOUNDS)
+    except UnreadableDocument as error:
+        raise BadInput(f"{error} Give an object, as in '{{\"force\": true}}'.") from None
+    if not isinstance(payload, dict):
+        raise BadInput("--payload: is JSON, but no object; give one, as in '{\"force\": true}'.")
+    return checked_payload(payload)
+
+
+def _project_ids(references: Sequence[str], tenant_id: str, settings: Settings) -> tuple[int, ...]:
+    ids = [
+        project_id for name, project_id in map(read_reference, references) if name is None and project_id is not None
+    ]
+    if len(ids) == len(references):
+        return tuple(ids)
+    from deployments.cli.options.opening import opened_database
+
+    with opened_database(settings=settings) as database:
+        return ProjectsRepository(database).find_all(references, tenant_id=tenant_id)
+
+
+def _selection(options: TaskOptions, project_ids: Sequence[int]) -> PhotoSelection | None:
+    criteria: dict[str, Any] = {
+        "tags": options.tag,
+        "taken_from": options.from_,
+        "taken_to": options.to,
+        "missing": options.missing,
+        "failed_only": options.failed_only,
+    }
+    given = {name: value for name, value in criteria.items() if value}
+    if not (given or options.in_project or options.all):
+        return None
+    if project_ids:
+        given["project_ids"] = list(project_ids)
+    try:
+        return PhotoSelection(**given)
+    except ValidationError as error:
+        raise BadInput("; ".join(_sentence(problem["msg"]) for problem in error.errors())) from None
+
+
+def _sentence(message: str) -> str:
+    # The model's names of what the options --from and --to are called here.
+    return message.removeprefix("Value error, ").replace("taken_from", "--from").replace("taken_to", "--to")
+
+
+def _items(options: TaskOptions) -> list[dict[str, Any]] | None:
+    if options.item is None and options.items_file is None:
+        return None
+    items = [{"photo_id": photo_id} for photo_id in options.item or ()]
+    if options.items_file is not None:
+        items += list(_items_of_file(options.items_file))
+    if not items:
+        raise BadInput(f"--items-file: {options.items_file} names no photo.")
+    return items
+
+
+def _items_of_file(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        text = _text_of_items(path)
+    except UnreadableDocument as error:
+        raise BadInput(f"--items-file: {error}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"--items-file: {path}: is not text in UTF-8; give an id of a photo on each line.") from None
+    if text.lstrip().startswith("["):
+        yield from _items_of_json(text, path)
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        word = line.partition("#")[0].strip()
+        if not word:
+            continue
+        if not (word.isascii() and word.isdigit() and len(word) < 20):
+            raise BadInput(f'--items-file: {path}: line {number}: "{word[:40]}" is not the id of a photo.')
+        yield {"photo_id": int(word)}
+
+
+def _text_of_items(path: Path) -> str:
+    if str(path) != "-":
+        return read_foreign_file(path, max_bytes=_ITEMS_BOUNDS.max_bytes).decode("utf-8-sig")
+    text = sys.stdin.read(_ITEMS_BOUNDS.max_bytes + 1)
+    if len(text) > _ITEMS_BOUNDS.max_bytes:
+        raise UnreadableDocument(f"is larger than {_ITEMS_BOUNDS.max_bytes} bytes. Split it.", source="-")
+    return text
+
+
+def _items_of_json(text: str, path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        entries = parse_json(text, source=str(path), bounds=_ITEMS_BOUNDS)
+    except UnreadableDocument as error:
+        raise BadInput(f"--items-file: {error}") from None
+    for index, entry in enumerate(entries):
+        if isinstance(entry, int) and not isinstance(entry, bool):
+            yield {"photo_id": entry}
+        elif isinstance(entry, Mapping):
+            yield dict(entry)
+        else:
+            raise BadInput(f'--items-file: {path}: [{index}]: give an id, or an object like {{"photo_id": 1}}.')

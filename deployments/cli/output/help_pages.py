@@ -1,0 +1,155 @@
+"""The help page of every command: what its code says, with examples and exit codes; on the terminal, and as data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cyclopts import App, Group
+
+from deployments.cli.options.exit_codes import OF_COMMANDS
+from deployments.cli.output.examples import EXAMPLES, Example
+
+#: Stands below the page of the root alone.
+SETTINGS_HELP = (
+    "Settings come from photojobs.toml in the working folder and from the environment: PHOTOJOBS_DATABASE_URL, "
+    "PHOTOJOBS_LIBRARY_ROOT, PHOTOJOBS_DEFINITIONS and more. PREFECT_API_URL names a Prefect server; without it, "
+    "commands that need one start their own."
+)
+
+OPTIONS = Group("Options", sort_key=90)
+COMMON_OPTIONS = Group("Common options", sort_key=91)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionHelp:
+    """An option or an argument of a command.
+
+    Attributes:
+        names: as they are typed; of an argument, what stands for it.
+        takes: what the value is, in capitals; empty for a flag.
+        default: as it is typed; empty where there is none.
+    """
+
+    names: tuple[str, ...]
+    takes: str
+    says: str
+    choices: tuple[str, ...]
+    default: str
+    is_argument: bool
+    is_required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandPage:
+    """All that is said of a command or a group of commands.
+
+    Attributes:
+        path: its words; of the root, none.
+        summary: the first sentence.
+        description: the rest, in paragraphs; empty where the first sentence says it all.
+        commands: the words of what is in a group.
+        exit_codes: what they mean, where the command says more by them than 0 and 2.
+    """
+
+    path: tuple[str, ...]
+    summary: str
+    description: str
+    usage: str
+    options: tuple[OptionHelp, ...]
+    commands: tuple[str, ...]
+    examples: tuple[Example, ...]
+    exit_codes: dict[int, str]
+
+
+def complete_help(app: App, tokens: Sequence[str]) -> None:
+    """Give the command that the tokens name its whole help page, and the groups above it theirs."""
+    path: tuple[str, ...] = ()
+    _complete(app, path)
+    for token in tokens:
+        if token.startswith("-") or token not in app:
+            return
+        app, path = app[token], (*path, token)
+        _complete(app, path)
+
+
+def command_pages(app: App) -> Iterator[CommandPage]:
+    """The pages of all commands, each group before what is in it; imports every command."""
+    yield from _pages(app, (app,), ())
+
+
+def _complete(app: App, path: tuple[str, ...]) -> None:
+    if path and app.default_command is not None:
+        # In place of the line that the page above has: all that the function says of itself.
+        app.help = "\n\n".join(_paragraphs(app.default_command.__doc__ or ""))
+    if path:
+        app.group_parameters = OPTIONS
+    app.help_epilogue = _epilogue(path)
+
+
+def _paragraphs(docstring: str) -> list[str]:
+    """The paragraphs of a docstring, unfolded, without what it says of parameters."""
+    text = inspect.cleandoc(docstring).partition("\nParameters\n---")[0]
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
+
+
+def _epilogue(path: tuple[str, ...]) -> str:
+    name = " ".join(path)
+    blocks = []
+    if name in EXAMPLES:
+        blocks.append("Examples:\n" + "\n".join(f"  # {each.says}\n  {each.line}" for each in EXAMPLES[name]))
+    if name in OF_COMMANDS:
+        blocks.append("Exit codes:\n" + "\n".join(f"  {code:<3}  {says}" for code, says in OF_COMMANDS[name].items()))
+    if not path:
+        blocks.append(SETTINGS_HELP)
+    return "\n\n".join(blocks)
+
+
+def _pages(app: App, above: tuple[App, ...], path: tuple[str, ...]) -> Iterator[CommandPage]:
+    _complete(app, path)
+    names = [name for name in app if not name.startswith("-")]
+    first, *others = _paragraphs(app.help) or [""]
+    name = " ".join(path)
+    yield CommandPage(
+        path=path,
+        summary=first,
+        description="\n\n".join(others),
+        usage=_usage(above[0], path),
+        options=tuple(_options(app)),
+        commands=tuple(names),
+        examples=EXAMPLES.get(name, ()),
+        exit_codes=dict(OF_COMMANDS.get(name, {})),
+    )
+    for name in names:
+        yield from _pages(app[name], (*above, app[name]), (*path, name))
+
+
+def _usage(root: App, path: tuple[str, ...]) -> str:
+    from cyclopts.help import format_usage
+
+    return str(format_usage(root, path)).removeprefix("Usage: ").strip()
+
+
+def _options(app: App) -> Iterator[OptionHelp]:
+    from cyclopts.help import create_parameter_help_panel
+
+    if app.default_command is None:
+        return
+    arguments = app.assemble_argument_collection(parse_docstring=True)
+    for group in arguments.groups:
+        panel = create_parameter_help_panel(group, arguments.filter_by(group=group), "plaintext")
+        for entry in panel.entries:
+            yield OptionHelp(
+                names=tuple(entry.display_labels),
+                takes=entry.metavar or "",
+                says=_plain(entry.description),
+                choices=tuple(entry.choices or ()),
+                default=entry.default or "",
+                is_argument=entry.positional_label is not None,
+                is_required=bool(entry.required),
+            )
+
+
+def _plain(text: object) -> str:
+    return " ".join(str(getattr(text, "primary_renderable", text) or "").split())

@@ -1,0 +1,34 @@
+"""How jobs and tasks look in the cells of tables."""
+
+from __future__ import annotations
+
+import uuid
+
+from deployments.cli.output.terminal import duration
+from storage.records import Job, Task
+
+#: Characters of an id in a table.
+SHORT_ID_CHARACTERS = 8
+
+
+def progress_of(job: Job) -> str:
+    """What is done, of all where that is known."""
+    if job.progress_total is None:
+        return str(job.progress_done or "")
+    return f"{job.progress_done or 0}/{job.progress_total}"
+
+
+def short_id(task_id: str | None) -> str | None:
+    """The beginning of a task's id, which commands accept in its place; another text than a UUID stays whole."""
+    try:
+        uuid.UUID(task_id or "")
+    except ValueError:
+        return task_id
+    return (task_id or "")[:SHORT_ID_CHARACTERS]
+
+
+def took(ended: Job | Task) -> str:
+    """From the start to the end; empty before."""
+    if ended.started_at is None or ended.finished_at is None:
+        return ""
+    return duration((ended.finished_at - ended.started_at).total_seconds())

@@ -1,0 +1,250 @@
+"""Follows a task in the tables while it runs: a bar for each step on a terminal, a line now and then elsewhere.
+
+Reads only, but for one thing: after Ctrl-C it cancels the task.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Protocol
+
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from deployments.cli.output.terminal import duration, messages, remark
+from flows.orchestration.canceling import cancel_here
+from flows.process.runtime import Runtime
+from storage.errors import StorageError
+from storage.queue.tasks import TasksRepository
+from storage.records import Job
+from task_definitions.wording import quantity
+
+logger = logging.getLogger("photojobs.progress")
+
+#: Seconds between two looks at the tables.
+LOOK_SECONDS = 0.5
+
+#: Looking may take at most this share of the time, however many jobs the task has.
+LOOK_SHARE = 0.05
+
+#: Why a task was canceled that somebody stopped at the terminal.
+BY_CTRL_C = "canceled by Ctrl-C"
+
+#: Seconds between two lines about the same step where there is no terminal.
+LINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepProgress:
+    """How far a step is: its jobs, and what they say of themselves."""
+
+    step_index: int
+    type: str
+    jobs: int
+    ended_jobs: int
+    done: int
+    total: int | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all of its jobs have."""
+        return self.ended_jobs == self.jobs
+
+    @property
+    def counted(self) -> str:
+        """Done of all, in items where they are known, else in jobs."""
+        if self.total:
+            return f"{self.done}/{self.total}"
+        return f"{self.ended_jobs}/{quantity(self.jobs, 'job')}"
+
+
+class ProgressView(Protocol):
+    """Shows steps as they go on."""
+
+    def show(self, steps: list[StepProgress]) -> None:
+        """Show how far the steps are that have begun."""
+
+    def close(self) -> None:
+        """Show nothing more."""
+
+
+class CancelRequest:
+    """Set by Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.is_set = threading.Event()
+
+
+@contextmanager
+def following(runtime: Runtime, task_id: str, *, is_shown: bool) -> Iterator[CancelRequest]:
+    """Show the progress of a task while the block runs; Ctrl-C cancels the task, a second one ends the block.
+
+    Must be entered in the main thread, since that is where signals arrive.
+    """
+    request, finished = CancelRequest(), threading.Event()
+    view = _view(is_shown=is_shown)
+    watcher = threading.Thread(
+        target=_watch, args=(runtime, task_id, view, request, finished), name="photojobs-progress", daemon=True
+    )
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if request.is_set.is_set():
+            raise KeyboardInterrupt
+        request.is_set.set()
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    watcher.start()
+    try:
+        yield request
+    finally:
+        finished.set()
+        watcher.join()
+        view.close()
+        signal.signal(signal.SIGINT, before)
+
+
+def step_progress(jobs: list[Job]) -> list[StepProgress]:
+    """How far the steps of a task are, from its jobs."""
+    steps: dict[tuple[int, str], list[Job]] = {}
+    for job in jobs:
+        steps.setdefault((job.step_index or 0, job.type), []).append(job)
+    return [
+        StepProgress(
+            step_index=index,
+            type=step_type,
+            jobs=len(group),
+            ended_jobs=sum(job.is_final for job in group),
+            done=sum(_done(job) for job in group),
+            total=sum(job.progress_total or 0 for job in group) or None,
+        )
+        for (index, step_type), group in steps.items()
+    ]
+
+
+def pace(speed: float, remaining_seconds: float | None) -> str:
+    """How many a second, and how long the rest takes, where that is known."""
+    left = "" if remaining_seconds is None else f", {duration(remaining_seconds)} left"
+    return f"{speed:.1f}/s{left}"
+
+
+def _done(job: Job) -> int:
+    if job.is_final and job.progress_total is not None and job.status == "completed":
+        return job.progress_total
+    return job.progress_done or 0
+
+
+def _watch(
+    runtime: Runtime, task_id: str, view: ProgressView, request: CancelRequest, finished: threading.Event
+) -> None:
+    tasks, is_canceled, took = TasksRepository(runtime.database), False, 0.0
+    while True:
+        has_finished = finished.wait(max(LOOK_SECONDS, took / LOOK_SHARE) if not request.is_set.is_set() else 0.1)
+        began = time.monotonic()
+        try:
+            if request.is_set.is_set() and not is_canceled and not has_finished:
+                remark("canceling; what is done stays done (Ctrl-C again to leave at once)")
+                _cancel(runtime, task_id)
+                is_canceled = True
+            view.show(step_progress(tasks.list_jobs(task_id)))
+        except StorageError as error:
+            # A busy database is the executors' matter; the next look shows the progress.
+            logger.info("no progress: %s", error)
+        took = time.monotonic() - began
+        if has_finished:
+            return
+
+
+def _cancel(runtime: Runtime, task_id: str) -> None:
+    cancel_here(task_id, runtime, reason=BY_CTRL_C)
+
+
+def _view(*, is_shown: bool) -> ProgressView:
+    if not is_shown:
+        return _Silent()
+    return _Bars() if messages().is_terminal and not messages().is_dumb_terminal else _Lines()
+
+
+class _Silent:
+    def show(self, steps: list[StepProgress]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Bars:
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            _Counted(),
+            _Pace(),
+            TimeElapsedColumn(),
+            console=messages(),
+            transient=True,
+        )
+        self._bars: dict[tuple[int, str], TaskID] = {}
+        self._progress.start()
+
+    def show(self, steps: list[StepProgress]) -> None:
+        for step in steps:
+            key = (step.step_index, step.type)
+            if key not in self._bars:
+                self._bars[key] = self._progress.add_task(step.type, total=None, counted="")
+            total = step.total or (step.jobs if step.has_ended else None)
+            completed = (total or 0) if step.has_ended else step.done
+            self._progress.update(self._bars[key], total=total, completed=completed, counted=step.counted)
+            if step.has_ended:
+                self._progress.stop_task(self._bars[key])
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class _Counted(ProgressColumn):
+    def render(self, task: object) -> Text:
+        return Text(str(getattr(task, "fields", {}).get("counted", "")), justify="right")
+
+
+class _Pace(ProgressColumn):
+    """How many a second, and how long the rest takes at that pace; nothing before that is known."""
+
+    def render(self, task: Task) -> Text:
+        if task.finished or not task.speed:
+            return Text("")
+        left = task.time_remaining
+        return Text(pace(task.speed, left), justify="right")
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._said: dict[tuple[int, str], tuple[str, float]] = {}
+        self._began: dict[tuple[int, str], tuple[int, float]] = {}
+
+    def show(self, steps: list[StepProgress]) -> None:
+        for step in steps:
+            key = (step.step_index, step.type)
+            last, said_at = self._said.setdefault(key, ("", time.monotonic()))
+            text = f"{step.type}: {step.counted}" + (" ended" if step.has_ended else self._pace(step, key))
+            if text != last and (step.has_ended or time.monotonic() - said_at >= LINE_SECONDS):
+                remark(text)
+                self._said[key] = (text, time.monotonic())
+
+    def _pace(self, step: StepProgress, key: tuple[int, str]) -> str:
+        done, began = self._began.setdefault(key, (step.done, time.monotonic()))
+        seconds = time.monotonic() - began
+        if step.done <= done or not seconds:
+            return ""
+        speed = (step.done - done) / seconds
+        return ", " + pace(speed, None if step.total is None else (step.total - step.done) / speed)
+
+    def close(self) -> None:
+        pass

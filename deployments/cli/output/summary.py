@@ -1,0 +1,67 @@
+"""A task that has ended, as people and programs read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from deployments.cli.output.terminal import duration, print_json, print_table, say
+from flows.planning.refusals import Refusal
+from storage.reports.task_summary import StepSummary, TaskSummary
+from task_definitions.wording import quantity, tally
+
+COLUMNS = ("step", "jobs", "items", "failed", "time", "did")
+NUMBERS = ("jobs", "items", "failed", "time")
+
+#: Reasons of failed jobs that are shown for a step.
+REASONS = 3
+
+
+def summary_rows(summary: TaskSummary) -> list[tuple[Any, ...]]:
+    """The cells of `COLUMNS` for each step."""
+    return [
+        (
+            step.type,
+            step.total_jobs,
+            step.total_items or None,
+            _failed(step),
+            duration(step.seconds),
+            tally(step.counts),
+        )
+        for step in summary.steps
+    ]
+
+
+def print_summary(summary: TaskSummary) -> None:
+    """Print the steps of a task, why jobs failed, and how the task ended."""
+    print_table(COLUMNS, summary_rows(summary), numbers=NUMBERS)
+    for step in summary.steps:
+        for reason in step.errors[:REASONS]:
+            say(f"{step.type}: {reason.splitlines()[0]}")
+    say(f"task {summary.task.id} {summary.task.status}: {summary.message}")
+
+
+def print_summary_json(summary: TaskSummary, *, refusals: Sequence[Refusal] | None = None) -> None:
+    """Print the summary for programs, and of the run of a saved plan what was refused."""
+    task = summary.task
+    print_json(
+        {
+            "task_id": task.id,
+            "type": task.type,
+            "tenant_id": task.tenant_id,
+            "project_id": task.project_id,
+            "status": task.status,
+            "message": summary.message,
+            "jobs": summary.jobs,
+            "items": summary.items,
+            "steps": summary.steps,
+            **({} if refusals is None else {"refused": list(refusals)}),
+        }
+    )
+
+
+def _failed(step: StepSummary) -> str:
+    items, jobs = step.items.get("failed", 0), step.jobs.get("failed", 0)
+    if items:
+        return str(items)
+    return quantity(jobs, "job") if jobs else "0"

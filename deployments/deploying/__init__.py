@@ -1,0 +1,1 @@
+"""Definitions as deployments: forms, schedules, and registering them for runners and work pools."""

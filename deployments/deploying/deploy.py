@@ -1,0 +1,251 @@
+"""Registering definitions in a Prefect work pool, from which workers on any machine run them.
+
+First a plan, which reads only, then its steps one by one. Not for serving from this machine: see `serving.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import WorkPool
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.utilities.asyncutils import run_coro_as_sync
+from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
+
+from deployments.deploying.deployed_definitions import our_deployments
+from deployments.deploying.registration import begin_registration, finish_registration, pause_missing
+from deployments.deploying.runner_deployments import NORMAL_QUEUE, PRIORITY_QUEUE, deployment_of, drain_deployment
+from deployments.errors import ImageMismatch, NoSecretBlock, NoWorkPool, UnknownPoolType
+from deployments.server.telemetry_off import NO_TELEMETRY
+from flows.starting.deployment_names import DRAIN
+from storage.settings import Settings
+from task_definitions import Definitions
+
+#: The work queues of a pool and their priority in Prefect, where 1 comes first.
+QUEUES = {PRIORITY_QUEUE: 1, NORMAL_QUEUE: 2}
+
+#: What the deployer's environment may hold that a container must not inherit: secrets, and what belongs to a machine.
+_NOT_PASSED_ON = ("PHOTOJOBS_DATABASE_URL", "PHOTOJOBS_TEST_", "PHOTOJOBS_UP_", "PHOTOJOBS_CONFIG")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolChoice:
+    """The work pool that a caller asks for.
+
+    Attributes:
+        name: of the pool.
+        create_type: make a missing pool, of this type.
+        image: the image that runs have, where the pool's type runs images.
+        database_secret: a Prefect Secret block with the database's URL, which workers look up for each run.
+    """
+
+    name: str
+    create_type: str | None = None
+    image: str | None = None
+    database_secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedDeployment:
+    """What happens to one deployment.
+
+    Attributes:
+        path: as Prefect's API addresses it, `<flow>/<deployment>`.
+        action: `pause` stands for one whose definition is gone.
+        queue: the work queue; None where it is paused.
+        schedules: as people read them.
+    """
+
+    path: str
+    action: Literal["create", "update", "pause"]
+    queue: str | None = None
+    schedules: tuple[str, ...] = ()
+    deployment: RunnerDeployment | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentPlan:
+    """Everything that `carry_out` would do.
+
+    Attributes:
+        pool_template: the base job template of the pool that is to be made; None where the pool exists.
+    """
+
+    choice: PoolChoice
+    pool_type: str
+    pool_template: Mapping[str, Any] | None
+    deployments: tuple[PlannedDeployment, ...]
+
+    @property
+    def creates_pool(self) -> bool:
+        """Whether the pool has to be made first."""
+        return self.pool_template is not None
+
+
+def plan_deployments(
+    client: SyncPrefectClient,
+    definitions: Definitions,
+    settings: Settings,
+    choice: PoolChoice,
+    *,
+    names: Iterable[str] = (),
+) -> DeploymentPlan:
+    """What has to be done so that the pool has these definitions; changes nothing.
+
+    Args:
+        client: of the server.
+        definitions: all that there are.
+        settings: with the schedules.
+        choice: the pool, and what runs in it have.
+        names: of definitions, or `drain_queue`; by default all, and then deployments of the pool whose definition is
+            gone are paused.
+
+    Raises:
+        UnknownDefinition: a name is no definition's.
+        MissingHandler: a step's type has no handler here.
+        NoWorkPool: there is no such pool, and it is not to be made.
+        UnknownPoolType: it is to be made, and Prefect knows no such type.
+        ImageMismatch: the pool's type needs an image and none is given, or the other way round.
+        NoSecretBlock: there is no such block.
+    """
+    chosen = tuple(dict.fromkeys(names))
+    known = [definitions.get_or_raise(name) for name in chosen if name != DRAIN] if chosen else definitions.values()
+    pool_type, template, is_new = _pool(client, choice)
+    _check_image(choice, pool_type, template)
+    job_variables = _job_variables(client, choice)
+    built = [
+        deployment_of(definition, settings, work_pool=choice.name, job_variables=job_variables) for definition in known
+    ]
+    if not chosen or DRAIN in chosen:
+        built.append(drain_deployment(work_pool=choice.name, job_variables=job_variables))
+    existing = our_deployments(client)
+    planned = [_planned(deployment, is_known=deployment.full_name in existing) for deployment in built]
+    if not chosen:
+        wanted = {deployment.full_name for deployment in built}
+        planned += [
+            PlannedDeployment(path=path, action="pause")
+            for path, found in sorted(existing.items())
+            if path not in wanted and found.work_pool_name == choice.name and not found.paused
+        ]
+    return DeploymentPlan(
+        choice=choice,
+        pool_type=pool_type,
+        pool_template=template if is_new else None,
+        deployments=tuple(planned),
+    )
+
+
+def carry_out(client: SyncPrefectClient, plan: DeploymentPlan) -> None:
+    """Make the pool and its queues where they are missing, and register and pause deployments.
+
+    What users switched on the server stays as it is; see `registration.py`.
+    """
+    pool = plan.choice.name
+    if plan.pool_template is not None:
+        client.create_work_pool(
+            WorkPoolCreate(name=pool, type=plan.pool_type, base_job_template=dict(plan.pool_template))
+        )
+    _set_up_queues(client, pool)
+    for planned in plan.deployments:
+        if planned.deployment is not None:
+            registration = begin_registration(client, planned.deployment)
+            deployment_id = cast("UUID", planned.deployment.apply(work_pool_name=pool, image=plan.choice.image))
+            finish_registration(client, registration, deployment_id)
+        else:
+            pause_missing(client, client.read_deployment_by_name(planned.path))
+
+
+def _planned(deployment: RunnerDeployment, *, is_known: bool) -> PlannedDeployment:
+    schedules = (declared.schedule for declared in deployment.schedules or [])
+    return PlannedDeployment(
+        path=deployment.full_name,
+        action="update" if is_known else "create",
+        queue=deployment.work_queue_name,
+        schedules=tuple(_as_text(schedule) for schedule in schedules),
+        deployment=deployment,
+    )
+
+
+def _as_text(schedule: Any) -> str:
+    cron = getattr(schedule, "cron", None)
+    return f"{cron} {schedule.timezone}" if cron else f"every {schedule.interval.total_seconds():g} s"
+
+
+def _pool(client: SyncPrefectClient, choice: PoolChoice) -> tuple[str, Mapping[str, Any], bool]:
+    """The pool's type, its base job template, and whether it is still to be made."""
+    try:
+        pool: WorkPool = client.read_work_pool(choice.name)
+    except ObjectNotFound:
+        pass
+    else:
+        return pool.type, pool.base_job_template, False
+    if choice.create_type is None:
+        raise NoWorkPool(
+            f'there is no work pool "{choice.name}". Make it with `prefect work-pool create {choice.name} --type '
+            "process` (or docker, or kubernetes), or add --create-pool process."
+        )
+    template: Any = run_coro_as_sync(get_default_base_job_template_for_infrastructure_type(choice.create_type))
+    if template is None:
+        raise UnknownPoolType(
+            f'Prefect knows no type "{choice.create_type}" of work pools; process, docker and kubernetes are the '
+            "common ones."
+        )
+    return choice.create_type, cast("Mapping[str, Any]", template), True
+
+
+def _check_image(choice: PoolChoice, pool_type: str, template: Mapping[str, Any]) -> None:
+    runs_images = "image" in template.get("variables", {}).get("properties", {})
+    if runs_images and choice.image is None:
+        raise ImageMismatch(
+            f'the work pool "{choice.name}" of type {pool_type} runs images: name one in which photojobs is installed '
+            "with --image, for example the one that the Dockerfile builds."
+        )
+    if choice.image is not None and not runs_images:
+        raise ImageMismatch(
+            f'the work pool "{choice.name}" of type {pool_type} runs no images, but what is installed on the '
+            "machine of its worker; leave --image out."
+        )
+
+
+def _job_variables(client: SyncPrefectClient, choice: PoolChoice) -> dict[str, Any]:
+    environment: dict[str, str] = {}
+    if choice.image is not None:
+        # A process has its worker's environment; a container has nothing but this.
+        environment |= passed_on(os.environ) | NO_TELEMETRY
+    if choice.database_secret is not None:
+        try:
+            client.read_block_document_by_name(choice.database_secret, "secret")
+        except ObjectNotFound:
+            raise NoSecretBlock(
+                f'there is no Secret block "{choice.database_secret}" on the server; add one whose value is the '
+                "database's URL, in the UI under Blocks."
+            ) from None
+        environment["PHOTOJOBS_DATABASE_URL"] = f"{{{{ prefect.blocks.secret.{choice.database_secret} }}}}"
+    return {"env": environment} if environment else {}
+
+
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings of an environment that may stand in a deployment, where everybody who sees Prefect can read them."""
+    return {
+        name: value
+        for name, value in sorted(environment.items())
+        if name.startswith("PHOTOJOBS_") and not name.startswith(_NOT_PASSED_ON)
+    }
+
+
+def _set_up_queues(client: SyncPrefectClient, pool: str) -> None:
+    for name, priority in QUEUES.items():
+        try:
+            queue = client.read_work_queue_by_name(name, work_pool_name=pool)
+        except ObjectNotFound:
+            client.create_work_queue(name, priority=priority, work_pool_name=pool)
+        else:
+            if queue.priority != priority:
+                client.update_work_queue(queue.id, priority=priority)

@@ -1,0 +1,80 @@
+"""Definitions inside their deployments: each description ends with the declaration, for people and to be read back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.responses import DeploymentResponse
+
+from flows.starting.deployment_names import DRAIN_PATH, TAG
+from task_definitions import DefinitionErrors, TaskDefinition, read_pinned_definition
+from task_definitions.foreign_documents import UnreadableDocument, parse_yaml
+
+#: Deployments read from the server at a time, the most that it gives.
+_PAGE = 200
+
+_DECLARATION = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployedDefinitions:
+    """What the deployments of a server were made from.
+
+    Attributes:
+        definitions: by name; those whose deployment is paused because they are gone are left out.
+        unreadable: paths of deployments whose description tells no definition, because somebody edited it or an
+            older version wrote it.
+    """
+
+    definitions: dict[str, TaskDefinition]
+    unreadable: tuple[str, ...]
+
+
+def declaration(definition: TaskDefinition) -> str:
+    """The definition as its file would declare it, as a Markdown block."""
+    body = definition.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    text = yaml.safe_dump({definition.name: body}, sort_keys=False, allow_unicode=True, width=100)
+    return f"```yaml\n{text}```"
+
+
+def declared_in(description: str | None) -> TaskDefinition | None:
+    """The definition that a description ends with, or None where it tells none."""
+    blocks = _DECLARATION.findall(description or "")
+    try:
+        return read_pinned_definition(parse_yaml(blocks[-1], source="the description")) if blocks else None
+    except (UnreadableDocument, DefinitionErrors):
+        return None
+
+
+def our_deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
+    """Every deployment of ours by its path, `<flow>/<deployment>`."""
+    flows = {}
+    found: dict[str, DeploymentResponse] = {}
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    offset = 0
+    while page := client.read_deployments(deployment_filter=ours, limit=_PAGE, offset=offset):
+        for deployment in page:
+            if deployment.flow_id not in flows:
+                flows[deployment.flow_id] = client.read_flow(deployment.flow_id).name
+            found[f"{flows[deployment.flow_id]}/{deployment.name}"] = deployment
+        offset += len(page)
+    return found
+
+
+def deployed_definitions(client: SyncPrefectClient) -> DeployedDefinitions:
+    """The definitions that a server has, as they were when they were served or deployed."""
+    known: dict[str, TaskDefinition] = {}
+    unreadable = []
+    for path, deployment in our_deployments(client).items():
+        if path == DRAIN_PATH:
+            continue
+        definition = declared_in(deployment.description)
+        if definition is not None and not deployment.paused:
+            known[definition.name] = definition
+        elif definition is None:
+            unreadable.append(path)
+    return DeployedDefinitions(definitions=known, unreadable=tuple(sorted(unreadable)))

@@ -1,0 +1,218 @@
+"""The form of a deployment in Prefect's UI: titles, descriptions, and what there is to choose from.
+
+It is the JSON schema of the flow's parameters, and Prefect's server holds every new flow run against it. A choice is
+never the only way: programs give ids and names as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from prefect import Flow
+from prefect.utilities.callables import ParameterSchema
+
+from flows.orchestration.flow_parameters import parameters_model
+from storage.database.engine import Database
+from storage.history.undo_entries import UNDO
+from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.photos.photo_selection import Derivative
+from storage.photos.project_labels import project_label
+from storage.photos.projects import ProjectsRepository
+from storage.queue.lanes import LanesRepository
+from storage.settings import Settings
+from task_definitions import Scope, TaskDefinition
+from task_definitions.step_types import takes_destination, takes_force
+
+#: A longer list helps nobody, and the server sends the form with every deployment; the id is typed then.
+MAX_CHOICES = 300
+
+#: For programs; in the form they would only be in the way.
+_HIDDEN = ("source", "task_id", "items")
+
+#: The order in which people think; parameters that are not named here come last.
+_ORDER = (UNDO, "lane", "tenant_id", "select", "project_id", "force", "plan", "reason", "payload")
+
+#: What a criterion may be beside "Every photo": no value, as its type says it.
+_NOTHING: Mapping[str, dict[str, Any]] = {"boolean": {"const": False}, "string": {"type": "null"}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What exists in the database, as the form's lists show it; empty where there is nothing or too much."""
+
+    tenants: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    lanes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, database: Database) -> Choices:
+        """Read them, in four short queries."""
+        projects = ProjectsRepository(database)
+        limit = MAX_CHOICES + 1
+        return cls(
+            tenants=_if_few(projects.list_tenants(limit=limit)),
+            projects=_if_few([project_label(project) for project in projects.list_labelled(limit=limit)]),
+            tags=_if_few(projects.list_tags(limit=limit)),
+            lanes=_if_few([lane.name for lane in LanesRepository(database).list()]),
+        )
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> Choices:
+        """Those of the database that the settings name, read now."""
+        database = Database(settings.database_url.get_secret_value())
+        try:
+            return cls.read(database)
+        finally:
+            database.close()
+
+
+#: Where nothing is known of the database.
+NO_CHOICES = Choices()
+
+
+def form_of(flow: Flow[..., Any], choices: Choices, definition: TaskDefinition | None = None) -> ParameterSchema:
+    """The parameters of a flow as a form; `definition` says what of it would have no effect and is left out."""
+    schema: dict[str, Any] = parameters_model(flow.fn).model_json_schema(ref_template="#/definitions/{model}")
+    fields: dict[str, dict[str, Any]] = schema["properties"]
+    models: dict[str, dict[str, Any]] = schema.get("$defs", {})
+    required = schema.get("required", [])
+    for name in _HIDDEN:
+        fields.pop(name, None)
+    if definition is not None:
+        if not takes_force(definition):
+            fields.pop("force", None)
+        if definition.scope is Scope.PHOTO_SET:
+            # Elsewhere it would not restrict the photos, though it looks as if it did.
+            if takes_destination(definition):
+                required = [*required, "project_id"]
+            else:
+                fields.pop("project_id")
+    selection = models.pop("PhotoSelection", None)
+    for properties in (fields, *([] if selection is None else [selection["properties"]])):
+        for field in properties.values():
+            _without_empty_default(field)
+    if "project_id" in required:
+        _without_null(fields["project_id"])
+    required = [*required, *_offer_tenants(fields, choices)]
+    _offer(fields, "project_id", choices.projects, {"type": "integer", "minimum": 1, "title": "By id"}, "By name")
+    _offer(fields, "lane", choices.lanes, None, "By name")
+    if selection is not None:
+        # As an object of its own, not one of two kinds, it has no switch between a value and none above it.
+        fields["select"] = _selection_field(selection, choices) | {
+            key: fields["select"][key] for key in ("title", "description")
+        }
+    ordered = sorted(fields, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+    return ParameterSchema(
+        title="Parameters",
+        type="object",
+        properties=_in_order(fields, ordered),
+        required=[name for name in ordered if name in required],
+        definitions=models,
+    )
+
+
+def _selection_field(selection: dict[str, Any], choices: Choices) -> dict[str, Any]:
+    criteria: dict[str, dict[str, Any]] = selection["properties"]
+    _offer_several(criteria, "project_ids", choices.projects, {"type": "integer", "minimum": 1})
+    _offer_several(criteria, "tags", choices.tags, {"type": "string"})
+    listed = criteria.pop("missing")
+    switches = {
+        f"missing_{kind}": {
+            "type": "boolean",
+            "title": f"Missing {kind}",
+            "description": f"Photos that lack a {kind}, also because making it failed.",
+        }
+        for kind in get_args(Derivative)
+    }
+    every_photo = criteria["every_photo"]
+    return {
+        "type": "object",
+        "properties": _in_order({**switches, **criteria}, [*switches, *criteria]),
+        # For programs; forms show only properties.
+        "patternProperties": {"^missing$": listed},
+        "additionalProperties": False,
+        "if": {"properties": {"every_photo": {"const": True}}, "required": ["every_photo"]},
+        "then": {
+            "properties": {
+                name: _NOTHING.get(field.get("type", "array"), {"maxItems": 0})
+                for name, field in {**switches, **criteria, "missing": listed}.items()
+                if field is not every_photo
+            }
+        },
+    }
+
+
+def _in_order(fields: Mapping[str, dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    return {name: {**fields[name], "position": position} for position, name in enumerate(names)}
+
+
+def _without_empty_default(field: dict[str, Any]) -> None:
+    # A default of nothing makes the form open with "None" chosen, or send empty lists as if they had been chosen.
+    kinds = [kind for kind in field.get("anyOf", []) if kind.get("type") != "null"]
+    if any(kind.get("type") == "object" for kind in kinds):
+        # Only JSON can be typed there; who does not need it shall not see its editor.
+        return
+    if "default" in field and field["default"] in (None, [], False):
+        del field["default"]
+    if len(kinds) == 1 and kinds[0].get("type", "object") not in ("array", "object"):
+        # Prefect's server takes null for a field that need not be given, without being told.
+        field.update(kinds[0])
+        del field["anyOf"]
+
+
+def _without_null(field: dict[str, Any]) -> None:
+    field["anyOf"] = [kind for kind in field["anyOf"] if kind.get("type") != "null"]
+
+
+def _offer_tenants(fields: dict[str, dict[str, Any]], choices: Choices) -> list[str]:
+    """Offer the tenants; returns the names of the fields that must be given because of it."""
+    if "tenant_id" not in fields or not choices.tenants:
+        return []
+    field = fields["tenant_id"]
+    must_be_given = "default" in field and DEFAULT_TENANT not in choices.tenants
+    if must_be_given:
+        # No tenant has the default name here.
+        del field["default"]
+        if len(choices.tenants) == 1:
+            field["default"] = choices.tenants[0]
+    _offer(fields, "tenant_id", choices.tenants, None, "By name")
+    return ["tenant_id"] if must_be_given else []
+
+
+def _offer(
+    fields: Mapping[str, dict[str, Any]],
+    name: str,
+    choices: tuple[str, ...],
+    by_id: dict[str, Any] | None,
+    by_name: str,
+) -> None:
+    if name not in fields or not choices:
+        return
+    field = fields[name]
+    text = {"type": "string", "title": by_name, "minLength": 1, "maxLength": 300}
+    nothing = [kind for kind in field.get("anyOf", []) if kind.get("type") == "null"]
+    for key in ("type", "minLength", "maxLength"):
+        field.pop(key, None)
+    listed = {"type": "string", "title": "From the list", "enum": list(choices)}
+    field["anyOf"] = [listed, *([by_id] if by_id else []), text, *nothing]
+
+
+def _offer_several(
+    fields: Mapping[str, dict[str, Any]], name: str, choices: tuple[str, ...], otherwise: dict[str, Any]
+) -> None:
+    if name not in fields or not choices:
+        return
+    field = fields[name]
+    field.pop("items", None)
+    field.pop("type", None)
+    field["anyOf"] = [
+        {"type": "array", "title": "From the list", "items": {"type": "string", "enum": list(choices)}},
+        {"type": "array", "title": "By id" if otherwise["type"] == "integer" else "By name", "items": otherwise},
+    ]
+
+
+def _if_few(found: Sequence[str]) -> tuple[str, ...]:
+    return tuple(found) if len(found) <= MAX_CHOICES else ()

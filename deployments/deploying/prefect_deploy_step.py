@@ -1,0 +1,94 @@
+"""The build step of our `prefect.yaml`: what users switched on the server survives `prefect deploy`.
+
+That command resumes each deployment, and replaces all of its schedules if one has no slug. `photojobs deploy` does not
+need this.
+"""
+
+from __future__ import annotations
+
+import atexit
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+
+from deployments.deploying.deployed_definitions import our_deployments
+from deployments.deploying.registration import MISSING_TAG
+from flows.starting.deployment_names import SCHEDULE_SOURCE
+
+#: The step as `prefect.yaml` names it.
+STEP = "deployments.deploying.prefect_deploy_step.keep_switches"
+
+
+@dataclass(frozen=True, slots=True)
+class _Switches:
+    is_paused: bool
+    schedules: tuple[DeploymentSchedule, ...]
+
+
+#: Of each deployment of which a user switched something, as it was when this process began to deploy.
+_switched: dict[UUID, _Switches] | None = None
+
+
+def keep_switches() -> dict[str, object]:
+    """Remember what users switched, and restore it after each deployment; runs before each, and when the process ends.
+
+    A step runs before its deployment is registered, so that the next one, or the end, restores.
+    """
+    global _switched
+    with get_client(sync_client=True) as client:
+        if _switched is None:
+            found = ((each.id, _switches(each)) for each in our_deployments(client).values())
+            _switched = {deployment_id: kept for deployment_id, kept in found if kept.is_paused or kept.schedules}
+            atexit.register(restore_switches)
+        else:
+            _restore(client, _switched)
+    return {}
+
+
+def restore_switches() -> None:
+    """Bring back what this process has changed of it."""
+    if _switched:
+        with get_client(sync_client=True) as client:
+            _restore(client, _switched)
+
+
+def _switches(deployment: DeploymentResponse) -> _Switches:
+    return _Switches(
+        is_paused=deployment.paused and MISSING_TAG not in deployment.tags,
+        schedules=tuple(each for each in deployment.schedules if not each.active or not _is_declared(each)),
+    )
+
+
+def _restore(client: SyncPrefectClient, switched: dict[UUID, _Switches]) -> None:
+    for deployment_id, kept in switched.items():
+        try:
+            deployment = client.read_deployment(deployment_id)
+        except ObjectNotFound:
+            continue
+        ids = {each.id for each in deployment.schedules}
+        by_slug = {each.slug: each for each in deployment.schedules if each.slug is not None}
+        for schedule in kept.schedules:
+            found = by_slug.get(schedule.slug or "")
+            if found is not None and found.active and not schedule.active:
+                client.update_deployment_schedule(
+                    deployment_id, found.id, active=False, parameters=found.parameters or {}
+                )
+            elif found is None and schedule.id not in ids and not _is_declared(schedule):
+                again = DeploymentScheduleCreate(
+                    schedule=schedule.schedule,
+                    active=schedule.active,
+                    parameters=schedule.parameters or {},
+                    slug=schedule.slug,
+                )
+                client.create_deployment_schedules(deployment_id, [again])
+        if kept.is_paused and not deployment.paused:
+            client.update_deployment(deployment_id, DeploymentUpdate(paused=True))
+
+
+def _is_declared(schedule: DeploymentSchedule) -> bool:
+    return schedule.slug is not None and (schedule.parameters or {}).get("source") == SCHEDULE_SOURCE

@@ -1,0 +1,76 @@
+"""`prefect.yaml`: the same deployments as a declaration, for those who deploy with Prefect's own command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from prefect.deployments.runner import RunnerDeployment
+
+from deployments.deploying.prefect_deploy_step import STEP
+from deployments.deploying.runner_deployments import deployment_of, drain_deployment
+from storage.settings import Settings
+from task_definitions import TaskDefinition
+
+_HEADER = """\
+# For `prefect deploy --all`, run where photojobs is installed and the work pool exists.
+# Written by `photojobs deploy --pool {pool} --write-prefect-yaml prefect.yaml`; write it anew after a change of
+# definitions. `photojobs deploy` does more: it also pauses what is gone, and sets up the work queues.
+
+# The code is the installed package, so there is nothing to pull.
+pull: []
+
+# Keeps what users switched in the pages: paused deployments, inactive schedules, and schedules that they added.
+build:
+- {step}: {{}}
+
+"""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a text of several lines as such."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def render_prefect_yaml(definitions: Iterable[TaskDefinition], settings: Settings, *, pool: str) -> str:
+    """The text of a `prefect.yaml` that declares the deployments of these definitions, and of the drained queue."""
+    deployments = [deployment_of(definition, settings, work_pool=pool) for definition in definitions]
+    deployments.append(drain_deployment(work_pool=pool))
+    document = {"deployments": [_entry(deployment, pool) for deployment in deployments]}
+    return _HEADER.format(pool=pool, step=STEP) + yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110
+    )
+
+
+def _entry(deployment: RunnerDeployment, pool: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": deployment.name,
+        # Ends with the declaration, which `photojobs definitions diff` reads back.
+        "description": deployment.description,
+        "entrypoint": deployment.entrypoint,
+        "tags": list(deployment.tags or []),
+        "work_pool": {"name": pool, "work_queue_name": deployment.work_queue_name},
+    }
+    if deployment.schedules:
+        entry["schedules"] = [
+            {**_times(each.schedule), "parameters": each.parameters, "slug": each.slug} for each in deployment.schedules
+        ]
+    return entry
+
+
+def _times(schedule: Any) -> dict[str, Any]:
+    cron = getattr(schedule, "cron", None)
+    if cron is not None:
+        return {"cron": cron, "timezone": schedule.timezone}
+    return {
+        "interval": schedule.interval.total_seconds(),
+        "anchor_date": schedule.anchor_date.isoformat(),
+        "timezone": schedule.timezone,
+    }

@@ -1,0 +1,144 @@
+"""Registering a deployment on Prefect's server without changing what users switched there.
+
+A paused deployment stays paused, an inactive schedule stays inactive, and a schedule that was added on the server
+stays. Prefect's own registration resumes every deployment, and replaces all schedules if one has no slug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+
+from flows.starting.deployment_names import SCHEDULE_SOURCE
+
+#: The tag of a deployment that photojobs paused because its definition was missing.
+MISSING_TAG = "definition-missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A registration that began: what the server had before, and the schedules that are declared.
+
+    Attributes:
+        known: the deployment as it was; None if it is new.
+        began_at: before anything changed on the server.
+    """
+
+    known: DeploymentResponse | None
+    declared: tuple[DeploymentScheduleCreate, ...]
+    began_at: datetime
+
+
+def begin_registration(client: SyncPrefectClient, deployment: RunnerDeployment) -> Registration:
+    """Read what the server has, and take out of `deployment` what its update must not send.
+
+    Next, the caller applies `deployment`, and then calls `finish_registration`.
+    """
+    began_at = datetime.now(UTC)
+    declared = tuple(DeploymentScheduleCreate(**dict(each)) for each in deployment.schedules or ())
+    try:
+        known = client.read_deployment_by_name(deployment.full_name)
+    except ObjectNotFound:
+        return Registration(None, declared, began_at)
+    deployment.schedules = None
+    # An update sends the fields that are set, and changes no others.
+    deployment.model_fields_set.discard("schedules")
+    if MISSING_TAG not in known.tags:
+        deployment.model_fields_set.discard("paused")
+    return Registration(known, declared, began_at)
+
+
+def finish_registration(client: SyncPrefectClient, registration: Registration, deployment_id: UUID) -> None:
+    """Bring the declared schedules of a deployment that was applied in line, and plan its runs."""
+    known = registration.known
+    if known is None:
+        is_paused, is_scheduled = False, bool(registration.declared)
+    else:
+        _update_schedules(client, known, registration.declared)
+        is_paused = known.paused and MISSING_TAG not in known.tags
+        is_scheduled = bool(registration.declared or known.schedules)
+    if is_scheduled and not is_paused:
+        plan_runs(client, deployment_id, since=registration.began_at)
+
+
+def plan_runs(client: SyncPrefectClient, deployment_id: UUID, *, since: datetime) -> None:
+    """Have the server plan the runs of a deployment now; it must not be paused.
+
+    Every update of a deployment removes its planned runs, and the server's scheduler plans those that are due after its
+    next round. A run that is due in between would be lost without this.
+    """
+    client.request(
+        "POST", "/deployments/{id}/schedule", path_params={"id": deployment_id}, json={"start_time": since.isoformat()}
+    )
+
+
+def pause_missing(client: SyncPrefectClient, deployment: DeploymentResponse) -> bool:
+    """Pause a deployment whose definition is missing, until it is registered again; returns False if it is paused."""
+    if deployment.paused:
+        return False
+    tags = [*(tag for tag in deployment.tags if tag != MISSING_TAG), MISSING_TAG]
+    client.update_deployment(deployment.id, DeploymentUpdate(paused=True, tags=tags))
+    return True
+
+
+def restore_parameters(
+    client: SyncPrefectClient, deployment: DeploymentResponse, declared: Iterable[DeploymentScheduleCreate]
+) -> bool:
+    """Give the declared schedules of a deployment their parameters back; returns whether any had lost them.
+
+    Prefect empties the parameters of a schedule that is switched off or on in its pages: without their tenant, the
+    runs that it plans next would be for the default tenant.
+    """
+    began_at = datetime.now(UTC)
+    wanted = {each.slug: each.parameters for each in declared}
+    lost = [each for each in deployment.schedules if not each.parameters and wanted.get(each.slug)]
+    for schedule in lost:
+        client.update_deployment_schedule(deployment.id, schedule.id, parameters=wanted[schedule.slug])
+    if lost and not deployment.paused:
+        plan_runs(client, deployment.id, since=began_at)
+    return bool(lost)
+
+
+def _update_schedules(
+    client: SyncPrefectClient, known: DeploymentResponse, declared: Iterable[DeploymentScheduleCreate]
+) -> None:
+    former = [schedule for schedule in known.schedules if schedule.slug is not None]
+    new = []
+    for wanted in declared:
+        found = next((each for each in former if _is_same(each, wanted)), None)
+        if found is None:
+            new.append(wanted)
+            continue
+        former.remove(found)
+        if (found.slug, found.schedule, found.parameters) != (wanted.slug, wanted.schedule, wanted.parameters):
+            client.update_deployment_schedule(
+                known.id, found.id, schedule=wanted.schedule, parameters=wanted.parameters, slug=wanted.slug
+            )
+    for schedule in former:
+        # Others may have been added by hand.
+        if _is_ours(schedule):
+            client.delete_deployment_schedule(known.id, schedule.id)
+    # Last: a schedule that was renamed or deleted may have had the slug of a new one.
+    if new:
+        client.create_deployment_schedules(known.id, new)
+
+
+def _is_same(schedule: DeploymentSchedule, wanted: DeploymentScheduleCreate) -> bool:
+    # By its slug alone if its parameters are lost: see `restore_parameters`. Otherwise by its tenant as well, because
+    # an older version gave the same slug to several tenants.
+    if _is_ours(schedule):
+        return schedule.parameters.get("tenant_id") == (wanted.parameters or {}).get("tenant_id")
+    return schedule.slug == wanted.slug
+
+
+def _is_ours(schedule: DeploymentSchedule) -> bool:
+    return (schedule.parameters or {}).get("source") == SCHEDULE_SOURCE

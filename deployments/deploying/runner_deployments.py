@@ -1,0 +1,151 @@
+"""What a definition looks like to Prefect's server: a deployment with a name, a form, a description and schedules."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.deployments.runner import RunnerDeployment
+from prefect.schedules import Cron, Interval, Schedule
+from prefect.types.entrypoint import EntrypointType
+from prefect.utilities.callables import ParameterSchema
+
+from deployments.deploying.deployed_definitions import declaration
+from deployments.deploying.forms import NO_CHOICES, Choices, form_of
+from deployments.deploying.registration import plan_runs
+from deployments.deploying.scheduled_definitions import schedule_of, zone_of
+from flows.catalog import drain_queue
+from flows.orchestration.compiler import compile_task
+from flows.starting.deployment_names import CATALOG, DRAIN, SCHEDULE_SOURCE, TAG, deployment_name
+from storage.queue.lanes import PRIORITY_LANE_FROM
+from storage.settings import Settings
+from task_definitions import Schedule as DeclaredSchedule
+from task_definitions import TaskDefinition
+
+#: Of the picture of a definition's steps; more stand one below the other.
+MAX_STEPS_SIDE_BY_SIDE = 4
+
+#: Intervals count from the beginning of this day (year, month, day) in the schedule's time zone. Prefect would count
+#: from the moment of each registration, so that an interval that is longer than the time between two starts never ends.
+INTERVAL_ANCHOR = (2020, 1, 1)
+
+#: The work queues of a work pool.
+PRIORITY_QUEUE, NORMAL_QUEUE = "priority", "normal"
+
+
+def deployment_of(
+    definition: TaskDefinition,
+    settings: Settings,
+    *,
+    choices: Choices = NO_CHOICES,
+    work_pool: str | None = None,
+    job_variables: Mapping[str, Any] | None = None,
+) -> RunnerDeployment:
+    """The deployment of a definition, for a runner of this machine or for a work pool.
+
+    The form offers `choices`.
+
+    In a work pool the work queue is `priority` or `normal`, by the definition's highest step, and `job_variables` are
+    what its runs have besides what the pool says.
+    """
+    flow = compile_task(definition)
+    deployment = flow.to_deployment(
+        name=deployment_name(definition),
+        description=_description(definition),
+        tags=[TAG, *(["user"] if definition.user_relevant else ["maintenance"])],
+        schedules=_schedules(definition, settings),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        work_pool_name=work_pool,
+        work_queue_name=None if work_pool is None else queue_of(definition),
+        job_variables=dict(job_variables or {}),
+    )
+    return _with_form(deployment, form_of(flow, choices, definition))
+
+
+def drain_deployment(
+    *, choices: Choices = NO_CHOICES, work_pool: str | None = None, job_variables: Mapping[str, Any] | None = None
+) -> RunnerDeployment:
+    """The deployment that works off standalone jobs."""
+    deployment = cast(
+        "RunnerDeployment",
+        drain_queue.to_deployment(
+            name="Drain Queue",
+            tags=[TAG, "maintenance"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+            work_pool_name=work_pool,
+            work_queue_name=None if work_pool is None else NORMAL_QUEUE,
+            job_variables=dict(job_variables or {}),
+        ),
+    )
+    # As for every other flow; Prefect would name the module that the function is written in.
+    deployment.entrypoint = f"{CATALOG}.{DRAIN}"
+    return _with_form(deployment, form_of(drain_queue, choices))
+
+
+def _with_form(deployment: Any, form: ParameterSchema) -> RunnerDeployment:
+    # Prefect has no public way to give a form of one's own to a deployment that a runner registers.
+    deployment._parameter_openapi_schema = form
+    return cast("RunnerDeployment", deployment)
+
+
+def update_form(client: SyncPrefectClient, path: str, deployment: RunnerDeployment) -> None:
+    """Give a registered deployment the form of `deployment`, and change nothing else of it."""
+    began_at = datetime.now(UTC)
+    registered = client.read_deployment_by_name(path)
+    form = deployment._parameter_openapi_schema.model_dump(exclude_unset=True)
+    client.update_deployment(registered.id, DeploymentUpdate(parameter_openapi_schema=form))
+    if registered.schedules and not registered.paused:
+        plan_runs(client, registered.id, since=began_at)
+
+
+def queue_of(definition: TaskDefinition) -> str:
+    """The work queue of a definition: `priority` where one of its steps is, else `normal`."""
+    return PRIORITY_QUEUE if definition.priority >= PRIORITY_LANE_FROM else NORMAL_QUEUE
+
+
+def schedule_slug(tenant_id: str) -> str:
+    """The slug by which Prefect finds the schedule of a tenant again: small letters, digits and hyphens.
+
+    Each tenant has its own. Tenants whose slug would look like that of another have a digest of their id behind it.
+    """
+    slug = "".join(character if character.isascii() and character.isalnum() else "-" for character in tenant_id).lower()
+    if slug.replace("-", "_") == tenant_id:
+        return slug
+    return f"{slug}-{hashlib.sha256(tenant_id.encode()).hexdigest()[:8]}"
+
+
+def _schedules(definition: TaskDefinition, settings: Settings) -> list[Schedule]:
+    declared = schedule_of(definition, settings)
+    if declared is None:
+        return []
+    return [_schedule(declared, tenant_id) for tenant_id in settings.scheduled_tenants]
+
+
+def _schedule(declared: DeclaredSchedule, tenant_id: str) -> Schedule:
+    parameters = {"tenant_id": tenant_id, "source": SCHEDULE_SOURCE}
+    slug = schedule_slug(tenant_id)
+    if declared.cron is not None:
+        return Cron(declared.cron, timezone=declared.timezone, parameters=parameters, slug=slug)
+    interval = timedelta(seconds=declared.interval_seconds or 0)
+    return Interval(
+        interval,
+        anchor_date=datetime(*INTERVAL_ANCHOR, tzinfo=zone_of(declared.timezone)),
+        # With another zone, Prefect leaves out the hour that comes twice in autumn, on Python before 3.13.
+        timezone=declared.timezone if interval >= timedelta(days=1) else "UTC",
+        parameters=parameters,
+        slug=slug,
+    )
+
+
+def _description(definition: TaskDefinition) -> str:
+    flow_description = compile_task(definition).description or definition.label
+    # Many boxes side by side would be too small to read.
+    direction = "LR" if len(definition.steps) <= MAX_STEPS_SIDE_BY_SIDE else "TD"
+    arrows = " --> ".join(
+        f'{index}["{step.type}<br/>{step.priority}"]' for index, step in enumerate(definition.steps, start=1)
+    )
+    return f"{flow_description}\n\n```mermaid\nflowchart {direction}\n    {arrows}\n```\n\n{declaration(definition)}\n"

@@ -1,0 +1,199 @@
+"""A settings file and a database for folders of photographs: what would be written, and writing it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deployments.errors import DeploymentsError
+from deployments.library.library_survey import LibrarySurvey
+from storage.database.engine import Database
+from storage.database.private_files import open_private
+from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.queue.tasks import TasksRepository
+from storage.reports.task_summary import TaskSummary, summarise_task
+from storage.settings import SETTINGS_FILE, Settings
+
+if TYPE_CHECKING:
+    from flows.process.runtime import Runtime
+    from storage.upkeep.integrity import IntegrityReport
+
+#: The SQLite file beside the settings file, where no other database is named.
+DATABASE_FILE = "photojobs.db"
+
+#: The definition that enters folders as projects, and what lies in them as photos.
+DISCOVERY = "folder_discovery"
+
+
+class SetUpAlready(DeploymentsError):
+    """A settings file is there already; nothing is overwritten."""
+
+
+class BadPlace(DeploymentsError):
+    """Settings and database cannot go where they were to go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibrarySetup:
+    """What is to be written, and for what.
+
+    Attributes:
+        report: of the database, where there is one already.
+        verifies: whether originals are to be read again each week.
+    """
+
+    survey: LibrarySurvey
+    settings_file: Path
+    database_url: str
+    report: IntegrityReport | None
+    verifies: bool = False
+
+    @property
+    def settings_text(self) -> str:
+        """The settings file."""
+        lines = [
+            "# Settings of photojobs. The environment goes before them; `photojobs doctor` looks whether all is well.",
+            f"library_root = {_toml(str(self.survey.root))}",
+            f"database_url = {_toml(self.database_url)}",
+        ]
+        if len(self.survey.tenant_ids) == 1 and self.survey.tenant_ids != (DEFAULT_TENANT,):
+            lines.append(f"tenant = {_toml(self.survey.tenant_ids[0])}")
+        if self.survey.tenant_ids not in ((), (DEFAULT_TENANT,)):
+            lines.append(f"scheduled_tenants = [{', '.join(map(_toml, self.survey.tenant_ids))}]")
+        if not self.verifies:
+            lines += [
+                "",
+                "[schedules]",
+                "# Reads originals again each week, 100 GB at most, to find silent corruption.",
+            ]
+            lines.append('verify_originals = "off"')
+        return "\n".join(lines) + "\n"
+
+    @property
+    def tenant_options(self) -> tuple[str, ...]:
+        """What commands need besides, one for each tenant: nothing where there is but one, whom the settings name."""
+        if len(self.survey.tenant_ids) <= 1:
+            return ("",)
+        return tuple(
+            "" if tenant == DEFAULT_TENANT else f" --tenant {shlex.quote(tenant)}" for tenant in self.survey.tenant_ids
+        )
+
+
+def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) -> LibrarySetup:
+    """What would be written for a library; nothing is yet.
+
+    Args:
+        survey: of the library.
+        into: an existing folder for the settings file.
+        database: a URL, or the path of an SQLite file; by default a file in `into`.
+
+    Raises:
+        SetUpAlready: there is a settings file.
+        BadPlace: `into` is missing, or is a folder in which photographs are looked for.
+        DatabaseUnavailable: the database cannot be opened.
+    """
+    into = Path(os.path.abspath(into.expanduser()))  # noqa: PTH100 - absolute() would keep "..".
+    if not into.is_dir():
+        raise BadPlace(f"{into} is not a folder. Make it, or name another by --into.")
+    for project in survey.projects:
+        folder = survey.root / project.tenant_id / project.folder
+        if into == folder or folder in into.parents:
+            raise BadPlace(
+                f"{into} lies in {folder}, which is a project. Settings and database belong elsewhere: go to another "
+                "folder, or name one by --into."
+            )
+    file = into / SETTINGS_FILE
+    if os.path.lexists(file):
+        raise SetUpAlready(
+            f"{file} is there already, and nothing is overwritten. `photojobs doctor` looks whether all is well; for "
+            "another library name another folder by --into."
+        )
+    # Not above: migrations come with it, which a help page need not load.
+    from storage.upkeep.integrity import check
+
+    url = _database_url(database, into)
+    setup = Database(url)
+    try:
+        is_new = setup.path is not None and not setup.path.exists()
+        report = None if is_new else check(setup)
+    finally:
+        setup.close()
+    return LibrarySetup(survey=survey, settings_file=file, database_url=url, report=report)
+
+
+def write_setup(setup: LibrarySetup) -> Settings:
+    """Make the database, or bring it to the newest schema, and write the settings file; returns the settings.
+
+    Raises:
+        SetUpAlready: somebody wrote the file meanwhile.
+        BadPlace: the file cannot be written.
+        StorageError: the database cannot be made or upgraded.
+    """
+    database = Database(setup.database_url)
+    try:
+        database.migrate()
+    finally:
+        database.close()
+    try:
+        # The database's URL may hold a password.
+        with open_private(setup.settings_file, "xb") as file:
+            file.write(setup.settings_text.encode())
+    except FileExistsError:
+        raise SetUpAlready(f"{setup.settings_file} has been written meanwhile, by somebody else.") from None
+    except OSError as error:
+        raise BadPlace(f"{setup.settings_file} cannot be written: {error.strerror}.") from None
+    return Settings.load(
+        database_url=setup.database_url,
+        library_root=setup.survey.root,
+        scheduled_tenants=setup.survey.tenant_ids or (DEFAULT_TENANT,),
+    )
+
+
+def discover_projects(
+    settings: Settings,
+    tenant_ids: tuple[str, ...],
+    *,
+    follow: Callable[[Runtime, str], AbstractContextManager[object]] = lambda *_: nullcontext(),
+) -> list[TaskSummary]:
+    """Enter the folders of tenants as projects, and their files as photos; here, without Prefect.
+
+    Writes rows, a manifest into each folder that has none, thumbnails and previews; touches no photograph.
+
+    Args:
+        settings: name the library and the database.
+        tenant_ids: whose folders.
+        follow: entered with the id of a task while that task runs.
+    """
+    from flows.execution.worker import Worker
+    from flows.process.runtime import Runtime
+    from flows.starting.new_task import new_task
+    from task_definitions import load_definitions
+
+    summaries = []
+    with Runtime.open(settings) as runtime, runtime.as_current():
+        for tenant_id in tenant_ids:
+            new = new_task(load_definitions()[DISCOVERY], task_id=str(uuid.uuid4()), tenant_id=tenant_id)
+            TasksRepository(runtime.database).start(new)
+            with follow(runtime, new.id):
+                Worker(runtime, tenant_id=tenant_id).drain()
+            summaries.append(summarise_task(runtime.database, new.id))
+    return summaries
+
+
+def _database_url(named: str | None, into: Path) -> str:
+    named = named or os.environ.get("PHOTOJOBS_DATABASE_URL") or str(into / DATABASE_FILE)
+    if "://" in named:
+        return named
+    return f"sqlite:///{os.path.abspath(Path(named).expanduser())}"  # noqa: PTH100 - as above.
+
+
+def _toml(text: str) -> str:
+    # What JSON escapes, TOML does too; only the character 127 must be escaped there as well.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

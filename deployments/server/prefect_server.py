@@ -1,0 +1,256 @@
+"""Prefect's server as a child of this process: started, waited for, started again if it dies, and stopped in order.
+
+Not for servers that somebody else runs: where `PREFECT_API_URL` is set, that one is used and nothing is started.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from deployments.embedded_server.empty_database import database_is_elsewhere, prepare_database
+from deployments.embedded_server.password import auth_string_of, note_address
+from deployments.errors import PortInUse, PrefectHomeTooNew, PrefectServerFailed
+from deployments.server.kept_process import kept_process
+from deployments.server.server_log import SERVER_LOG
+from deployments.server.telemetry_off import NO_TELEMETRY
+from storage.database.private_files import make_private_folder, open_private
+
+#: A first start creates the server's database, which takes a quarter of a minute on a slow disk.
+START_TIMEOUT_SECONDS = 120.0
+
+#: After this long a server that was asked to stop is killed.
+STOP_TIMEOUT_SECONDS = 15.0
+
+#: The address that an embedded server listens on unless it is told otherwise in so many words.
+LOOPBACK = "127.0.0.1"
+
+#: Where in its folder `photojobs up` keeps the home of its server.
+SERVER_FOLDER = "prefect"
+
+_PR_SET_PDEATHSIG = 1
+# Opened here: between fork and exec, a child of a process with threads may do next to nothing.
+_libc = ctypes.CDLL(None)
+
+
+@contextmanager
+def prefect_server(
+    home: Path, *, host: str = LOOPBACK, port: int | None = None, hosts: Sequence[str] = ()
+) -> Iterator[str]:
+    """The URL of a Prefect API: the one that `PREFECT_API_URL` names, else an embedded server's."""
+    given = os.environ.get("PREFECT_API_URL")
+    if given:
+        yield given
+        return
+    with embedded_server(home, host=host, port=port, hosts=hosts) as url:
+        yield url
+
+
+@contextmanager
+def embedded_server(
+    home: Path, *, host: str = LOOPBACK, port: int | None = None, hosts: Sequence[str] = ()
+) -> Iterator[str]:
+    """A Prefect server with its database and log in `home`; the block gets its API's URL, and Prefect is set to it.
+
+    It asks for the password in `home`, which this process and its children have; see
+    `deployments.embedded_server.password`.
+
+    Args:
+        home: a folder of its own (`PREFECT_HOME`), made where it is missing; a later start goes on with what is there.
+        host: the address to listen on.
+        port: by default a free one.
+        hosts: names by which browsers reach it besides the loopback, such as that of a proxy.
+
+    Raises:
+        PortInUse: the port is taken.
+        PrefectHomeTooNew: a newer Prefect has used `home`.
+        PrefectServerFailed: the server ended, or did not answer in time; the message names its log.
+    """
+    make_private_folder(home)
+    if port is None:
+        port = _free_port(host)
+    elif not _is_free(host, port):
+        raise PortInUse(f"port {port} on {host} is taken by another program; stop it, or choose another port")
+    if not database_is_elsewhere():
+        prepare_database(home)
+    url = f"http://{_reachable(host)}:{port}/api"
+    log_path = home / SERVER_LOG
+    auth_string = auth_string_of(home)
+    note_address(home, url)
+    client = _client_environment(home, url, auth_string)
+    of_server = client | _server_environment(url, auth_string, is_open=host != LOOPBACK)
+    with ExitStack() as stack:
+        log = stack.enter_context(open_private(log_path))
+        log_begins_at = log.tell()
+
+        def launch() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(  # noqa: S603 - our own interpreter, and arguments of ours.
+                [sys.executable, "-m", "deployments.embedded_server", host, str(port), *hosts],
+                env=os.environ | of_server,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Out of the terminal's group: Ctrl-C is for us, and the server stops after the runs have ended.
+                start_new_session=True,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,
+            )
+
+        server = kept_process(
+            "Prefect's server",
+            launch=launch,
+            wait_until_ready=partial(_wait_until_healthy, url=url, log_path=log_path),
+            stop=_stop,
+        )
+        try:
+            stack.enter_context(server)
+        except PrefectServerFailed:
+            if _is_too_new(log_path, log_begins_at):
+                raise PrefectHomeTooNew(_too_new(home)) from None
+            raise
+        stack.enter_context(_using(client))
+        stack.callback(_send_what_is_left)
+        yield url
+
+
+@contextmanager
+def _using(environment: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        if "prefect" in sys.modules:
+            # Prefect has read its settings already.
+            from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+            known = (PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME)
+            changed = {setting: environment[setting.name] for setting in known}
+            with temporary_settings(changed):
+                yield
+        else:
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _send_what_is_left() -> None:
+    # Logs and events travel in batches; what is sent after the server has gone would end as an error on the screen.
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        for service in (APILogWorker, EventsWorker):
+            service.drain_all(timeout=STOP_TIMEOUT_SECONDS)
+    if "flows.orchestration.prefect_events" in sys.modules:
+        from flows.orchestration.prefect_events import await_events
+
+        await_events(STOP_TIMEOUT_SECONDS)
+
+
+def _client_environment(home: Path, url: str, auth_string: str) -> dict[str, str]:
+    """What this process and its children need to talk to the server."""
+    return {
+        "PREFECT_HOME": str(home.absolute()),
+        "PREFECT_PROFILES_PATH": str(home.absolute() / "profiles.toml"),
+        "PREFECT_API_URL": url,
+        "PREFECT_API_AUTH_STRING": auth_string,
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
+        **NO_TELEMETRY,
+    }
+
+
+def _server_environment(url: str, auth_string: str, *, is_open: bool) -> dict[str, str]:
+    """What the server's process has besides."""
+    loopback = url.removesuffix("/api")
+    return {
+        "PREFECT_SERVER_API_AUTH_STRING": auth_string,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{loopback},{loopback.replace(LOOPBACK, 'localhost')}",
+        # Pages that another machine shows cannot ask our loopback.
+        "PREFECT_UI_API_URL": "/api" if is_open else url,
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+    }
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
+    give_up_at = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < give_up_at:
+        if process.poll() is not None:
+            raise PrefectServerFailed(f"Prefect's server ended with code {process.returncode}; see {log_path}")
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:  # noqa: S310 - our own http URL.
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            pass
+        time.sleep(0.1)
+    raise PrefectServerFailed(f"Prefect's server did not answer within {START_TIMEOUT_SECONDS:g} s; see {log_path}")
+
+
+def _is_too_new(log_path: Path, since: int) -> bool:
+    with log_path.open("rb") as log:
+        log.seek(since)
+        # As Alembic says it, which migrates the server's database.
+        return b"Can't locate revision identified by" in log.read()
+
+
+def _too_new(home: Path) -> str:
+    return (
+        f"{home} was made by a newer Prefect than {importlib.metadata.version('prefect')}, which is installed. Install "
+        "that one again, or move the folder away: it holds the history of runs and what was switched in the pages; "
+        "tasks and jobs are in the database of photojobs."
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def die_with_parent() -> None:
+    """To be run in a child: have the kernel end it when its parent dies. Linux only."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def outlive_parent() -> None:
+    """Take `die_with_parent` back."""
+    _libc.prctl(_PR_SET_PDEATHSIG, 0)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _reachable(host: str) -> str:
+    return LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound.

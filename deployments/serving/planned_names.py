@@ -1,0 +1,32 @@
+"""Readable names for scheduled runs that are not yet due: the server itself gives them names such as `brave-lynx`."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
+from prefect.client.schemas.objects import StateType
+
+from deployments.serving.attendant import all_flow_runs
+from flows.starting.deployment_names import TAG, flow_run_name
+
+#: What Prefect's scheduler tags the runs with that it plans.
+PLANNED_TAG = "auto-scheduled"
+
+
+def name_planned_runs() -> int:
+    """Give planned runs of our deployments the names that they will have when they run; returns how many got one."""
+    named = 0
+    with get_client(sync_client=True) as client:
+        flow_name = cache(lambda flow_id: client.read_flow(flow_id).name)
+        planned = FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[TAG, PLANNED_TAG]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        )
+        for run in all_flow_runs(client, planned):
+            name = flow_run_name(flow_name(run.flow_id), run.parameters)
+            if run.name != name:
+                client.update_flow_run(run.id, name=name)
+                named += 1
+    return named

@@ -1,0 +1,272 @@
+"""Serving definitions to Prefect: a runner process that registers each as a deployment and starts its flow runs.
+
+Run as `python -m deployments.serving.runner` by `photojobs up` and `photojobs serve`, in a session of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.runner import Runner
+
+from deployments.deploying.deployed_definitions import our_deployments
+from deployments.deploying.forms import Choices
+from deployments.deploying.own_deployments import foreign_reason
+from deployments.deploying.registration import (
+    begin_registration,
+    finish_registration,
+    pause_missing,
+    restore_parameters,
+)
+from deployments.deploying.runner_deployments import deployment_of, drain_deployment, update_form
+from deployments.serving.spare_process import use_spare_process
+from flows.errors import MissingHandler
+from flows.orchestration.supervision import stop_runs_when_orphaned
+from flows.orchestration.task_flow import END_SECONDS
+from flows.starting.deployment_names import DRAIN_PATH, deployment_path
+from flows.telemetry.log_lines import structure_logs
+from storage.database.private_files import create_private
+from storage.errors import StorageError
+from storage.settings import Settings
+from task_definitions import Definitions, TaskDefinition, load_definitions
+from task_definitions.difference import DefinitionDifference, compare_definitions
+
+logger = logging.getLogger("photojobs.serving")
+
+#: How often the runner asks Prefect for runs that are due; a run pressed in the UI starts within two of these.
+QUERY_SECONDS = 0.5
+
+#: How often definition files are looked at for changes.
+RELOAD_SECONDS = 2.0
+
+#: How often the schedules on the server are looked at.
+SCHEDULES_SECONDS = 20.0
+
+
+class Serving:
+    """The definitions that a runner serves, kept in line with the files."""
+
+    def __init__(self, runner: Runner, settings: Settings) -> None:
+        self._runner = runner
+        self._settings = settings
+        self._served: dict[str, TaskDefinition] = {}
+        self._reported: set[str] = set()
+        self._choices = Choices()
+        self._scheduled: dict[UUID, tuple[DeploymentScheduleCreate, ...]] = {}
+
+    async def update_choices(self) -> None:
+        """Bring the lists of the forms in line with the database; one that is away leaves them as they are."""
+        try:
+            choices = await asyncio.to_thread(Choices.of_settings, self._settings)
+        except StorageError as error:
+            self._say(f"the forms keep their lists: {error}")
+            return
+        if choices == self._choices:
+            return
+        before, self._choices = self._choices, choices
+        try:
+            await asyncio.to_thread(self._update_forms)
+        except (httpx.HTTPError, PrefectException) as error:
+            # Tried again at the next look.
+            self._choices = before
+            self._say(f"the forms could not be brought up to date: {error}")
+
+    def _update_forms(self) -> None:
+        with get_client(sync_client=True) as client:
+            for definition in self._served.values():
+                update_form(client, deployment_path(definition), self._deployment(definition))
+            if self._served:
+                update_form(client, DRAIN_PATH, self._drain_deployment())
+
+    async def serve_drain(self) -> None:
+        """Serve the deployment that works off standalone jobs."""
+        await self._register(await asyncio.to_thread(self._drain_deployment))
+
+    def _drain_deployment(self) -> RunnerDeployment:
+        """The deployment that works off standalone jobs, with its form."""
+        return drain_deployment(choices=self._choices)
+
+    def _deployment(self, definition: TaskDefinition) -> RunnerDeployment:
+        return deployment_of(definition, self._settings, choices=self._choices)
+
+    async def update(self) -> None:
+        """Serve new and changed definitions, and pause those that are gone; errors are reported once each."""
+        definitions = load_definitions(self._settings.definitions, strict=False)
+        self._report(definitions)
+        for difference in compare_definitions(self._served, definitions):
+            if difference.kind == "removed":
+                await self._pause(self._served.pop(difference.name))
+            else:
+                await self._serve(definitions[difference.name], difference)
+
+    async def _serve(self, definition: TaskDefinition, difference: DefinitionDifference) -> None:
+        try:
+            # In a thread: compiling imports handlers, and inside a loop Prefect would return a coroutine.
+            deployment = await asyncio.to_thread(self._deployment, definition)
+        except MissingHandler as error:
+            self._say(f"{definition.name}: {error}")
+            return
+        await self._register(deployment)
+        before = self._served.get(definition.name)
+        if before is not None and deployment_path(before) != deployment_path(definition):
+            # Another label is another deployment; the former one would run by its schedule as well.
+            await self._pause(before)
+        self._served[definition.name] = definition
+        logger.info("%s", difference)
+
+    async def _register(self, deployment: RunnerDeployment) -> None:
+        with get_client(sync_client=True) as client:
+            registration = await asyncio.to_thread(begin_registration, client, deployment)
+            deployment_id = await self._runner.aadd_deployment(deployment)
+            await asyncio.to_thread(finish_registration, client, registration, deployment_id)
+        self._scheduled[deployment_id] = registration.declared
+
+    async def watch_schedules(self) -> None:
+        """Repair the schedules that lost their parameters when a user switched them in Prefect's pages."""
+        try:
+            await asyncio.to_thread(self._restore_parameters)
+        except (httpx.HTTPError, PrefectException) as error:
+            self._say(f"the schedules could not be looked at: {error}")
+
+    def _restore_parameters(self) -> None:
+        scheduled = [deployment_id for deployment_id, declared in self._scheduled.items() if declared]
+        if not scheduled:
+            return
+        with get_client(sync_client=True) as client:
+            ours = DeploymentFilter(id=DeploymentFilterId(any_=scheduled))
+            for deployment in client.read_deployments(deployment_filter=ours):
+                if restore_parameters(client, deployment, self._scheduled[deployment.id]):
+                    logger.info("%s: its schedules have their parameters again", deployment.name)
+
+    async def _pause(self, definition: TaskDefinition) -> None:
+        if await asyncio.to_thread(_pause, deployment_path(definition)):
+            logger.info("%s: removed; its deployment is paused", definition.name)
+
+    async def pause_removed(self) -> None:
+        """Pause deployments whose definition was removed while nothing was served; call it once, after `update`."""
+        definitions = load_definitions(self._settings.definitions, strict=False)
+        known = {DRAIN_PATH, *(deployment_path(definition) for definition in definitions.values())}
+        for path in await asyncio.to_thread(_served_before, known):
+            if await asyncio.to_thread(_pause, path):
+                logger.info("%s: its definition was removed; the deployment is paused", path)
+
+    def _report(self, definitions: Definitions) -> None:
+        for error in definitions.errors:
+            self._say(str(error))
+
+    def _say(self, problem: str) -> None:
+        if problem not in self._reported:
+            self._reported.add(problem)
+            logger.error("%s", problem)
+
+
+def _served_before(known: Collection[str]) -> list[str]:
+    """The paths of deployments that a runner served, besides the known ones; those of work pools are not served."""
+    with get_client(sync_client=True) as client:
+        return [
+            path
+            for path, deployment in our_deployments(client).items()
+            if path not in known and deployment.work_pool_name is None and foreign_reason(deployment) is None
+        ]
+
+
+def _pause(path: str) -> bool:
+    with get_client(sync_client=True) as client:
+        try:
+            return pause_missing(client, client.read_deployment_by_name(path))
+        except ObjectNotFound:
+            return False
+
+
+async def serve(settings: Settings) -> None:
+    """Serve the definitions until this process is stopped, and follow changes of their files."""
+    runner = Runner(name="photojobs", query_seconds=QUERY_SECONDS, limit=None, pause_on_shutdown=False)
+    serving = Serving(runner, settings)
+    await serving.update_choices()
+    await serving.update()
+    await serving.serve_drain()
+    if OWN_SERVER_VARIABLE in os.environ:
+        await serving.pause_removed()
+    await use_spare_process()
+    ready = os.environ.get(READY_VARIABLE)
+    if ready:
+        create_private(Path(ready))
+    watching = [
+        asyncio.create_task(_reload(serving, settings.definitions)),
+        asyncio.create_task(_watch_schedules(serving)),
+    ]
+    try:
+        await runner.start()
+    finally:
+        for task in watching:
+            task.cancel()
+
+
+#: Names a file that the runner makes when every definition is served.
+READY_VARIABLE = "PHOTOJOBS_UP_READY"
+
+#: Set if this runner is the only one of its server: what it does not serve, no other runner serves.
+OWN_SERVER_VARIABLE = "PHOTOJOBS_UP_OWN_SERVER"
+
+
+async def _reload(serving: Serving, source: Path | None) -> None:
+    seen = fingerprint(source)
+    while True:
+        await asyncio.sleep(RELOAD_SECONDS)
+        now = await asyncio.to_thread(fingerprint, source)
+        if now != seen:
+            seen = now
+            await serving.update()
+        await serving.update_choices()
+
+
+async def _watch_schedules(serving: Serving) -> None:
+    while True:
+        await asyncio.sleep(SCHEDULES_SECONDS)
+        await serving.watch_schedules()
+
+
+def fingerprint(source: Path | None) -> Mapping[str, tuple[int, int]]:
+    """Size and modification time of each definition file, to see that something changed."""
+    if source is None:
+        return {}
+    files = [source] if source.is_file() else sorted(source.glob("*")) if source.is_dir() else []
+    found = {}
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        found[str(file)] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def main() -> None:
+    """The runner process."""
+    # On our own logger: Prefect sets up the root's handlers anew.
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    ours = logging.getLogger("photojobs")
+    ours.handlers = [handler]
+    ours.propagate = False
+    ours.setLevel(logging.INFO)
+    settings = Settings.load()
+    structure_logs(settings, handler=handler)
+    stop_runs_when_orphaned(end_within_seconds=settings.drain_seconds + END_SECONDS)
+    asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""A process that has imported what a flow run needs and waits for one, so that a pressed run begins at once.
+
+Python takes two seconds to import Prefect and the handlers. The runner keeps one process that has done so; a flow run
+gets it together with the environment that Prefect meant for a new process, and the next one is prepared. Nothing of the
+definitions or the settings is read before that. Run as `python -m deployments.serving.spare_process`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from deployments.deploying.own_deployments import only_own
+from deployments.errors import RunnerFailed
+from deployments.server.prefect_server import die_with_parent, outlive_parent
+from deployments.serving.schedule_overlap import skip_overlaps
+from flows.handlers.step import load_steps
+
+logger = logging.getLogger("photojobs.serving")
+
+#: The flow run that took the last spare process begins first; then the next one is prepared.
+PREPARE_AFTER_SECONDS = 3.0
+
+_ENGINE = "prefect.engine"
+
+
+class SpareProcess:
+    """Starts flow runs in a process that was prepared, and in a new one where there is none.
+
+    Args:
+        start_new: Prefect's own way, `prefect.utilities.processutils.run_process`.
+    """
+
+    def __init__(self, start_new: Callable[..., Awaitable[Any]]) -> None:
+        self._start_new = start_new
+        self._prepared: anyio.abc.Process | None = None
+        self._settings: Mapping[str, str] = {}
+        self._preparing: asyncio.Task[None] | None = None
+
+    async def prepare(self) -> None:
+        """Have a process ready, in addition to those that run."""
+        from prefect.settings import get_current_settings
+
+        environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
+        self._settings = _prefect_settings(environment)
+        self._prepared = await anyio.open_process(
+            [sys.executable, "-m", __spec__.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+
+    async def run_process(
+        self,
+        command: list[str],
+        *,
+        env: Mapping[str, str],
+        task_status: Any,
+        task_status_handler: Callable[[Any], Any],
+        cwd: Any = None,
+        **options: Any,
+    ) -> anyio.abc.Process:
+        """As Prefect's `run_process`: start the command, tell `task_status` of it, and wait until it has ended."""
+        process = self._take() if command[1:] == ["-m", _ENGINE] and self._fits(env, cwd) else None
+        if process is None or process.stdin is None:
+            started: anyio.abc.Process = await self._start_new(
+                command, env=env, cwd=cwd, task_status=task_status, task_status_handler=task_status_handler, **options
+            )
+            return started
+        from prefect.utilities.processutils import consume_process_output
+
+        try:
+            await process.stdin.send(json.dumps(dict(env)).encode() + b"\n")
+            task_status.started(task_status_handler(process))
+            await consume_process_output(process, stdout_sink=sys.stdout, stderr_sink=sys.stderr)
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
+        return process
+
+    def _fits(self, environment: Mapping[str, str], folder: Any) -> bool:
+        # Prefect reads its settings when it is imported.
+        return folder is None and _prefect_settings(environment) == self._settings
+
+    def _take(self) -> anyio.abc.Process | None:
+        process, self._prepared = self._prepared, None
+        if self._preparing is None or self._preparing.done():
+            self._preparing = asyncio.create_task(self._prepare_later())
+        return None if process is None or process.returncode is not None else process
+
+    async def _prepare_later(self) -> None:
+        await asyncio.sleep(PREPARE_AFTER_SECONDS)
+        try:
+            await self.prepare()
+        except OSError as error:
+            logger.warning("no process could be prepared for the next flow run: %s", error)
+
+
+async def use_spare_process() -> None:
+    """Have the runners of this process begin flow runs in processes that were prepared."""
+    try:
+        starter = import_module("prefect.runner._starter_engine")
+        spare = SpareProcess(starter.run_process)
+    except (ImportError, AttributeError):
+        # Prefect has no public way.
+        raise RunnerFailed(
+            "this version of Prefect starts flow runs in another way, so that what they would run cannot be checked. "
+            "Install the version of constraints.txt."
+        ) from None
+    await spare.prepare()
+    vars(starter)["run_process"] = only_own(skip_overlaps(spare.run_process))
+
+
+def _prefect_settings(environment: Mapping[str, str]) -> Mapping[str, str]:
+    # With two underscores begins what Prefect tells a flow run, and not its settings.
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("PREFECT_") and not name.startswith("PREFECT__")
+    }
+
+
+def main() -> None:
+    """The process: import, wait for the environment of a flow run, and become its engine."""
+    if sys.platform == "linux":
+        die_with_parent()
+    engine = import_module(_ENGINE)
+    import_module("prefect.flow_engine")
+    import_module("flows.catalog")
+    load_steps()
+    line = sys.stdin.readline()
+    if not line:
+        # The runner is gone, or has no use for it.
+        return
+    if sys.platform == "linux":
+        # A flow run hands its jobs back first.
+        outlive_parent()
+    os.environ.clear()
+    os.environ.update(json.loads(line))
+    sys.argv = [str(engine.__file__)]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""`photojobs up`: Prefect's server, a runner for every definition, and the sweeps, started and stopped as one.
+
+A server or runner that dies is started again, and everything goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+from deployments.embedded_server.password import AUTH_FILE, login_link
+from deployments.errors import AlreadyUp, RunnerFailed
+from deployments.metrics.endpoint import metrics_endpoint
+from deployments.server.kept_process import kept_process
+from deployments.server.prefect_server import LOOPBACK, SERVER_FOLDER, die_with_parent, prefect_server
+from deployments.server.running_up import RunningUp, announced, prefect_home
+from deployments.server.server_log import SERVER_LOG, errors_shown
+from flows.execution.sweep import Sweeper
+from flows.orchestration.supervision import FOLDER_VARIABLE, request_stop, running_processes, withdraw_stop
+from flows.process.runtime import Runtime
+from storage.database.private_files import make_private_folder, open_private
+from storage.database.thread_ends import wait_for_end
+from storage.settings import Settings
+
+logger = logging.getLogger("photojobs.up")
+
+#: Prefect's own port, where its users look for it.
+DEFAULT_PORT = 4200
+
+#: How often unattended work is looked for.
+ATTEND_SECONDS = 5.0
+
+#: In each of so many rounds of that, planned runs get readable names; Prefect plans new ones once a minute.
+NAMING_ROUNDS = 6
+
+#: After so long without an answer the runner counts as broken.
+RUNNER_TIMEOUT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What is up: the addresses of the API, the UI and, where they are on, the metrics.
+
+    Attributes:
+        login_url: opens the UI without a prompt for the password; None for a server that `PREFECT_API_URL` names.
+        password_file: holds what the prompt asks for; likewise.
+    """
+
+    api_url: str
+    login_url: str | None = None
+    password_file: Path | None = None
+    metrics_url: str | None = None
+
+    @property
+    def ui_url(self) -> str:
+        """Where people look."""
+        return self.api_url.removesuffix("/api")
+
+
+@contextmanager
+def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None = DEFAULT_PORT) -> Iterator[Running]:
+    """Everything that runs tasks, for as long as the block lasts; then running jobs are handed back, in order.
+
+    Args:
+        settings: where the database, the library and the definitions are.
+        home: a folder for the server's database, logs and the marks of running processes.
+        host: the address that an embedded server listens on; the loopback unless somebody says otherwise.
+        port: of the embedded server; None for any free one.
+
+    Raises:
+        AlreadyUp: another `up` uses the same folder.
+        PortInUse: the port is taken.
+        MetricsNotServed: the address of the metrics is none of this machine, or may not be used.
+        PrefectServerFailed: the server could not be started.
+        RunnerFailed: the runner could not be started; the message names its log.
+    """
+    make_private_folder(home)
+    runs = home / "runs"
+    with ExitStack() as stack:
+        stack.enter_context(_only_one(home))
+        runtime = stack.enter_context(Runtime.open(settings))
+        _end_leftovers(runs, settings.drain_seconds)
+        # Before the server is started, which changes PREFECT_HOME in this process.
+        known_home = prefect_home(runtime.database)
+        log = None if os.environ.get("PREFECT_API_URL") else home / SERVER_FOLDER / SERVER_LOG
+        log_begins_at = log.stat().st_size if log is not None and log.exists() else 0
+        api_url = stack.enter_context(
+            prefect_server(home / SERVER_FOLDER, host=host, port=port, hosts=settings.server_hosts)
+        )
+        if log is not None:
+            stack.enter_context(errors_shown(log, since=log_begins_at))
+        stack.enter_context(_runner(home, runs, runtime, is_own_server=log is not None))
+        stack.enter_context(Sweeper(runtime))
+        stack.enter_context(_attending(runtime))
+        metrics_url = stack.enter_context(metrics_endpoint(runtime.database, settings))
+        announcement = RunningUp(
+            api_url=api_url,
+            database=runtime.database.url,
+            process_id=os.getpid(),
+            server_log=None if log is None else str(log.absolute()),
+            log_begins_at=log_begins_at,
+        )
+        stack.enter_context(announced(known_home, announcement))
+        running = Running(api_url=api_url, metrics_url=metrics_url)
+        if log is not None:
+            link = login_link(running.ui_url, os.environ["PREFECT_API_AUTH_STRING"])
+            running = replace(running, login_url=link, password_file=home / SERVER_FOLDER / AUTH_FILE)
+        yield running
+
+
+@contextmanager
+def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) -> Iterator[None]:
+    from deployments.serving.runner import OWN_SERVER_VARIABLE, READY_VARIABLE
+
+    drain_seconds = runtime.settings.drain_seconds
+    ready = home / "runner.ready"
+    log_path = home / "runner.log"
+
+    def launch() -> subprocess.Popen[bytes]:
+        # Late: the runner of an `up` that was killed a moment ago may still be asking its runs to stop.
+        withdraw_stop(runs)
+        _make_way(runtime)
+        ready.unlink(missing_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "deployments.serving.runner"],
+            env=os.environ
+            | {FOLDER_VARIABLE: str(runs.absolute()), READY_VARIABLE: str(ready.absolute())}
+            | ({OWN_SERVER_VARIABLE: "1"} if is_own_server else {}),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Out of the terminal's group: Ctrl-C must hand jobs back, not cancel the tasks of every flow run.
+            start_new_session=True,
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+        )
+
+    def stop(process: subprocess.Popen[bytes]) -> None:
+        # Before the runner is stopped, which would otherwise cancel what it runs.
+        _end_runs(runs, drain_seconds)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def wait_until_ready(process: subprocess.Popen[bytes]) -> None:
+        _wait_for(ready.exists, process, log_path)
+
+    with (
+        open_private(log_path) as log,
+        kept_process("the runner", launch=launch, wait_until_ready=wait_until_ready, stop=stop),
+    ):
+        yield
+
+
+def _wait_for(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], log_path: Path) -> None:
+    give_up_at = time.monotonic() + RUNNER_TIMEOUT_SECONDS
+    while not is_ready():
+        if process.poll() is not None:
+            raise RunnerFailed(f"the runner ended with code {process.returncode}; see {log_path}")
+        if time.monotonic() > give_up_at:
+            raise RunnerFailed(f"the runner did not begin within {RUNNER_TIMEOUT_SECONDS:g} s; see {log_path}")
+        time.sleep(0.05)
+
+
+def _make_way(runtime: Runtime) -> None:
+    """See to what a runner must not meet: runs that nobody runs any more, and more than the latest missed run.
+
+    Raises:
+        RunnerFailed: Prefect's server is away.
+    """
+    import httpx
+
+    from deployments.serving.attendant import revive_runs_left_behind, skip_missed_runs
+
+    try:
+        revived = revive_runs_left_behind(runtime)
+        skipped = skip_missed_runs()
+    except httpx.TransportError as error:
+        raise RunnerFailed(f"Prefect's server does not answer: {error}") from error
+    except Exception as error:  # noqa: BLE001 - what can run shall run all the same.
+        logger.warning("could not look for flow runs that were left behind or missed: %s", error)
+        return
+    if revived:
+        logger.info("%d flow runs that were left behind go on", revived)
+    if skipped:
+        logger.info("%d missed scheduled runs were skipped; the latest of each runs now", skipped)
+
+
+@contextmanager
+def _attending(runtime: Runtime) -> Iterator[None]:
+    from deployments.serving.attendant import attend
+    from deployments.serving.planned_names import name_planned_runs
+
+    stopped = threading.Event()
+
+    def run() -> None:
+        for number in count():
+            if stopped.wait(ATTEND_SECONDS):
+                return
+            try:
+                attend(runtime)
+                if number % NAMING_ROUNDS == 0:
+                    name_planned_runs()
+            except Exception as error:  # noqa: BLE001 - a server or database that is away comes back.
+                logger.warning("could not look for unattended work: %s", error)
+
+    thread = threading.Thread(target=run, name="photojobs-attendant", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        wait_for_end(thread)
+
+
+def _end_runs(runs: Path, limit_seconds: float) -> None:
+    request_stop(runs)
+    _wait_until_ended(runs, limit_seconds)
+
+
+def _end_leftovers(runs: Path, limit_seconds: float) -> None:
+    # They have noticed that their parent died, and hand their jobs back.
+    if running_processes(runs):
+        request_stop(runs)
+        _wait_until_ended(runs, limit_seconds)
+
+
+def _wait_until_ended(runs: Path, limit_seconds: float) -> None:
+    give_up_at = time.monotonic() + limit_seconds
+    while process_ids := running_processes(runs):
+        if time.monotonic() > give_up_at:
+            for process_id in process_ids:
+                logger.warning("flow-run process %d did not end in time; it is killed", process_id)
+                with suppress(ProcessLookupError):
+                    os.kill(process_id, signal.SIGKILL)
+            return
+        time.sleep(0.1)
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    import fcntl
+
+    with open_private(home / "up.lock") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise AlreadyUp(f"photojobs is up already, with the folder {home}; stop it first") from None
+        yield

@@ -1,0 +1,1 @@
+"""What `status`, listings and forms show: the queue, lanes, projects, and the next runs of schedules."""

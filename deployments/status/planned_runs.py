@@ -1,0 +1,165 @@
+"""When definitions run next, as Prefect's server has planned it; and what keeps it from planning.
+
+Nothing is computed here: the server starts the runs, so that its plan alone is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from deployments.deploying.scheduled_definitions import declared_schedules, in_words
+from deployments.server.server_api import ServerApi
+from flows.starting.deployment_names import TAG
+from storage.settings import Settings
+from task_definitions import TaskDefinition
+
+#: Prefect's scheduler plans the runs of a changed schedule within its next round, which begins each minute.
+SCHEDULER_SECONDS = 120.0
+
+#: Prefect's scheduler plans runs for so long ahead.
+HORIZON = timedelta(days=100)
+
+#: A run that is so late has no runner; on a busy machine one may begin a minute late.
+LATE_SECONDS = 300.0
+
+_PAGE = 200
+
+
+class Standing(StrEnum):
+    """What comes of a schedule."""
+
+    PLANNED = "planned"
+    LATE = "late"
+    NOT_PLANNED_YET = "not planned yet"
+    NOT_PLANNED = "not planned"
+    NOT_SERVED = "not served"
+    SWITCHED_OFF = "switched off"
+    PAUSED = "paused"
+    NO_SERVER = "no server"
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it should run, and does not."""
+        return self in (Standing.LATE, Standing.NOT_PLANNED, Standing.NOT_SERVED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledRun:
+    """The next run of a definition for a tenant.
+
+    Attributes:
+        tenant_id: None if the schedule names none, as one that a user added may.
+        when: the schedule as people read it.
+        next_at: of the run that the server has planned; None if it has planned none.
+    """
+
+    definition: str
+    tenant_id: str | None
+    when: str
+    next_at: datetime | None
+    standing: Standing
+
+
+def scheduled_runs(
+    definitions: Mapping[str, TaskDefinition], settings: Settings, server: ServerApi | None
+) -> list[ScheduledRun]:
+    """The next run of each schedule that is declared or that the server has, the soonest first.
+
+    Args:
+        definitions: whose schedules are declared.
+        settings: with the schedules and their tenants.
+        server: None if none runs.
+
+    Raises:
+        InvalidSettings: the settings hold a schedule that is not valid.
+    """
+    declared = declared_schedules(definitions, settings)
+    standing = Standing.NOT_SERVED
+    try:
+        found = [] if server is None else list(_on_server(server))
+    except (OSError, ValueError, KeyError):
+        server, found = None, []
+    if server is None:
+        standing = Standing.NO_SERVER
+    known = {(run.definition, run.tenant_id) for run in found}
+    found += [
+        ScheduledRun(definition=name, tenant_id=tenant, when=in_words(schedule), next_at=None, standing=standing)
+        for (name, tenant), schedule in declared.items()
+        if (name, tenant) not in known
+    ]
+    last = datetime.max.replace(tzinfo=UTC)
+    return sorted(found, key=lambda run: (run.next_at or last, run.definition, run.tenant_id or ""))
+
+
+def _on_server(server: ServerApi) -> Iterator[ScheduledRun]:
+    offset = 0
+    filters = {"deployments": {"tags": {"all_": [TAG]}}, "limit": _PAGE}
+    while page := server.post("/deployments/filter", filters | {"offset": offset}):
+        for deployment in page:
+            planned = {} if deployment["paused"] or not deployment["schedules"] else _planned(server, deployment["id"])
+            for schedule in deployment["schedules"]:
+                yield _scheduled(deployment, schedule, planned.get(schedule["id"]))
+        offset += len(page)
+
+
+def _planned(server: ServerApi, deployment_id: str) -> dict[str, datetime]:
+    """The first planned run of each schedule of a deployment."""
+    first: dict[str, datetime] = {}
+    offset = 0
+    filters = {
+        "flow_runs": {"deployment_id": {"any_": [deployment_id]}, "state": {"type": {"any_": ["SCHEDULED"]}}},
+        "sort": "EXPECTED_START_TIME_ASC",
+        "limit": _PAGE,
+    }
+    while page := server.post("/flow_runs/filter", filters | {"offset": offset}):
+        for run in page:
+            if run.get("auto_scheduled") and run.get("created_by"):
+                first.setdefault(run["created_by"]["id"], datetime.fromisoformat(run["expected_start_time"]))
+        offset += len(page)
+    return first
+
+
+def _scheduled(deployment: dict[str, Any], schedule: dict[str, Any], next_at: datetime | None) -> ScheduledRun:
+    return ScheduledRun(
+        definition=str(deployment["entrypoint"] or deployment["name"]).rpartition(".")[2],
+        tenant_id=schedule["parameters"].get("tenant_id"),
+        when=_in_words(schedule["schedule"]),
+        next_at=next_at,
+        standing=_standing(deployment, schedule, next_at),
+    )
+
+
+def _standing(deployment: dict[str, Any], schedule: dict[str, Any], next_at: datetime | None) -> Standing:
+    now = datetime.now(UTC)
+    if deployment["paused"]:
+        return Standing.PAUSED
+    if not schedule["active"]:
+        return Standing.SWITCHED_OFF
+    if next_at is not None:
+        return Standing.LATE if (now - next_at).total_seconds() > LATE_SECONDS else Standing.PLANNED
+    changed_at = max(datetime.fromisoformat(each["updated"]) for each in (deployment, schedule))
+    is_due = (now - changed_at).total_seconds() > SCHEDULER_SECONDS and _comes_before(schedule["schedule"], now)
+    return Standing.NOT_PLANNED if is_due else Standing.NOT_PLANNED_YET
+
+
+def _comes_before(schedule: dict[str, Any], now: datetime) -> bool:
+    """Whether Prefect's scheduler should have planned a run: one that comes before its horizon."""
+    import asyncio
+
+    # Late: its import takes seconds, and is needed only if something is odd.
+    from prefect.server.schemas.core import DeploymentSchedule
+
+    parsed = DeploymentSchedule.model_validate({"schedule": schedule}).schedule
+    return bool(asyncio.run(parsed.get_dates(n=1, start=now, end=now + HORIZON)))
+
+
+def _in_words(schedule: dict[str, Any]) -> str:
+    if "cron" in schedule:
+        return f"{schedule['cron']} {schedule.get('timezone') or 'UTC'}"
+    if "interval" in schedule:
+        return f"every {schedule['interval']:g} s"
+    return str(schedule.get("rrule"))

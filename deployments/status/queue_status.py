@@ -1,0 +1,146 @@
+"""The whole of what `photojobs status` shows, read in one go: for people on a terminal, and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from deployments.server.running_up import server_errors, server_of
+from deployments.status.planned_runs import ScheduledRun, scheduled_runs
+from deployments.status.queue_figures import LaneFigures, lane_figures
+from storage.database.engine import Database
+from storage.photos.verification import VerificationRepository
+from storage.queue.holds import Hold, HoldsRepository
+from storage.queue.tasks import TasksRepository
+from storage.records import Job, Task
+from storage.reports.executor_activity import Activity
+from storage.reports.queue_overview import Failure, latest_failures, running_jobs, waiting_jobs
+from storage.reports.statistics import Statistics
+from storage.reports.waiting_reasons import Reason, WaitingReasons
+from storage.settings import Settings
+from task_definitions import TaskDefinition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningJob:
+    """A job that runs, and how fast.
+
+    Attributes:
+        seconds: since its start.
+        silent_seconds: since its last sign of life.
+        rate: items (or projects) a second; None before the first one is done.
+        remaining_seconds: at that rate; None where the total is not known.
+    """
+
+    job: Job
+    seconds: float
+    silent_seconds: float
+    rate: float | None
+    remaining_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingJob:
+    """A job that waits, and what decides how long."""
+
+    job: Job
+    seconds: float
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStatus:
+    """Everything at one moment, by the database's clock; of each list the first few.
+
+    Attributes:
+        corrupt_originals: how many are known to have other contents than they had.
+        delayed: how many of the queued jobs run later by themselves.
+        scheduler_errors: that Prefect's server has logged since `photojobs up` started it.
+    """
+
+    at: datetime
+    database: str
+    counts: Mapping[str, int]
+    delayed: int
+    activity: Activity
+    lanes: tuple[LaneFigures, ...]
+    running: tuple[RunningJob, ...]
+    waiting: tuple[WaitingJob, ...]
+    failures: tuple[Failure, ...]
+    tasks: tuple[Task, ...]
+    holds: tuple[Hold, ...]
+    schedules: tuple[ScheduledRun, ...]
+    scheduler_errors: int
+    corrupt_originals: int
+
+
+def read_status(
+    database: Database,
+    settings: Settings,
+    definitions: Mapping[str, TaskDefinition],
+    *,
+    tenant_id: str | None = None,
+    limit: int = 10,
+) -> QueueStatus:
+    """What runs, waits, failed and comes next.
+
+    Args:
+        database: where the jobs are.
+        settings: of this process; they say when a silent job counts as dead, and which schedules hold.
+        definitions: whose schedules are told.
+        tenant_id: jobs and tasks of this tenant alone; lanes, holds and counts are of all.
+        limit: of each list, so many at most.
+
+    Raises:
+        InvalidSettings: the settings hold a schedule that is not valid.
+    """
+    now = database.clock()
+    with database.connect() as connection:
+        reasons = WaitingReasons(connection, now=now, stale_seconds=settings.stale_seconds)
+        running = running_jobs(connection, limit=limit, tenant_id=tenant_id)
+        waiting = [
+            WaitingJob(job=job, seconds=_since(job.created_at, now), reason=reasons.explain(job).decisive)
+            for job in waiting_jobs(connection, limit=limit, tenant_id=tenant_id)
+        ]
+        statistics = Statistics(connection)
+        return QueueStatus(
+            at=now,
+            database=database.url,
+            counts=statistics.count_by_status(),
+            delayed=statistics.count_delayed(),
+            activity=reasons.activity,
+            lanes=tuple(lane_figures(connection)),
+            running=tuple(_running(job, now) for job in running),
+            waiting=tuple(waiting),
+            failures=tuple(latest_failures(connection, limit=limit, tenant_id=tenant_id)),
+            tasks=tuple(_tasks(TasksRepository(connection), tenant_id, limit)),
+            holds=tuple(HoldsRepository(connection).list()),
+            schedules=tuple(scheduled_runs(definitions, settings, server_of(database))),
+            scheduler_errors=sum(error.is_of_scheduler for error in server_errors(database)),
+            corrupt_originals=VerificationRepository(connection).count_corrupt(tenant_id=tenant_id),
+        )
+
+
+def _tasks(repository: TasksRepository, tenant_id: str | None, limit: int) -> list[Task]:
+    """Unfinished tasks first, then those that ended last."""
+    tasks = [
+        task
+        for status in ("running", "queued")
+        for task in repository.list_newest(limit=limit, tenant_id=tenant_id, status=status)
+    ]
+    latest = repository.list_newest(limit=limit, tenant_id=tenant_id)
+    return [*tasks, *(task for task in latest if task.is_final)][:limit]
+
+
+def _running(job: Job, now: datetime) -> RunningJob:
+    began = job.started_at or job.created_at
+    seconds, done = _since(began, now), job.progress_done or 0
+    rate = done / seconds if done and seconds else None
+    left = None if rate is None or job.progress_total is None else max(0, job.progress_total - done) / rate
+    silent_seconds = _since(job.heartbeat_at or began, now)
+    return RunningJob(job=job, seconds=seconds, silent_seconds=silent_seconds, rate=rate, remaining_seconds=left)
+
+
+def _since(moment: datetime, now: datetime) -> float:
+    return max(0.0, (now - moment).total_seconds())

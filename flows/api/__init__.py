@@ -1,0 +1,1 @@
+"""The calls of programs: start, run, follow and steer tasks, run saved plans, and undo."""

@@ -1,0 +1,208 @@
+"""Running a saved plan: what has changed since is refused by name, and the rest is done, and nothing else."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flows.api.start import run_task
+from flows.errors import FlowsError
+from flows.handlers.job_targets import LeftOut
+from flows.planning.changes import Change
+from flows.planning.plan import make_plan
+from flows.planning.refusals import Comparison, Difference, Refusal
+from flows.planning.saved_plan import SavedPlan
+from flows.process.runtime import Runtime
+from flows.starting.in_thread import in_thread
+from storage.photos.photos import PhotosRepository
+from storage.queue.tasks import NewTask, TasksRepository
+from storage.reports.task_summary import TaskSummary
+from task_definitions import Scope
+
+#: Each plan that still differs leaves something more out; so many in a row are no accident.
+MAX_ROUNDS = 20
+
+
+class PlanUnsettled(FlowsError):
+    """The library changes so fast that no run can be said to do what the plan says; nothing was started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRun:
+    """A saved plan that has been held against what there is now.
+
+    Attributes:
+        new: the task that does what is left of the plan; None where nothing is.
+        refusals: what is left out, and why.
+        counts: what is to be done, by action.
+    """
+
+    new: NewTask | None
+    refusals: tuple[Refusal, ...]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRun:
+    """What came of a saved plan.
+
+    Attributes:
+        summary: of the task; None where nothing was left to be done, so that none was started.
+        refusals: what was left out, and why.
+    """
+
+    summary: TaskSummary | None
+    refusals: tuple[Refusal, ...]
+
+
+def run_saved_plan(path: Path) -> PlannedRun:
+    """Run what a saved plan says in this process, but for what has changed since, which is refused by name.
+
+    The plan is made anew first. A project (of a photo set: a photo) for which the new one says anything else is left
+    out, until what is left to be done is part of what was saved. The definition is that of the plan, whatever its file
+    says now.
+
+    Raises:
+        PlanFileError: the file cannot be read, is no plan, or not a whole one.
+        PlanOutdated: a setting that matters is another now.
+        PlanUnsettled: the library changes all the time.
+    """
+    runtime = Runtime.current()
+    prepared = prepare_run(SavedPlan.read(path), runtime)
+    if prepared.new is None:
+        return PlannedRun(summary=None, refusals=prepared.refusals)
+    new = prepared.new
+    TasksRepository(runtime.database).start(new)
+    summary = run_task(
+        type=new.definition.definition,
+        tenant_id=new.tenant_id,
+        scope=str(new.scope),
+        project_id=new.project_id,
+        items=new.items,
+        select=new.selection,
+        source=new.source,
+        task_id=new.id,
+    )
+    return PlannedRun(summary=summary, refusals=prepared.refusals)
+
+
+arun_saved_plan = in_thread(run_saved_plan)
+
+
+def prepare_run(saved: SavedPlan, runtime: Runtime) -> PreparedRun:
+    """Find out what of a saved plan can still be run; starts nothing. Raises as `run_saved_plan` does."""
+    saved.check_settings(runtime.settings)
+    return _Preparation(saved, runtime).prepare()
+
+
+class _Preparation:
+    def __init__(self, saved: SavedPlan, runtime: Runtime) -> None:
+        self._saved = saved
+        self._runtime = runtime
+        self._left_out = LeftOut.of_payload(saved.payload)
+        # By project and base name: what the saved plan says of them does not count any more.
+        self._left_photos: set[tuple[int | None, str | None]] = set()
+        self._refusals: list[Refusal] = []
+        self._items = self._items_that_exist()
+
+    def prepare(self) -> PreparedRun:
+        with (
+            tempfile.TemporaryDirectory(prefix="photojobs-plan-") as folder,
+            Comparison(Path(folder) / "changes.db") as comparison,
+        ):
+            for change in self._saved.changes():
+                comparison.add_saved(change)
+            for _ in range(MAX_ROUNDS):
+                new = self._new_task()
+                counts = self._plan(new, comparison)
+                found = [one for one in comparison.differences() if one.fresh or not self._is_left_out(one.change)]
+                if not found:
+                    return PreparedRun(new=new if counts else None, refusals=tuple(self._refusals), counts=counts)
+                self._refuse(found)
+        raise PlanUnsettled(f"{self._saved.path}: the library changes while the plan is held against it. Try again.")
+
+    def _plan(self, new: NewTask, comparison: Comparison) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        comparison.forget_fresh()
+
+        def add(change: Change) -> None:
+            counts[change.action] += 1
+            comparison.add_fresh(change)
+
+        if self._items is None or self._items:
+            make_plan(self._runtime, new, is_thorough=self._saved.is_thorough, on_change=add)
+        return dict(counts)
+
+    def _refuse(self, found: list[Difference]) -> None:
+        known = self._photo_ids(found)
+        settled: set[str] = set()
+        # Photos first: what differs of their projects may be no more than what follows from them.
+        for difference in sorted(found, key=lambda one: not self._is_of_item_step(one.change)):
+            change = difference.change
+            key = (change.project_id, change.photo)
+            is_of_photo = self._is_of_photo(change) and key not in self._left_photos
+            if not is_of_photo and change.project in settled:
+                continue
+            settled.add(change.project)
+            name = self._leave_out(change, known.get(key), is_of_photo=is_of_photo)
+            self._refusals.append(Refusal(name=name, reason=difference.reason()))
+
+    def _leave_out(self, change: Change, photo_id: int | None, *, is_of_photo: bool) -> str:
+        before = self._left_out
+        if is_of_photo:
+            self._left_photos.add((change.project_id, change.photo))
+            if photo_id is not None:
+                self._left_out = replace(before, photos=before.photos | {photo_id})
+            return f"{change.photo} of {change.project}"
+        if change.project_id is not None:
+            name = f"project {change.project}"
+            self._left_out = replace(before, projects=before.projects | {change.project_id})
+        else:
+            name = f"folder {change.project}"
+            self._left_out = replace(before, folders=before.folders | {change.project})
+        if self._left_out == before:
+            raise PlanUnsettled(f"{self._saved.path}: {name} was left out, and would be changed all the same.")
+        return name
+
+    def _new_task(self) -> NewTask:
+        payload = {**self._saved.payload, **self._left_out.to_payload()}
+        return self._saved.new_task(items=self._items, payload=payload)
+
+    def _items_that_exist(self) -> list[dict[str, Any]] | None:
+        if self._saved.items is None:
+            return None
+        ids = [item["photo_id"] for item in self._saved.items if item.get("photo_id") is not None]
+        known = {photo.id for photo in PhotosRepository(self._runtime.database).get_many(ids)}
+        return [item for item in self._saved.items if item.get("photo_id") is None or item["photo_id"] in known]
+
+    def _photo_ids(self, found: list[Difference]) -> dict[tuple[int | None, str | None], int]:
+        wanted: dict[int, set[str]] = {}
+        for change in (difference.change for difference in found):
+            if change.project_id is not None and change.photo is not None and self._is_of_photo(change):
+                wanted.setdefault(change.project_id, set()).add(change.photo)
+        photos = PhotosRepository(self._runtime.database)
+        return {
+            (project_id, photo.filename): photo.id
+            for project_id, names in wanted.items()
+            for photo in photos.iterate_project(project_id)
+            if photo.filename in names
+        }
+
+    def _is_of_item_step(self, change: Change) -> bool:
+        steps = self._saved.definition.steps
+        return change.step >= len(steps) or steps[change.step].unit == "items"
+
+    def _is_of_photo(self, change: Change) -> bool:
+        """Whether it can be left out by leaving out one photo of the task's."""
+        return self._saved.scope is Scope.PHOTO_SET and change.photo is not None and self._is_of_item_step(change)
+
+    def _is_left_out(self, change: Change) -> bool:
+        """Whether a change of the saved plan will not be made because something was left out."""
+        if (change.project_id, change.photo) in self._left_photos:
+            return True
+        if change.project_id is None:
+            return change.project in self._left_out.folders
+        return change.project_id in self._left_out.projects

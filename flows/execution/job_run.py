@@ -1,0 +1,225 @@
+"""Running one claimed job: find its handler, run it, and end the job by what came of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flows.errors import ClaimLost, ExecutorStop, PermanentStepError, StepTimeout, StopRequested, reason_of
+from flows.execution.task_notes import note_end_of_task, note_start_of_task
+from flows.handlers.step import handler_of
+from flows.handlers.step_context import StepContext
+from flows.process.job_claim import JobClaim
+from flows.process.patience import insist
+from flows.process.retry_delay import backoff_seconds
+from flows.telemetry.at_work import at_work_on
+from storage.errors import ConstraintViolated, CorruptDefinition, CorruptPayload, InvalidValue, UnknownTask
+from storage.queue.jobs import JobsRepository
+from storage.records import Job
+from task_definitions.errors import DefinitionError, PhotojobsError
+
+if TYPE_CHECKING:
+    from flows.process.runtime import Runtime
+
+logger = logging.getLogger("photojobs.jobs")
+
+#: Failures that come back the same however often the job is repeated.
+_PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError, InvalidValue)
+
+#: A process that ends has so long for handing back a job, or for storing its end.
+HAND_BACK_SECONDS = 5.0
+
+#: Ends a claimed job as completed with the report of its handler; returns its row, or None where the claim is gone.
+Completion = Callable[[Job, dict[str, Any]], Job | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPolicy:
+    """How a job is run: from its step's definition where it says, else from the settings."""
+
+    max_attempts: int
+    retry_delay_seconds: float
+    max_retry_delay_seconds: float
+    timeout_seconds: float | None
+    params: dict[str, Any]
+
+
+def run_claimed_job(
+    job: Job,
+    runtime: Runtime,
+    *,
+    stopping: threading.Event | None = None,
+    on_progress: Callable[[int, int | None], None] | None = None,
+    complete: Completion | None = None,
+    on_handled: Callable[[], None] | None = None,
+) -> Job | None:
+    """Run a claimed job to its end, or give it back for another attempt; returns its row as it is then.
+
+    Failures of the handler do not escape: they are in the row. Whoever claimed the job must call this, or the job waits
+    until its heartbeat is stale.
+
+    Args:
+        job: as the claim returned it, with its `claim_token`.
+        runtime: what the executors of this process share.
+        stopping: set it to have the handler stop at its next checkpoint and the job go back to the queue.
+        on_progress: called with `done` and `total` whenever progress was written.
+        complete: ends a job whose handler succeeded, in place of `JobsRepository.complete`.
+        on_handled: called when the handler has ended in whatever way, before what came of it is written.
+    """
+    claim = JobClaim(
+        runtime.database,
+        job,
+        trusted_seconds=2 * runtime.settings.heartbeat_seconds,
+        stopping=stopping or threading.Event(),
+    )
+    # From the very beginning: a claim that breaks off here is known, and is given back as an attempt. And until the end
+    # is written, so that no other process rescues a job whose work is done.
+    with runtime.heartbeat.beating_for(claim), at_work_on(job), runtime.tracing.job(job) as span:
+        runtime.events.job_running(job)
+        note_start_of_task(job, runtime)
+        ended = _run_to_an_end(claim, runtime, on_progress, complete, on_handled)
+        if ended is None:
+            ended = insist(lambda: JobsRepository(runtime.database).get_by_id(job.id), unless=claim.stopping.is_set)
+        # A slot is free now, for whoever waits in this process.
+        runtime.dispatcher.wake()
+        span.ended(ended)
+        if ended is not None:
+            runtime.events.job_ended(ended)
+            note_end_of_task(ended, runtime)
+    return ended
+
+
+def run_policy(job: Job, runtime: Runtime) -> RunPolicy:
+    """How this job is to be run; the database is asked once for each task."""
+    settings = runtime.settings
+    step = None
+    if job.task_id is not None and job.step_index is not None:
+        pinned = runtime.pinned_definition(str(job.task_id))
+        if job.step_index < pinned.follow_up_index:
+            step = pinned.steps[job.step_index].definition
+    delay = step.retry_delay_seconds if step is not None else None
+    return RunPolicy(
+        max_attempts=job.max_attempts or settings.max_attempts,
+        retry_delay_seconds=settings.retry_delay_seconds if delay is None else delay,
+        max_retry_delay_seconds=settings.max_retry_delay_seconds,
+        timeout_seconds=None if step is None else step.timeout_seconds,
+        params={} if step is None else dict(step.params),
+    )
+
+
+def _run_to_an_end(
+    claim: JobClaim,
+    runtime: Runtime,
+    on_progress: Callable[[int, int | None], None] | None,
+    complete: Completion | None,
+    on_handled: Callable[[], None] | None,
+) -> Job | None:
+    """Run the handler and write what came of it; returns the row as it is then, or None if the claim is gone."""
+    job, jobs = claim.job, JobsRepository(runtime.database)
+    try:
+        policy = claim.insist(lambda: run_policy(job, runtime))
+    except (UnknownTask, CorruptDefinition) as error:
+        # No repetition mends that.
+        message = f"cannot be run: {error}"
+        return claim.insist(lambda: jobs.fail(job.id, message, claim_token=claim.token))
+    if policy.timeout_seconds is not None:
+        claim.deadline = time.monotonic() + policy.timeout_seconds
+    context = StepContext(
+        claim,
+        runtime,
+        params=policy.params,
+        logger=logging.LoggerAdapter(
+            logging.getLogger(f"photojobs.steps.{job.type}"),
+            {"task_id": job.task_id, "job_id": job.id, "tenant_id": job.tenant_id},
+        ),
+        on_progress=on_progress,
+    )
+    try:
+        try:
+            with runtime.heartbeat.time_limit(claim):
+                _run_handler(context)
+        finally:
+            if on_handled is not None:
+                on_handled()
+    except BaseException as error:
+        if isinstance(error, ClaimLost) and claim.lost.is_set():
+            logger.info("%s", error)
+            return None
+        if isinstance(error, StopRequested) and claim.stopping.is_set():
+            context.keep_report()
+            return insist(lambda: jobs.hand_back(job.id, claim_token=claim.token), give_up_seconds=HAND_BACK_SECONDS)
+        if _interrupts_the_process(error):
+            # The job has done no wrong.
+            jobs.hand_back(job.id, claim_token=claim.token)
+            raise
+        return _fail_or_retry(context, runtime, policy, error)
+    result = context.report.to_json()
+    end = partial(jobs.complete, job.id, claim_token=claim.token, result=result)
+    return _end(context, runtime, end if complete is None else partial(complete, job, result))
+
+
+def _interrupts_the_process(error: BaseException) -> bool:
+    # Signals reach the main thread alone: in any other thread it was the handler that raised it.
+    is_from_outside = not isinstance(error, Exception | SystemExit | ExecutorStop)
+    return is_from_outside and threading.current_thread() is threading.main_thread()
+
+
+def _run_handler(context: StepContext) -> None:
+    handler = handler_of(context.job.type)
+    _ = context.payload
+    context.checkpoint()
+    try:
+        handler(context)
+    finally:
+        try:
+            if not context.claim.lost.is_set():
+                context.finish()
+        finally:
+            context.tell_of_items()
+    context.raise_failures()
+
+
+def _fail_or_retry(context: StepContext, runtime: Runtime, policy: RunPolicy, error: BaseException) -> Job | None:
+    job, token = context.job, context.claim.token
+    message = reason_of(error)
+    if not isinstance(error, PhotojobsError) and message != type(error).__name__:
+        message = f"{type(error).__name__}: {message}"
+    deadline = context.claim.deadline
+    if isinstance(error, StepTimeout) and deadline is not None and time.monotonic() >= deadline:
+        message = f"timed out: still at work after {policy.timeout_seconds:g} seconds"
+    known = isinstance(error, PhotojobsError | OSError)
+    logger.warning("job %d (%s): %s", job.id, job.type, message, exc_info=None if known else error)
+    jobs = JobsRepository(runtime.database)
+    failures = job.attempts + 1
+    if isinstance(error, _PERMANENT) or failures >= policy.max_attempts:
+        result = context.report.to_json()
+        return _end(context, runtime, partial(jobs.fail, job.id, message, claim_token=token, result=result))
+    wait_seconds = backoff_seconds(
+        failures, first_seconds=policy.retry_delay_seconds, longest_seconds=policy.max_retry_delay_seconds
+    )
+    context.keep_report()
+    run_after = runtime.database.clock() + timedelta(seconds=wait_seconds)
+    return context.claim.insist(
+        lambda: jobs.retry_later(job.id, message, run_after=run_after, claim_token=token),
+        stopping_seconds=HAND_BACK_SECONDS,
+    )
+
+
+def _end(context: StepContext, runtime: Runtime, write: Callable[[], Job | None]) -> Job | None:
+    """Write an end; one that the database refuses for what it says is stored as a failure with the reason."""
+    try:
+        return context.claim.insist(write, stopping_seconds=HAND_BACK_SECONDS)
+    except (InvalidValue, ConstraintViolated) as error:
+        job, token = context.job, context.claim.token
+        message = f"it has run, but its end could not be stored: {error}"
+        logger.warning("job %d (%s): %s", job.id, job.type, message)
+        jobs = JobsRepository(runtime.database)
+        return context.claim.insist(
+            lambda: jobs.fail(job.id, message, claim_token=token), stopping_seconds=HAND_BACK_SECONDS
+        )

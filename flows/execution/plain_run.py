@@ -1,0 +1,82 @@
+"""Running a task in this process without Prefect, so that its first job begins at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from flows.execution.job_following import follow_to_end
+from flows.execution.rolling_window import RollingWindow, StepSource
+from flows.execution.sweep import Sweeper
+from flows.process.patience import insist
+from flows.process.runtime import Runtime
+from storage.queue.tasks import TasksRepository
+from storage.records import Job, Task
+from storage.reports.task_summary import TaskSummary, summarise_task
+
+
+def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
+    """Run a written task to its end, and return what it did.
+
+    It may be called at any point of the task's life, by several processes at once: what has ended is not run again.
+    If an exception from outside arrives, what runs here is handed back, and the task goes on elsewhere.
+    """
+    tasks = TasksRepository(runtime.database)
+    runtime.events.task_running(tasks.get(task_id))
+    # The sweeper: the task may wait for a job whose executor has died.
+    with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime):
+        try:
+            _follow(task_id, runtime, tasks)
+        except BaseException:
+            runtime.stop_task(task_id)
+            raise
+    summary = summarise_task(runtime.database, task_id)
+    runtime.events.task_ended(summary.task, message=summary.message)
+    return summary
+
+
+class _PlainStep(StepSource["Future[Any]"]):
+    """The jobs of a step, each followed by a thread of its own; most wait for their turn, or for their next attempt."""
+
+    def __init__(self, task: Task, runtime: Runtime) -> None:
+        super().__init__(task, runtime)
+        self.errors: list[BaseException] = []
+
+    def begin(self, jobs: Sequence[Job]) -> Iterator[Future[Any]]:
+        """Start the threads."""
+        for job in jobs:
+            future: Future[Any] = Future()
+            # A daemon: a handler that never comes to a checkpoint must not keep a process alive that was asked to end.
+            threading.Thread(
+                target=self._see_to_its_end, args=(job.id, future), name=f"photojobs-run-{job.id}", daemon=True
+            ).start()
+            yield future
+
+    def note_ended(self, futures: Sequence[Future[Any]]) -> None:
+        """Keep what broke off, for the thread that waits."""
+        self.errors += [error for future in futures if (error := future.exception()) is not None]
+
+    def is_stopped(self) -> bool:
+        """Whether no further job is begun."""
+        return bool(self.errors) or super().is_stopped()
+
+    def _see_to_its_end(self, job_id: int, future: Future[Any]) -> None:
+        try:
+            future.set_result(follow_to_end(job_id, self._runtime))
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits.
+            future.set_exception(error)
+
+
+def _follow(task_id: str, runtime: Runtime, tasks: TasksRepository) -> None:
+    stopping = runtime.stopping(task_id)
+    window = RollingWindow["Future[Any]"](runtime.dispatcher, size=runtime.settings.window_size)
+    while True:
+        task: Task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
+        if task.is_final:
+            return
+        step = _PlainStep(task, runtime)
+        window.follow(step)
+        if step.errors:
+            raise step.errors[0]

@@ -1,0 +1,136 @@
+"""Jobs that a run follows at the same moment: as some end, the next are begun, so that none waits for a slow one."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from flows.process.claiming_thread import Dispatcher
+from flows.process.patience import insist
+from flows.process.runtime import Runtime
+from storage.queue.tasks import TasksRepository
+from storage.records import Job, Task
+
+#: Followed jobs of one run at the most, with those that wait for their next attempt or run in another process.
+MOST_FOLLOWED = 500
+
+
+class Future(Protocol):
+    """What runs a job, or follows it where it runs."""
+
+    def add_done_callback(self, fn: Any, /) -> None:
+        """Have a function called with the future at its end."""
+
+
+AnyFuture = TypeVar("AnyFuture", bound=Future)
+
+
+class Source(ABC, Generic[AnyFuture]):
+    """Where the jobs of a run come from, and how they are begun."""
+
+    #: How often jobs are looked for that were not there before, while others are followed.
+    look_seconds: ClassVar[float]
+
+    @abstractmethod
+    def read(self, room: int, followed: Mapping[int, AnyFuture]) -> Sequence[Job]:
+        """The next jobs, at most `room` beside those that are followed already."""
+
+    @abstractmethod
+    def begin(self, jobs: Sequence[Job]) -> Iterable[AnyFuture]:
+        """Follow these jobs; a future for each."""
+
+    @abstractmethod
+    def not_ready(self) -> int:
+        """How many of the followed jobs cannot begin in this process for now."""
+
+    @abstractmethod
+    def is_stopped(self) -> bool:
+        """Whether no further job is to be begun."""
+
+    def note_ended(self, futures: Sequence[AnyFuture]) -> None:
+        """Take what has become of jobs that were followed."""
+
+
+class RollingWindow(Generic[AnyFuture]):
+    """The jobs that a run follows now, each by a future.
+
+    Args:
+        dispatcher: of the process; it gets the rows of the jobs.
+        size: how many jobs that can begin are followed at a time.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, *, size: int) -> None:
+        self._dispatcher = dispatcher
+        self._size = min(size, MOST_FOLLOWED)
+        self._followed: dict[int, AnyFuture] = {}
+        # Filled by the threads of the futures.
+        self._ended: deque[int] = deque()
+        self._changed = threading.Event()
+
+    @property
+    def followed(self) -> Mapping[int, AnyFuture]:
+        """The future of each job that is followed."""
+        return self._followed
+
+    def follow(self, source: Source[AnyFuture]) -> None:
+        """Follow the jobs of a source until all that it gave have ended and it gives no more."""
+        while True:
+            self._changed.clear()
+            source.note_ended(self._take_ended())
+            room = min(self._size + source.not_ready(), MOST_FOLLOWED) - len(self._followed)
+            # Several at a time, since those that are followed are read again with them.
+            if 4 * room >= self._size and not source.is_stopped():
+                found = source.read(room, self._followed)
+                self._begin([job for job in found if job.id not in self._followed][:room], source)
+            if not self._followed:
+                return
+            self._changed.wait(source.look_seconds)
+
+    def _begin(self, new: Sequence[Job], source: Source[AnyFuture]) -> None:
+        self._dispatcher.announce(new)
+        for job, future in zip(new, source.begin(new), strict=True):
+            self._followed[job.id] = future
+            future.add_done_callback(partial(self._note_end, job.id))
+
+    def _note_end(self, job_id: int, _future: object) -> None:
+        self._ended.append(job_id)
+        self._changed.set()
+
+    def _take_ended(self) -> list[AnyFuture]:
+        ended = []
+        while self._ended:
+            job_id = self._ended.popleft()
+            # Where another process followed it, nothing here has asked for the row.
+            self._dispatcher.announced(job_id)
+            ended.append(self._followed.pop(job_id))
+        return ended
+
+
+class StepSource(Source[AnyFuture]):
+    """The unfinished jobs of the step that a task is at."""
+
+    # Jobs are added to a step while it runs only by a retry.
+    look_seconds = 5.0
+
+    def __init__(self, task: Task, runtime: Runtime) -> None:
+        self._task = task
+        self._runtime = runtime
+        self._stopping = runtime.stopping(task.id)
+
+    def read(self, room: int, followed: Mapping[int, AnyFuture]) -> Sequence[Job]:
+        """The next jobs in the order of their ids."""
+        tasks = TasksRepository(self._runtime.database)
+        limit = room + len(followed)
+        return insist(lambda: tasks.unfinished_jobs(self._task, limit=limit), unless=self._stopping.is_set)
+
+    def not_ready(self) -> int:
+        """Those that another process runs, or whose next attempt is to come later."""
+        return self._runtime.dispatcher.not_ready(self._task.id)
+
+    def is_stopped(self) -> bool:
+        """Whether this process was made to stop with the task."""
+        return self._stopping.is_set()

@@ -1,0 +1,121 @@
+"""What somebody has to do from time to time so that nothing lies about: rescue, make due, and settle."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+
+from flows.process.job_claim import JobClaim
+from flows.process.runtime import Runtime
+from flows.telemetry.log_fields import about_job
+from storage.database.thread_ends import wait_for_end
+from storage.errors import StorageError
+from storage.queue.claims import promote_due
+from storage.queue.rescue import Rescued, find_silent, give_back_lost, give_up_attempt, rescue_stale
+from storage.queue.tasks import TasksRepository
+
+logger = logging.getLogger("photojobs.sweep")
+
+#: How often a process sweeps; several of them sweeping at once do no harm.
+SWEEP_SECONDS = 5.0
+
+#: A silent job's executor is given so many heartbeats more before the job counts as abandoned.
+DOUBT_HEARTBEATS = 1.5
+
+#: An own claim that this process has not begun with after so many heartbeats is one whose answer got lost. It is more
+#: than a claim is trusted for without asking the database.
+LOST_HEARTBEATS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep did: numbers of jobs and tasks."""
+
+    requeued: int
+    failed: int
+    made_due: int
+    settled: int
+
+
+def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
+    """Rescue jobs of dead executors, make delayed ones ready, and let tasks go on whose jobs ended by plain SQL.
+
+    Silence is looked at twice, with more than a heartbeat between: after a machine has slept, or the database was
+    away, all living executors are silent until they beat again.
+    """
+    settings, database = runtime.settings, runtime.database
+    with database.begin() as connection:
+        made_due = promote_due(connection, now=database.clock())
+    tasks = TasksRepository(database)
+    stuck = tasks.list_stuck()
+    for task in stuck:
+        tasks.settle(task.id)
+    for job_id in give_back_lost(
+        database,
+        worker_id=runtime.worker_id,
+        known=runtime.heartbeat.known_tokens(),
+        older_than_seconds=LOST_HEARTBEATS * settings.heartbeat_seconds,
+    ):
+        logger.warning("job %d: the answer to its claim got lost; it is queued again", job_id, extra={"job_id": job_id})
+    for claim, reason in runtime.heartbeat.broken_off().items():
+        _give_up(claim, reason, runtime)
+    suspects = find_silent(database, stale_seconds=settings.stale_seconds)
+    rescued = Rescued(requeued=(), failed=())
+    if suspects and not (stopped or threading.Event()).wait(DOUBT_HEARTBEATS * settings.heartbeat_seconds):
+        rescued = rescue_stale(
+            database, stale_seconds=settings.stale_seconds, max_attempts=settings.max_attempts, suspects=suspects
+        )
+    for job_id in rescued.requeued:
+        logger.warning("job %d: its executor went silent; it is queued again", job_id, extra={"job_id": job_id})
+    for job_id in rescued.failed:
+        logger.warning(
+            "job %d: its executor went silent at the last attempt; it failed", job_id, extra={"job_id": job_id}
+        )
+    return Swept(requeued=len(rescued.requeued), failed=len(rescued.failed), made_due=made_due, settled=len(stuck))
+
+
+def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
+    given_up = give_up_attempt(
+        runtime.database,
+        job_id=claim.job.id,
+        claim_token=claim.token,
+        max_attempts=runtime.settings.max_attempts,
+        reason=f"its end could not be stored: {reason}",
+    )
+    runtime.heartbeat.forget(claim)
+    if given_up.requeued or given_up.failed:
+        became = "it is queued again" if given_up.requeued else "it was the last attempt; the job failed"
+        logger.warning("job %d: an attempt had no end; %s", claim.job.id, became, extra=about_job(claim.job))
+
+
+class Sweeper:
+    """Sweeps from a thread of its own, until it is closed. Use it as a context manager."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._interval_seconds = min(SWEEP_SECONDS, runtime.settings.stale_seconds)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="photojobs-sweeper", daemon=True)
+
+    def __enter__(self) -> Sweeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        wait_for_end(self._thread)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                swept = sweep(self._runtime, stopped=self._stopped)
+                if swept.requeued or swept.made_due or swept.settled:
+                    self._runtime.wakeups.notify()
+            except StorageError as error:
+                logger.warning("no sweep: %s", error)
+            except Exception:
+                # Without this thread nothing would be rescued any more.
+                logger.exception("no sweep")
+            if self._stopped.wait(self._interval_seconds):
+                return

@@ -1,0 +1,66 @@
+"""What is noted of a task once, by whoever runs its first job, and whoever ends its last one."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from flows.telemetry.log_fields import about_job
+from storage.queue.tasks import TasksRepository
+from storage.records import Job, Task
+from storage.reports.library_figures import keep_figures
+from storage.reports.task_summary import summarise_task
+from task_definitions.errors import PhotojobsError
+
+if TYPE_CHECKING:
+    from flows.process.runtime import Runtime
+
+logger = logging.getLogger("photojobs.tasks")
+
+
+def note_start_of_task(job: Job, runtime: Runtime) -> None:
+    """Do what is due once before the work of a task, if this is its first job; a fault in this harms nothing else."""
+    if job.task_id is None or job.step_index != 0 or (job.chunk_index or 0) > 0:
+        return
+    try:
+        tasks = TasksRepository(runtime.database)
+        task = tasks.get_by_id(job.task_id)
+        if task is not None:
+            if task.status == "queued" and job.started_at is not None:
+                tasks.begin(task.id, since=job.started_at)
+            keep_figures(runtime.database, task, "before")
+    except PhotojobsError as error:
+        logger.warning("task %s: its start could not be noted: %s", job.task_id, error, extra=about_job(job))
+
+
+def note_end_of_task(job: Job, runtime: Runtime) -> None:
+    """Do what is due once at the end of a task, if the end of this job was it; a fault in this harms nothing else."""
+    try:
+        task = task_ended_by(job, runtime)
+        if task is not None:
+            keep_figures(runtime.database, task, "after")
+            if runtime.tracing.is_on:
+                runtime.tracing.task_ended(summarise_task(runtime.database, task.id))
+    except PhotojobsError as error:
+        logger.warning("task %s: its end could not be noted: %s", job.task_id, error, extra=about_job(job))
+
+
+def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
+    """The task that the end of this job ended, or None. Of several executors, one is told of it.
+
+    Raises:
+        StorageError: the database could not be asked.
+        CorruptDefinition: the pinned definition cannot be read.
+    """
+    if job.task_id is None or job.finished_at is None or _something_follows(job, runtime):
+        return None
+    tasks = TasksRepository(runtime.database)
+    # The transaction that ends the last job ends the task, at the same moment.
+    return tasks.get_by_id(job.task_id) if tasks.ended_at(job.task_id) == job.finished_at else None
+
+
+def _something_follows(job: Job, runtime: Runtime) -> bool:
+    # Known without asking the database, for most of a task's jobs.
+    steps = runtime.pinned_definition(str(job.task_id)).steps
+    later = steps[(job.step_index or 0) + 1 :]
+    return job.status == "completed" and any(step.definition.run_if is None for step in later)

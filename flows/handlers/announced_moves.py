@@ -1,0 +1,197 @@
+"""Files that move together or not at all, whatever fails: an error of the disk, a crash, a power cut.
+
+Their intents are on the disk of the database before the first of them moves; see `storage.history.move_intents`.
+What was interrupted is taken back when a job holds the project again, before it does anything else there.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from flows.errors import FlowsError
+from storage.database.engine import Database
+from storage.history.move_intents import MoveIntent, forget_intents, pending_intents, write_intents
+from storage.library import FolderNames, Library, move_without_overwrite, sync_moves
+from storage.library.errors import Collision, LibraryError, SourceMissing
+from storage.photos.projects import ProjectsRepository
+from storage.records import Job
+
+
+class MoveInterrupted(FlowsError):
+    """Files could be moved only in part, and not back either; they are taken back before the project's next change."""
+
+
+@dataclass(slots=True)
+class FileMove:
+    """One file of a group.
+
+    Attributes:
+        is_derivative: whether it can be made again, so that the others move without it.
+        is_done: whether it has moved.
+    """
+
+    source: Path
+    target: Path
+    size_bytes: int
+    is_derivative: bool = False
+    is_done: bool = False
+
+
+@dataclass(slots=True)
+class MoveGroup:
+    """Files that move together.
+
+    Attributes:
+        project_id: the project whose folder they are in; None for a folder that no project has.
+        target_project_id: the project whose folder they go to.
+        photo_id: the photo that they belong to, if any.
+        is_half: whether some have moved and could not be moved back.
+    """
+
+    project_id: int | None
+    target_project_id: int | None
+    photo_id: int | None
+    moves: list[FileMove]
+    is_half: bool = False
+    group_id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def originals(self) -> list[FileMove]:
+        """The moves of files that cannot be made again."""
+        return [move for move in self.moves if not move.is_derivative]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of these have been made."""
+        return all(move.is_done for move in self.originals)
+
+    def carry_out(self, *, names: FolderNames | None = None, folder: Path | None = None) -> None:
+        """Move all files, or none.
+
+        Args:
+            names: the names in a folder that files go to, if the caller has read them; kept up to date.
+            folder: that folder.
+
+        Raises:
+            MoveInterrupted: one could not be moved, and others not back.
+            LibraryError, OSError: one could not be moved; all are where they were.
+        """
+        try:
+            for move in self.moves:
+                try:
+                    move.target.parent.mkdir(parents=True, exist_ok=True)
+                    known = names if names is not None and move.target.parent == folder else FolderNames()
+                    move_without_overwrite(move.source, move.target, names=known)
+                    move.is_done = True
+                except (LibraryError, OSError):
+                    if not move.is_derivative:
+                        raise
+        except BaseException as error:
+            self._take_back(names, folder, error)
+            raise
+
+    def _take_back(self, names: FolderNames | None, folder: Path | None, reason: BaseException) -> None:
+        for move in reversed(self.moves):
+            if not move.is_done:
+                continue
+            try:
+                move_without_overwrite(move.target, move.source, names=FolderNames())
+                move.is_done = False
+                if names is not None and move.target.parent == folder:
+                    names.discard(move.target.name)
+            except (LibraryError, OSError) as error:
+                if not move.is_derivative:
+                    self.is_half = True
+                    raise MoveInterrupted(f"{move.source.name}: stopped half way: {reason}") from error
+
+
+def announce(database: Database, groups: Iterable[MoveGroup], *, job: Job, library: Library, now: datetime) -> None:
+    """Have the intents of groups on the disk of the database, before any of their files moves."""
+    intents = [
+        MoveIntent(
+            group_id=group.group_id,
+            tenant_id=job.tenant_id,
+            job_id=job.id,
+            project_id=group.project_id,
+            target_project_id=group.target_project_id,
+            photo_id=group.photo_id,
+            source=move.source.relative_to(library.root).as_posix(),
+            target=move.target.relative_to(library.root).as_posix(),
+            size_bytes=move.size_bytes,
+            created_at=now,
+        )
+        for group in groups
+        for move in group.moves
+    ]
+    if intents:
+        with database.begin(durable=True) as connection:
+            write_intents(connection, intents)
+
+
+def sync_folders(groups: Iterable[MoveGroup]) -> None:
+    """Wait until the moves are on the disk: only then may the rows say that they were made."""
+    # Those as well that were taken back.
+    sync_moves((move.source, move.target) for group in groups for move in group.moves)
+
+
+def settled(connection: Connection, groups: Iterable[MoveGroup]) -> None:
+    """Remove the intents of groups, in the transaction that writes their rows; those that are half moved stay."""
+    forget_intents(connection, [group.group_id for group in groups if not group.is_half])
+
+
+def interrupted(database: Database, project_ids: Collection[int]) -> list[MoveIntent]:
+    """The moves that were interrupted in these projects, which the caller holds."""
+    with database.connect() as connection:
+        return pending_intents(connection, project_ids)
+
+
+def take_back(database: Database, library: Library, intents: Sequence[MoveIntent]) -> int:
+    """Put files back that were moved before their rows could say so; returns how many.
+
+    The caller holds all projects that the intents name. What is neither here nor there is left to the other steps.
+
+    Raises:
+        LibraryError, OSError: a file could not be moved back; the intents stay.
+    """
+    places = _Places(database, library)
+    taken_back: list[tuple[Path, Path]] = []
+    for intent in reversed(intents):
+        source = places.find(intent.source, intent.project_id)
+        target = places.find(intent.target, intent.target_project_id)
+        if not os.path.lexists(target):
+            continue
+        if os.path.lexists(source):
+            # Either never begun, or cut short between the two names of one file: then it is finished first.
+            try:
+                move_without_overwrite(source, target, names=FolderNames())
+            except (Collision, SourceMissing):
+                continue
+        elif target.lstat().st_size != intent.size_bytes:
+            continue
+        source.parent.mkdir(parents=True, exist_ok=True)
+        move_without_overwrite(target, source, names=FolderNames())
+        taken_back.append((target, source))
+    sync_moves(taken_back)
+    with database.begin() as connection:
+        forget_intents(connection, list({intent.group_id for intent in intents}))
+    return len(taken_back)
+
+
+class _Places:
+    """Where the paths of intents are now: a project's folder may have been renamed since."""
+
+    def __init__(self, database: Database, library: Library) -> None:
+        with database.connect() as connection:
+            self._folders = {project.id: project.project_folder for project in ProjectsRepository(connection).list()}
+        self._library = library
+
+    def find(self, path: str, project_id: int | None) -> Path:
+        tenant, folder, inside = path.split("/", 2)
+        return self._library.project(tenant, self._folders.get(project_id or 0, folder)).inside(inside)

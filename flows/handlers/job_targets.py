@@ -1,0 +1,217 @@
+"""What a job works on: the projects of its scope, and its items with their photos."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from sqlalchemy import Connection, RowMapping, and_, func, select
+
+from storage.database.engine import Database
+from storage.database.tables import job_items, photos, projects, task_projects, tasks
+from storage.errors import InvalidValue
+from storage.lifecycle.job_items import ItemOutcome
+from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.photos.projects import ProjectsRepository
+from storage.queue.jobs import JobsRepository
+from storage.queue.tasks import TasksRepository
+from storage.records import ItemStatus, Job, JobItem, Photo, Project
+
+#: The key of a task's payload under which `LeftOut` stands.
+LEAVE_OUT = "leave_out"
+
+_OPEN = ("pending", "running")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetItem:
+    """An open item of a job with its photo and the project that the photo lies in."""
+
+    item: JobItem
+    photo: Photo
+    project: Project
+
+    @property
+    def id(self) -> int:
+        """The item's id."""
+        return self.item.id
+
+    @property
+    def name(self) -> str:
+        """The photo's base name."""
+        return self.photo.filename
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """What a task is not to touch, as its payload says under `leave_out`.
+
+    Attributes:
+        projects: ids.
+        photos: ids; no item step works on them.
+        folders: names of folders of the tenant that no project has, which discovery passes by.
+    """
+
+    projects: frozenset[int] = frozenset()
+    photos: frozenset[int] = frozenset()
+    folders: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_payload(cls, payload: Mapping[str, Any]) -> Self:
+        """What a payload says; nothing where it says nothing.
+
+        Raises:
+            InvalidValue: it cannot be read.
+        """
+        said = payload.get(LEAVE_OUT) or {}
+        kinds = {"projects": int, "photos": int, "folders": str}
+        if not isinstance(said, Mapping) or any(
+            name not in kinds
+            or not isinstance(names, list | tuple)
+            or not all(isinstance(each, kinds[name]) for each in names)
+            for name, names in said.items()
+        ):
+            raise InvalidValue("payload", f"{LEAVE_OUT} is a mapping of projects, photos and folders to lists of them")
+        return cls(**{name: frozenset(said.get(name, ())) for name in kinds})
+
+    def to_payload(self) -> dict[str, Any]:
+        """The part of a payload that says this; empty where nothing is left out."""
+        said = {name: sorted(getattr(self, name)) for name in ("projects", "photos", "folders")}
+        return {LEAVE_OUT: said} if any(said.values()) else {}
+
+
+class JobTargets:
+    """The projects and items of one job."""
+
+    def __init__(self, database: Database, job: Job) -> None:
+        self._database = database
+        self._job = job
+
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """What the task was told to leave alone; follow-up work heeds it too."""
+        task = None if self._job.task_id is None else TasksRepository(self._database).get_by_id(self._job.task_id)
+        return LeftOut.of_payload(self._job.payload if task is None else task.payload)
+
+    def projects(self, *, archived: bool = False) -> list[Project]:
+        """The projects that the job's scope gives, active or archived, all of the job's tenant, in id order.
+
+        A job of a task works on the task's projects; a `photo_set` job without a task on those its items lie in.
+        """
+        with self._database.connect() as connection:
+            ids = self._project_ids(connection)
+            found = ProjectsRepository(connection).list(tenant_id=self._job.tenant_id, archived=archived, ids=ids)
+        return [project for project in found if project.id not in self.left_out.projects]
+
+    def reload(self, project: Project) -> Project | None:
+        """The project as its row is now, or None where it is gone."""
+        return ProjectsRepository(self._database).get_by_id(project.id)
+
+    def open_items(self, *, size: int) -> Iterator[tuple[list[TargetItem], list[ItemOutcome]]]:
+        """Batches of open items, each with the outcomes of those that cannot be worked on."""
+        last_id = 0
+        while True:
+            with self._database.connect() as connection:
+                rows = connection.execute(self._item_statement(last_id, size)).mappings().all()
+            if not rows:
+                return
+            last_id = rows[-1]["id"]
+            batch: list[TargetItem] = []
+            left_out: list[ItemOutcome] = []
+            for row in rows:
+                reason = self._reason_to_leave_out(row)
+                if reason is None:
+                    batch.append(_target(row))
+                else:
+                    left_out.append(ItemOutcome(row["id"], *reason))
+            yield batch, left_out
+
+    def count_closed_items(self, connection: Connection) -> int:
+        """How many items of the job are done, failed or skipped."""
+        statement = select(func.count()).where(job_items.c.job_id == self._job.id, job_items.c.status.not_in(_OPEN))
+        return int(connection.execute(statement).scalar_one())
+
+    def enqueue_standalone(
+        self,
+        connection: Connection,
+        type: str,
+        *,
+        items: Sequence[Mapping[str, Any]],
+        priority: int,
+        payload: Mapping[str, Any] | None,
+    ) -> None:
+        """Queue follow-up work of a job that belongs to no task, once however often it is asked for."""
+        digest = hashlib.blake2b(repr([item["photo_id"] for item in items]).encode(), digest_size=16).hexdigest()
+        JobsRepository(connection).enqueue_with_items(
+            tenant_id=self._job.tenant_id,
+            type=type,
+            scope="photo_set",
+            items=items,
+            auto_chunk=True,
+            priority=priority,
+            payload=payload,
+            unique_key=f"follow-up:{type}:{digest}",
+        )
+
+    def _project_ids(self, connection: Connection) -> list[int] | None:
+        job = self._job
+        if job.scope == "project":
+            return [] if job.project_id is None else [job.project_id]
+        if job.scope == "global":
+            return None
+        if job.task_id is not None:
+            of_task = select(task_projects.c.project_id).join(tasks, tasks.c.id == task_projects.c.task_id)
+            return list(connection.execute(of_task.where(tasks.c.id == job.task_id)).scalars())
+        of_items = (
+            select(photos.c.project_id)
+            .join(job_items, job_items.c.photo_id == photos.c.id)
+            .where(job_items.c.job_id == job.id)
+            .distinct()
+        )
+        found = set(connection.execute(of_items).scalars())
+        return sorted(found | ({job.project_id} if job.project_id is not None else set()))
+
+    def _item_statement(self, last_id: int, size: int) -> Any:
+        # An item that names no photo is found by its name, within the job's project.
+        is_photo = photos.c.id == job_items.c.photo_id
+        if self._job.project_id is not None:
+            is_photo |= and_(
+                job_items.c.photo_id.is_(None),
+                photos.c.project_id == self._job.project_id,
+                photos.c.filename == job_items.c.filename,
+            )
+        return (
+            select(
+                *job_items.columns,
+                *(column.label(f"photos_{column.name}") for column in photos.columns),
+                *(column.label(f"projects_{column.name}") for column in projects.columns),
+            )
+            .select_from(
+                job_items.outerjoin(photos, is_photo).outerjoin(projects, projects.c.id == photos.c.project_id)
+            )
+            .where(job_items.c.job_id == self._job.id, job_items.c.status.in_(_OPEN), job_items.c.id > last_id)
+            .order_by(job_items.c.id)
+            .limit(size)
+        )
+
+    def _reason_to_leave_out(self, row: RowMapping) -> tuple[ItemStatus, str] | None:
+        if row["photos_id"] is None:
+            return ItemStatus.SKIPPED, "the photo does not exist (any more)"
+        if (row["projects_tenant_id"] or DEFAULT_TENANT) != self._job.tenant_id:
+            return ItemStatus.FAILED, "the photo belongs to another tenant"
+        if row["photos_id"] in self.left_out.photos or row["projects_id"] in self.left_out.projects:
+            return ItemStatus.SKIPPED, "was left out of the run"
+        if row["projects_status"] == "canceled":
+            return ItemStatus.SKIPPED, "the project is archived"
+        return None
+
+
+def _target(row: RowMapping) -> TargetItem:
+    return TargetItem(
+        item=JobItem.from_row(row),
+        photo=Photo.from_row({name: row[f"photos_{name}"] for name in photos.c.keys()}),  # noqa: SIM118
+        project=Project.from_row({name: row[f"projects_{name}"] for name in projects.c.keys()}),  # noqa: SIM118
+    )

@@ -1,0 +1,186 @@
+"""The `@step` decorator and the registry of handlers: which function runs the jobs of a type."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from flows.errors import MissingHandler, PluginError
+
+if TYPE_CHECKING:
+    from flows.handlers.step_context import StepContext
+
+#: Installed packages name their handlers in this entry-point group: `type = "package.module:function"`.
+ENTRY_POINT_GROUP = "photojobs.steps"
+
+#: A handler does the work of one job; what it returns is ignored.
+Handler = Callable[["StepContext"], None]
+
+#: The modules whose import registers the built-in handlers.
+_BUILTIN_MODULES = (
+    "flows.steps.moving.trash_maintenance",
+    "flows.steps.projects.orphaned_projects",
+    "flows.steps.moving.duplicate_resolution",
+    "flows.steps.projects.folder_alignment",
+    "flows.steps.projects.manifest_check",
+    "flows.steps.following.folder_check",
+    "flows.steps.following.manifest_cleaning",
+    "flows.steps.images.derivative_validation",
+    "flows.steps.images.derivative_steps",
+    "flows.steps.images.metadata_steps",
+    "flows.steps.moving.file_removal",
+    "flows.steps.moving.image_move",
+    "flows.steps.projects.folder_discovery",
+    "flows.steps.images.verify_originals",
+    "flows.steps.projects.project_deletion",
+    "flows.undoing.undo_step",
+)
+
+
+@dataclass
+class _Registry:
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    broken: dict[str, PluginError] = field(default_factory=dict)
+    is_loading: bool = False
+    is_loaded: bool = False
+
+
+_registry = _Registry()
+_loading = threading.RLock()
+
+
+def step(
+    name: str,
+    *,
+    unit: Literal["items", "projects", "library"],
+    summary: str = "",
+    modifies_files: bool = True,
+    takes_destination: bool = False,
+) -> Callable[[Handler], Handler]:
+    """Register a function as the handler of a step type.
+
+    Args:
+        name: the type, as definitions and `jobs.type` spell it.
+        unit: what a job works on: `items` (chunks of at most 2000), `projects`, or the `library` as a whole.
+        summary: one line for listings; by default the first line of the function's docstring.
+        modifies_files: whether it changes a project's files, so that no other such step may work on the project at
+            the same time.
+        takes_destination: whether the task's project is where the photos are to go; a photo set must name one then.
+
+    Raises:
+        PluginError: the name has another handler already, or is declared with another unit.
+
+    Example:
+        >>> @step("count_photos", unit="projects", modifies_files=False)
+        ... def count_photos(ctx):
+        ...     for project in ctx.projects():
+        ...         ctx.report.count("projects")
+    """
+
+    def register(handler: Handler) -> Handler:
+        # Here, because an image process imports this package and needs no pydantic.
+        from task_definitions.step_types import StepType, register_step_type, step_types
+
+        known = _registry.handlers.get(name)
+        if known is not None and _origin(known) != _origin(handler):
+            raise PluginError(f'"{name}" is taken by {_origin(known)}; give {_origin(handler)} another name')
+        if name not in step_types():
+            first_line = (handler.__doc__ or name).strip().partition("\n")[0]
+            register_step_type(
+                StepType(
+                    name=name,
+                    unit=unit,
+                    summary=summary or first_line,
+                    modifies_files=modifies_files,
+                    takes_destination=takes_destination,
+                )
+            )
+        elif step_types()[name].unit != unit:
+            raise PluginError(f'{name}: is declared with unit "{step_types()[name].unit}", not "{unit}"')
+        _registry.handlers[name] = handler
+        return handler
+
+    return register
+
+
+def handler_of(type: str) -> Handler:
+    """The handler of a step type.
+
+    Raises:
+        MissingHandler: there is none; where an installed package promised it, the message says why it could not load.
+    """
+    load_steps()
+    if type in _registry.handlers:
+        return _registry.handlers[type]
+    if type in _registry.broken:
+        raise MissingHandler(str(_registry.broken[type]))
+    raise MissingHandler(
+        f'"{type}" is not a step type that this installation can run. `photojobs steps list` shows those that it can.'
+    )
+
+
+def why_not_run(type: str) -> str | None:
+    """Why this installation cannot run jobs of a type, in a sentence; None where it can."""
+    try:
+        handler_of(type)
+    except MissingHandler as error:
+        return str(error)
+    return None
+
+
+def handlers() -> Mapping[str, Handler]:
+    """Every handler by its type."""
+    load_steps()
+    return MappingProxyType(_registry.handlers)
+
+
+def broken_plugins() -> Mapping[str, PluginError]:
+    """Step types that an installed package promises and that could not be loaded, with the reason."""
+    load_steps()
+    return MappingProxyType(_registry.broken)
+
+
+def load_steps() -> None:
+    """Register the built-in handlers and those of installed packages; a broken package takes nothing else down."""
+    if _registry.is_loaded:
+        return
+    # Whoever comes meanwhile waits: half a registry would fail jobs for good whose type was only not there yet.
+    with _loading:
+        # A package that is being loaded may ask for handlers itself.
+        if _registry.is_loaded or _registry.is_loading:
+            return
+        _registry.is_loading = True
+        try:
+            _load_all()
+            _registry.is_loaded = True
+        finally:
+            _registry.is_loading = False
+
+
+def _load_all() -> None:
+    from importlib.metadata import entry_points
+
+    for module in _BUILTIN_MODULES:
+        import_module(module)
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            loaded = entry_point.load()
+            if _registry.handlers.get(entry_point.name) is not loaded:
+                raise PluginError(f'{entry_point.value} is not a function with @step("{entry_point.name}")')
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a foreign package raises is its own.
+            package = entry_point.dist.name if entry_point.dist else entry_point.value
+            # Two packages may fail to bring the same type; both are to be named.
+            key = entry_point.name if entry_point.name not in _registry.broken else f"{entry_point.name} of {package}"
+            reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            _registry.broken[key] = PluginError(
+                f'"{entry_point.name}" of the package {package} could not be loaded: {reason}. '
+                "Upgrade or uninstall that package."
+            )
+
+
+def _origin(handler: Handler) -> str:
+    return f"{handler.__module__}:{getattr(handler, '__qualname__', type(handler).__qualname__)}"

@@ -1,0 +1,106 @@
+"""Sees that a flow run was canceled, paused or resumed in Prefect.
+
+Prefect's runners and workers end the process of a canceled run themselves; a run in the caller's own process is only
+marked, and goes on. A paused run is only marked in any case: by itself it would work on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, State, StateDetails, StateType
+
+from flows.starting.prefect_client import impatient_client
+
+logger = logging.getLogger("photojobs.cancellation")
+
+#: How often Prefect is asked.
+WATCH_SECONDS = 2.0
+
+#: For so long a single answer is waited for.
+ANSWER_SECONDS = 10.0
+
+
+class CancellationWatch:
+    """Watches a flow run from a thread of its own. Use it as a context manager around the run's work.
+
+    Args:
+        flow_run_id: the run; None, outside of one, watches nothing.
+        cancel: called once, in the watching thread, when the run was canceled; what it raises is logged, and it is
+            called again at the next look.
+        pause: called in the same way when the run was paused, with whether this process is to end: a suspended run of
+            a deployment is resumed in another process.
+        resume: called when a paused run goes on in this process.
+
+    Attributes:
+        suspended: the state with which the process is to end, once `pause` was called for it.
+    """
+
+    def __init__(
+        self,
+        flow_run_id: str | None,
+        cancel: Callable[[], object],
+        *,
+        pause: Callable[[bool], object],
+        resume: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.suspended: State[Any] | None = None
+        self._flow_run_id = flow_run_id
+        self._cancel = cancel
+        self._pause = pause
+        self._resume = resume
+        self._is_paused = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="photojobs-cancellation", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._flow_run_id:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Not waited for: it may be waiting for a server that is away.
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(WATCH_SECONDS):
+            try:
+                with impatient_client(answer_seconds=ANSWER_SECONDS) as client:
+                    while not self._stopped.is_set():
+                        run = client.read_flow_run(UUID(self._flow_run_id))
+                        if not self._stopped.is_set() and self._is_over(run, client):
+                            return
+                        self._stopped.wait(WATCH_SECONDS)
+            except Exception as error:  # noqa: BLE001 - a server or a database that is away comes back.
+                logger.info("could not see whether the flow run was canceled or paused: %s", error)
+
+    def _is_over(self, run: FlowRun, client: SyncPrefectClient) -> bool:
+        """Do what the state of the run asks for; returns whether there is nothing more to watch."""
+        state = run.state
+        if state is None:
+            return False
+        if state.type in (StateType.CANCELLING, StateType.CANCELLED):
+            self._cancel()
+            return True
+        if state.type == StateType.PAUSED:
+            must_end = bool(state.state_details.pause_reschedule) and run.deployment_id is not None
+            if state.state_details.pause_reschedule and not must_end:
+                # The page suspends; without a deployment Prefect would refuse to resume what is not merely paused.
+                details = StateDetails(pause_timeout=state.state_details.pause_timeout, pause_reschedule=False)
+                paused: State[Any] = State(type=StateType.PAUSED, name="Paused", state_details=details)
+                client.set_flow_run_state(run.id, paused, force=True)
+            if not self._is_paused or must_end:
+                # First: the thread that the call stops looks at it.
+                self.suspended = state if must_end else None
+                self._pause(must_end)
+                self._is_paused = True
+            return must_end
+        if self._is_paused:
+            self._resume()
+            self._is_paused = False
+        return False

@@ -1,0 +1,195 @@
+"""Definition in, Prefect flow out: named by the definition, with the typed parameters that its scope asks for."""
+
+import uuid
+from collections.abc import Callable
+from inspect import Parameter, Signature
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows.handlers.step import handler_of
+from flows.orchestration.artifacts import await_publication, publish_plan
+from flows.orchestration.flow_parameters import (
+    Destination,
+    Force,
+    IsPlan,
+    Items,
+    Payload,
+    ProjectId,
+    Reason,
+    Selection,
+    Source,
+    TaskId,
+    TaskToUndo,
+    TenantId,
+    checked_parameters,
+    mistake,
+    parameters_model,
+)
+from flows.orchestration.mapped_runs import task_runner_of
+from flows.orchestration.supervision import watch_supervisor
+from flows.orchestration.task_flow import cancel_with_flow_run, resume_task
+from flows.planning.plan import make_plan
+from flows.process.runtime import Runtime
+from flows.starting.deployment_names import CATALOG, SCHEDULE_SOURCE, flow_run_name
+from flows.starting.known_tenants import check_tenant
+from flows.starting.new_task import new_task
+from storage.errors import AlreadyRunning, InvalidValue
+from storage.history.undo_entries import UNDO, UNDO_STEP
+from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.photos.projects import ProjectsRepository
+from storage.queue.tasks import TasksRepository
+from task_definitions import Scope, TaskDefinition
+from task_definitions.errors import PhotojobsError
+from task_definitions.step_types import step_types
+
+#: The parameters of every flow but an undo, which has no `force`.
+_EVERYWHERE: dict[str, tuple[Any, Any]] = {
+    "tenant_id": (TenantId, DEFAULT_TENANT),
+    "force": (Force, False),
+    "reason": (Reason, None),
+    "payload": (Payload, None),
+    "source": (Source, "user"),
+    "task_id": (TaskId, None),
+    "plan": (IsPlan, False),
+}
+_PHOTO_SET: dict[str, tuple[Any, Any]] = {
+    "items": (Items, None),
+    "select": (Selection, None),
+    "project_id": (Destination, None),
+}
+
+#: The parameters that a scope has before those.
+_OF_SCOPE: dict[Scope | None, dict[str, tuple[Any, Any]]] = {
+    Scope.PROJECT: {"project_id": (ProjectId, Parameter.empty)},
+    Scope.PHOTO_SET: _PHOTO_SET,
+    Scope.GLOBAL: {},
+    # Without a scope of its own the definition takes what the caller gives: a project, or photos.
+    None: _PHOTO_SET,
+}
+
+
+def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
+    """The Prefect flow of a definition.
+
+    Its name is the definition's, its description the label with the steps, and its parameters follow from the scope:
+    `project` needs a project, `photo_set` takes items or a selection, `global` neither. Each step is a Prefect task
+    named by its type, tagged with its priority and lane, and mapped over the ids of its jobs.
+
+    Raises:
+        MissingHandler: a step's type has no handler in this installation.
+        MissingDask: the settings ask for a Dask cluster, and the extra for it is not installed.
+    """
+    for step in definition.steps:
+        handler_of(step.type)
+    function = _flow_function(definition)
+    function.__name__ = function.__qualname__ = definition.name
+    function.__doc__ = describe(definition)
+    # A compiled flow is found again by its name in the module `flows.catalog`.
+    function.__module__ = CATALOG
+    return Flow(
+        fn=function,
+        name=definition.name,
+        description=describe(definition),
+        flow_run_name=_flow_run_name,
+        task_runner=task_runner_of(Runtime.current_settings()),
+        persist_result=False,
+        on_cancellation=[cancel_with_flow_run],
+        # `_flow_function` does, and says it in a sentence.
+        validate_parameters=False,
+    )
+
+
+def describe(definition: TaskDefinition) -> str:
+    """The label, what the definition is for, and its steps with their priorities, as Markdown."""
+    known = step_types()
+    lines = [f"{definition.label}", ""]
+    if definition.description:
+        lines += [definition.description, ""]
+    for number, step in enumerate(definition.steps, start=1):
+        summary = known[step.type].summary if step.type in known else ""
+        lines.append(f"{number}. `{step.type}` (priority {step.priority}): {summary}")
+    return "\n".join(lines)
+
+
+def _flow_function(definition: TaskDefinition) -> Callable[..., State[Any]]:
+    parameters = {**_OF_SCOPE[definition.scope], **_EVERYWHERE}
+    if definition.scope is Scope.GLOBAL and any(step.type == UNDO_STEP for step in definition.steps):
+        parameters = {UNDO: (TaskToUndo, None), **parameters}
+        del parameters["force"]
+    signature = Signature(
+        [
+            Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation, default=default)
+            for name, (annotation, default) in parameters.items()
+        ]
+    )
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        given = signature.bind(*arguments, **named).arguments
+        watch_supervisor(end_within_seconds=Runtime.current_settings().drain_seconds)
+        try:
+            return _run(definition, checked_parameters(model, given))
+        except PhotojobsError as error:
+            # One sentence for the form's user; a traceback through our code would not help the user.
+            return Failed(message=mistake(model, error, given=given))
+
+    # Prefect reads it, and so do forms.
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    model = parameters_model(run)
+    return run
+
+
+def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
+    runtime = Runtime.current()
+    flow_run_id = flow_run.id
+    tenant_id, is_plan = given["tenant_id"], given["plan"]
+    task_id = given["task_id"] or flow_run_id or str(uuid.uuid4())
+    tasks = TasksRepository(runtime.database)
+    if not is_plan and tasks.get_by_id(task_id) is not None:
+        return resume_task(tasks.get(task_id, tenant_id=tenant_id).id, runtime)
+    check_tenant(tenant_id, runtime)
+    project_id = given.get("project_id")
+    if project_id is not None:
+        project_id = ProjectsRepository(runtime.database).find(project_id, tenant_id=tenant_id)
+    items, select = given.get("items"), given.get("select")
+    is_for_photos = definition.scope is Scope.PHOTO_SET or (definition.scope is None and project_id is None)
+    is_chosen = select is not None and (select.every_photo or bool(select.criteria))
+    if (select is not None or (is_for_photos and items is None)) and not is_chosen:
+        # What is left of a form whose switches were turned on and off again does not ask for everything.
+        raise InvalidValue("select", "nothing is chosen; Every photo takes all of them")
+    payload = {
+        **(given["payload"] or {}),
+        **({"force": True} if given.get("force") else {}),
+        **({"reason": given["reason"]} if given["reason"] else {}),
+        **({UNDO: given[UNDO]} if given.get(UNDO) else {}),
+    }
+    new = new_task(
+        definition,
+        task_id=task_id,
+        tenant_id=tenant_id,
+        project_id=project_id,
+        items=None if items is None else [item.model_dump(exclude_none=True) for item in items],
+        selection=select,
+        payload=payload or given["payload"],
+        source=given["source"],
+        flow_run_id=flow_run_id,
+        # What goes over everything would do the same work twice, whoever asked the second time.
+        is_exclusive=given["source"] == SCHEDULE_SOURCE or definition.scope is Scope.GLOBAL,
+    )
+    if is_plan:
+        plan = make_plan(runtime, new)
+        publish_plan(plan)
+        await_publication()
+        return Completed(message=plan.message)
+    try:
+        tasks.start(new)
+    except AlreadyRunning as error:
+        return Completed(name="Skipped", message=str(error))
+    return resume_task(task_id, runtime)
+
+
+def _flow_run_name() -> str:
+    return flow_run_name(str(flow_run.flow_name), flow_run.parameters)

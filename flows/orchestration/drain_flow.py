@@ -1,0 +1,125 @@
+"""The queue of standalone jobs as a Prefect flow: from `enqueue`, from other programs, from work that died half-way."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.exceptions import Pause
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+from pydantic import Field
+
+from flows.execution.rolling_window import MOST_FOLLOWED, RollingWindow, Source
+from flows.execution.sweep import sweep
+from flows.orchestration.cancellation_watch import CancellationWatch
+from flows.orchestration.job_task import task_for
+from flows.orchestration.mapped_runs import waiting_threads
+from flows.orchestration.supervision import watch_supervisor
+from flows.orchestration.tag_limits import TagLimits
+from flows.process.runtime import Runtime
+from storage import records
+from storage.lifecycle import heartbeats
+from storage.queue.jobs import JobsRepository
+from storage.queue.lanes import LanesRepository
+from storage.records import Job
+
+Lane = Annotated[str | None, Field(title="Lane", description="Only jobs of this lane; empty means every lane.")]
+Tenant = Annotated[str | None, Field(title="Tenant", description="Only this tenant's jobs; empty means everybody's.")]
+
+
+@flow(
+    name="drain_queue",
+    description="Drain Queue\n\nWorks off the jobs that wait and that no task of a running flow is attending to.",
+    task_runner=waiting_threads(),
+    persist_result=False,
+)
+def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
+    """Run the jobs that wait, the best of each lane first, until nothing is left that may run now."""
+    watch_supervisor(end_within_seconds=Runtime.current_settings().drain_seconds)
+    runtime = Runtime.current()
+    sweep(runtime)
+    lanes = LanesRepository(runtime.database)
+    served = lanes.list() if lane is None else [lanes.get(lane)]
+    with (
+        runtime.following(None),
+        CancellationWatch(
+            flow_run.id, lambda: runtime.stop_task(None), pause=lambda _is_to_end: runtime.stop_task(None)
+        ) as watch,
+        TagLimits() as limits,
+    ):
+        queue = _StandaloneJobs(runtime, served, tenant_id, limits)
+        try:
+            RollingWindow["PrefectFuture[Any]"](runtime.dispatcher, size=MOST_FOLLOWED).follow(queue)
+        except BaseException:
+            runtime.stop_task(None)
+            raise
+        is_stopped = queue.is_stopped()
+    if watch.suspended is not None:
+        raise Pause(state=watch.suspended)
+    message = ", ".join(f"{count} {name}" for name, count in sorted(queue.ended.items())) or "nothing was waiting"
+    if is_stopped:
+        return Cancelled(message=f"{message}; what was not completed stays in the queue")
+    return Failed(message=message) if queue.ended["failed"] else Completed(message=message)
+
+
+class _StandaloneJobs(Source["PrefectFuture[Any]"]):
+    """The jobs of no task that may run now, the best of each lane first; each is tried once."""
+
+    look_seconds = 0.5
+
+    def __init__(
+        self, runtime: Runtime, lanes: Sequence[records.Lane], tenant_id: str | None, limits: TagLimits
+    ) -> None:
+        self._runtime = runtime
+        self._lanes = lanes
+        self._tenant_id = tenant_id
+        self._limits = limits
+        self._stopping = runtime.stopping(None)
+        self._seen: dict[int, int] = {}
+        #: How many jobs ended in each state.
+        self.ended = Counter[str]()
+
+    def read(self, room: int, followed: Mapping[int, PrefectFuture[Any]]) -> list[Job]:
+        """A window of each lane of its own: where the slots of one are taken, another goes on."""
+        size = self._runtime.settings.window_size
+        found: list[Job] = []
+        for lane in self._lanes:
+            own = sum(lane.covers(self._seen[job_id]) for job_id in followed)
+            ready = JobsRepository(self._runtime.database).list_ready(
+                limit=max(0, size - own),
+                tenant_id=self._tenant_id,
+                standalone=True,
+                min_priority=lane.min_priority,
+                max_priority=lane.max_priority,
+            )
+            found += [job for job in ready if job.id not in self._seen]
+        return found[:room]
+
+    def begin(self, jobs: Sequence[Job]) -> Iterator[PrefectFuture[Any]]:
+        """Submit a Prefect task run for each."""
+        self._seen |= {job.id: job.priority for job in jobs}
+        runs = [(job, task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))) for job in jobs]
+        self._limits.ask_ahead(run.tags for _, run in runs)
+        # Before their threads are there: the best of them goes first, not the one whose thread is the quickest.
+        heartbeats.attend(self._runtime.database, [job.id for job in jobs], worker_id=self._runtime.worker_id)
+        self._runtime.dispatcher.expect([job.id for job in jobs])
+        for job, run in runs:
+            yield run.submit(job.id, f"#{job.id}")
+
+    def not_ready(self) -> int:
+        """Not asked for: the lanes' windows say how many are followed."""
+        return 0
+
+    def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:
+        """Count them."""
+        for future in futures:
+            # It has ended; only this takes its last state from it.
+            future.wait()
+            self.ended[future.state.type.value.lower()] += 1
+
+    def is_stopped(self) -> bool:
+        """Whether this process was made to stop with the jobs of no task."""
+        return self._stopping.is_set()

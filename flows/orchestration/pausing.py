@@ -1,0 +1,23 @@
+"""Pausing a task from the process that runs it."""
+
+from __future__ import annotations
+
+from flows.process.runtime import Runtime
+from storage.queue.pauses import pause_task
+
+
+def pause_here(task_id: str, runtime: Runtime, *, is_to_end: bool) -> None:
+    """Pause a task, and stop its handlers in this process without waiting for a heartbeat to find out.
+
+    Args:
+        task_id: of the task.
+        runtime: of this process.
+        is_to_end: whether this process is to stop following the task, too.
+    """
+    pause_task(runtime.database, task_id)
+    for claim in runtime.heartbeat.running():
+        if claim.job.task_id == task_id:
+            claim.lost.set()
+    if is_to_end:
+        runtime.stop_task(task_id)
+    runtime.dispatcher.look_now()

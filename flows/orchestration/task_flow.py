@@ -1,0 +1,221 @@
+"""The body of every compiled flow: map a task's jobs step by step, and end as it ended."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import Pause, TerminationSignal
+from prefect.futures import PrefectFuture, wait
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from flows.execution.rolling_window import RollingWindow, StepSource
+from flows.execution.sweep import Sweeper
+from flows.orchestration.artifacts import await_publication, publish_step
+from flows.orchestration.canceling import cancel_here
+from flows.orchestration.cancellation_watch import CancellationWatch
+from flows.orchestration.job_task import task_for
+from flows.orchestration.mapped_runs import raise_if_none_ran
+from flows.orchestration.pausing import pause_here
+from flows.orchestration.prefect_events import emit_to_prefect
+from flows.orchestration.supervision import end_within
+from flows.orchestration.tag_limits import TagLimits
+from flows.process.patience import insist
+from flows.process.runtime import Runtime
+from flows.telemetry.step_markdown import step_line
+from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.queue.pauses import resume_paused_task
+from storage.queue.tasks import TasksRepository
+from storage.records import Job, Task
+from storage.reports.task_summary import TaskSummary, summarise_task
+
+logger = logging.getLogger("photojobs.flows")
+
+#: A process that was told to end has so long beside `drain_seconds` for ending Prefect's threads.
+END_SECONDS = 15.0
+
+#: The reason of a task that was canceled through its flow run.
+BY_FLOW_RUN = "its flow run was canceled"
+
+
+def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
+    """Follow a task to its end, wherever it stands, and return the flow run's final state."""
+    tasks = TasksRepository(runtime.database)
+    task = tasks.get(task_id)
+    if task.status in ("failed", "canceled") and (flow_run.run_count or 1) > 1:
+        # Somebody pressed "Retry": only what failed is run again.
+        task = tasks.retry(task_id)
+    flow_run_id = flow_run.id
+    if flow_run_id and task.flow_run_id != flow_run_id:
+        tasks.link_flow_run(task_id, flow_run_id)
+    # It was paused before, and the user has pressed Resume or Retry.
+    resume_paused_task(runtime.database, task_id)
+    runtime.events.listen(emit_to_prefect)
+    runtime.events.task_running(task)
+    with CancellationWatch(
+        flow_run_id,
+        lambda: cancel_here(task_id, runtime, reason=BY_FLOW_RUN),
+        pause=lambda is_to_end: pause_here(task_id, runtime, is_to_end=is_to_end),
+        resume=lambda: resume_paused_task(runtime.database, task_id),
+    ) as watch:
+        ended = follow_task(task_id, runtime).is_final
+    if not ended:
+        # Prefect's own signal: the process ends, and the run stays as it is until it is resumed.
+        raise Pause(state=watch.suspended)
+    summary = summarise_task(runtime.database, task_id)
+    runtime.events.task_ended(summary.task, message=summary.message)
+    _log_steps(summary)
+    await_publication()
+    return final_state(summary)
+
+
+def follow_task(task_id: str, runtime: Runtime) -> Task:
+    """Map Prefect task runs over the jobs of the task's current step until the task has ended; returns the task.
+
+    It also returns, with the task unfinished, if this process was made to stop following it (`Runtime.stop_task`).
+
+    It may be called at any point of the task's life, by several processes at once: what has ended is not run again.
+    Ctrl-C cancels the task and waits for its handlers to stop; a second one ends the process. Any other exception
+    from outside (SIGTERM, in Prefect's hands) hands back what runs here, and the task goes on elsewhere.
+    """
+    window = RollingWindow["PrefectFuture[Any]"](runtime.dispatcher, size=runtime.settings.window_size)
+    # The sweeper: the task may wait for a job whose executor has died, and nobody else may be there to notice.
+    with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime), TagLimits() as limits:
+        try:
+            return _follow(task_id, runtime, window, limits)
+        except KeyboardInterrupt:
+            with _interrupted_at_once():
+                try:
+                    cancel_here(task_id, runtime, reason="canceled by Ctrl-C")
+                    wait(list(window.followed.values()))
+                    return _follow(task_id, runtime, window, limits)
+                except BaseException:
+                    # What waits for a database that is away must not keep this process alive.
+                    runtime.stop_task(task_id)
+                    raise
+        except TerminationSignal:
+            end_within(runtime.settings.drain_seconds + END_SECONDS)
+            runtime.stop_task(task_id)
+            raise
+        except BaseException:
+            runtime.stop_task(task_id)
+            raise
+
+
+def _follow(task_id: str, runtime: Runtime, window: RollingWindow[PrefectFuture[Any]], limits: TagLimits) -> Task:
+    tasks = TasksRepository(runtime.database)
+    stopping = runtime.stopping(task_id)
+    step_index: int | None = None
+    while True:
+        task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
+        if stopping.is_set() and not task.is_final:
+            return task
+        if step_index is not None and (task.is_final or task.step_index != step_index):
+            publish_step(runtime.database, task, step_index)
+        if task.is_final:
+            return task
+        step_index = task.step_index
+        window.follow(_MappedStep(task, runtime, limits))
+
+
+class _MappedStep(StepSource["PrefectFuture[Any]"]):
+    """The jobs of a step, each followed by a mapped Prefect task run."""
+
+    def __init__(self, task: Task, runtime: Runtime, limits: TagLimits) -> None:
+        super().__init__(task, runtime)
+        self._limits = limits
+        self._begun = 0
+        self._latest: deque[PrefectFuture[Any]] = deque(maxlen=runtime.settings.window_size)
+
+    def begin(self, jobs: Sequence[Job]) -> Iterator[PrefectFuture[Any]]:
+        """Map the generic task over the jobs."""
+        self._begun += len(jobs)
+        for group in _by_type(jobs):
+            yield from _submit(self._task, group, self._limits)
+
+    def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:
+        """Give up if nothing runs any job.
+
+        Raises:
+            ClusterFailed: none of the latest ran.
+        """
+        # They have ended; Prefect warns of futures that were not waited for.
+        wait(list(futures))
+        self._latest += futures
+        if futures and len(self._latest) == min(self._begun, self._latest.maxlen or 1):
+            raise_if_none_ran(self._latest)
+
+
+@contextmanager
+def _interrupted_at_once() -> Iterator[None]:
+    """Have Ctrl-C end the process while the block runs, whatever its threads are doing.
+
+    Python itself would wait for them. What they leave behind, the next start repairs.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    # At a prompt, or in a notebook, the process is more than this run.
+    if not in_main_thread or hasattr(sys, "ps1") or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    logger.warning("canceling; Ctrl-C again ends the process at once")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def cancel_with_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Prefect's hook: a flow run was canceled in the UI or by the API, and so is the task that it followed."""
+    runtime = Runtime.current()
+    tasks = TasksRepository(runtime.database)
+    task = tasks.get_by_id(flow_run.parameters.get("task_id") or str(flow_run.id))
+    # A run that was refused, since the task is another tenant's, cancels nothing either.
+    if task is not None and task.tenant_id == flow_run.parameters.get("tenant_id", DEFAULT_TENANT):
+        tasks.cancel(task.id, reason=BY_FLOW_RUN)
+
+
+def final_state(summary: TaskSummary) -> State[Any]:
+    """The Prefect state that tells the truth about a task that has ended."""
+    task = summary.task
+    if summary.found_nothing:
+        return Completed(name="Skipped", message=summary.message)
+    if task.status == "completed":
+        return Completed(message=summary.message)
+    if task.status == "canceled":
+        return Cancelled(message=summary.message)
+    return Failed(message=summary.message)
+
+
+def _log_steps(summary: TaskSummary) -> None:
+    # To the logger of the flow run, whose lines its page shows; ours goes to the process's own log.
+    if flow_run.id:
+        for step in summary.steps:
+            get_run_logger().info("%s", step_line(step))
+
+
+def _submit(task: Task, group: list[Job], limits: TagLimits) -> list[PrefectFuture[Any]]:
+    first = group[0]
+    mapped = task_for(first.type, priority=first.priority, tags=(f"tenant:{task.tenant_id}", f"task:{task.id}"))
+    limits.ask_ahead([mapped.tags])
+    return list(mapped.map([job.id for job in group], [_position(job) for job in group]))
+
+
+def _by_type(window: Sequence[Job]) -> Iterator[list[Job]]:
+    for _, group in groupby(window, key=lambda job: (job.type, job.priority)):
+        yield list(group)
+
+
+def _position(job: Job) -> str:
+    return f"{(job.chunk_index or 0) + 1}/{job.total_chunks or 1}"

@@ -1,0 +1,203 @@
+"""The heartbeat of a process: one thread that beats for every job it runs or waits for, and every task it follows."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from flows.errors import StepTimeout, reason_of
+from flows.process.job_claim import JobClaim, awake_or_asleep
+from storage.database.engine import Database
+from storage.database.thread_ends import wait_for_end
+from storage.errors import StorageError
+from storage.lifecycle import heartbeats
+from storage.lifecycle.heartbeats import ATTENDANCE_SECONDS
+from storage.queue.tasks import TasksRepository
+
+logger = logging.getLogger("photojobs.heartbeat")
+
+#: A handler that reached no checkpoint for so long after its deadline is interrupted where it stands.
+TIMEOUT_GRACE_SECONDS = 1.0
+
+
+class Heartbeat:
+    """Beats from a thread of its own, started with the first job; a handler that computes for hours does not stop it.
+
+    Args:
+        database: where the jobs are.
+        worker_id: who this process is.
+        interval_seconds: how often running jobs say that they are alive. The queued jobs that this process waits for,
+            and the tasks that it follows, say so at least every five seconds.
+        waiting: gives the ids of the queued jobs that this process waits for.
+    """
+
+    def __init__(
+        self, database: Database, *, worker_id: str, interval_seconds: float, waiting: Callable[[], Sequence[int]]
+    ) -> None:
+        self._database = database
+        self._worker_id = worker_id
+        self._interval_seconds = interval_seconds
+        self._attendance_seconds = min(interval_seconds, ATTENDANCE_SECONDS / 3)
+        self._waiting = waiting
+        # By token: a job that was taken away may come back to this process while its first handler still runs.
+        self._claims: dict[str, JobClaim] = {}
+        self._broken_off: dict[JobClaim, str] = {}
+        self._limits: dict[int, float] = {}
+        self._tasks: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def beating_for(self, claim: JobClaim) -> Iterator[None]:
+        """Beat for a claim while the block runs; one whose block raises is `broken_off`."""
+        with self._lock:
+            self._claims[claim.token] = claim
+        self.start()
+        try:
+            yield
+        except BaseException as error:
+            with self._lock:
+                self._broken_off[claim] = reason_of(error)
+            raise
+        finally:
+            with self._lock:
+                self._claims.pop(claim.token, None)
+
+    @contextmanager
+    def time_limit(self, claim: JobClaim) -> Iterator[None]:
+        """Interrupt the block with `StepTimeout` where it runs on for long after the claim's deadline."""
+        if claim.deadline is None:
+            yield
+            return
+        thread_id = threading.get_ident()
+        with self._lock:
+            self._limits[thread_id] = claim.deadline + TIMEOUT_GRACE_SECONDS
+        self._wake.set()
+        try:
+            yield
+        finally:
+            try:
+                self._lift_limit(thread_id)
+            except StepTimeout:
+                # It came while the limit was being lifted; no second one can be on its way so soon.
+                self._lift_limit(thread_id)
+
+    @contextmanager
+    def attending(self, task_id: str) -> Iterator[None]:
+        """Say of a task that somebody follows it while the block runs."""
+        TasksRepository(self._database).attend([task_id])
+        with self._lock:
+            self._tasks[task_id] += 1
+        self.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tasks -= Counter([task_id])
+
+    def start(self) -> None:
+        """Start the thread, if it does not run yet."""
+        with self._lock:
+            if self._thread is None and not self._stopped.is_set():
+                self._thread = threading.Thread(target=self._run, name="photojobs-heartbeat", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._stopped.set()
+        self._wake.set()
+        if self._thread is not None:
+            wait_for_end(self._thread)
+
+    def running(self) -> list[JobClaim]:
+        """The claims that are beaten for now."""
+        with self._lock:
+            return list(self._claims.values())
+
+    def known_tokens(self) -> set[str]:
+        """The tokens of all claims that this process has begun and of which it has not seen the end."""
+        with self._lock:
+            return {*self._claims, *(claim.token for claim in self._broken_off)}
+
+    def broken_off(self) -> dict[JobClaim, str]:
+        """The claims whose end was not written, each with the reason; `forget` those that were given up since."""
+        with self._lock:
+            return dict(self._broken_off)
+
+    def forget(self, claim: JobClaim) -> None:
+        """Take a claim out of those that broke off."""
+        with self._lock:
+            self._broken_off.pop(claim, None)
+
+    def _run(self) -> None:
+        next_beat = time.monotonic() + self._interval_seconds
+        next_attendance = time.monotonic() + self._attendance_seconds
+        while not self._stopped.is_set():
+            wake_at = min(next_beat, next_attendance, self._next_interrupt_at())
+            self._wake.wait(max(0.0, wake_at - time.monotonic()))
+            self._wake.clear()
+            self._interrupt_overdue()
+            if time.monotonic() >= next_beat:
+                self._try(self._beat)
+                next_beat = time.monotonic() + self._interval_seconds
+            if time.monotonic() >= next_attendance:
+                self._try(self._attend)
+                next_attendance = time.monotonic() + self._attendance_seconds
+
+    def _beat(self) -> None:
+        claims = self.running()
+        asked_at = awake_or_asleep()
+        lost = heartbeats.beat(self._database, [(claim.job.id, claim.token) for claim in claims])
+        for claim in claims:
+            if claim.token in lost:
+                claim.lost.set()
+            else:
+                claim.confirm(asked_at)
+        heartbeats.beat_for_lost(self._database, lost)
+
+    def _attend(self) -> None:
+        heartbeats.attend(self._database, self._waiting(), worker_id=self._worker_id)
+        with self._lock:
+            task_ids = list(self._tasks)
+        TasksRepository(self._database).attend(task_ids)
+
+    def _try(self, say: Callable[[], None]) -> None:
+        try:
+            say()
+        except StorageError as error:
+            # The database may come back before the jobs count as stale; until then every claim distrusts itself.
+            logger.warning("no heartbeat: %s", error)
+        except Exception:
+            # Without this thread every job of the process would be taken for dead.
+            logger.exception("no heartbeat")
+
+    def _next_interrupt_at(self) -> float:
+        with self._lock:
+            return min(self._limits.values(), default=float("inf"))
+
+    def _interrupt_overdue(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for thread_id, interrupt_at in self._limits.items():
+                if now >= interrupt_at:
+                    # Again only after a while, in which the handler unwinds.
+                    self._limits[thread_id] = now + max(self._interval_seconds, TIMEOUT_GRACE_SECONDS)
+                    _interrupt(thread_id, StepTimeout)
+
+    def _lift_limit(self, thread_id: int) -> None:
+        with self._lock:
+            self._limits.pop(thread_id, None)
+            _interrupt(thread_id, None)
+
+
+def _interrupt(thread_id: int, error: type[BaseException] | None) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread_id), None if error is None else ctypes.py_object(error)
+    )

@@ -1,0 +1,193 @@
+"""What the executors of one process share: the database, the settings, the library and the image processes."""
+
+from __future__ import annotations
+
+import atexit
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Self
+from weakref import WeakValueDictionary
+
+from flows.process.claiming_thread import Dispatcher
+from flows.process.heartbeat_thread import Heartbeat
+from flows.telemetry.events import Events
+from flows.telemetry.log_lines import log_events, structure_logs
+from flows.telemetry.tracing import open_tracing
+from storage.database.engine import Database
+from storage.library.ignored_names import IgnoredNames
+from storage.library.kinds import AcceptedExtensions
+from storage.library.paths import Library
+from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.queue.claims import new_worker_id
+from storage.queue.tasks import TasksRepository
+from storage.queue.wakeups import Wakeups
+from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.imaging.isolation import ImageProcessing
+
+
+_current: ContextVar[Runtime | None] = ContextVar("photojobs_runtime", default=None)
+_of_process: list[Runtime] = []
+_process_lock = threading.Lock()
+
+
+class Runtime:
+    """The parts of a process that runs jobs. Use it as a context manager, or call `close`.
+
+    Args:
+        database: migrated to the newest schema.
+        settings: by default those of the environment and `photojobs.toml`.
+    """
+
+    def __init__(self, database: Database, *, settings: Settings | None = None) -> None:
+        self.database = database
+        self.settings = settings or Settings.load()
+        self.worker_id = new_worker_id(socket.gethostname())
+        self.events = Events()
+        log_events(self.events, self.settings)
+        self.tracing = open_tracing()
+        self.wakeups = Wakeups(database)
+        self.dispatcher = Dispatcher(
+            database,
+            worker_id=self.worker_id,
+            wakeups=self.wakeups,
+            poll_seconds=self.settings.poll_seconds,
+            concurrency=self.settings.concurrency,
+        )
+        self.heartbeat = Heartbeat(
+            database,
+            worker_id=self.worker_id,
+            interval_seconds=self.settings.heartbeat_seconds,
+            waiting=self.dispatcher.attended,
+        )
+        self.pinned_definition = lru_cache(maxsize=256)(self._read_pinned_definition)
+        self._lock = threading.Lock()
+        # Of a task, as long as something here works on it or follows it; of those that were stopped, the latest.
+        self._stopping: WeakValueDictionary[str | None, threading.Event] = WeakValueDictionary()
+        self._stopped: deque[threading.Event] = deque(maxlen=1_000)
+        self._images: ImageProcessing | None = None
+
+    @classmethod
+    def current(cls) -> Runtime:
+        """The runtime of the caller's context, else the one of this process, opened from the settings at first use."""
+        runtime = _current.get()
+        if runtime is not None:
+            return runtime
+        with _process_lock:
+            if not _of_process:
+                settings = Settings.load()
+                structure_logs(settings)
+                opened = cls.open(settings)
+                atexit.register(opened.close)
+                _of_process.append(opened)
+            return _of_process[0]
+
+    @staticmethod
+    def current_settings() -> Settings:
+        """The settings of the current runtime, without opening one."""
+        runtime = _current.get() or next(iter(_of_process), None)
+        return Settings.load() if runtime is None else runtime.settings
+
+    @contextmanager
+    def as_current(self) -> Iterator[Self]:
+        """Make this the runtime of the block, and of the Prefect task runs that are started in it."""
+        token = _current.set(self)
+        try:
+            yield self
+        finally:
+            _current.reset(token)
+
+    @classmethod
+    def open(cls, settings: Settings | None = None) -> Self:
+        """A runtime on the database of the settings, which is brought to the newest schema."""
+        settings = settings or Settings.load()
+        database = Database(settings.database_url.get_secret_value())
+        database.migrate()
+        return cls(database, settings=settings)
+
+    @cached_property
+    def library(self) -> Library:
+        """The library on disk that the settings name."""
+        return Library(
+            self.settings.library_root,
+            ignored_names=IgnoredNames(self.settings.ignored_names),
+            accepted_extensions=AcceptedExtensions(
+                jpg=frozenset(self.settings.jpg_extensions),
+                raw=frozenset(self.settings.raw_extensions),
+                other=frozenset(self.settings.other_extensions),
+                companion_patterns=self.settings.companion_patterns,
+            ),
+        )
+
+    @property
+    def images(self) -> ImageProcessing:
+        """The processes that decode images, started at the first use."""
+        with self._lock:
+            if self._images is None:
+                from flows.imaging.isolation import open_image_processing
+
+                self._images = open_image_processing(self.settings)
+            return self._images
+
+    def stopping(self, task_id: str | None) -> threading.Event:
+        """Set when this process is to stop working on the task, or on the jobs that have none."""
+        with self._lock:
+            return self._event(task_id)
+
+    @contextmanager
+    def following(self, task_id: str | None) -> Iterator[None]:
+        """Work on the task in the block, also where this process was made to stop with it before."""
+        with self._lock:
+            stopping = self._event(task_id)
+            if stopping.is_set():
+                self._stopping[task_id] = stopping = threading.Event()
+        try:
+            yield
+        finally:
+            with self._lock:
+                # What still runs of a task that was stopped must find its event set.
+                if stopping.is_set():
+                    self._stopped.append(stopping)
+
+    def stop_task(self, task_id: str | None) -> None:
+        """Stop working on a task in this process, or on the jobs that have none.
+
+        Its running jobs are handed back at their next checkpoint, its queued ones left to others.
+        """
+        stopping = self.stopping(task_id)
+        stopping.set()
+        self._stopped.append(stopping)
+        self.dispatcher.abandon(task_id)
+
+    def _event(self, task_id: str | None) -> threading.Event:
+        event = self._stopping.get(task_id)
+        if event is None:
+            self._stopping[task_id] = event = threading.Event()
+        return event
+
+    def close(self) -> None:
+        """Stop the threads and the image processes, and close the database's connections."""
+        self.dispatcher.close()
+        self.heartbeat.close()
+        self.wakeups.close()
+        with self._lock:
+            if self._images is not None:
+                self._images.close()
+                self._images = None
+        self.tracing.close()
+        self.database.close()
+
+    def _read_pinned_definition(self, task_id: str) -> PinnedDefinition:
+        return PinnedDefinition.from_json(TasksRepository(self.database).get(task_id).definition_json)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,35 @@
+"""Whether a tenant exists: a run for one that does not would do nothing, and look well."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from flows.process.runtime import Runtime
+from storage.errors import UnknownTenant
+from storage.library.errors import LibraryUnavailable
+from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.photos.projects import ProjectsRepository
+from task_definitions.wording import did_you_mean, shown
+
+#: Tenants that an unknown one is compared with.
+MAX_SIMILAR_TENANTS = 1000
+
+
+def check_tenant(tenant_id: str, runtime: Runtime) -> None:
+    """Return if the tenant has a project or a folder in the library; the default one also if there is no tenant at all.
+
+    Raises:
+        UnknownTenant: it has neither.
+    """
+    projects = ProjectsRepository(runtime.database)
+    if projects.has_tenant(tenant_id):
+        return
+    known = {*projects.list_tenants(limit=MAX_SIMILAR_TENANTS)}
+    # The steps themselves say what a library that is not there means.
+    with suppress(LibraryUnavailable):
+        known |= {*runtime.library.tenant_ids()}
+    if tenant_id in known or (not known and tenant_id == DEFAULT_TENANT):
+        return
+    raise UnknownTenant(
+        f"{shown(tenant_id)} has neither a project nor a folder in the library.{did_you_mean(tenant_id, known)}"
+    )

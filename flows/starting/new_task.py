@@ -1,0 +1,82 @@
+"""What a task is started with, checked against its definition before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flows.handlers.job_targets import LeftOut
+from flows.handlers.step import handler_of
+from flows.undoing.task_to_undo import named_task
+from storage.errors import InvalidValue
+from storage.history.undo_entries import UNDO_STEP
+from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.photos.photo_selection import PhotoSelection
+from storage.queue.tasks import NewTask
+from task_definitions import Scope, TaskDefinition, detect_scope
+from task_definitions.errors import MissingProject
+from task_definitions.step_types import step_types, takes_destination
+
+
+def new_task(
+    definition: TaskDefinition,
+    *,
+    task_id: str,
+    tenant_id: str,
+    scope: str | None = None,
+    project_id: int | None = None,
+    items: Any = None,
+    selection: PhotoSelection | None = None,
+    payload: Mapping[str, Any] | None = None,
+    source: str = "user",
+    flow_run_id: str | None = None,
+    is_exclusive: bool = False,
+) -> NewTask:
+    """What a task is started with, its scope decided and its definition pinned.
+
+    Raises:
+        ScopeMismatch: the scope is not the definition's.
+        MissingProject: the scope, or a step that puts photos into a project, needs one, and there is none.
+        UnexpectedProject: the scope is `global`, and there is a project.
+        InvalidValue: items are given for a scope that has none, or missing for a photo set; a project is given with
+            a selection, though no step puts photos into it; or the payload's `leave_out` cannot be read.
+        MissingHandler: a step's type has no handler in this installation.
+        NothingToUndo: the definition undoes a task, and the payload names none.
+    """
+    LeftOut.of_payload(payload or {})
+    for step in definition.steps:
+        handler_of(step.type)
+        if step.type == UNDO_STEP:
+            named_task(payload or {})
+    effective = detect_scope(scope=scope, project_id=project_id, definition_scope=definition.scope)
+    if effective is not Scope.PHOTO_SET and (items is not None or selection is not None):
+        raise InvalidValue("items", f'a task of scope "{effective}" takes no items; start one of scope "photo_set"')
+    if effective is Scope.PHOTO_SET:
+        _check_photo_set(definition, project_id=project_id, items=items, selection=selection)
+    return NewTask(
+        id=task_id,
+        tenant_id=tenant_id,
+        definition=PinnedDefinition.pin(definition, step_types()),
+        scope=effective,
+        project_id=project_id,
+        items=items,
+        selection=selection,
+        payload=payload,
+        source=source,
+        flow_run_id=flow_run_id,
+        is_exclusive=is_exclusive,
+    )
+
+
+def _check_photo_set(
+    definition: TaskDefinition, *, project_id: int | None, items: Any, selection: PhotoSelection | None
+) -> None:
+    if items is None and selection is None:
+        raise InvalidValue("items", "a photo set needs items or a selection")
+    if takes_destination(definition):
+        if project_id is None:
+            raise MissingProject("project_id: is missing; give the project that the photos are put into.")
+    elif selection is not None and project_id is not None:
+        raise InvalidValue(
+            "project_id", "does not restrict which photos are selected; give the project as one of the criteria"
+        )

@@ -1,0 +1,95 @@
+"""Asking Prefect's server for a flow run of a task that stands in the database. Best effort: nothing depends on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from typing import Any
+
+from flows.process.retry_delay import backoff_seconds
+from flows.starting.deployment_names import DRAIN_PATH, deployment_path
+from flows.starting.prefect_client import impatient_client, may_pass
+from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.records import Task
+
+logger = logging.getLogger("photojobs.requests")
+
+#: For so long a server that is slow, or whose database is locked, is asked again; then the task is left to others.
+ASK_SECONDS = 30.0
+
+#: For so long a single answer is waited for.
+ANSWER_SECONDS = 10.0
+
+
+def request_flow_run(task: Task) -> str | None:
+    """Ask for a flow run that follows the task; returns its id, or None where there is no server or it did not answer.
+
+    Asked twice, by whomever, it is the same flow run, until that one has ended: the idempotency key is the task's id,
+    and for a task that is run again its id with that of the flow run before. It takes little more than `ASK_SECONDS`.
+    """
+    parameters: dict[str, Any] = {"task_id": task.id, "tenant_id": task.tenant_id, "source": task.source}
+    if task.project_id is not None:
+        parameters["project_id"] = task.project_id
+    definition = PinnedDefinition.from_json(task.definition_json).definition
+    return _request(deployment_path(definition), parameters, idempotency_key=task.id)
+
+
+def request_drain() -> str | None:
+    """Ask for a flow run that works off standalone jobs; returns its id, or None as in `request_flow_run`."""
+    return _request(DRAIN_PATH, {}, idempotency_key=str(uuid.uuid4()))
+
+
+def has_server() -> bool:
+    """Whether this process knows of a Prefect server; without one, asking would start a server of its own."""
+    if "PREFECT_API_URL" in os.environ:
+        return True
+    from prefect.settings import get_current_settings
+
+    return bool(get_current_settings().api.url)
+
+
+def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str) -> str | None:
+    if not has_server():
+        return None
+    give_up_at = time.monotonic() + ASK_SECONDS
+    unanswered: set[str] = set()
+    failures = 0
+    while True:
+        try:
+            return _ask(path, parameters, idempotency_key=idempotency_key, unanswered=unanswered)
+        except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from answering, the work is in the database.
+            failures += 1
+            wait_seconds = backoff_seconds(failures, first_seconds=0.25, longest_seconds=5.0)
+            if not _is_there(error) or not may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
+                logger.warning("Prefect did not take a run of %s (%s); `photojobs up` or a worker will", path, error)
+                return None
+            logger.info("asking Prefect again for a run of %s: %s", path, error)
+            threading.Event().wait(wait_seconds)
+
+
+def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswered: set[str]) -> str:
+    from prefect.states import Scheduled
+
+    with impatient_client(answer_seconds=ANSWER_SECONDS) as client:
+        deployment = client.read_deployment_by_name(path)
+        key = idempotency_key
+        while True:
+            is_repeated = key in unanswered
+            unanswered.add(key)
+            run = client.create_flow_run_from_deployment(
+                deployment.id, parameters=parameters, state=Scheduled(), idempotency_key=key
+            )
+            unanswered.discard(key)
+            # One that has ended belongs to an earlier life of the task, unless it is ours, whose answer got lost.
+            if is_repeated or run.state is None or not run.state.is_final():
+                return str(run.id)
+            key = f"{idempotency_key}:{run.id}"
+
+
+def _is_there(error: Exception) -> bool:
+    import httpx
+
+    return not isinstance(error, httpx.ConnectError)

@@ -1,0 +1,218 @@
+"""Names on disk that no row stands for: new photos get rows, and photos that were moved by hand keep theirs.
+
+A photo was moved by hand if a file has come that has the size and the contents of its own file, and its own file is
+missing although its project is there. The row follows the file only if no other photo and no other file may be meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, suppress
+from itertools import groupby
+from typing import Final
+
+from flows.errors import StepTimeout
+from flows.handlers.step_context import StepContext
+from flows.steps.following.arrival_pairs import Arrival, pair
+from flows.steps.following.moved_by_hand import BATCH_SIZE, follow
+from flows.steps.following.new_photos import add_rows
+from flows.steps.targets.photo_files import SOURCE_ORDER
+from flows.steps.targets.target_projects import compared
+from flows.steps.targets.whereabouts import ProjectState, Whereabouts
+from storage.comparison.part_comparison import NewName
+from storage.comparison.reconciliation import ProjectComparison
+from storage.library import ProjectFolder, list_names, look_at, matching_hashes
+from storage.library.errors import LibraryError
+from storage.photos.original_search import KnownOriginal, count_known_photos, originals_of_sizes
+from storage.photos.projects import ProjectsRepository
+from storage.records import Project
+
+#: Arrivals kept in memory; further ones wait for the next run.
+MAX_ARRIVALS: Final = 50_000
+
+#: Missing files kept in memory.
+_MAX_MISSING: Final = 100_000
+
+
+class Arrivals:
+    """Takes names in, project by project, and settles in the end what has become of photos that were moved by hand.
+
+    The row of such a photo needs two projects. So it follows its file in `settle`, when the step holds none.
+
+    Attributes:
+        found: the photos whose own files are missing, and whose contents a file without a row has, with the project
+            that each was in.
+    """
+
+    def __init__(self, ctx: StepContext) -> None:
+        self.found: dict[int, int] = {}
+        self._ctx = ctx
+        self._whereabouts = Whereabouts(ctx)
+        self._missing: dict[int, list[KnownOriginal]] = {}
+        self._arrivals: list[Arrival] = []
+
+    def take(self, comparison: ProjectComparison, project: Project, folder: ProjectFolder) -> None:
+        """Give the new photos of a project, which the caller holds, their rows, and keep those that were moved."""
+        for batch in comparison.new_names():
+            self._ctx.checkpoint()
+            add_rows(self._ctx, project, self._keep_moved(project, folder, batch))
+
+    def look_everywhere(self) -> None:
+        """Look in all folders of the tenant for photos that were moved by hand, before a row goes; none is added."""
+        ctx = self._ctx
+        for project in self._whereabouts:
+            ctx.checkpoint()
+            if self._whereabouts.state(project.id) is ProjectState.HERE:
+                with suppress(LibraryError, OSError):
+                    folder = ctx.folder_of(project)
+                    with compared(ctx, project, folder, is_reported=False) as comparison:
+                        for batch in comparison.new_names():
+                            self._keep_moved(project, folder, batch)
+        with ctx.read() as connection:
+            known = {project.project_folder for project in ProjectsRepository(connection).list_beside(ctx.tenant_id)}
+        tenant = ctx.library.tenant(ctx.tenant_id)
+        for name in sorted(set(tenant.project_folders()) - known):
+            ctx.checkpoint()
+            with suppress(LibraryError, OSError):
+                self._look_into(tenant.project(name))
+
+    def settle(self, *, adds_rows: bool = True, doomed: Collection[int] = ()) -> None:
+        """Have the rows of moved photos follow their files; the step must hold no project.
+
+        Args:
+            adds_rows: whether what turns out to be new gets a row.
+            doomed: the projects without a folder whose rows are about to be removed.
+        """
+        ctx = self._ctx
+        arrivals, self._arrivals = self._arrivals, []
+        pairs = pair(arrivals, but_for=self._away(arrivals) - set(doomed))
+        for arrival in pairs.unsure:
+            self._report_unsure(arrival)
+        new = [*pairs.unsure, *pairs.new]
+
+        def projects_of(pair: tuple[Arrival, KnownOriginal]) -> tuple[int, int]:
+            return pair[1].project_id, pair[0].project_id
+
+        for (source_id, target_id), group in groupby(sorted(pairs.certain, key=projects_of), key=projects_of):
+            source, target = self._whereabouts.project(source_id), self._whereabouts.project(target_id)
+            together = list(group)
+            for start in range(0, len(together), BATCH_SIZE):
+                ctx.checkpoint()
+                try:
+                    with ctx.exclusively(sorted({source_id, target_id})):
+                        if self._whereabouts.look_again(source_id) in (ProjectState.HERE, ProjectState.MISSING):
+                            new += follow(ctx, source, target, together[start : start + BATCH_SIZE])
+                except StepTimeout:
+                    raise
+                except (LibraryError, OSError) as error:
+                    # Without a row, so that the next run looks again.
+                    self._leave(f"{target.project_name}: {error}")
+        if adds_rows:
+            self._add_rows(new)
+
+    def _add_rows(self, arrivals: Sequence[Arrival]) -> None:
+        def project_of(arrival: Arrival) -> int:
+            return arrival.project_id
+
+        for project_id, group in groupby(sorted(arrivals, key=project_of), key=project_of):
+            project = self._whereabouts.project(project_id)
+            self._ctx.report.enter_project(project.project_name)
+            try:
+                with self._ctx.exclusively([project_id]):
+                    fresh = self._ctx.reload(project)
+                    if fresh is not None and not fresh.is_archived:
+                        add_rows(self._ctx, fresh, [arrival.new for arrival in group])
+            except (LibraryError, OSError) as error:
+                self._leave(f"{project.project_name}: {error}")
+            self._ctx.report.enter_project(None)
+
+    def _keep_moved(self, project: Project, folder: ProjectFolder, names: Sequence[NewName]) -> list[NewName]:
+        """Keep the names that may be photos which were moved; returns the others."""
+        others = []
+        for new, arrival in self._arrivals_of(project.id, folder, names):
+            if arrival is None:
+                others.append(new)
+                continue
+            self.found |= {one.photo_id: one.project_id for one in arrival.candidates}
+            reason = self._reason_to_wait(arrival)
+            if reason is None:
+                self._arrivals.append(arrival)
+            else:
+                self._leave(f"{project.project_name}/{new.name}: {reason}")
+        return others
+
+    def _look_into(self, folder: ProjectFolder) -> None:
+        """Note which photos may be in a folder that no project has."""
+        accepted = self._ctx.library.accepted_extensions
+        with closing(ProjectComparison(extensions=accepted, look=lambda name: look_at(folder, name))) as comparison:
+            for listed in list_names(folder):
+                comparison.add_names(listed)
+            for batch in comparison.new_names():
+                for new, arrival in self._arrivals_of(0, folder, batch):
+                    if arrival is not None:
+                        self.found |= {one.photo_id: one.project_id for one in arrival.candidates}
+                        self._leave(f"{folder.project_folder}/{new.name}: folder_discovery makes its folder a project")
+
+    def _arrivals_of(
+        self, project_id: int, folder: ProjectFolder, names: Sequence[NewName]
+    ) -> Iterator[tuple[NewName, Arrival | None]]:
+        """Each name, with the missing photos that it may be; without a name whose file cannot be read."""
+        self._look_up({file.size_bytes for new in names for file in new.files} - {0})
+        for new in names:
+            try:
+                yield new, self._arrival(project_id, folder, new)
+            except OSError as error:
+                # It has the size of a file that is missing.
+                self._leave(f"{folder.project_folder}/{new.name}: {error.strerror or error}")
+
+    def _arrival(self, project_id: int, folder: ProjectFolder, new: NewName) -> Arrival | None:
+        for file in sorted(new.files, key=lambda file: SOURCE_ORDER.index(file.kind)):
+            missing = self._missing.get(file.size_bytes)
+            if not missing:
+                continue
+            self._ctx.checkpoint()
+            path = self._ctx.library.content_path(folder.original(file.name))
+            hashes = matching_hashes(path, {one.content_hash for one in missing})
+            candidates = tuple(one for one in missing if one.content_hash in hashes)
+            if candidates:
+                return Arrival(project_id=project_id, new=new, file=file, candidates=candidates)
+        return None
+
+    def _reason_to_wait(self, arrival: Arrival) -> str | None:
+        left_out = self._ctx.targets.left_out
+        for one in arrival.candidates:
+            if one.photo_id in left_out.photos or one.project_id in left_out.projects:
+                return "its photo was left out of the run"
+            if self._whereabouts.state(one.project_id) is ProjectState.RENAMED:
+                return "waits until folder_discovery has taken over the new name of its project's folder"
+        return "waits for the next run" if len(self._arrivals) >= MAX_ARRIVALS else None
+
+    def _look_up(self, sizes: Collection[int]) -> None:
+        """Find the files of these sizes that are missing."""
+        if sum(len(known) for known in self._missing.values()) > _MAX_MISSING:
+            self._missing.clear()
+        unknown = set(sizes) - self._missing.keys()
+        self._missing |= {size: [] for size in unknown}
+        with self._ctx.read() as connection:
+            for known in originals_of_sizes(connection, unknown, tenant_id=self._ctx.tenant_id):
+                if self._whereabouts.is_missing(known):
+                    self._missing[known.size_bytes].append(known)
+
+    def _away(self, arrivals: Sequence[Arrival]) -> set[int]:
+        """The projects without a folder of which less than the better half has come: their disk may be away."""
+        found: dict[int, set[int]] = {}
+        for candidate in (candidate for arrival in arrivals for candidate in arrival.candidates):
+            found.setdefault(candidate.project_id, set()).add(candidate.photo_id)
+        missing = [one for one in found if self._whereabouts.state(one) is ProjectState.MISSING]
+        with self._ctx.read() as connection:
+            return {one for one in missing if 2 * len(found[one]) <= count_known_photos(connection, one)}
+
+    def _report_unsure(self, arrival: Arrival) -> None:
+        def place(project_id: int, name: str) -> str:
+            return f"{self._whereabouts.project(project_id).project_name}/{name}"
+
+        photos = " or ".join(sorted(place(one.project_id, one.base_name) for one in arrival.candidates))
+        self._leave(f"{place(arrival.project_id, arrival.new.name)}: may be {photos}, and is not the only one")
+
+    def _leave(self, example: str) -> None:
+        self._ctx.report.count("not followed", example=example)

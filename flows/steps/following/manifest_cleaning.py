@@ -1,0 +1,129 @@
+"""The step `manifest_cleaning`: rows of photos that have had no file for long go. Of files, only derivatives do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.steps.following.arrivals import Arrivals
+from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.target_projects import check_library, compared, each_project, skip_missing_folder
+from storage.comparison.part_comparison import PhotoWithoutFile
+from storage.comparison.reconciliation import names_of_other_photos
+from storage.history.journal import FileAction, FileChange
+from storage.history.photo_snapshots import snapshot_photos
+from storage.library import ProjectFolder, remove_derivative
+from storage.library.errors import UnsafePath
+from storage.library.names import unsafe_reason
+from storage.photos.availability import has_photos_marked_without_file, has_rows_to_remove, still_marked_without_file
+from storage.photos.originals import ORIGINAL_KINDS, OriginalsRepository
+from storage.photos.photos import PhotosRepository
+from storage.queue.tasks import TasksRepository
+from storage.records import Project
+
+
+@step("manifest_cleaning", unit="projects")
+def manifest_cleaning(ctx: StepContext) -> None:
+    """Remove the rows of photos that have had no file for `missing_grace_seconds`."""
+    projects = ctx.projects()
+    if not projects:
+        return
+    check_library(ctx)
+    arrivals = Arrivals(ctx)
+    with ctx.read() as connection:
+        ids = [project.id for project in projects]
+        is_due = has_rows_to_remove(connection, ids, missing_before=ctx.now() - _grace(ctx))
+    if is_due:
+        arrivals.look_everywhere()
+        arrivals.settle(adds_rows=False)
+    each_project(ctx, partial(_clean, ctx, arrivals), projects=projects)
+
+
+def _grace(ctx: StepContext) -> timedelta:
+    return timedelta(seconds=ctx.settings.missing_grace_seconds)
+
+
+def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: ProjectFolder) -> None:
+    if skip_missing_folder(ctx, project, folder):
+        return
+    with ctx.read() as connection:
+        if not has_photos_marked_without_file(connection, project.id):
+            return
+    # The rows may be older than the latest upload: the disk has the last word before a row goes.
+    with compared(ctx, project, folder) as comparison:
+        for batch in comparison.photos_without_file():
+            doomed = []
+            for photo in batch:
+                reason = unsafe_reason(photo.filename)
+                if reason is None:
+                    doomed.append(photo)
+                else:
+                    example = f"photo {photo.photo_id}: its name cannot be a file's: {reason}"
+                    ctx.report.count("skipped", example=example)
+            doomed = [photo for photo in _without_grace(ctx, doomed) if photo.photo_id not in arrivals.found]
+            if doomed:
+                _remove(ctx, project, folder, doomed)
+
+
+def _without_grace(ctx: StepContext, photos: Sequence[PhotoWithoutFile]) -> list[PhotoWithoutFile]:
+    """Those of the photos whose files an earlier run missed already, long enough ago; the others are noted and stay."""
+    ids = [photo.photo_id for photo in photos]
+    now, grace = ctx.now(), _grace(ctx)
+    with ctx.transaction() as connection:
+        originals = OriginalsRepository(connection)
+        originals.mark_missing(ids, ORIGINAL_KINDS, now=now)
+        since = originals.missing_since(ids)
+        began_at = ctx.job.created_at
+        task = None if ctx.job.task_id is None else TasksRepository(connection).get_by_id(ctx.job.task_id)
+        began_at = began_at if task is None else min(began_at, task.created_at)
+    gone = []
+    for photo in photos:
+        if since[photo.photo_id] < began_at and since[photo.photo_id] <= now - grace:
+            gone.append(photo)
+        else:
+            moment = since[photo.photo_id]
+            ctx.report.count("missing, kept", example=f"{photo.filename}: missing since {moment:%Y-%m-%d}")
+    return gone
+
+
+def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: Sequence[PhotoWithoutFile]) -> None:
+    names = {photo.photo_id: photo.filename for photo in doomed}
+    with ctx.read() as connection:
+        ids = still_marked_without_file(connection, list(names))
+        shared = names_of_other_photos(connection, project.id, sorted({names[photo_id] for photo_id in ids}), ids)
+    # Derivatives first: once its row is gone, nobody would know whose they were.
+    for photo_id in ids:
+        ctx.checkpoint()
+        if names[photo_id] not in shared:
+            _remove_derivatives(ctx, folder, names[photo_id])
+    with ctx.transaction() as connection:
+        ids = still_marked_without_file(connection, ids)
+        rows = snapshot_photos(connection, ids)
+        ctx.journal(
+            connection,
+            [
+                FileChange(
+                    action=FileAction.REMOVED_ROW,
+                    source=f"{relative_path(folder, folder.path)}/{names[photo_id]}",
+                    project_id=project.id,
+                    photo_id=photo_id,
+                    row=rows[photo_id],
+                )
+                for photo_id in ids
+            ],
+        )
+        PhotosRepository(connection).remove_many(ids)
+    for photo_id in ids:
+        ctx.report.count("rows removed", example=names[photo_id])
+
+
+def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, name: str) -> None:
+    # What is behind a symlink is not ours.
+    for path_of in (folder.thumbnail, folder.preview_image):
+        with contextlib.suppress(UnsafePath):
+            if remove_derivative(path_of(name)):
+                ctx.report.count("derivatives removed")

@@ -1,0 +1,199 @@
+"""Rows of photos that follow files which a user moved by hand. Of files, only derivatives are moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from flows.handlers.announced_moves import MoveGroup, settled, sync_folders
+from flows.handlers.step_context import StepContext
+from flows.steps.following.arrival_pairs import Arrival, source_order
+from flows.steps.images.observation import first_seen
+from flows.steps.moving.image_move import lacks_derivatives, moved_photo
+from flows.steps.targets.photo_files import (
+    PhotoFiles,
+    file_moves,
+    find_files,
+    relative_path,
+    remove_stray_derivatives,
+)
+from storage.comparison.part_comparison import NewName
+from storage.comparison.reconciliation import known_names
+from storage.history.journal import FileAction, FileChange
+from storage.history.photo_snapshots import snapshot_photos
+from storage.library import ProjectFolder, look_at
+from storage.photos.availability import Availability, write_availability
+from storage.photos.original_search import KnownOriginal
+from storage.photos.originals import OriginalsRepository
+from storage.photos.photo_moves import PhotoMovesRepository
+from storage.photos.photos import PhotosRepository
+from storage.records import Photo, Project
+
+#: Photos whose derivatives are moved before their rows are written.
+BATCH_SIZE: Final = 100
+
+#: Priority of the follow-up work that makes derivatives which did not come along.
+_GENERATE_PRIORITY: Final = 85
+
+
+@dataclass(slots=True)
+class _Following:
+    """A photo whose row follows its file."""
+
+    arrival: Arrival
+    original: KnownOriginal
+    photo: Photo
+    group: MoveGroup
+    left: PhotoFiles
+
+
+def follow(
+    ctx: StepContext, source: Project, target: Project, pairs: Sequence[tuple[Arrival, KnownOriginal]]
+) -> list[Arrival]:
+    """Have rows of one project follow their files into another, or to another name; the caller holds both projects.
+
+    What has changed since it was looked at is left for the next run.
+
+    Args:
+        ctx: the job's.
+        source: the project that the rows are in.
+        target: the project that the files are in.
+        pairs: each arrival with the missing file that it is.
+
+    Returns:
+        The arrivals that are photos of their own, because the better part of the other photo is where it was.
+
+    Raises:
+        FolderMissing, FolderUnreadable: nothing may be concluded from a missing file.
+    """
+    fresh_source, fresh_target = ctx.reload(source), ctx.reload(target)
+    if fresh_source is None or fresh_target is None or fresh_target.is_archived:
+        return []
+    places = ctx.folder_of(fresh_source), ctx.folder_of(fresh_target)
+    current = _current(ctx, fresh_source, fresh_target, places[1], pairs)
+    left = find_files(ctx, places[0], list(current.values())) if current and places[0].exists() else {}
+    following, new = [], []
+    for arrival, original in pairs:
+        photo = current.get(original.photo_id)
+        if photo is None:
+            continue
+        own = left.get(photo.id, PhotoFiles())
+        if _has_better(own, original):
+            new.append(arrival)
+            continue
+        moves = file_moves(PhotoFiles(), places[0], photo.filename, places[1], arrival.new.name)
+        group = MoveGroup(fresh_source.id, fresh_target.id, photo.id, moves)
+        following.append(_Following(arrival, original, photo, group, own))
+    if following:
+        _carry_out(ctx, fresh_source, fresh_target, places, following)
+    return new
+
+
+def _current(
+    ctx: StepContext,
+    source: Project,
+    target: Project,
+    folder: ProjectFolder,
+    pairs: Sequence[tuple[Arrival, KnownOriginal]],
+) -> dict[int, Photo]:
+    """The photos that are still where they were, of pairs whose file is still as it was and has no row."""
+    with ctx.read() as connection:
+        taken = known_names(connection, target.id, [arrival.new.name for arrival, _ in pairs])
+        photos = PhotosRepository(connection).get_many([original.photo_id for _, original in pairs])
+    by_id = {photo.id: photo for photo in photos if photo.project_id == source.id}
+    found = {}
+    for arrival, original in pairs:
+        photo = by_id.get(original.photo_id)
+        is_same = photo is not None and photo.filename == original.base_name
+        if is_same and arrival.new.name not in taken and look_at(folder, arrival.file.name) == arrival.file:
+            found[original.photo_id] = photo
+    return {photo_id: photo for photo_id, photo in found.items() if photo is not None}
+
+
+def _has_better(left: PhotoFiles, original: KnownOriginal) -> bool:
+    """Whether the photo still has a file that its picture is rather taken from."""
+    images = [*left.images, *(file for file in left.untouchable if file.kind.is_photo)]
+    return any(source_order(str(file.kind)) <= source_order(original.kind) for file in images)
+
+
+def _carry_out(
+    ctx: StepContext,
+    source: Project,
+    target: Project,
+    places: tuple[ProjectFolder, ProjectFolder],
+    following: Sequence[_Following],
+) -> None:
+    groups = [one.group for one in following]
+    ctx.announce(groups)
+    done: list[_Following] = []
+    try:
+        for one in following:
+            ctx.checkpoint()
+            remove_stray_derivatives(places[1], one.arrival.new.name)
+            one.group.carry_out()
+            done.append(one)
+    finally:
+        sync_folders(groups)
+        _write_rows(ctx, source, target, places, done, groups)
+    for one in done:
+        old = f"{source.project_name}/{one.photo.filename}"
+        new = f"{target.project_name}/{one.arrival.new.name}"
+        ctx.report.count("followed", example=f"{old} → {new}")
+        for file in one.left.all():
+            example = f"{source.project_name}/{file.printable_name}: stays where it is, {old} is now {new}"
+            ctx.report.count("left behind", example=example)
+
+
+def _write_rows(
+    ctx: StepContext,
+    source: Project,
+    target: Project,
+    places: tuple[ProjectFolder, ProjectFolder],
+    done: Sequence[_Following],
+    groups: Sequence[MoveGroup],
+) -> None:
+    moved = [moved_photo(one.photo, one.arrival.new.name, one.group) for one in done]
+    ids = [one.photo.id for one in done]
+    with ctx.transaction(enqueues=True, photo_ids=ids) as connection:
+        rows = snapshot_photos(connection, ids)
+        changes = [
+            FileChange(
+                action=FileAction.FOLLOWED,
+                source=f"{relative_path(places[0], places[0].path)}/{one.original.name}",
+                target=relative_path(places[1], places[1].original(one.arrival.file.name)),
+                project_id=source.id,
+                photo_id=one.photo.id,
+                size_bytes=one.original.size_bytes,
+                row=rows.get(one.photo.id),
+            )
+            for one in done
+        ]
+        ctx.journal(connection, changes)
+        PhotoMovesRepository(connection).move_rows(moved, project_id=target.id)
+        _write_originals(OriginalsRepository(connection), done)
+        write_availability(connection, [_availability(one.photo.id, one.arrival.new) for one in done], now=ctx.now())
+        lacking = [one.id for one in moved if lacks_derivatives(one.thumbnail_status, one.preview_status)]
+        ctx.enqueue("generate_derivatives", photo_ids=lacking, priority=_GENERATE_PRIORITY, connection=connection)
+        settled(connection, groups)
+
+
+def _write_originals(originals: OriginalsRepository, done: Sequence[_Following]) -> None:
+    """Write what the files are like where they are now; the extension may be spelled differently there."""
+    known = originals.get_many([one.photo.id for one in done])
+    outdated, found = [], []
+    for one in done:
+        file, name = one.arrival.file, one.arrival.new.name + one.original.name[len(one.photo.filename) :]
+        original = known[one.photo.id].get(name)
+        if original is None:
+            continue
+        if name != file.name:
+            outdated.append((one.photo.id, name))
+        now = first_seen(one.photo.id, file)
+        found.append(replace(original, name=now.name, kind=now.kind, mtime_ns=now.mtime_ns, ctime_ns=now.ctime_ns))
+    originals.forget(outdated)
+    originals.save_many(found)
+
+
+def _availability(photo_id: int, new: NewName) -> Availability:
+    return Availability(photo_id=photo_id, filename=new.name, jpg=new.jpg, raw=new.raw, other=new.other)

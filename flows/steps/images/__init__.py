@@ -1,0 +1,1 @@
+"""The steps that read originals: thumbnails and previews, metadata, verification."""

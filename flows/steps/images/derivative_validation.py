@@ -1,0 +1,121 @@
+"""The step `derivative_validation`: rows say of thumbnails and previews what is true, and what is missing gets made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.imaging.errors import ImagingError
+from flows.steps.images.observation import is_other, observe
+from flows.steps.images.photo_processing import in_parallel
+from flows.steps.targets.target_projects import each_project, skip_missing_folder
+from storage.comparison.derivative_scan import DerivativeScan, mark_changed, mark_missing
+from storage.database.temporary_tables import BATCH_SIZE, temporary_tables
+from storage.library import ProjectFolder, look_at, scan_derivatives
+from storage.library.errors import LibraryError
+from storage.library.scan import scan
+from storage.photos.derivatives import DerivativeKind
+from storage.photos.originals import Original, OriginalsRepository
+from storage.photos.photos import PhotosRepository
+from storage.records import Project
+from task_definitions import MAX_ITEMS_PER_JOB
+
+#: Priority of the follow-up work that makes what is missing.
+GENERATE_PRIORITY = 85
+
+Entry = TypeVar("Entry")
+
+
+@step("derivative_validation", unit="projects", modifies_files=False)
+def derivative_validation(ctx: StepContext) -> None:
+    """Find thumbnails and previews that are missing, empty or outdated."""
+    ctx.library.check_available()
+    projects = ctx.projects()
+    with ctx.read() as connection, temporary_tables(connection):
+        staged = DerivativeScan(connection)
+        each_project(ctx, partial(_validate, ctx, staged), projects=projects)
+
+
+def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder: ProjectFolder) -> None:
+    # A missing folder is no sign that anything is missing: the disk may be away.
+    if skip_missing_folder(ctx, project, folder):
+        return
+    staged.begin(project.id)
+    for batch in batches(scan_derivatives(folder.thumb)):
+        staged.add_derivatives(DerivativeKind.THUMBNAIL, batch)
+    for batch in batches(scan_derivatives(folder.preview)):
+        staged.add_derivatives(DerivativeKind.PREVIEW, batch)
+    # The originals last: one that changes meanwhile is at worst taken for newer than its derivative.
+    for files in batches(scan(folder)):
+        ctx.checkpoint()
+        staged.add_originals(files)
+    for unsettled in staged.unsettled():
+        _observe(ctx, folder, unsettled)
+    for kind in DerivativeKind:
+        for ids in staged.outdated(kind):
+            ctx.checkpoint()
+            with ctx.transaction(photo_ids=ids, columns=[f"{kind}_status"]) as connection:
+                marked = mark_missing(connection, kind, ids, now=ctx.now())
+            ctx.report.count(f"{kind}s found missing", marked)
+    for ids in staged.outdated_metadata():
+        ctx.enqueue("metadata", photo_ids=ids, priority=GENERATE_PRIORITY)
+        ctx.report.count("metadata to be read again", len(ids))
+    _ask_for_missing(ctx, project)
+
+
+def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int, str]]) -> None:
+    """Look at files that are not as they were known, and remember what they are like."""
+    images, now = ctx.images, ctx.now()
+    with ctx.read() as connection:
+        known = OriginalsRepository(connection).get_many(list(dict.fromkeys(photo_id for photo_id, _ in files)))
+
+    def look(named: tuple[int, str]) -> Original | Exception | None:
+        photo_id, name = named
+        try:
+            file = look_at(folder, name)
+            if file is None or file.problem is not None:
+                return None
+            return observe(photo_id, file, folder.original(name), known[photo_id].get(name), images=images, now=now)
+        except (ImagingError, LibraryError, OSError) as error:
+            return error
+
+    originals: list[Original] = []
+    changed: list[Original] = []
+    for (photo_id, name), original in in_parallel(ctx, files, look):
+        if isinstance(original, Exception):
+            ctx.report.count("skipped", example=f"{name}: {original}")
+        elif original is not None:
+            originals.append(original)
+            before = known[photo_id].get(name)
+            if before is not None and before.size_bytes is not None and is_other(before, original):
+                changed.append(original)
+                ctx.report.count("originals changed", example=name)
+    ctx.checkpoint()
+    with ctx.transaction() as connection:
+        OriginalsRepository(connection).save_many(originals)
+        mark_changed(connection, changed, now=now)
+
+
+def _ask_for_missing(ctx: StepContext, project: Project) -> None:
+    last_id = 0
+    while True:
+        with ctx.read() as connection:
+            ids = PhotosRepository(connection).list_lacking_derivatives(
+                project.id, after_id=last_id, limit=MAX_ITEMS_PER_JOB
+            )
+        if not ids:
+            return
+        last_id = ids[-1]
+        ctx.enqueue("generate_derivatives", photo_ids=ids, priority=GENERATE_PRIORITY)
+        ctx.report.count("asked for", len(ids))
+
+
+def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Entries of a folder in lists that a statement can stage."""
+    iterator = iter(entries)
+    while batch := list(islice(iterator, BATCH_SIZE)):
+        yield batch

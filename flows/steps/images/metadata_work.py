@@ -1,0 +1,140 @@
+"""What an original says about itself, and what of its photo's row follows from that. Writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from flows.errors import SkipItem
+from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
+from flows.imaging.isolation import ImageProcessing
+from flows.imaging.metadata import PhotoMetadata
+from flows.steps.images.observation import first_seen, observe, why_unusable
+from flows.steps.targets.photo_files import PhotoTask
+from storage.photos.derivatives import METADATA, Derivative, merged_meta
+from storage.photos.originals import Original
+from storage.records import Photo
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataWork:
+    """What the files of a photo say about it, to be written to its row.
+
+    Attributes:
+        values: columns of the row that are to become something else than they are.
+        meta: our keys of `meta_json`; those that are None are to go.
+        source: of which file they are.
+        original: what that file is like.
+        has_changed: whether the row is to say something else.
+        error: why nothing could be read, or None.
+    """
+
+    source: Derivative
+    original: Original
+    values: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] | None = None
+    has_changed: bool = False
+    error: Exception | None = None
+
+
+def work_on_metadata(
+    task: PhotoTask,
+    *,
+    images: ImageProcessing,
+    settle_seconds: float,
+    now: datetime,
+    original: Original | None = None,
+    found: PhotoMetadata | None = None,
+) -> MetadataWork:
+    """Read the metadata of a photo: of its JPEG, else its other file, else its RAW; the camera and date of any of them.
+
+    Args:
+        task: the photo.
+        images: what reads files.
+        settle_seconds: for how long a file may be written, see `why_unusable`.
+        now: the moment.
+        original: the first of its files, if it has just been looked at.
+        found: what that file says about itself, if it has just been read.
+
+    Raises:
+        SkipItem: the photo has no file.
+        FileLeftAlone: what it has is a symlink or the like.
+        ImageMissing, PoolClosed, OSError: nothing is known of the image; a repetition may succeed.
+    """
+    photo, folder = task.photo, task.folder
+    sources = task.files.sources()
+    if not sources:
+        task.files.refuse_untouchable()
+        raise SkipItem("no file of it is on disk")
+    first = sources[0]
+    try:
+        path = folder.original(first.name)
+        if original is None:
+            original = observe(photo.id, first, path, task.originals.get(first.name), images=images, now=now)
+        if found is None:
+            found = images.read_metadata(path)
+    except (ImageMissing, PoolClosed):
+        raise
+    except ImagingError as error:
+        if original is None:
+            original = first_seen(photo.id, first)
+        why = why_unusable(error, first, folder.path / first.name, settle_seconds=settle_seconds)
+        return MetadataWork(_source(original, now=now), original, error=why)
+    for source in sources[1:]:
+        if found.taken_at is not None and found.make is not None:
+            break
+        # Programs that edit photos often drop what the camera wrote; the RAW still has it.
+        try:
+            found = _completed(found, images.read_metadata(folder.original(source.name)))
+        except PoolClosed:
+            raise
+        except ImagingError:
+            continue
+    known = task.metadata_source
+    # What the row says may be another program's, unless it was read from another state of the file.
+    clears = known is not None and not known.is_made_from(original)
+    values = _values(photo, found, clears=clears)
+    meta = _meta(found, clears=clears)
+    has_changed = bool(values) or merged_meta(photo.meta_json, meta) not in (photo.meta_json, photo.meta_json or {})
+    return MetadataWork(_source(original, now=now), original, values, meta, has_changed)
+
+
+def _values(photo: Photo, found: PhotoMetadata, *, clears: bool) -> dict[str, Any]:
+    wanted = {"date_time_original": found.taken_at, "orientation": found.orientation}
+    return {
+        name: value for name, value in wanted.items() if getattr(photo, name) != value and (clears or value is not None)
+    }
+
+
+def _meta(found: PhotoMetadata, *, clears: bool) -> dict[str, Any]:
+    own = {
+        "make": found.make,
+        "model": found.model,
+        "width": found.width,
+        "height": found.height,
+        "size_bytes": found.size_bytes,
+    }
+    return {name: value for name, value in own.items() if clears or value is not None}
+
+
+def _source(original: Original, *, now: datetime) -> Derivative:
+    return Derivative(
+        photo_id=original.photo_id,
+        kind=METADATA,
+        source_name=original.name,
+        source_hash=original.content_hash,
+        generated_at=now,
+    )
+
+
+def _completed(found: PhotoMetadata, other: PhotoMetadata) -> PhotoMetadata:
+    return PhotoMetadata(
+        taken_at=found.taken_at or other.taken_at,
+        orientation=found.orientation,
+        make=found.make or other.make,
+        model=found.model or other.model,
+        width=found.width,
+        height=found.height,
+        size_bytes=found.size_bytes,
+    )

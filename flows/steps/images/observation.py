@@ -1,0 +1,139 @@
+"""What an original is like now: as it was known, or, where size or times differ, with a fresh hash of its contents.
+
+The one rule for thumbnails, previews and metadata: each is current if it was made from the original as it is now.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from flows.errors import PermanentStepError, SkipItem
+from flows.imaging.errors import ImagingError
+from flows.imaging.fingerprint import Fingerprint
+from flows.imaging.isolation import ImageProcessing
+from storage.library import ScannedFile
+from storage.library.scan import storable_ns
+from storage.photos.originals import Original
+
+
+class UnusableImage(PermanentStepError):
+    """An original cannot be decoded, or its derivative would be behind a symlink; the photo's status becomes failed."""
+
+
+def observe(
+    photo_id: int, file: ScannedFile, path: Path, known: Original | None, *, images: ImageProcessing, now: datetime
+) -> Original:
+    """The row of an original as it is to be; equal to `known` if there is nothing new.
+
+    The file is read only if it is known and its size or times are others.
+
+    Raises:
+        ImageMissing: the file has vanished.
+        UnreadableImage: it cannot be read.
+    """
+    fingerprint = None if known is None else fingerprint_of(known)
+    if known is None or fingerprint is None:
+        return first_seen(photo_id, file)
+    present = replace(known, kind=str(file.kind), missing_since=None)
+    if fingerprint.is_of(size_bytes=file.size_bytes, mtime_ns=file.mtime_ns, ctime_ns=file.ctime_ns):
+        return replace(present, ctime_ns=file.ctime_ns)
+    reading = images.read_source(path, fingerprint)
+    if reading is None:
+        return present
+    # What was made of the same contents names the hash that is known, whatever its algorithm.
+    content_hash = fingerprint.content_hash if reading.is_same else reading.fingerprint.content_hash
+    return with_fingerprint(present, replace(reading.fingerprint, content_hash=content_hash), now=now)
+
+
+def first_seen(photo_id: int, file: ScannedFile) -> Original:
+    """The row of an original of which nothing was known; it is not read."""
+    return Original(
+        photo_id=photo_id,
+        name=file.name,
+        kind=str(file.kind),
+        size_bytes=file.size_bytes,
+        mtime_ns=file.mtime_ns,
+        ctime_ns=file.ctime_ns,
+    )
+
+
+def is_unsettled(file: ScannedFile, path: Path, *, settle_seconds: float) -> bool:
+    """Whether a file may still be written: it has changed since it was listed, or within the last `settle_seconds`.
+
+    A time in the future says nothing.
+    """
+    try:
+        status = path.lstat()
+    except OSError:
+        return True
+    if (status.st_size, storable_ns(status.st_mtime_ns)) != (file.size_bytes, file.mtime_ns):
+        return True
+    # The clock of the file system, not the database's.
+    return 0 <= time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < settle_seconds * 1e9
+
+
+def why_unusable(error: Exception, file: ScannedFile, path: Path, *, settle_seconds: float) -> Exception:
+    """What a file that could not be read means for its photo: `SkipItem` if it may still be written, else a failure."""
+    if isinstance(error, ImagingError) and is_unsettled(file, path, settle_seconds=settle_seconds):
+        return SkipItem(f"may still be written, and is tried again by a later run: {error}")
+    return UnusableImage(str(error))
+
+
+def fingerprint_of(original: Original) -> Fingerprint | None:
+    """What is known of an original; None if it was never looked at."""
+    if original.size_bytes is None or original.mtime_ns is None:
+        return None
+    return Fingerprint(original.size_bytes, original.mtime_ns, original.ctime_ns, original.content_hash)
+
+
+def with_hash(original: Original, path: Path, *, images: ImageProcessing, now: datetime) -> Original:
+    """The row of an original with the hash of its contents; reads the file if there is none yet.
+
+    Raises:
+        ImageMissing: the file has vanished.
+        UnreadableImage: it cannot be read.
+    """
+    if original.content_hash is not None:
+        return original
+    return with_fingerprint(original, images.take_fingerprint(path), now=now)
+
+
+def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime, accepts: bool = False) -> Original:
+    """The row of an original that was looked at.
+
+    Contents that are known to be corrupt stay so, whatever became of the file's times, unless they are accepted.
+    """
+    seen = replace(original, size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns)
+    if found.content_hash is None:
+        return replace(
+            seen,
+            content_hash=None,
+            hashed_at=None,
+            verified_at=None,
+            checked_at=None,
+            corrupt_since=None,
+            corrupt_hash=None,
+        )
+    if found.content_hash == original.corrupt_hash and not accepts:
+        return replace(seen, checked_at=now)
+    is_same = found.content_hash == original.content_hash
+    return replace(
+        seen,
+        content_hash=found.content_hash,
+        hashed_at=original.hashed_at if is_same else now,
+        verified_at=now,
+        checked_at=now,
+        corrupt_since=None,
+        corrupt_hash=None,
+    )
+
+
+def is_other(before: Original, now: Original) -> bool:
+    """Whether an original has other contents than it had, or may have."""
+    is_same = (before.size_bytes, before.mtime_ns) == (now.size_bytes, now.mtime_ns)
+    if before.content_hash is None or now.content_hash is None:
+        return not is_same or before.ctime_ns not in (None, now.ctime_ns)
+    return before.content_hash != now.content_hash

@@ -1,0 +1,270 @@
+"""Working on many photos at once: images are decoded by all processes there are, rows are written a batch at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+from flows.errors import SkipItem
+from flows.handlers.step_context import StepContext
+from flows.imaging.isolation import available_cores
+from flows.steps.images.metadata_work import MetadataWork
+from flows.steps.targets.photo_files import (
+    PhotoFiles,
+    PhotoTask,
+    by_project,
+    current_folder,
+    find_files,
+    raise_failures,
+    record,
+)
+from flows.steps.targets.target_projects import each_project
+from storage.library import ProjectFolder
+from storage.library.atomic_write import fsync_folder
+from storage.library.errors import LibraryError
+from storage.photos.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
+from storage.photos.originals import Original, OriginalsRepository
+from storage.photos.photos import PhotosRepository
+from storage.records import Photo, Project
+from task_definitions import MAX_ITEMS_PER_JOB
+
+#: Photos whose outcomes are written together, and for how long finished ones wait at most; a crash lets them be done
+#: again.
+BATCH_SIZE = 50
+WRITE_SECONDS = 2.0
+
+#: Photos of a project whose files one directory scan finds.
+SCAN_BATCH_SIZE = 10_000
+
+#: Photos in work for each process, so that none waits while results are written.
+WINDOW_PER_PROCESS = 4
+
+Argument = TypeVar("Argument")
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class PhotoResult:
+    """What came of one photo, found out in a thread and written by the handler.
+
+    Attributes:
+        values: columns of its row that are to change.
+        meta: keys of `meta_json` that are to be written; those that are None go.
+        derivatives: what its derivatives were made from.
+        originals: what its files are like.
+        made_anew: the kinds of derivatives that were made where there was no file of them.
+        has_written_files: whether any derivative was written.
+        counts: what to report, each with an example.
+        error: why the photo failed or was skipped; what else there is to be written is written all the same.
+        seconds: how long the work took.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] | None = None
+    derivatives: list[Derivative] = field(default_factory=list)
+    originals: list[Original] = field(default_factory=list)
+    made_anew: list[str] = field(default_factory=list)
+    has_written_files: bool = False
+    counts: list[tuple[str, str]] = field(default_factory=list)
+    error: Exception | None = None
+    seconds: float = 0.0
+
+    def take_metadata(self, task: PhotoTask, work: MetadataWork) -> None:
+        """Take in what the photo's files say about it."""
+        self.values |= work.values
+        self.meta = work.meta
+        if task.metadata_source is None or not task.metadata_source.is_made_from(work.original):
+            self.derivatives.append(work.source)
+        if work.original != task.originals.get(work.original.name):
+            self.originals = [*(one for one in self.originals if one.name != work.original.name), work.original]
+        self.error = self.error or work.error
+        if work.has_changed:
+            self.counts.append(("metadata changed", task.photo.filename))
+
+
+#: Works on one photo, in a thread; raises only what leaves nothing to be written.
+PhotoWork = Callable[[PhotoTask], PhotoResult]
+
+
+def process_items(ctx: StepContext, work: PhotoWork) -> None:
+    """Work on the job's items, each of which ends as its photo did; without any, on all photos of its projects."""
+    ctx.library.check_available()
+    if not ctx.names_photos:
+        process_projects(ctx, work)
+        return
+    for items in ctx.item_batches(size=MAX_ITEMS_PER_JOB):
+        for project, own in by_project(items):
+            ctx.report.enter_project(project.project_name)
+            by_photo = {item.photo.id: item for item in own}
+            try:
+                folder = current_folder(ctx, project)
+                # Closed at once when this job has to stop, so that its threads have ended before another runs it.
+                with closing(process_photos(ctx, folder, [item.photo for item in own], work)) as results:
+                    for photo, error in results:
+                        record(ctx, by_photo.pop(photo.id), error)
+            except (SkipItem, LibraryError, OSError) as error:
+                for item in by_photo.values():
+                    record(ctx, item, error)
+            ctx.report.enter_project(None)
+
+
+def process_projects(ctx: StepContext, work: PhotoWork) -> None:
+    """Work on all photos of the job's projects; a project fails with the photos that failed."""
+    ctx.library.check_available()
+
+    def process(project: Project, folder: ProjectFolder) -> None:
+        errors: list[Exception] = []
+        tried = 0
+        for batch in _photos_of(ctx, project.id):
+            with closing(process_photos(ctx, folder, batch, work)) as results:
+                for photo, error in results:
+                    tried += 1
+                    if isinstance(error, SkipItem):
+                        ctx.report.count("skipped", example=f"{photo.filename}: {error}")
+                    elif error is not None:
+                        ctx.report.fail(photo.filename, str(error))
+                        errors.append(error)
+        raise_failures(errors, tried=tried)
+
+    each_project(ctx, process)
+
+
+def process_photos(
+    ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], work: PhotoWork
+) -> Generator[tuple[Photo, Exception | None], None, None]:
+    """Work on photos of one project; gives each with its failure, after what was found out of it has been written.
+
+    Raises:
+        FolderMissing, FolderUnreadable: the project's files cannot be told.
+    """
+    files = find_files(ctx, folder, photos)
+    # Not into the mount point of a disk that is away.
+    has_files = any(own.images for own in files.values())
+    if has_files and not (folder.thumb.is_dir() and folder.preview.is_dir()):
+        folder.create()
+    finished: list[tuple[Photo, PhotoResult]] = []
+    written_at = time.monotonic()
+    for answer in answers_and_pauses(ctx, _tasks(ctx, folder, photos, files), lambda task: _safely(work, task)):
+        if answer is not None:
+            finished.append((answer[0].photo, answer[1]))
+        if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
+            yield from _write(ctx, folder, finished)
+            # What the caller has recorded of them.
+            ctx.write_outcomes()
+            finished, written_at = [], time.monotonic()
+    yield from _write(ctx, folder, finished)
+
+
+def in_parallel(
+    ctx: StepContext, arguments: Iterable[Argument], function: Callable[[Argument], Answer]
+) -> Iterator[tuple[Argument, Answer]]:
+    """Call a function in as many threads as there are image processes; gives the answers as they come.
+
+    If the caller stops early, what has not begun is dropped, and what has is waited for.
+    """
+    for answer in answers_and_pauses(ctx, arguments, function):
+        if answer is not None:
+            yield answer
+
+
+def answers_and_pauses(
+    ctx: StepContext,
+    arguments: Iterable[Argument],
+    function: Callable[[Argument], Answer],
+    *,
+    threads: int | None = None,
+) -> Iterator[tuple[Argument, Answer] | None]:
+    """As `in_parallel`; None comes in between if no answer came for `WRITE_SECONDS`."""
+    threads = threads or min(ctx.settings.concurrency, available_cores())
+    waiting: dict[Future[Answer], Argument] = {}
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="photojobs-images")
+    remaining = iter(arguments)
+    try:
+        while True:
+            for argument in islice(remaining, threads * WINDOW_PER_PROCESS - len(waiting)):
+                ctx.checkpoint()
+                waiting[executor.submit(function, argument)] = argument
+            if not waiting:
+                return
+            ctx.checkpoint()
+            answered = wait(waiting, WRITE_SECONDS, FIRST_COMPLETED).done
+            if not answered:
+                yield None
+            for future in answered:
+                yield waiting.pop(future), future.result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _photos_of(ctx: StepContext, project_id: int) -> Iterator[list[Photo]]:
+    last_id = 0
+    while True:
+        with ctx.read() as connection:
+            rows = PhotosRepository(connection).iterate_project(project_id, after_id=last_id)
+            batch = list(islice(rows, SCAN_BATCH_SIZE))
+        if not batch:
+            return
+        last_id = batch[-1].id
+        yield batch
+
+
+def _tasks(
+    ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], files: dict[int, PhotoFiles]
+) -> Iterator[PhotoTask]:
+    for start in range(0, len(photos), MAX_ITEMS_PER_JOB):
+        batch = photos[start : start + MAX_ITEMS_PER_JOB]
+        with ctx.read() as connection:
+            ids = [photo.id for photo in batch]
+            known = DerivativesRepository(connection).get_many(ids)
+            originals = OriginalsRepository(connection).get_many(ids)
+        for photo in batch:
+            own = {kind: known[photo.id, kind] for kind in DerivativeKind if (photo.id, kind) in known}
+            metadata_source = known.get((photo.id, METADATA))
+            yield PhotoTask(photo, folder, files[photo.id], own, metadata_source, originals[photo.id])
+
+
+def _safely(work: PhotoWork, task: PhotoTask) -> PhotoResult:
+    began_at = time.monotonic()
+    try:
+        result = work(task)
+    except Exception as error:  # noqa: BLE001 - it is the failure of this photo alone.
+        result = PhotoResult(error=error)
+    result.seconds = time.monotonic() - began_at
+    return result
+
+
+def _write(
+    ctx: StepContext, folder: ProjectFolder, finished: list[tuple[Photo, PhotoResult]]
+) -> Iterator[tuple[Photo, Exception | None]]:
+    processed = [
+        ProcessedPhoto(
+            photo=photo,
+            values=result.values,
+            meta=result.meta,
+            derivatives=tuple(result.derivatives),
+            originals=tuple(result.originals),
+        )
+        for photo, result in finished
+        if result.values or result.meta or result.derivatives or result.originals
+    ]
+    outdated: set[int] = set()
+    if any(result.has_written_files for _, result in finished):
+        for path in (folder.thumb, folder.preview, folder.path):
+            fsync_folder(path)
+    if processed:
+        remarks = {photo.id: {"made": result.made_anew} for photo, result in finished if result.made_anew}
+        with ctx.transaction(photo_ids=[one.photo.id for one in processed], remarks=remarks) as connection:
+            outdated = DerivativesRepository(connection).write_processed(processed)
+    for photo, result in finished:
+        ctx.report.took(photo.filename, result.seconds)
+        if photo.id in outdated:
+            yield photo, SkipItem("the photo was moved or removed meanwhile")
+            continue
+        for name, example in result.counts:
+            ctx.report.count(name, example=example)
+        yield photo, result.error

@@ -1,0 +1,323 @@
+"""The step `verify_originals`: originals are read again, and what they hold is compared with what they held.
+
+No file is ever changed, repaired or moved.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from flows.errors import PermanentStepError
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.imaging.errors import ImageMissing, ImagingError
+from flows.imaging.fingerprint import Fingerprint, SourceReading
+from flows.steps.images.derivative_validation import batches
+from flows.steps.images.observation import fingerprint_of, first_seen, is_other, with_fingerprint
+from flows.steps.images.photo_processing import BATCH_SIZE, WRITE_SECONDS, answers_and_pauses
+from flows.steps.targets.target_projects import skip_missing_folder
+from storage.comparison.derivative_scan import DerivativeScan, mark_changed
+from storage.database.temporary_tables import temporary_tables
+from storage.library import ProjectFolder, look_at
+from storage.library.errors import LibraryError
+from storage.library.scan import scan
+from storage.photos.originals import Original
+from storage.photos.projects import ProjectsRepository
+from storage.photos.verification import VerificationRepository, Verified
+from storage.records import Project
+
+#: What an original counts as of which nothing is concluded.
+_CHANGED = "changed while they were read"
+
+#: How long a thread that keeps to the limit sleeps before it looks whether the job goes on.
+_NAP_SECONDS = 0.25
+
+
+@step("verify_originals", unit="projects", modifies_files=False)
+def verify_originals(ctx: StepContext) -> None:
+    """Read originals again, those first that were read longest ago, and find those that have become corrupt."""
+    ctx.library.check_available()
+    pace = _Pace(ctx)
+    available = _take_up_unknown(ctx)
+    _Verification(ctx, pace, available).run()
+
+
+def _take_up_unknown(ctx: StepContext) -> set[int]:
+    """Enter originals that no step has looked at yet; returns the projects whose folders are there."""
+    available: set[int] = set()
+    with ctx.read() as connection, temporary_tables(connection):
+        staged = DerivativeScan(connection)
+        for project in ctx.projects():
+            ctx.checkpoint()
+            with suppress(LibraryError, OSError), ctx.project(project) as folder:
+                if skip_missing_folder(ctx, project, folder):
+                    continue
+                available.add(project.id)
+                staged.begin(project.id)
+                for files in batches(scan(folder)):
+                    ctx.checkpoint()
+                    staged.add_originals(files)
+                for names in staged.unknown():
+                    seen = [(photo_id, look_at(folder, name)) for photo_id, name in names]
+                    ctx.checkpoint()
+                    with ctx.transaction() as own:
+                        VerificationRepository(own).enter(
+                            [first_seen(photo_id, file) for photo_id, file in seen if file and file.problem is None]
+                        )
+    return available
+
+
+class _Pace:
+    """How much is read, and how fast: `bytes_per_run` and `megabytes_per_second`, both without a limit if they are 0.
+
+    A repetition of the job goes on with what is left of its bytes.
+
+    Raises:
+        PermanentStepError: a limit is no number, or is negative.
+    """
+
+    def __init__(self, ctx: StepContext) -> None:
+        self._ctx = ctx
+        self._budget_bytes = self._limit("bytes_per_run")
+        self._bytes_per_second = self._limit("megabytes_per_second") * 1e6
+        self._lock = threading.Lock()
+        self._due_at = 0.0
+        repository = VerificationRepository(ctx.database)
+        since = ctx.job.created_at
+        self._taken_bytes = repository.read_since(tenant_id=ctx.tenant_id, since=since)
+        to_read = self._taken_bytes + repository.to_read(tenant_id=ctx.tenant_id, before=since)
+        self._total_bytes = min(to_read, self._budget_bytes) if self._budget_bytes else to_read
+        self._read_bytes = self._taken_bytes
+
+    @property
+    def threads(self) -> int | None:
+        """In how many threads to read: one is as fast as the limit, and is gentle on disks with heads."""
+        return 1 if self._bytes_per_second else None
+
+    def take(self, size_bytes: int) -> bool:
+        """Take a file's size from the budget; False if that would exceed it. A file that is larger comes alone."""
+        if self._budget_bytes and self._taken_bytes and self._taken_bytes + size_bytes > self._budget_bytes:
+            return False
+        self._taken_bytes += size_bytes
+        return True
+
+    def read(self, size_bytes: int) -> None:
+        """Count bytes that were read, and wait until that many may have been; raises as `StepContext.checkpoint`."""
+        with self._lock:
+            self._read_bytes += size_bytes
+            due_at = 0.0
+            if self._bytes_per_second:
+                due_at = self._due_at = max(self._due_at, time.monotonic()) + size_bytes / self._bytes_per_second
+        self._ctx.claim.check()
+        while (nap := due_at - time.monotonic()) > 0:
+            self._ctx.claim.lost.wait(min(nap, _NAP_SECONDS))
+            self._ctx.claim.check()
+
+    def tell(self) -> None:
+        """Report the progress, in megabytes."""
+        total = max(self._total_bytes, self._read_bytes)
+        self._ctx.progress(self._read_bytes // 1_000_000, int(total // 1_000_000))
+
+    def _limit(self, name: str) -> float:
+        value = self._ctx.payload.get(name, self._ctx.params.get(name, 0))
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise PermanentStepError(f"{name}: {value!r} is not allowed: give a number from 0, which is no limit.")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An original that is to be read, as its row says it is and as it is on the disk."""
+
+    original: Original
+    known: Fingerprint
+    path: Path
+    project: Project
+    size_bytes: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.project.project_folder}/{self.original.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What reading an original has shown: what it counts as, why it fails, and what follows for its row."""
+
+    wanted: _Wanted
+    what: str
+    failure: str | None
+    verified: Verified
+
+
+class _Verification:
+    """Reads originals, and writes what came of it a batch at a time.
+
+    Args:
+        ctx: of the job.
+        pace: what may be read.
+        available: the projects whose originals are read.
+    """
+
+    def __init__(self, ctx: StepContext, pace: _Pace, available: set[int]) -> None:
+        self._ctx = ctx
+        self._pace = pace
+        self._available = available
+        self._now: datetime = ctx.now()
+        self._found: list[_Finding] = []
+        self._failures = 0
+        self._first_failure = ""
+
+    def run(self) -> None:
+        """Read as much as may be read.
+
+        Raises:
+            PermanentStepError: an original is corrupt, or cannot be read.
+        """
+        written_at = time.monotonic()
+        answers = answers_and_pauses(self._ctx, self._wanted(), self._read, threads=self._pace.threads)
+        for answer in answers:
+            if answer is not None:
+                self._judge(*answer)
+            if len(self._found) >= BATCH_SIZE or time.monotonic() - written_at >= WRITE_SECONDS:
+                self._write()
+                written_at = time.monotonic()
+        self._write()
+        if self._failures:
+            more = f" And {self._failures - 1} more." if self._failures > 1 else ""
+            raise PermanentStepError(f"{self._first_failure}{more} `photojobs library verify` names what is corrupt.")
+
+    def _wanted(self) -> Iterator[_Wanted]:
+        for page in VerificationRepository(self._ctx.database).oldest(before=self._ctx.job.created_at):
+            self._ctx.checkpoint()
+            self._now = self._ctx.now()
+            projects = self._projects({project_id for project_id, _ in page} & self._available)
+            for project_id, original in page:
+                if project_id not in projects or project_id not in self._available:
+                    continue
+                try:
+                    wanted = self._find(*projects[project_id], original)
+                except LibraryError as error:
+                    self._ctx.report.count("skipped", example=str(error))
+                    continue
+                if wanted is not None:
+                    if not self._pace.take(wanted.size_bytes):
+                        return
+                    yield wanted
+
+    def _projects(self, ids: set[int]) -> dict[int, tuple[Project, ProjectFolder]]:
+        """Those of the projects that are active, with their folders as they are called now."""
+        found: dict[int, tuple[Project, ProjectFolder]] = {}
+        with self._ctx.read() as connection:
+            rows = ProjectsRepository(connection).list(tenant_id=self._ctx.tenant_id, ids=sorted(ids))
+        for project in rows:
+            try:
+                found[project.id] = (project, self._ctx.folder_of(project))
+            except LibraryError as error:
+                self._ctx.report.count("skipped", example=f"{project.project_name}: {error}")
+        return found
+
+    def _find(self, project: Project, folder: ProjectFolder, original: Original) -> _Wanted | None:
+        known = fingerprint_of(original)
+        file = None if known is None else look_at(folder, original.name)
+        if known is None or (file is not None and file.problem is not None):
+            self._ctx.report.count(
+                "skipped", example=f"{original.name}: {'not seen yet' if file is None else file.problem}"
+            )
+        elif file is not None:
+            return _Wanted(original, known, folder.original(original.name), project, file.size_bytes)
+        elif not self._has_gone(project, folder):
+            self._ctx.report.count("missing", example=f"{project.project_folder}/{original.name}")
+        return None
+
+    def _has_gone(self, project: Project, folder: ProjectFolder) -> bool:
+        """Whether the project has become unavailable since the step began, as with a disk that was taken out."""
+        if folder.manifest_path.exists():
+            return False
+        self._available.discard(project.id)
+        with suppress(LibraryError, OSError), self._ctx.project(project):
+            if not skip_missing_folder(self._ctx, project, folder):
+                self._available.add(project.id)
+        return project.id not in self._available
+
+    def _read(self, wanted: _Wanted) -> SourceReading | Exception | None:
+        try:
+            return self._ctx.images.read_source(wanted.path, wanted.known, on_bytes=self._pace.read)
+        except (ImagingError, OSError) as error:
+            return error
+
+    def _judge(self, wanted: _Wanted, reading: SourceReading | Exception | None) -> None:
+        """Decide what reading an original has shown; it is written with the next batch."""
+        before, name, now = wanted.original, wanted.name, self._now
+        if reading is None:
+            self._ctx.report.count("to be read", example=name)
+        elif isinstance(reading, ImageMissing):
+            self._ctx.report.count("missing", example=name)
+        elif isinstance(reading, Exception):
+            self._note(wanted, "unreadable", replace(before, checked_at=now), f"{name} cannot be verified: {reading}")
+        elif (found := reading.fingerprint).content_hash is None:
+            self._ctx.report.count(_CHANGED, example=name)
+        elif reading.is_same is None:
+            self._note(wanted, "hashed for the first time", with_fingerprint(before, found, now=now))
+        elif reading.is_same:
+            after = with_fingerprint(replace(before, content_hash=found.content_hash), found, now=now)
+            self._note(wanted, "verified" if before.corrupt_since is None else "right again", after, is_same=True)
+        elif found.content_hash == before.corrupt_hash or wanted.known.is_of(
+            size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns or 0
+        ):
+            self._note(wanted, "corrupt", _corrupt(before, found, now=now), _corruption(name, before))
+        else:
+            self._note(wanted, "edited", with_fingerprint(before, found, now=now))
+
+    def _note(
+        self, wanted: _Wanted, what: str, after: Original, failure: str | None = None, *, is_same: bool = False
+    ) -> None:
+        verified = Verified(before=wanted.original, after=after, is_same=is_same)
+        self._found.append(_Finding(wanted, what, failure, verified))
+
+    def _write(self) -> None:
+        found, self._found = self._found, []
+        self._pace.tell()
+        if not found:
+            return
+        self._ctx.checkpoint()
+        with self._ctx.transaction() as connection:
+            written = VerificationRepository(connection).write([one.verified for one in found])
+            changed = [one.after for one in written if not one.is_same and is_other(one.before, one.after)]
+            mark_changed(connection, changed, now=self._now)
+        for one in found:
+            self._ctx.report.enter_project(one.wanted.project.project_name)
+            is_written = one.verified in written
+            self._ctx.report.count(one.what if is_written else _CHANGED, example=one.wanted.name)
+            if is_written and one.failure is not None:
+                self._ctx.report.fail(one.wanted.name, one.failure)
+                self._failures += 1
+                self._first_failure = self._first_failure or one.failure
+            self._ctx.report.enter_project(None)
+
+
+def _corrupt(before: Original, found: Fingerprint, *, now: datetime) -> Original:
+    return replace(
+        before,
+        size_bytes=found.size_bytes,
+        mtime_ns=found.mtime_ns,
+        ctime_ns=found.ctime_ns,
+        checked_at=now,
+        corrupt_since=before.corrupt_since or now,
+        corrupt_hash=found.content_hash,
+    )
+
+
+def _corruption(name: str, before: Original) -> str:
+    last_right_at = before.verified_at or before.hashed_at
+    when = "earlier" if last_right_at is None else f"on {last_right_at:%Y-%m-%d at %H:%M} UTC"
+    return (
+        f"{name} is corrupt: its size and times are the same, but not its contents, which were right {when}. "
+        "Restore it from a backup."
+    )

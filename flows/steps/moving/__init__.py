@@ -1,0 +1,1 @@
+"""The steps that move, rename or remove files of photos: another project, a free name, the trash."""

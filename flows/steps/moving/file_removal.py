@@ -1,0 +1,259 @@
+"""The step `file_removal`: files that are not to be kept move to `.trash`. Nothing is unlinked but derivatives."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.errors import PermanentStepError, SkipItem, StepTimeout
+from flows.handlers.announced_moves import FileMove, MoveGroup, settled, sync_folders
+from flows.handlers.job_targets import TargetItem
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.steps.targets.photo_files import (
+    PhotoFiles,
+    by_project,
+    current_folder,
+    find_files,
+    has_moved,
+    raise_failures,
+    record,
+    relative_path,
+)
+from flows.steps.targets.target_projects import each_project
+from storage.history.journal import FileAction, FileChange
+from storage.history.photo_snapshots import snapshot_photos
+from storage.library import FileKind, ProjectFolder, remove_derivative, trash_place
+from storage.library.errors import LibraryError, UnsafePath
+from storage.photos.derivatives import DerivativesRepository
+from storage.photos.originals import OriginalsRepository
+from storage.photos.photos import PhotosRepository
+from storage.records import Photo, Project
+from task_definitions import MAX_ITEMS_PER_JOB
+
+#: Photos whose files are moved before their rows are written: what a crash leaves to be repaired.
+BATCH_SIZE = 100
+
+
+@dataclass(slots=True)
+class _Removal:
+    """What was done on disk for one photo, and what its row is to become."""
+
+    photo: Photo
+    group: MoveGroup
+    doomed: set[FileKind]
+    row_goes: bool = False
+    derivatives_gone: bool = False
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@step("file_removal", unit="items")
+def file_removal(ctx: StepContext) -> None:
+    """Move the files whose keep flag is 0 to .trash."""
+    ctx.library.check_available()
+    if not ctx.names_photos:
+        _remove_pending_deletions(ctx)
+        return
+    for batch in ctx.item_batches(size=MAX_ITEMS_PER_JOB):
+        for project, items in by_project(batch):
+            ctx.report.enter_project(project.project_name)
+            _remove_items(ctx, project, items)
+            ctx.report.enter_project(None)
+
+
+def _remove_items(ctx: StepContext, project: Project, items: Sequence[TargetItem]) -> None:
+    left = {item.photo.id: item for item in items}
+    try:
+        with ctx.exclusively([project.id]):
+            folder = current_folder(ctx, project)
+            for photo, error in _remove_photos(ctx, folder, [item.photo for item in items]):
+                record(ctx, left.pop(photo.id), error)
+    except (SkipItem, LibraryError, OSError) as error:
+        for item in left.values():
+            record(ctx, item, error)
+
+
+def _remove_pending_deletions(ctx: StepContext) -> None:
+    def remove(project: Project, folder: ProjectFolder) -> None:
+        errors: list[Exception] = []
+        tried = 0
+        for batch in _pending_deletions(ctx, project.id):
+            tried += len(batch)
+            for photo, error in _remove_photos(ctx, folder, batch):
+                if error is not None and not isinstance(error, SkipItem):
+                    ctx.report.fail(photo.filename, str(error))
+                    errors.append(error)
+        raise_failures(errors, tried=tried)
+
+    each_project(ctx, remove)
+
+
+def _remove_photos(
+    ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]
+) -> Iterator[tuple[Photo, Exception | None]]:
+    """Move what is not to be kept of these photos; gives each with its failure, after its row has been written.
+
+    Raises:
+        FolderMissing, FolderUnreadable: nothing may be concluded about any of their files.
+    """
+    with ctx.read() as connection:
+        fresh = {photo.id: photo for photo in PhotosRepository(connection).get_many([photo.id for photo in photos])}
+    present = [fresh[photo.id] for photo in photos if not has_moved(photo, fresh.get(photo.id))]
+    files = find_files(ctx, folder, present)
+    for start in range(0, len(present), BATCH_SIZE):
+        batch = present[start : start + BATCH_SIZE]
+        errors = _remove_batch(ctx, folder, batch, files)
+        for photo in batch:
+            yield photo, errors.get(photo.id)
+    for photo in photos:
+        if has_moved(photo, fresh.get(photo.id)):
+            yield photo, SkipItem("the photo was moved or removed meanwhile")
+
+
+def _remove_batch(
+    ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], files: dict[int, PhotoFiles]
+) -> dict[int, Exception]:
+    errors: dict[int, Exception] = {}
+    removals: list[_Removal] = []
+    for photo in photos:
+        try:
+            removal = _plan(ctx, folder, photo, files[photo.id])
+        except (LibraryError, OSError, PermanentStepError) as error:
+            errors[photo.id] = error
+        else:
+            if removal is not None:
+                removals.append(removal)
+    groups = [removal.group for removal in removals]
+    ctx.announce(groups)
+    done: list[_Removal] = []
+    try:
+        for removal in removals:
+            ctx.checkpoint()
+            try:
+                removal.group.carry_out()
+                _remove_derivatives(ctx, folder, removal)
+                done.append(removal)
+            except StepTimeout:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is the failure of this photo alone.
+                errors[removal.photo.id] = error
+    finally:
+        if removals:
+            _write_rows(ctx, folder, done, groups)
+    return errors
+
+
+def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFiles) -> _Removal | None:
+    doomed = _doomed_kinds(photo)
+    if not doomed:
+        ctx.report.count("unchanged", example=photo.filename)
+        return None
+    files.refuse_untouchable()
+    files.refuse_several_pictures(doomed)
+    something_stays = (
+        any(file.kind not in doomed for file in files.images)
+        or (FileKind.JPG not in doomed and bool(photo.jpg_available and photo.keep_jpg))
+        or (FileKind.RAW not in doomed and bool(photo.raw_available and photo.keep_raw))
+        or bool(photo.other_available)
+    )
+    going = files.all() if not something_stays else [file for file in files.images if file.kind in doomed]
+    moves = []
+    for file in going:
+        source = folder.companion(file.name)
+        moves.append(FileMove(source, trash_place(folder, source, at=ctx.now()), file.size_bytes))
+    removal = _Removal(photo, MoveGroup(photo.project_id, photo.project_id, photo.id, moves), doomed)
+    removal.derivatives_gone = FileKind.JPG in doomed or not something_stays
+    removal.row_goes = not something_stays
+    removal.values = {
+        "id": photo.id,
+        "jpg_available": 0 if FileKind.JPG in doomed else photo.jpg_available,
+        "raw_available": 0 if FileKind.RAW in doomed else photo.raw_available,
+        "thumbnail_status": "missing" if removal.derivatives_gone else photo.thumbnail_status,
+        "preview_status": "missing" if removal.derivatives_gone else photo.preview_status,
+    }
+    return removal
+
+
+def _doomed_kinds(photo: Photo) -> set[FileKind]:
+    # A file that the row does not know of has come since somebody decided what to keep.
+    doomed: set[FileKind] = set()
+    if photo.jpg_available and not photo.keep_jpg:
+        doomed.add(FileKind.JPG)
+    if photo.raw_available and not photo.keep_raw:
+        doomed.add(FileKind.RAW)
+    return doomed
+
+
+def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, removal: _Removal) -> None:
+    if not removal.derivatives_gone:
+        return
+    # What is behind a symlink is not ours.
+    for path_of in (folder.thumbnail, folder.preview_image):
+        with contextlib.suppress(UnsafePath):
+            if remove_derivative(path_of(removal.photo.filename)):
+                ctx.report.count("derivatives removed")
+
+
+def _write_rows(
+    ctx: StepContext, folder: ProjectFolder, removals: Sequence[_Removal], groups: Sequence[MoveGroup]
+) -> None:
+    sync_folders(removal.group for removal in removals)
+    ids = [removal.photo.id for removal in removals]
+    with ctx.transaction(photo_ids=ids) as connection:
+        rows = snapshot_photos(connection, ids)
+        changes: list[FileChange] = []
+        for removal in removals:
+            row = rows.get(removal.photo.id)
+            changes += [_change(folder, removal.photo, move, row) for move in removal.group.moves]
+            if removal.row_goes:
+                changes.append(
+                    FileChange(
+                        action=FileAction.REMOVED_ROW,
+                        source=f"{relative_path(folder, folder.path)}/{removal.photo.filename}",
+                        project_id=removal.photo.project_id,
+                        photo_id=removal.photo.id,
+                        row=row,
+                    )
+                )
+        ctx.journal(connection, changes)
+        photos = PhotosRepository(connection)
+        photos.update_many([removal.values for removal in removals if not removal.row_goes])
+        OriginalsRepository(connection).forget_kinds(
+            {removal.photo.id: removal.doomed for removal in removals if not removal.row_goes}
+        )
+        DerivativesRepository(connection).forget([item.photo.id for item in removals if item.derivatives_gone])
+        photos.remove_many([removal.photo.id for removal in removals if removal.row_goes])
+        settled(connection, groups)
+    for removal in removals:
+        for move in removal.group.moves:
+            ctx.report.count("trashed", example=relative_path(folder, move.source))
+        if removal.row_goes:
+            ctx.report.count("rows removed", example=removal.photo.filename)
+        elif not removal.group.moves:
+            ctx.report.count("already gone", example=removal.photo.filename)
+
+
+def _change(folder: ProjectFolder, photo: Photo, move: FileMove, row: dict[str, Any] | None) -> FileChange:
+    return FileChange(
+        action=FileAction.TRASHED,
+        source=relative_path(folder, move.source),
+        target=relative_path(folder, move.target),
+        project_id=photo.project_id,
+        photo_id=photo.id,
+        size_bytes=move.size_bytes,
+        row=row,
+    )
+
+
+def _pending_deletions(ctx: StepContext, project_id: int) -> Iterator[list[Photo]]:
+    last_id = 0
+    while True:
+        with ctx.read() as connection:
+            photos = PhotosRepository(connection)
+            batch = photos.list_pending_deletions(project_id, after_id=last_id, limit=MAX_ITEMS_PER_JOB)
+        if not batch:
+            return
+        last_id = batch[-1].id
+        yield batch

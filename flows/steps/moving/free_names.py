@@ -1,0 +1,98 @@
+"""Base names that are free for photos which come into a project, or get another name there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from flows.handlers.step_context import StepContext
+from flows.steps.targets.photo_files import PhotoFiles
+from storage.library import FolderNames, ProjectFolder, name_key, owner_keys, unique_name
+from storage.library.errors import FolderMissing
+from storage.photos.photo_moves import PhotoMovesRepository
+from storage.records import Photo, Project
+
+#: Names longer than this are cut when a number is added, so they are compared with every other long name.
+_LONG_NAME_BYTES: Final = 200
+
+_NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)
+
+
+class FreeNames:
+    """The names that could be in the way of some photos: of files in a project's folder, and of rows without files.
+
+    Args:
+        ctx: the job's.
+        project: the project that the photos are to be in.
+        folder: its folder.
+        photos: those that need names.
+        files: theirs.
+        is_taken: whether a base name is taken for another reason.
+
+    Raises:
+        FolderMissing: the project has no folder.
+    """
+
+    def __init__(
+        self,
+        ctx: StepContext,
+        project: Project,
+        folder: ProjectFolder,
+        photos: Collection[Photo],
+        files: Mapping[int, PhotoFiles],
+        *,
+        is_taken: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        if not folder.exists():
+            raise FolderMissing(f"Project folder {folder.path} does not exist.")
+        self._folder = folder
+        self._accepted = folder.library.accepted_extensions
+        fits = (
+            fit for photo in photos for _, own in files[photo.id].companions for fit in self._accepted.fits(own.path)
+        )
+        wanted = {photo.filename for photo in photos} | {fit.base_name for fit in fits}
+        self._roots = {_root(name_key(name)) for name in wanted}
+        self.on_disk = FolderNames.read(folder.path, accepted_extensions=self._accepted, is_wanted=self._is_similar)
+        with ctx.read() as connection:
+            names = PhotoMovesRepository(connection).base_names(project.id)
+            self._rows = {name_key(name) for name in names if self._is_similar(name)}
+        self._given: set[str] = set()
+        self._is_taken = is_taken
+
+    def take(self, old: str, files: PhotoFiles) -> str:
+        """A free name for a photo that is called `old` and has these files; from now on it is taken."""
+        name, refused = old, set[str]()
+        while self._is_known(name) or self.on_disk.has_base_name(name) or self._is_in_the_way(name, old, files):
+            refused.add(name)
+            name = unique_name(self.on_disk, old, also_taken=refused)
+        self._given.add(name_key(name))
+        return name
+
+    def _is_known(self, name: str) -> bool:
+        key = name_key(name)
+        return key in self._rows or key in self._given or self._is_taken(name)
+
+    def _is_in_the_way(self, name: str, old: str, files: PhotoFiles) -> bool:
+        """Whether a companion's new name is taken, or would make it the companion of another photo there."""
+        for file, path in files.renamed(name, old=old):
+            if "/" in path:
+                if os.path.lexists(self._folder.companion(path)):
+                    return True
+            elif self.on_disk.same_as(path):
+                return True
+            for fit in () if file.kind.is_photo else self._accepted.fits(path):
+                if fit.key in owner_keys(name):
+                    break
+                if self._is_known(fit.base_name) or self.on_disk.has_base_name(fit.base_name):
+                    return True
+        return False
+
+    def _is_similar(self, name: str) -> bool:
+        key = name_key(name)
+        return _root(key) in self._roots or len(key.encode()) > _LONG_NAME_BYTES
+
+
+def _root(key: str) -> str:
+    return _NUMBERED.sub("", key)

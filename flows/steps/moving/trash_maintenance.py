@@ -1,0 +1,136 @@
+"""The step `trash_maintenance`: what has lain in `.trash` past its time goes for good, and the journal says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import Final
+
+from flows.errors import ItemsFailed
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.target_projects import each_project
+from storage.history.journal import FileAction, FileChange, latest_by_target, list_trashed
+from storage.library import ProjectFolder, TrashEntry, expired, parse_trash_name, purge, remove_stale_temporaries
+from storage.library.atomic_write import fsync_folder
+from storage.library.errors import LibraryError
+from storage.library.names import printable
+from storage.records import Project
+
+#: Files removed before the journal is written: what a crash leaves to be noted by the next run.
+BATCH_SIZE: Final = 200
+
+#: Entries of the journal compared with the disk at a time.
+_JOURNAL_BATCH_SIZE: Final = 1_000
+
+
+@step("trash_maintenance", unit="projects")
+def trash_maintenance(ctx: StepContext) -> None:
+    """Remove what has lain in .trash for longer than the time to live."""
+    each_project(ctx, partial(_empty_trash, ctx))
+
+
+def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    errors: list[Exception] = []
+    due = expired(folder, now=ctx.now(), ttl_seconds=ctx.settings.trash_ttl_seconds)
+    while batch := list(islice(due, BATCH_SIZE)):
+        errors += _purge(ctx, project, folder, batch)
+    _note_what_has_gone(ctx, project, folder)
+    # What crashed processes left half-written of manifests, copies and derivatives; never the only copy of anything.
+    for path in (folder.path, folder.thumb, folder.preview):
+        ctx.report.count(
+            "unfinished files removed", remove_stale_temporaries(path, content_path=folder.library.content_path)
+        )
+    if errors:
+        raise ItemsFailed(f"{len(errors)} of the trash could not be removed; first: {errors[0]}")
+
+
+def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Sequence[TrashEntry]) -> list[Exception]:
+    sizes: dict[str, int | None] = {}
+    errors: list[Exception] = []
+    try:
+        for entry in batch:
+            ctx.checkpoint()
+            source, size_bytes = _journaled_path(folder, entry), _size_bytes(entry)
+            try:
+                purge(entry)
+            except (LibraryError, OSError) as error:
+                errors.append(error)
+                ctx.report.count("kept", example=f"{printable(entry.original_name)}: {error}")
+            else:
+                sizes[source] = size_bytes
+                ctx.report.count("removed", example=printable(entry.original_name))
+    finally:
+        if sizes:
+            # What was journaled as removed may not come back.
+            fsync_folder(folder.trash)
+            with ctx.transaction() as connection:
+                known = latest_by_target(connection, list(sizes), project_id=project.id)
+                ctx.journal(
+                    connection,
+                    [
+                        FileChange(
+                            action=FileAction.REMOVED,
+                            source=source,
+                            project_id=project.id,
+                            photo_id=known[source].photo_id if source in known else None,
+                            size_bytes=size_bytes,
+                        )
+                        for source, size_bytes in sizes.items()
+                    ],
+                )
+    return errors
+
+
+def _note_what_has_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    """Journal the removals of an earlier run that died before it could, and those made by hand."""
+    if not (folder.exists() and folder.trash.is_dir()):
+        return
+    before = ctx.now() - timedelta(seconds=ctx.settings.trash_ttl_seconds)
+    last_id = 0
+    while True:
+        with ctx.read() as connection:
+            trashed = list_trashed(
+                connection, project_id=project.id, before=before, after_id=last_id, limit=_JOURNAL_BATCH_SIZE
+            )
+        if not trashed:
+            return
+        last_id = trashed[-1].id
+        changes = [
+            FileChange(
+                action=FileAction.REMOVED,
+                source=entry.target,
+                project_id=project.id,
+                photo_id=entry.photo_id,
+                size_bytes=entry.size_bytes,
+            )
+            for entry in trashed
+            if entry.target is not None and not _is_in_trash(folder, entry.target)
+        ]
+        if changes:
+            with ctx.transaction() as connection:
+                ctx.journal(connection, changes)
+
+
+def _is_in_trash(folder: ProjectFolder, target: str) -> bool:
+    # The project's folder may have been renamed since; what follows it has not. A long name lies one folder deeper.
+    *_, wrapping, name = PurePosixPath(target).parts
+    return (folder.trash / name).exists() or (folder.trash / wrapping / name).exists()
+
+
+def _journaled_path(folder: ProjectFolder, entry: TrashEntry) -> str:
+    parsed = parse_trash_name(entry.name)
+    is_wrapped = parsed is not None and not parsed.original_name and entry.original_name != entry.name
+    path = f"{relative_path(folder, folder.trash)}/{printable(entry.name)}"
+    return f"{path}/{printable(entry.original_name)}" if is_wrapped else path
+
+
+def _size_bytes(entry: TrashEntry) -> int | None:
+    try:
+        return entry.path.lstat().st_size
+    except OSError:
+        return None

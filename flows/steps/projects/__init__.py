@@ -1,0 +1,1 @@
+"""The steps that work on whole projects: folders, manifests, discovery, orphans and deletion."""

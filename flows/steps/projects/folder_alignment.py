@@ -1,0 +1,135 @@
+"""The step `folder_alignment`: folders that are not called as their projects are reported.
+
+With the setting `rename_user_files = "rename"` they get the names of their projects. What is in them stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.steps.projects.manifest_check import bring_manifest
+from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.target_projects import check_library, check_project, each_project
+from storage.errors import ConstraintViolated
+from storage.history.journal import FileAction, FileChange
+from storage.history.photo_snapshots import snapshot_project
+from storage.library import (
+    ProjectFolder,
+    name_key,
+    read_manifest,
+    rename_folder_without_overwrite,
+    sanitise_folder_name,
+)
+from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, UnsafePath
+from storage.library.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
+from storage.photos.projects import ProjectsRepository
+from storage.records import Project
+
+
+@step("folder_alignment", unit="projects")
+def folder_alignment(ctx: StepContext) -> None:
+    """Report, or rename, project folders that are not called as their projects."""
+    projects = ctx.projects()
+    if not projects:
+        return
+    check_library(ctx)
+    each_project(ctx, partial(_align, ctx, _FolderOwners(ctx)), projects=projects)
+
+
+class _FolderOwners:
+    """Which project has which of the folder names that the tenant's projects cannot share."""
+
+    def __init__(self, ctx: StepContext) -> None:
+        with ctx.read() as connection:
+            projects = ProjectsRepository(connection).list_beside(ctx.tenant_id)
+        self._owners: dict[str, set[int]] = {}
+        for project in projects:
+            self._owners.setdefault(name_key(project.project_folder), set()).add(project.id)
+
+    def is_free(self, name: str, project: Project) -> bool:
+        return self._owners.get(name_key(name), set()) <= {project.id}
+
+    def move(self, project: Project, name: str) -> None:
+        self._owners.get(name_key(project.project_folder), set()).discard(project.id)
+        self._owners.setdefault(name_key(name), set()).add(project.id)
+
+    def name_for(self, project: Project) -> str:
+        """The project's name as a folder name; where another project has that, with a number, as it may be already."""
+        wanted = sanitise_folder_name(project.project_name, fallback=f"project-{project.id}")
+        if self.is_free(wanted, project):
+            return wanted
+        number = 2
+        while True:
+            ending = f"_{number}"
+            candidate = cut_to_bytes(wanted, MAX_FOLDER_NAME_BYTES - len(ending)).rstrip(". ") + ending
+            if re.fullmatch(re.escape(candidate.removesuffix(ending)) + r"_\d+", project.project_folder):
+                return project.project_folder
+            if self.is_free(candidate, project):
+                return candidate
+            number += 1
+
+
+def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: ProjectFolder) -> None:
+    wanted = owners.name_for(project)
+    if wanted == folder.project_folder:
+        return
+    if ctx.settings.rename_user_files == "report":
+        ctx.report.count("other folder names", example=f"{folder.project_folder}: the project is called {wanted}")
+        return
+    # At its first attempt this job has renamed nothing yet: what it finds renamed, somebody else has.
+    is_followed = False
+    try:
+        target = folder.tenant.project(wanted)
+        if folder.exists():
+            # Before the rename: by the manifest the next run knows the folder again, should this one be cut short.
+            ctx.checkpoint()
+            check_project(ctx, project, folder)
+            bring_manifest(ctx, project, folder)
+            # So that this job is known to have begun.
+            ctx.database.sync()
+            rename_folder_without_overwrite(folder.path, target.path)
+        elif _was_renamed(project, target):
+            is_followed = ctx.job.attempts == 0
+        else:
+            ctx.report.count("skipped", example=f"{folder.project_folder}: is missing")
+            return
+    except (Collision, CrossesFileSystems, UnsafePath) as error:
+        ctx.report.count("skipped", example=f"{folder.project_folder}: {error}")
+        return
+    if _write_row(ctx, project, folder, target, is_followed=is_followed):
+        owners.move(project, wanted)
+
+
+def _was_renamed(project: Project, target: ProjectFolder) -> bool:
+    """Whether an earlier run renamed the folder and died before it could write the row."""
+    try:
+        manifest = read_manifest(target)
+    except ManifestUnreadable:
+        return False
+    return manifest is not None and manifest.id == project.id
+
+
+def _write_row(
+    ctx: StepContext, project: Project, folder: ProjectFolder, target: ProjectFolder, *, is_followed: bool
+) -> bool:
+    try:
+        with ctx.transaction(project_ids=[project.id]) as connection:
+            change = FileChange(
+                action=FileAction.FOLLOWED_FOLDER if is_followed else FileAction.RENAMED_FOLDER,
+                source=relative_path(folder, folder.path),
+                target=relative_path(target, target.path),
+                project_id=project.id,
+                row=snapshot_project(connection, project.id),
+            )
+            ProjectsRepository(connection).rename(project.id, project_folder=target.project_folder)
+            ctx.journal(connection, [change])
+    except ConstraintViolated:
+        # Somebody made a project with that folder meanwhile. The row has to find its folder where it was.
+        rename_folder_without_overwrite(target.path, folder.path)
+        ctx.report.count("skipped", example=f"{folder.project_folder}: another project has {target.project_folder}")
+        return False
+    ctx.report.count("renamed", example=f"{folder.project_folder} → {target.project_folder}")
+    return True

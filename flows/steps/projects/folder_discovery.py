@@ -1,0 +1,322 @@
+"""The step `folder_discovery`: the projects in SQL follow the folders of a tenant, whatever somebody did to them.
+
+Only folders and rows of projects; what lies inside a known project is the matter of manifest_check and folder_check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
+
+from flows.errors import ItemsFailed, PermanentStepError, StepTimeout, is_repeatable
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.steps.following.arrivals import Arrivals
+from flows.steps.projects.folder_merge import FolderMerge, is_companion_folder
+from flows.steps.projects.manifest_check import bring_manifest
+from flows.steps.targets.gone_projects import archive_as_gone, was_archived_as_gone
+from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.target_projects import check_project, compared
+from storage.history.journal import FileAction, FileChange
+from storage.history.photo_snapshots import snapshot_project
+from storage.library import (
+    Manifest,
+    ProjectFolder,
+    ScannedFile,
+    TenantFolder,
+    name_key,
+    read_manifest,
+    rename_folder_without_overwrite,
+    sanitise_folder_name,
+)
+from storage.library.errors import LibraryError, LibraryUnavailable, ManifestUnreadable
+from storage.library.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
+from storage.library.scan import scan
+from storage.photos.projects import ProjectsRepository
+from storage.records import Project
+
+
+@step("folder_discovery", unit="library")
+def folder_discovery(ctx: StepContext) -> None:
+    """Bring the projects in SQL in line with the folders of the library."""
+    ctx.library.check_available()
+    tenant = ctx.library.tenant(ctx.tenant_id)
+    with ctx.read() as connection:
+        every = ProjectsRepository(connection).list_beside(ctx.tenant_id)
+    if ctx.library.is_missing_or_empty(tenant.path):
+        if any(not project.is_archived for project in every if _is_of(project, ctx)):
+            raise LibraryUnavailable(
+                f"{tenant.path} is missing or empty, though the tenant has projects; none was archived. Mount its disk."
+            )
+        return
+    _Discovery(ctx, tenant, every).run()
+
+
+@dataclass(slots=True)
+class _Found:
+    """A folder without a project, and what its manifest says."""
+
+    folder: ProjectFolder
+    manifest: Manifest | None
+    has_files: bool
+
+    @property
+    def name(self) -> str:
+        """What to call the project."""
+        return self.folder.project_folder if self.manifest is None else self.manifest.name
+
+
+class _Discovery:
+    """One look at a tenant's folders and projects."""
+
+    def __init__(self, ctx: StepContext, tenant: TenantFolder, every: list[Project]) -> None:
+        self._ctx = ctx
+        self._tenant = tenant
+        left_out = ctx.targets.left_out
+        own = [project for project in every if _is_of(project, ctx)]
+        passed_by = left_out.folders | {one.project_folder for one in own if one.id in left_out.projects}
+        self._on_disk = sorted(set(tenant.project_folders()) - passed_by)
+        self._projects = {project.id: project for project in own if project.id not in left_out.projects}
+        self._taken = {project.project_folder for project in every}
+        self._arrivals = Arrivals(ctx)
+        self._failures: list[str] = []
+        self._is_repeatable = False
+
+    def run(self) -> None:
+        """Settle every folder, then every project whose folder is gone."""
+        ctx = self._ctx
+        known = {project.project_folder: project for project in self._projects.values()}
+        tasks = len(self._on_disk)
+        # Renamed folders first: photos may have been taken out of them.
+        for number, name in enumerate(sorted(self._on_disk, key=lambda name: not self._is_renamed(name))):
+            ctx.checkpoint()
+            try:
+                if name in known:
+                    self._settle_known(known[name])
+                else:
+                    self._settle_unknown(name)
+            except StepTimeout:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is the failure of this folder alone.
+                self._fail(name, error)
+            ctx.progress(number + 1, tasks)
+        self._arrivals.settle()
+        for project in list(self._projects.values()):
+            ctx.checkpoint()
+            if not project.is_archived:
+                try:
+                    self._archive_if_gone(project)
+                except (LibraryError, OSError) as error:
+                    self._fail(project.project_name, error)
+        if self._failures:
+            total = len({*self._on_disk, *(project.project_folder for project in self._projects.values())})
+            message = f"{len(self._failures)} of {total} folders failed; first {self._failures[0]}"
+            raise ItemsFailed(message) if self._is_repeatable else PermanentStepError(message)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        reason = str(error) or type(error).__name__
+        self._ctx.report.fail(name, reason)
+        self._ctx.logger.warning("folder %s: %s", name, reason)
+        self._failures.append(f"{name}: {reason}")
+        self._is_repeatable |= is_repeatable(error)
+
+    def _is_renamed(self, name: str) -> bool:
+        with suppress(LibraryError, OSError):
+            manifest = None if name in self._taken else _read_manifest(self._tenant.project(name))
+            owner = None if manifest is None else self._projects.get(manifest.id)
+            return owner is not None and not self._ctx.folder_of(owner).exists()
+        return False
+
+    def _settle_known(self, project: Project) -> None:
+        ctx = self._ctx
+        folder = ctx.folder_of(project)
+        if project.is_archived:
+            if self._is_away(project):
+                self._reactivate(project, folder)
+            return
+        if _read_manifest(folder) is None and not folder.manifest_path.exists():
+            # The manifest is written last, so without one the project may never have been taken in to its end.
+            check_project(ctx, project, folder)
+            with ctx.exclusively([project.id]):
+                self._take_in(project, folder)
+            ctx.report.count("taken in", example=project.project_name)
+
+    def _settle_unknown(self, name: str) -> None:
+        folder = self._tenant.project(name)
+
+        def is_content(file: ScannedFile) -> bool:
+            return not file.is_hidden and not is_companion_folder(folder, file)
+
+        found = _Found(folder, _read_manifest(folder), any(map(is_content, scan(folder))))
+        owner = self._owner(found)
+        if owner is not None and not self._ctx.folder_of(owner).exists():
+            self._follow_rename(owner, folder)
+            return
+        if owner is not None and not found.has_files and found.manifest is not None:
+            self._ctx.report.count("empty folders left", example=relative_path(folder, folder.path))
+            return
+        for twin in self._twins(found) if self._ctx.settings.merge_folders and found.has_files else ():
+            if self._merge(found, twin):
+                return
+        # A copy was made on purpose, to print from or to work on, and is called as its folder is.
+        self._create(found, name=name if owner is not None else found.name)
+
+    def _owner(self, found: _Found) -> Project | None:
+        """The project that a folder belonged to under another name."""
+        if found.manifest is not None:
+            owner = self._projects.get(found.manifest.id)
+        else:
+            key = name_key(found.folder.project_folder)
+            owner = next((one for one in self._projects.values() if name_key(one.project_folder) == key), None)
+        if owner is None or (owner.is_archived and not self._is_away(owner)):
+            return None
+        return owner
+
+    def _twins(self, found: _Found) -> Iterator[Project]:
+        """Active projects that have their folder, and the same name or the manifest that was copied."""
+        keys = {name_key(found.name), name_key(found.folder.project_folder)}
+        for project in list(self._projects.values()):
+            same = {name_key(project.project_name), name_key(project.project_folder)}
+            is_copied = found.manifest is not None and found.manifest.id == project.id
+            is_twin = is_copied or not same.isdisjoint(keys)
+            if not project.is_archived and is_twin and self._has_folder(project):
+                yield project
+
+    def _has_folder(self, project: Project) -> bool:
+        # One that leads out of the library fails by itself, and keeps no other folder from becoming a project.
+        with suppress(LibraryError, OSError):
+            return self._ctx.folder_of(project).exists()
+        return False
+
+    def _create(self, found: _Found, *, name: str) -> None:
+        ctx = self._ctx
+        folder, change = found.folder, None
+        if folder.project_folder in self._taken:
+            if ctx.settings.rename_user_files == "report":
+                reason = "another tenant has a project with a folder of this name; give one of the folders another name"
+                ctx.report.count("skipped", example=f"{folder.project_folder}: {reason}")
+                return
+            folder, change = self._rename_aside(folder)
+        with ctx.transaction() as connection:
+            project = ProjectsRepository(connection).create(
+                project_name=name, project_folder=folder.project_folder, tenant_id=ctx.tenant_id
+            )
+            if change is not None:
+                ctx.journal(connection, [change])
+            ctx.journal_added(connection, project)
+        self._remember(project)
+        ctx.report.count("projects made", example=project.project_name)
+        with ctx.exclusively([project.id]):
+            self._take_in(project, folder)
+
+    def _rename_aside(self, folder: ProjectFolder) -> tuple[ProjectFolder, FileChange]:
+        # In a file of another program; folder_alignment numbers folders in the same way.
+        wanted = sanitise_folder_name(folder.project_folder)
+        taken = {name_key(name) for name in (*self._on_disk, *self._taken)}
+        names = (f"{cut_to_bytes(wanted, MAX_FOLDER_NAME_BYTES - 10)}_{number}" for number in count(2))
+        target = self._tenant.project(next(name for name in names if name_key(name) not in taken))
+        rename_folder_without_overwrite(folder.path, target.path)
+        self._ctx.report.count("folders renamed", example=f"{folder.project_folder} → {target.project_folder}")
+        return target, FileChange(
+            action=FileAction.RENAMED_FOLDER,
+            source=relative_path(folder, folder.path),
+            target=relative_path(target, target.path),
+        )
+
+    def _follow_rename(self, project: Project, folder: ProjectFolder) -> None:
+        ctx = self._ctx
+        with ctx.exclusively([project.id]):
+            # A name that was made from the old folder's, or the other way round, follows; another was given on purpose.
+            was_aligned = sanitise_folder_name(project.project_name) == project.project_folder
+            name = folder.project_folder if was_aligned else project.project_name
+            renamed = replace(project, project_name=name, project_folder=folder.project_folder)
+            self._write_manifest(renamed, folder)
+            with ctx.transaction(project_ids=[project.id]) as connection:
+                projects = ProjectsRepository(connection)
+                change = FileChange(
+                    action=FileAction.FOLLOWED_FOLDER,
+                    source=relative_path(folder, self._tenant.path / project.project_folder),
+                    target=relative_path(folder, folder.path),
+                    project_id=project.id,
+                    row=snapshot_project(connection, project.id),
+                )
+                projects.rename(project.id, project_folder=folder.project_folder, project_name=name)
+                if project.is_archived:
+                    projects.restore(project.id)
+                    renamed = replace(renamed, status=None, archived_at=None)
+                ctx.journal(connection, [change])
+            self._remember(renamed)
+        ctx.report.count("renames followed", example=f"{project.project_folder} → {folder.project_folder}")
+
+    def _merge(self, found: _Found, twin: Project) -> bool:
+        """Merge a folder into a project, unless it holds something else; whether it was merged."""
+        ctx, name = self._ctx, found.folder.project_folder
+        with ctx.exclusively([twin.id]):
+            target = ctx.folder_of(twin)
+            merge = FolderMerge(ctx, found.folder, target, twin)
+            refusal = merge.refusal()
+            if refusal is not None:
+                ctx.report.count("not merged", example=f"{name} into {twin.project_name}: {refusal}")
+                return False
+            merge.run()
+            self._add_rows(twin, target)
+        ctx.report.count("folders merged", example=f"{name} into {twin.project_name}")
+        return True
+
+    def _take_in(self, project: Project, folder: ProjectFolder) -> None:
+        folder.create()
+        self._add_rows(project, folder)
+        self._write_manifest(project, folder)
+
+    def _add_rows(self, project: Project, folder: ProjectFolder) -> None:
+        with compared(self._ctx, project, folder) as comparison:
+            self._arrivals.take(comparison, project, folder)
+
+    def _write_manifest(self, project: Project, folder: ProjectFolder) -> None:
+        bring_manifest(self._ctx, project, folder)
+
+    def _reactivate(self, project: Project, folder: ProjectFolder) -> None:
+        ctx = self._ctx
+        manifest = _read_manifest(folder)
+        if manifest is not None and manifest.id != project.id:
+            ctx.report.count("kept archived", example=f"{project.project_name}: the folder is another project's now")
+            return
+        with ctx.exclusively([project.id]), ctx.transaction(project_ids=[project.id]) as connection:
+            restored = ProjectsRepository(connection).restore(project.id)
+        if restored is not None:
+            self._remember(restored)
+            ctx.report.count("reactivated", example=project.project_name)
+
+    def _archive_if_gone(self, project: Project) -> None:
+        ctx = self._ctx
+        if ctx.folder_of(project).exists():
+            return
+        with ctx.exclusively([project.id]):
+            fresh = ctx.reload(project)
+            # Meanwhile somebody may have renamed it, or made its folder.
+            if fresh is None or fresh.is_archived or ctx.folder_of(fresh).exists():
+                return
+            ctx.library.check_available()
+            archive_as_gone(ctx, fresh, ctx.folder_of(fresh))
+        ctx.report.count("archived", example=project.project_name)
+
+    def _is_away(self, project: Project) -> bool:
+        with self._ctx.read() as connection:
+            return was_archived_as_gone(connection, project)
+
+    def _remember(self, project: Project) -> None:
+        self._projects[project.id] = project
+        self._taken.add(project.project_folder)
+
+
+def _is_of(project: Project, ctx: StepContext) -> bool:
+    return ctx.tenant_of(project) == ctx.tenant_id
+
+
+def _read_manifest(folder: ProjectFolder) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except ManifestUnreadable:
+        return None

@@ -1,0 +1,137 @@
+"""Merging a folder into the folder of a project that it is a copy of; nothing is overwritten, renamed or removed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from typing import Final
+
+from flows.handlers.announced_moves import FileMove, MoveGroup, settled, sync_folders
+from flows.handlers.step_context import StepContext
+from flows.steps.targets.photo_files import relative_path
+from storage.history.journal import FileAction, FileChange
+from storage.library import (
+    FolderNames,
+    ProjectFolder,
+    ScannedFile,
+    hash_contents,
+    name_key,
+    scan_companion_folders,
+)
+from storage.library.errors import UnsafePath
+from storage.library.scan import scan
+from storage.photos.photo_moves import PhotoMovesRepository
+from storage.records import Project
+
+#: Files moved before the journal is written.
+_BATCH_SIZE: Final = 100
+
+
+def is_companion_folder(folder: ProjectFolder, entry: ScannedFile) -> bool:
+    """Whether an entry of a project's folder is a folder in which a program keeps companions."""
+    names = (parts[0] for parts in folder.library.accepted_extensions.companion_folders)
+    is_named = any(fnmatchcase(entry.name, name) for name in names)
+    return is_named and entry.problem == "not a regular file" and (folder.path / entry.name).is_dir()
+
+
+class FolderMerge:
+    """Moves the files of a folder into a project's, if both have photos in common and no file differs.
+
+    Files whose name and contents are in the target already stay where they are, and are reported.
+    """
+
+    def __init__(self, ctx: StepContext, source: ProjectFolder, target: ProjectFolder, project: Project) -> None:
+        self._ctx = ctx
+        self._source = source
+        self._target = target
+        self._project = project
+        accepted = target.library.accepted_extensions
+        self._names = FolderNames.read(target.path, accepted_extensions=accepted)
+        files = [file for file in scan(source) if not file.is_hidden and not is_companion_folder(source, file)]
+        # Companions first: as long as a photo is left, the folder is known for a copy.
+        files += scan_companion_folders(source, is_wanted=lambda _: True)
+        self._files = sorted(files, key=lambda file: ("/" not in file.name, file.name))
+        with ctx.read() as connection:
+            self._rows = {name_key(name) for name in PhotoMovesRepository(connection).base_names(project.id)}
+
+    def refusal(self) -> str | None:
+        """Why the folder is a project of its own: they share no photo, or a file of one name differs; else None."""
+        photos = [file for file in self._files if file.kind.is_photo and file.problem is None]
+        if not any(name_key(file.base_name) in self._rows for file in photos):
+            return "it shares no photo with the project"
+        for file in self._files:
+            if file.problem is not None:
+                return f"{file.printable_name}: {file.problem}"
+            try:
+                if self._same_as(file.name) and not self._is_there(file):
+                    return f"{file.name} is another file there"
+            except UnsafePath as error:
+                return str(error)
+        return None
+
+    def run(self) -> None:
+        """Move what is not there yet. Repeated after a crash, it goes on where it stopped."""
+        going = []
+        for file in self._files:
+            if self._is_there(file):
+                self._ctx.report.count("kept", example=f"{file.name}: the project has the same file")
+            else:
+                going.append(file)
+        for start in range(0, len(going), _BATCH_SIZE):
+            self._move(going[start : start + _BATCH_SIZE])
+        for folder in {self._source.companion(file.name).parent for file in going if "/" in file.name}:
+            while folder != self._source.path:
+                with suppress(OSError):
+                    folder.rmdir()
+                folder = folder.parent
+
+    def _same_as(self, path: str) -> Collection[str]:
+        """The files of the target that count as one of this path."""
+        if "/" not in path:
+            return self._names.same_as(path)
+        return [path] if os.path.lexists(self._target.companion(path)) else []
+
+    def _is_there(self, file: ScannedFile) -> bool:
+        """Whether the target has the file under the same name."""
+        library = self._source.library
+        for name in self._same_as(file.name):
+            other = self._target.path / name
+            if other.lstat().st_size != file.size_bytes:
+                continue
+            own = library.content_path(self._source.companion(file.name))
+            if hash_contents(library.content_path(other)) == hash_contents(own):
+                return True
+        return False
+
+    def _move(self, files: Sequence[ScannedFile]) -> None:
+        ctx = self._ctx
+        groups = []
+        for file in files:
+            move = FileMove(self._source.companion(file.name), self._target.companion(file.name), file.size_bytes)
+            groups.append(MoveGroup(None, self._project.id, None, [move]))
+        ctx.announce(groups)
+        try:
+            for group in groups:
+                ctx.checkpoint()
+                group.carry_out(names=self._names, folder=self._target.path)
+        finally:
+            sync_folders(groups)
+            changes = [
+                FileChange(
+                    action=FileAction.MOVED,
+                    source=relative_path(self._source, move.source),
+                    target=relative_path(self._target, move.target),
+                    project_id=self._project.id,
+                    size_bytes=move.size_bytes,
+                )
+                for group in groups
+                for move in group.moves
+                if move.is_done
+            ]
+            with ctx.transaction() as connection:
+                ctx.journal(connection, changes)
+                settled(connection, groups)
+        for change in changes:
+            ctx.report.count("files moved", example=f"{change.source} → {change.target}")

@@ -1,0 +1,88 @@
+"""The step `manifest_check`: manifests follow SQL, and the availability of files in SQL follows the disk."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.target_projects import check_library, compared, each_project, skip_missing_folder
+from storage.comparison.reconciliation import ProjectComparison
+from storage.database.clock import format_timestamp
+from storage.history.journal import FileAction, FileChange
+from storage.library import Manifest, ProjectFolder, WrittenManifest, replace_manifest
+from storage.library.names import unsafe_reason
+from storage.photos.availability import AVAILABILITY_COLUMNS, write_availability
+from storage.records import Project
+
+
+@step("manifest_check", unit="projects")
+def manifest_check(ctx: StepContext) -> None:
+    """Repair the manifest, and bring the availability of files in SQL in line with the disk."""
+    projects = ctx.projects()
+    if not projects:
+        return
+    check_library(ctx)
+    each_project(ctx, partial(_check, ctx), projects=projects)
+
+
+def manifest_of(project: Project) -> Manifest:
+    """What the manifest of a project is to say."""
+    return Manifest(
+        name=project.project_name or project.project_folder,
+        id=project.id,
+        created_at=format_timestamp(project.created_at),
+    )
+
+
+def bring_manifest(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
+    """Make a project's manifest say what it is to say, and journal what it said before; whether it was written.
+
+    First the journal, and all that was committed before, is on the disk: what a manifest says is believed.
+    """
+
+    def announce(written: WrittenManifest) -> None:
+        path = relative_path(folder, folder.manifest_path)
+        row = {"before": written.before, "after": written.after}
+        changes = [FileChange(action=FileAction.WROTE_MANIFEST, source=path, project_id=project.id, row=row)]
+        if written.trashed is not None:
+            target = relative_path(folder, written.trashed)
+            trash = FileChange(action=FileAction.TRASHED, source=path, target=target, project_id=project.id)
+            changes.insert(0, trash)
+        with ctx.transaction(durable=True) as connection:
+            # A job without a task cannot be undone.
+            if ctx.job.task_id is not None:
+                ctx.journal(connection, changes)
+
+    return replace_manifest(folder, manifest_of(project), at=ctx.now(), announce=announce) is not None
+
+
+def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    if skip_missing_folder(ctx, project, folder):
+        return
+    # The manifest last: where it cannot be written, the rows at least are right.
+    with compared(ctx, project, folder) as comparison:
+        _align_availability(ctx, comparison)
+    ctx.checkpoint()
+    if bring_manifest(ctx, project, folder):
+        ctx.report.count("manifests written", example=project.project_name)
+
+
+def _align_availability(ctx: StepContext, comparison: ProjectComparison) -> None:
+    for batch in comparison.differing_availability():
+        changes = []
+        for change in batch:
+            reason = unsafe_reason(change.filename)
+            if reason is None:
+                changes.append(change)
+            else:
+                # No file can have such a name here, so its absence says nothing about the photo.
+                ctx.report.count("skipped", example=f"photo {change.photo_id}: its name cannot be a file's: {reason}")
+        ctx.checkpoint()
+        ids = [change.photo_id for change in changes]
+        with ctx.transaction(photo_ids=ids, columns=AVAILABILITY_COLUMNS) as connection:
+            write_availability(connection, changes, now=ctx.now())
+        for change in changes:
+            kinds = [kind for kind, flag in zip(("JPEG", "RAW", "other"), change.flags, strict=True) if flag]
+            ctx.report.count("updated", example=f"{change.filename}: {', '.join(kinds) or 'no file'}")

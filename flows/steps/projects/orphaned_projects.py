@@ -1,0 +1,148 @@
+"""The step `orphaned_project_cleanup`: a project whose folder is gone is archived, and on a later run loses its rows.
+
+Its rows stay for `missing_grace_seconds` at least. Gone means that the library, the tenant's folder and its listing are
+there, and the folder is not, under no name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from itertools import islice
+
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.steps.following.arrivals import Arrivals
+from flows.steps.targets.gone_projects import archive_as_gone, was_archived_as_gone
+from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.renamed_folders import RenamedFolders
+from flows.steps.targets.target_projects import check_library, each_project
+from storage.history.journal import FileAction, FileChange, JournalEntry, last_entry
+from storage.history.photo_snapshots import removed_project, snapshot_photos
+from storage.history.photo_states import current_projects
+from storage.library import ProjectFolder
+from storage.library.errors import LibraryUnavailable
+from storage.photos.photos import BATCH_SIZE, PhotosRepository
+from storage.photos.projects import ProjectsRepository
+from storage.records import Project
+
+
+@step("orphaned_project_cleanup", unit="projects")
+def orphaned_project_cleanup(ctx: StepContext) -> None:
+    """Archive projects whose folder is gone; remove the rows of those archived so `missing_grace_seconds` ago."""
+    projects = [*ctx.projects(archived=True), *ctx.projects()]
+    if not projects:
+        return
+    check_library(ctx)
+    _refuse_emptied_tenant(ctx, projects)
+    renamed = RenamedFolders(ctx)
+    arrivals = Arrivals(ctx)
+    doomed = [project.id for project in projects if project.is_archived and _archived_as_gone(ctx, project)]
+    if doomed:
+        arrivals.look_everywhere()
+        arrivals.settle(adds_rows=False, doomed=doomed)
+    each_project(ctx, partial(_settle, ctx, renamed, arrivals), projects=projects)
+
+
+def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> None:
+    path = ctx.library.tenant(ctx.tenant_id).path
+    if not ctx.library.is_missing_or_empty(path):
+        return
+    with ctx.read() as connection:
+        active = ProjectsRepository(connection).list(tenant_id=ctx.tenant_id, archived=False)
+    # One project may have been the last one. Several that go at the same time look like an unmounted disk.
+    if len(active) > 1:
+        raise LibraryUnavailable(
+            f"Folder {path} is empty, though its tenant has {len(active)} projects. Mount its disk; if they are gone "
+            "indeed, delete the projects."
+        )
+
+
+def _settle(
+    ctx: StepContext, renamed: RenamedFolders, arrivals: Arrivals, project: Project, folder: ProjectFolder
+) -> None:
+    if not project.is_archived:
+        if not folder.exists() and not _is_elsewhere(ctx, renamed, project):
+            _archive(ctx, project, folder)
+        return
+    archived = _archived_as_gone(ctx, project)
+    if archived is None:
+        return
+    if folder.exists():
+        ctx.report.count(
+            "kept",
+            example=f"{project.project_name}: its folder is back; folder_discovery makes the project active again",
+        )
+    elif archived.job_id == ctx.job.id or (archived.task_id is not None and archived.task_id == ctx.job.task_id):
+        # A repetition of the run that archived it is no later run.
+        ctx.report.count("kept", example=f"{project.project_name}: archived by this run")
+    elif archived.created_at > ctx.now() - timedelta(seconds=ctx.settings.missing_grace_seconds):
+        # A disk that was unplugged comes back.
+        ctx.report.count("kept", example=f"{project.project_name}: its folder has not been missing for long enough")
+    elif _has_found_photos(ctx, arrivals, project):
+        ctx.report.count("kept", example=f"{project.project_name}: photos of it are in other folders")
+    elif not _is_elsewhere(ctx, renamed, project):
+        _remove_rows(ctx, project, folder)
+
+
+def _has_found_photos(ctx: StepContext, arrivals: Arrivals, project: Project) -> bool:
+    ids = [photo_id for photo_id, project_id in arrivals.found.items() if project_id == project.id]
+    with ctx.read() as connection:
+        return any(
+            project.id in current_projects(connection, ids[start : start + BATCH_SIZE])
+            for start in range(0, len(ids), BATCH_SIZE)
+        )
+
+
+def _is_elsewhere(ctx: StepContext, renamed: RenamedFolders, project: Project) -> bool:
+    name = renamed.folder_of(project)
+    if name is None:
+        return False
+    ctx.report.count(
+        "kept", example=f"{project.project_name}: its folder was renamed to {name}; folder_discovery takes that over"
+    )
+    return True
+
+
+def _archive(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    ctx.checkpoint()
+    archive_as_gone(ctx, project, folder)
+    ctx.report.count("archived", example=project.project_name)
+
+
+def _archived_as_gone(ctx: StepContext, project: Project) -> JournalEntry | None:
+    with ctx.read() as connection:
+        if not was_archived_as_gone(connection, project):
+            return None
+        return last_entry(connection, project_id=project.id, action=FileAction.ARCHIVED_AS_GONE)
+
+
+def _remove_rows(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    path = relative_path(folder, folder.path)
+    is_done = False
+    while not is_done:
+        ctx.checkpoint()
+        with ctx.transaction() as connection:
+            repository = PhotosRepository(connection)
+            batch = list(islice(repository.iterate_project(project.id), BATCH_SIZE))
+            rows = snapshot_photos(connection, [photo.id for photo in batch])
+            changes = [
+                FileChange(
+                    action=FileAction.REMOVED_ROW,
+                    source=f"{path}/{photo.filename}",
+                    project_id=project.id,
+                    photo_id=photo.id,
+                    row=rows[photo.id],
+                )
+                for photo in batch
+            ]
+            repository.remove_many(list(rows))
+            is_done = len(batch) < BATCH_SIZE
+            if is_done:
+                row = removed_project(connection, project.id)
+                changes.append(FileChange(action=FileAction.REMOVED_ROW, source=path, project_id=project.id, row=row))
+                ProjectsRepository(connection).remove(project.id)
+            ctx.journal(connection, changes)
+        ctx.report.count("rows removed", len(batch))
+    ctx.report.count("projects removed", example=project.project_name)

@@ -1,0 +1,160 @@
+"""The steps that delete projects: the only ones that work on archived projects, and that remove whole folders."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sqlalchemy import Connection
+
+from flows.errors import PermanentStepError
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.steps.targets.gone_projects import was_archived_as_gone
+from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.target_projects import each_project
+from storage.history.journal import FileAction, FileChange, last_entry, withdraw_entry
+from storage.history.photo_snapshots import removed_project, snapshot_project
+from storage.library import ProjectFolder, read_manifest, remove_project_folder
+from storage.library.errors import ManifestUnreadable
+from storage.photos.projects import ProjectsRepository
+from storage.queue.jobs import JobsRepository
+from storage.queue.project_claims import holders
+from storage.records import Project
+
+
+class ProjectStillActive(PermanentStepError):
+    """Files or rows of a project were to be deleted that is not archived."""
+
+
+@step("project_stop_processes", unit="projects")
+def project_stop_processes(ctx: StepContext) -> None:
+    """Archive the project and cancel its other jobs."""
+    projects = [*ctx.projects(), *(ctx.projects(archived=True) if ctx.job.scope != "global" else ())]
+    was_interrupted = False
+    for number, project in enumerate(projects):
+        # Not `ctx.project`: that waits for jobs which hold the project, and those are what is to be stopped.
+        with ctx.transaction(enqueues=True, project_ids=[project.id]) as connection:
+            working = set(holders(connection, project.id)) - {ctx.job.id}
+            if not project.is_archived:
+                ProjectsRepository(connection).archive(project.id)
+                ctx.report.count("archived", example=project.project_name)
+            # Whatever waits or runs for the project, but for this job's own task, and this job.
+            canceled = JobsRepository(connection).cancel_by_project(
+                project.id, except_task_id=ctx.job.task_id, except_job_id=ctx.job.id
+            )
+        for job in canceled:
+            ctx.report.count("canceled", example=f"job {job.id} ({job.type})")
+        was_interrupted |= any(job.id in working for job in canceled)
+        ctx.progress(number + 1, len(projects))
+    if was_interrupted:
+        # An executor learns within two heartbeats that its job was canceled. Until then it may still put a file into
+        # the folder that the next step removes.
+        ctx.claim.lost.wait(2 * ctx.settings.heartbeat_seconds)
+        ctx.checkpoint()
+
+
+@step("project_delete_files", unit="projects")
+def project_delete_files(ctx: StepContext) -> None:
+    """Remove the project's folder."""
+    ctx.library.check_available()
+    _refuse_active(ctx)
+    each_project(ctx, partial(_remove_folder, ctx), projects=ctx.projects(archived=True))
+
+
+@step("project_cleanup_db", unit="projects")
+def project_cleanup_db(ctx: StepContext) -> None:
+    """Remove the project's photos, its tags and the project from SQL."""
+    _refuse_active(ctx)
+    each_project(ctx, partial(_remove_row, ctx), projects=ctx.projects(archived=True))
+
+
+@step("project_scavenge", unit="projects")
+def project_scavenge(ctx: StepContext) -> None:
+    """Remove folders that archived projects left behind."""
+    ctx.library.check_available()
+    each_project(ctx, partial(_scavenge, ctx), projects=ctx.projects(archived=True))
+
+
+def _refuse_active(ctx: StepContext) -> None:
+    if ctx.job.scope == "global":
+        return
+    for project in ctx.projects():
+        raise ProjectStillActive(
+            f"project {project.id} ({project.project_name}) is active. Archive it first: project_stop_processes does."
+        )
+
+
+def _scavenge(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    reason = _reason_to_keep(ctx, project, folder)
+    if reason is None:
+        _remove_folder(ctx, project, folder)
+    else:
+        ctx.report.count("kept", example=f"{relative_path(folder, folder.path)}: {reason}")
+
+
+def _remove_row(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    ctx.checkpoint()
+    with ctx.transaction() as connection:
+        _journal_row(ctx, connection, project, folder)
+        removed = ProjectsRepository(connection).remove(project.id)
+    ctx.report.count("projects removed", int(removed), example=project.project_name)
+    if folder.exists():
+        ctx.report.count("folders kept", example=relative_path(folder, folder.path))
+
+
+def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    ctx.checkpoint()
+    entry_id: int | None = None
+    if folder.exists():
+        # Before the removal, which cannot be taken back: the journal must know of it, wherever it is cut short.
+        with ctx.transaction(durable=True) as connection:
+            entry_id = _journal_folder(ctx, connection, project, folder)
+    try:
+        removed = remove_project_folder(folder)
+    except Exception:
+        if entry_id is not None and folder.exists():
+            with ctx.transaction() as connection:
+                withdraw_entry(connection, entry_id)
+        raise
+    ctx.report.count("folders removed", int(removed), example=relative_path(folder, folder.path))
+
+
+def _journal_folder(ctx: StepContext, connection: Connection, project: Project, folder: ProjectFolder) -> int | None:
+    known = last_entry(connection, project_id=project.id, action=FileAction.REMOVED)
+    if known is not None and known.job_id == ctx.job.id:
+        return known.id
+    change = FileChange(
+        action=FileAction.REMOVED,
+        source=relative_path(folder, folder.path),
+        project_id=project.id,
+        row=snapshot_project(connection, project.id),
+    )
+    ctx.journal(connection, [change])
+    written = last_entry(connection, project_id=project.id, action=FileAction.REMOVED)
+    return None if written is None else written.id
+
+
+def _journal_row(ctx: StepContext, connection: Connection, project: Project, folder: ProjectFolder) -> None:
+    change = FileChange(
+        action=FileAction.REMOVED_ROW,
+        source=relative_path(folder, folder.path),
+        project_id=project.id,
+        row=removed_project(connection, project.id),
+    )
+    ctx.journal(connection, [change])
+
+
+def _reason_to_keep(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:
+    """Why the folder of an archived project is not what the project left behind, or None."""
+    if not folder.exists():
+        return None
+    with ctx.read() as connection:
+        if was_archived_as_gone(connection, project):
+            return "it was away when its project was archived, and is back; folder_discovery makes it active again"
+    try:
+        manifest = read_manifest(folder)
+    except ManifestUnreadable:
+        return None
+    if manifest is not None and manifest.id != project.id:
+        return f"its manifest says that it belongs to project {manifest.id}"
+    return None

@@ -1,0 +1,320 @@
+"""The items of a job project by project, and the files on disk that belong to each photo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from flows.errors import ItemsFailed, PermanentStepError, SkipItem, is_repeatable
+from flows.handlers.announced_moves import FileMove
+from flows.handlers.job_targets import TargetItem
+from flows.handlers.step_context import StepContext
+from storage.comparison.reconciliation import known_names
+from storage.library import (
+    FileKind,
+    Fit,
+    ProjectFolder,
+    ScannedFile,
+    name_key,
+    owner_keys,
+    remove_derivative,
+    scan_companion_folders,
+)
+from storage.library.errors import LibraryError, UnsafePath
+from storage.library.names import is_decodable
+from storage.library.scan import scan
+from storage.photos.derivatives import Derivative, DerivativeKind
+from storage.photos.originals import Original
+from storage.records import Photo, Project
+
+#: The order in which derivatives and metadata are taken from the images of a photo.
+SOURCE_ORDER: Final = (FileKind.JPG, FileKind.OTHER, FileKind.RAW)
+
+
+class FileLeftAlone(PermanentStepError):
+    """A file of a photo is a symlink or otherwise not ours to touch, so nothing of the photo was changed."""
+
+
+class SeveralPictures(PermanentStepError):
+    """Several pictures have one base name, so that it is not known which of them was looked at."""
+
+
+@dataclass(slots=True)
+class PhotoFiles:
+    """What is on disk of one photo, each list in the order of the names.
+
+    Attributes:
+        images: JPEG, RAW and other files.
+        companions: all other files that belong to it by their names, each with how its name contains the photo's.
+        untouchable: files that are there but must be left alone, such as symlinks.
+    """
+
+    images: list[ScannedFile] = field(default_factory=list)
+    companions: list[tuple[ScannedFile, Fit]] = field(default_factory=list)
+    untouchable: list[ScannedFile] = field(default_factory=list)
+
+    def of_kind(self, kind: FileKind) -> list[ScannedFile]:
+        """The images of one kind."""
+        return [file for file in self.images if file.kind is kind]
+
+    def has(self, kind: FileKind) -> bool:
+        """Whether there is an image of that kind."""
+        return any(file.kind is kind for file in self.images)
+
+    def all(self) -> list[ScannedFile]:
+        """The images, then the companions."""
+        return [*self.images, *(file for file, _ in self.companions)]
+
+    def renamed(self, new: str, *, old: str) -> list[tuple[ScannedFile, str]]:
+        """Each file with its name, or path below the project's folder, once its photo has another base name."""
+        images = [(file, new + file.name[len(file.base_name) :]) for file in self.images]
+        return images + [(file, fit.renamed(new, old=old)) for file, fit in self.companions]
+
+    def add(self, file: ScannedFile, fit: Fit) -> None:
+        """Put a file where it belongs."""
+        if file.problem is not None:
+            self.untouchable.append(file)
+        elif file.kind.is_photo:
+            self.images.append(file)
+        else:
+            self.companions.append((file, fit))
+
+    def sources(self) -> list[ScannedFile]:
+        """The images in the order in which derivatives and metadata are taken from them: JPEG, other, RAW."""
+        return [file for kind in SOURCE_ORDER for file in self.of_kind(kind)]
+
+    def refuse_untouchable(self) -> None:
+        """Raise `FileLeftAlone` where a file of the photo cannot be worked with."""
+        for file in self.untouchable:
+            raise FileLeftAlone(
+                f"{file.printable_name}: {file.problem}. Replace it by a regular file, or take it out of the library."
+            )
+
+    def refuse_several_pictures(self, kinds: Collection[FileKind]) -> None:
+        """Raise `SeveralPictures` if a kind has several files of which only one can have been shown."""
+        for kind in kinds:
+            files = self.of_kind(kind)
+            # A RAW file and its conversion to another format are one picture; two of one extension are not.
+            shown = 1 if kind is FileKind.JPG else len({file.extension for file in files})
+            if len(files) > shown:
+                raise SeveralPictures(
+                    f"{' and '.join(file.name for file in files)} are several pictures of one name, of which one is "
+                    "shown, so none goes to the trash. Rename all but one; then each gets a row of its own."
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoTask:
+    """One photo with all that work on it needs.
+
+    Attributes:
+        known: what its derivatives were made from, by kind.
+        metadata_source: what its metadata were read from, if they were.
+        originals: its files as they were when they were last looked at, by name.
+    """
+
+    photo: Photo
+    folder: ProjectFolder
+    files: PhotoFiles
+    known: dict[DerivativeKind, Derivative]
+    metadata_source: Derivative | None
+    originals: dict[str, Original]
+
+
+def find_files(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> dict[int, PhotoFiles]:
+    """The files of these photos of one project by photo id; every photo has an entry.
+
+    A file belongs to the photo with its base name, spelled exactly so; if there is none, to the one whose name differs
+    only in case or Unicode form. A companion belongs to the best of its fits that is a photo, in SQL or on disk, and to
+    none if it fits several equally well.
+
+    Raises:
+        FolderMissing, FolderUnreadable: nothing may be concluded about any of the files.
+    """
+
+    def known(names: list[str]) -> set[str]:
+        with ctx.read() as connection:
+            return known_names(connection, photos[0].project_id, names)
+
+    by_name = {photo.filename: photo for photo in photos}
+    names = [photo.filename for photo in reversed(photos)]
+    found = _FileSearch(folder, names, known).run()
+    return {photo.id: found[photo.filename] if by_name[photo.filename] is photo else PhotoFiles() for photo in photos}
+
+
+def find_files_named(folder: ProjectFolder, names: Iterable[str]) -> dict[str, PhotoFiles]:
+    """The files whose base names are exactly these; raises as `find_files` does."""
+    wanted = list(names)
+    keys = {name_key(name) for name in wanted}
+    return _FileSearch(folder, wanted, lambda others: {name for name in others if name_key(name) in keys}).run()
+
+
+class _FileSearch:
+    """Looks for the files of some photos of a project: one listing, and a second if names fit other photos better.
+
+    Args:
+        folder: the project's folder.
+        names: the base names of the photos; of two that differ in case alone, the later gets what neither is called.
+        known: those of some names that other photos have in SQL.
+    """
+
+    def __init__(
+        self, folder: ProjectFolder, names: Sequence[str], known: Callable[[list[str]], Collection[str]]
+    ) -> None:
+        self._folder = folder
+        self._accepted = folder.library.accepted_extensions
+        self._known = known
+        self._names = set(names)
+        self._by_key: dict[str, list[str]] = {}
+        for name in names:
+            for key in owner_keys(name):
+                self._by_key.setdefault(key, []).append(name)
+
+    def run(self) -> dict[str, PhotoFiles]:
+        found = {name: PhotoFiles() for name in self._names}
+        files = [*scan(self._folder, is_wanted=self._may_belong)]
+        files += scan_companion_folders(self._folder, is_wanted=self._may_belong)
+        fits = {file.name: self._accepted.fits(file.name) for file in sorted(files, key=lambda file: file.name)}
+        by_name = {file.name: file for file in files}
+        others = self._others(fits)
+        for name, possible in fits.items():
+            owner = self._owner(possible, others)
+            if owner is not None:
+                found[owner[0]].add(by_name[name], owner[1])
+        return found
+
+    def _may_belong(self, path: str) -> bool:
+        # Most names are those of images, which are told apart without looking for fits.
+        if "/" not in path and self._accepted.is_image(path):
+            return name_key(path.rpartition(".")[0]) in self._by_key
+        return any(fit.key in self._by_key for fit in self._accepted.fits(path))
+
+    def _others(self, fits: Mapping[str, Sequence[Fit]]) -> dict[str, set[str]]:
+        """The photos that are not looked for, by those keys of theirs under which a file may be theirs as well."""
+        keys: set[str] = set()
+        spelled: set[str] = set()
+        for possible in fits.values():
+            for fit in possible:
+                if fit.key not in self._by_key or fit.is_cut:
+                    keys.add(fit.key)
+                if not fit.is_cut and fit.base_name not in self._names and is_decodable(fit.base_name):
+                    spelled.add(fit.base_name)
+                if fit.key in self._by_key:
+                    break
+        others: dict[str, set[str]] = {}
+        for name in self._known(sorted(spelled)) if spelled else ():
+            others.setdefault(name_key(name), set()).add(name)
+        if keys:
+            self._add_images(others, keys)
+        return others
+
+    def _add_images(self, others: dict[str, set[str]], keys: Collection[str]) -> None:
+        """Add the photos on disk that have one of these keys; nothing is looked at but names."""
+
+        def note(name: str) -> bool:
+            stem = name.rpartition(".")[0]
+            if self._accepted.is_image(name) and name_key(stem) not in self._by_key:
+                for key in owner_keys(stem):
+                    if key in keys:
+                        others.setdefault(key, set()).add(stem)
+            return False
+
+        for _ in scan(self._folder, is_wanted=note):
+            pass
+
+    def _owner(self, fits: Sequence[Fit], others: Mapping[str, Collection[str]]) -> tuple[str, Fit] | None:
+        for fit in fits:
+            mine, theirs = self._by_key.get(fit.key, []), others.get(fit.key, ())
+            if fit.is_cut and len(mine) + len(theirs) > 1:
+                return None
+            if fit.base_name in mine:
+                return fit.base_name, fit
+            if fit.base_name in theirs or (theirs and not mine):
+                return None
+            if mine:
+                return mine[-1], fit
+        return None
+
+
+def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: ProjectFolder, new: str) -> list[FileMove]:
+    """The moves of a photo's files and derivatives to another project or name.
+
+    Args:
+        files: of the photo.
+        source: the project that it is in.
+        old: its base name.
+        target: the project that it is to be in.
+        new: its base name there.
+    """
+    moves = [
+        FileMove(source.companion(file.name), target.companion(path), file.size_bytes)
+        for file, path in files.renamed(new, old=old)
+    ]
+    for path_of in (ProjectFolder.thumbnail, ProjectFolder.preview_image):
+        # What is behind a symlink is not ours.
+        with suppress(UnsafePath, OSError):
+            derivative = path_of(source, old)
+            moves.append(FileMove(derivative, path_of(target, new), derivative.lstat().st_size, is_derivative=True))
+    return moves
+
+
+def remove_stray_derivatives(folder: ProjectFolder, name: str) -> None:
+    """Remove what has the name of a derivative although no photo has the name: it was left by one that is gone."""
+    for path_of in (folder.thumbnail, folder.preview_image):
+        with suppress(LibraryError, OSError):
+            remove_derivative(path_of(name))
+
+
+def by_project(items: Sequence[TargetItem]) -> list[tuple[Project, list[TargetItem]]]:
+    """The items of each project, in the order of the projects' ids."""
+    ordered = sorted(items, key=lambda item: (item.project.id, item.id))
+    return [
+        (group[0].project, group)
+        for group in (list(members) for _, members in groupby(ordered, key=lambda item: item.project.id))
+    ]
+
+
+def current_folder(ctx: StepContext, project: Project) -> ProjectFolder:
+    """The folder that a project has now, after waiting for it.
+
+    Raises:
+        SkipItem: the project has been removed or archived meanwhile.
+        UnsafePath: a symlink or a file stands in the folder's place.
+    """
+    fresh = ctx.reload(project)
+    if fresh is None or fresh.is_archived:
+        raise SkipItem("the project has been archived or removed meanwhile")
+    return ctx.folder_of(fresh)
+
+
+def record(ctx: StepContext, item: TargetItem, error: Exception | None = None) -> None:
+    """End an item as done, or as what the error says."""
+    with ctx.item(item):
+        if error is not None:
+            raise error
+
+
+def raise_failures(errors: Sequence[Exception], *, tried: int) -> None:
+    """Raise what the failures of a project's photos amount to, if there are any.
+
+    Raises:
+        PermanentStepError: no repetition mends any of them.
+        ItemsFailed: a repetition may mend at least one.
+    """
+    if errors:
+        message = f"{len(errors)} of {tried} photos failed; first: {errors[0]}"
+        raise ItemsFailed(message) if any(map(is_repeatable, errors)) else PermanentStepError(message)
+
+
+def relative_path(folder: ProjectFolder, path: Path) -> str:
+    """The path as the journal has it: below the library's root."""
+    return path.relative_to(folder.library.root).as_posix()
+
+
+def has_moved(photo: Photo, fresh: Photo | None) -> bool:
+    """Whether a photo's row has gone, or stands for other files, since it was read."""
+    return fresh is None or (fresh.project_id, fresh.filename) != (photo.project_id, photo.filename)

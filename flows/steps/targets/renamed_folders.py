@@ -1,0 +1,57 @@
+"""Folders of a tenant that no project has, known by the ids in their manifests: projects under another name."""
+
+from __future__ import annotations
+
+from flows.handlers.step_context import StepContext
+from storage.library import read_manifest
+from storage.library.errors import FolderUnreadable, ManifestUnreadable, UnsafePath
+from storage.photos.projects import ProjectsRepository
+from storage.records import Project
+
+
+class RenamedFolders:
+    """Looks at the tenant's folders once, when it is first asked."""
+
+    def __init__(self, ctx: StepContext) -> None:
+        self._ctx = ctx
+        self._by_id: dict[int, str] | None = None
+        self._unreadable: list[str] = []
+
+    def folder_of(self, project: Project) -> str | None:
+        """The folder without a project whose manifest has the project's id, or None.
+
+        Raises:
+            FolderUnreadable: there is none, but a folder cannot be looked into, and that may be the one.
+        """
+        if self._by_id is None:
+            self._by_id = self._look()
+        name = self._by_id.get(project.id)
+        if name is None and self._unreadable:
+            raise FolderUnreadable(
+                f"It is not known whether folder {self._unreadable[0]} is this project under another name: it cannot "
+                "be read. Correct its permissions."
+            )
+        return name
+
+    def _look(self) -> dict[int, str]:
+        tenant = self._ctx.library.tenant(self._ctx.tenant_id)
+        with self._ctx.read() as connection:
+            known = {
+                project.project_folder for project in ProjectsRepository(connection).list_beside(self._ctx.tenant_id)
+            }
+        found: dict[int, str] = {}
+        for name in sorted(set(tenant.project_folders()) - known):
+            try:
+                manifest = read_manifest(tenant.project(name))
+            except OSError:
+                self._unreadable.append(name)
+            except ManifestUnreadable as error:
+                # One that was read and makes no sense belongs to nobody.
+                if isinstance(error.__cause__, OSError):
+                    self._unreadable.append(name)
+            except UnsafePath:
+                continue
+            else:
+                if manifest is not None:
+                    found.setdefault(manifest.id, name)
+        return found

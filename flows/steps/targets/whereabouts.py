@@ -1,0 +1,95 @@
+"""Whether the files of photos are where their rows say, and whether anything may be concluded if they are not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import StrEnum
+
+from flows.handlers.step_context import StepContext
+from flows.steps.targets.gone_projects import was_archived_as_gone
+from flows.steps.targets.renamed_folders import RenamedFolders
+from flows.steps.targets.target_projects import ProjectUnavailable, check_project
+from storage.library import ProjectFolder
+from storage.library.errors import LibraryError
+from storage.photos.original_search import KnownOriginal
+from storage.photos.projects import ProjectsRepository
+from storage.records import Project
+
+
+class ProjectState(StrEnum):
+    """Where the folder of a project is."""
+
+    HERE = "here"
+    #: It has another name, which `folder_discovery` takes over.
+    RENAMED = "renamed"
+    #: There is none, under no name, and no user wants to be rid of the project.
+    MISSING = "missing"
+    #: Nothing may be concluded: the disk is away, say.
+    UNAVAILABLE = "unavailable"
+
+
+class Whereabouts:
+    """Looks at each project of the tenant once, when it is first asked about it."""
+
+    def __init__(self, ctx: StepContext) -> None:
+        self._ctx = ctx
+        self._renamed = RenamedFolders(ctx)
+        self._projects: dict[int, Project] = {}
+        self._places: dict[int, tuple[ProjectState, ProjectFolder | None]] = {}
+
+    def __iter__(self) -> Iterator[Project]:
+        """The tenant's active projects."""
+        with self._ctx.read() as connection:
+            return iter(ProjectsRepository(connection).list(tenant_id=self._ctx.tenant_id, archived=False))
+
+    def project(self, project_id: int) -> Project:
+        """The project, as it was when it was looked at."""
+        self.state(project_id)
+        return self._projects[project_id]
+
+    def state(self, project_id: int) -> ProjectState:
+        """Where the folder of the project is."""
+        if project_id not in self._places:
+            self._places[project_id] = self._look_at(project_id)
+        return self._places[project_id][0]
+
+    def look_again(self, project_id: int) -> ProjectState:
+        """As `state`, as it is now."""
+        self._places.pop(project_id, None)
+        return self.state(project_id)
+
+    def is_missing(self, known: KnownOriginal) -> bool:
+        """Whether a file is not where its photo's row says, nor where the project's folder is now."""
+        state = self.state(known.project_id)
+        folder = self._places[known.project_id][1]
+        if folder is None:
+            return state is ProjectState.MISSING
+        try:
+            os.lstat(folder.path / known.name)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def _look_at(self, project_id: int) -> tuple[ProjectState, ProjectFolder | None]:
+        ctx = self._ctx
+        with ctx.read() as connection:
+            project = ProjectsRepository(connection).get_by_id(project_id)
+            if project is None:
+                return ProjectState.UNAVAILABLE, None
+            is_wanted = not project.is_archived or was_archived_as_gone(connection, project)
+        self._projects[project_id] = project
+        with suppress(LibraryError, OSError, ProjectUnavailable):
+            folder = ctx.folder_of(project)
+            if folder.exists():
+                check_project(ctx, project, folder)
+                return ProjectState.HERE, folder
+            if is_wanted:
+                name = self._renamed.folder_of(project)
+                if name is not None:
+                    return ProjectState.RENAMED, folder.tenant.project(name)
+                return ProjectState.MISSING, None
+        return ProjectState.UNAVAILABLE, None

@@ -1,0 +1,125 @@
+"""What happens to tasks, jobs and items, told to whoever wants to know. Not the truth: that is in the tables."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from storage.lifecycle.job_items import ItemOutcome
+from storage.records import Job, Task
+
+logger = logging.getLogger("photojobs.events")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        name: for example `photojobs.job.completed`.
+        subject: what it happened to, for example `photojobs.job.12`.
+        label: the subject's name for people.
+        related: what else it concerns: role (`task`, `tenant`, `project`, `flow-run`) to id.
+        payload: particulars, fit for JSON.
+    """
+
+    name: str
+    subject: str
+    label: str
+    related: dict[str, str]
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+#: Called for each event; must be quick. What it raises is logged and goes no further.
+EventListener = Callable[[Event], None]
+
+
+class Events:
+    """The listeners of a process."""
+
+    def __init__(self) -> None:
+        self._listeners: list[EventListener] = []
+
+    def listen(self, listener: EventListener) -> None:
+        """Have every event from now on told to `listener`; asking twice changes nothing."""
+        if listener not in self._listeners:
+            self._listeners.append(listener)
+
+    def task_running(self, task: Task) -> None:
+        """A flow run has taken a task up."""
+        self._tell_of_task(task, "running")
+
+    def task_ended(self, task: Task, *, message: str) -> None:
+        """A task has ended; its status says how."""
+        self._tell_of_task(task, task.status, message=message)
+
+    def job_running(self, job: Job) -> None:
+        """An executor begins with a job."""
+        self._tell_of_job(job, "running")
+
+    def job_ended(self, job: Job) -> None:
+        """An attempt at a job is over; the job's status says how, and `retrying` that there will be another."""
+        state = "retrying" if job.status == "queued" else job.status
+        self._tell_of_job(job, state, error=job.error_message, counts=job.result.get("counts", {}))
+
+    def items_recorded(self, job: Job, outcomes: Iterable[ItemOutcome]) -> None:
+        """A batch of items has been worked on: one event, with the numbers and the first failures."""
+        known = list(outcomes)
+        failed = [(outcome.item_id, outcome.message) for outcome in known if outcome.status == "failed"]
+        self._tell(
+            Event(
+                name="photojobs.items.recorded",
+                subject=f"photojobs.job.{job.id}",
+                label=job.type,
+                related=_related_to(job),
+                payload={
+                    "counts": dict(Counter(str(outcome.status) for outcome in known)),
+                    "failed": [{"item_id": item_id, "message": message} for item_id, message in failed[:10]],
+                },
+            )
+        )
+
+    def _tell_of_task(self, task: Task, state: str, **payload: Any) -> None:
+        related = {"tenant": task.tenant_id}
+        if task.project_id is not None:
+            related["project"] = str(task.project_id)
+        self._tell(
+            Event(
+                name=f"photojobs.task.{state}",
+                subject=f"photojobs.task.{task.id}",
+                label=task.label,
+                related=related,
+                payload={"type": task.type, "scope": task.scope} | payload,
+            )
+        )
+
+    def _tell_of_job(self, job: Job, state: str, **payload: Any) -> None:
+        self._tell(
+            Event(
+                name=f"photojobs.job.{state}",
+                subject=f"photojobs.job.{job.id}",
+                label=job.type,
+                related=_related_to(job),
+                payload={"type": job.type, "priority": job.priority, "attempts": job.attempts} | payload,
+            )
+        )
+
+    def _tell(self, event: Event) -> None:
+        logger.debug("%s %s", event.name, event.subject)
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("a listener failed on %s", event.name)
+
+
+def _related_to(job: Job) -> dict[str, str]:
+    related = {"tenant": job.tenant_id}
+    if job.task_id is not None:
+        related["task"] = job.task_id
+    if job.project_id is not None:
+        related["project"] = str(job.project_id)
+    return related

@@ -1,0 +1,103 @@
+"""Structured logs: a JSON object a line, each with the task, the job and the tenant that it is about."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from flows.telemetry.at_work import job_at_work
+from flows.telemetry.events import Event, Events
+from flows.telemetry.log_fields import FIELDS, about_job
+from storage.database.clock import format_timestamp
+from storage.settings import Settings
+
+logger = logging.getLogger("photojobs.log")
+
+#: Events that come too often for a line each: the end of their job sums them up.
+_UNLOGGED_EVENTS = frozenset({"photojobs.items.recorded"})
+
+
+class JsonLines(logging.Formatter):
+    """Formats a record as one JSON object; a traceback is a text in it, so that a record stays on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, without its end."""
+        line: dict[str, Any] = {
+            "at": format_timestamp(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        job = job_at_work()
+        known = {} if job is None else about_job(job)
+        for field in FIELDS:
+            line[field] = getattr(record, field, known.get(field))
+        line["process_id"] = record.process
+        event = getattr(record, "event", None)
+        if isinstance(event, dict):
+            line["event"] = event
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        # In ASCII: some readers end a line at other characters than a line feed, too.
+        return json.dumps(line, default=str)
+
+
+class _CurrentStderr(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is at that moment, because a progress bar puts itself in between."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(JsonLines())
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+def structure_logs(settings: Settings, *, handler: logging.Handler | None = None) -> None:
+    """Have this process write its logs as the setting `log_format` says; does nothing where it says text.
+
+    To be called before Prefect is imported, whose own lines then have its own JSON form.
+
+    Args:
+        settings: of this process.
+        handler: where lines go; by default stderr.
+    """
+    if settings.log_format != "json":
+        return
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER", "json")
+    ours = logging.getLogger("photojobs")
+    if any(isinstance(known.formatter, JsonLines) for known in ours.handlers):
+        return
+    if handler is None:
+        handler = _CurrentStderr()
+    handler.setFormatter(JsonLines())
+    ours.handlers = [handler]
+    ours.propagate = False
+    ours.setLevel(logging.INFO)
+
+
+def log_events(events: Events, settings: Settings) -> None:
+    """Log a line for each beginning and end of a task or a job, where logs are structured."""
+    if settings.log_format == "json":
+        events.listen(_log_event)
+
+
+def _log_event(event: Event) -> None:
+    if event.name in _UNLOGGED_EVENTS:
+        return
+    kind, number = event.subject.removeprefix("photojobs.").split(".", 1)
+    fields: dict[str, Any] = {
+        "tenant_id": event.related.get("tenant"),
+        "task_id": number if kind == "task" else event.related.get("task"),
+        "event": {"name": event.name, **event.payload},
+    }
+    if kind == "job":
+        fields |= {"job_id": int(number), "job_type": event.label}
+    state = event.name.rsplit(".", 1)[-1]
+    level = logging.WARNING if state in ("failed", "retrying") else logging.INFO
+    logger.log(level, "%s %s (%s) %s", kind, number, event.label, state, extra=fields)

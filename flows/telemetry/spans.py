@@ -1,0 +1,206 @@
+"""OpenTelemetry spans of tasks, steps and jobs. Needs its SDK; `flows.telemetry.tracing` says whether this is loaded.
+
+The jobs of a task may run in many processes, and its span can be made only when it has ended. So the ids of its trace,
+its own span and those of its steps are reckoned from the task's id: every process knows them without being told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from importlib.metadata import version
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.util.types import Attributes
+
+from flows.telemetry.span_makers import JobSpan, NoTracing, Tracing
+from storage.queue.lanes import lane_name
+from storage.records import Job
+from storage.reports.task_summary import TaskSummary
+
+logger = logging.getLogger("photojobs.tracing")
+
+#: How long the end of a process waits until its last spans are handed over.
+FLUSH_MILLISECONDS = 3_000
+
+#: The ids of the span that is about to be made: its trace, and its own.
+_next_ids: ContextVar[tuple[int, int] | None] = ContextVar("photojobs_next_span_ids", default=None)
+
+
+class _ReckonedIds(IdGenerator):
+    """Gives the ids that were reckoned for a span, and random ones to all others."""
+
+    def __init__(self) -> None:
+        self._random = RandomIdGenerator()
+
+    def generate_trace_id(self) -> int:
+        reckoned = _next_ids.get()
+        return self._random.generate_trace_id() if reckoned is None else reckoned[0]
+
+    def generate_span_id(self) -> int:
+        reckoned = _next_ids.get()
+        return self._random.generate_span_id() if reckoned is None else reckoned[1]
+
+
+def open_spans() -> Tracing:
+    """Spans by the provider that the program has set, else by one that is made from the `OTEL_…` variables."""
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        exporter = _exporter()
+        if exporter is None:
+            return NoTracing()
+        provider = TracerProvider(resource=Resource.create({SERVICE_VERSION: version("photojobs"), **_service_name()}))
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        trace.set_tracer_provider(provider)
+    return Spans(provider)
+
+
+class Spans:
+    """Makes spans by a provider of the SDK."""
+
+    is_on = True
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        # For our tracer alone, which takes over what the provider has at this moment; declared by its default's type.
+        before: IdGenerator = provider.id_generator
+        provider.id_generator = _ReckonedIds()  # type: ignore[assignment]
+        self._tracer = provider.get_tracer("photojobs", version("photojobs"))
+        provider.id_generator = before  # type: ignore[assignment]
+
+    @contextmanager
+    def job(self, job: Job) -> Iterator[JobSpan]:
+        """The span of a job, below that of its step, and the current one while the block runs."""
+        context = Context()
+        if job.task_id is not None:
+            context = self._below(job.task_id, f"step {job.step_index} {job.type}")
+        with self._tracer.start_as_current_span(
+            f"job {job.type}", context=context, attributes=_attributes_of(job), record_exception=False
+        ) as span:
+            yield _JobSpan(span)
+
+    def task_ended(self, summary: TaskSummary) -> None:
+        """Make the spans of a task and its steps."""
+        task = summary.task
+        about = {
+            "photojobs.task.id": task.id,
+            "photojobs.task.type": task.type,
+            "photojobs.task.status": task.status,
+            "photojobs.tenant.id": task.tenant_id,
+        }
+        root = self._span(f"task {task.type}", task.id, "task", Context(), task.started_at or task.created_at, about)
+        for step in summary.steps:
+            if step.started_at is None or step.finished_at is None:
+                continue
+            name = f"step {step.step_index} {step.type}"
+            counts = {f"photojobs.jobs.{status}": number for status, number in step.jobs.items()}
+            counts |= {f"photojobs.items.{status}": number for status, number in step.items.items()}
+            span = self._span(name, task.id, name, self._below(task.id, "task"), step.started_at, {**about, **counts})
+            if step.jobs.get("failed"):
+                span.set_status(Status(StatusCode.ERROR, "; ".join(step.errors[:3])))
+            span.end(_nanoseconds(step.finished_at))
+        if task.status != "completed":
+            root.set_status(Status(StatusCode.ERROR, task.error_message or task.status))
+        root.end(None if task.finished_at is None else _nanoseconds(task.finished_at))
+
+    def close(self) -> None:
+        """Hand over what has not been handed over yet; the provider goes on."""
+        self._provider.force_flush(FLUSH_MILLISECONDS)
+
+    def _span(
+        self, name: str, task_id: str, part: str, context: Context, started_at: datetime, attributes: Attributes
+    ) -> Span:
+        token = _next_ids.set((_trace_id(task_id), _span_id(task_id, part)))
+        try:
+            return self._tracer.start_span(
+                name, context=context, start_time=_nanoseconds(started_at), attributes=attributes
+            )
+        finally:
+            _next_ids.reset(token)
+
+    def _below(self, task_id: str, part: str) -> Context:
+        trace_id = _trace_id(task_id)
+        # As the root of the trace would be sampled, so that no process keeps half a trace.
+        decision = self._provider.sampler.should_sample(Context(), trace_id, part).decision
+        flags = TraceFlags(TraceFlags.SAMPLED if decision == Decision.RECORD_AND_SAMPLE else TraceFlags.DEFAULT)
+        parent = SpanContext(trace_id, _span_id(task_id, part), is_remote=True, trace_flags=flags)
+        return trace.set_span_in_context(NonRecordingSpan(parent), Context())
+
+
+class _JobSpan:
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def ended(self, job: Job | None) -> None:
+        if job is None:
+            self._span.set_attribute("photojobs.job.status", "gone")
+            return
+        self._span.set_attribute("photojobs.job.status", "retrying" if job.status == "queued" else job.status)
+        for name, number in job.result.get("counts", {}).items():
+            self._span.set_attribute(f"photojobs.counts.{name}", number)
+        if job.status == "failed" or (job.status == "queued" and job.error_message):
+            self._span.set_status(Status(StatusCode.ERROR, job.error_message))
+
+
+def _attributes_of(job: Job) -> Attributes:
+    known: dict[str, str | int | None] = {
+        "photojobs.job.id": job.id,
+        "photojobs.job.type": job.type,
+        "photojobs.job.priority": job.priority,
+        "photojobs.job.attempt": job.attempts + 1,
+        "photojobs.lane": lane_name(job.priority),
+        "photojobs.tenant.id": job.tenant_id,
+        "photojobs.task.id": job.task_id,
+        "photojobs.project.id": job.project_id,
+        "photojobs.chunk": job.chunk_index,
+        "photojobs.items": job.progress_total,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _trace_id(task_id: str) -> int:
+    try:
+        # The id of a task is a UUID, and a trace's as long: what is found in one is found in the other.
+        return uuid.UUID(task_id).int
+    except ValueError:
+        return int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:16])
+
+
+def _span_id(task_id: str, part: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{task_id}/{part}".encode()).digest()[:8])
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000) * 1_000_000
+
+
+def _service_name() -> dict[str, str]:
+    return {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: "photojobs"}
+
+
+def _exporter() -> SpanExporter | None:
+    name = os.environ.get("OTEL_TRACES_EXPORTER", "otlp")
+    if name == "console":
+        return ConsoleSpanExporter()
+    if name != "otlp":
+        logger.warning('OTEL_TRACES_EXPORTER="%s" is not known here, so that there are no spans: otlp, console', name)
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ImportError:
+        logger.warning("OTEL_… asks for spans by OTLP, but its exporter is missing: pip install 'photojobs[otel]'")
+        return None
+    return OTLPSpanExporter()

@@ -1,0 +1,65 @@
+"""A step's result as Markdown: how its jobs ended, what was changed, in which projects, and what failed and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from storage.reports.task_summary import StepSummary
+from task_definitions.wording import quantity, tally
+
+_WORD_JOINER = "\u2060"
+
+
+def step_markdown(summary: StepSummary) -> str:
+    """The report of one step, fit for an artifact or a file."""
+    lines = [f"# {summary.type}", "", f"Priority {summary.priority}. {_counted(summary.jobs, 'job')}."]
+    if summary.total_items:
+        lines.append(f"{_counted(summary.items, 'item')}.")
+    if summary.counts:
+        lines += ["", "| what | how many | first |", "| --- | ---: | --- |"]
+        for name, number in sorted(summary.counts.items()):
+            first = ", ".join(cell(example) for example in summary.examples.get(name, ())[:3])
+            lines.append(f"| {cell(name)} | {number} | {first} |")
+    if summary.projects:
+        names = sorted({name for counts in summary.projects.values() for name in counts})
+        lines += ["", "## Projects", "", row(["project", *names]), row(["---", *["---:"] * len(names)])]
+        lines += [
+            row([cell(project), *(str(counts.get(name, "")) for name in names)])
+            for project, counts in sorted(summary.projects.items())
+        ]
+    if summary.errors:
+        lines += ["", "## Failures", "", *(f"- {cell(error)}" for error in summary.errors)]
+    return "\n".join(lines) + "\n"
+
+
+def step_line(summary: StepSummary) -> str:
+    """The same on one line, for a log: the jobs, the items, and what was counted."""
+    parts = [_counted(summary.jobs, "job")]
+    if summary.total_items:
+        parts.append(_counted(summary.items, "item"))
+    if summary.counts:
+        parts.append(tally(summary.counts))
+    return f"{summary.type}: {'; '.join(parts)}"
+
+
+def _counted(by_status: dict[str, int], noun: str) -> str:
+    total = sum(by_status.values())
+    parts = ", ".join(f"{number} {status}" for status, number in sorted(by_status.items()))
+    return f"{quantity(total, noun)}: {parts}" if total else f"no {noun}s"
+
+
+def row(cells: Iterable[str]) -> str:
+    """A row of a table; its cells must be fit for one."""
+    return f"| {' | '.join(cells)} |"
+
+
+def cell(text: str) -> str:
+    """Any text, so that it stands in a cell of a table as it is."""
+    # File names may hold anything; a table cell may not.
+    flat = "".join(character if character.isprintable() else "?" for character in text)
+    flat = flat.replace("&", "&amp;")
+    for special in "\\|`*_~$#<>[]":
+        flat = flat.replace(special, f"\\{special}")
+    # Pages make links of bare addresses, too; a character without width keeps a name from being one.
+    return re.sub(r"(?<=://)|(?<=www)(?=\.)|(?<=@)", _WORD_JOINER, flat, flags=re.IGNORECASE)

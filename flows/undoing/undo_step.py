@@ -1,0 +1,103 @@
+"""The step `undo`: what a task moved, removed, renamed or wrote is put back, as far as that can be, by its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from flows.errors import ItemsFailed, StepTimeout
+from flows.handlers.step import step
+from flows.handlers.step_context import StepContext
+from flows.undoing.photo_undo import BATCH_SIZE, PhotoUndo, name_of, report_left
+from flows.undoing.places import Places
+from flows.undoing.project_undo import ProjectUndo
+from flows.undoing.reversal import CannotComeBack
+from flows.undoing.task_to_undo import task_to_undo
+from storage.history.photo_states import current_projects
+from storage.history.undo_entries import EntryGroup, count_undoable, iterate_groups, projects_removed_with_folder
+from storage.library.errors import LibraryError
+
+
+@step("undo", unit="library")
+def undo(ctx: StepContext) -> None:
+    """Bring back what another task moved, removed, renamed or changed."""
+    task = task_to_undo(ctx.payload, tenant_id=ctx.tenant_id, source=ctx.database)
+    ctx.library.check_available()
+    _Undo(ctx, task.id).run()
+
+
+class _Undo:
+    """One way back through the journal of a task."""
+
+    def __init__(self, ctx: StepContext, task_id: str) -> None:
+        self._ctx = ctx
+        self._task_id = task_id
+        self._places = Places(ctx)
+        with ctx.read() as connection:
+            removed = projects_removed_with_folder(connection, task_id=task_id)
+            self._total = sum(count_undoable(connection, task_id=task_id).values())
+        self._photos = PhotoUndo(ctx, self._places)
+        self._projects = ProjectUndo(ctx, self._places, removed=removed)
+        self._stuck: set[int] = set()
+
+    def run(self) -> None:
+        """Undo everything, the newest first."""
+        done = 0
+        waiting: list[EntryGroup] = []
+        for page in iterate_groups(self._ctx.database, task_id=self._task_id):
+            for group in page:
+                self._ctx.checkpoint()
+                done += len(group.entries)
+                if self._is_left_out(group):
+                    continue
+                if group.photo_id is not None:
+                    waiting.append(group)
+                    if len(waiting) >= BATCH_SIZE:
+                        self._undo_photos(waiting)
+                        waiting = []
+                else:
+                    self._undo_photos(waiting)
+                    waiting = []
+                    self._undo_one(group)
+                self._ctx.progress(done, self._total)
+        self._undo_photos(waiting)
+        if self._photos.failures:
+            raise ItemsFailed(f"{len(self._photos.failures)} failed; first {self._photos.failures[0]}")
+
+    def _undo_photos(self, groups: list[EntryGroup]) -> None:
+        if not groups:
+            return
+        photo_ids = [group.photo_id for group in groups if group.photo_id is not None]
+        with self._ctx.read() as connection:
+            held = current_projects(connection, photo_ids).union(*(group.project_ids() for group in groups))
+        with self._ctx.exclusively(sorted(held)):
+            self._places.look()
+            self._photos.run(groups)
+
+    def _undo_one(self, group: EntryGroup) -> None:
+        try:
+            with self._ctx.exclusively(sorted(group.project_ids())):
+                self._places.look()
+                self._projects.run(group)
+        except CannotComeBack as error:
+            report_left(self._ctx, group.entries, str(error))
+        except StepTimeout:
+            raise
+        except (LibraryError, OSError) as error:
+            self._photos.fail(name_of(group.entries), str(error))
+            # What came before it in these projects is undone after it, when this is tried again.
+            self._stuck |= group.project_ids()
+
+    def _is_left_out(self, group: EntryGroup) -> bool:
+        left_out = self._ctx.targets.left_out
+        if (left_out.projects | self._stuck) & group.project_ids():
+            return True
+        return any(folder in left_out.folders for folder in _folders(group))
+
+
+def _folders(group: EntryGroup) -> Iterable[str]:
+    for entry in group.entries:
+        for path in (entry.source, entry.target):
+            parts = PurePosixPath(path or "").parts
+            if len(parts) > 1:
+                yield parts[1]

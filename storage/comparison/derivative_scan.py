@@ -1,0 +1,210 @@
+"""Derivatives on disk beside the rows that speak of them, for one project at a time, in temporary tables.
+
+Nothing here touches the disk: callers stage what they have scanned, and get ids of photos back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.database.tables import photo_derivatives, photos
+from storage.database.temporary_tables import BATCH_SIZE
+from storage.library import FileKind, ScannedDerivative, ScannedFile
+from storage.library.names import is_decodable
+from storage.library.paths import derivative_stem
+from storage.lifecycle.job_items import write_rows
+from storage.photos.derivatives import METADATA, UNKNOWN, DerivativeKind
+from storage.photos.originals import Original
+
+#: JPEG first, then other files, then RAW: the file that derivatives are made of.
+_RANKS = {FileKind.JPG: 0, FileKind.OTHER: 1, FileKind.RAW: 2}
+
+
+class DerivativeScan:
+    """What lies on disk of one project's derivatives and originals; see `temporary_tables`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._project_id = 0
+        # Names are compared as Python compares them.
+        collation = ' COLLATE "C"' if connection.dialect.name == "postgresql" else ""
+        for statement in _TABLES:
+            connection.exec_driver_sql(statement.format(collation=collation))
+        connection.commit()
+
+    def begin(self, project_id: int) -> None:
+        """Forget what was staged, and begin with a project."""
+        self._project_id = project_id
+        self._connection.rollback()
+        for table in ("staged_derivatives", "staged_originals", "staged_results"):
+            self._connection.exec_driver_sql(f"DELETE FROM {table}")
+        self._connection.commit()
+
+    def add_derivatives(self, kind: DerivativeKind, derivatives: Iterable[ScannedDerivative]) -> None:
+        """Stage a batch of thumbnails or previews."""
+        rows = [(str(kind), file.base_name, file.size_bytes, file.mtime_ns) for file in derivatives]
+        if rows:
+            write_rows(self._connection, "staged_derivatives", ("kind", "base_name", "size_bytes", "mtime_ns"), rows)
+            self._connection.commit()
+
+    def add_originals(self, files: Iterable[ScannedFile]) -> None:
+        """Stage a batch of the project's files, after the derivatives; what is no workable image is left out."""
+        rows = [
+            (file.base_name, _RANKS[file.kind], file.name, file.size_bytes, file.mtime_ns, file.ctime_ns)
+            for file in files
+            if file.kind in _RANKS and file.problem is None and is_decodable(file.name)
+        ]
+        if rows:
+            columns = ("base_name", "source_rank", "file_name", "size_bytes", "mtime_ns", "ctime_ns")
+            write_rows(self._connection, "staged_originals", columns, rows)
+            renamed = [
+                {"stem": stem, "base_name": base_name}
+                for base_name, *_ in rows
+                if (stem := derivative_stem(base_name)) != base_name
+            ]
+            if renamed:
+                self._connection.execute(text(_NAME_IN_FULL), renamed)
+            self._connection.commit()
+
+    def unsettled(self) -> Iterator[list[tuple[int, str]]]:
+        """The photo and the name of each file that is not as `photo_originals` says, a batch at a time."""
+        self._fill(_FIND_UNSETTLED, {"project_id": self._project_id})
+        yield from self._pages()
+
+    def unknown(self) -> Iterator[list[tuple[int, str]]]:
+        """The photo and the name of each file that `photo_originals` does not know, a batch at a time."""
+        self._fill(_FIND_UNKNOWN, {"project_id": self._project_id})
+        yield from self._pages()
+
+    def outdated(self, kind: DerivativeKind) -> Iterator[list[int]]:
+        """The photos whose derivative is missing, empty or not made from the original as it is, by their rows.
+
+        What failed, or is not supported, is outdated once its original is another.
+        """
+        parameters = {"project_id": self._project_id, "kind": str(kind)}
+        yield from self._ids(_FIND_OUTDATED.format(status=f"{kind}_status"), parameters)
+
+    def outdated_metadata(self) -> Iterator[list[int]]:
+        """The photos whose metadata were read from another file, or from another state of it."""
+        yield from self._ids(_FIND_OUTDATED_METADATA, {"project_id": self._project_id, "kind": METADATA})
+
+    def _ids(self, find: str, parameters: dict[str, Any]) -> Iterator[list[int]]:
+        self._fill(find, parameters)
+        for page in self._pages():
+            yield [photo_id for photo_id, _ in page]
+
+    def _pages(self) -> Iterator[list[tuple[int, str]]]:
+        last = (0, "")
+        while page := self._page(last):
+            last = page[-1]
+            yield page
+
+    def _fill(self, find: str, parameters: dict[str, Any]) -> None:
+        self._connection.exec_driver_sql("DELETE FROM staged_results")
+        self._connection.execute(text(find), parameters)
+        self._connection.commit()
+
+    def _page(self, after: tuple[int, str]) -> list[tuple[int, str]]:
+        statement = text(
+            "SELECT photo_id, file_name FROM staged_results WHERE (photo_id, file_name) > (:photo_id, :file_name) "
+            f"ORDER BY photo_id, file_name LIMIT {BATCH_SIZE}"
+        )
+        rows = self._connection.execute(statement, {"photo_id": after[0], "file_name": after[1]}).all()
+        self._connection.commit()
+        return [(row.photo_id, row.file_name) for row in rows]
+
+
+def mark_missing(connection: Connection, kind: DerivativeKind, photo_ids: list[int], *, now: datetime) -> int:
+    """Give photos the status `missing` in place of one that says how it ended; returns how many had such a one."""
+    status = photos.c[f"{kind}_status"]
+    statement = (
+        update(photos)
+        .where(photos.c.id.in_(photo_ids), status.in_(_ENDS))
+        .values({status: "missing", photos.c.updated_at: now})
+    )
+    return connection.execute(statement).rowcount
+
+
+def mark_changed(connection: Connection, originals: Sequence[Original], *, now: datetime) -> None:
+    """Note that files have changed: what was made of them, by whatever program, was made from another state."""
+    rows = [
+        {
+            "photo_id": original.photo_id,
+            "kind": kind,
+            "source_name": original.name,
+            "source_hash": UNKNOWN,
+            "generated_at": now,
+        }
+        for original in originals
+        for kind in (*map(str, DerivativeKind), METADATA)
+    ]
+    if rows:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        connection.execute(dialect.insert(photo_derivatives).on_conflict_do_nothing(), rows)
+
+
+#: Statuses of which each says how the making of a derivative ended.
+_ENDS = ("generated", "failed", "not_supported")
+
+_TABLES = (
+    """CREATE TEMPORARY TABLE staged_derivatives (kind TEXT NOT NULL, base_name TEXT NOT NULL,
+    size_bytes BIGINT NOT NULL, mtime_ns BIGINT NOT NULL, PRIMARY KEY (base_name, kind))""",
+    """CREATE TEMPORARY TABLE staged_originals (base_name TEXT{collation} NOT NULL, source_rank INTEGER NOT NULL,
+    file_name TEXT{collation} NOT NULL, size_bytes BIGINT NOT NULL, mtime_ns BIGINT NOT NULL, ctime_ns BIGINT NOT NULL,
+    PRIMARY KEY (base_name, source_rank, file_name))""",
+    """CREATE TEMPORARY TABLE staged_results (photo_id BIGINT NOT NULL, file_name TEXT{collation} NOT NULL,
+    PRIMARY KEY (photo_id, file_name))""",
+)
+
+# The derivatives of a photo with a long name have a shorter one.
+_NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
+
+_FIND_UNKNOWN = """INSERT INTO staged_results (photo_id, file_name)
+    SELECT photos.id, staged.file_name FROM photos
+    JOIN staged_originals AS staged ON staged.base_name = photos.filename
+    LEFT JOIN photo_originals AS known ON known.photo_id = photos.id AND known.name = staged.file_name
+    WHERE photos.project_id = :project_id AND known.photo_id IS NULL"""
+
+_FIND_UNSETTLED = """INSERT INTO staged_results (photo_id, file_name)
+    SELECT photos.id, staged.file_name FROM photos
+    JOIN staged_originals AS staged ON staged.base_name = photos.filename
+    LEFT JOIN photo_originals AS known ON known.photo_id = photos.id AND known.name = staged.file_name
+    WHERE photos.project_id = :project_id AND (
+        known.photo_id IS NULL OR known.missing_since IS NOT NULL
+        OR coalesce(known.size_bytes, -1) <> staged.size_bytes OR coalesce(known.mtime_ns, -1) <> staged.mtime_ns
+        OR coalesce(known.ctime_ns, -1) <> staged.ctime_ns
+    )"""
+
+# The first file is the one that derivatives and metadata are made from.
+_WITH_SOURCE = """
+    LEFT JOIN staged_originals AS source ON source.base_name = photos.filename AND NOT EXISTS (
+        SELECT 1 FROM staged_originals AS better WHERE better.base_name = photos.filename
+        AND (better.source_rank, better.file_name) < (source.source_rank, source.file_name)
+    )
+    LEFT JOIN photo_originals AS original ON original.photo_id = photos.id AND original.name = source.file_name
+    LEFT JOIN photo_derivatives AS known ON known.photo_id = photos.id AND known.kind = :kind"""
+
+_IS_OTHER = """known.photo_id IS NOT NULL AND original.photo_id IS NOT NULL AND (
+        known.source_name <> original.name
+        OR coalesce(known.source_hash, '') <> coalesce(original.content_hash, '')
+    )"""
+
+_FIND_OUTDATED = f"""INSERT INTO staged_results (photo_id, file_name)
+    SELECT photos.id, '' FROM photos {_WITH_SOURCE}
+    LEFT JOIN staged_derivatives AS made ON made.base_name = photos.filename AND made.kind = :kind
+    WHERE photos.project_id = :project_id AND photos.{{status}} IN ('generated', 'failed', 'not_supported') AND (
+        (photos.{{status}} = 'generated' AND coalesce(made.size_bytes, 0) = 0)
+        OR ({_IS_OTHER})
+        OR (known.photo_id IS NULL AND source.file_name IS NOT NULL AND (
+            photos.{{status}} = 'failed'
+            OR (photos.{{status}} = 'generated' AND source.mtime_ns > made.mtime_ns)))
+    )"""
+
+_FIND_OUTDATED_METADATA = f"""INSERT INTO staged_results (photo_id, file_name)
+    SELECT photos.id, '' FROM photos {_WITH_SOURCE}
+    WHERE photos.project_id = :project_id AND {_IS_OTHER}"""

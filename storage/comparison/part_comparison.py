@@ -1,0 +1,214 @@
+"""One part of a project's rows beside the file names that may belong to them: what differs, what is new.
+
+A file belongs to the photo with its base name, spelled exactly so; where there is none, to one whose name differs only
+in case or Unicode form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from storage.comparison.name_parts import NamePart
+from storage.library.kinds import AcceptedExtensions, FileKind
+from storage.library.names import name_key
+from storage.library.scan import ScannedFile
+from storage.photos.availability import Availability
+
+#: Looks at a file of the project; None where it has vanished.
+Look = Callable[[str], ScannedFile | None]
+
+# What is known of a base name is a number: a bit for each kind that has a file, three places further left the same for
+# files that may not be touched, and one bit for the name itself, which a sidecar alone makes.
+_KINDS: Final = (FileKind.JPG, FileKind.RAW, FileKind.OTHER)
+_KIND_BITS: Final = {kind: 1 << place for place, kind in enumerate(_KINDS)}
+_ODD_PLACES: Final = len(_KINDS)
+_IS_PHOTO: Final = (1 << 2 * _ODD_PLACES) - 1
+_IS_NAME: Final = _IS_PHOTO + 1
+#: The flags that a row should have, by what is known of its name.
+_FLAGS: Final = [tuple(bits >> place & 1 for place in range(len(_KINDS))) for bits in range(2 * _IS_NAME)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewName:
+    """A base name on disk that no row stands for.
+
+    Attributes:
+        extension: that of the JPEG, else of the RAW, else of another file; lower case, without the dot.
+        files: its images.
+    """
+
+    name: str
+    jpg: int
+    raw: int
+    other: int
+    extension: str
+    files: tuple[ScannedFile, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoWithoutFile:
+    """A photo whose row says that it has no file, and that has none."""
+
+    photo_id: int
+    filename: str
+
+
+class PartComparison:
+    """Compares one part.
+
+    Args:
+        part: rows and names.
+        extensions: those that make a file part of a photo.
+        look: looks at a file; asked only about files from which something new would be concluded.
+    """
+
+    def __init__(self, part: NamePart, *, extensions: AcceptedExtensions, look: Look) -> None:
+        self._rows = part.rows
+        self._extensions = extensions
+        self._look = look
+        self._part = part
+        self._known = self._know(part)
+        #: The base names that no row is spelled as.
+        self._strangers = self._known.keys() - {row[1] for row in part.rows}
+
+    def differing_availability(self) -> list[Availability]:
+        """The photos whose availability is not what the disk says, in id order.
+
+        What is there and may not be touched leaves its flag as it is.
+        """
+        known = self._known
+        suspects = [row for row in self._rows if row[2:] != _FLAGS[known.get(row[1], 0)]]
+        if not suspects and not self._strangers:
+            return []
+        self._look_closer({row[1] for row in suspects} | self._strangers)
+        spelled = self._bits_of_owners()
+        changes = []
+        for row in self._rows if spelled else suspects:
+            photo_id, filename, *flags = row
+            bits = known.get(filename, 0) | spelled.get(photo_id, 0)
+            wanted = [
+                1 if bits >> place & 1 else flag if bits >> place + _ODD_PLACES & 1 else 0
+                for place, flag in enumerate(flags)
+            ]
+            if wanted != flags:
+                jpg, raw, other = wanted
+                changes.append(Availability(photo_id=photo_id, filename=filename, jpg=jpg, raw=raw, other=other))
+        return sorted(changes, key=lambda change: change.photo_id)
+
+    def new_names(self) -> list[NewName]:
+        """The base names of photos that no row stands for, in their order; spellings of one name are one photo."""
+        if not self._strangers:
+            return []
+        files = self._look_closer(self._strangers)
+        spellings: dict[str, list[str]] = {}
+        for name in sorted(self._strangers & self._known.keys()):
+            if name not in self.owners:
+                spellings.setdefault(name_key(name), []).append(name)
+        found = [_new_name(names, files) for names in spellings.values()]
+        return sorted((new for new in found if new is not None), key=lambda new: new.name)
+
+    def photos_without_file(self) -> list[PhotoWithoutFile]:
+        """The photos with no file, neither by their row nor by the names, in id order."""
+        spelled = self._bits_of_owners()
+        return [
+            PhotoWithoutFile(photo_id=row[0], filename=row[1])
+            for row in sorted(row for row in self._rows if row[2:] == (0, 0, 0))
+            if not (self._known.get(row[1], 0) | spelled.get(row[0], 0)) & _IS_PHOTO
+        ]
+
+    @cached_property
+    def owners(self) -> dict[str, int]:
+        """The photos that names belong to although they are spelled differently."""
+        if not self._strangers:
+            return {}
+        keys = {name_key(name) for name in self._strangers}
+        # A row that has no file spelled as it is comes first: it is the one that misses the file.
+        best: dict[str, tuple[bool, int]] = {}
+        for row in self._rows:
+            key = name_key(row[1])
+            if key in keys:
+                claim = (row[1] in self._known, row[0])
+                best[key] = min(best.get(key, claim), claim)
+        by_name = {name: best.get(name_key(name)) for name in self._strangers}
+        return {name: claim[1] for name, claim in by_name.items() if claim is not None}
+
+    def _bits_of_owners(self) -> dict[int, int]:
+        bits: dict[int, int] = {}
+        for name, photo_id in self.owners.items():
+            bits[photo_id] = bits.get(photo_id, 0) | self._known.get(name, 0)
+        return bits
+
+    def _know(self, part: NamePart) -> dict[str, int]:
+        known: dict[str, int] = {}
+        by_extension = self._bits_by_extension()
+        for name in part.names:
+            base_name, _, extension = name.rpartition(".")
+            bits = by_extension.get(extension)
+            if bits is None or not base_name:
+                described = self._extensions.describe(name)
+                if described.kind is FileKind.UNACCEPTED:
+                    continue
+                base_name, bits = described.base_name, _bits(described.kind)
+            known[base_name] = known.get(base_name, 0) | bits
+        for name in part.odd_names:
+            described = self._extensions.describe(name)
+            if described.kind is not FileKind.UNACCEPTED:
+                known[described.base_name] = known.get(described.base_name, 0) | _odd_bits(described.kind)
+        return known
+
+    def _bits_by_extension(self) -> dict[str, int]:
+        described = [self._extensions.describe(f"name.{extension}") for extension in self._extensions.photo_extensions]
+        found = {file.extension: _bits(file.kind) for file in described}
+        return found | {extension.upper(): bits for extension, bits in found.items()}
+
+    def _look_closer(self, base_names: set[str]) -> dict[str, list[ScannedFile]]:
+        """Correct what is known of some names by looking at their files; returns those that may be touched."""
+        files: dict[str, list[ScannedFile]] = {}
+        changed: dict[str, int] = {}
+        for name in self._part.names:
+            described = self._extensions.describe(name)
+            base_name = described.base_name
+            if base_name not in base_names or described.kind is FileKind.UNACCEPTED:
+                continue
+            found = self._look(name)
+            if found is not None:
+                bits = _bits(described.kind) if found.problem is None else _odd_bits(described.kind)
+                changed[base_name] = changed.get(base_name, 0) | bits
+                if found.problem is None:
+                    files.setdefault(base_name, []).append(found)
+        for name in self._part.odd_names:
+            described = self._extensions.describe(name)
+            if described.base_name in base_names and described.kind is not FileKind.UNACCEPTED:
+                changed[described.base_name] = changed.get(described.base_name, 0) | _odd_bits(described.kind)
+        for base_name in base_names & self._known.keys():
+            if base_name in changed:
+                self._known[base_name] = changed[base_name]
+            else:
+                del self._known[base_name]
+        self._strangers &= self._known.keys()
+        return files
+
+
+def _bits(kind: FileKind) -> int:
+    return _IS_NAME | _KIND_BITS.get(kind, 0)
+
+
+def _odd_bits(kind: FileKind) -> int:
+    return _IS_NAME | _KIND_BITS.get(kind, 0) << _ODD_PLACES
+
+
+def _new_name(spellings: Iterable[str], files: dict[str, list[ScannedFile]]) -> NewName | None:
+    """The photo that files with these base names are, or None where there are only sidecars."""
+    names = list(spellings)
+    extensions: dict[FileKind, str] = {}
+    images = [file for name in names for file in files.get(name, ()) if file.kind.is_photo]
+    for file in images:
+        extensions[file.kind] = min(extensions.get(file.kind, file.extension), file.extension)
+    if not extensions:
+        return None
+    jpg, raw, other = (int(kind in extensions) for kind in _KINDS)
+    extension = next(extensions[kind] for kind in _KINDS if kind in extensions)
+    return NewName(name=min(names), jpg=jpg, raw=raw, other=other, extension=extension, files=tuple(images))

@@ -1,0 +1,169 @@
+"""Column types that keep SQLite's file readable as it always was and look the same to Python on both databases."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Dialect, Integer, Text, types
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from typing_extensions import override
+
+from storage.database.clock import format_timestamp, parse_timestamp, to_milliseconds
+from storage.errors import InvalidValue
+from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
+from task_definitions.wording import shown
+
+#: 64 bits on both databases; SQLite wants the word INTEGER for a primary key that is the row id.
+Identifier = BigInteger().with_variant(Integer, "sqlite")
+
+#: The largest integer that both databases store.
+MAX_INTEGER = 2**63 - 1
+
+#: Of a stored document when it is read. Our own are smaller; other programs write to these columns, too.
+_STORED_BOUNDS = Bounds(max_bytes=16 * 1024 * 1024, max_depth=64)
+
+#: The largest integer that columns of counts store: progress, attempts, slots.
+MAX_COUNT = 2**31 - 1
+
+
+#: A tenant's id is the name of its folder in the library.
+_SEPARATORS = frozenset("/\\")
+
+
+class UtcTimestamp(types.TypeDecorator[datetime]):
+    """An aware UTC datetime: TEXT `2025-10-01T12:00:00.000Z` on SQLite, `timestamptz` on PostgreSQL."""
+
+    impl = Text
+    cache_ok = True
+
+    @override
+    def load_dialect_impl(self, dialect: Dialect) -> types.TypeEngine[Any]:
+        return dialect.type_descriptor(TIMESTAMP(timezone=True) if dialect.name == "postgresql" else Text())
+
+    @override
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        return to_milliseconds(value) if dialect.name == "postgresql" else format_timestamp(value)
+
+    @override
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if isinstance(value, datetime):
+            return parse_timestamp(value.isoformat())
+        return parse_timestamp(value) if isinstance(value, str) else None
+
+
+class UnreadableJson(str):
+    """The text of a JSON column that another program wrote and that is not JSON, or beyond our bounds."""
+
+    __slots__ = ()
+
+
+class JsonDocument(types.TypeDecorator[Any]):
+    """A JSON value: TEXT on SQLite, `jsonb` on PostgreSQL; what is not JSON comes back as `UnreadableJson`."""
+
+    impl = Text
+    cache_ok = True
+
+    @override
+    def load_dialect_impl(self, dialect: Dialect) -> types.TypeEngine[Any]:
+        return dialect.type_descriptor(JSONB(none_as_null=True) if dialect.name == "postgresql" else Text())
+
+    @override
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return encode_json(value)
+
+    @override
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return read_stored_json(value) if isinstance(value, str) and dialect.name != "postgresql" else value
+
+
+def read_stored_json(text: str | bytes) -> Any:
+    """What a JSON column holds, or `UnreadableJson`: one row of another program must not stop the reader of many."""
+    try:
+        return parse_json(text, source="a JSON column", bounds=_STORED_BOUNDS)
+    except UnreadableDocument:
+        return UnreadableJson(text if isinstance(text, str) else text.decode(errors="replace"))
+
+
+def encode_json(value: Any, *, name: str = "payload") -> str:
+    """`value` as JSON text that both databases accept.
+
+    Raises:
+        InvalidValue: it holds something that is not JSON, a NaN, a NUL character or a lone surrogate.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValue(name, f"cannot be stored as JSON: {error}") from None
+    if "\\u0000" in text and "\0" in _all_text(value):
+        raise InvalidValue(name, "contains a NUL character, which PostgreSQL cannot store; remove it")
+    _check_encodable(text, name)
+    return text
+
+
+def check_text(value: object, *, name: str, maximum: int | None = None) -> str:
+    """`value`, if it is text that both databases store unchanged.
+
+    Raises:
+        InvalidValue: it is no string, is empty or too long, or holds a NUL character or a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidValue(name, f"must be text, not {type(value).__name__}")
+    if not value:
+        raise InvalidValue(name, "must not be empty")
+    if maximum is not None and len(value) > maximum:
+        raise InvalidValue(name, f"has {len(value)} characters; at most {maximum} are allowed")
+    if "\0" in value:
+        raise InvalidValue(name, "contains a NUL character, which PostgreSQL cannot store; remove it")
+    _check_encodable(value, name)
+    return value
+
+
+def check_tenant_id(value: object) -> str:
+    """`value`, if it can be the id of a tenant: text, and the name of one folder in the library.
+
+    Raises:
+        InvalidValue: it is not.
+    """
+    tenant_id = check_text(value, name="tenant_id", maximum=255)
+    if not _SEPARATORS.isdisjoint(tenant_id) or tenant_id.startswith("."):
+        problem = "cannot be the name of a folder; leave out /, \\ and a dot at the beginning"
+        raise InvalidValue("tenant_id", f"{shown(tenant_id)} {problem}")
+    return tenant_id
+
+
+def check_integer(value: object, *, name: str, minimum: int = -MAX_INTEGER, maximum: int = MAX_INTEGER) -> int:
+    """`value`, if it is an integer (not a flag) within the bounds, both inclusive.
+
+    Raises:
+        InvalidValue: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidValue(name, f"must be a whole number, not {value!r:.80}")
+    if not minimum <= value <= maximum:
+        raise InvalidValue(name, f"must lie between {minimum} and {maximum}, not {value!r:.80}")
+    return value
+
+
+def _check_encodable(text: str, name: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidValue(name, "contains a lone surrogate, which is not valid Unicode text; remove it") from None
+
+
+def _all_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return "".join(_all_text(key) + _all_text(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return "".join(map(_all_text, value))
+    return ""

@@ -1,0 +1,101 @@
+"""Statements that run for every single job, handed to the driver as they are: SQLAlchemy would cost more than they do.
+
+Not for statements that are put together at run time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Column, Connection
+from sqlalchemy.dialects import sqlite
+
+from storage.database.clock import format_timestamp, parse_timestamp, to_milliseconds
+from storage.database.column_types import JsonDocument, UtcTimestamp, encode_json
+
+_PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+
+
+class DriverStatement:
+    """An SQL text with `:name` parameters, in the words of both databases, that returns rows of known columns.
+
+    Parameters may be text, numbers, None, aware datetimes, JSON objects (dicts) and lists, which SQLite gets as JSON
+    arrays. What comes back is as SQLAlchemy would give it: aware datetimes and parsed JSON.
+    """
+
+    __slots__ = ("_texts", "converters", "is_planned_once")
+
+    def __init__(self, sql: str, *, returns: Sequence[Column[Any]] = (), is_planned_once: bool = False) -> None:
+        #: On PostgreSQL: every value is served best by the same plan, and planning costs more than running it.
+        self.is_planned_once = is_planned_once
+        # psycopg remembers how it reads a statement up to a certain length alone.
+        sql = " ".join(sql.split())
+        self._texts = {"sqlite": sql, "postgresql": _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))}
+        self.converters = {
+            dialect: {
+                index: convert
+                for index, column in enumerate(returns)
+                if (convert := _converter(column, dialect)) is not None
+            }
+            for dialect in self._texts
+        }
+
+    def text(self, dialect: str) -> str:
+        """The statement as the driver of `sqlite` or `postgresql` wants it."""
+        return self._texts[dialect]
+
+    def rows(self, found: Sequence[Sequence[Any]], dialect: str) -> list[Any]:
+        """What the driver gave, with moments and JSON as Python values."""
+        converters = self.converters[dialect]
+        return [
+            tuple(
+                converters[index](value) if value is not None and index in converters else value
+                for index, value in enumerate(values)
+            )
+            for values in found
+        ]
+
+    def on(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
+        """Run it in the transaction of an open connection."""
+        dialect = connection.dialect.name
+        result = connection.exec_driver_sql(self._texts[dialect], bound(parameters, dialect))
+        return self.rows(result.all(), dialect) if result.returns_rows else []
+
+
+#: Runs a statement: in a transaction of its own, or in that of a caller.
+Runs = Callable[[DriverStatement, Mapping[str, Any]], list[Any]]
+
+
+def run_on(connection: Connection, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
+    """Run a statement in the transaction of an open connection."""
+    return statement.on(connection, parameters)
+
+
+def bound(parameters: Mapping[str, Any], dialect: str) -> dict[str, Any]:
+    """The parameters as the driver takes them."""
+    convert = _TO_SQLITE if dialect == "sqlite" else _TO_POSTGRESQL
+    return {
+        name: convert[kind](value) if (kind := type(value)) in convert else value for name, value in parameters.items()
+    }
+
+
+_TO_SQLITE: dict[type, Callable[[Any], Any]] = {datetime: format_timestamp, dict: encode_json, list: json.dumps}
+# As text: the statement casts it, and SQLAlchemy's driver needs no type of psycopg's own.
+_TO_POSTGRESQL: dict[type, Callable[[Any], Any]] = {datetime: to_milliseconds, dict: encode_json}
+
+
+def _converter(column: Column[Any], dialect: str) -> Callable[[Any], Any] | None:
+    if not isinstance(column.type, UtcTimestamp | JsonDocument):
+        return None
+    if dialect == "sqlite" and isinstance(column.type, UtcTimestamp):
+        return parse_timestamp
+    # On PostgreSQL the session's time zone is UTC, and psycopg parses JSON.
+    return partial(column.type.process_result_value, dialect=_SQLITE) if dialect == "sqlite" else None
+
+
+_SQLITE = sqlite.dialect()

@@ -1,0 +1,56 @@
+"""Pooled connections to PostgreSQL that the server has dropped: found out before use, without asking the server.
+
+A question to the server before every use would cost as much as a claim does.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import Any
+
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import DisconnectionError
+
+from storage.database.answer_watch import AnswerWatch
+
+#: A connection that lay idle for so long is asked all the same: a network may drop it without a word.
+SILENT_SECONDS = 30.0
+
+
+#: Seconds that a server has to answer; one that is frozen never does.
+ANSWER_SECONDS = 5.0
+
+_watch = AnswerWatch()
+
+
+def replace_dropped_connections(engine: Engine) -> None:
+    """Have the pool of an engine replace dropped connections when they are taken from it."""
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def check(connection: Any, record: Any, _proxy: object) -> None:
+        idle_since = record.info.get("idle_since")
+        if idle_since is None:
+            return
+        is_silent = time.monotonic() - idle_since > SILENT_SECONDS
+        # An idle server says nothing: whatever there is to read is its farewell.
+        if (is_silent or _has_something_to_read(connection)) and not _answers(engine, connection):
+            raise DisconnectionError
+
+
+def _has_something_to_read(connection: Any) -> bool:
+    poller = select.poll()
+    poller.register(connection.pgconn.socket, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _answers(engine: Engine, connection: Any) -> bool:
+    try:
+        with _watch.within(ANSWER_SECONDS, connection):
+            return bool(engine.dialect.do_ping(connection))
+    except engine.dialect.loaded_dbapi.Error:
+        return False

@@ -1,0 +1,453 @@
+"""A database, SQLite or PostgreSQL: how it is opened, how transactions begin, and what its errors are called.
+
+Not for statements: each table's SQL stands in its repository.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import StaticPool
+
+from storage.database.answer_watch import AnswerWatch
+from storage.database.clock import Clock, system_clock
+from storage.database.column_types import read_stored_json
+from storage.database.database_url import shown_url
+from storage.database.driver_statement import DriverStatement, bound
+from storage.database.dropped_connections import replace_dropped_connections
+from storage.database.kept_connections import KeptConnections
+from storage.database.postgresql_session import connect_arguments, prepare_sessions
+from storage.database.private_files import create_private
+from storage.errors import (
+    ConstraintViolated,
+    DatabaseBusy,
+    DatabaseReadOnly,
+    DatabaseUnavailable,
+    DiskFull,
+    InvalidValue,
+    SchemaMismatch,
+    StorageError,
+)
+
+#: Seconds that a statement waits for another's lock before it gives up as `DatabaseBusy`.
+BUSY_TIMEOUT_SECONDS = 30
+
+#: Seconds that a server may take for a claim, an end or a heartbeat, beside waiting for a lock.
+ANSWER_SECONDS = 15
+
+#: Connections kept open per process; heartbeat, claims and handlers each need one at the same time.
+POOL_SIZE = 10
+
+
+class Database:
+    """One database and the clock that its timestamps come from.
+
+    Args:
+        url: an SQLAlchemy URL (`sqlite:////abs/file.db`, `postgresql://user:password@host/name`) or a path of a file.
+        clock: gives an aware UTC datetime; every timestamp written through this object comes from it.
+        busy_timeout_seconds: how long a statement waits for a lock.
+
+    Raises:
+        DatabaseUnavailable: the URL is none, its driver is missing, or the file's folder does not exist.
+    """
+
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        clock: Clock | None = None,
+        busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS,
+    ) -> None:
+        self.clock = clock or system_clock
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self.engine = self._create_engine(str(url))
+        # Connections of their own: this setting of PostgreSQL is a session's, and would harm other statements.
+        self._planning_once = (
+            self._create_postgresql_engine(self.engine.url, plans_once=True) if self.is_postgresql else self.engine
+        )
+        self._kept = KeptConnections(self.engine)
+        self._answers = AnswerWatch()
+        # Longer than the server itself waits for a lock.
+        self._answer_seconds = busy_timeout_seconds + ANSWER_SECONDS
+        self._reader = self.engine.execution_options(photojobs_read=True)
+        self._autocommitting_reader = (
+            self._reader.execution_options(isolation_level="AUTOCOMMIT") if self.is_postgresql else self._reader
+        )
+        _databases[self.engine.pool] = self
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether this is PostgreSQL; otherwise it is SQLite."""
+        return self.engine.dialect.name == "postgresql"
+
+    @property
+    def url(self) -> str:
+        """The URL with its password masked, fit for logs and messages."""
+        return shown_url(self.engine.url)
+
+    @property
+    def path(self) -> Path | None:
+        """The file of an SQLite database; None for PostgreSQL and for a database in memory."""
+        name = self.engine.url.database
+        return None if self.is_postgresql or name in (None, "", ":memory:") else Path(str(name))
+
+    def __repr__(self) -> str:
+        return f"Database({self.url!r})"
+
+    @contextmanager
+    def begin(self, *, durable: bool = False) -> Iterator[Connection]:
+        """A connection in a transaction that may write; commits at the end, rolls back on an exception.
+
+        On SQLite the write lock is taken at the beginning (`BEGIN IMMEDIATE`), so a transaction that read a row may
+        still change it. Keep it short: other writers wait.
+
+        Args:
+            durable: whether to `sync` after the commit. On SQLite a power cut can take back the last commits that were
+                not synced, all together and in their order.
+        """
+        with self.engine.begin() as connection:
+            yield connection
+        if durable:
+            self.sync()
+
+    def sync(self) -> None:
+        """Wait until all commits so far would survive a power cut. PostgreSQL syncs each by itself.
+
+        Raises:
+            OSError: the disk of an SQLite file fails.
+        """
+        if self.path is None:
+            return
+        # What is no longer in the write-ahead log was synced into the file itself. SQLite holds no lock on the log.
+        for path in (self.path.with_name(f"{self.path.name}-wal"), self.path.parent):
+            with suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    @contextmanager
+    def begin_briefly(self, limit_seconds: float) -> Iterator[Connection]:
+        """As `begin`, for a transaction that must end in so long: else a PostgreSQL server counts as away."""
+        with self.begin() as connection:
+            if not self.is_postgresql:
+                yield connection
+                return
+            with self._answers.within(limit_seconds, connection.connection.driver_connection):
+                yield connection
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection for reading; it waits for no writer and holds up none."""
+        with self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def connect_to_look(self) -> Iterator[Connection]:
+        """As `connect`, for repositories that read by one statement: without a BEGIN, which would be a round trip."""
+        with self._autocommitting_reader.connect() as connection:
+            yield connection
+
+    def run(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
+        """Run one statement as a transaction of its own, by the shortest way that the driver has."""
+        if isinstance(self.engine.pool, StaticPool):
+            with self.begin() as connection:
+                return statement.on(connection, parameters)
+        dialect = self.engine.dialect.name
+        values = bound(parameters, dialect)
+        if not self.is_postgresql:
+            try:
+                return statement.rows(self._kept.run(statement.text(dialect), values), dialect)
+            except Exception as error:
+                translated = storage_error(error, self.engine)
+                if translated is None:
+                    raise
+                raise translated from error
+        with self._driver(is_planned_once=statement.is_planned_once) as driver:
+            driver.autocommit = True
+            found = _fetched(driver.execute(statement.text(dialect), values))
+            driver.autocommit = False
+        return statement.rows(found, dialect)
+
+    def run_together(self, steps: Sequence[tuple[DriverStatement, Mapping[str, Any]]]) -> list[list[Any]]:
+        """Run statements, none of which needs another's answer, in order as one transaction; returns their rows.
+
+        On PostgreSQL they are sent together, so that locks are held for no round trip.
+        """
+        if not self.is_postgresql:
+            with self.begin() as connection:
+                return [statement.on(connection, parameters) for statement, parameters in steps]
+        with self._driver(is_planned_once=all(step.is_planned_once for step, _ in steps)) as driver:
+            with driver.pipeline() if _can_pipeline() else nullcontext():
+                cursors = [
+                    driver.execute(step.text("postgresql"), bound(values, "postgresql")) for step, values in steps
+                ]
+                driver.commit()
+            found = [_fetched(cursor) for cursor in cursors]
+        return [statement.rows(rows, "postgresql") for (statement, _), rows in zip(steps, found, strict=True)]
+
+    @contextmanager
+    def _driver(self, *, is_planned_once: bool) -> Iterator[Any]:
+        pooled = None
+        try:
+            pooled = (self._planning_once if is_planned_once else self.engine).raw_connection()
+            with self._answers.within(self._answer_seconds, pooled.driver_connection):
+                yield pooled.driver_connection
+        except Exception as error:
+            if pooled is not None:
+                # Whatever state it is in, nobody else gets this connection.
+                pooled.invalidate()
+            translated = storage_error(error, self.engine)
+            if translated is None:
+                raise
+            raise translated from error
+        finally:
+            if pooled is not None:
+                pooled.close()
+
+    def migrate(self) -> None:
+        """Bring the database to the newest schema; on a database that has it, do nothing.
+
+        Raises:
+            SchemaMismatch: the database was written by a newer version, or holds foreign tables of our names.
+        """
+        # By name: the history of the schema builds on this class, and no room may depend on one that depends on it.
+        import_module("storage.upkeep.schema_upgrade").upgrade(self)
+
+    def close(self) -> None:
+        """Close every connection of this process."""
+        self._kept.close()
+        self._planning_once.dispose()
+        self.engine.dispose()
+
+    def _create_engine(self, url: str) -> Engine:
+        if "://" not in url and re.search(r":[^/]*@", url):
+            # A server's URL that lost its beginning; as the name of a file its password would be shown.
+            raise DatabaseUnavailable(_NO_URL)
+        try:
+            # A path is taken as it is: as a part of a URL, `?` and `%` in it would have a meaning.
+            parsed = make_url(url) if "://" in url else URL.create("sqlite", database=str(Path(url).absolute()))
+            if "@" in (parsed.host or ""):
+                # A part of the password, which a message about the host would show.
+                raise ArgumentError
+            if parsed.drivername == "postgresql":
+                parsed = parsed.set(drivername="postgresql+psycopg")
+            if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+                raise DatabaseUnavailable(f"{parsed.drivername}: only sqlite and postgresql are supported")
+            engine = (
+                self._create_postgresql_engine(parsed)
+                if parsed.get_backend_name() == "postgresql"
+                else self._create_sqlite_engine(parsed)
+            )
+        except (ArgumentError, NoSuchModuleError, ValueError):
+            raise DatabaseUnavailable(_NO_URL) from None
+        except ModuleNotFoundError as error:
+            raise DatabaseUnavailable(
+                f'{error.name} is not installed: run `pip install "photojobs[postgres]"` to use PostgreSQL'
+            ) from None
+        event.listen(engine, "handle_error", _translate_error)
+        return engine
+
+    def _create_sqlite_engine(self, url: URL) -> Engine:
+        name = url.database
+        if name in (None, "", ":memory:"):
+            engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+        else:
+            folder = Path(str(name)).absolute().parent
+            if not folder.is_dir():
+                raise DatabaseUnavailable(
+                    f"{name}: the folder {folder} does not exist. Create it, or name another file in "
+                    "PHOTOJOBS_DATABASE_URL."
+                )
+            engine = create_engine(
+                url, pool_size=POOL_SIZE, max_overflow=-1, connect_args={"check_same_thread": False, "timeout": 0}
+            )
+
+            @event.listens_for(engine, "do_connect")
+            def create(*_: object) -> None:
+                # SQLite itself would say what is wrong with the folder.
+                with suppress(OSError):
+                    create_private(Path(str(name)))
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: sqlite3.Connection, _record: object) -> None:
+            connection.isolation_level = None
+            connection.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_seconds * 1000)}")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA temp_store = MEMORY")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            options = connection.get_execution_options()
+            reading = options.get("photojobs_read", False)
+            connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+        return engine
+
+    def _create_postgresql_engine(self, url: URL, *, plans_once: bool = False) -> Engine:
+        engine = create_engine(
+            url,
+            pool_size=POOL_SIZE,
+            max_overflow=-1,
+            json_deserializer=read_stored_json,
+            connect_args=connect_arguments(url),
+        )
+        prepare_sessions(engine, lock_timeout_seconds=self._busy_timeout_seconds, plans_once=plans_once)
+        replace_dropped_connections(engine)
+        return engine
+
+
+_NO_URL = (
+    "the database URL is not valid: write sqlite:////path/to/file.db or "
+    "postgresql://user:password@host:5432/name, in a password %40 for @, %2F for / and %25 for %"
+)
+
+
+def _fetched(cursor: Any) -> list[Any]:
+    # Not by `description`, which makes an object for each of thirty columns.
+    found: list[Any] = cursor.fetchall() if cursor.pgresult.nfields else []
+    return found
+
+
+@cache
+def _can_pipeline() -> bool:
+    from psycopg import Pipeline
+
+    return Pipeline.is_supported()
+
+
+#: The database of an engine's pool, so that a repository finds the clock of a connection that a caller hands it.
+_databases: weakref.WeakKeyDictionary[Any, Database] = weakref.WeakKeyDictionary()
+
+
+class Access:
+    """How a repository reaches its tables: through a `Database`, or inside a caller's own transaction.
+
+    A caller's connection is never committed, rolled back or closed here.
+    """
+
+    def __init__(self, source: Database | Connection) -> None:
+        self._source = source
+        self.database = source if isinstance(source, Database) else None
+        if isinstance(source, Database):
+            self.clock = source.clock
+            self.is_postgresql = source.is_postgresql
+        else:
+            database = _databases.get(source.engine.pool)
+            self.clock = database.clock if database else system_clock
+            self.is_postgresql = source.dialect.name == "postgresql"
+
+    def run(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
+        """Run one statement that may write: as a transaction of its own, or in the caller's."""
+        if isinstance(self._source, Database):
+            return self._source.run(statement, parameters)
+        return statement.on(self._source, parameters)
+
+    def run_together(self, steps: Sequence[tuple[DriverStatement, Mapping[str, Any]]]) -> list[list[Any]]:
+        """Run statements, none of which needs another's answer, in order in one transaction; returns their rows."""
+        if isinstance(self._source, Database):
+            return self._source.run_together(steps)
+        return [statement.on(self._source, parameters) for statement, parameters in steps]
+
+    def look(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
+        """Run one statement that only reads."""
+        if isinstance(self._source, Database) and self._source.path is None and not self.is_postgresql:
+            with self.read() as connection:
+                return statement.on(connection, parameters)
+        return self.run(statement, parameters)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A connection in a transaction: a new one, or the caller's."""
+        if isinstance(self._source, Database):
+            with self._source.begin() as connection:
+                yield connection
+        else:
+            yield self._source
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading: a new one, or the caller's."""
+        if isinstance(self._source, Database):
+            with self._source.connect_to_look() as connection:
+                yield connection
+        else:
+            yield self._source
+
+
+def storage_error(error: BaseException, engine: Engine | None) -> StorageError | None:
+    """The error of our tree that a driver's error means, or None where it means none of them."""
+    place = shown_url(engine.url) if engine is not None else "the database"
+    if isinstance(error, OverflowError | UnicodeEncodeError):
+        # Of the driver, which found it before anything was sent.
+        return InvalidValue("value", f"cannot be stored ({error}); nothing was written")
+    if isinstance(error, sqlite3.Error):
+        return _sqlite_error(error, place)
+    if type(error).__module__.startswith("psycopg"):
+        return _postgresql_error(error, place)
+    return None
+
+
+def _translate_error(context: ExceptionContext) -> StorageError | None:
+    translated = storage_error(context.original_exception, context.engine)
+    if isinstance(translated, DatabaseReadOnly | DatabaseUnavailable):
+        # After a failover its server takes no writes any more; a new connection may reach the one that does.
+        context.is_disconnect = True
+    return translated
+
+
+def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
+    code = getattr(error, "sqlite_errorname", None) or ""
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return DatabaseBusy(f"{place}: another program kept the database locked; nothing was written. Try again.")
+    if code.startswith("SQLITE_READONLY"):
+        return DatabaseReadOnly(f"{place}: the file or its folder is read-only; nothing was written. Allow writing.")
+    if code.startswith("SQLITE_FULL"):
+        return DiskFull(f"{place}: the disk is full; nothing was written. Free some space and try again.")
+    if code.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_IOERR", "SQLITE_PROTOCOL")):
+        return DatabaseUnavailable(f"{place}: {error}. Check that the path names a readable SQLite file.")
+    if str(error).startswith(("no such table", "no such column", "no such index")):
+        return SchemaMismatch(
+            f"{place}: {error}. Run `photojobs db upgrade`, or check that this is the right database."
+        )
+    if code.startswith("SQLITE_CONSTRAINT"):
+        return ConstraintViolated(f"{place}: {error}; nothing was written.")
+    return None
+
+
+def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
+    state = getattr(error, "sqlstate", None) or ""
+    detail = str(error).strip().partition("\n")[0]
+    if state in ("55P03", "40001", "40P01", "57014", "53300"):
+        return DatabaseBusy(f"{place}: {detail}; nothing was written. Try again.")
+    if state in ("25006", "42501"):
+        return DatabaseReadOnly(f"{place}: {detail}; nothing was written. Check the rights of this user.")
+    if state.startswith("53"):
+        return DiskFull(f"{place}: {detail}; nothing was written. Free resources of the server and try again.")
+    if state in ("42P01", "42703"):
+        return SchemaMismatch(
+            f"{place}: {detail}. Run `photojobs db upgrade`, or check that this is the right database."
+        )
+    if state.startswith(("22", "54")) or type(error).__name__ == "DataError":
+        return InvalidValue("value", f"cannot be stored ({detail}); nothing was written")
+    if state.startswith("23"):
+        return ConstraintViolated(f"{place}: {detail}; nothing was written.")
+    if type(error).__name__ in ("OperationalError", "AdminShutdown", "ConnectionTimeout", "InterfaceError") or (
+        # Connections, logins, states of transactions, faults of the server and its system.
+        state.startswith(("08", "25", "28", "3D", "57", "58", "XX"))
+    ):
+        return DatabaseUnavailable(f"{place}: {detail}. Check that the server runs and the URL is right.")
+    return None

@@ -1,0 +1,201 @@
+"""The table `file_journal`: every move and removal of an original, written with the row change that belongs to it.
+
+Of a task it also has what rows and manifests said before each change, which is what lets an undo bring them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from storage.database.tables import file_journal
+from storage.records import Record
+
+#: Paths looked up by one statement.
+_BATCH_SIZE = 1_000
+
+
+class FileAction(StrEnum):
+    """What was done to a file or folder."""
+
+    TRASHED = "trashed"
+    MOVED = "moved"
+    FOLLOWED = "followed"
+    RENAMED = "renamed"
+    RENAMED_FOLDER = "renamed_folder"
+    FOLLOWED_FOLDER = "followed_folder"
+    REMOVED = "removed"
+    RESTORED = "restored"
+    REMOVED_ROW = "removed_row"
+    ADDED_ROW = "added_row"
+    CHANGED_ROW = "changed_row"
+    WROTE_MANIFEST = "wrote_manifest"
+    ARCHIVED_AS_GONE = "archived_as_gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChange:
+    """One change to be journaled.
+
+    Attributes:
+        action: what was done.
+        source: where the file was, relative to the library's root.
+        target: where it is now, relative to the library's root; None where it is gone.
+        row: the photo's or project's row as it was before, where the change touched it. Of a changed row `before` and
+            `after`, the columns that differ, and further keys that an undo needs; of a manifest its two texts.
+    """
+
+    action: FileAction
+    source: str
+    target: str | None = None
+    project_id: int | None = None
+    photo_id: int | None = None
+    size_bytes: int | None = None
+    row: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry(Record):
+    """A row of `file_journal`."""
+
+    id: int
+    tenant_id: str
+    task_id: str | None
+    job_id: int | None
+    project_id: int | None
+    photo_id: int | None
+    action: str
+    source: str
+    target: str | None
+    size_bytes: int | None
+    row_json: Any
+    created_at: datetime
+    undone_at: datetime | None
+
+
+def write_journal(
+    connection: Connection,
+    changes: Iterable[FileChange],
+    *,
+    tenant_id: str,
+    task_id: str | None,
+    job_id: int | None,
+    now: datetime,
+) -> int:
+    """Write changes in their order, inside the caller's transaction; returns how many."""
+    rows = [
+        {
+            "tenant_id": tenant_id,
+            "task_id": task_id,
+            "job_id": job_id,
+            "project_id": change.project_id,
+            "photo_id": change.photo_id,
+            "action": str(change.action),
+            "source": change.source,
+            "target": change.target,
+            "size_bytes": change.size_bytes,
+            "row_json": change.row,
+            "created_at": now,
+        }
+        for change in changes
+    ]
+    if rows:
+        connection.execute(insert(file_journal), rows)
+    return len(rows)
+
+
+def list_journal(connection: Connection, *, task_id: str) -> list[JournalEntry]:
+    """The entries of a task in the order in which the changes were made."""
+    statement = select(file_journal).where(file_journal.c.task_id == task_id).order_by(file_journal.c.id)
+    return [JournalEntry.from_row(row) for row in connection.execute(statement).mappings()]
+
+
+def journaled_targets(connection: Connection, targets: Sequence[str], *, project_id: int) -> set[str]:
+    """Those of the paths that an entry of the project names as where a file is now."""
+    found: set[str] = set()
+    for start in range(0, len(targets), _BATCH_SIZE):
+        statement = select(file_journal.c.target).where(
+            file_journal.c.project_id == project_id, file_journal.c.target.in_(targets[start : start + _BATCH_SIZE])
+        )
+        found.update(connection.execute(statement).scalars())
+    return found
+
+
+def latest_by_target(connection: Connection, targets: Sequence[str], *, project_id: int) -> dict[str, JournalEntry]:
+    """The latest entry of the project that names each of these paths as where a file is now, where there is one."""
+    found: dict[str, JournalEntry] = {}
+    for start in range(0, len(targets), _BATCH_SIZE):
+        statement = (
+            select(file_journal)
+            .where(
+                file_journal.c.project_id == project_id, file_journal.c.target.in_(targets[start : start + _BATCH_SIZE])
+            )
+            .order_by(file_journal.c.id)
+        )
+        for row in connection.execute(statement).mappings():
+            found[row["target"]] = JournalEntry.from_row(row)
+    return found
+
+
+def list_trashed(
+    connection: Connection, *, project_id: int, before: datetime, after_id: int, limit: int
+) -> list[JournalEntry]:
+    """Entries of files that were put into the project's trash before a moment and, as far as known, are there still.
+
+    Args:
+        connection: for reading.
+        project_id: whose trash.
+        before: only what was trashed earlier than this.
+        after_id: only entries with a higher id, so that they can be read a batch at a time.
+        limit: the size of the batch.
+    """
+    left = select(file_journal.c.source).where(
+        file_journal.c.project_id == project_id,
+        file_journal.c.action.in_((str(FileAction.REMOVED), str(FileAction.RESTORED))),
+    )
+    statement = (
+        select(file_journal)
+        .where(
+            file_journal.c.project_id == project_id,
+            file_journal.c.action == str(FileAction.TRASHED),
+            file_journal.c.created_at < before,
+            file_journal.c.undone_at.is_(None),
+            file_journal.c.target.is_not(None),
+            file_journal.c.target.not_in(left),
+            file_journal.c.id > after_id,
+        )
+        .order_by(file_journal.c.id)
+        .limit(limit)
+    )
+    return [JournalEntry.from_row(row) for row in connection.execute(statement).mappings()]
+
+
+def last_entry(connection: Connection, *, project_id: int, action: FileAction) -> JournalEntry | None:
+    """The latest entry of that kind for a project that was not undone, or None."""
+    statement = (
+        select(file_journal)
+        .where(
+            file_journal.c.project_id == project_id,
+            file_journal.c.action == str(action),
+            file_journal.c.undone_at.is_(None),
+        )
+        .order_by(file_journal.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else JournalEntry.from_row(row)
+
+
+def withdraw_entry(connection: Connection, entry_id: int) -> None:
+    """Remove an entry of something that was announced and then did not happen."""
+    connection.execute(delete(file_journal).where(file_journal.c.id == entry_id))
+
+
+def mark_undone(connection: Connection, entry_ids: Iterable[int], *, now: datetime) -> None:
+    """Note that changes were taken back."""
+    connection.execute(update(file_journal).where(file_journal.c.id.in_(list(entry_ids))).values(undone_at=now))

@@ -1,0 +1,116 @@
+"""Rows of photos and projects as JSON, for the journal: what a row said before and after it was changed or removed.
+
+Not for reading photos: `storage.photos.photos` does that. `storage.history.photo_states` writes them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, func, select
+
+from storage.database.clock import format_timestamp
+from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
+
+#: Photos read by one statement.
+BATCH_SIZE = 1_000
+
+#: What hangs on a photo's row, under these names beside its columns.
+TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "originals"
+
+#: Of a project that was removed: how many photos went with it, and are not journaled themselves.
+PHOTOS = "photos"
+
+#: Columns that follow every change, and so say nothing by themselves.
+_FOLLOWING: Final = frozenset({"updated_at"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowDifference:
+    """The columns of a row that differ between two moments, and what each said."""
+
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+def snapshot_photos(
+    connection: Connection, photo_ids: Sequence[int], *, columns: Sequence[str] | None = None
+) -> dict[int, dict[str, Any]]:
+    """The rows of photos by id, those that exist.
+
+    Args:
+        connection: for reading.
+        photo_ids: of which photos.
+        columns: only these; by default every column, and what hangs on the row: `tags`, the names of its tags in
+            order, `tag_ids` beside them, `derivatives`, what is known of each kind, and `originals`, of each file.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for start in range(0, len(photo_ids), BATCH_SIZE):
+        batch = photo_ids[start : start + BATCH_SIZE]
+        if columns is not None:
+            wanted = [photos.c[name] for name in columns]
+            for row in connection.execute(select(photos.c.id, *wanted).where(photos.c.id.in_(batch))):
+                found[row[0]] = dict(zip(columns, row[1:], strict=True))
+            continue
+        for mapping in connection.execute(select(photos).where(photos.c.id.in_(batch))).mappings():
+            found[mapping["id"]] = {**_as_json(mapping), TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}}
+        named = (
+            select(photo_tags.c.photo_id, tags.c.name, tags.c.id)
+            .join(tags, tags.c.id == photo_tags.c.tag_id)
+            .where(photo_tags.c.photo_id.in_(batch))
+            .order_by(photo_tags.c.photo_id, tags.c.name)
+        )
+        for photo_id, name, tag_id in connection.execute(named):
+            found[photo_id][TAGS].append(name)
+            found[photo_id][TAG_IDS].append(tag_id)
+        made = select(photo_derivatives).where(photo_derivatives.c.photo_id.in_(batch))
+        for mapping in connection.execute(made.order_by(photo_derivatives.c.kind)).mappings():
+            known = _as_json(mapping)
+            found[known.pop("photo_id")][DERIVATIVES][known.pop("kind")] = known
+        files = select(photo_originals).where(photo_originals.c.photo_id.in_(batch))
+        for mapping in connection.execute(files.order_by(photo_originals.c.name)).mappings():
+            known = _as_json(mapping)
+            found[known.pop("photo_id")][ORIGINALS][known.pop("name")] = known
+    return found
+
+
+def snapshot_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
+    """The row of a project, or None where there is none."""
+    return snapshot_projects(connection, [project_id]).get(project_id)
+
+
+def snapshot_projects(connection: Connection, project_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The rows of projects by id, those that exist."""
+    statement = select(projects).where(projects.c.id.in_(project_ids))
+    return {row["id"]: _as_json(row) for row in connection.execute(statement).mappings()}
+
+
+def removed_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
+    """The row of a project that is to be removed, with `photos`, how many it has, and its tags, or None."""
+    found = snapshot_project(connection, project_id)
+    if found is None:
+        return None
+    count = select(func.count()).where(photos.c.project_id == project_id)
+    named = select(tags.c.id, tags.c.name).where(tags.c.project_id == project_id).order_by(tags.c.id)
+    pairs = [(row.id, row.name) for row in connection.execute(named)]
+    return {
+        **found,
+        PHOTOS: connection.execute(count).scalar_one(),
+        TAGS: [name for _, name in pairs],
+        TAG_IDS: [tag_id for tag_id, _ in pairs],
+    }
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> RowDifference | None:
+    """In what two snapshots of a row differ, or None where they say the same."""
+    names = [name for name in before if name not in _FOLLOWING and before[name] != after[name]]
+    if not names:
+        return None
+    return RowDifference(before={name: before[name] for name in names}, after={name: after[name] for name in names})
+
+
+def _as_json(row: RowMapping) -> dict[str, Any]:
+    return {name: format_timestamp(value) if isinstance(value, datetime) else value for name, value in row.items()}

@@ -1,0 +1,234 @@
+"""Rows of photos as they are and as they are to be, whole, with tags and derivatives: how an undo writes them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select
+
+from storage.database.clock import parse_timestamp
+from storage.database.tables import photo_derivatives, photo_tags, photos, tags
+from storage.history.journal import FileAction, FileChange
+from storage.history.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, snapshot_photos
+from storage.photos.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository
+from storage.photos.originals import Original, OriginalsRepository
+from storage.photos.photos import PhotosRepository
+
+_HANGING = frozenset({TAGS, TAG_IDS, DERIVATIVES, ORIGINALS})
+_MOMENTS = ("created_at", "updated_at")
+
+_Row = TypeVar("_Row", Derivative, Original)
+
+
+class PhotoStates:
+    """Snapshots of photos, each with what it is to become; None where there is no row, or is to be none."""
+
+    def __init__(self, connection: Connection, photo_ids: Iterable[int]) -> None:
+        self._ids = sorted(set(photo_ids))
+        self._loaded = snapshot_photos(connection, self._ids)
+        self._wanted: dict[int, dict[str, Any] | None] = {}
+        self._new_tags: set[int] = set()
+
+    def get(self, photo_id: int) -> dict[str, Any] | None:
+        """What the row is to be, or, where nothing was decided, is."""
+        return self._wanted.get(photo_id, self._loaded.get(photo_id))
+
+    def put(self, photo_id: int, state: dict[str, Any] | None, *, unneeded_tags: Sequence[int] = ()) -> None:
+        """Decide what the row is to be, and which tags are to go if no photo has them then."""
+        self._wanted[photo_id] = state
+        self._new_tags.update(unneeded_tags)
+
+    def project_ids(self) -> set[int]:
+        """The projects that the photos lie in, or are to lie in."""
+        states = (*self._loaded.values(), *self._wanted.values())
+        return {int(state["project_id"]) for state in states if state is not None}
+
+    def forget(self, photo_id: int) -> None:
+        """Leave the row as it is."""
+        self._wanted.pop(photo_id, None)
+
+    def changed_since(self, connection: Connection) -> set[int]:
+        """The photos whose rows are no longer as they were when this was made."""
+        now = snapshot_photos(connection, sorted(self._wanted))
+        return {photo_id for photo_id in self._wanted if now.get(photo_id) != self._loaded.get(photo_id)}
+
+    def write(
+        self, connection: Connection, *, tenant_id: str, folders: Mapping[int, str], now: datetime
+    ) -> list[FileChange]:
+        """Write what was decided, and return it as the journal has it.
+
+        Args:
+            connection: of the transaction.
+            tenant_id: whose photos.
+            folders: the folder of each project.
+            now: the moment.
+        """
+        removed: list[int] = []
+        added: list[tuple[int, dict[str, Any]]] = []
+        changes: list[FileChange] = []
+        differing: list[tuple[int, dict[str, Any], set[str]]] = []
+        for photo_id, wanted in self._wanted.items():
+            loaded = self._loaded.get(photo_id)
+            known = loaded or wanted
+            if known is None:
+                continue
+            place = {
+                "source": f"{tenant_id}/{folders.get(known['project_id'], '')}/{known['filename']}",
+                "project_id": known["project_id"],
+                "photo_id": photo_id,
+            }
+            if wanted is None:
+                removed.append(photo_id)
+                changes.append(FileChange(action=FileAction.REMOVED_ROW, row=loaded, **place))
+            elif loaded is None:
+                added.append((photo_id, wanted))
+                changes.append(FileChange(action=FileAction.ADDED_ROW, row={"after": wanted}, **place))
+            else:
+                found = difference(loaded, wanted)
+                if found is not None:
+                    differing.append((photo_id, wanted, set(found.before)))
+                    row = {"before": found.before, "after": found.after}
+                    changes.append(FileChange(action=FileAction.CHANGED_ROW, row=row, **place))
+        PhotosRepository(connection).remove_many(removed)
+        _insert(connection, [state for _, state in added], now=now)
+        _update(connection, differing)
+        linked = [
+            *added,
+            *((photo_id, state) for photo_id, state, names in differing if names & {TAG_IDS, "project_id"}),
+        ]
+        _write_tags(connection, linked)
+        made = [*added, *((photo_id, state) for photo_id, state, names in differing if DERIVATIVES in names)]
+        _write_derivatives(connection, made)
+        seen = [*added, *((photo_id, state) for photo_id, state, names in differing if ORIGINALS in names)]
+        _write_originals(connection, seen)
+        if self._new_tags:
+            is_linked = exists().where(photo_tags.c.tag_id == tags.c.id)
+            connection.execute(delete(tags).where(tags.c.id.in_(sorted(self._new_tags)), ~is_linked))
+        return changes
+
+
+def current_projects(connection: Connection, photo_ids: Sequence[int]) -> set[int]:
+    """The projects that these photos lie in now."""
+    return set(connection.execute(select(photos.c.project_id).where(photos.c.id.in_(photo_ids))).scalars())
+
+
+def taken_names(
+    connection: Connection, wanted: Iterable[tuple[int, str]], *, but_for: Sequence[int]
+) -> set[tuple[int, str]]:
+    """Those of these pairs of project and base name that another photo has."""
+    pairs = set(wanted)
+    if not pairs:
+        return set()
+    statement = select(photos.c.project_id, photos.c.filename).where(
+        photos.c.project_id.in_(sorted({project_id for project_id, _ in pairs})),
+        photos.c.filename.in_(sorted({name for _, name in pairs})),
+        photos.c.id.not_in(list(but_for)),
+    )
+    return pairs & {(project_id, name) for project_id, name in connection.execute(statement)}
+
+
+def taken_manifest_ids(connection: Connection, wanted: Iterable[str], *, but_for: Sequence[int]) -> set[str]:
+    """Those of these manifest ids that another photo has."""
+    statement = select(photos.c.manifest_id).where(
+        photos.c.manifest_id.in_(sorted(set(wanted))), photos.c.id.not_in(list(but_for))
+    )
+    return {str(found) for found in connection.execute(statement).scalars()}
+
+
+def _insert(connection: Connection, states: Sequence[dict[str, Any]], *, now: datetime) -> None:
+    rows = []
+    for state in states:
+        row = {name: value for name, value in state.items() if name not in _HANGING}
+        for name in _MOMENTS:
+            row[name] = (parse_timestamp(row[name]) if row.get(name) else None) or now
+        rows.append(row)
+    if rows:
+        connection.execute(insert(photos), rows)
+
+
+def _update(connection: Connection, differing: Sequence[tuple[int, dict[str, Any], set[str]]]) -> None:
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for photo_id, state, names in differing:
+        columns = tuple(sorted(names - _HANGING))
+        if columns:
+            by_columns.setdefault(columns, []).append({"id": photo_id, **{name: state[name] for name in columns}})
+    for rows in by_columns.values():
+        PhotosRepository(connection).update_many(rows)
+
+
+def _write_tags(connection: Connection, states: Sequence[tuple[int, dict[str, Any]]]) -> None:
+    if not states:
+        return
+    wanted: dict[tuple[int, str], int] = {}
+    for _, state in states:
+        for tag_id, name in zip(state[TAG_IDS], state[TAGS], strict=True):
+            wanted[state["project_id"], name] = tag_id
+    known = _known_tags(connection, wanted)
+    missing = {key: tag_id for key, tag_id in wanted.items() if key not in known}
+    taken = set(connection.execute(select(tags.c.id).where(tags.c.id.in_(list(missing.values())))).scalars())
+    for (project_id, name), tag_id in missing.items():
+        row = {"project_id": project_id, "name": name} | ({} if tag_id in taken else {"id": tag_id})
+        known[project_id, name] = connection.execute(insert(tags).values(row).returning(tags.c.id)).scalar_one()
+    connection.execute(delete(photo_tags).where(photo_tags.c.photo_id.in_([photo_id for photo_id, _ in states])))
+    links = [
+        {"photo_id": photo_id, "tag_id": known[state["project_id"], name]}
+        for photo_id, state in states
+        for name in state[TAGS]
+    ]
+    if links:
+        connection.execute(insert(photo_tags), links)
+
+
+def _known_tags(connection: Connection, wanted: Mapping[tuple[int, str], int]) -> dict[tuple[int, str], int]:
+    statement = select(tags.c.project_id, tags.c.name, tags.c.id).where(
+        tags.c.project_id.in_(sorted({project_id for project_id, _ in wanted})),
+        tags.c.name.in_(sorted({name for _, name in wanted})),
+    )
+    return {(project_id, name): tag_id for project_id, name, tag_id in connection.execute(statement)}
+
+
+def _write_derivatives(connection: Connection, states: Sequence[tuple[int, dict[str, Any]]]) -> None:
+    gone = [
+        {"of_photo": photo_id, "of_kind": kind}
+        for photo_id, state in states
+        for kind in (*DerivativeKind, METADATA)
+        if kind not in state[DERIVATIVES]
+    ]
+    if gone:
+        connection.execute(
+            delete(photo_derivatives).where(
+                photo_derivatives.c.photo_id == bindparam("of_photo"), photo_derivatives.c.kind == bindparam("of_kind")
+            ),
+            gone,
+        )
+    kept = [
+        _record(Derivative, {**known, "photo_id": photo_id, "kind": kind})
+        for photo_id, state in states
+        for kind, known in state[DERIVATIVES].items()
+    ]
+    DerivativesRepository(connection).save_many(kept)
+
+
+def _write_originals(connection: Connection, states: Sequence[tuple[int, dict[str, Any]]]) -> None:
+    repository = OriginalsRepository(connection)
+    known = repository.get_many([photo_id for photo_id, _ in states])
+    repository.forget(
+        (photo_id, name) for photo_id, state in states for name in known[photo_id] if name not in state[ORIGINALS]
+    )
+    kept = [
+        _record(Original, {**found, "photo_id": photo_id, "name": name})
+        for photo_id, state in states
+        for name, found in state[ORIGINALS].items()
+    ]
+    repository.save_many(kept)
+
+
+def _record(kind: type[_Row], known: Mapping[str, Any]) -> _Row:
+    # The journal may be older than the schema: columns that are no more are left out.
+    values: dict[str, Any] = {name: known.get(name) for name in kind.__dataclass_fields__}
+    for name, value in values.items():
+        if isinstance(value, str) and name.endswith(("_at", "_since")):
+            values[name] = parse_timestamp(value)
+    return kind(**values)

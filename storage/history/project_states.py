@@ -1,0 +1,63 @@
+"""Rows of projects as an undo writes them: brought back with their ids and tags, changed back, or removed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, true, update
+
+from storage.database.clock import parse_timestamp
+from storage.database.column_types import UtcTimestamp
+from storage.database.tables import photos, projects, tags
+from storage.history.photo_snapshots import removed_project
+from storage.photos.projects import ProjectsRepository
+
+_MOMENTS = frozenset(column.name for column in projects.columns if isinstance(column.type, UtcTimestamp))
+
+
+def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str] = ()) -> str | None:
+    """What somebody has put into a project, but for tags that it came with: "3 photos", "1 tag", or None."""
+    others = tags.c.name.not_in(list(own_tags))
+    for word, table, condition in (("photo", photos, true()), ("tag", tags, others)):
+        statement = select(func.count()).select_from(table).where(table.c.project_id == project_id, condition)
+        count = connection.execute(statement).scalar_one()
+        if count:
+            return f"{count} {word}{'s' if count > 1 else ''}"
+    return None
+
+
+def add_project(connection: Connection, row: Mapping[str, Any], *, tags: Sequence[tuple[int, str]]) -> None:
+    """Write a project's row as a snapshot has it, and its tags; an id of a tag that is taken becomes another."""
+    names = {column.name for column in projects.columns}
+    connection.execute(insert(projects).values(_values({name: row[name] for name in row if name in names})))
+    _add_tags(connection, int(row["id"]), tags)
+
+
+def change_project(connection: Connection, project_id: int, values: Mapping[str, Any], *, now: datetime) -> None:
+    """Write columns of a project as a snapshot has them."""
+    statement = update(projects).where(projects.c.id == project_id)
+    connection.execute(statement.values({**_values(values), "updated_at": now}))
+
+
+def remove_empty_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
+    """Remove a project's row, and return what it said."""
+    row = removed_project(connection, project_id)
+    ProjectsRepository(connection).remove(project_id)
+    return row
+
+
+def _add_tags(connection: Connection, project_id: int, wanted: Sequence[tuple[int, str]]) -> None:
+    ids = [tag_id for tag_id, _ in wanted]
+    taken = set(connection.execute(select(tags.c.id).where(tags.c.id.in_(ids))).scalars())
+    for tag_id, name in wanted:
+        row = {"project_id": project_id, "name": name} | ({} if tag_id in taken else {"id": tag_id})
+        connection.execute(insert(tags).values(row))
+
+
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: parse_timestamp(value) if name in _MOMENTS and isinstance(value, str) else value
+        for name, value in row.items()
+    }

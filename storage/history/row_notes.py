@@ -1,0 +1,85 @@
+"""What rows of photos and projects said before and after a transaction changed them, as entries of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from storage.database.tables import tags
+from storage.history.journal import FileAction, FileChange
+from storage.history.photo_snapshots import TAG_IDS, RowDifference, difference, snapshot_photos, snapshot_projects
+
+#: Under this name stands in an entry which tags a change of a photo has added to the project.
+NEW_TAGS = "new_tags"
+
+#: Read with the columns that may change: they say whose row it is.
+_NAMES = ("project_id", "filename")
+
+
+class RowChangesNote:
+    """Reads rows when it is made, and once more when it is asked what has become of them.
+
+    Args:
+        connection: of the transaction.
+        photo_ids: the photos that may change in it.
+        columns: which of their columns may; None: any, and what hangs on the row.
+        project_ids: the projects that may change in it.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        photo_ids: Sequence[int] = (),
+        columns: Sequence[str] | None = None,
+        project_ids: Sequence[int] = (),
+    ) -> None:
+        self._connection = connection
+        # What is added later gets a higher id, as long as this transaction is open.
+        self._last_tag_id = _last_tag_id(connection) if photo_ids and columns is None else 0
+        self._columns = None if columns is None else tuple(dict.fromkeys((*_NAMES, *columns)))
+        self._photos = snapshot_photos(connection, photo_ids, columns=self._columns) if photo_ids else {}
+        self._projects = snapshot_projects(connection, project_ids) if project_ids else {}
+
+    def take(self, *, tenant_id: str, remarks: Mapping[int, Mapping[str, Any]]) -> Iterator[FileChange]:
+        """The rows that say something else now; those that are gone are the matter of whoever removed them."""
+        projects = snapshot_projects(self._connection, list(self._projects)) if self._projects else {}
+        for project_id, before in self._projects.items():
+            found = difference(before, projects[project_id]) if project_id in projects else None
+            if found is not None:
+                yield FileChange(
+                    action=FileAction.CHANGED_ROW,
+                    source=f"{tenant_id}/{before['project_folder']}",
+                    project_id=project_id,
+                    row={"before": found.before, "after": found.after},
+                )
+        if not self._photos:
+            return
+        photos = snapshot_photos(self._connection, list(self._photos), columns=self._columns)
+        folders = snapshot_projects(self._connection, list({row["project_id"] for row in self._photos.values()}))
+        for photo_id, before in self._photos.items():
+            found = difference(before, photos[photo_id]) if photo_id in photos else None
+            if found is not None:
+                folder = folders[before["project_id"]]["project_folder"]
+                yield FileChange(
+                    action=FileAction.CHANGED_ROW,
+                    source=f"{tenant_id}/{folder}/{before['filename']}",
+                    project_id=before["project_id"],
+                    photo_id=photo_id,
+                    row={
+                        "before": found.before,
+                        "after": found.after,
+                        **self._new_tags(found),
+                        **remarks.get(photo_id, {}),
+                    },
+                )
+
+    def _new_tags(self, found: RowDifference) -> dict[str, list[int]]:
+        new = [tag_id for tag_id in found.after.get(TAG_IDS, ()) if tag_id > self._last_tag_id]
+        return {NEW_TAGS: new} if new else {}
+
+
+def _last_tag_id(connection: Connection) -> int:
+    return int(connection.execute(select(func.coalesce(func.max(tags.c.id), 0))).scalar_one())

@@ -1,0 +1,172 @@
+"""The journal of one task as an undo reads it: from the newest entry to the oldest, what belongs together together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from storage.database.tables import file_journal
+from storage.history.journal import FileAction, JournalEntry
+
+#: The step type that takes a task back.
+UNDO_STEP = "undo"
+
+#: The key of an undo's payload that holds the other task's id.
+UNDO = "undo"
+
+#: Entries read at a time.
+PAGE_SIZE = 2_000
+
+#: The entries of one photo in one job were written by one transaction, so they lie no farther apart than this.
+_REACH = 10_000
+
+#: What an entry can say of a project as a whole.
+_OF_PROJECT = frozenset(
+    {
+        FileAction.ADDED_ROW,
+        FileAction.CHANGED_ROW,
+        FileAction.REMOVED_ROW,
+        FileAction.RENAMED_FOLDER,
+        FileAction.FOLLOWED_FOLDER,
+        FileAction.ARCHIVED_AS_GONE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryGroup:
+    """Entries that are undone together or not at all, the newest first.
+
+    Attributes:
+        photo_id: the photo that they are about; None where they are about a project, a folder or a single file.
+        is_of_project: whether they are about a project's row and folder.
+    """
+
+    photo_id: int | None
+    project_id: int | None
+    is_of_project: bool
+    entries: list[JournalEntry] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of the entries."""
+        return [entry.id for entry in self.entries]
+
+    def project_ids(self) -> set[int]:
+        """Every project that the entries name."""
+        found = {entry.project_id for entry in self.entries}
+        for entry in self.entries:
+            row = entry.row_json if isinstance(entry.row_json, dict) else {}
+            for side in ("before", "after"):
+                if isinstance(row.get(side), dict):
+                    found.add(row[side].get("project_id"))
+        return {project_id for project_id in found if project_id is not None}
+
+
+def iterate_groups(source: Any, *, task_id: str) -> Iterator[list[EntryGroup]]:
+    """What of a task has not been undone, a page of groups at a time, the newest first.
+
+    Args:
+        source: a `Database`, to read from; no connection stays open between pages.
+        task_id: of the task.
+    """
+    before_id: int | None = None
+    seen: set[int] = set()
+    while True:
+        with source.connect() as connection:
+            page = _page(connection, task_id, before_id)
+            if not page:
+                return
+            before_id = page[-1].id
+            fresh = [entry for entry in page if entry.id not in seen]
+            companions = _companions(connection, task_id, fresh, before_id)
+            companions = [entry for entry in companions if entry.id not in seen]
+        seen |= {entry.id for entry in companions}
+        yield _grouped([*fresh, *companions])
+
+
+def count_undoable(connection: Connection, *, task_id: str) -> dict[str, int]:
+    """How many entries of a task have not been undone, by action."""
+    statement = (
+        select(file_journal.c.action, func.count())
+        .where(file_journal.c.task_id == task_id, file_journal.c.undone_at.is_(None))
+        .group_by(file_journal.c.action)
+    )
+    return {row.action: row[1] for row in connection.execute(statement)}
+
+
+def projects_removed_with_folder(connection: Connection, *, task_id: str) -> set[int]:
+    """The projects whose folders a task has removed for good."""
+    statement = select(file_journal.c.project_id).where(
+        file_journal.c.task_id == task_id,
+        file_journal.c.action == str(FileAction.REMOVED),
+        # What was removed from a trash names no row.
+        file_journal.c.row_json.is_not(None),
+        file_journal.c.project_id.is_not(None),
+    )
+    return set(connection.execute(statement).scalars())
+
+
+def archived_as_gone_at(connection: Connection, project_id: int) -> Sequence[Any]:
+    """The moments at which a project was archived because its folder was gone, undone or not."""
+    statement = select(file_journal.c.created_at).where(
+        file_journal.c.project_id == project_id, file_journal.c.action == str(FileAction.ARCHIVED_AS_GONE)
+    )
+    return connection.execute(statement).scalars().all()
+
+
+def _page(connection: Connection, task_id: str, before_id: int | None) -> list[JournalEntry]:
+    statement = (
+        select(file_journal)
+        .where(file_journal.c.task_id == task_id, file_journal.c.undone_at.is_(None))
+        .order_by(file_journal.c.id.desc())
+        .limit(PAGE_SIZE)
+    )
+    if before_id is not None:
+        statement = statement.where(file_journal.c.id < before_id)
+    return [JournalEntry.from_row(row) for row in connection.execute(statement).mappings()]
+
+
+def _companions(
+    connection: Connection, task_id: str, page: Sequence[JournalEntry], before_id: int
+) -> list[JournalEntry]:
+    """What belongs to the page's photos and lies beyond its end."""
+    wanted = {(entry.job_id, entry.photo_id) for entry in page if entry.photo_id is not None}
+    if len(page) < PAGE_SIZE or not wanted:
+        return []
+    statement = (
+        select(file_journal)
+        .where(
+            file_journal.c.task_id == task_id,
+            file_journal.c.undone_at.is_(None),
+            file_journal.c.id < before_id,
+            file_journal.c.id >= before_id - _REACH,
+            file_journal.c.photo_id.is_not(None),
+        )
+        .order_by(file_journal.c.id.desc())
+    )
+    rows = connection.execute(statement).mappings()
+    return [JournalEntry.from_row(row) for row in rows if (row["job_id"], row["photo_id"]) in wanted]
+
+
+def _grouped(entries: Iterable[JournalEntry]) -> list[EntryGroup]:
+    groups: dict[tuple[Any, ...], EntryGroup] = {}
+    for entry in entries:
+        is_gone = entry.action == FileAction.REMOVED and entry.row_json is None
+        is_of_project = (
+            entry.photo_id is None
+            and entry.project_id is not None
+            and (entry.action in _OF_PROJECT or (entry.action == FileAction.REMOVED and not is_gone))
+        )
+        key: tuple[Any, ...] = ("entry", entry.id)
+        if is_of_project:
+            key = ("project", entry.job_id, entry.project_id)
+        elif entry.photo_id is not None and not is_gone:
+            key = ("photo", entry.job_id, entry.photo_id)
+        photo_id = entry.photo_id if key[0] == "photo" else None
+        group = groups.setdefault(key, EntryGroup(photo_id, entry.project_id, is_of_project))
+        group.entries.append(entry)
+    return list(groups.values())

@@ -1,0 +1,61 @@
+"""Many items as many jobs: each gets at most 2000 of them, and its payload says which chunk it is and of how many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from storage.database.tables import jobs
+from storage.errors import InvalidValue
+from storage.lifecycle import job_items
+from storage.lifecycle.job_rows import insert_or_find
+from storage.lifecycle.notifications import notify
+from storage.lifecycle.spooled_items import SpooledItems
+from storage.records import Job
+from task_definitions import MAX_ITEMS_PER_JOB
+
+
+def insert_chunks(connection: Connection, values: Mapping[str, Any], items: SpooledItems) -> Job | list[Job]:
+    """Write the items and the jobs that hold them; returns the jobs in order, or an unfinished job with the unique key.
+
+    Args:
+        connection: in a transaction, which must be rolled back if this raises.
+        values: of each job, as `job_rows.new_job_values` gives them. The unique key stands for all of them, and is
+            stored in the first.
+        items: read once.
+
+    Raises:
+        InvalidValue: an item cannot be stored, or the list was changed while it was read.
+    """
+    count = len(items)
+    total = -(-count // MAX_ITEMS_PER_JOB)
+    rows = [
+        {
+            **values,
+            **_numbered(values, index, total),
+            "progress_total": min(MAX_ITEMS_PER_JOB, count - index * MAX_ITEMS_PER_JOB),
+            "unique_key": values["unique_key"] if index == 0 else None,
+        }
+        for index in range(total)
+    ]
+    first, is_new = insert_or_find(connection, rows[0])
+    if not is_new:
+        return first
+    others = connection.execute(
+        insert(jobs).returning(*jobs.columns, sort_by_parameter_order=True), rows[1:]
+    ).mappings()
+    inserted = [first, *(Job.from_row(row) for row in others)]
+    sized = [(job.id, row["progress_total"]) for job, row in zip(inserted, rows, strict=True)]
+    iterator = iter(items)
+    written = job_items.insert_items_of_jobs(connection, sized, values["tenant_id"], iterator, now=values["created_at"])
+    if written != count or next(iterator, None) is not None:
+        raise InvalidValue("items", f"changed while they were read: there are not {count} of them any more")
+    notify(connection)
+    return inserted
+
+
+def _numbered(values: Mapping[str, Any], index: int, total: int) -> dict[str, Any]:
+    payload = {**(values["payload_json"] or {}), "chunk_index": index, "total_chunks": total}
+    return {"chunk_index": index, "total_chunks": total, "payload_json": payload}

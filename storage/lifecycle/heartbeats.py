@@ -1,0 +1,108 @@
+"""Signs of life: one statement for all the jobs that a process runs, and one for all that it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+from sqlalchemy import ColumnElement, Select, select, update
+
+from storage.database.driver_statement import DriverStatement
+from storage.database.engine import ANSWER_SECONDS, Database
+from storage.database.given_values import among
+from storage.database.tables import jobs, project_claims
+from storage.lifecycle.job_statement import is_given_and_queued
+
+#: A waiter whose beat is older than this many seconds has died and holds nobody back.
+ATTENDANCE_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a job stands, for those who wait for it."""
+
+    status: str
+    run_after: datetime | None
+
+
+def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
+    """Beat for running jobs, given as pairs of job id and claim token; returns the tokens of the claims that were lost.
+
+    On PostgreSQL this waits for nobody: a row that a handler's own transaction has locked is alive without a beat, and
+    must not keep the other jobs of the process from theirs.
+    """
+    pairs = list(claims)
+    if not pairs:
+        return set()
+    held = (
+        jobs.c.id.in_([job_id for job_id, _ in pairs]),
+        jobs.c.claim_token.in_([token for _, token in pairs]),
+        jobs.c.status == "running",
+    )
+    free = _not_locked(database, *held)
+    statement = update(jobs).where(jobs.c.id.in_(free)).values(heartbeat_at=database.clock())
+    with database.begin_briefly(ANSWER_SECONDS) as connection:
+        silent = {token for _, token in pairs} - set(
+            connection.execute(statement.returning(jobs.c.claim_token)).scalars()
+        )
+        if silent and database.is_postgresql:
+            silent -= set(connection.execute(select(jobs.c.claim_token).where(*held)).scalars())
+    return silent
+
+
+def beat_for_lost(database: Database, tokens: Collection[str]) -> None:
+    """Keep the projects held in which handlers of lost claims still work: they stop at their next checkpoint."""
+    if tokens:
+        with database.begin() as connection:
+            held = among(project_claims.c.claim_token, tokens)
+            connection.execute(update(project_claims).where(held).values(claimed_at=database.clock()))
+
+
+def attend(database: Database, job_ids: Sequence[int], *, worker_id: str) -> None:
+    """Say that an executor waits for these queued jobs, so that none of lower rank goes before them."""
+    if job_ids:
+        parameters = {"job_ids": list(job_ids), "now": database.clock(), "worker_id": worker_id}
+        database.run(_attend_statement(database.is_postgresql), parameters)
+
+
+def leave(database: Database, job_ids: Sequence[int]) -> None:
+    """Say that nobody waits for these queued jobs any more."""
+    if job_ids:
+        database.run(_leave_statement(database.is_postgresql), {"job_ids": list(job_ids)})
+
+
+def standings(database: Database, job_ids: Sequence[int]) -> dict[int, Standing]:
+    """Where each of these jobs stands that still exists."""
+    if not job_ids:
+        return {}
+    with database.connect() as connection:
+        rows = connection.execute(select(jobs.c.id, jobs.c.status, jobs.c.run_after).where(among(jobs.c.id, job_ids)))
+        return {row.id: Standing(status=row.status, run_after=row.run_after) for row in rows}
+
+
+def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[tuple[int]]:
+    statement = select(jobs.c.id).where(*conditions)
+    return statement.with_for_update(skip_locked=True) if database.is_postgresql else statement
+
+
+@cache
+def _attend_statement(is_postgresql: bool) -> DriverStatement:
+    waiting = f"SELECT id FROM jobs WHERE {is_given_and_queued(is_postgresql=is_postgresql)}"
+    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
+    # Of several executors that wait for a job the first is named: a new name would write to the indexes again.
+    return DriverStatement(
+        f"""UPDATE jobs SET heartbeat_at = :now, worker_id = coalesce(worker_id, :worker_id)
+        WHERE id IN ({waiting} {lock})""",
+        is_planned_once=True,
+    )
+
+
+@cache
+def _leave_statement(is_postgresql: bool) -> DriverStatement:
+    return DriverStatement(
+        f"""UPDATE jobs SET heartbeat_at = NULL, worker_id = NULL
+        WHERE {is_given_and_queued(is_postgresql=is_postgresql)}""",
+        is_planned_once=True,
+    )

@@ -1,0 +1,280 @@
+"""The table `job_items`: writing many items fast, reading them in order, and recording what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from storage.database.clock import format_timestamp
+from storage.database.column_types import MAX_INTEGER, check_integer, check_text
+from storage.database.engine import storage_error
+from storage.database.tables import job_items, jobs, photos, projects
+from storage.errors import ConstraintViolated, InvalidValue, UnknownPhoto
+from storage.lifecycle.state_machine import cut
+from storage.lifecycle.step_jobs import of_tenant
+from storage.records import ItemStatus, JobItem
+
+#: Items written by one statement; larger batches gain nothing and hold more memory.
+BATCH_SIZE = 5_000
+
+_COLUMNS = ("tenant_id", "job_id", "photo_id", "filename", "status", "message", "created_at", "updated_at")
+_ITEM_STATUSES = frozenset(ItemStatus)
+_ALLOWED_KEYS = frozenset({"photo_id", "filename", "status", "message"})
+
+
+def insert_items(
+    connection: Connection, job_id: int, tenant_id: str, items: Iterable[Mapping[str, Any]], *, now: datetime
+) -> int:
+    """Write the items of a job, in order; returns how many. Never holds more than a batch of them in memory.
+
+    Raises:
+        InvalidValue: an item has an unknown key, or a value that cannot be stored; the caller's transaction must then
+            be rolled back.
+        UnknownPhoto: a photo belongs to another tenant; likewise.
+    """
+    count = 0
+    iterator = iter(items)
+    # Read before they are written: the items may come from a query on this very connection.
+    while batch := list(islice(iterator, BATCH_SIZE)):
+        count += insert_items_of_jobs(connection, [(job_id, len(batch))], tenant_id, batch, now=now, first_index=count)
+    return count
+
+
+def insert_items_of_jobs(
+    connection: Connection,
+    sizes: Iterable[tuple[int, int]],
+    tenant_id: str,
+    items: Iterable[Mapping[str, Any]],
+    *,
+    now: datetime,
+    first_index: int = 0,
+) -> int:
+    """Write items of several jobs (`sizes` are ids, each with how many it gets) as one stream; returns how many.
+
+    `items` must not need the connection; `first_index` is the place of the first one in the caller's list.
+
+    Raises:
+        InvalidValue: as in `insert_items`.
+        UnknownPhoto: as in `insert_items`.
+    """
+    moment = now if connection.dialect.name == "postgresql" else format_timestamp(now)
+    count = 0
+    sizes = list(sizes)
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        nonlocal count
+        iterator = iter(items)
+        for job_id, size in sizes:
+            for item in islice(iterator, size):
+                if (
+                    type(item) is dict
+                    and len(item) == 1
+                    and type(photo_id := item.get("photo_id")) is int
+                    and 0 < photo_id <= MAX_INTEGER
+                ):
+                    # Nearly all items are so, and this costs half of a call of `item_values`.
+                    yield (tenant_id, job_id, photo_id, None, "pending", None, moment, moment)
+                else:
+                    yield (tenant_id, job_id, *item_values(item, first_index + count), moment, moment)
+                count += 1
+
+    try:
+        write_rows(connection, "job_items", _COLUMNS, rows())
+    except ConstraintViolated:
+        raise InvalidValue(
+            "items", "a photo_id names no row of photos (or the job is gone); nothing was written"
+        ) from None
+    _check_photos(connection, [job_id for job_id, _ in sizes], tenant_id)
+    return count
+
+
+def _check_photos(connection: Connection, job_ids: Sequence[int], tenant_id: str) -> None:
+    foreign = (
+        select(job_items.c.photo_id)
+        .join(photos, photos.c.id == job_items.c.photo_id)
+        .join(projects, projects.c.id == photos.c.project_id)
+        .where(job_items.c.job_id.in_(job_ids), ~of_tenant(tenant_id))
+    )
+    first = connection.execute(foreign.order_by(job_items.c.id).limit(6)).scalars().all()
+    if first:
+        total = connection.execute(select(func.count()).select_from(foreign.subquery())).scalar_one()
+        raise UnknownPhoto(first, total=total)
+
+
+def write_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    """Write many rows of plain values by the fastest way of the driver: COPY, or one prepared statement."""
+    names = ", ".join(columns)
+    if not connection.in_transaction():
+        connection.begin()
+    driver: Any = connection.connection
+    cursor = driver.cursor()
+    try:
+        if connection.dialect.name == "postgresql":
+            with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+        else:
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
+    except Exception as error:
+        # The driver itself writes, so SQLAlchemy does not see its errors.
+        translated = storage_error(error, connection.engine)
+        if translated is None:
+            raise
+        raise translated from None
+    finally:
+        cursor.close()
+
+
+def list_items(connection: Connection, job_id: int) -> list[JobItem]:
+    """The items of a job in id order."""
+    statement = select(job_items).where(job_items.c.job_id == job_id).order_by(job_items.c.id)
+    return [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
+
+
+def items_after(connection: Connection, job_id: int, last_id: int) -> list[JobItem]:
+    """The next items of a job after an id, in id order, at most `BATCH_SIZE` of them."""
+    statement = (
+        select(job_items)
+        .where(job_items.c.job_id == job_id, job_items.c.id > last_id)
+        .order_by(job_items.c.id)
+        .limit(BATCH_SIZE)
+    )
+    return [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
+
+
+def next_pending_item(connection: Connection, job_id: int) -> JobItem | None:
+    """The item with the lowest id that is still pending, or None."""
+    statement = (
+        select(job_items)
+        .where(job_items.c.job_id == job_id, job_items.c.status == "pending")
+        .order_by(job_items.c.id)
+        .limit(1)
+    )
+    row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else JobItem.from_row(row)
+
+
+def update_item_status(
+    connection: Connection,
+    item_id: int,
+    *,
+    status: str,
+    message: str | None,
+    now: datetime,
+    error_type: str | None = None,
+) -> JobItem | None:
+    """Record what became of an item; `message` is stored as given, so that a success clears an old reason."""
+    if status not in _ITEM_STATUSES:
+        raise InvalidValue("status", f'"{status}" is not an item status. Allowed: {", ".join(ItemStatus)}.')
+    values: dict[str, Any] = {
+        "status": str(status),
+        "message": None if message is None else cut(message),
+        "error_type": error_type,
+        "updated_at": now,
+    }
+    if status in (ItemStatus.DONE, ItemStatus.FAILED):
+        values["attempts"] = job_items.c.attempts + 1
+    of_item = select(job_items.c.job_id).where(job_items.c.id == item_id).scalar_subquery()
+    # Locked before it is counted: two items of a job that end at the same moment both count.
+    locked = select(jobs.c.id, jobs.c.progress_done).where(jobs.c.id == of_item).with_for_update()
+    job = connection.execute(locked).one_or_none()
+    follows = job is not None and (job.progress_done or 0) == _count_closed(connection, job.id)
+    statement = update(job_items).where(job_items.c.id == item_id).values(values).returning(*job_items.columns)
+    row = connection.execute(statement).mappings().one_or_none()
+    if job is not None and follows:
+        done = _count_closed(connection, job.id)
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(progress_done=done, updated_at=now))
+    return None if row is None else JobItem.from_row(row)
+
+
+def _count_closed(connection: Connection, job_id: int) -> int:
+    closed = (job_items.c.job_id == job_id, job_items.c.status.not_in((ItemStatus.PENDING, ItemStatus.RUNNING)))
+    return int(connection.execute(select(func.count()).where(*closed)).scalar_one())
+
+
+def item_values(item: Mapping[str, Any], index: int) -> tuple[int | None, str | None, str, str | None]:
+    """The checked photo_id, filename, status and message of the item at a place in its list.
+
+    Raises:
+        InvalidValue: it has an unknown key, or a value that cannot be stored.
+    """
+    if type(item) is dict:
+        # Nearly all items are of these two forms; what they hold is checked as strictly as below.
+        photo_id, filename = item.get("photo_id"), item.get("filename")
+        if type(photo_id) is int and 0 < photo_id <= MAX_INTEGER:
+            if len(item) == 1:
+                return photo_id, None, "pending", None
+            if type(filename) is str and len(item) == 2 and filename.isascii() and filename and "\0" not in filename:
+                return photo_id, filename, "pending", None
+    try:
+        unknown = item.keys() - _ALLOWED_KEYS
+    except (AttributeError, TypeError):
+        raise InvalidValue(f"items[{index}]", f"must be a mapping like {{'photo_id': 1}}, not {item!r:.80}") from None
+    if unknown:
+        raise InvalidValue(
+            f"items[{index}].{min(map(str, unknown))}", f"is not allowed. Allowed: {', '.join(sorted(_ALLOWED_KEYS))}."
+        )
+    photo_id, filename = item.get("photo_id"), item.get("filename")
+    status, message = item.get("status") or "pending", item.get("message")
+    if photo_id is not None:
+        check_integer(photo_id, name=f"items[{index}].photo_id", minimum=1)
+    if filename is not None:
+        check_text(filename, name=f"items[{index}].filename")
+    if message is not None:
+        check_text(message, name=f"items[{index}].message")
+    if photo_id is None and filename is None:
+        raise InvalidValue(f"items[{index}]", "needs a photo_id or a filename")
+    if status not in _ITEM_STATUSES:
+        raise InvalidValue(f"items[{index}].status", f'"{status}" is not allowed. Allowed: {", ".join(ItemStatus)}.')
+    return photo_id, filename, str(status), message
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOutcome:
+    """What became of an item in one attempt."""
+
+    item_id: int
+    status: ItemStatus
+    message: str | None = None
+    error_type: str | None = None
+
+
+def record_outcomes(connection: Connection, outcomes: Sequence[ItemOutcome], *, now: datetime) -> None:
+    """Write the outcomes of many items by one prepared statement."""
+    if not outcomes:
+        return
+    connection.execute(
+        _RECORD_OUTCOME,
+        [
+            {
+                "item_id": outcome.item_id,
+                "new_status": str(outcome.status),
+                "new_message": None if outcome.message is None else cut(outcome.message),
+                "new_error_type": outcome.error_type,
+                "now": now,
+                "tried": int(outcome.status != ItemStatus.SKIPPED),
+            }
+            for outcome in outcomes
+        ],
+    )
+
+
+# Of open items alone, so that a write which is repeated because its answer got lost counts no attempt twice.
+_RECORD_OUTCOME = (
+    update(job_items)
+    .where(
+        job_items.c.id == bindparam("item_id"), (job_items.c.status == "pending") | (job_items.c.status == "running")
+    )
+    .values(
+        status=bindparam("new_status"),
+        message=bindparam("new_message"),
+        error_type=bindparam("new_error_type"),
+        updated_at=bindparam("now", type_=job_items.c.updated_at.type),
+        attempts=job_items.c.attempts + bindparam("tried"),
+    )
+)

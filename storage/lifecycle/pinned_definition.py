@@ -1,0 +1,85 @@
+"""A definition as a task keeps it: with the unit of each step, so that storage can lay out the next step's jobs alone.
+
+A task never looks at the definition files again after its start; what they say later changes only later tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from storage.errors import CorruptDefinition
+from task_definitions import StepType, TaskDefinition, read_pinned_definition
+from task_definitions.errors import PhotojobsError
+from task_definitions.model import StepDefinition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedStep:
+    """A step and what its type says of it at the time of the start."""
+
+    index: int
+    definition: StepDefinition
+    unit: Literal["items", "projects", "library"]
+    default_items: Literal["all", "pending_deletions"]
+
+    @property
+    def type(self) -> str:
+        """The step type."""
+        return self.definition.type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedDefinition:
+    """A definition with the units of its steps."""
+
+    definition: TaskDefinition
+    steps: tuple[PinnedStep, ...]
+
+    @classmethod
+    def pin(cls, definition: TaskDefinition, step_types: Mapping[str, StepType]) -> Self:
+        """`definition` with what `step_types` says of each of its steps now."""
+        return cls(
+            definition=definition,
+            steps=tuple(
+                PinnedStep(
+                    index=index,
+                    definition=step,
+                    unit=step_types[step.type].unit,
+                    default_items=step_types[step.type].default_items,
+                )
+                for index, step in enumerate(definition.steps)
+            ),
+        )
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The pinned definition that `to_json` wrote.
+
+        Raises:
+            CorruptDefinition: it is none.
+        """
+        try:
+            definition = read_pinned_definition(document["definition"])
+            steps = tuple(
+                PinnedStep(index=index, definition=step, unit=pin["unit"], default_items=pin["default_items"])
+                for index, (step, pin) in enumerate(zip(definition.steps, document["pins"], strict=True))
+            )
+        except (PhotojobsError, KeyError, TypeError, ValueError) as error:
+            raise CorruptDefinition(
+                f"the pinned definition of a task cannot be read ({type(error).__name__}: {error}); start it anew"
+            ) from error
+        return cls(definition=definition, steps=steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for `tasks.definition_json`."""
+        return {
+            "definition": self.definition.to_mapping(),
+            "pins": [{"unit": step.unit, "default_items": step.default_items} for step in self.steps],
+        }
+
+    @property
+    def follow_up_index(self) -> int:
+        """The step index of follow-up jobs, which run after the last step."""
+        return len(self.steps)

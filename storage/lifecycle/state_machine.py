@@ -1,0 +1,429 @@
+"""The state machine of jobs and tasks: the one gate through which jobs end, and what the end of a job starts.
+
+Ending a job and inserting the jobs of the next step are one transaction. A task's row is locked before its jobs are
+changed, so of the chunks that end at the same moment exactly one finds that it was the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, select, text, update
+
+from storage.database.driver_statement import DriverStatement
+from storage.database.engine import Access
+from storage.database.given_values import among
+from storage.database.tables import RUNNING, UNFINISHED_UNIQUE, job_items, jobs, project_claims, tasks
+from storage.errors import CorruptDefinition
+from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
+from storage.lifecycle.notifications import fresh_since, notify, notify_followers, notify_who_follows
+from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.lifecycle.step_jobs import HOLD_OF_JOB, hold_on, insert_step_jobs
+from storage.records import Job, JobStatus, Task, TaskStatus
+
+#: Longer error messages are cut; the log has them whole.
+ERROR_MESSAGE_LENGTH = 1000
+
+#: Follow-up jobs wait under this name until the steps of their task have ended.
+HELD_BY_STEPS = "steps"
+
+#: What a job loses when it is queued again. The hold that it ended under may be gone, and another may have come.
+QUEUED_ANEW: Mapping[str, Any] = MappingProxyType(
+    {
+        "status": str(JobStatus.QUEUED),
+        "started_at": None,
+        "finished_at": None,
+        "worker_id": None,
+        "heartbeat_at": None,
+        "claim_token": None,
+        "run_after": None,
+        "held_by": HOLD_OF_JOB,
+    }
+)
+
+UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+def end_jobs(
+    connection: Connection,
+    *conditions: ColumnElement[bool],
+    status: JobStatus,
+    now: datetime,
+    error_message: str | None = None,
+    result: Mapping[str, Any] | None = None,
+) -> list[Job]:
+    """End the queued and running jobs that meet the conditions, and let their tasks go on; returns those that ended.
+
+    What has ended already is left as it is: a late `complete` does not revive a canceled job.
+    """
+    open_jobs = (jobs.c.status.in_(UNFINISHED), *conditions)
+    task_ids = lock_tasks_of(connection, *open_jobs)
+    ended = _end_locked(
+        connection, *open_jobs, task_ids=task_ids, status=status, now=now, error_message=error_message, result=result
+    )
+    # A task that was started meanwhile: its jobs are there now, and it must be locked before they are ended.
+    while late := lock_tasks_of(connection, *open_jobs) if connection.dialect.name == "postgresql" else []:
+        ended += _end_locked(
+            connection, *open_jobs, task_ids=late, status=status, now=now, error_message=error_message, result=result
+        )
+        task_ids += late
+    _keep_claims(connection, [job.id for job in ended], now=now)
+    for task_id in task_ids:
+        settle_task(connection, task_id, now=now)
+    if ended:
+        notify_followers(connection, task_ids, now=now)
+    return ended
+
+
+def _end_locked(
+    connection: Connection,
+    *open_jobs: ColumnElement[bool],
+    task_ids: list[str],
+    status: JobStatus,
+    now: datetime,
+    error_message: str | None,
+    result: Mapping[str, Any] | None,
+) -> list[Job]:
+    """End the open jobs of these tasks, which are locked, and those of no task."""
+    values: dict[str, Any] = {"status": str(status), "finished_at": now, "updated_at": now, "run_after": None}
+    if status == JobStatus.FAILED:
+        values |= {"error_message": cut(error_message or "failed"), "last_error_at": now}
+    elif error_message is not None:
+        values["error_message"] = cut(error_message)
+    if result is not None:
+        values["result_json"] = dict(result)
+    of_locked = jobs.c.task_id.is_(None) | among(jobs.c.task_id, task_ids) if task_ids else jobs.c.task_id.is_(None)
+    statement = update(jobs).where(*open_jobs, of_locked).values(values).returning(*jobs.columns)
+    return [Job.from_row(row) for row in connection.execute(statement).mappings()]
+
+
+def end_job(
+    access: Access,
+    job_id: int,
+    *,
+    status: JobStatus,
+    now: datetime,
+    claim_token: str | None = None,
+    error_message: str | None = None,
+    result: Mapping[str, Any] | None = None,
+) -> Job | None:
+    """What `end_jobs` does, at once, for a job whose end starts nothing; None where nothing was ended.
+
+    Such a job holds no project, and belongs to no task or is not the last of its task's step. Where that is not so, or
+    where the job has ended or is no longer held by `claim_token`, `end_jobs` has the last word.
+    """
+    if status == JobStatus.FAILED:
+        error_message = error_message or "failed"
+    parameters: dict[str, Any] = {
+        "id": job_id,
+        "status": str(status),
+        "now": now,
+        "error_message": None if error_message is None else cut(error_message),
+        "result": None if result is None else dict(result),
+    }
+    if claim_token is not None:
+        parameters["claim_token"] = claim_token
+    statement = _end_job(access.is_postgresql, claim_token is not None)
+    if not access.is_postgresql:
+        ended = access.run(statement, parameters)
+    else:
+        parameters["fresh_since"] = fresh_since(now)
+        # A second statement looks for other jobs: the first one's snapshot would be from before it had the lock.
+        _, ended = access.run_together([(_LOCK_TASK_OF_JOB, {"id": job_id}), (statement, parameters)])
+    return ended[0] if ended else None
+
+
+_END_OF_JOB = """
+    UPDATE jobs SET status = :status, finished_at = :now, updated_at = :now, run_after = NULL,
+        error_message = coalesce(:error_message, error_message), result_json = coalesce(:result, result_json),
+        last_error_at = CASE :status WHEN 'failed' THEN :now ELSE last_error_at END
+    WHERE id = :id AND NOT EXISTS (SELECT 1 FROM project_claims WHERE project_claims.job_id = jobs.id)"""
+
+#: Ends a job that nothing hangs on; who uses it says in a further condition in which state the job must be.
+END_OF_LONE_JOB = f"{_END_OF_JOB} AND task_id IS NULL"
+
+_OTHERS_UNFINISHED = """EXISTS (SELECT 1 FROM jobs AS others WHERE others.task_id = jobs.task_id
+    AND others.step_index = (SELECT tasks.step_index FROM tasks WHERE tasks.id = jobs.task_id)
+    AND others.status IN ('queued', 'running') AND others.id <> jobs.id)"""
+
+_LOCK_TASK_OF_JOB = DriverStatement(
+    "SELECT 1 FROM tasks WHERE id = (SELECT task_id FROM jobs WHERE jobs.id = :id) FOR UPDATE", is_planned_once=True
+)
+
+
+@cache
+def _end_job(is_postgresql: bool, is_claimed: bool) -> JobStatement:
+    condition = "status = 'running' AND claim_token = :claim_token" if is_claimed else "status IN ('queued', 'running')"
+    end = f"{_END_OF_JOB} AND (task_id IS NULL OR {_OTHERS_UNFINISHED}) AND {condition} RETURNING {JOB_COLUMNS}"
+    if not is_postgresql:
+        return JobStatement(end, is_planned_once=True)
+    told = notify_who_follows("id = (SELECT task_id FROM ended)")
+    return JobStatement(
+        f"""
+        WITH ended AS ({end}), told AS MATERIALIZED ({told})
+        SELECT {JOB_COLUMNS.replace("jobs.", "ended.")} FROM ended LEFT JOIN told ON true""",
+        is_planned_once=True,
+    )
+
+
+def give_back(
+    connection: Connection,
+    *conditions: ColumnElement[bool],
+    now: datetime,
+    run_after: datetime | None = None,
+    error_message: str | None = None,
+    count_attempt: bool = True,
+) -> list[Job]:
+    """Queue running jobs again, by default as one attempt more, to be run from `run_after` on.
+
+    Their items that did not succeed become pending: a repeated job does those alone.
+    """
+    values: dict[str, Any] = {**QUEUED_ANEW, "run_after": run_after, "updated_at": now}
+    if count_attempt:
+        values["attempts"] = jobs.c.attempts + 1
+    if error_message is not None:
+        values |= {"error_message": cut(error_message), "last_error_at": now}
+    statement = update(jobs).where(text(RUNNING), *conditions).values(values).returning(*jobs.columns)
+    given_back = [Job.from_row(row) for row in connection.execute(statement).mappings().all()]
+    reopen_items(connection, [job.id for job in given_back], now=now)
+    if given_back:
+        notify(connection)
+    return given_back
+
+
+def reopen_items(connection: Connection, job_ids: list[int], *, now: datetime) -> None:
+    """Make the failed and interrupted items of jobs pending again."""
+    if not job_ids:
+        return
+    _keep_claims(connection, job_ids, now=now)
+    connection.execute(
+        update(job_items)
+        .where(among(job_items.c.job_id, job_ids), job_items.c.status.in_(("failed", "running")))
+        .values(status="pending", updated_at=now)
+    )
+
+
+def _keep_claims(connection: Connection, job_ids: list[int], *, now: datetime) -> None:
+    """Keep the projects held in which the executors of these jobs may still work, until they stop or fall silent."""
+    if job_ids:
+        held = among(project_claims.c.job_id, job_ids)
+        connection.execute(update(project_claims).where(held).values(claimed_at=now))
+
+
+def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: datetime) -> list[Job]:
+    """Queue the failed and canceled jobs that meet the conditions, with all their attempts anew; returns them.
+
+    Their tasks go on from the first step of which a job is queued again, also where they had ended. Items that are
+    done stay done. A job whose `unique_key` an unfinished or a later one has is left as it is.
+    """
+    closed = (jobs.c.status.in_((JobStatus.FAILED, JobStatus.CANCELED)), *conditions)
+    task_ids = lock_tasks_of(connection, *closed)
+    superseded = _superseded(connection, *closed)
+    statement = (
+        update(jobs)
+        .where(*closed, *([~among(jobs.c.id, superseded)] if superseded else []))
+        .values({**QUEUED_ANEW, "attempts": 0, "error_message": None, "updated_at": now})
+        .returning(*jobs.columns)
+    )
+    reopened = [Job.from_row(row) for row in connection.execute(statement).mappings().all()]
+    reopen_items(connection, [job.id for job in reopened], now=now)
+    for task_id in task_ids:
+        steps = [job.step_index for job in reopened if job.task_id == task_id and job.step_index is not None]
+        if steps:
+            reopen_task(connection, task_id, step_index=min(steps), now=now)
+    if reopened:
+        notify(connection)
+    return reopened
+
+
+def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: datetime) -> Task | None:
+    """Let a task go on from a step that has jobs to be run; one that has not ended goes back to it at most."""
+    task = lock_task(connection, task_id)
+    if task is None:
+        return None
+    if task.is_final or task.step_index > step_index:
+        connection.execute(
+            update(tasks)
+            .where(tasks.c.id == task_id)
+            .values(
+                status=str(TaskStatus.QUEUED),
+                step_index=step_index,
+                finished_at=None,
+                error_message=None,
+                attended_at=None,
+                # The one that followed it has ended with it, perhaps as canceled, which is not to be taken for news.
+                flow_run_id=None if task.is_final else task.flow_run_id,
+                updated_at=now,
+            )
+        )
+    else:
+        # It is not there yet; but what was queued again may be a follow-up, which must wait.
+        step_index = task.step_index
+    follow_up_index = PinnedDefinition.from_json(task.definition_json).follow_up_index
+    if step_index < follow_up_index:
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.task_id == task_id, jobs.c.step_index == follow_up_index, jobs.c.status == "queued")
+            .values(held_by=HELD_BY_STEPS)
+        )
+    return get_task(connection, task_id)
+
+
+def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task | None:
+    """Let a task go on as far as its rows allow: insert the next step's jobs, or end it; returns the task.
+
+    Does nothing while a job of the current step is unfinished, and nothing when called again. Also called by whoever
+    follows a task, because other programs end jobs by plain SQL.
+    """
+    task = lock_task(connection, task_id)
+    while task is not None and not task.is_final and not _has_unfinished(connection, task):
+        if _count_by_status(connection, task).get(JobStatus.CANCELED):
+            return cancel_task_row(connection, task, now=now)
+        try:
+            goes_on = _advance(connection, task, now=now)
+        except CorruptDefinition as error:
+            # It ends here: what cannot be read must not keep its jobs from ending, nor other tasks from being settled.
+            return _end_task(connection, task, status=TaskStatus.FAILED, now=now, error_message=str(error))
+        if not goes_on:
+            return _finish(connection, task, now=now)
+        task = get_task(connection, task_id)
+    return task
+
+
+def cancel_task_row(connection: Connection, task: Task, *, now: datetime, reason: str | None = None) -> Task:
+    """End a task as canceled, with every job of it that has not ended."""
+    # The task first: ending its jobs settles it, and a canceled task must not go on to its next step.
+    connection.execute(
+        update(tasks)
+        .where(tasks.c.id == task.id)
+        .values(status=str(TaskStatus.CANCELED), finished_at=now, updated_at=now, error_message=reason)
+    )
+    end_jobs(connection, jobs.c.task_id == task.id, status=JobStatus.CANCELED, now=now, error_message=reason)
+    canceled = get_task(connection, task.id)
+    assert canceled is not None  # noqa: S101 - its row is locked by this transaction.
+    return canceled
+
+
+def get_task(connection: Connection, task_id: str) -> Task | None:
+    """The task of that id, or None."""
+    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).mappings().one_or_none()
+    return None if row is None else Task.from_row(row)
+
+
+def lock_task(connection: Connection, task_id: str) -> Task | None:
+    """The task of that id, locked until the transaction ends, or None."""
+    statement = select(tasks).where(tasks.c.id == task_id).with_for_update()
+    row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else Task.from_row(row)
+
+
+def lock_tasks_of(connection: Connection, *conditions: ColumnElement[bool]) -> list[str]:
+    """Lock the tasks that the jobs in question belong to, always in the same order; returns their ids."""
+    statement = select(jobs.c.task_id).where(jobs.c.task_id.is_not(None), *conditions).distinct()
+    task_ids = sorted(connection.execute(statement).scalars())
+    for task_id in task_ids if connection.dialect.name == "postgresql" else ():
+        connection.execute(select(tasks.c.id).where(tasks.c.id == task_id).with_for_update())
+    return task_ids
+
+
+def cut(message: str) -> str:
+    """`message` without what the column cannot hold: at most 1000 characters, no NUL, no lone surrogates."""
+    return message.replace("\0", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()[:ERROR_MESSAGE_LENGTH]
+
+
+def _superseded(connection: Connection, *conditions: ColumnElement[bool]) -> list[int]:
+    keyed = select(jobs.c.id, jobs.c.tenant_id, jobs.c.unique_key).where(jobs.c.unique_key.is_not(None), *conditions)
+    seen: set[tuple[str, str]] = set()
+    superseded = []
+    for row in connection.execute(keyed.order_by(jobs.c.id.desc())).all():
+        unfinished = select(jobs.c.id).where(
+            jobs.c.tenant_id == row.tenant_id, jobs.c.unique_key == row.unique_key, text(UNFINISHED_UNIQUE)
+        )
+        if (row.tenant_id, row.unique_key) in seen or connection.execute(unfinished).first() is not None:
+            superseded.append(row.id)
+        seen.add((row.tenant_id, row.unique_key))
+    return superseded
+
+
+def _advance(connection: Connection, task: Task, *, now: datetime) -> bool:
+    """Move a task whose step has ended to what comes next; False where nothing does."""
+    pinned = PinnedDefinition.from_json(task.definition_json)
+    if task.step_index >= pinned.follow_up_index:
+        return False
+    failed = bool(_count_by_status(connection, task).get(JobStatus.FAILED))
+    stops = failed and pinned.steps[task.step_index].definition.on_failure == "stop"
+    for step in () if stops else pinned.steps[task.step_index + 1 :]:
+        if not (task.flags_json or {}).get(step.definition.run_if or "", True):
+            continue
+        _move_to(connection, task, step.index, now=now)
+        # A retry goes through steps that have run before; their jobs are there, and done is done.
+        if not _has_jobs(connection, task, step.index):
+            insert_step_jobs(connection, task, step, now=now)
+        return True
+    # Follow-ups belong to work that is done, so they run even where a failure stops the steps.
+    _move_to(connection, task, pinned.follow_up_index, now=now)
+    _release_follow_ups(connection, task, pinned.follow_up_index, now=now)
+    return True
+
+
+_UNFINISHED_IN_STEP = text("""
+    SELECT 1 FROM jobs WHERE task_id = :task_id AND step_index = :step_index AND status IN ('queued', 'running') LIMIT 1
+""")
+
+
+def _has_unfinished(connection: Connection, task: Task) -> bool:
+    parameters = {"task_id": task.id, "step_index": task.step_index}
+    return connection.execute(_UNFINISHED_IN_STEP, parameters).first() is not None
+
+
+def _has_jobs(connection: Connection, task: Task, step_index: int) -> bool:
+    statement = select(jobs.c.id).where(jobs.c.task_id == task.id, jobs.c.step_index == step_index).limit(1)
+    return connection.execute(statement).first() is not None
+
+
+def _count_by_status(connection: Connection, task: Task, *, of_step: bool = True) -> dict[str, int]:
+    statement = select(jobs.c.status, func.count()).where(jobs.c.task_id == task.id).group_by(jobs.c.status)
+    if of_step:
+        statement = statement.where(jobs.c.step_index == task.step_index)
+    return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+def _move_to(connection: Connection, task: Task, step_index: int, *, now: datetime) -> None:
+    connection.execute(update(tasks).where(tasks.c.id == task.id).values(step_index=step_index, updated_at=now))
+
+
+def _release_follow_ups(connection: Connection, task: Task, follow_up_index: int, *, now: datetime) -> None:
+    waiting = (
+        jobs.c.task_id == task.id,
+        jobs.c.step_index == follow_up_index,
+        jobs.c.status == "queued",
+        jobs.c.held_by == HELD_BY_STEPS,
+    )
+    held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task.id)
+    if connection.execute(update(jobs).where(*waiting).values(held_by=held_by, updated_at=now)).rowcount:
+        notify(connection)
+
+
+def _finish(connection: Connection, task: Task, *, now: datetime) -> Task | None:
+    counts = _count_by_status(connection, task, of_step=False)
+    failed = counts.get(JobStatus.FAILED, 0)
+    if counts.get(JobStatus.CANCELED):
+        return cancel_task_row(connection, task, now=now)
+    if failed:
+        message = f"{failed} of {sum(counts.values())} jobs failed"
+        return _end_task(connection, task, status=TaskStatus.FAILED, now=now, error_message=message)
+    return _end_task(connection, task, status=TaskStatus.COMPLETED, now=now)
+
+
+def _end_task(
+    connection: Connection, task: Task, *, status: TaskStatus, now: datetime, error_message: str | None = None
+) -> Task | None:
+    values: dict[str, Any] = {"status": str(status), "finished_at": now, "updated_at": now}
+    if error_message is not None:
+        values["error_message"] = cut(error_message)
+    connection.execute(update(tasks).where(tasks.c.id == task.id).values(values))
+    return get_task(connection, task.id)

@@ -1,0 +1,194 @@
+"""Laying out a step: its jobs, one a chunk, and their items, in a handful of statements whatever their number."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, func, insert, literal, select, text
+
+from storage.database.column_types import UtcTimestamp
+from storage.database.tables import holds, job_items, jobs, photos, projects, task_items, task_projects
+from storage.default_tenant import DEFAULT_TENANT as DEFAULT_TENANT
+from storage.lifecycle.notifications import notify
+from storage.lifecycle.pinned_definition import PinnedStep
+from storage.records import Task
+
+
+def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, now: datetime) -> int:
+    """Insert the queued jobs of a step and their items; returns how many jobs.
+
+    A step of unit `items` gets a job for each chunk of the task's items, or, where the task was started without items,
+    of the photos of its projects. Other steps get one job. A step that finds no items gets one empty job, so
+    that every step of the task can be seen in `jobs`.
+    """
+    notify(connection)
+    if step.unit != "items":
+        _insert_jobs(connection, task, step, chunks=1, now=now)
+        return 1
+    if task.item_count is None:
+        source = _photos_of_projects(task, step)
+        count = connection.execute(select(func.count()).select_from(source)).scalar_one()
+        numbered = select(
+            source.c.photo_id,
+            source.c.filename,
+            (func.row_number().over(order_by=source.c.photo_id) - 1).label("position"),
+        )
+    else:
+        count = task.item_count
+        numbered = _items_of_task(task)
+    size = step.definition.chunk_size
+    chunks = max(1, -(-count // size))
+    _insert_jobs(connection, task, step, chunks=chunks, now=now)
+    _insert_items(connection, task, step, numbered, size=size, now=now)
+    return chunks
+
+
+def target_projects(task: Task) -> Select[Any]:
+    """The ids of the projects that a task works on: its own, those of its items, or all active ones."""
+    if task.scope == "project":
+        return select(projects.c.id).where(projects.c.id == task.project_id)
+    if task.scope == "photo_set":
+        return select(task_projects.c.project_id.label("id")).where(task_projects.c.task_id == task.id)
+    return select(projects.c.id).where(of_tenant(task.tenant_id), is_active())
+
+
+def of_tenant(tenant_id: str) -> Any:
+    """The condition that a row of `projects` belongs to the tenant."""
+    return func.coalesce(projects.c.tenant_id, DEFAULT_TENANT) == tenant_id
+
+
+def is_active() -> Any:
+    """The condition that a row of `projects` is not archived."""
+    return func.coalesce(projects.c.status, "active") != "canceled"
+
+
+def job_payload(task: Task, *, chunk_index: int, total_chunks: int) -> dict[str, Any]:
+    """What `payload_json` of a job of the task holds: the task's own payload, and where the job stands."""
+    return {
+        **task.payload,
+        "task_id": task.id,
+        "task_type": task.type,
+        "source": task.source,
+        "chunk_index": chunk_index,
+        "total_chunks": total_chunks,
+    }
+
+
+def hold_on(connection: Connection, *, tenant_id: str, task_id: str | None) -> str | None:
+    """The kind of the hold that a new job of this tenant and task falls under, or None."""
+    # Shared lock: on PostgreSQL a release that runs at the same time must see the row that is about to be marked.
+    return connection.execute(
+        select(holds.c.kind)
+        .where(
+            ((holds.c.kind == "tenant") & (holds.c.name == tenant_id))
+            | ((holds.c.kind == "task") & (holds.c.name == task_id))
+        )
+        .limit(1)
+        .with_for_update(read=True)
+    ).scalar_one_or_none()
+
+
+#: The same for the row of `jobs` that a statement changes, with the same lock.
+HOLD_OF_JOB = (
+    select(holds.c.kind)
+    .where(
+        ((holds.c.kind == "tenant") & (holds.c.name == jobs.c.tenant_id))
+        | ((holds.c.kind == "task") & (holds.c.name == jobs.c.task_id))
+    )
+    .limit(1)
+    .with_for_update(read=True)
+    .correlate(jobs)
+    .scalar_subquery()
+)
+
+
+def _insert_jobs(connection: Connection, task: Task, step: PinnedStep, *, chunks: int, now: datetime) -> None:
+    held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task.id)
+    connection.execute(
+        insert(jobs),
+        [
+            {
+                "tenant_id": task.tenant_id,
+                "project_id": task.project_id,
+                "type": step.type,
+                "status": "queued",
+                "scope": task.scope,
+                "priority": step.definition.priority,
+                "created_at": now,
+                "updated_at": now,
+                "progress_done": 0,
+                "attempts": 0,
+                "max_attempts": step.definition.max_attempts,
+                "payload_json": job_payload(task, chunk_index=chunk, total_chunks=chunks),
+                "task_id": task.id,
+                "task_type": task.type,
+                "step_index": step.index,
+                "chunk_index": chunk,
+                "total_chunks": chunks,
+                "flow_run_id": task.flow_run_id,
+                "held_by": held_by,
+            }
+            for chunk in range(chunks)
+        ],
+    )
+
+
+def _insert_items(
+    connection: Connection, task: Task, step: PinnedStep, numbered: Select[Any], *, size: int, now: datetime
+) -> None:
+    source = numbered.subquery("numbered")
+    statement = (
+        select(
+            literal(task.tenant_id),
+            jobs.c.id,
+            source.c.photo_id,
+            source.c.filename,
+            literal("pending"),
+            bindparam("now", now, type_=UtcTimestamp),
+            bindparam("now", now, type_=UtcTimestamp),
+            literal(0),
+        )
+        .select_from(source)
+        .join(
+            jobs,
+            (jobs.c.task_id == task.id)
+            & (jobs.c.step_index == step.index)
+            & (jobs.c.chunk_index == source.c.position // size),
+        )
+        .order_by(source.c.position)
+    )
+    columns = ["tenant_id", "job_id", "photo_id", "filename", "status", "created_at", "updated_at", "attempts"]
+    connection.execute(insert(job_items).from_select(columns, statement))
+    connection.execute(_COUNT_ITEMS, {"task_id": task.id, "step_index": step.index})
+
+
+_COUNT_ITEMS = text("""
+    UPDATE jobs SET progress_total = (SELECT count(*) FROM job_items WHERE job_items.job_id = jobs.id)
+    WHERE task_id = :task_id AND step_index = :step_index
+""")
+
+
+def _items_of_task(task: Task) -> Select[Any]:
+    # An earlier step may have removed a photo: what no longer has a row is no longer an item.
+    return (
+        select(task_items.c.photo_id, func.coalesce(task_items.c.filename, photos.c.filename).label("filename"))
+        .add_columns(task_items.c.position)
+        .select_from(task_items.outerjoin(photos, photos.c.id == task_items.c.photo_id))
+        .where(
+            task_items.c.task_id == task.id,
+            task_items.c.photo_id.is_(None) | photos.c.id.is_not(None),
+        )
+    )
+
+
+def _photos_of_projects(task: Task, step: PinnedStep) -> Any:
+    statement = select(photos.c.id.label("photo_id"), photos.c.filename).where(
+        photos.c.project_id.in_(target_projects(task))
+    )
+    if step.default_items == "pending_deletions":
+        statement = statement.where(
+            ((photos.c.jpg_available == 1) & (photos.c.keep_jpg == 0))
+            | ((photos.c.raw_available == 1) & (photos.c.keep_raw == 0))
+        )
+    return statement.subquery("source")

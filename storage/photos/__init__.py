@@ -1,0 +1,1 @@
+"""Projects, photos, tags, originals and derivatives as rows; and which photos a caller means."""

@@ -1,0 +1,102 @@
+"""Which kinds of files the rows of photos say are there: read and written by statements for many rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, case, exists, literal, select, update
+
+from storage.database.tables import photo_originals, photos
+from storage.photos.originals import OriginalsRepository
+
+#: The columns of `photos` that `write_availability` may change.
+AVAILABILITY_COLUMNS = ("jpg_available", "raw_available", "other_available", "keep_jpg", "keep_raw")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """Which kinds of files a photo has on disk, where its row says something else."""
+
+    photo_id: int
+    filename: str
+    jpg: int
+    raw: int
+    other: int
+
+    @property
+    def flags(self) -> tuple[int, int, int]:
+        """The three flags, in the order of the columns."""
+        return (self.jpg, self.raw, self.other)
+
+
+def has_photos_marked_without_file(connection: Connection, project_id: int) -> bool:
+    """Whether a row of the project says that its photo has no file."""
+    statement = select(photos.c.id).where(photos.c.project_id == project_id, *_marked_without_file()).limit(1)
+    return connection.execute(statement).first() is not None
+
+
+def has_rows_to_remove(connection: Connection, project_ids: Collection[int], *, missing_before: datetime) -> bool:
+    """Whether a photo of the projects without a file, whose contents are known, was missing before a moment."""
+    statement = (
+        select(photos.c.id)
+        .join(photo_originals, photo_originals.c.photo_id == photos.c.id)
+        .where(
+            photos.c.project_id.in_(project_ids),
+            *_marked_without_file(),
+            photo_originals.c.content_hash.is_not(None),
+            photo_originals.c.missing_since <= missing_before,
+        )
+        .limit(1)
+    )
+    return connection.execute(statement).first() is not None
+
+
+def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) -> list[int]:
+    """Those of the photos whose rows say, at this moment, that they have no file."""
+    statement = select(photos.c.id).where(photos.c.id.in_(photo_ids), *_marked_without_file()).order_by(photos.c.id)
+    return list(connection.execute(statement).scalars())
+
+
+def write_availability(connection: Connection, changes: Sequence[Availability], *, now: datetime) -> None:
+    """Bring rows in line with the disk: one statement for all that become the same.
+
+    What has come is to be kept: no user can have decided against a file that did not exist. Other keep flags stay, also
+    those of a file that was missing for a while.
+    """
+    ordered = sorted(changes, key=lambda change: (change.flags, change.photo_id))
+    for (jpg, raw, other), group in groupby(ordered, key=lambda change: change.flags):
+        ids = [change.photo_id for change in group]
+        connection.execute(
+            update(photos)
+            .where(photos.c.id.in_(ids))
+            .values(
+                jpg_available=jpg,
+                raw_available=raw,
+                other_available=other,
+                keep_jpg=case((_comes_first("jpg") & literal(bool(jpg)), 1), else_=photos.c.keep_jpg),
+                keep_raw=case((_comes_first("raw") & literal(bool(raw)), 1), else_=photos.c.keep_raw),
+                updated_at=now,
+            )
+        )
+        originals = OriginalsRepository(connection)
+        flags = {"jpg": jpg, "raw": raw, "other": other}
+        originals.mark_found(ids, [kind for kind, flag in flags.items() if flag])
+        originals.mark_missing(ids, [kind for kind, flag in flags.items() if not flag], now=now)
+
+
+def _comes_first(kind: str) -> Any:
+    was_known = exists().where(
+        photo_originals.c.photo_id == photos.c.id,
+        # Which of the files of a photo was missing is not always known.
+        (photo_originals.c.kind == kind) | photo_originals.c.size_bytes.is_(None),
+        photo_originals.c.missing_since.is_not(None),
+    )
+    return (photos.c[f"{kind}_available"] == 0) & ~was_known
+
+
+def _marked_without_file() -> tuple[Any, ...]:
+    return (photos.c.jpg_available == 0, photos.c.raw_available == 0, photos.c.other_available == 0)

@@ -1,0 +1,154 @@
+"""Base names that photos in several projects of a tenant have, found by set-based statements in temporary tables.
+
+Names that differ only in case or Unicode form are one name. Renaming is done by the step; nothing here changes a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, column, func, insert, select, table, text
+
+from storage.database.tables import photos, projects
+from storage.database.temporary_tables import BATCH_SIZE
+from storage.library.names import name_key
+from storage.lifecycle.job_items import write_rows
+from storage.lifecycle.step_jobs import is_active, of_tenant
+from storage.records import Photo
+
+#: Renamed photos among which the original of a copy is looked for.
+_MAX_COPIES = 20
+
+_tenant_names = table("tenant_names", column("photo_id"), column("project_id"), column("name_key"))
+
+_TABLES = (
+    """CREATE TEMPORARY TABLE tenant_names (photo_id BIGINT PRIMARY KEY, project_id BIGINT NOT NULL,
+    name_key TEXT NOT NULL)""",
+    "CREATE TEMPORARY TABLE duplicate_names (project_id BIGINT, photo_id BIGINT, PRIMARY KEY (project_id, photo_id))",
+)
+
+_FIND_DUPLICATES = """INSERT INTO duplicate_names (project_id, photo_id) SELECT project_id, photo_id FROM (
+    SELECT tenant_names.photo_id, tenant_names.project_id, first_value(tenant_names.project_id) OVER (
+        PARTITION BY tenant_names.name_key ORDER BY photos.created_at, photos.id) AS first_project_id
+    FROM tenant_names JOIN photos ON photos.id = tenant_names.photo_id
+    WHERE tenant_names.name_key IN (
+        SELECT name_key FROM tenant_names GROUP BY name_key HAVING count(DISTINCT project_id) > 1)) AS sharing
+    WHERE project_id <> first_project_id"""
+
+_STILL_DUPLICATE = """SELECT duplicate_names.photo_id FROM duplicate_names
+    JOIN tenant_names ON tenant_names.photo_id = duplicate_names.photo_id
+    WHERE duplicate_names.project_id = :project_id AND duplicate_names.photo_id > :last AND EXISTS (
+        SELECT 1 FROM tenant_names AS elsewhere WHERE elsewhere.name_key = tenant_names.name_key
+        AND elsewhere.project_id <> tenant_names.project_id)
+    ORDER BY duplicate_names.photo_id LIMIT :batch_size"""
+
+
+class DuplicateNames:
+    """The names of all photos in a tenant's active projects; made on a connection as `temporary_tables` gives it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_sqlite = connection.dialect.name == "sqlite"
+        for statement in _TABLES:
+            connection.exec_driver_sql(statement)
+        connection.commit()
+
+    def find(self, tenant_id: str) -> dict[int, int]:
+        """Look at every photo; returns how many photos with a duplicate name each project has.
+
+        Of the photos that share a name the oldest keeps it (by `created_at`, then id), and so do others of its
+        project. The rest are duplicates.
+        """
+        self._copy_plain_names(tenant_id)
+        self._copy_other_names(tenant_id)
+        self._connection.exec_driver_sql("CREATE INDEX tenant_names_key ON tenant_names (name_key)")
+        if not self._is_sqlite:
+            self._connection.exec_driver_sql("ANALYZE tenant_names")
+        self._connection.exec_driver_sql(_FIND_DUPLICATES)
+        self._connection.commit()
+        counts = self._connection.execute(
+            text("SELECT project_id, count(*) FROM duplicate_names GROUP BY project_id ORDER BY project_id")
+        )
+        found = {row[0]: row[1] for row in counts}
+        self._connection.commit()
+        return found
+
+    def photo_ids(self, project_id: int, *, batch_size: int) -> Iterator[list[int]]:
+        """The photos of a project that still have a duplicate name, a batch at a time in id order."""
+        statement = text(_STILL_DUPLICATE)
+        last = 0
+        while True:
+            parameters = {"project_id": project_id, "last": last, "batch_size": batch_size}
+            ids = list(self._connection.execute(statement, parameters).scalars())
+            self._connection.commit()
+            if not ids:
+                return
+            last = ids[-1]
+            yield ids
+
+    def photos_like(self, name: str, *, but_for: int) -> list[int]:
+        """The photos of the tenant that have this name, or had it until they were renamed, in id order."""
+        keys = [name_key(name), *(name_key(f"{name}_duplicate{number}") for number in range(1, _MAX_COPIES))]
+        statement = select(_tenant_names.c.photo_id).where(
+            _tenant_names.c.name_key.in_(keys), _tenant_names.c.photo_id != but_for
+        )
+        found = list(self._connection.execute(statement.order_by(_tenant_names.c.photo_id)).scalars())
+        self._connection.commit()
+        return found
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a photo of the tenant has this name."""
+        statement = text("SELECT 1 FROM tenant_names WHERE name_key = :key LIMIT 1")
+        found = self._connection.execute(statement, {"key": name_key(name)}).first()
+        self._connection.commit()
+        return found is not None
+
+    def rename(self, photo_id: int, name: str) -> None:
+        """Note that a photo is to have, or has, another name now."""
+        statement = text("UPDATE tenant_names SET name_key = :key WHERE photo_id = :photo_id")
+        self._connection.execute(statement, {"key": name_key(name), "photo_id": photo_id})
+        self._connection.commit()
+
+    def _copy_plain_names(self, tenant_id: str) -> None:
+        # The key of a name in ASCII is the name in small letters, so these need not come to Python.
+        name = photos.c.filename if self._is_sqlite else photos.c.filename.collate("C")
+        source = (
+            select(photos.c.id, photos.c.project_id, func.lower(name))
+            .join(projects, projects.c.id == photos.c.project_id)
+            .where(of_tenant(tenant_id), is_active(), self._is_ascii())
+        )
+        self._connection.execute(insert(_tenant_names).from_select(["photo_id", "project_id", "name_key"], source))
+        self._connection.commit()
+
+    def _copy_other_names(self, tenant_id: str) -> None:
+        last_id = 0
+        while True:
+            statement = (
+                select(photos.c.id, photos.c.project_id, photos.c.filename)
+                .join(projects, projects.c.id == photos.c.project_id)
+                .where(of_tenant(tenant_id), is_active(), ~self._is_ascii(), photos.c.id > last_id)
+                .order_by(photos.c.id)
+                .limit(BATCH_SIZE)
+            )
+            batch = self._connection.execute(statement).all()
+            if batch:
+                rows = [(photo_id, project_id, name_key(filename)) for photo_id, project_id, filename in batch]
+                write_rows(self._connection, "tenant_names", ("photo_id", "project_id", "name_key"), rows)
+                last_id = batch[-1][0]
+            self._connection.commit()
+            if not batch:
+                return
+
+    def _is_ascii(self) -> ColumnElement[bool]:
+        size_bytes = (
+            func.length(cast(photos.c.filename, LargeBinary))
+            if self._is_sqlite
+            else (func.octet_length(photos.c.filename))
+        )
+        return size_bytes == func.length(photos.c.filename)
+
+
+def photos_named(connection: Connection, project_id: int, names: Sequence[str]) -> list[Photo]:
+    """The photos of a project with these base names, spelled exactly so, in id order."""
+    statement = select(photos).where(photos.c.project_id == project_id, photos.c.filename.in_(names))
+    return [Photo.from_row(row) for row in connection.execute(statement.order_by(photos.c.id)).mappings()]

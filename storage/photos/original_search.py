@@ -1,0 +1,80 @@
+"""Photos of a tenant by the contents of their files: what has come is looked for among the files of its size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from storage.database.tables import photo_originals, photos, projects
+from storage.lifecycle.step_jobs import of_tenant
+
+#: Sizes named by one statement.
+_BATCH_SIZE = 500
+
+#: Rows fetched at a time.
+_FETCH_SIZE = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownOriginal:
+    """A file whose contents are known.
+
+    Attributes:
+        photo_id: the photo that it belongs to.
+        project_id: the project that the photo is in.
+        base_name: of the photo.
+        name: of the file.
+        kind: `jpg`, `raw` or `other`.
+        content_hash: `algorithm:hexadecimal`.
+    """
+
+    photo_id: int
+    project_id: int
+    base_name: str
+    name: str
+    kind: str
+    size_bytes: int
+    content_hash: str
+
+
+def originals_of_sizes(connection: Connection, sizes: Collection[int], *, tenant_id: str) -> Iterator[KnownOriginal]:
+    """The tenant's files of these sizes whose contents are known, streamed in no order."""
+    wanted = sorted(sizes)
+    for start in range(0, len(wanted), _BATCH_SIZE):
+        statement = (
+            select(
+                photo_originals.c.photo_id,
+                photos.c.project_id,
+                photos.c.filename.label("base_name"),
+                photo_originals.c.name,
+                photo_originals.c.kind,
+                photo_originals.c.size_bytes,
+                photo_originals.c.content_hash,
+            )
+            .join(photos, photos.c.id == photo_originals.c.photo_id)
+            .join(projects, projects.c.id == photos.c.project_id)
+            .where(
+                photo_originals.c.size_bytes.in_(wanted[start : start + _BATCH_SIZE]),
+                photo_originals.c.content_hash.is_not(None),
+                of_tenant(tenant_id),
+            )
+        )
+        rows = connection.execute(statement, execution_options={"yield_per": _FETCH_SIZE}).mappings()
+        for row in rows:
+            yield KnownOriginal(**row)
+
+
+def count_known_photos(connection: Connection, project_id: int) -> int:
+    """How many photos of a project have a file whose contents are known and that was not found missing."""
+    statement = (
+        select(func.count(func.distinct(photo_originals.c.photo_id)))
+        .join(photos, photos.c.id == photo_originals.c.photo_id)
+        .where(
+            photos.c.project_id == project_id,
+            photo_originals.c.content_hash.is_not(None),
+            photo_originals.c.missing_since.is_(None),
+        )
+    )
+    return int(connection.execute(statement).scalar_one())

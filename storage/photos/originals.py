@@ -1,0 +1,221 @@
+"""The table `photo_originals`: what each image file of a photo was like when it was last looked at.
+
+A file is the same as long as size, modification time and change time are; else its content hash decides. What was made
+of it (`storage.photos.derivatives`) names the hash that it was made from. `storage.library` works on the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.database.column_types import UtcTimestamp
+from storage.database.engine import Access, Database
+from storage.database.tables import photo_derivatives, photo_originals, photos
+from storage.records import Record
+
+#: The kinds of files that a photo is made of.
+ORIGINAL_KINDS: Final = ("jpg", "raw", "other")
+
+#: Rows read or written by one statement.
+BATCH_SIZE = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original(Record):
+    """A row of `photo_originals`.
+
+    Attributes:
+        kind: `jpg`, `raw` or `other`.
+        size_bytes: None, as the times are, if the file was never looked at.
+        ctime_ns: when its contents or its status changed, in nanoseconds since 1970; None if it was not noted.
+        content_hash: `algorithm:hexadecimal`; None if the file was never read whole.
+        hashed_at: when that hash was first computed.
+        verified_at: when the contents were last read and had that hash.
+        missing_since: when the file was found missing; None if it is there.
+        checked_at: when the contents were last read, whatever they were, or could not be read; None if never.
+        corrupt_since: when other contents were found although size and times were the same; None if there are none.
+        corrupt_hash: the hash of those contents.
+    """
+
+    photo_id: int
+    name: str
+    kind: str
+    size_bytes: int | None
+    mtime_ns: int | None
+    ctime_ns: int | None
+    content_hash: str | None = None
+    hashed_at: datetime | None = None
+    verified_at: datetime | None = None
+    missing_since: datetime | None = None
+    checked_at: datetime | None = None
+    corrupt_since: datetime | None = None
+    corrupt_hash: str | None = None
+
+
+class OriginalsRepository:
+    """The originals of photos, read and written a batch at a time."""
+
+    def __init__(self, source: Database | Connection) -> None:
+        self._access = Access(source)
+
+    def get_many(self, photo_ids: Sequence[int]) -> dict[int, dict[str, Original]]:
+        """The originals of these photos by name; every photo has an entry."""
+        found: dict[int, dict[str, Original]] = {photo_id: {} for photo_id in photo_ids}
+        with self._access.read() as connection:
+            for start in range(0, len(photo_ids), BATCH_SIZE):
+                statement = select(photo_originals).where(
+                    photo_originals.c.photo_id.in_(photo_ids[start : start + BATCH_SIZE])
+                )
+                for row in connection.execute(statement).mappings():
+                    found[row["photo_id"]][row["name"]] = Original.from_row(row)
+        return found
+
+    def save_many(self, originals: Sequence[Original]) -> None:
+        """Write what files are like now, in place of what was known.
+
+        What was made of a file before its first hash was known is made of that hash, if the file is the same.
+        """
+        if not originals:
+            return
+        with self._access.write() as connection:
+            hashed = [original for original in originals if original.content_hash is not None]
+            if hashed:
+                connection.execute(
+                    _ADOPT_HASH,
+                    [
+                        {
+                            "of_photo": original.photo_id,
+                            "of_name": original.name,
+                            "of_size": original.size_bytes,
+                            "of_mtime": original.mtime_ns,
+                            "of_ctime": original.ctime_ns,
+                            "found_hash": original.content_hash,
+                        }
+                        for original in hashed
+                    ],
+                )
+            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+            statement = dialect.insert(photo_originals)
+            written = {
+                column.name: statement.excluded[column.name]
+                for column in photo_originals.columns
+                if not column.primary_key
+            }
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["photo_id", "name"], set_=written),
+                [asdict(original) for original in originals],
+            )
+
+    def mark_missing(self, photo_ids: Sequence[int], kinds: Sequence[str], *, now: datetime) -> None:
+        """Note that files of these kinds are missing; of files that were missing before, the first moment stays.
+
+        A photo of whose files nothing is known gets a row that has its name, and neither size nor times.
+        """
+        if not kinds:
+            return
+        with self._access.write() as connection:
+            own = photo_originals.c.photo_id == photos.c.id
+            placeholder = select(photos.c.id, photos.c.filename, literal("other"), literal(now, UtcTimestamp())).where(
+                photos.c.id.in_(photo_ids), ~exists().where(own)
+            )
+            if len(kinds) == len(ORIGINAL_KINDS):
+                names = ["photo_id", "name", "kind", "missing_since"]
+                connection.execute(insert(photo_originals).from_select(names, placeholder))
+            connection.execute(
+                update(photo_originals)
+                .where(
+                    photo_originals.c.photo_id.in_(photo_ids),
+                    photo_originals.c.kind.in_(kinds),
+                    photo_originals.c.missing_since.is_(None),
+                )
+                .values(missing_since=now)
+            )
+
+    def mark_found(self, photo_ids: Sequence[int], kinds: Sequence[str]) -> None:
+        """Note that files of these kinds are there."""
+        if not kinds:
+            return
+        of_photos = photo_originals.c.photo_id.in_(photo_ids)
+        with self._access.write() as connection:
+            connection.execute(
+                delete(photo_originals).where(
+                    of_photos, photo_originals.c.size_bytes.is_(None), photo_originals.c.content_hash.is_(None)
+                )
+            )
+            connection.execute(
+                update(photo_originals)
+                .where(of_photos, photo_originals.c.kind.in_(kinds), photo_originals.c.missing_since.is_not(None))
+                .values(missing_since=None)
+            )
+
+    def missing_since(self, photo_ids: Sequence[int]) -> dict[int, datetime]:
+        """Since when all files of a photo have been missing, of the photos of which that is noted."""
+        statement = (
+            select(photo_originals.c.photo_id, func.max(photo_originals.c.missing_since, type_=UtcTimestamp()))
+            .where(photo_originals.c.photo_id.in_(photo_ids))
+            .group_by(photo_originals.c.photo_id)
+            .having(func.count() == func.count(photo_originals.c.missing_since))
+        )
+        with self._access.read() as connection:
+            return {row.photo_id: row[1] for row in connection.execute(statement)}
+
+    def rename(self, names: Mapping[int, tuple[str, str]]) -> None:
+        """Give the originals of photos new names; `names` has the old and the new base name of each photo."""
+        with self._access.write() as connection:
+            known = OriginalsRepository(connection).get_many(list(names))
+            renamed = []
+            for photo_id, originals in known.items():
+                old, new = names[photo_id]
+                renamed += [
+                    {"of_photo": photo_id, "of_name": name, "new_name": new + name[len(old) :]}
+                    for name in originals
+                    if name.startswith(old)
+                ]
+            if renamed:
+                connection.execute(_RENAME, renamed)
+
+    def forget_kinds(self, kinds: Mapping[int, Iterable[str]]) -> None:
+        """Remove what is known of the files of these kinds, given by photo: they were taken away on purpose."""
+        rows = [{"of_photo": photo_id, "of_kind": str(kind)} for photo_id, own in kinds.items() for kind in own]
+        if rows:
+            with self._access.write() as connection:
+                connection.execute(_FORGET_KIND, rows)
+
+    def forget(self, files: Iterable[tuple[int, str]]) -> None:
+        """Remove what is known of files, each given by its photo and its name."""
+        rows = [{"of_photo": photo_id, "of_name": name} for photo_id, name in files]
+        if rows:
+            with self._access.write() as connection:
+                connection.execute(_FORGET, rows)
+
+
+_IS_NAMED = (photo_originals.c.photo_id == bindparam("of_photo")) & (photo_originals.c.name == bindparam("of_name"))
+_RENAME = update(photo_originals).where(_IS_NAMED).values(name=bindparam("new_name"))
+_FORGET = delete(photo_originals).where(_IS_NAMED)
+
+_FORGET_KIND = delete(photo_originals).where(
+    photo_originals.c.photo_id == bindparam("of_photo"), photo_originals.c.kind == bindparam("of_kind")
+)
+
+_ADOPT_HASH = (
+    update(photo_derivatives)
+    .where(
+        photo_derivatives.c.photo_id == bindparam("of_photo"),
+        photo_derivatives.c.source_name == bindparam("of_name"),
+        photo_derivatives.c.source_hash.is_(None),
+        exists().where(
+            _IS_NAMED,
+            photo_originals.c.content_hash.is_(None),
+            photo_originals.c.size_bytes == bindparam("of_size"),
+            photo_originals.c.mtime_ns == bindparam("of_mtime"),
+            or_(photo_originals.c.ctime_ns.is_(None), photo_originals.c.ctime_ns == bindparam("of_ctime")),
+        ),
+    )
+    .values(source_hash=bindparam("found_hash"))
+)

@@ -1,0 +1,124 @@
+"""A selection of photos by what is known of them, in place of a list of their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy import Connection, Select, exists, or_, select
+
+from storage.database.tables import photo_tags, photos, projects, tags
+from storage.lifecycle.step_jobs import is_active, of_tenant
+from storage.photos.projects import ProjectsRepository
+from task_definitions.wording import listed
+
+#: The statuses of a derivative that is not there.
+_LACKING = ("pending", "missing", "failed")
+
+#: The kinds of derivatives that a photo may lack.
+Derivative = Literal["preview", "thumbnail"]
+
+#: A project by its id, by its name, or by both as in `Alps (#12)`.
+ProjectReference = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class PhotoSelection(BaseModel):
+    """Which photos of a tenant's active projects; every criterion that is given must hold.
+
+    In place of `missing` the switches `missing_preview` and `missing_thumbnail` are accepted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    missing: tuple[Derivative, ...] = Field(
+        default=(),
+        title="Missing",
+        description="Only photos that lack at least one of these derivatives, also because making it failed.",
+    )
+    failed_only: bool = Field(
+        default=False,
+        title="Failed only",
+        description="Only photos whose thumbnail or preview failed; with a missing one chosen, only where that failed.",
+    )
+    project_ids: tuple[ProjectReference, ...] = Field(
+        default=(), title="Projects", description="Only photos of these projects; empty means all."
+    )
+    tags: tuple[str, ...] = Field(default=(), title="Tags", description="Only photos with at least one of these tags.")
+    taken_from: date | None = Field(
+        default=None, title="Taken from", description="Only photos taken on this day or later."
+    )
+    taken_to: date | None = Field(
+        default=None, title="Taken to", description="Only photos taken on this day or earlier."
+    )
+    every_photo: bool = Field(
+        default=False, title="Every photo", description="All photos of the tenant; leave the other criteria empty then."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_switches(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        values = dict(given)
+        switched = [kind for kind in get_args(Derivative) if values.pop(f"missing_{kind}", False) is True]
+        missing = values.get("missing") or ()
+        if switched and isinstance(missing, list | tuple):
+            values["missing"] = [*missing, *(kind for kind in switched if kind not in missing)]
+        return values
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.taken_from and self.taken_to and self.taken_from > self.taken_to:
+            raise ValueError(f"taken_from {self.taken_from} is after taken_to {self.taken_to}")
+        if self.every_photo and self.criteria:
+            raise ValueError(f"every_photo takes all photos; leave it out, or {listed(self.criteria, last='and')}")
+        return self
+
+    @property
+    def criteria(self) -> tuple[str, ...]:
+        """The names of the criteria that are given, without `every_photo`."""
+        return tuple(self.model_dump(exclude={"every_photo"}, exclude_defaults=True))
+
+    def checked(self, connection: Connection, *, tenant_id: str) -> PhotoSelection:
+        """The same selection with the ids of its projects.
+
+        Raises:
+            UnknownProject: a project does not exist for the tenant, or a label has the name of another one.
+            UnknownTag: no project of the tenant has one of the tags.
+        """
+        known = ProjectsRepository(connection)
+        if self.tags:
+            known.check_tags(self.tags, tenant_id=tenant_id)
+        return self.model_copy(update={"project_ids": known.find_all(self.project_ids, tenant_id=tenant_id)})
+
+    def statement(self, tenant_id: str) -> Select[Any]:
+        """A select of `photo_id` and `filename` of the photos of that tenant, to be used inside another statement."""
+        statement = (
+            select(photos.c.id.label("photo_id"), photos.c.filename)
+            .join(projects, projects.c.id == photos.c.project_id)
+            .where(of_tenant(tenant_id), is_active())
+        )
+        if self.project_ids:
+            statement = statement.where(photos.c.project_id.in_(self.project_ids))
+        if self.tags:
+            tagged = (
+                select(photo_tags.c.photo_id)
+                .join(tags, tags.c.id == photo_tags.c.tag_id)
+                .where(photo_tags.c.photo_id == photos.c.id, tags.c.name.in_(self.tags))
+            )
+            statement = statement.where(exists(tagged))
+        if self.taken_from:
+            statement = statement.where(photos.c.date_time_original >= self.taken_from.isoformat())
+        if self.taken_to:
+            # The column is text; the next day's date is above every moment of the last day.
+            statement = statement.where(photos.c.date_time_original < (self.taken_to + timedelta(days=1)).isoformat())
+        columns = {"thumbnail": photos.c.thumbnail_status, "preview": photos.c.preview_status}
+        if self.missing:
+            statement = statement.where(
+                or_(*(columns[kind].is_(None) | columns[kind].in_(_LACKING) for kind in self.missing))
+            )
+        if self.failed_only:
+            statement = statement.where(or_(*(columns[kind] == "failed" for kind in self.missing or columns)))
+        return statement

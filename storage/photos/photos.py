@@ -1,0 +1,148 @@
+"""The table `photos`: reading and writing photographs' rows, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from storage.database.engine import Access, Database
+from storage.database.tables import photos
+from storage.records import Photo
+
+#: Rows read or written by one statement.
+BATCH_SIZE = 1_000
+
+
+class PhotosRepository:
+    """Photos, in a `Database` or inside a caller's own transaction."""
+
+    def __init__(self, source: Database | Connection) -> None:
+        self._access = Access(source)
+
+    def create_many(self, rows: Iterable[Mapping[str, Any]]) -> list[int]:
+        """Insert photos, a mapping of columns each (`project_id` and `filename` at least); returns the ids in order."""
+        now = self._access.clock()
+        values = [
+            {
+                "basename": row["filename"],
+                "jpg_available": 0,
+                "raw_available": 0,
+                "other_available": 0,
+                "keep_jpg": 1,
+                "keep_raw": 1,
+                "visibility": "private",
+                "created_at": now,
+                "updated_at": now,
+                "date_time_original": None,
+                "ext": None,
+                "manifest_id": None,
+                "orientation": None,
+                "meta_json": None,
+                "thumbnail_status": None,
+                "preview_status": None,
+            }
+            | dict(row)
+            for row in rows
+        ]
+        if not values:
+            return []
+        with self._access.write() as connection:
+            statement = insert(photos).returning(photos.c.id, sort_by_parameter_order=True)
+            return list(connection.execute(statement, values).scalars())
+
+    def get_by_id(self, id: int) -> Photo | None:
+        """The photo of that id, or None."""
+        return next(iter(self.get_many([id])), None)
+
+    def get_many(self, ids: Sequence[int]) -> list[Photo]:
+        """The photos of those ids that exist, in id order."""
+        found: list[Photo] = []
+        with self._access.read() as connection:
+            for start in range(0, len(ids), BATCH_SIZE):
+                statement = select(photos).where(photos.c.id.in_(ids[start : start + BATCH_SIZE]))
+                found += [Photo.from_row(row) for row in connection.execute(statement).mappings()]
+        return sorted(found, key=lambda photo: photo.id)
+
+    def iterate_project(self, project_id: int, *, after_id: int = 0, batch_size: int = BATCH_SIZE) -> Iterator[Photo]:
+        """The photos of a project with an id above `after_id`, in order; no transaction stays open between batches."""
+        last_id = after_id
+        while True:
+            statement = (
+                select(photos)
+                .where(photos.c.project_id == project_id, photos.c.id > last_id)
+                .order_by(photos.c.id)
+                .limit(batch_size)
+            )
+            with self._access.read() as connection:
+                batch = [Photo.from_row(row) for row in connection.execute(statement).mappings()]
+            yield from batch
+            if len(batch) < batch_size:
+                return
+            last_id = batch[-1].id
+
+    def list_by_project(self, project_id: int) -> list[Photo]:
+        """All photos of a project in id order."""
+        return list(self.iterate_project(project_id))
+
+    def list_pending_deletions(self, project_id: int, *, after_id: int = 0, limit: int = BATCH_SIZE) -> list[Photo]:
+        """Photos of a project with a file that is not to be kept, in id order, those with an id above `after_id`."""
+        statement = (
+            select(photos)
+            .where(
+                photos.c.project_id == project_id,
+                photos.c.id > after_id,
+                ((photos.c.jpg_available == 1) & (photos.c.keep_jpg == 0))
+                | ((photos.c.raw_available == 1) & (photos.c.keep_raw == 0)),
+            )
+            .order_by(photos.c.id)
+            .limit(limit)
+        )
+        with self._access.read() as connection:
+            return [Photo.from_row(row) for row in connection.execute(statement).mappings()]
+
+    def list_lacking_derivatives(self, project_id: int, *, after_id: int = 0, limit: int = BATCH_SIZE) -> list[int]:
+        """The ids of photos with a file that lack a thumbnail or preview which could be made, in order.
+
+        What failed, and what is not supported, is left out: asking again brings the same answer.
+        """
+        lacks = [
+            status.is_(None) | status.in_(("pending", "missing"))
+            for status in (photos.c.thumbnail_status, photos.c.preview_status)
+        ]
+        has_file = (photos.c.jpg_available == 1) | (photos.c.raw_available == 1) | (photos.c.other_available == 1)
+        statement = (
+            select(photos.c.id)
+            .where(photos.c.project_id == project_id, photos.c.id > after_id, has_file, lacks[0] | lacks[1])
+            .order_by(photos.c.id)
+            .limit(limit)
+        )
+        with self._access.read() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def update_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write changed columns of many photos; every mapping has `id` and the same other columns."""
+        if not rows:
+            return
+        now = self._access.clock()
+        names = [name for name in rows[0] if name != "id"]
+        statement = (
+            update(photos)
+            .where(photos.c.id == bindparam("photo_id"))
+            .values({name: bindparam(f"new_{name}", type_=photos.c[name].type) for name in names} | {"updated_at": now})
+        )
+        with self._access.write() as connection:
+            connection.execute(
+                statement,
+                [{"photo_id": row["id"]} | {f"new_{name}": row[name] for name in names} for row in rows],
+            )
+
+    def remove_many(self, ids: Sequence[int]) -> int:
+        """Remove the rows of photos with their tags; returns how many there were."""
+        removed = 0
+        with self._access.write() as connection:
+            for start in range(0, len(ids), BATCH_SIZE):
+                statement = delete(photos).where(photos.c.id.in_(ids[start : start + BATCH_SIZE]))
+                removed += connection.execute(statement).rowcount
+        return removed

@@ -1,0 +1,270 @@
+"""Which originals are to be verified next, what came of it, and how much of a library was verified when.
+
+Not for reading the files: the step `verify_originals` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Select, and_, bindparam, case, func, literal, select, tuple_, update
+from sqlalchemy.engine import Connection
+
+from storage.database.column_types import UtcTimestamp
+from storage.database.engine import Access, Database
+from storage.database.tables import photo_derivatives, photo_originals, photos, projects
+from storage.lifecycle.step_jobs import is_active, of_tenant
+from storage.photos.originals import BATCH_SIZE, Original, OriginalsRepository
+from storage.records import Record
+
+#: Within how many days coverage is counted.
+COVERAGE_DAYS: Final = (7, 30, 90, 365)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What came of reading one original.
+
+    Attributes:
+        before: the row as it was when the file was read.
+        after: the row as it is to be.
+        is_same: whether the contents have the hash that was known.
+    """
+
+    before: Original
+    after: Original
+    is_same: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    """A number of originals and their size."""
+
+    originals: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How much of the originals of active projects was verified, and when.
+
+    Attributes:
+        all: the originals that are there and were looked at.
+        within: of these, those whose contents were last right within so many days.
+        earlier: those whose contents were last right before that.
+        never: those that were never read.
+        corrupt: those that have other contents than they had.
+        unreadable: those that could not be read when that was last tried.
+    """
+
+    all: Amount
+    within: dict[int, Amount]
+    earlier: Amount
+    never: Amount
+    corrupt: Amount
+    unreadable: Amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorruptOriginal(Record):
+    """An original with other contents than it had.
+
+    Attributes:
+        verified_at: when its contents were last right; None if that is not known.
+        corrupt_since: when other contents were first found.
+    """
+
+    photo_id: int
+    name: str
+    tenant_id: str | None
+    project_id: int
+    project_name: str
+    project_folder: str
+    size_bytes: int
+    verified_at: datetime | None
+    corrupt_since: datetime
+
+    @property
+    def path(self) -> str:
+        """Below the folder of its tenant."""
+        return f"{self.project_folder}/{self.name}"
+
+
+class VerificationRepository:
+    """Verification as `photo_originals` remembers it."""
+
+    def __init__(self, source: Database | Connection) -> None:
+        self._access = Access(source)
+
+    def oldest(self, *, before: datetime, size: int = BATCH_SIZE) -> Iterator[list[tuple[int, Original]]]:
+        """The originals with their projects' ids, those that were never read first, then the longest ago, in batches.
+
+        Those of all tenants; read anew for each batch, so that rows may be written meanwhile.
+
+        Args:
+            before: leaves out those that were read at this moment or later.
+            size: of a batch.
+        """
+        checked_at, key = photo_originals.c.checked_at, (photo_originals.c.photo_id, photo_originals.c.name)
+        for is_known in (False, True):
+            statement = select(photo_originals).where(photo_originals.c.size_bytes.is_not(None))
+            statement = statement.where(checked_at < before if is_known else checked_at.is_(None))
+            last: Original | None = None
+            while True:
+                page = statement
+                if last is not None:
+                    place = (literal(last.photo_id), literal(last.name))
+                    if is_known:
+                        moment = literal(last.checked_at, UtcTimestamp())
+                        page = page.where(tuple_(checked_at, *key) > tuple_(moment, *place))
+                    else:
+                        page = page.where(tuple_(*key) > tuple_(*place))
+                with self._access.read() as connection:
+                    rows = connection.execute(page.order_by(checked_at, *key).limit(size)).mappings().all()
+                    found = [Original.from_row(row) for row in rows]
+                    project_of = _project_ids(connection, [original.photo_id for original in found])
+                if not found:
+                    break
+                last = found[-1]
+                yield [(project_of[one.photo_id], one) for one in found if one.photo_id in project_of]
+
+    def to_read(self, *, tenant_id: str, before: datetime) -> int:
+        """The bytes of a tenant's originals that were not read since a moment."""
+        return self._bytes(tenant_id, func.coalesce(photo_originals.c.checked_at < before, True))
+
+    def read_since(self, *, tenant_id: str, since: datetime) -> int:
+        """The bytes of a tenant's originals that were read since a moment."""
+        return self._bytes(tenant_id, photo_originals.c.checked_at >= since)
+
+    def enter(self, originals: Sequence[Original]) -> None:
+        """Write rows of originals that have none, of photos that are still there."""
+        with self._access.write() as connection:
+            known = _locked(connection, {one.photo_id for one in originals})
+            OriginalsRepository(connection).save_many(
+                [one for one in originals if one.name not in known.get(one.photo_id, {one.name})]
+            )
+
+    def write(self, verified: Sequence[Verified]) -> set[Verified]:
+        """Write what came of reading originals; returns what was written.
+
+        An original whose row has changed since it was read is left out: what was found may no longer be true of it.
+        """
+        with self._access.write() as connection:
+            known = _locked(connection, {one.before.photo_id for one in verified})
+            written = [one for one in verified if known.get(one.before.photo_id, {}).get(one.before.name) == one.before]
+            renewed = [
+                {
+                    "of_photo": one.before.photo_id,
+                    "of_name": one.before.name,
+                    "old": one.before.content_hash,
+                    "new": one.after.content_hash,
+                }
+                for one in written
+                if one.is_same and one.before.content_hash != one.after.content_hash
+            ]
+            if renewed:
+                connection.execute(_RENEW, renewed)
+            OriginalsRepository(connection).save_many([one.after for one in written])
+        return set(written)
+
+    def coverage(self, *, now: datetime, tenant_id: str | None = None) -> Coverage:
+        """How much was verified, and when; of one tenant or of all."""
+        table = photo_originals.c
+        is_there = table.missing_since.is_(None) & table.size_bytes.is_not(None)
+        is_right = table.corrupt_since.is_(None) & table.verified_at.is_not(None)
+        parts: dict[str, Any] = {
+            "all": literal(True),
+            "earlier": is_right & (table.verified_at < now - timedelta(days=COVERAGE_DAYS[-1])),
+            "never": table.verified_at.is_(None) & table.corrupt_since.is_(None),
+            "corrupt": table.corrupt_since.is_not(None),
+            "unreadable": table.corrupt_since.is_(None)
+            & table.checked_at.is_not(None)
+            & func.coalesce(table.verified_at < table.checked_at, True),
+            **{str(days): is_right & (table.verified_at >= now - timedelta(days=days)) for days in COVERAGE_DAYS},
+        }
+        columns: list[Any] = [func.count(case((part, 1))).label(f"count_{name}") for name, part in parts.items()]
+        columns += [
+            func.coalesce(func.sum(case((part, table.size_bytes))), 0).label(f"bytes_{name}")
+            for name, part in parts.items()
+        ]
+        statement = _of_active_projects(select(*columns), tenant_id).where(is_there)
+        with self._access.read() as connection:
+            row = connection.execute(statement).mappings().one()
+
+        def amount(name: str) -> Amount:
+            return Amount(originals=row[f"count_{name}"], size_bytes=int(row[f"bytes_{name}"]))
+
+        return Coverage(
+            within={days: amount(str(days)) for days in COVERAGE_DAYS},
+            **{name: amount(name) for name in ("all", "earlier", "never", "corrupt", "unreadable")},
+        )
+
+    def corrupt(self, *, tenant_id: str | None = None) -> list[CorruptOriginal]:
+        """The originals of active projects that have other contents than they had, by project and name."""
+        columns: tuple[Any, ...] = (
+            photo_originals.c.photo_id,
+            photo_originals.c.name,
+            photo_originals.c.size_bytes,
+            photo_originals.c.verified_at,
+            photo_originals.c.corrupt_since,
+            projects.c.tenant_id,
+            projects.c.id.label("project_id"),
+            projects.c.project_name,
+            projects.c.project_folder,
+        )
+        statement = _of_active_projects(select(*columns), tenant_id).where(_IS_CORRUPT)
+        with self._access.read() as connection:
+            rows = connection.execute(statement.order_by(projects.c.id, photo_originals.c.name)).mappings()
+            return [CorruptOriginal.from_row(row) for row in rows]
+
+    def count_corrupt(self, *, tenant_id: str | None = None) -> int:
+        """How many of them there are."""
+        statement = _of_active_projects(select(func.count()), tenant_id).where(_IS_CORRUPT)
+        with self._access.read() as connection:
+            return int(connection.execute(statement).scalar_one())
+
+    def _bytes(self, tenant_id: str, condition: Any) -> int:
+        size_bytes = func.coalesce(func.sum(photo_originals.c.size_bytes), 0)
+        statement = _of_active_projects(select(size_bytes), tenant_id).where(condition)
+        with self._access.read() as connection:
+            return int(connection.execute(statement).scalar_one())
+
+
+def _of_active_projects(statement: Select[Any], tenant_id: str | None) -> Select[Any]:
+    joined = statement.select_from(
+        photo_originals.join(photos, photos.c.id == photo_originals.c.photo_id).join(
+            projects, projects.c.id == photos.c.project_id
+        )
+    )
+    return joined.where(and_(is_active(), of_tenant(tenant_id)) if tenant_id is not None else is_active())
+
+
+def _project_ids(connection: Connection, photo_ids: Sequence[int]) -> dict[int, int]:
+    statement = select(photos.c.id, photos.c.project_id).where(photos.c.id.in_(photo_ids))
+    return {row.id: row.project_id for row in connection.execute(statement)}
+
+
+def _locked(connection: Connection, photo_ids: set[int]) -> dict[int, dict[str, Original]]:
+    """The originals of those of the photos that exist, which neither go nor change before the transaction ends."""
+    ids = sorted(photo_ids)
+    found: list[int] = []
+    for start in range(0, len(ids), BATCH_SIZE):
+        own = photos.c.id.in_(ids[start : start + BATCH_SIZE])
+        found += connection.execute(select(photos.c.id).where(own).order_by(photos.c.id).with_for_update()).scalars()
+    return OriginalsRepository(connection).get_many(found)
+
+
+_IS_CORRUPT = photo_originals.c.corrupt_since.is_not(None)
+
+_RENEW = (
+    update(photo_derivatives)
+    .where(
+        photo_derivatives.c.photo_id == bindparam("of_photo"),
+        photo_derivatives.c.source_name == bindparam("of_name"),
+        photo_derivatives.c.source_hash == bindparam("old"),
+    )
+    .values(source_hash=bindparam("new"))
+)

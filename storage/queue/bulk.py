@@ -1,0 +1,119 @@
+"""Canceling and retrying many jobs by what they have in common, a batch at a time, through the one gate of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from storage.database.column_types import check_integer
+from storage.database.engine import Database
+from storage.database.given_values import among
+from storage.database.tables import jobs
+from storage.errors import InvalidValue
+from storage.lifecycle.state_machine import UNFINISHED, end_jobs, reopen_jobs
+from storage.records import JobStatus
+
+#: Jobs changed by one transaction.
+BATCH_SIZE = 500
+
+#: Jobs that can be queued again.
+RETRIED = (JobStatus.FAILED, JobStatus.CANCELED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs are meant; every criterion that is given must hold, and at least one must be given.
+
+    Attributes:
+        ids: of these jobs alone.
+        older_than_seconds: created longer ago than this.
+    """
+
+    tenant_id: str | None = None
+    project_id: int | None = None
+    type: str | None = None
+    status: str | None = None
+    scope: str | None = None
+    task_id: str | None = None
+    ids: tuple[int, ...] | None = None
+    older_than_seconds: float | None = None
+
+    def conditions(self, database: Database) -> list[ColumnElement[bool]]:
+        """What the filter says of `jobs`.
+
+        Raises:
+            InvalidValue: no criterion is given, or the status is none.
+        """
+        columns = ("tenant_id", "project_id", "type", "status", "scope", "task_id")
+        given = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
+        if not given and self.ids is None and self.older_than_seconds is None:
+            raise InvalidValue(
+                "filter", f"is empty; give at least one of {', '.join(columns)}, ids, older_than_seconds"
+            )
+        if self.status is not None and self.status not in frozenset(JobStatus):
+            raise InvalidValue("status", f'"{self.status}" is not a job status. Allowed: {", ".join(JobStatus)}.')
+        conditions: list[ColumnElement[bool]] = [jobs.c[name] == value for name, value in given.items()]
+        if self.ids is not None:
+            conditions.append(among(jobs.c.id, self.ids))
+        if self.older_than_seconds is not None:
+            conditions.append(jobs.c.created_at < database.clock() - timedelta(seconds=self.older_than_seconds))
+        return conditions
+
+
+def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BATCH_SIZE) -> int:
+    """Cancel the queued and running jobs that the filter selects; returns how many.
+
+    A task of which a job is canceled ends as canceled when the rest of its step has ended.
+
+    Raises:
+        InvalidValue: the filter is empty or wrong.
+    """
+
+    def cancel(connection: Connection, ids: Sequence[int]) -> int:
+        now = database.clock()
+        return len(end_jobs(connection, jobs.c.id.in_(ids), status=JobStatus.CANCELED, now=now))
+
+    return _in_batches(database, selected, UNFINISHED, cancel, batch_size)
+
+
+def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BATCH_SIZE) -> int:
+    """Queue the failed and canceled jobs that the filter selects, with all their attempts anew; returns how many.
+
+    Their tasks go on from the first step of which a job is retried. A job whose `unique_key` an unfinished one has
+    taken is left as it is. Items that are done stay done.
+
+    Raises:
+        InvalidValue: the filter is empty or wrong.
+    """
+
+    def retry(connection: Connection, ids: Sequence[int]) -> int:
+        return len(reopen_jobs(connection, jobs.c.id.in_(ids), now=database.clock()))
+
+    return _in_batches(database, selected, RETRIED, retry, batch_size)
+
+
+def _in_batches(
+    database: Database,
+    selected: JobFilter,
+    statuses: Sequence[JobStatus],
+    change: Callable[[Connection, Sequence[int]], int],
+    batch_size: int,
+) -> int:
+    check_integer(batch_size, name="batch_size", minimum=1, maximum=10_000)
+    conditions: list[Any] = [jobs.c.status.in_(statuses), *selected.conditions(database)]
+    changed, last_id = 0, 0
+    while True:
+        statement = select(jobs.c.id).where(jobs.c.id > last_id, *conditions).order_by(jobs.c.id).limit(batch_size)
+        # Looking for them holds up nobody; whether they are still open or closed is looked at again.
+        with database.connect() as connection:
+            ids = list(connection.execute(statement).scalars())
+        if ids:
+            with database.begin() as connection:
+                changed += change(connection, ids)
+        if len(ids) < batch_size:
+            return changed
+        last_id = ids[-1]

@@ -1,0 +1,447 @@
+"""Taking jobs: which queued job is the best, within the slots of a lane, and how it becomes `running`.
+
+Every claim writes a fresh `claim_token`; what an executor writes later carries the token, so that a job which was
+taken away from it is no longer its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, partial
+from typing import Any
+
+from sqlalchemy import Connection, Executable, Integer, Row, TextClause, bindparam, column, text
+
+from storage.database.column_types import UtcTimestamp
+from storage.database.driver_statement import DriverStatement, Runs, run_on
+from storage.database.engine import Database
+from storage.database.tables import ATTENDED, READY, RUNNING, jobs
+from storage.lifecycle.job_statement import JOB_COLUMNS, STILL_QUEUED, JobStatement, is_given, is_given_and_queued
+from storage.lifecycle.notifications import fresh_since
+from storage.queue.lanes import COUNT_RUNNING_IN_LANE, free_slots
+from storage.records import Job, Lane
+
+#: Bounds that admit every priority.
+ANY_PRIORITY = (-(2**31), 2**31 - 1)
+
+#: Parts of claiming statements: which jobs, in which order, and what a claim writes.
+NOT_ON_HOLD = """NOT EXISTS (SELECT 1 FROM holds WHERE (holds.kind = 'tenant' AND holds.name = jobs.tenant_id)
+    OR (holds.kind = 'task' AND holds.name = jobs.task_id))"""
+DUE = "status = 'queued' AND run_after IS NOT NULL AND run_after <= :now AND held_by IS NULL"
+RANK = "priority DESC, created_at, id"
+TAKE = """UPDATE jobs SET status = 'running', started_at = :now, heartbeat_at = :now, updated_at = :now,
+    finished_at = NULL, worker_id = :worker_id, claim_token = :claim_token"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """Who claims, and when: what every claim statement binds."""
+
+    worker_id: str
+    now: datetime
+
+    def parameters(self) -> dict[str, Any]:
+        """The values of one claim, with a token of its own."""
+        return {"worker_id": self.worker_id, "now": self.now, "claim_token": os.urandom(16).hex()}
+
+
+def claim_best(
+    connection: Connection,
+    claimant: Claimant,
+    *,
+    tenant_id: str | None,
+    min_priority: int,
+    max_priority: int,
+) -> Job | None:
+    """Take the best queued job within the bounds, both inclusive, whatever its lane's slots say."""
+    job = claim_by_one_statement(
+        partial(run_on, connection),
+        claimant,
+        is_postgresql=connection.dialect.name == "postgresql",
+        tenant_id=tenant_id,
+        bounds=(min_priority, max_priority),
+    )
+    if job is not None and job.run_after is not None:
+        # It was found among the delayed ones, which have no rank: many that are due at once must be ranked only once.
+        promote_due(connection, now=claimant.now)
+    return job
+
+
+def claim_by_one_statement(
+    run: Runs,
+    claimant: Claimant,
+    *,
+    is_postgresql: bool,
+    tenant_id: str | None = None,
+    bounds: tuple[int, int] = ANY_PRIORITY,
+) -> Job | None:
+    """Take the best queued job within the bounds, by a statement that may be a transaction of its own.
+
+    Where the job has a `run_after`, `promote_due` is to follow.
+    """
+    parameters = claimant.parameters() | {"min_priority": bounds[0], "max_priority": bounds[1]}
+    if tenant_id is not None:
+        parameters["tenant_id"] = tenant_id
+    claimed = _best_statement(is_postgresql, tenant_id is not None, None).jobs(run, parameters)
+    return claimed[0] if claimed else None
+
+
+def claim_in_plain_lane(
+    database: Database, claimant: Claimant, *, lane: str, tenant_id: str | None = None
+) -> tuple[Job | None, bool]:
+    """Take the best job of a lane, if a slot is free, by statements that need no answer of each other.
+
+    Returns the job, and whether that is all that can be said: for a lane with aging or fairness, or for one that does
+    not exist, `claim_in_lane` has more to do.
+    """
+    parameters = claimant.parameters() | {"lane": lane}
+    if tenant_id is not None:
+        parameters["tenant_id"] = tenant_id
+    claim = _best_statement(database.is_postgresql, tenant_id is not None, ":lane")
+    if not database.is_postgresql:
+        # One statement is atomic here, and it needs no lock to count slots.
+        claimed = database.run(claim, parameters)
+        known = claimed or database.run(_LOCK_PLAIN_LANE_SQLITE, {"lane": lane})
+        return (claimed[0] if claimed else None), bool(known)
+    known, claimed = database.run_together([(_LOCK_PLAIN_LANE, {"lane": lane}), (claim, parameters)])
+    return (claimed[0] if claimed else None), bool(known)
+
+
+def claim_in_first_lane(
+    database: Database, claimant: Claimant, *, lanes: Sequence[str], tenant_id: str | None = None
+) -> tuple[Job | None, bool]:
+    """On PostgreSQL, take the best job of the first of these lanes that has work, in a single round trip.
+
+    Returns the job, and whether that is all that can be said: where a lane has work and nothing was taken of it, others
+    may have some too, or `claim_in_lane` has more to do. Where nothing waits, nothing is locked.
+    """
+    parameters = claimant.parameters()
+    look: dict[str, Any] = {"lanes": list(lanes), "now": claimant.now}
+    if tenant_id is not None:
+        parameters["tenant_id"] = look["tenant_id"] = tenant_id
+    for_tenant = tenant_id is not None
+    claim = _best_statement(True, for_tenant, _CHOSEN_LANE)
+    chosen, claimed = database.run_together([(_choose_lane(for_tenant), look), (claim, parameters)])
+    if claimed and claimed[0].run_after is not None:
+        with database.begin() as connection:
+            promote_due(connection, now=claimant.now)
+    return (claimed[0], True) if claimed else (None, not chosen)
+
+
+def claim_in_lane(
+    connection: Connection, claimant: Claimant, *, lane: Lane, tenant_id: str | None = None
+) -> Job | None:
+    """Take the lane's best queued job if a slot is free; with aging and fairness where the lane has them."""
+    if free_slots(connection, lane) <= 0:
+        return None
+    if lane.is_plain:
+        return claim_best(
+            connection,
+            claimant,
+            tenant_id=tenant_id,
+            min_priority=lane.min_priority,
+            max_priority=lane.max_priority,
+        )
+    promote_due(connection, now=claimant.now)
+    while True:
+        ranked = rank_heads(connection, lane=lane, now=claimant.now, tenant_id=tenant_id)
+        if not ranked:
+            return None
+        job = _take(connection, claimant, ranked[0].id)
+        if job is not None:
+            return job
+
+
+def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: str | None = None) -> list[Row[Any]]:
+    """Of each tenant and priority the first ready job of the lane, best first, with the lane's aging and fairness."""
+    bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
+    heads = connection.execute(_heads_statement(connection.dialect.name == "postgresql"), bounds).all()
+    return _ranked(
+        connection,
+        [head for head in heads if tenant_id in (None, head.tenant_id)],
+        lane=lane,
+        now=now,
+    )
+
+
+def claim_awaited(
+    database: Database, claimant: Claimant, *, lane: Lane, job_ids: Sequence[int], limit: int
+) -> list[Job]:
+    """Take those of `job_ids` that are entitled to a free slot of their lane, best first.
+
+    A job is entitled when fewer jobs than there are free slots rank before it, among all that somebody attends: these
+    and those of other processes whose waiters beat. `job_ids` outside the lane are ignored; at most `limit` are taken.
+    The slots and holds of the lane are read anew; that it has aging or fairness, or neither, is believed.
+    """
+    awaited = {
+        "lane": lane.name,
+        "job_ids": list(job_ids),
+        "now": claimant.now,
+        "fresh_since": fresh_since(claimant.now),
+    }
+    if not lane.is_plain:
+        with database.begin() as connection:
+            return _claim_by_own_rank(connection, claimant, lane, awaited, own=set(job_ids), limit=limit)
+    parameters = claimant.parameters() | awaited | {"limit": limit}
+    claim = _awaited_statement(database.is_postgresql)
+    if not database.is_postgresql:
+        # One statement is atomic here, and it needs no lock to count slots.
+        claimed = database.run(claim, parameters)
+    else:
+        _, claimed = database.run_together([(_LOCK_LANE, {"lane": lane.name}), (claim, parameters)])
+    return sorted(claimed, key=lambda job: (-job.priority, job.created_at, job.id))
+
+
+def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
+    """Take one certain job, if it is queued, whatever waits before it and whatever its lane's slots say."""
+    return _take(connection, claimant, job_id)
+
+
+def promote_due(connection: Connection, *, now: datetime) -> int:
+    """Make queued jobs whose `run_after` has come ready, and return how many; a claim finds ready ones by one index."""
+    return connection.execute(_promote_statement(connection.dialect.name == "postgresql"), {"now": now}).rowcount
+
+
+def new_worker_id(name: str) -> str:
+    """A worker id that no other start has, so that a restarted worker is never mistaken for its dead self."""
+    return f"{name}-{uuid.uuid4().hex[:12]}"
+
+
+def _claim_by_own_rank(
+    connection: Connection,
+    claimant: Claimant,
+    lane: Lane,
+    awaited: dict[str, Any],
+    *,
+    own: set[int],
+    limit: int,
+) -> list[Job]:
+    if connection.dialect.name == "postgresql":
+        _LOCK_LANE.on(connection, {"lane": lane.name})
+    is_postgresql = connection.dialect.name == "postgresql"
+    given = awaited if is_postgresql else awaited | {"job_ids": json.dumps(awaited["job_ids"])}
+    candidates = connection.execute(_candidates_statement(is_postgresql), given).all()
+    free = candidates[0].free if candidates else 0
+    claimed: list[Job] = []
+    for candidate in _ranked(connection, candidates, lane=lane, now=claimant.now)[:free]:
+        if candidate.id in own and len(claimed) < limit:
+            job = _take(connection, claimant, candidate.id)
+            if job is not None:
+                claimed.append(job)
+    return claimed
+
+
+def _timed(sql: str) -> TextClause:
+    return text(sql).bindparams(bindparam("now", type_=UtcTimestamp))
+
+
+def _take(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
+    taken = _TAKE_ONE.jobs(partial(run_on, connection), claimant.parameters() | {"id": job_id})
+    return taken[0] if taken else None
+
+
+def _is_open(lane: str) -> str:
+    """A condition on rows of `lanes`: it is the lane of that name, is not on hold, and has a free slot."""
+    return f"""name = {lane} AND (slots IS NULL OR slots > ({COUNT_RUNNING_IN_LANE}))
+        AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)"""
+
+
+@cache
+def _best_statement(is_postgresql: bool, for_tenant: bool, lane: str | None) -> JobStatement:
+    """A claim within bounds, or in a lane, of which an SQL expression is given that says its name."""
+    bounds = "priority BETWEEN :min_priority AND :max_priority"
+    if lane is not None:
+        bound = f"(SELECT {{}} FROM lanes WHERE name = {lane})"
+        bounds = f"priority BETWEEN {bound.format('min_priority')} AND {bound.format('max_priority')}"
+    if for_tenant:
+        bounds += " AND tenant_id = :tenant_id"
+    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
+    materialized = "MATERIALIZED" if is_postgresql else ""
+
+    def head(condition: str, index: str) -> str:
+        return f"""SELECT id, priority, created_at FROM jobs{by_index(is_postgresql, index)}
+            WHERE {condition} AND {bounds} AND {NOT_ON_HOLD} ORDER BY {RANK} LIMIT 1 {lock}"""
+
+    ready = head(READY, "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready")
+    is_open = "" if lane is None else f"WHERE EXISTS (SELECT 1 FROM lanes WHERE {_IS_PLAIN} AND {_is_open(lane)})"
+    return JobStatement(
+        f"""
+        WITH ready AS {materialized} ({ready}), due AS {materialized} ({head(DUE, "idx_jobs_delayed")})
+        {TAKE} WHERE id = (
+            SELECT id FROM (SELECT * FROM ready UNION ALL SELECT * FROM due) AS heads
+            {is_open} ORDER BY {RANK} LIMIT 1
+        ) AND status = 'queued' RETURNING {JOB_COLUMNS}""",
+        is_planned_once=True,
+    )
+
+
+_LOCK_LANE = DriverStatement(
+    "SELECT 1 FROM lanes WHERE name = :lane AND slots IS NOT NULL FOR UPDATE", is_planned_once=True
+)
+_IS_PLAIN = "aging_seconds IS NULL AND fair_tenants = 0"
+_PLAIN_LANE = f"SELECT 1 FROM lanes WHERE name = :lane AND {_IS_PLAIN}"
+_LOCK_PLAIN_LANE_SQLITE = DriverStatement(_PLAIN_LANE)
+# Where the lane has slots, claimers take turns from here on: two of them would count the same free one.
+_LOCK_PLAIN_LANE = DriverStatement(
+    f"""
+    WITH taken AS MATERIALIZED (SELECT name FROM lanes WHERE name = :lane AND slots IS NOT NULL FOR UPDATE)
+    {_PLAIN_LANE} AND (SELECT count(*) FROM taken) >= 0""",
+    is_planned_once=True,
+)
+
+#: The lane that `_choose_lane` chose earlier in the transaction: what one statement of a round trip tells the next.
+_CHOSEN_LANE = "current_setting('photojobs.lane', true)"
+
+
+@cache
+def _choose_lane(for_tenant: bool) -> DriverStatement:
+    return DriverStatement(
+        f"""
+        WITH chosen AS MATERIALIZED (
+            SELECT name FROM lanes WHERE name = ANY(:lanes) AND {has_work(is_postgresql=True, for_tenant=for_tenant)}
+            ORDER BY array_position(:lanes, name) LIMIT 1
+        ), taken AS MATERIALIZED (
+            SELECT name FROM lanes WHERE name = (SELECT name FROM chosen) AND slots IS NOT NULL FOR UPDATE
+        )
+        SELECT set_config('photojobs.lane', name, true) FROM chosen WHERE (SELECT count(*) FROM taken) >= 0""",
+        is_planned_once=True,
+    )
+
+
+_TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING {JOB_COLUMNS}")
+
+
+def _awaited(is_postgresql: bool) -> str:
+    """The first part of a query: `awaited`, the jobs of `:job_ids` and all others that compete for the lane's slots.
+
+    `free` of them may run. Where the lane has no free slot, none is awaited.
+    """
+    may_run = f"""(run_after IS NULL OR run_after <= :now) AND held_by IS NULL
+        AND priority BETWEEN open_lane.min_priority AND open_lane.max_priority AND {NOT_ON_HOLD}"""
+    columns = "jobs.id, jobs.tenant_id, jobs.priority, jobs.created_at, open_lane.free"
+    return f"""
+        WITH open_lane AS MATERIALIZED (
+            SELECT min_priority, max_priority, coalesce(slots - ({COUNT_RUNNING_IN_LANE}), 2147483647) AS free
+            FROM lanes WHERE {_is_open(":lane")}
+        ), awaited AS (
+            SELECT {columns} FROM jobs{by_index(is_postgresql, "idx_jobs_attended")} CROSS JOIN open_lane
+            WHERE {ATTENDED} AND heartbeat_at > :fresh_since AND {may_run}
+            UNION
+            SELECT {columns} FROM jobs CROSS JOIN open_lane
+            WHERE {is_given_and_queued(is_postgresql=is_postgresql)} AND {may_run}
+        )"""
+
+
+@cache
+def _awaited_statement(is_postgresql: bool) -> JobStatement:
+    # A token for each: it is by the token alone that a process knows its claims.
+    take = TAKE.replace(":claim_token", ":claim_token || '-' || id")
+    return JobStatement(
+        f"""
+        {_awaited(is_postgresql)}, entitled AS (
+            SELECT id FROM (SELECT *, row_number() OVER (ORDER BY {RANK}) AS place FROM awaited) AS ranked
+            WHERE place <= free AND {is_given("id", is_postgresql=is_postgresql)} ORDER BY place LIMIT :limit
+        )
+        {take} WHERE id IN (SELECT id FROM entitled) AND {STILL_QUEUED} RETURNING {JOB_COLUMNS}""",
+        is_planned_once=True,
+    )
+
+
+@cache
+def _candidates_statement(is_postgresql: bool) -> Executable:
+    """All that compete for the lane's slots, for lanes whose rank is not that of SQL."""
+    times = [bindparam(name, type_=UtcTimestamp) for name in ("now", "fresh_since")]
+    statement = text(f"{_awaited(is_postgresql)} SELECT * FROM awaited").bindparams(*times)
+    return statement.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at, column("free", Integer))
+
+
+def has_work(*, is_postgresql: bool, for_tenant: bool) -> str:
+    """A condition on rows of `lanes`: that a job of the lane is ready or due, of `:tenant_id` where asked for."""
+    of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
+    ready = by_index(is_postgresql, "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready")
+    due = by_index(is_postgresql, "idx_jobs_delayed")
+    in_lane = f"priority BETWEEN lanes.min_priority AND lanes.max_priority {of_tenant}"
+    return f"""(EXISTS (SELECT 1 FROM jobs{ready} WHERE {READY} AND {in_lane})
+        OR EXISTS (SELECT 1 FROM jobs{due} WHERE {DUE} AND {in_lane}))"""
+
+
+def by_index(is_postgresql: bool, index: str) -> str:
+    """What stands behind a table's name so that SQLite reads it by that index; nothing on PostgreSQL."""
+    # SQLite prefers the older indexes on `status`, which hold the whole queue, unless it is told.
+    return "" if is_postgresql else f" INDEXED BY {index}"
+
+
+@cache
+def _promote_statement(is_postgresql: bool) -> TextClause:
+    lock = " FOR UPDATE SKIP LOCKED" if is_postgresql else ""
+    due = f"SELECT id FROM jobs{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DUE}{lock}"
+    return _timed(f"UPDATE jobs SET run_after = NULL WHERE id IN ({due})")
+
+
+@cache
+def _heads_statement(is_postgresql: bool) -> TextClause:
+    # One index probe for each tenant and each of its priorities, however long the queue behind them is.
+    ready = f"jobs{by_index(is_postgresql, 'idx_jobs_ready_tenant')} WHERE {READY}"
+    return text(f"""
+    WITH RECURSIVE tenants(tenant_id) AS (
+        SELECT min(tenant_id) FROM {ready}
+        UNION ALL
+        SELECT (SELECT min(jobs.tenant_id) FROM {ready} AND jobs.tenant_id > tenants.tenant_id)
+        FROM tenants WHERE tenants.tenant_id IS NOT NULL
+    ), ranks(tenant_id, priority) AS (
+        SELECT tenant_id, (
+            SELECT max(jobs.priority) FROM {ready} AND jobs.tenant_id = tenants.tenant_id
+                AND jobs.priority <= :max_priority
+        ) FROM tenants WHERE tenant_id IS NOT NULL
+        UNION ALL
+        SELECT tenant_id, (
+            SELECT max(jobs.priority) FROM {ready} AND jobs.tenant_id = ranks.tenant_id
+                AND jobs.priority < ranks.priority
+        ) FROM ranks WHERE priority >= :min_priority
+    )
+    {_lateral_heads(ready) if is_postgresql else _joined_heads(ready)}
+    """).columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at)  # type: ignore[return-value]
+
+
+def _lateral_heads(ready: str) -> str:
+    # A join would let PostgreSQL read the whole table: it cannot know how few tenants and priorities there are.
+    return f"""SELECT head.* FROM ranks CROSS JOIN LATERAL (
+            SELECT id, tenant_id, priority, created_at FROM {ready} AND jobs.tenant_id = ranks.tenant_id
+                AND jobs.priority = ranks.priority AND {NOT_ON_HOLD} ORDER BY created_at, id LIMIT 1
+        ) AS head WHERE ranks.priority >= :min_priority"""
+
+
+def _joined_heads(ready: str) -> str:
+    return f""", heads AS (
+            SELECT (
+                SELECT id FROM {ready} AND jobs.tenant_id = ranks.tenant_id AND jobs.priority = ranks.priority
+                    AND {NOT_ON_HOLD} ORDER BY created_at, id LIMIT 1
+            ) AS id FROM ranks WHERE priority >= :min_priority
+        )
+        SELECT jobs.id, jobs.tenant_id, jobs.priority, jobs.created_at FROM jobs JOIN heads ON heads.id = jobs.id"""
+
+
+_RUNNING_BY_TENANT = text(f"""
+    SELECT tenant_id, count(*) AS running FROM jobs
+    WHERE {RUNNING} AND priority BETWEEN :min_priority AND :max_priority GROUP BY tenant_id
+""")
+
+
+def _ranked(connection: Connection, candidates: Sequence[Row[Any]], *, lane: Lane, now: datetime) -> list[Row[Any]]:
+    running: dict[str, int] = {}
+    if lane.fair_tenants:
+        bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
+        running = {row.tenant_id: row.running for row in connection.execute(_RUNNING_BY_TENANT, bounds)}
+
+    def rank(candidate: Row[Any]) -> tuple[int, int, datetime, int]:
+        effective = candidate.priority
+        if lane.aging_seconds:
+            effective += int((now - candidate.created_at).total_seconds() // lane.aging_seconds)
+        return (-effective, running.get(candidate.tenant_id, 0), candidate.created_at, candidate.id)
+
+    return sorted(candidates, key=rank)

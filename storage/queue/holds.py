@@ -1,0 +1,138 @@
+"""Holds: a task, a tenant or a lane of which no further job is claimed until the hold is released.
+
+What runs already goes on. Not for canceling: a held job stays queued.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.database.column_types import check_text
+from storage.database.engine import Access, Database
+from storage.database.tables import holds, jobs
+from storage.errors import InvalidValue, UnknownTask
+from storage.lifecycle.notifications import notify
+from storage.lifecycle.state_machine import get_task
+from storage.queue.lanes import LanesRepository
+from storage.records import Record
+
+
+class HoldKind(StrEnum):
+    """What can be held."""
+
+    TASK = "task"
+    TENANT = "tenant"
+    LANE = "lane"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(Record):
+    """A row of `holds`."""
+
+    kind: str
+    name: str
+    reason: str | None
+    created_at: datetime
+
+
+class HoldsRepository:
+    """The table `holds`, in a `Database` or inside a caller's own transaction."""
+
+    def __init__(self, source: Database | Connection) -> None:
+        self._access = Access(source)
+
+    def hold(self, kind: HoldKind | str, name: str, reason: str | None = None) -> Hold:
+        """Keep the jobs of a task, a tenant or a lane from being claimed; again, it changes only the reason.
+
+        Raises:
+            InvalidValue: the kind is none of the three, or a text cannot be stored.
+            UnknownTask: there is no such task.
+            UnknownLane: there is no such lane.
+        """
+        checked = _checked_kind(kind)
+        check_text(name, name="name", maximum=255)
+        if reason is not None:
+            check_text(reason, name="reason", maximum=1000)
+        with self._access.write() as connection:
+            _check_exists(connection, checked, name)
+            this = (holds.c.kind == str(checked), holds.c.name == name)
+            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+            connection.execute(
+                dialect.insert(holds)
+                .values(kind=str(checked), name=name, reason=reason, created_at=self._access.clock())
+                .on_conflict_do_update(index_elements=["kind", "name"], set_={"reason": reason})
+            )
+            if checked is not HoldKind.LANE:
+                # Claims look at `holds` as well; the mark spares them from reading each of these jobs every time.
+                connection.execute(
+                    update(jobs)
+                    .where(_jobs_under(checked, name), jobs.c.status == "queued", jobs.c.held_by.is_(None))
+                    .values(held_by=str(checked))
+                )
+            return Hold.from_row(connection.execute(select(holds).where(*this)).mappings().one())
+
+    def release(self, kind: HoldKind | str, name: str) -> bool:
+        """Let the jobs be claimed again, but for those under another hold; False where there was no such hold.
+
+        Raises:
+            InvalidValue: the kind is none of the three.
+        """
+        checked = _checked_kind(kind)
+        with self._access.write() as connection:
+            found = connection.execute(delete(holds).where(holds.c.kind == str(checked), holds.c.name == name)).rowcount
+            if checked is not HoldKind.LANE:
+                connection.execute(
+                    update(jobs)
+                    .where(_jobs_under(checked, name), jobs.c.status == "queued", jobs.c.held_by == str(checked))
+                    .values(held_by=_other_hold(checked))
+                )
+            notify(connection)
+            return found > 0
+
+    def get(self, kind: HoldKind | str, name: str) -> Hold | None:
+        """The hold on a task, a tenant or a lane, or None."""
+        statement = select(holds).where(holds.c.kind == str(_checked_kind(kind)), holds.c.name == name)
+        with self._access.read() as connection:
+            row = connection.execute(statement).mappings().one_or_none()
+        return None if row is None else Hold.from_row(row)
+
+    def list(self, kind: HoldKind | str | None = None) -> list[Hold]:
+        """All holds, or those of a kind, the oldest first."""
+        statement = select(holds).order_by(holds.c.created_at, holds.c.kind, holds.c.name)
+        if kind is not None:
+            statement = statement.where(holds.c.kind == str(_checked_kind(kind)))
+        with self._access.read() as connection:
+            return [Hold.from_row(row) for row in connection.execute(statement).mappings()]
+
+
+def _checked_kind(kind: HoldKind | str) -> HoldKind:
+    try:
+        return HoldKind(kind)
+    except ValueError:
+        raise InvalidValue("kind", f'"{kind}" cannot be held. Allowed: {", ".join(HoldKind)}.') from None
+
+
+def _check_exists(connection: Connection, kind: HoldKind, name: str) -> None:
+    if kind is HoldKind.LANE:
+        LanesRepository(connection).get(name)
+    elif kind is HoldKind.TASK and get_task(connection, name) is None:
+        raise UnknownTask(f"task {name} does not exist. `photojobs status` lists the latest ones.")
+
+
+def _jobs_under(kind: HoldKind, name: str) -> ColumnElement[bool]:
+    return jobs.c.tenant_id == name if kind is HoldKind.TENANT else jobs.c.task_id == name
+
+
+def _other_hold(kind: HoldKind) -> ScalarSelect[Any]:
+    """The kind of the hold that applies to a job when this one has gone, or NULL."""
+    if kind is HoldKind.TENANT:
+        other, name = HoldKind.TASK, jobs.c.task_id
+    else:
+        other, name = HoldKind.TENANT, jobs.c.tenant_id
+    return select(holds.c.kind).where(holds.c.kind == str(other), holds.c.name == name).scalar_subquery()

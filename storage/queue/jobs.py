@@ -1,0 +1,481 @@
+"""The table `jobs`: `JobsRepository`, with every call of the jobs quick reference and what the engine adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, func, literal_column, update
+
+from storage.database.column_types import MAX_COUNT, check_integer, check_text
+from storage.database.engine import Access, Database
+from storage.database.tables import jobs
+from storage.errors import InvalidValue, TooManyItems
+from storage.lifecycle import job_items
+from storage.lifecycle.chunks import insert_chunks
+from storage.lifecycle.job_listings import DEFAULT_LIMIT, list_newest, ready_jobs
+from storage.lifecycle.job_rows import (
+    checked_payload,
+    checked_result,
+    find_twin,
+    insert_job,
+    insert_lone_job,
+    insert_or_find,
+    new_job_values,
+    with_surroundings,
+)
+from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
+from storage.lifecycle.notifications import notify
+from storage.lifecycle.spooled_items import SpooledItems
+from storage.lifecycle.state_machine import (
+    QUEUED_ANEW,
+    end_job,
+    end_jobs,
+    give_back,
+    lock_tasks_of,
+    reopen_items,
+    reopen_task,
+)
+from storage.queue import claims
+from storage.queue.lanes import LanesRepository
+from storage.records import Job, JobItem, JobStatus
+from task_definitions import MAX_ITEMS_PER_JOB
+
+_BY_ID = JobStatement(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = :id")
+
+
+class JobsRepository:
+    """Jobs and their items, in a `Database` or inside a caller's own transaction.
+
+    Args:
+        source: a `Database`, or an open SQLAlchemy connection whose transaction the calls then join.
+    """
+
+    def __init__(self, source: Database | Connection) -> None:
+        self._access = Access(source)
+
+    def enqueue(
+        self,
+        *,
+        tenant_id: str,
+        type: str,
+        project_id: int | None = None,
+        scope: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        progress_total: int | None = None,
+        max_attempts: int | None = None,
+        run_after: datetime | None = None,
+        unique_key: str | None = None,
+    ) -> Job:
+        """Queue a job and return its row.
+
+        A scope that is not given is `project` where there is a `project_id`, else `photo_set`. With a `unique_key`, a
+        queued or running job of the same tenant and key is returned instead of a new one. With `run_after` nobody
+        claims the job before that moment.
+
+        Raises:
+            InvalidValue: a value cannot be stored, or the scope and `project_id` contradict each other.
+            UnknownProject: there is no such project, or it is another tenant's.
+        """
+        values = new_job_values(
+            now=self._access.clock(),
+            tenant_id=tenant_id,
+            type=type,
+            project_id=project_id,
+            scope=scope,
+            payload=payload,
+            priority=priority,
+            progress_total=progress_total,
+            max_attempts=max_attempts,
+            run_after=run_after,
+            unique_key=unique_key,
+        )
+        if project_id is None and unique_key is None:
+            return insert_lone_job(self._access.run, values, is_postgresql=self._access.is_postgresql)
+        with self._access.write() as connection:
+            return insert_job(connection, with_surroundings(connection, values))
+
+    def enqueue_with_items(
+        self,
+        *,
+        tenant_id: str,
+        type: str,
+        items: Iterable[Mapping[str, Any]],
+        auto_chunk: bool = False,
+        project_id: int | None = None,
+        scope: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        max_attempts: int | None = None,
+        run_after: datetime | None = None,
+        unique_key: str | None = None,
+    ) -> Job | list[Job]:
+        """Queue a job with its items, in one transaction; `progress_total` is the number of items.
+
+        `items` are mappings with `photo_id`, `filename` or both, and optionally `status` and `message`; any iterable,
+        which is read to its end before anything is written, and never held whole in memory. Up to `MAX_ITEMS_PER_JOB`
+        items make one job, which is returned. More are refused, unless `auto_chunk` is true: then a list of jobs is
+        returned in order, the payload of each with `chunk_index` (from 0) and `total_chunks`. With a `unique_key`, a
+        queued or running job of the same tenant and key is returned as it is, without these items.
+
+        Raises:
+            TooManyItems: there are more than 2000 items, and `auto_chunk` is false. It reads one item more than that.
+            InvalidValue: an item or another value cannot be stored.
+            UnknownProject: there is no such project, or it is another tenant's.
+            UnknownPhoto: an item's photo is another tenant's.
+        """
+        if not auto_chunk and not isinstance(items, list | tuple):
+            items = list(islice(items, MAX_ITEMS_PER_JOB + 1))
+        with SpooledItems(items) as spooled, self._access.write() as connection:
+            now = self._access.clock()
+            checked = new_job_values(
+                now=now,
+                tenant_id=tenant_id,
+                type=type,
+                project_id=project_id,
+                scope=scope,
+                payload=payload,
+                priority=priority,
+                max_attempts=max_attempts,
+                run_after=run_after,
+                unique_key=unique_key,
+            )
+            values = with_surroundings(connection, checked)
+            twin = find_twin(connection, values)
+            if twin is not None:
+                return twin
+            if len(spooled) > MAX_ITEMS_PER_JOB:
+                if not auto_chunk:
+                    raise TooManyItems(len(spooled), MAX_ITEMS_PER_JOB)
+                return insert_chunks(connection, values, spooled)
+            job, is_new = insert_or_find(connection, values | {"progress_total": len(spooled)})
+            if is_new:
+                job_items.insert_items(connection, job.id, tenant_id, spooled, now=now)
+            return job
+
+    def enqueue_many(self, specifications: Iterable[Mapping[str, Any]]) -> list[Job]:
+        """Queue many jobs in one transaction: a mapping of `enqueue`'s arguments each; returns them in order."""
+        specified = list(specifications)
+        with self._access.write() as connection:
+            repository = JobsRepository(connection)
+            return [repository.enqueue(**specification) for specification in specified]
+
+    def get_by_id(self, id: int) -> Job | None:
+        """The job of that id, or None."""
+        found = _BY_ID.jobs(self._access.look, {"id": id})
+        return found[0] if found else None
+
+    def claim_next(
+        self,
+        worker_id: str,
+        *,
+        tenant_id: str | None = None,
+        min_priority: int | None = None,
+        max_priority: int | None = None,
+        lane: str | None = None,
+    ) -> Job | None:
+        """Take the best queued job that fits, or None where nothing waits.
+
+        Best is the highest priority, then the oldest, then the lowest id; both bounds are inclusive. The returned
+        job is `running` and carries a fresh `claim_token`. Two callers never get the same job. With `lane`, the
+        lane's bounds and slots count as well, and its aging and fairness where it has them.
+
+        Raises:
+            DatabaseBusy: the database stayed locked for longer than the busy timeout.
+            UnknownLane: there is no lane of that name.
+            InvalidValue: both a lane and bounds were given, or the worker's id cannot be stored.
+        """
+        if lane is not None and (min_priority is not None or max_priority is not None):
+            raise InvalidValue("lane", "a lane has its own bounds; give either a lane or bounds")
+        check_text(worker_id, name="worker_id", maximum=1000)
+        claimant = claims.Claimant(worker_id=worker_id, now=self._access.clock())
+        is_settled = lane is None
+        if lane is None:
+            lowest, highest = claims.ANY_PRIORITY
+            job = claims.claim_by_one_statement(
+                self._access.run,
+                claimant,
+                is_postgresql=self._access.is_postgresql,
+                tenant_id=tenant_id,
+                bounds=(
+                    lowest if min_priority is None else min_priority,
+                    highest if max_priority is None else max_priority,
+                ),
+            )
+        elif self._access.database is not None:
+            job, is_settled = claims.claim_in_plain_lane(
+                self._access.database, claimant, lane=lane, tenant_id=tenant_id
+            )
+        if lane is not None and not is_settled:
+            with self._access.write() as connection:
+                found = LanesRepository(connection).get(lane)
+                return claims.claim_in_lane(connection, claimant, lane=found, tenant_id=tenant_id)
+        if job is not None and job.run_after is not None:
+            # Delayed ones have no rank: many that are due at once must be ranked only once.
+            with self._access.write() as connection:
+                claims.promote_due(connection, now=claimant.now)
+        return job
+
+    def heartbeat(self, id: int, *, claim_token: str | None = None) -> bool:
+        """Say that a running job is still being worked on; False where it is not running (any more)."""
+        return self._update_running(id, claim_token, {"heartbeat_at": self._access.clock()})
+
+    def update_progress(
+        self, id: int, *, done: int | None = None, total: int | None = None, claim_token: str | None = None
+    ) -> bool:
+        """Write what is given of `progress_done` and `progress_total`; False where the job (or the claim) is gone."""
+        values: dict[str, Any] = {}
+        if done is not None:
+            values["progress_done"] = check_integer(done, name="done", minimum=0, maximum=MAX_COUNT)
+        if total is not None:
+            values["progress_total"] = check_integer(total, name="total", minimum=0, maximum=MAX_COUNT)
+        if claim_token is not None:
+            return self._update_running(id, claim_token, values)
+        return self._update(id, values)
+
+    def update_payload(self, id: int, payload: Mapping[str, Any] | None) -> Job | None:
+        """Replace the payload of a job, or clear it with None, and return its row; None if there is no such job."""
+        self._update(id, {"payload_json": None if payload is None else checked_payload(payload)})
+        return self.get_by_id(id)
+
+    def complete(
+        self, id: int, *, claim_token: str | None = None, result: Mapping[str, Any] | None = None
+    ) -> Job | None:
+        """End a job as completed, and start its task's next step if it was the last of its step.
+
+        Returns the row, or None where nothing changed: the job has ended, or `claim_token` is no longer its own.
+        """
+        return self._end(id, JobStatus.COMPLETED, claim_token=claim_token, result=result)
+
+    def fail(
+        self,
+        id: int,
+        error_message: str,
+        *,
+        claim_token: str | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> Job | None:
+        """End a job as failed with a reason (cut at 1000 characters); None where nothing changed, as in `complete`."""
+        return self._end(id, JobStatus.FAILED, claim_token=claim_token, error_message=str(error_message), result=result)
+
+    def cancel(self, id: int) -> Job | None:
+        """End a queued or running job as canceled; its executor stops at its next checkpoint. None if it had ended."""
+        return self._end(id, JobStatus.CANCELED, claim_token=None)
+
+    def cancel_by_project(
+        self, project_id: int, *, except_task_id: str | None = None, except_job_id: int | None = None
+    ) -> list[Job]:
+        """Cancel the queued and running jobs of a project, but for those of one task or one job; returns the others."""
+        conditions = [jobs.c.project_id == project_id]
+        if except_job_id is not None:
+            conditions.append(jobs.c.id != except_job_id)
+        if except_task_id is not None:
+            conditions.append(func.coalesce(jobs.c.task_id, "") != except_task_id)
+        with self._access.write() as connection:
+            return end_jobs(connection, *conditions, status=JobStatus.CANCELED, now=self._access.clock())
+
+    def retry_later(
+        self, id: int, error_message: str, *, run_after: datetime, claim_token: str | None = None
+    ) -> Job | None:
+        """Give a running job back as one attempt more, not to be claimed before `run_after`; None if it was lost."""
+        conditions = [jobs.c.id == id]
+        if claim_token is not None:
+            conditions.append(jobs.c.claim_token == claim_token)
+        with self._access.write() as connection:
+            given_back = give_back(
+                connection, *conditions, now=self._access.clock(), run_after=run_after, error_message=error_message
+            )
+        return given_back[0] if given_back else None
+
+    def hand_back(self, id: int, *, claim_token: str) -> Job | None:
+        """Give a claimed job back untouched, for another executor; it costs no attempt. None if it was lost."""
+        with self._access.write() as connection:
+            given_back = give_back(
+                connection,
+                jobs.c.id == id,
+                jobs.c.claim_token == claim_token,
+                now=self._access.clock(),
+                count_attempt=False,
+            )
+        return given_back[0] if given_back else None
+
+    def requeue(self, id: int) -> Job | None:
+        """Queue a job again, whatever its status was: start, end, worker and heartbeat are cleared.
+
+        A task that had ended, or was at a later step, goes on from the job's step.
+
+        Raises:
+            ConstraintViolated: another job that has not ended has its `unique_key`.
+        """
+        with self._access.write() as connection:
+            now = self._access.clock()
+            lock_tasks_of(connection, jobs.c.id == id)
+            values = {**QUEUED_ANEW, "updated_at": now}
+            statement = update(jobs).where(jobs.c.id == id).values(values).returning(*jobs.columns)
+            row = connection.execute(statement).mappings().one_or_none()
+            if row is None:
+                return None
+            job = Job.from_row(row)
+            reopen_items(connection, [id], now=now)
+            if job.task_id is not None and job.step_index is not None:
+                reopen_task(connection, job.task_id, step_index=job.step_index, now=now)
+            notify(connection)
+            return job
+
+    def increment_attempts(self, id: int) -> Job | None:
+        """Count one attempt more and return the row."""
+        self._update(id, {"attempts": jobs.c.attempts + 1})
+        return self.get_by_id(id)
+
+    def set_default_max_attempts(self, id: int, max_attempts: int) -> Job | None:
+        """Set `max_attempts` where the job has none; a value that is there is kept. Returns the row."""
+        check_integer(max_attempts, name="max_attempts", minimum=1, maximum=MAX_COUNT)
+        self._update(id, {"max_attempts": func.coalesce(jobs.c.max_attempts, max_attempts)})
+        return self.get_by_id(id)
+
+    def requeue_stale_running(self, stale_seconds: float) -> list[int]:
+        """Queue running jobs whose heartbeat is older than this, as one attempt more; returns their ids."""
+        with self._access.write() as connection:
+            now = self._access.clock()
+            given_back = give_back(
+                connection,
+                jobs.c.status == literal_column("'running'"),
+                func.coalesce(jobs.c.heartbeat_at, jobs.c.started_at) < now - timedelta(seconds=stale_seconds),
+                now=now,
+            )
+        return sorted(job.id for job in given_back)
+
+    def list_by_project(
+        self,
+        project_id: int,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        offset: int = 0,
+        status: str | None = None,
+        type: str | None = None,
+    ) -> list[Job]:
+        """The jobs of a project, newest first."""
+        filters = {"project_id": project_id, "status": status, "type": type}
+        return list_newest(self._access.look, filters, limit=limit, offset=offset)
+
+    def list_by_tenant(
+        self,
+        tenant_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        offset: int = 0,
+        status: str | None = None,
+        type: str | None = None,
+        scope: str | None = None,
+        before: tuple[datetime, int] | None = None,
+    ) -> list[Job]:
+        """The jobs of a tenant in every scope, newest first.
+
+        `before` pages by key: pass `(job.created_at, job.id)` of the last job of a page to get the next one, which
+        costs the same on every page, where a large `offset` does not.
+        """
+        filters = {"tenant_id": tenant_id, "status": status, "type": type, "scope": scope}
+        return list_newest(self._access.look, filters, limit=limit, offset=offset, before=before)
+
+    def list_ready(
+        self,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        tenant_id: str | None = None,
+        min_priority: int | None = None,
+        max_priority: int | None = None,
+        standalone: bool = False,
+    ) -> list[Job]:
+        """The queued jobs that may be claimed now, in rank order: ready, not held, and waited for by nobody who lives.
+
+        With `standalone`, only those that belong to no task.
+        """
+        statement = ready_jobs(
+            now=self._access.clock(),
+            limit=limit,
+            tenant_id=tenant_id,
+            min_priority=min_priority,
+            max_priority=max_priority,
+            standalone=standalone,
+        )
+        with self._access.read() as connection:
+            return [Job.from_row(row) for row in connection.execute(statement).mappings()]
+
+    def list_items(self, job_id: int) -> list[JobItem]:
+        """The items of a job in id order."""
+        with self._access.read() as connection:
+            return job_items.list_items(connection, job_id)
+
+    def iterate_items(self, job_id: int) -> Iterator[JobItem]:
+        """The items of a job in id order, read a batch at a time; no transaction is open in between."""
+        last_id = 0
+        while True:
+            with self._access.read() as connection:
+                batch = job_items.items_after(connection, job_id, last_id)
+            yield from batch
+            if len(batch) < job_items.BATCH_SIZE:
+                return
+            last_id = batch[-1].id
+
+    def next_pending_item(self, job_id: int) -> JobItem | None:
+        """The item with the lowest id that is still pending, or None."""
+        with self._access.read() as connection:
+            return job_items.next_pending_item(connection, job_id)
+
+    def update_item_status(self, item_id: int, *, status: str, message: str | None = None) -> JobItem | None:
+        """Record what became of an item; returns its row, or None if there is none.
+
+        The job's `progress_done` follows, unless `update_progress` has set it to something else than the number of
+        items that are done, failed or skipped.
+        """
+        with self._access.write() as connection:
+            return job_items.update_item_status(
+                connection, item_id, status=status, message=message, now=self._access.clock()
+            )
+
+    def _end(
+        self,
+        id: int,
+        status: JobStatus,
+        *,
+        claim_token: str | None,
+        error_message: str | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> Job | None:
+        if result is not None:
+            result = checked_result(result)
+        now = self._access.clock()
+        ended = end_job(
+            self._access,
+            id,
+            status=status,
+            now=now,
+            claim_token=claim_token,
+            error_message=error_message,
+            result=result,
+        )
+        if ended is not None:
+            return ended
+        conditions = [jobs.c.id == id]
+        if claim_token is not None:
+            conditions += [jobs.c.claim_token == claim_token, jobs.c.status == "running"]
+        with self._access.write() as connection:
+            others = end_jobs(
+                connection, *conditions, status=status, now=now, error_message=error_message, result=result
+            )
+        return others[0] if others else None
+
+    def _update(self, id: int, values: Mapping[str, Any]) -> bool:
+        with self._access.write() as connection:
+            statement = update(jobs).where(jobs.c.id == id).values(**values, updated_at=self._access.clock())
+            return connection.execute(statement).rowcount == 1
+
+    def _update_running(self, id: int, claim_token: str | None, values: Mapping[str, Any]) -> bool:
+        statement = update(jobs).where(jobs.c.id == id, jobs.c.status == "running")
+        if claim_token is not None:
+            statement = statement.where(jobs.c.claim_token == claim_token)
+        with self._access.write() as connection:
+            return connection.execute(statement.values(**values, updated_at=self._access.clock())).rowcount == 1

@@ -1,0 +1,146 @@
+"""Lanes: ranges of priorities with a number of slots, changed while everything runs. Slots are running rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, case, func, insert, select, text, update
+
+from storage.database.column_types import MAX_COUNT, check_integer, check_text
+from storage.database.engine import Access, Database
+from storage.database.tables import RUNNING, holds, lanes
+from storage.errors import InvalidValue, UnknownLane
+from storage.lifecycle.notifications import notify
+from storage.records import Lane
+
+#: Jobs from this priority on belong to the `priority` lane, the rest to `normal`.
+PRIORITY_LANE_FROM = 90
+
+#: Within a query of `lanes`: how many jobs of the lane run.
+COUNT_RUNNING_IN_LANE = f"""SELECT count(*) FROM jobs AS running WHERE running.{RUNNING}
+    AND running.priority BETWEEN lanes.min_priority AND lanes.max_priority"""
+
+_COUNT_RUNNING = text(f"SELECT count(*) FROM jobs WHERE {RUNNING} AND priority BETWEEN :min_priority AND :max_priority")
+
+
+class LanesRepository:
+    """The table `lanes`."""
+
+    def __init__(self, source: Database | Connection) -> None:
+        self._access = Access(source)
+
+    def list(self) -> Sequence[Lane]:
+        """Every lane, the highest first."""
+        with self._access.read() as connection:
+            rows = connection.execute(select(lanes).order_by(lanes.c.max_priority.desc())).mappings()
+            return [Lane.from_row(row) for row in rows]
+
+    def get(self, name: str) -> Lane:
+        """The lane of that name.
+
+        Raises:
+            UnknownLane: there is none.
+        """
+        with self._access.read() as connection:
+            row = connection.execute(select(lanes).where(lanes.c.name == name)).mappings().one_or_none()
+        if row is None:
+            raise UnknownLane(f'"{name}" is not a lane. Lanes: {", ".join(lane.name for lane in self.list())}.')
+        return Lane.from_row(row)
+
+    def change(
+        self,
+        name: str,
+        *,
+        slots: int | None = None,
+        aging_seconds: int | None = None,
+        fair_tenants: bool | None = None,
+    ) -> Lane:
+        """Change what is given, for all claims from now on; 0 for `slots` or `aging_seconds` takes the limit away.
+
+        Jobs that run already keep their slots until they end.
+
+        Raises:
+            UnknownLane: there is no such lane.
+            InvalidValue: a number is negative.
+        """
+        values: dict[str, int | None] = {}
+        for key, value in (("slots", slots), ("aging_seconds", aging_seconds)):
+            if value is not None:
+                values[key] = check_integer(value, name=key, minimum=0, maximum=MAX_COUNT) or None
+        if fair_tenants is not None:
+            values["fair_tenants"] = int(fair_tenants)
+        self.get(name)
+        with self._access.write() as connection:
+            statement = update(lanes).where(lanes.c.name == name)
+            connection.execute(statement.values(**values, updated_at=self._access.clock()))
+            notify(connection)
+        return self.get(name)
+
+    def add(self, name: str, *, min_priority: int, max_priority: int, slots: int | None = None) -> Lane:
+        """Add a lane for a range of priorities (both inclusive) that no lane has yet; 0 `slots` are no limit, as None.
+
+        Raises:
+            InvalidValue: the range is empty or overlaps that of another lane, or a number cannot be stored.
+        """
+        check_text(name, name="lane", maximum=64)
+        for key, bound in (("min_priority", min_priority), ("max_priority", max_priority)):
+            check_integer(bound, name=key, minimum=-MAX_COUNT - 1, maximum=MAX_COUNT)
+        if slots is not None:
+            slots = check_integer(slots, name="slots", minimum=0, maximum=MAX_COUNT) or None
+        if min_priority > max_priority:
+            raise InvalidValue("min_priority", f"{min_priority} is above max_priority {max_priority}")
+        with self._access.write() as connection:
+            if connection.dialect.name == "postgresql":
+                # Two that add a lane at the same moment would not see each other's. Claims go on.
+                connection.execute(text("LOCK TABLE lanes IN SHARE ROW EXCLUSIVE MODE"))
+            for lane in LanesRepository(connection).list():
+                if lane.min_priority <= max_priority and min_priority <= lane.max_priority:
+                    raise InvalidValue(
+                        "priorities",
+                        f"{min_priority} to {max_priority} overlaps the lane {lane.name}",
+                    )
+            connection.execute(
+                insert(lanes).values(
+                    name=name,
+                    min_priority=min_priority,
+                    max_priority=max_priority,
+                    slots=slots,
+                    updated_at=self._access.clock(),
+                )
+            )
+        return self.get(name)
+
+
+def lane_of(priority: int, lanes: Iterable[Lane]) -> Lane | None:
+    """The lane, of these, that jobs of that priority belong to; None where none covers it."""
+    return next((lane for lane in lanes if lane.covers(priority)), None)
+
+
+def free_slots(connection: Connection, lane: Lane) -> int:
+    """How many more jobs of the lane may run; on PostgreSQL the lane stays locked until the transaction ends.
+
+    The lane is read anew, so that a change of its slots counts from the next claim on.
+    """
+    # A second statement counts: after waiting for the lock, the first one's snapshot would be out of date.
+    row = connection.execute(_LOCK_LANE, {"name": lane.name}).one_or_none()
+    if row is not None and row.held:
+        return 0
+    slots = lane.slots if row is None else row.slots
+    if slots is None:
+        return sys.maxsize
+    bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
+    return int(slots) - int(connection.execute(_COUNT_RUNNING, bounds).scalar_one())
+
+
+_HELD = select(func.count()).where(holds.c.kind == "lane", holds.c.name == lanes.c.name).scalar_subquery()
+_LOCK_LANE = (
+    select(lanes.c.slots, case((_HELD > 0, 1), else_=0).label("held"))
+    .where(lanes.c.name == text(":name"))
+    .with_for_update(of=lanes)
+)
+
+
+def lane_name(priority: int) -> str:
+    """The name of the built-in lane of a priority."""
+    return "priority" if priority >= PRIORITY_LANE_FROM else "normal"

@@ -1,0 +1,206 @@
+"""Waiting for work without asking for it all the time: LISTEN on PostgreSQL, one cheap poll per process on SQLite.
+
+A wake-up is only a hint to look at the tables. A lost one costs its waiter no more than the timeout.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import socket
+import sqlite3
+import threading
+from contextlib import suppress
+from typing import Any, Self
+
+from storage.database.engine import Database
+from storage.database.thread_ends import wait_for_end
+from storage.errors import StorageError
+from storage.lifecycle.notifications import CHANNEL
+
+#: Seconds between two looks at an SQLite file, on average, while somebody waits; one look costs some microseconds.
+POLL_SECONDS = 0.1
+
+#: Seconds before a dropped connection is opened again, the first time and at most; doubles in between.
+RECONNECT_SECONDS = (0.1, 5.0)
+
+#: Seconds after which a silent PostgreSQL connection is asked whether it still lives.
+KEEPALIVE_SECONDS = 30
+
+
+class Wakeups:
+    """Wakes threads that wait for work. One listener serves all of them; while nobody waits, it rests.
+
+    Use it as a context manager, or call `close`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._changed = threading.Condition()
+        self._generation = 0
+        self._waiting = 0
+        self._closed = False
+        self._listener: threading.Thread | None = None
+        self._pid = os.getpid()
+        self._stop_receiver, self._stop_sender = socket.socketpair()
+        self._seen = threading.local()
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait until jobs may have been enqueued, or for `timeout_seconds`; True where something may wait.
+
+        What happened since the calling thread's last wait counts as well, so that nothing is missed in between. After
+        `close` it returns False at once.
+        """
+        with self._changed:
+            seen = getattr(self._seen, "generation", self._generation)
+            self._waiting += 1
+            try:
+                self._start_listener()
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._closed or self._generation != seen, max(0.0, timeout_seconds))
+            finally:
+                self._waiting -= 1
+            self._seen.generation = self._generation
+            return self._generation != seen
+
+    def notify(self) -> None:
+        """Wake the waiting threads of this process."""
+        with self._changed:
+            self._generation += 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End every wait and the listener; waits for the listener's end, but for no server."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+            listener = self._listener
+        if listener is not None and self._pid == os.getpid():
+            with suppress(OSError):
+                # It may have ended already.
+                self._stop_sender.send(b"x")
+            if not wait_for_end(listener):
+                # It closes the sockets when it ends.
+                return
+        self._close_sockets()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start_listener(self) -> None:
+        # A forked process has the object, but not its thread.
+        if self._closed or (self._listener is not None and self._pid == os.getpid()):
+            return
+        if not self._database.is_postgresql and self._database.path is None:
+            # A database in memory belongs to this process, which calls `notify`.
+            return
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._stop_receiver, self._stop_sender = socket.socketpair()
+        self._listener = threading.Thread(target=self._run, name="photojobs-wakeups", daemon=True)
+        self._listener.start()
+
+    def _run(self) -> None:
+        try:
+            if self._database.is_postgresql:
+                self._listen()
+            else:
+                self._poll()
+        finally:
+            if self._closed:
+                self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        self._stop_sender.close()
+        self._stop_receiver.close()
+
+    def _listen(self) -> None:
+        first, longest = RECONNECT_SECONDS
+        delay = first
+        while not self._closed:
+            try:
+                self._listen_on_connection()
+                delay = first
+            except Exception as error:
+                if not _is_database_error(error):
+                    raise
+                select.select([self._stop_receiver], [], [], random.uniform(delay / 2, delay))  # noqa: S311 - jitter.
+                delay = min(2 * delay, longest)
+
+    def _listen_on_connection(self) -> None:
+        """Pass notifications on until `close`, or until the connection drops."""
+        pooled = self._database.engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        # It listens as long as this object lives, so it must not count as one of the pool's.
+        pooled.detach()
+        try:
+            connection.rollback()
+            connection.autocommit = True
+            connection.execute(f"LISTEN {CHANNEL}")
+            # What was notified before, or while the connection was gone, is not told again.
+            self.notify()
+            while not self._closed:
+                readable, _, _ = select.select(
+                    [connection.pgconn.socket, self._stop_receiver], [], [], KEEPALIVE_SECONDS
+                )
+                if not readable:
+                    connection.execute("SELECT 1")
+                connection.pgconn.consume_input()
+                if _drain(connection):
+                    self.notify()
+        finally:
+            pooled.close()
+
+    def _poll(self) -> None:
+        connection: sqlite3.Connection | None = None
+        version: int | None = None
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed or self._waiting > 0)
+                    if self._closed:
+                        return
+                try:
+                    if connection is None:
+                        connection = self._open_file()
+                    (now,) = connection.execute("PRAGMA data_version").fetchone()
+                except sqlite3.Error:
+                    # The file is not there yet, or busy: its waiters have their timeouts.
+                    now = version
+                if now != version:
+                    # Also at the first look: what changed before it was seen by nobody.
+                    self.notify()
+                version = now
+                # Jitter keeps the processes of a machine from looking all at the same moment.
+                select.select(
+                    [self._stop_receiver],
+                    [],
+                    [],
+                    random.uniform(0.5, 1.5) * POLL_SECONDS,  # noqa: S311 - no secret.
+                )
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _open_file(self) -> sqlite3.Connection:
+        path = self._database.path
+        assert path is not None  # noqa: S101 - checked before the thread was started.
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _drain(connection: Any) -> bool:
+    found = False
+    while connection.pgconn.notifies() is not None:
+        found = True
+    return found
+
+
+def _is_database_error(error: Exception) -> bool:
+    return isinstance(error, StorageError | OSError) or type(error).__module__.startswith(("psycopg", "sqlalchemy"))

@@ -1,0 +1,1 @@
+"""What can be read about tasks, jobs, lanes and libraries. It changes nothing that work depends on."""

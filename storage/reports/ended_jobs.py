@@ -1,0 +1,69 @@
+"""Jobs that have ended, read forward a batch at a time: for whoever counts them without counting any twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, or_, select
+
+from storage.database.tables import jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedJob:
+    """How and when a job ended."""
+
+    id: int
+    type: str
+    priority: int
+    status: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime
+
+    @property
+    def place(self) -> Place:
+        """Where reading goes on after it."""
+        return Place(finished_at=self.finished_at, id=self.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A place in the order in which jobs end."""
+
+    finished_at: datetime
+    id: int = 0
+
+
+def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit: int) -> Sequence[EndedJob]:
+    """The jobs that ended after a place and before a moment, in the order in which they ended.
+
+    Args:
+        connection: to read from.
+        after: where the last call ended.
+        before: far enough in the past that no transaction is open any more which ends a job earlier than that.
+        limit: at most so many; a call from the last one's place reads on.
+    """
+    ended = jobs.c.finished_at
+    statement = (
+        select(
+            jobs.c.id,
+            jobs.c.type,
+            jobs.c.priority,
+            jobs.c.status,
+            jobs.c.created_at,
+            jobs.c.started_at,
+            ended,
+        )
+        .where(
+            # The index has `finished_at` alone: the first condition is what it is searched by.
+            ended >= after.finished_at,
+            ended < before,
+            or_(ended > after.finished_at, and_(ended == after.finished_at, jobs.c.id > after.id)),
+        )
+        .order_by(ended, jobs.c.id)
+        .limit(limit)
+    )
+    return [EndedJob(**row) for row in connection.execute(statement).mappings()]

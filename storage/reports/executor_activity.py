@@ -1,0 +1,92 @@
+"""Who runs jobs, as far as the tables can tell: executors that beat for what they run, and flow runs that wait.
+
+An idle worker leaves no sign, but none stays idle for longer than a moment while a job could be claimed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+
+from sqlalchemy import Connection, TextualSelect, bindparam, func, select, text
+
+from storage.database.column_types import Identifier, UtcTimestamp
+from storage.database.tables import ATTENDED, RUNNING, UNFINISHED_TASK, jobs, tasks
+from storage.queue.claims import by_index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executor:
+    """A process that has claimed jobs.
+
+    Attributes:
+        running: how many of its claims have not ended.
+        last_sign_at: its latest heartbeat.
+    """
+
+    worker_id: str
+    running: int
+    last_sign_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What the tables tell of executors.
+
+    Attributes:
+        alive: executors with running jobs that have beaten lately.
+        silent: executors with running jobs that have not.
+        attended_tasks: unfinished tasks that a flow run follows.
+        ended_at: when an executor ended a job last, if that was lately.
+    """
+
+    alive: tuple[Executor, ...]
+    silent: tuple[Executor, ...]
+    attended_tasks: int
+    ended_at: datetime | None
+
+    @property
+    def is_any_alive(self) -> bool:
+        """Whether anybody has given a sign of life lately."""
+        return bool(self.alive or self.attended_tasks or self.ended_at)
+
+
+def read_activity(connection: Connection, *, now: datetime, silent_seconds: float) -> Activity:
+    """What the tables tell of executors at this moment; a sign older than `silent_seconds` counts as none."""
+    since = now - timedelta(seconds=silent_seconds)
+    by_worker = (
+        select(jobs.c.worker_id, func.count().label("running"), func.max(jobs.c.heartbeat_at).label("beat"))
+        .where(text(RUNNING))
+        .group_by(jobs.c.worker_id)
+        .order_by(jobs.c.worker_id)
+    )
+    executors = [
+        Executor(worker_id=row.worker_id or "unknown", running=row.running, last_sign_at=row.beat)
+        for row in connection.execute(by_worker)
+    ]
+    alive = tuple(one for one in executors if one.last_sign_at is not None and one.last_sign_at >= since)
+    followed = select(func.count()).where(text(UNFINISHED_TASK), tasks.c.attended_at >= since)
+    signs = connection.execute(_latest_signs(connection.dialect.name == "postgresql"), {"since": since}).one()
+    return Activity(
+        alive=alive,
+        silent=tuple(one for one in executors if one not in alive),
+        attended_tasks=max(connection.execute(followed).scalar_one(), int(signs.waited_for is not None)),
+        ended_at=signs.ended_at,
+    )
+
+
+@cache
+def _latest_signs(is_postgresql: bool) -> TextualSelect:
+    attended, finished = (by_index(is_postgresql, index) for index in ("idx_jobs_attended", "idx_jobs_finished"))
+    # Cancels end jobs as well, and are no executor's.
+    return (
+        text(f"""
+        SELECT (SELECT id FROM jobs{attended} WHERE {ATTENDED} AND heartbeat_at >= :since LIMIT 1) AS waited_for, (
+            SELECT max(finished_at) FROM jobs{finished} WHERE finished_at IS NOT NULL AND finished_at >= :since
+                AND worker_id IS NOT NULL AND status IN ('completed', 'failed')
+        ) AS ended_at
+        """)
+        .bindparams(bindparam("since", type_=UtcTimestamp))
+        .columns(waited_for=Identifier, ended_at=UtcTimestamp)
+    )

@@ -1,0 +1,141 @@
+"""What the library of a task is like in numbers: projects, photos and derivatives, before its first job and at its end.
+
+They are kept in `tasks.library_json`. No size of an original is in them, since only the disk knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select, update
+
+from storage.database.engine import Database
+from storage.database.tables import photo_derivatives, photos, projects, tasks
+from storage.lifecycle.step_jobs import is_active, of_tenant, target_projects
+from storage.records import Task
+
+Moment = Literal["before", "after"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryFigures:
+    """The library of a tenant in numbers, or the projects of it that a task is about.
+
+    Attributes:
+        lacking: photos without a thumbnail or a preview that could have one.
+        pending_deletions: photos with a file that is not to be kept.
+        derivative_bytes: the size of all thumbnails and previews whose rows tell it.
+    """
+
+    projects: int
+    archived_projects: int
+    photos: int
+    with_jpg: int
+    with_raw: int
+    with_other: int
+    thumbnails: int
+    previews: int
+    lacking: int
+    pending_deletions: int
+    derivative_bytes: int
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self | None:
+        """The figures that `to_json` wrote, or None where a number is missing."""
+        known = {name: document.get(name) for name in cls.__dataclass_fields__}
+        numbers = {name: value for name, value in known.items() if isinstance(value, int)}
+        return cls(**numbers) if len(numbers) == len(known) else None
+
+    def to_json(self) -> dict[str, int]:
+        """A JSON object of the numbers."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeforeAndAfter:
+    """The figures of a task's library at both moments; None where nobody was there to take them."""
+
+    before: LibraryFigures | None
+    after: LibraryFigures | None
+
+
+def take_figures(connection: Connection, task: Task) -> LibraryFigures:
+    """The figures as they are now: of the tenant for a global task, else of the projects that the task is about."""
+    of_task = _projects_of(task)
+    project_counts = connection.execute(
+        select(
+            func.coalesce(func.sum(case((is_active(), 1), else_=0)), 0),
+            func.coalesce(func.sum(case((is_active(), 0), else_=1)), 0),
+        )
+        .select_from(projects)
+        .where(of_task)
+    ).one()
+    in_scope = select(projects.c.id).where(of_task, is_active())
+    lacking = [
+        or_(status.is_(None), status.in_(("pending", "missing", "failed")))
+        for status in (photos.c.thumbnail_status, photos.c.preview_status)
+    ]
+    unwanted = or_(
+        (photos.c.jpg_available != 0) & (photos.c.keep_jpg == 0),
+        (photos.c.raw_available != 0) & (photos.c.keep_raw == 0),
+    )
+    conditions = (
+        photos.c.jpg_available != 0,
+        photos.c.raw_available != 0,
+        photos.c.other_available != 0,
+        photos.c.thumbnail_status == "generated",
+        photos.c.preview_status == "generated",
+        or_(*lacking),
+        unwanted,
+    )
+    counts = connection.execute(
+        select(func.count(), *(func.coalesce(func.sum(case((one, 1), else_=0)), 0) for one in conditions))
+        .select_from(photos)
+        .where(photos.c.project_id.in_(in_scope))
+    ).one()
+    size_bytes = connection.execute(
+        select(func.coalesce(func.sum(photo_derivatives.c.size_bytes), 0))
+        .join(photos, photos.c.id == photo_derivatives.c.photo_id)
+        .where(photos.c.project_id.in_(in_scope))
+    ).scalar_one()
+    numbers = [int(number) for number in (*project_counts, *counts, size_bytes)]
+    return LibraryFigures(**dict(zip(LibraryFigures.__dataclass_fields__, numbers, strict=True)))
+
+
+def read_figures(connection: Connection, task_id: str) -> BeforeAndAfter:
+    """What was kept of a task's library."""
+    known = _kept(connection, task_id)
+    parts = {moment: known.get(moment) for moment in ("before", "after")}
+    return BeforeAndAfter(
+        **{name: LibraryFigures.from_json(part) if isinstance(part, dict) else None for name, part in parts.items()}
+    )
+
+
+def keep_figures(database: Database, task: Task, moment: Moment) -> None:
+    """Take the figures and keep them with the task; those from before its first job are taken once, and stay.
+
+    Raises:
+        StorageError: the database could not be asked.
+    """
+    # Not in one transaction: counting a large library takes seconds, in which others want to write.
+    with database.connect() as connection:
+        if moment == "before" and _kept(connection, task.id):
+            return
+        figures = take_figures(connection, task)
+    with database.begin() as connection:
+        values = {"library_json": {**_kept(connection, task.id), moment: figures.to_json()}}
+        connection.execute(update(tasks).where(tasks.c.id == task.id).values(values))
+
+
+def _kept(connection: Connection, task_id: str) -> dict[str, Any]:
+    document = connection.execute(select(tasks.c.library_json).where(tasks.c.id == task_id)).scalar_one_or_none()
+    return document if isinstance(document, dict) else {}
+
+
+def _projects_of(task: Task) -> ColumnElement[bool]:
+    if task.scope == "global":
+        return of_tenant(task.tenant_id)  # type: ignore[no-any-return]
+    # A photo set that is moved goes to the project that the task names.
+    return or_(projects.c.id.in_(target_projects(task)), projects.c.id == task.project_id)

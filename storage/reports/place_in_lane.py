@@ -1,0 +1,101 @@
+"""How a lane stands: which jobs run, which is the next, and how many rank before a certain one. It only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+from sqlalchemy import Connection, TextClause, bindparam, func, select, text
+
+from storage.database.column_types import Identifier, UtcTimestamp
+from storage.database.tables import READY, RUNNING, jobs
+from storage.queue.claims import by_index, rank_heads
+from storage.records import Job, Lane
+
+#: Running jobs that are read of a lane, the longest-running first.
+MAX_RUNNING_JOBS = 100
+
+#: Jobs counted before a certain one: beyond, "more than" says as much.
+MAX_COUNTED = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneQueue:
+    """A lane at one moment.
+
+    Attributes:
+        running: the jobs that run, the longest-running first; of very many, the first.
+        running_count: how many run.
+        running_by_tenant: the same for each tenant that has any.
+        best_id: the ready job that is claimed next, by rank, aging and fairness; None where none is ready.
+        waiting: the ready priorities of each tenant.
+    """
+
+    running: tuple[Job, ...]
+    running_count: int
+    running_by_tenant: Mapping[str, int]
+    best_id: int | None
+    waiting: Mapping[str, frozenset[int]]
+
+    def tenants_waiting(self, priority: int) -> frozenset[str]:
+        """The tenants that have ready jobs of this priority or a higher one."""
+        return frozenset(tenant for tenant, priorities in self.waiting.items() if max(priorities) >= priority)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """How many ready jobs rank before a job; `is_more` where there are more than were counted."""
+
+    count: int
+    is_more: bool
+
+
+def read_lane_queue(connection: Connection, lane: Lane, *, now: datetime) -> LaneQueue:
+    """How the lane stands at this moment."""
+    in_lane = (text(RUNNING), jobs.c.priority.between(lane.min_priority, lane.max_priority))
+    counts = select(jobs.c.tenant_id, func.count()).where(*in_lane).group_by(jobs.c.tenant_id)
+    by_tenant = {row[0]: row[1] for row in connection.execute(counts)}
+    oldest = select(jobs).where(*in_lane).order_by(jobs.c.started_at, jobs.c.id).limit(MAX_RUNNING_JOBS)
+    heads = rank_heads(connection, lane=lane, now=now)
+    waiting: dict[str, frozenset[int]] = {}
+    for head in heads:
+        waiting[head.tenant_id] = waiting.get(head.tenant_id, frozenset()) | {head.priority}
+    return LaneQueue(
+        running=tuple(Job.from_row(row) for row in connection.execute(oldest).mappings()),
+        running_count=sum(by_tenant.values()),
+        running_by_tenant=by_tenant,
+        best_id=heads[0].id if heads else None,
+        waiting=waiting,
+    )
+
+
+def count_before(connection: Connection, job: Job, lane: Lane) -> Ahead:
+    """How many ready jobs of the lane rank before this one, by priority, age and id."""
+    counted = connection.execute(
+        _count_before(connection.dialect.name == "postgresql"),
+        {
+            "priority": job.priority,
+            "max_priority": lane.max_priority,
+            "created_at": job.created_at,
+            "id": job.id,
+            "enough": MAX_COUNTED + 1,
+        },
+    ).scalar_one()
+    return Ahead(count=min(counted, MAX_COUNTED), is_more=counted > MAX_COUNTED)
+
+
+@cache
+def _count_before(is_postgresql: bool) -> TextClause:
+    # Three ranges of the index, each of which ends where it ends, and none of which is read for longer than is counted.
+    ready = f"SELECT 1 FROM jobs{by_index(is_postgresql, 'idx_jobs_ready')} WHERE {READY}"
+    ranges = (
+        "priority > :priority AND priority <= :max_priority",
+        "priority = :priority AND created_at < :created_at",
+        "priority = :priority AND created_at = :created_at AND id < :id",
+    )
+    parts = " UNION ALL ".join(f"SELECT * FROM ({ready} AND {part} LIMIT :enough) AS part" for part in ranges)
+    return text(f"SELECT count(*) FROM (SELECT * FROM ({parts}) AS every LIMIT :enough) AS counted").bindparams(
+        bindparam("created_at", type_=UtcTimestamp), bindparam("id", type_=Identifier)
+    )

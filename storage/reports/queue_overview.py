@@ -1,0 +1,98 @@
+"""What runs, what waits and what failed, the first few rows of each: what somebody who looks wants to see.
+
+Each list is read from an index that ends where the list ends, so that millions of rows stay quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, TextualSelect, select, text
+
+from storage.database.tables import DELAYED, FAILED, READY, RUNNING, jobs
+from storage.queue.claims import by_index
+from storage.records import Job
+
+#: Failed jobs that failures are summed up from, those that were created last.
+FAILURE_SAMPLE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Jobs of a type that failed for the same reason.
+
+    Attributes:
+        count: how many, among the latest failed jobs.
+        last_at: when the latest of them failed.
+        job_id: the latest of them.
+    """
+
+    type: str
+    reason: str
+    count: int
+    last_at: datetime
+    job_id: int
+
+
+def running_jobs(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Job]:
+    """The jobs that run, the longest-running first."""
+    statement = select(jobs).where(text(RUNNING), *_of(tenant_id)).order_by(jobs.c.started_at, jobs.c.id)
+    return _read(connection, statement.limit(limit))
+
+
+def waiting_jobs(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Job]:
+    """The jobs that could run now, in rank order, and behind them those that run later, the soonest first."""
+    ready = (
+        select(jobs)
+        .where(text(READY), *_of(tenant_id))
+        .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
+        .limit(limit)
+    )
+    found = _read(connection, ready)
+    if len(found) < limit:
+        later = select(jobs).where(text(DELAYED), *_of(tenant_id)).order_by(jobs.c.run_after, jobs.c.id)
+        found += _read(connection, later.limit(limit - len(found)))
+    return found
+
+
+def latest_failures(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Failure]:
+    """Why jobs failed, among those that were created last; the latest failure first."""
+    is_postgresql = connection.dialect.name == "postgresql"
+    latest = _latest_failures(is_postgresql, tenant_id is not None).bindparams(limit=FAILURE_SAMPLE)
+    if tenant_id is not None:
+        latest = latest.bindparams(tenant_id=tenant_id)
+    failures: dict[tuple[str, str], Failure] = {}
+    for row in connection.execute(latest):
+        reason = next(iter((row.error_message or "").splitlines()), "")
+        moment = row.finished_at or row.created_at
+        known = failures.get((row.type, reason))
+        is_latest = known is None or moment > known.last_at
+        failures[row.type, reason] = Failure(
+            type=row.type,
+            reason=reason,
+            count=1 if known is None else known.count + 1,
+            last_at=moment if known is None or is_latest else known.last_at,
+            job_id=row.id if known is None or is_latest else known.job_id,
+        )
+    return sorted(failures.values(), key=lambda failure: failure.last_at, reverse=True)[:limit]
+
+
+@cache
+def _latest_failures(is_postgresql: bool, for_tenant: bool) -> TextualSelect:
+    failed = f"jobs{by_index(is_postgresql, 'idx_jobs_failed')} WHERE {FAILED}"
+    of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
+    columns = (jobs.c.id, jobs.c.type, jobs.c.error_message, jobs.c.finished_at, jobs.c.created_at)
+    names = ", ".join(column.name for column in columns)
+    return text(f"SELECT {names} FROM {failed} {of_tenant} ORDER BY created_at DESC LIMIT :limit").columns(*columns)
+
+
+def _of(tenant_id: str | None) -> Sequence[ColumnElement[bool]]:
+    return () if tenant_id is None else (jobs.c.tenant_id == tenant_id,)
+
+
+def _read(connection: Connection, statement: Select[Any]) -> list[Job]:
+    return [Job.from_row(row) for row in connection.execute(statement).mappings()]

@@ -1,0 +1,226 @@
+"""Numbers about jobs: how many of each status, type, tenant and lane, how long they waited and ran, what waits longest.
+
+Every count is answered from an index alone, and times from the latest ends, so that millions of rows stay quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from statistics import quantiles
+
+from sqlalchemy import Column, Connection, Integer, TextClause, TextualSelect, and_, func, select, text
+
+from storage.database.engine import Access, Database
+from storage.database.tables import DELAYED, HELD, READY, RUNNING, jobs
+from storage.queue.claims import by_index
+from storage.queue.lanes import LanesRepository
+from storage.records import Job, JobStatus
+
+#: Ended jobs that times are reckoned from, the latest first.
+SAMPLE_SIZE = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durations:
+    """How long something took, over a sample; the numbers are None where the sample is empty."""
+
+    sample_size: int
+    average_seconds: float | None
+    median_seconds: float | None
+    p95_seconds: float | None
+    longest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLoad:
+    """How full a lane is; `slots` None is no limit."""
+
+    name: str
+    slots: int | None
+    running: int
+    queued: int
+    oldest_waiting_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenJobs:
+    """How many jobs wait, and how many run."""
+
+    queued: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """How long the jobs that ended last waited before their last start, and ran."""
+
+    waiting: Durations
+    running: Durations
+
+
+class Statistics:
+    """Numbers about the table `jobs`, in a `Database` or inside a caller's own transaction."""
+
+    def __init__(self, source: Database | Connection) -> None:
+        self._access = Access(source)
+
+    def count_by_status(self, *, tenant_id: str | None = None) -> dict[str, int]:
+        """How many jobs are in each status, of all tenants or of one; a status without jobs is 0."""
+        statement = select(jobs.c.status, func.count()).group_by(jobs.c.status)
+        if tenant_id is not None:
+            statement = statement.where(jobs.c.tenant_id == tenant_id)
+        counts = {str(status): 0 for status in JobStatus}
+        with self._access.read() as connection:
+            counts.update({row[0]: row[1] for row in connection.execute(statement)})
+        return counts
+
+    def count_by_type(self) -> dict[str, dict[str, int]]:
+        """How many jobs of each type are in each status; a status without jobs is left out."""
+        return self._count_pairs(jobs.c.type)
+
+    def open_by_type(self, *, limit: int = 1_000) -> dict[str, OpenJobs]:
+        """How many jobs of each type wait and run, of the first `limit` types by name, without counting what ended."""
+        with self._access.read() as connection:
+            rows = connection.execute(_OPEN_BY_TYPE, {"limit": limit})
+            return {row.type: OpenJobs(queued=row.queued, running=row.running) for row in rows}
+
+    def count_by_tenant(self) -> dict[str, dict[str, int]]:
+        """How many jobs of each tenant are in each status; a status without jobs is left out."""
+        return self._count_pairs(jobs.c.tenant_id)
+
+    def lanes(self) -> Sequence[LaneLoad]:
+        """How full each lane is, the highest first."""
+        with self._access.read() as connection:
+            lanes = LanesRepository(connection).list()
+            is_postgresql = self._access.is_postgresql
+            running, queued = (
+                {row.priority: row.number for row in connection.execute(_count_by_priority(is_postgresql, status))}
+                for status in ("running", "queued")
+            )
+            oldest = {
+                row.priority: row.oldest for row in connection.execute(_oldest_by_priority(self._access.is_postgresql))
+            }
+        loads = []
+        for lane in lanes:
+            bounds = range(lane.min_priority, lane.max_priority + 1)
+            waiting = [moment for priority, moment in oldest.items() if priority in bounds and moment is not None]
+            loads.append(
+                LaneLoad(
+                    name=lane.name,
+                    slots=lane.slots,
+                    running=sum(count for priority, count in running.items() if priority in bounds),
+                    queued=sum(count for priority, count in queued.items() if priority in bounds),
+                    oldest_waiting_at=min(waiting, default=None),
+                )
+            )
+        return loads
+
+    def times(self, *, sample_size: int = SAMPLE_SIZE) -> Times:
+        """How long the latest `sample_size` ended jobs waited and ran.
+
+        A job that was delayed on purpose, or tried several times, counts from its creation to its last start.
+        """
+        statement = (
+            select(jobs.c.created_at, jobs.c.started_at, jobs.c.finished_at)
+            .where(jobs.c.finished_at.is_not(None))
+            .order_by(jobs.c.finished_at.desc())
+            .limit(sample_size)
+        )
+        with self._access.read() as connection:
+            rows = [row for row in connection.execute(statement) if row.started_at is not None]
+        return Times(
+            waiting=_durations([(row.started_at - row.created_at).total_seconds() for row in rows]),
+            running=_durations([(row.finished_at - row.started_at).total_seconds() for row in rows]),
+        )
+
+    def oldest_waiting(self) -> Job | None:
+        """Of the jobs that could run now, the one that was enqueued first, or None where none waits."""
+        with self._access.read() as connection:
+            rows = connection.execute(_oldest_by_priority(self._access.is_postgresql)).all()
+            oldest = min((row for row in rows if row.oldest is not None), key=lambda row: row.oldest, default=None)
+            if oldest is None:
+                return None
+            same_moment = and_(text(READY), jobs.c.priority == oldest.priority, jobs.c.created_at == oldest.oldest)
+            row = connection.execute(select(jobs).where(same_moment).order_by(jobs.c.id).limit(1)).mappings().first()
+        return None if row is None else Job.from_row(row)
+
+    def count_delayed(self) -> int:
+        """How many queued jobs are to run later by themselves."""
+        delayed = f"jobs{by_index(self._access.is_postgresql, 'idx_jobs_delayed')} WHERE {DELAYED}"
+        with self._access.read() as connection:
+            return int(connection.execute(text(f"SELECT count(*) FROM {delayed}")).scalar_one())
+
+    def _count_pairs(self, column: Column[str]) -> dict[str, dict[str, int]]:
+        statement = select(column, jobs.c.status, func.count()).group_by(column, jobs.c.status)
+        counts: dict[str, dict[str, int]] = {}
+        with self._access.read() as connection:
+            for name, status, count in connection.execute(statement):
+                counts.setdefault(name, {})[status] = count
+        return counts
+
+
+#: Conditions that together cover the jobs of a status; an index of its own holds those of each, with their priorities.
+_PARTS = {"running": (RUNNING,), "queued": (READY, DELAYED, HELD)}
+
+
+@cache
+def _count_by_priority(is_postgresql: bool, status: str) -> TextualSelect:
+    if not is_postgresql:
+        # SQLite reads the row itself if the status is in the condition of an index alone.
+        parts = [f"jobs{by_index(is_postgresql, 'idx_jobs_status_priority_created')} WHERE status = '{status}'"]
+    else:
+        parts = [f"jobs WHERE {condition}" for condition in _PARTS[status]]
+    counts = " UNION ALL ".join(f"SELECT priority, count(*) AS number FROM {part} GROUP BY priority" for part in parts)
+    statement = f"SELECT priority, CAST(sum(number) AS bigint) AS number FROM ({counts}) AS parts GROUP BY priority"
+    return text(statement).columns(jobs.c.priority, number=Integer)
+
+
+# One index probe for each type, then a count of those of its jobs alone that are open.
+_OPEN_BY_TYPE = text("""
+    WITH RECURSIVE types(type) AS (
+        SELECT min(type) FROM jobs
+        UNION ALL
+        SELECT (SELECT min(jobs.type) FROM jobs WHERE jobs.type > types.type) FROM types WHERE types.type IS NOT NULL
+    )
+    SELECT type,
+        (SELECT count(*) FROM jobs WHERE jobs.type = types.type AND jobs.status = 'queued') AS queued,
+        (SELECT count(*) FROM jobs WHERE jobs.type = types.type AND jobs.status = 'running') AS running
+    FROM types WHERE type IS NOT NULL LIMIT :limit
+""")
+
+
+@cache
+def _oldest_by_priority(is_postgresql: bool) -> TextClause:
+    # One index probe for each priority that has ready jobs, however many there are.
+    ready = f"jobs{by_index(is_postgresql, 'idx_jobs_ready')} WHERE {READY}"
+    return text(f"""
+        WITH RECURSIVE ranks(priority) AS (
+            SELECT max(priority) FROM {ready}
+            UNION ALL
+            SELECT (SELECT max(jobs.priority) FROM {ready} AND jobs.priority < ranks.priority)
+            FROM ranks WHERE ranks.priority IS NOT NULL
+        )
+        SELECT priority, (
+            SELECT created_at FROM {ready} AND jobs.priority = ranks.priority ORDER BY created_at LIMIT 1
+        ) AS oldest FROM ranks WHERE priority IS NOT NULL
+    """).columns(jobs.c.priority, oldest=jobs.c.created_at.type)  # type: ignore[return-value]
+
+
+def _durations(seconds: Sequence[float]) -> Durations:
+    if not seconds:
+        return Durations(
+            sample_size=0, average_seconds=None, median_seconds=None, p95_seconds=None, longest_seconds=None
+        )
+    # Clocks of two machines may differ by a little.
+    values = [max(0.0, value) for value in seconds]
+    percentiles = quantiles(values, n=20, method="inclusive") if len(values) > 1 else values * 19
+    return Durations(
+        sample_size=len(values),
+        average_seconds=sum(values) / len(values),
+        median_seconds=percentiles[9],
+        p95_seconds=percentiles[18],
+        longest_seconds=max(values),
+    )

@@ -1,0 +1,322 @@
+"""How a task went, for pictures of it: its jobs in time, waits, reasons of failures, what was slow and what changed.
+
+Everything is summed up in SQL and bounded, so that a task of a million items is told in as many rows as one of a dozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, bindparam, func, select, text
+
+from storage.database.column_types import UtcTimestamp
+from storage.database.tables import file_journal, jobs, photo_derivatives, photos, projects
+from storage.lifecycle.step_jobs import of_tenant
+from storage.records import Task
+
+#: Jobs that are told one by one; of more, those of a step and a worker that start at about the same time are one span.
+MAX_SINGLE_JOBS = 600
+
+#: Parts that the time of a task is divided into.
+BUCKETS = 200
+
+#: Rows of each list.
+MAX_REASONS = 25
+MAX_SLOWEST = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpan:
+    """A job in time, or several of one step and worker that started at about the same time.
+
+    Attributes:
+        items: how many items they have worked on so far; other jobs count projects as their progress.
+        finished_at: of the last of them; None while one runs.
+    """
+
+    step_index: int
+    type: str
+    priority: int
+    worker_id: str
+    status: str
+    jobs: int
+    items: int
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimes:
+    """How long the jobs of a step waited before their last start, and ran, in seconds."""
+
+    step_index: int
+    type: str
+    jobs: int
+    wait_median: float
+    wait_p95: float
+    wait_longest: float
+    run_median: float
+    run_p95: float
+    run_longest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureReason:
+    """Why items, or jobs without items, failed; `first` is the name of one of them."""
+
+    type: str
+    reason: str
+    count: int
+    first: str | None
+    is_of_items: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """An item or a project that took long, in one attempt."""
+
+    type: str
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChanges:
+    """What the journal says was done to originals; `first` names a few of them."""
+
+    action: str
+    files: int
+    size_bytes: int
+    first: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedPhoto:
+    """A photo whose row, files or pictures changed while the task ran."""
+
+    id: int
+    name: str
+    tenant_id: str
+    project_name: str
+    project_folder: str
+    is_new: bool
+    is_moved: bool
+
+
+def job_spans(connection: Connection, task: Task, *, now: datetime) -> Sequence[JobSpan]:
+    """The jobs of a task that have started, in the order of their starts."""
+    started = connection.execute(
+        select(func.count()).where(jobs.c.task_id == task.id, jobs.c.started_at.is_not(None))
+    ).scalar_one()
+    bucket = "id" if started <= MAX_SINGLE_JOBS else _bucket(connection, "started_at")
+    rows = connection.execute(
+        text(f"""
+            SELECT step_index, type, priority, coalesce(worker_id, '') AS worker_id, status, count(*) AS jobs,
+                sum(CASE WHEN EXISTS (SELECT 1 FROM job_items WHERE job_items.job_id = jobs.id)
+                    THEN coalesce(progress_done, 0) ELSE 0 END) AS items, min(started_at) AS started_at,
+                CASE WHEN count(*) = count(finished_at) THEN max(finished_at) END AS finished_at
+            FROM jobs WHERE task_id = :task_id AND started_at IS NOT NULL
+            GROUP BY step_index, type, priority, coalesce(worker_id, ''), status, {bucket}
+            ORDER BY min(started_at) LIMIT 20000
+        """)
+        .bindparams(*_moments(bucket))
+        .columns(started_at=UtcTimestamp, finished_at=UtcTimestamp),
+        (asdict(_times(task, now)) if bucket != "id" else {}) | {"task_id": task.id},
+    )
+    return [JobSpan(**{**row, "items": int(row["items"])}) for row in rows.mappings()]
+
+
+def step_times(connection: Connection, task_id: str) -> Sequence[StepTimes]:
+    """How long the jobs of each step waited and ran; only those that have ended."""
+    wait, run = _seconds(connection, "started_at", "created_at"), _seconds(connection, "finished_at", "started_at")
+    rows = connection.execute(
+        text(f"""
+            WITH timed AS (
+                SELECT step_index, type, {wait} AS wait, {run} AS run FROM jobs
+                WHERE task_id = :task_id AND started_at IS NOT NULL AND finished_at IS NOT NULL
+            ), ranked AS (
+                SELECT step_index, type, wait, run,
+                    row_number() OVER (PARTITION BY step_index, type ORDER BY wait) AS wait_rank,
+                    row_number() OVER (PARTITION BY step_index, type ORDER BY run) AS run_rank,
+                    count(*) OVER (PARTITION BY step_index, type) AS total
+                FROM timed
+            )
+            SELECT step_index, type, max(total) AS jobs,
+                min(CASE WHEN wait_rank >= total * 0.5 THEN wait END) AS wait_median,
+                min(CASE WHEN wait_rank >= total * 0.95 THEN wait END) AS wait_p95, max(wait) AS wait_longest,
+                min(CASE WHEN run_rank >= total * 0.5 THEN run END) AS run_median,
+                min(CASE WHEN run_rank >= total * 0.95 THEN run END) AS run_p95, max(run) AS run_longest
+            FROM ranked GROUP BY step_index, type ORDER BY step_index, type
+        """),
+        {"task_id": task_id},
+    )
+    return [
+        StepTimes(
+            step_index=row.step_index,
+            type=row.type,
+            jobs=row.jobs,
+            wait_median=_positive(row.wait_median),
+            wait_p95=_positive(row.wait_p95),
+            wait_longest=_positive(row.wait_longest),
+            run_median=_positive(row.run_median),
+            run_p95=_positive(row.run_p95),
+            run_longest=_positive(row.run_longest),
+        )
+        for row in rows
+    ]
+
+
+_ITEM_REASONS = text("""
+    SELECT jobs.type,
+        replace(coalesce(job_items.message, job_items.error_type, ''), coalesce(job_items.filename, ''), '…') AS reason,
+        count(*) AS count, min(job_items.filename) AS first
+    FROM jobs JOIN job_items ON job_items.job_id = jobs.id
+    WHERE jobs.task_id = :task_id AND job_items.status = 'failed' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT :limit
+""")
+_JOB_REASONS = text("""
+    SELECT type, coalesce(error_message, '') AS reason, count(*) AS count, NULL AS first FROM jobs
+    WHERE task_id = :task_id AND status = 'failed'
+        AND NOT EXISTS (SELECT 1 FROM job_items WHERE job_items.job_id = jobs.id AND job_items.status = 'failed')
+    GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT :limit
+""")
+
+
+def failure_reasons(connection: Connection, task_id: str, *, limit: int = MAX_REASONS) -> Sequence[FailureReason]:
+    """Why items failed, and jobs that have no failed item to say it; the most frequent reasons first.
+
+    In the reason of an item its own name is left out, so that the same reason is one, whatever it befell.
+    """
+    parameters = {"task_id": task_id, "limit": limit}
+    found = [
+        FailureReason(**row, is_of_items=is_of_items)
+        for statement, is_of_items in ((_ITEM_REASONS, True), (_JOB_REASONS, False))
+        for row in connection.execute(statement, parameters).mappings()
+    ]
+    return sorted(found, key=lambda reason: reason.count, reverse=True)[:limit]
+
+
+_SLOWEST_SQLITE = text("""
+    SELECT jobs.type,
+        CASE slow.type WHEN 'object' THEN json_extract(slow.value, '$.name') END AS name,
+        CASE slow.type WHEN 'object' THEN json_extract(slow.value, '$.seconds') END AS seconds
+    FROM jobs, json_each(CASE WHEN json_valid(jobs.result_json) THEN jobs.result_json END, '$.slowest') AS slow
+    WHERE jobs.task_id = :task_id AND jobs.result_json IS NOT NULL
+    ORDER BY 3 DESC, 2 LIMIT :limit
+""")
+_SLOWEST_POSTGRESQL = text("""
+    SELECT jobs.type, slow.value ->> 'name' AS name, (slow.value ->> 'seconds')::float AS seconds
+    FROM jobs, jsonb_array_elements(jobs.result_json -> 'slowest') AS slow(value)
+    WHERE jobs.task_id = :task_id AND jsonb_typeof(jobs.result_json -> 'slowest') = 'array'
+    ORDER BY 3 DESC, 2 LIMIT :limit
+""")
+
+
+def slowest(connection: Connection, task_id: str, *, limit: int = MAX_SLOWEST) -> Sequence[Slow]:
+    """The items and projects that took longest, of those that the jobs remember."""
+    statement = _SLOWEST_POSTGRESQL if connection.dialect.name == "postgresql" else _SLOWEST_SQLITE
+    rows = connection.execute(statement, {"task_id": task_id, "limit": limit}).mappings()
+    return [Slow(**row) for row in rows if row["name"] is not None and row["seconds"] is not None]
+
+
+def file_changes(connection: Connection, task_id: str, *, examples: int = 5) -> Sequence[FileChanges]:
+    """What a task did to originals, by kind of change."""
+    of_task = file_journal.c.task_id == task_id
+    counted = connection.execute(
+        select(file_journal.c.action, func.count(), func.coalesce(func.sum(file_journal.c.size_bytes), 0))
+        .where(of_task)
+        .group_by(file_journal.c.action)
+        .order_by(file_journal.c.action)
+    ).all()
+    made = []
+    for action, files, size_bytes in counted:
+        named = select(file_journal.c.source, file_journal.c.target).where(of_task, file_journal.c.action == action)
+        first = connection.execute(named.order_by(file_journal.c.id).limit(examples))
+        names = tuple(source if target is None else f"{source} → {target}" for source, target in first)
+        made.append(FileChanges(action=action, files=files, size_bytes=int(size_bytes), first=names))
+    return made
+
+
+def changed_photos(
+    connection: Connection, task: Task, *, limit: int, now: datetime
+) -> tuple[Sequence[ChangedPhoto], int]:
+    """The photos of the task's tenant, or of its project, that changed while it ran: the first of them, and how many.
+
+    Rows do not say which task changed them, so that those of another one that ran at the same time are among them.
+    """
+    begin, end = task.started_at or task.created_at, task.finished_at or now
+    remade = (
+        select(photo_derivatives.c.photo_id)
+        .where(photo_derivatives.c.generated_at.between(begin, end))
+        .scalar_subquery()
+    )
+    moved = (
+        select(file_journal.c.photo_id)
+        .where(file_journal.c.task_id == task.id, file_journal.c.photo_id.is_not(None))
+        .scalar_subquery()
+    )
+    changed = select(
+        photos.c.id,
+        photos.c.filename.label("name"),
+        func.coalesce(projects.c.tenant_id, task.tenant_id).label("tenant_id"),
+        projects.c.project_name,
+        projects.c.project_folder,
+        (photos.c.created_at >= begin).label("is_new"),
+        photos.c.id.in_(moved).label("is_moved"),
+    ).join(projects, projects.c.id == photos.c.project_id)
+    changed = changed.where(
+        of_tenant(task.tenant_id),
+        photos.c.updated_at.between(begin, end) | photos.c.id.in_(remade) | photos.c.id.in_(moved),
+    )
+    if task.scope == "project":
+        changed = changed.where(projects.c.id == task.project_id)
+    total = connection.execute(select(func.count()).select_from(changed.subquery())).scalar_one()
+    found = [
+        ChangedPhoto(
+            id=row.id,
+            name=row.name,
+            tenant_id=row.tenant_id,
+            project_name=row.project_name,
+            project_folder=row.project_folder,
+            is_new=bool(row.is_new),
+            is_moved=bool(row.is_moved),
+        )
+        for row in connection.execute(changed.order_by(photos.c.id).limit(limit))
+    ]
+    return found, total
+
+
+def _positive(seconds: Any) -> float:
+    # Clocks of two machines may differ by a little.
+    return max(0.0, float(seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """The beginning of a task, and the length of a part of its time in seconds: what statements are told."""
+
+    begin: datetime
+    width: float
+
+
+def _times(task: Task, now: datetime) -> _Times:
+    begin = task.started_at or task.created_at
+    end = task.finished_at or now
+    return _Times(begin=begin, width=max((end - begin).total_seconds(), 0.001) / BUCKETS)
+
+
+def _seconds(connection: Connection, later: str, earlier: str) -> str:
+    if connection.dialect.name == "postgresql":
+        return f"extract(epoch FROM {later} - {earlier})"
+    return f"(julianday({later}) - julianday({earlier})) * 86400"
+
+
+def _moments(statement: str) -> list[BindParameter[Any]]:
+    # A statement may name no parameter that does not stand in it.
+    return [bindparam("begin", type_=UtcTimestamp)] if ":begin" in statement else []
+
+
+def _bucket(connection: Connection, column: str) -> str:
+    return f"CAST(floor({_seconds(connection, column, ':begin')} / :width) AS INTEGER)"

@@ -1,0 +1,200 @@
+"""What a task did, step by step, counted in SQL: for final states, progress, tables and reports."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, case, func, select
+
+from storage.database.engine import Access, Database
+from storage.database.tables import job_items, jobs
+from storage.queue.tasks import TasksRepository
+from storage.records import ItemStatus, Task
+from task_definitions.wording import quantity
+
+#: Names kept of each kind of change, and reasons kept of failed jobs.
+MAX_EXAMPLES = 10
+MAX_ERRORS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSummary:
+    """The jobs of one step, or the follow-up jobs of one type.
+
+    Attributes:
+        jobs: number of jobs by status.
+        items: number of items by status.
+        counts: what the handlers counted, summed over the jobs.
+        examples: the first names of what was counted.
+        projects: the counts of each project, where the handlers told them apart.
+        errors: the first reasons of failed jobs.
+        left: what the handlers left as it is, by name, with the reason.
+        seconds: from the first start to the last end; None while nothing has ended.
+        started_at: when the first job started.
+        finished_at: when the latest job ended.
+    """
+
+    step_index: int
+    type: str
+    priority: int
+    jobs: dict[str, int]
+    items: dict[str, int]
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    projects: dict[str, dict[str, int]] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+    left: dict[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def total_jobs(self) -> int:
+        """How many jobs the step has."""
+        return sum(self.jobs.values())
+
+    @property
+    def total_items(self) -> int:
+        """How many items the step has."""
+        return sum(self.items.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSummary:
+    """A task and what became of its jobs and items."""
+
+    task: Task
+    steps: tuple[StepSummary, ...]
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """Number of jobs by status, over all steps."""
+        return dict(sum((Counter(step.jobs) for step in self.steps), Counter()))
+
+    @property
+    def items(self) -> dict[str, int]:
+        """Number of items by status, over all steps."""
+        return dict(sum((Counter(step.items) for step in self.steps), Counter()))
+
+    @property
+    def found_nothing(self) -> bool:
+        """Whether the task ended without a photo to work on, though it was started for some."""
+        return self.task.status == "completed" and self.task.item_count == 0
+
+    @property
+    def message(self) -> str:
+        """One line: how many jobs completed, failed and were canceled, and how many items failed."""
+        if self.found_nothing:
+            return "no photo fits; nothing was done"
+        jobs = self.jobs
+        if self.task.status == "queued" and not jobs.get("completed"):
+            return "it has not started yet"
+        parts = [f"{quantity(jobs.get('completed', 0), 'job')} completed", f"{jobs.get('failed', 0)} failed"]
+        parts.append(f"{jobs.get('canceled', 0)} canceled")
+        failed_items = self.items.get("failed", 0)
+        return ", ".join(parts) + (f"; {quantity(failed_items, 'item')} failed" if failed_items else "")
+
+
+def summarise_task(source: Database | Connection, task_id: str) -> TaskSummary:
+    """The summary of a task, from a handful of statements however many jobs it has.
+
+    Raises:
+        UnknownTask: there is no such task.
+    """
+    return TaskSummary(task=TasksRepository(source).get(task_id), steps=_summarise(source, jobs.c.task_id == task_id))
+
+
+def summarise_step(database: Database, task_id: str, step_index: int) -> tuple[StepSummary, ...]:
+    """The summary of one step of a task; of its follow-up jobs one for each type."""
+    return _summarise(database, (jobs.c.task_id == task_id) & (jobs.c.step_index == step_index))
+
+
+def _summarise(source: Database | Connection, condition: ColumnElement[bool]) -> tuple[StepSummary, ...]:
+    key = (jobs.c.step_index, jobs.c.type, jobs.c.priority)
+    # By job first, in the order of the index: grouped by status at once, a million items would all be sorted in memory.
+    counted = (
+        select(
+            job_items.c.job_id,
+            *(func.sum(case((job_items.c.status == status, 1), else_=0)).label(status) for status in ItemStatus),
+        )
+        .where(job_items.c.job_id.in_(select(jobs.c.id).where(condition)))
+        .group_by(job_items.c.job_id)
+        .subquery()
+    )
+    with Access(source).read() as connection:
+        job_rows = connection.execute(
+            select(*key, jobs.c.status, func.count(), func.min(jobs.c.started_at), func.max(jobs.c.finished_at))
+            .where(condition)
+            .group_by(*key, jobs.c.status)
+        ).all()
+        item_rows = connection.execute(
+            select(*key, *(func.sum(counted.c[status]) for status in ItemStatus))
+            .join(counted, counted.c.job_id == jobs.c.id)
+            .where(condition)
+            .group_by(*key)
+        ).all()
+        results = connection.execute(
+            select(*key, jobs.c.result_json, case((jobs.c.status == "failed", jobs.c.error_message)))
+            .where(condition, jobs.c.result_json.is_not(None) | (jobs.c.status == "failed"))
+            .order_by(jobs.c.id)
+        ).all()
+    steps: dict[tuple[int, str, int], _Tally] = defaultdict(_Tally)
+    for *step_key, status, count, started_at, finished_at in job_rows:
+        tally = steps[tuple(step_key)]
+        tally.jobs[status] = count
+        tally.started += [started_at] if started_at else []
+        tally.finished += [finished_at] if finished_at else []
+    for row in item_rows:
+        counts = zip(ItemStatus, row[len(key) :], strict=True)
+        steps[tuple(row[: len(key)])].items.update((str(status), int(count)) for status, count in counts if count)
+    for *step_key, result, error in results:
+        steps[tuple(step_key)].add_result(result if isinstance(result, dict) else {}, error)
+    return tuple(steps[step_key].summary(*step_key) for step_key in sorted(steps))
+
+
+@dataclass(slots=True)
+class _Tally:
+    jobs: dict[str, int] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    projects: dict[str, Counter[str]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    started: list[datetime] = field(default_factory=list)
+    finished: list[datetime] = field(default_factory=list)
+
+    def add_result(self, result: dict[str, Any], error: str | None) -> None:
+        self.counts.update(result.get("counts", {}))
+        for name, examples in result.get("examples", {}).items():
+            known = self.examples.setdefault(name, [])
+            known += examples[: MAX_EXAMPLES - len(known)]
+        for name, counts in result.get("projects", {}).items():
+            self.projects.setdefault(name, Counter()).update(counts)
+        self.left.update(result.get("left", {}))
+        if error and len(self.errors) < MAX_ERRORS:
+            self.errors.append(error)
+
+    def summary(self, step_index: int, type: str, priority: int) -> StepSummary:
+        return StepSummary(
+            step_index=step_index,
+            type=type,
+            priority=priority,
+            jobs=self.jobs,
+            items=self.items,
+            counts=dict(self.counts),
+            examples=self.examples,
+            projects={name: dict(counts) for name, counts in self.projects.items()},
+            errors=tuple(self.errors),
+            left=self.left,
+            seconds=_span(self.started, self.finished),
+            started_at=min(self.started, default=None),
+            finished_at=max(self.finished, default=None),
+        )
+
+
+def _span(started: list[datetime], finished: list[datetime]) -> float | None:
+    return (max(finished) - min(started)).total_seconds() if started and finished else None

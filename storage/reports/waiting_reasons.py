@@ -1,0 +1,378 @@
+"""Why a job is not claimed: everything that can stand between a queued job and an executor, looked at in order.
+
+It only reads, by a fixed number of look-ups in indexes, whatever the length of the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Connection, select
+
+from storage.database.engine import Access, Database
+from storage.database.tables import jobs
+from storage.errors import UnknownJob
+from storage.lifecycle.heartbeats import ATTENDANCE_SECONDS
+from storage.lifecycle.state_machine import HELD_BY_STEPS, get_task
+from storage.queue.holds import Hold, HoldsRepository
+from storage.queue.lanes import LanesRepository, lane_of
+from storage.queue.project_claims import holders
+from storage.records import Job, Lane
+from storage.reports.executor_activity import Activity, read_activity
+from storage.reports.place_in_lane import LaneQueue, count_before, read_lane_queue
+from task_definitions import Scope
+from task_definitions.wording import lasting, listed, printable, quantity
+
+#: Running jobs of a full lane that a reason names.
+MAX_NAMED_JOBS = 5
+
+#: A job that has been ready for less than this has only just been queued: executors look up to twice a second.
+JUST_QUEUED_SECONDS = 3.0
+
+
+class Standing(StrEnum):
+    """What a finding means for the job: nothing, a wait that passes by itself, or a block that somebody must lift."""
+
+    FINE = "fine"
+    WAITS = "waits"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what it is, for programs; never changes.
+        says: what was found, in a sentence.
+        remedy: what to do, where there is something to do.
+        job_ids: the jobs that it is about, the first ones.
+    """
+
+    name: str
+    standing: Standing
+    says: str
+    remedy: str = ""
+    job_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobExplanation:
+    """A job, and everything that was looked at; what decides comes first."""
+
+    job: Job
+    reasons: tuple[Reason, ...]
+
+    @property
+    def decisive(self) -> Reason:
+        """What keeps the job where it is: the first block, else the first wait."""
+        return self.reasons[0]
+
+
+def explain_job(
+    source: Database | Connection,
+    job_id: int,
+    *,
+    stale_seconds: float,
+    why_not_run: Callable[[str], str | None] = lambda _: None,
+) -> JobExplanation:
+    """Say why a job is where it is.
+
+    Args:
+        source: where the job is.
+        job_id: of any job, in any status.
+        stale_seconds: a running job that has been silent for so long counts as abandoned.
+        why_not_run: tells of a step type why this installation cannot run it, or None.
+
+    Raises:
+        UnknownJob: there is no such job.
+    """
+    access = Access(source)
+    with access.read() as connection:
+        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+        if row is None:
+            raise UnknownJob(f"job {job_id} does not exist. `photojobs jobs list` shows the latest ones.")
+        waiting = WaitingReasons(connection, now=access.clock(), stale_seconds=stale_seconds, why_not_run=why_not_run)
+        return waiting.explain(Job.from_row(row))
+
+
+class WaitingReasons:
+    """Explains jobs on one connection; what several of them share is read once."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        now: datetime,
+        stale_seconds: float,
+        why_not_run: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
+        self._connection = connection
+        self._now = now
+        self._stale_seconds = stale_seconds
+        self._why_not_run = why_not_run
+        self._lanes = LanesRepository(connection).list()
+        self._holds = {(hold.kind, hold.name): hold for hold in HoldsRepository(connection).list()}
+        self._queues: dict[str, LaneQueue] = {}
+        self._activity: Activity | None = None
+
+    def explain(self, job: Job) -> JobExplanation:
+        """Everything that stands between the job and its end, what decides first."""
+        if job.is_final:
+            found = [self._ended(job)]
+        elif job.status == "running":
+            found = [self._running(job), *self._projects(job)]
+        else:
+            found = list(self._queued(job))
+        order = (Standing.BLOCKED, Standing.WAITS, Standing.FINE)
+        # Stable: within a standing, what was looked at first comes first.
+        return JobExplanation(job=job, reasons=tuple(sorted(found, key=lambda reason: order.index(reason.standing))))
+
+    @property
+    def activity(self) -> Activity:
+        """Who runs jobs at this moment."""
+        if self._activity is None:
+            silent_seconds = max(ATTENDANCE_SECONDS, self._stale_seconds)
+            self._activity = read_activity(self._connection, now=self._now, silent_seconds=silent_seconds)
+        return self._activity
+
+    def _ended(self, job: Job) -> Reason:
+        moment = "" if job.finished_at is None else f" {self._ago(job.finished_at)}"
+        reason = printable(job.error_message or "no reason was given")
+        again = f"`photojobs retry {job.task_id}`" if job.task_id else f"`photojobs jobs retry {job.id}`"
+        if job.status == "failed":
+            attempts = f" at attempt {job.attempts + 1}"
+            return _blocked("failed", f"It failed{moment}{attempts}: {reason}", f"{again} runs it again.")
+        if job.status == "canceled":
+            return _blocked("canceled", f"It was canceled{moment}: {reason}", f"{again} queues it again.")
+        return _fine("completed", f"It completed{moment}; nothing is left to claim.")
+
+    def _running(self, job: Job) -> Reason:
+        sign = job.heartbeat_at or job.started_at or job.created_at
+        says = f"It has run for {self._age(job.started_at or sign)}, by {job.worker_id or 'an unknown executor'}"
+        silence = (self._now - sign).total_seconds()
+        if silence > self._stale_seconds:
+            return _blocked(
+                "stale",
+                f"{says}, which has been silent for {lasting(silence)}: it counts as dead.",
+                "`photojobs up` or `photojobs worker` gives the job to another executor within seconds; start one.",
+                job.id,
+            )
+        return _fine("running", f"{says}, which gave its last sign of life {self._ago(sign)}.")
+
+    def _queued(self, job: Job) -> Iterator[Reason]:
+        yield _fine("status", f"It has been queued for {self._age(job.created_at)}.")
+        yield from self._scope(job)
+        yield from self._held(job)
+        yield self._delay(job)
+        yield self._handler(job)
+        lane = lane_of(job.priority, self._lanes)
+        if lane is None:
+            yield _blocked(
+                "lane",
+                f"No lane covers its priority {job.priority}, so that workers never see it.",
+                f"Add a lane for {job.priority} (`LanesRepository.add`), or change the job's priority.",
+            )
+        else:
+            yield from self._in_lane(job, lane)
+        yield from self._projects(job)
+        yield self._executor(job)
+        if job.total_chunks is not None and job.chunk_index is not None:
+            yield _fine("chunk", f"It is chunk {job.chunk_index + 1} of {job.total_chunks} of its step.")
+
+    def _scope(self, job: Job) -> Iterator[Reason]:
+        problem = ""
+        if job.scope not in frozenset(Scope):
+            problem = f'Its scope "{printable(job.scope)}" is none of {listed(Scope)}.'
+        elif job.scope == Scope.PROJECT and job.project_id is None:
+            problem = "Its scope is project, but its project is gone or was never given."
+        elif job.scope == Scope.GLOBAL and job.project_id is not None:
+            problem = "Its scope is global, but it names a project."
+        if problem:
+            yield _blocked("scope", problem, "It will fail when it is claimed: cancel it, and enqueue it anew.")
+        else:
+            yield _fine("scope", f"Its scope is {job.scope}, which every executor takes.")
+
+    def _held(self, job: Job) -> Iterator[Reason]:
+        if job.held_by == HELD_BY_STEPS:
+            task = None if job.task_id is None else get_task(self._connection, job.task_id)
+            if task is None or task.is_final:
+                state = "is gone" if task is None else f"is {task.status} already"
+                yield _blocked("held", f"It follows up on a task that {state}.", f"Cancel the job {job.id}.")
+            else:
+                step = f"step {task.step_index} of its task {task.id}"
+                yield _waits("held", f"It is follow-up work: it begins after {step} and those that come after it.")
+            return
+        found = [self._holds.get(("task", job.task_id or "")), self._holds.get(("tenant", job.tenant_id))]
+        holds = [hold for hold in found if hold is not None]
+        for hold in holds:
+            yield self._hold(hold)
+        if job.held_by is not None and not holds:
+            yield _blocked(
+                "held",
+                f'Its row says held_by "{printable(job.held_by)}", but there is no such hold.',
+                f"`photojobs release {'tenant' if job.held_by == 'tenant' else 'task'} "
+                f"{job.tenant_id if job.held_by == 'tenant' else job.task_id or 'ID'}` clears it.",
+            )
+
+    def _hold(self, hold: Hold) -> Reason:
+        because = f" ({printable(hold.reason)})" if hold.reason else ""
+        return _blocked(
+            "held",
+            f"The {hold.kind} {printable(hold.name)} is held since {self._age(hold.created_at)}{because}.",
+            f"`photojobs release {hold.kind} {printable(hold.name)}` lets it go on.",
+        )
+
+    def _delay(self, job: Job) -> Reason:
+        failed = "" if not job.attempts else f" after {quantity(job.attempts, 'failed attempt')}"
+        if job.run_after is None or job.run_after <= self._now:
+            return _fine("run_after", f"It may start now{failed}.")
+        because = f": {printable(job.error_message)}" if failed and job.error_message else ""
+        return _waits(
+            "run_after",
+            f"It is not to start before {job.run_after:%Y-%m-%d %H:%M:%S} UTC, in "
+            f"{lasting((job.run_after - self._now).total_seconds())}{failed}{because}.",
+        )
+
+    def _handler(self, job: Job) -> Reason:
+        problem = self._why_not_run(job.type)
+        if problem is None:
+            return _fine("handler", f"Its type {printable(job.type)} can be run.")
+        return _blocked("handler", problem, "Whoever claims it fails it at once: install what brings the step type.")
+
+    def _in_lane(self, job: Job, lane: Lane) -> Iterator[Reason]:
+        if ("lane", lane.name) in self._holds:
+            yield self._hold(self._holds["lane", lane.name])
+        queue = self._queue(lane)
+        if lane.slots is not None and lane.slots <= 0:
+            yield _blocked(
+                "slots",
+                f"The lane {lane.name} has no slots.",
+                f"`photojobs lanes set {lane.name} --slots N` gives it some.",
+            )
+        elif lane.slots is not None and queue.running_count >= lane.slots:
+            yield self._full(lane, queue)
+        else:
+            limit = "no limit" if lane.slots is None else f"{lane.slots}"
+            yield _fine(
+                "slots", f"The lane {lane.name} has a free slot: {queue.running_count} running, slots: {limit}."
+            )
+        if job.run_after is None and job.held_by is None:
+            yield from self._rank(job, lane, queue)
+
+    def _full(self, lane: Lane, queue: LaneQueue) -> Reason:
+        named = queue.running[:MAX_NAMED_JOBS]
+        held = ", ".join(f"{one.id} ({one.type}) for {self._age(one.started_at or one.created_at)}" for one in named)
+        more = " and others" if queue.running_count > len(named) else ""
+        stale = [one.id for one in queue.running if self._is_stale(one)]
+        says = f"All {lane.slots} slots of the lane {lane.name} are taken, by {held}{more}."
+        if stale:
+            return _blocked(
+                "slots",
+                f"{says} Of these, {', '.join(map(str, stale))} went silent.",
+                "`photojobs up` or `photojobs worker` takes them away from their dead executor; start one.",
+                *stale,
+            )
+        return _waits(
+            "slots",
+            says,
+            f"`photojobs lanes set {lane.name} --slots N` allows more at a time.",
+            *(one.id for one in named),
+        )
+
+    def _rank(self, job: Job, lane: Lane, queue: LaneQueue) -> Iterator[Reason]:
+        ahead = count_before(self._connection, job, lane)
+        best = queue.best_id
+        if ahead.count:
+            number = f"{'more than ' if ahead.is_more else ''}{ahead.count}"
+            yield _waits(
+                "rank",
+                f"{number} {'job ranks' if ahead.count == 1 else 'jobs rank'} before it in the lane {lane.name}"
+                + (f"; the best is job {best}." if best not in (None, job.id) else "."),
+                "A higher priority goes first; of the same priority, the older job.",
+                *(() if best is None else (best,)),
+            )
+        else:
+            yield _fine("rank", f"No job ranks before it in the lane {lane.name}.")
+        if lane.aging_seconds:
+            older = int((self._now - job.created_at).total_seconds() // lane.aging_seconds)
+            yield _fine("aging", f"By its age it ranks as priority {job.priority + older} instead of {job.priority}.")
+        if lane.fair_tenants:
+            mine = queue.running_by_tenant.get(job.tenant_id, 0)
+            before = sorted(
+                tenant
+                for tenant in queue.tenants_waiting(job.priority)
+                if tenant != job.tenant_id and queue.running_by_tenant.get(tenant, 0) < mine
+            )
+            if before:
+                yield _waits(
+                    "fairness",
+                    f"Its tenant runs {quantity(mine, 'job')} here; "
+                    f"{', '.join(map(printable, before[:MAX_NAMED_JOBS]))} "
+                    f"{'runs' if len(before) == 1 else 'run'} fewer and goes first at the same priority.",
+                )
+
+    def _projects(self, job: Job) -> Iterator[Reason]:
+        if job.project_id is None:
+            return
+        others = [holder for holder in holders(self._connection, job.project_id) if holder != job.id]
+        if others:
+            yield _waits(
+                "project",
+                f"Project {job.project_id} is being worked on by job {others[0]}; this one waits for it there.",
+                f"`photojobs jobs why {others[0]}` tells how that one stands.",
+                *others,
+            )
+
+    def _executor(self, job: Job) -> Reason:
+        activity = self.activity
+        asks = f"tenant {printable(job.tenant_id)} and priority {job.priority}"
+        if job.heartbeat_at is not None and (self._now - job.heartbeat_at).total_seconds() < ATTENDANCE_SECONDS:
+            return _fine("executor", f"A flow run waits for it; its last sign was {self._ago(job.heartbeat_at)}.")
+        if activity.is_any_alive:
+            workers = ", ".join(f"{one.worker_id} ({one.running} running)" for one in activity.alive[:MAX_NAMED_JOBS])
+            busy = f"At work: {workers}." if workers else "Executors have been at work lately."
+            return _waits(
+                "executor",
+                f"{busy} None of them has come to it yet.",
+                f"A process runs as many jobs at a time as its setting `concurrency` says; it must ask for {asks} "
+                "(`photojobs worker` without --tenant and --lane takes every job).",
+            )
+        ready_at = job.run_after or job.created_at
+        if 0 <= (self._now - ready_at).total_seconds() < JUST_QUEUED_SECONDS:
+            return _waits("executor", "It has only just been queued.")
+        return _blocked(
+            "executor",
+            "Nobody runs jobs: there is no sign of life of any worker or flow run.",
+            f"Start `photojobs up` or `photojobs worker`; one of them must ask for {asks}.",
+        )
+
+    def _queue(self, lane: Lane) -> LaneQueue:
+        if lane.name not in self._queues:
+            self._queues[lane.name] = read_lane_queue(self._connection, lane, now=self._now)
+        return self._queues[lane.name]
+
+    def _is_stale(self, job: Job) -> bool:
+        sign = job.heartbeat_at or job.started_at or job.created_at
+        return (self._now - sign).total_seconds() > self._stale_seconds
+
+    def _age(self, moment: datetime) -> str:
+        return lasting(max(0.0, (self._now - moment).total_seconds()))
+
+    def _ago(self, moment: datetime) -> str:
+        return f"{self._age(moment)} ago"
+
+
+def _fine(name: str, says: str) -> Reason:
+    return Reason(name=name, standing=Standing.FINE, says=says)
+
+
+def _waits(name: str, says: str, remedy: str = "", *job_ids: int) -> Reason:
+    return Reason(name=name, standing=Standing.WAITS, says=says, remedy=remedy, job_ids=job_ids)
+
+
+def _blocked(name: str, says: str, remedy: str, *job_ids: int) -> Reason:
+    return Reason(name=name, standing=Standing.BLOCKED, says=says, remedy=remedy, job_ids=job_ids)

@@ -1,0 +1,152 @@
+"""Copying what a task can see and change of the rows into another database, in which a plan is made.
+
+One snapshot of the source is read, and nothing in it is changed or locked. Ids stay, and what is added to the copy gets
+the ids that the source would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, column, insert, select, table, text
+
+from storage.database.engine import Database
+from storage.database.tables import (
+    TENANT_FOLDER_INDEX,
+    file_journal,
+    photo_derivatives,
+    photo_originals,
+    photo_tags,
+    photos,
+    projects,
+    tags,
+    tasks,
+)
+from storage.lifecycle.job_items import item_values
+from storage.lifecycle.step_jobs import of_tenant
+from storage.photos.projects import folders_are_unique_per_tenant
+from storage.queue.tasks import NewTask
+from task_definitions import Scope
+
+#: Rows read and written at a time.
+BATCH_SIZE = 5_000
+
+#: The tables whose rows a plan speaks of; the journal is copied beside them, and tells of the run alone.
+DOMAIN_TABLES: tuple[Table, ...] = (projects, photos, tags, photo_tags, photo_derivatives)
+
+
+@contextmanager
+def snapshot(database: Database) -> Iterator[Connection]:
+    """A connection on which every statement sees the same moment; for reading."""
+    with database.connect() as connection:
+        if database.is_postgresql:
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield connection
+
+
+def projects_in_reach(connection: Connection, new: NewTask, *, of_whole_tenant: bool) -> list[int]:
+    """The ids of the projects whose photos a task can change: its own, those of its items, or all of its tenant.
+
+    Args:
+        connection: of the source.
+        new: what the task is started with; its items can be read more than once.
+        of_whole_tenant: whether a step of it looks at other projects of the tenant too.
+    """
+    if of_whole_tenant or new.scope is Scope.GLOBAL:
+        return list(connection.execute(select(projects.c.id).where(of_tenant(new.tenant_id))).scalars())
+    found = set() if new.project_id is None else {new.project_id}
+    if new.selection is not None:
+        chosen = new.selection.statement(new.tenant_id).subquery("selected")
+        of_chosen = select(photos.c.project_id).join(chosen, chosen.c.photo_id == photos.c.id).distinct()
+        found.update(connection.execute(of_chosen).scalars())
+    ids = (item_values(item, index)[0] for index, item in enumerate(new.items or ()))
+    for batch in _batches(photo_id for photo_id in ids if photo_id is not None):
+        of_items = select(photos.c.project_id).where(photos.c.id.in_(batch)).distinct()
+        found.update(connection.execute(of_items).scalars())
+    owned = select(projects.c.id).where(of_tenant(new.tenant_id))
+    return sorted(found & set(connection.execute(owned).scalars()))
+
+
+def copy_rows(
+    source: Connection,
+    target: Database,
+    *,
+    tenant_id: str,
+    project_ids: Sequence[int],
+    undone_task_id: str | None = None,
+) -> None:
+    """Copy every project, and of those given the photos with all that hangs on them, and the journal.
+
+    Args:
+        source: a snapshot of the real database.
+        target: an SQLite database of the newest schema without such rows.
+        tenant_id: whose entries of the journal that name no project are copied.
+        project_ids: of the projects that are copied whole.
+        undone_task_id: a task whose own row is copied, and all of its journal, whatever projects that names.
+    """
+    with target.begin() as connection:
+        if not folders_are_unique_per_tenant(source):
+            connection.exec_driver_sql(f"DROP INDEX {TENANT_FOLDER_INDEX}")
+            connection.exec_driver_sql("CREATE UNIQUE INDEX uq_projects_folder ON projects (project_folder)")
+        _copy(source, connection, projects, select(projects.c.id))
+        for batch in _batches(project_ids):
+            of_batch = photos.c.project_id.in_(batch)
+            own_photos = select(photos.c.id).where(of_batch)
+            _copy(source, connection, photos, own_photos)
+            _copy(source, connection, tags, select(tags.c.id).where(tags.c.project_id.in_(batch)))
+            for hanging in (photo_tags, photo_derivatives, photo_originals):
+                _copy(source, connection, hanging, own_photos, key=hanging.c.photo_id)
+            entries = select(file_journal.c.id).where(file_journal.c.project_id.in_(batch))
+            _copy(source, connection, file_journal, entries)
+        loose = select(file_journal.c.id).where(
+            file_journal.c.project_id.is_(None), file_journal.c.tenant_id == tenant_id
+        )
+        if undone_task_id is not None:
+            of_task = select(file_journal.c.id).where(file_journal.c.task_id == undone_task_id)
+            copied = select(file_journal.c.id).where(file_journal.c.project_id.in_(project_ids))
+            _copy(source, connection, file_journal, of_task.where(file_journal.c.id.not_in(copied)))
+            _copy(source, connection, tasks, select(tasks.c.id).where(tasks.c.id == undone_task_id))
+            loose = loose.where(file_journal.c.task_id.is_distinct_from(undone_task_id))
+        _copy(source, connection, file_journal, loose)
+        for counted in (projects, photos, file_journal):
+            _go_on_counting(source, connection, counted)
+
+
+def _copy(
+    source: Connection, target: Connection, copied: Table, ids: Select[Any], *, key: ColumnElement[Any] | None = None
+) -> None:
+    key = copied.c.id if key is None else key
+    if source.dialect.name == "postgresql":
+        wanted: Any = select(copied)
+        write: Any = insert(copied)
+    else:
+        # As they stand, what no program of ours would have written included.
+        names = [one.name for one in copied.columns]
+        raw = table(copied.name, *(column(name) for name in names))
+        wanted, write = select(raw), insert(raw)
+        key = raw.c[key.name]
+    mappings = source.execute(wanted.where(key.in_(ids)), execution_options={"yield_per": BATCH_SIZE}).mappings()
+    while batch := mappings.fetchmany(BATCH_SIZE):
+        target.execute(write, [dict(row) for row in batch])
+
+
+def _go_on_counting(source: Connection, target: Connection, counted: Table) -> None:
+    name = counted.name
+    if source.dialect.name == "postgresql":
+        sequence = source.execute(text(f"SELECT pg_get_serial_sequence('{name}', 'id')")).scalar_one()
+        last, is_called = source.execute(text(f"SELECT last_value, is_called FROM {sequence}")).one()
+        last -= 0 if is_called else 1
+    else:
+        statement = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+        last = source.execute(statement, {"name": name}).scalar_one_or_none() or 0
+    target.execute(text("DELETE FROM sqlite_sequence WHERE name = :name"), {"name": name})
+    target.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"), {"name": name, "seq": last})
+
+
+def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
+    iterator = iter(ids)
+    while batch := list(islice(iterator, 500)):
+        yield batch

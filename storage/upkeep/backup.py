@@ -1,0 +1,195 @@
+"""Copies of a database that can be brought back: `backup` writes one file, `restore` fills an empty database from it.
+
+An SQLite file is copied by SQLite itself, while other programs go on writing. For PostgreSQL see
+`storage.upkeep.postgresql_archive`. A file that exists is never overwritten, and a copy that was not finished never
+has the name of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import inspect
+
+from storage.database.clock import to_milliseconds
+from storage.database.engine import Database, storage_error
+from storage.database.private_files import create_private
+from storage.errors import DatabaseUnavailable, StorageError
+from storage.library.atomic_write import fsync_file, fsync_folder, temporary_path
+from storage.library.exclusive_rename import rename_exclusively
+from storage.upkeep import postgresql_archive
+
+
+class BackupFailed(StorageError):
+    """A copy could not be written whole, or is not sound; what was written of it has been removed again."""
+
+
+class RestoreFailed(StorageError):
+    """A copy cannot be brought back: it is none, is damaged, or the database it should fill holds something already."""
+
+
+def backup(database: Database, target: Path | None = None) -> Path:
+    """Copy the database into one file, flush it to the disk, look whether it is sound, and return its path.
+
+    Args:
+        database: is only read. SQLite: all of the file. PostgreSQL: the tables of ours.
+        target: the file to write; by default `<name>.<time>.backup`, beside an SQLite file, and in the working folder
+            for PostgreSQL.
+
+    Raises:
+        BackupFailed: the target exists, cannot be written, or the copy is not sound.
+        DatabaseUnavailable: there is no database to copy.
+    """
+    if target is None:
+        target = _default_target(database)
+    elif target.is_dir():
+        target /= _default_target(database).name
+    if target.exists():
+        raise BackupFailed(f"{target}: exists, and a backup overwrites nothing. Name another file.")
+    temporary = temporary_path(target)
+    try:
+        if database.is_postgresql:
+            with _translating_errors(database):
+                create_private(temporary)
+                postgresql_archive.write(database, temporary)
+        else:
+            _copy_sqlite(database, temporary)
+        fsync_file(temporary)
+        rename_exclusively(temporary, target)
+        fsync_folder(target.parent)
+    except FileExistsError:
+        raise BackupFailed(f"{target}: exists, and a backup overwrites nothing. Name another file.") from None
+    except OSError as error:
+        raise BackupFailed(f"{target}: the backup cannot be written: {error.strerror or error}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return target
+
+
+def restore(database: Database, archive: Path) -> None:
+    """Fill an empty database from a copy that `backup` made of one of the same kind; the copy stays as it is.
+
+    The schema is that of the copy; `Database.migrate` brings it to the newest.
+
+    Raises:
+        RestoreFailed: the copy is none or is damaged, or the database is not empty; nothing was written.
+        SchemaMismatch: a newer version made the copy.
+    """
+    if not archive.is_file():
+        raise RestoreFailed(f"{archive}: there is no such file.")
+    is_sqlite_copy = _is_sqlite_file(archive)
+    if is_sqlite_copy == database.is_postgresql:
+        kind, other = ("an SQLite file", "PostgreSQL") if is_sqlite_copy else ("no SQLite file", "SQLite")
+        raise RestoreFailed(f"{archive}: is {kind}, so it cannot be restored into {database.url} ({other}).")
+    # Looking into a file that is not there would make it.
+    is_new = database.path is not None and not database.path.exists()
+    with contextlib.nullcontext() if is_new else database.connect() as connection:
+        names = [] if connection is None else inspect(connection).get_table_names()
+        taken = sorted(postgresql_archive.our_tables(names) if database.is_postgresql else names)
+    if taken:
+        raise RestoreFailed(
+            f"{database.url}: is not empty: it holds {', '.join(taken[:5])}. Restore into a new database, look at it, "
+            "then point PHOTOJOBS_DATABASE_URL at it."
+        )
+    if not database.is_postgresql:
+        _fill_sqlite(database, archive)
+        return
+    try:
+        with _translating_errors(database):
+            postgresql_archive.read(database, archive)
+    except postgresql_archive.DamagedArchive as error:
+        raise RestoreFailed(f"{archive}: {error}") from error
+
+
+@contextlib.contextmanager
+def _translating_errors(database: Database) -> Iterator[None]:
+    # COPY passes SQLAlchemy by, and with it the translation of the driver's errors.
+    try:
+        yield
+    except Exception as error:
+        translated = storage_error(error, database.engine)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _default_target(database: Database) -> Path:
+    moment = to_milliseconds(database.clock())
+    stamp = f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z"
+    if database.is_postgresql:
+        folder, name = Path.cwd(), str(database.engine.url.database or "photojobs")
+    elif database.path is not None:
+        folder, name = database.path.absolute().parent, database.path.name
+    else:
+        raise DatabaseUnavailable("a database in memory has no place beside it; name the file of the backup")
+    # Two backups within a millisecond, or with a clock that stands still, are two files.
+    numbers = iter(range(1, 1_000_000))
+    target = folder / f"{name}.{stamp}.backup"
+    while target.exists():
+        target = folder / f"{name}.{stamp}-{next(numbers)}.backup"
+    return target
+
+
+def _copy_sqlite(database: Database, target: Path) -> None:
+    with contextlib.closing(_open_source(database)) as source:
+        try:
+            create_private(target)
+            with contextlib.closing(sqlite3.connect(target)) as copy:
+                # In one step: a step after which others have written would begin the copy again.
+                source.backup(copy)
+                # A copy in WAL mode would need its neighbour files; alone it must be whole.
+                copy.execute("PRAGMA journal_mode = DELETE")
+                problem = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        except sqlite3.Error as error:
+            raise BackupFailed(
+                f"{database.url}: the backup cannot be made: {error}. Nothing was changed; check the disk and the file."
+            ) from error
+    if problem != "ok":
+        raise BackupFailed(
+            f"{database.url}: is damaged, so a copy is not sound: {problem}. Nothing was changed. Save the file, then "
+            "repair it with `.recover` of the sqlite3 program."
+        )
+
+
+def _open_source(database: Database) -> sqlite3.Connection:
+    if database.path is None:
+        raw = database.engine.raw_connection().driver_connection
+        assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - only called for SQLite.
+        memory = sqlite3.connect(":memory:")
+        raw.backup(memory)
+        return memory
+    if not database.path.is_file():
+        raise DatabaseUnavailable(f"{database.path}: there is no such file.")
+    # Not through the pool: its connections may be within the very transaction that is to be saved from.
+    source = sqlite3.connect(f"{database.path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+    source.execute("PRAGMA busy_timeout = 30000")
+    return source
+
+
+def _is_sqlite_file(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+
+
+def _fill_sqlite(database: Database, archive: Path) -> None:
+    uri = f"{archive.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as source:
+        try:
+            problem = source.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        except sqlite3.Error as error:
+            problem = str(error)
+        if problem != "ok":
+            raise RestoreFailed(f"{archive}: is damaged: {problem}. Nothing was written; use another backup.")
+        raw = database.engine.raw_connection()
+        try:
+            target = raw.driver_connection
+            assert isinstance(target, sqlite3.Connection)  # noqa: S101 - the copy and the database are SQLite.
+            source.backup(target)
+        except sqlite3.Error as error:
+            raise RestoreFailed(f"{database.url}: the copy cannot be written: {error}.") from error
+        finally:
+            raw.close()

@@ -1,0 +1,323 @@
+"""Whether a database is sound: its schema, the file itself, orphans and impossible states. It only reads.
+
+An SQLite file is opened read-only, so that a file which was never upgraded can be looked at before anything is done.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy.pool import NullPool
+
+from storage.database.engine import Database, storage_error
+from storage.database.tables import metadata
+from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
+from storage.upkeep import legacy
+from storage.upkeep.integrity_rules import Rule, Severity, key_of, rules_of_rows
+from storage.upkeep.revisions import BASELINE, current_revision, head_revision, known_revisions
+from storage.upkeep.sqlite_schema import (
+    count_rows,
+    foreign_key_violations,
+    integrity_problems,
+    list_objects,
+    read_table,
+)
+from storage.upkeep.table_definition import quote
+from task_definitions.wording import quantity
+
+#: How many rows a finding names.
+_EXAMPLES = 5
+
+_UPGRADE = "`photojobs db upgrade` mends it, after a backup."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is wrong or odd.
+
+    Attributes:
+        name: what it is, for programs; never changes.
+        table: where, if it is in one table.
+        count: how many rows it concerns, 0 where it concerns none.
+        examples: the keys of the first of them.
+    """
+
+    name: str
+    severity: Severity
+    problem: str
+    remedy: str
+    table: str | None = None
+    count: int = 0
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        place = "" if self.table is None else f"{self.table}: "
+        rows = f" ({quantity(self.count, 'row')}" if self.count else ""
+        first = f"; the first: {', '.join(self.examples)}" if self.examples else ""
+        return f"{self.severity}: {place}{self.problem}{rows}{first}{')' if rows else ''}. {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableCount:
+    """How many rows a table has, and in which statuses where it has a column of that name."""
+
+    rows: int
+    by_status: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntegrityReport:
+    """What a check found.
+
+    Attributes:
+        database: its URL, with the password masked.
+        revision: the revision of its schema; None where our migrations have never seen it.
+        newest_revision: the newest one that this version knows.
+        legacy_kinds: `before_scopes`, `half_migrated`, `current` for a file of another program, else empty.
+        upgrade_changes: what an upgrade would do to what is there, a sentence each.
+        findings: what is wrong or odd, errors first.
+        counts: the tables with their rows.
+    """
+
+    database: str
+    revision: str | None
+    newest_revision: str
+    legacy_kinds: tuple[str, ...] = ()
+    upgrade_changes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    counts: Mapping[str, TableCount] = field(default_factory=dict)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is no error among the findings; warnings do no harm."""
+        return all(finding.severity is not Severity.ERROR for finding in self.findings)
+
+
+def check(database: Database) -> IntegrityReport:
+    """Look at everything in a database that can be wrong, without changing it.
+
+    Raises:
+        DatabaseUnavailable: there is no such database, or no SQLite file of that name.
+    """
+    with _opened(database) as connection:
+        findings: list[Finding] = []
+        revision = None
+        kinds: tuple[str, ...] = ()
+        changes: tuple[str, ...] = ()
+        counts: dict[str, TableCount] = {}
+        try:
+            if not database.is_postgresql:
+                findings += _damages(connection)
+            revision = current_revision(connection)
+            counts = _count(connection)
+            if revision is not None and revision not in known_revisions():
+                findings.append(_newer_schema(revision))
+            else:
+                plan = None
+                if revision in (None, BASELINE) and not database.is_postgresql:
+                    plan = legacy.read_plan(connection, database.url)
+                if plan is not None:
+                    kinds = () if revision is not None else plan.kinds
+                    changes = plan.changes
+                findings += _schema_findings(connection, revision, counts)
+                findings += _row_findings(connection)
+        except SchemaMismatch as error:
+            findings.append(_error("foreign_schema", str(error), "Nothing was changed."))
+        except StorageError as error:
+            if not findings:
+                raise
+            # A damaged file can be read only so far; that it is damaged is found already.
+            findings.append(_error("unreadable", f"the check came to an end: {error}", "Settle the damage first."))
+    return IntegrityReport(
+        database=database.url,
+        revision=revision,
+        newest_revision=head_revision(),
+        legacy_kinds=kinds,
+        upgrade_changes=changes,
+        findings=tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR)),
+        counts=counts,
+    )
+
+
+@contextmanager
+def _opened(database: Database) -> Iterator[Connection]:
+    """A connection that cannot write, and sees one moment."""
+    if database.is_postgresql:
+        with database.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
+            connection.execute(text("SET TRANSACTION READ ONLY"))
+            yield connection
+        return
+    if database.path is None:
+        with database.connect() as connection:
+            yield connection
+        return
+    engine = create_engine("sqlite://", creator=lambda: _open_read_only(database), poolclass=NullPool)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    event.listen(
+        engine, "handle_error", lambda context: storage_error(context.original_exception, database.engine), retval=True
+    )
+    with engine.connect() as connection:
+        yield connection
+
+
+def _open_read_only(database: Database) -> sqlite3.Connection:
+    path = database.path
+    assert path is not None  # noqa: S101 - only called for files.
+    if not path.is_file():
+        raise DatabaseUnavailable(f"{path}: there is no such file. Name the database in PHOTOJOBS_DATABASE_URL.")
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    # A connection that is opened read-only leaves the two files beside a file in WAL mode behind.
+    is_at_rest = os.access(path, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    connection = sqlite3.connect(
+        uri.replace("mode=ro", "mode=rw") if is_at_rest else uri, uri=True, isolation_level=None
+    )
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA busy_timeout = 30000")
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        # In a folder that nobody may write, a file in WAL mode can be read only as one that never changes.
+        if not str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+            raise
+        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+    return connection
+
+
+def _error(name: str, problem: str, remedy: str) -> Finding:
+    return Finding(name=name, severity=Severity.ERROR, problem=problem, remedy=remedy)
+
+
+def _newer_schema(revision: str) -> Finding:
+    problem = f"the schema {revision} is newer than this version of photojobs knows ({head_revision()})"
+    return _error("newer_schema", problem, "Upgrade photojobs.")
+
+
+def _damages(connection: Connection) -> list[Finding]:
+    remedy = "Save the file, restore a backup, or repair it with `.recover` of the sqlite3 program."
+    try:
+        problems = integrity_problems(connection)
+    except DatabaseUnavailable as error:
+        if "not a database" in str(error):
+            raise
+        problems = [str(error)]
+    return [_error("damaged_file", f"the file is damaged: {' '.join(problem.split())}", remedy) for problem in problems]
+
+
+def _schema_findings(
+    connection: Connection, revision: str | None, counts: Mapping[str, TableCount]
+) -> Iterator[Finding]:
+    if revision != head_revision():
+        known = [name for name in counts if name.lower() in metadata.tables]
+        state = f"has the schema {revision}" if revision else "was never upgraded" if known else "has no tables yet"
+        yield Finding(
+            name="older_schema",
+            severity=Severity.WARNING,
+            problem=f"the database {state}; the newest is {head_revision()}",
+            remedy=_UPGRADE,
+        )
+    elif missing := sorted(metadata.tables.keys() - {name.lower() for name in counts}):
+        yield _error("missing_table", f"the tables {', '.join(missing)} are missing", "Restore a backup.")
+    elif connection.dialect.name == "sqlite":
+        yield from _wrong_references(connection)
+
+
+def _wrong_references(connection: Connection) -> Iterator[Finding]:
+    for name, reference in metadata.tables.items():
+        table = read_table(connection, name)
+        keys = () if table is None else table.foreign_keys
+        for wanted in reference.foreign_keys:
+            found = next((key for key in keys if key.column.lower() == wanted.parent.name), None)
+            if found is None or (found.table.lower(), found.on_delete) != (wanted.column.table.name, wanted.ondelete):
+                yield _error(
+                    "wrong_reference",
+                    f"{name}.{wanted.parent.name} refers to {found.table if found else 'nothing'}, not to "
+                    f"{wanted.column.table.name} ON DELETE {wanted.ondelete}",
+                    "Let the program that bent it mend it, or make the table anew by SQL, after `photojobs db backup`.",
+                )
+
+
+def _row_findings(connection: Connection) -> Iterator[Finding]:
+    columns = {name: known for name in metadata.tables if (known := _columns(connection, name))}
+    orphans: dict[str, int] = {}
+    for table, known in columns.items():
+        rules = [
+            rule
+            for rule in rules_of_rows()
+            if rule.table == table
+            and rule.dialect in (None, connection.dialect.name)
+            and known.issuperset(rule.columns)
+            and columns.keys() >= set(rule.tables)
+        ]
+        if not rules:
+            continue
+        # One scan for all of them.
+        sums = ", ".join(f"sum(CASE WHEN {rule.condition} THEN 1 ELSE 0 END)" for rule in rules)
+        row = connection.exec_driver_sql(f"SELECT {sums} FROM {table}").one()
+        for rule, count in zip(rules, row, strict=True):
+            if count:
+                yield _row_finding(connection, rule, int(count))
+                if rule.name == "orphan":
+                    orphans[table] = orphans.get(table, 0) + int(count)
+    if connection.dialect.name == "sqlite":
+        for name, count in foreign_key_violations(connection).items():
+            if count > orphans.get(name.lower(), 0):
+                yield Finding(
+                    name="foreign_key",
+                    severity=Severity.ERROR,
+                    table=name,
+                    count=count,
+                    problem="rows point to rows or tables that are not there",
+                    remedy=_UPGRADE
+                    if name.lower() in legacy.BASELINE_TABLES
+                    else "They are another program's: let it correct them, or correct them by SQL.",
+                )
+
+
+def _row_finding(connection: Connection, rule: Rule, count: int) -> Finding:
+    keys = ", ".join(key_of(rule.table))
+    statement = f"SELECT {keys} FROM {rule.table} WHERE {rule.condition} ORDER BY {keys} LIMIT {_EXAMPLES}"
+    examples = connection.exec_driver_sql(statement).all()
+    return Finding(
+        name=rule.name,
+        severity=rule.severity,
+        table=rule.table,
+        count=count,
+        problem=rule.problem,
+        remedy=rule.remedy,
+        examples=tuple("/".join(map(str, example)) for example in examples),
+    )
+
+
+def _columns(connection: Connection, table: str) -> set[str]:
+    """The columns of a table in lower case; none where there is no such table."""
+    if connection.dialect.name == "sqlite":
+        found = read_table(connection, table)
+        return set() if found is None else set(found.columns)
+    if not inspect(connection).has_table(table):
+        return set()
+    return {column["name"] for column in inspect(connection).get_columns(table)}
+
+
+def _count(connection: Connection) -> dict[str, TableCount]:
+    if connection.dialect.name == "sqlite":
+        names = [item.name for item in list_objects(connection) if item.is_table_of_rows]
+    else:
+        names = [name for name in inspect(connection).get_table_names() if name in metadata.tables]
+    return {name: _count_table(connection, name) for name in names if name != "alembic_version"}
+
+
+def _count_table(connection: Connection, name: str) -> TableCount:
+    if name.lower() not in metadata.tables or "status" not in _columns(connection, name):
+        return TableCount(rows=count_rows(connection, name))
+    rows: Any = connection.exec_driver_sql(
+        f"SELECT coalesce(status, ''), count(*) FROM {quote(name)} GROUP BY 1 ORDER BY 1"
+    )
+    by_status = {str(status): int(count) for status, count in rows}
+    return TableCount(rows=sum(by_status.values()), by_status=by_status)

@@ -1,0 +1,368 @@
+"""SQLite files of earlier programs: which kind one is, and what an upgrade in place would change. It only reads.
+
+Three kinds are known. Before scopes: `jobs` has no `scope`, or must have a project. Half-migrated: something still
+refers to `jobs_legacy`, or that table still stands. Current: nothing is amiss; only ours is added. A file may be of
+the first two at once. Whatever is not ours, columns, indexes, triggers, views and tables, is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.pool import StaticPool
+
+from storage.errors import SchemaMismatch
+from storage.upkeep.legacy_jobs import LEGACY_JOBS, LegacyJobs, read_legacy_jobs
+from storage.upkeep.orphaned_rows import Orphans, find_orphans
+from storage.upkeep.sqlite_schema import Column, ForeignKey, IndexSchema, TableSchema, list_objects, read_table
+from storage.upkeep.table_definition import TableConstraint, mentions, quote
+
+#: The tables that other programs know, parents first.
+BASELINE_TABLES = ("projects", "photos", "tags", "photo_tags", "jobs", "job_items")
+
+#: Without these columns a table of such a name is another program's.
+_IDENTIFYING_COLUMNS = {
+    "projects": ("id", "project_folder"),
+    "photos": ("id", "project_id", "filename"),
+    "tags": ("id", "name"),
+    "photo_tags": ("photo_id", "tag_id"),
+    "jobs": ("id", "tenant_id", "type", "status", "payload_json", "created_at"),
+    "job_items": ("id", "job_id", "status"),
+}
+
+
+#: Columns that hold one of a fixed number of states, of which newer versions have more.
+_STATE_COLUMNS = frozenset({"status", "scope", "thumbnail_status", "preview_status"})
+
+
+class LegacyKind(StrEnum):
+    """How a file that our migrations have not seen differs from the schema that they begin with."""
+
+    BEFORE_SCOPES = "before_scopes"
+    HALF_MIGRATED = "half_migrated"
+    CURRENT = "current"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSchema:
+    """The tables of a revision, as a new file gets them."""
+
+    tables: dict[str, TableSchema]
+    index_names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablePlan:
+    """What becomes of one of the tables.
+
+    Attributes:
+        existing: the table in the file; None where it is to be created.
+        added: columns that it lacks.
+        replaced: columns whose definition must change.
+        defaulted: columns of other programs that need a default, because we write rows without them.
+        nullable: such columns in which each value may stand once, so that they may be NULL in place of a default.
+        filled: columns in which NULL becomes the default, with the number of such rows.
+        reasons: why it is made anew; empty where adding columns is enough.
+    """
+
+    name: str
+    reference: TableSchema
+    existing: TableSchema | None
+    added: tuple[Column, ...] = ()
+    replaced: frozenset[str] = frozenset()
+    defaulted: tuple[str, ...] = ()
+    nullable: tuple[str, ...] = ()
+    filled: tuple[tuple[str, int], ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegacyPlan:
+    """What an upgrade in place would change, in the order in which it is done."""
+
+    kinds: tuple[LegacyKind, ...]
+    tables: tuple[TablePlan, ...]
+    legacy_jobs: LegacyJobs | None
+    orphans: tuple[Orphans, ...]
+    missing_indexes: tuple[IndexSchema, ...]
+    missing_unique: tuple[tuple[str, tuple[str, ...]], ...]
+    renamed_indexes: tuple[IndexSchema, ...]
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Each change in a sentence, without what the newer revisions add."""
+        lines: list[str] = []
+        for table in self.tables:
+            if table.existing is None:
+                lines.append(f"{table.name}: is created")
+            if table.added:
+                lines.append(f"{table.name}: gets the columns {', '.join(column.name for column in table.added)}")
+            lines += [f"{table.name}: {reason}" for reason in table.reasons]
+            lines += [
+                f"{table.name}.{name}: {count} rows get the default in place of NULL" for name, count in table.filled
+            ]
+        if self.legacy_jobs is not None:
+            lines += self.legacy_jobs.changes
+        lines += [orphans.change for orphans in self.orphans]
+        lines += [f"{table}: gets a unique index on {', '.join(columns)}" for table, columns in self.missing_unique]
+        if self.missing_indexes:
+            lines.append(f"indexes are created: {', '.join(index.name for index in self.missing_indexes)}")
+        lines += [
+            f"index {index.name}: is renamed to {kept_index_name(index.name)}, because ours has that name"
+            for index in self.renamed_indexes
+        ]
+        return tuple(lines)
+
+
+def kept_index_name(name: str) -> str:
+    """The new name of another program's index that has the name of one of ours."""
+    return f"legacy_{name}"
+
+
+def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
+    """What an upgrade of this file would change; None where it holds none of the tables that other programs know.
+
+    Raises:
+        SchemaMismatch: a table of one of our names is another program's.
+    """
+    check_ours(connection, place)
+    baseline, head = reference_schema("0001"), reference_schema("head")
+    existing = {name: read_table(connection, name) for name in BASELINE_TABLES}
+    legacy_jobs = read_legacy_jobs(connection, existing["jobs"], reference=baseline.tables["jobs"])
+    if legacy_jobs is None and not any(existing.values()):
+        return None
+    tables = tuple(_plan_table(connection, baseline.tables[name], existing[name]) for name in BASELINE_TABLES)
+    indexes = [index for table in existing.values() if table is not None for index in table.indexes]
+    if legacy_jobs is not None and not legacy_jobs.is_dropped:
+        indexes += legacy_jobs.table.indexes
+    present = {
+        (name, index.columns)
+        for name, table in existing.items()
+        for index in (table.indexes if table is not None else ())
+        if not index.is_partial
+    }
+    missing_indexes = tuple(
+        index
+        for name in BASELINE_TABLES
+        for index in baseline.tables[name].indexes
+        if index.sql is not None and (name, index.columns) not in present
+    )
+    new_names = {index.name for index in missing_indexes} | (head.index_names - baseline.index_names)
+    return LegacyPlan(
+        kinds=_kinds(existing, legacy_jobs),
+        tables=tables,
+        legacy_jobs=legacy_jobs,
+        orphans=find_orphans(connection, jobs_also_in=LEGACY_JOBS if legacy_jobs is not None else None),
+        missing_indexes=missing_indexes,
+        missing_unique=missing_unique(connection),
+        renamed_indexes=tuple(index for index in indexes if index.sql is not None and index.name.lower() in new_names),
+    )
+
+
+def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Tables and their columns that should name a row at most once, do so, and have nothing that keeps it so."""
+    missing = []
+    for name in BASELINE_TABLES:
+        table = read_table(connection, name)
+        if table is not None:
+            wanted = _unique_columns(reference_schema("0001").tables[name])
+            for columns in sorted(wanted - _unique_columns(table)):
+                if not _has_duplicates(connection, table, columns):
+                    missing.append((name, columns))  # noqa: PERF401 - a comprehension of three parts reads worse.
+    return tuple(missing)
+
+
+def check_ours(connection: Connection, place: str) -> None:
+    """Raise `SchemaMismatch` where an older file has a table, a view or a column that cannot become ours."""
+    baseline, head = reference_schema("0001"), reference_schema("head")
+    for item in list_objects(connection):
+        name = item.name.lower()
+        if item.type == "index":
+            if name in head.index_names - baseline.index_names and item.table.lower() not in (
+                *BASELINE_TABLES,
+                LEGACY_JOBS,
+            ):
+                raise SchemaMismatch(f"{place}: {_FOREIGN.format(what=f'the index {item.name}')}")
+            continue
+        if name in head.tables and (item.type != "table" or name not in baseline.tables):
+            raise SchemaMismatch(f"{place}: {_FOREIGN.format(what=f'the {item.type} {item.name}')}")
+    for name in BASELINE_TABLES:
+        table = read_table(connection, name)
+        if table is None:
+            continue
+        reference = baseline.tables[name]
+        required = {
+            column.name
+            for column in reference.columns.values()
+            if column.is_required and column.default is None and not column.key_position
+        }
+        missing = [
+            column
+            for column in reference.columns
+            if column in required | set(_IDENTIFYING_COLUMNS[name]) and column not in table.columns
+        ]
+        if missing:
+            raise SchemaMismatch(
+                f"{place}: its table {name} has no column {', '.join(missing)}, so it is not that of a photo library. "
+                "Name another file, or another database, in PHOTOJOBS_DATABASE_URL."
+            )
+        taken = sorted((head.tables[name].columns.keys() - reference.columns.keys()) & table.columns.keys())
+        if taken:
+            raise SchemaMismatch(
+                f"{place}: its table {name} already has a column {', '.join(taken)} of another program, which ours "
+                "would take over. Rename that column first."
+            )
+
+
+_FOREIGN = "{what} is another program's, but has the name of one of ours. Rename it first, or name another database."
+
+
+@cache
+def reference_schema(revision: str) -> ReferenceSchema:
+    """The tables that a new SQLite file of a revision has."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    config = Config()
+    config.set_main_option("script_location", "storage.upkeep:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        objects = list_objects(connection)
+        tables = {item.name: read_table(connection, item.name) for item in objects if item.type == "table"}
+    engine.dispose()
+    return ReferenceSchema(
+        {name: table for name, table in tables.items() if table is not None and name != "alembic_version"},
+        frozenset(item.name for item in objects if item.type == "index"),
+    )
+
+
+def _kinds(existing: dict[str, TableSchema | None], legacy_jobs: LegacyJobs | None) -> tuple[LegacyKind, ...]:
+    kinds: list[LegacyKind] = []
+    jobs = existing["jobs"]
+    if jobs is not None and ("scope" not in jobs.columns or _is_required(jobs, "project_id")):
+        kinds.append(LegacyKind.BEFORE_SCOPES)
+    if legacy_jobs is not None or any(
+        key.table.lower() == LEGACY_JOBS for table in existing.values() if table for key in table.foreign_keys
+    ):
+        kinds.append(LegacyKind.HALF_MIGRATED)
+    return tuple(kinds) or (LegacyKind.CURRENT,)
+
+
+def _is_required(table: TableSchema, column: str) -> bool:
+    return column in table.columns and table.columns[column].is_required
+
+
+def _plan_table(connection: Connection, reference: TableSchema, existing: TableSchema | None) -> TablePlan:
+    if existing is None:
+        return TablePlan(name=reference.name, reference=reference, existing=None)
+    reasons: list[str] = []
+    replaced: set[str] = set()
+    filled: list[tuple[str, int]] = []
+    for key in reference.foreign_keys:
+        found = [other for other in existing.foreign_keys if other.column.lower() == key.column]
+        if [_normal(other) for other in found] != [_normal(key)]:
+            reasons.append(f"{key.column} refers to {key.table} ON DELETE {key.on_delete}{_instead_of(found)}")
+            replaced.add(key.column)
+    for name, column in reference.columns.items():
+        present = existing.columns.get(name)
+        if present is None:
+            continue
+        if present.is_required and not column.is_required and not column.key_position:
+            reasons.append(f"{name} may be NULL")
+            replaced.add(name)
+        if column.is_required and column.default is not None and not present.is_required:
+            reasons.append(f"{name} gets the default {column.default}, and may not be NULL")
+            replaced.add(name)
+            filled.append((name, _count_null(connection, existing, name)))
+        if _has_check(existing, name):
+            reasons.append(f"{name} loses a CHECK that older states were enough for")
+            replaced.add(name)
+    reasons += [
+        f"loses a CHECK of the table that older states were enough for: {constraint.text}"
+        for constraint in existing.definition.constraints
+        if is_outdated_check(constraint, reference)
+    ]
+    if "id" in reference.columns and not _is_row_id(existing):
+        reasons.append("id becomes the INTEGER PRIMARY KEY")
+        replaced.add("id")
+    unwritten = tuple(
+        name
+        for name, column in existing.columns.items()
+        if name not in reference.columns
+        and column.is_required
+        and column.default is None
+        and not column.is_generated
+        and not column.key_position
+    )
+    unique = {name for columns in _unique_columns(existing) for name in columns}
+    defaulted = tuple(name for name in unwritten if name not in unique)
+    nullable = tuple(name for name in unwritten if name in unique)
+    reasons += [f"{name}, which only another program writes, gets a default" for name in defaulted]
+    reasons += [f"{name}, which only another program writes and which is unique, may be NULL" for name in nullable]
+    return TablePlan(
+        name=reference.name,
+        reference=reference,
+        existing=existing,
+        added=tuple(column for name, column in reference.columns.items() if name not in existing.columns),
+        replaced=frozenset(replaced),
+        defaulted=defaulted,
+        nullable=nullable,
+        filled=tuple((name, count) for name, count in filled if count),
+        reasons=tuple(reasons),
+    )
+
+
+def _normal(key: ForeignKey) -> tuple[str, str, str, str]:
+    return key.column.lower(), key.table.lower(), (key.target or "id").lower(), key.on_delete
+
+
+def _instead_of(keys: list[ForeignKey]) -> str:
+    return ", no longer to " + ", ".join(f"{key.table} ON DELETE {key.on_delete}" for key in keys) if keys else ""
+
+
+def _has_check(table: TableSchema, column: str) -> bool:
+    return any(part.has_check for part in table.definition.columns if part.name.lower() == column)
+
+
+def is_outdated_check(constraint: TableConstraint, reference: TableSchema) -> bool:
+    """Whether a constraint of a table is a CHECK on states of ours, which newer states may not meet."""
+    states = _STATE_COLUMNS & reference.columns.keys()
+    return constraint.kind == "CHECK" and any(mentions(constraint.text, name) for name in states)
+
+
+def _is_row_id(table: TableSchema) -> bool:
+    column = table.columns["id"]
+    keys = [other for other in table.columns.values() if other.key_position]
+    without_row_id = any(option.upper() == "WITHOUT ROWID" for option in table.definition.options)
+    return keys == [column] and column.type.upper() == "INTEGER" and not without_row_id
+
+
+def _count_null(connection: Connection, table: TableSchema, column: str) -> int:
+    statement = f"SELECT count(*) FROM {quote(table.name)} WHERE {quote(column)} IS NULL"
+    return int(connection.exec_driver_sql(statement).scalar_one())
+
+
+def _unique_columns(table: TableSchema) -> set[tuple[str, ...]]:
+    """The columns that together name a row at most once, other than the primary key's."""
+    return {
+        tuple(sorted(name.lower() for name, _ in index.columns if name is not None))
+        for index in table.indexes
+        if index.is_unique
+        and not index.is_partial
+        and all(name is not None for name, _ in index.columns)
+        and not all(name is not None and table.columns[name.lower()].key_position for name, _ in index.columns)
+    }
+
+
+def _has_duplicates(connection: Connection, table: TableSchema, columns: tuple[str, ...]) -> bool:
+    if not set(columns) <= table.columns.keys():
+        # A column that is yet to come holds nothing but NULL, which is never a duplicate.
+        return False
+    names = ", ".join(map(quote, columns))
+    present = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)
+    statement = f"SELECT 1 FROM {quote(table.name)} WHERE {present} GROUP BY {names} HAVING count(*) > 1 LIMIT 1"
+    return connection.exec_driver_sql(statement).first() is not None

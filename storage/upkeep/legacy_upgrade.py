@@ -1,0 +1,261 @@
+"""Making an older SQLite file what our first revision is, inside the caller's transaction; every row and id is kept.
+
+Tables that must change more than by new columns are made anew and renamed, as SQLite's documentation advises, so that
+references of other tables, views and triggers go on naming the right table.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from storage.errors import SchemaMismatch
+from storage.upkeep.legacy import (
+    BASELINE_TABLES,
+    LegacyPlan,
+    TablePlan,
+    is_outdated_check,
+    kept_index_name,
+    missing_unique,
+    reference_schema,
+)
+from storage.upkeep.legacy_jobs import LEGACY_JOBS, LegacyJobs
+from storage.upkeep.orphaned_rows import settle_orphans
+from storage.upkeep.sqlite_schema import (
+    Column,
+    SchemaObject,
+    TableSchema,
+    count_rows,
+    foreign_key_violations,
+    integrity_problems,
+    list_objects,
+    read_table,
+)
+from storage.upkeep.table_definition import ColumnDefinition, TableConstraint, TableDefinition, quote, rename_identifier
+
+_NEW_TABLE = "photojobs_new_{}"
+
+
+def adopt(connection: Connection, plan: LegacyPlan, now: str) -> dict[str, int]:
+    """Carry out the plan, up to the schema of our first revision; returns how many rows each table gained by it.
+
+    The caller has begun the transaction with foreign keys off and `legacy_alter_table` on, has taken the triggers out
+    of the way, and puts them back.
+    """
+    gained: dict[str, int] = {}
+    sequences = _read_sequences(connection)
+    for table in plan.tables:
+        if table.existing is None:
+            connection.exec_driver_sql(table.reference.sql)
+        elif table.reasons:
+            _rebuild(connection, table)
+        else:
+            for column in table.added:
+                text = _definition_text(table.reference, column.name)
+                connection.exec_driver_sql(f"ALTER TABLE {quote(table.existing.name)} ADD COLUMN {text}")
+    if plan.legacy_jobs is not None:
+        gained["jobs"] = _merge(connection, plan.legacy_jobs)
+    for name, count in settle_orphans(connection, now).items():
+        gained[name] = gained.get(name, 0) + count
+    if plan.legacy_jobs is not None and plan.legacy_jobs.is_dropped:
+        connection.exec_driver_sql(f"DROP TABLE {quote(plan.legacy_jobs.table.name)}")
+    _make_indexes(connection, plan)
+    _write_sequences(connection, sequences)
+    return gained
+
+
+def take_triggers(connection: Connection) -> list[SchemaObject]:
+    """Drop the triggers of the tables that other programs know, so that none fires for what the upgrade writes."""
+    tables = {*BASELINE_TABLES, LEGACY_JOBS}
+    triggers = [item for item in list_objects(connection) if item.type == "trigger" and item.table.lower() in tables]
+    for trigger in triggers:
+        connection.exec_driver_sql(f"DROP TRIGGER {quote(trigger.name)}")
+    return triggers
+
+
+def put_triggers_back(connection: Connection, triggers: list[SchemaObject]) -> None:
+    """Create the triggers again; what named `jobs_legacy` names `jobs`, where the former is gone."""
+    gone = read_table(connection, LEGACY_JOBS) is None
+    for trigger in triggers:
+        connection.exec_driver_sql(rename_identifier(trigger.sql, LEGACY_JOBS, "jobs") if gone else trigger.sql)
+
+
+def count_all_rows(connection: Connection) -> dict[str, int]:
+    """How many rows each table of the file has, other programs' too."""
+    return {item.name: count_rows(connection, item.name) for item in list_objects(connection) if item.is_table_of_rows}
+
+
+def verify(
+    connection: Connection, *, before: dict[str, int], gained: dict[str, int], violations: dict[str, int]
+) -> None:
+    """Raise `SchemaMismatch` where a row was lost, or the file is not sound; the caller then rolls back.
+
+    What other programs' tables violated before is theirs, and stays.
+    """
+    after = count_all_rows(connection)
+    before = {name: count for name, count in before.items() if name != "alembic_version"}
+    gained = {name.lower(): count for name, count in gained.items()}
+    for name, count in before.items():
+        is_gone = name not in after and name.lower() == LEGACY_JOBS
+        if not is_gone and after.get(name, 0) != count + gained.get(name.lower(), 0):
+            raise SchemaMismatch(
+                f"{name}: {count} rows would become {after.get(name, 0)}; nothing was changed. Please report this."
+            )
+    for name, count in foreign_key_violations(connection).items():
+        if name.lower() in BASELINE_TABLES or count > violations.get(name, 0):
+            raise SchemaMismatch(
+                f"{name}: {count} rows would point to rows that are not there; nothing was changed. Please report this."
+            )
+    problems = integrity_problems(connection)
+    if problems:
+        raise SchemaMismatch(f"the upgraded file would not be sound: {problems[0]}; nothing was changed.")
+
+
+def _rebuild(connection: Connection, plan: TablePlan) -> None:
+    existing = plan.existing
+    assert existing is not None  # noqa: S101 - a table that is to be created has no reasons.
+    own_indexes = [index.sql for index in existing.indexes if index.sql is not None]
+    new_name = _free_name(connection, _NEW_TABLE.format(plan.name))
+    connection.exec_driver_sql(_new_definition(plan, existing).create_statement(new_name))
+    columns = existing.stored_columns
+    values = ", ".join(_value(plan, name) for name in columns)
+    names = ", ".join(map(quote, columns))
+    connection.exec_driver_sql(f"INSERT INTO {quote(new_name)} ({names}) SELECT {values} FROM {quote(existing.name)}")
+    connection.exec_driver_sql(f"DROP TABLE {quote(existing.name)}")
+    connection.exec_driver_sql(f"ALTER TABLE {quote(new_name)} RENAME TO {quote(existing.name)}")
+    for sql in own_indexes:
+        connection.exec_driver_sql(sql)
+
+
+def _new_definition(plan: TablePlan, existing: TableSchema) -> TableDefinition:
+    old = existing.definition
+    references = {key.column for key in plan.reference.foreign_keys}
+    columns = []
+    for column in old.columns:
+        if column.name.lower() in plan.replaced:
+            column = ColumnDefinition(column.name, _definition_text(plan.reference, column.name.lower()))
+        elif column.name.lower() in plan.nullable:
+            column = ColumnDefinition(column.name, column.text_without_not_null)
+        elif column.name.lower() in plan.defaulted:
+            default = _neutral_value(existing.columns[column.name.lower()])
+            column = ColumnDefinition(column.name, f"{column.text} DEFAULT {default}")
+        columns.append(column)
+    columns += [ColumnDefinition(column.name, _definition_text(plan.reference, column.name)) for column in plan.added]
+    constraints = [part for part in old.constraints if not _is_superseded(part, plan, references)]
+    # A reference that needs no change may stand in its column; only the others are said again.
+    stated = {column for part in constraints if part.kind == "FOREIGN" for column in map(str.lower, part.columns)}
+    constraints += [
+        part
+        for part in plan.reference.definition.constraints
+        if part.kind == "FOREIGN" and part.columns[0] not in stated and _needs_statement(plan, part.columns[0])
+    ]
+    options = tuple(
+        option for option in old.options if not ("id" in plan.replaced and option.upper() == "WITHOUT ROWID")
+    )
+    return TableDefinition(tuple(columns), tuple(constraints), options)
+
+
+def _is_superseded(part: TableConstraint, plan: TablePlan, references: set[str]) -> bool:
+    if is_outdated_check(part, plan.reference):
+        return True
+    columns = {column.lower() for column in part.columns}
+    if part.kind == "FOREIGN":
+        return bool(columns & references & plan.replaced)
+    return part.kind == "PRIMARY" and "id" in plan.replaced
+
+
+def _needs_statement(plan: TablePlan, column: str) -> bool:
+    return column in plan.replaced or any(column == added.name for added in plan.added)
+
+
+def _definition_text(reference: TableSchema, name: str) -> str:
+    if name == "id":
+        return "id INTEGER PRIMARY KEY AUTOINCREMENT"
+    return next(column.text for column in reference.definition.columns if column.name == name)
+
+
+def _value(plan: TablePlan, name: str) -> str:
+    reference = plan.reference.columns.get(name.lower())
+    if reference is not None and reference.is_required and reference.default is not None:
+        return f"coalesce({quote(name)}, {reference.default})"
+    return quote(name)
+
+
+def _neutral_value(column: Column) -> str:
+    type_ = column.type.upper()
+    return "0" if any(word in type_ for word in ("INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL")) else "''"
+
+
+def _merge(connection: Connection, plan: LegacyJobs) -> int:
+    legacy = quote(plan.table.name)
+    for name in plan.extra_columns:
+        type_ = plan.table.columns[name.lower()].type
+        connection.exec_driver_sql(f"ALTER TABLE jobs ADD COLUMN {quote(name)} {type_}")
+        connection.exec_driver_sql(
+            f"UPDATE jobs SET {quote(name)} = (SELECT old.{quote(name)} FROM {legacy} AS old WHERE old.id = jobs.id)"
+        )
+    jobs = read_table(connection, "jobs")
+    assert jobs is not None  # noqa: S101 - created before this, where it was not there.
+    reference = reference_schema("0001").tables["jobs"]
+    names, values = [], []
+    for name, column in jobs.columns.items():
+        old = plan.table.columns.get(name)
+        known = reference.columns.get(name)
+        default = known.default if known is not None and known.is_required else None
+        if column.is_generated or (old is None and default is None):
+            continue
+        names.append(quote(column.name))
+        if old is None:
+            values.append(str(default))
+        else:
+            values.append(quote(name) if default is None else f"coalesce({quote(name)}, {default})")
+    return connection.exec_driver_sql(
+        f"INSERT INTO jobs ({', '.join(names)}) SELECT {', '.join(values)} FROM {legacy} AS old "
+        "WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = old.id)"
+    ).rowcount
+
+
+def _make_indexes(connection: Connection, plan: LegacyPlan) -> None:
+    for index in plan.renamed_indexes:
+        assert index.sql is not None  # noqa: S101 - only such are renamed.
+        new_name = _free_name(connection, kept_index_name(index.name))
+        connection.exec_driver_sql(f"DROP INDEX {quote(index.name)}")
+        connection.exec_driver_sql(rename_identifier(index.sql, index.name, new_name, count=1))
+    for index in plan.missing_indexes:
+        if index.sql is not None:
+            new_name = _free_name(connection, index.name)
+            connection.exec_driver_sql(rename_identifier(index.sql, index.name, new_name, count=1))
+    for table, columns in missing_unique(connection):
+        name = _free_name(connection, f"uq_{table}_{'_'.join(columns)}")
+        connection.exec_driver_sql(f"CREATE UNIQUE INDEX {quote(name)} ON {table} ({', '.join(columns)})")
+
+
+def _free_name(connection: Connection, name: str) -> str:
+    taken = {item.name.lower() for item in list_objects(connection)}
+    while name.lower() in taken:
+        name += "_"
+    return name
+
+
+def _read_sequences(connection: Connection) -> dict[str, int]:
+    if connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'").first() is None:
+        return {}
+    rows = connection.exec_driver_sql("SELECT lower(name), max(seq) FROM sqlite_sequence GROUP BY 1")
+    sequences = {str(name): int(seq or 0) for name, seq in rows}
+    # An id that `jobs_legacy` gave out must not be given to another job.
+    if LEGACY_JOBS in sequences:
+        sequences["jobs"] = max(sequences.get("jobs", 0), sequences[LEGACY_JOBS])
+    return sequences
+
+
+def _write_sequences(connection: Connection, sequences: dict[str, int]) -> None:
+    for name in BASELINE_TABLES:
+        table = read_table(connection, name)
+        if name not in sequences or table is None or "AUTOINCREMENT" not in table.sql.upper():
+            continue
+        current = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE lower(name) = ?", (name,)).scalar()
+        if current is None:
+            values = (table.name, sequences[name])
+            connection.exec_driver_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", values)
+        elif int(current) < sequences[name]:
+            statement = "UPDATE sqlite_sequence SET seq = ? WHERE lower(name) = ?"
+            connection.exec_driver_sql(statement, (sequences[name], name))

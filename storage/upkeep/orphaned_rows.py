@@ -1,0 +1,181 @@
+"""Rows that point to a row which is gone, in the tables that other programs know, and how an upgrade settles them.
+
+Every row and id is kept. A reference that may be NULL becomes NULL, as ON DELETE SET NULL would have made it. One that
+may not gets what it names back: a placeholder of that id, which says in its own columns that it is one. A placeholder
+job has the type `unknown` and has failed; a placeholder project is archived, so that nothing works on it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from storage.errors import SchemaMismatch
+from storage.upkeep.sqlite_schema import read_table
+from storage.upkeep.table_definition import quote
+
+#: Child, column, parent; parents of placeholders come last, so that one pass settles all.
+_REFERENCES = (
+    ("photo_tags", "tag_id", "tags"),
+    ("photo_tags", "photo_id", "photos"),
+    ("tags", "project_id", "projects"),
+    ("photos", "project_id", "projects"),
+    ("job_items", "photo_id", "photos"),
+    ("job_items", "job_id", "jobs"),
+    ("jobs", "project_id", "projects"),
+)
+#: The folder of the project that placeholders of photos and tags belong to.
+_UNKNOWN_PROJECT = "missing-project"
+_MAY_BE_NULL = frozenset({("job_items", "photo_id"), ("jobs", "project_id")})
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Rows of one table that point to rows which are gone."""
+
+    table: str
+    column: str
+    parent: str
+    count: int
+
+    @property
+    def is_cleared(self) -> bool:
+        """Whether the reference becomes NULL; otherwise what it names comes back as a placeholder."""
+        return (self.table, self.column) in _MAY_BE_NULL
+
+    @property
+    def change(self) -> str:
+        """What an upgrade does, in a sentence."""
+        rows = "1 row names" if self.count == 1 else f"{self.count} rows name"
+        end = "the reference becomes NULL" if self.is_cleared else f"{self.parent} gets placeholders of those ids"
+        return f"{self.table}.{self.column}: {rows} {self.parent} that are gone; {end}"
+
+
+def find_orphans(connection: Connection, *, jobs_also_in: str | None = None) -> tuple[Orphans, ...]:
+    """Rows of the tables that other programs know which point to rows that are gone.
+
+    Args:
+        connection: reads an SQLite file, upgraded or not.
+        jobs_also_in: a second table whose jobs are there as well.
+    """
+    found = []
+    for child, column, parent in _REFERENCES:
+        table = read_table(connection, child)
+        if table is None or column not in table.columns:
+            continue
+        parents = [name for name in (parent, jobs_also_in if parent == "jobs" else None) if name is not None]
+        condition = _dangling(connection, column, parents)
+        count = connection.exec_driver_sql(f"SELECT count(*) FROM {child} WHERE {condition}").scalar_one()
+        if count:
+            found.append(Orphans(child, column, parent, int(count)))
+    return tuple(found)
+
+
+def settle_orphans(connection: Connection, now: str) -> dict[str, int]:
+    """Settle all of them, and return how many placeholders each table got.
+
+    Raises:
+        SchemaMismatch: a reference that may not be NULL names something that cannot be an id.
+    """
+    placeholders = _Placeholders(connection, now)
+    for child, column, parent in _REFERENCES:
+        condition = _dangling(connection, column, [parent])
+        if (child, column) in _MAY_BE_NULL:
+            connection.exec_driver_sql(f"UPDATE {child} SET {column} = NULL WHERE {condition}")
+            continue
+        statement = f"SELECT DISTINCT {column} FROM {child} WHERE {condition} ORDER BY {column}"
+        for parent_id in connection.exec_driver_sql(statement).scalars().all():
+            if not isinstance(parent_id, int):
+                raise SchemaMismatch(f"{child}.{column}: {parent_id!r} cannot be an id in {parent}. Correct that row.")
+            placeholders.add(parent, parent_id)
+    return dict(placeholders.counts)
+
+
+def _dangling(connection: Connection, column: str, parents: list[str]) -> str:
+    present = [parent for parent in parents if read_table(connection, parent) is not None]
+    missing = " AND ".join(f"{column} NOT IN (SELECT id FROM {quote(parent)})" for parent in present) or "1"
+    return f"{column} IS NOT NULL AND {missing}"
+
+
+class _Placeholders:
+    """Rows that stand for rows which are gone, and how many each table got."""
+
+    def __init__(self, connection: Connection, now: str) -> None:
+        self._connection = connection
+        self._now = now
+        self.counts: Counter[str] = Counter()
+
+    def add(self, table: str, id: int) -> None:
+        """Add a row of that id."""
+        add = {"tags": self._add_tag, "photos": self._add_photo, "projects": self._add_project, "jobs": self._add_job}
+        add[table](id)
+
+    def _add_tag(self, id: int) -> None:
+        self._insert("tags", {"id": id, "project_id": self._unknown_project(), "name": f"missing-tag-{id}"})
+
+    def _add_photo(self, id: int) -> None:
+        flags = {"jpg_available": 0, "raw_available": 0, "other_available": 0, "keep_jpg": 1, "keep_raw": 1}
+        values = {
+            "id": id,
+            "project_id": self._unknown_project(),
+            "filename": f"missing-photo-{id}",
+            "created_at": self._now,
+            "updated_at": self._now,
+            "visibility": "private",
+        }
+        self._insert("photos", values | flags)
+
+    def _add_project(self, id: int | None) -> None:
+        folder = _UNKNOWN_PROJECT if id is None else f"{_UNKNOWN_PROJECT}-{id}"
+        taken = "SELECT 1 FROM projects WHERE project_folder = ?"
+        while self._connection.exec_driver_sql(taken, (folder,)).first() is not None:
+            folder += "-"
+        values = {
+            "id": id,
+            "project_folder": folder,
+            "project_name": "Placeholder for a project whose row was gone",
+            "created_at": self._now,
+            "updated_at": self._now,
+            "status": "canceled",
+            "archived_at": self._now,
+        }
+        self._insert("projects", values)
+
+    def _unknown_project(self) -> int:
+        statement = f"SELECT id FROM projects WHERE project_folder = '{_UNKNOWN_PROJECT}' AND status = 'canceled'"
+        project_id = self._connection.exec_driver_sql(statement).scalar()
+        if project_id is None:
+            self._add_project(None)
+            project_id = self._connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one()
+        return int(project_id)
+
+    def _add_job(self, id: int) -> None:
+        items = self._connection.exec_driver_sql(
+            "SELECT min(tenant_id), coalesce(min(created_at), ?), count(*) FROM job_items WHERE job_id = ?",
+            (self._now, id),
+        ).one()
+        values = {
+            "id": id,
+            "tenant_id": items[0],
+            "type": "unknown",
+            "status": "failed",
+            "scope": "photo_set",
+            "priority": 0,
+            "attempts": 0,
+            "created_at": items[1],
+            "finished_at": self._now,
+            "updated_at": self._now,
+            "progress_total": items[2],
+            "error_message": "Placeholder: the row of this job was gone, and only its items were left.",
+        }
+        self._insert("jobs", values)
+
+    def _insert(self, table: str, values: dict[str, Any]) -> None:
+        names = ", ".join(values)
+        marks = ", ".join("?" * len(values))
+        statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"
+        self._connection.exec_driver_sql(statement, tuple(values.values()))
+        self.counts[table] += 1

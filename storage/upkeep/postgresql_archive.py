@@ -1,0 +1,172 @@
+"""Backups of PostgreSQL without its own tools: a ZIP file with our tables as COPY wrote them, and what they are.
+
+Only our tables, with the columns that others may have added to them. For whole servers there is `pg_dump`.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, bindparam, inspect, text
+
+from storage.database.clock import format_timestamp
+from storage.database.engine import Database
+from storage.database.tables import metadata
+from storage.errors import SchemaMismatch, StorageError
+from storage.upkeep.table_definition import quote
+from task_definitions.foreign_documents import MAX_BYTES, UnreadableDocument, parse_json
+from task_definitions.wording import shown
+
+_FORMAT = "photojobs-postgresql-1"
+_MANIFEST = "manifest.json"
+_BLOCK_BYTES = 1 << 20
+
+
+class DamagedArchive(StorageError):
+    """An archive is none of ours, lacks a part, or holds other rows than it says."""
+
+
+def our_tables(names: Iterable[str]) -> list[str]:
+    """Those of these tables that are ours, parents before children."""
+    present = set(names)
+    return [table.name for table in metadata.sorted_tables if table.name in present]
+
+
+def write(database: Database, target: Path) -> None:
+    """Write our tables, all as they were at one moment, into an empty file of the caller.
+
+    Raises:
+        SchemaMismatch: the database is not of a revision of ours.
+    """
+    from storage.upkeep.revisions import check_known_revision, current_revision
+
+    with database.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
+        check_known_revision(connection, database)
+        revision = current_revision(connection)
+        if revision is None:
+            raise SchemaMismatch(
+                f"{database.url}: it has no tables of photojobs to back up. Run `photojobs db upgrade`."
+            )
+        tables: list[dict[str, Any]] = []
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name in our_tables(inspect(connection).get_table_names()):
+                columns = _columns(connection, name)
+                names = ", ".join(quote(column) for column, _ in columns)
+                with archive.open(f"{name}.copy", "w", force_zip64=True) as file:
+                    cursor = connection.connection.cursor()
+                    with cursor.copy(f"COPY {quote(name)} ({names}) TO STDOUT") as copy:
+                        for block in copy:
+                            file.write(block)
+                    count = cursor.rowcount
+                    cursor.close()
+                tables.append({"name": name, "columns": columns, "rows": count, "last_id": _last_id(connection, name)})
+            manifest = {
+                "format": _FORMAT,
+                "revision": revision,
+                "created_at": format_timestamp(database.clock()),
+                "tables": tables,
+            }
+            archive.writestr(_MANIFEST, json.dumps(manifest, indent=2))
+    with zipfile.ZipFile(target) as archive:
+        broken = archive.testzip()
+        if broken is not None:
+            raise DamagedArchive(f"{broken} cannot be read back; the disk may be failing")
+
+
+def read(database: Database, source: Path) -> None:
+    """Create our tables as they were and fill them, in one transaction.
+
+    Raises:
+        DamagedArchive: the file is no archive, or not whole; nothing was written.
+        SchemaMismatch: a newer version wrote it.
+    """
+    from storage.upkeep.revisions import known_revisions, migrate_to
+
+    try:
+        with zipfile.ZipFile(source) as archive, database.begin() as connection:
+            if archive.getinfo(_MANIFEST).file_size > MAX_BYTES:
+                raise DamagedArchive("has a manifest that is larger than ours are")
+            manifest = parse_json(archive.read(_MANIFEST), source=_MANIFEST)
+            if manifest["format"] != _FORMAT:
+                raise DamagedArchive(f"is of the unknown format {shown(manifest['format'])}")
+            if manifest["revision"] not in known_revisions():
+                raise SchemaMismatch(
+                    f"{source}: its schema {manifest['revision']} is newer than this version of photojobs knows. "
+                    "Upgrade photojobs."
+                )
+            migrate_to(connection, manifest["revision"])
+            # The migrations fill some tables themselves.
+            for name in reversed(our_tables(table["name"] for table in manifest["tables"])):
+                connection.execute(text(f"DELETE FROM {quote(name)}"))
+            for table in manifest["tables"]:
+                _fill(connection, archive, table)
+    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, EOFError, UnreadableDocument) as error:
+        raise DamagedArchive(f"is not a whole archive of photojobs: {error}. Use another backup.") from error
+
+
+def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any]) -> None:
+    name = table["name"]
+    if not our_tables([name]):
+        raise DamagedArchive(f"holds a table {name!r} that is not ours")
+    known = {column for column, _ in _columns(connection, name)}
+    for column, type_ in table["columns"]:
+        if column not in known:
+            checked = connection.execute(
+                text("SELECT format_type(to_regtype(:type), NULL)"), {"type": type_.partition("(")[0]}
+            ).scalar_one()
+            if checked is None:
+                raise DamagedArchive(f"holds a column {name}.{column} of the type {type_!r}, which the server lacks")
+            connection.execute(text(f"ALTER TABLE {quote(name)} ADD COLUMN {quote(column)} {checked}"))
+    names = ", ".join(quote(column) for column, _ in table["columns"])
+    cursor = connection.connection.cursor()
+    with archive.open(f"{name}.copy") as file, cursor.copy(f"COPY {quote(name)} ({names}) FROM STDIN") as copy:
+        while block := file.read(_BLOCK_BYTES):
+            copy.write(block)
+    if cursor.rowcount != table["rows"]:
+        raise DamagedArchive(f"says that {name} has {table['rows']} rows, but holds {cursor.rowcount}")
+    cursor.close()
+    sequence = _sequence(connection, name)
+    if sequence is not None:
+        # Ids of removed rows are not given out again: the journal, manifests and other programs still name them.
+        connection.execute(
+            text(
+                f"""SELECT setval(:sequence, greatest(max(id), :last_id, 1), coalesce(max(id), :last_id) IS NOT NULL)
+                FROM {quote(name)}"""
+            ).bindparams(bindparam("last_id", type_=BigInteger)),
+            {"sequence": sequence, "last_id": table.get("last_id")},
+        )
+
+
+def _sequence(connection: Connection, table: str) -> str | None:
+    """The sequence that gives out the ids of a table, fit for a query."""
+    statement = """
+        SELECT pg_get_serial_sequence(CAST(attrelid AS regclass)::text, 'id') FROM pg_attribute
+        WHERE attrelid = to_regclass(:table) AND attname = 'id' AND NOT attisdropped"""
+    return connection.execute(text(statement), {"table": quote(table)}).scalar()
+
+
+def _last_id(connection: Connection, table: str) -> int | None:
+    """The highest id that a table has given out, of rows that are gone too; None if it gives out none."""
+    sequence = _sequence(connection, table)
+    if sequence is None:
+        return None
+    found = connection.execute(text(f"SELECT CASE WHEN is_called THEN last_value END FROM {sequence}"))
+    last_id: int | None = found.scalar_one()
+    return last_id
+
+
+def _columns(connection: Connection, table: str) -> list[tuple[str, str]]:
+    rows = connection.execute(
+        text(
+            """SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+            WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+            ORDER BY attnum"""
+        ),
+        {"table": quote(table)},
+    )
+    return [(name, type_) for name, type_ in rows]

@@ -1,0 +1,193 @@
+"""Pruning: ended tasks and jobs that are old enough leave the tables, a batch at a time, so that nobody waits for it.
+
+The journal of file changes is what makes `undo` possible; it stays as long as a trashed file does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, exists, func, or_, select
+
+from storage.database.column_types import check_integer
+from storage.database.engine import Database
+from storage.database.tables import file_journal, job_items, jobs, tasks
+from storage.errors import InvalidValue
+from storage.records import JobStatus
+
+#: Rows removed by one transaction; other writers wait no longer than that takes.
+BATCH_SIZE = 1_000
+
+#: Entries of the journal younger than this stay: the time that a file lies in `.trash` by default.
+KEEP_JOURNAL_SECONDS = 86_400
+
+#: Tasks removed by one transaction, and how long their own lists of items, which go with them, may be together.
+#: A longer list goes alone: a million takes about a second.
+TASKS_PER_BATCH = 50
+TASK_ITEMS_PER_BATCH = 50_000
+
+#: The highest age that can be given: a hundred years.
+MAX_AGE_SECONDS = 3_155_760_000
+
+_ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """How many rows were removed, or would be."""
+
+    tasks: int
+    jobs: int
+    items: int
+    journal_entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """What is old enough: conditions on the rows of each table."""
+
+    tasks: tuple[ColumnElement[bool], ...]
+    jobs: tuple[ColumnElement[bool], ...]
+    journal: tuple[ColumnElement[bool], ...]
+
+
+def prune(
+    database: Database,
+    *,
+    older_than_seconds: float,
+    batch_size: int = BATCH_SIZE,
+    keep_journal_seconds: float = KEEP_JOURNAL_SECONDS,
+) -> Pruned:
+    """Remove tasks that ended longer ago than this with their jobs and items, and such jobs that belong to no task.
+
+    A task whose files can still be brought back, because its journal has entries younger than `keep_journal_seconds`
+    (set it to the trash TTL; 0 keeps none), stays with all that belongs to it. What has not ended is never touched.
+    An interrupted run loses nothing; the next one goes on.
+
+    Raises:
+        InvalidValue: a number is negative or too large.
+    """
+    check_integer(batch_size, name="batch_size", minimum=1, maximum=100_000)
+    old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)
+    pruned_tasks = _remove_tasks(database, old.tasks, size=batch_size)
+    # What is left of those tasks are jobs of no task, like those that never had one.
+    old_jobs = (*old.jobs, _of_no_task())
+    pruned_jobs = pruned_items = 0
+    while True:
+        ids = _next_jobs(database, *old_jobs, size=batch_size)
+        if not ids:
+            break
+        with database.begin() as connection:
+            # Looked at again and locked: a job that has been queued anew in between keeps its items.
+            locked = select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs).with_for_update()
+            ids = list(connection.execute(locked).scalars())
+            pruned_items += connection.execute(delete(job_items).where(job_items.c.job_id.in_(ids))).rowcount
+            pruned_jobs += connection.execute(delete(jobs).where(jobs.c.id.in_(ids))).rowcount
+    journal = (*old.journal, ~exists().where(tasks.c.id == file_journal.c.task_id))
+    return Pruned(
+        tasks=pruned_tasks,
+        jobs=pruned_jobs,
+        items=pruned_items,
+        journal_entries=_remove_journal(database, *journal, size=batch_size),
+    )
+
+
+def count_prunable(
+    database: Database, *, older_than_seconds: float, keep_journal_seconds: float = KEEP_JOURNAL_SECONDS
+) -> Pruned:
+    """What `prune` would remove now; raises as it does."""
+    old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)
+    going = select(tasks.c.id).where(*old.tasks)
+    old_jobs = select(jobs.c.id).where(*old.jobs, or_(_of_no_task(), jobs.c.task_id.in_(going)))
+    stays = exists().where(tasks.c.id == file_journal.c.task_id, tasks.c.id.not_in(going))
+    with database.connect() as connection:
+
+        def count(rows: Select[Any]) -> int:
+            return int(connection.execute(select(func.count()).select_from(rows.subquery())).scalar_one())
+
+        return Pruned(
+            tasks=count(going),
+            jobs=count(old_jobs),
+            items=count(select(job_items.c.id).where(job_items.c.job_id.in_(old_jobs))),
+            journal_entries=count(select(file_journal.c.id).where(*old.journal, ~stays)),
+        )
+
+
+def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds: float) -> _Old:
+    for name, seconds in (("older_than_seconds", older_than_seconds), ("keep_journal_seconds", keep_journal_seconds)):
+        if not 0 <= seconds <= MAX_AGE_SECONDS:
+            raise InvalidValue(name, f"must lie between 0 and {MAX_AGE_SECONDS}, not {seconds:g}")
+    now = database.clock()
+    cutoff, keep_since = _ago(now, older_than_seconds), _ago(now, keep_journal_seconds)
+    can_be_undone = exists().where(
+        file_journal.c.task_id == tasks.c.id,
+        file_journal.c.undone_at.is_(None),
+        file_journal.c.created_at >= keep_since,
+    )
+    return _Old(
+        tasks=(tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone),
+        jobs=(jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff),
+        journal=(file_journal.c.created_at < min(cutoff, keep_since),),
+    )
+
+
+def _of_no_task() -> ColumnElement[bool]:
+    return ~exists().where(tasks.c.id == jobs.c.task_id)
+
+
+def _remove_tasks(database: Database, old: Sequence[ColumnElement[bool]], *, size: int) -> int:
+    removed = 0
+    while ids := _next_tasks(database, *old, size=min(size, TASKS_PER_BATCH)):
+        # The row of a task goes before its jobs, so that nobody can retry a task that has lost some of them.
+        with database.begin() as connection:
+            removed += connection.execute(delete(tasks).where(tasks.c.id.in_(ids), *old)).rowcount
+    return removed
+
+
+def _next_tasks(database: Database, *conditions: ColumnElement[bool], size: int) -> list[str]:
+    statement = select(tasks.c.id, tasks.c.item_count).where(*conditions).order_by(tasks.c.finished_at).limit(size)
+    ids: list[str] = []
+    items = 0
+    with database.connect() as connection:
+        for row in connection.execute(statement):
+            items += row.item_count or 0
+            if ids and items > TASK_ITEMS_PER_BATCH:
+                break
+            ids.append(row.id)
+    return ids
+
+
+def _next_jobs(database: Database, *conditions: ColumnElement[bool], size: int) -> list[int]:
+    """Jobs whose rows and items are together about `size` rows; at least one."""
+    statement = select(jobs.c.id, jobs.c.progress_total).where(*conditions).order_by(jobs.c.finished_at).limit(size)
+    ids: list[int] = []
+    rows = 0
+    with database.connect() as connection:
+        for row in connection.execute(statement):
+            rows += 1 + (row.progress_total or 0)
+            if ids and rows > size:
+                break
+            ids.append(row.id)
+    return ids
+
+
+def _remove_journal(database: Database, *conditions: ColumnElement[bool], size: int) -> int:
+    removed = last_id = 0
+    while True:
+        # Found by reading, which holds up nobody: entries that stay may lie between those that go.
+        found = select(file_journal.c.id).where(file_journal.c.id > last_id, *conditions).order_by(file_journal.c.id)
+        with database.connect() as connection:
+            ids = list(connection.execute(found.limit(size)).scalars())
+        if not ids:
+            return removed
+        with database.begin() as connection:
+            these = file_journal.c.id.in_(ids)
+            removed += connection.execute(delete(file_journal).where(these, *conditions)).rowcount
+        last_id = ids[-1]
+
+
+def _ago(now: datetime, seconds: float) -> datetime:
+    return now - timedelta(seconds=seconds)

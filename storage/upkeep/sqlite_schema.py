@@ -1,0 +1,165 @@
+"""What an SQLite file says of its own tables, indexes, triggers and views; it only reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from storage.upkeep.table_definition import TableDefinition, quote
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table in a file.
+
+    Attributes:
+        key_position: its place in the primary key, from 1; 0 where it has none.
+        is_generated: whether its value is computed, so that it cannot be written.
+    """
+
+    name: str
+    type: str
+    is_required: bool
+    default: str | None
+    key_position: int
+    is_generated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A reference of one column; `target` is None where it names no column, which means the primary key."""
+
+    column: str
+    table: str
+    target: str | None
+    on_delete: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSchema:
+    """An index of a table in a file; `columns` has the name and direction of each, None for an expression."""
+
+    name: str
+    sql: str | None
+    is_unique: bool
+    is_partial: bool
+    columns: tuple[tuple[str | None, bool], ...]
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """A table in a file. Names are as written; look columns up by their lower-case name."""
+
+    name: str
+    sql: str
+    columns: dict[str, Column]
+    foreign_keys: tuple[ForeignKey, ...]
+    indexes: tuple[IndexSchema, ...]
+
+    @cached_property
+    def definition(self) -> TableDefinition:
+        """The parts of its `CREATE TABLE` statement."""
+        return TableDefinition.parse(self.sql)
+
+    @property
+    def stored_columns(self) -> list[str]:
+        """The columns that hold data of their own, in order."""
+        return [column.name for column in self.columns.values() if not column.is_generated]
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaObject:
+    """A row of `sqlite_schema` that has a text: a table, index, trigger or view."""
+
+    type: str
+    name: str
+    table: str
+    sql: str
+
+    @property
+    def is_table_of_rows(self) -> bool:
+        """Whether it is a table that SQLite keeps itself; a virtual one may need a module that is not here."""
+        return self.type == "table" and not self.sql.upper().startswith("CREATE VIRTUAL")
+
+
+def list_objects(connection: Connection) -> list[SchemaObject]:
+    """Everything in the file that somebody created, in the order of creation."""
+    rows = connection.exec_driver_sql(
+        "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' "
+        "ESCAPE '\\' ORDER BY rowid"
+    )
+    return [SchemaObject(*row) for row in rows]
+
+
+def read_table(connection: Connection, name: str) -> TableSchema | None:
+    """The table of that name in any case, or None where there is none (or a view in its place)."""
+    row = connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND lower(name) = ?", (name.lower(),)
+    ).one_or_none()
+    if row is None:
+        return None
+    table = quote(row.name)
+    columns = {
+        column.name.lower(): Column(
+            name=column.name,
+            type=column.type,
+            is_required=bool(column.notnull),
+            default=column.dflt_value,
+            key_position=column.pk,
+            is_generated=column.hidden in (2, 3),
+        )
+        for column in connection.exec_driver_sql(f"PRAGMA table_xinfo({table})")
+    }
+    keys = tuple(
+        ForeignKey(column=key[3], table=key[2], target=key[4], on_delete=key[6].upper())
+        for key in connection.exec_driver_sql(f"PRAGMA foreign_key_list({table})")
+    )
+    indexes = tuple(
+        IndexSchema(
+            name=index.name,
+            sql=connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = ?", (index.name,)).scalar(),
+            is_unique=bool(index.unique),
+            is_partial=bool(index.partial),
+            columns=tuple(
+                (part.name, bool(part.desc))
+                for part in connection.exec_driver_sql(f"PRAGMA index_xinfo({quote(index.name)})").all()
+                if part.key
+            ),
+        )
+        for index in connection.exec_driver_sql(f"PRAGMA index_list({table})").all()
+    )
+    return TableSchema(row.name, row.sql, columns, keys, indexes)
+
+
+def count_rows(connection: Connection, table: str) -> int:
+    """How many rows a table has."""
+    return int(connection.exec_driver_sql(f"SELECT count(*) FROM {quote(table)}").scalar_one())
+
+
+def foreign_key_violations(connection: Connection) -> dict[str, int]:
+    """How many rows of each table point to a row that is not there; all of them where a key cannot even be checked."""
+    counts: dict[str, int] = {}
+    for item in list_objects(connection):
+        if (
+            not item.is_table_of_rows
+            or not connection.exec_driver_sql(f"PRAGMA foreign_key_list({quote(item.name)})").all()
+        ):
+            continue
+        try:
+            statement = "SELECT count(*) FROM pragma_foreign_key_check(?)"
+            found = connection.exec_driver_sql(statement, (item.name,)).scalar_one()
+        except OperationalError:
+            # The key names columns that are no key of their table.
+            found = max(1, count_rows(connection, item.name))
+        if found:
+            counts[item.name] = found
+    return counts
+
+
+def integrity_problems(connection: Connection, *, limit: int = 20) -> list[str]:
+    """What `PRAGMA integrity_check` finds, at most `limit` of it; empty where the file is sound."""
+    rows = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})").scalars().all()
+    return [str(row) for row in rows if row != "ok"]

@@ -1,0 +1,189 @@
+"""Whatever is wrong with a command line is said in one line, with exit code 2, and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
+
+Command = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("runn maintenance", 'Did you mean "run"?'),
+        ("jobs lst", '"lst"'),
+        ("run maintenance_globl", 'Did you mean "maintenance_global"?'),
+        ("run maintenance", "give its name or id by --project"),
+        ("run maintenance_global --project 3", "leave --project out"),
+        ("run maintenance_global --all", "takes no photos"),
+        ("run maintenance_global --scope project", 'runs with scope "global"'),
+        ("run process_photos", "which photos?"),
+        ("run process_photos --all --item 4", "not both"),
+        ("run process_photos --from 2025-02-01 --to 2025-01-01", "--from 2025-02-01 is after --to 2025-01-01"),
+        ("run process_photos --all --payload {", "is not well-formed JSON"),
+        ("run process_photos --all --payload [1]", "is JSON, but no object"),
+        ("run process_photos --items-file nowhere.txt", "cannot be read"),
+        ("run process_photos --missing everything", "thumbnail"),
+        ("run process_photos --nonsense", "--nonsense"),
+        ("run", "NAME"),
+        ("start nothing_such", "is not a definition"),
+        ("status", "there is no database yet"),
+        ("jobs list --status bogus", "queued"),
+        ("definitions show nothing_such", "is not a definition"),
+        ("definitions lint nowhere", "does not exist"),
+        ("steps show manifest_chek", 'Did you mean "manifest_check"?'),
+        ("lanes set normal", "nothing to change"),
+        ("undo 5", "nobody is there to be asked"),
+        ("undo 5 --yes", "there is no database yet"),
+        ("run undo", "undo which task?"),
+        ("jobs why", "ID"),
+        ("jobs why five", "five"),
+        ("jobs why 5", "there is no database yet"),
+        ("jobs retry", "which jobs?"),
+        ("jobs cancel", "which jobs?"),
+    ],
+)
+def test_a_wrong_command_line_costs_one_line_and_writes_nothing(
+    command: Command, place: Any, line: str, said: str
+) -> None:
+    before = place.files()
+
+    ran = command(*line.split())
+
+    assert ran.code == 2
+    assert len(ran.complaints) == 1
+    assert said in ran.complaints[0]
+    assert ran.out == ""
+    assert place.files() == before
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("run maintenance --project 99", "project 99 does not exist"),
+        ("run maintenance --project 1 --tenant stranger", "does not exist for tenant stranger"),
+        ("run process_photos --item 1 77", "77"),
+        ("start process_photos --item 1 --tenant stranger", "1"),
+        ("run maintenance --project ²", "no project of tenant user_0"),
+        (f"run maintenance --project {'9' * 30}", "no project of tenant user_0"),
+        ("jobs list --project ²", "no project of tenant user_0"),
+        (f"jobs cancel --project {'9' * 30}", "no project of tenant user_0"),
+        ("jobs show 5", "job 5 does not exist"),
+        ("jobs why 5", "job 5 does not exist"),
+        ("jobs retry 5", "job 5 does not exist"),
+        ("jobs items 5", "job 5 does not exist"),
+        ("cancel nothing", "task nothing does not exist"),
+        ("retry nothing", "task nothing does not exist"),
+        ("hold lane fast", '"fast" is not a lane'),
+        ("hold task nothing", "task nothing does not exist"),
+        ("lanes set fast --slots 2", '"fast" is not a lane'),
+        ("lanes set normal --slots -2", "slots"),
+    ],
+)
+def test_what_does_not_exist_is_named_and_no_row_is_written(
+    command: Command, place_database: Database, line: str, said: str
+) -> None:
+    project = ProjectsRepository(place_database).create(project_name="Iceland", project_folder="Iceland")
+    PhotosRepository(place_database).create_many([{"project_id": project.id, "filename": "one"}])
+
+    ran = command(*line.split())
+
+    assert ran.code == 2
+    assert len(ran.complaints) == 1
+    assert said in ran.complaints[0]
+    assert TasksRepository(place_database).list_newest() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("1\nabc\n", "line 2"),
+        ("[1, true]", "[1]"),
+        ("[1,", "is not well-formed JSON"),
+        ("9" * 5000, "line 1"),
+        ("\n# none\n", "names no photo"),
+    ],
+)
+def test_a_file_of_items_that_cannot_be_read_is_refused_by_its_line(
+    command: Command, place: Any, content: str, said: str
+) -> None:
+    (place.folder / "items.txt").write_text(content)
+
+    ran = command("run", "process_photos", "--items-file", "items.txt")
+
+    assert ran.code == 2
+    assert said in ran.complaints[0]
+
+
+def test_a_file_that_is_no_database_is_left_as_it_is(command: Command, place: Any) -> None:
+    place.database_file.write_text("Dear diary, I am no database, but I am long enough to be looked at. " * 20)
+    before = place.database_file.read_bytes()
+
+    ran = command("run", "maintenance_global")
+
+    assert ran.code == 2
+    assert str(place.database_file) in ran.complaints[0]
+    assert place.database_file.read_bytes() == before
+
+
+def test_a_database_in_a_folder_that_is_missing_is_told_by_its_folder(
+    command: Command, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOTOJOBS_DATABASE_URL", f"sqlite:///{place.folder}/nowhere/photojobs.db")
+
+    ran = command("run", "maintenance_global")
+
+    assert ran.code == 2
+    assert f"{place.folder}/nowhere does not exist" in ran.complaints[0]
+    assert not Path(place.folder, "nowhere").exists()
+
+
+def test_every_problem_of_a_definition_file_has_a_line_of_its_own(command: Command, place: Any) -> None:
+    file = place.folder / "own.yaml"
+    file.write_text(
+        "nightly:\n  label: Nightly\n  scop: global\n  steps:\n    - {type: manifest_chek, priority: 500}\n"
+    )
+
+    ran = command("definitions", "lint", file)
+
+    assert ran.code == 2
+    assert len(ran.complaints) == 3
+    assert all("own.yaml: nightly" in line for line in ran.complaints)
+
+
+def test_a_fault_of_ours_shows_no_traceback_unless_it_is_asked_for(
+    command: Command, place_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr("deployments.cli.commands.status.read_status", broken)
+
+    quiet, verbose = command("status"), command("status", "--verbose")
+
+    assert quiet.code == verbose.code == 70
+    assert "by nothing" in quiet.complaints[0]
+    assert "Traceback" not in quiet.err
+    assert "Traceback" in verbose.err
+
+
+def test_a_wrong_setting_is_named_with_its_variable(shell: Command) -> None:
+    ran = shell("status", PHOTOJOBS_CONCURENCY="3")
+
+    assert ran.code == 2
+    assert 'Did you mean "concurrency"?' in ran.complaints[0]
+
+
+def test_a_reader_that_has_seen_enough_costs_no_complaint(launch: Command, place_database: Database) -> None:
+    process = launch("status")
+    process.stdout.close()
+
+    assert process.wait(timeout=60) == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()

@@ -1,0 +1,58 @@
+"""Tables on terminals of every width: nothing is broken in two that somebody reads or copies."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from deployments.cli.output import terminal
+
+TASK = "0b9f3d52-4c1e-4a0b-9f6e-2a1c5d7e8f90"
+COLUMNS = ("task", "status", "jobs", "why")
+ROWS = [(TASK, "completed", 12, "All four slots of the lane normal are taken by other jobs, which go on for long.")]
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch):
+    """Prints the table as on a terminal of so many columns."""
+
+    def at(width: int, *, spared: tuple[str, ...] = ()) -> str:
+        console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, highlight=False)
+        monkeypatch.setattr(terminal, "output", lambda: console)
+        terminal.print_table(COLUMNS, ROWS, numbers=("jobs",), spared=spared)
+        return console.file.getvalue()
+
+    return at
+
+
+@pytest.mark.parametrize("width", [200, 120, 90, 60, 40])
+def test_ids_and_words_stay_whole_at_any_width(printed, width: int) -> None:
+    text = printed(width)
+
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    assert TASK in text
+    words = text.split()
+    assert {"completed", "12", "slots", "normal"} <= set(words)
+
+
+def test_a_table_that_fits_stays_a_table_and_one_that_does_not_names_its_values(printed) -> None:
+    assert printed(90).splitlines()[0].split() == list(COLUMNS)
+    assert f"task {TASK}" in printed(60)
+
+
+def test_a_narrow_terminal_leaves_out_what_may_be_spared_and_keeps_the_table(printed) -> None:
+    assert printed(90, spared=("jobs", "status")).splitlines()[0].split() == list(COLUMNS)
+    assert printed(80, spared=("jobs", "status")).splitlines()[0].split() == ["task", "status", "why"]
+    assert printed(70, spared=("jobs", "status")).splitlines()[0].split() == ["task", "why"]
+
+
+def test_no_color_and_dumb_terminals_get_no_escape_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    console = Console(file=io.StringIO(), force_terminal=True, width=90)
+    monkeypatch.setattr(terminal, "output", lambda: console)
+
+    terminal.print_table(COLUMNS, ROWS)
+
+    assert "\x1b[3" not in console.file.getvalue()

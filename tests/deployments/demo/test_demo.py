@@ -1,0 +1,67 @@
+"""`photojobs demo` as a user runs it, in its small form: it mends what it made, and a second run changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import pytest
+
+from deployments.cli.commands import demo
+from deployments.demo.faults import BROKEN
+from deployments.demo.library import make_library
+from storage import Database, JobsRepository, ProjectsRepository
+from storage.queue.tasks import TasksRepository
+
+SMALL = {"large_photos": 0}
+
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
+
+
+def test_the_demo_mends_its_library_and_a_second_run_changes_nothing(
+    command: Callable[..., Any], place: Any, prefect_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "embedded_server", lambda _home: nullcontext(prefect_url))
+    # One with 24 megapixels takes longer than all others; the form as a command has it.
+    monkeypatch.setattr(demo, "make_library", lambda *words, **options: make_library(*words, **options | SMALL))
+
+    demonstrate(partial(command, PREFECT_API_URL=prefect_url), place)
+
+
+@pytest.mark.slow
+def test_it_does_so_as_a_command_with_a_server_of_its_own(shell: Callable[..., Any], place: Any) -> None:
+    demonstrate(shell, place)
+
+
+def demonstrate(run: Callable[..., Any], place: Any) -> None:
+    before = place.files()
+
+    first = run("demo", "--photos", 30)
+
+    assert first.code == 0, (first.out, first.err)
+    made = {name for name in place.files() - before if "/" not in name}
+    assert made == {"photojobs-demo"}
+    assert "Traceback" not in first.out + first.err
+    assert "Warning" not in first.out + first.err
+    for name in BROKEN:
+        assert f"{name}.jpg" in first.out
+    for mended in ("IMPORT_0412 → Wedding of Marta and Jonas", "IMG_4001 → IMG_4001_duplicate1", "Lost drive"):
+        assert mended in first.out
+    database = Database(place.folder / "photojobs-demo" / "photojobs.db")
+    tasks = TasksRepository(database).list_newest()
+    assert {(task.type, task.tenant_id) for task in tasks} == {
+        (name, tenant) for name in ("process_photos", "maintenance_global") for tenant in ("anna", "ben")
+    }
+    assert all(task.status == ("failed" if task.type == "process_photos" else "completed") for task in tasks)
+    failed = [job for job in JobsRepository(database).list_by_tenant("ben") if job.status == "failed"]
+    assert {job.type for job in failed} == {"metadata", "generate_derivatives"}
+    # Kept for a week: its disk may be away.
+    assert "Lost drive" in {project.project_name for project in ProjectsRepository(database).list()}
+    database.close()
+
+    second = run("demo")
+
+    assert second.code == 0, (second.out, second.err)
+    assert "Nothing changed" in second.out

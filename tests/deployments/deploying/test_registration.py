@@ -1,0 +1,293 @@
+"""What users switched on Prefect's server: kept by every way of registering, unless photojobs switched it itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import cast
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.runner import Runner
+
+from deployments.cli.commands import deploy
+from deployments.deploying import runner_deployments
+from deployments.deploying.registration import begin_registration, finish_registration
+from deployments.deploying.runner_deployments import deployment_of, schedule_slug, update_form
+from deployments.serving import runner
+from deployments.serving.runner import Serving
+from storage.settings import Settings
+from task_definitions import TaskDefinition, load_definitions
+
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
+
+PATH = "switched/Switched"
+DECLARED = """
+switched:
+  label: Switched
+  scope: global
+  schedule: 30 2 * * *
+  steps: [{type: manifest_check, priority: 95}]
+"""
+OTHER = "other: {label: Other, scope: project, steps: [{type: trash_maintenance, priority: 89}]}\n"
+
+Again = Callable[[str], None]
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "own.yaml"
+    file.write_text(DECLARED)
+    monkeypatch.setenv("PHOTOJOBS_DEFINITIONS", str(file))
+    return file
+
+
+@pytest.fixture(params=["serving", "reloading", "deploy"])
+def again(
+    request: pytest.FixtureRequest, client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Again]:
+    """Writes the definition file and registers what it declares, as a start, a reload, or `photojobs deploy`."""
+    for module in (runner, deploy):
+        monkeypatch.setattr(module, "load_definitions", partial(load_definitions, builtin=False))
+    running: list[Serving] = []
+    pool = f"pool-{uuid4().hex[:8]}"
+    command = request.getfixturevalue("command") if request.param == "deploy" else None
+
+    def register(text: str) -> None:
+        file.write_text(text)
+        if command is not None:
+            ran = command("deploy", "--pool", pool, "--create-pool", "process")
+            assert ran.code == 0, ran.err
+            return
+        if not running or request.param == "serving":
+            running[:] = [Serving(Runner(name="test"), Settings.load(definitions=file))]
+        asyncio.run(running[0].update())
+
+    yield register
+    for path in (PATH, "other/Other"):
+        found = registered(client, path, missing_ok=True)
+        if found is not None:
+            client.delete_deployment(found.id)
+
+
+def registered(client: SyncPrefectClient, path: str = PATH, *, missing_ok: bool = False) -> DeploymentResponse:
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return client.read_deployment_by_name(path)
+    except ObjectNotFound:
+        if missing_ok:
+            return cast("DeploymentResponse", None)
+        raise
+
+
+def planned(client: SyncPrefectClient, deployment_id: UUID) -> set[datetime]:
+    of_deployment = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]))
+    runs = client.read_flow_runs(flow_run_filter=of_deployment, limit=200)
+    return {run.expected_start_time for run in runs if run.auto_scheduled and run.expected_start_time is not None}
+
+
+def test_a_deployment_that_a_user_paused_stays_paused(client: SyncPrefectClient, again: Again) -> None:
+    again(DECLARED)
+    client.pause_deployment(registered(client).id)
+
+    again(DECLARED.replace("priority: 95", "priority: 96"))
+
+    assert "96" in (registered(client).description or "")
+    assert registered(client).paused
+    assert planned(client, registered(client).id) == set()
+
+
+def test_a_schedule_that_a_user_switched_off_stays_off_and_follows_its_definition(
+    client: SyncPrefectClient, again: Again
+) -> None:
+    again(DECLARED)
+    found = registered(client)
+    client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
+
+    again(DECLARED.replace("30 2", "45 5"))
+
+    (schedule,) = registered(client).schedules
+    assert (cast("CronSchedule", schedule.schedule).cron, schedule.active) == ("45 5 * * *", False)
+    # Prefect empties them with the switch.
+    assert schedule.parameters == {"tenant_id": "user_0", "source": "schedule"}
+
+
+def test_a_schedule_that_is_switched_off_and_on_while_it_is_served_keeps_its_tenant(
+    client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "load_definitions", partial(load_definitions, builtin=False))
+    served = Serving(Runner(name="test"), Settings.load(definitions=file, scheduled_tenants=("anna", "ben")))
+    asyncio.run(served.update())
+    found = registered(client)
+    for schedule in found.schedules:
+        client.update_deployment_schedule(found.id, schedule.id, active=False)
+        client.update_deployment_schedule(found.id, schedule.id, active=True)
+
+    asyncio.run(served.watch_schedules())
+
+    tenants = {each.parameters["tenant_id"] for each in registered(client).schedules}
+    runs = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[found.id])), limit=200
+    )
+    client.delete_deployment(found.id)
+    assert tenants == {"anna", "ben"}
+    assert {(run.parameters["tenant_id"], run.parameters["source"]) for run in runs} == {
+        ("anna", "schedule"),
+        ("ben", "schedule"),
+    }
+
+
+def test_every_tenant_has_a_schedule_of_its_own_and_one_with_a_former_slug_keeps_its_switch(
+    client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "load_definitions", partial(load_definitions, builtin=False))
+    tenants = ("a.b", "a-b", "a_b", "A_B")
+    monkeypatch.setattr(runner_deployments, "schedule_slug", lambda _tenant: "a-b")
+    asyncio.run(Serving(Runner(name="test"), Settings.load(definitions=file, scheduled_tenants=tenants[:1])).update())
+    (former,) = registered(client).schedules
+    client.update_deployment_schedule(registered(client).id, former.id, active=False, parameters=former.parameters)
+    monkeypatch.setattr(runner_deployments, "schedule_slug", schedule_slug)
+
+    asyncio.run(Serving(Runner(name="test"), Settings.load(definitions=file, scheduled_tenants=tenants)).update())
+
+    found = registered(client).schedules
+    assert {each.parameters["tenant_id"]: each.active for each in found} == {
+        "a.b": False,
+        "a-b": True,
+        "a_b": True,
+        "A_B": True,
+    }
+    assert {each.id for each in found if not each.active} == {former.id}
+    assert {each.parameters["tenant_id"]: each.slug for each in found}["a_b"] == "a-b"
+    assert len({each.slug for each in found}) == 4
+
+
+def test_a_definition_that_was_removed_while_nothing_was_served_is_paused_by_the_next_start(
+    client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "load_definitions", partial(load_definitions, builtin=False))
+    file.write_text(DECLARED + OTHER)
+    asyncio.run(Serving(Runner(name="test"), Settings.load(definitions=file)).update())
+    pooled = deployment_of(load_definitions()["maintenance"], Settings.load(), work_pool="elsewhere")
+    client.create_work_pool(WorkPoolCreate(name="elsewhere", type="process"))
+    pooled.apply()
+
+    file.write_text(DECLARED)
+
+    async def start() -> None:
+        served = Serving(Runner(name="test"), Settings.load(definitions=file))
+        await served.update()
+        await served.serve_drain()
+        await served.pause_removed()
+
+    asyncio.run(start())
+    paths = (PATH, "other/Other", "drain_queue/Drain Queue", pooled.full_name)
+    is_paused = {path: registered(client, path).paused for path in paths}
+    client.delete_work_pool("elsewhere")
+    assert is_paused == {path: path == "other/Other" for path in paths}
+
+    file.write_text(DECLARED + OTHER)
+    asyncio.run(start())
+    assert not registered(client, "other/Other").paused
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_schedule_that_a_user_added_stays_beside_those_that_come_and_go(
+    client: SyncPrefectClient, again: Again, active: bool
+) -> None:
+    again(DECLARED)
+    found = registered(client)
+    client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
+    by_hand = DeploymentScheduleCreate(
+        schedule=IntervalSchedule(interval=timedelta(hours=5)), active=active, parameters={"tenant_id": "anna"}
+    )
+    (added,) = client.create_deployment_schedules(found.id, [by_hand])
+
+    again(DECLARED.replace("priority: 95", "priority: 96"))
+    assert {(each.id, each.active) for each in registered(client).schedules} == {
+        (found.schedules[0].id, False),
+        (added.id, active),
+    }
+
+    again(DECLARED.replace("  schedule: 30 2 * * *\n", ""))
+    (schedule,) = registered(client).schedules
+    assert (schedule.id, schedule.active, schedule.schedule) == (added.id, active, added.schedule)
+
+    again(DECLARED)
+    assert len(registered(client).schedules) == 2
+
+
+@pytest.mark.parametrize("again", ["reloading", "deploy"], indirect=True)
+def test_a_definition_that_was_missing_runs_again_unless_a_user_had_paused_it(
+    client: SyncPrefectClient, again: Again
+) -> None:
+    again(DECLARED)
+    again(OTHER)
+    missing = registered(client)
+    assert missing.paused
+    assert "definition-missing" in missing.tags
+
+    again(DECLARED)
+    assert not registered(client).paused
+    assert "definition-missing" not in registered(client).tags
+    assert planned(client, missing.id)
+
+    client.pause_deployment(missing.id)
+    again(OTHER)
+    again(DECLARED)
+    assert registered(client).paused
+
+
+def test_what_is_due_while_a_deployment_is_registered_or_its_form_renewed_is_not_lost(
+    client: SyncPrefectClient, prefect_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = {"label": "Often", "scope": "global", "schedule": {"interval_seconds": 1}}
+    definition = load_definitions({"often": often | {"steps": [{"type": "manifest_check"}]}}, builtin=False)["often"]
+    ours = _registered(client, definition)
+    before = planned(client, ours)
+    assert before
+    client.pause_deployment(ours)
+    client.resume_deployment(ours)
+
+    began_at = datetime.now(UTC)
+    update_form(client, "often/Often", deployment_of(definition, Settings.load()))
+    ended_at = datetime.now(UTC)
+
+    after = planned(client, ours)
+    client.delete_deployment(ours)
+    assert min(after) < ended_at + timedelta(seconds=1)
+    assert {moment for moment in before if moment > ended_at + timedelta(seconds=1)} & after
+    assert began_at < max(after)
+
+
+def _registered(client: SyncPrefectClient, definition: TaskDefinition) -> UUID:
+    deployment = deployment_of(definition, Settings.load())
+    registration = begin_registration(client, deployment)
+    deployment_id = cast("UUID", deployment.apply())
+    finish_registration(client, registration, deployment_id)
+    return deployment_id
+
+
+def test_an_interval_does_not_move_when_it_is_registered_again(client: SyncPrefectClient, again: Again) -> None:
+    text = DECLARED.replace("30 2 * * *", "{interval_seconds: 1000000, timezone: Europe/Berlin}")
+    again(text)
+    before = registered(client)
+    runs = planned(client, before.id)
+    assert len(runs) >= 3
+
+    again(text.replace("priority: 95", "priority: 96"))
+
+    after = registered(client)
+    assert [(each.id, each.schedule) for each in after.schedules] == [
+        (each.id, each.schedule) for each in before.schedules
+    ]
+    assert planned(client, after.id) == runs

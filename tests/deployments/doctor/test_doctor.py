@@ -1,0 +1,231 @@
+"""What `photojobs doctor` finds, of things that are well and of each thing that is not."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from deployments.doctor.database import examine_database
+from deployments.doctor.file_systems import file_system_type
+from deployments.doctor.finding import Finding, Standing
+from deployments.doctor.installation import examine_packages, examine_steps
+from deployments.doctor.library import examine_library
+from deployments.doctor.surroundings import examine_clocks, examine_space
+from storage import Database, ProjectsRepository
+from storage.library import Library
+from storage.settings import Settings
+from task_definitions import PhotojobsError
+
+Command = Callable[..., Any]
+
+
+def of(findings: Iterator[Finding], name: str) -> Finding:
+    (found,) = [finding for finding in findings if finding.name == name]
+    return found
+
+
+def test_a_place_that_is_well_has_no_problem_and_is_left_as_it_was(
+    command: Command, place: Any, place_database: Database
+) -> None:
+    (place.library / "user_0" / "Iceland").mkdir(parents=True)
+    place_database.close()
+    before = place.files()
+
+    ran = command("doctor", "--json")
+
+    assert ran.code == 0, ran.out
+    assert ran.document["is_well"]
+    standings = {(one["area"], one["name"]): one["standing"] for one in ran.document["findings"]}
+    for what in ("schema", "integrity", "writable", "journal", "file_system"):
+        assert standings["database", what] == "fine"
+    for what in ("exists", "writable", "rename", "case", "projects"):
+        assert standings["library", what] in ("fine", "warning")
+    assert standings["packages", "versions"] == standings["steps", "plug_ins"] == standings["pictures", "formats"]
+    assert all(one["remedy"] for one in ran.document["findings"] if one["standing"] != "fine")
+    assert place.files() == before
+
+
+def test_without_a_database_and_a_library_it_says_what_to_do_and_makes_neither(command: Command, place: Any) -> None:
+    place.library.rmdir()
+
+    ran = command("doctor", "--quiet")
+
+    assert ran.code == 1
+    assert "photojobs init" in ran.out
+    assert " fine " not in ran.out
+    assert place.files() == set()
+
+
+def test_an_empty_library_is_a_problem_where_the_database_knows_of_projects(place: Any) -> None:
+    library = Library(place.library)
+
+    assert of(examine_library(library, has_projects=True), "exists").standing is Standing.PROBLEM
+    assert of(examine_library(library, has_projects=False), "exists").standing is Standing.WARNING
+
+
+def test_a_file_that_is_no_database_is_a_problem_and_stays(command: Command, place: Any) -> None:
+    place.database_file.write_bytes(b"Dear diary, this is not a database at all. " * 50)
+    before = place.database_file.read_bytes()
+
+    ran = command("doctor", "--json")
+
+    assert ran.code == 1
+    assert any(one["area"] == "database" and one["standing"] == "problem" for one in ran.document["findings"])
+    assert place.database_file.read_bytes() == before
+
+
+def test_impossible_rows_are_found_with_their_remedy(place_database: Database) -> None:
+    ProjectsRepository(place_database).create(project_name="Iceland", project_folder="Iceland")
+    with place_database.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO jobs (tenant_id, type, status, scope, priority, created_at, attempts) "
+            "VALUES ('t', 'metadata', 'dancing', 'photo_set', 1, '2025-10-01T12:00:00.000Z', 0)"
+        )
+
+    odd = [one for one in examine_database(place_database) if one.standing is not Standing.FINE]
+
+    assert odd
+    assert all(one.remedy for one in odd)
+
+
+def test_the_rights_of_the_user_are_looked_at(postgresql_url: str) -> None:
+    owner = Database(postgresql_url)
+    role = f"photojobs_{uuid.uuid4().hex[:8]}"
+    with owner.begin() as connection:
+        database = connection.execute(text("SELECT current_database()")).scalar_one()
+        for statement in (
+            f"CREATE ROLE {role} LOGIN PASSWORD '{role}'",
+            f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+            f"REVOKE DELETE ON holds FROM {role}",
+        ):
+            connection.execute(text(statement))
+    assert of(examine_database(owner), "rights").standing is Standing.FINE
+    url = owner.engine.url.set(username=role, password=role)
+    limited = Database(url.render_as_string(hide_password=False))
+    try:
+        rights = of(examine_database(limited), "rights")
+        names = {one.name: one.standing for one in examine_database(limited)}
+    finally:
+        limited.close()
+        with owner.begin() as connection:
+            connection.execute(text(f"DROP OWNED BY {role}"))
+            connection.execute(text(f"DROP ROLE {role}"))
+        owner.close()
+    assert rights.standing is Standing.PROBLEM
+    assert rights.says == "Its user lacks the right TEMPORARY and CREATE and to read and write holds."
+    assert names["encoding"] is names["pooling"] is Standing.FINE
+
+
+def test_a_broken_definition_is_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("nightly: {label: Nightly, steps: [{type: manifest_chek, priority: 5}]}\n")
+
+    odd = [one for one in examine_steps(Settings(definitions=file)) if one.standing is Standing.PROBLEM]
+
+    assert any("manifest_chek" in one.says for one in odd)
+
+
+def test_a_package_out_of_its_range_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "3.8.8" if name == "prefect" else real(name))
+
+    found = of(examine_packages(), "versions")
+
+    assert found.standing is Standing.PROBLEM
+    assert "prefect 3.8.8 is not <3.10,>=3.9.1" in found.says
+
+
+def test_little_space_is_a_warning_and_none_a_problem(
+    place: Any, place_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(library_root=place.library)
+    for free, standing in ((10**12, Standing.FINE), (10**9, Standing.WARNING), (10**6, Standing.PROBLEM)):
+        monkeypatch.setattr("deployments.doctor.surroundings.space", lambda _, free=free: (free, 10**12))
+        assert {one.standing for one in examine_space(settings, place_database)} == {standing}
+
+
+@contextmanager
+def server_of_another_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Something that PREFECT_API_URL names, and that answers as a Prefect server of version 1.2.3 in 2025."""
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(200)
+            self.send_header("Date", "Wed, 01 Oct 2025 12:00:00 GMT")
+            self.end_headers()
+            self.wfile.write(json.dumps("1.2.3").encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_prefect_server_of_another_version_or_with_a_wrong_clock_is_noticed(
+    command: Command, place: Any, place_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server_of_another_version(monkeypatch):
+        findings = {(one["area"], one["name"]): one for one in command("doctor", "--json").document["findings"]}
+
+    assert findings["prefect", "server"]["standing"] == "warning"
+    assert "1.2.3" in findings["prefect", "server"]["says"]
+    assert findings["clocks", "prefect"]["standing"] == "problem"
+
+
+def test_the_clock_of_a_database_server_is_compared(database: Database, place: Any) -> None:
+    found = of(examine_clocks(Settings(library_root=place.library), database), "database")
+
+    assert found.standing is Standing.FINE
+
+
+def test_the_file_system_of_a_path_is_that_of_the_deepest_mount_point(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "30 22 0:40 / /mnt/my\\040photos rw - nfs4 nas:/photos rw\n"
+        "31 30 0:41 / /mnt/my\\040photos/cache rw - tmpfs tmpfs rw\n"
+    )
+
+    assert file_system_type(Path("/mnt/my photos/2025"), mounts=mounts) == "nfs4"
+    assert file_system_type(Path("/mnt/my photos/cache/x"), mounts=mounts) == "tmpfs"
+    assert file_system_type(Path("/mnt/my photos and more"), mounts=mounts) == "ext4"
+    assert file_system_type(Path("/"), mounts=tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("line", ["up", "serve"])
+def test_what_stays_says_that_the_named_server_has_another_version(
+    command: Command, place: Any, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    class Ended(PhotojobsError):
+        pass
+
+    @contextmanager
+    def ended(*_: object, **__: object) -> Iterator[None]:
+        raise Ended("ended here")
+        yield
+
+    monkeypatch.setattr("deployments.serving.up.up", ended)
+    with server_of_another_version(monkeypatch):
+        ran = command(line)
+
+    assert ran.code == 2
+    assert "has version 1.2.3" in ran.complaints[0]

@@ -1,0 +1,256 @@
+"""What `photojobs init` finds in folders as people have them, and that it writes what was agreed to, no more."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pty
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.library.library_survey import Layout, survey_library
+from storage import Database, ProjectsRepository
+from storage.library.kinds import DEFAULT_EXTENSIONS
+from tests.deployments.conftest import PHOTOJOBS
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def site(place: Any, command: Command, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, without a word of settings in the environment."""
+    for name in ("PHOTOJOBS_DATABASE_URL", "PHOTOJOBS_LIBRARY_ROOT"):
+        monkeypatch.delenv(name)
+    folder: Path = place.folder / "site"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def put(folder: Path, *names: str) -> Path:
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name.encode())
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "layout", "found"),
+    [
+        (("anna/Iceland/1.jpg", "ben/Alps/2.nef"), Layout.LIBRARY, {("anna", "Iceland", 1), ("ben", "Alps", 1)}),
+        (
+            ("Iceland/1.jpg", "Iceland/2.JPG", "Alps/3.heic"),
+            Layout.TENANT,
+            {("Mine", "Iceland", 2), ("Mine", "Alps", 1)},
+        ),
+        (("1.jpg", "2.jpg", "notes.txt"), Layout.PROJECT, {("parent", "Mine", 2)}),
+        (("anna/Iceland/.project.yaml",), Layout.LIBRARY, {("anna", "Iceland", 0)}),
+        ((), Layout.LIBRARY, set()),
+    ],
+)
+def test_the_layout_of_a_folder_is_where_its_photographs_lie(
+    tmp_path: Path, names: tuple[str, ...], layout: Layout, found: set[tuple[str, str, int]]
+) -> None:
+    folder = put(tmp_path / "above" / "parent" / "Mine", *names)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    survey = survey_library(folder, DEFAULT_EXTENSIONS)
+
+    assert survey.layout is layout
+    assert {(one.tenant_id, one.folder, one.photos) for one in survey.projects} == found
+    for one in survey.projects:
+        assert (survey.root / one.tenant_id / one.folder).is_dir()
+
+
+def test_what_would_be_overlooked_is_said(tmp_path: Path) -> None:
+    folder = put(
+        tmp_path / "above" / "Mine", "Iceland/1.jpg", "Iceland/2.jpg", "Iceland/raw/3.nef", "loose.jpg", ".hidden/4.jpg"
+    )
+    (folder / "Elsewhere").symlink_to(tmp_path)
+
+    survey = survey_library(folder, DEFAULT_EXTENSIONS)
+
+    assert [Path(each).name for each in survey.loose] == ["loose.jpg"]
+    assert [Path(each).name for each in survey.deeper] == ["3.nef"]
+    assert [one.folder for one in survey.projects] == ["Iceland"]
+
+
+def test_pictures_that_share_a_base_name_are_named(command: Command, site: Path, place: Any) -> None:
+    put(place.folder / "Mine", "Iceland/1.jpg", "Iceland/1.JPG", "Iceland/1.nef", "Iceland/2.png", "Iceland/2.tif")
+
+    ran = command("init", "../Mine", "--yes")
+
+    assert "are one photo: Iceland: 1.JPG, 1.jpg; Iceland: 2.png, 2.tif. Rename" in ran.out
+
+
+def test_the_commands_that_come_next_are_words_of_a_shell(command: Command, site: Path, place: Any) -> None:
+    put(place.folder / "Photos", "Anna's album/Iceland/1.jpg", "bob/Alps/1.jpg")
+
+    ran = command("init", "../Photos", "--yes")
+
+    lines = [shlex.split(line) for line in ran.out.splitlines() if line.startswith("  photojobs plan")]
+    assert ["photojobs", "plan", "maintenance_global", "--tenant", "Anna's album"] in lines
+
+
+def test_what_was_agreed_to_is_written_though_nobody_reads_what_is_said(site: Path, place: Any) -> None:
+    put(place.folder / "Mine", "Iceland/1.jpg")
+    program = [PHOTOJOBS, "init", "../Mine", "--yes"]
+    process = subprocess.Popen(program, cwd=site, env=os.environ | place.environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert (site / "photojobs.toml").is_file()
+
+
+def test_a_dry_run_shows_and_writes_nothing(command: Command, site: Path, place: Any) -> None:
+    put(place.folder / "Mine", "Iceland/1.jpg")
+    before = place.files()
+
+    ran = command("init", "../Mine", "--dry-run")
+
+    assert ran.code == 0
+    assert 'its name, "Mine", is their tenant' in ran.out
+    assert command("init", "../Mine", "--dry-run", "--json").document["survey"]["layout"] == "tenant"
+    assert place.files() == before
+
+
+def test_with_consent_settings_and_database_are_written_and_work(
+    command: Command, site: Path, place: Any, make_images: Callable[[Path, int], None]
+) -> None:
+    make_images(place.folder / "Mine" / "Iceland", 2)
+    mine = put(place.folder / "Mine", "Iceland/notes.txt", "Alps/notes.txt")
+    before = contents(mine)
+
+    ran = command("init", "../Mine", "--yes", "--discover")
+
+    assert ran.code == 0, ran.err
+    assert "photojobs plan maintenance_global\n" in ran.out
+    settings = tomllib.loads((site / "photojobs.toml").read_text())
+    assert settings["library_root"] == str(place.folder)
+    assert settings["tenant"] == "Mine"
+    assert settings["scheduled_tenants"] == ["Mine"]
+    database = Database(settings["database_url"])
+    assert [one.project_folder for one in ProjectsRepository(database).list(tenant_id="Mine")] == ["Alps", "Iceland"]
+    database.close()
+    after = contents(mine)
+    assert {name: after[name] for name in before} == before
+    assert all("/." in name for name in after.keys() - before.keys())
+    assert {"Iceland/.project.yaml", "Alps/.project.yaml"} <= after.keys()
+    listed = command("library", "list", "--tenant", "Mine", "--json").document
+    assert {(one["project"]["project_folder"], one["photos"]) for one in listed} == {("Iceland", 2), ("Alps", 0)}
+
+
+def test_nothing_is_overwritten_and_nothing_goes_into_a_project(command: Command, site: Path, place: Any) -> None:
+    mine = put(place.folder / "Mine", "Iceland/1.jpg")
+    (site / "photojobs.toml").write_text("# mine\n")
+
+    there = command("init", "../Mine", "--yes")
+    inside = command("init", "../Mine", "--yes", "--into", mine / "Iceland")
+
+    assert (there.code, inside.code) == (2, 2)
+    assert "nothing is overwritten" in there.complaints[0]
+    assert "which is a project" in inside.complaints[0]
+    assert (site / "photojobs.toml").read_text() == "# mine\n"
+    assert contents(mine).keys() == {"Iceland/1.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "which folder?"),
+        (("../Mine",), "nobody to ask"),
+        (("../Mine/Iceland", "--yes"), "--layout project"),
+        (("../nowhere", "--yes"), "is not a folder"),
+        (("/", "--yes", "--layout", "tenant"), "the whole disk"),
+        (("../Mine", "--yes", "--into", "nowhere"), "is not a folder"),
+        (("../Mine", "--yes", "--database", "postgresql://nobody@127.0.0.1:1/x"), "127.0.0.1"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
+    command: Command, site: Path, place: Any, words: tuple[str, ...], said: str
+) -> None:
+    put(place.folder / "Mine", "Iceland/1.jpg", "Alps/2.jpg")
+    before = place.files()
+
+    ran = command("init", *words)
+
+    assert ran.code == 2
+    assert said in ran.complaints[-1]
+    assert place.files() == before
+
+
+def test_a_database_that_is_there_is_kept_with_its_rows(command: Command, site: Path, place: Any) -> None:
+    mine = put(place.folder / "Mine", "Iceland/1.jpg")
+    database = Database(site / "photojobs.db")
+    database.migrate()
+    ProjectsRepository(database).create(project_name="Old", project_folder="Old", tenant_id="Mine")
+    database.close()
+
+    ran = command("init", mine, "--yes")
+
+    assert ran.code == 0
+    assert "kept as it is" in ran.out
+    assert [one["project"]["project_name"] for one in command("library", "list", "--json").document] == ["Old"]
+
+
+def test_no_is_an_answer(command: Command, site: Path, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(place.folder / "Mine", "Iceland/1.jpg")
+    monkeypatch.setattr("deployments.cli.commands.init._is_asked", lambda: True)
+    monkeypatch.setattr("rich.prompt.Confirm.ask", lambda *_, **__: False)
+
+    ran = command("init", "../Mine")
+
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "Nothing was written.")
+    assert list(site.iterdir()) == []
+
+
+def test_on_a_terminal_it_asks(site: Path, place: Any) -> None:
+    mine = put(place.folder / "Mine", "Iceland/1.jpg")
+
+    seen = _on_terminal(site, [f"{mine}\r", "y\r", "n\r", "n\r"])
+
+    assert "Where are your photographs?" in seen
+    assert "What next" in seen
+    assert {"photojobs.toml", "photojobs.db"} <= {path.name for path in site.iterdir()}
+    assert contents(mine).keys() == {"Iceland/1.jpg"}
+
+
+def _on_terminal(folder: Path, answers: list[str]) -> str:
+    """Run `photojobs init` on a terminal; each answer is typed when a question, ending in a colon, stands there."""
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PHOTOJOBS_")}
+    process = subprocess.Popen(
+        [PHOTOJOBS, "init"], cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    seen, pending = b"", list(answers)
+    asked_at = 0
+    while True:
+        try:
+            chunk = os.read(ours, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        seen += chunk
+        if pending and seen[asked_at:].endswith(b": "):
+            asked_at = len(seen)
+            os.write(ours, pending.pop(0).encode())
+    os.close(ours)
+    assert process.wait(timeout=60) == 0, seen
+    return seen.decode()

@@ -1,0 +1,50 @@
+"""The embedded Prefect server: where it listens, and what it says where it cannot."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from deployments.embedded_server.empty_database import prepare_database
+from deployments.errors import PortInUse, PrefectHomeTooNew
+from deployments.server.prefect_server import embedded_server
+
+
+def test_a_port_that_is_taken_is_named_and_nothing_is_started(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse, match=f"port {port} on 127.0.0.1 is taken"), embedded_server(tmp_path, port=port):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.prefect
+@pytest.mark.xdist_group("deploy")
+def test_a_home_of_a_newer_prefect_is_named_with_what_to_do(tmp_path: Path) -> None:
+    home = tmp_path / "prefect"
+    with closing(sqlite3.connect(prepare_database(home))) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+
+    with pytest.raises(PrefectHomeTooNew, match=f"{home} was made by a newer Prefect") as raised, embedded_server(home):
+        pass
+
+    assert "move the folder away" in str(raised.value)
+
+
+def listening_addresses(port: int) -> set[str]:
+    """The IPv4 addresses, as the kernel writes them, on which anything listens on the port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
+
+
+@pytest.mark.prefect
+@pytest.mark.xdist_group("deploy")
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells here who listens")
+def test_the_embedded_server_listens_on_the_loopback_alone(prefect_url: str) -> None:
+    port = int(prefect_url.rsplit(":", 1)[1].split("/")[0])
+
+    assert listening_addresses(port) == {"0100007F"}

@@ -1,0 +1,58 @@
+"""Scheduled runs that were due while nothing ran."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Scheduled
+
+from deployments.deploying.runner_deployments import deployment_of
+from deployments.serving import attendant
+from deployments.serving.attendant import skip_missed_runs
+from storage.settings import Settings
+from task_definitions import load_definitions
+
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
+
+
+def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
+    prefect_url: str, prefect_databases: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # More runs than Prefect's server gives at a time.
+    monkeypatch.setattr(attendant, "_PAGE_SIZE", 2)
+    deployment_id = deployment_of(load_definitions()["regenerate_metadata"], Settings.load(schedules={})).apply()
+    assert isinstance(deployment_id, UUID)
+    now = datetime.now(UTC)
+    with get_client(sync_client=True) as client:
+        runs = {
+            (tenant, hours): client.create_flow_run_from_deployment(
+                deployment_id,
+                parameters={"tenant_id": tenant},
+                state=Scheduled(scheduled_time=now - timedelta(hours=hours)),
+            ).id
+            for tenant in ("anna", "ben")
+            for hours in (2, 3, 1)
+        }
+        # Prefect's scheduler makes runs for the future alone, and its API none that look as if it had made them.
+        marked = 0
+        for file in prefect_databases:
+            with closing(sqlite3.connect(file, timeout=30)) as database, database:
+                made_here = (str(deployment_id),)
+                update = database.execute("UPDATE flow_run SET auto_scheduled = 1 WHERE deployment_id = ?", made_here)
+                marked += update.rowcount
+        assert marked == len(runs)
+
+        assert skip_missed_runs() == 4
+        assert skip_missed_runs() == 0
+
+        states = {key: client.read_flow_run(run_id).state_name for key, run_id in runs.items()}
+        client.delete_deployment(deployment_id)
+    # After some seconds Prefect's server calls a run that was not taken late.
+    assert {key for key, name in states.items() if name in {"Scheduled", "Late"}} == {("anna", 1), ("ben", 1)}
+    assert {name for (_, hours), name in states.items() if hours > 1} == {"Skipped"}

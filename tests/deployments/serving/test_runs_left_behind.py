@@ -1,0 +1,123 @@
+"""Flow runs that no process runs: those that died before they had a task, were canceled, or are not yet due."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling, Crashed, Pending, Running, Scheduled, Suspended
+
+from deployments.deploying.runner_deployments import deployment_of
+from deployments.serving.attendant import end_canceled_runs, restart_crashed_runs, revive_runs_left_behind
+from deployments.serving.planned_names import PLANNED_TAG, name_planned_runs
+from flows.api.start import start_task
+from flows.process.runtime import Runtime
+from storage.queue.tasks import TasksRepository
+from storage.settings import Settings
+from task_definitions import load_definitions
+
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
+
+
+def test_runs_without_a_task_go_on_and_those_with_one_are_left_to_it(
+    prefect_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("left-behind")
+    settings = Settings.load(database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={})
+    deployment = deployment_of(load_definitions()["project_scavenge_global"], settings)
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        # Of one that belongs to a work pool the pool's workers take care.
+        client.delete_deployment(client.read_deployment_by_name(deployment.full_name).id)
+    deployment_id = deployment.apply()
+    assert isinstance(deployment_id, UUID)
+    with Runtime.open(settings) as runtime, runtime.as_current(), get_client(sync_client=True) as client:
+        task_id = str(uuid4())
+        start_task(type="folder_discovery", tenant_id="user_0", task_id=task_id)
+
+        def run(state: State, **parameters: str) -> UUID:
+            made = client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
+            client.set_flow_run_state(made.id, state, force=True)
+            return made.id
+
+        pending, running, with_task = run(Pending()), run(Running()), run(Running(), task_id=task_id)
+
+        assert revive_runs_left_behind(runtime) == 2
+        assert revive_runs_left_behind(runtime) == 0
+
+        names = [client.read_flow_run(run_id).state_name for run_id in (pending, running, with_task)]
+        client.delete_deployment(deployment_id)
+    assert names == ["AwaitingRetry", "AwaitingRetry", "Running"]
+
+
+def test_a_run_whose_process_died_before_it_wrote_its_task_is_started_again_three_times(
+    prefect_url: str, tmp_path: Path
+) -> None:
+    settings = Settings.load(database_url=f"sqlite:///{tmp_path}/photojobs.db", library_root=tmp_path, schedules={})
+    deployment_id = deployment_of(load_definitions()["project_scavenge_global"], settings).apply()
+    assert isinstance(deployment_id, UUID)
+    with Runtime.open(settings) as runtime, runtime.as_current(), get_client(sync_client=True) as client:
+        tasks = TasksRepository(runtime.database)
+        task_id = start_task(type="folder_discovery", tenant_id="user_0").task_id
+
+        def crash(run_id: UUID) -> UUID:
+            for state in (Running(), Crashed(message="Process exited with status code: -9.")):
+                client.set_flow_run_state(run_id, state, force=True)
+            return run_id
+
+        died = crash(client.create_flow_run_from_deployment(deployment_id).id)
+        with_task = crash(client.create_flow_run_from_deployment(deployment_id, parameters={"task_id": task_id}).id)
+        restarts = [restart_crashed_runs(client, tasks), restart_crashed_runs(client, tasks)]
+        names = [client.read_flow_run(run_id).state_name for run_id in (died, with_task)]
+        for _ in range(3):
+            crash(died)
+            restarts.append(restart_crashed_runs(client, tasks))
+        last = client.read_flow_run(died).state_name
+        client.delete_deployment(deployment_id)
+    assert names == ["AwaitingRetry", "Crashed"]
+    assert restarts == [1, 0, 1, 1, 0]
+    assert last == "Crashed"
+
+
+def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_names(
+    prefect_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("canceled")
+    settings = Settings.load(database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={})
+    deployment_id = deployment_of(load_definitions()["maintenance"], settings).apply()
+    assert isinstance(deployment_id, UUID)
+    with Runtime.open(settings) as runtime, runtime.as_current(), get_client(sync_client=True) as client:
+        tasks = TasksRepository(runtime.database)
+        held, canceled = (start_task(type="folder_discovery", tenant_id="user_0").task_id for _ in range(2))
+        tasks.cancel(canceled)
+
+        def run(*states: State, **parameters: object) -> UUID:
+            made = client.create_flow_run_from_deployment(
+                deployment_id, parameters={"project_id": 7, **parameters}, tags=[PLANNED_TAG]
+            )
+            for state in states:
+                client.set_flow_run_state(made.id, state, force=True)
+            return made.id
+
+        never_began, paused, paused_and_canceled, at_work = (
+            run(Cancelling()),
+            run(Running(), Suspended(), task_id=held),
+            run(Running(), Suspended(), task_id=canceled),
+            run(Running(), Cancelling()),
+        )
+        planned, plan = run(Scheduled()), run(Scheduled(), plan=True, project_id="Alps (#7)")
+
+        end_canceled_runs(client, tasks)
+        name_planned_runs()
+
+        states = [
+            client.read_flow_run(run_id).state_name for run_id in (never_began, paused, paused_and_canceled, at_work)
+        ]
+        names = [client.read_flow_run(run_id).name for run_id in (planned, plan)]
+        client.delete_deployment(deployment_id)
+    assert states == ["Cancelled", "Suspended", "Cancelled", "Cancelling"]
+    assert names == ["maintenance (user_0, project 7)", "plan of maintenance (user_0, Alps (#7))"]

@@ -1,0 +1,111 @@
+"""Two flow runs in two processes want the same slot: who gets it, and in which order."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from flows.starting.new_task import new_task
+from storage import Database, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.database.tables import jobs
+from tests.flows.execution.executor_process import Executor, definition
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
+
+
+@pytest.fixture
+def rows(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def environment(database_url: str, library: Path) -> dict[str, str]:
+    return {
+        "PHOTOJOBS_DATABASE_URL": database_url,
+        "PHOTOJOBS_LIBRARY_ROOT": str(library),
+        "PHOTOJOBS_HEARTBEAT_SECONDS": "1",
+        "PHOTOJOBS_STALE_SECONDS": "30",
+        "PHOTOJOBS_POLL_SECONDS": "0.1",
+        "PHOTOJOBS_CONCURRENCY": "3",
+    }
+
+
+def start(rows: Database, name: str, photo_ids: list[int]) -> str:
+    items = [{"photo_id": photo_id} for photo_id in photo_ids]
+    return TasksRepository(rows).start(new_task(definition(name), task_id=name, tenant_id="t", items=items)).id
+
+
+def attended(rows: Database, priority: int) -> int:
+    waiting = (jobs.c.priority == priority, jobs.c.status == "queued", jobs.c.heartbeat_at.is_not(None))
+    with rows.connect() as connection:
+        return connection.execute(select(func.count()).select_from(jobs).where(*waiting)).scalar_one()
+
+
+def forget_beats(rows: Database) -> None:
+    """Let the last beats of those who wait be long ago; who lives beats again."""
+    with rows.begin() as connection:
+        long_ago = rows.clock() - timedelta(hours=1)
+        connection.execute(jobs.update().where(jobs.c.status == "queued").values(heartbeat_at=long_ago))
+
+
+@pytest.mark.slow_on("sqlite")
+def test_a_free_slot_goes_to_the_best_waiting_job_of_all_flow_runs(
+    environment: dict[str, str], rows: Database, library: Path, prefect_api: str
+) -> None:
+    LanesRepository(rows).change("priority", slots=1)
+    project = ProjectsRepository(rows).create(project_name="Alps", project_folder="alps", tenant_id="t")
+    photo_ids = PhotosRepository(rows).create_many({"project_id": project.id, "filename": f"p{n}"} for n in range(3))
+    low, high = start(rows, "patient", photo_ids), start(rows, "urgent", photo_ids)
+    order = library / "order"
+
+    with Executor(f"follow patient {low}", environment) as first:
+        wait_until(order.exists, what="the first flow run has the slot")
+        wait_until(lambda: attended(rows, 90) == 2, what="and waits for the next")
+        with Executor(f"follow urgent {high}", environment) as second:
+            wait_until(lambda: attended(rows, 100) == 3, what="the second waits")
+            (library / "gate").touch()
+            assert second.wait() == 0, second.output()
+            assert first.wait() == 0, first.output()
+        processes = {first.process.pid: 90, second.process.pid: 100}
+
+    started = [tuple(map(int, line.split())) for line in order.read_text().splitlines()]
+    assert [priority for priority, _ in started] == [90, 100, 100, 100, 90, 90]
+    assert all(processes[process_id] == priority for priority, process_id in started)
+
+
+@pytest.mark.slow
+def test_a_waiter_that_was_killed_holds_nobody_back(
+    environment: dict[str, str], rows: Database, library: Path, prefect_api: str
+) -> None:
+    LanesRepository(rows).change("priority", slots=1)
+    project = ProjectsRepository(rows).create(project_name="Alps", project_folder="alps", tenant_id="t")
+    photo_ids = PhotosRepository(rows).create_many({"project_id": project.id, "filename": f"p{n}"} for n in range(2))
+    low, high = start(rows, "patient", photo_ids), start(rows, "urgent", photo_ids)
+
+    with Executor(f"follow patient {low}", environment) as first:
+        wait_until((library / "order").exists, what="the first flow run has the slot")
+        with Executor(f"follow urgent {high}", environment) as second:
+            wait_until(lambda: attended(rows, 100) == 2, what="the second waits")
+            second.send(signal.SIGKILL)
+            second.wait()
+        forget_beats(rows)
+        (library / "gate").touch()
+        assert first.wait() == 0, first.output()
+
+    assert TasksRepository(rows).get(low).status == "completed"
+    assert not TasksRepository(rows).get(high).is_final

@@ -1,0 +1,202 @@
+"""A run follows many jobs at a time, and none of them keeps another from beginning."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from flows import catalog, run_task, step
+from flows.api.start import start_task
+from flows.execution.plain_run import run_plainly
+from flows.execution.rolling_window import RollingWindow, Source
+from flows.handlers.step_context import StepContext
+from flows.process.runtime import Runtime
+from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.records import Job
+from tests.waiting import wait_until
+
+#: Chunks that fail at their first attempt, of the test that runs.
+_unlucky: set[int] = set()
+
+
+@step("fail_first", unit="items", modifies_files=False)
+def fail_first(ctx: StepContext) -> None:
+    """Fails once for some chunks."""
+    if ctx.job.chunk_index in _unlucky and ctx.job.attempts == 0:
+        raise OSError("not at the first attempt")
+    for batch in ctx.item_batches():
+        for item in batch:
+            with ctx.item(item):
+                pass
+
+
+@pytest.fixture
+def patient(runtime: Runtime) -> Iterator[Runtime]:
+    """A runtime with a window of four jobs, which repeats what failed after an hour."""
+    changes = {"retry_delay_seconds": 3600.0, "window_size": 4, "concurrency": 2}
+    with Runtime(runtime.database, settings=runtime.settings.model_copy(update=changes)) as opened, opened.as_current():
+        yield opened
+    _unlucky.clear()
+
+
+@pytest.fixture
+def photo_ids(runtime: Runtime) -> list[int]:
+    project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
+    return PhotosRepository(runtime.database).create_many(
+        {"project_id": project.id, "filename": f"p{number}"} for number in range(12)
+    )
+
+
+def _statuses(runtime: Runtime, task_id: str) -> list[str]:
+    """The status of each job, or that it waits for its next attempt."""
+    jobs = TasksRepository(runtime.database).list_jobs(task_id)
+    return ["waits" if job.run_after is not None else job.status for job in jobs]
+
+
+def _all_but_the_unlucky_have_run(runtime: Runtime, task_id: str) -> bool:
+    return Counter(_statuses(runtime, task_id)) == {"completed": 12 - len(_unlucky), "waits": len(_unlucky)}
+
+
+def _let_retries_begin(runtime: Runtime) -> None:
+    """Bring the moment of the next attempts nearer; none may be about to fail."""
+    with runtime.database.begin() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET run_after = NULL")
+
+
+@contextmanager
+def _in_thread(run: Callable[[], object]) -> Iterator[None]:
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(run)
+        yield
+        running.result(60)
+
+
+# As many wait for their next attempt as the window holds, or one alone.
+@pytest.mark.parametrize("unlucky", [{0}, {0, 1, 2, 3, 4}])
+def test_jobs_that_wait_for_their_next_attempt_keep_no_other_from_beginning(
+    patient: Runtime, define: Any, photo_ids: list[int], unlucky: set[int]
+) -> None:
+    _unlucky.update(unlucky)
+    definition = define("pick", {"type": "fail_first", "priority": 50, "chunk_size": 1})
+    items = [{"photo_id": id_} for id_ in photo_ids]
+    started = start_task(type=definition, tenant_id="user_0", items=items)
+
+    with _in_thread(lambda: run_plainly(started.task_id, patient)):
+        wait_until(
+            lambda: _all_but_the_unlucky_have_run(patient, started.task_id),
+            what=lambda: f"the others have run: {_statuses(patient, started.task_id)}",
+        )
+        _let_retries_begin(patient)
+
+    assert _statuses(patient, started.task_id) == 12 * ["completed"]
+
+
+@pytest.mark.prefect
+@pytest.mark.xdist_group("prefect")
+def test_a_mapped_run_goes_on_beside_a_job_that_waits_for_its_next_attempt(
+    prefect_api: str, patient: Runtime, define: Any, photo_ids: list[int]
+) -> None:
+    _unlucky.add(0)
+    definition = define("pick_mapped", {"type": "fail_first", "priority": 50, "chunk_size": 1})
+
+    def let_the_last_one_begin() -> None:
+        def others_have_run() -> bool:
+            tasks = TasksRepository(patient.database).list_newest()
+            return bool(tasks) and _all_but_the_unlucky_have_run(patient, tasks[0].id)
+
+        try:
+            wait_until(others_have_run, what="the others have run", limit_seconds=100)
+        finally:
+            _let_retries_begin(patient)
+
+    with _in_thread(let_the_last_one_begin):
+        summary = run_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids])
+
+    assert summary.message == "12 jobs completed, 0 failed, 0 canceled"
+
+
+@pytest.mark.prefect
+@pytest.mark.xdist_group("prefect")
+# Prefect leaves connections of an event loop that has ended to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_drain_flow_takes_up_jobs_that_come_while_another_waits_for_its_next_attempt(
+    prefect_api: str, patient: Runtime, stage: Any
+) -> None:
+    stage.failures["unlucky"] = 1
+    jobs = JobsRepository(patient.database)
+    unlucky = jobs.enqueue(tenant_id="unlucky", type="stumble", scope="global", priority=50)
+    late: list[Job] = []
+
+    def enqueue_late() -> None:
+        try:
+            wait_until(lambda: getattr(jobs.get_by_id(unlucky.id), "run_after", None), what="the first has failed once")
+            late.append(jobs.enqueue(tenant_id="other", type="count", scope="global", priority=95))
+            wait_until(lambda: jobs.get_by_id(late[0].id).status == "completed", what="the late one has run")
+        finally:
+            _let_retries_begin(patient)
+
+    with _in_thread(enqueue_late):
+        state = catalog.drain_queue(return_state=True)
+
+    assert (state.type.value, state.message) == ("COMPLETED", "2 completed")
+    assert [job_id for _, job_id in stage.started] == [unlucky.id, late[0].id, unlucky.id]
+
+
+class _Given(Source["_Ends"]):
+    """Jobs of a list, whose futures the test ends."""
+
+    look_seconds = 0.01
+
+    def __init__(self, count: int) -> None:
+        self.left = list(range(count))
+        self.begun: dict[int, _Ends] = {}
+        self.most_followed = 0
+        self.not_ready_now = 0
+
+    def read(self, room: int, followed: Any) -> list[Any]:
+        self.most_followed = max(self.most_followed, len(followed))
+        return [_Numbered(number) for number in [*followed, *self.left]][: room + len(followed)]
+
+    def begin(self, jobs: Any) -> Iterator[_Ends]:
+        for job in jobs:
+            self.left.remove(job.id)
+            self.begun[job.id] = _Ends()
+            yield self.begun[job.id]
+
+    def not_ready(self) -> int:
+        return self.not_ready_now
+
+    def is_stopped(self) -> bool:
+        return False
+
+
+class _Numbered:
+    def __init__(self, id_: int) -> None:
+        self.id = id_
+
+
+class _Ends:
+    def add_done_callback(self, fn: Any) -> None:
+        self.end = lambda: fn(self)
+
+
+def test_as_many_are_followed_as_the_window_holds_and_each_once(runtime: Runtime) -> None:
+    source, window = _Given(10), RollingWindow["_Ends"](runtime.dispatcher, size=4)
+    with _in_thread(lambda: window.follow(source)):
+        wait_until(lambda: len(source.begun) == 4, what="the window is full")
+        for number in (2, 0, 1):
+            source.begun[number].end()
+        wait_until(lambda: len(source.begun) == 7, what="what has ended is replaced beside the one that has not")
+        assert 3 in window.followed
+        source.not_ready_now = 4
+        wait_until(lambda: not source.left, what="those that cannot begin take no room")
+        for number, future in source.begun.items():
+            if number not in (2, 0, 1):
+                future.end()
+    assert sorted(source.begun) == list(range(10))
+    assert not window.followed

@@ -1,0 +1,222 @@
+"""Colours that libvips takes for others come out right, or the picture is not supported: never wrong, never empty."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageCms
+
+from flows.imaging.metadata import read_metadata
+from flows.imaging.thumbnail_and_preview import make_derivatives
+from tests.flows.imaging.conftest import ASCII, LONG, QUARTERS, SHORT, UNDEFINED, tiff_structure
+
+np = pytest.importorskip("numpy")
+
+WIDTH, HEIGHT = 96, 64
+GREYS = (30, 90, 160, 220)
+
+
+def quarters(colours: Any) -> Any:
+    """An array of height, width and channels, with a colour in each quarter."""
+    picture = np.zeros((HEIGHT, WIDTH, len(colours[0])), np.float64)
+    for number, colour in enumerate(colours):
+        top, left = (number // 2) * HEIGHT // 2, (number % 2) * WIDTH // 2
+        picture[top : top + HEIGHT // 2, left : left + WIDTH // 2] = colour
+    return picture
+
+
+def tiff_file(
+    array: Any, *, photometric: int, sample_format: int = 1, extra: tuple[int, ...] = (), order: str = "<", **tags: Any
+) -> bytes:
+    """A TIFF of one strip, written tag by tag as the standard says."""
+    height, width, bands = array.shape
+    pixels = array.astype(array.dtype.newbyteorder(order)).tobytes()
+    folder = {
+        0x0100: (LONG, width),
+        0x0101: (LONG, height),
+        0x0102: (SHORT, [array.dtype.itemsize * 8] * bands),
+        0x0103: (SHORT, 1),
+        0x0106: (SHORT, photometric),
+        0x0111: (LONG, 0),
+        0x0115: (SHORT, bands),
+        0x0116: (LONG, height),
+        0x0117: (LONG, len(pixels)),
+        0x011C: (SHORT, 1),
+        0x0153: (SHORT, [sample_format] * bands),
+    }
+    if extra:
+        folder[0x0152] = (SHORT, list(extra))
+    folder[0x0111] = (LONG, len(tiff_structure(folder, order=order)))
+    return tiff_structure(folder, order=order) + pixels
+
+
+def shown(path: Path) -> list[tuple[int, ...]]:
+    """The colours of the quarters of the preview, with their opacity."""
+    made = make_derivatives(path, preview=path.with_suffix(".webp"))
+    assert made.status == "generated"
+    with Image.open(path.with_suffix(".webp")) as preview:
+        assert preview.size == (WIDTH, HEIGHT)
+        picture = preview.convert("RGBA")
+        return [
+            picture.getpixel((x * WIDTH // 4, y * HEIGHT // 4))  # type: ignore[misc]
+            for y in (1, 3)
+            for x in (1, 3)
+        ]
+
+
+def assert_shows(path: Path, colours: Any, *, opacity: int = 255) -> None:
+    for seen, expected in zip(shown(path), colours, strict=True):
+        wanted = tuple(expected) if len(expected) == 3 else tuple(expected) * 3
+        assert seen[:3] == pytest.approx(wanted, abs=8)
+        assert seen[3] == pytest.approx(opacity, abs=2)
+
+
+RGB = quarters(QUARTERS)
+GREY = quarters([(grey,) for grey in GREYS])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("picture", "colours", "photometric"), [(RGB, QUARTERS, 2), (GREY, [(g,) for g in GREYS], 1)])
+@pytest.mark.parametrize(
+    ("kind", "full", "sample_format"),
+    [("u1", 255, 1), ("u2", 65_535, 1), ("u4", 2**32 - 1, 1), ("f2", 1, 3), ("f4", 1, 3)],
+)
+def test_numbers_of_every_size_show_their_colours(
+    tmp_path: Path,
+    picture: Any,
+    colours: Any,
+    photometric: int,
+    kind: str,
+    full: int,
+    sample_format: int,
+    order: str,
+) -> None:
+    array = (picture / 255 * full).astype(kind)
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_file(array, photometric=photometric, sample_format=sample_format, order=order))
+    assert_shows(path, colours)
+
+
+@pytest.mark.parametrize(("kind", "sample_format"), [("i1", 2), ("i2", 2), ("i4", 2), ("f4", 3)])
+def test_numbers_without_a_known_white_are_not_supported(tmp_path: Path, kind: str, sample_format: int) -> None:
+    array = (GREY / 2).astype(kind)
+    (tmp_path / "a.tif").write_bytes(tiff_file(array, photometric=1, sample_format=sample_format))
+    made = make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp")
+    assert made.status == "not_supported"
+    assert "nothing says which" in (made.reason or "")
+    assert not (tmp_path / "a.webp").exists()
+
+
+def test_numbers_of_64_bits_are_not_supported(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff_file(GREY / 255, photometric=1, sample_format=3))
+    assert make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp").status == "not_supported"
+    assert (read_metadata(tmp_path / "a.tif").width, read_metadata(tmp_path / "a.tif").height) == (WIDTH, HEIGHT)
+
+
+def test_numbers_of_12_bits_are_not_supported(tmp_path: Path) -> None:
+    array = (GREY * 257).astype("<u2")
+    content = tiff_file(array, photometric=1).replace(
+        struct.pack("<HHIH", 0x0102, SHORT, 1, 16), struct.pack("<HHIH", 0x0102, SHORT, 1, 12)
+    )
+    (tmp_path / "a.tif").write_bytes(content)
+    assert make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp").status == "not_supported"
+    assert (read_metadata(tmp_path / "a.tif").width, read_metadata(tmp_path / "a.tif").height) == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize(("picture", "colours", "photometric"), [(RGB, QUARTERS, 2), (GREY, [(g,) for g in GREYS], 1)])
+@pytest.mark.parametrize(("extra", "opacity"), [((0,), 255), ((2,), 128), ((1,), 128), ((0, 0), 255), ((2, 0), 128)])
+def test_only_what_is_said_to_be_transparency_is(
+    tmp_path: Path, picture: Any, colours: Any, photometric: int, extra: tuple[int, ...], opacity: int
+) -> None:
+    visible = picture * (128 / 255) if extra == (1,) else picture
+    selections = [np.full((HEIGHT, WIDTH, 1), 128)] * len(extra)
+    array = np.concatenate([visible, *selections], axis=2).astype("u1")
+    (tmp_path / "a.tif").write_bytes(tiff_file(array, photometric=photometric, extra=extra))
+    assert_shows(tmp_path / "a.tif", colours, opacity=opacity)
+
+
+def lab_of(colours: Any) -> Any:
+    """CIELAB values: lightness 0 to 100, and two colours from -128 to 127; by littleCMS."""
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    one = Image.new("RGB", (1, 1))
+    values = []
+    for colour in colours:
+        one.putpixel((0, 0), tuple(colour))
+        lightness, a, b = ImageCms.profileToProfile(one, *profiles, outputMode="LAB").getpixel((0, 0))  # type: ignore
+        values.append((lightness * 100 / 255, a - 128, b - 128))
+    return values
+
+
+# Near grey, the signed numbers of neighbours change between 0 and 255.
+MUTED = ((200, 60, 60), (60, 170, 70), (60, 70, 180), (128, 128, 128))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("with_alpha", [False, True])
+@pytest.mark.parametrize("form", ["lab8", "lab16", "icclab8", "icclab16"])
+def test_lab_shows_its_colours(tmp_path: Path, form: str, with_alpha: bool, order: str) -> None:
+    lightness, colours = np.split(quarters(lab_of(MUTED)), [1], axis=2)
+    array = {
+        "lab8": lambda: np.concatenate([lightness * 2.55, colours % 256], axis=2).round().astype("u1"),
+        "lab16": lambda: np.concatenate([lightness * 655.35, colours * 256 % 65_536], axis=2).round().astype("u2"),
+        "icclab8": lambda: np.concatenate([lightness * 2.55, colours + 128], axis=2).round().astype("u1"),
+        "icclab16": lambda: np.concatenate([lightness * 652.8, (colours + 128) * 256], axis=2).round().astype("u2"),
+    }[form]()
+    if with_alpha:
+        full = np.iinfo(array.dtype).max
+        array = np.concatenate([array, np.full((HEIGHT, WIDTH, 1), full // 2, array.dtype)], axis=2)
+    photometric = 9 if form.startswith("icc") else 8
+    data = tiff_file(array, photometric=photometric, extra=(2,) if with_alpha else (), order=order)
+    (tmp_path / "a.tif").write_bytes(data)
+    assert_shows(tmp_path / "a.tif", MUTED, opacity=128 if with_alpha else 255)
+    assert (tmp_path / "a.tif").read_bytes() == data
+
+
+def with_index(jpeg: bytes, index: bytes) -> bytes:
+    """A JPEG whose EXIF has an interoperability folder, as DCF cameras write it."""
+
+    def structure(exif_at: int, folder_at: int) -> tuple[bytes, ...]:
+        first = struct.pack("<HHHIII", 1, 0x8769, LONG, 1, exif_at, 0)
+        exif = struct.pack("<HHHIIHHIII", 2, 0xA001, SHORT, 1, 0xFFFF, 0xA005, LONG, 1, folder_at, 0)
+        folder = struct.pack("<HHHI4sHHI4sI", 2, 1, ASCII, 4, index, 2, UNDEFINED, 4, b"0100", 0)
+        return first, exif, folder
+
+    first, exif, _ = structure(0, 0)
+    exif_at = 8 + len(first)
+    body = b"Exif\0\0II*\0\x08\0\0\0" + b"".join(structure(exif_at, exif_at + len(exif)))
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+@pytest.mark.parametrize(("index", "is_adobe_rgb"), [(b"R03\0", True), (b"R98\0", False)])
+def test_a_camera_says_by_dcf_that_it_used_adobe_rgb(
+    tmp_path: Path,
+    picture: Callable[..., Any],
+    index: bytes,
+    is_adobe_rgb: bool,
+    exiftool: Callable[[Path], dict[str, Any]],
+) -> None:
+    # (0, 255, 0) of sRGB is (144, 255, 60) of Adobe RGB; the values are Adobe's own.
+    colours = [(144, 255, 60), (219, 0, 0), (128, 128, 128), (255, 255, 255)]
+    image = Image.fromarray(quarters(colours).astype("u1"))
+    image.save(tmp_path / "plain.jpg", quality=98, subsampling=0)
+    (tmp_path / "a.jpg").write_bytes(with_index((tmp_path / "plain.jpg").read_bytes(), index))
+    assert str(exiftool(tmp_path / "a.jpg")["InteropIndex"]).startswith(index[:3].decode())
+    converted = [(0, 255, 0), (255, 0, 0), (128, 128, 128), (255, 255, 255)]
+    assert_shows(tmp_path / "a.jpg", converted if is_adobe_rgb else colours)
+
+
+def test_the_page_that_shows_the_picture_counts_not_the_small_copy_before_it(tmp_path: Path) -> None:
+    small = Image.fromarray(RGB.astype("u1")).resize((WIDTH // 4, HEIGHT // 4)).convert("L")
+    path = tmp_path / "a.tif"
+    # Pillow writes the type of the page as a tag of its own.
+    small.save(path, save_all=True, append_images=[Image.fromarray(RGB.astype("u1"))], tiffinfo={254: 1})
+    data = bytearray(path.read_bytes())
+    second = struct.pack("<HHII", 0x00FE, LONG, 1, 1)
+    at = data.rfind(second)
+    assert at > data.find(second)
+    data[at + 8 : at + 12] = bytes(4)
+    path.write_bytes(bytes(data))
+    assert_shows(path, QUARTERS)
+    assert (read_metadata(path).width, read_metadata(path).height) == (WIDTH, HEIGHT)

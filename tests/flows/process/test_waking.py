@@ -1,0 +1,86 @@
+"""Nobody polls: who waits for work, for a slot or for the hour of a job is woken, though its poll is an hour away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.execution.worker import Worker
+from flows.process.runtime import Runtime
+from flows.starting.new_task import new_task
+from storage import Database, JobsRepository, LanesRepository, TasksRepository
+from tests.flows.conftest import define, quick_settings
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def rows(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def executor(database_url: str, folder: Path) -> Iterator[Runtime]:
+    """What a process has that polls once an hour."""
+    with Runtime(Database(database_url), settings=quick_settings(folder, poll_seconds=3600)) as opened:
+        yield opened
+
+
+def test_an_idle_worker_begins_at_once_and_at_the_hour_of_a_delayed_job(
+    database_url: str, rows: Database, tmp_path: Path, stage: Any
+) -> None:
+    jobs, tasks = JobsRepository(rows), TasksRepository(rows)
+    with executor(database_url, tmp_path) as runtime:
+        worker = Worker(runtime)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        jobs.enqueue(tenant_id="t", type="count", scope="global")
+        wait_until(lambda: len(stage.started) == 1, what="the worker has found the first job, and is idle again")
+
+        hour = rows.clock() + timedelta(seconds=0.5)
+        delayed = jobs.enqueue(tenant_id="t", type="count", scope="global", run_after=hour)
+        steps = ({"type": "count", "priority": 50}, {"type": "count", "priority": 95})
+        task = tasks.start(new_task(define("two_steps", *steps, scope="global"), task_id="two-steps", tenant_id="t"))
+
+        wait_until(lambda: tasks.get(task.id).is_final, what="both steps ran")
+        wait_until(lambda: ("count", delayed.id) in stage.started, what="the delayed job ran")
+        worker.stop()
+        thread.join()
+
+
+def test_who_waits_is_woken_by_a_slot_that_another_process_frees(
+    database_url: str, rows: Database, tmp_path: Path
+) -> None:
+    LanesRepository(rows).change("priority", slots=1)
+    jobs = JobsRepository(rows)
+    first, second = (jobs.enqueue(tenant_id="t", type="x", priority=95) for _ in range(2))
+    with (
+        ThreadPoolExecutor() as pool,
+        executor(database_url, tmp_path) as one,
+        executor(database_url, tmp_path) as other,
+    ):
+        running = one.dispatcher.acquire(first, stopping=threading.Event())
+        waiting = pool.submit(other.dispatcher.acquire, second, stopping=threading.Event())
+        wait_until(lambda: other.dispatcher.attended() == [second.id], what="the other process waits")
+        assert running is not None
+
+        jobs.complete(first.id, claim_token=running.claim_token)
+
+        assert waiting.result(30) is not None
+
+
+def test_who_waits_for_a_delayed_job_gets_it_at_its_hour(database_url: str, rows: Database, tmp_path: Path) -> None:
+    job = JobsRepository(rows).enqueue(tenant_id="t", type="x", run_after=rows.clock() + timedelta(seconds=0.5))
+    with ThreadPoolExecutor() as pool, executor(database_url, tmp_path) as runtime:
+        claimed = pool.submit(runtime.dispatcher.acquire, job, stopping=threading.Event()).result(30)
+
+    assert claimed is not None
+    assert claimed.id == job.id

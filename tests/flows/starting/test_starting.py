@@ -1,0 +1,74 @@
+"""Starting tasks inside a caller's own transaction: Prefect is asked when the task is there, and only then."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from flows.api.start import start_task
+from flows.process.runtime import Runtime
+from flows.starting import outbox
+from storage import Task, TasksRepository
+from storage.errors import DatabaseBusy, DatabaseUnavailable, DiskFull
+
+
+@pytest.fixture
+def asked(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """What Prefect was asked for, each with whether the task was there for everybody to see."""
+    requests: list[tuple[str, bool]] = []
+
+    def request(task: Task) -> str:
+        requests.append((task.id, TasksRepository(runtime.database).get_by_id(task.id) is not None))
+        return "a-flow-run"
+
+    monkeypatch.setattr(outbox, "request_flow_run", request)
+    return requests
+
+
+def wait_for_askers() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "photojobs-ask-prefect":
+            thread.join(30)
+
+
+def test_prefect_is_asked_for_a_task_that_has_been_committed(
+    runtime: Runtime, stage: Any, define: Any, asked: list[tuple[str, bool]]
+) -> None:
+    definition = define("joined", {"type": "count", "priority": 50}, scope="global")
+    with runtime.database.begin() as connection:
+        started = start_task(type=definition, tenant_id="t", connection=connection)
+        assert asked == []
+
+    wait_for_askers()
+    assert asked == [(started.task_id, True)]
+    assert TasksRepository(runtime.database).get(started.task_id).flow_run_id == "a-flow-run"
+
+
+def test_prefect_is_not_asked_for_a_task_that_was_rolled_back(
+    runtime: Runtime, stage: Any, define: Any, asked: list[tuple[str, bool]]
+) -> None:
+    definition = define("joined", {"type": "count", "priority": 50}, scope="global")
+    with runtime.database.engine.connect() as connection:
+        start_task(type=definition, tenant_id="t", connection=connection)
+        connection.rollback()
+
+    wait_for_askers()
+    assert asked == []
+
+
+@pytest.mark.parametrize("fault", [DatabaseBusy, DatabaseUnavailable, DiskFull])
+def test_a_task_that_is_written_is_started_even_if_its_flow_run_cannot_be_noted(
+    runtime: Runtime, stage: Any, define: Any, asked: Any, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise fault("not now")
+
+    monkeypatch.setattr(TasksRepository, "link_flow_run", fail)
+    definition = define("noted", {"type": "count", "priority": 50}, scope="global")
+
+    started = start_task(type=definition, tenant_id="t")
+
+    assert started.flow_run_id == "a-flow-run"
+    assert TasksRepository(runtime.database).get(started.task_id).flow_run_id is None

@@ -1,0 +1,373 @@
+"""A library on a real disk with its rows, a runtime to run steps on it, and a death at any point of a step."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from flows.process.runtime import Runtime
+from flows.steps.projects.manifest_check import manifest_of
+from flows.testing import run_queued_job, run_step
+from storage import Database, JobsRepository, PhotosRepository, Project, ProjectsRepository
+from storage.database.tables import (
+    file_journal,
+    metadata,
+    photo_derivatives,
+    photo_originals,
+    photo_tags,
+    photos,
+    project_claims,
+    projects,
+    tags,
+)
+from storage.library import ProjectFolder, exclusive_rename, parse_trash_name, replace_manifest
+from storage.library.atomic_write import TEMPORARY_PREFIX
+from storage.records import Job, Photo
+from storage.settings import Settings
+
+#: What a step may change; jobs and tasks tell of the run itself.
+_TABLES = (projects, photos, tags, photo_tags, file_journal, photo_derivatives, photo_originals)
+_SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "mkdir", "rmdir", "write")
+
+
+class Death(BaseException):
+    """The process died; nothing after this point happened."""
+
+
+@dataclass
+class Studio:
+    """Makes projects and photos, on disk and in SQL, runs steps, and says what there is."""
+
+    runtime: Runtime
+    database: Database
+
+    @property
+    def root(self) -> Path:
+        return self.runtime.library.root
+
+    def project(self, name: str, *, tenant_id: str = "tenant", archived: bool = False) -> Project:
+        """An empty project with its folder."""
+        repository = ProjectsRepository(self.database)
+        project = repository.create(project_name=name, project_folder=name, tenant_id=tenant_id)
+        self.folder(project).create()
+        return (repository.archive(project.id) if archived else None) or project
+
+    def write_manifest(self, *projects: Project) -> None:
+        """Give projects their manifests, without which a folder that has none of their photos is unavailable."""
+        for project in projects:
+            replace_manifest(self.folder(project), manifest_of(project), at=self.database.clock())
+
+    def give_away(self, project: Project, tenant_id: str) -> None:
+        """Make a project another tenant's, as no part of photojobs does; jobs that are queued still name its photos."""
+        (self.root / tenant_id).mkdir(exist_ok=True)
+        folder = self.folder(project).path
+        folder.rename(self.root / tenant_id / folder.name)
+        with self.database.begin() as connection:
+            connection.execute(projects.update().where(projects.c.id == project.id).values(tenant_id=tenant_id))
+
+    def folder(self, project: Project) -> ProjectFolder:
+        return self.runtime.library.project(project.tenant_id or "user_0", project.project_folder)
+
+    def photo(
+        self,
+        project: Project,
+        name: str,
+        *files: str,
+        contents: Mapping[str, bytes] | None = None,
+        derivatives: bool = False,
+        tagged: tuple[str, ...] = (),
+        **columns: Any,
+    ) -> int:
+        """A photo with the given files (`"jpg"`, `"NEF"`, `"jpg.xmp"`) and a row that knows of them; returns its id."""
+        folder = self.folder(project)
+        accepted = self.runtime.library.accepted_extensions
+        kinds = set()
+        for extension in files:
+            content = (contents or {}).get(extension, f"{project.project_name}/{name}.{extension}".encode())
+            (folder.path / f"{name}.{extension}").write_bytes(content)
+            kinds.add(str(accepted.describe(f"{name}.{extension}").kind))
+        row = {"project_id": project.id, "filename": name}
+        row |= {f"{kind}_available": int(kind in kinds) for kind in ("jpg", "raw", "other")}
+        if derivatives:
+            folder.thumbnail(name).write_bytes(b"thumb of " + name.encode())
+            folder.preview_image(name).write_bytes(b"preview of " + name.encode())
+            row |= {"thumbnail_status": "generated", "preview_status": "generated"}
+        [photo_id] = PhotosRepository(self.database).create_many([row | columns])
+        with self.database.begin() as connection:
+            if not kinds & {"jpg", "raw", "other"}:
+                # Missing for longer than any grace.
+                connection.execute(
+                    photo_originals.insert().values(
+                        photo_id=photo_id, name=name, kind="other", missing_since=datetime(2020, 1, 1, tzinfo=UTC)
+                    )
+                )
+            for tag in tagged:
+                known = select(tags.c.id).where(tags.c.project_id == project.id, tags.c.name == tag)
+                tag_id = connection.execute(known).scalar_one_or_none()
+                if tag_id is None:
+                    inserted = tags.insert().values(project_id=project.id, name=tag).returning(tags.c.id)
+                    tag_id = connection.execute(inserted).scalar_one()
+                connection.execute(photo_tags.insert().values(photo_id=photo_id, tag_id=tag_id))
+        return photo_id
+
+    def run(self, type: str, *, tenant_id: str = "tenant", **arguments: Any) -> Job:
+        return run_step(self.runtime, type=type, tenant_id=tenant_id, **arguments)
+
+    def get_photo(self, photo_id: int) -> Photo | None:
+        return PhotosRepository(self.database).get_by_id(photo_id)
+
+    def tags_of(self, photo_id: int) -> list[tuple[int, str]]:
+        statement = (
+            select(tags.c.project_id, tags.c.name)
+            .join(photo_tags, photo_tags.c.tag_id == tags.c.id)
+            .where(photo_tags.c.photo_id == photo_id)
+            .order_by(tags.c.name)
+        )
+        with self.database.connect() as connection:
+            return [(row.project_id, row.name) for row in connection.execute(statement)]
+
+    def journal(self) -> list[tuple[str, str, str | None]]:
+        """Action, source and target of every entry; names in the trash as they were before."""
+        with self.database.connect() as connection:
+            rows = connection.execute(select(file_journal).order_by(file_journal.c.id)).mappings().all()
+        return [(row["action"], row["source"], _plain(row["target"])) for row in rows]
+
+    def disk(self) -> dict[str, bytes]:
+        """Every file below the root, by its path; names in the trash as they were before."""
+        return {
+            str(_plain(path.relative_to(self.root).as_posix())): path.read_bytes()
+            for path in sorted(self.root.rglob("*"))
+            if path.is_file()
+        }
+
+    def everything(self) -> dict[str, Any]:
+        """The disk, names in the trash included, and all rows that a step may change."""
+        found: dict[str, Any] = {
+            path.relative_to(self.root).as_posix(): path.read_bytes() if path.is_file() else None
+            for path in sorted(self.root.rglob("*"))
+        }
+        with self.database.connect() as connection:
+            for table in _TABLES:
+                rows = connection.execute(select(table).order_by(*table.primary_key.columns)).mappings()
+                found[f"table {table.name}"] = [dict(row) for row in rows]
+        return found
+
+    def outcome(self) -> dict[str, Any]:
+        """What two runs that came to the same end have in common, whatever happened on the way."""
+        found: dict[str, Any] = {name: file for name, file in self.disk().items() if TEMPORARY_PREFIX not in name}
+        with self.database.connect() as connection:
+            for table in (projects, photos, tags, photo_tags, photo_derivatives, photo_originals):
+                rows = connection.execute(select(table).order_by(*table.primary_key.columns)).mappings()
+                found[f"table {table.name}"] = [
+                    {name: value for name, value in row.items() if not name.endswith(("_at", "_ns"))} for row in rows
+                ]
+        found["journal"] = sorted(self.journal(), key=repr)
+        return found
+
+
+def _plain(path: str | None) -> str | None:
+    if path is None or "/.trash/" not in path:
+        return path
+    folder, _, name = path.rpartition("/")
+    parsed = parse_trash_name(name)
+    return path if parsed is None else f"{folder}/{parsed.original_name}"
+
+
+@pytest.fixture
+def runtime(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Iterator[Runtime]:
+    """A runtime on the database of the test and a library with one tenant's folder.
+
+    A test gives settings by `@pytest.mark.parametrize("runtime", [{"merge_folders": False}], indirect=True)`.
+    """
+    root = tmp_path / "library"
+    (root / "tenant").mkdir(parents=True)
+    settings = Settings.load(
+        library_root=root,
+        concurrency=2,
+        heartbeat_seconds=0.2,
+        poll_seconds=0.05,
+        image_isolation=False,
+        # Files that tests make are young.
+        settle_seconds=0,
+        **{"rename_user_files": "rename", "merge_folders": True, **getattr(request, "param", {})},
+    )
+    opened = Runtime(database, settings=settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def jpeg() -> Callable[..., bytes]:
+    """A JPEG, with what its EXIF is to say: `jpeg(DateTimeOriginal="2024:05:06 07:08:09", Make="Nikon")`."""
+    from flows.imaging.vips import load_vips
+
+    pyvips = load_vips()
+    folders = {"Make": 0, "Model": 0, "Orientation": 0, "ModifyDate": 0, "DateTimeOriginal": 2}
+
+    def make(width: int = 60, height: int = 40, *, shade: int = 120, **exif: Any) -> bytes:
+        image = pyvips.Image.black(width, height, bands=3).linear([1, 1, 1], [shade, 80, 200]).cast("uchar")
+        image = image.copy(interpretation="srgb")
+        for name, value in exif.items():
+            if name == "Orientation":
+                image.set_type(pyvips.GValue.gint_type, "orientation", value)
+            else:
+                text = f"{value} ({value}, ASCII, {len(value) + 1} components, {len(value) + 1} bytes)"
+                image.set_type(pyvips.GValue.gstr_type, f"exif-ifd{folders[name]}-{name}", text)
+        written: bytes = image.jpegsave_buffer()
+        return written
+
+    return make
+
+
+@pytest.fixture
+def studio(runtime: Runtime, database: Database) -> Studio:
+    return Studio(runtime, database)
+
+
+class DeathAt:
+    """Dies at a change of the disk or a transaction of this thread, counted from 0; then nothing works any more."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._count = 0
+        self._thread = threading.get_ident()
+        self.is_dead = False
+
+    def point(self) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        if self.is_dead or self._count == self._number:
+            self.is_dead = True
+            raise Death
+        self._count += 1
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.point()
+            return function(*arguments, **options)
+
+        return call
+
+
+class FailureAt(DeathAt):
+    """The disk fails once, at a change of this thread, counted from 0; after that all goes on."""
+
+    def point(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._count += 1
+            if self._count == self._number + 1:
+                self.is_dead = True
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@contextmanager
+def _disk_struck_by(strike: DeathAt) -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _SYSTEM_CALLS:
+            patch.setattr(os, name, strike.wrap(getattr(os, name)))
+        open_file = os.open
+
+        def open_or_create(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
+            if flags & os.O_CREAT:
+                strike.point()
+            return open_file(path, flags, *arguments, **options)
+
+        patch.setattr(os, "open", open_or_create)
+        if exclusive_rename._renameat2 is not None:
+            patch.setattr(exclusive_rename, "_renameat2", strike.wrap(exclusive_rename._renameat2))
+        yield patch
+
+
+@contextmanager
+def failing_at(number: int) -> Iterator[DeathAt]:
+    """Let the disk fail this thread once, at its n-th change."""
+    failure = FailureAt(number)
+    with _disk_struck_by(failure):
+        yield failure
+
+
+@contextmanager
+def dying_at(number: int) -> Iterator[DeathAt]:
+    """Let this thread die at its n-th change of the disk or transaction."""
+    death = DeathAt(number)
+    begin = Database.begin
+
+    @contextmanager
+    def mortal_begin(self: Database, **options: Any) -> Iterator[Any]:
+        death.point()
+        with begin(self, **options) as connection:
+            yield connection
+
+    with _disk_struck_by(death) as patch:
+        patch.setattr(Database, "begin", mortal_begin)
+        yield death
+
+
+@dataclass
+class Deaths:
+    """Runs the same step again and again on a fresh copy of the same studio, dying at every point in turn."""
+
+    studio: Studio
+    tmp_path: Path
+
+    def each(
+        self,
+        prepare: Callable[[Studio], int],
+        *,
+        strike: Callable[[int], AbstractContextManager[DeathAt]] = dying_at,
+    ) -> Iterator[int]:
+        """Yield after each death, or other strike, and its repetition.
+
+        `prepare` makes rows and files and returns the id of a queued job. The studio is emptied before each round.
+        """
+        number = 0
+        while True:
+            self._empty()
+            job_id = prepare(self.studio)
+            with strike(number) as death, suppress(Death):
+                run_queued_job(self.studio.runtime, job_id)
+            if not death.is_dead:
+                return
+            jobs = JobsRepository(self.studio.database)
+            found = jobs.get_by_id(job_id)
+            assert found is not None
+            if not found.is_final:
+                if found.status == "running":
+                    jobs.increment_attempts(job_id)
+                jobs.requeue(job_id)
+                with self.studio.database.begin() as connection:
+                    # What a rescue does: the executor is dead, and holds no project any more.
+                    connection.execute(project_claims.delete())
+                ended = run_queued_job(self.studio.runtime, job_id)
+                assert ended.status == "completed", ended.error_message
+            yield number
+            number += 1
+
+    def _empty(self) -> None:
+        root = self.studio.root
+        root.rename(self.tmp_path / f"used-{os.urandom(8).hex()}")
+        (root / "tenant").mkdir(parents=True)
+        with self.studio.database.begin() as connection:
+            for table in reversed(metadata.sorted_tables):
+                if table.name != "lanes":
+                    connection.execute(table.delete())
+            if connection.dialect.name == "postgresql":
+                for table in ("projects", "photos", "tags", "jobs", "job_items", "file_journal"):
+                    connection.exec_driver_sql(f"ALTER SEQUENCE {table}_id_seq RESTART")
+            else:
+                connection.exec_driver_sql("DELETE FROM sqlite_sequence")
+
+
+@pytest.fixture
+def deaths(studio: Studio, tmp_path: Path) -> Deaths:
+    return Deaths(studio, tmp_path)

@@ -1,0 +1,217 @@
+"""The step file_removal: what is not to be kept goes to the trash, and to the journal, and nothing else changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from flows.testing import run_queued_job
+from storage import JobsRepository, ProjectsRepository
+from storage.database.tables import file_journal
+from storage.errors import UnknownPhoto
+
+
+def _items(*photo_ids: int) -> list[dict[str, Any]]:
+    return [{"photo_id": photo_id} for photo_id in photo_ids]
+
+
+def test_only_the_files_that_are_not_to_be_kept_go_to_the_trash(studio):
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", "NEF", "xmp", keep_raw=0, derivatives=True)
+    job = studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    assert job.status == "completed"
+    disk = studio.disk()
+    assert disk["tenant/Iceland/.trash/fox.NEF"] == b"Iceland/fox.NEF"
+    assert {"tenant/Iceland/fox.jpg", "tenant/Iceland/fox.xmp", "tenant/Iceland/.thumb/fox.webp"} < set(disk)
+    photo = studio.get_photo(photo_id)
+    assert (photo.jpg_available, photo.raw_available, photo.thumbnail_status) == (1, 0, "generated")
+    assert job.result["counts"] == {"trashed": 1}
+
+
+def test_a_photo_of_which_nothing_is_kept_goes_with_its_sidecars_derivatives_and_row(studio):
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(
+        iceland, "fox", "jpg", "NEF", "xmp", "jpg.xmp", keep_jpg=0, keep_raw=0, derivatives=True, tagged=("animal",)
+    )
+    studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    assert set(studio.disk()) == {f"tenant/Iceland/.trash/fox.{end}" for end in ("jpg", "NEF", "xmp", "jpg.xmp")}
+    assert studio.get_photo(photo_id) is None
+    with studio.database.connect() as connection:
+        entries = connection.execute(select(file_journal)).mappings().all()
+    assert [entry["action"] for entry in entries] == ["trashed"] * 4 + ["removed_row"]
+    for entry in entries:
+        assert entry["row_json"]["filename"] == "fox"
+        assert entry["row_json"]["tags"] == ["animal"]
+        assert entry["job_id"] is not None
+
+
+def test_a_removed_jpeg_takes_its_derivatives_along_while_the_raw_stays(studio):
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", "NEF", keep_jpg=0, derivatives=True)
+    studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    assert set(studio.disk()) == {"tenant/Iceland/.trash/fox.jpg", "tenant/Iceland/fox.NEF"}
+    photo = studio.get_photo(photo_id)
+    assert (photo.jpg_available, photo.thumbnail_status, photo.preview_status) == (0, "missing", "missing")
+
+
+def test_a_file_that_came_after_the_decision_is_not_removed(studio):
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", keep_raw=0)
+    (studio.folder(iceland).path / "fox.NEF").write_bytes(b"new")
+    studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    assert "tenant/Iceland/fox.NEF" in studio.disk()
+
+
+def test_other_files_have_no_flag_and_stay(studio):
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", "png", keep_jpg=0, keep_raw=0)
+    studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    assert "tenant/Iceland/fox.png" in studio.disk()
+    assert studio.get_photo(photo_id).other_available == 1
+
+
+@pytest.mark.parametrize("scope", ["project", "global"])
+def test_without_items_the_pending_deletions_of_the_projects_are_removed(studio, scope):
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    studio.photo(iceland, "fox", "jpg", keep_jpg=0)
+    studio.photo(norway, "elk", "jpg", keep_jpg=0)
+    studio.photo(norway, "lynx", "jpg")
+    job = studio.run("file_removal", scope=scope, project_id=iceland.id if scope == "project" else None)
+    assert job.status == "completed", job.error_message
+    gone = {"tenant/Iceland/fox.jpg"} | ({"tenant/Norway/elk.jpg"} if scope == "global" else set())
+    everything = {"tenant/Iceland/fox.jpg", "tenant/Norway/elk.jpg", "tenant/Norway/lynx.jpg"}
+    assert everything - set(studio.disk()) == gone
+
+
+def test_a_task_whose_photos_are_all_gone_does_not_remove_other_pending_deletions(studio, make_task):
+    from flows.testing import run_queued_job
+
+    iceland = studio.project("Iceland")
+    studio.photo(iceland, "fox", "jpg", keep_jpg=0)
+    step = {"type": "file_removal", "unit": "items"}
+    task = make_task(step, photo_ids=[], project_id=iceland.id)
+    [job_id] = [job.id for job in JobsRepository(studio.database).list_by_tenant("tenant") if job.task_id == task.id]
+    assert run_queued_job(studio.runtime, job_id).status == "completed"
+    assert "tenant/Iceland/fox.jpg" in studio.disk()
+
+
+def test_running_it_twice_changes_nothing_more(studio, clock):
+    iceland = studio.project("Iceland")
+    ids = [
+        studio.photo(iceland, "fox", "jpg", "NEF", keep_jpg=0, derivatives=True),
+        studio.photo(iceland, "owl", "jpg", keep_jpg=0),
+        studio.photo(iceland, "elk", "jpg", "NEF"),
+    ]
+    studio.run("file_removal", scope="photo_set", items=_items(*ids))
+    before = studio.everything()
+    clock.advance(seconds=60)
+    second = studio.run("file_removal", scope="photo_set", items=_items(ids[0], ids[2]))
+    assert second.status == "completed"
+    assert studio.everything() == before
+    assert studio.run("file_removal", scope="project", project_id=iceland.id).status == "completed"
+    assert studio.everything() == before
+
+
+def test_nothing_is_concluded_from_a_missing_folder_or_library(studio):
+    iceland = studio.project("Iceland")
+    studio.project("Norway")
+    photo_id = studio.photo(iceland, "fox", "jpg", keep_jpg=0)
+    before = studio.get_photo(photo_id)
+    away = studio.root.parent / "away"
+    studio.folder(iceland).path.rename(away)
+    job = studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    assert job.status == "queued"
+    assert "does not exist" in job.error_message
+    assert studio.get_photo(photo_id) == before
+    studio.root.rename(studio.root.parent / "unmounted")
+    studio.root.mkdir()
+    job = studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    assert "missing or empty" in job.error_message
+    assert studio.get_photo(photo_id) == before
+
+
+def test_a_symlink_fails_its_own_photo_alone(studio):
+    iceland = studio.project("Iceland")
+    bad = studio.photo(iceland, "fox", "jpg", keep_jpg=0)
+    good = studio.photo(iceland, "owl", "jpg", keep_jpg=0)
+    path = studio.folder(iceland).path / "fox.jpg"
+    secret = studio.root.parent / "secret.jpg"
+    path.rename(secret)
+    path.symlink_to(secret)
+    job = studio.run("file_removal", scope="photo_set", items=_items(bad, good))
+    assert job.status == "failed"
+    assert "1 of 2 failed" in job.error_message
+    assert path.is_symlink()
+    assert secret.exists()
+    assert studio.get_photo(bad) is not None
+    assert studio.get_photo(good) is None
+    assert [item.status for item in JobsRepository(studio.database).list_items(job.id)] == ["failed", "done"]
+
+
+def test_photos_that_become_archived_or_foreign_while_their_job_waits_are_left_alone(studio):
+    archived, foreign = studio.project("Old"), studio.project("Theirs")
+    ids = [studio.photo(project, "fox", "jpg", keep_jpg=0) for project in (archived, foreign)]
+    jobs = JobsRepository(studio.database)
+    queued = jobs.enqueue_with_items(tenant_id="tenant", type="file_removal", scope="photo_set", items=_items(*ids))
+    ProjectsRepository(studio.database).archive(archived.id)
+    studio.give_away(foreign, "other")
+    before = studio.everything()
+    run_queued_job(studio.runtime, queued.id)
+    assert [item.status for item in jobs.list_items(queued.id)] == ["skipped", "failed"]
+    assert studio.everything() == before
+
+
+def test_a_job_for_a_photo_of_another_tenant_is_refused(studio):
+    photo_id = studio.photo(studio.project("Theirs", tenant_id="other"), "fox", "jpg", keep_jpg=0)
+    before = studio.everything()
+    with pytest.raises(UnknownPhoto):
+        studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    assert studio.everything() == before
+    assert JobsRepository(studio.database).list_by_tenant("tenant") == []
+
+
+@pytest.mark.slow_on("postgresql")
+def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, deaths):
+    def prepare(studio):
+        iceland = studio.project("Iceland")
+        ids = [
+            studio.photo(iceland, "fox", "jpg", "dng", "NEF", "xmp", keep_jpg=0, keep_raw=0, derivatives=True),
+            studio.photo(iceland, "owl", "jpg", "NEF", keep_jpg=0, derivatives=True, tagged=("bird",)),
+        ]
+        job = JobsRepository(studio.database).enqueue_with_items(
+            tenant_id="tenant", type="file_removal", items=_items(*ids)
+        )
+        return job.id
+
+    from flows.testing import run_queued_job
+
+    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
+    undisturbed = studio.outcome()
+    rounds = 0
+    for number in deaths.each(prepare):
+        assert studio.outcome() == undisturbed, f"after a death at point {number}"
+        rounds += 1
+    assert rounds > 8
+
+
+@pytest.mark.parametrize("other", ["JPG", "jpeg"])
+def test_several_pictures_of_one_name_are_not_trashed_unseen(studio: Any, other: str) -> None:
+    project = studio.project("Iceland")
+    crowded = studio.photo(project, "IMG_7", "jpg", other, "NEF", keep_jpg=0)
+    alone = studio.photo(project, "IMG_8", "jpg", "NEF", keep_jpg=0)
+    job = studio.run("file_removal", scope="project", project_id=project.id)
+    assert f"IMG_7.{other}" in job.error_message
+    assert {"tenant/Iceland/IMG_7.jpg", f"tenant/Iceland/IMG_7.{other}"} < studio.disk().keys()
+    assert studio.get_photo(crowded).jpg_available == 1
+    assert studio.get_photo(alone).jpg_available == 0
+    check = studio.run("folder_check", scope="project", project_id=project.id)
+    assert check.result["examples"]["several pictures of one name"] == ["IMG_7"]
+
+
+def test_a_raw_file_and_its_conversion_are_one_picture(studio: Any) -> None:
+    project = studio.project("Iceland")
+    photo_id = studio.photo(project, "IMG_7", "jpg", "CR2", "dng", keep_raw=0)
+    assert studio.run("file_removal", scope="project", project_id=project.id).status == "completed"
+    assert studio.get_photo(photo_id).raw_available == 0

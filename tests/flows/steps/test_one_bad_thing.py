@@ -1,0 +1,54 @@
+"""One bad project, file or time costs itself: it is named, and all else goes on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from flows.execution.job_run import run_claimed_job
+from flows.starting.new_task import new_task
+from storage import JobsRepository, PhotosRepository, TasksRepository
+from task_definitions import load_definitions
+
+
+def run_task(studio: Any, name: str) -> dict[str, str]:
+    """Run a built-in definition, and return how the jobs of each type ended."""
+    tasks, jobs = TasksRepository(studio.database), JobsRepository(studio.database)
+    tasks.start(new_task(load_definitions()[name], task_id="task", tenant_id="tenant"))
+    while (job := jobs.claim_next("worker")) is not None:
+        run_claimed_job(job, studio.runtime)
+    return {job.type: job.status for job in tasks.list_jobs("task")}
+
+
+def test_a_project_that_became_a_symlink_stops_no_step_of_the_upkeep(studio: Any) -> None:
+    linked, other = studio.project("linked"), studio.project("other")
+    photo_id = studio.photo(linked, "fox", "jpg")
+    elsewhere = studio.root.parent / "elsewhere"
+    studio.folder(linked).path.rename(elsewhere)
+    (studio.root / "tenant" / "linked").symlink_to(elsewhere)
+    (studio.folder(other).path / "owl.jpg").write_bytes(b"owl")
+    ended = run_task(studio, "maintenance_global")
+    assert set(ended.values()) <= {"completed", "failed"}, "no step waits for a repetition that cannot help"
+    assert [photo.filename for photo in PhotosRepository(studio.database).list_by_project(other.id)] == ["owl"]
+    assert studio.get_photo(photo_id) is not None
+    [job] = [job for job in TasksRepository(studio.database).list_jobs("task") if job.type == "folder_check"]
+    assert "linked" in job.error_message
+
+
+@pytest.mark.parametrize("seconds", [10_413_792_000, -10_413_792_000])
+def test_a_time_that_no_database_can_hold_costs_nothing(studio: Any, jpeg: Any, seconds: int) -> None:
+    project = studio.project("Iceland")
+    pictures = {"jpg": jpeg()}
+    ids = [studio.photo(project, name, "jpg", contents=pictures) for name in ("fox", "owl", "elk")]
+    try:
+        os.utime(studio.folder(project).path / "owl.jpg", (seconds, seconds))
+    except OSError:
+        pytest.skip("this file system cannot hold the time")
+    job = studio.run("upload_postprocess", scope="photo_set", items=[{"photo_id": photo_id} for photo_id in ids])
+    assert job.status == "completed", job.error_message
+    assert {studio.get_photo(photo_id).thumbnail_status for photo_id in ids} == {"generated"}
+    again = studio.run("derivative_validation", scope="global")
+    assert again.status == "completed", again.error_message
+    assert {studio.get_photo(photo_id).thumbnail_status for photo_id in ids} == {"generated"}

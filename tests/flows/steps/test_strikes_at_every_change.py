@@ -1,0 +1,207 @@
+"""Every step type, struck by a death or an error of the disk at every change that it makes, comes to the same end.
+
+One library has something to do for each of them. On both databases: `python -m pytest -m full` with this file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.execution.job_run import run_claimed_job
+from flows.starting.new_task import new_task
+from flows.steps.targets.photo_files import relative_path
+from flows.testing import run_queued_job
+from storage import Database, JobsRepository, ProjectsRepository, TasksRepository
+from storage.history.journal import FileAction, FileChange, write_journal
+from storage.library import ProjectFolder, move_to_trash
+from task_definitions import load_definitions
+from task_definitions.step_types import BUILTIN_STEP_TYPES
+from tests.flows.steps.conftest import dying_at, failing_at
+
+_STRIKES = {"death": dying_at, "error": failing_at}
+
+#: The types whose errors are tried in the fast tests: those that change files in the most different ways.
+_FAST_ERRORS = {"file_removal", "folder_check", "generate_derivatives", "image_move_files"}
+#: Types whose own tests kill them at every change already.
+_KILLED_ELSEWHERE = {
+    "duplicate_resolution",
+    "file_removal",
+    "folder_alignment",
+    "folder_check",
+    "folder_discovery",
+    "image_move_files",
+    "manifest_check",
+    "manifest_cleaning",
+    "orphaned_project_cleanup",
+    "project_delete_files",
+    "trash_maintenance",
+    "upload_postprocess",
+}
+
+
+def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
+    """Make a library in which every step has something to do; returns the id of a queued job of that type."""
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    picture = {"jpg": jpeg(DateTimeOriginal="2024:05:06 07:08:09")}
+    # Where the row says that it is there, a derivative that a killed run has made is believed like another program's:
+    # as good as any, but nobody noted what it was made of.
+    status = "missing" if type in {"generate_derivatives", "upload_postprocess"} else "generated"
+    ids = [
+        studio.photo(iceland, "fox", "jpg", "NEF", "jpg.xmp", contents=picture, keep_jpg=0, tagged=("animal",)),
+        studio.photo(iceland, "owl", "jpg", contents=picture, derivatives=True, jpg_available=0),
+        studio.photo(iceland, "bear", "jpg", keep_jpg=0, contents=picture, thumbnail_status=status),
+        studio.photo(iceland, "lost"),
+    ]
+    studio.photo(norway, "fox", "jpg", contents={"jpg": jpeg(shade=30)})
+    studio.photo(norway, "whale", contents=picture)
+    ProjectsRepository(studio.database).rename(norway.id, project_name="Norway 2024")
+    place = studio.folder(iceland)
+    (place.path / "elk.jpg").write_bytes(picture["jpg"])
+    throw_away(studio.database, place, iceland.id, place.path / "gone.jpg")
+    new = studio.root / "tenant" / "New"
+    new.mkdir()
+    (new / "lynx.jpg").write_bytes(b"lynx")
+    old = studio.project("Old", archived=True)
+    studio.photo(old, "hen", "jpg", derivatives=True, tagged=("bird",))
+    shutil.rmtree(studio.folder(studio.project("Gone")).path)
+    for path in studio.root.rglob("*.*"):
+        if path.is_file():
+            os.utime(path, ns=(10**18, 10**18))
+
+    jobs = JobsRepository(studio.database)
+    if type == "undo":
+        do_something(studio)
+        return int(jobs.enqueue(tenant_id="tenant", type=type, scope="global", payload={"undo": "task"}).id)
+    unit = BUILTIN_STEP_TYPES[type].unit
+    if unit == "items":
+        target = {"project_id": norway.id} if type == "image_move_files" else {}
+        items = [{"photo_id": photo_id} for photo_id in ids]
+        return int(jobs.enqueue_with_items(tenant_id="tenant", type=type, items=items, **target).id)
+    if type in {"project_delete_files", "project_cleanup_db", "project_scavenge"}:
+        return int(jobs.enqueue(tenant_id="tenant", type=type, project_id=old.id).id)
+    if type == "project_stop_processes":
+        jobs.enqueue(tenant_id="tenant", type="manifest_check", project_id=iceland.id)
+        return int(jobs.enqueue(tenant_id="tenant", type=type, project_id=iceland.id).id)
+    return int(jobs.enqueue(tenant_id="tenant", type=type, scope="global").id)
+
+
+def throw_away(database: Database, place: ProjectFolder, project_id: int, file: Path) -> None:
+    """Put a file into the trash three days ago, as a step does: with its entry in the journal."""
+    at = database.clock() - timedelta(days=3)
+    file.write_bytes(b"gone")
+    target = move_to_trash(place, file, at=at)
+    change = FileChange(
+        action=FileAction.TRASHED,
+        source=relative_path(place, file),
+        target=relative_path(place, target),
+        project_id=project_id,
+        size_bytes=4,
+    )
+    with database.begin() as connection:
+        write_journal(connection, [change], tenant_id="tenant", task_id=None, job_id=None, now=at)
+
+
+def do_something(studio: Any) -> None:
+    """Run a task that trashes and removes, renames a folder and writes its manifest."""
+    run_task(studio, "file_removal", "folder_alignment", "manifest_cleaning", scope="global")
+
+
+def run_task(studio: Any, *types: str, scope: str, **arguments: Any) -> None:
+    """Run a task of these steps to its end."""
+    steps = [{"type": name} for name in types]
+    definition = load_definitions({"tidy": {"label": "Tidy", "scope": scope, "steps": steps}})["tidy"]
+    tasks, jobs = TasksRepository(studio.database), JobsRepository(studio.database)
+    tasks.start(new_task(definition, task_id="task", tenant_id="tenant", **arguments))
+    while (job := jobs.claim_next("worker")) is not None:
+        run_claimed_job(job, studio.runtime)
+    assert tasks.get("task").status == "completed"
+
+
+def come_to_the_same_end(studio: Any, deaths: Any, jpeg: Callable[..., bytes], type: str, strike: str) -> None:
+    job_id = prepare(studio, type, jpeg)
+    before = outcome(studio)
+    assert run_queued_job(studio.runtime, job_id).status == "completed"
+    undisturbed, undisturbed_originals = outcome(studio), without_derivatives(studio)
+    assert undisturbed != before, f"the library has nothing to do for {type}"
+    for number in deaths.each(lambda studio: prepare(studio, type, jpeg), strike=_STRIKES[strike]):
+        if (type, strike) == ("image_move_files", "error"):
+            assert without_derivatives(studio) == undisturbed_originals, f"{type}, {strike} at change {number}"
+        else:
+            assert outcome(studio) == undisturbed, f"{type}, {strike} at change {number}"
+
+
+def without_derivatives(studio: Any) -> dict[str, Any]:
+    """The outcome, but for derivatives: one that cannot be moved is made anew, and does not hold the photo up."""
+    found = {name: value for name, value in outcome(studio).items() if not re.search(r"/\.(thumb|preview)/", name)}
+    for row in found["table photos"]:
+        del row["thumbnail_status"], row["preview_status"]
+    return found
+
+
+def outcome(studio: Any) -> dict[str, Any]:
+    found: dict[str, Any] = studio.outcome()
+    # Names in the trash are random.
+    found["journal"] = sorted(re.sub(r"Z_[0-9a-f]{12}_", "Z_", repr(entry)) for entry in found["journal"])
+    return found
+
+
+class TestOnSqlite:
+    @pytest.fixture
+    def database(self, sqlite_database: Database) -> Iterator[Database]:
+        return sqlite_database
+
+    @pytest.mark.parametrize(
+        "type",
+        [
+            name if name in _FAST_ERRORS else pytest.param(name, marks=pytest.mark.slow)
+            for name in sorted(BUILTIN_STEP_TYPES)
+        ],
+    )
+    def test_an_error_of_the_disk_at_any_change(self, studio: Any, deaths: Any, jpeg: Any, type: str) -> None:
+        come_to_the_same_end(studio, deaths, jpeg, type, "error")
+
+    @pytest.mark.parametrize("type", sorted(BUILTIN_STEP_TYPES.keys() - _KILLED_ELSEWHERE))
+    def test_a_death_at_any_change(self, studio: Any, deaths: Any, jpeg: Any, type: str) -> None:
+        come_to_the_same_end(studio, deaths, jpeg, type, "death")
+
+
+def prepare_undo_of_one_name(studio: Any, jpeg: Callable[..., bytes]) -> int:
+    """A task renamed Iceland's fox and gave its name to Norway's fox; returns the id of the job that undoes it."""
+    norway, iceland = studio.project("Norway"), studio.project("Iceland")
+    ids = [
+        studio.photo(project, "fox", "jpg", contents={"jpg": jpeg(shade=shade)}, tagged=(project.project_name,))
+        for project, shade in ((norway, 30), (iceland, 120))
+    ]
+    items = [{"photo_id": photo_id} for photo_id in ids]
+    steps = ("duplicate_resolution", "image_move_files")
+    run_task(studio, *steps, scope="photo_set", project_id=iceland.id, items=items)
+    assert studio.get_photo(ids[0]).filename == "fox"
+    assert studio.get_photo(ids[1]).filename != "fox"
+    undo = JobsRepository(studio.database).enqueue(
+        tenant_id="tenant", type="undo", scope="global", payload={"undo": "task"}
+    )
+    return int(undo.id)
+
+
+@pytest.mark.slow_on("postgresql")
+def test_an_undo_of_two_photos_that_had_one_name_is_repeated_after_a_death(studio: Any, deaths: Any, jpeg: Any) -> None:
+    assert run_queued_job(studio.runtime, prepare_undo_of_one_name(studio, jpeg)).status == "completed"
+    undisturbed = outcome(studio)
+    assert undisturbed["tenant/Iceland/fox.jpg"] == jpeg(shade=120)
+    for number in deaths.each(lambda studio: prepare_undo_of_one_name(studio, jpeg)):
+        assert outcome(studio) == undisturbed, f"death at change {number}"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("strike", _STRIKES)
+@pytest.mark.parametrize("type", sorted(BUILTIN_STEP_TYPES))
+def test_both_databases(studio: Any, deaths: Any, jpeg: Any, type: str, strike: str) -> None:
+    come_to_the_same_end(studio, deaths, jpeg, type, strike)

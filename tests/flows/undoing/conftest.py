@@ -1,0 +1,5 @@
+"""Worlds for the tests of undo: see `tests.flows.planning.worlds`."""
+
+from tests.flows.planning.conftest import contents, make_world
+
+__all__ = ["contents", "make_world"]

@@ -1,0 +1,154 @@
+"""Any library, any task of the built-in definitions: undone, everything is as before; undone again, as after the task.
+
+Thumbnails and previews follow the photographs: those that a task had made where there were none are gone again, those
+that it had removed are made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flows.starting.new_task import new_task
+from storage import Database, TasksRepository
+from task_definitions import load_definitions
+from tests.flows.planning.worlds import NOW, LibrarySpec, PhotoSpec, ProjectSpec, World, libraries
+from tests.flows.undoing.looking import DEFINITIONS, Look, look, run, start, undo
+
+NAMES = sorted(DEFINITIONS.keys() - {"undo"})
+
+#: Definitions that remove folders of projects, which do not come back.
+FOR_GOOD = {"project_delete", "project_scavenge", "project_scavenge_global"}
+
+_OPTIONS = st.fixed_dictionaries({"is_forced": st.booleans(), "unaccepted_files": st.sampled_from(["keep", "trash"])})
+
+
+def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], options: dict[str, Any]) -> None:
+    world = make_world(spec, unaccepted_files=options["unaccepted_files"])
+    before = look(world)
+    if not start(world, name, "task", **({"force": True} if options["is_forced"] else {})):
+        return
+    run(world, "task")
+    after = look(world)
+
+    report = undo(world, "task", "undo")
+
+    undone = look(world)
+    if name in FOR_GOOD and (after.folders != before.folders or len(after.rows["photos"]) < len(before.rows["photos"])):
+        assert any("for good" in reason for reason in report["left"].values())
+        return
+    # A folder that the task made for a project stays: what the undo takes away of it lies in its trash.
+    made = {
+        folder for folder in after.folders - before.folders if not any(_lies_in(path, folder) for path in undone.files)
+    }
+    _hold(replace(undone, folders=undone.folders - made), before)
+    generated = {photo_id for photo_id, said in before.statuses.items() if "generated" in said.values()}
+    for photo_id, said in before.statuses.items():
+        if photo_id not in generated:
+            assert undone.statuses[photo_id] == said
+    of_generated = {row["filename"] for row in before.rows["photos"] if row["id"] in generated}
+    extra = {path.rpartition("/")[2].removesuffix(".webp") for path in undone.derivatives - before.derivatives}
+    assert extra <= of_generated
+
+    undo(world, "undo", "undo of undo")
+
+    again = look(world)
+    _hold(again, after)
+    assert again.trash == after.trash
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")
+
+
+def _hold(found: Look, wanted: Look) -> None:
+    assert found.files == wanted.files
+    assert found.folders == wanted.folders
+    assert found.rows == wanted.rows
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=2, suppress_health_check=list(HealthCheck))
+@given(spec=libraries(), options=_OPTIONS)
+def test_an_undo_brings_back_what_a_task_did_and_can_be_undone(
+    name: str, spec: LibrarySpec, options: dict[str, Any], make_world: Callable[..., World]
+) -> None:
+    _check(name, spec, make_world, options)
+
+
+def _project(name: str, *photos: PhotoSpec) -> ProjectSpec:
+    return ProjectSpec(name, folder=name, state="active", manifest="right", photos=photos, others=(), trash=())
+
+
+def _photo(name: str, *, has_row: bool) -> PhotoSpec:
+    return PhotoSpec(
+        name,
+        files=("jpg",),
+        content="picture",
+        has_row=has_row,
+        is_row_right=has_row,
+        keep_jpg=0,
+        keep_raw=0,
+        status=None,
+        has_derivatives=False,
+        is_tagged=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("maintenance_global", LibrarySpec((_project("Iceland"), _project("iceland")))),
+        (
+            "change_commit_all",
+            LibrarySpec((_project("Iceland", _photo("IMG_1", has_row=True), _photo("img_1", has_row=False)),)),
+        ),
+    ],
+)
+def test_names_that_differ_in_case_alone_come_back_beside_each_other(
+    name: str, spec: LibrarySpec, make_world: Callable[..., World]
+) -> None:
+    _check(name, spec, make_world, {"is_forced": False, "unaccepted_files": "keep"})
+
+
+def test_a_folder_that_was_renamed_before_the_task_keeps_its_name(make_world: Callable[..., World]) -> None:
+    gone = replace(_project("Iceland"), folder="import 0", state="gone")
+    spec = LibrarySpec((gone, _project("Alps")), loose=(("Iceland", 2, ("IMG_1.jpg",)),))
+    _check("maintenance_global", spec, make_world, {"is_forced": False, "unaccepted_files": "keep"})
+
+
+def test_a_thumbnail_that_a_task_made_and_made_again_is_gone_again(
+    make_world: Callable[..., World], sqlite_url: str
+) -> None:
+    ticks = count()
+    database = Database(sqlite_url, clock=lambda: NOW + timedelta(milliseconds=next(ticks)))
+    world = make_world(LibrarySpec((_project("Iceland", _photo("IMG_1", has_row=True)),)), database=database)
+    steps = [{"type": "generate_derivatives"}] * 2
+    twice = load_definitions({"twice": {"label": "Twice", "scope": "photo_set", "steps": steps}})["twice"]
+    before = look(world)
+    new = new_task(twice, task_id="task", tenant_id="tenant", items=[{"photo_id": 1}], payload={"force": True})
+    TasksRepository(world.database).start(new)
+    run(world, "task")
+    assert look(world).derivatives
+
+    undo(world, "task", "undo")
+
+    undone = look(world)
+    assert (undone.derivatives, undone.statuses) == (set(), before.statuses)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(spec=libraries(), options=_OPTIONS)
+def test_an_undo_brings_back_what_a_task_did_on_many_libraries(
+    name: str, spec: LibrarySpec, options: dict[str, Any], make_world: Callable[..., World]
+) -> None:
+    _check(name, spec, make_world, options)

@@ -1,0 +1,245 @@
+"""Two callers at the same moment: each test holds one of them at the point where the other gets in its way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import Connection, event, select, text
+
+from storage import Database, HoldsRepository, JobsRepository, LanesRepository, ProjectsRepository, TasksRepository
+from storage.database.tables import job_items
+from storage.errors import InvalidValue
+from storage.lifecycle import state_machine
+from storage.lifecycle.job_rows import insert_job, new_job_values
+from storage.queue.project_claims import claim_projects, release_projects
+from storage.queue.rescue import rescue_stale
+from storage.queue.tasks import NewTask
+from storage.records import TaskStatus
+from storage.upkeep.retention import prune
+from task_definitions import Scope
+from tests.waiting import wait_until
+
+Result = TypeVar("Result")
+
+
+def while_open(database: Database, first: Callable[[Connection], object], second: Callable[[], Result]) -> Result:
+    """Do `first` in a transaction that is still open when `second` begins; what `second` returns."""
+    with ThreadPoolExecutor(1) as threads:
+        with database.begin() as connection:
+            first(connection)
+            answer = threads.submit(second)
+            if database.is_postgresql:
+                wait_until(lambda: answer.done() or _someone_waits(connection), what="the second one waits")
+        return answer.result(30)
+
+
+def _someone_waits(connection: Connection) -> bool:
+    waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    # A transaction sees the activity as it was at its first look.
+    connection.execute(text("SELECT pg_stat_clear_snapshot()"))
+    return connection.execute(text(waits)).first() is not None
+
+
+@pytest.mark.parametrize("count", [3, 2001])
+def test_a_job_with_a_unique_key_gets_the_items_of_one_caller_alone(database: Database, clock: Any, count: int) -> None:
+    values = new_job_values(
+        now=clock(), tenant_id="t", type="x", project_id=None, scope=None, payload=None, priority=0, unique_key="k"
+    )
+
+    second = while_open(
+        database,
+        lambda connection: insert_job(connection, values),
+        lambda: JobsRepository(database).enqueue_with_items(
+            tenant_id="t", type="x", items=[{"filename": "a"}] * count, unique_key="k", auto_chunk=True
+        ),
+    )
+
+    [only] = JobsRepository(database).list_by_tenant("t")
+    assert second == only
+    with database.connect() as connection:
+        assert connection.execute(select(job_items)).first() is None
+
+
+def test_a_task_that_two_callers_start_with_one_id_is_started_once(
+    database: Database, make_definition: Any, make_project: Any, make_photos: Any
+) -> None:
+    ids = make_photos(make_project(), 3)
+    new = NewTask(
+        id="same",
+        tenant_id="tenant",
+        definition=make_definition("items"),
+        scope=Scope.PHOTO_SET,
+        items=[{"photo_id": id_} for id_ in ids],
+    )
+
+    second = while_open(
+        database,
+        lambda connection: TasksRepository(connection).start(new),
+        lambda: TasksRepository(database).start_with_jobs(new),
+    )
+
+    assert second.task.id == "same"
+    [job] = TasksRepository(database).list_jobs("same")
+    assert second.job_ids == (job.id,)
+    assert len(JobsRepository(database).list_items(job.id)) == 3
+
+
+def test_a_hold_that_two_callers_set_is_one_hold(database: Database) -> None:
+    second = while_open(
+        database,
+        lambda connection: HoldsRepository(connection).hold("tenant", "t", "first"),
+        lambda: HoldsRepository(database).hold("tenant", "t", "second"),
+    )
+    assert second.reason == "second"
+    assert HoldsRepository(database).list() == [second]
+
+
+def test_of_two_lanes_that_overlap_one_is_refused(database: Database) -> None:
+    with database.begin() as connection:
+        connection.execute(text("DELETE FROM lanes"))
+    with pytest.raises(InvalidValue, match="overlaps the lane first"):
+        while_open(
+            database,
+            lambda connection: LanesRepository(connection).add("first", min_priority=200, max_priority=300),
+            lambda: LanesRepository(database).add("second", min_priority=250, max_priority=350),
+        )
+    assert "second" not in {lane.name for lane in LanesRepository(database).list()}
+
+
+def test_a_task_that_starts_while_its_project_is_canceled_is_settled(
+    postgresql_database: Database, make_definition: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = postgresql_database
+    project = ProjectsRepository(database).create(project_name="a", project_folder="a", tenant_id="tenant")
+    definition = make_definition("projects", "projects")
+    new = NewTask(id="late", tenant_id="tenant", definition=definition, scope=Scope.PROJECT, project_id=project.id)
+    starting = database.engine.connect()
+    TasksRepository(starting).start(new)
+    lock_tasks_of = state_machine.lock_tasks_of
+
+    def commit_after(*arguments: Any) -> list[str]:
+        locked = lock_tasks_of(*arguments)
+        starting.commit()
+        return locked
+
+    monkeypatch.setattr(state_machine, "lock_tasks_of", commit_after)
+    canceled = JobsRepository(database).cancel_by_project(project.id)
+    starting.close()
+
+    assert [job.task_id for job in canceled] == ["late"]
+    assert TasksRepository(database).get("late").status == TaskStatus.CANCELED
+
+
+def test_a_job_that_is_queued_again_while_it_is_pruned_keeps_its_items_or_goes(
+    database: Database, database_url: str, jobs: JobsRepository, clock: Any
+) -> None:
+    job = jobs.enqueue_with_items(tenant_id="t", type="x", items=[{"filename": "a"}] * 50)
+    assert not isinstance(job, list)
+    jobs.cancel(job.id)
+    clock.advance(seconds=10)
+    other = Database(database_url, clock=clock)
+    removed = threading.Event()
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE FROM job_items"):
+            removed.set()
+
+    event.listen(database.engine, "after_cursor_execute", note)
+    with database.engine.pool.connect():
+        pass
+
+    def requeue_after(*_: Any) -> None:
+        if removed.is_set():
+            removed.clear()
+            JobsRepository(other).requeue(job.id)
+
+    event.listen(database.engine.pool, "checkin", requeue_after)
+    prune(database, older_than_seconds=1)
+
+    found = jobs.get_by_id(job.id)
+    assert found is None or len(jobs.list_items(job.id)) == found.progress_total
+    other.close()
+
+
+def test_a_project_is_removed_while_a_job_of_it_ends_and_its_task_goes_on(
+    postgresql_database: Database, make_definition: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = postgresql_database
+    project = ProjectsRepository(database).create(project_name="a", project_folder="a", tenant_id="tenant")
+    definition = make_definition("projects", "projects")
+    new = NewTask(id="task", tenant_id="tenant", definition=definition, scope=Scope.PROJECT, project_id=project.id)
+    TasksRepository(database).start(new)
+    [job] = TasksRepository(database).list_jobs("task")
+    settle_task, answers = state_machine.settle_task, []
+
+    with ThreadPoolExecutor(1) as threads:
+
+        def remove_before(connection: Connection, *arguments: Any, **more: Any) -> Any:
+            if not answers:
+                answers.append(threads.submit(ProjectsRepository(database).remove, project.id))
+                wait_until(lambda: answers[0].done() or _someone_waits(connection), what="the removal waits")
+            return settle_task(connection, *arguments, **more)
+
+        monkeypatch.setattr(state_machine, "settle_task", remove_before)
+        JobsRepository(database).complete(job.id)
+        assert answers[0].result(30)
+
+    assert [job.project_id for job in TasksRepository(database).list_jobs("task")] == [None, None]
+
+
+@pytest.mark.parametrize("end", ["cancel", "requeue", "complete"])
+def test_a_project_stays_held_until_the_executor_of_a_job_that_was_taken_from_it_stops(
+    database: Database, jobs: JobsRepository, make_project: Any, clock: Any, end: str
+) -> None:
+    project = make_project()
+    first, second = [jobs.enqueue(tenant_id="t", type="x") and jobs.claim_next(name) for name in ("a", "b")]
+    assert first is not None
+    assert second is not None
+
+    def claim(job: Any) -> bool:
+        return claim_projects(database, [project.id], job_id=job.id, claim_token=job.claim_token, stale_seconds=60)
+
+    assert claim(first)
+    clock.advance(seconds=3600)
+    getattr(jobs, end)(first.id)
+    assert not claim(second)
+    release_projects(database, [project.id], job_id=first.id, claim_token=first.claim_token)
+    assert claim(second)
+
+
+def test_a_project_of_a_canceled_job_is_free_when_its_executor_is_dead(
+    database: Database, jobs: JobsRepository, make_project: Any, clock: Any
+) -> None:
+    project = make_project()
+    first, second = [jobs.enqueue(tenant_id="t", type="x") and jobs.claim_next(name) for name in ("a", "b")]
+    assert first is not None
+    assert second is not None
+    for job, expected in ((first, True), (second, False)):
+        assert (
+            claim_projects(database, [project.id], job_id=job.id, claim_token=str(job.claim_token), stale_seconds=60)
+            is expected
+        )
+    jobs.cancel(first.id)
+    clock.advance(seconds=61)
+    assert claim_projects(
+        database, [project.id], job_id=second.id, claim_token=str(second.claim_token), stale_seconds=60
+    )
+
+
+def test_a_project_of_a_rescued_job_is_free_at_once(
+    database: Database, jobs: JobsRepository, make_project: Any, clock: Any
+) -> None:
+    project = make_project()
+    jobs.enqueue(tenant_id="t", type="x")
+    dead = jobs.claim_next("dead")
+    assert dead is not None
+    assert claim_projects(database, [project.id], job_id=dead.id, claim_token=str(dead.claim_token), stale_seconds=60)
+    clock.advance(seconds=61)
+    rescue_stale(database, stale_seconds=60, max_attempts=3)
+    again = jobs.claim_next("alive")
+    assert again is not None
+    assert claim_projects(database, [project.id], job_id=again.id, claim_token=str(again.claim_token), stale_seconds=60)

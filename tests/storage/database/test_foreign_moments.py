@@ -1,0 +1,88 @@
+"""Moments as other programs write them are the moments they are, on SQLite as on PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from storage import Database, JobsRepository
+from storage.queue.rescue import rescue_stale
+from tests.conftest import START
+
+FORMS = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S.%f+00:00", "%Y-%m-%dT%H:%M:%S.%f"]
+
+
+def write(database: Database, job_id: int, column: str, value: str) -> None:
+    with database.begin() as connection:
+        cast = "CAST(:value AS timestamptz)" if database.is_postgresql else ":value"
+        connection.execute(text(f"UPDATE jobs SET {column} = {cast} WHERE id = :id"), {"value": value, "id": job_id})
+
+
+def in_zone(moment: datetime, hours: int) -> str:
+    return f"{(moment + timedelta(hours=hours)).strftime('%Y-%m-%dT%H:%M:%S')}{hours:+03d}:00"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_running_job_with_a_fresh_heartbeat_is_not_rescued(
+    database: Database, jobs: JobsRepository, clock: Any, form: str
+) -> None:
+    jobs.enqueue(tenant_id="t", type="x")
+    running = jobs.claim_next("another program")
+    assert running is not None
+    clock.advance(seconds=3600)
+    write(database, running.id, "heartbeat_at", clock().strftime(form))
+    assert rescue_stale(database, stale_seconds=60, max_attempts=3).requeued == ()
+    assert jobs.requeue_stale_running(60) == []
+    clock.advance(seconds=61)
+    assert jobs.requeue_stale_running(60) == [running.id]
+
+
+@pytest.mark.parametrize("hours", [-11, 2, 12])
+def test_a_delayed_job_is_due_when_its_moment_has_come_in_whatever_zone(
+    database: Database, jobs: JobsRepository, clock: Any, hours: int
+) -> None:
+    job = jobs.enqueue(tenant_id="t", type="x", run_after=START + timedelta(days=1))
+    write(database, job.id, "run_after", in_zone(START + timedelta(hours=2), hours))
+    assert jobs.claim_next("worker") is None
+    clock.advance(seconds=2 * 3600 - 1)
+    assert jobs.claim_next("worker") is None
+    clock.advance(seconds=1)
+    assert jobs.claim_next("worker") is not None
+
+
+def test_pages_by_key_end_and_hold_every_job_once(database: Database, jobs: JobsRepository, clock: Any) -> None:
+    ids = []
+    for number in range(12):
+        clock.advance(seconds=1)
+        ids.append(jobs.enqueue(tenant_id="t", type="x").id)
+        if number % 3:
+            form = FORMS[number % 2] if number % 3 == 1 else None
+            write(database, ids[-1], "created_at", clock().strftime(form) if form else in_zone(clock(), 3))
+    seen: list[int] = []
+    before = None
+    while page := jobs.list_by_tenant("t", limit=5, before=before):
+        seen += [job.id for job in page]
+        assert len(seen) <= len(ids)
+        before = (page[-1].created_at, page[-1].id)
+    assert seen == ids[::-1]
+
+
+def test_a_row_that_another_program_inserts_has_its_rank(sqlite_database: Database, clock: Any) -> None:
+    jobs = JobsRepository(sqlite_database)
+    late = jobs.enqueue(tenant_id="t", type="x")
+    with sqlite_database.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO jobs (tenant_id, type, status, created_at, scope) VALUES "
+                "('t', 'later', 'queued', '2025-10-01 12:00:01', 'global'), "
+                "('t', 'earlier', 'queued', '2025-10-01T13:59:59+02:00', 'global'), "
+                "('t', 'unreadable', 'queued', 'yesterday', 'global')"
+            )
+        )
+        stored = connection.execute(text("SELECT created_at FROM jobs ORDER BY id")).scalars().all()
+    assert stored[1:] == ["2025-10-01T12:00:01.000Z", "2025-10-01T11:59:59.000Z", "yesterday"]
+    claimed = [jobs.claim_next("worker") for _ in range(3)]
+    assert [job.type for job in claimed if job] == ["earlier", late.type, "later"]

@@ -1,0 +1,345 @@
+"""No statement that serves the engine reads the whole of `jobs`: looked up in the plans of both databases.
+
+The statements are caught while the calls run, so a new or changed one is checked as well.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, event, text
+
+from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository
+from storage.database.driver_statement import DriverStatement
+from storage.lifecycle import heartbeats
+from storage.lifecycle.heartbeats import attend, beat, leave, standings
+from storage.lifecycle.state_machine import _end_job
+from storage.photo_sets import resolve_job_targets
+from storage.queue import claims_from_lanes
+from storage.queue.bulk import JobFilter, cancel_jobs, retry_jobs
+from storage.queue.claims import (
+    _CHOSEN_LANE,
+    Claimant,
+    _awaited_statement,
+    _best_statement,
+    _choose_lane,
+    claim_awaited,
+    promote_due,
+)
+from storage.queue.claims_from_lanes import claim_from_lanes, lanes_with_work, next_due_at
+from storage.queue.holds import HoldsRepository
+from storage.queue.project_claims import claim_projects, holders, release_projects
+from storage.queue.rescue import give_back_lost, rescue_stale
+from storage.queue.turnover import _statement as _turnover_statement
+from storage.queue.turnover import complete_and_claim
+from storage.reports.ended_jobs import Place, ended_jobs
+from storage.reports.queue_overview import latest_failures, running_jobs, waiting_jobs
+from storage.reports.statistics import Statistics
+from storage.reports.task_summary import summarise_task
+from storage.reports.waiting_reasons import explain_job
+from storage.upkeep.retention import prune
+
+ROWS = 20_000
+
+EXPLAINED = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+
+
+@pytest.fixture
+def filled(database: Database, make_project: Any, make_photos: Any, make_task: Any) -> Database:
+    """A database with a long queue, a longer past, and the statistics that its planner uses."""
+    project = make_project()
+    photo_ids = make_photos(project, 50)
+    task = make_task({"unit": "items", "chunk_size": 10}, "projects", photo_ids=photo_ids)
+    TasksRepository(database).add_follow_up(task.id, type="x", priority=5, items=[{"photo_id": photo_ids[0]}])
+    number = "value" if database.is_postgresql else "n.value"
+    moment = (
+        f"timestamptz '2025-09-01' + {number} * interval '1 second'"
+        if database.is_postgresql
+        else f"strftime('%Y-%m-%dT%H:%M:%fZ', '2025-09-01', '+' || {number} || ' seconds')"
+    )
+    series = (
+        f"generate_series(1, {ROWS}) AS n(value)"
+        if database.is_postgresql
+        else f"(WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {ROWS}) "
+        "SELECT value FROM n) AS n"
+    )
+    payload = '\'{"names": "' + 500 * "x" + "\"}'" + ("::jsonb" if database.is_postgresql else "")
+    with database.begin() as connection:
+        connection.execute(
+            text(f"""
+            INSERT INTO jobs (tenant_id, type, status, scope, priority, created_at, finished_at, started_at, attempts,
+                progress_done, run_after, task_id, step_index, payload_json)
+            SELECT 'tenant-' || {number} % 20, 'type-' || {number} % 7,
+                CASE WHEN {number} % 4 = 0 THEN 'queued' WHEN {number} % 1000 = 1 THEN 'running' ELSE 'completed' END,
+                'photo_set', {number} % 100, {moment},
+                CASE WHEN {number} % 4 <> 0 AND {number} % 1000 <> 1 THEN {moment} END, {moment}, 0, 0,
+                CASE WHEN {number} % 40 = 0 THEN {moment.replace("2025-09-01", "2026-09-01")} END,
+                CASE WHEN {number} % 3 = 0 THEN 'old-' || {number} % 500 END, 0, {payload}
+            FROM {series}
+            """)
+        )
+        connection.execute(
+            text(f"""
+            INSERT INTO job_items (tenant_id, job_id, filename, status, created_at, updated_at)
+            SELECT tenant_id, id, 'name', 'done', {moment.replace(number, "id")}, {moment.replace(number, "id")}
+            FROM jobs WHERE task_id IS NULL
+            """)
+        )
+    _analyze(database)
+    return database
+
+
+def _analyze(database: Database) -> None:
+    if database.is_postgresql:
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
+
+
+def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], object]]:
+    jobs, tasks, statistics = JobsRepository(database), TasksRepository(database), Statistics(database)
+
+    def claim() -> Any:
+        return jobs.claim_next("worker")
+
+    def awaited(**policy: Any) -> object:
+        lane = replace(LanesRepository(database).get("normal"), **policy)
+        claimant = Claimant(worker_id="w", now=database.clock())
+        return claim_awaited(database, claimant, lane=lane, job_ids=[1, 2, 3, 500], limit=5)
+
+    def in_transaction(call: Callable[[Connection], object]) -> Callable[[], object]:
+        def run() -> None:
+            with database.begin() as connection:
+                call(connection)
+
+        return run
+
+    def fair_claim() -> object:
+        LanesRepository(database).change("normal", slots=1_000, aging_seconds=60, fair_tenants=True)
+        return jobs.claim_next("worker", lane="normal")
+
+    def turn_over() -> object:
+        claimant = Claimant(worker_id="worker", now=database.clock())
+        return complete_and_claim(database, claim(), claimant, lanes=["priority", "normal"])
+
+    def hold_project(job_id: int) -> None:
+        claim_projects(database, [1], job_id=job_id, claim_token="token")
+        with database.connect() as connection:
+            holders(connection, 1)
+        release_projects(database, [1], job_id=job_id, claim_token="token")
+
+    return {
+        "claim_next": claim,
+        "claim_next of a tenant": lambda: jobs.claim_next("worker", tenant_id="tenant-4"),
+        "claim_next within bounds": lambda: jobs.claim_next("worker", min_priority=10, max_priority=20),
+        "claim_next in a lane": lambda: jobs.claim_next("worker", lane="priority"),
+        "claim_next with aging and fairness": fair_claim,
+        "a claim from several lanes": lambda: claim_from_lanes(database, "worker", ["priority", "normal"]),
+        "the same for a tenant": lambda: claim_from_lanes(database, "worker", ["normal"], tenant_id="tenant-4"),
+        "lanes with work": lambda: lanes_with_work(database, ["priority", "normal"]),
+        "lanes with work of a tenant": lambda: lanes_with_work(database, ["normal"], tenant_id="tenant-4"),
+        "the next delayed job": lambda: next_due_at(database),
+        "claim_awaited": awaited,
+        "claim_awaited with aging": lambda: awaited(aging_seconds=60),
+        "promote_due": in_transaction(lambda c: promote_due(c, now=database.clock() + timedelta(days=400))),
+        "heartbeat": lambda: jobs.heartbeat(claim().id),
+        "beat": lambda: beat(database, [(claim().id, "token")]),
+        "attend and leave": lambda: (
+            attend(database, [5, 8], worker_id="w"),
+            leave(database, [5, 8]),
+            standings(database, [5, 8]),
+        ),
+        "complete": lambda: jobs.complete(claim().id),
+        "complete of a task's job": lambda: jobs.complete(tasks.list_jobs(task_id)[1].id),
+        "fail with a token": lambda: jobs.fail((job := claim()).id, "no", claim_token=job.claim_token),
+        "retry_later": lambda: jobs.retry_later(claim().id, "no", run_after=database.clock()),
+        "complete and claim at once": lambda: database.is_postgresql and turn_over(),
+        "give_back_lost": lambda: give_back_lost(database, worker_id="worker", known=[], older_than_seconds=0),
+        "taking and leaving a project": lambda: hold_project(claim().id),
+        "summary of a task": lambda: summarise_task(database, task_id),
+        "cancel of a task's job": lambda: jobs.cancel(tasks.list_jobs(task_id)[0].id),
+        "requeue": lambda: jobs.requeue(claim().id),
+        "cancel_by_project": lambda: jobs.cancel_by_project(1),
+        "enqueue with a unique key": lambda: jobs.enqueue(tenant_id="t", type="x", unique_key="k"),
+        "rescue": lambda: rescue_stale(database, stale_seconds=60, max_attempts=3),
+        "requeue_stale_running": lambda: jobs.requeue_stale_running(60),
+        "list_by_tenant": lambda: jobs.list_by_tenant("tenant-3"),
+        "list_by_tenant by status": lambda: jobs.list_by_tenant("tenant-3", status="queued"),
+        "list_by_tenant by type": lambda: jobs.list_by_tenant("tenant-3", type="type-3"),
+        "list_ready": lambda: jobs.list_ready(tenant_id="tenant-4", standalone=True),
+        "list_by_tenant by scope": lambda: jobs.list_by_tenant("tenant-3", scope="photo_set", status="queued"),
+        "list_by_tenant by key": lambda: jobs.list_by_tenant("tenant-3", before=(database.clock(), 9000)),
+        "list_by_project": lambda: jobs.list_by_project(1),
+        "list_items": lambda: jobs.list_items(1),
+        "next_pending_item": lambda: jobs.next_pending_item(1),
+        "settle": lambda: tasks.settle(task_id),
+        "list_jobs": lambda: tasks.list_jobs(task_id),
+        "count_jobs": lambda: tasks.count_jobs(task_id),
+        "unfinished_jobs": lambda: tasks.unfinished_jobs(tasks.get(task_id), limit=10),
+        "list_unattended": lambda: tasks.list_unattended(silent_seconds=0),
+        "cancel of a task": lambda: tasks.cancel(task_id),
+        "retry of a task": lambda: (tasks.cancel(task_id), tasks.retry(task_id)),
+        "add_follow_up": lambda: tasks.add_follow_up(task_id, type="x", priority=5, items=[{"photo_id": 2}]),
+        "hold and release of a task": lambda: (
+            HoldsRepository(database).hold("task", task_id),
+            HoldsRepository(database).release("task", task_id),
+        ),
+        "hold and release of a tenant": lambda: (
+            HoldsRepository(database).hold("tenant", "tenant-8"),
+            HoldsRepository(database).release("tenant", "tenant-8"),
+        ),
+        "targets of a job": lambda: resolve_job_targets(tasks.list_jobs(task_id)[0], database),
+        "photos of a project": lambda: list(PhotosRepository(database).iterate_project(1, batch_size=20)),
+        "removal of photos": lambda: PhotosRepository(database).remove_many([1, 2]),
+        "pruning": lambda: prune(database, older_than_seconds=86_400 * 29.9),
+        "bulk cancel of a task": lambda: cancel_jobs(database, JobFilter(task_id=task_id)),
+        "bulk retry of a task": lambda: retry_jobs(database, JobFilter(task_id=task_id)),
+        "why a job waits": lambda: explain_job(database, jobs.list_ready(limit=50)[-1].id, stale_seconds=60),
+        "what runs": lambda: _look(database, running_jobs),
+        "what waits": lambda: (_look(database, waiting_jobs), _look(database, waiting_jobs, tenant_id="tenant-4")),
+        "what failed": lambda: (
+            _look(database, latest_failures),
+            _look(database, latest_failures, tenant_id="tenant-4"),
+        ),
+        "times": lambda: statistics.times(sample_size=100),
+        "oldest waiting": statistics.oldest_waiting,
+        "what has ended since": lambda: _ended(database),
+    }
+
+
+def test_no_statement_of_the_engine_reads_all_jobs(filled: Database) -> None:
+    offending = []
+    for name, call in _engine_calls(filled, "task-1").items():
+        plans = _plans(filled, call)
+        assert plans or name == "complete and claim at once", f"{name}: no statement was caught"
+        offending += [
+            f"{name}: {statement[:400]}\n{plan}" for statement, plan in plans.items() if _reads_all(filled, plan)
+        ]
+    if filled.is_postgresql:
+        plans = [_plan_for_all_values(filled, statement) for statement in _planned_once()]
+        offending += [plan for plan in plans if "Seq Scan on jobs" in plan or "idx_jobs_status " in plan]
+    assert not offending, "\n\n".join(offending)
+
+
+def _planned_once() -> list[DriverStatement]:
+    flags = (False, True)
+    claims = [_best_statement(True, for_tenant, lane) for for_tenant in flags for lane in (None, ":lane", _CHOSEN_LANE)]
+    looks = [_choose_lane(for_tenant) for for_tenant in flags]
+    looks += [claims_from_lanes._statement(True, for_tenant) for for_tenant in flags] + [
+        claims_from_lanes._next_due(True)
+    ]
+    ends = [*(_turnover_statement(for_tenant) for for_tenant in flags), *(_end_job(True, flag) for flag in flags)]
+    beats = [heartbeats._attend_statement(True), heartbeats._leave_statement(True)]
+    statements: list[DriverStatement] = [*claims, _awaited_statement(True), *looks, *ends, *beats]
+    assert all(statement.is_planned_once for statement in statements)
+    return statements
+
+
+def _plan_for_all_values(database: Database, statement: DriverStatement) -> str:
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        names.append(match[1]) if match[1] not in names else None
+        return f"${names.index(match[1]) + 1}"
+
+    sql = re.sub(r"%\((\w+)\)s", number, statement.text("postgresql")).replace("%%", "%")
+    with database._driver(is_planned_once=True) as driver:
+        return "\n".join(row[0] for row in driver.execute(f"EXPLAIN (GENERIC_PLAN) {sql}"))
+
+
+@pytest.mark.parametrize("name", ["count_by_status", "count_by_type", "open_by_type", "count_by_tenant", "lanes"])
+def test_counts_over_all_jobs_can_be_answered_from_an_index_alone(filled: Database, name: str) -> None:
+    with filled.begin() as connection:
+        if filled.is_postgresql:
+            # Which way is cheaper depends on the width of the rows; that the index suffices does not.
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+            connection.execute(text("SET LOCAL enable_bitmapscan = off"))
+            plans = _postgresql_plans(getattr(Statistics(connection), name))
+    if not filled.is_postgresql:
+        plans = _sqlite_plans(filled, getattr(Statistics(filled), name))
+    assert plans
+    for statement, plan in plans.items():
+        for line in plan.splitlines():
+            if filled.is_postgresql and " on jobs" in line:
+                assert " using idx_" in line, f"{statement}\n{plan}"
+            if not filled.is_postgresql and line.startswith(("SCAN jobs", "SEARCH jobs")):
+                # The head of each priority is one look-up.
+                assert "COVERING INDEX" in line or "INDEX idx_jobs_ready" in line, f"{statement}\n{plan}"
+
+
+def _ended(database: Database) -> object:
+    before = database.clock()
+    with database.connect() as connection:
+        return ended_jobs(connection, after=Place(finished_at=before - timedelta(seconds=60)), before=before, limit=100)
+
+
+def _look(database: Database, call: Callable[..., object], **options: object) -> None:
+    with database.connect() as connection:
+        call(connection, limit=10, **options)
+
+
+def _plans(database: Database, call: Callable[[], object]) -> dict[str, str]:
+    """The plan of each statement that a call makes, whichever way it reaches the driver."""
+    return _postgresql_plans(call) if database.is_postgresql else _sqlite_plans(database, call)
+
+
+def _sqlite_plans(database: Database, call: Callable[[], object]) -> dict[str, str]:
+    statements: dict[str, None] = {}
+
+    def listen(driver: Any, *_: Any) -> None:
+        driver.set_trace_callback(lambda statement: statements.setdefault(statement))
+
+    def leave(driver: Any, *_: Any) -> None:
+        driver.set_trace_callback(None)
+
+    # Connections that are kept for single statements go back to the pool, and pass the listeners like all others.
+    database.close()
+    event.listen(database.engine, "checkout", listen)
+    event.listen(database.engine, "checkin", leave)
+    try:
+        call()
+        database.close()
+    finally:
+        event.remove(database.engine, "checkout", listen)
+        event.remove(database.engine, "checkin", leave)
+    assert database.path is not None
+    with closing(sqlite3.connect(database.path)) as own:
+        return {
+            statement: "\n".join(row[-1] for row in own.execute(f"EXPLAIN QUERY PLAN {statement}"))
+            for statement in statements
+            if statement.lstrip().upper().startswith(EXPLAINED)
+        }
+
+
+def _postgresql_plans(call: Callable[[], object]) -> dict[str, str]:
+    plans: dict[str, str] = {}
+    execute = psycopg.Cursor.execute
+
+    def explain(cursor: Any, query: Any, parameters: Any = None, **options: Any) -> Any:
+        if str(query).lstrip().upper().startswith(EXPLAINED):
+            with cursor.connection.cursor() as own:
+                execute(own, f"EXPLAIN {query}", parameters)
+                plans[str(query)] = "\n".join(row[0] for row in own.fetchall())
+        return execute(cursor, query, parameters, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "execute", explain)
+        call()
+    return plans
+
+
+def _reads_all(database: Database, plan: str) -> bool:
+    if database.is_postgresql:
+        return "Seq Scan on jobs" in plan
+    return any(
+        # An index on the status alone holds the whole queue.
+        ("SCAN job" in line and "INDEX" not in line) or "idx_jobs_status (status=?)" in line
+        for line in plan.splitlines()
+    )

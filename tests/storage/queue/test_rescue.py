@@ -1,0 +1,89 @@
+"""Jobs of executors that died come back; jobs whose heart beats are never touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from storage import Database, JobsRepository
+from storage.queue.rescue import WORKER_LOST, rescue_stale
+
+
+def test_a_silent_job_is_queued_again_as_one_attempt_more(database: Database, jobs: JobsRepository, clock: Any) -> None:
+    job = jobs.enqueue(tenant_id="t", type="x")
+    jobs.claim_next("worker")
+    clock.advance(seconds=61)
+    rescued = rescue_stale(database, stale_seconds=60, max_attempts=3)
+    assert (rescued.requeued, rescued.failed) == ((job.id,), ())
+    stored = jobs.get_by_id(job.id)
+    assert stored is not None
+    assert (stored.status, stored.attempts, stored.error_message) == ("queued", 1, WORKER_LOST)
+    assert (stored.claim_token, stored.worker_id, stored.heartbeat_at) == (None, None, None)
+
+
+def test_a_job_that_beats_is_not_rescued_however_long_it_runs(
+    database: Database, jobs: JobsRepository, clock: Any
+) -> None:
+    job = jobs.enqueue(tenant_id="t", type="x")
+    claimed = jobs.claim_next("worker")
+    assert claimed is not None
+    for _ in range(100):
+        clock.advance(seconds=59)
+        assert jobs.heartbeat(job.id, claim_token=claimed.claim_token)
+        rescued = rescue_stale(database, stale_seconds=60, max_attempts=1)
+        assert (rescued.requeued, rescued.failed) == ((), ())
+
+
+def test_the_last_attempt_fails_with_worker_lost(database: Database, jobs: JobsRepository, clock: Any) -> None:
+    own = jobs.enqueue(tenant_id="t", type="x", max_attempts=2)
+    default = jobs.enqueue(tenant_id="t", type="x")
+    for attempt in range(1, 4):
+        while jobs.claim_next("worker"):
+            pass
+        clock.advance(seconds=61)
+        rescued = rescue_stale(database, stale_seconds=60, max_attempts=3)
+        assert (own.id in rescued.failed) == (attempt == 2)
+        assert (default.id in rescued.failed) == (attempt == 3)
+    for job in (own, default):
+        stored = jobs.get_by_id(job.id)
+        assert stored is not None
+        assert (stored.status, stored.error_message, stored.last_error_at) == (
+            "failed",
+            WORKER_LOST,
+            stored.finished_at,
+        )
+
+
+def test_the_executor_that_comes_back_finds_its_claim_gone(
+    database: Database, jobs: JobsRepository, clock: Any
+) -> None:
+    jobs.enqueue(tenant_id="t", type="x")
+    first = jobs.claim_next("worker")
+    assert first is not None
+    clock.advance(seconds=61)
+    rescue_stale(database, stale_seconds=60, max_attempts=3)
+    second = jobs.claim_next("worker")
+    assert second is not None
+    assert jobs.complete(first.id, claim_token=first.claim_token) is None
+    assert jobs.complete(second.id, claim_token=second.claim_token) is not None
+
+
+def test_requeue_stale_running_returns_the_ids_and_leaves_the_others(jobs: JobsRepository, clock: Any) -> None:
+    ids = [job.id for job in jobs.enqueue_many([{"tenant_id": "t", "type": "x"}] * 4)]
+    for _ in range(3):
+        jobs.claim_next("worker")
+    clock.advance(seconds=31)
+    jobs.heartbeat(ids[1])
+    assert jobs.requeue_stale_running(30) == [ids[0], ids[2]]
+    assert [jobs.get_by_id(job_id).status for job_id in ids] == ["queued", "running", "queued", "queued"]  # type: ignore[union-attr]
+    assert [jobs.get_by_id(job_id).attempts for job_id in ids] == [1, 0, 1, 0]  # type: ignore[union-attr]
+    assert jobs.requeue_stale_running(30) == []
+
+
+def test_a_job_that_fails_by_rescue_moves_its_task_on(
+    database: Database, jobs: JobsRepository, make_task: Any, tasks: Any, clock: Any
+) -> None:
+    task = make_task({"unit": "library", "on_failure": "stop"}, "library", scope="global")
+    jobs.claim_next("worker")
+    clock.advance(seconds=61)
+    rescue_stale(database, stale_seconds=60, max_attempts=1)
+    assert tasks.get(task.id).status == "failed"

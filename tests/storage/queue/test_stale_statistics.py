@@ -1,0 +1,261 @@
+"""No claim, end or heartbeat depends on what PostgreSQL's statistics say, or on whether there are any.
+
+Each statement runs with statistics of the wrong moment, planned without its values, and may touch a handful of rows.
+SQLite gets no statistics from the application; there the same calls run with those that a user's ANALYZE would leave.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from storage import Database, JobsRepository
+from storage.database.driver_statement import DriverStatement, bound
+from storage.lifecycle import heartbeats
+from storage.lifecycle.state_machine import _end_job
+from storage.queue import claims_from_lanes
+from storage.queue.claims import _CHOSEN_LANE, _awaited_statement, _best_statement, _choose_lane
+from storage.queue.turnover import _statement as _turnover
+from storage.reports.statistics import Statistics
+
+QUEUED = 10_000
+
+#: Rows of `jobs` that one statement may read: some for each lane, tenant and job that it names, none for the queue.
+MOST_ROWS = 60
+
+#: How the table became what it is, and at which moment it was analyzed.
+HISTORIES = ("analyzed when drained, then filled", "analyzed when full, then drained", "never analyzed")
+
+
+def _fill(database: Database) -> None:
+    number = "value" if database.is_postgresql else "n.value"
+    series = (
+        f"generate_series(1, {QUEUED}) AS n(value)"
+        if database.is_postgresql
+        else f"(WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {QUEUED}) "
+        "SELECT value FROM n) AS n"
+    )
+    moment = (
+        f"timestamptz '2025-09-01' + {number} * interval '1 second'"
+        if database.is_postgresql
+        else f"strftime('%Y-%m-%dT%H:%M:%fZ', '2025-09-01', '+' || {number} || ' seconds')"
+    )
+    with database.begin() as connection:
+        connection.execute(
+            text(f"""
+            INSERT INTO jobs (tenant_id, type, status, scope, priority, created_at, attempts, progress_done,
+                task_id, step_index)
+            SELECT CASE WHEN {number} % 50 = 0 THEN 'tenant-2' ELSE 'tenant-3' END,
+                'x', 'queued', 'photo_set', {number} % 80, {moment}, 0, 0,
+                CASE WHEN {number} % 2 = 0 THEN 'task-' || {number} % 8 END, 0
+            FROM {series}
+            """)
+        )
+
+
+def _drain(database: Database) -> None:
+    with database.begin() as connection:
+        connection.execute(
+            text("UPDATE jobs SET status = 'completed', finished_at = created_at WHERE status = 'queued'")
+        )
+
+
+def _analyze(database: Database) -> None:
+    with database.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        if database.is_postgresql:
+            driver.autocommit = True
+        driver.execute("VACUUM")
+        driver.execute("ANALYZE")
+        if database.is_postgresql:
+            driver.autocommit = False
+
+
+@pytest.fixture(params=HISTORIES)
+def stale(request: pytest.FixtureRequest, database: Database) -> Database:
+    """A database whose statistics are those of another moment."""
+    _fill(database)
+    if request.param == HISTORIES[0]:
+        _drain(database)
+        _analyze(database)
+        _fill(database)
+    elif request.param == HISTORIES[1]:
+        _analyze(database)
+        _drain(database)
+        if database.is_postgresql:
+            # Removes what the drained rows left in the indexes, and nothing else: it does not look at values.
+            with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(text("VACUUM jobs"))
+    return database
+
+
+def _hot_statements(is_postgresql: bool) -> dict[str, DriverStatement]:
+    statements: dict[str, DriverStatement] = {"claim_awaited": _awaited_statement(is_postgresql)}
+    for for_tenant in (False, True):
+        whose = " of a tenant" if for_tenant else ""
+        statements[f"claim{whose}"] = _best_statement(is_postgresql, for_tenant, None)
+        statements[f"claim in a lane{whose}"] = _best_statement(is_postgresql, for_tenant, ":lane")
+        statements[f"lanes with work{whose}"] = claims_from_lanes._statement(is_postgresql, for_tenant)
+        if is_postgresql:
+            statements[f"claim in the chosen lane{whose}"] = _best_statement(True, for_tenant, _CHOSEN_LANE)
+            statements[f"choice of a lane{whose}"] = _choose_lane(for_tenant)
+            statements[f"complete and claim{whose}"] = _turnover(for_tenant)
+    statements["next due"] = claims_from_lanes._next_due(is_postgresql)
+    for is_claimed in (False, True):
+        statements[f"end, claimed {is_claimed}"] = _end_job(is_postgresql, is_claimed)
+    statements["attend"] = heartbeats._attend_statement(is_postgresql)
+    statements["leave"] = heartbeats._leave_statement(is_postgresql)
+    return statements
+
+
+def _values(database: Database, job_id: int) -> dict[str, Any]:
+    now = database.clock()
+    return {
+        "now": now,
+        "fresh_since": now,
+        "worker_id": "w",
+        "claim_token": "token",
+        "next_token": "next",
+        "tenant_id": "tenant-3",
+        "lane": "normal",
+        "lanes": ["priority", "normal"],
+        "min_priority": 0,
+        "max_priority": 100,
+        "job_ids": [job_id],
+        "limit": 4,
+        "id": job_id,
+        "priority": 50,
+        "status": "completed",
+        "error_message": None,
+        "result": None,
+    }
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_no_hot_statement_reads_the_queue_whatever_the_statistics_say(stale: Database) -> None:
+    job_id = _some_job(stale)
+    read: dict[str, int] = {}
+    plans: dict[str, str] = {}
+    for name, statement in _hot_statements(True).items():
+        with stale._driver(is_planned_once=statement.is_planned_once) as driver:
+            assert statement.is_planned_once, name
+            plan = _executed_plan(driver, statement, _values(stale, job_id))
+            driver.rollback()
+        read[name] = sum(_rows_read(node) for node in _nodes(plan))
+        plans[name] = json.dumps(plan, indent=1)
+    too_much = {name: rows for name, rows in read.items() if rows > MOST_ROWS}
+    assert not too_much, "\n".join([str(too_much), *(plans[name] for name in too_much)])
+
+
+def _executed_plan(driver: Any, statement: DriverStatement, values: dict[str, Any]) -> dict[str, Any]:
+    """The plan for all values, with the numbers of rows that it read for these."""
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        names.append(match[1]) if match[1] not in names else None
+        return f"${names.index(match[1]) + 1}"
+
+    sql = re.sub(r"%\((\w+)\)s", number, statement.text("postgresql")).replace("%%", "%")
+    driver.execute("DEALLOCATE ALL")
+    driver.execute("SELECT set_config('photojobs.lane', 'normal', true)")
+    driver.execute(f"PREPARE hot AS {sql}")
+    from psycopg import ClientCursor
+
+    given = bound(values, "postgresql")
+    with ClientCursor(driver) as cursor:
+        arguments = f"({', '.join(['%s'] * len(names))})" if names else ""
+        cursor.execute(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE hot{arguments}",  # type: ignore[arg-type]
+            [given[name] for name in names],
+        )
+        row: Any = cursor.fetchone()
+    driver.execute("DEALLOCATE hot")
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def _rows_read(node: dict[str, Any]) -> int:
+    if "Scan" not in node["Node Type"] or node.get("Relation Name", "jobs") != "jobs":
+        return 0
+    removed = sum(node.get(key, 0) for key in ("Rows Removed by Filter", "Rows Removed by Index Recheck"))
+    return int((node["Actual Rows"] + removed) * node["Actual Loops"])
+
+
+def _some_job(database: Database) -> int:
+    with database.connect() as connection:
+        return int(connection.execute(text("SELECT max(id) FROM jobs")).scalar_one())
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_sqlite_finds_the_head_of_the_queue_whatever_an_analyze_left(stale: Database) -> None:
+    assert stale.path is not None
+    with closing(sqlite3.connect(stale.path)) as own:
+        for name, statement in _hot_statements(False).items():
+            plan = own.execute(f"EXPLAIN QUERY PLAN {statement.text('sqlite')}", _any_values(stale)).fetchall()
+            jobs = [row[-1] for row in plan if re.search(r"\b(jobs|running|others)\b", row[-1])]
+            assert jobs, name
+            for line in jobs:
+                assert re.search(r"INTEGER PRIMARY KEY|rowid=\?|" + _QUEUE_INDEXES, line), f"{name}: {line}"
+
+
+#: The slots in use may be counted by a legacy index; its part for one status holds as many rows.
+_QUEUE_INDEXES = (
+    r"idx_jobs_(ready|ready_tenant|delayed|attended|running|task)\b|running USING .* idx_jobs_status_priority"
+)
+
+
+def _any_values(database: Database) -> dict[str, Any]:
+    return bound(_values(database, 1), "sqlite")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_calls_within_a_transaction_find_the_head_of_the_queue_as_well(stale: Database) -> None:
+    """These statements are planned with their values, by the sessions that everything else uses."""
+    with stale.begin() as connection:
+        jobs = JobsRepository(connection)
+        before = _index_reads(connection)
+        for _ in range(8):
+            jobs.claim_next("w")
+            jobs.claim_next("w", tenant_id="tenant-2")
+            jobs.claim_next("w", min_priority=10, max_priority=20)
+            jobs.claim_next("w", lane="normal")
+            jobs.requeue_stale_running(60)
+        read = {name: count - before.get(name, 0) for name, count in _index_reads(connection).items()}
+    assert sum(read.values()) < 8 * 5 * MOST_ROWS, read
+
+
+def _index_reads(connection: Any) -> dict[str, int]:
+    rows = connection.execute(
+        text(
+            "SELECT 'rows', pg_stat_get_xact_tuples_returned('jobs'::regclass) UNION ALL "
+            "SELECT indexrelid::regclass::text, pg_stat_get_xact_tuples_returned(indexrelid) FROM pg_index "
+            "WHERE indrelid = 'jobs'::regclass"
+        )
+    )
+    return {name: int(count) for name, count in rows}
+
+
+def test_counts_are_right_without_an_index_on_the_status(database: Database) -> None:
+    _fill(database)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET status = 'running' WHERE id % 100 = 0"))
+        connection.execute(text("UPDATE jobs SET run_after = created_at WHERE id % 100 = 1"))
+        connection.execute(text("UPDATE jobs SET held_by = 'tenant' WHERE id % 100 = 2"))
+        connection.execute(text("UPDATE jobs SET run_after = created_at, held_by = 'task' WHERE id % 100 = 3"))
+    normal = next(lane for lane in Statistics(database).lanes() if lane.name == "normal")
+    assert (normal.running, normal.queued) == (QUEUED // 100, QUEUED - QUEUED // 100)

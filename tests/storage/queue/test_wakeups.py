@@ -1,0 +1,232 @@
+"""Waiters wake when something is enqueued, by this process or another, and never wait longer than they said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from storage import Database, JobsRepository, LanesRepository, TasksRepository
+from storage.lifecycle import heartbeats
+from storage.queue.claims import Claimant
+from storage.queue.holds import HoldsRepository
+from storage.queue.rescue import rescue_stale
+from storage.queue.turnover import complete_and_claim
+from storage.queue.wakeups import Wakeups
+
+#: Longer than any wake-up takes; a test that waits so long has failed.
+LONG_SECONDS = 120.0
+
+
+def _let_listen(wakeups: Wakeups) -> None:
+    """Wait until the listener stands, which wakes everybody once: from then on nothing is missed."""
+    assert wakeups.wait(60)
+
+
+def _listeners(database: Database) -> list[int]:
+    with database.connect() as connection:
+        statement = text(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+            " AND state = 'idle'"
+        )
+        return list(connection.execute(statement).scalars())
+
+
+def test_a_job_enqueued_by_another_connection_wakes_every_waiting_thread(database: Database) -> None:
+    with Wakeups(database) as wakeups, ThreadPoolExecutor(8) as threads:
+        _let_listen(wakeups)
+        waits = [threads.submit(wakeups.wait, LONG_SECONDS) for _ in range(8)]
+        JobsRepository(database).enqueue(tenant_id="tenant", type="x")
+        assert [wait.result() for wait in waits] == [True] * 8
+
+
+def test_a_job_enqueued_by_another_process_wakes_this_one(database: Database, database_url: str) -> None:
+    program = (
+        "import sys; from storage import Database, JobsRepository;"
+        "JobsRepository(Database(sys.argv[1])).enqueue(tenant_id='tenant', type='x')"
+    )
+    with Wakeups(database) as wakeups:
+        _let_listen(wakeups)
+        other = subprocess.Popen([sys.executable, "-c", program, database_url])
+        try:
+            assert wakeups.wait(LONG_SECONDS)
+        finally:
+            assert other.wait() == 0
+
+
+def test_nothing_enqueued_ends_the_wait_at_its_timeout(database: Database) -> None:
+    with Wakeups(database) as wakeups:
+        _let_listen(wakeups)
+        began = time.monotonic()
+        assert not wakeups.wait(0.2)
+        assert time.monotonic() - began >= 0.2
+
+
+def test_a_job_enqueued_between_two_waits_is_not_missed(database: Database) -> None:
+    with Wakeups(database) as wakeups:
+        _let_listen(wakeups)
+        assert not wakeups.wait(0)
+        JobsRepository(database).enqueue(tenant_id="tenant", type="x")
+        assert wakeups.wait(LONG_SECONDS)
+
+
+def test_notify_wakes_the_threads_of_this_process(database: Database) -> None:
+    with Wakeups(database) as wakeups, ThreadPoolExecutor(1) as threads:
+        _let_listen(wakeups)
+        waiting = threads.submit(wakeups.wait, LONG_SECONDS)
+        wakeups.notify()
+        assert waiting.result()
+
+
+def test_close_ends_every_wait_and_leaves_no_thread(database: Database) -> None:
+    wakeups = Wakeups(database)
+    _let_listen(wakeups)
+    with ThreadPoolExecutor(4) as threads:
+        waits = [threads.submit(wakeups.wait, LONG_SECONDS) for _ in range(4)]
+        wakeups.close()
+        assert [wait.result() for wait in waits] == [False] * 4
+    wakeups.close()
+    assert not wakeups.wait(LONG_SECONDS)
+    assert not [thread for thread in threading.enumerate() if thread.name == "photojobs-wakeups"]
+
+
+def test_an_enqueue_that_was_rolled_back_wakes_nobody(database: Database) -> None:
+    with Wakeups(database) as wakeups:
+        _let_listen(wakeups)
+        with database.connect() as connection, connection.begin():
+            JobsRepository(connection).enqueue(tenant_id="tenant", type="x")
+            connection.get_transaction().rollback()
+        assert not wakeups.wait(0.4)
+
+
+def _lay_out_the_next_step(database: Database, make_task: Any) -> Callable[[], object]:
+    task = make_task("projects", "projects")
+    [job] = TasksRepository(database).list_jobs(task.id)
+    return lambda: JobsRepository(database).complete(job.id)
+
+
+def _hand_a_job_back(database: Database, make_task: Any) -> Callable[[], object]:
+    JobsRepository(database).enqueue(tenant_id="tenant", type="x")
+    claimed = JobsRepository(database).claim_next("worker")
+    assert claimed is not None
+    return lambda: JobsRepository(database).hand_back(claimed.id, claim_token=str(claimed.claim_token))
+
+
+def _rescue_a_job(database: Database, make_task: Any) -> Callable[[], object]:
+    JobsRepository(database).enqueue(tenant_id="tenant", type="x")
+    JobsRepository(database).claim_next("worker")
+    return lambda: rescue_stale(database, stale_seconds=-1, max_attempts=3)
+
+
+def _retry_a_task(database: Database, make_task: Any) -> Callable[[], object]:
+    task = make_task("projects")
+    TasksRepository(database).cancel(task.id)
+    return lambda: TasksRepository(database).retry(task.id)
+
+
+def _release_a_lane(database: Database, make_task: Any) -> Callable[[], object]:
+    HoldsRepository(database).hold("lane", "normal")
+    return lambda: HoldsRepository(database).release("lane", "normal")
+
+
+def _give_a_lane_more_slots(database: Database, make_task: Any) -> Callable[[], object]:
+    return lambda: LanesRepository(database).change("normal", slots=9)
+
+
+def _free_a_slot_that_somebody_waits_for(database: Database, make_task: Any) -> Callable[[], object]:
+    JobsRepository(database).enqueue(tenant_id="tenant", type="x")
+    running = JobsRepository(database).claim_next("worker")
+    waiting = JobsRepository(database).enqueue(tenant_id="tenant", type="x")
+    heartbeats.attend(database, [waiting.id], worker_id="w")
+    assert running is not None
+    return lambda: JobsRepository(database).complete(running.id)
+
+
+def _end_a_job_of_a_task_that_somebody_follows(database: Database, make_task: Any) -> Callable[[], object]:
+    task = make_task("projects")
+    TasksRepository(database).attend([task.id])
+    return lambda: TasksRepository(database).cancel(task.id)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        _lay_out_the_next_step,
+        _hand_a_job_back,
+        _rescue_a_job,
+        _retry_a_task,
+        _release_a_lane,
+        _give_a_lane_more_slots,
+        _free_a_slot_that_somebody_waits_for,
+        _end_a_job_of_a_task_that_somebody_follows,
+    ],
+)
+def test_whatever_lets_a_job_begin_or_ends_one_that_is_followed_wakes_other_processes(
+    prepare: Callable[..., Callable[[], object]], database: Database, make_task: Any
+) -> None:
+    act = prepare(database, make_task)
+    with Wakeups(database) as wakeups:
+        _let_listen(wakeups)
+        while wakeups.wait(0.2):
+            pass
+        act()
+        assert wakeups.wait(LONG_SECONDS)
+
+
+@pytest.mark.parametrize("has_waiter", [True, False])
+def test_the_end_of_a_job_is_told_only_where_somebody_waits(has_waiter: bool, postgresql_database: Database) -> None:
+    jobs = JobsRepository(postgresql_database)
+    waiting = [jobs.enqueue(tenant_id="tenant", type="x") for _ in range(2)][1]
+    running = jobs.claim_next("worker")
+    assert running is not None
+    if has_waiter:
+        heartbeats.attend(postgresql_database, [waiting.id], worker_id="w")
+    with Wakeups(postgresql_database) as wakeups:
+        _let_listen(wakeups)
+        claimant = Claimant(worker_id="worker", now=postgresql_database.clock())
+        turnover = complete_and_claim(postgresql_database, running, claimant, lanes=["normal"])
+        assert turnover is not None
+        assert turnover.claimed is not None
+        assert wakeups.wait(LONG_SECONDS if has_waiter else 0.3) is has_waiter
+
+
+def test_a_listener_whose_connection_was_cut_wakes_its_waiters_and_listens_again(postgresql_database: Database) -> None:
+    database = postgresql_database
+    with Wakeups(database) as wakeups:
+        _let_listen(wakeups)
+        (before,) = _listeners(database)
+        with database.begin() as connection:
+            connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": before})
+        # What was notified in between cannot be told, so coming back counts as a reason to look.
+        assert wakeups.wait(LONG_SECONDS)
+        assert before not in _listeners(database)
+        JobsRepository(database).enqueue(tenant_id="tenant", type="x")
+        assert wakeups.wait(LONG_SECONDS)
+
+
+def test_an_idle_waiter_does_not_hold_up_writers(sqlite_database: Database) -> None:
+    with Wakeups(sqlite_database) as wakeups, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(wakeups.wait, LONG_SECONDS)
+        for _ in range(50):
+            JobsRepository(sqlite_database).enqueue(tenant_id="tenant", type="x")
+        assert waiting.result()
+
+
+def test_a_database_in_memory_is_woken_by_its_own_process() -> None:
+    database = Database("sqlite://")
+    with Wakeups(database) as wakeups, ThreadPoolExecutor(1) as threads:
+        wakeups.wait(0)
+        waiting = threads.submit(wakeups.wait, LONG_SECONDS)
+        while not waiting.running():
+            pass
+        assert not wakeups.wait(0)
+        wakeups.notify()
+        assert waiting.result()
+    database.close()

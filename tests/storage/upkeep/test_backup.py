@@ -1,0 +1,296 @@
+"""A backup is worth something: it is whole, overwrites nothing, and what is restored from it is what was there."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from storage import Database, JobsRepository, Project, ProjectsRepository, Task
+from storage.database.tables import metadata
+from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
+from storage.upkeep.backup import BackupFailed, RestoreFailed, backup, restore
+from storage.upkeep.revisions import current_revision, head_revision
+from storage.upkeep.schema_upgrade import UnfinishedTasks, downgrade, upgrade
+
+
+def rows(database: Database) -> dict[str, list[Any]]:
+    with database.connect() as connection:
+        return {
+            table.name: sorted(map(repr, connection.execute(select(table)).all())) for table in metadata.sorted_tables
+        }
+
+
+@pytest.fixture
+def empty_database(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Iterator[Database]:
+    """A second database of the same kind, without tables."""
+    is_postgresql = database.is_postgresql
+    opened = Database(request.getfixturevalue("empty_postgresql_url") if is_postgresql else tmp_path / "empty.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def filled(
+    database: Database,
+    make_project: Callable[..., Project],
+    make_photos: Callable[..., Any],
+    make_task: Callable[..., Task],
+) -> Database:
+    """Rows of many kinds, with characters that formats like to trip over."""
+    project = make_project("tab\t, comma, \\N \"quote\" 'x' ü \n newline")
+    photo_ids = make_photos(project, 3, meta_json={"Make": "\\.", "list": [1, None, "\t"]})
+    make_task("items", "projects", photo_ids=photo_ids, payload={"reason": "a\\b\n"})
+    JobsRepository(database).enqueue(tenant_id="tenant", type="x", project_id=project.id)
+    return database
+
+
+def test_what_is_restored_is_what_was_there(filled: Database, empty_database: Database, tmp_path: Path) -> None:
+    copy = backup(filled, tmp_path / "copy")
+    restore(empty_database, copy)
+    assert rows(empty_database) == rows(filled)
+    with empty_database.connect() as connection:
+        assert current_revision(connection) == head_revision()
+
+
+def test_a_restored_database_goes_on_giving_out_new_ids(
+    filled: Database, empty_database: Database, tmp_path: Path
+) -> None:
+    last = JobsRepository(filled).enqueue(tenant_id="tenant", type="x")
+    restore(empty_database, backup(filled, tmp_path / "copy"))
+    new = JobsRepository(empty_database).enqueue(tenant_id="tenant", type="x")
+    assert new.id == last.id + 1
+    project = ProjectsRepository(empty_database).create(project_name="p", project_folder="p")
+    assert project.id == 2
+
+
+def test_a_restored_database_gives_no_id_of_a_removed_row_out_again(
+    filled: Database, empty_database: Database, tmp_path: Path
+) -> None:
+    removed = JobsRepository(filled).enqueue(tenant_id="tenant", type="x")
+    with filled.begin() as connection:
+        connection.execute(metadata.tables["jobs"].delete())
+    restore(empty_database, backup(filled, tmp_path / "copy"))
+    assert JobsRepository(empty_database).enqueue(tenant_id="tenant", type="x").id == removed.id + 1
+
+
+def test_a_backup_overwrites_nothing(database: Database, tmp_path: Path) -> None:
+    target = tmp_path / "copy"
+    target.write_text("precious")
+    with pytest.raises(BackupFailed, match="exists"):
+        backup(database, target)
+    assert target.read_text() == "precious"
+
+
+def test_two_backups_of_the_same_moment_are_two_files(sqlite_database: Database) -> None:
+    first, second = backup(sqlite_database), backup(sqlite_database)
+    assert first != second
+    assert sqlite_database.path is not None
+    pattern = re.escape(sqlite_database.path.name) + r"\.20251001T120000000Z(-1)?\.backup"
+    assert all(
+        re.fullmatch(pattern, path.name) and path.parent == sqlite_database.path.parent for path in (first, second)
+    )
+
+
+def test_a_backup_into_a_folder_gets_a_name_of_its_own(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    assert backup(database, folder).parent == folder
+    assert [path.suffix for path in folder.iterdir()] == [".backup"]
+
+
+def test_a_backup_that_cannot_be_written_leaves_nothing_behind(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed, match="cannot be"):
+        backup(database, tmp_path / "missing" / "copy")
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_backup_while_others_write_is_of_one_moment(sqlite_database: Database, tmp_path: Path) -> None:
+    jobs = JobsRepository(sqlite_database)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            jobs.enqueue_with_items(tenant_id="tenant", type="x", items=[{"photo_id": None, "filename": "a"}] * 20)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        copies = [backup(sqlite_database, tmp_path / f"copy-{number}") for number in range(5)]
+    finally:
+        stop.set()
+        writer.join()
+    for copy in copies:
+        with contextlib.closing(sqlite3.connect(copy)) as connection:
+            (jobs_count,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
+            (items_count,) = connection.execute("SELECT count(*) FROM job_items").fetchone()
+            assert items_count == 20 * jobs_count
+
+
+def test_a_backup_of_a_missing_file_is_refused_and_makes_none(tmp_path: Path) -> None:
+    database = Database(tmp_path / "missing.db")
+    with pytest.raises(DatabaseUnavailable, match="no such file"):
+        backup(database)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_holds_something_is_not_restored_into(filled: Database, tmp_path: Path) -> None:
+    copy = backup(filled, tmp_path / "copy")
+    before = rows(filled)
+    with pytest.raises(RestoreFailed, match="not empty"):
+        restore(filled, copy)
+    assert rows(filled) == before
+
+
+def test_a_file_that_is_no_backup_is_refused(empty_database: Database, tmp_path: Path) -> None:
+    letter = tmp_path / "letter"
+    letter.write_text("Dear backup,")
+    with pytest.raises(RestoreFailed):
+        restore(empty_database, letter)
+    with pytest.raises(RestoreFailed, match="no such file"):
+        restore(empty_database, tmp_path / "missing")
+
+
+def test_a_damaged_backup_is_refused_and_nothing_is_written(
+    filled: Database, empty_database: Database, tmp_path: Path
+) -> None:
+    copy = backup(filled, tmp_path / "damaged")
+    content = bytearray(copy.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4096] = b"\xff" * len(content[middle : middle + 4096])
+    copy.write_bytes(content)
+    with pytest.raises(StorageError):
+        restore(empty_database, copy)
+    empty_database.migrate()
+    assert rows(empty_database)["jobs"] == []
+
+
+@pytest.mark.postgres
+def test_an_archive_of_a_newer_schema_is_refused(
+    postgresql_database: Database, empty_postgresql_url: str, tmp_path: Path
+) -> None:
+    copy = backup(postgresql_database, tmp_path / "copy")
+    newer = tmp_path / "newer"
+    with zipfile.ZipFile(copy) as old, zipfile.ZipFile(newer, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(
+                name, content.replace(head_revision().encode(), b"9999") if name == "manifest.json" else content
+            )
+    database = Database(empty_postgresql_url)
+    with pytest.raises(SchemaMismatch, match="9999"):
+        restore(database, newer)
+    database.close()
+
+
+@pytest.mark.postgres
+def test_columns_that_others_added_on_postgresql_are_restored(
+    postgresql_database: Database, empty_postgresql_url: str, tmp_path: Path
+) -> None:
+    with postgresql_database.begin() as connection:
+        connection.execute(text('ALTER TABLE jobs ADD COLUMN "odd name" varchar(10)'))
+        connection.execute(
+            text(
+                'INSERT INTO jobs (tenant_id, type, status, created_at, "odd name") '
+                "VALUES ('t', 'x', 'queued', now(), 'kept')"
+            )
+        )
+    database = Database(empty_postgresql_url)
+    restore(database, backup(postgresql_database, tmp_path / "copy"))
+    with database.connect() as connection:
+        assert connection.execute(text('SELECT "odd name" FROM jobs')).scalars().all() == ["kept"]
+    database.close()
+
+
+@pytest.mark.postgres
+def test_a_copy_of_one_kind_is_not_restored_into_the_other(
+    sqlite_database: Database, postgresql_database: Database, empty_postgresql_url: str, tmp_path: Path
+) -> None:
+    empty = Database(empty_postgresql_url)
+    with pytest.raises(RestoreFailed, match="SQLite file"):
+        restore(empty, backup(sqlite_database, tmp_path / "sqlite"))
+    empty.close()
+    other = Database(tmp_path / "other.db")
+    with pytest.raises(RestoreFailed, match="no SQLite file"):
+        restore(other, backup(postgresql_database, tmp_path / "postgresql"))
+    other.close()
+
+
+@pytest.mark.postgres
+def test_another_programs_jobs_on_postgresql_are_refused(empty_postgresql_url: str) -> None:
+    database = Database(empty_postgresql_url)
+    with database.begin() as connection:
+        connection.execute(text("CREATE TABLE jobs (id int PRIMARY KEY, title text)"))
+    with pytest.raises(SchemaMismatch, match="jobs of another program"):
+        database.migrate()
+    with database.connect() as connection:
+        assert connection.execute(text("SELECT to_regclass('projects')")).scalar() is None
+    database.close()
+
+
+@pytest.mark.postgres
+def test_of_two_upgrades_of_postgresql_at_once_one_does_it_and_the_other_finds_it_done(
+    empty_postgresql_url: str,
+) -> None:
+    barrier = threading.Barrier(2)
+    changed: list[bool] = []
+
+    def run() -> None:
+        database = Database(empty_postgresql_url)
+        barrier.wait()
+        changed.append(upgrade(database).is_changed)
+        database.close()
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(changed) == [False, True]
+
+
+def test_a_downgrade_keeps_what_other_programs_know_and_an_upgrade_brings_the_rest_back(
+    filled: Database, tmp_path: Path
+) -> None:
+    before = rows(filled)
+    report = downgrade(filled, force=True, backup_to=tmp_path / "copy")
+    assert report.backup == tmp_path / "copy"
+    assert report.backup.is_file()
+    with filled.connect() as connection:
+        assert current_revision(connection) == "0001"
+        names = list(connection.execute(text("SELECT * FROM jobs")).keys())
+    assert "payload_json" in names
+    assert "claim_token" not in names
+    filled.migrate()
+    after = rows(filled)
+    assert after["photos"] == before["photos"]
+    assert len(after["jobs"]) == len(before["jobs"])
+    assert after["tasks"] == []
+
+
+def test_a_downgrade_is_refused_while_tasks_have_not_ended(filled: Database, tmp_path: Path) -> None:
+    before = rows(filled)
+    with pytest.raises(UnfinishedTasks, match="1 of its tasks"):
+        downgrade(filled, backup_to=tmp_path / "copy")
+    assert rows(filled) == before
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_downgrade_of_a_missing_file_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        downgrade(Database(tmp_path / "missing.db"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("revision", [head_revision(), "none"])
+def test_a_downgrade_to_what_is_not_older_is_refused(database: Database, revision: str) -> None:
+    with pytest.raises(SchemaMismatch):
+        downgrade(database, revision)

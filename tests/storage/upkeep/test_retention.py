@@ -1,0 +1,146 @@
+"""Pruning removes what ended long ago and nothing else, and never what could still be undone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from storage import Database, JobsRepository, TasksRepository
+from storage.errors import InvalidValue
+from storage.history.journal import FileAction, FileChange, write_journal
+from storage.upkeep import retention
+from storage.upkeep.retention import Pruned, count_prunable
+
+DAY = 86_400
+
+
+def prune(database: Database, **arguments: Any) -> Pruned:
+    """Prune; what was foreseen is what is removed."""
+    batch = {name: arguments.pop(name) for name in ("batch_size",) if name in arguments}
+    foreseen = count_prunable(database, **arguments)
+    pruned = retention.prune(database, **arguments, **batch)
+    assert pruned == foreseen
+    return pruned
+
+
+def _count(database: Database, table: str) -> int:
+    with database.connect() as connection:
+        return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+
+
+@pytest.fixture
+def photo_ids(make_project: Any, make_photos: Any) -> list[int]:
+    ids: list[int] = make_photos(make_project(), 5)
+    return ids
+
+
+def test_old_ended_tasks_and_jobs_go_with_all_their_rows(
+    database: Database,
+    jobs: JobsRepository,
+    tasks: TasksRepository,
+    make_task: Any,
+    photo_ids: list[int],
+    clock: Any,
+) -> None:
+    old = make_task({"unit": "items", "chunk_size": 2}, photo_ids=photo_ids)
+    for job in tasks.list_jobs(old.id):
+        jobs.complete(job.id)
+    jobs.cancel(jobs.enqueue_with_items(tenant_id="t", type="x", items=[{"filename": "a"}] * 3).id)  # type: ignore[union-attr]
+    clock.advance(seconds=10 * DAY)
+    young = make_task("items", photo_ids=photo_ids)
+    jobs.fail(tasks.list_jobs(young.id)[0].id, "no")
+    running = make_task("items", photo_ids=photo_ids)
+    clock.advance(seconds=DAY)
+    pruned = prune(database, older_than_seconds=5 * DAY, batch_size=2)
+    assert (pruned.tasks, pruned.jobs, pruned.items) == (1, 4, 8)
+    assert {task.id for task in tasks.list_newest()} == {young.id, running.id}
+    assert {job.task_id for job in jobs.list_by_tenant("tenant")} == {young.id, running.id}
+    assert (_count(database, "jobs"), _count(database, "job_items"), _count(database, "task_items")) == (2, 10, 10)
+    again = prune(database, older_than_seconds=5 * DAY)
+    assert (again.tasks, again.jobs, again.items, again.journal_entries) == (0, 0, 0, 0)
+
+
+def test_what_has_not_ended_is_never_pruned_however_old(
+    database: Database, jobs: JobsRepository, tasks: TasksRepository, make_task: Any, photo_ids: list[int], clock: Any
+) -> None:
+    task = make_task({"unit": "items", "chunk_size": 2}, photo_ids=photo_ids)
+    jobs.complete(tasks.list_jobs(task.id)[0].id)
+    jobs.enqueue(tenant_id="t", type="x")
+    clock.advance(seconds=1000 * DAY)
+    pruned = prune(database, older_than_seconds=0)
+    assert (pruned.tasks, pruned.jobs) == (0, 0)
+    assert _count(database, "jobs") == 4
+
+
+def test_a_task_whose_files_can_be_brought_back_stays_until_its_trash_is_gone(
+    database: Database, jobs: JobsRepository, tasks: TasksRepository, make_task: Any, photo_ids: list[int], clock: Any
+) -> None:
+    task = make_task("items", photo_ids=photo_ids)
+    (job,) = tasks.list_jobs(task.id)
+    with database.begin() as connection:
+        change = FileChange(action=FileAction.TRASHED, source="tenant/a/x.jpg", target="tenant/a/.trash/x.jpg")
+        write_journal(connection, [change], tenant_id="tenant", task_id=task.id, job_id=job.id, now=clock())
+    jobs.complete(job.id)
+    clock.advance(seconds=DAY / 2)
+    pruned = prune(database, older_than_seconds=60)
+    assert (pruned.tasks, pruned.jobs, pruned.journal_entries) == (0, 0, 0)
+    assert len(tasks.list_jobs(task.id)) == 1
+    clock.advance(seconds=DAY)
+    pruned = prune(database, older_than_seconds=60)
+    assert (pruned.tasks, pruned.jobs, pruned.journal_entries) == (1, 1, 1)
+
+
+def test_the_journal_goes_earlier_where_one_is_told_to(
+    database: Database, jobs: JobsRepository, tasks: TasksRepository, make_task: Any, photo_ids: list[int], clock: Any
+) -> None:
+    task = make_task("items", photo_ids=photo_ids)
+    (job,) = tasks.list_jobs(task.id)
+    with database.begin() as connection:
+        change = FileChange(action=FileAction.TRASHED, source="a", target="b")
+        write_journal(connection, [change], tenant_id="tenant", task_id=task.id, job_id=job.id, now=clock())
+    jobs.complete(job.id)
+    clock.advance(seconds=120)
+    pruned = prune(database, older_than_seconds=60, keep_journal_seconds=0)
+    assert (pruned.tasks, pruned.journal_entries) == (1, 1)
+
+
+def test_tasks_with_long_lists_of_items_are_removed_apart_so_that_nobody_waits_long(
+    database: Database,
+    jobs: JobsRepository,
+    tasks: TasksRepository,
+    make_task: Any,
+    photo_ids: list[int],
+    clock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("storage.upkeep.retention.TASK_ITEMS_PER_BATCH", 4)
+    for count in (1, 2, 5, 1):
+        task = make_task("items", photo_ids=photo_ids[:count])
+        jobs.complete(tasks.list_jobs(task.id)[0].id)
+        clock.advance(seconds=1)
+    removed: list[int] = []
+
+    def note(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE FROM tasks"):
+            removed.append(cursor.rowcount)
+
+    event.listen(database.engine, "after_cursor_execute", note)
+    assert prune(database, older_than_seconds=0).tasks == 4
+    assert removed == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"older_than_seconds": -1},
+        {"older_than_seconds": 1e12},
+        {"older_than_seconds": float("nan")},
+        {"older_than_seconds": 1, "batch_size": 0},
+        {"older_than_seconds": 1, "keep_journal_seconds": -1},
+    ],
+)
+def test_an_impossible_age_or_batch_is_refused(database: Database, arguments: Any) -> None:
+    with pytest.raises(InvalidValue):
+        prune(database, **arguments)
