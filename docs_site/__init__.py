@@ -1,4 +1,5 @@
-"""What makes a site of `docs/`: reference pages read from the code, diagrams drawn beforehand, and links to files.
+"""The site of `docs/`: reference pages written from the code, diagrams drawn beforehand, and links to files.
 
-`mkdocs build --strict` runs it through `docs_site/mkdocs_hook.py`. Nothing of it is installed with photojobs.
+`python -m docs_site` writes the reference pages. `mkdocs build --strict` runs the rest through
+`docs_site/mkdocs_hook.py`. Nothing of it is installed with photojobs.
 """

@@ -1,6 +1,6 @@
-"""What MkDocs calls: adds the pages that are made, leads links to them, and has diagrams drawn.
+"""What MkDocs calls: adds pages from outside of `docs/`, corrects links to them, and draws diagrams.
 
-Not what the pages say: that is made by the other modules of this package, which know nothing of MkDocs.
+It does not write what the pages say: the other modules of this package do, and know nothing of MkDocs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from docs_site.diagrams import drawn
 from docs_site.links import linked_sources, site_links, source_page
-from docs_site.pages import ADOPTED, DOCS, GENERATED, ROOT
+from docs_site.pages import ADOPTED, DOCS, ROOT
 
 _ORIGINS = {uri: ROOT / name for name, uri in ADOPTED.items()}
 
@@ -32,9 +32,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made from the code, those that stand elsewhere, and the files that pages link to."""
-    for uri, made in GENERATED.items():
-        files.append(File.generated(config, uri, content=made()))
+    """Add the pages from outside of `docs/`, and the files that pages link to."""
     for uri, file in _ORIGINS.items():
         files.append(File.generated(config, uri, content=file.read_text(encoding="utf-8")))
     pages = [*DOCS.rglob("*.md"), *_ORIGINS.values()]

@@ -1,4 +1,4 @@
-"""Which pages the site has beside the files of `docs/`: those read from the code, and files that stand elsewhere."""
+"""Which pages of `docs/` are written from the code, and which files outside of `docs/` are pages of the site too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from docs_site.definitions_page import definitions_page
 from docs_site.errors_page import errors_page
 from docs_site.events_page import events_page
 from docs_site.python_pages import python_page
-from docs_site.schema_page import schema_page
 from docs_site.settings_page import settings_page
 from docs_site.step_types_page import step_types_page
 from docs_site.tables_page import tables_page
@@ -21,13 +20,12 @@ from docs_site.tables_page import tables_page
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
-#: Pages made from the code, by where they stand in the site.
+#: Pages written from the code, by their place in `docs/`.
 GENERATED: Mapping[str, Callable[[], str]] = MappingProxyType(
     {
         "reference/commands.md": commands_page,
         "reference/settings.md": settings_page,
         "reference/definitions.md": definitions_page,
-        "reference/schema.md": schema_page,
         "reference/steps.md": step_types_page,
         "reference/tables.md": tables_page,
         "reference/events.md": events_page,
@@ -41,3 +39,8 @@ GENERATED: Mapping[str, Callable[[], str]] = MappingProxyType(
 ADOPTED: Mapping[str, str] = MappingProxyType({"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"})
 #: Files beside `docs/` in whose place the site has a page of its own.
 REPLACED: Mapping[str, str] = MappingProxyType({"README.md": "index.md"})
+
+
+def written_page(uri: str) -> str:
+    """The text of a page of `GENERATED` as its file has it."""
+    return f"<!-- Written by `python -m docs_site`. Change the code, not this page. -->\n\n{GENERATED[uri]()}"

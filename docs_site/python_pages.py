@@ -1,20 +1,28 @@
-"""The pages of the Python interface: every public name of the three packages, with its docstring."""
+"""The pages of the Python interface: every public name of the three packages, as its source has it."""
 
 from __future__ import annotations
 
+import ast
 import inspect
-import sys
+import re
+from collections.abc import Iterator
 from importlib import import_module
-from types import ModuleType
+from itertools import groupby
+from types import FunctionType, ModuleType
+
+from pydantic import BaseModel
 
 from docs_site.markdown import code, table
 
 _WHAT = {
     "task_definitions": "What runs: the model of definitions, the built-in ones, and the loader of your own.",
-    "storage": "Where state lives: the database, its repositories and records. Needs no Prefect.",
+    "storage": "Where state is kept: the database, its repositories and records. Needs no Prefect.",
     "flows": "How it runs: starting and running tasks, steps of your own, plans, and working off the queue.",
 }
-_OPTIONS = "{heading_level: 2, show_root_full_path: false}"
+#: Public by their names alone.
+_HOOKS = ("from_row", "settings_customise_sources")
+_SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Examples):$")
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def python_page(package: str) -> str:
@@ -37,13 +45,91 @@ def python_page(package: str) -> str:
         ]
     if any(_is_error(module, name) for name in names):
         parts.append("[Errors](../errors.md) have a page of their own.\n")
-    parts += [f"::: {_path(package, name)}\n    options: {_OPTIONS}\n" for name in documented]
+    for name in documented:
+        parts += _described(getattr(module, name), name)
     return "\n".join(parts)
 
 
-def _path(package: str, name: str) -> str:
-    # Where a module has the name of what it holds, the package's own name means the module to the reader of the code.
-    return f"{package}.{name}.{name}" if f"{package}.{name}" in sys.modules else f"{package}.{name}"
+def _described(value: type | FunctionType, name: str) -> Iterator[str]:
+    if value.__name__ != name:
+        yield f"## {name}\n\nAnother name of {code(value.__name__)}.\n"
+        return
+    source = inspect.getsource(import_module(value.__module__))
+    nodes = [node for node in _definitions(ast.parse(source).body) if node.name == name]
+    yield from _entry(nodes, source, heading=f"## {name}")
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        described = {field: about.description or "" for field, about in value.model_fields.items()}
+        if any(described.values()):
+            yield table(("field", "meaning"), [(code(field), meaning) for field, meaning in described.items()]) + "\n"
+    (*_, last) = nodes
+    if isinstance(last, ast.ClassDef):
+        public = (node for node in _definitions(last.body) if not node.name.startswith("_") and node.name not in _HOOKS)
+        for method, forms in groupby(public, key=lambda node: node.name):
+            yield from _entry(list(forms), source, heading=f"### {name}.{method}")
+
+
+def _entry(nodes: list[_Definition], source: str, *, heading: str) -> Iterator[str]:
+    # Of a function with overloads the callers see those.
+    shown = [node for node in nodes if _is_overload(node)] or nodes[-1:]
+    yield f"{heading}\n\n```python"
+    yield from (_signature(node, source) for node in shown)
+    yield "```\n"
+    yield from _as_markdown(ast.get_docstring(nodes[-1]) or "")
+
+
+def _definitions(body: list[ast.stmt]) -> Iterator[_Definition]:
+    yield from (node for node in body if isinstance(node, _Definition))
+
+
+def _is_overload(node: _Definition) -> bool:
+    return any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
+
+
+def _signature(node: _Definition, source: str) -> str:
+    """The lines before the body, as they are written; of a class also its fields, and how one is made."""
+    decorators = [f"@{text}" for each in node.decorator_list if (text := ast.unparse(each)) != "overload"]
+    lines = source.splitlines()[node.lineno - 1 : node.body[0].lineno]
+    lines[-1] = lines[-1][: node.body[0].col_offset] if len(lines[-1].strip()) > 0 else ""
+    written = re.sub(r" +# noqa.*", "", "\n".join(line[node.col_offset :] for line in lines)).rstrip()
+    if not isinstance(node, ast.ClassDef):
+        return "\n".join([*decorators, written.removesuffix(":")])
+    fields = [
+        f"    {_text(field.target, source)}: {_text(field.annotation, source)}"
+        for field in node.body
+        if isinstance(field, ast.AnnAssign) and not _text(field.target, source).startswith("_")
+    ]
+    members = [
+        f"    {_text(each, source)}"
+        for each in node.body
+        if isinstance(each, ast.Assign) and not _text(each, source).startswith(("_", "model_config"))
+    ]
+    made = [
+        "    " + _signature(each, source).replace("\n", "\n    ")
+        for each in _definitions(node.body)
+        if each.name == "__init__"
+    ]
+    return "\n".join([*decorators, written, *fields, *members, *made]).removesuffix(":")
+
+
+def _text(node: ast.AST, source: str) -> str:
+    return ast.get_source_segment(source, node) or ""
+
+
+def _as_markdown(docstring: str) -> Iterator[str]:
+    """A docstring with its sections as lists."""
+    in_list = False
+    for line in docstring.splitlines():
+        if section := _SECTION.match(line):
+            in_list = not section[1].startswith("Example")
+            yield f"**{section[1]}**\n"
+        elif in_list and re.match(r" {4}\S", line):
+            name, colon, meaning = line.strip().partition(": ")
+            yield f"* `{name}`: {meaning}" if colon and " " not in name else f"* {line.strip()}"
+        elif in_list and line.startswith(" "):
+            yield f"  {line.strip()}"
+        else:
+            yield line.removeprefix("    ")
+    yield ""
 
 
 def _is_repeated(module: ModuleType, name: str) -> bool:

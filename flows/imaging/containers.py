@@ -28,6 +28,8 @@ from flows.imaging.tiff import Reader, is_tiff
 _MAX_PARTS: Final = 1000
 _XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _RESOURCES_MARK: Final = b"Photoshop 3.0\0"
+#: The markers of frames, which say how the pixels of a JPEG are stored.
+_JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _CANON_BOX: Final = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _XMP_BOX: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _JPEG2000_EXIF_BOX: Final = b"JpgTiffExif->JP2"
@@ -90,18 +92,38 @@ def _within(read_at: Reader, start: int) -> Reader:
     return lambda offset, size_bytes: read_at(start + offset, size_bytes)
 
 
-def _of_jpeg(read_at: Reader, start: int) -> EmbeddedMetadata:
-    tags, xmp, resources, at = ExifTags(), None, b"", start + 2
+def _jpeg_segments(read_at: Reader, start: int) -> Iterator[tuple[int, int, int]]:
+    """The second byte of the marker of each segment, where its contents are, and their length; up to the pixels."""
+    at = start + 2
     if read_at(start, 2) != b"\xff\xd8":
-        return EmbeddedMetadata()
+        return
     for _ in range(_MAX_PARTS):
         marker = read_at(at, 4)
         # The compressed picture begins with DA; nothing is looked for behind it.
         if len(marker) < 4 or marker[0] != 0xFF or marker[1] == 0xDA:
-            break
+            return
+        if marker[1] == 0xFF:
+            # Any number of such bytes may fill the space before a marker.
+            at += 1
+            continue
         length = _number(">H", marker[2:])
-        if marker[1] in (0xE1, 0xED):
-            body = read_at(at + 4, max(length - 2, 0))
+        yield marker[1], at + 4, max(length - 2, 0)
+        at += 2 + length
+
+
+def jpeg_sample_bits(read_at: Reader) -> int | None:
+    """How many bits each number of a JPEG's pixels has; None if it is no JPEG."""
+    for kind, at, _ in _jpeg_segments(read_at, 0):
+        if kind in _JPEG_FRAMES:
+            return next(iter(read_at(at, 1)), None)
+    return None
+
+
+def _of_jpeg(read_at: Reader, start: int) -> EmbeddedMetadata:
+    tags, xmp, resources = ExifTags(), None, b""
+    for kind, at, length in _jpeg_segments(read_at, start):
+        if kind in (0xE1, 0xED):
+            body = read_at(at, length)
             if body.startswith(_RESOURCES_MARK) and len(resources) < MAX_BLOCK_BYTES:
                 # Resources that are larger than a segment go on in the next one.
                 resources += body[len(_RESOURCES_MARK) :]
@@ -109,7 +131,6 @@ def _of_jpeg(read_at: Reader, start: int) -> EmbeddedMetadata:
                 tags = read_exif_block(body)
             elif body.startswith(_XMP_MARK):
                 xmp = xmp or body[len(_XMP_MARK) :]
-        at += 2 + length
     return EmbeddedMetadata(tags, xmp, iptc_of_resources(resources))
 
 

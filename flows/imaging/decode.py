@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.imaging import pillow, vips
-from flows.imaging.containers import needs_a_decoder_of_its_own
+from flows.imaging.containers import jpeg_sample_bits, needs_a_decoder_of_its_own
 from flows.imaging.errors import ImageTimeout, ImageTooLarge, UnreadableImage
 from flows.imaging.exif import interoperability_index
 from flows.imaging.limits import ImageLimits
@@ -23,6 +23,8 @@ _ADOBE_RGB_TO_XYZ = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [
 _PROBE_PIXELS = 64
 
 _JPEG_END = b"\xff\xd9"
+#: What decoders of JPEG are built for; medical devices make JPEGs of 12.
+_JPEG_SAMPLE_BITS = 8
 #: A JPEG without its end that is larger is not read into memory to give it one.
 _MAX_OPEN_END_BYTES = 256 << 20
 
@@ -48,7 +50,7 @@ class UnsupportedCodec(UnreadableImage):
 
 
 class ColoursNotDefined(UnsupportedCodec):
-    """Nothing says which of the numbers of the image are black and which are white."""
+    """Nothing here can tell which colours the numbers of the image stand for."""
 
 
 def read_header(source: Any, name: str, *, page: int = 0) -> Any:
@@ -129,7 +131,7 @@ def open_image(file: SourceFile) -> OpenImage:
     """
     pixels = read_pixels(file.read_at)
     if pixels is not None and pixels.numbers is None:
-        raise ColoursNotDefined(f"{file.name}: nothing says which of its numbers are black and which are white.")
+        raise ColoursNotDefined(f"{file.name}: nothing here can tell which colours its numbers stand for.")
     content = None if pixels is None else pixels.content(file.descriptor)
     sources = vips.load_vips().Source
     source = sources.new_from_descriptor(file.descriptor) if content is None else sources.new_from_memory(content)
@@ -150,11 +152,14 @@ def check_codec(image: OpenImage, *, name: str, max_seconds: float) -> None:
     if image.is_heif:
         decode(image, long_edge_pixels=_PROBE_PIXELS, name=name, max_seconds=max_seconds)
     elif image.pixels is not None and image.header is not None and image.file is not None:
+        _check_range(image, name=name, max_seconds=max_seconds)
         try:
             _in_memory(lambda: image.header.crop(0, 0, 1, 1), name=name, max_seconds=max_seconds)
         except UnsupportedCodec:
             if pillow.read_header(image.file) is None:
                 raise
+    elif image.file is not None and jpeg_sample_bits(image.file.read_at) not in (None, _JPEG_SAMPLE_BITS):
+        raise _without_decoder(name)
 
 
 def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole_bytes: int = 0) -> None:

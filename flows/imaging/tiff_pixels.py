@@ -12,7 +12,13 @@ from flows.imaging.tiff import Folder, Reader, read_pages
 
 _WIDTH, _HEIGHT = 0x0100, 0x0101
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 0x00FE, 0x0102, 0x0106, 0x0152, 0x0153
-_CMYK, _CIELAB, _ICCLAB = 5, 8, 9
+_COMPRESSION, _INK_SET, _SUBSAMPLING = 0x0103, 0x014C, 0x0212
+_PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _LOG_L, _LOG_LUV = 3, 5, 6, 8, 9, 32_844, 32_845
+#: Colour spaces besides those of `_COLOURS` that libvips shows right or refuses. The rest, such as a transparency mask,
+#: the mosaic of a sensor or colours in linear light, it would show as if they were grey or RGB.
+_KNOWN: Final = frozenset({_PALETTE, _YCBCR, _LOG_L, _LOG_LUV})
+_JPEG: Final = (6, 7)
+_INKS_OF_CMYK: Final = 1
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _IS_REDUCED: Final = 1
 _TRANSPARENCY: Final = (1, 2)
@@ -49,7 +55,7 @@ class TiffPixels:
         width: of the page, in pixels; None if it does not say it.
         height: likewise.
         page: the number of the page that shows the picture, from 0.
-        numbers: how they stand for colours; None if nothing says which of them are black and white.
+        numbers: how they stand for colours; None if nothing here can tell.
         bands: how many channels are colours or transparency; None if it is not known.
         colour_space_at: where in the file the colour space is, if libvips must take it for another; else None.
         byte_order: of the file.
@@ -117,8 +123,10 @@ def read_pixels(read_at: Reader) -> TiffPixels | None:
     photometric = _number(folder, _PHOTOMETRIC, -1)
     colours = _COLOURS.get(photometric)
     if colours is None:
-        return TiffPixels(width, height, page)
+        return TiffPixels(width, height, page, Numbers.PLAIN if _is_known(photometric, folder) else None)
     extra = folder[_EXTRA_SAMPLES].numbers() if _EXTRA_SAMPLES in folder else ()
+    if photometric == _CMYK and _number(folder, _INK_SET, _INKS_OF_CMYK) != _INKS_OF_CMYK:
+        return TiffPixels(width, height, page, None)
     numbers = _numbers(photometric, _number(folder, _SAMPLE_FORMAT, _UNSIGNED), _number(folder, _BITS, 1))
     return TiffPixels(
         width,
@@ -129,6 +137,15 @@ def read_pixels(read_at: Reader) -> TiffPixels | None:
         colour_space_at=folder[_PHOTOMETRIC].place if photometric == _CIELAB else None,
         byte_order="little" if read_at(0, 2) == b"II" else "big",
     )
+
+
+def _is_known(photometric: int, folder: Folder) -> bool:
+    if photometric == _YCBCR and _number(folder, _COMPRESSION, 1) not in _JPEG:
+        # If each pixel has colours of its own, libvips takes them for RGB.
+        is_whole = _SUBSAMPLING in folder and folder[_SUBSAMPLING].numbers() == (1, 1)
+        return not is_whole
+    # A file without a colour space is refused by libvips.
+    return photometric in _KNOWN or photometric < 0
 
 
 def _numbers(photometric: int, sample_format: int, bits: int) -> Numbers | None:

@@ -1,4 +1,4 @@
-"""The reference pages leave nothing out of what the code has."""
+"""The reference pages in `docs/` are those of the code as it is, and leave nothing out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from deployments.cli.command_line import COMMANDS
-from docs_site.pages import GENERATED
+from docs_site.pages import DOCS, GENERATED, written_page
 from flows.telemetry.events import Events
 from storage.database.column_meanings import COLUMN_MEANINGS, TABLE_MEANINGS
 from storage.database.tables import metadata
@@ -19,6 +19,11 @@ from task_definitions.step_types import BUILTIN_STEP_TYPES
 
 def headings(page: str) -> list[str]:
     return re.findall(r"^##+ (.+)$", GENERATED[page](), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", GENERATED)
+def test_every_page_in_the_repository_is_that_of_the_code(page: str) -> None:
+    assert (DOCS / page).read_text(encoding="utf-8") == written_page(page), "write it anew: python -m docs_site"
 
 
 def test_every_table_and_column_has_a_meaning_and_no_other_has() -> None:

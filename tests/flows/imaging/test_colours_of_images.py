@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms
 
+from flows.imaging.inspection import inspect_image
 from flows.imaging.metadata import read_metadata
 from flows.imaging.thumbnail_and_preview import make_derivatives
 from tests.flows.imaging.conftest import ASCII, LONG, QUARTERS, SHORT, UNDEFINED, tiff_structure
@@ -48,6 +49,7 @@ def tiff_file(
     }
     if extra:
         folder[0x0152] = (SHORT, list(extra))
+    folder |= {int(name.removeprefix("tag_"), 16): value for name, value in tags.items()}
     folder[0x0111] = (LONG, len(tiff_structure(folder, order=order)))
     return tiff_structure(folder, order=order) + pixels
 
@@ -99,20 +101,69 @@ def test_numbers_of_every_size_show_their_colours(
     assert_shows(path, colours)
 
 
+def assert_not_supported(path: Path) -> str:
+    """That a plan says so, too, and the row has the size; gives the reason."""
+    made = make_derivatives(path, preview=path.with_suffix(".webp"))
+    assert (made.status, inspect_image(path).status) == ("not_supported", "not_supported")
+    assert not path.with_suffix(".webp").exists()
+    assert (read_metadata(path).width, read_metadata(path).height) == (WIDTH, HEIGHT)
+    return made.reason or ""
+
+
 @pytest.mark.parametrize(("kind", "sample_format"), [("i1", 2), ("i2", 2), ("i4", 2), ("f4", 3)])
 def test_numbers_without_a_known_white_are_not_supported(tmp_path: Path, kind: str, sample_format: int) -> None:
     array = (GREY / 2).astype(kind)
     (tmp_path / "a.tif").write_bytes(tiff_file(array, photometric=1, sample_format=sample_format))
-    made = make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp")
-    assert made.status == "not_supported"
-    assert "nothing says which" in (made.reason or "")
-    assert not (tmp_path / "a.webp").exists()
+    reason = assert_not_supported(tmp_path / "a.tif")
+    assert reason.startswith("a.tif: its numbers are not from 0" if kind == "f4" else "a.tif: nothing here can tell")
+
+
+@pytest.mark.parametrize(
+    ("photometric", "tags"),
+    [
+        (4, {}),
+        (6, {"tag_212": (SHORT, [1, 1])}),
+        (10, {}),
+        (32803, {}),
+        (34892, {}),
+        (5, {"tag_14C": (SHORT, 2)}),
+    ],
+    ids=["transparency mask", "YCbCr", "ITU Lab", "sensor", "linear light", "inks other than CMYK"],
+)
+def test_colours_that_would_be_taken_for_others_are_not_supported(
+    tmp_path: Path, photometric: int, tags: dict[str, Any]
+) -> None:
+    bands = {4: 1, 32803: 1, 5: 4}.get(photometric, 3)
+    array = np.repeat(GREY, bands, axis=2).astype("u1")
+    (tmp_path / "a.tif").write_bytes(tiff_file(array, photometric=photometric, **tags))
+    assert "nothing here can tell" in assert_not_supported(tmp_path / "a.tif")
+
+
+def test_ycbcr_that_shares_colours_among_pixels_is_shown(tmp_path: Path) -> None:
+    ycbcr = np.asarray(Image.fromarray(RGB.astype("u1")).convert("YCbCr"))
+    # Four times brightness, then the colours that its 2 x 2 pixels share.
+    blocks = ycbcr.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).transpose(0, 2, 1, 3, 4).reshape(-1, 4, 3)
+    packed = np.concatenate([blocks[:, :, 0], blocks[:, 0, 1:]], axis=1).astype("u1")
+    content = tiff_file(ycbcr, photometric=6, tag_212=(SHORT, [2, 2]))
+    at = len(content) - ycbcr.size
+    (tmp_path / "a.tif").write_bytes(content[:at] + packed.tobytes() + bytes(ycbcr.size - packed.size))
+    assert_shows(tmp_path / "a.tif", QUARTERS)
+
+
+def test_a_jpeg_of_12_bits_is_not_supported(tmp_path: Path) -> None:
+    picture = Image.fromarray(RGB.astype("u1"))
+    picture.save(tmp_path / "a.jpg", quality=95)
+    content = bytearray((tmp_path / "a.jpg").read_bytes())
+    frame = content.index(b"\xff\xc0")
+    assert content[frame + 4] == 8
+    content[frame + 4] = 12
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert "nothing that is installed can decode it" in assert_not_supported(tmp_path / "a.jpg")
 
 
 def test_numbers_of_64_bits_are_not_supported(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(tiff_file(GREY / 255, photometric=1, sample_format=3))
-    assert make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp").status == "not_supported"
-    assert (read_metadata(tmp_path / "a.tif").width, read_metadata(tmp_path / "a.tif").height) == (WIDTH, HEIGHT)
+    assert_not_supported(tmp_path / "a.tif")
 
 
 def test_numbers_of_12_bits_are_not_supported(tmp_path: Path) -> None:
@@ -121,8 +172,7 @@ def test_numbers_of_12_bits_are_not_supported(tmp_path: Path) -> None:
         struct.pack("<HHIH", 0x0102, SHORT, 1, 16), struct.pack("<HHIH", 0x0102, SHORT, 1, 12)
     )
     (tmp_path / "a.tif").write_bytes(content)
-    assert make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp").status == "not_supported"
-    assert (read_metadata(tmp_path / "a.tif").width, read_metadata(tmp_path / "a.tif").height) == (WIDTH, HEIGHT)
+    assert_not_supported(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(("picture", "colours", "photometric"), [(RGB, QUARTERS, 2), (GREY, [(g,) for g in GREYS], 1)])

@@ -90,6 +90,11 @@ def test_each_format_says_what_exiftool_reads(
     assert (told["DateTimeOriginal"], told["Make"], told["Model"]) == ("2024:05:17 18:30:59", "Testmaker", "Model X")
 
 
+def test_a_jpeg_with_filling_between_its_segments_says_its_date_and_camera() -> None:
+    jpeg = jpeg_with(tiff_structure(CAMERA, EXIF))
+    assert embedded(jpeg[:2] + b"\xff\xff" + jpeg[2:]).tags == SEEN
+
+
 def test_jpeg_xl_says_its_date_and_camera() -> None:
     assert embedded(jxl()).tags == SEEN
 

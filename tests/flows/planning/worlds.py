@@ -78,7 +78,9 @@ _NAMES = st.sampled_from(["IMG_1", "IMG_2", "img_1", "IMG_1_duplicate1", "Ünï 
 _photos = st.builds(
     PhotoSpec,
     name=_NAMES,
-    files=st.lists(st.sampled_from(["jpg", "NEF", "png", "xmp", "jpg.xmp"]), unique=True, max_size=3).map(tuple),
+    files=st.lists(
+        st.sampled_from(["jpg", "NEF", "png", "xmp", "jpg.xmp", "AAE", "MOV", "jpg.json"]), unique=True, max_size=3
+    ).map(tuple),
     content=st.sampled_from(["picture", "picture", "dated", "rubbish", "empty"]),
     has_row=st.booleans(),
     is_row_right=st.booleans(),
@@ -101,7 +103,9 @@ def libraries(draw: st.DrawFn) -> LibrarySpec:
             ProjectSpec(
                 name=name,
                 folder=draw(st.sampled_from([name.replace("/", "-"), f"import {number}"])),
-                state=draw(st.sampled_from(["active", "active", "active", "gone", "archived", "archived as gone"])),
+                state=draw(
+                    st.sampled_from(["active", "active", "active", "gone", "unmounted", "archived", "archived as gone"])
+                ),
                 manifest=draw(st.sampled_from(["right", "right", "none", "wrong", "rubbish"])),
                 photos=tuple(draw(st.lists(_photos, max_size=4, unique_by=lambda photo: photo.name))),
                 others=tuple(
@@ -116,7 +120,7 @@ def libraries(draw: st.DrawFn) -> LibrarySpec:
         st.lists(st.sampled_from(["IMG_1.jpg", "IMG_7.jpg"]), max_size=2, unique=True).map(tuple),
     )
     loose = draw(st.lists(folders, max_size=2, unique_by=lambda folder: folder[0]))
-    # One folder belongs to one project at most: the column is unique.
+    # One folder belongs to one project of a tenant at most.
     taken: set[str] = set()
     unique = []
     for project in made:
@@ -207,8 +211,10 @@ class World:
         elif spec.manifest != "none":
             name = spec.name if spec.manifest == "right" else "Wrong"
             write_manifest(folder, Manifest(name=name, id=row.id, created_at=created_at), at=NOW)
-        if spec.state in ("gone", "archived as gone"):
+        if spec.state in ("gone", "unmounted", "archived as gone"):
             shutil.rmtree(folder.path)
+        if spec.state == "unmounted":
+            folder.path.mkdir()
         if spec.state == "archived":
             repository.archive(row.id)
         elif spec.state == "archived as gone":

@@ -75,7 +75,8 @@ class PowerCut(DeathAt):
     """Cuts the power at the n-th change of this thread, and remembers what is not on the disk by then."""
 
     number: int
-    studio: Studio
+    root: Path
+    database: Database
     graveyard: Path
     changes: list[Change] = field(default_factory=list)
     synced: set[int] = field(default_factory=set)
@@ -84,8 +85,8 @@ class PowerCut(DeathAt):
 
     def __post_init__(self) -> None:
         super().__init__(self.number)
-        self._root = str(self.studio.root)
-        self.synced = {path.lstat().st_ino for path in self.studio.root.rglob("*")}
+        self._root = str(self.root)
+        self.synced = {path.lstat().st_ino for path in self.root.rglob("*")}
         self.graveyard.mkdir()
         self._remember(is_durable=True)
 
@@ -126,7 +127,7 @@ class PowerCut(DeathAt):
         kept: list[str] = []
         for change in reversed(self.changes):
             change.lose(choose, kept)
-        for path in self.studio.root.rglob("*"):
+        for path in self.root.rglob("*"):
             status = path.lstat()
             if stat.S_ISREG(status.st_mode) and status.st_ino not in self.synced:
                 os.truncate(path, 0)
@@ -134,7 +135,7 @@ class PowerCut(DeathAt):
             last_durable = max(number for number, (_, is_durable) in enumerate(self.commits) if is_durable)
             last = {0: last_durable, 1: last_durable, 2: len(self.commits) - 1}
             snapshot, _ = self.commits[last.get(seed, chance.randrange(last_durable, len(self.commits)))]
-            with sqlite3.connect(str(self.studio.database.path)) as live:
+            with sqlite3.connect(str(self.database.path)) as live:
                 snapshot.backup(live)
             live.close()
 
@@ -144,7 +145,7 @@ class PowerCut(DeathAt):
             snapshot.close()
 
     def _remember(self, *, is_durable: bool) -> None:
-        path = self.studio.database.path
+        path = self.database.path
         if path is None:
             return
         # The heartbeat commits in another thread: an older state must not come after a newer one.
@@ -283,7 +284,8 @@ class PowerCuts:
         """Cut the power at one change, and repeat the job; False if the step ended before that."""
         self.deaths._empty()
         job_id = prepare(self.studio)
-        power = PowerCut(number, self.studio, self.tmp_path / f"graves-{os.urandom(8).hex()}")
+        graves = self.tmp_path / f"graves-{os.urandom(8).hex()}"
+        power = PowerCut(number, self.studio.root, self.studio.database, graves)
         try:
             with power.at_work(), suppress(Death):
                 run_queued_job(self.studio.runtime, job_id)

@@ -1,4 +1,5 @@
-"""Any library, any tasks of the built-in definitions in any order, any deaths and disk errors: no original is lost.
+"""Any library, any tasks of the built-in definitions in any order, any deaths, disk errors and power cuts: no original
+is lost.
 
 A content may go only where somebody asked for that: it had lain in the trash past its time, or in a project that is
 to be deleted. Whatever else a step does, what was there is there afterwards, under some name, as often as before.
@@ -52,10 +53,11 @@ from task_definitions import load_definitions
 from task_definitions.errors import PhotojobsError
 from tests.conftest import ManualClock
 from tests.flows.steps.conftest import Death, dying_at, failing_at
+from tests.flows.steps.power_cuts import PowerCut
 
 TENANTS = ("ann", "ben")
 NAMES = ("fox", "Fox", "owl", "fox_duplicate1")
-EXTENSIONS = ("jpg", "JPG", "NEF", "png", "jpg.xmp", "xmp", "mov")
+EXTENSIONS = ("jpg", "JPG", "NEF", "png", "jpg.xmp", "xmp", "mov", "AAE", "jpg.pp3", "jpg.json")
 FOLDERS = ("Alps", "alps", "Bay", "Alps 2")
 TTL_SECONDS = 86_400
 STALE_SECONDS = 600
@@ -106,10 +108,12 @@ class Folder:
 
 @dataclass(frozen=True)
 class Strike:
-    """A death or an error of the disk at the n-th change that a job makes."""
+    """A death, an error of the disk or a power cut at the n-th change that a job makes."""
 
-    kind: Literal["death", "error"]
+    kind: Literal["death", "error", "power cut"]
     number: int
+    #: Chooses what a power cut takes back.
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,14 @@ _folders = st.builds(
     trashed=st.lists(st.sampled_from([1, 23, 25, 100]), max_size=2).map(tuple),
 )
 _strikes = st.lists(
-    st.none() | st.builds(Strike, kind=st.sampled_from(["death", "error"]), number=st.integers(0, 40)), max_size=6
+    st.none()
+    | st.builds(
+        Strike,
+        kind=st.sampled_from(["death", "error", "power cut"]),
+        number=st.integers(0, 40),
+        seed=st.integers(0, 7),
+    ),
+    max_size=6,
 ).map(tuple)
 _actions = st.one_of(
     st.builds(
@@ -220,6 +231,8 @@ class World:
     #: Projects that somebody wants to be rid of.
     unwanted: set[int] = field(default_factory=set)
     placed: list[bytes] = field(default_factory=list)
+    #: Whether the disk knows hard links, by which a power cut brings back what it takes back.
+    has_links: bool = True
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -233,7 +246,7 @@ class World:
     def build(self, folder: Folder) -> None:
         tenant_id = TENANTS[folder.tenant]
         projects = ProjectsRepository(self.database)
-        is_project = folder.is_project and projects.get_by_folder(folder.name) is None
+        is_project = folder.is_project and projects.get_by_folder(folder.name, tenant_id=tenant_id) is None
         project = None
         if is_project:
             project = projects.create(project_name=folder.name, project_folder=folder.name, tenant_id=tenant_id)
@@ -411,13 +424,16 @@ class World:
     def run(self, job: Job, strike: Strike | None) -> None:
         allowed = self.may_go(job)
         others = {tenant: self.files_of(tenant) for tenant in TENANTS if tenant != job.tenant_id}
-        if strike is not None and strike.kind == "death":
+        if strike is not None and strike.kind == "power cut" and self.has_links:
+            if self.run_into_power_cut(job, strike):
+                event(f"power cut in {job.type}")
+                self.rescue()
+        elif strike is not None and strike.kind != "error":
             with dying_at(strike.number) as death, suppress(Death):
                 run_claimed_job(job, self.runtime)
             if death.is_dead:
                 event(f"died in {job.type}")
-                self.clock.advance(seconds=STALE_SECONDS + 1)
-                rescue_stale(self.database, stale_seconds=STALE_SECONDS, max_attempts=5)
+                self.rescue()
         elif strike is not None:
             with failing_at(strike.number):
                 run_claimed_job(job, self.runtime)
@@ -426,6 +442,23 @@ class World:
         self.check(job, allowed)
         for tenant, before in others.items():
             assert self.files_of(tenant) == before, f"{job.type} of {job.tenant_id} changed files of {tenant}"
+
+    def run_into_power_cut(self, job: Job, strike: Strike) -> bool:
+        """Whether the job was cut short."""
+        power = PowerCut(strike.number, self.root, self.database, self.away.with_name(f"graves {next(self._numbers)}"))
+        try:
+            with power.at_work(), suppress(Death):
+                run_claimed_job(job, self.runtime)
+            if power.is_dead:
+                power.cut(strike.seed)
+            return power.is_dead
+        finally:
+            power.close()
+
+    def rescue(self) -> None:
+        """What the other executors do once the one of a job has been silent for long."""
+        self.clock.advance(seconds=STALE_SECONDS + 1)
+        rescue_stale(self.database, stale_seconds=STALE_SECONDS, max_attempts=5)
 
     def may_go(self, job: Job) -> Counter[bytes]:
         """How often each content may go in this run of the job, because somebody asked for it."""
@@ -533,7 +566,7 @@ def test_no_original_is_lost_whatever_runs_and_whatever_fails(tmp_path: Path, sq
             stack.callback(database.close)
             runtime = stack.enter_context(Runtime(database, settings=settings))
             stack.enter_context(_disk_that_knows(renaming))
-            world = World(runtime, clock, away, picture)
+            world = World(runtime, clock, away, picture, has_links=renaming != "neither")
             for folder in folders:
                 world.build(folder)
             for action in actions:

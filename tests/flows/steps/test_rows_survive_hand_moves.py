@@ -1,4 +1,6 @@
-"""Whatever a user does to photos by hand, and whenever upkeep runs or dies: each keeps its row, with tags and rating.
+"""Whatever a user does to photos by hand, and whenever upkeep runs, dies or loses its power: each keeps its row.
+
+With the row it keeps its tags and its rating.
 
 The long form: `HYPOTHESIS_PROFILE=full python -m pytest
 tests/flows/steps/test_rows_survive_hand_moves.py -n 0 --timeout 0`.
@@ -44,7 +46,13 @@ class Action:
     strikes: tuple[Strike | None, ...] = ()
 
 
-_strikes = st.lists(st.none() | st.builds(Strike, kind=st.just("death"), number=st.integers(0, 60)), max_size=4)
+_strikes = st.lists(
+    st.none()
+    | st.builds(
+        Strike, kind=st.sampled_from(["death", "power cut"]), number=st.integers(0, 60), seed=st.integers(0, 7)
+    ),
+    max_size=4,
+)
 _actions = st.one_of(
     st.builds(
         Action,
@@ -167,7 +175,7 @@ class Hands:
         if any((target / f"{name}.{extension}").exists() for extension in photo.extensions):
             return
         for path in photo.files:
-            new = target / f"{name}{path.suffix}"
+            new = target / (name + path.name[len(photo.name) :])
             if what == "copy":
                 shutil.copy2(path, new)
                 self.world.expected[path.read_bytes()] += 1
@@ -257,7 +265,12 @@ class Hands:
                 assert connection.execute(of_photo).all() == [(f"tag {photo.id}", row.project_id)]
 
 
-_photos = st.lists(st.sampled_from([("jpg",), ("NEF",), ("jpg", "NEF"), ("jpg", "xmp"), ("png", "jpg")]), max_size=3)
+_photos = st.lists(
+    st.sampled_from(
+        [("jpg",), ("NEF",), ("jpg", "NEF", "MOV"), ("jpg", "xmp", "jpg.pp3"), ("png", "jpg"), ("jpg", "AAE")]
+    ),
+    max_size=3,
+)
 
 
 @pytest.mark.slow

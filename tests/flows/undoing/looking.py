@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,17 +11,27 @@ from sqlalchemy import select
 
 from flows.execution.job_run import run_claimed_job
 from flows.starting.new_task import new_task
-from storage import TasksRepository
-from storage.database.tables import jobs, photo_tags, photos, projects, tags
+from storage import JobsRepository, TasksRepository
+from storage.database.tables import jobs, photo_tags, photos, project_claims, projects, tags
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, TRASH_FOLDER
 from storage.library.trash import parse_trash_name
 from storage.queue.claims import Claimant, claim_by_id, promote_due
-from storage.records import Task
+from storage.records import Job, Task
 from task_definitions import Scope, load_definitions
 from tests.flows.planning.worlds import NOW, World
+from tests.flows.steps.conftest import Death
+from tests.flows.steps.power_cuts import PowerCut
 
 DEFINITIONS = load_definitions()
 _DERIVED = ("thumbnail_status", "preview_status")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A power cut at the n-th change; the seed chooses what it takes back."""
+
+    number: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -99,8 +111,8 @@ def start(world: World, name: str, task_id: str, **payload: Any) -> bool:
     return True
 
 
-def run(world: World, task_id: str) -> Task:
-    """Run a task with what it asks for to its end."""
+def run(world: World, task_id: str, *, cut: Cut | None = None) -> Task:
+    """Run a task with what it asks for to its end, with a power cut in its first job, if one is given."""
     tasks = TasksRepository(world.database)
     while True:
         task = tasks.settle(task_id)
@@ -112,13 +124,33 @@ def run(world: World, task_id: str) -> Task:
             promote_due(connection, now=NOW.replace(year=2100))
             claimed = claim_by_id(connection, Claimant(worker_id="worker", now=NOW), job.id)
         assert claimed is not None
-        run_claimed_job(claimed, world.runtime)
+        if cut is None:
+            run_claimed_job(claimed, world.runtime)
+        else:
+            _cut_short(world, claimed, cut)
+            cut = None
 
 
-def undo(world: World, task_id: str, undo_id: str) -> dict[str, Any]:
+def _cut_short(world: World, job: Job, cut: Cut) -> None:
+    power = PowerCut(cut.number, world.root, world.database, world.root.with_name(f"graves-{secrets.token_hex(8)}"))
+    try:
+        with power.at_work(), suppress(Death):
+            run_claimed_job(job, world.runtime)
+        if power.is_dead:
+            power.cut(cut.seed)
+            # What a rescue does.
+            JobsRepository(world.database).increment_attempts(job.id)
+            JobsRepository(world.database).requeue(job.id)
+            with world.database.begin() as connection:
+                connection.execute(project_claims.delete())
+    finally:
+        power.close()
+
+
+def undo(world: World, task_id: str, undo_id: str, *, cut: Cut | None = None) -> dict[str, Any]:
     """Undo a task; returns what the undo's first job reports."""
     assert start(world, "undo", undo_id, undo=task_id)
-    task = run(world, undo_id)
+    task = run(world, undo_id, cut=cut)
     with world.database.connect() as connection:
         statement = select(jobs.c.result_json, jobs.c.error_message).where(jobs.c.task_id == undo_id)
         report, error = connection.execute(statement.where(jobs.c.type == "undo")).one()

@@ -1,5 +1,7 @@
 """Any library, any task of the built-in definitions: undone, everything is as before; undone again, as after the task.
 
+A power cut in an undo changes nothing of that.
+
 Thumbnails and previews follow the photographs: those that a task had made where there were none are gone again, those
 that it had removed are made anew.
 """
@@ -20,14 +22,20 @@ from flows.starting.new_task import new_task
 from storage import Database, TasksRepository
 from task_definitions import load_definitions
 from tests.flows.planning.worlds import NOW, LibrarySpec, PhotoSpec, ProjectSpec, World, libraries
-from tests.flows.undoing.looking import DEFINITIONS, Look, look, run, start, undo
+from tests.flows.undoing.looking import DEFINITIONS, Cut, Look, look, run, start, undo
 
 NAMES = sorted(DEFINITIONS.keys() - {"undo"})
 
 #: Definitions that remove folders of projects, which do not come back.
 FOR_GOOD = {"project_delete", "project_scavenge", "project_scavenge_global"}
 
-_OPTIONS = st.fixed_dictionaries({"is_forced": st.booleans(), "unaccepted_files": st.sampled_from(["keep", "trash"])})
+_OPTIONS = st.fixed_dictionaries(
+    {
+        "is_forced": st.booleans(),
+        "unaccepted_files": st.sampled_from(["keep", "trash"]),
+        "cut": st.none() | st.builds(Cut, number=st.integers(0, 80), seed=st.integers(0, 7)),
+    }
+)
 
 
 def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], options: dict[str, Any]) -> None:
@@ -38,7 +46,7 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], optio
     run(world, "task")
     after = look(world)
 
-    report = undo(world, "task", "undo")
+    report = undo(world, "task", "undo", cut=options["cut"])
 
     undone = look(world)
     if name in FOR_GOOD and (after.folders != before.folders or len(after.rows["photos"]) < len(before.rows["photos"])):
@@ -57,7 +65,7 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], optio
     extra = {path.rpartition("/")[2].removesuffix(".webp") for path in undone.derivatives - before.derivatives}
     assert extra <= of_generated
 
-    undo(world, "undo", "undo of undo")
+    undo(world, "undo", "undo of undo", cut=options["cut"])
 
     again = look(world)
     _hold(again, after)
@@ -115,13 +123,13 @@ def _photo(name: str, *, has_row: bool) -> PhotoSpec:
 def test_names_that_differ_in_case_alone_come_back_beside_each_other(
     name: str, spec: LibrarySpec, make_world: Callable[..., World]
 ) -> None:
-    _check(name, spec, make_world, {"is_forced": False, "unaccepted_files": "keep"})
+    _check(name, spec, make_world, {"is_forced": False, "unaccepted_files": "keep", "cut": None})
 
 
 def test_a_folder_that_was_renamed_before_the_task_keeps_its_name(make_world: Callable[..., World]) -> None:
     gone = replace(_project("Iceland"), folder="import 0", state="gone")
     spec = LibrarySpec((gone, _project("Alps")), loose=(("Iceland", 2, ("IMG_1.jpg",)),))
-    _check("maintenance_global", spec, make_world, {"is_forced": False, "unaccepted_files": "keep"})
+    _check("maintenance_global", spec, make_world, {"is_forced": False, "unaccepted_files": "keep", "cut": None})
 
 
 def test_a_thumbnail_that_a_task_made_and_made_again_is_gone_again(
