@@ -1,11 +1,12 @@
 """A web application that starts tasks and lets its users follow them: `uvicorn examples.web_application:app`.
 
-The tenant is whoever the application has let in; here a header stands for that. Every call names the tenant, so nobody
-sees or steers the tasks of others.
+The application decides who its user is, and so which tenant a request belongs to; here a header stands for that. Every
+call names the tenant, so a user sees and changes only tasks of that tenant. docs/how-to/web-application.md says why.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request
@@ -14,10 +15,21 @@ from pydantic import BaseModel, Field
 
 from flows import Runtime, acancel_task, aretry_task, astart_task, atask_status, start_task
 from storage import ProjectsRepository, TaskSummary
-from storage.errors import TaskConflict, UnknownTask
+from storage.errors import ConstraintViolated, DatabaseFault, InvalidValue, TaskConflict, UnknownProject, UnknownTask
 from task_definitions import PhotojobsError
 
+logger = logging.getLogger(__name__)
 app = FastAPI(title="Photographs")
+
+#: What users read of an error. The messages of photojobs are for operators: they name paths, databases and commands.
+FOR_USERS: dict[type[PhotojobsError], tuple[int, str]] = {
+    UnknownTask: (404, "There is no such task."),
+    UnknownProject: (404, "There is no such project."),
+    ConstraintViolated: (409, "It exists already."),
+    TaskConflict: (409, "The task is in a state that does not allow this."),
+    InvalidValue: (422, "A value of the request is not allowed."),
+    DatabaseFault: (503, "The service is not available at the moment. Please try again."),
+}
 
 
 def signed_in(x_tenant: Annotated[str, Header()]) -> str:
@@ -29,7 +41,7 @@ Tenant = Annotated[str, Depends(signed_in)]
 
 
 class Upload(BaseModel):
-    """A new project with its photographs, which lie in its folder already."""
+    """A new project. Its folder is in the library already, with its photographs."""
 
     name: str = Field(min_length=1)
     folder: str = Field(min_length=1)
@@ -51,7 +63,7 @@ class Progress(BaseModel):
 
 @app.post("/projects", status_code=202)
 def add_project(upload: Upload, tenant: Tenant) -> dict[str, Any]:
-    """Write a project and start its upkeep in one transaction: either both are there, or neither."""
+    """Add a project and start its upkeep in one transaction: both are written, or neither."""
     with Runtime.current().database.begin() as connection:
         project = ProjectsRepository(connection).create(
             project_name=upload.name, project_folder=upload.folder, tenant_id=tenant
@@ -69,7 +81,7 @@ async def start_upkeep(project_id: int, tenant: Tenant) -> dict[str, Any]:
 
 @app.get("/tasks/{task_id}")
 async def follow(task_id: str, tenant: Tenant) -> Progress:
-    """Where a task stands."""
+    """How far a task is."""
     return Progress.of(await atask_status(task_id, tenant_id=tenant))
 
 
@@ -87,6 +99,8 @@ async def retry(task_id: str, tenant: Tenant) -> Progress:
 
 @app.exception_handler(PhotojobsError)
 async def explain(_: Request, error: PhotojobsError) -> JSONResponse:
-    """Errors say what was wrong and what to do; whether that is for the user to read is yours to decide."""
-    status = 404 if isinstance(error, UnknownTask) else 409 if isinstance(error, TaskConflict) else 422
-    return JSONResponse({"detail": str(error)}, status_code=status)
+    """Answer with a sentence for users; the error itself goes to the log."""
+    known = (FOR_USERS[kind] for kind in type(error).__mro__ if kind in FOR_USERS)
+    status, sentence = next(known, (500, "Something went wrong."))
+    logger.log(logging.ERROR if status >= 500 else logging.INFO, "request refused: %s", error, exc_info=status >= 500)
+    return JSONResponse({"detail": sentence}, status_code=status)

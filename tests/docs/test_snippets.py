@@ -111,6 +111,7 @@ LOOKED_AT = {
     "jq": "is not everywhere",
     "curl": "needs a server that stays up",
     "npm": "installs",
+    "uvicorn": "stays up",
 }
 
 

@@ -275,11 +275,11 @@ async def users_of_a_web_application(up: Up, runtime: Runtime) -> None:
         assert added.status_code == 202, added.text
         assert await ended(added.json()["task_id"]) == "completed"
         again = await user.post("/projects", json={"name": "Harbour", "folder": "harbour"})
-        assert again.status_code == 422
+        assert again.status_code == 409
         (runtime.library.root / "other" / "harbour").mkdir(parents=True)
         assert (await other.post("/projects", json={"name": "Harbour", "folder": "harbour"})).status_code == 202
         upkeep = f"/projects/{added.json()['project_id']}/upkeep"
-        assert (await other.post(upkeep)).status_code == 422
+        assert (await other.post(upkeep)).status_code == 404
 
         hold("tenant", "user_0")
         started = (await user.post(upkeep)).json()
