@@ -34,7 +34,7 @@ def settings_page() -> str:
     rows = [
         (
             f"{code(name)}<br>{code(f'PHOTOJOBS_{name.upper()}')}",
-            _default(field),
+            _default(name, field),
             _allowed(field),
             field.description or "",
         )
@@ -43,9 +43,13 @@ def settings_page() -> str:
     return "\n".join((_INTRODUCTION, table(("setting", "default", "allowed", "what it is"), rows), ""))
 
 
-def _default(field: Any) -> str:
+#: Defaults that are reckoned where photojobs runs.
+_OF_THE_MACHINE = {"concurrency": "the machine's cores", "max_flow_runs": "the machine's cores, at least 8"}
+
+
+def _default(name: str, field: Any) -> str:
     if field.default_factory is not None:
-        return "the machine's cores"
+        return _OF_THE_MACHINE[name]
     value = field.get_default()
     if value is None:
         return "none"

@@ -84,6 +84,13 @@ class Settings(BaseSettings):
     concurrency: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Jobs that one process runs at a time."
     )
+    max_flow_runs: int = Field(
+        default_factory=lambda: max(8, os.cpu_count() or 1),
+        ge=1,
+        le=1000,
+        description="Flow runs that `photojobs up` and `serve` run at a time, each in a process of its own, those that "
+        "wait for a hold or a retry among them; further ones wait in Prefect.",
+    )
     drain_seconds: float = Field(
         30.0,
         ge=0,

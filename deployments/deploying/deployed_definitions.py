@@ -54,14 +54,18 @@ def our_deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
     """Every deployment of ours by its path, `<flow>/<deployment>`."""
     flows = {}
     found: dict[str, DeploymentResponse] = {}
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
-    offset = 0
-    while page := client.read_deployments(deployment_filter=ours, limit=_PAGE, offset=offset):
-        for deployment in page:
-            if deployment.flow_id not in flows:
-                flows[deployment.flow_id] = client.read_flow(deployment.flow_id).name
-            found[f"{flows[deployment.flow_id]}/{deployment.name}"] = deployment
-        offset += len(page)
+    for deployment in all_deployments(client, DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))):
+        if deployment.flow_id not in flows:
+            flows[deployment.flow_id] = client.read_flow(deployment.flow_id).name
+        found[f"{flows[deployment.flow_id]}/{deployment.name}"] = deployment
+    return found
+
+
+def all_deployments(client: SyncPrefectClient, wanted: DeploymentFilter) -> list[DeploymentResponse]:
+    """The deployments that a filter means, however many; Prefect's server gives a page at a time."""
+    found: list[DeploymentResponse] = []
+    while page := client.read_deployments(deployment_filter=wanted, limit=_PAGE, offset=len(found)):
+        found += page
     return found
 
 

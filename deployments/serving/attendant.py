@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -16,6 +18,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterDeploymentId,
     FlowRunFilterEndTime,
     FlowRunFilterExpectedStartTime,
+    FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
@@ -51,9 +54,9 @@ RESTART_WITHIN = timedelta(days=1)
 #: A run that Prefect says is being canceled for so long has no process that could end it.
 CANCELING_SECONDS = 45
 
-#: While so many flow runs are under way, none is asked for. Each is a process: one for every task that waits on a busy
-#: machine would keep all of them from their work.
-MOST_RUNS = 8
+#: Of runs that Prefect's server ended as canceled itself, those of so short a time ago are looked at. The tasks of
+#: others are found when nothing has attended them for a while.
+CANCELED_WITHIN = timedelta(minutes=10)
 
 #: A process that Prefect says is pending has so long to begin its flow run, until a second one is started.
 START_SECONDS = 60
@@ -66,7 +69,7 @@ def attend(runtime: Runtime) -> None:
     silent_seconds = max(ATTENDANCE_SECONDS, 3 * runtime.settings.heartbeat_seconds)
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
-        _attend_tasks(client, runtime.database, tasks.list_unattended(silent_seconds=silent_seconds))
+        _attend_tasks(client, runtime, tasks.list_unattended(silent_seconds=silent_seconds))
         restart_crashed_runs(client, tasks)
         end_canceled_runs(client, tasks)
         if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
@@ -164,7 +167,7 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
     """End flow runs that were canceled while no process ran them, which Prefect leaves in `Cancelling` for ever.
 
     Those are runs that had not begun, runs that were paused, and runs whose process has died. A paused run whose task
-    was canceled from our side ends as well.
+    was canceled from our side ends as well. Some of those runs Prefect's server ends itself; then their tasks end.
     """
     stopped = all_flow_runs(
         client,
@@ -185,6 +188,24 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
             is_over = run.start_time is None or run.state.timestamp < long_ago
         if is_over:
             _end_as_canceled(client, tasks, run)
+    canceled = all_flow_runs(
+        client,
+        FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[TAG]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLED])),
+            end_time=FlowRunFilterEndTime(after_=datetime.now(UTC) - CANCELED_WITHIN),  # type: ignore[arg-type]
+        ),
+    )
+    for run in canceled:
+        if _is_left_unended(tasks.get_by_id(_task_id(run)), run):
+            _end_as_canceled(client, tasks, run)
+
+
+def _is_left_unended(task: Task | None, run: FlowRun) -> bool:
+    """Whether nothing has seen to the task of a canceled flow run, nor has the task been run again since."""
+    if task is None or task.is_final or task.flow_run_id != str(run.id) or run.state is None:
+        return False
+    return max(task.updated_at, task.attended_at or task.updated_at) < run.state.timestamp
 
 
 def _end_as_canceled(client: SyncPrefectClient, tasks: TasksRepository, run: FlowRun) -> None:
@@ -199,13 +220,16 @@ def _task_id(run: FlowRun) -> str:
     return run.parameters.get("task_id") or str(run.id)
 
 
-def _attend_tasks(client: SyncPrefectClient, database: Database, unattended: list[Task]) -> None:
+def _attend_tasks(client: SyncPrefectClient, runtime: Runtime, unattended: list[Task]) -> None:
     if not unattended:
         return
     known = {task.flow_run_id for task in unattended}
     under_way = sum(str(run.id) not in known or _will_begin(run) for run in runs_under_way(client))
+    runs = _flow_runs(client, unattended)
+    most = runtime.settings.max_flow_runs
     for task in unattended:
-        under_way += _attend_task(client, database, task, may_start=under_way < MOST_RUNS)
+        run = runs.get(task.flow_run_id)
+        under_way += _attend_task(client, runtime.database, task, run, may_start=under_way < most)
 
 
 def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
@@ -227,10 +251,11 @@ def _will_begin(run: FlowRun) -> bool:
     return state.type == StateType.PENDING and state.timestamp > datetime.now(UTC) - timedelta(seconds=START_SECONDS)
 
 
-def _attend_task(client: SyncPrefectClient, database: Database, task: Task, *, may_start: bool) -> bool:
-    """See to one task; returns whether a flow run of it will be started."""
+def _attend_task(
+    client: SyncPrefectClient, database: Database, task: Task, run: FlowRun | None, *, may_start: bool
+) -> bool:
+    """See to one task and its flow run; returns whether a flow run of it will be started."""
     tasks = TasksRepository(database)
-    run = _flow_run(client, task.flow_run_id)
     state = None if run is None else run.state
     if run is None or state is None or state.type == StateType.COMPLETED:
         flow_run_id = request_flow_run(task) if may_start else None
@@ -249,13 +274,15 @@ def _attend_task(client: SyncPrefectClient, database: Database, task: Task, *, m
     return False
 
 
-def _flow_run(client: SyncPrefectClient, flow_run_id: str | None) -> FlowRun | None:
-    if flow_run_id is None:
-        return None
-    try:
-        return client.read_flow_run(UUID(flow_run_id))
-    except (ObjectNotFound, ValueError):
-        return None
+def _flow_runs(client: SyncPrefectClient, unattended: Iterable[Task]) -> dict[str | None, FlowRun]:
+    """The flow runs of tasks by their ids, as many as there still are."""
+    ids = []
+    for task in unattended:
+        with suppress(TypeError, ValueError):
+            ids.append(UUID(task.flow_run_id))
+    if not ids:
+        return {}
+    return {str(run.id): run for run in all_flow_runs(client, FlowRunFilter(id=FlowRunFilterId(any_=ids)))}
 
 
 def _drains(client: SyncPrefectClient) -> bool:

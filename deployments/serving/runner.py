@@ -17,11 +17,12 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runner import Runner
 
-from deployments.deploying.deployed_definitions import our_deployments
+from deployments.deploying.deployed_definitions import all_deployments, our_deployments
 from deployments.deploying.forms import Choices
 from deployments.deploying.own_deployments import foreign_reason
 from deployments.deploying.registration import (
@@ -51,8 +52,8 @@ QUERY_SECONDS = 0.5
 #: How often definition files are looked at for changes.
 RELOAD_SECONDS = 2.0
 
-#: How often the schedules on the server are looked at.
-SCHEDULES_SECONDS = 20.0
+#: How often the deployments on the server are looked at.
+DEPLOYMENTS_SECONDS = 20.0
 
 
 class Serving:
@@ -118,7 +119,8 @@ class Serving:
         except MissingHandler as error:
             self._say(f"{definition.name}: {error}")
             return
-        await self._register(deployment)
+        if not await self._register(deployment):
+            return
         before = self._served.get(definition.name)
         if before is not None and deployment_path(before) != deployment_path(definition):
             # Another label is another deployment; the former one would run by its schedule as well.
@@ -126,29 +128,54 @@ class Serving:
         self._served[definition.name] = definition
         logger.info("%s", difference)
 
-    async def _register(self, deployment: RunnerDeployment) -> None:
+    async def _register(self, deployment: RunnerDeployment) -> bool:
+        """Serve a deployment, unless it belongs to a work pool; returns whether it is served."""
         with get_client(sync_client=True) as client:
             registration = await asyncio.to_thread(begin_registration, client, deployment)
+            if registration.known is not None and registration.known.work_pool_name is not None:
+                self._say_pooled(registration.known)
+                return False
             deployment_id = await self._runner.aadd_deployment(deployment)
             await asyncio.to_thread(finish_registration, client, registration, deployment_id)
         self._scheduled[deployment_id] = registration.declared
+        return True
 
-    async def watch_schedules(self) -> None:
-        """Repair the schedules that lost their parameters when a user switched them in Prefect's pages."""
+    def _say_pooled(self, deployment: DeploymentResponse) -> None:
+        self._say(
+            f"{deployment.name}: its deployment belongs to the work pool {deployment.work_pool_name}, whose workers "
+            "start its runs. To run it here, delete the deployment in Prefect's pages and start `photojobs up` again."
+        )
+
+    async def watch_deployments(self) -> None:
+        """Follow what users do with the deployments on the server.
+
+        Schedules that lost their parameters when a user switched them in Prefect's pages get them back. Deployments
+        that came into a work pool are left to its workers.
+        """
         try:
-            await asyncio.to_thread(self._restore_parameters)
+            for deployment in await asyncio.to_thread(self._watched):
+                self._leave_to_pool(deployment)
         except (httpx.HTTPError, PrefectException) as error:
-            self._say(f"the schedules could not be looked at: {error}")
+            self._say(f"the deployments could not be looked at: {error}")
 
-    def _restore_parameters(self) -> None:
-        scheduled = [deployment_id for deployment_id, declared in self._scheduled.items() if declared]
-        if not scheduled:
-            return
+    def _watched(self) -> list[DeploymentResponse]:
+        """Repair the schedules; returns the deployments that belong to a work pool."""
+        pooled = []
         with get_client(sync_client=True) as client:
-            ours = DeploymentFilter(id=DeploymentFilterId(any_=scheduled))
-            for deployment in client.read_deployments(deployment_filter=ours):
-                if restore_parameters(client, deployment, self._scheduled[deployment.id]):
+            ours = DeploymentFilter(id=DeploymentFilterId(any_=list(self._scheduled)))
+            for deployment in all_deployments(client, ours):
+                if deployment.work_pool_name is not None:
+                    pooled.append(deployment)
+                elif restore_parameters(client, deployment, self._scheduled[deployment.id]):
                     logger.info("%s: its schedules have their parameters again", deployment.name)
+        return pooled
+
+    def _leave_to_pool(self, deployment: DeploymentResponse) -> None:
+        # Prefect has no public way to have a runner leave out a deployment.
+        self._runner._deployment_registry._deployment_ids.discard(deployment.id)
+        del self._scheduled[deployment.id]
+        self._served.pop((deployment.entrypoint or "").rpartition(".")[2], None)
+        self._say_pooled(deployment)
 
     async def _pause(self, definition: TaskDefinition) -> None:
         if await asyncio.to_thread(_pause, deployment_path(definition)):
@@ -192,7 +219,9 @@ def _pause(path: str) -> bool:
 
 async def serve(settings: Settings) -> None:
     """Serve the definitions until this process is stopped, and follow changes of their files."""
-    runner = Runner(name="photojobs", query_seconds=QUERY_SECONDS, limit=None, pause_on_shutdown=False)
+    runner = Runner(
+        name="photojobs", query_seconds=QUERY_SECONDS, limit=settings.max_flow_runs, pause_on_shutdown=False
+    )
     serving = Serving(runner, settings)
     await serving.update_choices()
     await serving.update()
@@ -205,7 +234,7 @@ async def serve(settings: Settings) -> None:
         create_private(Path(ready))
     watching = [
         asyncio.create_task(_reload(serving, settings.definitions)),
-        asyncio.create_task(_watch_schedules(serving)),
+        asyncio.create_task(_watch_deployments(serving)),
     ]
     try:
         await runner.start()
@@ -232,10 +261,10 @@ async def _reload(serving: Serving, source: Path | None) -> None:
         await serving.update_choices()
 
 
-async def _watch_schedules(serving: Serving) -> None:
+async def _watch_deployments(serving: Serving) -> None:
     while True:
-        await asyncio.sleep(SCHEDULES_SECONDS)
-        await serving.watch_schedules()
+        await asyncio.sleep(DEPLOYMENTS_SECONDS)
+        await serving.watch_deployments()
 
 
 def fingerprint(source: Path | None) -> Mapping[str, tuple[int, int]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -132,7 +134,7 @@ def test_a_schedule_that_is_switched_off_and_on_while_it_is_served_keeps_its_ten
         client.update_deployment_schedule(found.id, schedule.id, active=False)
         client.update_deployment_schedule(found.id, schedule.id, active=True)
 
-    asyncio.run(served.watch_schedules())
+    asyncio.run(served.watch_deployments())
 
     tenants = {each.parameters["tenant_id"] for each in registered(client).schedules}
     runs = client.read_flow_runs(
@@ -198,6 +200,40 @@ def test_a_definition_that_was_removed_while_nothing_was_served_is_paused_by_the
     file.write_text(DECLARED + OTHER)
     asyncio.run(start())
     assert not registered(client, "other/Other").paused
+
+
+@pytest.mark.parametrize("joins", ["before it is served", "while it is served"])
+def test_a_deployment_of_a_work_pool_is_left_to_its_workers(
+    client: SyncPrefectClient, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joins: str
+) -> None:
+    monkeypatch.setattr(runner, "load_definitions", partial(load_definitions, builtin=False))
+    # What a flow run of the runner would work on.
+    monkeypatch.setenv("PHOTOJOBS_DATABASE_URL", f"sqlite:///{tmp_path}/photojobs.db")
+    definition = load_definitions(file, builtin=False)["switched"]
+    pool = f"pool-{uuid4().hex[:8]}"
+    client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+    polling = Runner(name="test", pause_on_shutdown=False)
+    served = Serving(polling, Settings.load(definitions=file))
+    if joins == "while it is served":
+        asyncio.run(served.update())
+    deployment_of(definition, Settings.load(), work_pool=pool).apply()
+    before = registered(client)
+    run = client.create_flow_run_from_deployment(before.id)
+
+    async def look() -> None:
+        await served.update()
+        await served.watch_deployments()
+        await served.update_choices()
+        await polling.start(run_once=True)
+
+    # Beside the main thread, whose handlers of signals a runner takes.
+    with ThreadPoolExecutor() as threads:
+        threads.submit(copy_context().run, asyncio.run, look()).result()
+
+    state, after = client.read_flow_run(run.id).state_name, registered(client)
+    client.delete_work_pool(pool)
+    assert state == "Scheduled"
+    assert (after.updated, after.work_pool_name) == (before.updated, pool)
 
 
 @pytest.mark.parametrize("active", [True, False])

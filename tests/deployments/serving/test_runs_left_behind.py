@@ -92,7 +92,9 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
     assert isinstance(deployment_id, UUID)
     with Runtime.open(settings) as runtime, runtime.as_current(), get_client(sync_client=True) as client:
         tasks = TasksRepository(runtime.database)
-        held, canceled = (start_task(type="folder_discovery", tenant_id="user_0").task_id for _ in range(2))
+        held, canceled, waiting, again = (
+            start_task(type="folder_discovery", tenant_id="user_0").task_id for _ in range(4)
+        )
         tasks.cancel(canceled)
 
         def run(*states: State, **parameters: object) -> UUID:
@@ -109,6 +111,14 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
             run(Running(), Suspended(), task_id=canceled),
             run(Running(), Cancelling()),
         )
+        for task_id in (waiting, again):
+            flow_run_id = run(Scheduled(), task_id=task_id)
+            tasks.link_flow_run(task_id, str(flow_run_id))
+            # Prefect's server ends it at once: it has no process.
+            client.set_flow_run_state(flow_run_id, Cancelling())
+        # The user thinks better of it.
+        tasks.cancel(again)
+        tasks.retry(again)
         planned, plan = run(Scheduled()), run(Scheduled(), plan=True, project_id="Alps (#7)")
 
         end_canceled_runs(client, tasks)
@@ -119,5 +129,7 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
         ]
         names = [client.read_flow_run(run_id).name for run_id in (planned, plan)]
         client.delete_deployment(deployment_id)
+        statuses = [tasks.get(task_id).status for task_id in (held, waiting, again)]
     assert states == ["Cancelled", "Suspended", "Cancelled", "Cancelling"]
+    assert statuses == ["queued", "canceled", "queued"]
     assert names == ["maintenance (user_0, project 7)", "plan of maintenance (user_0, Alps (#7))"]

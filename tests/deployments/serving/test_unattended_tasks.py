@@ -26,7 +26,9 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
     prefect_url: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path_factory.mktemp("unattended")
-    settings = Settings.load(database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={})
+    settings = Settings.load(
+        database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={}, max_flow_runs=2
+    )
     definition = load_definitions()["project_scavenge_global"]
     deployment_id = deployment_of(definition, settings).apply()
     assert isinstance(deployment_id, UUID)
@@ -42,7 +44,6 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
             "runs_under_way",
             lambda client: [run for run in runs_under_way(client) if run.deployment_id == deployment_id],
         )
-        monkeypatch.setattr(attendant, "MOST_RUNS", 2)
 
         def asked_for() -> list[UUID]:
             attend(runtime)
