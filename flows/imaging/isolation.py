@@ -18,9 +18,8 @@ from flows.imaging.fingerprint import Fingerprint, SourceReading, read_source, t
 from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import PhotoMetadata, read_metadata
-from flows.imaging.thumbnail_and_preview import Derivatives, make_derivatives
+from flows.imaging.thumbnail_and_preview import Derivatives, make_derivatives, replace_derivatives
 from flows.imaging.worker import Worker
-from storage.library.atomic_write import new_temporary_token, remove_temporary
 
 if TYPE_CHECKING:
     from storage.settings import Settings
@@ -122,25 +121,28 @@ class ImagePool:
         with_metadata: bool = False,
     ) -> Derivatives:
         """See `flows.imaging.thumbnail_and_preview.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
-        token = new_temporary_token()
 
-        def remove_half() -> None:
-            for target in (thumbnail, preview):
-                if target is not None:
-                    remove_temporary(target, token=token)
+        def write(thumbnail: Path | None, preview: Path | None) -> Derivatives:
+            paths = {"thumbnail": thumbnail, "preview": preview}
 
-        return self.run(
-            "make_derivatives",
-            Derivatives,
-            name=source.name,
-            after_failure=remove_half,
-            source=str(source),
-            thumbnail=None if thumbnail is None else str(thumbnail),
-            preview=None if preview is None else str(preview),
-            with_hash=with_hash,
-            with_metadata=with_metadata,
-            token=token,
-        )
+            def remove_half() -> None:
+                for path in paths.values():
+                    if path is not None:
+                        path.unlink(missing_ok=True)
+
+            return self.run(
+                "write_derivatives",
+                Derivatives,
+                name=source.name,
+                after_failure=remove_half,
+                source=str(source),
+                with_hash=with_hash,
+                with_metadata=with_metadata,
+                **{kind: None if path is None else str(path) for kind, path in paths.items()},
+            )
+
+        # Flushed here, where another picture can be decoded while this one waits for the disk.
+        return replace_derivatives(write, thumbnail=thumbnail, preview=preview)
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
         """See `flows.imaging.metadata.read_metadata`; also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""

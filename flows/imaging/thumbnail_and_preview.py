@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -15,7 +16,7 @@ from flows.imaging.limits import DEFAULT_OPTIONS, ImageLimits, ImageOptions, Ren
 from flows.imaging.metadata import PhotoMetadata, metadata_of
 from flows.imaging.raw import NoEmbeddedPreview, RawFile, has_raw_name, read_raw
 from flows.imaging.source_file import SourceFile, open_source
-from storage.library.atomic_write import link_atomically, write_atomically
+from storage.library.atomic_write import link_new, replacing, write_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,6 @@ def make_derivatives(
     options: ImageOptions = DEFAULT_OPTIONS,
     with_hash: bool = False,
     with_metadata: bool = False,
-    token: str | None = None,
 ) -> Derivatives:
     """Write the thumbnail, the preview or both of an original as WebP: upright, in sRGB, never enlarged.
 
@@ -95,7 +95,6 @@ def make_derivatives(
         options: what the image may cost, and how its derivatives are made.
         with_hash: take the hash of the contents, too, while the system has the file in memory.
         with_metadata: read the metadata, too.
-        token: see `storage.library.atomic_write.temporary_path`.
 
     Raises:
         ImageMissing: there is no original.
@@ -105,6 +104,49 @@ def make_derivatives(
         FolderMissing: the folder of a derivative does not exist.
         OSError: the disk is full or fails.
     """
+
+    def write(thumbnail: Path | None, preview: Path | None) -> Derivatives:
+        return write_derivatives(
+            source,
+            thumbnail=thumbnail,
+            preview=preview,
+            options=options,
+            with_hash=with_hash,
+            with_metadata=with_metadata,
+        )
+
+    return replace_derivatives(write, thumbnail=thumbnail, preview=preview)
+
+
+def replace_derivatives(
+    write: Callable[[Path | None, Path | None], Derivatives], *, thumbnail: Path | None, preview: Path | None
+) -> Derivatives:
+    """Let derivatives be written to other names, flush them to the disk, and give them theirs.
+
+    Args:
+        write: writes a thumbnail and a preview to paths that it is given, as `write_derivatives` does.
+        thumbnail: see `make_derivatives`.
+        preview: likewise.
+    """
+    with replacing(*(path for path in (preview, thumbnail) if path is not None)) as temporaries:
+        made = write(
+            None if thumbnail is None else temporaries[thumbnail], None if preview is None else temporaries[preview]
+        )
+        if made.status != "generated":
+            temporaries.clear()
+    return made
+
+
+def write_derivatives(
+    source: Path,
+    *,
+    thumbnail: Path | None,
+    preview: Path | None,
+    options: ImageOptions,
+    with_hash: bool,
+    with_metadata: bool,
+) -> Derivatives:
+    """Do what `make_derivatives` does, but write to names that do not exist yet, and flush nothing to the disk."""
     wanted = [
         (path, rendition)
         for path, rendition in ((preview, options.preview), (thumbnail, options.thumbnail))
@@ -127,7 +169,7 @@ def make_derivatives(
         fingerprint = fingerprint_with_hash(file) if with_hash else fingerprint_of(file)
     if decoded is None:
         return Derivatives("not_supported", reason, 1, 0, 0, fingerprint, metadata=metadata)
-    written = _write_all(decoded.pixels, wanted, token)
+    written = _write_all(decoded.pixels, wanted)
     return Derivatives(
         status="generated",
         reason=None,
@@ -191,15 +233,15 @@ def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
     return (height, width) if orientation >= 5 else (width, height)
 
 
-def _write_all(pixels: Any, wanted: list[tuple[Path, Rendition]], token: str | None) -> dict[Path, WrittenImage]:
+def _write_all(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, WrittenImage]:
     if len(wanted) > 1 and all(_fits(pixels, rendition) for _, rendition in wanted):
-        return _write_both(pixels, wanted, token)
+        return _write_both(pixels, wanted)
     written: dict[Path, WrittenImage] = {}
     failures: list[BaseException] = []
 
     def write(path: Path, rendition: Rendition) -> None:
         try:
-            written[path] = _write(pixels, path, rendition, token)
+            written[path] = _write(pixels, path, rendition)
         except BaseException as error:  # noqa: BLE001 - raised again below, in the thread of the caller.
             failures.append(error)
 
@@ -221,16 +263,16 @@ def _fits(pixels: Any, rendition: Rendition) -> bool:
     return longer <= rendition.long_edge_pixels
 
 
-def _write_both(pixels: Any, wanted: list[tuple[Path, Rendition]], token: str | None) -> dict[Path, WrittenImage]:
+def _write_both(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, WrittenImage]:
     """Write derivatives that show the same pixels: one file with two names, in the better of their qualities."""
     (first, _), (second, _) = wanted
-    written = _write(pixels, first, max((rendition for _, rendition in wanted), key=attrgetter("quality")), token)
-    link_atomically(second, first, token=token)
+    written = _write(pixels, first, max((rendition for _, rendition in wanted), key=attrgetter("quality")))
+    link_new(second, first)
     return {first: written, second: written}
 
 
-def _write(pixels: Any, path: Path, rendition: Rendition, token: str | None) -> WrittenImage:
+def _write(pixels: Any, path: Path, rendition: Rendition) -> WrittenImage:
     image = pixels if _fits(pixels, rendition) else decode.reduce(pixels, long_edge_pixels=rendition.long_edge_pixels)
     encoded = encode(image, rendition)
-    write_atomically(path, encoded, token=token)
+    write_new(path, encoded)
     return WrittenImage(image.width, image.height, len(encoded))

@@ -20,7 +20,7 @@ from flows.imaging.errors import ImageTooLarge
 from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import read_metadata
-from flows.imaging.thumbnail_and_preview import make_derivatives
+from flows.imaging.thumbnail_and_preview import write_derivatives
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MAX_TEXT_CHARACTERS: Final = 2000
@@ -57,8 +57,8 @@ def main(more: Mapping[str, Operation] | None = None) -> None:
 
 
 def _operations(options: ImageOptions) -> dict[str, Operation]:
-    def make(source: str, *, thumbnail: str | None, preview: str | None, **others: Any) -> Any:
-        return make_derivatives(
+    def write(source: str, *, thumbnail: str | None, preview: str | None, **others: Any) -> Any:
+        return write_derivatives(
             Path(source),
             thumbnail=None if thumbnail is None else Path(thumbnail),
             preview=None if preview is None else Path(preview),
@@ -67,7 +67,7 @@ def _operations(options: ImageOptions) -> dict[str, Operation]:
         )
 
     return {
-        "make_derivatives": make,
+        "write_derivatives": write,
         "read_metadata": lambda source: read_metadata(Path(source)),
         "inspect_image": lambda source: inspect_image(Path(source), limits=options.limits),
     }

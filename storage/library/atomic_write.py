@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +22,6 @@ _TOKEN: Final = re.compile(r"[0-9a-f]{16}")
 STALE_TEMPORARY_SECONDS: Final = 24 * 3600.0
 
 
-def new_temporary_token() -> str:
-    """A fresh random token for `temporary_path`."""
-    return secrets.token_hex(8)
-
-
 def temporary_path(target: Path, *, token: str | None = None) -> Path:
     """A hidden name beside the target with the target's extension, free of its length and characters.
 
@@ -34,69 +29,68 @@ def temporary_path(target: Path, *, token: str | None = None) -> Path:
         target: the file to be written.
         token: 16 hexadecimal digits, where somebody else must be able to find the file after a crash; else random.
     """
-    token = new_temporary_token() if token is None else token
+    token = secrets.token_hex(8) if token is None else token
     if not _TOKEN.fullmatch(token):
         raise ValueError(f"a temporary token has 16 hexadecimal digits, unlike {token!r}")
     extension = target.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", target.suffix) else ""
     return target.parent / f"{TEMPORARY_PREFIX}{token}{extension}"
 
 
-def write_atomically(
-    path: Path,
-    content: bytes | Callable[[Path], object],
-    *,
-    token: str | None = None,
-) -> None:
-    """Write a file beside its name, flush it to disk and rename it, replacing what is there.
+@contextlib.contextmanager
+def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
+    """For the block, a hidden name for each path; then the files that the block wrote there replace those of the paths.
 
-    Whatever fails, the old file stays and the temporary one is removed. A crash can leave a temporary file behind,
-    which `remove_stale_temporaries` finds. Writing again is always safe.
+    All are flushed to the disk before the first is renamed. Whatever fails, the old files stay, but for those that were
+    replaced already, and the temporary ones are removed. A crash can leave temporary files behind, which
+    `remove_stale_temporaries` finds. A path that the block takes out of the dictionary is left as it is.
+
+    Args:
+        paths: the files to write; paths that the library built.
+
+    Raises:
+        FolderMissing: the folder of a file does not exist.
+        OSError: the disk is full or fails.
+    """
+    temporaries = {path: temporary_path(path) for path in paths}
+    wanted = dict(temporaries)
+    try:
+        yield wanted
+        _flush(wanted.values())
+        for path, temporary in wanted.items():
+            temporary.replace(path)
+    except BaseException as error:
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        if isinstance(error, FileNotFoundError):
+            for path in paths:
+                if not path.parent.is_dir():
+                    raise FolderMissing(f"Folder {path.parent} does not exist.") from error
+        raise
+
+
+def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> None:
+    """Write a file beside its name, flush it to disk and rename it, replacing what is there; see `replacing`.
+
+    Writing again is always safe.
 
     Args:
         path: the file to write; a path that the library built.
         content: the bytes, or a function that writes the file whose path it is given.
-        token: see `temporary_path`.
-
-    Raises:
-        FolderMissing: the folder of the file does not exist.
-        OSError: the disk is full or fails.
     """
-    temporary = temporary_path(path, token=token)
-    try:
+    with replacing(path) as temporaries:
         if isinstance(content, bytes):
-            _write_new(temporary, content)
+            write_new(temporaries[path], content)
         else:
-            content(temporary)
-        fsync_file(temporary)
-        temporary.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
-            raise FolderMissing(f"Folder {path.parent} does not exist.") from error
-        raise
+            content(temporaries[path])
 
 
-def link_atomically(path: Path, source: Path, *, token: str | None = None) -> None:
-    """Give a file that `write_atomically` wrote a second name, or a copy if the file system has no hard links.
-
-    Raises:
-        FolderMissing: the folder of the new name does not exist.
-        OSError: the disk is full or fails.
-    """
-    temporary = temporary_path(path, token=token)
+def link_new(path: Path, source: Path) -> None:
+    """Give a file a second name that is not taken, or make a copy of it if the file system has no hard links."""
     try:
-        os.link(source, temporary, follow_symlinks=False)
+        os.link(source, path, follow_symlinks=False)
     except OSError:
-        write_atomically(path, source.read_bytes(), token=token)
-        return
-    # Its contents are on the disk already.
-    temporary.replace(path)
-
-
-def remove_temporary(target: Path, *, token: str) -> None:
-    """Remove what a killed writer of the target left under this token, if anything."""
-    temporary_path(target, token=token).unlink(missing_ok=True)
+        write_new(path, source.read_bytes())
 
 
 def remove_stale_temporaries(
@@ -134,6 +128,16 @@ def remove_stale_temporaries(
     return removed
 
 
+def _flush(paths: Iterable[Path]) -> None:
+    flushed: set[tuple[int, int]] = set()
+    for path in paths:
+        status = path.stat(follow_symlinks=False)
+        # Two names of one file are flushed once.
+        if (status.st_dev, status.st_ino) not in flushed:
+            fsync_file(path)
+            flushed.add((status.st_dev, status.st_ino))
+
+
 def fsync_file(path: Path) -> None:
     """Wait until a file's contents are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -153,7 +157,8 @@ def fsync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that does not exist yet. It is not flushed."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         remaining = memoryview(content)

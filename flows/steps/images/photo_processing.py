@@ -41,8 +41,11 @@ WRITE_SECONDS = 2.0
 #: Photos of a project whose files one directory scan finds.
 SCAN_BATCH_SIZE = 10_000
 
-#: Photos in work for each process, so that none waits while results are written.
-WINDOW_PER_PROCESS = 4
+#: For each image process: while one photo waits for the disk, another one is decoded.
+THREADS_PER_PROCESS = 2
+
+#: Photos in work for each thread, so that none waits while results are written.
+WINDOW_PER_THREAD = 2
 
 Argument = TypeVar("Argument")
 Answer = TypeVar("Answer")
@@ -61,7 +64,7 @@ class PhotoResult:
         has_written_files: whether any derivative was written.
         counts: what to report, each with an example.
         error: why the photo failed or was skipped; what else there is to be written is written all the same.
-        seconds: how long the work took.
+        seconds: how long the work took, with the wait for an image process.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -149,7 +152,9 @@ def process_photos(
         folder.create()
     finished: list[tuple[Photo, PhotoResult]] = []
     written_at = time.monotonic()
-    for answer in answers_and_pauses(ctx, _tasks(ctx, folder, photos, files), lambda task: _safely(work, task)):
+    tasks = _tasks(ctx, folder, photos, files)
+    threads = THREADS_PER_PROCESS * _processes(ctx)
+    for answer in answers_and_pauses(ctx, tasks, lambda task: _safely(work, task), threads=threads):
         if answer is not None:
             finished.append((answer[0].photo, answer[1]))
         if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
@@ -180,13 +185,13 @@ def answers_and_pauses(
     threads: int | None = None,
 ) -> Iterator[tuple[Argument, Answer] | None]:
     """As `in_parallel`; None comes in between if no answer came for `WRITE_SECONDS`."""
-    threads = threads or min(ctx.settings.concurrency, available_cores())
+    threads = threads or _processes(ctx)
     waiting: dict[Future[Answer], Argument] = {}
     executor = ThreadPoolExecutor(threads, thread_name_prefix="photojobs-images")
     remaining = iter(arguments)
     try:
         while True:
-            for argument in islice(remaining, threads * WINDOW_PER_PROCESS - len(waiting)):
+            for argument in islice(remaining, threads * WINDOW_PER_THREAD - len(waiting)):
                 ctx.checkpoint()
                 waiting[executor.submit(function, argument)] = argument
             if not waiting:
@@ -199,6 +204,10 @@ def answers_and_pauses(
                 yield waiting.pop(future), future.result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _processes(ctx: StepContext) -> int:
+    return min(ctx.settings.concurrency, available_cores())
 
 
 def _photos_of(ctx: StepContext, project_id: int) -> Iterator[list[Photo]]:

@@ -26,7 +26,6 @@ from flows.imaging.errors import (
 from flows.imaging.isolation import ImagePool, InProcessImages, open_image_processing
 from flows.imaging.limits import ImageLimits, ImageOptions
 from flows.imaging.no_network import command_without_network
-from storage.library.atomic_write import temporary_path
 
 PROGRAM = "tests.flows.imaging.faulty_process"
 
@@ -137,17 +136,19 @@ def test_a_process_that_died_between_two_images_is_replaced_unnoticed(shared_poo
 
 
 def test_a_killed_writer_leaves_no_temporary_file(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens: list[str] = []
+    written: list[Path] = []
 
-    def die_in_the_middle(self: object, *_: Any, token: str, preview: str, **__: Any) -> None:
-        tokens.append(token)
-        temporary_path(Path(preview), token=token).write_bytes(b"half a picture")
+    def die_in_the_middle(self: object, *_: Any, preview: str, **__: Any) -> None:
+        written.append(Path(preview))
+        with written[-1].open("xb") as file:
+            file.write(b"half a picture")
         raise DecoderKilled("a.jpg: died")
 
     monkeypatch.setattr(worker.Worker, "call", die_in_the_middle)
     with ImagePool(processes=1) as pool, pytest.raises(DecoderKilled):
         pool.make_derivatives(photo, preview=tmp_path / "p.webp")
-    assert len(tokens) == 2
+    assert len(written) == 2
+    assert tmp_path / "p.webp" not in written
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 

@@ -349,6 +349,9 @@ def test_finished_photos_are_written_while_another_one_takes_long(studio, pictur
 def test_what_an_earlier_attempt_did_counts_in_the_report(studio, picture, monkeypatch):
     monkeypatch.setattr(photo_processing, "BATCH_SIZE", 1)
     monkeypatch.setattr(photo_processing, "available_cores", lambda: 1)
+    # One photo at a time, so that the one after the third is not begun.
+    monkeypatch.setattr(photo_processing, "THREADS_PER_PROCESS", 1)
+    monkeypatch.setattr(photo_processing, "WINDOW_PER_THREAD", 1)
     monkeypatch.setattr(step_context, "KEPT_REPORT_SECONDS", 0.0)
     iceland = studio.project("Iceland")
     ids = [picture(iceland, f"fox{number}") for number in range(6)]

@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 
 from storage.library.atomic_write import (
-    new_temporary_token,
+    link_new,
     remove_stale_temporaries,
-    remove_temporary,
+    replacing,
     temporary_path,
     write_atomically,
+    write_new,
 )
 from storage.library.errors import FolderMissing
 
@@ -66,16 +67,54 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         write_atomically(tmp_path / "nowhere" / "a.webp", b"x")
 
 
-def test_a_temporary_name_fits_beside_the_longest_name_and_can_be_found_by_its_token(tmp_path: Path) -> None:
-    token = new_temporary_token()
-    path = temporary_path(tmp_path / ("x" * 250 + ".webp"), token=token)
+def test_a_temporary_name_fits_beside_the_longest_name(tmp_path: Path) -> None:
+    path = temporary_path(tmp_path / ("x" * 250 + ".webp"))
     path.write_bytes(b"left by a killed process")
     assert path.suffix == ".webp"
-    remove_temporary(tmp_path / "anything.webp", token=token)
-    remove_temporary(tmp_path / "anything.webp", token=token)
-    assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="16 hexadecimal digits"):
         temporary_path(path, token="../../etc/passwd")
+
+
+def test_several_files_are_flushed_before_the_first_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (tmp_path / name for name in ("a.webp", "b.webp", "c.webp"))
+    third.write_bytes(b"old")
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("fsync") or fsync(descriptor))
+    monkeypatch.setattr(os, "replace", lambda *names: done.append("replace") or replace(*names))
+    with replacing(first, second, third) as temporaries:
+        write_new(temporaries[first], b"one")
+        write_new(temporaries[second], b"two")
+        del temporaries[third]
+    assert done == ["fsync", "fsync", "replace", "replace"]
+    done.clear()
+    with replacing(first, second) as temporaries:
+        write_new(temporaries[first], b"both")
+        link_new(temporaries[second], temporaries[first])
+    assert done == ["fsync", "replace", "replace"]
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == {
+        "a.webp": b"both",
+        "b.webp": b"both",
+        "c.webp": b"old",
+    }
+
+
+def test_of_several_files_none_is_replaced_if_one_was_not_written(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.webp", tmp_path / "b.webp"
+    first.write_bytes(b"old")
+    with pytest.raises(FileNotFoundError), replacing(first, second) as temporaries:
+        write_new(temporaries[first], b"new")
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == {"a.webp": b"old"}
+
+
+def test_without_hard_links_the_second_name_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    (tmp_path / "a").write_bytes(b"x")
+    monkeypatch.setattr(os, "link", refuse)
+    link_new(tmp_path / "b", tmp_path / "a")
+    assert (tmp_path / "b").read_bytes() == b"x"
 
 
 def test_only_old_temporary_files_are_swept_up(tmp_path: Path) -> None:
