@@ -103,8 +103,10 @@ class Settings(BaseSettings):
         le=10_000,
         description="Jobs of one step that a run follows at a time, beside those that cannot begin; at most 500.",
     )
-    task_runner: Literal["threads", "dask"] = Field(
-        "threads", description="Where flow runs run jobs: in their own process, or in a Dask cluster (extra `dask`)."
+    task_runner: Literal["threads", "prefect", "dask"] = Field(
+        "threads",
+        description="Where flow runs run jobs: in threads of their own process, there but with every task run in the "
+        "hands of Prefect's own task engine, or in a Dask cluster (extra `dask`).",
     )
     dask_address: str | None = Field(
         None, description="Scheduler of a Dask cluster; without it each flow run starts a cluster on its machine."

@@ -64,8 +64,7 @@ def embedded_server(
 ) -> Iterator[str]:
     """A Prefect server with its database and log in `home`; the block gets its API's URL, and Prefect is set to it.
 
-    It asks for the password in `home`, which this process and its children have; see
-    `deployments.embedded_server.password`.
+    It asks for the password in `home`, which this process and its children have; see `deployments.server_access`.
 
     Args:
         home: a folder of its own (`PREFECT_HOME`), made where it is missing; a later start goes on with what is there.
@@ -155,10 +154,10 @@ def _send_what_is_left() -> None:
 
         for service in (APILogWorker, EventsWorker):
             service.drain_all(timeout=STOP_TIMEOUT_SECONDS)
-    if "flows.orchestration.prefect_events" in sys.modules:
-        from flows.orchestration.prefect_events import await_events
+    if "flows.orchestration.prefect_link" in sys.modules:
+        from flows.orchestration.prefect_link import link
 
-        await_events(STOP_TIMEOUT_SECONDS)
+        link.flush(STOP_TIMEOUT_SECONDS)
 
 
 def _client_environment(home: Path, url: str, auth_string: str) -> dict[str, str]:

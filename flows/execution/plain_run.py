@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
 
-from flows.execution.job_following import follow_to_end
+from flows.execution.job_following import FollowedRun
 from flows.execution.rolling_window import RollingWindow, StepSource
 from flows.execution.sweep import Sweeper
 from flows.process.patience import insist
@@ -37,24 +35,19 @@ def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
     return summary
 
 
-class _PlainStep(StepSource["Future[Any]"]):
-    """The jobs of a step, each followed by a thread of its own; most wait for their turn, or for their next attempt."""
+class _PlainStep(StepSource["Future[Job | None]"]):
+    """The jobs of a step; most wait for their turn, or for their next attempt."""
 
     def __init__(self, task: Task, runtime: Runtime) -> None:
         super().__init__(task, runtime)
         self.errors: list[BaseException] = []
 
-    def begin(self, jobs: Sequence[Job]) -> Iterator[Future[Any]]:
-        """Start the threads."""
+    def begin(self, jobs: Sequence[Job]) -> Iterator[Future[Job | None]]:
+        """Follow the jobs."""
         for job in jobs:
-            future: Future[Any] = Future()
-            # A daemon: a handler that never comes to a checkpoint must not keep a process alive that was asked to end.
-            threading.Thread(
-                target=self._see_to_its_end, args=(job.id, future), name=f"photojobs-run-{job.id}", daemon=True
-            ).start()
-            yield future
+            yield self._runtime.follower.follow(job.id, FollowedRun(self._runtime))
 
-    def note_ended(self, futures: Sequence[Future[Any]]) -> None:
+    def note_ended(self, futures: Sequence[Future[Job | None]]) -> None:
         """Keep what broke off, for the thread that waits."""
         self.errors += [error for future in futures if (error := future.exception()) is not None]
 
@@ -62,16 +55,10 @@ class _PlainStep(StepSource["Future[Any]"]):
         """Whether no further job is begun."""
         return bool(self.errors) or super().is_stopped()
 
-    def _see_to_its_end(self, job_id: int, future: Future[Any]) -> None:
-        try:
-            future.set_result(follow_to_end(job_id, self._runtime))
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits.
-            future.set_exception(error)
-
 
 def _follow(task_id: str, runtime: Runtime, tasks: TasksRepository) -> None:
     stopping = runtime.stopping(task_id)
-    window = RollingWindow["Future[Any]"](runtime.dispatcher, size=runtime.settings.window_size)
+    window = RollingWindow["Future[Job | None]"](runtime.follower, size=runtime.settings.window_size)
     while True:
         task: Task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
         if task.is_final:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from flows.process.claiming_thread import Dispatcher
+from flows.process.followed_jobs import JobFollower
 from flows.process.patience import insist
 from flows.process.runtime import Runtime
 from storage.queue.tasks import TasksRepository
@@ -59,12 +59,12 @@ class RollingWindow(Generic[AnyFuture]):
     """The jobs that a run follows now, each by a future.
 
     Args:
-        dispatcher: of the process; it gets the rows of the jobs.
+        follower: of the process; it gets the rows of the jobs.
         size: how many jobs that can begin are followed at a time.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, size: int) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, follower: JobFollower, *, size: int) -> None:
+        self._follower = follower
         self._size = min(size, MOST_FOLLOWED)
         self._followed: dict[int, AnyFuture] = {}
         # Filled by the threads of the futures.
@@ -91,7 +91,7 @@ class RollingWindow(Generic[AnyFuture]):
             self._changed.wait(source.look_seconds)
 
     def _begin(self, new: Sequence[Job], source: Source[AnyFuture]) -> None:
-        self._dispatcher.announce(new)
+        self._follower.announce(new)
         for job, future in zip(new, source.begin(new), strict=True):
             self._followed[job.id] = future
             future.add_done_callback(partial(self._note_end, job.id))
@@ -105,7 +105,7 @@ class RollingWindow(Generic[AnyFuture]):
         while self._ended:
             job_id = self._ended.popleft()
             # Where another process followed it, nothing here has asked for the row.
-            self._dispatcher.announced(job_id)
+            self._follower.forget(job_id)
             ended.append(self._followed.pop(job_id))
         return ended
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext, TaskRunContext
 
-from flows.orchestration.prefect_events import await_events
-from flows.orchestration.publishing import Publisher
+from flows.orchestration.prefect_link import link
 from flows.planning.plan import Plan
 from flows.planning.plan_markdown import plan_markdown
 from flows.telemetry.step_markdown import step_markdown
@@ -17,16 +19,55 @@ from storage.database.engine import Database
 from storage.records import Job, Task
 from storage.reports.task_summary import summarise_step
 
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
 #: A job gets a progress bar when it has run for so long; short ones would only fill the page.
 LONG_JOB_SECONDS = 2.0
-
-#: A bar is moved at most so often.
-INTERVAL_SECONDS = 1.0
 
 #: A flow run that ends waits so long for what is still to be shown.
 FLUSH_SECONDS = 10.0
 
-_publisher = Publisher(interval_seconds=INTERVAL_SECONDS)
+
+class _Artifact:
+    """An artifact of the run that the caller is in; Prefect's own functions would make a client for each call."""
+
+    def __init__(self, type: str, key: str) -> None:
+        self._type = type
+        self._key = key
+        self._id: UUID | None = None
+        in_flow, in_task = FlowRunContext.get(), TaskRunContext.get()
+        self._flow_run: FlowRun | None = None if in_flow is None else in_flow.flow_run
+        self._runs = {
+            "flow_run_id": None if self._flow_run is None else str(self._flow_run.id),
+            "task_run_id": None if in_task is None else str(in_task.task_run.id),
+        }
+
+    def show(self, kind: str, data: object, description: str) -> None:
+        """Show the data soon, in place of what was to be shown of this kind."""
+        link.show(kind, lambda client: self._send(client, data, description))
+
+    def _send(self, client: SyncPrefectClient, data: object, description: str) -> None:
+        told: dict[str, Any] = {"data": data, "description": description}
+        if self._id is None:
+            made = {"type": self._type, "key": self._key}
+            self._id = UUID(client.request("POST", "/artifacts/", json=told | made | self._runs).json()["id"])
+            self._say("created", made | {"description": description})
+        else:
+            client.request("PATCH", "/artifacts/{id}", json=told, path_params={"id": self._id})
+            self._say("updated", told)
+
+    def _say(self, what: str, payload: dict[str, Any]) -> None:
+        """Send the event that Prefect's client sends."""
+        body = {
+            "id": str(uuid.uuid4()),
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": f"prefect.artifact.{what}",
+            "resource": {"prefect.resource.id": f"prefect.artifact.{self._id}", "prefect.resource.name": self._key},
+            "related": [],
+            "payload": payload,
+        }
+        link.send(body, self._flow_run)
 
 
 class ProgressBar:
@@ -35,54 +76,36 @@ class ProgressBar:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._began_at = time.monotonic()
-        self._artifact_id: UUID | None = None
+        self._artifact: _Artifact | None = None
 
     def show(self, done: int, total: int | None) -> None:
         """Show how far the job is; of calls within a second only the last one is seen."""
         if not total or time.monotonic() - self._began_at < LONG_JOB_SECONDS:
             return
         key = _key("progress", self._job.type, str(self._job.id))
-        _publisher.publish(key, lambda: self._send(key, done, total))
-
-    def _send(self, key: str, done: int, total: int) -> None:
+        self._artifact = self._artifact or _Artifact("progress", key)
         percent = min(100.0, 100.0 * done / total)
-        description = f"{self._job.type}: {done} of {total}"
-        if self._artifact_id is None:
-            made: Any = create_progress_artifact(percent, key=key, description=description)
-            self._artifact_id = made
-        else:
-            update_progress_artifact(self._artifact_id, percent, description=description)
+        self._artifact.show(key, percent, f"{self._job.type}: {done} of {total}")
 
 
 def publish_step(database: Database, task: Task, step_index: int) -> None:
     """Publish what a step did as a Markdown artifact of the flow run; without Prefect's server nothing is published."""
     for summary in summarise_step(database, task.id, step_index):
-        _publish_markdown(
+        _Artifact("markdown", _key(summary.type)).show(
             f"{task.id} {step_index} {summary.type} {summary.priority}",
             step_markdown(summary),
-            key=_key(summary.type),
-            description=f"{task.label}: {summary.type}",
+            f"{task.label}: {summary.type}",
         )
 
 
 def publish_plan(plan: Plan) -> None:
     """Publish a plan as a Markdown artifact of the flow run; without Prefect's server its message must do."""
-    _publish_markdown(
-        f"plan {plan.type}", plan_markdown(plan), key=_key("plan", plan.type), description=f"Plan: {plan.label}"
-    )
+    _Artifact("markdown", _key("plan", plan.type)).show(f"plan {plan.type}", plan_markdown(plan), f"Plan: {plan.label}")
 
 
 def await_publication() -> None:
     """Wait until all that was published has been sent, events too, but not for long, as the server may be away."""
-    if _publisher.flush(FLUSH_SECONDS):
-        await_events(FLUSH_SECONDS)
-
-
-def _publish_markdown(kind: str, markdown: str, *, key: str, description: str) -> None:
-    def send() -> None:
-        create_markdown_artifact(markdown, key=key, description=description)
-
-    _publisher.publish(kind, send)
+    link.flush(FLUSH_SECONDS)
 
 
 def _key(*parts: str) -> str:

@@ -6,28 +6,23 @@ marked, and goes on. A paused run is only marked in any case: by itself it would
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Self
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateDetails, StateType
 
-from flows.starting.prefect_client import impatient_client
-
-logger = logging.getLogger("photojobs.cancellation")
+from flows.orchestration.prefect_link import link
 
 #: How often Prefect is asked.
 WATCH_SECONDS = 2.0
 
-#: For so long a single answer is waited for.
-ANSWER_SECONDS = 10.0
-
 
 class CancellationWatch:
-    """Watches a flow run from a thread of its own. Use it as a context manager around the run's work.
+    """Watches a flow run in the background. Use it as a context manager around the run's work.
 
     Args:
         flow_run_id: the run; None, outside of one, watches nothing.
@@ -56,28 +51,23 @@ class CancellationWatch:
         self._resume = resume
         self._is_paused = False
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="photojobs-cancellation", daemon=True)
+        self._asking = ExitStack()
 
     def __enter__(self) -> Self:
         if self._flow_run_id:
-            self._thread.start()
+            self._asking.enter_context(
+                link.asking(self._look, every_seconds=WATCH_SECONDS, first_after_seconds=WATCH_SECONDS)
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Not waited for: it may be waiting for a server that is away.
+        # A look that is under way is not waited for: the server may be away.
         self._stopped.set()
+        self._asking.close()
 
-    def _run(self) -> None:
-        while not self._stopped.wait(WATCH_SECONDS):
-            try:
-                with impatient_client(answer_seconds=ANSWER_SECONDS) as client:
-                    while not self._stopped.is_set():
-                        run = client.read_flow_run(UUID(self._flow_run_id))
-                        if not self._stopped.is_set() and self._is_over(run, client):
-                            return
-                        self._stopped.wait(WATCH_SECONDS)
-            except Exception as error:  # noqa: BLE001 - a server or a database that is away comes back.
-                logger.info("could not see whether the flow run was canceled or paused: %s", error)
+    def _look(self, client: SyncPrefectClient) -> bool:
+        run = client.read_flow_run(UUID(self._flow_run_id))
+        return not self._stopped.is_set() and self._is_over(run, client)
 
     def _is_over(self, run: FlowRun, client: SyncPrefectClient) -> bool:
         """Do what the state of the run asks for; returns whether there is nothing more to watch."""

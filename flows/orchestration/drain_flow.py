@@ -16,9 +16,8 @@ from flows.execution.rolling_window import MOST_FOLLOWED, RollingWindow, Source
 from flows.execution.sweep import sweep
 from flows.orchestration.cancellation_watch import CancellationWatch
 from flows.orchestration.job_task import task_for
-from flows.orchestration.mapped_runs import waiting_threads
+from flows.orchestration.job_task_runner import JobTaskRunner
 from flows.orchestration.supervision import watch_supervisor
-from flows.orchestration.tag_limits import TagLimits
 from flows.process.runtime import Runtime
 from storage import records
 from storage.lifecycle import heartbeats
@@ -33,7 +32,7 @@ Tenant = Annotated[str | None, Field(title="Tenant", description="Only this tena
 @flow(
     name="drain_queue",
     description="Drain Queue\n\nWorks off the jobs that wait and that no task of a running flow is attending to.",
-    task_runner=waiting_threads(),
+    task_runner=JobTaskRunner(),
     persist_result=False,
 )
 def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
@@ -48,11 +47,10 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
         CancellationWatch(
             flow_run.id, lambda: runtime.stop_task(None), pause=lambda _is_to_end: runtime.stop_task(None)
         ) as watch,
-        TagLimits() as limits,
     ):
-        queue = _StandaloneJobs(runtime, served, tenant_id, limits)
+        queue = _StandaloneJobs(runtime, served, tenant_id)
         try:
-            RollingWindow["PrefectFuture[Any]"](runtime.dispatcher, size=MOST_FOLLOWED).follow(queue)
+            RollingWindow["PrefectFuture[Any]"](runtime.follower, size=MOST_FOLLOWED).follow(queue)
         except BaseException:
             runtime.stop_task(None)
             raise
@@ -70,13 +68,10 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
 
     look_seconds = 0.5
 
-    def __init__(
-        self, runtime: Runtime, lanes: Sequence[records.Lane], tenant_id: str | None, limits: TagLimits
-    ) -> None:
+    def __init__(self, runtime: Runtime, lanes: Sequence[records.Lane], tenant_id: str | None) -> None:
         self._runtime = runtime
         self._lanes = lanes
         self._tenant_id = tenant_id
-        self._limits = limits
         self._stopping = runtime.stopping(None)
         self._seen: dict[int, int] = {}
         #: How many jobs ended in each state.
@@ -101,12 +96,10 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
     def begin(self, jobs: Sequence[Job]) -> Iterator[PrefectFuture[Any]]:
         """Submit a Prefect task run for each."""
         self._seen |= {job.id: job.priority for job in jobs}
-        runs = [(job, task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))) for job in jobs]
-        self._limits.ask_ahead(run.tags for _, run in runs)
-        # Before their threads are there: the best of them goes first, not the one whose thread is the quickest.
+        # Before the first is waited for: the best goes first, whichever is claimed when.
         heartbeats.attend(self._runtime.database, [job.id for job in jobs], worker_id=self._runtime.worker_id)
-        self._runtime.dispatcher.expect([job.id for job in jobs])
-        for job, run in runs:
+        for job in jobs:
+            run = task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))
             yield run.submit(job.id, f"#{job.id}")
 
     def not_ready(self) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from prefect import Task, task
@@ -10,11 +12,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
-from flows.execution.job_following import follow_to_end
+from flows.execution.job_following import FollowedRun, OnProgress
 from flows.orchestration.artifacts import ProgressBar
 from flows.orchestration.prefect_events import emit_to_prefect
 from flows.process.runtime import Runtime
 from storage.queue.lanes import lane_name
+from storage.records import Job
 
 
 def _without_empty_traceback(record: logging.LogRecord) -> bool:
@@ -27,12 +30,8 @@ def _without_empty_traceback(record: logging.LogRecord) -> bool:
 logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 
-def follow_job(job_id: int, runtime: Runtime) -> State[Any] | None:
-    """See a job to its end, running it whenever its turn comes; returns the state of its task run.
-
-    None stands for completed. The job may be run by another executor in part or as a whole.
-    """
-    job = follow_to_end(job_id, runtime, progress_of=lambda claimed: ProgressBar(claimed).show)
+def unfavourable_end(job: Job | None, job_id: int) -> State[Any] | None:
+    """The state of a task run whose job is no longer followed; None stands for completed."""
     if job is None:
         return Cancelled(message=f"job {job_id} was removed")
     if not job.is_final:
@@ -44,13 +43,25 @@ def follow_job(job_id: int, runtime: Runtime) -> State[Any] | None:
     return None
 
 
+class _WithProgress(FollowedRun):
+    """Shows how far the job is that this process runs."""
+
+    @contextmanager
+    def running(self, job: Job) -> Iterator[OnProgress]:
+        """Show it as an artifact."""
+        yield ProgressBar(job).show
+
+
 @task(persist_result=False, cache_policy=NO_CACHE)
 def run_job(job_id: int, position: str) -> Any:
-    """Run, or follow, the job of that id; `position` (like `3/40`) is for people."""
+    """See a job to its end, in a thread that waits for it; `position` (like `3/40`) is for people.
+
+    So it is in Dask's workers and where Prefect's own task engine is wanted; else `JobTaskRunner` follows the job.
+    """
     runtime = Runtime.current()
     # In a Dask worker, nobody else has asked for it.
     runtime.events.listen(emit_to_prefect)
-    return follow_job(job_id, runtime)
+    return unfavourable_end(runtime.follower.follow(job_id, _WithProgress(runtime)).result(), job_id)
 
 
 def task_for(type: str, *, priority: int, tags: tuple[str, ...] = ()) -> Task[[int, str], Any]:

@@ -1,4 +1,4 @@
-"""Where the mapped task runs of a flow run wait and work: in threads of its process, or in a Dask cluster's processes.
+"""Where the mapped task runs of a flow run work: in threads of its process, or in a Dask cluster's processes.
 
 Only job ids travel. Each process opens a runtime of its own, from its own environment.
 """
@@ -10,20 +10,14 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner
 
 from flows.errors import ClusterFailed, MissingDask
-from flows.execution.rolling_window import MOST_FOLLOWED
+from flows.orchestration.job_task_runner import JobTaskRunner
 from storage.settings import Settings
 
 #: Jobs that a worker of a Dask cluster follows at a time; how many run is the setting `concurrency`.
 DASK_THREADS = 128
-
-
-def waiting_threads() -> TaskRunner[PrefectFuture[Any]]:
-    """Threads, most of which wait for their job's turn."""
-    runner: Any = ThreadPoolTaskRunner(max_workers=MOST_FOLLOWED)
-    return cast("TaskRunner[PrefectFuture[Any]]", runner)
 
 
 def task_runner_of(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
@@ -32,8 +26,8 @@ def task_runner_of(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
     Raises:
         MissingDask: it is Dask, and the extra that brings it is not installed.
     """
-    if settings.task_runner == "threads":
-        return waiting_threads()
+    if settings.task_runner != "dask":
+        return JobTaskRunner()
     if find_spec("prefect_dask") is None:
         raise MissingDask(
             'the setting task_runner is "dask", and the package prefect-dask is missing; install it with '

@@ -30,7 +30,6 @@ from flows.orchestration.mapped_runs import raise_if_none_ran
 from flows.orchestration.pausing import pause_here
 from flows.orchestration.prefect_events import emit_to_prefect
 from flows.orchestration.supervision import end_within
-from flows.orchestration.tag_limits import TagLimits
 from flows.process.patience import insist
 from flows.process.runtime import Runtime
 from flows.telemetry.step_markdown import step_line
@@ -89,17 +88,17 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
     Ctrl-C cancels the task and waits for its handlers to stop; a second one ends the process. Any other exception
     from outside (SIGTERM, in Prefect's hands) hands back what runs here, and the task goes on elsewhere.
     """
-    window = RollingWindow["PrefectFuture[Any]"](runtime.dispatcher, size=runtime.settings.window_size)
+    window = RollingWindow["PrefectFuture[Any]"](runtime.follower, size=runtime.settings.window_size)
     # The sweeper: the task may wait for a job whose executor has died, and nobody else may be there to notice.
-    with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime), TagLimits() as limits:
+    with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime):
         try:
-            return _follow(task_id, runtime, window, limits)
+            return _follow(task_id, runtime, window)
         except KeyboardInterrupt:
             with _interrupted_at_once():
                 try:
                     cancel_here(task_id, runtime, reason="canceled by Ctrl-C")
                     wait(list(window.followed.values()))
-                    return _follow(task_id, runtime, window, limits)
+                    return _follow(task_id, runtime, window)
                 except BaseException:
                     # What waits for a database that is away must not keep this process alive.
                     runtime.stop_task(task_id)
@@ -113,7 +112,7 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
             raise
 
 
-def _follow(task_id: str, runtime: Runtime, window: RollingWindow[PrefectFuture[Any]], limits: TagLimits) -> Task:
+def _follow(task_id: str, runtime: Runtime, window: RollingWindow[PrefectFuture[Any]]) -> Task:
     tasks = TasksRepository(runtime.database)
     stopping = runtime.stopping(task_id)
     step_index: int | None = None
@@ -126,15 +125,14 @@ def _follow(task_id: str, runtime: Runtime, window: RollingWindow[PrefectFuture[
         if task.is_final:
             return task
         step_index = task.step_index
-        window.follow(_MappedStep(task, runtime, limits))
+        window.follow(_MappedStep(task, runtime))
 
 
 class _MappedStep(StepSource["PrefectFuture[Any]"]):
     """The jobs of a step, each followed by a mapped Prefect task run."""
 
-    def __init__(self, task: Task, runtime: Runtime, limits: TagLimits) -> None:
+    def __init__(self, task: Task, runtime: Runtime) -> None:
         super().__init__(task, runtime)
-        self._limits = limits
         self._begun = 0
         self._latest: deque[PrefectFuture[Any]] = deque(maxlen=runtime.settings.window_size)
 
@@ -142,7 +140,7 @@ class _MappedStep(StepSource["PrefectFuture[Any]"]):
         """Map the generic task over the jobs."""
         self._begun += len(jobs)
         for group in _by_type(jobs):
-            yield from _submit(self._task, group, self._limits)
+            yield from _submit(self._task, group)
 
     def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:
         """Give up if nothing runs any job.
@@ -205,10 +203,9 @@ def _log_steps(summary: TaskSummary) -> None:
             get_run_logger().info("%s", step_line(step))
 
 
-def _submit(task: Task, group: list[Job], limits: TagLimits) -> list[PrefectFuture[Any]]:
+def _submit(task: Task, group: list[Job]) -> list[PrefectFuture[Any]]:
     first = group[0]
     mapped = task_for(first.type, priority=first.priority, tags=(f"tenant:{task.tenant_id}", f"task:{task.id}"))
-    limits.ask_ahead([mapped.tags])
     return list(mapped.map([job.id for job in group], [_position(job) for job in group]))
 
 

@@ -1,4 +1,4 @@
-"""Waiting for slots: one thread claims for all who wait in a process, so that rank decides and polling stays cheap."""
+"""Waiting for slots: one thread claims for all that a process waits for, so that rank decides and polling is cheap."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from flows.telemetry.log_fields import about_job
 from storage.database.engine import Database
@@ -26,19 +26,19 @@ logger = logging.getLogger("photojobs.dispatcher")
 #: How long the bounds of the lanes are remembered; their slots are read at every claim.
 LANES_SECONDS = 5.0
 
-#: For so long a job that was announced is expected; a thread that has not come by then will perhaps never come.
-EXPECTED_SECONDS = 5.0
+#: Called with the claimed job, or with None if nothing is to be waited for any more; must be quick.
+Answer = Callable[[Job | None], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
     job: Job
-    answered: threading.Event = field(default_factory=threading.Event)
-    claimed: Job | None = None
+    answer: Answer
+    on_elsewhere: Callable[[], None] | None
 
 
 class Dispatcher:
-    """Gives queued jobs to the threads that wait for them, in rank order among all processes.
+    """Claims the queued jobs that are waited for, in rank order among all processes. No thread waits for one job.
 
     Args:
         database: where the jobs are.
@@ -58,7 +58,6 @@ class Dispatcher:
         self._poll_seconds = poll_seconds
         self._capacity = concurrency
         self._waiters: dict[int, list[_Waiter]] = {}
-        self._announced: dict[int, Job] = {}
         self._attended: set[int] = set()
         self._lock = threading.Lock()
         self._changed = threading.Event()
@@ -67,56 +66,37 @@ class Dispatcher:
         self._looked_at = -math.inf
         self._due_at = math.inf
         self._not_ready: set[int] = set()
-        self._expected: list[int] = []
-        self._missing: set[int] = set()
-        self._expected_until = -math.inf
         self._lanes: list[Lane] = []
         self._lanes_read_at = -LANES_SECONDS
 
-    def announce(self, jobs: Iterable[Job]) -> None:
-        """Keep the rows of jobs that will be followed in a moment, so that not each thread has to read its own."""
-        with self._lock:
-            self._announced |= {job.id: job for job in jobs}
+    def wait_for(
+        self,
+        job: Job,
+        answer: Answer,
+        *,
+        stopping: threading.Event,
+        on_elsewhere: Callable[[], None] | None = None,
+    ) -> None:
+        """Have `answer` called once with the job when it is claimed; call `release` when it has been run.
 
-    def announced(self, job_id: int) -> Job | None:
-        """The row of a job that was announced, once."""
-        with self._lock:
-            return self._announced.pop(job_id, None)
+        It is called with None when the job has ended or is gone, or when this process stops waiting: a caller of
+        `abandon` sets `stopping` before. While the database is away, the job is waited for.
 
-    def expect(self, job_ids: Sequence[int]) -> None:
-        """Announce jobs that will be waited for in a moment, best first: none of them is given out before a better one.
-
-        Otherwise the thread that comes first would get what this process can run, whatever its job's rank. Jobs that
-        were announced before, and have not come yet, stay first.
+        Args:
+            job: as it was read, queued or running.
+            answer: called in this thread or in one of the dispatcher.
+            stopping: once it is set, nothing more is waited for.
+            on_elsewhere: called whenever another executor is seen to run the job; must be quick.
         """
         with self._lock:
-            self._expected = [job_id for job_id in self._expected if job_id in self._missing] + list(job_ids)
-            self._missing.update(job_ids)
-            self._expected_until = time.monotonic() + EXPECTED_SECONDS
-
-    def expect_no_more(self, job_id: int) -> None:
-        """Take back that a job will be waited for."""
-        with self._lock:
-            self._missing.discard(job_id)
-        self._changed.set()
-
-    def acquire(self, job: Job, *, stopping: threading.Event) -> Job | None:
-        """Wait until the job is claimed for the caller, and return it; call `release` when it has been run.
-
-        None when the job has ended or is gone, or when this process stops waiting: whoever calls `abandon` sets
-        `stopping` before. While another executor runs the job, this follows it. While the database is away, this
-        waits.
-        """
-        waiter = _Waiter(job)
-        with self._lock:
-            if self._stopped.is_set() or stopping.is_set():
-                return None
-            self._waiters.setdefault(job.id, []).append(waiter)
-            self._missing.discard(job.id)
-            self._start()
-        self._changed.set()
-        waiter.answered.wait()
-        return waiter.claimed
+            is_stopped = self._stopped.is_set() or stopping.is_set()
+            if not is_stopped:
+                self._waiters.setdefault(job.id, []).append(_Waiter(job, answer, on_elsewhere))
+                self._start()
+        if is_stopped:
+            answer(None)
+        else:
+            self._changed.set()
 
     def release(self) -> None:
         """Say that an acquired job has been run, so that the next may start at once.
@@ -179,7 +159,7 @@ class Dispatcher:
             # Without a beat the rows stop holding others back by themselves.
             logger.warning("could not leave the queue: %s", error)
         for waiter in waiters:
-            waiter.answered.set()
+            waiter.answer(None)
 
     def _start(self) -> None:
         if not self._threads:
@@ -196,7 +176,7 @@ class Dispatcher:
             self._changed.wait(wait_seconds * random.uniform(1.0, 1.25))  # noqa: S311 - no secret.
             self._changed.clear()
             with self._lock:
-                waiting = self._waiting_in_turn()
+                waiting = [waiters[0].job for waiters in self._waiters.values()]
             wait_seconds = self._poll_seconds
             if not waiting or self._stopped.is_set():
                 continue
@@ -205,16 +185,8 @@ class Dispatcher:
             except StorageError as error:
                 logger.warning("waiting for the database: %s", error)
             except Exception:
-                # Without this thread everybody who waits here would wait for ever.
+                # Without this thread nothing that is waited for here would ever run.
                 logger.exception("could not claim; trying again")
-
-    def _waiting_in_turn(self) -> list[Job]:
-        waiting = [waiters[0].job for waiters in self._waiters.values()]
-        if not self._missing or time.monotonic() > self._expected_until:
-            return waiting
-        first_missing = next(place for place, job_id in enumerate(self._expected) if job_id in self._missing)
-        behind = set(self._expected[first_missing:])
-        return [job for job in waiting if job.id not in behind]
 
     def _listen(self) -> None:
         while not self._stopped.is_set():
@@ -247,6 +219,7 @@ class Dispatcher:
                 not_ready.add(job.id)
             elif standing.status == "running":
                 not_ready.add(job.id)
+                self._tell_elsewhere(job.id)
         self._not_ready = not_ready
 
     def _serve_lane(self, lane: Lane, own: list[Job]) -> None:
@@ -284,8 +257,7 @@ class Dispatcher:
             # Nobody waits for it any more: another executor shall have it now, not when it counts as stale.
             self._hand_back(claimed)
             return
-        waiter.claimed = claimed
-        waiter.answered.set()
+        waiter.answer(claimed)
 
     def _hand_back(self, claimed: Job) -> None:
         assert claimed.claim_token is not None  # noqa: S101 - a claim always writes one.
@@ -301,7 +273,14 @@ class Dispatcher:
             waiters = self._waiters.pop(job_id, [])
             self._attended.discard(job_id)
         for waiter in waiters:
-            waiter.answered.set()
+            waiter.answer(None)
+
+    def _tell_elsewhere(self, job_id: int) -> None:
+        with self._lock:
+            waiters = list(self._waiters.get(job_id, ()))
+        for waiter in waiters:
+            if waiter.on_elsewhere is not None:
+                waiter.on_elsewhere()
 
     def _leave(self, job_ids: list[int]) -> None:
         with self._lock:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from weakref import WeakValueDictionary
 
 from flows.process.claiming_thread import Dispatcher
+from flows.process.followed_jobs import JobFollower
 from flows.process.heartbeat_thread import Heartbeat
 from flows.telemetry.events import Events
 from flows.telemetry.log_lines import log_events, structure_logs
@@ -72,6 +73,13 @@ class Runtime:
         self._stopping: WeakValueDictionary[str | None, threading.Event] = WeakValueDictionary()
         self._stopped: deque[threading.Event] = deque(maxlen=1_000)
         self._images: ImageProcessing | None = None
+        self.follower = JobFollower(
+            database,
+            self.dispatcher,
+            self.heartbeat,
+            stopping=self.stopping,
+            give_up_seconds=self.settings.stale_seconds,
+        )
 
     @classmethod
     def current(cls) -> Runtime:

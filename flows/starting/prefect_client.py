@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -17,11 +18,15 @@ def impatient_client(*, answer_seconds: float) -> Iterator[SyncPrefectClient]:
     Prefect's own repetitions have no end in time: some ten minutes, or as long as a server says "maintenance".
     """
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+    settings: dict[str, Any] = {"timeout": answer_seconds}
+    if str(PREFECT_API_URL.value()).startswith("http://"):
+        # Reading the certificates of all authorities, for nothing, takes longer than all that is asked in a short run.
+        settings["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-        get_client(sync_client=True, httpx_settings={"timeout": answer_seconds}) as client,
+        get_client(sync_client=True, httpx_settings=settings) as client,
     ):
         yield client
 

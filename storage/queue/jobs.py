@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, func, literal_column, update
+from sqlalchemy import Connection, func, literal_column, select, update
 
 from storage.database.column_types import MAX_COUNT, check_integer, check_text
 from storage.database.engine import Access, Database
+from storage.database.given_values import among
 from storage.database.tables import jobs
 from storage.errors import InvalidValue, TooManyItems
 from storage.lifecycle import job_items
@@ -167,6 +168,14 @@ class JobsRepository:
         """The job of that id, or None."""
         found = _BY_ID.jobs(self._access.look, {"id": id})
         return found[0] if found else None
+
+    def get_many(self, ids: Sequence[int]) -> dict[int, Job]:
+        """The jobs of these ids that exist, by their ids."""
+        if not ids:
+            return {}
+        with self._access.read() as connection:
+            rows = connection.execute(select(jobs).where(among(jobs.c.id, ids))).mappings()
+            return {row["id"]: Job.from_row(row) for row in rows}
 
     def claim_next(
         self,

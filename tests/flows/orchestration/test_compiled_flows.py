@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from flows import catalog
 from flows.errors import MissingHandler
 from flows.orchestration.compiler import compile_task
+from flows.orchestration.job_task_runner import JobTaskRunner
 from flows.process.runtime import Runtime
 from task_definitions import load_definitions
 
@@ -59,3 +61,9 @@ def test_every_built_in_definition_is_an_importable_flow() -> None:
 def test_the_catalog_has_nothing_else() -> None:
     with pytest.raises(AttributeError, match="no_such_flow"):
         _ = catalog.no_such_flow
+
+
+def test_the_task_runner_of_a_flow_goes_to_other_processes_with_it(define: Any) -> None:
+    runner = compile_task(define("travels", {"type": "count", "priority": 50})).task_runner
+
+    assert isinstance(cloudpickle.loads(cloudpickle.dumps(runner)), JobTaskRunner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -11,14 +12,28 @@ import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
 
-from flows import run_task
+from flows import prefect_link, run_task
+from flows.handlers import step
+from flows.handlers.step_context import StepContext
 from flows.orchestration import tag_limits
+from flows.orchestration.prefect_link import PrefectLink
 from flows.orchestration.tag_limits import TagLimits
 from flows.process.runtime import Runtime
-from storage import PhotosRepository, ProjectsRepository
+from storage import LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from tests.flows.conftest import stage as the_stage
 from tests.prefect_api import PrefectApi
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
+
+
+@step("enter_first", unit="items", modifies_files=False)
+def enter_first(ctx: StepContext) -> None:
+    """The first chunk says that it runs, and waits."""
+    if ctx.job.chunk_index == 0:
+        the_stage.entered["first"].set()
+        while not the_stage.gates["g"].wait(0.01):
+            ctx.checkpoint()
 
 
 @pytest.fixture
@@ -77,15 +92,57 @@ def test_a_limit_on_a_tag_is_obeyed(
     assert all("tag:priority:95" in names for names in asked)
 
 
+def test_a_limit_that_comes_while_jobs_wait_is_obeyed_by_these(
+    prefect_api: str,
+    runtime: Runtime,
+    stage: Any,
+    define: Any,
+    items: list[dict[str, Any]],
+    asked: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tag_limits, "LOOK_SECONDS", 0.05)
+    LanesRepository(runtime.database).change("priority", slots=1)
+    entered, gate = stage.entered.setdefault("first", threading.Event()), stage.gates.setdefault("g", threading.Event())
+    looks: list[object] = []
+    look = tag_limits._limited_names
+    monkeypatch.setattr(tag_limits, "_limited_names", lambda client: (looks.append(found := look(client)), found)[1])
+
+    def limit_and_go_on() -> None:
+        assert entered.wait(60)
+        with limit_of("tag:priority:95", api=prefect_api):
+            wait_until(lambda: looks and looks[-1], what="the limit was seen")
+            gate.set()
+            wait_until(lambda: TasksRepository(runtime.database).list_newest()[0].is_final, what="all have run")
+
+    with ThreadPoolExecutor(1) as pool:
+        limiting = pool.submit(limit_and_go_on)
+        definition = define("late", {"type": "enter_first", "priority": 95, "chunk_size": 1})
+        summary = run_task(type=definition, tenant_id="user_0", items=items)
+        limiting.result(60)
+
+    assert summary.message == "3 jobs completed, 0 failed, 0 canceled"
+    assert len(asked) >= 2
+    with PrefectApi(prefect_api) as client:
+        wait_until(
+            lambda: (
+                [run["state_name"] for run in client.task_runs(summary.task.flow_run_id).values()] == 3 * ["Completed"]
+            ),
+            what="each has one task run",
+        )
+
+
 def test_a_server_that_is_away_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     def away(**_: Any) -> NoReturn:
         raise httpx.ConnectError("refused")
 
-    monkeypatch.setattr(tag_limits, "impatient_client", away)
-    monkeypatch.setattr(tag_limits, "AHEAD_SECONDS", threading.TIMEOUT_MAX)
+    monkeypatch.setattr(prefect_link, "impatient_client", away)
+    monkeypatch.setattr(tag_limits, "link", PrefectLink())
+    monkeypatch.setattr(tag_limits, "ANSWER_SECONDS", threading.TIMEOUT_MAX)
 
-    with TagLimits() as limits:
-        limits.ask_ahead([{"priority:95"}])
-        limits.ask_ahead([{"priority:50"}, {"priority:95"}])
-
-    assert frozenset({"tag:priority:95"}) not in (limits._unlimited or {})
+    limits = TagLimits()
+    try:
+        assert not limits.concern({"priority:95"})
+        assert not limits.concern({"priority:50"})
+    finally:
+        limits.close()

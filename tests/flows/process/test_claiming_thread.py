@@ -1,11 +1,11 @@
-"""Those who wait in a process for slots: each gets its job or its end, whatever happens, and nobody waits in vain."""
+"""Jobs that a process waits for: each is claimed or its end is seen, whatever happens."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from flows.orchestration.job_task import follow_job
+from flows.execution.job_following import FollowedRun
 from flows.process import claiming_thread as dispatcher_module
 from flows.process.claiming_thread import Dispatcher
 from flows.process.runtime import Runtime
@@ -34,11 +34,8 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def open_dispatcher(database: Database, wait_for: Waiting) -> Iterator[Callable[..., Dispatcher]]:
-    """Another process's dispatcher: `open_dispatcher(concurrency=1)`.
-
-    It is closed before the threads of `wait_for` are, which may still be waiting for it where a test has failed.
-    """
+def open_dispatcher(database: Database) -> Iterator[Callable[..., Dispatcher]]:
+    """Another process's dispatcher: `open_dispatcher(concurrency=1)`."""
     with ExitStack() as stack:
 
         def make(concurrency: int = 4, poll_seconds: float = 0.05) -> Dispatcher:
@@ -58,10 +55,15 @@ def open_dispatcher(database: Database, wait_for: Waiting) -> Iterator[Callable[
 
 
 @pytest.fixture
-def wait_for() -> Iterator[Waiting]:
-    """Waits for a job in a thread of its own."""
-    with ThreadPoolExecutor(16) as pool:
-        yield lambda dispatcher, job: pool.submit(dispatcher.acquire, job, stopping=threading.Event())
+def wait_for() -> Waiting:
+    """Waits for a job; the future is what it is answered."""
+
+    def wait_for(dispatcher: Dispatcher, job: Job) -> Future[Job | None]:
+        future: Future[Job | None] = Future()
+        dispatcher.wait_for(job, future.set_result, stopping=threading.Event())
+        return future
+
+    return wait_for
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_of_two_who_wait_for_one_job_one_runs_it_and_both_learn_of_its_end(
 
     JobsRepository(database).complete(job.id, claim_token=claimed.claim_token)
 
-    assert {future.result(60) for future in waiting} == {claimed, None}
+    assert {future.result(10) for future in waiting} == {claimed, None}
 
 
 def test_a_job_claimed_for_somebody_who_has_left_is_handed_back_at_once(
@@ -110,7 +112,7 @@ def test_a_job_claimed_for_somebody_who_has_left_is_handed_back_at_once(
 
     monkeypatch.setattr(dispatcher_module, "claim_awaited", claim_and_leave)
 
-    assert wait_for(dispatcher, job).result(60) is None
+    assert wait_for(dispatcher, job).result(10) is None
     # It is queued before the claim is committed as well.
     wait_until(lambda: row(database, job).updated_at != job.updated_at, what="the claim is committed")
     wait_until(lambda: status(database, job) == "queued", what="the job is back")
@@ -130,7 +132,7 @@ def test_an_error_that_nobody_foresaw_does_not_leave_everybody_waiting(
 
     monkeypatch.setattr(dispatcher_module, "claim_awaited", claim_or_fail)
 
-    assert wait_for(open_dispatcher(), enqueue()).result(60) is not None
+    assert wait_for(open_dispatcher(), enqueue()).result(10) is not None
 
 
 def test_a_job_that_must_wait_for_its_next_attempt_lets_others_go_first(
@@ -141,45 +143,24 @@ def test_a_job_that_must_wait_for_its_next_attempt_lets_others_go_first(
     ready = enqueue(95)
     for_delayed, for_ready = wait_for(dispatcher, delayed), wait_for(dispatcher, ready)
 
-    assert for_ready.result(60) is not None
+    assert for_ready.result(10) is not None
 
     assert not for_delayed.done()
     dispatcher.close()
-    assert for_delayed.result(60) is None
+    assert for_delayed.result(10) is None
 
 
-def test_of_jobs_that_were_announced_the_best_goes_first_not_the_one_whose_thread_is_the_quickest(
-    open_dispatcher: Any, wait_for: Waiting, enqueue: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher_module, "EXPECTED_SECONDS", 600.0)
-    dispatcher = open_dispatcher(concurrency=2)
-    high, low, other = enqueue(99), enqueue(95), enqueue(95)
-    dispatcher.expect([high.id, low.id])
-    for_low = wait_for(dispatcher, low)
-    # Nobody announced this one; when it is there, the dispatcher could have given out the low one as well.
-    assert wait_for(dispatcher, other).result(60) is not None
+def test_another_executor_that_runs_the_job_is_seen(database: Database, open_dispatcher: Any, enqueue: Any) -> None:
+    job, seen, ended = enqueue(), threading.Event(), Future[Job | None]()
+    running = JobsRepository(database).claim_next("another", lane="priority")
+    assert running is not None
 
-    for_high = wait_for(dispatcher, high)
+    open_dispatcher().wait_for(job, ended.set_result, stopping=threading.Event(), on_elsewhere=seen.set)
 
-    claimed = for_high.result(60)
-    assert claimed is not None
-    assert claimed.id == high.id
-    assert not for_low.done()
-    dispatcher.close()
-
-
-def test_who_was_announced_and_does_not_come_is_waited_for_no_more(
-    open_dispatcher: Any, wait_for: Waiting, enqueue: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher_module, "EXPECTED_SECONDS", 600.0)
-    dispatcher = open_dispatcher()
-    high, low = enqueue(99), enqueue(95)
-    dispatcher.expect([high.id, low.id])
-    for_low = wait_for(dispatcher, low)
-
-    dispatcher.expect_no_more(high.id)
-
-    assert for_low.result(60) is not None
+    assert seen.wait(60)
+    assert not ended.done()
+    JobsRepository(database).complete(job.id, claim_token=running.claim_token)
+    assert ended.result(60) is None
 
 
 def test_a_process_that_is_busy_does_not_keep_others_from_idle_slots(
@@ -192,7 +173,7 @@ def test_a_process_that_is_busy_does_not_keep_others_from_idle_slots(
 
     low = wait_for(other, enqueue(90))
 
-    assert low.result(60) is not None
+    assert low.result(10) is not None
     assert sum(future.done() for future in high) == 1
     busy.close()
 
@@ -203,9 +184,8 @@ def test_who_waits_holds_a_slot_that_frees_against_a_lower_rank(
     LanesRepository(database).change("priority", slots=1)
     busy, other = open_dispatcher(concurrency=1), open_dispatcher(concurrency=1)
     [first, second] = [enqueue(100), enqueue(100)]
-    claimed = wait_for(busy, first).result(60)
+    claimed = wait_for(busy, first).result(10)
     assert claimed is not None
-    # Only now: of two threads the second one may be the quicker.
     next_one = wait_for(busy, second)
     wait_until(lambda: row(database, second).heartbeat_at, what="everybody sees that the second waits")
     low_job = enqueue(90)
@@ -215,7 +195,7 @@ def test_who_waits_holds_a_slot_that_frees_against_a_lower_rank(
     busy.release()
     JobsRepository(database).complete(first.id, claim_token=claimed.claim_token)
 
-    assert next_one.result(60) is not None
+    assert next_one.result(10) is not None
     assert not low.done()
     other.close()
 
@@ -229,7 +209,7 @@ def test_a_process_has_room_for_the_next_job_before_the_end_of_one_frees_its_slo
     seen: list[str] = []
     monkeypatch.setattr(runtime.dispatcher, "release", lambda: seen.append(status(runtime.database, job)))
 
-    follow_job(job.id, runtime)
+    runtime.follower.follow(job.id, FollowedRun(runtime)).result(60)
 
     assert seen == ["running"]
     assert status(runtime.database, job) == ("failed" if failures else "completed")
@@ -287,5 +267,5 @@ def test_looking_costs_the_same_however_many_wait(
     for_twelve = statements_for_looks(5)
     dispatcher.close()
 
-    assert all(future.result(60) is None for future in waiting)
+    assert all(future.result(10) is None for future in waiting)
     assert for_twelve <= 2 * for_one

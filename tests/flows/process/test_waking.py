@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from flows.execution.worker import Worker
 from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
 from storage import Database, JobsRepository, LanesRepository, TasksRepository
+from storage.records import Job
 from tests.flows.conftest import define, quick_settings
 from tests.waiting import wait_until
 
@@ -32,6 +33,12 @@ def executor(database_url: str, folder: Path) -> Iterator[Runtime]:
     """What a process has that polls once an hour."""
     with Runtime(Database(database_url), settings=quick_settings(folder, poll_seconds=3600)) as opened:
         yield opened
+
+
+def _wait_for(runtime: Runtime, job: Job) -> Future[Job | None]:
+    answer: Future[Job | None] = Future()
+    runtime.dispatcher.wait_for(job, answer.set_result, stopping=threading.Event())
+    return answer
 
 
 def test_an_idle_worker_begins_at_once_and_at_the_hour_of_a_delayed_job(
@@ -62,13 +69,9 @@ def test_who_waits_is_woken_by_a_slot_that_another_process_frees(
     LanesRepository(rows).change("priority", slots=1)
     jobs = JobsRepository(rows)
     first, second = (jobs.enqueue(tenant_id="t", type="x", priority=95) for _ in range(2))
-    with (
-        ThreadPoolExecutor() as pool,
-        executor(database_url, tmp_path) as one,
-        executor(database_url, tmp_path) as other,
-    ):
-        running = one.dispatcher.acquire(first, stopping=threading.Event())
-        waiting = pool.submit(other.dispatcher.acquire, second, stopping=threading.Event())
+    with executor(database_url, tmp_path) as one, executor(database_url, tmp_path) as other:
+        running = _wait_for(one, first).result(30)
+        waiting = _wait_for(other, second)
         wait_until(lambda: other.dispatcher.attended() == [second.id], what="the other process waits")
         assert running is not None
 
@@ -79,8 +82,8 @@ def test_who_waits_is_woken_by_a_slot_that_another_process_frees(
 
 def test_who_waits_for_a_delayed_job_gets_it_at_its_hour(database_url: str, rows: Database, tmp_path: Path) -> None:
     job = JobsRepository(rows).enqueue(tenant_id="t", type="x", run_after=rows.clock() + timedelta(seconds=0.5))
-    with ThreadPoolExecutor() as pool, executor(database_url, tmp_path) as runtime:
-        claimed = pool.submit(runtime.dispatcher.acquire, job, stopping=threading.Event()).result(30)
+    with executor(database_url, tmp_path) as runtime:
+        claimed = _wait_for(runtime, job).result(30)
 
     assert claimed is not None
     assert claimed.id == job.id

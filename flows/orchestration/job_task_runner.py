@@ -1,0 +1,190 @@
+"""The task runner of our flows: mapped job runs wait without a thread each, and Prefect is told of them in batches.
+
+What is no job's run, or one that may not begin as soon as its job's turn comes, is left to Prefect's own task engine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Self, cast
+
+from prefect import Task
+from prefect.client.schemas.objects import FlowRun, RunInput, State
+from prefect.context import FlowRunContext, TagsContext, TaskRunContext
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.logging.loggers import task_run_logger
+from prefect.states import AwaitingRetry, Completed, Failed, Pending, Retrying, Running
+from prefect.task_engine import run_task_sync
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.execution.job_following import FollowedRun, OnProgress
+from flows.execution.rolling_window import MOST_FOLLOWED
+from flows.orchestration.artifacts import ProgressBar
+from flows.orchestration.job_task import run_job, unfavourable_end
+from flows.orchestration.prefect_link import link
+from flows.orchestration.tag_limits import TagLimits
+from flows.orchestration.task_run_record import TaskRunRecord
+from flows.process.runtime import Runtime
+from storage.records import Job
+
+
+class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
+    """Follows jobs for the task runs that stand for them, and records these as Prefect's own engine would."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        threads: Any = ThreadPoolTaskRunner
+        self._others: TaskRunner[PrefectFuture[Any]] = threads(max_workers=MOST_FOLLOWED)
+        self._unfinished: set[Future[State[Any]]] = set()
+
+    def duplicate(self) -> Self:
+        """A new one; there is nothing to configure."""
+        return type(self)()
+
+    def submit(
+        self,
+        task: Task[..., Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[PrefectFuture[Any]] | None = None,
+        dependencies: dict[str, set[RunInput]] | None = None,
+    ) -> PrefectFuture[Any]:
+        """Follow the job that a call of `run_job` names; any other task goes to threads of Prefect's engine."""
+        context = FlowRunContext.get()
+        if (
+            task.fn is not run_job.fn
+            or context is None
+            or context.flow_run is None
+            or wait_for
+            or Runtime.current_settings().task_runner == "prefect"
+            or self._limits.concern(task.tags | TagsContext.get().current_tags)
+        ):
+            return self._others.submit(task, parameters, wait_for, dependencies)
+        run = _JobRun(Runtime.current(), task, parameters, dependencies or {}, context, self._limits)
+        outcome = run.follow()
+        self._unfinished.add(outcome)
+        outcome.add_done_callback(self._unfinished.discard)
+        return PrefectConcurrentFuture(task_run_id=run.record.task_run.id, wrapped_future=outcome)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._others.__enter__()
+        # Only now: a runner that has not begun goes to other processes, with its flow.
+        self._limits = TagLimits()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        # As Prefect's own runner does: handlers come to a checkpoint, or the process ends them.
+        wait(list(self._unfinished))
+        self._limits.close()
+        self._others.__exit__(*error)
+        super().__exit__(*error)
+
+
+class _JobRun(FollowedRun):
+    """The task run that stands for a job."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        task: Task[..., Any],
+        parameters: dict[str, Any],
+        dependencies: dict[str, set[RunInput]],
+        context: FlowRunContext,
+        limits: TagLimits,
+    ) -> None:
+        super().__init__(runtime)
+        flow_run = cast("FlowRun", context.flow_run)
+        self.record = TaskRunRecord(
+            task, parameters, dependencies, flow_run, send=partial(link.send, flow_run=flow_run)
+        )
+        self._task = task
+        self._parameters = parameters
+        self._context = context
+        self._dependencies = dependencies
+        self._limits = limits
+        self._is_refused = False
+        self._outcome: Future[State[Any]] = Future()
+        self._logger = task_run_logger(self.record.task_run, task, flow_run, context.flow)
+
+    def follow(self) -> Future[State[Any]]:
+        """Follow the job; the result is the final state."""
+        self._runtime.follower.follow(self._parameters["job_id"], self).add_done_callback(self._end)
+        return self._outcome
+
+    def refuses(self) -> bool:
+        """Whether one of the tags has come to be limited since the task run was submitted."""
+        self._is_refused = self._limits.concern(self.record.task_run.tags)
+        return self._is_refused
+
+    @contextmanager
+    def running(self, job: Job) -> Iterator[OnProgress | None]:
+        """Say that the task run runs, and be the current one for all that asks Prefect for it."""
+        self._say_running()
+        with TaskRunContext(
+            task=self._task,
+            task_run=self.record.task_run,
+            parameters=self._parameters,
+            client=self._context.client,
+            result_store=self._context.result_store,
+            persist_result=False,
+            log_prints=self._context.log_prints,
+        ):
+            yield ProgressBar(job).show
+
+    def running_elsewhere(self) -> None:
+        """Say that the task run runs."""
+        if not self.record.state.is_running():
+            self._say_running()
+
+    def queued_again(self, before: Job, job: Job) -> None:
+        """Say when the next attempt is to come."""
+        if job.attempts == before.attempts:
+            self.record.set_state(Pending(message="The job went back to the queue."))
+            return
+        state: State[Any] = AwaitingRetry(scheduled_time=job.run_after, message=job.error_message)
+        self._logger.info("Task run failed: %s - the next attempt starts at %s", job.error_message, job.run_after)
+        self.record.set_state(state)
+
+    def _say_running(self) -> None:
+        self.record.set_state(Retrying() if self.record.state.name == "AwaitingRetry" else Running())
+
+    def _end(self, followed: Future[Job | None]) -> None:
+        try:
+            if self._is_refused:
+                # The thread is the one in which the job was refused.
+                self._outcome.set_result(self._left_to_prefect())
+            else:
+                self._outcome.set_result(self._final_state(followed))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the end must hear of it.
+            self._outcome.set_exception(error)
+
+    def _left_to_prefect(self) -> State[Any]:
+        state: Any = run_task_sync(
+            self._task,
+            task_run_id=self.record.task_run.id,
+            parameters=self._parameters,
+            return_type="state",
+            dependencies=self._dependencies,
+        )
+        return cast("State[Any]", state)
+
+    def _final_state(self, followed: Future[Job | None]) -> State[Any]:
+        error = followed.exception()
+        state: State[Any]
+        if error is not None:
+            state = Failed(message=f"Task run encountered an exception {type(error).__name__}: {error}")
+        else:
+            job = followed.result()
+            state = unfavourable_end(job, self._parameters["job_id"]) or Completed()
+            if job is not None and job.started_at is not None and self.record.task_run.start_time is None:
+                # Another executor began and ended it between two looks.
+                self.record.set_state(Running(timestamp=job.started_at))
+        if state.is_failed():
+            self._logger.error("Task run failed with state: %r", state)
+        self.record.set_state(state)
+        self._logger.log(logging.INFO if state.is_completed() else logging.ERROR, "Finished in state %s", state)
+        return state

@@ -1,0 +1,317 @@
+"""The link of a process to Prefect's server: one client and one thread, for all that its flow runs say and ask.
+
+What is said waits for a server that is slow or away; no work does. Events are the states of our task runs and what
+automations can act on. Prefect's own way takes each of them through a queue, two threads and a message of its own,
+which would be most of what a small job costs; here they are sent together, as they come within a moment, in order.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from httpx import HTTPStatusError
+from prefect.client.schemas.objects import FlowRun
+from prefect.events.related import object_as_related_resource, tags_as_related_resources
+
+from flows.process.retry_delay import backoff_seconds
+from flows.starting.prefect_client import impatient_client, may_pass
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+logger = logging.getLogger("photojobs.prefect")
+
+#: Events of so long are sent together.
+GATHER_SECONDS = 0.1
+
+#: At most so many are sent together.
+BATCH_SIZE = 200
+
+#: So many are kept while the server is away; those that come later are lost, since no work depends on them.
+MOST_KEPT = 20_000
+
+#: Of one kind of pictures, such as a job's progress bar, one is sent in so long.
+PICTURE_SECONDS = 1.0
+
+#: The thread ends when nothing was to be done for so long.
+IDLE_SECONDS = 5.0
+
+#: For so long a single answer is waited for.
+ANSWER_SECONDS = 10.0
+
+#: A process that ends waits so long for what is still to be sent.
+EXIT_SECONDS = 2.0
+
+Resource = dict[str, str]
+
+#: Asks the server something, or tells it something.
+Call = Callable[["SyncPrefectClient"], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """An event on its way, with the flow run in which it happened."""
+
+    body: dict[str, Any]
+    flow_run_id: uuid.UUID | None
+    flow_run: FlowRun | None
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    ask: Call
+    every_seconds: float
+    at: float
+
+
+class PrefectLink:
+    """Talks to the server in the background."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._flushes = 0
+        self._events: list[_Sent] = []
+        self._events_at = 0.0
+        self._failures = 0
+        self._lost = 0
+        self._of_flow_run: dict[uuid.UUID, list[Resource]] = {}
+        self._pictures: dict[str, Call] = {}
+        self._shown_at: dict[str, float] = {}
+        self._is_showing = False
+        self._questions: list[_Question] = []
+
+    def send(self, body: dict[str, Any], flow_run: FlowRun | None, flow_run_id: uuid.UUID | None = None) -> None:
+        """Send the event of that body, with the flow run in which it happened, and what that belongs to, as related."""
+        with self._changed:
+            if len(self._events) >= MOST_KEPT:
+                self._lost += 1
+                return
+            if not self._events:
+                self._events_at = time.monotonic() + GATHER_SECONDS
+            flow_run_id = flow_run.id if flow_run is not None else flow_run_id
+            self._events.append(_Sent(body=body, flow_run_id=flow_run_id, flow_run=flow_run))
+            if len(self._events) in (1, BATCH_SIZE):
+                self._wake()
+
+    def show(self, kind: str, show: Call) -> None:
+        """Call `show` soon, in place of what of this kind waits to be shown; what cannot be shown is dropped."""
+        with self._changed:
+            self._pictures[kind] = show
+            self._wake()
+
+    @contextmanager
+    def asking(self, ask: Call, *, every_seconds: float, first_after_seconds: float = 0.0) -> Iterator[None]:
+        """Call `ask` again and again while the block runs, until it returns True; what it raises is logged."""
+        question = _Question(ask, every_seconds, time.monotonic() + first_after_seconds)
+        with self._changed:
+            self._questions.append(question)
+            self._wake()
+        try:
+            yield
+        finally:
+            with self._changed:
+                if question in self._questions:
+                    self._questions.remove(question)
+
+    def flush(self, limit_seconds: float) -> bool:
+        """Wait until all is sent and shown, and the thread has ended unless it asks; False where that takes longer."""
+        with self._changed:
+            self._flushes += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(self._has_said_all, limit_seconds)
+            finally:
+                self._flushes -= 1
+
+    def _has_said_all(self) -> bool:
+        is_idle = not (self._events or self._pictures or self._is_showing)
+        return is_idle and (self._thread is None or bool(self._questions))
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            # In the context of the first: that is where Prefect's settings are, its server's address among them.
+            run = copy_context().run
+            self._thread = threading.Thread(target=run, args=(self._run,), name="photojobs-prefect", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (call := self._next()) is not None:
+            try:
+                with impatient_client(answer_seconds=ANSWER_SECONDS) as client:
+                    while call is not None:
+                        call(client)
+                        call = self._next()
+                    return
+            except Exception as error:  # noqa: BLE001 - no client could be made; the truth is in SQL.
+                with self._changed:
+                    self._pictures.clear()
+                    for question in self._questions:
+                        question.at = time.monotonic() + question.every_seconds
+                self._put_up_with(error)
+
+    def _next(self) -> Call | None:
+        """Wait for what is to be done next; None, and the thread ends, where nothing came for a while."""
+        with self._changed:
+            idle_at = time.monotonic() + IDLE_SECONDS
+            while True:
+                at, call = self._due()
+                now = time.monotonic()
+                if call is not None and at <= now:
+                    return call
+                if call is None and (self._flushes or now >= idle_at):
+                    self._thread = None
+                    self._of_flow_run.clear()
+                    self._changed.notify_all()
+                    return None
+                self._changed.wait((idle_at if call is None else at) - now)
+
+    def _due(self) -> tuple[float, Call | None]:
+        """What is to be done first, and when."""
+        due: list[tuple[float, Call]] = [(one.at, partial(self._ask, one)) for one in self._questions]
+        if self._events:
+            is_full = self._failures == 0 and (self._flushes or len(self._events) >= BATCH_SIZE)
+            due.append((0.0 if is_full else self._events_at, self._send_batch))
+        for kind in self._pictures:
+            shown_at = -math.inf if self._flushes else self._shown_at.get(kind, -math.inf)
+            due.append((shown_at + PICTURE_SECONDS, partial(self._show, kind)))
+        return min(due, key=lambda one: one[0]) if due else (0.0, None)
+
+    def _ask(self, question: _Question, client: SyncPrefectClient) -> None:
+        question.at = time.monotonic() + question.every_seconds
+        try:
+            is_over = question.ask(client) is True
+        except Exception as error:  # noqa: BLE001 - a server or a database that is away comes back.
+            logger.info("asking Prefect again: %s", error)
+            return
+        if is_over:
+            with self._changed:
+                if question in self._questions:
+                    self._questions.remove(question)
+
+    def _show(self, kind: str, client: SyncPrefectClient) -> None:
+        with self._changed:
+            show = self._pictures.pop(kind)
+            now = time.monotonic()
+            self._shown_at = {known: at for known, at in self._shown_at.items() if at > now - PICTURE_SECONDS}
+            self._shown_at[kind] = now
+            self._is_showing = True
+        try:
+            show(client)
+        except Exception as error:  # noqa: BLE001 - Prefect's server may be away; the truth is in SQL.
+            logger.info("not shown in Prefect: %s", error)
+        finally:
+            with self._changed:
+                self._is_showing = False
+                self._changed.notify_all()
+
+    def _send_batch(self, client: SyncPrefectClient) -> None:
+        with self._changed:
+            batch = self._events[:BATCH_SIZE]
+        try:
+            self._send(client, batch)
+        except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from taking them, the truth is in SQL.
+            self._put_up_with(error)
+            return
+        with self._changed:
+            self._failures = 0
+            del self._events[: len(batch)]
+            self._events_at = time.monotonic() + GATHER_SECONDS
+            self._changed.notify_all()
+            if self._lost:
+                logger.warning("%d events were not told to Prefect, whose server was away for too long", self._lost)
+                self._lost = 0
+
+    def _send(self, client: SyncPrefectClient, batch: list[_Sent]) -> None:
+        try:
+            self._post(client, batch)
+        except HTTPStatusError as error:
+            if may_pass(error):
+                raise
+            if len(batch) == 1:
+                logger.warning("Prefect does not take the event %s: %s", batch[0].body["event"], error)
+                return
+            # One that it does not take must not cost the others.
+            for sent in batch:
+                self._send(client, [sent])
+
+    def _post(self, client: SyncPrefectClient, batch: list[_Sent]) -> None:
+        events = [sent.body | {"related": self._related_to(client, sent)} for sent in batch]
+        # File names may hold what is no text.
+        content = json.dumps(events, ensure_ascii=False, default=str).encode(errors="replace")
+        client.request("POST", "/events", content=content, headers={"Content-Type": "application/json"})
+
+    def _related_to(self, client: SyncPrefectClient, sent: _Sent) -> list[Resource]:
+        """What an event concerns, with its flow run and what that belongs to, each once."""
+        related: list[Resource] = sent.body["related"]
+        named = {resource["prefect.resource.id"] for resource in related}
+        return related + [
+            resource for resource in self._of(client, sent) if resource["prefect.resource.id"] not in named
+        ]
+
+    def _of(self, client: SyncPrefectClient, sent: _Sent) -> list[Resource]:
+        if sent.flow_run_id is None:
+            return []
+        known = self._of_flow_run.get(sent.flow_run_id)
+        if known is None:
+            try:
+                known = _resources_of(client, sent.flow_run or client.read_flow_run(sent.flow_run_id))
+            except Exception as error:
+                if may_pass(error):
+                    raise
+                # Of a flow run or deployment that was deleted meanwhile: the event says less, and is sent all the same.
+                logger.info("what the flow run %s belongs to is not known: %s", sent.flow_run_id, error)
+                known = [resource_of(f"prefect.flow-run.{sent.flow_run_id}", "flow-run")]
+            self._of_flow_run[sent.flow_run_id] = known
+        return known
+
+    def _put_up_with(self, error: Exception) -> None:
+        with self._changed:
+            self._failures += 1
+            if may_pass(error):
+                logger.info("telling Prefect again of what happened: %s", error)
+                wait_seconds = backoff_seconds(self._failures, first_seconds=0.25, longest_seconds=5.0)
+                self._events_at = time.monotonic() + wait_seconds
+            else:
+                logger.warning("%d events could not be told to Prefect: %s", len(self._events[:BATCH_SIZE]), error)
+                del self._events[:BATCH_SIZE]
+                self._failures = 0
+                self._changed.notify_all()
+
+
+def resource_of(id_: str, role: str, name: str | None = None) -> Resource:
+    """What an event concerns, in Prefect's words."""
+    resource = {"prefect.resource.id": id_, "prefect.resource.role": role}
+    return resource if name is None else resource | {"prefect.resource.name": name}
+
+
+def _resources_of(client: SyncPrefectClient, flow_run: FlowRun) -> list[Resource]:
+    """A flow run with its flow, deployment and work pool, as Prefect names them, and the tags of these."""
+    found: list[tuple[str, Any]] = [("flow-run", flow_run), ("flow", client.read_flow(flow_run.flow_id))]
+    if flow_run.deployment_id is not None:
+        found.append(("deployment", client.read_deployment(flow_run.deployment_id)))
+    if flow_run.work_queue_id is not None:
+        found.append(("work-queue", client.read_work_queue(flow_run.work_queue_id)))
+    if flow_run.work_pool_name is not None:
+        found.append(("work-pool", client.read_work_pool(flow_run.work_pool_name)))
+    tags = {tag for _, known in found for tag in getattr(known, "tags", ())}
+    related = [object_as_related_resource(kind, kind, known) for kind, known in found]
+    return [resource.model_dump() for resource in [*related, *tags_as_related_resources(tags)]]
+
+
+#: The link of this process.
+link = PrefectLink()
+atexit.register(link.flush, EXIT_SECONDS)
