@@ -64,7 +64,8 @@ def embedded_server(
 ) -> Iterator[str]:
     """A Prefect server with its database and log in `home`; the block gets its API's URL, and Prefect is set to it.
 
-    It asks for the password in `home`, which this process and its children have; see `deployments.server_access`.
+    It asks for the password in `home`, which this process and its children have; see
+    `deployments.embedded_server.password`.
 
     Args:
         home: a folder of its own (`PREFECT_HOME`), made where it is missing; a later start goes on with what is there.

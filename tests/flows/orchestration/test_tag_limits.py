@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
 
-from flows import prefect_link, run_task
-from flows.handlers import step
+from flows import run_task, step
 from flows.handlers.step_context import StepContext
-from flows.orchestration import tag_limits
+from flows.orchestration import prefect_link, tag_limits
 from flows.orchestration.prefect_link import PrefectLink
 from flows.orchestration.tag_limits import TagLimits
 from flows.process.runtime import Runtime
@@ -132,11 +131,15 @@ def test_a_limit_that_comes_while_jobs_wait_is_obeyed_by_these(
         )
 
 
-def test_a_server_that_is_away_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(**_: Any) -> NoReturn:
+class _Away:
+    """A client whose server is away."""
+
+    def read_global_concurrency_limits(self, **_: int) -> NoReturn:
         raise httpx.ConnectError("refused")
 
-    monkeypatch.setattr(prefect_link, "impatient_client", away)
+
+def test_a_server_that_is_away_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_link, "impatient_client", lambda **_: nullcontext(_Away()))
     monkeypatch.setattr(tag_limits, "link", PrefectLink())
     monkeypatch.setattr(tag_limits, "ANSWER_SECONDS", threading.TIMEOUT_MAX)
 

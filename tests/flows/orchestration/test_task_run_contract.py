@@ -18,8 +18,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run, task_run
 from prefect.states import Failed
 
-from flows import run_task
-from flows.handlers import step
+from flows import run_task, step
 from flows.handlers.step_context import StepContext
 from flows.process.runtime import Runtime
 from storage import PhotosRepository, ProjectsRepository
