@@ -1,4 +1,4 @@
-"""What can go wrong while jobs run. Every class is a `PhotojobsError` and says in one sentence when it is raised."""
+"""The errors of running jobs. Each class is a `PhotojobsError`; its docstring says when it is raised."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from task_definitions.errors import PhotojobsError
 
 
 class FlowsError(PhotojobsError):
-    """The parent of everything that flows raises."""
+    """The parent of all errors of `flows`."""
 
 
 class PermanentStepError(FlowsError):
-    """Raised by a handler for a failure that no repetition mends; the job, or the item, fails at once."""
+    """Raised by a handler if a repetition cannot succeed; the job, or the item, fails at once."""
 
 
 def is_repeatable(error: BaseException) -> bool:
-    """Whether a repetition may succeed; a path that leads out of the library does so again."""
+    """Whether a repetition may succeed. A path that leaves the library does so each time."""
     return not isinstance(error, PermanentStepError | UnsafePath)
 
 
 class SkipItem(FlowsError):
-    """Raised by a handler inside `ctx.item(...)` where there is nothing to do for the item; it ends as skipped."""
+    """Raised by a handler inside `ctx.item(...)` if there is nothing to do for the item; it ends as skipped."""
 
 
 class MissingHandler(PermanentStepError):
@@ -28,39 +28,39 @@ class MissingHandler(PermanentStepError):
 
 
 class ItemsFailed(FlowsError):
-    """A job went through all of its items or projects, and some of them failed; it names how many and the first."""
+    """Some items or projects of a job failed; the message has their number and the first reason."""
 
 
 class StepTimeout(FlowsError):
-    """A handler was still at work when its step's `timeout_seconds` had passed."""
+    """A handler ran for longer than the `timeout_seconds` of its step."""
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says, fit for a message; the name of its class if it says nothing, or cannot say it."""
+    """The text of an error; the name of its class if the text is empty or cannot be computed."""
     try:
         return str(error) or type(error).__name__
-    except Exception:  # noqa: BLE001 - the error is a handler's own, and its `__str__` may raise whatever it likes.
+    except Exception:  # noqa: BLE001 - the `__str__` of a handler's own error may raise any error.
         return type(error).__name__
 
 
 class ExecutorStop(BaseException):
-    """The parent of what ends a handler from outside; no `except Exception` in a handler swallows it."""
+    """The parent of what stops a handler from outside. `except Exception` in a handler does not catch it."""
 
 
 class ClaimLost(ExecutorStop):
-    """The job was canceled, or rescued and given to another executor: this one must not touch anything any more."""
+    """The job was canceled, or given to another executor: this executor must not change anything for it any more."""
 
 
 class StopRequested(ExecutorStop):
-    """The process is to end; the job goes back to the queue and costs no attempt."""
+    """The process is to end. The job goes back to the queue, without an attempt more."""
 
 
 class PluginError(FlowsError):
-    """An installed package promises a step type in the group `photojobs.steps`, and loading it failed."""
+    """A step type that an installed package declares in the group `photojobs.steps` could not be loaded."""
 
 
 class JobFailed(FlowsError):
-    """A job that a Prefect task run stood for ended as failed; the message is the job's."""
+    """The job of a Prefect task run failed; the message is the job's."""
 
 
 class NoFlowRun(FlowsError):
@@ -83,4 +83,4 @@ class MissingDask(FlowsError):
 
 
 class ClusterFailed(FlowsError):
-    """A Dask cluster took a step's jobs and could run none of them."""
+    """A Dask cluster could run none of the jobs of a step."""

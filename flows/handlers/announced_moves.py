@@ -1,7 +1,7 @@
-"""Files that move together or not at all, whatever fails: an error of the disk, a crash, a power cut.
+"""Groups of files that move together or not at all, also after a disk error, a crash or a power cut.
 
-Their intents are on the disk of the database before the first of them moves; see `storage.history.move_intents`.
-What was interrupted is taken back when a job holds the project again, before it does anything else there.
+The intents of a group are durable in the database before its first file moves; see `storage.history.move_intents`.
+An interrupted move is taken back as soon as a job holds the project again, before the job changes anything there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from storage.records import Job
 
 
 class MoveInterrupted(FlowsError):
-    """Files could be moved only in part, and not back either; they are taken back before the project's next change."""
+    """Some files of a group moved, and could not be moved back; this is done before the project's next change."""
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class FileMove:
     """One file of a group.
 
     Attributes:
-        is_derivative: whether it can be made again, so that the others move without it.
+        is_derivative: whether the file can be made again. The other files then move even if this one cannot.
         is_done: whether it has moved.
     """
 
@@ -50,9 +50,9 @@ class MoveGroup:
 
     Attributes:
         project_id: the project whose folder they are in; None for a folder that no project has.
-        target_project_id: the project whose folder they go to.
+        target_project_id: the project whose folder they move to.
         photo_id: the photo that they belong to, if any.
-        is_half: whether some have moved and could not be moved back.
+        is_half: whether some files have moved and could not be moved back.
     """
 
     project_id: int | None
@@ -64,24 +64,24 @@ class MoveGroup:
 
     @property
     def originals(self) -> list[FileMove]:
-        """The moves of files that cannot be made again."""
+        """The moves of all files that cannot be made again."""
         return [move for move in self.moves if not move.is_derivative]
 
     @property
     def is_done(self) -> bool:
-        """Whether all of these have been made."""
+        """Whether all originals have moved."""
         return all(move.is_done for move in self.originals)
 
     def carry_out(self, *, names: FolderNames | None = None, folder: Path | None = None) -> None:
         """Move all files, or none.
 
         Args:
-            names: the names in a folder that files go to, if the caller has read them; kept up to date.
-            folder: that folder.
+            names: the names in `folder`, if the caller has read them; kept up to date.
+            folder: a folder that files move to.
 
         Raises:
-            MoveInterrupted: one could not be moved, and others not back.
-            LibraryError, OSError: one could not be moved; all are where they were.
+            MoveInterrupted: a file could not be moved, and others could not be moved back.
+            LibraryError, OSError: a file could not be moved; all files are where they were.
         """
         try:
             for move in self.moves:
@@ -113,7 +113,7 @@ class MoveGroup:
 
 
 def announce(database: Database, groups: Iterable[MoveGroup], *, job: Job, library: Library, now: datetime) -> None:
-    """Have the intents of groups on the disk of the database, before any of their files moves."""
+    """Store the intents of groups durably. Call it before any of their files moves."""
     intents = [
         MoveIntent(
             group_id=group.group_id,
@@ -136,26 +136,26 @@ def announce(database: Database, groups: Iterable[MoveGroup], *, job: Job, libra
 
 
 def sync_folders(groups: Iterable[MoveGroup]) -> None:
-    """Wait until the moves are on the disk: only then may the rows say that they were made."""
-    # Those as well that were taken back.
+    """Sync the folders of all moves. Only then may rows be written that say where the files are."""
+    # Moves that were taken back have changed folders, too.
     sync_moves((move.source, move.target) for group in groups for move in group.moves)
 
 
 def settled(connection: Connection, groups: Iterable[MoveGroup]) -> None:
-    """Remove the intents of groups, in the transaction that writes their rows; those that are half moved stay."""
+    """Remove the intents of groups, in the transaction that writes their rows. Half-moved groups keep theirs."""
     forget_intents(connection, [group.group_id for group in groups if not group.is_half])
 
 
 def interrupted(database: Database, project_ids: Collection[int]) -> list[MoveIntent]:
-    """The moves that were interrupted in these projects, which the caller holds."""
+    """The interrupted moves in these projects. The caller holds the projects."""
     with database.connect() as connection:
         return pending_intents(connection, project_ids)
 
 
 def take_back(database: Database, library: Library, intents: Sequence[MoveIntent]) -> int:
-    """Put files back that were moved before their rows could say so; returns how many.
+    """Move files back whose rows do not yet say that they moved; returns the number of files.
 
-    The caller holds all projects that the intents name. What is neither here nor there is left to the other steps.
+    The caller holds all projects that the intents name. A file that is at neither place is left to the other steps.
 
     Raises:
         LibraryError, OSError: a file could not be moved back; the intents stay.
@@ -168,7 +168,7 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
         if not os.path.lexists(target):
             continue
         if os.path.lexists(source):
-            # Either never begun, or cut short between the two names of one file: then it is finished first.
+            # The move has not begun, or it stopped while the file had both names: then it is finished first.
             try:
                 move_without_overwrite(source, target, names=FolderNames())
             except (Collision, SourceMissing):
@@ -185,7 +185,7 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
 
 
 class _Places:
-    """Where the paths of intents are now: a project's folder may have been renamed since."""
+    """Finds the present paths of intents: the folder of a project may have been renamed since."""
 
     def __init__(self, database: Database, library: Library) -> None:
         with database.connect() as connection:

@@ -1,4 +1,4 @@
-"""What a job did, in numbers and first names: kept in `jobs.result_json` and shown as an artifact."""
+"""The report of a job: counts and first names of what it did, stored in `jobs.result_json` and shown as an artifact."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from sqlalchemy import Connection
+
+from flows.process.job_claim import JobClaim
+from storage.database.column_types import encode_json
+from storage.database.tables import jobs
 from storage.errors import InvalidValue
 
-#: Names kept for each kind of change; the counts go on.
+#: Names that are kept for each kind of change. The counts have no such limit.
 MAX_EXAMPLES = 10
 
-#: Items and projects kept with the time that they took, and seconds that it must be: below, nothing is slow.
+#: Number of slow items and projects that are kept with their duration, and the duration from which they are slow.
 MAX_SLOWEST = 10
 SLOW_SECONDS = 0.5
 
-#: Projects kept with counts of their own; the totals go on.
+#: Projects that have counts of their own. The total counts have no such limit.
 MAX_PROJECTS = 200
 
-#: Things kept by name that were left as they are.
+#: Number of files and photos that are kept by name because the job left them unchanged.
 MAX_LEFT = 1_000
 
 
 @dataclass(slots=True)
 class Report:
-    """Counts what a handler did, and remembers the first names of each kind.
+    """Counts what a handler did, and keeps the first names of each kind.
 
-    Names are plain past participles: `removed`, `renamed`, `made`, `kept`, `skipped`, `failed`.
+    The kinds are past participles: `removed`, `renamed`, `made`, `kept`, `skipped`, `failed`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -43,9 +48,9 @@ class Report:
 
     @classmethod
     def continued(cls, earlier: Mapping[str, Any]) -> Self:
-        """A report that goes on with that of earlier attempts, as `to_json` made it.
+        """A report that continues the report of earlier attempts, which `to_json` returned.
 
-        What failed then is left out: it is tried again.
+        Earlier failures are left out, because this attempt tries these items again.
         """
 
         def mapping(part: Any) -> dict[str, Any]:
@@ -62,10 +67,15 @@ class Report:
         )
 
     def count(self, name: str, number: int = 1, *, example: str | None = None) -> None:
-        """Count `number` more of what `name` says, with the name of one of them.
+        """Add `number` to the count of the kind `name`.
+
+        Args:
+            name: the kind, such as `renamed`.
+            number: how many.
+            example: the name of one of them, such as a file.
 
         Raises:
-            InvalidValue: the number is not a finite one, or a name holds a NUL character; nothing is counted.
+            InvalidValue: the number is not finite, or a name has a NUL character; nothing is counted.
         """
         _check_number(number, name)
         name, example = storable(name), None if example is None else storable(example)
@@ -80,18 +90,18 @@ class Report:
             self.projects.setdefault(self._project, Counter())[name] += number
 
     def enter_project(self, name: str | None) -> None:
-        """Count what follows for that project too; None leaves it."""
+        """From now on, count for this project as well as for the job; None ends that."""
         self._project = None if name is None else storable(name)
 
     def fail(self, name: str, reason: str) -> None:
-        """Note that a project or an item failed, and why; of the reason, what cannot be stored is replaced."""
+        """Count a failed project or item, with the reason. Characters that cannot be stored are replaced."""
         name, reason = storable(name), storable(reason.replace("\0", "\N{SYMBOL FOR NULL}"))
         self.count("failed", example=f"{name}: {reason}")
         if len(self.errors) < MAX_PROJECTS:
             self.errors[name] = reason
 
     def took(self, name: str, seconds: float) -> None:
-        """Remember that an item or a project took so long, if it is one of the slowest."""
+        """Keep the duration of an item or a project if it is one of the slowest."""
         name = storable(name)
         if seconds < SLOW_SECONDS or seconds <= self.slowest.get(name, 0.0):
             return
@@ -101,7 +111,7 @@ class Report:
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
-        """Remember how long the block takes, if that is long."""
+        """Measure the duration of the block, and keep it as `took` does."""
         began_at = time.monotonic()
         try:
             yield
@@ -109,12 +119,12 @@ class Report:
             self.took(name, time.monotonic() - began_at)
 
     def leave(self, name: str, reason: str) -> None:
-        """Note what was left as it is, and why, so that it can be told by name; the first reason counts. No failure."""
+        """Keep the name of what the job left unchanged, with the first reason. It is not a failure."""
         if len(self.left) < MAX_LEFT:
             self.left.setdefault(storable(name), storable(reason))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object: `counts`, `examples`, `projects`, `errors`, `left` and `slowest`; none of them empty."""
+        """A JSON object with `counts`, `examples`, `projects`, `errors`, `left` and `slowest`, without empty parts."""
         parts: dict[str, Any] = {
             "counts": dict(self.counts),
             "examples": self.examples,
@@ -130,10 +140,10 @@ class Report:
 
 
 def storable(text: str) -> str:
-    """`text` with a question mark for each lone surrogate: names on a disk may hold them, and no database stores them.
+    """Replace each lone surrogate by a question mark. File names may have them, and no database stores them.
 
     Raises:
-        InvalidValue: it holds a NUL character, which no name on a disk has.
+        InvalidValue: the text has a NUL character, which no file name has.
     """
     if "\0" in text:
         raise InvalidValue("report", f"{text!r:.80} contains a NUL character, which cannot be stored; remove it")
@@ -142,9 +152,20 @@ def storable(text: str) -> str:
 
 def _check_number(number: object, name: str) -> None:
     try:
-        # Larger ones than a float are refused as well: no program reads them.
+        # A number that no float can hold is refused, because most JSON readers cannot read it.
         is_finite = isinstance(number, int | float) and math.isfinite(number)
     except OverflowError:
         is_finite = False
     if not is_finite:
         raise InvalidValue("report", f"{name!r:.80} must be a finite number, not {number!r:.80}")
+
+
+def store_report(connection: Connection, report: Report, *, claim: JobClaim) -> None:
+    """Write a report to the row of its job. Write nothing if it cannot be stored: the end of the job reports that."""
+    result = report.to_json()
+    try:
+        encode_json(result)
+    except InvalidValue:
+        return
+    claimed = (jobs.c.id == claim.job.id, jobs.c.claim_token == claim.token)
+    connection.execute(jobs.update().where(*claimed).values(result_json=result))

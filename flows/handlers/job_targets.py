@@ -1,4 +1,4 @@
-"""What a job works on: the projects of its scope, and its items with their photos."""
+"""The targets of a job: the projects of its scope, and its items with their photos."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from storage.queue.jobs import JobsRepository
 from storage.queue.tasks import TasksRepository
 from storage.records import ItemStatus, Job, JobItem, Photo, Project
 
-#: The key of a task's payload under which `LeftOut` stands.
+#: The key of a task's payload that holds `LeftOut`.
 LEAVE_OUT = "leave_out"
 
 _OPEN = ("pending", "running")
@@ -28,7 +28,7 @@ _OPEN = ("pending", "running")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetItem:
-    """An open item of a job with its photo and the project that the photo lies in."""
+    """An open item of a job, with its photo and the photo's project."""
 
     item: JobItem
     photo: Photo
@@ -47,12 +47,12 @@ class TargetItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """What a task is not to touch, as its payload says under `leave_out`.
+    """What a task must not touch: the part `leave_out` of its payload.
 
     Attributes:
-        projects: ids.
-        photos: ids; no item step works on them.
-        folders: names of folders of the tenant that no project has, which discovery passes by.
+        projects: ids of projects.
+        photos: ids of photos; no item step works on them.
+        folders: names of folders of the tenant without a project; discovery ignores them.
     """
 
     projects: frozenset[int] = frozenset()
@@ -61,10 +61,10 @@ class LeftOut:
 
     @classmethod
     def of_payload(cls, payload: Mapping[str, Any]) -> Self:
-        """What a payload says; nothing where it says nothing.
+        """Read it from a payload; empty if the payload has no such part.
 
         Raises:
-            InvalidValue: it cannot be read.
+            InvalidValue: the part is not valid.
         """
         said = payload.get(LEAVE_OUT) or {}
         kinds = {"projects": int, "photos": int, "folders": str}
@@ -74,11 +74,13 @@ class LeftOut:
             or not all(isinstance(each, kinds[name]) for each in names)
             for name, names in said.items()
         ):
-            raise InvalidValue("payload", f"{LEAVE_OUT} is a mapping of projects, photos and folders to lists of them")
+            raise InvalidValue(
+                "payload", f"{LEAVE_OUT} must map projects, photos and folders to lists of ids and names"
+            )
         return cls(**{name: frozenset(said.get(name, ())) for name in kinds})
 
     def to_payload(self) -> dict[str, Any]:
-        """The part of a payload that says this; empty where nothing is left out."""
+        """The part of a payload that `of_payload` reads; empty if nothing is left out."""
         said = {name: sorted(getattr(self, name)) for name in ("projects", "photos", "folders")}
         return {LEAVE_OUT: said} if any(said.values()) else {}
 
@@ -92,14 +94,15 @@ class JobTargets:
 
     @cached_property
     def left_out(self) -> LeftOut:
-        """What the task was told to leave alone; follow-up work heeds it too."""
+        """What the task must not touch; its follow-up jobs do not touch it either."""
         task = None if self._job.task_id is None else TasksRepository(self._database).get_by_id(self._job.task_id)
         return LeftOut.of_payload(self._job.payload if task is None else task.payload)
 
     def projects(self, *, archived: bool = False) -> list[Project]:
-        """The projects that the job's scope gives, active or archived, all of the job's tenant, in id order.
+        """The projects of the job's scope and tenant, active or archived, in id order.
 
-        A job of a task works on the task's projects; a `photo_set` job without a task on those its items lie in.
+        A job of a task works on the projects of the task. A standalone `photo_set` job works on the projects of its
+        items.
         """
         with self._database.connect() as connection:
             ids = self._project_ids(connection)
@@ -107,11 +110,11 @@ class JobTargets:
         return [project for project in found if project.id not in self.left_out.projects]
 
     def reload(self, project: Project) -> Project | None:
-        """The project as its row is now, or None where it is gone."""
+        """Read the row of a project again; None if it no longer exists."""
         return ProjectsRepository(self._database).get_by_id(project.id)
 
     def open_items(self, *, size: int) -> Iterator[tuple[list[TargetItem], list[ItemOutcome]]]:
-        """Batches of open items, each with the outcomes of those that cannot be worked on."""
+        """Batches of open items; beside each, the outcomes of items that cannot be worked on."""
         last_id = 0
         while True:
             with self._database.connect() as connection:
@@ -130,7 +133,7 @@ class JobTargets:
             yield batch, left_out
 
     def count_closed_items(self, connection: Connection) -> int:
-        """How many items of the job are done, failed or skipped."""
+        """The number of items of the job that are done, failed or skipped."""
         statement = select(func.count()).where(job_items.c.job_id == self._job.id, job_items.c.status.not_in(_OPEN))
         return int(connection.execute(statement).scalar_one())
 
@@ -143,7 +146,7 @@ class JobTargets:
         priority: int,
         payload: Mapping[str, Any] | None,
     ) -> None:
-        """Queue follow-up work of a job that belongs to no task, once however often it is asked for."""
+        """Queue follow-up work of a standalone job. Equal requests queue it once."""
         digest = hashlib.blake2b(repr([item["photo_id"] for item in items]).encode(), digest_size=16).hexdigest()
         JobsRepository(connection).enqueue_with_items(
             tenant_id=self._job.tenant_id,
@@ -175,7 +178,7 @@ class JobTargets:
         return sorted(found | ({job.project_id} if job.project_id is not None else set()))
 
     def _item_statement(self, last_id: int, size: int) -> Any:
-        # An item that names no photo is found by its name, within the job's project.
+        # An item without a photo id is found by its file name within the job's project.
         is_photo = photos.c.id == job_items.c.photo_id
         if self._job.project_id is not None:
             is_photo |= and_(
@@ -199,7 +202,7 @@ class JobTargets:
 
     def _reason_to_leave_out(self, row: RowMapping) -> tuple[ItemStatus, str] | None:
         if row["photos_id"] is None:
-            return ItemStatus.SKIPPED, "the photo does not exist (any more)"
+            return ItemStatus.SKIPPED, "the photo does not exist"
         if (row["projects_tenant_id"] or DEFAULT_TENANT) != self._job.tenant_id:
             return ItemStatus.FAILED, "the photo belongs to another tenant"
         if row["photos_id"] in self.left_out.photos or row["projects_id"] in self.left_out.projects:

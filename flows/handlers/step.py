@@ -1,4 +1,4 @@
-"""The `@step` decorator and the registry of handlers: which function runs the jobs of a type."""
+"""The `@step` decorator and the registry of handlers, which maps each step type to its function."""
 
 from __future__ import annotations
 
@@ -67,12 +67,13 @@ def step(
         name: the type, as definitions and `jobs.type` spell it.
         unit: what a job works on: `items` (chunks of at most 2000), `projects`, or the `library` as a whole.
         summary: one line for listings; by default the first line of the function's docstring.
-        modifies_files: whether it changes a project's files, so that no other such step may work on the project at
-            the same time.
-        takes_destination: whether the task's project is where the photos are to go; a photo set must name one then.
+        modifies_files: whether the handler changes files of projects. Two such steps never work on one project at the
+            same time.
+        takes_destination: whether the task's project is the place that the photos move to. A photo set must then name
+            a project.
 
     Raises:
-        PluginError: the name has another handler already, or is declared with another unit.
+        PluginError: the name already has another handler, or was declared with another unit.
 
     Example:
         >>> @step("count_photos", unit="projects", modifies_files=False)
@@ -111,7 +112,7 @@ def handler_of(type: str) -> Handler:
     """The handler of a step type.
 
     Raises:
-        MissingHandler: there is none; where an installed package promised it, the message says why it could not load.
+        MissingHandler: there is none. If an installed package declares it, the message says why it could not load.
     """
     load_steps()
     if type in _registry.handlers:
@@ -124,7 +125,7 @@ def handler_of(type: str) -> Handler:
 
 
 def why_not_run(type: str) -> str | None:
-    """Why this installation cannot run jobs of a type, in a sentence; None where it can."""
+    """The reason why this installation cannot run jobs of a type, as a sentence; None if it can."""
     try:
         handler_of(type)
     except MissingHandler as error:
@@ -139,18 +140,18 @@ def handlers() -> Mapping[str, Handler]:
 
 
 def broken_plugins() -> Mapping[str, PluginError]:
-    """Step types that an installed package promises and that could not be loaded, with the reason."""
+    """The step types that an installed package declares and that could not be loaded, with the reason."""
     load_steps()
     return MappingProxyType(_registry.broken)
 
 
 def load_steps() -> None:
-    """Register the built-in handlers and those of installed packages; a broken package takes nothing else down."""
+    """Register the built-in handlers and those of installed packages. A broken package affects only its own types."""
     if _registry.is_loaded:
         return
-    # Whoever comes meanwhile waits: half a registry would fail jobs for good whose type was only not there yet.
+    # Other threads wait: with half a registry, they would fail jobs whose type is only not registered yet.
     with _loading:
-        # A package that is being loaded may ask for handlers itself.
+        # A package that is being loaded may itself ask for handlers.
         if _registry.is_loaded or _registry.is_loading:
             return
         _registry.is_loading = True
@@ -171,9 +172,9 @@ def _load_all() -> None:
             loaded = entry_point.load()
             if _registry.handlers.get(entry_point.name) is not loaded:
                 raise PluginError(f'{entry_point.value} is not a function with @step("{entry_point.name}")')
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a foreign package raises is its own.
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may raise any error when it is loaded.
             package = entry_point.dist.name if entry_point.dist else entry_point.value
-            # Two packages may fail to bring the same type; both are to be named.
+            # Two packages may declare the same type and both fail; both are named.
             key = entry_point.name if entry_point.name not in _registry.broken else f"{entry_point.name} of {package}"
             reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             _registry.broken[key] = PluginError(

@@ -1,27 +1,27 @@
-"""`StepContext`: all that a handler needs and may do. Everything it writes is bound to the job's claim."""
+"""`StepContext`: everything that a handler may use. Each write of it is refused once the job's claim is lost."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from flows.errors import ClaimLost, ItemsFailed, PermanentStepError, SkipItem, StepTimeout, is_repeatable, reason_of
+from flows.errors import PermanentStepError, SkipItem, StepTimeout, reason_of
 from flows.handlers.announced_moves import MoveGroup, announce, interrupted, take_back
-from flows.handlers.job_report import Report
+from flows.handlers.failures import Failures
+from flows.handlers.job_progress import PROGRESS_INTERVAL_SECONDS, JobProgress
+from flows.handlers.job_report import Report, store_report
 from flows.handlers.job_targets import JobTargets, TargetItem
+from flows.handlers.project_hold import hold_projects
 from flows.process.job_claim import JobClaim
 from flows.process.runtime import Runtime
-from storage.database.column_types import MAX_COUNT, check_integer, encode_json
 from storage.database.engine import Database
-from storage.database.tables import jobs
-from storage.errors import InvalidValue, StorageError
+from storage.errors import StorageError
 from storage.history.journal import FileAction, FileChange, write_journal
 from storage.history.row_notes import RowChangesNote
 from storage.library.errors import LibraryError
@@ -29,7 +29,6 @@ from storage.library.paths import Library, ProjectFolder
 from storage.lifecycle.job_items import ItemOutcome, record_outcomes
 from storage.lifecycle.state_machine import lock_task
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
-from storage.queue.project_claims import claim_projects, release_projects
 from storage.queue.tasks import TasksRepository
 from storage.records import ItemStatus, Job, Project
 from storage.settings import Settings
@@ -39,30 +38,24 @@ from task_definitions.step_types import step_types
 if TYPE_CHECKING:
     from flows.imaging.isolation import ImageProcessing
 
-#: A job that has shown no progress for so long after its start shows that it is at work.
-FIRST_PROGRESS_SECONDS = 2.5
-
-#: Progress is written at most so often; the last one always.
-PROGRESS_INTERVAL_SECONDS = 1.0
-
-#: Events on items are emitted at most so often, and at the end: an event for each small batch would drown all others.
+#: Shortest time between two events on items. An event for each small batch would hide all other events.
 EVENT_INTERVAL_SECONDS = 1.0
 
-#: A job that lasts longer keeps its report with the outcomes of its items.
+#: A job that takes longer stores its report together with the outcomes of its items.
 KEPT_REPORT_SECONDS = 1.0
 
-#: Outcomes of items are written together when so many have gathered, or when the interval has passed.
+#: Outcomes of items are written once this many have gathered, or once `PROGRESS_INTERVAL_SECONDS` have passed.
 OUTCOME_BATCH_SIZE = 200
 
 
 class StepContext:
-    """The job at hand, what it works on, and what its handler may do.
+    """The job that a handler runs, the projects and photos that it works on, and the calls that the handler may make.
 
     Attributes:
         job: the claimed row.
         params: the `params` of the step in its definition; empty for standalone jobs.
-        report: what the handler did, in numbers and first names.
-        logger: a logger that carries task, job and tenant.
+        report: counts what the handler did, with the first names of each kind.
+        logger: adds task, job and tenant to each line.
     """
 
     def __init__(
@@ -84,18 +77,11 @@ class StepContext:
         self._targets = JobTargets(runtime.database, claim.job)
         self._outcomes: list[ItemOutcome] = []
         self._outcomes_written_at = time.monotonic()
-        self._untold: list[ItemOutcome] = []
-        self._told_at = time.monotonic()
-        self._progress: tuple[int, int | None] | None = None
-        self._progress_written_at = 0.0
-        self._bar_due_at = time.monotonic() + FIRST_PROGRESS_SECONDS
-        self._on_progress = on_progress
-        # Not the errors: their tracebacks hold all that the handler's frames held, decoded pictures among it.
-        self._first_failure = ""
-        self._is_repeatable = False
-        self._targets_failed = 0
+        self._unreported: list[ItemOutcome] = []
+        self._event_emitted_at = time.monotonic()
+        self._progress = JobProgress(claim, runtime, on_progress)
+        self._failures = Failures()
         self._unsafe_projects: set[int] = set()
-        self._targets_tried = 0
 
     @property
     def _keeps_report(self) -> bool:
@@ -104,7 +90,7 @@ class StepContext:
 
     @property
     def tenant_id(self) -> str:
-        """The tenant whose job this is; nothing of another tenant may be touched."""
+        """The job's tenant. A handler touches nothing of another tenant."""
         return self.job.tenant_id
 
     @property
@@ -114,7 +100,7 @@ class StepContext:
 
     @property
     def database(self) -> Database:
-        """The database; write through `transaction`, which heeds the claim."""
+        """The database. To write, use `transaction`, which checks the claim."""
         return self._runtime.database
 
     @property
@@ -129,7 +115,7 @@ class StepContext:
 
     @property
     def images(self) -> ImageProcessing:
-        """Decoding of images, in processes of its own."""
+        """Decodes and encodes images in separate processes."""
         return self._runtime.images
 
     @property
@@ -139,9 +125,10 @@ class StepContext:
 
     @property
     def names_photos(self) -> bool:
-        """Whether the job has items; a job of its own without any means all photos of its project, or of all projects.
+        """Whether the job works on its items only.
 
-        A task's job always does: that of its photos none is left does not mean the others.
+        A standalone job without items works on all photos of its project, or of all projects. A job of a task never
+        does: if none of its photos is left, it works on none.
         """
         return self.job.task_id is not None or bool(self.job.progress_total)
 
@@ -150,7 +137,7 @@ class StepContext:
         return self._runtime.database.clock()
 
     def checkpoint(self) -> None:
-        """Call it before each side effect: returns if the handler may go on.
+        """Return if the handler may go on. Call it before each side effect.
 
         Raises:
             ClaimLost: the job was canceled, or rescued and given to another executor.
@@ -158,23 +145,15 @@ class StepContext:
             StopRequested: the process is to end.
         """
         self.claim.check()
-        if self._on_progress is not None and time.monotonic() >= self._bar_due_at:
-            self._bar_due_at = math.inf
-            # Shown, not written: the caller may have a transaction open.
-            self._on_progress(self.job.progress_done or 0, self.job.progress_total)
+        self._progress.show_if_late()
 
     def progress(self, done: int, total: int | None = None) -> None:
-        """Say how far the job is; written at most once a second.
+        """Report how far the job is. It is written at most once a second, and at the end.
 
         Raises:
             InvalidValue: a number is negative, or is too large to be stored.
         """
-        check_integer(done, name="done", minimum=0, maximum=MAX_COUNT)
-        if total is not None:
-            check_integer(total, name="total", minimum=0, maximum=MAX_COUNT)
-        self._progress = (done, total)
-        if time.monotonic() - self._progress_written_at >= PROGRESS_INTERVAL_SECONDS:
-            self._write_progress()
+        self._progress.report(done, total)
 
     @contextmanager
     def transaction(
@@ -187,24 +166,25 @@ class StepContext:
         project_ids: Sequence[int] = (),
         remarks: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> Iterator[Connection]:
-        """A transaction on the database that commits only while the claim stands.
+        """Open a transaction that commits only if the claim is still valid.
 
         Args:
-            enqueues: whether follow-up work is asked for in it.
-            durable: whether it must survive a power cut, with all that was committed before, once the block has ended.
-            photo_ids: the photos whose rows it may change: of a task, what they said is journaled for an undo.
-            columns: the columns of these photos that it may change; by default all, and tags and derivatives as well.
-            project_ids: the projects whose rows it may change, likewise.
-            remarks: what else an undo has to know of a changed photo, by its id.
+            enqueues: whether follow-up work is requested in it.
+            durable: whether it, and everything committed before it, must survive a power cut after the block.
+            photo_ids: the photos whose rows it may change. For a job of a task, their rows before the change are
+                journaled, so that an undo can restore them.
+            columns: the columns of these photos that it may change; by default all columns, tags and derivatives.
+            project_ids: the projects whose rows it may change; they are journaled in the same way.
+            remarks: further facts for an undo of a changed photo, by photo id.
 
         Raises:
             ClaimLost: the job was canceled or given to another executor; nothing was written.
         """
         with self._runtime.database.begin(durable=durable) as connection:
             if enqueues and self.job.task_id is not None:
-                # In this order whoever cancels the task locks the rows as well.
+                # A cancellation of the task locks the rows in the same order.
                 lock_task(connection, self.job.task_id)
-            self._check_in(connection)
+            self.claim.lock(connection)
             if self.job.task_id is None or not (photo_ids or project_ids):
                 yield connection
                 return
@@ -214,12 +194,12 @@ class StepContext:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for reading."""
+        """Open a connection for reading."""
         with self._runtime.database.connect() as connection:
             yield connection
 
     def journal(self, connection: Connection, changes: Iterable[FileChange]) -> None:
-        """Journal changes of originals, in the transaction of the row change that belongs to them."""
+        """Journal changes of originals, in the transaction that changes their rows."""
         write_journal(
             connection,
             changes,
@@ -230,7 +210,7 @@ class StepContext:
         )
 
     def journal_added(self, connection: Connection, project: Project, photos: Mapping[int, str] | None = None) -> None:
-        """Journal rows that a task has added: a project's, or those of its photos, by id with their base names."""
+        """Journal the rows that a task has added: the project's row, or those of `photos` (base names by id)."""
         if self.job.task_id is None:
             return
         folder = f"{self.tenant_id}/{project.project_folder}"
@@ -246,7 +226,7 @@ class StepContext:
         )
 
     def tenant_of(self, project: Project) -> str:
-        """Whose project it is; rows from before there were tenants belong to the first one."""
+        """The tenant of a project. A row from before tenants existed belongs to the default tenant."""
         return project.tenant_id or DEFAULT_TENANT
 
     def folder_of(self, project: Project) -> ProjectFolder:
@@ -254,9 +234,9 @@ class StepContext:
         return self.library.project(self.tenant_of(project), project.project_folder)
 
     def projects(self, *, archived: bool = False) -> list[Project]:
-        """The projects that the job works on, in id order: active ones, or with `archived=True` only archived ones.
+        """The projects that the job works on, in id order: the active ones, or the archived ones if `archived`.
 
-        A project whose folder's name is not safe, or whose folder is a symlink, is recorded as failed and left out.
+        A project whose folder has an unsafe name, or is a symlink, is recorded as failed and left out.
         """
         workable: list[Project] = []
         for project in self._targets.projects(archived=archived):
@@ -265,27 +245,27 @@ class StepContext:
             except LibraryError as error:
                 if project.id not in self._unsafe_projects:
                     self._unsafe_projects.add(project.id)
-                    self._targets_tried += 1
+                    self._failures.tried += 1
                     self._note_failed_project(project, error)
             else:
                 workable.append(project)
         return workable
 
     def reload(self, project: Project) -> Project | None:
-        """The project as its row is now, or None where it is gone; what was read before a wait may be outdated."""
+        """Read the row of a project again, for example after a wait; None if the row no longer exists."""
         return self._targets.reload(project)
 
     @contextmanager
     def project(self, project: Project) -> Iterator[ProjectFolder]:
-        """Work on one project of several: what fails in the block is recorded, and the rest goes on.
+        """Work on one project of several. A failure in the block is recorded, and the handler goes on.
 
-        A step type that modifies files holds the project meanwhile, so that no other such step works on it; this
-        waits until it is free. The folder is the one that the project has then.
+        A step type that modifies files waits until the project is free, then holds it during the block. The folder is
+        read after that wait.
 
         Raises:
-            LibraryError, OSError: moves that were interrupted there could not be taken back, which is recorded.
+            LibraryError, OSError: interrupted moves in the project could not be taken back; this is recorded, too.
         """
-        self._targets_tried += 1
+        self._failures.tried += 1
         self.report.enter_project(project.project_name)
         is_entered = False
         try:
@@ -305,87 +285,65 @@ class StepContext:
         finally:
             self.report.enter_project(None)
 
-    def _note_failure(self, name: str, error: Exception) -> None:
-        self._first_failure = self._first_failure or f"{name}: {reason_of(error)}"
-        self._is_repeatable = self._is_repeatable or is_repeatable(error)
-
     def _note_failed_project(self, project: Project, error: Exception) -> None:
-        self._targets_failed += 1
-        self._note_failure(project.project_name, error)
+        self._failures.add(project.project_name, error)
         self.report.fail(project.project_name, reason_of(error))
         self.logger.warning("project %s: %s", project.project_name, reason_of(error), exc_info=_unexpected(error))
 
     @contextmanager
     def exclusively(self, project_ids: Sequence[int]) -> Iterator[None]:
-        """Hold projects, all or none, while the block runs; for step types that only read, do nothing.
+        """Hold all of the projects while the block runs. For a step type that modifies no files, hold nothing.
 
-        A step that needs two projects at once (a move) asks for both in one call: holding one and waiting for another
-        could wait for ever. Moves that were interrupted there are taken back first.
+        A handler that needs two projects asks for both in one call: if it held one and waited for the other, two
+        handlers could wait for each other without end. Interrupted moves in these projects are taken back first.
         """
         step_type = step_types().get(self.job.type)
         if step_type is not None and not step_type.modifies_files:
             yield
             return
-        with self._held(project_ids):
+        with hold_projects(self, project_ids):
             intents = interrupted(self.database, project_ids)
             if not intents:
                 yield
                 return
-        concerned = {one for intent in intents for one in (intent.project_id, intent.target_project_id)} - {None}
-        with self._held(sorted({*project_ids, *(one for one in concerned if one is not None)})):
+        concerned = {one for intent in intents for one in (intent.project_id, intent.target_project_id)}
+        all_ids = sorted({*project_ids, *(one for one in concerned if one is not None)})
+        with hold_projects(self, all_ids):
             count = take_back(self.database, self.library, interrupted(self.database, project_ids))
             self.report.count("interrupted moves taken back", count)
             yield
 
-    @contextmanager
-    def _held(self, project_ids: Sequence[int]) -> Iterator[None]:
-        database = self._runtime.database
-        while not claim_projects(
-            database,
-            project_ids,
-            job_id=self.job.id,
-            claim_token=self.claim.token,
-            stale_seconds=self.settings.stale_seconds,
-        ):
-            self.checkpoint()
-            self.claim.lost.wait(self.settings.poll_seconds)
-        try:
-            yield
-        finally:
-            release_projects(database, project_ids, job_id=self.job.id, claim_token=self.claim.token)
-
     def announce(self, groups: Sequence[MoveGroup]) -> None:
-        """Write to disk which files are about to move, before the first does; see `flows.handlers.announced_moves`."""
+        """Store durably which files are about to move, before any of them moves; see `announced_moves`."""
         self.checkpoint()
         announce(self.database, groups, job=self.job, library=self.library, now=self.now())
 
     def item_batches(self, *, size: int = OUTCOME_BATCH_SIZE) -> Iterator[list[TargetItem]]:
-        """The job's open items with their photos and projects, a batch at a time, one query for each.
+        """The job's open items with their photos and projects, in batches; each batch is one query.
 
-        Items whose photo is gone, or whose project is archived or another tenant's, are recorded and left out. The
-        outcomes of a batch are written before the next one comes.
+        An item is recorded and left out if its photo no longer exists, or if its project is archived or belongs to
+        another tenant. The outcomes of a batch are written before the next batch is read.
         """
         for batch, left_out in self._targets.open_items(size=size):
             self._outcomes += left_out
             for outcome in left_out:
                 self.report.count(str(outcome.status), example=f"item {outcome.item_id}: {outcome.message}")
                 if outcome.status == ItemStatus.FAILED:
-                    self._targets_failed += 1
-                    self._note_failure(f"item {outcome.item_id}", PermanentStepError(outcome.message or ""))
-            self._targets_tried += len(left_out)
+                    self._failures.add(f"item {outcome.item_id}", PermanentStepError(outcome.message or ""))
+            self._failures.tried += len(left_out)
             if batch:
                 yield batch
             self.write_outcomes()
 
     @contextmanager
     def item(self, item: TargetItem) -> Iterator[None]:
-        """Work on one item: it ends as done, or as failed with the reason while the rest goes on.
+        """Work on one item. It ends as done, or as failed with the reason, and the handler goes on.
 
-        Raise `SkipItem` in the block to have it end as skipped, and `PermanentStepError` for a failure that no
-        repetition mends.
+        Raise `SkipItem` in the block if there is nothing to do for the item. Raise `PermanentStepError` if a
+        repetition cannot succeed.
         """
         self.checkpoint()
-        self._targets_tried += 1
+        self._failures.tried += 1
         try:
             with self.report.timing(item.name):
                 yield
@@ -395,8 +353,7 @@ class StepContext:
         except StepTimeout:
             raise
         except Exception as error:
-            self._targets_failed += 1
-            self._note_failure(item.name, error)
+            self._failures.add(item.name, error)
             self._outcomes.append(ItemOutcome(item.id, ItemStatus.FAILED, reason_of(error), type(error).__name__))
             self.report.fail(item.name, reason_of(error))
             self.logger.warning("%s: %s", item.name, reason_of(error), exc_info=_unexpected(error))
@@ -409,24 +366,24 @@ class StepContext:
             self.write_outcomes()
 
     def write_outcomes(self) -> None:
-        """Write what became of the items so far, and the progress, in one transaction."""
+        """Write the outcomes of the items that have ended since the last write, and the progress."""
         self._outcomes_written_at = time.monotonic()
         if not self._outcomes:
             return
-        # What has been done is not lost over a database that is away for a moment.
+        # A database that is unreachable for a moment must not lose finished work.
         done = self.claim.insist(self._record_outcomes)
-        self._untold += self._outcomes
+        self._unreported += self._outcomes
         self._outcomes = []
-        if time.monotonic() - self._told_at >= EVENT_INTERVAL_SECONDS:
+        if time.monotonic() - self._event_emitted_at >= EVENT_INTERVAL_SECONDS:
             self.tell_of_items()
         self.progress(done, self.job.progress_total)
 
     def tell_of_items(self) -> None:
-        """Emit one event on the items whose outcomes were written since the last one."""
-        self._told_at = time.monotonic()
-        if self._untold:
-            self._runtime.events.items_recorded(self.job, self._untold)
-            self._untold = []
+        """Emit one event for the items whose outcomes were written since the last such event."""
+        self._event_emitted_at = time.monotonic()
+        if self._unreported:
+            self._runtime.events.items_recorded(self.job, self._unreported)
+            self._unreported = []
 
     def enqueue(
         self,
@@ -437,17 +394,17 @@ class StepContext:
         payload: Mapping[str, Any] | None = None,
         connection: Connection | None = None,
     ) -> None:
-        """Ask for follow-up work on photos, to be done after the last step of this job's task.
+        """Request follow-up work on photos, to be done after the last step of this job's task.
 
-        Asked for twice (by another chunk, or by a repetition of this job) it is done once. For a job without a task
-        the follow-up is a job of its own.
+        The work is done once, even if another chunk, or a repetition of this job, requests it again. For a job
+        without a task, the follow-up is a standalone job.
 
         Args:
-            type: the step type that does the work.
+            type: the step type of the follow-up jobs.
             photo_ids: the photos.
             priority: of the follow-up jobs.
             payload: of the follow-up jobs.
-            connection: of `ctx.transaction(enqueues=True)`, where the request is to stand or fall with other changes.
+            connection: of `ctx.transaction(enqueues=True)`, if the request must commit together with other changes.
         """
         ids = list(dict.fromkeys(photo_ids))
         if not ids:
@@ -462,85 +419,37 @@ class StepContext:
                 self._targets.enqueue_standalone(connection, type, items=items, priority=priority, payload=payload)
 
     def set_flag(self, flag: str, value: bool) -> None:
-        """Set a flag that a later step's `run_if` names; true from any chunk wins."""
+        """Set a flag that the `run_if` of a later step names. It is true if any chunk sets it to true."""
         if self.job.task_id is not None:
             with self.transaction(enqueues=True) as connection:
                 TasksRepository(connection).set_flag(self.job.task_id, flag, value)
 
     def finish(self) -> None:
-        """Write what is left to be written; called when the handler has returned or raised."""
+        """Write the remaining outcomes and the progress. Called when the handler has returned or raised."""
         self.write_outcomes()
-        if self._progress is not None:
-            self._write_progress()
+        self._progress.write()
 
     def keep_report(self) -> None:
-        """Have the next attempt go on with this report; called when the job is to be repeated."""
-        # Tried once: to give the job back matters more.
+        """Store the report for the next attempt, which continues it. Called when the job is to be repeated."""
+        # Tried once: giving the job back is more important.
         with suppress(StorageError), self._runtime.database.begin() as connection:
             self._keep_report(connection)
 
     def raise_failures(self) -> None:
-        """Raise what the failures of single items and projects amount to, if there were any.
-
-        Raises:
-            ItemsFailed: some failed, and a repetition may mend at least one of them.
-            PermanentStepError: some failed, and no repetition mends any.
-        """
-        if not self._targets_failed:
-            return
-        message = f"{self._targets_failed} of {self._targets_tried} failed; first {self._first_failure}"
-        if not self._is_repeatable:
-            raise PermanentStepError(message)
-        raise ItemsFailed(message)
-
-    def _write_progress(self) -> None:
-        if self._progress is None:
-            return
-        done, total = self._progress
-        values: dict[str, Any] = {"progress_done": done, "updated_at": self.now()}
-        if total is not None:
-            values["progress_total"] = total
-        mine = (jobs.c.id == self.job.id, jobs.c.claim_token == self.claim.token, jobs.c.status == "running")
-
-        def write() -> int:
-            with self._runtime.database.begin() as connection:
-                return connection.execute(jobs.update().where(*mine).values(values)).rowcount
-
-        if self.claim.insist(write) == 0:
-            self.claim.lost.set()
-        self._progress_written_at = time.monotonic()
-        self._bar_due_at = math.inf
-        if self._on_progress is not None:
-            self._on_progress(done, total)
+        """Raise one error for all items and projects that failed, as `Failures.raise_if_any`."""
+        self._failures.raise_if_any()
 
     def _record_outcomes(self) -> int:
         with self.transaction() as connection:
             record_outcomes(connection, self._outcomes, now=self.now())
             if time.monotonic() - self._began_at >= KEPT_REPORT_SECONDS:
-                # With the outcomes: another attempt does not do these items again, and could not count them.
+                # In the same transaction: another attempt does not repeat these items, so it could not count them.
                 self._keep_report(connection)
             return self._targets.count_closed_items(connection)
 
     def _keep_report(self, connection: Connection) -> None:
         if self._keeps_report:
-            result = self.report.to_json()
-            try:
-                encode_json(result)
-            except InvalidValue:
-                # The end of the job says what cannot be stored.
-                return
-            own = (jobs.c.id == self.job.id, jobs.c.claim_token == self.claim.token)
-            connection.execute(jobs.update().where(*own).values(result_json=result))
-
-    def _check_in(self, connection: Connection) -> None:
-        statement = (
-            select(jobs.c.id)
-            .where(jobs.c.id == self.job.id, jobs.c.claim_token == self.claim.token, jobs.c.status == "running")
-            .with_for_update()
-        )
-        if connection.execute(statement).first() is None:
-            self.claim.lost.set()
-            raise ClaimLost(f"job {self.job.id}: was canceled or given to another executor")
+            store_report(connection, self.report, claim=self.claim)
 
 
 def _unexpected(error: BaseException) -> BaseException | None:

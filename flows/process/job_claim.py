@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from sqlalchemy import Connection, select
+
 from flows.errors import ClaimLost, StepTimeout, StopRequested
 from flows.process.patience import insist
 from storage.database.engine import Database
+from storage.database.tables import jobs
 from storage.lifecycle import heartbeats
 from storage.records import Job
 
@@ -79,11 +82,22 @@ class JobClaim:
         if not self.lost.is_set() and awake_or_asleep() - self.confirmed_at > self.trusted_seconds:
             self.insist(self._ask)
         if self.lost.is_set():
-            raise ClaimLost(f"job {self.job.id}: was canceled or given to another executor")
+            raise self._loss()
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise StepTimeout(f"job {self.job.id}: took longer than its step's timeout_seconds")
         if self.stopping.is_set():
             raise StopRequested(f"job {self.job.id}: the process is to end")
+
+    def lock(self, connection: Connection) -> None:
+        """Lock the job's row until the transaction ends.
+
+        Raises:
+            ClaimLost: the job was canceled or given to another executor.
+        """
+        claimed = (jobs.c.id == self.job.id, jobs.c.claim_token == self.token, jobs.c.status == "running")
+        if connection.execute(select(jobs.c.id).where(*claimed).with_for_update()).first() is None:
+            self.lost.set()
+            raise self._loss()
 
     def insist(self, call: Callable[[], _Result], *, stopping_seconds: float = 0.0) -> _Result:
         """Repeat a call until the database takes it, the claim is lost, or the process is to end.
@@ -101,6 +115,9 @@ class JobClaim:
             return has_stopped or self.lost.is_set()
 
         return insist(call, unless=is_over)
+
+    def _loss(self) -> ClaimLost:
+        return ClaimLost(f"job {self.job.id}: was canceled or given to another executor")
 
     def _ask(self) -> None:
         asked_at = awake_or_asleep()

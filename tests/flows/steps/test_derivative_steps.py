@@ -13,7 +13,7 @@ from blake3 import blake3
 from sqlalchemy import select, update
 
 from flows.execution.job_run import run_claimed_job
-from flows.handlers import step_context
+from flows.handlers import job_progress, step_context
 from flows.imaging import fingerprint
 from flows.imaging.errors import DecoderCrashed
 from flows.imaging.vips import load_vips
@@ -326,7 +326,8 @@ def test_one_job_decodes_in_several_threads_and_writes_in_batches(studio, pictur
 
 def test_finished_photos_are_written_while_another_one_takes_long(studio, picture, monkeypatch):
     monkeypatch.setattr(photo_processing, "WRITE_SECONDS", 0.01)
-    monkeypatch.setattr(step_context, "PROGRESS_INTERVAL_SECONDS", 0.0)
+    for module in (step_context, job_progress):
+        monkeypatch.setattr(module, "PROGRESS_INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(photo_processing, "available_cores", lambda: 2)
     iceland = studio.project("Iceland")
     slow, *others = [picture(iceland, f"fox{number}") for number in range(3)]

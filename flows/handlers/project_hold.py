@@ -1,0 +1,31 @@
+"""Holding projects: while a job holds a project, no other job that modifies files works on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from storage.queue.project_claims import claim_projects, release_projects
+
+if TYPE_CHECKING:
+    from flows.handlers.step_context import StepContext
+
+
+@contextmanager
+def hold_projects(ctx: StepContext, project_ids: Sequence[int]) -> Iterator[None]:
+    """Hold all of the projects while the block runs; wait until all of them are free.
+
+    Raises:
+        ClaimLost, StepTimeout, StopRequested: as `StepContext.checkpoint`, while it waits.
+    """
+    job_id, token = ctx.job.id, ctx.claim.token
+    while not claim_projects(
+        ctx.database, project_ids, job_id=job_id, claim_token=token, stale_seconds=ctx.settings.stale_seconds
+    ):
+        ctx.checkpoint()
+        ctx.claim.lost.wait(ctx.settings.poll_seconds)
+    try:
+        yield
+    finally:
+        release_projects(ctx.database, project_ids, job_id=job_id, claim_token=token)
