@@ -1,4 +1,4 @@
-"""The page of tables, read from `storage.database.tables` and `storage.database.column_meanings`."""
+"""The page of tables, read from `storage.database.tables`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from sqlalchemy import Column, Dialect, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql, sqlite
 
 from docs_site.markdown import code, table
-from storage.database.column_meanings import COLUMN_MEANINGS, TABLE_MEANINGS
 from storage.database.tables import metadata
 
 _INTRODUCTION = """# Tables
@@ -32,7 +31,7 @@ def tables_page() -> str:
         rows = [_row(found, column) for column in found.columns]
         parts += [
             f"## {found.name}\n",
-            f"{TABLE_MEANINGS[found.name]}\n",
+            f"{found.comment}\n",
             table(("column", "SQLite", "PostgreSQL", "rules", "meaning"), rows),
             "",
         ]
@@ -51,7 +50,7 @@ def _row(found: Table, column: Column[object]) -> tuple[str, ...]:
         column.type.compile(_SQLITE),
         column.type.compile(_POSTGRESQL).lower(),
         "; ".join(_rules(found, column)),
-        COLUMN_MEANINGS[found.name][column.name],
+        str(column.comment),
     )
 
 
