@@ -1,6 +1,6 @@
-"""Checks a cron text before anything is scheduled by it. Not for finding the next moment: Prefect does that.
+"""Checks a cron text before it is used for a schedule. Prefect computes the next moment, not this module.
 
-What passes here means the same to Prefect and to plain cron. A few texts that are valid in both are refused, because
+An accepted text means the same to Prefect and to plain cron. A few texts that are valid in both are refused, because
 Prefect runs them at other moments.
 """
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 #: The shorthands that stand for a whole cron text.
 CRON_SHORTHANDS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
-#: What a cron text may look like, as error messages and the JSON Schema say it.
+#: The form of a cron text, for error messages and the JSON Schema.
 CRON_FORM = 'five fields "minute hour day-of-month month day-of-week", as in "0 3 * * *", or a shorthand like "@daily"'
-#: Longer texts are refused unread; every minute of an hour listed by hand is 169 characters.
+#: Longer texts are refused without parsing; a list of every minute of an hour has 169 characters.
 MAX_CRON_CHARACTERS = 400
 
 
@@ -44,13 +44,13 @@ _TERM = re.compile(r"(?:\*|(?P<first>[0-9a-z]+)(?:-(?P<last>[0-9a-z]+))?)(?:/(?P
 
 
 def check_cron(text: str) -> None:
-    """Check that `text` is a cron text that fires some day.
+    """Check that `text` is a cron text with at least one moment.
 
     A field is `*`, a number, a range `1-5`, any of these with a step as in `*/15`, or a list of such terms; months
     and days of the week may be named (`jan`, `mon`), and 0 and 7 are both Sunday.
 
     Raises:
-        ValueError: it is not; the message says what is wrong with it.
+        ValueError: it is not such a text; the message says why.
     """
     if len(text) > MAX_CRON_CHARACTERS:
         raise ValueError(f"it is longer than {MAX_CRON_CHARACTERS} characters")
@@ -66,7 +66,7 @@ def check_cron(text: str) -> None:
     weekdays = _values(parts[4], _DAY_OF_WEEK)
     if parts[2] != "*" != parts[4]:
         _check_both_days(parts[2], parts[4], days, weekdays)
-    # Also with a day of the week, where plain cron would run on that alone: Prefect then finds no moment at all.
+    # Also if a day of the week is given: plain cron would run on that day, but Prefect finds no moment at all.
     if min(days) > max(_LONGEST_MONTH_DAYS[month - 1] for month in months):
         raise ValueError(f"none of its months has a day {min(days)}")
     if {2, 3} <= months and (left_out := _left_out_in_march(days)):
@@ -76,7 +76,7 @@ def check_cron(text: str) -> None:
 
 
 def _left_out_in_march(days: set[int]) -> int | None:
-    """The first day of March that Prefect passes over, because it looks for a day in February that February lacks."""
+    """The first day of March that Prefect skips, because it looks for a day that February does not have."""
     for february in (28, 29):
         beyond = min((day for day in days if day > february), default=february)
         missed = [day for day in days if day < beyond - february]
@@ -86,10 +86,10 @@ def _left_out_in_march(days: set[int]) -> int | None:
 
 
 def _check_both_days(day_part: str, weekday_part: str, days: set[int], weekdays: set[int]) -> None:
-    """Check that a text with a day of the month and a day of the week runs on either of them, wherever it is read.
+    """Check that a text with a day of the month and a day of the week means the same to Prefect and to plain cron.
 
-    For plain cron a field that begins with `*` is no restriction, so that both fields must match; for Prefect a field
-    that names every day is none.
+    For plain cron a field that begins with `*` is no restriction, so both fields must match. For Prefect a field that
+    names every day is no restriction.
     """
     for of, part, is_all in (
         (_DAY_OF_MONTH, day_part, len(days) == 31),
@@ -114,13 +114,13 @@ def _values(part: str, of: _Field) -> set[int]:
         if term == "*" != part:
             raise ValueError(f'the {of.name} "{part}" is a list with "*", which is the same as "*" alone')
         start = of.lowest if first is None else of.number(first)
-        # "5/15" is every 15th from 5 on, "5" alone is 5 and nothing more.
+        # "5/15" is every 15th from 5 on; "5" is only 5.
         end = of.number(last) if last else start if first and not step else of.highest
         if first and step and not last and (start == of.highest or of is _DAY_OF_WEEK):
-            # Prefect takes "59/9" for "*/9", and ends days of the week at 6, where plain cron goes on to 7.
+            # Prefect reads "59/9" as "*/9", and its days of the week end at 6, not at 7 as in plain cron.
             raise ValueError(f'the {of.name} "{term}" is read in different ways; write the range, as in "1-5/2"')
         if last and end == start:
-            # Prefect takes it for the range that goes once around: every hour for "20-20".
+            # Prefect reads it as the whole range: "20-20" is every hour.
             raise ValueError(f'the {of.name} range "{term}" is one value; write "{first}"')
         if end < start:
             raise ValueError(f'the {of.name} range "{term}" runs backwards')

@@ -1,4 +1,4 @@
-"""What changed between two sets of definitions, told in the words of their files. Not for finding either of them."""
+"""What changed between two sets of definitions, in the words of their files. It does not load them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from task_definitions.model import StepDefinition, TaskDefinition
 
 Kind = Literal["added", "removed", "changed", "moved"]
 
-#: In a difference's text: there is nothing on this side.
+#: In the text of a difference: this side has no value.
 _NOTHING = "—"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldDifference:
-    """One thing in which two versions of a definition differ.
+    """One difference between two versions of a definition.
 
     Attributes:
         where: a field of the definition, such as `label`, or of a step, such as `steps[2] metadata: priority`; for a
-            step as a whole, `steps[2] metadata`. Steps count from 0, and have the number of the newer version where
-            they are in it.
-        kind: what became of it; only whole steps are `moved`.
-        before: its former value, for a moved step its former number; None where it was added.
-        after: its value now, likewise.
+            step as a whole, `steps[2] metadata`. Steps count from 0, by the newer version if it has the step.
+        kind: the kind of change; only whole steps are `moved`.
+        before: the former value; for a moved step the former number; None if it was added.
+        after: the new value; for a moved step the new number; None if it was removed.
     """
 
     where: str
@@ -58,7 +57,7 @@ class DefinitionDifference:
 def compare_definitions(
     before: Mapping[str, TaskDefinition], after: Mapping[str, TaskDefinition]
 ) -> tuple[DefinitionDifference, ...]:
-    """What has to be said to turn `before` into `after`, by name; empty where they are equal."""
+    """The differences between `before` and `after`, by name; empty if they are equal."""
     found = []
     for name in sorted({*before, *after}):
         if name not in after:
@@ -71,7 +70,7 @@ def compare_definitions(
 
 
 def compare_definition(before: TaskDefinition, after: TaskDefinition) -> tuple[FieldDifference, ...]:
-    """In what two versions of one definition differ; a step is found again by its type, also where it moved."""
+    """The differences between two versions of one definition; a step that moved is recognised by its type."""
     return (*_fields("", _plain(before, {"steps"}), _plain(after, {"steps"})), *_steps(before.steps, after.steps))
 
 
@@ -91,7 +90,7 @@ def _steps(before: Sequence[StepDefinition], after: Sequence[StepDefinition]) ->
 
 
 def _pairs(before: list[str], after: list[str]) -> tuple[dict[int, int], set[int]]:
-    """The former number of each step of `after` that was there, and which of them changed places."""
+    """The former number of each step of `after` that existed before, and which of them moved."""
     pairs: dict[int, int] = {}
     for block in SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks():
         pairs.update((block.b + offset, block.a + offset) for offset in range(block.size))

@@ -1,6 +1,6 @@
-"""Turns the text of a definition file into Python data. Not for what the data means.
+"""Turns the text of a definition file into Python data. It does not interpret the data.
 
-JSON and YAML are held to the same rules: UTF-8, one document, no key twice, nothing that grows without bound.
+The same rules hold for JSON and YAML: UTF-8, one document, no repeated key, bounded size.
 """
 
 from collections.abc import Hashable, Iterator
@@ -25,7 +25,7 @@ DEFINITION_SUFFIXES = (".json", ".yaml", ".yml")
 
 
 def read_definition_file(path: Path) -> object:
-    """Return what the file at `path` holds, as parsed.
+    """Return the parsed content of the file at `path`.
 
     Raises:
         UnreadableDefinitionFile: it is missing, not a regular file, too large, not UTF-8, empty, or not well-formed.
@@ -41,7 +41,7 @@ def read_definition_file(path: Path) -> object:
 
 
 def parse_definition_text(content: bytes, *, source: str, is_json: bool) -> object:
-    """Return what `content` holds, as parsed; `source` names it in errors.
+    """Return the parsed `content`; `source` names it in errors.
 
     Raises:
         UnreadableDefinitionFile: it is too large, not UTF-8, empty, or not well-formed.
@@ -66,7 +66,7 @@ def _json_mapping(pairs: list[tuple[str, object]]) -> ParsedMapping:
 
 
 class _DefinitionLoader(BoundedLoader):
-    """Keeps dates as text, and notices repeated keys."""
+    """Keeps dates as text, and records repeated keys."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the name and form that PyYAML looks for.
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from task_definitions.wording import printable
 
-#: Characters of a source, a name or a field that a message shows; a path may be this long, a name never is.
+#: The number of characters of a source, a name or a field that a message shows; only paths can be that long.
 MAX_PLACE_CHARACTERS = 1000
 
 
@@ -16,13 +16,13 @@ class PhotojobsError(Exception):
 
 
 class DefinitionError(PhotojobsError):
-    """Something about a definition is wrong; the subclasses say what.
+    """A definition is wrong; the subclasses say how.
 
     Attributes:
         problem: The sentence that says what is wrong and what is allowed.
-        source: The file (or built-in, or `<mapping>`) that holds the definition, where one is known.
-        definition: The name of the definition, where one is known.
-        field: The place inside the definition, as in `steps[2].type` (counted from 0), where one is known.
+        source: The file (or built-in, or `<mapping>`) with the definition, if known.
+        definition: The name of the definition, if known.
+        field: The place in the definition, as in `steps[2].type` (counted from 0), if known.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class UnknownKey(InvalidDefinition):
 
 
 class DuplicateKey(InvalidDefinition):
-    """A mapping in a definition file has the same key twice, so that one of the two would silently be lost."""
+    """A mapping in a definition file has the same key twice; one of the two values would be lost silently."""
 
 
 class DuplicateDefinition(DefinitionError):
@@ -66,7 +66,7 @@ class UnknownStepType(DefinitionError):
 
 
 class UnknownDefinition(DefinitionError):
-    """A definition was asked for by a name that no usable definition has."""
+    """No usable definition has the name that was given."""
 
 
 class DefinitionErrors(DefinitionError):
@@ -96,20 +96,20 @@ class InvalidStepType(PhotojobsError):
 
 
 class ScopeError(PhotojobsError):
-    """The scope of a run does not fit what else was given."""
+    """The scope of a run does not fit its other parameters."""
 
 
 class UnknownScope(ScopeError):
-    """A scope was given that is none of project, photo_set and global."""
+    """The given scope is not project, photo_set or global."""
 
 
 class ScopeMismatch(ScopeError):
-    """A run was asked for with another scope than the one its definition declares."""
+    """The given scope of a run is not the one that its definition declares."""
 
 
 class MissingProject(ScopeError):
-    """A run of scope `project` was asked for without a `project_id`."""
+    """A run of scope `project` has no `project_id`."""
 
 
 class UnexpectedProject(ScopeError):
-    """A run of scope `global` was asked for with a `project_id`."""
+    """A run of scope `global` has a `project_id`."""

@@ -1,7 +1,7 @@
-"""Parses YAML, JSON and TOML that other people or programs wrote, within bounds. Not for what the data means.
+"""Parses YAML, JSON and TOML that other people or programs wrote, within bounds. It does not interpret the data.
 
-Every reader of a file, an option or a column that photojobs did not write itself uses one of these functions: the size,
-the depth, aliases and the length of numbers are bounded before anything is built from the text.
+Code that reads a file, an option or a column that photojobs did not write itself must use one of these functions: they
+check size, depth, aliases and the length of numbers before they build anything from the text.
 """
 
 import json
@@ -18,22 +18,22 @@ import yaml
 from task_definitions.errors import PhotojobsError
 from task_definitions.wording import printable
 
-#: Mappings and lists inside one another. Python's parsers recurse, and so does what reads their result.
+#: The depth of nested mappings and lists. Python's parsers recurse, and so does code that reads their result.
 MAX_DEPTH = 32
-#: Values in one YAML document, aliases counted, so that a few shared lists cannot fill the memory.
+#: The number of values in one YAML document. Aliases count, so that a few shared lists cannot fill the memory.
 MAX_VALUES = 20_000
-#: The default limit of a text.
+#: The default size limit of a text.
 MAX_BYTES = 1024 * 1024
-#: Characters of a number in YAML. Its sexagesimal form (`1:30:00`) takes quadratic time.
+#: The number of characters of a number in YAML. Its sexagesimal form (`1:30:00`) takes quadratic time.
 MAX_NUMBER_CHARACTERS = 400
 
-#: All that the parsers are known to raise for text that is not well-formed: YAML's constructors pass on the errors of
-#: `int()`, of `datetime` and of a failed lookup, and all parsers recurse.
+#: Everything that the parsers raise for text that is not well-formed: YAML's constructors raise the errors of `int()`,
+#: of `datetime` and of a failed lookup, and all parsers recurse.
 _PARSER_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 
 
 class UnreadableDocument(PhotojobsError):
-    """A foreign file or text is missing, too large, nested too deeply, or not well-formed; the message names it.
+    """A foreign file or text is missing, too large, nested too deeply or not well-formed; the message names it.
 
     Attributes:
         source: what names the text in messages.
@@ -51,13 +51,13 @@ class UnreadableDocument(PhotojobsError):
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What a foreign text may cost.
+    """The bounds of a foreign text.
 
     Attributes:
-        max_bytes: of the text, in UTF-8.
-        max_depth: mappings and lists inside one another; YAML counts the innermost value, too.
-        max_values: of a YAML document, aliases counted.
-        has_aliases: whether YAML may refer to a value that is written elsewhere.
+        max_bytes: the size of the text in UTF-8.
+        max_depth: the depth of nested mappings and lists; YAML counts the innermost value, too.
+        max_values: the number of values of a YAML document; aliases count.
+        has_aliases: whether YAML aliases are allowed.
     """
 
     max_bytes: int = MAX_BYTES
@@ -97,10 +97,10 @@ def parse_json(
     bounds: Bounds = DEFAULT_BOUNDS,
     object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> Any:
-    """Return what a JSON text holds; NaN and infinities are refused, as the databases refuse them.
+    """Return the value of a JSON text; NaN and infinities are refused, as the databases refuse them.
 
     Raises:
-        UnreadableDocument: it is beyond the bounds or not well-formed.
+        UnreadableDocument: the text exceeds the bounds or is not well-formed.
     """
     text = _checked_text(content, source, bounds)
     with _named_errors("JSON", source, bounds):
@@ -109,14 +109,14 @@ def parse_json(
 
 
 def parse_toml(content: bytes | str, *, source: str, bounds: Bounds = DEFAULT_BOUNDS) -> dict[str, Any]:
-    """Return what a TOML text holds.
+    """Return the value of a TOML text.
 
     Raises:
-        UnreadableDocument: it is beyond the bounds or not well-formed.
+        UnreadableDocument: the text exceeds the bounds or is not well-formed.
     """
     text = _checked_text(content, source, bounds)
     with _named_errors("TOML", source, bounds):
-        # tomllib takes quadratic time for a dotted key, and each dot is a level.
+        # tomllib needs quadratic time for a dotted key, and each dot is a level.
         if any(part.partition("#")[0].count(".") > bounds.max_depth for part in re.split(r"[=,{}\n]", text)):
             raise RecursionError
         document = tomllib.loads(text)
@@ -132,7 +132,7 @@ def parse_yaml(
     bounds: Bounds = DEFAULT_BOUNDS,
     loader: "type[BoundedLoader] | None" = None,
 ) -> Any:
-    """Return what a YAML text of one document holds, built by a safe loader.
+    """Return the value of a YAML text with one document, built by a safe loader.
 
     Args:
         content: the text.
@@ -141,7 +141,7 @@ def parse_yaml(
         loader: a subclass of `BoundedLoader` that builds some values in another way.
 
     Raises:
-        UnreadableDocument: it is beyond the bounds or not well-formed.
+        UnreadableDocument: the text exceeds the bounds or is not well-formed.
     """
     text = _checked_text(content, source, bounds)
     with _named_errors("YAML", source, bounds):
@@ -153,8 +153,8 @@ def parse_yaml(
 
 
 def check_json_depth(text: str, max_depth: int) -> None:
-    """Raise `RecursionError` if a JSON text has more than `max_depth` levels; takes linear time, builds nothing."""
-    # Each level needs an opening bracket, so that most texts are decided by a count.
+    """Raise `RecursionError` if a JSON text has more than `max_depth` levels. Linear time, builds nothing."""
+    # Each level needs an opening bracket, so for most texts a count is enough.
     if text.count("[") + text.count("{") <= max_depth:
         return
     depth = 0
@@ -180,7 +180,7 @@ def check_json_depth(text: str, max_depth: int) -> None:
 
 
 class BoundedLoader(yaml.SafeLoader):
-    """A safe loader that counts values and levels while it reads, before it builds anything."""
+    """A safe loader that counts values and levels while it reads, before it builds any value."""
 
     def __init__(self, stream: str, bounds: Bounds) -> None:
         super().__init__(stream)
@@ -198,19 +198,19 @@ class BoundedLoader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem="an alias is not allowed here", problem_mark=mark)
         self._level += 1
         self._nodes += 1
-        # Before going in, because PyYAML recurses, and before the whole of a huge file is read.
+        # Before the recursion, because PyYAML recurses, and before a huge file is read to its end.
         self._refuse_beyond(self._nodes, self._bounds.max_values * 2, "values", mark)
         self._refuse_beyond(self._level, self._bounds.max_depth, "levels", mark)
         node = super().compose_node(parent, index)
         self._level -= 1
         if is_alias and node not in self._sizes:
-            raise yaml.MarkedYAMLError(problem="an alias stands inside the value that it names", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem="an alias is inside the value that it names", problem_mark=mark)
         if node is not None and not is_alias:
             self._measure(node, mark)
         return node
 
     def _measure(self, node: yaml.Node, mark: yaml.Mark) -> None:
-        # What an alias names was measured when it was composed: sizes count it once for every use, as they must.
+        # The value of an alias was measured when it was composed; each use counts its whole size.
         children = list(_children(node))
         self._sizes[node] = 1 + sum(self._sizes[child] for child in children)
         self._depths[node] = 1 + max((self._depths[child] for child in children), default=0)
@@ -253,7 +253,7 @@ def _checked_text(content: bytes | str, source: str, bounds: Bounds) -> str:
 
 @dataclass(frozen=True)
 class _named_errors:  # noqa: N801 - used as a function.
-    """Translates all that parsers raise."""
+    """Translates the errors of the parsers."""
 
     format_name: str
     source: str

@@ -1,6 +1,6 @@
-"""A JSON Schema for definition files, with which editors complete and check them. Not what the loader checks by.
+"""A JSON Schema for definition files, with which editors complete and check them. The loader does not use it.
 
-What a schema cannot say (that names are unique, that a cron text fires some day) the loader alone checks.
+Only the loader checks what a schema cannot express: unique names, and cron texts that have a moment.
 """
 
 import json
@@ -31,11 +31,11 @@ def definitions_json_schema() -> dict[str, Any]:
     for name in _ENTRIES:
         _tidy(entries[name])
     step = entries["StepDefinition"]["properties"]
-    # Any JSON value, which is what a schema says by saying nothing.
+    # An empty schema allows any JSON value.
     step["params"]["additionalProperties"] = True
     step["type"] = {"description": step["type"]["description"], "anyOf": [_known_step_types(), _other_step_types()]}
     entries["Schedule"] = {"anyOf": [_cron_text(), _exactly_one_kind(entries["Schedule"])]}
-    # In a file the name is the key, or the name of the file.
+    # In a file the definition's name is its key, or the name of the file.
     generated["required"].remove("name")
     return {
         "$schema": SCHEMA_DIALECT,
@@ -94,8 +94,8 @@ def _has_plain_value(key: str) -> dict[str, Any]:
 
 
 def _tidy(schema: dict[str, Any]) -> None:
-    # What a docstring says after its first paragraph is for programmers.
+    # Only the first paragraph of a docstring is for users.
     schema["description"] = schema["description"].split("\n\n")[0]
-    # pydantic titles every field after its name ("Max Attempts"), which only hides the name in an editor.
+    # pydantic gives each field a title ("Max Attempts"), which hides the real name in an editor.
     for field in schema.get("properties", {}).values():
         field.pop("title", None)

@@ -1,4 +1,4 @@
-"""Finds definitions in files, folders, mappings and the package itself, and collects all that is wrong with them."""
+"""Finds definitions in files, folders, mappings and the package itself, and collects all their problems."""
 
 import functools
 import os
@@ -114,7 +114,7 @@ def _definition_files(path: Path) -> Iterable[Path]:
             raise UnreadableDefinitionFile("does not exist. Give a definition file or a folder.", source=str(path))
         if not path.is_dir():
             return [path]
-        # Hidden files are what editors and other systems leave behind (`.nightly.yaml.swp`, `._nightly.yaml`).
+        # Hidden files are leftovers of editors and other systems (`.nightly.yaml.swp`, `._nightly.yaml`).
         return [
             entry
             for entry in sorted(path.iterdir())
@@ -128,7 +128,7 @@ def _definition_files(path: Path) -> Iterable[Path]:
 def _declare(
     document: object, *, source: str, stem: str | None, into: _Collected, known_step_types: Collection[str]
 ) -> None:
-    """Add what a document declares: one definition (called `stem` where it has no name), or several by name."""
+    """Add the definitions of a document: one (called `stem` if it has no name), or several by name."""
     if not isinstance(document, Mapping):
         what = "nothing" if document is None else f"{shown(document)} at the top"
         problem = f"holds {what}: give one definition, or a mapping of names to definitions."
@@ -142,7 +142,7 @@ def _declare(
             into.errors.append(_misnamed(name, source=source, is_one=is_one))
         elif not is_one and isinstance(document, ParsedMapping) and name in document.repeated:
             again = f" (again in {document.repeated[name]})" if document.repeated[name] else ""
-            problem = f"stands twice in the same file{again}, so that neither is used. Give one another name."
+            problem = f"is in the same file twice{again}, so neither is used. Give one of them another name."
             into.errors.append(DuplicateDefinition(problem, source=source, definition=name))
         else:
             try:
@@ -154,7 +154,7 @@ def _declare(
 
 
 def _is_one_definition(document: Mapping[str, object]) -> bool:
-    # In a mapping of several, every value is a mapping, even where a definition is called "label" or "steps".
+    # In a mapping of several definitions every value is a mapping, even if a definition is called "label" or "steps".
     return any(key in document and not isinstance(document[key], Mapping) for key in TaskDefinition.model_fields)
 
 

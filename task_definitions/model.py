@@ -9,11 +9,11 @@ from task_definitions.plain import plain, unstorable
 from task_definitions.schedule import MAX_SECONDS, Schedule
 from task_definitions.scope import Scope
 
-#: Items in one job: one more would make its rows and its payload too large to handle in one transaction.
+#: The largest number of items of a job: its rows and its payload must fit into one transaction.
 MAX_ITEMS_PER_JOB = 2000
 #: The highest priority of a step or a job; 0 is the lowest.
 MAX_PRIORITY = 100
-#: Attempts that a job may have at most; more never ends.
+#: The largest number of attempts of a job; with more, a job would practically never end.
 MAX_ATTEMPTS = 1000
 #: Steps that a definition may have.
 MAX_STEPS = 200
@@ -23,9 +23,9 @@ MAX_NAME_CHARACTERS = 64
 MAX_LABEL_CHARACTERS = 200
 #: Characters in a description.
 MAX_DESCRIPTION_CHARACTERS = 4000
-#: What names of definitions and flags look like: they become parts of URLs, tags and file names.
+#: The form of names of definitions and flags: they become parts of URLs, tags and file names.
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
-#: What names of step types look like: as definitions, but packages may put dots and hyphens into theirs.
+#: The form of names of step types: like those of definitions, but dots and hyphens are allowed.
 STEP_TYPE_PATTERN = r"^[a-z][a-z0-9_.-]*$"
 
 
@@ -104,15 +104,15 @@ class StepDefinition(BaseModel):
     )
 
     def __hash__(self) -> int:
-        # Without `params`, which no hash can be made of: equal steps have equal hashes all the same.
+        # Without `params`, which is not hashable; equal steps still have equal hashes.
         return hash((self.type, self.priority, self.chunk_size, self.on_failure, self.run_if))
 
 
 class TaskDefinition(BaseModel):
     """A named, declared pipeline: label, scope and ordered steps.
 
-    Building one by hand raises pydantic's `ValidationError` for what is not allowed; `load_definitions` and
-    `from_json` raise `DefinitionErrors`, whose messages name the field and what is allowed.
+    The constructor raises pydantic's `ValidationError` for values that are not allowed; `load_definitions` and
+    `read_pinned_definition` raise `DefinitionErrors`, whose messages name the field and what is allowed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -147,8 +147,8 @@ class TaskDefinition(BaseModel):
     def to_mapping(self) -> dict[str, Any]:
         """Return `{name: {label, user_relevant, scope, steps, …}}`, the form of a definition file.
 
-        Defaults are written out, so that a pinned definition keeps its meaning when a default changes; what was left
-        to the settings stays out.
+        Defaults are included, so that a pinned definition keeps its meaning when a default changes. Values that the
+        settings decide are left out.
         """
         body = self.model_dump(mode="json", exclude_none=True, exclude={"name": True, "steps": True})
         return {self.name: {**body, "steps": [_step_mapping(step) for step in self.steps]}}
@@ -159,5 +159,5 @@ class TaskDefinition(BaseModel):
 
 
 def _step_mapping(step: StepDefinition) -> dict[str, Any]:
-    # `params` apart: a null inside it is a value of the user's, not a key that was left out.
+    # `params` separately: a null in it is a value of the user, not a missing key.
     return {**step.model_dump(mode="json", exclude_none=True, exclude={"params"}), "params": step.params}

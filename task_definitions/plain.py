@@ -1,6 +1,6 @@
-"""The kinds of value that a definition may hold: those that JSON, YAML and both databases keep unchanged.
+"""The kinds of values that a definition may contain: those that JSON, YAML and both databases keep unchanged.
 
-Not for what a definition's fields mean: that is the model.
+The model defines what the fields of a definition mean, not this module.
 """
 
 import math
@@ -13,22 +13,22 @@ from task_definitions.errors import DefinitionError, DuplicateKey, InvalidDefini
 from task_definitions.foreign_documents import MAX_DEPTH, MAX_VALUES
 from task_definitions.wording import printable, shown
 
-#: What PostgreSQL's and SQLite's JSON functions read back without rounding.
+#: The largest integer that the JSON functions of PostgreSQL and SQLite read back without rounding.
 MAX_INTEGER = 2**63 - 1
 
 
 class ParsedMapping(dict[object, object]):
-    """A mapping as a definition file has it, which remembers the keys that the file has twice."""
+    """A mapping of a definition file that records the repeated keys of the file."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: The repeated key, and where it stands again (as in "line 7"; empty where the format does not tell).
+        #: Each repeated key, with its second place, as in "line 7"; empty if the format does not report places.
         self.repeated: dict[object, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong, and the field that it is wrong with."""
+    """One problem, and the field that has it."""
 
     field: str
     text: str
@@ -37,20 +37,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class PlainValue:
-    """A value made of exact dicts, lists, texts, numbers, booleans and None; what could not be kept is None in it."""
+    """A value of plain dicts, lists, texts, numbers, booleans and None; None replaces parts that are not allowed."""
 
     value: JsonValue
     problems: tuple[Problem, ...]
-    #: Whether it was too large, so that the rest is missing.
+    #: Whether the value was too large, so that a part of it is missing.
     is_cut: bool = False
 
 
 def plain(value: object, *, path: str = "") -> PlainValue:
-    """Copy `value` into plain data, and say what in it is not.
+    """Copy `value` into plain data, and report the parts that are not plain.
 
     Args:
         value: Anything that a file or a program may give.
-        path: The field that `value` stands in, as the start of the problems' fields.
+        path: The field of `value`, with which the fields of the problems begin.
     """
     copy = _Copy()
     result = copy.of(value, path, 0)
@@ -108,7 +108,7 @@ class _Copy:
         if isinstance(mapping, ParsedMapping):
             for key, again in mapping.repeated.items():
                 where = f" (again in {again})" if again else ""
-                self.refuse(_joined(path, key), f"stands twice in the same mapping{where}. Keep one.", DuplicateKey)
+                self.refuse(_joined(path, key), f"is in the same mapping twice{where}. Keep one.", DuplicateKey)
         for key, value in mapping.items():
             if self.values > MAX_VALUES:
                 return
@@ -124,7 +124,7 @@ class _Copy:
 
 
 def unstorable(text: str) -> str:
-    """Name what stands in `text` that a database cannot keep; empty where all is well."""
+    """Name a character in `text` that a database cannot store; empty if there is none."""
     if "\x00" in text:
         return "a NUL character"
     try:

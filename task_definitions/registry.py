@@ -1,4 +1,4 @@
-"""The definitions that were loaded, by name, and what was wrong with the others. Not for loading them."""
+"""The loaded definitions by name, and the problems of the others. It does not load them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Definitions(Mapping[str, TaskDefinition]):
     """An immutable mapping of names to usable definitions.
 
     Attributes:
-        errors: Every problem of the definitions that are not usable; always empty after strict loading.
+        errors: The problems of the unusable definitions; always empty after strict loading.
         sources: Where each usable definition was declared, by its name.
     """
 
@@ -47,14 +47,14 @@ class Definitions(Mapping[str, TaskDefinition]):
         """Return the definition called `name`.
 
         Raises:
-            UnknownDefinition: there is none, or it has problems; the message says which of the two it is.
+            UnknownDefinition: there is no such definition, or it has problems; the message says which.
         """
         definition = self._definitions.get(name)
         if definition is not None:
             return definition
         problems = [error for error in self.errors if error.definition == name]
         if problems:
-            raise UnknownDefinition(f"{shown(name)} cannot be used until this is put right: {problems[0]}")
+            raise UnknownDefinition(f"{shown(name)} cannot be used until this is corrected: {problems[0]}")
         raise UnknownDefinition(
             f"{shown(name)} is not a definition.{did_you_mean(name, self)} "
             f"`photojobs definitions list` shows all {len(self)}."

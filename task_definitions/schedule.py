@@ -1,4 +1,4 @@
-"""When a definition runs by itself: by a cron text or every so many seconds, in a time zone. Not for running it."""
+"""When a definition runs by itself: by a cron text or at an interval, in a time zone. It does not run anything."""
 
 import zoneinfo
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, mo
 from task_definitions.cron import check_cron
 from task_definitions.wording import did_you_mean
 
-#: The longest interval, retry delay and timeout: a year. Longer ones are slips, and overflow what adds them up.
+#: The longest interval, retry delay and timeout: a year. Longer ones are mistakes, and would overflow sums.
 MAX_SECONDS = 366 * 24 * 60 * 60
 
 
@@ -19,7 +19,7 @@ def _known_cron(text: str) -> str:
 
 
 def _known_timezone(name: str) -> str:
-    if name == "UTC":  # Known also where the system has no time zone data.
+    if name == "UTC":  # UTC is known even if the system has no time zone data.
         return name
     try:
         zoneinfo.ZoneInfo(name)
@@ -29,7 +29,7 @@ def _known_timezone(name: str) -> str:
 
 
 def did_you_mean_timezone(name: str) -> str:
-    """Return ` Did you mean "Europe/Berlin"?` for the nearest time zone, or the empty text where none is near."""
+    """Return ` Did you mean "Europe/Berlin"?` for the nearest time zone; empty if no time zone is similar."""
     return did_you_mean(name, zoneinfo.available_timezones())
 
 

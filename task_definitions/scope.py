@@ -1,4 +1,4 @@
-"""What a run may touch: one project, a set of photos, or everything; and how a missing scope is filled in."""
+"""What a run may change: one project, a set of photos, or everything; and the default for a missing scope."""
 
 from enum import StrEnum
 
@@ -25,12 +25,12 @@ def detect_scope(
 ) -> Scope:
     """Return the scope of a run.
 
-    The definition's own scope comes first, then the one that the caller gives; where there is neither, it is
-    `project` if there is a `project_id` and else `photo_set`.
+    The definition's own scope comes first, then the caller's. If neither is given, it is `project` if there is a
+    `project_id`, else `photo_set`.
 
     Raises:
-        UnknownScope: a scope is none of the three.
-        ScopeMismatch: the caller's scope is not the definition's.
+        UnknownScope: a scope is not one of the three.
+        ScopeMismatch: the caller's scope is not that of the definition.
         MissingProject: the scope is `project` and there is no `project_id`.
         UnexpectedProject: the scope is `global` and there is a `project_id`.
     """

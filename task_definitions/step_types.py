@@ -1,4 +1,4 @@
-"""The step types that definitions may name: what each works on and does. Not for the handlers that do it."""
+"""The step types that definitions may name: what each works on and does. The handlers are in `flows`."""
 
 import re
 import threading
@@ -15,25 +15,25 @@ from task_definitions.wording import listed, shown
 Unit = Literal["items", "projects", "library"]
 DefaultItems = Literal["all", "pending_deletions"]
 
-#: The entry-point group under which installed packages offer step types of their own.
+#: The entry-point group in which installed packages declare their own step types.
 STEP_ENTRY_POINT_GROUP = "photojobs.steps"
 
 
 @dataclass(frozen=True)
 class StepType:
-    """What is known of a step type without its handler.
+    """The properties of a step type that are known without its handler.
 
     Attributes:
         name: What definitions call it.
-        unit: What a job of it works on: `items` (photos, in chunks), `projects` or the whole `library`.
+        unit: What its jobs work on: `items` (photos, in chunks), `projects` or the whole `library`.
         summary: What it does, on one line.
         description: What a user should know before using it.
-        default_items: For the unit `items`: the photos of the target projects that it works on when a task was given
-            none. `pending_deletions` are the photos with a file on disk whose keep flag is 0.
-        modifies_files: Whether it changes originals, or the rows that stand for them, so that nothing else of the kind
-            may work on the same project at the same time.
-        takes_force: Whether `force` in the payload has it do again what is done already.
-        takes_destination: For the unit `items`: whether the task's project is where the photos are to go, so that a
+        default_items: For the unit `items`: the photos of the target projects that it works on if the task has no
+            items. `pending_deletions` are the photos with a file on disk whose keep flag is 0.
+        modifies_files: Whether it changes originals or their rows, so that no other such step may work on the same
+            project at the same time.
+        takes_force: Whether `force` in the payload makes it repeat work that is already done.
+        takes_destination: For the unit `items`: whether the task's project is the destination of the photos, so that a
             photo set must name one.
     """
 
@@ -214,7 +214,7 @@ _BUILTIN = (
         "them, rows with their ids and tags. Nothing is overwritten; what cannot come back is named.",
     ),
 )
-#: The step types that photojobs itself has handlers for, by name.
+#: The built-in step types by name.
 BUILTIN_STEP_TYPES: Mapping[str, StepType] = MappingProxyType({step_type.name: step_type for step_type in _BUILTIN})
 
 _registered: dict[str, StepType] = {}
@@ -222,7 +222,7 @@ _registering = threading.Lock()
 
 
 def register_step_type(step_type: StepType) -> None:
-    """Make a step type known to definitions. Registering the same one again changes nothing.
+    """Register a step type for use in definitions. Registering the same one again changes nothing.
 
     Raises:
         ConflictingStepType: the name belongs to a step type with other properties.
@@ -240,7 +240,7 @@ def register_step_type(step_type: StepType) -> None:
 
 
 def step_types() -> Mapping[str, StepType]:
-    """Return all step types whose properties are known, by name: the built-in ones, then those registered."""
+    """Return all registered step types by name, the built-in ones first."""
     return MappingProxyType({**BUILTIN_STEP_TYPES, **_registered})
 
 
@@ -251,7 +251,7 @@ def takes_force(definition: TaskDefinition) -> bool:
 
 
 def takes_destination(definition: TaskDefinition) -> bool:
-    """Whether the project of a photo set is where one of the definition's steps puts the photos."""
+    """Whether one of the definition's steps moves the photos of a photo set into its project."""
     known = step_types()
     return any(step.type in known and known[step.type].takes_destination for step in definition.steps)
 
@@ -259,7 +259,7 @@ def takes_destination(definition: TaskDefinition) -> bool:
 def known_step_type_names() -> frozenset[str]:
     """Return every name that a definition may use as a step type.
 
-    Besides `step_types()` these are the names of the installed entry points of the group `photojobs.steps`; what they
-    name is not loaded, so that a broken package cannot keep definitions from being read.
+    These are the names in `step_types()` and those of the installed entry points of the group `photojobs.steps`. The
+    entry points are not loaded, so that a broken package does not make definitions unreadable.
     """
     return frozenset(step_types()) | {entry_point.name for entry_point in entry_points(group=STEP_ENTRY_POINT_GROUP)}

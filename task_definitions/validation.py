@@ -1,7 +1,7 @@
-"""Turns the declared body of one definition into a `TaskDefinition`, or into all that is wrong with it.
+"""Turns the declared body of one definition into a `TaskDefinition`, or into errors for everything wrong with it.
 
-pydantic finds the faults; here they get sentences that name the field and say what is allowed. Not for files: see
-the loader.
+pydantic finds the faults; this module writes their messages, which name the field and say what is allowed. The loader
+reads files.
 """
 
 import re
@@ -73,7 +73,7 @@ def read_definition(
         name: The definition's name.
         body: What was declared. It may repeat the name as its `name`.
         source: Where it was declared, for the errors.
-        known_step_types: The names that steps may have as their type; without it, every name is let through.
+        known_step_types: The names that steps may have as their type; by default, every name is accepted.
 
     Raises:
         DefinitionErrors: it is not a definition; lists every problem.
@@ -89,13 +89,11 @@ def read_definition(
             errors.append(InvalidDefinition(text, source=source, definition=name))
         raise DefinitionErrors(errors)
     if copy.is_cut:
-        # What was cut off would be reported as missing.
+        # Otherwise the part that was cut off would be reported as missing.
         raise DefinitionErrors(errors)
     own_name = copy.value.pop("name", name)
     if own_name != name:
-        text = (
-            f"{shown(own_name)} is not the key that the definition stands under: leave it out, or give {shown(name)}."
-        )
+        text = f"{shown(own_name)} is not the key of the definition: leave it out, or give {shown(name)}."
         errors.append(InvalidDefinition(text, source=source, definition=name, field="name"))
     if known_step_types is not None:
         errors += _unknown_step_types(copy.value, known_step_types, source=source, name=name)
@@ -153,7 +151,7 @@ def _unknown_step_types(
 
 
 def _is_consequence(fault: ErrorDetails, faults: Collection[ErrorDetails]) -> bool:
-    # Where every step is wrong, pydantic also finds the list of good steps too short.
+    # If every step is wrong, pydantic also reports that the list of valid steps is too short.
     own = fault["loc"]
     return any(len(other["loc"]) > len(own) and other["loc"][: len(own)] == own for other in faults)
 
@@ -166,7 +164,7 @@ def _step_index(error: DefinitionError) -> int:
 def _explained(fault: ErrorDetails, body: Mapping[str, JsonValue], *, source: str, name: str) -> DefinitionError:
     location = fault["loc"]
     if location[:1] == ("schedule",) and isinstance(body.get("schedule"), str):
-        # A schedule that is a text has no keys: whoever wrote it knows nothing of `schedule.cron`.
+        # A schedule that is a text has no keys, so an error must not name `schedule.cron`.
         field, kind = "schedule", "schedule.cron"
     else:
         field, kind = _spelled(location, with_index=True), _spelled(location, with_index=False)

@@ -1,13 +1,13 @@
-"""How values and words look inside an error message: always on one line, never longer than one can read.
+"""How values and words are shown in messages: on one line, and never too long to read.
 
-Not for building whole messages: each error says its own sentence.
+It does not write whole messages: each error has its own sentence.
 """
 
 import difflib
 import json
 from collections.abc import Iterable, Mapping
 
-#: Characters of a user's value that a message quotes; more hides the sentence around it.
+#: How many characters of a user's value a message quotes; more would hide the sentence around it.
 MAX_SHOWN_CHARACTERS = 60
 
 
@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a user's value as a message quotes it: JSON spelling, one line, cut where it is long."""
+    """Return a user's value as a message quotes it: in JSON spelling, on one line, shortened if it is long."""
     if isinstance(value, str):
         text = printable(json.dumps(value[: MAX_SHOWN_CHARACTERS * 2], ensure_ascii=False))
     elif isinstance(value, int) and abs(value) > 2**64:
@@ -37,8 +37,8 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean "…"?` for the known word that is nearest, or the empty text where none is near."""
-    # Comparing costs the product of the lengths: a megabyte of a word is nobody's slip of the finger.
+    """Return ` Did you mean "…"?` for the most similar known word; empty if no word is similar."""
+    # A comparison costs the product of the lengths, so only the beginning of a long word is compared.
     by_lower = {candidate.lower(): candidate for candidate in sorted(known)}
     near = difflib.get_close_matches(word[:100].lower(), by_lower, n=1, cutoff=0.6)
     return f' Did you mean "{by_lower[near[0]]}"?' if near else ""
@@ -56,7 +56,7 @@ def quantity(number: int, noun: str) -> str:
 
 
 def tally(counts: Mapping[str, int]) -> str:
-    """Return `photos found: 3, projects made: 1`: what was counted, by name; right for one and for many."""
+    """Return counts by name, as in `photos found: 3, projects made: 1`; the form fits any number."""
     return ", ".join(f"{what}: {number}" for what, number in sorted(counts.items()))
 
 

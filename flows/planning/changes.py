@@ -1,4 +1,4 @@
-"""One change that a plan tells of: of a file, a folder or a row, in words that people and programs read alike."""
+"""One change of a plan: of a file, a folder or a row, in a form for people and for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.library.tree import TreeChange
 from storage.shadow.row_changes import RowChange
 from task_definitions.foreign_documents import parse_json
 
-#: What can be done, in the order in which it is told, each with what it is done to.
+#: The actions of changes in the order of reports, each with its object.
 ACTIONS: Final[Mapping[str, str]] = {
     "trash": "files to trash",
     "move": "files to move",
@@ -38,11 +38,11 @@ _ROW_ACTIONS: Final = {"added": "add_row", "changed": "change_row", "removed": "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Whose a change is: a project, or a folder that no project has.
+    """The owner of a change: a project, or a folder without a project.
 
     Attributes:
-        project_id: None for such a folder, and for a project that the plan itself makes.
-        name: of the project, else of the folder.
+        project_id: None for such a folder, and for a project that the plan itself creates.
+        name: the name of the project, else of the folder.
     """
 
     project_id: int | None
@@ -59,14 +59,14 @@ class Change:
         action: one of `ACTIONS`.
         project_id: see `Owner`.
         project: the owner's name.
-        photo: the base name of the photo that it concerns, where it concerns one.
-        path: of the file or folder as it is now, relative to the library's root; of what is new, as it would be.
-        target: where it would be; in the trash under the name it had.
-        size_bytes: of the file as it is now, where there is one.
-        mtime_ns: likewise.
-        table: of the row.
-        row: what people call the row.
-        columns: of the row, each with its value now and then; a moment then is None.
+        photo: the base name of the photo, if the change is about one.
+        path: the current path of the file or folder, relative to the library's root; for a new one, its future path.
+        target: the future path; in the trash with the original name.
+        size_bytes: the current size of the file, if it exists.
+        mtime_ns: the current modification time of the file, if it exists.
+        table: the table of the row.
+        row: the name of the row for people.
+        columns: the columns of the row, each with its value now and afterwards; a moment afterwards is None.
     """
 
     step: int
@@ -85,11 +85,11 @@ class Change:
 
     @property
     def freed_bytes(self) -> int:
-        """What the change frees on the disk."""
+        """How many bytes the change frees on the disk."""
         return (self.size_bytes or 0) if self.action == "remove" else 0
 
     def describe(self) -> str:
-        """What it is about, in one line."""
+        """The change in one line."""
         if self.path is not None:
             target = "" if self.target is None or self.action == "trash" else f" → {self.target}"
             return f"{self.path}{target}"
@@ -106,10 +106,10 @@ class Change:
 
     @classmethod
     def from_json(cls, line: str) -> Self:
-        """The change of such a line.
+        """The change in a line that `to_json` wrote.
 
         Raises:
-            UnreadableDocument, AttributeError, TypeError, ValueError: it is none.
+            UnreadableDocument, AttributeError, TypeError, ValueError: the line is not a change.
         """
         document = parse_json(line, source="the plan")
         columns = {name: (old, new) for name, (old, new) in document.pop("columns", {}).items()}
@@ -119,14 +119,14 @@ class Change:
 def file_change(
     change: TreeChange, *, step: int, type: str, owners: Mapping[str, Owner], began_at: datetime, describe: Any
 ) -> Change | None:
-    """What became of a file or folder, or None where it is of no interest by itself.
+    """The change of a file or folder; None if a plan does not show it separately.
 
     Args:
-        change: between two looks at the library.
-        step: which step it came with.
-        type: of the step.
-        owners: by project folder.
-        began_at: when the plan was begun; trash of later is the plan's own.
+        change: the difference between two scans of the library.
+        step: the index of the step that made it.
+        type: the type of the step.
+        owners: the owners by project folder.
+        began_at: when the plan began; newer entries of the trash belong to the plan.
         describe: `AcceptedExtensions.describe`.
     """
     place = change.source or change.target
@@ -153,7 +153,7 @@ def file_change(
 
 
 def row_change(change: RowChange, *, step: int, type: str, owners: Mapping[int, Owner]) -> Change:
-    """What became of a row."""
+    """The change of a row."""
     owner = None if change.project_id is None else owners.get(change.project_id)
     hangs_on_photo = change.table in {"photos", "photo_tags", "photo_derivatives"}
     return Change(
@@ -186,12 +186,12 @@ def _action(change: TreeChange) -> str:
 
 
 def _hidden_folder(path: Path) -> str | None:
-    """The hidden folder of a project that a path lies in."""
+    """The hidden folder of a project that contains a path."""
     return path.parts[2] if len(path.parts) > 3 and path.parts[2].startswith(".") else None
 
 
 def _is_wrapping(path: Path) -> bool:
-    # Long names lie in a folder of their own in the trash.
+    # In the trash, a long name is stored in a folder of its own.
     parsed = parse_trash_name(path.name)
     return _hidden_folder(path) == TRASH_FOLDER and parsed is not None and not parsed.original_name
 
@@ -209,7 +209,7 @@ def _photo_of(path: Path, describe: Any) -> str | None:
 
 
 def _text(path: Path, *, began_at: datetime) -> str:
-    # Whatever the plan puts into the trash gets another name in each run.
+    # Files that the plan moves to the trash get another name in each run.
     if _is_own(path, began_at):
         parts = [part for part in path.parts[3:] if parse_trash_name(part) is None]
         names = parts or [(parsed.original_name if (parsed := parse_trash_name(path.name)) else path.name)]

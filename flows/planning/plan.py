@@ -1,4 +1,4 @@
-"""Planning a task: the task itself is run on a shadow, and what became different there is what it would do."""
+"""Planning a task: the task runs on a shadow of the library, and the differences there are the plan."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from storage.reports.task_summary import StepSummary, summarise_task
 from task_definitions import TaskDefinition
 from task_definitions.wording import quantity
 
-#: Examples kept of each action of a step, and projects kept with numbers of their own; the totals go on.
+#: How many examples of each action of a step, and how many projects, are kept; the totals count everything.
 MAX_EXAMPLES = 10
 MAX_PROJECTS = 200
 
-#: Takes each change as it is found.
+#: Receives each change when it is found.
 ChangeListener = Callable[[Change], None]
 
 
 class PlanBroken(FlowsError):
-    """A plan could not be made to its end; nothing was changed."""
+    """A plan could not be completed; nothing was changed."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What is to be done to something, counted.
+    """The counted changes of a step or a project.
 
     Attributes:
-        counts: by action; the actions are those of `flows.planning.changes.ACTIONS`.
-        freed_bytes: what is freed on the disk.
-        examples: the first of each action, in words.
+        counts: the number of changes by action, see `flows.planning.changes.ACTIONS`.
+        freed_bytes: how many bytes are freed on the disk.
+        examples: the first changes of each action, in words.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -54,7 +54,7 @@ class Tally:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, change: Change) -> None:
-        """Count one change more."""
+        """Count one more change."""
         self.counts[change.action] += 1
         self.freed_bytes += change.freed_bytes
         known = self.examples.setdefault(change.action, [])
@@ -71,14 +71,14 @@ class PlannedStep:
     """What one step would do.
 
     Attributes:
-        index: of the step; one after the last for follow-up work.
-        type: its type.
-        status: how its jobs would end: `completed`, `failed`, or `skipped` where it would not run.
+        index: the index of the step; one after the last step for follow-up work.
+        type: its step type.
+        status: how its jobs would end: `completed`, `failed`, or `skipped` if it would not run.
         tally: what it would change.
         projects: the same for each project; at most 200 of them.
-        remarks: what the step itself reports, such as what it leaves alone and why, each with its first names.
-        errors: why jobs of it would fail.
-        left: what it would leave as it is, by name, with the reason; of an undo what cannot come back.
+        remarks: what the step reports, such as what it does not change and why, each with its first names.
+        errors: why its jobs would fail.
+        left: what it would not change, by name, with the reason; for an undo, what cannot be restored.
     """
 
     index: int
@@ -97,9 +97,9 @@ class Plan:
 
     Attributes:
         type: the definition's name.
-        made_at: when the plan was begun, by the database's clock.
-        steps: in their order; of follow-up work one for each type.
-        saved_as: the file with all changes, where the plan was saved.
+        made_at: when the plan began, by the database's clock.
+        steps: the steps in order; follow-up work has one for each type.
+        saved_as: the file with all changes, if the plan was saved.
     """
 
     type: str
@@ -113,12 +113,12 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What would be done, by action, over all steps."""
+        """The counts by action, over all steps."""
         return dict(sum((step.tally.counts for step in self.steps), Counter()))
 
     @property
     def freed_bytes(self) -> int:
-        """What all steps would free on the disk."""
+        """How many bytes all steps would free on the disk."""
         return sum(step.tally.freed_bytes for step in self.steps)
 
     @property
@@ -133,7 +133,7 @@ class Plan:
 
     @property
     def message(self) -> str:
-        """One line that says it all."""
+        """The plan in one line."""
         failed = sum(step.status == "failed" for step in self.steps)
         doing = f"Plan: {counted(self.counts)}" if self.counts else "Plan: nothing to do"
         freed = f"; {self.freed_bytes:,} bytes to free" if self.freed_bytes else ""
@@ -162,10 +162,10 @@ def plan_task(
     thorough: bool = False,
     save: Path | None = None,
 ) -> Plan:
-    """What `run_task` with the same arguments would do, without a byte or a row being changed.
+    """Return what `run_task` with the same arguments would do; change nothing.
 
-    The task is run to its end on a shadow: copies of the rows, and of the files their names, sizes and times. Each
-    step finds what those before it would have left.
+    The task runs to its end on a shadow: copies of the rows, and files with the same names, sizes and times. Each step
+    sees the results of the steps before it.
 
     Args:
         type: the name of a definition, or a definition.
@@ -176,9 +176,9 @@ def plan_task(
         select: in place of `items`: which photos.
         payload: handed to every job.
         source: who asked.
-        thorough: decode every image whose derivatives are to be made. Without it, pictures that are damaged behind
-            their headers count as pictures.
-        save: a file that does not exist, for all changes; `run_saved_plan` runs what it says.
+        thorough: decode every image whose derivatives would be made. Otherwise only headers are read, and damage
+            behind a header is not found.
+        save: a new file for all changes; `run_saved_plan` runs it.
 
     Raises:
         PlanFileError: the file exists or cannot be written.
@@ -246,7 +246,7 @@ class _Planner:
         self._folders: dict[str, Owner] = {}
 
     def run(self) -> None:
-        """Run the task, and tell after each step what it has changed."""
+        """Run the task, and report after each step what it changed."""
         tasks = TasksRepository(self._database)
         self._know_projects(are_new=False)
         tasks.start(self._new)
@@ -292,7 +292,7 @@ class _Planner:
     def _run(self, job: Job) -> None:
         runtime = self._shadow.runtime
         with self._database.begin() as connection:
-            # A repetition waits for what it hopes will pass; a plan need not.
+            # A plan does not wait before another attempt.
             promote_due(connection, now=datetime.max.replace(tzinfo=UTC))
             claimant = Claimant(worker_id=runtime.worker_id, now=self._database.clock())
             claimed = claim_by_id(connection, claimant, job.id)
@@ -326,7 +326,7 @@ class _Planner:
             yield row_change(one, step=step, type=type, owners=self._owners)
 
     def _know_projects(self, *, are_new: bool) -> None:
-        # What a project was called at first is what it is called throughout, and its former folders stay its own.
+        # A project keeps its first name in the whole plan, and its former folders still belong to it.
         for project in ProjectsRepository(self._database).list(tenant_id=self._new.tenant_id):
             owner = Owner(project_id=None if are_new else project.id, name=project.project_name)
             self._folders.setdefault(project.project_folder, self._owners.setdefault(project.id, owner))

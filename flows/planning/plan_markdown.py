@@ -6,7 +6,7 @@ from flows.planning.changes import ACTIONS
 from flows.planning.plan import Plan, PlannedStep
 from flows.telemetry.step_markdown import cell, row
 
-#: Projects told of in each step; their numbers are in the totals all the same.
+#: How many projects of each step are shown; the totals count all of them.
 MAX_PROJECTS = 50
 
 

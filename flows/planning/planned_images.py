@@ -1,4 +1,4 @@
-"""Images in a plan: read from their originals, and judged by their headers in place of being decoded."""
+"""Images in a plan: read from their originals, and checked by their headers instead of being decoded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from flows.imaging.thumbnail_and_preview import Derivatives, WrittenImage
 from storage.library import Library, write_atomically
 from storage.library.scan import storable_ns
 
-#: What stands for a derivative in the shadow.
+#: The content of a derivative in the shadow.
 _PLACEHOLDER = b"planned"
 
 
 class PlannedImages:
-    """Image processing for a shadow library: derivatives are placeholders, unless the plan is to be thorough.
+    """Image processing for a shadow library: derivatives are placeholders, unless the plan is thorough.
 
     Args:
-        images: what looks at the originals.
+        images: reads the originals.
         library: the shadow.
         is_thorough: decode every image and make its derivatives in the shadow, which takes as long as the run.
     """
@@ -41,7 +41,7 @@ class PlannedImages:
         with_hash: bool = False,
         with_metadata: bool = False,
     ) -> Derivatives:
-        """See `ImageProcessing`; what only a full decode finds out is found by a thorough plan alone.
+        """See `ImageProcessing`; only a thorough plan finds faults that need a full decode.
 
         Neither hash nor metadata: the hash of a file that was not decoded would cost more than all the rest.
         """
@@ -80,7 +80,7 @@ class PlannedImages:
         """See `ImageProcessing`; only a thorough plan reads files that are as they were known."""
         original = self._original(source)
         if not self._is_thorough:
-            # Whether a file is there at all is found out by reading it.
+            # Reading the file also shows whether it exists.
             with suppress(FileNotFoundError):
                 now = self.take_fingerprint(source)
                 if known.is_of(size_bytes=now.size_bytes, mtime_ns=now.mtime_ns, ctime_ns=now.ctime_ns or 0):
@@ -95,5 +95,5 @@ class PlannedImages:
         try:
             return self._library.content_path(source)
         except FileNotFoundError:
-            # Whoever opens it says so.
+            # Opening the file reports the error.
             return source

@@ -1,4 +1,4 @@
-"""Holding a new plan against a saved one: what is no longer the same is named, and left out of the run."""
+"""Compares a new plan with a saved one: differences are named, and left out of the run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Refusal:
     """A project, folder or photo of a saved plan that is left out of its run.
 
     Attributes:
-        name: what people call it.
-        reason: the first thing that is not as it was when the plan was made.
+        name: its name for people.
+        reason: the first difference from the saved plan.
     """
 
     name: str
@@ -37,19 +37,19 @@ class Comparison:
             self._connection.execute(f"CREATE INDEX {table}_digests ON {table} (digest)")
 
     def add_saved(self, change: Change) -> None:
-        """A change that the saved plan tells of."""
+        """Add a change of the saved plan."""
         self._add("saved", change)
 
     def add_fresh(self, change: Change) -> None:
-        """A change that is to be made now."""
+        """Add a change of the new plan."""
         self._add("fresh", change)
 
     def forget_fresh(self) -> None:
-        """Begin anew with what is to be made now."""
+        """Discard the changes of the new plan."""
         self._connection.execute("DELETE FROM fresh")
 
     def differences(self) -> Iterator[Difference]:
-        """For each owner, photo and step a change of either plan that the other does not have; in their order."""
+        """For each owner, photo and step, in order, a change that only one of the plans has."""
         statement = """
             SELECT owner, photo, min(step), min(CASE WHEN is_saved THEN line END),
                 min(CASE WHEN NOT is_saved THEN line END)
@@ -89,7 +89,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A change of a photo or project that only one of two plans has; at least one side is there."""
+    """A change of a photo or project that only one of two plans has; at least one side is set."""
 
     saved: Change | None
     fresh: Change | None
@@ -102,7 +102,7 @@ class Difference:
         return change
 
     def reason(self) -> str:
-        """What is not as it was, in a sentence part."""
+        """The difference, as a part of a sentence."""
         saved, fresh = self.saved, self.fresh
         if saved is None:
             assert fresh is not None  # noqa: S101 - one side is there.

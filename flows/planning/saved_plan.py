@@ -1,4 +1,4 @@
-"""The file that a plan is saved in: one line of JSON for the task, one for each change, and one that closes it."""
+"""The file of a saved plan: one line of JSON for the task, one for each change, and a closing line."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse
 FORMAT: Final = "photojobs plan"
 VERSION: Final = 1
 
-#: Of one line. The first holds the ids of all photos.
+#: The largest size of a line. The first line has the ids of all photos.
 _LINE_BOUNDS: Final = Bounds(max_bytes=256 * 1024 * 1024, max_depth=64)
 
-#: With other values of these a run would do something else.
+#: The settings on which the changes of a run depend.
 _SETTINGS_THAT_MATTER: Final = (
     "trash_ttl_seconds",
     "unaccepted_files",
@@ -46,19 +46,19 @@ _SETTINGS_THAT_MATTER: Final = (
 
 
 class PlanFileError(FlowsError):
-    """The file of a plan exists already, or cannot be written or read."""
+    """The file of a plan already exists, or cannot be written or read."""
 
 
 class DamagedPlan(PlanFileError):
-    """A file is no plan that `--save` wrote, or not all of it, or was changed since."""
+    """A file is not a plan of `--save`, is incomplete, or was changed since."""
 
 
 class PlanOutdated(FlowsError):
-    """A plan was made with other settings than those that hold now, so none of it can be run."""
+    """A plan was made with other settings than the current ones, so it cannot be run."""
 
 
 class PlanWriter:
-    """Writes a plan beside its name, which it gets when it is whole. Use it as a context manager.
+    """Writes a plan to a temporary file, which gets its name when it is complete. Use it as a context manager.
 
     Raises:
         PlanFileError: the file exists already or cannot be written.
@@ -116,13 +116,13 @@ class PlanWriter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedPlan:
-    """A plan that was saved and has been found whole.
+    """A saved plan that was found complete.
 
     Attributes:
         path: the file.
-        made_at: as text, when the plan was made.
-        definition: as it was then.
-        settings: those that matter, as they were then.
+        made_at: when the plan was made, as text.
+        definition: the definition at that time.
+        settings: the settings on which it depends, at that time.
     """
 
     path: Path
@@ -139,11 +139,11 @@ class SavedPlan:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a plan, and make sure that it is whole.
+        """Read a plan, and check that it is complete.
 
         Raises:
-            PlanFileError: there is no such file, or it cannot be read.
-            DamagedPlan: it is no plan, or not all of one.
+            PlanFileError: the file does not exist, or cannot be read.
+            DamagedPlan: it is not a plan, or is incomplete.
         """
         digest = hashlib.blake2b(digest_size=16)
         count = 0
@@ -170,10 +170,10 @@ class SavedPlan:
             raise DamagedPlan(f"{path}: its first line cannot be understood ({error}). Make the plan anew.") from None
 
     def changes(self) -> Iterator[Change]:
-        """All changes, in their order; streamed.
+        """All changes in order, streamed.
 
         Raises:
-            DamagedPlan: a line is no change.
+            DamagedPlan: a line is not a change.
         """
         with self.path.open("rb") as file:
             next(file)
@@ -186,7 +186,7 @@ class SavedPlan:
                 ahead = line
 
     def new_task(self, *, items: list[dict[str, Any]] | None, payload: dict[str, Any]) -> NewTask:
-        """The task that the plan is of, as a new one."""
+        """The planned task, as a new one."""
         return NewTask(
             id=str(uuid.uuid4()),
             tenant_id=self.tenant_id,
@@ -200,10 +200,10 @@ class SavedPlan:
         )
 
     def check_settings(self, settings: Settings) -> None:
-        """Make sure that what matters is set as it was.
+        """Check that the settings on which the plan depends have not changed.
 
         Raises:
-            PlanOutdated: something is not; it is named.
+            PlanOutdated: a setting has changed; the message names it.
         """
         now = _settings(settings)
         for name, value in self.settings.items():

@@ -1,4 +1,4 @@
-"""A shadow to run a task on: copies of the rows that it can see, in a database of its own, and a shadow library."""
+"""A shadow on which a task runs: copies of the rows that the task sees, in another database, and a shadow library."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from storage.shadow.row_changes import RowChanges
 if TYPE_CHECKING:
     from flows.imaging.isolation import ImageProcessing
 
-#: Built-in steps that look at other projects of the tenant than those of their task.
+#: Built-in steps that read other projects of the tenant than those of their task.
 _LOOK_AROUND = frozenset({"duplicate_resolution", "folder_check", "folder_discovery", "manifest_cleaning"})
 
 
@@ -36,9 +36,9 @@ class ShadowRuntime(Runtime):
     """A runtime whose library is a shadow, and whose images are read from the originals.
 
     Args:
-        database: the shadow's.
-        settings: with the shadow's library root.
-        tree: knows the original of each file.
+        database: the shadow's database.
+        settings: settings with the shadow's library root.
+        tree: finds the original of each file.
         is_thorough: see `PlannedImages`.
     """
 
@@ -56,7 +56,7 @@ class ShadowRuntime(Runtime):
 
     @property
     def images(self) -> ImageProcessing:
-        """Images as a plan looks at them."""
+        """Image processing for plans."""
         with self._images_lock:
             if self._planned_images is None:
                 self._planned_images = PlannedImages(super().images, self.library, is_thorough=self._is_thorough)
@@ -69,10 +69,10 @@ class Shadow:
 
     Attributes:
         runtime: runs jobs on it.
-        tree: what has become of its files.
-        rows: what has become of its rows.
-        root: of the shadow library.
-        real_root: of the library that it is the shadow of.
+        tree: the changes of its files.
+        rows: the changes of its rows.
+        root: the root of the shadow library.
+        real_root: the root of the real library.
     """
 
     runtime: ShadowRuntime
@@ -82,20 +82,20 @@ class Shadow:
     real_root: Path
 
     def in_real_words(self, text: str) -> str:
-        """A message of a step, with the paths that they stand for in place of the shadow's."""
+        """A message of a step with the real paths instead of those of the shadow."""
         return text.replace(str(self.root), str(self.real_root))
 
 
 @contextmanager
 def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator[Shadow]:
-    """The shadow of all that a task can see, in a temporary folder that is gone with the block.
+    """The shadow of everything that a task can see, in a temporary folder that is removed after the block.
 
-    Rows are read in one snapshot, files one after the other: what changes meanwhile may be seen before or after.
+    Rows are read in one snapshot, files one after the other: a change during that time may or may not be included.
     """
     with tempfile.TemporaryDirectory(prefix="photojobs-plan-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         root = folder / "library"
-        # What is written by one process alone and thrown away needs no second copy of each page.
+        # Only this process writes the database, which is removed afterwards, so it needs no journal.
         database = Database(folder / "shadow.db", clock=runtime.database.clock)
         with LibraryTree(root, folder / "tree.db") as tree:
             try:
@@ -117,7 +117,7 @@ def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator
 
 
 def _copy_rows(real: Database, shadow: Database, new: NewTask) -> set[str] | None:
-    """Copy the rows; returns the project folders that the task can work on, or None for all."""
+    """Copy the rows; return the project folders that the task can work on, or None for all."""
     looks_around = any(_looks_around(step.type) for step in new.definition.steps)
     with snapshot(real) as connection:
         project_ids = projects_in_reach(connection, new, of_whole_tenant=looks_around)
@@ -134,6 +134,6 @@ def _copy_rows(real: Database, shadow: Database, new: NewTask) -> set[str] | Non
 
 
 def _looks_around(step_type: str) -> bool:
-    # Nobody knows what a step of another package looks at, so it sees all that it may.
+    # It is unknown what a step of another package reads, so it sees everything that it may.
     is_ours = handler_of(step_type).__module__.startswith("flows.")
     return step_type in _LOOK_AROUND or not is_ours

@@ -1,7 +1,7 @@
-"""The shadow of a library: the same folders and names, and files of the same size and time that hold nothing.
+"""The shadow of a library: the same folders and names, and empty (sparse) files of the same size and time.
 
-Steps work on it as on the real one, which is only read. What a file holds is read from its original, found again by
-the shadow's inode wherever a step has moved it.
+Steps work on it as on the real library, which is only read. The content of a file is read from its original, which is
+found by the shadow's inode, even if a step moved the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from storage.library.errors import UnsafePath
 from storage.library.kinds import MANIFEST_NAME
 from storage.library.tree import LibraryTree
 
-#: Manifests are read by steps, so the shadow has true copies; longer ones are none to them anyway.
+#: Steps read manifests, so the shadow has real copies of them; steps do not accept longer ones anyway.
 _MAX_MANIFEST_BYTES: Final = (1 << 16) + 1
 
 
@@ -26,15 +26,15 @@ def cast_shadow(
 ) -> None:
     """Make the shadow of a tenant's folder.
 
-    Of the tenant's project folders that are not named, and of other tenants' folders, only that they are there is
-    shown, and what their manifests say. Symlinks lead nowhere near the library.
+    Other project folders of the tenant, and folders of other tenants, are only shown with their manifests. Symlinks in
+    the shadow never lead into the library.
 
     Args:
-        real: is only read.
-        shadow_root: where the shadow's root is to be; its parent exists.
-        tree: is told what each thing in the shadow stands for.
-        tenant_id: whose folder.
-        project_folders: the project folders that are shadowed whole; None: all.
+        real: the library, which is only read.
+        shadow_root: the root of the shadow; its parent exists.
+        tree: receives the original of each file and folder of the shadow.
+        tenant_id: the tenant.
+        project_folders: the project folders whose files are shadowed; None for all.
     """
     _Shadow(real, shadow_root, tenant_id, project_folders).cast(tree)
 
@@ -49,7 +49,7 @@ class _Shadow:
         try:
             self._tenant: Path | None = real.tenant(tenant_id).path
         except UnsafePath:
-            # The steps find that out by themselves.
+            # The steps report that themselves.
             self._tenant = None
         self._nowhere = shadow_root.with_name(f"{shadow_root.name}-links")
         (self._nowhere / "folder").mkdir(parents=True)
@@ -58,7 +58,7 @@ class _Shadow:
 
     def cast(self, tree: LibraryTree) -> None:
         tree.note_origins(self._cast())
-        # At the end, from the inside out: nothing could be put into a folder that may not be written.
+        # At the end, the innermost folders first: no file can be created in a read-only folder.
         for path, mode in reversed(self._modes):
             path.chmod(mode)
 
@@ -93,11 +93,11 @@ class _Shadow:
                         elif self._is_shown(path, depth) and self._stand_in(path, shadow / entry.name, status, depth):
                             yield (shadow / entry.name).lstat(), path
             except PermissionError:
-                # The steps may not list it either.
+                # The steps cannot list it either.
                 continue
 
     def _is_shown(self, path: Path, depth: int) -> bool:
-        """Whether something in a folder of this depth below the root is shadowed: all that the task can work on."""
+        """Whether the content of a folder of this depth below the root is shadowed."""
         if depth == 0:
             return True
         if self._tenant is None or not path.is_relative_to(self._tenant):
@@ -138,5 +138,5 @@ class _Shadow:
 
 
 def _own_mode(real: Path) -> int:
-    """The mode by which this process may do in its own folder what it may do in the real one."""
+    """The mode that gives this process the same rights in its own folder as in the real one."""
     return sum(bit for bit, right in ((0o400, os.R_OK), (0o200, os.W_OK), (0o100, os.X_OK)) if os.access(real, right))

@@ -1,4 +1,4 @@
-"""Jobs that have ended, read forward a batch at a time: for whoever counts them without counting any twice."""
+"""Ended jobs, read forward a batch at a time: for callers that count each job exactly once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EndedJob:
 
     @property
     def place(self) -> Place:
-        """Where reading goes on after it."""
+        """The place at which the next call continues."""
         return Place(finished_at=self.finished_at, id=self.id)
 
 
@@ -43,8 +43,8 @@ def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit:
     Args:
         connection: to read from.
         after: where the last call ended.
-        before: far enough in the past that no transaction is open any more which ends a job earlier than that.
-        limit: at most so many; a call from the last one's place reads on.
+        before: so far in the past that no open transaction can still end a job earlier than that.
+        limit: the largest number of jobs; the next call continues at the place of the last one.
     """
     ended = jobs.c.finished_at
     statement = (
@@ -58,7 +58,7 @@ def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit:
             ended,
         )
         .where(
-            # The index has `finished_at` alone: the first condition is what it is searched by.
+            # The index has only `finished_at`: the first condition is the one that uses it.
             ended >= after.finished_at,
             ended < before,
             or_(ended > after.finished_at, and_(ended == after.finished_at, jobs.c.id > after.id)),

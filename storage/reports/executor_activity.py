@@ -1,6 +1,6 @@
-"""Who runs jobs, as far as the tables can tell: executors that beat for what they run, and flow runs that wait.
+"""Which executors run jobs, according to the tables: those with heartbeats, and flow runs that wait.
 
-An idle worker leaves no sign, but none stays idle for longer than a moment while a job could be claimed.
+An idle worker writes nothing, but no worker stays idle for longer than a moment if it can claim a job.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Executor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What the tables tell of executors.
+    """What the tables say about executors.
 
     Attributes:
-        alive: executors with running jobs that have beaten lately.
-        silent: executors with running jobs that have not.
+        alive: executors with running jobs and a recent heartbeat.
+        silent: executors with running jobs and no recent heartbeat.
         attended_tasks: unfinished tasks that a flow run follows.
-        ended_at: when an executor ended a job last, if that was lately.
+        ended_at: when an executor last ended a job; None if that is too long ago.
     """
 
     alive: tuple[Executor, ...]
@@ -48,12 +48,12 @@ class Activity:
 
     @property
     def is_any_alive(self) -> bool:
-        """Whether anybody has given a sign of life lately."""
+        """Whether any executor or flow run was alive recently."""
         return bool(self.alive or self.attended_tasks or self.ended_at)
 
 
 def read_activity(connection: Connection, *, now: datetime, silent_seconds: float) -> Activity:
-    """What the tables tell of executors at this moment; a sign older than `silent_seconds` counts as none."""
+    """What the tables say about executors now; a heartbeat older than `silent_seconds` does not count."""
     since = now - timedelta(seconds=silent_seconds)
     by_worker = (
         select(jobs.c.worker_id, func.count().label("running"), func.max(jobs.c.heartbeat_at).label("beat"))
@@ -79,7 +79,7 @@ def read_activity(connection: Connection, *, now: datetime, silent_seconds: floa
 @cache
 def _latest_signs(is_postgresql: bool) -> TextualSelect:
     attended, finished = (by_index(is_postgresql, index) for index in ("idx_jobs_attended", "idx_jobs_finished"))
-    # Cancels end jobs as well, and are no executor's.
+    # A cancel ends jobs too, but is not a sign of an executor.
     return (
         text(f"""
         SELECT (SELECT id FROM jobs{attended} WHERE {ATTENDED} AND heartbeat_at >= :since LIMIT 1) AS waited_for, (

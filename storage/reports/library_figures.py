@@ -1,6 +1,6 @@
-"""What the library of a task is like in numbers: projects, photos and derivatives, before its first job and at its end.
+"""The library of a task in numbers: projects, photos and derivatives, before its first job and at its end.
 
-They are kept in `tasks.library_json`. No size of an original is in them, since only the disk knows it.
+They are stored in `tasks.library_json`. They contain no size of an original, because only the disk knows it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Moment = Literal["before", "after"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryFigures:
-    """The library of a tenant in numbers, or the projects of it that a task is about.
+    """The library of a tenant, or the projects of a task, in numbers.
 
     Attributes:
-        lacking: photos without a thumbnail or a preview that could have one.
-        pending_deletions: photos with a file that is not to be kept.
-        derivative_bytes: the size of all thumbnails and previews whose rows tell it.
+        lacking: photos without a thumbnail or preview, if the format can have one.
+        pending_deletions: photos with a file that is marked for deletion.
+        derivative_bytes: the size of all thumbnails and previews whose size is known.
     """
 
     projects: int
@@ -43,7 +43,7 @@ class LibraryFigures:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self | None:
-        """The figures that `to_json` wrote, or None where a number is missing."""
+        """The figures that `to_json` wrote; None if a number is missing."""
         known = {name: document.get(name) for name in cls.__dataclass_fields__}
         numbers = {name: value for name, value in known.items() if isinstance(value, int)}
         return cls(**numbers) if len(numbers) == len(known) else None
@@ -55,14 +55,14 @@ class LibraryFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeforeAndAfter:
-    """The figures of a task's library at both moments; None where nobody was there to take them."""
+    """The figures of a task's library at both moments; None if they were not taken."""
 
     before: LibraryFigures | None
     after: LibraryFigures | None
 
 
 def take_figures(connection: Connection, task: Task) -> LibraryFigures:
-    """The figures as they are now: of the tenant for a global task, else of the projects that the task is about."""
+    """The figures now: those of the tenant for a global task, else those of the task's projects."""
     of_task = _projects_of(task)
     project_counts = connection.execute(
         select(
@@ -105,7 +105,7 @@ def take_figures(connection: Connection, task: Task) -> LibraryFigures:
 
 
 def read_figures(connection: Connection, task_id: str) -> BeforeAndAfter:
-    """What was kept of a task's library."""
+    """The stored figures of a task's library."""
     known = _kept(connection, task_id)
     parts = {moment: known.get(moment) for moment in ("before", "after")}
     return BeforeAndAfter(
@@ -114,10 +114,10 @@ def read_figures(connection: Connection, task_id: str) -> BeforeAndAfter:
 
 
 def keep_figures(database: Database, task: Task, moment: Moment) -> None:
-    """Take the figures and keep them with the task; those from before its first job are taken once, and stay.
+    """Take the figures and store them with the task; the figures from before its first job are taken only once.
 
     Raises:
-        StorageError: the database could not be asked.
+        StorageError: the database could not be read.
     """
     # Not in one transaction: counting a large library takes seconds, in which others want to write.
     with database.connect() as connection:

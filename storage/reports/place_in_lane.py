@@ -1,4 +1,4 @@
-"""How a lane stands: which jobs run, which is the next, and how many rank before a certain one. It only reads."""
+"""The state of a lane: which jobs run, which is next, and how many rank before a given job. It only reads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from storage.database.tables import READY, RUNNING, jobs
 from storage.queue.claims import by_index, rank_heads
 from storage.records import Job, Lane
 
-#: Running jobs that are read of a lane, the longest-running first.
+#: The number of running jobs read from a lane, the longest-running first.
 MAX_RUNNING_JOBS = 100
 
-#: Jobs counted before a certain one: beyond, "more than" says as much.
+#: The number of jobs that are counted before a given job; a larger number is shown as "more than".
 MAX_COUNTED = 10_000
 
 
@@ -26,10 +26,10 @@ class LaneQueue:
     """A lane at one moment.
 
     Attributes:
-        running: the jobs that run, the longest-running first; of very many, the first.
+        running: the running jobs, the longest-running first; at most `MAX_RUNNING_JOBS`.
         running_count: how many run.
-        running_by_tenant: the same for each tenant that has any.
-        best_id: the ready job that is claimed next, by rank, aging and fairness; None where none is ready.
+        running_by_tenant: the same for each tenant with a running job.
+        best_id: the ready job that is claimed next, by rank, aging and fairness; None if no job is ready.
         waiting: the ready priorities of each tenant.
     """
 
@@ -46,14 +46,14 @@ class LaneQueue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
-    """How many ready jobs rank before a job; `is_more` where there are more than were counted."""
+    """How many ready jobs rank before a job; `is_more` if there are more than were counted."""
 
     count: int
     is_more: bool
 
 
 def read_lane_queue(connection: Connection, lane: Lane, *, now: datetime) -> LaneQueue:
-    """How the lane stands at this moment."""
+    """The state of the lane at this moment."""
     in_lane = (text(RUNNING), jobs.c.priority.between(lane.min_priority, lane.max_priority))
     counts = select(jobs.c.tenant_id, func.count()).where(*in_lane).group_by(jobs.c.tenant_id)
     by_tenant = {row[0]: row[1] for row in connection.execute(counts)}
@@ -88,7 +88,7 @@ def count_before(connection: Connection, job: Job, lane: Lane) -> Ahead:
 
 @cache
 def _count_before(is_postgresql: bool) -> TextClause:
-    # Three ranges of the index, each of which ends where it ends, and none of which is read for longer than is counted.
+    # Three ranges of the index; none is read further than the count needs.
     ready = f"SELECT 1 FROM jobs{by_index(is_postgresql, 'idx_jobs_ready')} WHERE {READY}"
     ranges = (
         "priority > :priority AND priority <= :max_priority",

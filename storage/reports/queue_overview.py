@@ -1,6 +1,6 @@
-"""What runs, what waits and what failed, the first few rows of each: what somebody who looks wants to see.
+"""The first few rows of what runs, what waits and what failed, for a quick look.
 
-Each list is read from an index that ends where the list ends, so that millions of rows stay quick.
+Each list is read from the start of an index, so it stays fast with millions of rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from storage.database.tables import DELAYED, FAILED, READY, RUNNING, jobs
 from storage.queue.claims import by_index
 from storage.records import Job
 
-#: Failed jobs that failures are summed up from, those that were created last.
+#: How many failed jobs a summary of failures reads, the latest first.
 FAILURE_SAMPLE = 200
 
 
@@ -39,13 +39,13 @@ class Failure:
 
 
 def running_jobs(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Job]:
-    """The jobs that run, the longest-running first."""
+    """The running jobs, the longest-running first."""
     statement = select(jobs).where(text(RUNNING), *_of(tenant_id)).order_by(jobs.c.started_at, jobs.c.id)
     return _read(connection, statement.limit(limit))
 
 
 def waiting_jobs(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Job]:
-    """The jobs that could run now, in rank order, and behind them those that run later, the soonest first."""
+    """The jobs that can run now, in rank order; then the delayed ones, the soonest first."""
     ready = (
         select(jobs)
         .where(text(READY), *_of(tenant_id))
@@ -60,7 +60,7 @@ def waiting_jobs(connection: Connection, *, limit: int, tenant_id: str | None = 
 
 
 def latest_failures(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Failure]:
-    """Why jobs failed, among those that were created last; the latest failure first."""
+    """Why the jobs that were created last failed; the latest failure first."""
     is_postgresql = connection.dialect.name == "postgresql"
     latest = _latest_failures(is_postgresql, tenant_id is not None).bindparams(limit=FAILURE_SAMPLE)
     if tenant_id is not None:

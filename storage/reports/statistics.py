@@ -1,6 +1,6 @@
 """Numbers about jobs: how many of each status, type, tenant and lane, how long they waited and ran, what waits longest.
 
-Every count is answered from an index alone, and times from the latest ends, so that millions of rows stay quick.
+Every count is read from an index, and times from the latest ended jobs, so both stay fast with millions of rows.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from storage.queue.claims import by_index
 from storage.queue.lanes import LanesRepository
 from storage.records import Job, JobStatus
 
-#: Ended jobs that times are reckoned from, the latest first.
+#: The number of ended jobs from which times are computed, the latest first.
 SAMPLE_SIZE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durations:
-    """How long something took, over a sample; the numbers are None where the sample is empty."""
+    """How long something took, over a sample; the numbers are None if the sample is empty."""
 
     sample_size: int
     average_seconds: float | None
@@ -55,7 +55,7 @@ class OpenJobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """How long the jobs that ended last waited before their last start, and ran."""
+    """How long the latest ended jobs waited before their last start, and how long they ran."""
 
     waiting: Durations
     running: Durations
@@ -82,7 +82,7 @@ class Statistics:
         return self._count_pairs(jobs.c.type)
 
     def open_by_type(self, *, limit: int = 1_000) -> dict[str, OpenJobs]:
-        """How many jobs of each type wait and run, of the first `limit` types by name, without counting what ended."""
+        """How many jobs of each type wait and run, for the first `limit` types by name; ended jobs are not counted."""
         with self._access.read() as connection:
             rows = connection.execute(_OPEN_BY_TYPE, {"limit": limit})
             return {row.type: OpenJobs(queued=row.queued, running=row.running) for row in rows}
@@ -137,7 +137,7 @@ class Statistics:
         )
 
     def oldest_waiting(self) -> Job | None:
-        """Of the jobs that could run now, the one that was enqueued first, or None where none waits."""
+        """The job that was enqueued first, of those that can run now; None if no job waits."""
         with self._access.read() as connection:
             rows = connection.execute(_oldest_by_priority(self._access.is_postgresql)).all()
             oldest = min((row for row in rows if row.oldest is not None), key=lambda row: row.oldest, default=None)
@@ -148,7 +148,7 @@ class Statistics:
         return None if row is None else Job.from_row(row)
 
     def count_delayed(self) -> int:
-        """How many queued jobs are to run later by themselves."""
+        """How many queued jobs are delayed."""
         delayed = f"jobs{by_index(self._access.is_postgresql, 'idx_jobs_delayed')} WHERE {DELAYED}"
         with self._access.read() as connection:
             return int(connection.execute(text(f"SELECT count(*) FROM {delayed}")).scalar_one())
@@ -162,14 +162,14 @@ class Statistics:
         return counts
 
 
-#: Conditions that together cover the jobs of a status; an index of its own holds those of each, with their priorities.
+#: Conditions that together cover the jobs of a status; each has an index of its own that contains the priority.
 _PARTS = {"running": (RUNNING,), "queued": (READY, DELAYED, HELD)}
 
 
 @cache
 def _count_by_priority(is_postgresql: bool, status: str) -> TextualSelect:
     if not is_postgresql:
-        # SQLite reads the row itself if the status is in the condition of an index alone.
+        # SQLite reads the row itself if only the condition of an index contains the status.
         parts = [f"jobs{by_index(is_postgresql, 'idx_jobs_status_priority_created')} WHERE status = '{status}'"]
     else:
         parts = [f"jobs WHERE {condition}" for condition in _PARTS[status]]
@@ -178,7 +178,7 @@ def _count_by_priority(is_postgresql: bool, status: str) -> TextualSelect:
     return text(statement).columns(jobs.c.priority, number=Integer)
 
 
-# One index probe for each type, then a count of those of its jobs alone that are open.
+# One index probe for each type, then a count of its open jobs.
 _OPEN_BY_TYPE = text("""
     WITH RECURSIVE types(type) AS (
         SELECT min(type) FROM jobs
@@ -194,7 +194,7 @@ _OPEN_BY_TYPE = text("""
 
 @cache
 def _oldest_by_priority(is_postgresql: bool) -> TextClause:
-    # One index probe for each priority that has ready jobs, however many there are.
+    # One index probe for each priority with ready jobs, whatever their number.
     ready = f"jobs{by_index(is_postgresql, 'idx_jobs_ready')} WHERE {READY}"
     return text(f"""
         WITH RECURSIVE ranks(priority) AS (

@@ -1,6 +1,6 @@
-"""How a task went, for pictures of it: its jobs in time, waits, reasons of failures, what was slow and what changed.
+"""How a task went, for charts: its jobs over time, waits, reasons of failures, what was slow and what changed.
 
-Everything is summed up in SQL and bounded, so that a task of a million items is told in as many rows as one of a dozen.
+Everything is summed up in SQL and bounded: a task of a million items has as many rows as a task of a dozen.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from storage.database.tables import file_journal, jobs, photo_derivatives, photo
 from storage.lifecycle.step_jobs import of_tenant
 from storage.records import Task
 
-#: Jobs that are told one by one; of more, those of a step and a worker that start at about the same time are one span.
+#: Up to this number each job is one span; of more, jobs of one step and worker that start together are one span.
 MAX_SINGLE_JOBS = 600
 
-#: Parts that the time of a task is divided into.
+#: The number of parts into which the time of a task is divided.
 BUCKETS = 200
 
-#: Rows of each list.
+#: The number of rows of each list.
 MAX_REASONS = 25
 MAX_SLOWEST = 15
 
@@ -33,8 +33,8 @@ class JobSpan:
     """A job in time, or several of one step and worker that started at about the same time.
 
     Attributes:
-        items: how many items they have worked on so far; other jobs count projects as their progress.
-        finished_at: of the last of them; None while one runs.
+        items: how many items are done; jobs without items count projects.
+        finished_at: when the last of them ended; None while one of them runs.
     """
 
     step_index: int
@@ -76,7 +76,7 @@ class FailureReason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slow:
-    """An item or a project that took long, in one attempt."""
+    """An item or a project that took long in one attempt."""
 
     type: str
     name: str
@@ -85,7 +85,7 @@ class Slow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileChanges:
-    """What the journal says was done to originals; `first` names a few of them."""
+    """A kind of change of originals, according to the journal; `first` names a few of them."""
 
     action: str
     files: int
@@ -185,9 +185,9 @@ _JOB_REASONS = text("""
 
 
 def failure_reasons(connection: Connection, task_id: str, *, limit: int = MAX_REASONS) -> Sequence[FailureReason]:
-    """Why items failed, and jobs that have no failed item to say it; the most frequent reasons first.
+    """Why items failed, and why jobs without a failed item failed; the most frequent reasons first.
 
-    In the reason of an item its own name is left out, so that the same reason is one, whatever it befell.
+    The reason of an item is stored without the item's name, so that equal reasons are counted together.
     """
     parameters = {"task_id": task_id, "limit": limit}
     found = [
@@ -215,7 +215,7 @@ _SLOWEST_POSTGRESQL = text("""
 
 
 def slowest(connection: Connection, task_id: str, *, limit: int = MAX_SLOWEST) -> Sequence[Slow]:
-    """The items and projects that took longest, of those that the jobs remember."""
+    """The items and projects that took longest, of those that the results of the jobs contain."""
     statement = _SLOWEST_POSTGRESQL if connection.dialect.name == "postgresql" else _SLOWEST_SQLITE
     rows = connection.execute(statement, {"task_id": task_id, "limit": limit}).mappings()
     return [Slow(**row) for row in rows if row["name"] is not None and row["seconds"] is not None]
@@ -242,9 +242,9 @@ def file_changes(connection: Connection, task_id: str, *, examples: int = 5) -> 
 def changed_photos(
     connection: Connection, task: Task, *, limit: int, now: datetime
 ) -> tuple[Sequence[ChangedPhoto], int]:
-    """The photos of the task's tenant, or of its project, that changed while it ran: the first of them, and how many.
+    """The first photos of the task's tenant, or of its project, that changed while it ran, and their number.
 
-    Rows do not say which task changed them, so that those of another one that ran at the same time are among them.
+    Rows do not say which task changed them, so changes of tasks that ran at the same time are included.
     """
     begin, end = task.started_at or task.created_at, task.finished_at or now
     remade = (
@@ -295,7 +295,7 @@ def _positive(seconds: Any) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """The beginning of a task, and the length of a part of its time in seconds: what statements are told."""
+    """The start of a task, and the length of one part of its time in seconds, as parameters of statements."""
 
     begin: datetime
     width: float
@@ -314,7 +314,7 @@ def _seconds(connection: Connection, later: str, earlier: str) -> str:
 
 
 def _moments(statement: str) -> list[BindParameter[Any]]:
-    # A statement may name no parameter that does not stand in it.
+    # A statement accepts no parameter that it does not contain.
     return [bindparam("begin", type_=UtcTimestamp)] if ":begin" in statement else []
 
 

@@ -15,7 +15,7 @@ from storage.queue.tasks import TasksRepository
 from storage.records import ItemStatus, Task
 from task_definitions.wording import quantity
 
-#: Names kept of each kind of change, and reasons kept of failed jobs.
+#: How many names of each kind of change, and how many reasons of failed jobs, are kept.
 MAX_EXAMPLES = 10
 MAX_ERRORS = 10
 
@@ -29,10 +29,10 @@ class StepSummary:
         items: number of items by status.
         counts: what the handlers counted, summed over the jobs.
         examples: the first names of what was counted.
-        projects: the counts of each project, where the handlers told them apart.
+        projects: the counts of each project, if the handlers counted by project.
         errors: the first reasons of failed jobs.
-        left: what the handlers left as it is, by name, with the reason.
-        seconds: from the first start to the last end; None while nothing has ended.
+        left: what the handlers did not change, by name, with the reason.
+        seconds: from the first start to the last end; None until a job has ended.
         started_at: when the first job started.
         finished_at: when the latest job ended.
     """
@@ -64,7 +64,7 @@ class StepSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSummary:
-    """A task and what became of its jobs and items."""
+    """A task and the results of its jobs and items."""
 
     task: Task
     steps: tuple[StepSummary, ...]
@@ -81,7 +81,7 @@ class TaskSummary:
 
     @property
     def found_nothing(self) -> bool:
-        """Whether the task ended without a photo to work on, though it was started for some."""
+        """Whether the task ended without a photo to work on, although it was started for photos."""
         return self.task.status == "completed" and self.task.item_count == 0
 
     @property
@@ -99,7 +99,7 @@ class TaskSummary:
 
 
 def summarise_task(source: Database | Connection, task_id: str) -> TaskSummary:
-    """The summary of a task, from a handful of statements however many jobs it has.
+    """The summary of a task; the number of statements does not depend on the number of jobs.
 
     Raises:
         UnknownTask: there is no such task.
@@ -114,7 +114,7 @@ def summarise_step(database: Database, task_id: str, step_index: int) -> tuple[S
 
 def _summarise(source: Database | Connection, condition: ColumnElement[bool]) -> tuple[StepSummary, ...]:
     key = (jobs.c.step_index, jobs.c.type, jobs.c.priority)
-    # By job first, in the order of the index: grouped by status at once, a million items would all be sorted in memory.
+    # By job first, in the order of the index: grouping by status directly would sort a million items in memory.
     counted = (
         select(
             job_items.c.job_id,

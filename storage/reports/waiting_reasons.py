@@ -1,6 +1,6 @@
-"""Why a job is not claimed: everything that can stand between a queued job and an executor, looked at in order.
+"""Why a job is not claimed: everything that can keep a queued job from an executor, checked in order.
 
-It only reads, by a fixed number of look-ups in indexes, whatever the length of the queue.
+It only reads. The number of index look-ups does not depend on the length of the queue.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from task_definitions.wording import lasting, listed, printable, quantity
 #: Running jobs of a full lane that a reason names.
 MAX_NAMED_JOBS = 5
 
-#: A job that has been ready for less than this has only just been queued: executors look up to twice a second.
+#: A job that has been ready for less time than this was queued just now: executors look up to twice a second.
 JUST_QUEUED_SECONDS = 3.0
 
 
 class Standing(StrEnum):
-    """What a finding means for the job: nothing, a wait that passes by itself, or a block that somebody must lift."""
+    """What a finding means for the job: nothing, a wait that ends by itself, or a block that a user must remove."""
 
     FINE = "fine"
     WAITS = "waits"
@@ -43,13 +43,13 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Attributes:
         name: what it is, for programs; never changes.
         says: what was found, in a sentence.
-        remedy: what to do, where there is something to do.
-        job_ids: the jobs that it is about, the first ones.
+        remedy: what to do; empty if there is nothing to do.
+        job_ids: the first of the jobs that it is about.
     """
 
     name: str
@@ -61,14 +61,14 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobExplanation:
-    """A job, and everything that was looked at; what decides comes first."""
+    """A job, and everything that was checked; the decisive reason comes first."""
 
     job: Job
     reasons: tuple[Reason, ...]
 
     @property
     def decisive(self) -> Reason:
-        """What keeps the job where it is: the first block, else the first wait."""
+        """What keeps the job from its next state: the first block, else the first wait."""
         return self.reasons[0]
 
 
@@ -79,13 +79,13 @@ def explain_job(
     stale_seconds: float,
     why_not_run: Callable[[str], str | None] = lambda _: None,
 ) -> JobExplanation:
-    """Say why a job is where it is.
+    """Explain the state of a job.
 
     Args:
         source: where the job is.
-        job_id: of any job, in any status.
-        stale_seconds: a running job that has been silent for so long counts as abandoned.
-        why_not_run: tells of a step type why this installation cannot run it, or None.
+        job_id: a job in any status.
+        stale_seconds: a running job without a heartbeat for this long counts as abandoned.
+        why_not_run: returns why this installation cannot run a step type; None if it can.
 
     Raises:
         UnknownJob: there is no such job.
@@ -100,7 +100,7 @@ def explain_job(
 
 
 class WaitingReasons:
-    """Explains jobs on one connection; what several of them share is read once."""
+    """Explains jobs on one connection; rows that several jobs share are read once."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class WaitingReasons:
         self._activity: Activity | None = None
 
     def explain(self, job: Job) -> JobExplanation:
-        """Everything that stands between the job and its end, what decides first."""
+        """Everything that keeps the job from its end, the decisive reason first."""
         if job.is_final:
             found = [self._ended(job)]
         elif job.status == "running":
@@ -128,12 +128,12 @@ class WaitingReasons:
         else:
             found = list(self._queued(job))
         order = (Standing.BLOCKED, Standing.WAITS, Standing.FINE)
-        # Stable: within a standing, what was looked at first comes first.
+        # The sort is stable: reasons of one standing keep the order of the checks.
         return JobExplanation(job=job, reasons=tuple(sorted(found, key=lambda reason: order.index(reason.standing))))
 
     @property
     def activity(self) -> Activity:
-        """Who runs jobs at this moment."""
+        """Which executors run jobs at this moment."""
         if self._activity is None:
             silent_seconds = max(ATTENDANCE_SECONDS, self._stale_seconds)
             self._activity = read_activity(self._connection, now=self._now, silent_seconds=silent_seconds)
@@ -188,11 +188,11 @@ class WaitingReasons:
         if job.scope not in frozenset(Scope):
             problem = f'Its scope "{printable(job.scope)}" is none of {listed(Scope)}.'
         elif job.scope == Scope.PROJECT and job.project_id is None:
-            problem = "Its scope is project, but its project is gone or was never given."
+            problem = "Its scope is project, but its project was deleted or never given."
         elif job.scope == Scope.GLOBAL and job.project_id is not None:
             problem = "Its scope is global, but it names a project."
         if problem:
-            yield _blocked("scope", problem, "It will fail when it is claimed: cancel it, and enqueue it anew.")
+            yield _blocked("scope", problem, "It will fail when it is claimed: cancel it, and enqueue it again.")
         else:
             yield _fine("scope", f"Its scope is {job.scope}, which every executor takes.")
 
@@ -241,7 +241,7 @@ class WaitingReasons:
         problem = self._why_not_run(job.type)
         if problem is None:
             return _fine("handler", f"Its type {printable(job.type)} can be run.")
-        return _blocked("handler", problem, "Whoever claims it fails it at once: install what brings the step type.")
+        return _blocked("handler", problem, "It fails as soon as it is claimed: install the package of the step type.")
 
     def _in_lane(self, job: Job, lane: Lane) -> Iterator[Reason]:
         if ("lane", lane.name) in self._holds:

@@ -1,4 +1,4 @@
-"""Copies of a database that can be brought back: `backup` writes one file, `restore` fills an empty database from it.
+"""Backups of a database: `backup` writes one file, `restore` fills an empty database from it.
 
 An SQLite file is copied by SQLite itself, while other programs go on writing. For PostgreSQL see
 `storage.upkeep.postgresql_archive`. A file that exists is never overwritten, and a copy that was not finished never
@@ -24,19 +24,19 @@ from storage.upkeep import postgresql_archive
 
 
 class BackupFailed(StorageError):
-    """A copy could not be written whole, or is not sound; what was written of it has been removed again."""
+    """A backup could not be written, or is damaged; the incomplete file was removed."""
 
 
 class RestoreFailed(StorageError):
-    """A copy cannot be brought back: it is none, is damaged, or the database it should fill holds something already."""
+    """A backup cannot be restored: the file is not a backup, it is damaged, or the database is not empty."""
 
 
 def backup(database: Database, target: Path | None = None) -> Path:
-    """Copy the database into one file, flush it to the disk, look whether it is sound, and return its path.
+    """Copy the database into one file, flush it to the disk, check it, and return its path.
 
     Args:
-        database: is only read. SQLite: all of the file. PostgreSQL: the tables of ours.
-        target: the file to write; by default `<name>.<time>.backup`, beside an SQLite file, and in the working folder
+        database: the source, which is only read. SQLite: the whole file. PostgreSQL: the tables of photojobs.
+        target: the file to write; by default `<name>.<time>.backup`, beside an SQLite file, or in the working folder
             for PostgreSQL.
 
     Raises:
@@ -71,12 +71,12 @@ def backup(database: Database, target: Path | None = None) -> Path:
 
 
 def restore(database: Database, archive: Path) -> None:
-    """Fill an empty database from a copy that `backup` made of one of the same kind; the copy stays as it is.
+    """Fill an empty database from a backup of a database of the same kind; the backup is not changed.
 
-    The schema is that of the copy; `Database.migrate` brings it to the newest.
+    The schema is that of the backup; `Database.migrate` brings it to the newest.
 
     Raises:
-        RestoreFailed: the copy is none or is damaged, or the database is not empty; nothing was written.
+        RestoreFailed: the file is not a backup or is damaged, or the database is not empty; nothing was written.
         SchemaMismatch: a newer version made the copy.
     """
     if not archive.is_file():
@@ -85,7 +85,7 @@ def restore(database: Database, archive: Path) -> None:
     if is_sqlite_copy == database.is_postgresql:
         kind, other = ("an SQLite file", "PostgreSQL") if is_sqlite_copy else ("no SQLite file", "SQLite")
         raise RestoreFailed(f"{archive}: is {kind}, so it cannot be restored into {database.url} ({other}).")
-    # Looking into a file that is not there would make it.
+    # Opening a missing file would create it.
     is_new = database.path is not None and not database.path.exists()
     with contextlib.nullcontext() if is_new else database.connect() as connection:
         names = [] if connection is None else inspect(connection).get_table_names()
@@ -107,7 +107,7 @@ def restore(database: Database, archive: Path) -> None:
 
 @contextlib.contextmanager
 def _translating_errors(database: Database) -> Iterator[None]:
-    # COPY passes SQLAlchemy by, and with it the translation of the driver's errors.
+    # COPY bypasses SQLAlchemy, and so the translation of the driver's errors.
     try:
         yield
     except Exception as error:
@@ -125,8 +125,8 @@ def _default_target(database: Database) -> Path:
     elif database.path is not None:
         folder, name = database.path.absolute().parent, database.path.name
     else:
-        raise DatabaseUnavailable("a database in memory has no place beside it; name the file of the backup")
-    # Two backups within a millisecond, or with a clock that stands still, are two files.
+        raise DatabaseUnavailable("a database in memory has no folder; name the file of the backup")
+    # Two backups within one millisecond, or with a stopped clock, are two files.
     numbers = iter(range(1, 1_000_000))
     target = folder / f"{name}.{stamp}.backup"
     while target.exists():
@@ -139,9 +139,9 @@ def _copy_sqlite(database: Database, target: Path) -> None:
         try:
             create_private(target)
             with contextlib.closing(sqlite3.connect(target)) as copy:
-                # In one step: a step after which others have written would begin the copy again.
+                # In one step: if another program wrote between two steps, the copy would start again.
                 source.backup(copy)
-                # A copy in WAL mode would need its neighbour files; alone it must be whole.
+                # In WAL mode a copy would need the files beside it; a backup is a single file.
                 copy.execute("PRAGMA journal_mode = DELETE")
                 problem = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
         except sqlite3.Error as error:
@@ -164,7 +164,7 @@ def _open_source(database: Database) -> sqlite3.Connection:
         return memory
     if not database.path.is_file():
         raise DatabaseUnavailable(f"{database.path}: there is no such file.")
-    # Not through the pool: its connections may be within the very transaction that is to be saved from.
+    # Not through the pool: one of its connections may be inside the transaction from which the backup protects.
     source = sqlite3.connect(f"{database.path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
     source.execute("PRAGMA busy_timeout = 30000")
     return source

@@ -1,6 +1,6 @@
-"""Whether a database is sound: its schema, the file itself, orphans and impossible states. It only reads.
+"""Checks whether a database is sound: its schema, the file itself, orphans and impossible states. It only reads.
 
-An SQLite file is opened read-only, so that a file which was never upgraded can be looked at before anything is done.
+An SQLite file is opened read-only, so that a file can be checked before its first upgrade.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from storage.upkeep.sqlite_schema import (
 from storage.upkeep.table_definition import quote
 from task_definitions.wording import quantity
 
-#: How many rows a finding names.
+#: The number of rows that a finding names.
 _EXAMPLES = 5
 
-_UPGRADE = "`photojobs db upgrade` mends it, after a backup."
+_UPGRADE = "`photojobs db upgrade` repairs it, after a backup."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +43,9 @@ class Finding:
 
     Attributes:
         name: what it is, for programs; never changes.
-        table: where, if it is in one table.
-        count: how many rows it concerns, 0 where it concerns none.
-        examples: the keys of the first of them.
+        table: the table, if the finding is about one table.
+        count: how many rows it concerns; 0 if it concerns no rows.
+        examples: the keys of the first of these rows.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableCount:
-    """How many rows a table has, and in which statuses where it has a column of that name."""
+    """How many rows a table has, and how many of each status if it has a column `status`."""
 
     rows: int
     by_status: Mapping[str, int] = field(default_factory=dict)
@@ -77,10 +77,10 @@ class IntegrityReport:
 
     Attributes:
         database: its URL, with the password masked.
-        revision: the revision of its schema; None where our migrations have never seen it.
+        revision: the revision of its schema; None before the first migration.
         newest_revision: the newest one that this version knows.
         legacy_kinds: `before_scopes`, `half_migrated`, `current` for a file of another program, else empty.
-        upgrade_changes: what an upgrade would do to what is there, a sentence each.
+        upgrade_changes: what an upgrade would change, a sentence each.
         findings: what is wrong or odd, errors first.
         counts: the tables with their rows.
     """
@@ -95,15 +95,15 @@ class IntegrityReport:
 
     @property
     def is_sound(self) -> bool:
-        """Whether there is no error among the findings; warnings do no harm."""
+        """Whether the findings contain no error; warnings are harmless."""
         return all(finding.severity is not Severity.ERROR for finding in self.findings)
 
 
 def check(database: Database) -> IntegrityReport:
-    """Look at everything in a database that can be wrong, without changing it.
+    """Check everything in a database that can be wrong, without changing it.
 
     Raises:
-        DatabaseUnavailable: there is no such database, or no SQLite file of that name.
+        DatabaseUnavailable: the database, or the SQLite file of that name, does not exist.
     """
     with _opened(database) as connection:
         findings: list[Finding] = []
@@ -132,8 +132,8 @@ def check(database: Database) -> IntegrityReport:
         except StorageError as error:
             if not findings:
                 raise
-            # A damaged file can be read only so far; that it is damaged is found already.
-            findings.append(_error("unreadable", f"the check came to an end: {error}", "Settle the damage first."))
+            # A damaged file cannot be read to its end; the damage is already among the findings.
+            findings.append(_error("unreadable", f"the check came to an end: {error}", "Repair the damage first."))
     return IntegrityReport(
         database=database.url,
         revision=revision,
@@ -147,7 +147,7 @@ def check(database: Database) -> IntegrityReport:
 
 @contextmanager
 def _opened(database: Database) -> Iterator[Connection]:
-    """A connection that cannot write, and sees one moment."""
+    """A connection that cannot write, and reads one snapshot."""
     if database.is_postgresql:
         with database.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
             connection.execute(text("SET TRANSACTION READ ONLY"))
@@ -172,7 +172,7 @@ def _open_read_only(database: Database) -> sqlite3.Connection:
     if not path.is_file():
         raise DatabaseUnavailable(f"{path}: there is no such file. Name the database in PHOTOJOBS_DATABASE_URL.")
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    # A connection that is opened read-only leaves the two files beside a file in WAL mode behind.
+    # A read-only connection does not remove the two files beside a file in WAL mode.
     is_at_rest = os.access(path, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
     connection = sqlite3.connect(
         uri.replace("mode=ro", "mode=rw") if is_at_rest else uri, uri=True, isolation_level=None
@@ -183,7 +183,7 @@ def _open_read_only(database: Database) -> sqlite3.Connection:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         connection.close()
-        # In a folder that nobody may write, a file in WAL mode can be read only as one that never changes.
+        # In a read-only folder, a file in WAL mode can be read only as an immutable file.
         if not str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
             raise
         connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
@@ -239,7 +239,7 @@ def _wrong_references(connection: Connection) -> Iterator[Finding]:
                     "wrong_reference",
                     f"{name}.{wanted.parent.name} refers to {found.table if found else 'nothing'}, not to "
                     f"{wanted.column.table.name} ON DELETE {wanted.ondelete}",
-                    "Let the program that bent it mend it, or make the table anew by SQL, after `photojobs db backup`.",
+                    "Repair it by the program that changed it, or rebuild the table by SQL, after a backup.",
                 )
 
 
@@ -257,7 +257,7 @@ def _row_findings(connection: Connection) -> Iterator[Finding]:
         ]
         if not rules:
             continue
-        # One scan for all of them.
+        # One scan for all rules of a table.
         sums = ", ".join(f"sum(CASE WHEN {rule.condition} THEN 1 ELSE 0 END)" for rule in rules)
         row = connection.exec_driver_sql(f"SELECT {sums} FROM {table}").one()
         for rule, count in zip(rules, row, strict=True):
@@ -276,7 +276,7 @@ def _row_findings(connection: Connection) -> Iterator[Finding]:
                     problem="rows point to rows or tables that are not there",
                     remedy=_UPGRADE
                     if name.lower() in legacy.BASELINE_TABLES
-                    else "They are another program's: let it correct them, or correct them by SQL.",
+                    else "They belong to another program: let it correct them, or correct them by SQL.",
                 )
 
 
@@ -296,7 +296,7 @@ def _row_finding(connection: Connection, rule: Rule, count: int) -> Finding:
 
 
 def _columns(connection: Connection, table: str) -> set[str]:
-    """The columns of a table in lower case; none where there is no such table."""
+    """The columns of a table in lower case; empty if the table does not exist."""
     if connection.dialect.name == "sqlite":
         found = read_table(connection, table)
         return set() if found is None else set(found.columns)

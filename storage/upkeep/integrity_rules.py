@@ -1,4 +1,4 @@
-"""What must hold between the rows of our tables: each rule is a condition that no row may meet."""
+"""The rules for the rows of our tables: each rule is a condition that no row may meet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from task_definitions import MAX_ITEMS_PER_JOB
 
 
 class Severity(StrEnum):
-    """How bad a finding is: an `error` must be settled, a `warning` is odd but harms nothing."""
+    """How serious a finding is: an `error` must be corrected, a `warning` is unusual but harmless."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -24,10 +24,10 @@ class Rule:
 
     Attributes:
         name: for programs; never changes.
-        columns: what of the table the condition reads; the rule is left out where an older file lacks one.
+        columns: the columns that the condition reads; the rule is skipped if an older file lacks one of them.
         tables: other tables that the condition reads.
-        condition: in SQL that both databases know, unless `dialect` names the one that does.
-        problem: what is wrong with such rows, to follow their number.
+        condition: SQL for both databases, unless `dialect` names one of them.
+        problem: what is wrong with such rows; it follows their number in the message.
         remedy: what to do.
     """
 
@@ -53,7 +53,7 @@ _CORRECT = "Correct the rows by SQL, after `photojobs db backup`."
 
 
 def rules_of_rows() -> Iterator[Rule]:
-    """Every rule that looks at rows of our own tables."""
+    """Every rule for rows of our own tables."""
     yield from _JOB_RULES
     yield from _ITEM_RULES
     yield from _TASK_RULES
@@ -77,7 +77,7 @@ _JOB_RULES = (
         table="jobs",
         columns=("status", "worker_id"),
         condition="status = 'running' AND worker_id IS NULL",
-        problem="jobs are running, but say by which worker they are not",
+        problem="jobs are running without a worker id",
         remedy=_REQUEUE,
     ),
     Rule(
@@ -85,7 +85,7 @@ _JOB_RULES = (
         table="jobs",
         columns=("status", "finished_at"),
         condition=f"status IN {_UNFINISHED} AND finished_at IS NOT NULL",
-        problem="jobs have not ended, but say when they did",
+        problem="jobs have not ended, but have a moment of their end",
         remedy=_REQUEUE,
     ),
     Rule(
@@ -93,7 +93,7 @@ _JOB_RULES = (
         table="jobs",
         columns=("status", "finished_at"),
         condition=f"status IN {_ENDED} AND finished_at IS NULL",
-        problem="jobs have ended, but do not say when, so they are never pruned",
+        problem="jobs have ended without a moment of their end, so they are never pruned",
         remedy=_CORRECT,
     ),
     Rule(
@@ -182,7 +182,7 @@ _TASK_RULES = (
         condition=f"""status IN {_UNFINISHED} AND NOT EXISTS (
             SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id AND jobs.status IN {_UNFINISHED})""",
         problem="tasks have not ended, although all of their jobs have",
-        remedy="`photojobs up` or `photojobs worker` lets them go on.",
+        remedy="`photojobs up` or `photojobs worker` continues them.",
         severity=Severity.WARNING,
     ),
     Rule(
@@ -192,7 +192,7 @@ _TASK_RULES = (
         tables=("jobs",),
         condition=f"""status IN {_ENDED} AND EXISTS (
             SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id AND jobs.status IN {_UNFINISHED})""",
-        problem="tasks have ended, but jobs of theirs have not",
+        problem="tasks have ended, but some of their jobs have not",
         remedy="Cancel those jobs, or retry the task: `photojobs retry TASK_ID`.",
     ),
     Rule(
@@ -200,7 +200,7 @@ _TASK_RULES = (
         table="tasks",
         columns=("status", "finished_at"),
         condition=f"status IN {_UNFINISHED} AND finished_at IS NOT NULL",
-        problem="tasks have not ended, but say when they did",
+        problem="tasks have not ended, but have a moment of their end",
         remedy=_CORRECT,
     ),
     Rule(
@@ -208,7 +208,7 @@ _TASK_RULES = (
         table="tasks",
         columns=("status", "finished_at"),
         condition=f"status IN {_ENDED} AND finished_at IS NULL",
-        problem="tasks have ended, but do not say when",
+        problem="tasks have ended without a moment of their end",
         remedy=_CORRECT,
     ),
     Rule(
@@ -238,7 +238,7 @@ _PHOTO_RULES = (
 
 
 def _reference_rules() -> Iterator[Rule]:
-    # By hand, because files of other programs need not have declared their keys.
+    # Not by declared keys, because files of other programs may have none.
     for table in metadata.sorted_tables:
         for key in sorted(table.foreign_keys, key=lambda key: key.parent.name):
             column, parent = key.parent.name, key.column.table.name
@@ -250,8 +250,8 @@ def _reference_rules() -> Iterator[Rule]:
                 tables=(parent,),
                 condition=f"""{table.name}.{column} IS NOT NULL
                     AND NOT EXISTS (SELECT 1 FROM {parent} AS parent WHERE parent.id = {table.name}.{column})""",
-                problem=f"{column} points to {target}, where nothing has that id",
-                remedy=f"`photojobs db upgrade` settles it in an older file; else clear or correct {column} by SQL.",
+                problem=f"{column} points to {target}, where no row has that id",
+                remedy=f"`photojobs db upgrade` corrects it in an older file; else clear or correct {column} by SQL.",
             )
 
 

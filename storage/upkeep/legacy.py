@@ -1,8 +1,8 @@
 """SQLite files of earlier programs: which kind one is, and what an upgrade in place would change. It only reads.
 
-Three kinds are known. Before scopes: `jobs` has no `scope`, or must have a project. Half-migrated: something still
-refers to `jobs_legacy`, or that table still stands. Current: nothing is amiss; only ours is added. A file may be of
-the first two at once. Whatever is not ours, columns, indexes, triggers, views and tables, is kept.
+Three kinds are known. Before scopes: `jobs` has no `scope`, or its project may not be NULL. Half-migrated: the table
+`jobs_legacy` exists, or something refers to it. Current: only our own tables and columns are missing. A file can be of
+the first two kinds at once. Columns, indexes, triggers, views and tables of other programs are kept.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _IDENTIFYING_COLUMNS = {
 }
 
 
-#: Columns that hold one of a fixed number of states, of which newer versions have more.
+#: Columns with one of a fixed number of states; newer versions have more states.
 _STATE_COLUMNS = frozenset({"status", "scope", "thumbnail_status", "preview_status"})
 
 
 class LegacyKind(StrEnum):
-    """How a file that our migrations have not seen differs from the schema that they begin with."""
+    """How a file before its first migration differs from the schema of revision 0001."""
 
     BEFORE_SCOPES = "before_scopes"
     HALF_MIGRATED = "half_migrated"
@@ -50,7 +50,7 @@ class LegacyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReferenceSchema:
-    """The tables of a revision, as a new file gets them."""
+    """The tables of a revision in a new file."""
 
     tables: dict[str, TableSchema]
     index_names: frozenset[str]
@@ -58,16 +58,16 @@ class ReferenceSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TablePlan:
-    """What becomes of one of the tables.
+    """What an upgrade does with one of the tables.
 
     Attributes:
-        existing: the table in the file; None where it is to be created.
+        existing: the table in the file; None if it must be created.
         added: columns that it lacks.
         replaced: columns whose definition must change.
         defaulted: columns of other programs that need a default, because we write rows without them.
-        nullable: such columns in which each value may stand once, so that they may be NULL in place of a default.
+        nullable: such columns with unique values; they become nullable instead of getting a default.
         filled: columns in which NULL becomes the default, with the number of such rows.
-        reasons: why it is made anew; empty where adding columns is enough.
+        reasons: why the table is rebuilt; empty if adding columns is enough.
     """
 
     name: str
@@ -120,12 +120,12 @@ class LegacyPlan:
 
 
 def kept_index_name(name: str) -> str:
-    """The new name of another program's index that has the name of one of ours."""
+    """The new name of another program's index, if one of our indexes has its name."""
     return f"legacy_{name}"
 
 
 def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
-    """What an upgrade of this file would change; None where it holds none of the tables that other programs know.
+    """What an upgrade of this file would change; None if it has none of the tables that other programs know.
 
     Raises:
         SchemaMismatch: a table of one of our names is another program's.
@@ -165,7 +165,7 @@ def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
 
 
 def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Tables and their columns that should name a row at most once, do so, and have nothing that keeps it so."""
+    """Tables and their columns that must be unique, are unique, and have no unique index yet."""
     missing = []
     for name in BASELINE_TABLES:
         table = read_table(connection, name)
@@ -178,7 +178,7 @@ def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]],
 
 
 def check_ours(connection: Connection, place: str) -> None:
-    """Raise `SchemaMismatch` where an older file has a table, a view or a column that cannot become ours."""
+    """Raise `SchemaMismatch` if another program has a table, a view or a column with one of our names."""
     baseline, head = reference_schema("0001"), reference_schema("head")
     for item in list_objects(connection):
         name = item.name.lower()
@@ -279,10 +279,10 @@ def _plan_table(connection: Connection, reference: TableSchema, existing: TableS
             replaced.add(name)
             filled.append((name, _count_null(connection, existing, name)))
         if _has_check(existing, name):
-            reasons.append(f"{name} loses a CHECK that older states were enough for")
+            reasons.append(f"{name} loses a CHECK that allows only the older states")
             replaced.add(name)
     reasons += [
-        f"loses a CHECK of the table that older states were enough for: {constraint.text}"
+        f"loses a CHECK of the table that allows only the older states: {constraint.text}"
         for constraint in existing.definition.constraints
         if is_outdated_check(constraint, reference)
     ]
@@ -329,7 +329,7 @@ def _has_check(table: TableSchema, column: str) -> bool:
 
 
 def is_outdated_check(constraint: TableConstraint, reference: TableSchema) -> bool:
-    """Whether a constraint of a table is a CHECK on states of ours, which newer states may not meet."""
+    """Whether a constraint of a table is a CHECK on our states, which may refuse newer states."""
     states = _STATE_COLUMNS & reference.columns.keys()
     return constraint.kind == "CHECK" and any(mentions(constraint.text, name) for name in states)
 
@@ -360,7 +360,7 @@ def _unique_columns(table: TableSchema) -> set[tuple[str, ...]]:
 
 def _has_duplicates(connection: Connection, table: TableSchema, columns: tuple[str, ...]) -> bool:
     if not set(columns) <= table.columns.keys():
-        # A column that is yet to come holds nothing but NULL, which is never a duplicate.
+        # A column that does not exist yet is NULL in every row, and NULL is never a duplicate.
         return False
     names = ", ".join(map(quote, columns))
     present = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)

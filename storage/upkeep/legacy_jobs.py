@@ -1,8 +1,8 @@
-"""The table `jobs_legacy` that a migration of an earlier program left behind: what of it `jobs` still lacks.
+"""The table `jobs_legacy` that a migration of an earlier program left behind: which of its rows `jobs` lacks.
 
-A row of `jobs_legacy` whose id `jobs` has is the same job in an older state, so `jobs` wins. Where tenant, type or
-creation say that it is another job, its id cannot be kept twice: `jobs_legacy` then stays as it is. It stays too
-while a table or a view of another program reads it. Otherwise it goes once `jobs` has all of its rows.
+If both tables have a row of one id, it is the same job and the row in `jobs` is newer. If tenant, type or creation
+differ, it is another job; two jobs cannot keep one id, so `jobs_legacy` is not changed. It is not changed either if a
+table or a view of another program reads it. Otherwise it is dropped when `jobs` has all of its rows.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ LEGACY_JOBS = "jobs_legacy"
 
 #: What makes two rows of one id the same job.
 _IDENTITY = ("tenant_id", "type", "created_at")
-#: Tables that the upgrade points at `jobs` itself.
+#: Tables whose references the upgrade changes to `jobs`.
 _OURS = frozenset({"projects", "photos", "tags", "photo_tags", "jobs", "job_items", LEGACY_JOBS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegacyJobs:
-    """What becomes of `jobs_legacy`.
+    """What an upgrade does with `jobs_legacy`.
 
     Attributes:
-        row_count: its rows.
-        merged: its rows that `jobs` does not have.
-        conflicts: its rows whose id is another job's in `jobs`.
-        extra_columns: columns that `jobs` does not have, and gets.
+        row_count: the number of its rows.
+        merged: the number of its rows that `jobs` does not have.
+        conflicts: the number of its rows whose id another job has in `jobs`.
+        extra_columns: its columns that `jobs` does not have, and gets.
         readers: tables and views of other programs that refer to it.
     """
 
@@ -45,7 +45,7 @@ class LegacyJobs:
 
     @property
     def is_dropped(self) -> bool:
-        """Whether nothing of it would be lost, and nobody misses it."""
+        """Whether dropping it loses no row and breaks no reader."""
         return not self.conflicts and not self.readers
 
     @property
@@ -66,10 +66,10 @@ class LegacyJobs:
 
 
 def read_legacy_jobs(connection: Connection, jobs: TableSchema | None, *, reference: TableSchema) -> LegacyJobs | None:
-    """What an upgrade would do with `jobs_legacy`; None where there is no such table. `reference` is how jobs must be.
+    """What an upgrade would do with `jobs_legacy`; None if there is no such table. `reference` is the schema of `jobs`.
 
     Raises:
-        SchemaMismatch: the table is no table of jobs.
+        SchemaMismatch: the table is not a table of jobs.
     """
     table = read_table(connection, LEGACY_JOBS)
     if table is None:

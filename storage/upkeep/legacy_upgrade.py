@@ -1,7 +1,7 @@
-"""Making an older SQLite file what our first revision is, inside the caller's transaction; every row and id is kept.
+"""Upgrades an older SQLite file to our first revision inside the caller's transaction; every row and id is kept.
 
-Tables that must change more than by new columns are made anew and renamed, as SQLite's documentation advises, so that
-references of other tables, views and triggers go on naming the right table.
+A table that needs more than new columns is rebuilt and renamed, as SQLite's documentation advises, so that references
+of other tables, views and triggers stay valid.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _NEW_TABLE = "photojobs_new_{}"
 
 
 def adopt(connection: Connection, plan: LegacyPlan, now: str) -> dict[str, int]:
-    """Carry out the plan, up to the schema of our first revision; returns how many rows each table gained by it.
+    """Carry out the plan, up to the schema of our first revision; return how many rows each table gained.
 
-    The caller has begun the transaction with foreign keys off and `legacy_alter_table` on, has taken the triggers out
-    of the way, and puts them back.
+    The caller began the transaction with foreign keys off and `legacy_alter_table` on, dropped the triggers, and
+    creates them again afterwards.
     """
     gained: dict[str, int] = {}
     sequences = _read_sequences(connection)
@@ -64,7 +64,7 @@ def adopt(connection: Connection, plan: LegacyPlan, now: str) -> dict[str, int]:
 
 
 def take_triggers(connection: Connection) -> list[SchemaObject]:
-    """Drop the triggers of the tables that other programs know, so that none fires for what the upgrade writes."""
+    """Drop the triggers of the tables that other programs know, so that the upgrade fires none of them."""
     tables = {*BASELINE_TABLES, LEGACY_JOBS}
     triggers = [item for item in list_objects(connection) if item.type == "trigger" and item.table.lower() in tables]
     for trigger in triggers:
@@ -73,23 +73,23 @@ def take_triggers(connection: Connection) -> list[SchemaObject]:
 
 
 def put_triggers_back(connection: Connection, triggers: list[SchemaObject]) -> None:
-    """Create the triggers again; what named `jobs_legacy` names `jobs`, where the former is gone."""
+    """Create the triggers again; if `jobs_legacy` was dropped, they name `jobs` instead."""
     gone = read_table(connection, LEGACY_JOBS) is None
     for trigger in triggers:
         connection.exec_driver_sql(rename_identifier(trigger.sql, LEGACY_JOBS, "jobs") if gone else trigger.sql)
 
 
 def count_all_rows(connection: Connection) -> dict[str, int]:
-    """How many rows each table of the file has, other programs' too."""
+    """How many rows each table of the file has, including those of other programs."""
     return {item.name: count_rows(connection, item.name) for item in list_objects(connection) if item.is_table_of_rows}
 
 
 def verify(
     connection: Connection, *, before: dict[str, int], gained: dict[str, int], violations: dict[str, int]
 ) -> None:
-    """Raise `SchemaMismatch` where a row was lost, or the file is not sound; the caller then rolls back.
+    """Raise `SchemaMismatch` if a row was lost or the file is not sound; the caller then rolls back.
 
-    What other programs' tables violated before is theirs, and stays.
+    Violations that tables of other programs had before are not errors.
     """
     after = count_all_rows(connection)
     before = {name: count for name, count in before.items() if name != "alembic_version"}
@@ -141,7 +141,7 @@ def _new_definition(plan: TablePlan, existing: TableSchema) -> TableDefinition:
         columns.append(column)
     columns += [ColumnDefinition(column.name, _definition_text(plan.reference, column.name)) for column in plan.added]
     constraints = [part for part in old.constraints if not _is_superseded(part, plan, references)]
-    # A reference that needs no change may stand in its column; only the others are said again.
+    # A reference that needs no change can stay in its column; only the others are written again.
     stated = {column for part in constraints if part.kind == "FOREIGN" for column in map(str.lower, part.columns)}
     constraints += [
         part

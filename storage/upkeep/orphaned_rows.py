@@ -1,8 +1,8 @@
-"""Rows that point to a row which is gone, in the tables that other programs know, and how an upgrade settles them.
+"""Rows that refer to a deleted row, in the tables that other programs know, and how an upgrade repairs them.
 
-Every row and id is kept. A reference that may be NULL becomes NULL, as ON DELETE SET NULL would have made it. One that
-may not gets what it names back: a placeholder of that id, which says in its own columns that it is one. A placeholder
-job has the type `unknown` and has failed; a placeholder project is archived, so that nothing works on it.
+Every row and id is kept. A reference that may be NULL becomes NULL, as with ON DELETE SET NULL. For any other
+reference the upgrade adds a placeholder row with the missing id, whose columns say that it is a placeholder. A
+placeholder job is failed and has the type `unknown`; a placeholder project is archived, so that no step works on it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from storage.errors import SchemaMismatch
 from storage.upkeep.sqlite_schema import read_table
 from storage.upkeep.table_definition import quote
 
-#: Child, column, parent; parents of placeholders come last, so that one pass settles all.
+#: Child, column, parent; parents of placeholders come last, so that one pass repairs all.
 _REFERENCES = (
     ("photo_tags", "tag_id", "tags"),
     ("photo_tags", "photo_id", "photos"),
@@ -34,7 +34,7 @@ _MAY_BE_NULL = frozenset({("job_items", "photo_id"), ("jobs", "project_id")})
 
 @dataclass(frozen=True, slots=True)
 class Orphans:
-    """Rows of one table that point to rows which are gone."""
+    """Rows of one table that refer to deleted rows."""
 
     table: str
     column: str
@@ -43,7 +43,7 @@ class Orphans:
 
     @property
     def is_cleared(self) -> bool:
-        """Whether the reference becomes NULL; otherwise what it names comes back as a placeholder."""
+        """Whether the reference becomes NULL; otherwise a placeholder of the missing id is added."""
         return (self.table, self.column) in _MAY_BE_NULL
 
     @property
@@ -55,11 +55,11 @@ class Orphans:
 
 
 def find_orphans(connection: Connection, *, jobs_also_in: str | None = None) -> tuple[Orphans, ...]:
-    """Rows of the tables that other programs know which point to rows that are gone.
+    """Rows that refer to deleted rows, in the tables that other programs know.
 
     Args:
         connection: reads an SQLite file, upgraded or not.
-        jobs_also_in: a second table whose jobs are there as well.
+        jobs_also_in: a second table in which a job may exist.
     """
     found = []
     for child, column, parent in _REFERENCES:
@@ -75,10 +75,10 @@ def find_orphans(connection: Connection, *, jobs_also_in: str | None = None) -> 
 
 
 def settle_orphans(connection: Connection, now: str) -> dict[str, int]:
-    """Settle all of them, and return how many placeholders each table got.
+    """Repair all of them, and return how many placeholders each table got.
 
     Raises:
-        SchemaMismatch: a reference that may not be NULL names something that cannot be an id.
+        SchemaMismatch: a reference that may not be NULL has a value that cannot be an id.
     """
     placeholders = _Placeholders(connection, now)
     for child, column, parent in _REFERENCES:
@@ -101,7 +101,7 @@ def _dangling(connection: Connection, column: str, parents: list[str]) -> str:
 
 
 class _Placeholders:
-    """Rows that stand for rows which are gone, and how many each table got."""
+    """Adds placeholder rows for deleted rows, and counts them by table."""
 
     def __init__(self, connection: Connection, now: str) -> None:
         self._connection = connection

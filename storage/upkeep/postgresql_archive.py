@@ -1,6 +1,6 @@
-"""Backups of PostgreSQL without its own tools: a ZIP file with our tables as COPY wrote them, and what they are.
+"""Backups of PostgreSQL without its own tools: a ZIP file with the output of COPY for each of our tables.
 
-Only our tables, with the columns that others may have added to them. For whole servers there is `pg_dump`.
+It has only our tables, with the columns that other programs added to them. For a whole server use `pg_dump`.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _BLOCK_BYTES = 1 << 20
 
 
 class DamagedArchive(StorageError):
-    """An archive is none of ours, lacks a part, or holds other rows than it says."""
+    """A file is not an archive of photojobs, lacks a part, or has other rows than its manifest says."""
 
 
 def our_tables(names: Iterable[str]) -> list[str]:
-    """Those of these tables that are ours, parents before children."""
+    """The tables of photojobs among these names, parents before children."""
     present = set(names)
     return [table.name for table in metadata.sorted_tables if table.name in present]
 
 
 def write(database: Database, target: Path) -> None:
-    """Write our tables, all as they were at one moment, into an empty file of the caller.
+    """Write one snapshot of our tables into an empty file of the caller.
 
     Raises:
-        SchemaMismatch: the database is not of a revision of ours.
+        SchemaMismatch: the database does not have one of our revisions.
     """
     from storage.upkeep.revisions import check_known_revision, current_revision
 
@@ -79,10 +79,10 @@ def write(database: Database, target: Path) -> None:
 
 
 def read(database: Database, source: Path) -> None:
-    """Create our tables as they were and fill them, in one transaction.
+    """Create our tables with the archive's schema and fill them, in one transaction.
 
     Raises:
-        DamagedArchive: the file is no archive, or not whole; nothing was written.
+        DamagedArchive: the file is not an archive, or is incomplete; nothing was written.
         SchemaMismatch: a newer version wrote it.
     """
     from storage.upkeep.revisions import known_revisions, migrate_to
@@ -100,7 +100,7 @@ def read(database: Database, source: Path) -> None:
                     "Upgrade photojobs."
                 )
             migrate_to(connection, manifest["revision"])
-            # The migrations fill some tables themselves.
+            # The migrations insert rows into some tables.
             for name in reversed(our_tables(table["name"] for table in manifest["tables"])):
                 connection.execute(text(f"DELETE FROM {quote(name)}"))
             for table in manifest["tables"]:
@@ -132,7 +132,7 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
     cursor.close()
     sequence = _sequence(connection, name)
     if sequence is not None:
-        # Ids of removed rows are not given out again: the journal, manifests and other programs still name them.
+        # Ids of removed rows are not used again: the journal, manifests and other programs may still name them.
         connection.execute(
             text(
                 f"""SELECT setval(:sequence, greatest(max(id), :last_id, 1), coalesce(max(id), :last_id) IS NOT NULL)
@@ -143,7 +143,7 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
 
 
 def _sequence(connection: Connection, table: str) -> str | None:
-    """The sequence that gives out the ids of a table, fit for a query."""
+    """The sequence of a table's ids, quoted for a query."""
     statement = """
         SELECT pg_get_serial_sequence(CAST(attrelid AS regclass)::text, 'id') FROM pg_attribute
         WHERE attrelid = to_regclass(:table) AND attname = 'id' AND NOT attisdropped"""
@@ -151,7 +151,7 @@ def _sequence(connection: Connection, table: str) -> str | None:
 
 
 def _last_id(connection: Connection, table: str) -> int | None:
-    """The highest id that a table has given out, of rows that are gone too; None if it gives out none."""
+    """The highest id that a table has assigned, including deleted rows; None if the table has no sequence."""
     sequence = _sequence(connection, table)
     if sequence is None:
         return None

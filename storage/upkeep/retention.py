@@ -1,6 +1,6 @@
-"""Pruning: ended tasks and jobs that are old enough leave the tables, a batch at a time, so that nobody waits for it.
+"""Pruning: removes ended tasks and jobs that are old enough, in small batches, so that no other writer waits long.
 
-The journal of file changes is what makes `undo` possible; it stays as long as a trashed file does.
+`undo` needs the journal of file changes, so it is kept as long as a file stays in the trash.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from storage.database.tables import file_journal, job_items, jobs, tasks
 from storage.errors import InvalidValue
 from storage.records import JobStatus
 
-#: Rows removed by one transaction; other writers wait no longer than that takes.
+#: The number of rows that one transaction removes; other writers wait at most for one transaction.
 BATCH_SIZE = 1_000
 
-#: Entries of the journal younger than this stay: the time that a file lies in `.trash` by default.
+#: Younger entries of the journal are kept: the default time that a file stays in `.trash`.
 KEEP_JOURNAL_SECONDS = 86_400
 
-#: Tasks removed by one transaction, and how long their own lists of items, which go with them, may be together.
-#: A longer list goes alone: a million takes about a second.
+#: The number of tasks that one transaction removes, and the number of items in their lists, which are removed with
+#: them. A longer list is removed alone: a million items take about a second.
 TASKS_PER_BATCH = 50
 TASK_ITEMS_PER_BATCH = 50_000
 
-#: The highest age that can be given: a hundred years.
+#: The largest age that is accepted: a hundred years.
 MAX_AGE_SECONDS = 3_155_760_000
 
 _ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELED))
@@ -47,7 +47,7 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class _Old:
-    """What is old enough: conditions on the rows of each table."""
+    """The conditions for rows that are old enough, by table."""
 
     tasks: tuple[ColumnElement[bool], ...]
     jobs: tuple[ColumnElement[bool], ...]
@@ -61,11 +61,11 @@ def prune(
     batch_size: int = BATCH_SIZE,
     keep_journal_seconds: float = KEEP_JOURNAL_SECONDS,
 ) -> Pruned:
-    """Remove tasks that ended longer ago than this with their jobs and items, and such jobs that belong to no task.
+    """Remove tasks that ended longer ago than this, with their jobs and items, and jobs without a task of that age.
 
-    A task whose files can still be brought back, because its journal has entries younger than `keep_journal_seconds`
-    (set it to the trash TTL; 0 keeps none), stays with all that belongs to it. What has not ended is never touched.
-    An interrupted run loses nothing; the next one goes on.
+    A task with journal entries younger than `keep_journal_seconds` (set it to the trash TTL; 0 keeps none) is kept
+    with its jobs and items, because its files can still be brought back. Unfinished tasks and jobs are never removed.
+    An interrupted run loses nothing; the next run continues.
 
     Raises:
         InvalidValue: a number is negative or too large.
@@ -73,7 +73,7 @@ def prune(
     check_integer(batch_size, name="batch_size", minimum=1, maximum=100_000)
     old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)
     pruned_tasks = _remove_tasks(database, old.tasks, size=batch_size)
-    # What is left of those tasks are jobs of no task, like those that never had one.
+    # The remaining jobs of those tasks have no task now, like standalone jobs.
     old_jobs = (*old.jobs, _of_no_task())
     pruned_jobs = pruned_items = 0
     while True:
@@ -81,7 +81,7 @@ def prune(
         if not ids:
             break
         with database.begin() as connection:
-            # Looked at again and locked: a job that has been queued anew in between keeps its items.
+            # Read again and locked: a job that was queued again in between keeps its items.
             locked = select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs).with_for_update()
             ids = list(connection.execute(locked).scalars())
             pruned_items += connection.execute(delete(job_items).where(job_items.c.job_id.in_(ids))).rowcount
@@ -98,7 +98,7 @@ def prune(
 def count_prunable(
     database: Database, *, older_than_seconds: float, keep_journal_seconds: float = KEEP_JOURNAL_SECONDS
 ) -> Pruned:
-    """What `prune` would remove now; raises as it does."""
+    """What `prune` would remove now; raises the same errors."""
     old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)
     going = select(tasks.c.id).where(*old.tasks)
     old_jobs = select(jobs.c.id).where(*old.jobs, or_(_of_no_task(), jobs.c.task_id.in_(going)))
@@ -141,7 +141,7 @@ def _of_no_task() -> ColumnElement[bool]:
 def _remove_tasks(database: Database, old: Sequence[ColumnElement[bool]], *, size: int) -> int:
     removed = 0
     while ids := _next_tasks(database, *old, size=min(size, TASKS_PER_BATCH)):
-        # The row of a task goes before its jobs, so that nobody can retry a task that has lost some of them.
+        # A task's row is removed before its jobs, so that a task without some of its jobs cannot be retried.
         with database.begin() as connection:
             removed += connection.execute(delete(tasks).where(tasks.c.id.in_(ids), *old)).rowcount
     return removed
@@ -177,7 +177,7 @@ def _next_jobs(database: Database, *conditions: ColumnElement[bool], size: int) 
 def _remove_journal(database: Database, *conditions: ColumnElement[bool], size: int) -> int:
     removed = last_id = 0
     while True:
-        # Found by reading, which holds up nobody: entries that stay may lie between those that go.
+        # Found by a read, which blocks no writer: entries to keep may be between entries to remove.
         found = select(file_journal.c.id).where(file_journal.c.id > last_id, *conditions).order_by(file_journal.c.id)
         with database.connect() as connection:
             ids = list(connection.execute(found.limit(size)).scalars())

@@ -11,12 +11,12 @@ from sqlalchemy import Connection, inspect
 from storage.database.engine import Database
 from storage.errors import SchemaMismatch
 
-#: The schema as other programs know it; what follows only adds to it.
+#: The schema that other programs know; later revisions only add to it.
 BASELINE = "0001"
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The revision that the database says it has, or None for an empty or legacy one."""
+    """The revision that the database has; None for an empty or a legacy database."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -34,12 +34,12 @@ def known_revisions() -> tuple[str, ...]:
 
 
 def has_tables(connection: Connection) -> bool:
-    """Whether the database holds the tables of a photo library, with or without our migrations."""
+    """Whether the database has the tables of a photo library, before or after our migrations."""
     return inspect(connection).has_table("jobs")
 
 
 def check_known_revision(connection: Connection, database: Database) -> None:
-    """Raise `SchemaMismatch` where the database is of a revision that this version does not know."""
+    """Raise `SchemaMismatch` if this version does not know the revision of the database."""
     revision = current_revision(connection)
     if revision is not None and revision not in known_revisions():
         raise SchemaMismatch(
@@ -49,7 +49,7 @@ def check_known_revision(connection: Connection, database: Database) -> None:
 
 
 def stamp(connection: Connection, revision: str) -> None:
-    """Say that the database has the schema of a revision, without changing anything else."""
+    """Record that the database has the schema of a revision, without changing anything else."""
     command.stamp(alembic_config(connection), revision)
 
 

@@ -31,7 +31,7 @@ _UPGRADE_LOCK = 7_468_106_206
 
 
 class UnfinishedTasks(StorageError):
-    """The schema was to be taken back to a revision without tasks while some have not ended."""
+    """A downgrade to a revision without tasks was requested while tasks are unfinished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,12 @@ class UpgradeReport:
     """What an upgrade did.
 
     Attributes:
-        from_revision: the revision before; None where our migrations had never seen the database.
+        from_revision: the revision before; None before the first migration.
         to_revision: the revision now.
         legacy_kinds: `before_scopes`, `half_migrated` or `current` for a file of another program, else empty.
-        backup: the copy made before, or None where there was nothing to lose.
-        row_counts: the rows that each table had before, all of which it still has.
-        changes: what was done to what was there, a sentence each; what newer revisions add is not told.
+        backup: the backup made before; None if the database was empty.
+        row_counts: the number of rows that each table had before; it still has all of them.
+        changes: what was changed, a sentence each; additions of newer revisions are not listed.
         kept: what newer revisions change only in files that no other program made, a sentence each.
     """
 
@@ -58,13 +58,13 @@ class UpgradeReport:
 
     @property
     def is_changed(self) -> bool:
-        """Whether anything was done."""
+        """Whether the upgrade changed the revision."""
         return self.from_revision != self.to_revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DowngradeReport:
-    """What a downgrade did; `backup` holds what it dropped."""
+    """What a downgrade did; `backup` contains what it dropped."""
 
     from_revision: str
     to_revision: str
@@ -74,8 +74,8 @@ class DowngradeReport:
 def upgrade(database: Database) -> UpgradeReport:
     """Bring the database to the newest schema, in one transaction; an SQLite file of an earlier program in place.
 
-    A file that holds anything is copied before (`storage.upkeep.backup`). If the schema is the newest, nothing is done.
-    PostgreSQL is not copied: only the newest of our own revisions come to run there, and they only add.
+    A file that is not empty is copied before (`storage.upkeep.backup`). If the schema is the newest, nothing is done.
+    PostgreSQL is not copied: only our own revisions run there, and they only add.
 
     Raises:
         SchemaMismatch: a newer version wrote the database, or it holds another program's tables of our names.
@@ -98,17 +98,17 @@ def upgrade(database: Database) -> UpgradeReport:
 def downgrade(
     database: Database, revision: str = BASELINE, *, force: bool = False, backup_to: Path | None = None
 ) -> DowngradeReport:
-    """Take the schema back to an older revision, in one transaction, after a backup; what was added since is dropped.
+    """Downgrade the schema to an older revision, in one transaction, after a backup; later additions are dropped.
 
     Args:
-        database: what is to be taken back.
-        revision: an older revision; by default the schema as other programs know it.
-        force: go on although tasks have not ended. Their jobs stay, and are then jobs of their own.
+        database: the database to downgrade.
+        revision: an older revision; by default the schema that other programs know.
+        force: downgrade although tasks are unfinished. Their jobs are kept as standalone jobs.
         backup_to: the file of the backup; by default beside the SQLite file, or in the working folder.
 
     Raises:
         UnfinishedTasks: tasks have not ended, and `force` is not given.
-        SchemaMismatch: the database does not have a newer revision of ours than that, or cannot go back.
+        SchemaMismatch: the database does not have a newer revision than that, or cannot be downgraded.
         DatabaseUnavailable: there is no database.
     """
     from storage.upkeep.backup import backup
@@ -154,12 +154,12 @@ def _upgrade_sqlite(database: Database) -> UpgradeReport:
     from storage.upkeep.sqlite_schema import foreign_key_violations
 
     with _wrapping_errors(database), _without_foreign_keys(database) as connection:
-        # The write lock is held from here on, so what is copied is what is upgraded.
+        # The write lock is held from here on, so no write can happen between the backup and the upgrade.
         check_known_revision(connection, database)
         revision = current_revision(connection)
         if revision == head_revision():
             return UpgradeReport(from_revision=revision, to_revision=revision)
-        # Only up to there can another program have made or changed the tables that it knows.
+        # Another program can have created or changed its tables only up to this revision.
         plan = legacy.read_plan(connection, database.url) if revision in (None, BASELINE) else None
         before = legacy_upgrade.count_all_rows(connection)
         copy = backup(database) if before and database.path is not None else None
@@ -195,9 +195,9 @@ def _kept_for_other_programs(connection: Connection) -> tuple[str, ...]:
 
 @contextmanager
 def _without_foreign_keys(database: Database) -> Iterator[Connection]:
-    """A transaction in which tables may be made anew under their old names.
+    """A transaction in which tables can be rebuilt under their old names.
 
-    Foreign keys cannot be switched inside a transaction, and with them a dropped table would take its children along.
+    Foreign keys are off, because dropping a table would delete its children; they cannot be switched in a transaction.
     """
     with database.engine.connect() as connection:
         raw = connection.connection.driver_connection
@@ -220,7 +220,7 @@ def _wrapping_errors(database: Database) -> Iterator[None]:
     except DBAPIError as error:
         raise SchemaMismatch(
             f"{database.url}: the schema cannot be changed: {error.orig}; nothing was changed. "
-            "Remove or rename what stands in the way."
+            "Remove or rename the object that the error names."
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""The text of a `CREATE TABLE` statement, taken apart so that a table can be made anew with all that is its own.
+"""The text of a `CREATE TABLE` statement, split into parts, so that a table can be rebuilt without losing any of them.
 
-SQLite keeps that text as it was written. Not a parser of SQL: columns and constraints stay opaque but for their names.
+SQLite stores that text as it was written. Not a parser of SQL: only the names of columns and constraints are read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ColumnDefinition:
 
     @property
     def text_without_not_null(self) -> str:
-        """Its text, with NOT NULL left out."""
+        """Its text without NOT NULL."""
         pieces = [(match.lastgroup, match.group()) for match in _TOKEN.finditer(self.text)]
         words = [place for place, (kind, _) in enumerate(pieces) if kind != "space"]
         for first, second in pairwise(words):
@@ -87,12 +87,12 @@ class TableDefinition:
 
 
 def quote(name: str) -> str:
-    """`name` as an identifier in a statement, whatever characters it has."""
+    """`name` as a quoted identifier for a statement."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def unquote(token: str) -> str:
-    """The name that an identifier in a statement stands for."""
+    """The name of a quoted identifier."""
     if token[:1] == "[":
         return token[1:-1]
     if token[:1] in ('"', "`", "'"):

@@ -290,7 +290,7 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         definition(name="weekly_check"),
         InvalidDefinition,
         "name",
-        '"weekly_check" is not the key that the definition stands under: leave it out, or give "nightly_check".',
+        '"weekly_check" is not the key of the definition: leave it out, or give "nightly_check".',
     ),
 ]
 
@@ -425,7 +425,7 @@ FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
         "a.yaml",
         b"a: &a {b: *a}",
         UnreadableDefinitionFile,
-        "is not well-formed YAML: line 1, column 11: an alias stands inside the value that it names.",
+        "is not well-formed YAML: line 1, column 11: an alias is inside the value that it names.",
     ),
     (
         "a.yaml",
@@ -457,19 +457,19 @@ FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
         "a.yaml",
         b"label: x\nlabel: y\nsteps: [{type: metadata, priority: 1}]",
         DuplicateKey,
-        "a: label: stands twice in the same mapping (again in line 2). Keep one.",
+        "a: label: is in the same mapping twice (again in line 2). Keep one.",
     ),
     (
         "a.json",
         b'{"label": "x", "steps": [{"type": "metadata", "priority": 1, "priority": 2}]}',
         DuplicateKey,
-        "a: steps[0].priority: stands twice in the same mapping. Keep one.",
+        "a: steps[0].priority: is in the same mapping twice. Keep one.",
     ),
     (
         "a.yaml",
         b"n: {label: x, steps: [{type: metadata}]}\nn: {label: y, steps: [{type: metadata}]}\n",
         DuplicateDefinition,
-        "n: stands twice in the same file (again in line 2), so that neither is used. Give one another name.",
+        "n: is in the same file twice (again in line 2), so neither is used. Give one of them another name.",
     ),
     (
         "a.yaml",
@@ -625,7 +625,7 @@ def test_a_definition_that_is_wrong_is_not_said_to_be_unknown() -> None:
     with pytest.raises(UnknownDefinition) as raised:
         definitions.get_or_raise("nightly_check")
     assert str(raised.value) == (
-        '"nightly_check" cannot be used until this is put right: '
+        '"nightly_check" cannot be used until this is corrected: '
         "<mapping>: nightly_check: steps: [] is not allowed: give a list of 1 to 200 steps."
     )
 

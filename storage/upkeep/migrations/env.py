@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection, and inside the transaction, that the caller hands over."""
+"""Alembic's entry point: it runs on the caller's connection, inside the caller's transaction."""
 
 from alembic import context
 
