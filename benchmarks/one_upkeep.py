@@ -1,9 +1,11 @@
 """The nightly upkeep of a library in this process; run by path, also with the interpreter of another build.
 
 Not a benchmark by itself: `benchmarks.upkeep` starts it. `make FOLDER FILES PROJECTS` builds a library whose photos
-have their derivatives, and keeps it up once; `measure FOLDER` does so again and prints what that took.
+have their derivatives, and keeps it up once; `measure FOLDER` does so again and prints what that took. `verify FOLDER`
+reads all originals again.
 """
 
+import hashlib
 import json
 import os
 import resource
@@ -18,8 +20,6 @@ from storage import Database, ProjectsRepository, Settings
 from task_definitions import load_definitions
 
 _NOW = "2025-10-01T12:00:00.000Z"
-#: Nothing reads a file that has not changed, so any hash will do.
-_HASH = "blake2b-128:" + "0" * 32
 
 
 def make(folder: Path, files: int, projects: int) -> None:
@@ -56,8 +56,28 @@ def measure(folder: Path) -> dict[str, float]:
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     found["processor"] = time.process_time() - used + children.ru_utime + children.ru_stime
     found["wall"] = time.perf_counter() - began
+    return found | {"peak_mb": _peak_mb()}
+
+
+def verify(folder: Path) -> dict[str, float]:
+    """Read all originals again, and print how long that took, and the peak memory of this process."""
+    began = time.perf_counter()
+    settings = Settings.load(database_url=f"sqlite:///{_database(folder)}", library_root=folder / "library")
+    unlimited = {"bytes_per_run": 0, "megabytes_per_second": 0}
+    with Runtime(Database(_database(folder)), settings=settings) as runtime:
+        job: Any = run_step(runtime, type="verify_originals", tenant_id="user_0", scope="global", payload=unlimited)
+    assert job.status == "completed", job.error_message
+    return {"wall": time.perf_counter() - began, "peak_mb": _peak_mb()}
+
+
+def _peak_mb() -> float:
     [peak] = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
-    return found | {"peak_mb": int(peak) / 1024}
+    return int(peak) / 1024
+
+
+def _hash(name: str) -> str:
+    """Of the file of that name, by the algorithm that all builds know."""
+    return "blake2b-128:" + hashlib.blake2b(name.removesuffix(".jpg").encode(), digest_size=16).hexdigest()
 
 
 def _database(folder: Path) -> Path:
@@ -81,7 +101,10 @@ def _write_rows(connection: Any, place: Path, project_id: int) -> None:
         connection.exec_driver_sql(
             "INSERT INTO photo_originals (photo_id, name, kind, size_bytes, mtime_ns, ctime_ns, content_hash, "
             "hashed_at) VALUES (?, ?, 'jpg', ?, ?, ?, ?, ?)",
-            [(photo_id, name, at.st_size, at.st_mtime_ns, at.st_ctime_ns, _HASH, _NOW) for photo_id, name, at in looks],
+            [
+                (photo_id, name, at.st_size, at.st_mtime_ns, at.st_ctime_ns, _hash(name), _NOW)
+                for photo_id, name, at in looks
+            ],
         )
     columns = "" if has_originals else ", source_size_bytes, source_mtime_ns"
     sources = [() if has_originals else (at.st_size, at.st_mtime_ns) for _, _, at in looks]
@@ -91,7 +114,7 @@ def _write_rows(connection: Any, place: Path, project_id: int) -> None:
     )
     for kind in ("thumbnail", "preview", "metadata"):
         rows = [
-            (photo_id, kind, name, _HASH, _NOW, *source)
+            (photo_id, kind, name, _hash(name), _NOW, *source)
             for (photo_id, name, _), source in zip(looks, sources, strict=True)
         ]
         connection.exec_driver_sql(statement, rows)
@@ -112,3 +135,5 @@ if __name__ == "__main__":
             make(Path(folder), int(files), int(projects))
         case ["measure", folder]:
             print(json.dumps(measure(Path(folder))))
+        case ["verify", folder]:
+            print(json.dumps(verify(Path(folder))))

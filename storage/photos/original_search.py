@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
 from storage.database.tables import photo_originals, photos, projects
 from storage.lifecycle.step_jobs import of_tenant
+from storage.photos.originals import Original
 
 #: Sizes named by one statement.
 _BATCH_SIZE = 500
@@ -64,6 +65,18 @@ def originals_of_sizes(connection: Connection, sizes: Collection[int], *, tenant
         rows = connection.execute(statement, execution_options={"yield_per": _FETCH_SIZE}).mappings()
         for row in rows:
             yield KnownOriginal(**row)
+
+
+def originals_of_project(connection: Connection, project_id: int) -> Generator[Original]:
+    """All originals of a project's photos, streamed in no order."""
+    statement = (
+        select(photo_originals)
+        .join(photos, photos.c.id == photo_originals.c.photo_id)
+        .where(photos.c.project_id == project_id)
+    )
+    with connection.execute(statement, execution_options={"yield_per": _FETCH_SIZE}) as result:
+        for row in result.mappings():
+            yield Original.from_row(row)
 
 
 def count_known_photos(connection: Connection, project_id: int) -> int:

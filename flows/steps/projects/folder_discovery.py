@@ -5,6 +5,7 @@ Only folders and rows of projects; what lies inside a known project is the matte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from flows.steps.projects.folder_merge import FolderMerge, is_companion_folder
 from flows.steps.projects.manifest_check import bring_manifest
 from flows.steps.targets.gone_projects import archive_as_gone, was_archived_as_gone
 from flows.steps.targets.photo_files import relative_path
-from flows.steps.targets.target_projects import check_project, compared
+from flows.steps.targets.renamed_folders import took_project_along
+from flows.steps.targets.target_projects import ProjectUnavailable, check_project, compared
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_project
 from storage.library import (
@@ -34,6 +36,7 @@ from storage.library import (
 from storage.library.errors import LibraryError, LibraryUnavailable, ManifestUnreadable
 from storage.library.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
 from storage.library.scan import scan
+from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
@@ -93,8 +96,10 @@ class _Discovery:
         for number, name in enumerate(sorted(self._on_disk, key=lambda name: not self._is_renamed(name))):
             ctx.checkpoint()
             try:
-                if name in known:
-                    self._settle_known(known[name])
+                # Its project may have been found under another name by now.
+                project = self._projects[known[name].id] if name in known else None
+                if project is not None and project.project_folder == name:
+                    self._settle_known(project)
                 else:
                     self._settle_unknown(name)
             except StepTimeout:
@@ -126,7 +131,7 @@ class _Discovery:
         with suppress(LibraryError, OSError):
             manifest = None if name in self._taken else _read_manifest(self._tenant.project(name))
             owner = None if manifest is None else self._projects.get(manifest.id)
-            return owner is not None and not self._ctx.folder_of(owner).exists()
+            return owner is not None and took_project_along(self._ctx, owner, self._tenant.project(name))
         return False
 
     def _settle_known(self, project: Project) -> None:
@@ -151,7 +156,7 @@ class _Discovery:
 
         found = _Found(folder, _read_manifest(folder), any(map(is_content, scan(folder))))
         owner = self._owner(found)
-        if owner is not None and not self._ctx.folder_of(owner).exists():
+        if owner is not None and self._is_moved(owner, found):
             self._follow_rename(owner, folder)
             return
         if owner is not None and not found.has_files and found.manifest is not None:
@@ -174,6 +179,11 @@ class _Discovery:
             return None
         return owner
 
+    def _is_moved(self, owner: Project, found: _Found) -> bool:
+        if found.manifest is None:
+            return not self._ctx.folder_of(owner).exists()
+        return took_project_along(self._ctx, owner, found.folder)
+
     def _twins(self, found: _Found) -> Iterator[Project]:
         """Active projects that have their folder, and the same name or the manifest that was copied."""
         keys = {name_key(found.name), name_key(found.folder.project_folder)}
@@ -185,45 +195,72 @@ class _Discovery:
                 yield project
 
     def _has_folder(self, project: Project) -> bool:
-        # One that leads out of the library fails by itself, and keeps no other folder from becoming a project.
-        with suppress(LibraryError, OSError):
-            return self._ctx.folder_of(project).exists()
+        # One that leads out of the library, or is unavailable, fails by itself, and keeps no other folder from becoming
+        # a project; nothing is merged into it.
+        with suppress(LibraryError, OSError, ProjectUnavailable):
+            folder = self._ctx.folder_of(project)
+            check_project(self._ctx, project, folder)
+            return folder.exists()
         return False
 
     def _create(self, found: _Found, *, name: str) -> None:
+        ctx, folder = self._ctx, found.folder
+        if folder.project_folder not in self._taken:
+            project = self._add_project(name, folder)
+        elif ctx.settings.rename_user_files == "rename":
+            project = self._make_under_another_name(folder, name)
+        else:
+            reason = "another tenant has a project with a folder of this name; give one of the folders another name"
+            ctx.report.count("skipped", example=f"{folder.project_folder}: {reason}")
+            return
+        ctx.report.count("projects made", example=project.project_name)
+        with ctx.exclusively([project.id]):
+            self._take_in(project, ctx.folder_of(project))
+
+    def _add_project(self, name: str, folder: ProjectFolder, *, renamed: FileChange | None = None) -> Project:
         ctx = self._ctx
-        folder, change = found.folder, None
-        if folder.project_folder in self._taken:
-            if ctx.settings.rename_user_files == "report":
-                reason = "another tenant has a project with a folder of this name; give one of the folders another name"
-                ctx.report.count("skipped", example=f"{folder.project_folder}: {reason}")
-                return
-            folder, change = self._rename_aside(folder)
-        with ctx.transaction() as connection:
+        with ctx.transaction(durable=renamed is not None) as connection:
             project = ProjectsRepository(connection).create(
                 project_name=name, project_folder=folder.project_folder, tenant_id=ctx.tenant_id
             )
-            if change is not None:
-                ctx.journal(connection, [change])
+            if renamed is not None:
+                ctx.journal(connection, [renamed])
             ctx.journal_added(connection, project)
         self._remember(project)
-        ctx.report.count("projects made", example=project.project_name)
-        with ctx.exclusively([project.id]):
-            self._take_in(project, folder)
+        return project
 
-    def _rename_aside(self, folder: ProjectFolder) -> tuple[ProjectFolder, FileChange]:
-        # In a file of another program; folder_alignment numbers folders in the same way.
-        wanted = sanitise_folder_name(folder.project_folder)
-        taken = {name_key(name) for name in (*self._on_disk, *self._taken)}
-        names = (f"{cut_to_bytes(wanted, MAX_FOLDER_NAME_BYTES - 10)}_{number}" for number in count(2))
-        target = self._tenant.project(next(name for name in names if name_key(name) not in taken))
+    def _make_under_another_name(self, folder: ProjectFolder, name: str) -> Project:
+        """Make a project of a folder whose name is taken, in a file of another program, and rename the folder.
+
+        The project comes first, so that the run after a crash renames the folder to what the project says.
+        """
+        # folder_alignment numbers folders in the same way.
+        stem = cut_to_bytes(sanitise_folder_name(folder.project_folder), MAX_FOLDER_NAME_BYTES - 10)
+        project = next((one for one in self._projects.values() if self._waits_for_folder(one, name, stem)), None)
+        if project is None:
+            taken = {name_key(name) for name in (*self._on_disk, *self._taken)}
+            free = next(new for number in count(2) if name_key(new := f"{stem}_{number}") not in taken)
+            target = self._tenant.project(free)
+            change = FileChange(
+                action=FileAction.RENAMED_FOLDER,
+                source=relative_path(folder, folder.path),
+                target=relative_path(target, target.path),
+            )
+            project = self._add_project(name, target, renamed=change)
+        target = self._ctx.folder_of(project)
         rename_folder_without_overwrite(folder.path, target.path)
         self._ctx.report.count("folders renamed", example=f"{folder.project_folder} → {target.project_folder}")
-        return target, FileChange(
-            action=FileAction.RENAMED_FOLDER,
-            source=relative_path(folder, folder.path),
-            target=relative_path(target, target.path),
+        return project
+
+    def _waits_for_folder(self, project: Project, name: str, stem: str) -> bool:
+        """Whether a run was cut short between making a project and renaming its folder."""
+        has_such_names = project.project_name == name and re.fullmatch(
+            re.escape(stem) + r"_\d+", project.project_folder
         )
+        if not has_such_names or project.is_archived or self._ctx.folder_of(project).exists():
+            return False
+        with self._ctx.read() as connection:
+            return next(PhotosRepository(connection).iterate_project(project.id, batch_size=1), None) is None
 
     def _follow_rename(self, project: Project, folder: ProjectFolder) -> None:
         ctx = self._ctx
@@ -247,6 +284,7 @@ class _Discovery:
                     projects.restore(project.id)
                     renamed = replace(renamed, status=None, archived_at=None)
                 ctx.journal(connection, [change])
+            self._taken.discard(project.project_folder)
             self._remember(renamed)
         ctx.report.count("renames followed", example=f"{project.project_folder} → {folder.project_folder}")
 

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
+
 from flows.handlers.step_context import StepContext
-from storage.library import read_manifest
-from storage.library.errors import FolderUnreadable, ManifestUnreadable, UnsafePath
+from storage.library import ProjectFolder, read_manifest
+from storage.library.errors import FolderUnreadable, LibraryError, ManifestUnreadable, UnsafePath
+from storage.photos.original_search import originals_of_project
+from storage.photos.originals import Original
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
+
+
+def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
+    """Whether a folder whose manifest has the project's id is the project's, renamed by hand, and no copy of it.
+
+    It is if there is no folder under the old name, or if one without a manifest has taken that name and a photo of the
+    project is in this one as it was last looked at: copies have another change time.
+    """
+    old = ctx.folder_of(project)
+    if not old.exists():
+        return True
+    if old.manifest_path.exists():
+        return False
+    with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
+        return any(_is_unchanged(folder, original) for original in originals)
+
+
+def _is_unchanged(folder: ProjectFolder, original: Original) -> bool:
+    with suppress(LibraryError, OSError):
+        status = folder.original(original.name).lstat()
+        found = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return found == (original.size_bytes, original.mtime_ns, original.ctime_ns)
+    return False
 
 
 class RenamedFolders:

@@ -429,3 +429,19 @@ class TestInAFileOfAnotherProgram:
         studio.run("folder_alignment", scope="global")
         [aligned] = _projects(studio)
         assert aligned.project_folder == "Iceland_2"
+
+    def test_a_rename_that_is_cut_short_is_finished(self, studio, deaths):
+        def prepare(studio):
+            studio.project("Iceland", tenant_id="other")
+            folder = studio.root / "tenant" / "Iceland"
+            folder.mkdir()
+            (folder / "fox.jpg").write_bytes(b"fox")
+            return (
+                JobsRepository(studio.database).enqueue(tenant_id="tenant", type="folder_discovery", scope="global").id
+            )
+
+        assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
+        undisturbed = studio.outcome()
+        assert "tenant/Iceland_2/fox.jpg" in undisturbed
+        for number in deaths.each(prepare):
+            assert studio.outcome() == undisturbed, f"death at change {number}"

@@ -159,6 +159,48 @@ def test_a_case_change_of_a_name_and_of_a_folder_keeps_rows(album: Album) -> Non
     assert len(album.places()) == 2
 
 
+@pytest.mark.parametrize("new_name", ["ONE", "one 2024"])
+@pytest.mark.parametrize("taken_by", [{}, {"new.jpg": b"new"}, {"P.jpg": b"of the same number"}])
+def test_a_folder_whose_old_name_is_taken_again_at_once_keeps_its_project(
+    album: Album, new_name: str, taken_by: dict[str, bytes]
+) -> None:
+    before = album.row()
+    album.source.rename(album.source.with_name(new_name))
+    again = album.source
+    again.mkdir()
+    for name, content in taken_by.items():
+        (again / name).write_bytes(content)
+
+    report = album.check("folder_discovery")
+    album.check("folder_discovery")
+
+    moved = ProjectsRepository(album.studio.database).get(album.one.id)
+    assert moved.project_folder == new_name
+    assert album.row() == {**before, "place": f"{new_name}/P"}
+    assert report["examples"]["renames followed"] == [f"one → {new_name}"]
+    new = ProjectsRepository(album.studio.database).get_by_folder("one", tenant_id="tenant")
+    assert new is not None
+    assert new.id not in {album.one.id, album.two.id}
+    assert album.places().keys() == {f"{new_name}/P", "two/other"} | {f"one/{name[:-4]}" for name in taken_by}
+
+
+@pytest.mark.parametrize("runtime", [{"merge_folders": False}, {"merge_folders": True}], indirect=True)
+def test_a_copy_beside_the_mount_point_of_a_disk_that_is_away_is_a_copy(album: Album, tmp_path: Any) -> None:
+    before = album.row()
+    shutil.copytree(album.source, album.source.with_name("copy"))
+    album.source.rename(tmp_path / "away")
+    album.source.mkdir()
+
+    assert album.studio.run("folder_discovery", scope="global").status == "failed"
+    assert list(album.source.iterdir()) == []
+
+    album.source.rmdir()
+    (tmp_path / "away").rename(album.source)
+    album.check("folder_discovery")
+    assert album.row() == before
+    assert album.places().keys() == {"one/P", "copy/P", "two/other"}
+
+
 def test_a_photo_that_was_missing_for_a_while_keeps_its_flags(album: Album, tmp_path: Any) -> None:
     before = album.row()
     (album.source / "P.jpg").rename(tmp_path / "P.jpg")

@@ -183,6 +183,8 @@ class Hands:
                 path.rename(new)
         if what == "copy":
             photo.has_new_copy = True
+            # It was moved since the last run: either file may be the photo.
+            photo.is_lost |= self.places().get(photo.id) != (photo.folder.name, photo.name)
         else:
             self._note_move(photo)
             photo.folder, photo.name = target, name
