@@ -1,1 +1,1 @@
-"""What a task is started with, checked before it is written; and asking Prefect for its flow run afterwards."""
+"""Starting tasks: the arguments are checked, the task is written, and Prefect is asked for its flow run."""

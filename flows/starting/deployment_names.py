@@ -1,4 +1,4 @@
-"""The names under which Prefect knows our deployments and flow runs; callers of its API and our code agree on them."""
+"""The names of our deployments and flow runs in Prefect. Callers of Prefect's API depend on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from task_definitions import TaskDefinition
 
-#: Every deployment of ours has this tag, and no other.
+#: Every deployment of ours has this tag; no other deployment has it.
 TAG = "photojobs"
 
 #: Characters that Prefect does not allow in names.
@@ -25,19 +25,19 @@ def deployment_path(definition: TaskDefinition) -> str:
     return f"{definition.name}/{deployment_name(definition)}"
 
 
-#: The `source` of runs that a schedule starts; they are skipped while an earlier one of their kind is unfinished.
+#: The `source` of runs that a schedule starts. Such a run is skipped while an earlier one of its kind is unfinished.
 SCHEDULE_SOURCE = "schedule"
 
-#: The module in which Prefect finds every flow of ours by its name.
+#: The module that has every flow of ours under its name, for Prefect to load.
 CATALOG = "flows.catalog"
 
-#: The flow that works off standalone jobs, and its deployment.
+#: The flow that runs standalone jobs, and its deployment.
 DRAIN = "drain_queue"
 DRAIN_PATH = f"{DRAIN}/Drain Queue"
 
 
 def flow_run_name(flow_name: str, parameters: Mapping[str, Any]) -> str:
-    """What a flow run is called: its definition, whose photos, which project, and whether it is only a plan."""
+    """The name of a flow run: its definition, tenant and project, and `plan of` if it only plans."""
     where = [str(parameters.get("tenant_id") or DEFAULT_TENANT)]
     if project := parameters.get("project_id"):
         where.append(f"project {project}" if isinstance(project, int) else str(project))

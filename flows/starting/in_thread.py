@@ -1,4 +1,4 @@
-"""A blocking call for coroutines: in a thread of its own, so that the event loop goes on meanwhile."""
+"""Makes a blocking call awaitable: it runs in a thread, so that it does not block the event loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _Result = TypeVar("_Result")
 
 
 def in_thread(call: Callable[_Arguments, _Result]) -> Callable[_Arguments, Coroutine[Any, Any, _Result]]:
-    """`call` for `await`, with the same arguments, result and errors.
+    """Return an awaitable form of `call`, with the same arguments, result and errors.
 
-    The thread sees the context variables of the caller, among them Prefect's current flow run. A coroutine that is
-    canceled stops waiting; the call itself goes on to its end.
+    The thread has the context variables of the caller, among them Prefect's current flow run. If the coroutine is
+    canceled, it stops waiting; the call itself runs to its end.
     """
 
     @wraps(call)

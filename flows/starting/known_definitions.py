@@ -1,4 +1,4 @@
-"""The definitions that this process knows: the built-in ones, and those that its settings name."""
+"""The definitions of this process: the built-in ones, and those that its settings name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from task_definitions import Definitions, TaskDefinition, load_definitions
 
 
 def find_definition(type: str | TaskDefinition) -> TaskDefinition:
-    """The definition of that name among the built-in ones and those of the settings.
+    """Return the definition with this name.
 
     Raises:
         UnknownDefinition: there is none.

@@ -1,4 +1,4 @@
-"""Whether a tenant exists: a run for one that does not would do nothing, and look well."""
+"""Checks that a tenant exists. A run for an unknown tenant would do nothing, and would seem to succeed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.photos.projects import ProjectsRepository
 from task_definitions.wording import did_you_mean, shown
 
-#: Tenants that an unknown one is compared with.
+#: Number of tenants that an unknown name is compared with, to suggest a similar one.
 MAX_SIMILAR_TENANTS = 1000
 
 
 def check_tenant(tenant_id: str, runtime: Runtime) -> None:
-    """Return if the tenant has a project or a folder in the library; the default one also if there is no tenant at all.
+    """Return if the tenant has a project or a folder in the library.
+
+    The default tenant is also accepted if there are no tenants at all.
 
     Raises:
-        UnknownTenant: it has neither.
+        UnknownTenant: the tenant has neither a project nor a folder.
     """
     projects = ProjectsRepository(runtime.database)
     if projects.has_tenant(tenant_id):
         return
     known = {*projects.list_tenants(limit=MAX_SIMILAR_TENANTS)}
-    # The steps themselves say what a library that is not there means.
+    # The steps themselves report a library that is missing.
     with suppress(LibraryUnavailable):
         known |= {*runtime.library.tenant_ids()}
     if tenant_id in known or (not known and tenant_id == DEFAULT_TENANT):

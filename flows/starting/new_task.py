@@ -1,4 +1,4 @@
-"""What a task is started with, checked against its definition before anything is written."""
+"""Makes a `NewTask` from the arguments of a start, checked against the definition. Nothing is written."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def new_task(
     flow_run_id: str | None = None,
     is_exclusive: bool = False,
 ) -> NewTask:
-    """What a task is started with, its scope decided and its definition pinned.
+    """Check the arguments, decide the scope and pin the definition.
 
     Raises:
-        ScopeMismatch: the scope is not the definition's.
-        MissingProject: the scope, or a step that puts photos into a project, needs one, and there is none.
-        UnexpectedProject: the scope is `global`, and there is a project.
-        InvalidValue: items are given for a scope that has none, or missing for a photo set; a project is given with
-            a selection, though no step puts photos into it; or the payload's `leave_out` cannot be read.
+        ScopeMismatch: the scope is not that of the definition.
+        MissingProject: the scope, or a step that moves photos into a project, needs a project, and none is given.
+        UnexpectedProject: the scope is `global`, and a project is given.
+        InvalidValue: items are given for a scope without items, or are missing for a photo set; a project is given
+            with a selection, though no step moves photos into it; or the payload's `leave_out` is not valid.
         MissingHandler: a step's type has no handler in this installation.
         NothingToUndo: the definition undoes a task, and the payload names none.
     """
@@ -75,7 +75,7 @@ def _check_photo_set(
         raise InvalidValue("items", "a photo set needs items or a selection")
     if takes_destination(definition):
         if project_id is None:
-            raise MissingProject("project_id: is missing; give the project that the photos are put into.")
+            raise MissingProject("project_id: is missing; give the project that the photos move to.")
     elif selection is not None and project_id is not None:
         raise InvalidValue(
             "project_id", "does not restrict which photos are selected; give the project as one of the criteria"

@@ -1,4 +1,4 @@
-"""Asking Prefect for the flow run of a task when the task is there for everybody to see, and only then."""
+"""Asks Prefect for the flow run of a task, once the transaction that wrote the task has committed."""
 
 from __future__ import annotations
 
@@ -17,36 +17,40 @@ from storage.records import Task
 
 logger = logging.getLogger("photojobs.outbox")
 
-#: A commit that takes longer has failed, as far as asking Prefect goes.
+#: If the commit takes longer, Prefect is not asked.
 COMMIT_SECONDS = 30.0
 
 
 def ask_now(tasks: TasksRepository, task: Task) -> str | None:
-    """Ask Prefect for a flow run of a committed task and link the two; returns its id, or None without an answer."""
+    """Ask Prefect for a flow run of a committed task, and link the two.
+
+    Returns:
+        The id of the flow run; None if Prefect did not answer.
+    """
     flow_run_id = request_flow_run(task)
     if flow_run_id is not None and flow_run_id != task.flow_run_id:
         try:
             tasks.link_flow_run(task.id, flow_run_id)
         except StorageError as error:
-            # The flow run links itself when it begins; the task is written, and its caller must not start it twice.
-            logger.warning("task %s: its flow run could not be noted: %s", task.id, error, extra=about_task(task))
+            # The flow run links itself when it begins. An error here would make the caller start the task again.
+            logger.warning("task %s: its flow run could not be linked: %s", task.id, error, extra=about_task(task))
     return flow_run_id
 
 
 def ask_after_commit(connection: Connection, task: Task) -> None:
-    """Have Prefect asked for a flow run of a task when the transaction that wrote it commits; waits for nothing.
+    """Ask Prefect for a flow run of a task after the transaction that wrote it commits; return at once.
 
-    It happens in a thread of its own. Where the transaction, or the savepoint that the task was written in, is rolled
-    back, Prefect is not asked; nor is it through an asynchronous engine, whose connections belong to its event loop:
-    `photojobs up` or a worker finds such a task.
+    A separate thread asks. Prefect is not asked if the transaction, or the savepoint that the task was written in, is
+    rolled back. It is not asked either if the engine is asynchronous, because its connections belong to the event
+    loop; `photojobs up` or a worker finds such a task.
     """
     engine = connection.engine
     if engine.dialect.is_async:
         return
 
     def ask(committing: Connection) -> None:
-        # The event comes before the commit: to ask here would hold the caller's locks while Prefect answers, and
-        # Prefect's flow run might look for a task that is not there yet.
+        # The event comes before the commit. A request from here would keep the caller's locks until Prefect answers,
+        # and the flow run might begin before the task is visible.
         if _is_written(committing, task):
             threading.Thread(target=_ask_when_committed, args=(engine, task), name="photojobs-ask-prefect").start()
 
@@ -57,7 +61,7 @@ def _is_written(connection: Connection, task: Task) -> bool:
     try:
         return _is_current(TasksRepository(connection).get_by_id(task.id), task)
     except (StorageError, SQLAlchemyError):
-        # A statement of the transaction has failed, so its commit will be none.
+        # A statement of the transaction has failed, so nothing will be committed.
         return False
 
 
@@ -89,5 +93,5 @@ def _committed(engine: Engine, task: Task) -> Task | None:
 
 
 def _is_current(found: Task | None, task: Task) -> bool:
-    """Whether a row is the task as it was written, or newer; a task that is run again had a row that had ended."""
+    """Whether a row is as new as the task, or newer. (A task that is retried had a final row before.)"""
     return found is not None and (not found.is_final or found.updated_at > task.updated_at)

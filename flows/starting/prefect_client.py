@@ -1,4 +1,4 @@
-"""Prefect's client for those who would rather go on without an answer than wait for it."""
+"""Prefect's client for callers that continue without an answer rather than wait for it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def impatient_client(*, answer_seconds: float) -> Iterator[SyncPrefectClient]:
-    """A client that asks once and waits for so long; an error, or a server that is away, raises at once.
+    """A client that sends each request once and waits `answer_seconds` for the answer.
 
-    Prefect's own repetitions have no end in time: some ten minutes, or as long as a server says "maintenance".
+    It raises at once if the server is unreachable or returns an error. Prefect's own retries would take about ten
+    minutes, or as long as the server reports maintenance.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     settings: dict[str, Any] = {"timeout": answer_seconds}
     if str(PREFECT_API_URL.value()).startswith("http://"):
-        # Reading the certificates of all authorities, for nothing, takes longer than all that is asked in a short run.
+        # Loading the certificates of all authorities takes longer than all requests of a short run; HTTP needs none.
         settings["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
@@ -32,7 +33,7 @@ def impatient_client(*, answer_seconds: float) -> Iterator[SyncPrefectClient]:
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether the server may well take in a moment what it did not take now; it may also be away."""
+    """Whether the same request may succeed in a moment: the server was busy, or could not be reached."""
     import httpx
 
     if isinstance(error, httpx.HTTPStatusError):

@@ -1,4 +1,4 @@
-"""Asking Prefect's server for a flow run of a task that stands in the database. Best effort: nothing depends on it."""
+"""Asks Prefect's server for flow runs. This is best effort: a task that is stored runs without it, too."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from storage.records import Task
 
 logger = logging.getLogger("photojobs.requests")
 
-#: For so long a server that is slow, or whose database is locked, is asked again; then the task is left to others.
+#: How long to repeat a request while the server is slow or its database is locked.
 ASK_SECONDS = 30.0
 
-#: For so long a single answer is waited for.
+#: How long to wait for a single answer.
 ANSWER_SECONDS = 10.0
 
 
 def request_flow_run(task: Task) -> str | None:
-    """Ask for a flow run that follows the task; returns its id, or None where there is no server or it did not answer.
+    """Ask for a flow run that follows the task. It takes at most little more than `ASK_SECONDS`.
 
-    Asked twice, by whomever, it is the same flow run, until that one has ended: the idempotency key is the task's id,
-    and for a task that is run again its id with that of the flow run before. It takes little more than `ASK_SECONDS`.
+    Repeated requests, also of other processes, give the same flow run until that one has ended: the idempotency key
+    is the task's id. For a task that is retried, the key is its id and the id of the flow run before.
+
+    Returns:
+        The id of the flow run; None if there is no server, or if it did not answer.
     """
     parameters: dict[str, Any] = {"task_id": task.id, "tenant_id": task.tenant_id, "source": task.source}
     if task.project_id is not None:
@@ -38,12 +41,12 @@ def request_flow_run(task: Task) -> str | None:
 
 
 def request_drain() -> str | None:
-    """Ask for a flow run that works off standalone jobs; returns its id, or None as in `request_flow_run`."""
+    """Ask for a flow run that runs standalone jobs; returns as `request_flow_run`."""
     return _request(DRAIN_PATH, {}, idempotency_key=str(uuid.uuid4()))
 
 
 def has_server() -> bool:
-    """Whether this process knows of a Prefect server; without one, asking would start a server of its own."""
+    """Whether a Prefect server is configured. Without one, Prefect's client would start a server."""
     if "PREFECT_API_URL" in os.environ:
         return True
     from prefect.settings import get_current_settings
@@ -60,7 +63,7 @@ def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str) -> 
     while True:
         try:
             return _ask(path, parameters, idempotency_key=idempotency_key, unanswered=unanswered)
-        except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from answering, the work is in the database.
+        except Exception as error:  # noqa: BLE001 - whatever the reason, the task is stored and will run.
             failures += 1
             wait_seconds = backoff_seconds(failures, first_seconds=0.25, longest_seconds=5.0)
             if not _is_there(error) or not may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
@@ -83,7 +86,7 @@ def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswe
                 deployment.id, parameters=parameters, state=Scheduled(), idempotency_key=key
             )
             unanswered.discard(key)
-            # One that has ended belongs to an earlier life of the task, unless it is ours, whose answer got lost.
+            # A final flow run belongs to an earlier run of the task, unless this call created it and lost the answer.
             if is_repeated or run.state is None or not run.state.is_final():
                 return str(run.id)
             key = f"{idempotency_key}:{run.id}"

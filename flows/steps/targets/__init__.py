@@ -1,1 +1,1 @@
-"""What steps work on: the projects of a job, the files of its photos, and whether they are where they should be."""
+"""The targets of steps: the projects of a job, the files of its photos, and where missing ones are now."""

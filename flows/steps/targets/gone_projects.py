@@ -1,6 +1,6 @@
-"""Projects that are archived because their folder is away, as an unplugged disk makes it, and not to be deleted.
+"""Projects that were archived because their folder was missing, for example on an unplugged disk.
 
-The journal tells them from projects that somebody wants to be rid of: those alone may lose their files.
+The journal distinguishes them from projects that a user archived: only the files of the latter may be deleted.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from storage.library import ProjectFolder
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
-#: How far the moments of the row and of the journal may lie apart; clocks are set back now and then.
+#: Largest difference between the times in the row and in the journal: a clock may have been set back.
 _TOLERANCE = timedelta(minutes=1)
 
 
 def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Archive a project whose folder is not there, and say in the journal that this is why."""
+    """Archive a project because its folder is missing, and journal this reason."""
     with ctx.transaction(project_ids=[project.id]) as connection:
         row = snapshot_project(connection, project.id)
         ProjectsRepository(connection).archive(project.id)
@@ -35,7 +35,7 @@ def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -
 
 
 def was_archived_as_gone(connection: Connection, project: Project) -> bool:
-    """Whether an archived project is so only because its folder was not there."""
+    """Whether a project is archived only because its folder was missing."""
     if not project.is_archived or project.archived_at is None:
         return False
     entry = last_entry(connection, project_id=project.id, action=FileAction.ARCHIVED_AS_GONE)

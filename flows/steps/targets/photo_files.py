@@ -1,4 +1,4 @@
-"""The items of a job project by project, and the files on disk that belong to each photo."""
+"""The files on disk that belong to each photo, and the items of a job by project."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ SOURCE_ORDER: Final = (FileKind.JPG, FileKind.OTHER, FileKind.RAW)
 
 
 class FileLeftAlone(PermanentStepError):
-    """A file of a photo is a symlink or otherwise not ours to touch, so nothing of the photo was changed."""
+    """A file of a photo must not be touched, for example a symlink, so nothing of the photo was changed."""
 
 
 class SeveralPictures(PermanentStepError):
-    """Several pictures have one base name, so that it is not known which of them was looked at."""
+    """Several pictures have one base name, so that it is not known which of them the user saw."""
 
 
 @dataclass(slots=True)
 class PhotoFiles:
-    """What is on disk of one photo, each list in the order of the names.
+    """The files of one photo on disk; each list is in the order of the names.
 
     Attributes:
-        images: JPEG, RAW and other files.
-        companions: all other files that belong to it by their names, each with how its name contains the photo's.
-        untouchable: files that are there but must be left alone, such as symlinks.
+        images: JPEG, RAW and other image files.
+        companions: all other files that belong to the photo by their names, each with the way its name fits.
+        untouchable: files that must be left unchanged, such as symlinks.
     """
 
     images: list[ScannedFile] = field(default_factory=list)
@@ -70,12 +70,12 @@ class PhotoFiles:
         return [*self.images, *(file for file, _ in self.companions)]
 
     def renamed(self, new: str, *, old: str) -> list[tuple[ScannedFile, str]]:
-        """Each file with its name, or path below the project's folder, once its photo has another base name."""
+        """Each file with its new name (or path below the project's folder) after the photo is renamed to `new`."""
         images = [(file, new + file.name[len(file.base_name) :]) for file in self.images]
         return images + [(file, fit.renamed(new, old=old)) for file, fit in self.companions]
 
     def add(self, file: ScannedFile, fit: Fit) -> None:
-        """Put a file where it belongs."""
+        """Add a file to the list that it belongs to."""
         if file.problem is not None:
             self.untouchable.append(file)
         elif file.kind.is_photo:
@@ -88,7 +88,7 @@ class PhotoFiles:
         return [file for kind in SOURCE_ORDER for file in self.of_kind(kind)]
 
     def refuse_untouchable(self) -> None:
-        """Raise `FileLeftAlone` where a file of the photo cannot be worked with."""
+        """Raise `FileLeftAlone` if a file of the photo must not be touched."""
         for file in self.untouchable:
             raise FileLeftAlone(
                 f"{file.printable_name}: {file.problem}. Replace it by a regular file, or take it out of the library."
@@ -109,12 +109,12 @@ class PhotoFiles:
 
 @dataclass(frozen=True, slots=True)
 class PhotoTask:
-    """One photo with all that work on it needs.
+    """One photo with everything that is needed to process it.
 
     Attributes:
-        known: what its derivatives were made from, by kind.
-        metadata_source: what its metadata were read from, if they were.
-        originals: its files as they were when they were last looked at, by name.
+        known: the rows of its derivatives, which say what they were made from, by kind.
+        metadata_source: the file that its metadata were read from; None if they were not.
+        originals: its files, as its rows describe them, by name.
     """
 
     photo: Photo
@@ -126,14 +126,14 @@ class PhotoTask:
 
 
 def find_files(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> dict[int, PhotoFiles]:
-    """The files of these photos of one project by photo id; every photo has an entry.
+    """The files of photos of one project, by photo id. Every photo has an entry.
 
-    A file belongs to the photo with its base name, spelled exactly so; if there is none, to the one whose name differs
-    only in case or Unicode form. A companion belongs to the best of its fits that is a photo, in SQL or on disk, and to
-    none if it fits several equally well.
+    A file belongs to the photo with exactly its base name; if there is none, to the photo whose name differs only in
+    case or Unicode form. A companion belongs to the photo, in SQL or on disk, that it fits best, and to no photo if it
+    fits several equally well.
 
     Raises:
-        FolderMissing, FolderUnreadable: nothing may be concluded about any of the files.
+        FolderMissing, FolderUnreadable: nothing is known about any of the files.
     """
 
     def known(names: list[str]) -> set[str]:
@@ -147,19 +147,22 @@ def find_files(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo])
 
 
 def find_files_named(folder: ProjectFolder, names: Iterable[str]) -> dict[str, PhotoFiles]:
-    """The files whose base names are exactly these; raises as `find_files` does."""
+    """The files with exactly these base names; raises as `find_files`."""
     wanted = list(names)
     keys = {name_key(name) for name in wanted}
     return _FileSearch(folder, wanted, lambda others: {name for name in others if name_key(name) in keys}).run()
 
 
 class _FileSearch:
-    """Looks for the files of some photos of a project: one listing, and a second if names fit other photos better.
+    """Searches for the files of some photos of a project.
+
+    It lists the folder once, and a second time if names may fit other photos better.
 
     Args:
         folder: the project's folder.
-        names: the base names of the photos; of two that differ in case alone, the later gets what neither is called.
-        known: those of some names that other photos have in SQL.
+        names: the base names of the photos. If two differ only in case, a file that fits neither exactly belongs to
+            the later one.
+        known: returns those of the given names that photos have in SQL.
     """
 
     def __init__(
@@ -188,13 +191,13 @@ class _FileSearch:
         return found
 
     def _may_belong(self, path: str) -> bool:
-        # Most names are those of images, which are told apart without looking for fits.
+        # Most names are image names, for which the slower search for fits is not needed.
         if "/" not in path and self._accepted.is_image(path):
             return name_key(path.rpartition(".")[0]) in self._by_key
         return any(fit.key in self._by_key for fit in self._accepted.fits(path))
 
     def _others(self, fits: Mapping[str, Sequence[Fit]]) -> dict[str, set[str]]:
-        """The photos that are not looked for, by those keys of theirs under which a file may be theirs as well."""
+        """Other photos that the found files may belong to, by the keys of their names."""
         keys: set[str] = set()
         spelled: set[str] = set()
         for possible in fits.values():
@@ -213,7 +216,7 @@ class _FileSearch:
         return others
 
     def _add_images(self, others: dict[str, set[str]], keys: Collection[str]) -> None:
-        """Add the photos on disk that have one of these keys; nothing is looked at but names."""
+        """Add the photos on disk that have one of these keys. Only names are read."""
 
         def note(name: str) -> bool:
             stem = name.rpartition(".")[0]
@@ -244,10 +247,10 @@ def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: Proje
     """The moves of a photo's files and derivatives to another project or name.
 
     Args:
-        files: of the photo.
-        source: the project that it is in.
+        files: the photo's files.
+        source: the folder of its project.
         old: its base name.
-        target: the project that it is to be in.
+        target: the folder of the project that it moves to.
         new: its base name there.
     """
     moves = [
@@ -255,7 +258,7 @@ def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: Proje
         for file, path in files.renamed(new, old=old)
     ]
     for path_of in (ProjectFolder.thumbnail, ProjectFolder.preview_image):
-        # What is behind a symlink is not ours.
+        # A symlink may lead out of the library.
         with suppress(UnsafePath, OSError):
             derivative = path_of(source, old)
             moves.append(FileMove(derivative, path_of(target, new), derivative.lstat().st_size, is_derivative=True))
@@ -263,14 +266,14 @@ def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: Proje
 
 
 def remove_stray_derivatives(folder: ProjectFolder, name: str) -> None:
-    """Remove what has the name of a derivative although no photo has the name: it was left by one that is gone."""
+    """Remove derivatives with the name of a photo that no longer exists."""
     for path_of in (folder.thumbnail, folder.preview_image):
         with suppress(LibraryError, OSError):
             remove_derivative(path_of(name))
 
 
 def by_project(items: Sequence[TargetItem]) -> list[tuple[Project, list[TargetItem]]]:
-    """The items of each project, in the order of the projects' ids."""
+    """The items by project, in the order of the project ids."""
     ordered = sorted(items, key=lambda item: (item.project.id, item.id))
     return [
         (group[0].project, group)
@@ -279,11 +282,11 @@ def by_project(items: Sequence[TargetItem]) -> list[tuple[Project, list[TargetIt
 
 
 def current_folder(ctx: StepContext, project: Project) -> ProjectFolder:
-    """The folder that a project has now, after waiting for it.
+    """The present folder of a project; a wait for the project may have outdated the row.
 
     Raises:
         SkipItem: the project has been removed or archived meanwhile.
-        UnsafePath: a symlink or a file stands in the folder's place.
+        UnsafePath: the path is a symlink or a file.
     """
     fresh = ctx.reload(project)
     if fresh is None or fresh.is_archived:
@@ -292,7 +295,7 @@ def current_folder(ctx: StepContext, project: Project) -> ProjectFolder:
 
 
 def record(ctx: StepContext, item: TargetItem, error: Exception | None = None) -> None:
-    """End an item as done, or as what the error says."""
+    """End an item as done, or with an error."""
     with ctx.item(item):
         if error is not None:
             raise error

@@ -1,4 +1,4 @@
-"""Folders of a tenant that no project has, known by the ids in their manifests: projects under another name."""
+"""Finds project folders that a user renamed: folders without a project, whose manifest has a project's id."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _is_unchanged(folder: ProjectFolder, original: Original) -> bool:
 
 
 class RenamedFolders:
-    """Looks at the tenant's folders once, when it is first asked."""
+    """Reads the tenant's folders once, at the first call."""
 
     def __init__(self, ctx: StepContext) -> None:
         self._ctx = ctx
@@ -48,7 +48,7 @@ class RenamedFolders:
         """The folder without a project whose manifest has the project's id, or None.
 
         Raises:
-            FolderUnreadable: there is none, but a folder cannot be looked into, and that may be the one.
+            FolderUnreadable: no such folder is found, but one that cannot be read may be it.
         """
         if self._by_id is None:
             self._by_id = self._look()
@@ -73,7 +73,7 @@ class RenamedFolders:
             except OSError:
                 self._unreadable.append(name)
             except ManifestUnreadable as error:
-                # One that was read and makes no sense belongs to nobody.
+                # A manifest that is readable but not valid belongs to no project.
                 if isinstance(error.__cause__, OSError):
                     self._unreadable.append(name)
             except UnsafePath:

@@ -1,4 +1,4 @@
-"""How a step goes through the projects of its job, and when it may conclude something from a missing file."""
+"""Iterates over the projects of a job, and checks whether a missing file may count as deleted."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from storage.library.errors import LibraryError, LibraryUnavailable
 from storage.library.names import is_decodable
 from storage.records import Project
 
-#: Does a step's work on one project, whose row is as it is after the wait for the project.
+#: Does a step's work on one project. The row is read after the wait for the project.
 ProjectWork = Callable[[Project, ProjectFolder], None]
 
 
 class ProjectUnavailable(PermanentStepError):
-    """A project's folder holds neither its manifest nor any of its photos, as the mount point of a disk does."""
+    """A project's folder has neither its manifest nor any of its photos, like the mount point of a missing disk."""
 
 
 def check_library(ctx: StepContext) -> None:
-    """Make sure that the library and the tenant's folder are there, before a missing file is taken for a deleted one.
+    """Check that the library and the tenant's folder exist, before a missing file counts as deleted.
 
     Raises:
         LibraryUnavailable: the root is missing or empty, or the tenant has no folder.
@@ -34,16 +34,16 @@ def check_library(ctx: StepContext) -> None:
 
 
 def each_project(ctx: StepContext, work: ProjectWork, *, projects: Sequence[Project] | None = None) -> None:
-    """Do work on each project of the job, or on those given, one after the other; each is held meanwhile.
+    """Call `work` for each project of the job, or for the given projects, one after the other. Each is held meanwhile.
 
-    What fails for one is recorded and does not keep the others from their turn. A project that was archived, made
-    active again or removed during the wait is left out.
+    A failure is recorded, and the next project follows. A project that was archived, made active again or removed
+    during the wait is left out.
     """
     if projects is None:
         projects = ctx.projects()
     for number, project in enumerate(projects):
         ctx.checkpoint()
-        # What fails inside is recorded there; what keeps a project from being entered, too.
+        # `ctx.project` has recorded the error.
         with suppress(LibraryError, OSError), ctx.project(project) as folder:
             fresh = ctx.reload(project)
             if fresh is not None and fresh.is_archived == project.is_archived:
@@ -57,16 +57,16 @@ def each_project(ctx: StepContext, work: ProjectWork, *, projects: Sequence[Proj
 def compared(
     ctx: StepContext, project: Project, folder: ProjectFolder, *, is_reported: bool = True
 ) -> Iterator[ProjectComparison]:
-    """A project's rows beside what lies in its folder, listed once.
+    """Compare a project's rows with the files in its folder, which is listed once.
 
     Args:
-        ctx: the job's.
-        project: which one.
+        ctx: of the job.
+        project: the project.
         folder: its folder.
-        is_reported: whether what is to be left alone there is reported.
+        is_reported: whether files that must be left unchanged are reported as skipped.
 
     Raises:
-        FolderMissing, FolderUnreadable: nothing may be concluded about any file.
+        FolderMissing, FolderUnreadable: nothing is known about any file.
     """
 
     def report(file: ScannedFile) -> None:
@@ -91,11 +91,11 @@ def compared(
 
 
 def check_project(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Make sure that a folder holds the project, before anything is concluded from it or written there.
+    """Check that a folder has files of the project, before anything is concluded from it or written there.
 
     Raises:
-        ProjectUnavailable: the folder has neither a manifest nor a file of a photo, though rows say so.
-        FolderMissing, FolderUnreadable, UnsafePath: see `storage.library.scan`.
+        ProjectUnavailable: the folder has neither a manifest nor a file of a photo, although photos have rows.
+        FolderMissing, FolderUnreadable, UnsafePath: as `storage.library.scan`.
     """
     if folder.manifest_path.exists():
         return
@@ -116,10 +116,10 @@ def check_project(ctx: StepContext, project: Project, folder: ProjectFolder) -> 
 
 
 def skip_missing_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Whether the project has no folder, which is then reported: its rows say more than nothing does.
+    """Whether the project has no folder; this is reported as skipped. Its rows are kept.
 
     Raises:
-        ProjectUnavailable: see `check_project`.
+        ProjectUnavailable: as `check_project`.
     """
     if folder.exists():
         check_project(ctx, project, folder)

@@ -1,4 +1,4 @@
-"""Whether the files of photos are where their rows say, and whether anything may be concluded if they are not."""
+"""Where the folders of projects are, and whether a missing file may count as missing."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class ProjectState(StrEnum):
     """Where the folder of a project is."""
 
     HERE = "here"
-    #: It has another name, which `folder_discovery` takes over.
+    #: A user renamed it; `folder_discovery` changes the row.
     RENAMED = "renamed"
-    #: There is none, under no name, and no user wants to be rid of the project.
+    #: It exists under no name, and no user archived the project.
     MISSING = "missing"
-    #: Nothing may be concluded: the disk is away, say.
+    #: Nothing is known about its files, for example because its disk is missing.
     UNAVAILABLE = "unavailable"
 
 
 class Whereabouts:
-    """Looks at each project of the tenant once, when it is first asked about it."""
+    """Looks for the folder of each project of the tenant once, at the first call for the project."""
 
     def __init__(self, ctx: StepContext) -> None:
         self._ctx = ctx
@@ -45,7 +45,7 @@ class Whereabouts:
             return iter(ProjectsRepository(connection).list(tenant_id=self._ctx.tenant_id, archived=False))
 
     def project(self, project_id: int) -> Project:
-        """The project, as it was when it was looked at."""
+        """The project's row, as it was when its folder was looked for."""
         self.state(project_id)
         return self._projects[project_id]
 
@@ -56,12 +56,12 @@ class Whereabouts:
         return self._places[project_id][0]
 
     def look_again(self, project_id: int) -> ProjectState:
-        """As `state`, as it is now."""
+        """As `state`, but look again."""
         self._places.pop(project_id, None)
         return self.state(project_id)
 
     def is_missing(self, known: KnownOriginal) -> bool:
-        """Whether a file is not where its photo's row says, nor where the project's folder is now."""
+        """Whether a file is missing from the folder of its project, wherever that folder is now."""
         state = self.state(known.project_id)
         folder = self._places[known.project_id][1]
         if folder is None:
