@@ -93,5 +93,5 @@ def _committed(engine: Engine, task: Task) -> Task | None:
 
 
 def _is_current(found: Task | None, task: Task) -> bool:
-    """Whether a row is as new as the task, or newer. (A task that is retried had a final row before.)"""
+    """Whether a row is as new as the task, or newer; a task that is retried had a final row before."""
     return found is not None and (not found.is_final or found.updated_at > task.updated_at)

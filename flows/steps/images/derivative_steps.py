@@ -1,6 +1,6 @@
 """The steps that make thumbnails and previews: `generate_derivatives` and `upload_postprocess`.
 
-Whether those that exist are still good is the matter of `derivative_validation`.
+The step `derivative_validation` checks those that exist.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def _maker(ctx: StepContext, *, with_metadata: bool = False) -> Callable[[PhotoT
 
 
 def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
-    """What of a photo's availability and keep flags is to change, seeing what is on disk.
+    """The changes of a photo's availability and keep flags, given its files on disk.
 
-    What is not there cannot be kept; what has come is. What somebody decided not to keep, and is still there, stays
-    a pending deletion.
+    A file that is missing is not kept. A new file is kept. A file that exists and whose keep flag a user has cleared
+    stays marked for deletion.
     """
     untouchable = {file.kind for file in files.untouchable}
     wanted: dict[str, int] = {}

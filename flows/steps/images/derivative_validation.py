@@ -1,4 +1,4 @@
-"""The step `derivative_validation`: rows say of thumbnails and previews what is true, and what is missing gets made."""
+"""The step `derivative_validation`: rows of thumbnails and previews become right, and missing ones are requested."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from storage.photos.photos import PhotosRepository
 from storage.records import Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: Priority of the follow-up work that makes what is missing.
+#: Priority of the follow-up jobs that make missing derivatives.
 GENERATE_PRIORITY = 85
 
 Entry = TypeVar("Entry")
@@ -41,7 +41,7 @@ def derivative_validation(ctx: StepContext) -> None:
 
 
 def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder: ProjectFolder) -> None:
-    # A missing folder is no sign that anything is missing: the disk may be away.
+    # If the folder is missing, nothing is known about its files: the disk may not be mounted.
     if skip_missing_folder(ctx, project, folder):
         return
     staged.begin(project.id)
@@ -49,7 +49,7 @@ def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder
         staged.add_derivatives(DerivativeKind.THUMBNAIL, batch)
     for batch in batches(scan_derivatives(folder.preview)):
         staged.add_derivatives(DerivativeKind.PREVIEW, batch)
-    # The originals last: one that changes meanwhile is at worst taken for newer than its derivative.
+    # Originals last: one that changes meanwhile can then only look newer than its derivative, never older.
     for files in batches(scan(folder)):
         ctx.checkpoint()
         staged.add_originals(files)
@@ -68,7 +68,7 @@ def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder
 
 
 def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int, str]]) -> None:
-    """Look at files that are not as they were known, and remember what they are like."""
+    """Look at files that differ from their rows, and write what they are like now."""
     images, now = ctx.images, ctx.now()
     with ctx.read() as connection:
         known = OriginalsRepository(connection).get_many(list(dict.fromkeys(photo_id for photo_id, _ in files)))
@@ -115,7 +115,7 @@ def _ask_for_missing(ctx: StepContext, project: Project) -> None:
 
 
 def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Entries of a folder in lists that a statement can stage."""
+    """Entries of a folder, in lists of at most `BATCH_SIZE`."""
     iterator = iter(entries)
     while batch := list(islice(iterator, BATCH_SIZE)):
         yield batch

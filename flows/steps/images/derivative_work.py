@@ -1,6 +1,6 @@
-"""Thumbnail and preview of one photo: whether they have to be made, from which file, and making them.
+"""Makes the thumbnail and the preview of one photo, if they are missing or outdated.
 
-Touches the disk alone, from any thread; what follows for the rows is returned. Not for choosing photos.
+It works on the disk alone, in any thread, and returns the changes for the rows. It does not select photos.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ NOT_SUPPORTED = "not_supported"
 
 @dataclass(slots=True)
 class DerivativeWork:
-    """What became of the derivatives of one photo.
+    """The result of the work on the derivatives of one photo.
 
     Attributes:
         statuses: the new status of each kind that was worked on.
-        derivatives: what is to be remembered of their source, also where making them failed.
-        original: what that source is like, if it is to be remembered.
-        others: what the other images of the photo are like, each with the hash of its contents.
+        derivatives: new rows of derivatives, which name the source, also if making them failed.
+        original: the new row of the source, if it is to be written.
+        others: the new rows of the photo's other images, each with a content hash.
         unreadable: why the contents of some images could not be read.
         made: the kinds that were written.
-        replaced: those of them that there was a file of before.
-        not_supported: why there can be none here, or None.
-        error: why making them failed or has to wait, or None.
-        metadata: what the source says about itself, if that was asked for and read along.
+        replaced: the kinds among `made` that replaced a file.
+        not_supported: why this installation cannot make them, or None.
+        error: why making them failed or must wait, or None.
+        metadata: the metadata of the source, if they were requested and read together with it.
     """
 
     statuses: dict[DerivativeKind, str] = field(default_factory=dict)
@@ -73,13 +73,13 @@ def work_on_derivatives(
     now: datetime,
     with_metadata: bool = False,
 ) -> DerivativeWork:
-    """Make what is missing, failed or outdated of a photo's derivatives; all with `force`. Each image gets a hash.
+    """Make the derivatives of a photo that are missing, failed or outdated; with `force`, all. Hash each image.
 
-    What cannot be made of a file that may still be written (see `is_unsettled`) is left for a later run.
+    If a file may still be being written (see `is_unsettled`) and fails, it is left for a later run.
 
     Raises:
-        SkipItem: the photo has no file that derivatives could be made from.
-        FileLeftAlone: what it has is a symlink or the like.
+        SkipItem: the photo has no image file.
+        FileLeftAlone: its image file must not be touched, for example a symlink.
         ImageMissing, PoolClosed, LibraryError, OSError: nothing is known of the image; a repetition may succeed.
     """
     photo, folder = task.photo, task.folder
@@ -149,7 +149,7 @@ def _is_needed(
         return True
     if known is not None:
         return not known.is_made_from(original)
-    # Made by another program: it is believed as long as it is not older than its original.
+    # Another program made it: it is current if it is not older than its original.
     return written.st_mtime_ns < source.mtime_ns
 
 
@@ -176,7 +176,7 @@ def _make(
     work.metadata = made.metadata
     used = replace(made.source, content_hash=None)
     if made.source.content_hash is not None:
-        # Its contents tell later whether a new time means new contents.
+        # With the hash, a later run can tell a new modification time from new contents.
         known = made.source
         work.original = with_fingerprint(work.original, known, now=now)
     work.statuses = dict.fromkeys(paths, made.status)
