@@ -1,4 +1,4 @@
-"""What an original says about itself, and what of its photo's row follows from that. Writes nothing."""
+"""Reads the metadata of one photo, and computes the changes of its row. It writes nothing."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from storage.records import Photo
 
 @dataclass(frozen=True, slots=True)
 class MetadataWork:
-    """What the files of a photo say about it, to be written to its row.
+    """The metadata of a photo, as changes of its row.
 
     Attributes:
-        values: columns of the row that are to become something else than they are.
-        meta: our keys of `meta_json`; those that are None are to go.
-        source: of which file they are.
-        original: what that file is like.
-        has_changed: whether the row is to say something else.
+        values: the columns that change, with their new values.
+        meta: our keys of `meta_json`; a key with the value None is removed.
+        source: the new row that says which file the metadata are from.
+        original: the new row of that file.
+        has_changed: whether the photo's row changes.
         error: why nothing could be read, or None.
     """
 
@@ -47,19 +47,21 @@ def work_on_metadata(
     original: Original | None = None,
     found: PhotoMetadata | None = None,
 ) -> MetadataWork:
-    """Read the metadata of a photo: of its JPEG, else its other file, else its RAW; the camera and date of any of them.
+    """Read the metadata of a photo from its JPEG, else its other file, else its RAW file.
+
+    If the camera or the date is missing there, it is taken from the next file.
 
     Args:
         task: the photo.
-        images: what reads files.
-        settle_seconds: for how long a file may be written, see `why_unusable`.
-        now: the moment.
-        original: the first of its files, if it has just been looked at.
-        found: what that file says about itself, if it has just been read.
+        images: reads files.
+        settle_seconds: see `why_unusable`.
+        now: the current moment.
+        original: the row of the first file, if it is already up to date.
+        found: the metadata of the first file, if they have just been read.
 
     Raises:
         SkipItem: the photo has no file.
-        FileLeftAlone: what it has is a symlink or the like.
+        FileLeftAlone: its file must not be touched, for example a symlink.
         ImageMissing, PoolClosed, OSError: nothing is known of the image; a repetition may succeed.
     """
     photo, folder = task.photo, task.folder
@@ -84,7 +86,7 @@ def work_on_metadata(
     for source in sources[1:]:
         if found.taken_at is not None and found.make is not None:
             break
-        # Programs that edit photos often drop what the camera wrote; the RAW still has it.
+        # Editors often drop the metadata of the camera; the RAW file still has them.
         try:
             found = _completed(found, images.read_metadata(folder.original(source.name)))
         except PoolClosed:
@@ -92,7 +94,7 @@ def work_on_metadata(
         except ImagingError:
             continue
     known = task.metadata_source
-    # What the row says may be another program's, unless it was read from another state of the file.
+    # Values may be cleared only if we wrote them: another program may have written the row.
     clears = known is not None and not known.is_made_from(original)
     values = _values(photo, found, clears=clears)
     meta = _meta(found, clears=clears)

@@ -1,6 +1,6 @@
-"""What an original is like now: as it was known, or, where size or times differ, with a fresh hash of its contents.
+"""Compares an original on disk with its row. If its size or times differ, its contents are hashed again.
 
-The one rule for thumbnails, previews and metadata: each is current if it was made from the original as it is now.
+Thumbnails, previews and metadata follow one rule: each is current if it was made from the original as it is now.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from storage.photos.originals import Original
 
 
 class UnusableImage(PermanentStepError):
-    """An original cannot be decoded, or its derivative would be behind a symlink; the photo's status becomes failed."""
+    """An original cannot be decoded, or its derivative would be behind a symlink. The derivative's status is failed."""
 
 
 def observe(
     photo_id: int, file: ScannedFile, path: Path, known: Original | None, *, images: ImageProcessing, now: datetime
 ) -> Original:
-    """The row of an original as it is to be; equal to `known` if there is nothing new.
+    """The new row of an original; equal to `known` if nothing has changed.
 
-    The file is read only if it is known and its size or times are others.
+    The file is read only if `known` has other times or another size.
 
     Raises:
-        ImageMissing: the file has vanished.
+        ImageMissing: the file no longer exists.
         UnreadableImage: it cannot be read.
     """
     fingerprint = None if known is None else fingerprint_of(known)
@@ -43,13 +43,13 @@ def observe(
     reading = images.read_source(path, fingerprint)
     if reading is None:
         return present
-    # What was made of the same contents names the hash that is known, whatever its algorithm.
+    # Derivatives of the same contents name the known hash, which may be of another algorithm.
     content_hash = fingerprint.content_hash if reading.is_same else reading.fingerprint.content_hash
     return with_fingerprint(present, replace(reading.fingerprint, content_hash=content_hash), now=now)
 
 
 def first_seen(photo_id: int, file: ScannedFile) -> Original:
-    """The row of an original of which nothing was known; it is not read."""
+    """The row of an original that has none yet. The file is not read."""
     return Original(
         photo_id=photo_id,
         name=file.name,
@@ -61,9 +61,10 @@ def first_seen(photo_id: int, file: ScannedFile) -> Original:
 
 
 def is_unsettled(file: ScannedFile, path: Path, *, settle_seconds: float) -> bool:
-    """Whether a file may still be written: it has changed since it was listed, or within the last `settle_seconds`.
+    """Whether a file may still be being written.
 
-    A time in the future says nothing.
+    It may be if it has changed since it was listed, or within the last `settle_seconds`. A modification time in the
+    future is ignored.
     """
     try:
         status = path.lstat()
@@ -71,29 +72,29 @@ def is_unsettled(file: ScannedFile, path: Path, *, settle_seconds: float) -> boo
         return True
     if (status.st_size, storable_ns(status.st_mtime_ns)) != (file.size_bytes, file.mtime_ns):
         return True
-    # The clock of the file system, not the database's.
+    # File times come from the clock of this machine, not from that of the database.
     return 0 <= time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < settle_seconds * 1e9
 
 
 def why_unusable(error: Exception, file: ScannedFile, path: Path, *, settle_seconds: float) -> Exception:
-    """What a file that could not be read means for its photo: `SkipItem` if it may still be written, else a failure."""
+    """The error of a photo whose file could not be read: `SkipItem` if it may still be being written."""
     if isinstance(error, ImagingError) and is_unsettled(file, path, settle_seconds=settle_seconds):
-        return SkipItem(f"may still be written, and is tried again by a later run: {error}")
+        return SkipItem(f"may still be being written; a later run tries it again: {error}")
     return UnusableImage(str(error))
 
 
 def fingerprint_of(original: Original) -> Fingerprint | None:
-    """What is known of an original; None if it was never looked at."""
+    """The fingerprint in an original's row; None if the row has no size and time yet."""
     if original.size_bytes is None or original.mtime_ns is None:
         return None
     return Fingerprint(original.size_bytes, original.mtime_ns, original.ctime_ns, original.content_hash)
 
 
 def with_hash(original: Original, path: Path, *, images: ImageProcessing, now: datetime) -> Original:
-    """The row of an original with the hash of its contents; reads the file if there is none yet.
+    """The row of an original, with a content hash. The file is read if its row has none.
 
     Raises:
-        ImageMissing: the file has vanished.
+        ImageMissing: the file no longer exists.
         UnreadableImage: it cannot be read.
     """
     if original.content_hash is not None:
@@ -102,9 +103,10 @@ def with_hash(original: Original, path: Path, *, images: ImageProcessing, now: d
 
 
 def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime, accepts: bool = False) -> Original:
-    """The row of an original that was looked at.
+    """The row of an original with a new fingerprint.
 
-    Contents that are known to be corrupt stay so, whatever became of the file's times, unless they are accepted.
+    If the contents are those that were found corrupt, the row says so until `accepts` is true, whatever the times of
+    the file are.
     """
     seen = replace(original, size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns)
     if found.content_hash is None:
@@ -132,7 +134,7 @@ def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime, a
 
 
 def is_other(before: Original, now: Original) -> bool:
-    """Whether an original has other contents than it had, or may have."""
+    """Whether the contents of an original have changed, or may have changed."""
     is_same = (before.size_bytes, before.mtime_ns) == (now.size_bytes, now.mtime_ns)
     if before.content_hash is None or now.content_hash is None:
         return not is_same or before.ctime_ns not in (None, now.ctime_ns)

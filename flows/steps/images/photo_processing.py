@@ -1,4 +1,4 @@
-"""Working on many photos at once: images are decoded by all processes there are, rows are written a batch at a time."""
+"""Processes many photos at once: all image processes decode, and rows are written in batches."""
 
 from __future__ import annotations
 
@@ -33,18 +33,17 @@ from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: Photos whose outcomes are written together, and for how long finished ones wait at most; a crash lets them be done
-#: again.
+#: How many finished photos are written together, and how long one waits at most. After a crash, they are done again.
 BATCH_SIZE = 50
 WRITE_SECONDS = 2.0
 
-#: Photos of a project whose files one directory scan finds.
+#: Number of photos of a project whose files are found by one directory scan.
 SCAN_BATCH_SIZE = 10_000
 
-#: For each image process: while one photo waits for the disk, another one is decoded.
+#: Threads for each image process: while one photo waits for the disk, another one is decoded.
 THREADS_PER_PROCESS = 2
 
-#: Photos in work for each thread, so that none waits while results are written.
+#: Photos submitted for each thread, so that no thread is idle while results are written.
 WINDOW_PER_THREAD = 2
 
 Argument = TypeVar("Argument")
@@ -53,18 +52,18 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class PhotoResult:
-    """What came of one photo, found out in a thread and written by the handler.
+    """The result of the work on one photo. A thread makes it; the handler writes it.
 
     Attributes:
-        values: columns of its row that are to change.
-        meta: keys of `meta_json` that are to be written; those that are None go.
-        derivatives: what its derivatives were made from.
-        originals: what its files are like.
-        made_anew: the kinds of derivatives that were made where there was no file of them.
+        values: the columns of its row that change, with their new values.
+        meta: the keys of `meta_json` that change; a key with the value None is removed.
+        derivatives: new rows of derivatives, which say what they were made from.
+        originals: new rows of its files.
+        made_anew: the kinds of derivatives that had no file before.
         has_written_files: whether any derivative was written.
-        counts: what to report, each with an example.
-        error: why the photo failed or was skipped; what else there is to be written is written all the same.
-        seconds: how long the work took, with the wait for an image process.
+        counts: kinds to count in the report, each with an example.
+        error: why the photo failed or was skipped. The other attributes are written anyway.
+        seconds: duration of the work, including the wait for an image process.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -78,7 +77,7 @@ class PhotoResult:
     seconds: float = 0.0
 
     def take_metadata(self, task: PhotoTask, work: MetadataWork) -> None:
-        """Take in what the photo's files say about it."""
+        """Add the metadata of the photo."""
         self.values |= work.values
         self.meta = work.meta
         if task.metadata_source is None or not task.metadata_source.is_made_from(work.original):
@@ -90,12 +89,12 @@ class PhotoResult:
             self.counts.append(("metadata changed", task.photo.filename))
 
 
-#: Works on one photo, in a thread; raises only what leaves nothing to be written.
+#: Works on one photo, in a thread. It raises an error only if there is nothing to write.
 PhotoWork = Callable[[PhotoTask], PhotoResult]
 
 
 def process_items(ctx: StepContext, work: PhotoWork) -> None:
-    """Work on the job's items, each of which ends as its photo did; without any, on all photos of its projects."""
+    """Work on the photos of the job's items, and end each item; without items, work on all photos of its projects."""
     ctx.library.check_available()
     if not ctx.names_photos:
         process_projects(ctx, work)
@@ -106,7 +105,7 @@ def process_items(ctx: StepContext, work: PhotoWork) -> None:
             by_photo = {item.photo.id: item for item in own}
             try:
                 folder = current_folder(ctx, project)
-                # Closed at once when this job has to stop, so that its threads have ended before another runs it.
+                # Closed at once if this job stops: its threads must have ended before another executor runs the job.
                 with closing(process_photos(ctx, folder, [item.photo for item in own], work)) as results:
                     for photo, error in results:
                         record(ctx, by_photo.pop(photo.id), error)
@@ -117,7 +116,7 @@ def process_items(ctx: StepContext, work: PhotoWork) -> None:
 
 
 def process_projects(ctx: StepContext, work: PhotoWork) -> None:
-    """Work on all photos of the job's projects; a project fails with the photos that failed."""
+    """Work on all photos of the job's projects. A project fails if one of its photos fails."""
     ctx.library.check_available()
 
     def process(project: Project, folder: ProjectFolder) -> None:
@@ -140,13 +139,13 @@ def process_projects(ctx: StepContext, work: PhotoWork) -> None:
 def process_photos(
     ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], work: PhotoWork
 ) -> Generator[tuple[Photo, Exception | None], None, None]:
-    """Work on photos of one project; gives each with its failure, after what was found out of it has been written.
+    """Work on photos of one project. Yield each photo with its error, if any, after its result has been written.
 
     Raises:
-        FolderMissing, FolderUnreadable: the project's files cannot be told.
+        FolderMissing, FolderUnreadable: the project's folder cannot be listed.
     """
     files = find_files(ctx, folder, photos)
-    # Not into the mount point of a disk that is away.
+    # Only if files exist: the folder may be the mount point of a missing disk.
     has_files = any(own.images for own in files.values())
     if has_files and not (folder.thumb.is_dir() and folder.preview.is_dir()):
         folder.create()
@@ -159,7 +158,7 @@ def process_photos(
             finished.append((answer[0].photo, answer[1]))
         if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
             yield from _write(ctx, folder, finished)
-            # What the caller has recorded of them.
+            # The outcomes that the caller has recorded meanwhile.
             ctx.write_outcomes()
             finished, written_at = [], time.monotonic()
     yield from _write(ctx, folder, finished)
@@ -168,9 +167,9 @@ def process_photos(
 def in_parallel(
     ctx: StepContext, arguments: Iterable[Argument], function: Callable[[Argument], Answer]
 ) -> Iterator[tuple[Argument, Answer]]:
-    """Call a function in as many threads as there are image processes; gives the answers as they come.
+    """Call a function in as many threads as there are image processes. Yield answers in the order of their arrival.
 
-    If the caller stops early, what has not begun is dropped, and what has is waited for.
+    If the caller stops early, calls that have not begun are dropped, and the others are waited for.
     """
     for answer in answers_and_pauses(ctx, arguments, function):
         if answer is not None:
@@ -184,7 +183,7 @@ def answers_and_pauses(
     *,
     threads: int | None = None,
 ) -> Iterator[tuple[Argument, Answer] | None]:
-    """As `in_parallel`; None comes in between if no answer came for `WRITE_SECONDS`."""
+    """As `in_parallel`, and yield None whenever no answer has come for `WRITE_SECONDS`."""
     threads = threads or _processes(ctx)
     waiting: dict[Future[Answer], Argument] = {}
     executor = ThreadPoolExecutor(threads, thread_name_prefix="photojobs-images")
@@ -241,7 +240,7 @@ def _safely(work: PhotoWork, task: PhotoTask) -> PhotoResult:
     began_at = time.monotonic()
     try:
         result = work(task)
-    except Exception as error:  # noqa: BLE001 - it is the failure of this photo alone.
+    except Exception as error:  # noqa: BLE001 - it is a failure of this photo only.
         result = PhotoResult(error=error)
     result.seconds = time.monotonic() - began_at
     return result
