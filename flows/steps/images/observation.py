@@ -79,7 +79,7 @@ def is_unsettled(file: ScannedFile, path: Path, *, settle_seconds: float) -> boo
 def why_unusable(error: Exception, file: ScannedFile, path: Path, *, settle_seconds: float) -> Exception:
     """The error of a photo whose file could not be read: `SkipItem` if it may still be being written."""
     if isinstance(error, ImagingError) and is_unsettled(file, path, settle_seconds=settle_seconds):
-        return SkipItem(f"may still be being written; a later run tries it again: {error}")
+        return SkipItem(f"may be incomplete; a later run tries it again: {error}")
     return UnusableImage(str(error))
 
 

@@ -1,6 +1,6 @@
-"""The step `verify_originals`: originals are read again, and what they hold is compared with what they held.
+"""The step `verify_originals`: originals are read again, and their contents are compared with the stored hash.
 
-No file is ever changed, repaired or moved.
+It never changes, repairs or moves a file.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from storage.photos.projects import ProjectsRepository
 from storage.photos.verification import VerificationRepository, Verified
 from storage.records import Project
 
-#: What an original counts as of which nothing is concluded.
+#: The kind in the report of an original about which nothing is concluded.
 _CHANGED = "changed while they were read"
 
-#: How long a thread that keeps to the limit sleeps before it looks whether the job goes on.
+#: How long a thread that waits because of the rate limit sleeps until it checks the claim again.
 _NAP_SECONDS = 0.25
 
 
 @step("verify_originals", unit="projects", modifies_files=False)
 def verify_originals(ctx: StepContext) -> None:
-    """Read originals again, those first that were read longest ago, and find those that have become corrupt."""
+    """Read originals again, the least recently read first, and find those that have become corrupt."""
     ctx.library.check_available()
     pace = _Pace(ctx)
     available = _take_up_unknown(ctx)
@@ -49,7 +49,7 @@ def verify_originals(ctx: StepContext) -> None:
 
 
 def _take_up_unknown(ctx: StepContext) -> set[int]:
-    """Enter originals that no step has looked at yet; returns the projects whose folders are there."""
+    """Insert rows of originals that have none yet; returns the ids of projects whose folders are available."""
     available: set[int] = set()
     with ctx.read() as connection, temporary_tables(connection):
         staged = DerivativeScan(connection)
@@ -74,12 +74,12 @@ def _take_up_unknown(ctx: StepContext) -> set[int]:
 
 
 class _Pace:
-    """How much is read, and how fast: `bytes_per_run` and `megabytes_per_second`, both without a limit if they are 0.
+    """The limits of a run: `bytes_per_run` and `megabytes_per_second`; 0 is no limit.
 
-    A repetition of the job goes on with what is left of its bytes.
+    A repetition of the job continues with the bytes that are left.
 
     Raises:
-        PermanentStepError: a limit is no number, or is negative.
+        PermanentStepError: a limit is not a number, or is negative.
     """
 
     def __init__(self, ctx: StepContext) -> None:
@@ -97,18 +97,18 @@ class _Pace:
 
     @property
     def threads(self) -> int | None:
-        """In how many threads to read: one is as fast as the limit, and is gentle on disks with heads."""
+        """The number of threads that read: with a rate limit, one, which is fast enough and easy on hard disks."""
         return 1 if self._bytes_per_second else None
 
     def take(self, size_bytes: int) -> bool:
-        """Take a file's size from the budget; False if that would exceed it. A file that is larger comes alone."""
+        """Take a file's size from the budget; False if it exceeds what is left. The first file is always accepted."""
         if self._budget_bytes and self._taken_bytes and self._taken_bytes + size_bytes > self._budget_bytes:
             return False
         self._taken_bytes += size_bytes
         return True
 
     def read(self, size_bytes: int) -> None:
-        """Count bytes that were read, and wait until that many may have been; raises as `StepContext.checkpoint`."""
+        """Count bytes that were read, and wait as the rate limit demands; raises as `StepContext.checkpoint`."""
         with self._lock:
             self._read_bytes += size_bytes
             due_at = 0.0
@@ -119,7 +119,7 @@ class _Pace:
             self._ctx.claim.lost.wait(min(nap, _NAP_SECONDS))
             self._ctx.claim.check()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Report the progress, in megabytes."""
         total = max(self._total_bytes, self._read_bytes)
         self._ctx.progress(self._read_bytes // 1_000_000, int(total // 1_000_000))
@@ -133,7 +133,7 @@ class _Pace:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """An original that is to be read, as its row says it is and as it is on the disk."""
+    """An original that is to be read, with its row, its path and its present size."""
 
     original: Original
     known: Fingerprint
@@ -148,7 +148,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What reading an original has shown: what it counts as, why it fails, and what follows for its row."""
+    """The result of reading an original: its kind in the report, the failure, if any, and its new row."""
 
     wanted: _Wanted
     what: str
@@ -157,11 +157,11 @@ class _Finding:
 
 
 class _Verification:
-    """Reads originals, and writes what came of it a batch at a time.
+    """Reads originals, and writes the results in batches.
 
     Args:
         ctx: of the job.
-        pace: what may be read.
+        pace: the limits.
         available: the projects whose originals are read.
     """
 
@@ -175,7 +175,7 @@ class _Verification:
         self._first_failure = ""
 
     def run(self) -> None:
-        """Read as much as may be read.
+        """Read originals until the budget is used up.
 
         Raises:
             PermanentStepError: an original is corrupt, or cannot be read.
@@ -191,7 +191,9 @@ class _Verification:
         self._write()
         if self._failures:
             more = f" And {self._failures - 1} more." if self._failures > 1 else ""
-            raise PermanentStepError(f"{self._first_failure}{more} `photojobs library verify` names what is corrupt.")
+            raise PermanentStepError(
+                f"{self._first_failure}{more} `photojobs library verify` lists all corrupt originals."
+            )
 
     def _wanted(self) -> Iterator[_Wanted]:
         for page in VerificationRepository(self._ctx.database).oldest(before=self._ctx.job.created_at):
@@ -212,7 +214,7 @@ class _Verification:
                     yield wanted
 
     def _projects(self, ids: set[int]) -> dict[int, tuple[Project, ProjectFolder]]:
-        """Those of the projects that are active, with their folders as they are called now."""
+        """The active projects among `ids`, with their present folders."""
         found: dict[int, tuple[Project, ProjectFolder]] = {}
         with self._ctx.read() as connection:
             rows = ProjectsRepository(connection).list(tenant_id=self._ctx.tenant_id, ids=sorted(ids))
@@ -237,7 +239,7 @@ class _Verification:
         return None
 
     def _has_gone(self, project: Project, folder: ProjectFolder) -> bool:
-        """Whether the project has become unavailable since the step began, as with a disk that was taken out."""
+        """Whether the project has become unavailable since the step began, for example because a disk was removed."""
         if folder.manifest_path.exists():
             return False
         self._available.discard(project.id)
@@ -253,7 +255,7 @@ class _Verification:
             return error
 
     def _judge(self, wanted: _Wanted, reading: SourceReading | Exception | None) -> None:
-        """Decide what reading an original has shown; it is written with the next batch."""
+        """Decide what the contents of an original mean for its row. The next batch is written with it."""
         before, name, now = wanted.original, wanted.name, self._now
         if reading is None:
             self._ctx.report.count("to be read", example=name)
@@ -283,7 +285,7 @@ class _Verification:
 
     def _write(self) -> None:
         found, self._found = self._found, []
-        self._pace.tell()
+        self._pace.report()
         if not found:
             return
         self._ctx.checkpoint()
@@ -318,6 +320,6 @@ def _corruption(name: str, before: Original) -> str:
     last_right_at = before.verified_at or before.hashed_at
     when = "earlier" if last_right_at is None else f"on {last_right_at:%Y-%m-%d at %H:%M} UTC"
     return (
-        f"{name} is corrupt: its size and times are the same, but not its contents, which were right {when}. "
+        f"{name} is corrupt: its contents have changed, but not its size and times. They were right {when}. "
         "Restore it from a backup."
     )
