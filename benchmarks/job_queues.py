@@ -16,8 +16,8 @@ import psycopg
 
 from benchmarks.job_rows import empty_queue, fill_queue
 from storage import Database, JobsRepository
-from storage.queue.claims import Claimant
-from storage.queue.turnover import complete_and_claim
+from storage.queue.exchange import End, Wanted
+from storage.records import JobStatus
 
 
 class JobQueue(Protocol):
@@ -36,7 +36,7 @@ class JobQueue(Protocol):
 
 
 class Photojobs:
-    """Ours: `complete_and_claim`, as the worker calls it: one commit ends a job and takes the next."""
+    """Ours: `claim`, as the executor calls it: one commit ends a job and takes the next."""
 
     name: ClassVar[str] = "photojobs"
 
@@ -58,17 +58,15 @@ class Photojobs:
     def open(url: str) -> Iterator[Callable[[], int]]:
         database = Database(url)
         jobs = JobsRepository(database)
-        lanes = ["priority", "normal"]
+        wanted = Wanted(lanes=("priority", "normal"))
 
         def work() -> int:
             done = 0
             job = jobs.claim_next("bench", lane="normal")
             while job is not None:
-                claimant = Claimant(worker_id="bench", now=database.clock())
-                turnover = complete_and_claim(database, job, claimant, lanes=lanes, result={})
-                assert turnover is not None
-                job = turnover.claimed or jobs.claim_next("bench", lane="normal")
                 done += 1
+                end = End(job_id=job.id, status=JobStatus.COMPLETED, claim_token=job.claim_token, result={})
+                job = next(iter(jobs.claim("bench", wanted, limit=1, ended=[end]).claimed), None)
             return done
 
         yield work

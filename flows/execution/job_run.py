@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,8 +20,9 @@ from flows.process.patience import insist
 from flows.process.retry_delay import backoff_seconds
 from flows.telemetry.at_work import at_work_on
 from storage.errors import ConstraintViolated, CorruptDefinition, CorruptPayload, InvalidValue, UnknownTask
+from storage.queue.exchange import End
 from storage.queue.jobs import JobsRepository
-from storage.records import Job
+from storage.records import Job, JobStatus
 from task_definitions.errors import DefinitionError, PhotojobsError
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ _PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError, InvalidValue)
 #: A process that ends has so long for handing back a job, or for storing its end.
 HAND_BACK_SECONDS = 5.0
 
-#: Ends a claimed job as completed with the report of its handler; returns its row, or None where the claim is gone.
-Completion = Callable[[Job, dict[str, Any]], Job | None]
+#: Ends a claimed job; returns its row, or None where the claim is gone.
+EndWriter = Callable[[End], Job | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ def run_claimed_job(
     *,
     stopping: threading.Event | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
-    complete: Completion | None = None,
+    write_end: EndWriter | None = None,
     on_handled: Callable[[], None] | None = None,
 ) -> Job | None:
     """Run a claimed job to its end, or give it back for another attempt; returns its row as it is then.
@@ -69,7 +70,7 @@ def run_claimed_job(
         runtime: what the executors of this process share.
         stopping: set it to have the handler stop at its next checkpoint and the job go back to the queue.
         on_progress: called with `done` and `total` whenever progress was written.
-        complete: ends a job whose handler succeeded, in place of `JobsRepository.complete`.
+        write_end: ends the job, in place of `JobsRepository.end`.
         on_handled: called when the handler has ended in whatever way, before what came of it is written.
     """
     claim = JobClaim(
@@ -83,7 +84,7 @@ def run_claimed_job(
     with runtime.heartbeat.beating_for(claim), at_work_on(job), runtime.tracing.job(job) as span:
         runtime.events.job_running(job)
         note_start_of_task(job, runtime)
-        ended = _run_to_an_end(claim, runtime, on_progress, complete, on_handled)
+        ended = _run_to_an_end(claim, runtime, on_progress, write_end, on_handled)
         if ended is None:
             ended = insist(lambda: JobsRepository(runtime.database).get_by_id(job.id), unless=claim.stopping.is_set)
         # A slot is free now, for whoever waits in this process.
@@ -117,17 +118,17 @@ def _run_to_an_end(
     claim: JobClaim,
     runtime: Runtime,
     on_progress: Callable[[int, int | None], None] | None,
-    complete: Completion | None,
+    write_end: EndWriter | None,
     on_handled: Callable[[], None] | None,
 ) -> Job | None:
     """Run the handler and write what came of it; returns the row as it is then, or None if the claim is gone."""
     job, jobs = claim.job, JobsRepository(runtime.database)
+    end = partial(_end, claim, write_end or jobs.end)
     try:
         policy = claim.insist(lambda: run_policy(job, runtime))
     except (UnknownTask, CorruptDefinition) as error:
         # No repetition mends that.
-        message = f"cannot be run: {error}"
-        return claim.insist(lambda: jobs.fail(job.id, message, claim_token=claim.token))
+        return end(JobStatus.FAILED, f"cannot be run: {error}")
     if policy.timeout_seconds is not None:
         claim.deadline = time.monotonic() + policy.timeout_seconds
     context = StepContext(
@@ -158,10 +159,8 @@ def _run_to_an_end(
             # The job has done no wrong.
             jobs.hand_back(job.id, claim_token=claim.token)
             raise
-        return _fail_or_retry(context, runtime, policy, error)
-    result = context.report.to_json()
-    end = partial(jobs.complete, job.id, claim_token=claim.token, result=result)
-    return _end(context, runtime, end if complete is None else partial(complete, job, result))
+        return _fail_or_retry(context, runtime, policy, error, end)
+    return end(JobStatus.COMPLETED, result=context.report.to_json())
 
 
 def _interrupts_the_process(error: BaseException) -> bool:
@@ -185,7 +184,9 @@ def _run_handler(context: StepContext) -> None:
     context.raise_failures()
 
 
-def _fail_or_retry(context: StepContext, runtime: Runtime, policy: RunPolicy, error: BaseException) -> Job | None:
+def _fail_or_retry(
+    context: StepContext, runtime: Runtime, policy: RunPolicy, error: BaseException, end: Callable[..., Job | None]
+) -> Job | None:
     job, token = context.job, context.claim.token
     message = reason_of(error)
     if not isinstance(error, PhotojobsError) and message != type(error).__name__:
@@ -198,8 +199,7 @@ def _fail_or_retry(context: StepContext, runtime: Runtime, policy: RunPolicy, er
     jobs = JobsRepository(runtime.database)
     failures = job.attempts + 1
     if isinstance(error, _PERMANENT) or failures >= policy.max_attempts:
-        result = context.report.to_json()
-        return _end(context, runtime, partial(jobs.fail, job.id, message, claim_token=token, result=result))
+        return end(JobStatus.FAILED, message, result=context.report.to_json())
     wait_seconds = backoff_seconds(
         failures, first_seconds=policy.retry_delay_seconds, longest_seconds=policy.max_retry_delay_seconds
     )
@@ -211,15 +211,21 @@ def _fail_or_retry(context: StepContext, runtime: Runtime, policy: RunPolicy, er
     )
 
 
-def _end(context: StepContext, runtime: Runtime, write: Callable[[], Job | None]) -> Job | None:
+def _end(
+    claim: JobClaim,
+    write_end: EndWriter,
+    status: JobStatus,
+    message: str | None = None,
+    *,
+    result: Mapping[str, Any] | None = None,
+) -> Job | None:
     """Write an end; one that the database refuses for what it says is stored as a failure with the reason."""
+    job, token = claim.job, claim.token
+    end = End(job_id=job.id, claim_token=token, status=status, error_message=message, result=result)
     try:
-        return context.claim.insist(write, stopping_seconds=HAND_BACK_SECONDS)
+        return claim.insist(partial(write_end, end), stopping_seconds=HAND_BACK_SECONDS)
     except (InvalidValue, ConstraintViolated) as error:
-        job, token = context.job, context.claim.token
-        message = f"it has run, but its end could not be stored: {error}"
-        logger.warning("job %d (%s): %s", job.id, job.type, message)
-        jobs = JobsRepository(runtime.database)
-        return context.claim.insist(
-            lambda: jobs.fail(job.id, message, claim_token=token), stopping_seconds=HAND_BACK_SECONDS
-        )
+        reason = f"it has run, but its end could not be stored: {error}"
+        logger.warning("job %d (%s): %s", job.id, job.type, reason)
+        failure = End(job_id=job.id, claim_token=token, status=JobStatus.FAILED, error_message=reason)
+        return claim.insist(partial(write_end, failure), stopping_seconds=HAND_BACK_SECONDS)

@@ -55,8 +55,7 @@ def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
     if job.task_id is None or job.finished_at is None or _something_follows(job, runtime):
         return None
     tasks = TasksRepository(runtime.database)
-    # The transaction that ends the last job ends the task, at the same moment.
-    return tasks.get_by_id(job.task_id) if tasks.ended_at(job.task_id) == job.finished_at else None
+    return tasks.get_by_id(job.task_id) if tasks.has_ended_with(job) else None
 
 
 def _something_follows(job: Job, runtime: Runtime) -> bool:

@@ -70,6 +70,9 @@ class DriverStatement:
 #: Runs a statement: in a transaction of its own, or in that of a caller.
 Runs = Callable[[DriverStatement, Mapping[str, Any]], list[Any]]
 
+#: A statement and its parameters.
+Step = tuple[DriverStatement, Mapping[str, Any]]
+
 
 def run_on(connection: Connection, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
     """Run a statement in the transaction of an open connection."""

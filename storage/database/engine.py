@@ -10,8 +10,8 @@ import re
 import sqlite3
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from storage.database.answer_watch import AnswerWatch
 from storage.database.clock import Clock, system_clock
 from storage.database.column_types import read_stored_json
 from storage.database.database_url import shown_url
-from storage.database.driver_statement import DriverStatement, bound
+from storage.database.driver_statement import DriverStatement, Runs, Step, bound, run_on
 from storage.database.dropped_connections import replace_dropped_connections
 from storage.database.kept_connections import KeptConnections
 from storage.database.postgresql_session import connect_arguments, prepare_sessions
@@ -168,53 +168,76 @@ class Database:
         dialect = self.engine.dialect.name
         values = bound(parameters, dialect)
         if not self.is_postgresql:
-            try:
-                return statement.rows(self._kept.run(statement.text(dialect), values), dialect)
-            except Exception as error:
-                translated = storage_error(error, self.engine)
-                if translated is None:
-                    raise
-                raise translated from error
+            with self._translated(), self._kept.connection() as driver:
+                return statement.rows(driver.execute(statement.text(dialect), values).fetchall(), dialect)
         with self._driver(is_planned_once=statement.is_planned_once) as driver:
             driver.autocommit = True
             found = _fetched(driver.execute(statement.text(dialect), values))
             driver.autocommit = False
         return statement.rows(found, dialect)
 
-    def run_together(self, steps: Sequence[tuple[DriverStatement, Mapping[str, Any]]]) -> list[list[Any]]:
+    def run_together(self, steps: Sequence[Step], looks: Sequence[Step] = ()) -> list[list[Any]]:
         """Run statements, none of which needs another's answer, in order as one transaction; returns their rows.
 
         On PostgreSQL they are sent together, so that locks are held for no round trip.
+
+        Args:
+            steps: the statements of the transaction.
+            looks: statements that are sent with them and run after the commit, with an eye for what others committed.
         """
         if not self.is_postgresql:
-            with self.begin() as connection:
-                return [statement.on(connection, parameters) for statement, parameters in steps]
-        with self._driver(is_planned_once=all(step.is_planned_once for step, _ in steps)) as driver:
-            with driver.pipeline() if _can_pipeline() else nullcontext():
-                cursors = [
-                    driver.execute(step.text("postgresql"), bound(values, "postgresql")) for step, values in steps
-                ]
-                driver.commit()
+            with self.run_in_transaction() as run:
+                return [run(statement, parameters) for statement, parameters in (*steps, *looks)]
+        with self._driver(is_planned_once=all(step.is_planned_once for step, _ in (*steps, *looks))) as driver:
+            # What is sent until a `sync` is one transaction, without a BEGIN.
+            driver.autocommit = True
+            with driver.pipeline() if _can_pipeline() else driver.transaction() as pipeline:
+                cursors = [_execute(driver, step) for step in steps]
+                if looks and _can_pipeline():
+                    pipeline.sync()
+                    cursors += [_execute(driver, look) for look in looks]
+            if looks and not _can_pipeline():
+                cursors += [_execute(driver, look) for look in looks]
             found = [_fetched(cursor) for cursor in cursors]
-        return [statement.rows(rows, "postgresql") for (statement, _), rows in zip(steps, found, strict=True)]
+            driver.autocommit = False
+        return [
+            statement.rows(rows, "postgresql") for (statement, _), rows in zip((*steps, *looks), found, strict=True)
+        ]
 
     @contextmanager
-    def _driver(self, *, is_planned_once: bool) -> Iterator[Any]:
-        pooled = None
+    def run_in_transaction(self) -> Iterator[Runs]:
+        """Run statements in one transaction, by the shortest way that SQLite's driver has."""
+        if self.is_postgresql or isinstance(self.engine.pool, StaticPool):
+            with self.begin() as connection:
+                yield partial(run_on, connection)
+            return
+        with self._translated(), self._kept.transaction() as driver:
+            yield lambda statement, parameters: statement.rows(
+                driver.execute(statement.text("sqlite"), bound(parameters, "sqlite")).fetchall(), "sqlite"
+            )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            pooled = (self._planning_once if is_planned_once else self.engine).raw_connection()
-            with self._answers.within(self._answer_seconds, pooled.driver_connection):
-                yield pooled.driver_connection
+            yield
         except Exception as error:
-            if pooled is not None:
-                # Whatever state it is in, nobody else gets this connection.
-                pooled.invalidate()
             translated = storage_error(error, self.engine)
             if translated is None:
                 raise
             raise translated from error
-        finally:
-            if pooled is not None:
+
+    @contextmanager
+    def _driver(self, *, is_planned_once: bool) -> Iterator[Any]:
+        with self._translated():
+            pooled = (self._planning_once if is_planned_once else self.engine).raw_connection()
+            try:
+                with self._answers.within(self._answer_seconds, pooled.driver_connection):
+                    yield pooled.driver_connection
+            except Exception:
+                # Whatever state it is in, nobody else gets this connection.
+                pooled.invalidate()
+                raise
+            finally:
                 pooled.close()
 
     def migrate(self) -> None:
@@ -329,6 +352,11 @@ def _can_pipeline() -> bool:
     return Pipeline.is_supported()
 
 
+def _execute(driver: Any, step: Step) -> Any:
+    statement, parameters = step
+    return driver.execute(statement.text("postgresql"), bound(parameters, "postgresql"))
+
+
 #: The database of an engine's pool, so that a repository finds the clock of a connection that a caller hands it.
 _databases: weakref.WeakKeyDictionary[Any, Database] = weakref.WeakKeyDictionary()
 
@@ -356,11 +384,20 @@ class Access:
             return self._source.run(statement, parameters)
         return statement.on(self._source, parameters)
 
-    def run_together(self, steps: Sequence[tuple[DriverStatement, Mapping[str, Any]]]) -> list[list[Any]]:
+    def run_together(self, steps: Sequence[Step], looks: Sequence[Step] = ()) -> list[list[Any]]:
         """Run statements, none of which needs another's answer, in order in one transaction; returns their rows."""
         if isinstance(self._source, Database):
-            return self._source.run_together(steps)
-        return [statement.on(self._source, parameters) for statement, parameters in steps]
+            return self._source.run_together(steps, looks)
+        return [statement.on(self._source, parameters) for statement, parameters in (*steps, *looks)]
+
+    @contextmanager
+    def run_in_transaction(self) -> Iterator[Runs]:
+        """Run statements in one transaction: a new one, or the caller's."""
+        if isinstance(self._source, Database):
+            with self._source.run_in_transaction() as run:
+                yield run
+        else:
+            yield partial(run_on, self._source)
 
     def look(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
         """Run one statement that only reads."""

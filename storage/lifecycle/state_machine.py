@@ -1,26 +1,23 @@
-"""The state machine of jobs and tasks: the one gate through which jobs end, and what the end of a job starts.
+"""The state machine of jobs and tasks: what the end of a job starts, and how many jobs end at once.
 
-Ending a job and inserting the jobs of the next step are one transaction. A task's row is locked before its jobs are
-changed, so of the chunks that end at the same moment exactly one finds that it was the last.
+Single jobs end by `storage.queue.exchange`, which settles their tasks afterwards. Here a task's row is locked before
+its jobs are changed, and it is settled by the same transaction; where that is not a caller's, `settle_after` is to
+follow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, text, update
 
-from storage.database.driver_statement import DriverStatement
-from storage.database.engine import Access
 from storage.database.given_values import among
 from storage.database.tables import RUNNING, UNFINISHED_UNIQUE, job_items, jobs, project_claims, tasks
 from storage.errors import CorruptDefinition
-from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
-from storage.lifecycle.notifications import fresh_since, notify, notify_followers, notify_who_follows
+from storage.lifecycle.notifications import notify, notify_followers
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.lifecycle.step_jobs import HOLD_OF_JOB, hold_on, insert_step_jobs
 from storage.records import Job, JobStatus, Task, TaskStatus
@@ -99,75 +96,6 @@ def _end_locked(
     of_locked = jobs.c.task_id.is_(None) | among(jobs.c.task_id, task_ids) if task_ids else jobs.c.task_id.is_(None)
     statement = update(jobs).where(*open_jobs, of_locked).values(values).returning(*jobs.columns)
     return [Job.from_row(row) for row in connection.execute(statement).mappings()]
-
-
-def end_job(
-    access: Access,
-    job_id: int,
-    *,
-    status: JobStatus,
-    now: datetime,
-    claim_token: str | None = None,
-    error_message: str | None = None,
-    result: Mapping[str, Any] | None = None,
-) -> Job | None:
-    """What `end_jobs` does, at once, for a job whose end starts nothing; None where nothing was ended.
-
-    Such a job holds no project, and belongs to no task or is not the last of its task's step. Where that is not so, or
-    where the job has ended or is no longer held by `claim_token`, `end_jobs` has the last word.
-    """
-    if status == JobStatus.FAILED:
-        error_message = error_message or "failed"
-    parameters: dict[str, Any] = {
-        "id": job_id,
-        "status": str(status),
-        "now": now,
-        "error_message": None if error_message is None else cut(error_message),
-        "result": None if result is None else dict(result),
-    }
-    if claim_token is not None:
-        parameters["claim_token"] = claim_token
-    statement = _end_job(access.is_postgresql, claim_token is not None)
-    if not access.is_postgresql:
-        ended = access.run(statement, parameters)
-    else:
-        parameters["fresh_since"] = fresh_since(now)
-        # A second statement looks for other jobs: the first one's snapshot would be from before it had the lock.
-        _, ended = access.run_together([(_LOCK_TASK_OF_JOB, {"id": job_id}), (statement, parameters)])
-    return ended[0] if ended else None
-
-
-_END_OF_JOB = """
-    UPDATE jobs SET status = :status, finished_at = :now, updated_at = :now, run_after = NULL,
-        error_message = coalesce(:error_message, error_message), result_json = coalesce(:result, result_json),
-        last_error_at = CASE :status WHEN 'failed' THEN :now ELSE last_error_at END
-    WHERE id = :id AND NOT EXISTS (SELECT 1 FROM project_claims WHERE project_claims.job_id = jobs.id)"""
-
-#: Ends a job that nothing hangs on; who uses it says in a further condition in which state the job must be.
-END_OF_LONE_JOB = f"{_END_OF_JOB} AND task_id IS NULL"
-
-_OTHERS_UNFINISHED = """EXISTS (SELECT 1 FROM jobs AS others WHERE others.task_id = jobs.task_id
-    AND others.step_index = (SELECT tasks.step_index FROM tasks WHERE tasks.id = jobs.task_id)
-    AND others.status IN ('queued', 'running') AND others.id <> jobs.id)"""
-
-_LOCK_TASK_OF_JOB = DriverStatement(
-    "SELECT 1 FROM tasks WHERE id = (SELECT task_id FROM jobs WHERE jobs.id = :id) FOR UPDATE", is_planned_once=True
-)
-
-
-@cache
-def _end_job(is_postgresql: bool, is_claimed: bool) -> JobStatement:
-    condition = "status = 'running' AND claim_token = :claim_token" if is_claimed else "status IN ('queued', 'running')"
-    end = f"{_END_OF_JOB} AND (task_id IS NULL OR {_OTHERS_UNFINISHED}) AND {condition} RETURNING {JOB_COLUMNS}"
-    if not is_postgresql:
-        return JobStatement(end, is_planned_once=True)
-    told = notify_who_follows("id = (SELECT task_id FROM ended)")
-    return JobStatement(
-        f"""
-        WITH ended AS ({end}), told AS MATERIALIZED ({told})
-        SELECT {JOB_COLUMNS.replace("jobs.", "ended.")} FROM ended LEFT JOIN told ON true""",
-        is_planned_once=True,
-    )
 
 
 def give_back(

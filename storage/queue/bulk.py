@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, select
 
 from storage.database.column_types import check_integer
-from storage.database.engine import Database
+from storage.database.engine import Access, Database
 from storage.database.given_values import among
 from storage.database.tables import jobs
 from storage.errors import InvalidValue
 from storage.lifecycle.state_machine import UNFINISHED, end_jobs, reopen_jobs
-from storage.records import JobStatus
+from storage.queue.exchange import settle_after
+from storage.records import Job, JobStatus
 
 #: Jobs changed by one transaction.
 BATCH_SIZE = 500
@@ -73,9 +74,8 @@ def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BA
         InvalidValue: the filter is empty or wrong.
     """
 
-    def cancel(connection: Connection, ids: Sequence[int]) -> int:
-        now = database.clock()
-        return len(end_jobs(connection, jobs.c.id.in_(ids), status=JobStatus.CANCELED, now=now))
+    def cancel(connection: Connection, ids: Sequence[int]) -> list[Job]:
+        return end_jobs(connection, jobs.c.id.in_(ids), status=JobStatus.CANCELED, now=database.clock())
 
     return _in_batches(database, selected, UNFINISHED, cancel, batch_size)
 
@@ -90,8 +90,8 @@ def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BAT
         InvalidValue: the filter is empty or wrong.
     """
 
-    def retry(connection: Connection, ids: Sequence[int]) -> int:
-        return len(reopen_jobs(connection, jobs.c.id.in_(ids), now=database.clock()))
+    def retry(connection: Connection, ids: Sequence[int]) -> list[Job]:
+        return reopen_jobs(connection, jobs.c.id.in_(ids), now=database.clock())
 
     return _in_batches(database, selected, RETRIED, retry, batch_size)
 
@@ -100,7 +100,7 @@ def _in_batches(
     database: Database,
     selected: JobFilter,
     statuses: Sequence[JobStatus],
-    change: Callable[[Connection, Sequence[int]], int],
+    change: Callable[[Connection, Sequence[int]], list[Job]],
     batch_size: int,
 ) -> int:
     check_integer(batch_size, name="batch_size", minimum=1, maximum=10_000)
@@ -113,7 +113,9 @@ def _in_batches(
             ids = list(connection.execute(statement).scalars())
         if ids:
             with database.begin() as connection:
-                changed += change(connection, ids)
+                done = change(connection, ids)
+            settle_after(Access(database), [job.id for job in done])
+            changed += len(done)
         if len(ids) < batch_size:
             return changed
         last_id = ids[-1]

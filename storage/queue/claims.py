@@ -18,24 +18,17 @@ from typing import Any
 from sqlalchemy import Connection, Executable, Integer, Row, TextClause, bindparam, column, text
 
 from storage.database.column_types import UtcTimestamp
-from storage.database.driver_statement import DriverStatement, Runs, run_on
-from storage.database.engine import Database
-from storage.database.tables import ATTENDED, READY, RUNNING, jobs
+from storage.database.driver_statement import DriverStatement, run_on
+from storage.database.engine import Access, Database
+from storage.database.tables import ATTENDED, DELAYED, READY, RUNNING, jobs
 from storage.lifecycle.job_statement import JOB_COLUMNS, STILL_QUEUED, JobStatement, is_given, is_given_and_queued
 from storage.lifecycle.notifications import fresh_since
+from storage.queue.exchange_statements import DUE, NOT_ON_HOLD, RANK, TAKE, TAKE_SEVERAL
 from storage.queue.lanes import COUNT_RUNNING_IN_LANE, free_slots
 from storage.records import Job, Lane
 
 #: Bounds that admit every priority.
 ANY_PRIORITY = (-(2**31), 2**31 - 1)
-
-#: Parts of claiming statements: which jobs, in which order, and what a claim writes.
-NOT_ON_HOLD = """NOT EXISTS (SELECT 1 FROM holds WHERE (holds.kind = 'tenant' AND holds.name = jobs.tenant_id)
-    OR (holds.kind = 'task' AND holds.name = jobs.task_id))"""
-DUE = "status = 'queued' AND run_after IS NOT NULL AND run_after <= :now AND held_by IS NULL"
-RANK = "priority DESC, created_at, id"
-TAKE = """UPDATE jobs SET status = 'running', started_at = :now, heartbeat_at = :now, updated_at = :now,
-    finished_at = NULL, worker_id = :worker_id, claim_token = :claim_token"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,111 +43,20 @@ class Claimant:
         return {"worker_id": self.worker_id, "now": self.now, "claim_token": os.urandom(16).hex()}
 
 
-def claim_best(
-    connection: Connection,
-    claimant: Claimant,
-    *,
-    tenant_id: str | None,
-    min_priority: int,
-    max_priority: int,
-) -> Job | None:
-    """Take the best queued job within the bounds, both inclusive, whatever its lane's slots say."""
-    job = claim_by_one_statement(
-        partial(run_on, connection),
-        claimant,
-        is_postgresql=connection.dialect.name == "postgresql",
-        tenant_id=tenant_id,
-        bounds=(min_priority, max_priority),
-    )
-    if job is not None and job.run_after is not None:
-        # It was found among the delayed ones, which have no rank: many that are due at once must be ranked only once.
-        promote_due(connection, now=claimant.now)
-    return job
-
-
-def claim_by_one_statement(
-    run: Runs,
-    claimant: Claimant,
-    *,
-    is_postgresql: bool,
-    tenant_id: str | None = None,
-    bounds: tuple[int, int] = ANY_PRIORITY,
-) -> Job | None:
-    """Take the best queued job within the bounds, by a statement that may be a transaction of its own.
-
-    Where the job has a `run_after`, `promote_due` is to follow.
-    """
-    parameters = claimant.parameters() | {"min_priority": bounds[0], "max_priority": bounds[1]}
-    if tenant_id is not None:
-        parameters["tenant_id"] = tenant_id
-    claimed = _best_statement(is_postgresql, tenant_id is not None, None).jobs(run, parameters)
-    return claimed[0] if claimed else None
-
-
-def claim_in_plain_lane(
-    database: Database, claimant: Claimant, *, lane: str, tenant_id: str | None = None
-) -> tuple[Job | None, bool]:
-    """Take the best job of a lane, if a slot is free, by statements that need no answer of each other.
-
-    Returns the job, and whether that is all that can be said: for a lane with aging or fairness, or for one that does
-    not exist, `claim_in_lane` has more to do.
-    """
-    parameters = claimant.parameters() | {"lane": lane}
-    if tenant_id is not None:
-        parameters["tenant_id"] = tenant_id
-    claim = _best_statement(database.is_postgresql, tenant_id is not None, ":lane")
-    if not database.is_postgresql:
-        # One statement is atomic here, and it needs no lock to count slots.
-        claimed = database.run(claim, parameters)
-        known = claimed or database.run(_LOCK_PLAIN_LANE_SQLITE, {"lane": lane})
-        return (claimed[0] if claimed else None), bool(known)
-    known, claimed = database.run_together([(_LOCK_PLAIN_LANE, {"lane": lane}), (claim, parameters)])
-    return (claimed[0] if claimed else None), bool(known)
-
-
-def claim_in_first_lane(
-    database: Database, claimant: Claimant, *, lanes: Sequence[str], tenant_id: str | None = None
-) -> tuple[Job | None, bool]:
-    """On PostgreSQL, take the best job of the first of these lanes that has work, in a single round trip.
-
-    Returns the job, and whether that is all that can be said: where a lane has work and nothing was taken of it, others
-    may have some too, or `claim_in_lane` has more to do. Where nothing waits, nothing is locked.
-    """
-    parameters = claimant.parameters()
-    look: dict[str, Any] = {"lanes": list(lanes), "now": claimant.now}
-    if tenant_id is not None:
-        parameters["tenant_id"] = look["tenant_id"] = tenant_id
-    for_tenant = tenant_id is not None
-    claim = _best_statement(True, for_tenant, _CHOSEN_LANE)
-    chosen, claimed = database.run_together([(_choose_lane(for_tenant), look), (claim, parameters)])
-    if claimed and claimed[0].run_after is not None:
-        with database.begin() as connection:
-            promote_due(connection, now=claimant.now)
-    return (claimed[0], True) if claimed else (None, not chosen)
-
-
-def claim_in_lane(
-    connection: Connection, claimant: Claimant, *, lane: Lane, tenant_id: str | None = None
-) -> Job | None:
-    """Take the lane's best queued job if a slot is free; with aging and fairness where the lane has them."""
-    if free_slots(connection, lane) <= 0:
-        return None
-    if lane.is_plain:
-        return claim_best(
-            connection,
-            claimant,
-            tenant_id=tenant_id,
-            min_priority=lane.min_priority,
-            max_priority=lane.max_priority,
-        )
+def claim_in_special_lane(
+    connection: Connection, claimant: Claimant, *, lane: Lane, tenant_id: str | None, limit: int
+) -> list[Job]:
+    """Take up to `limit` jobs of a lane that has aging or fairness, as far as its slots go, best first."""
+    room = min(limit, free_slots(connection, lane))
     promote_due(connection, now=claimant.now)
-    while True:
+    claimed: list[Job] = []
+    while len(claimed) < room:
         ranked = rank_heads(connection, lane=lane, now=claimant.now, tenant_id=tenant_id)
         if not ranked:
-            return None
+            break
         job = _take(connection, claimant, ranked[0].id)
-        if job is not None:
-            return job
+        claimed += [] if job is None else [job]
+    return claimed
 
 
 def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: str | None = None) -> list[Row[Any]]:
@@ -207,6 +109,12 @@ def promote_due(connection: Connection, *, now: datetime) -> int:
     return connection.execute(_promote_statement(connection.dialect.name == "postgresql"), {"now": now}).rowcount
 
 
+def next_due_at(database: Database) -> datetime | None:
+    """When the first of the delayed jobs is due, which may be in the past; None where there is none."""
+    found = Access(database).look(_next_due(database.is_postgresql), {})
+    return found[0][0] if found else None
+
+
 def new_worker_id(name: str) -> str:
     """A worker id that no other start has, so that a restarted worker is never mistaken for its dead self."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
@@ -251,67 +159,9 @@ def _is_open(lane: str) -> str:
         AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)"""
 
 
-@cache
-def _best_statement(is_postgresql: bool, for_tenant: bool, lane: str | None) -> JobStatement:
-    """A claim within bounds, or in a lane, of which an SQL expression is given that says its name."""
-    bounds = "priority BETWEEN :min_priority AND :max_priority"
-    if lane is not None:
-        bound = f"(SELECT {{}} FROM lanes WHERE name = {lane})"
-        bounds = f"priority BETWEEN {bound.format('min_priority')} AND {bound.format('max_priority')}"
-    if for_tenant:
-        bounds += " AND tenant_id = :tenant_id"
-    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
-    materialized = "MATERIALIZED" if is_postgresql else ""
-
-    def head(condition: str, index: str) -> str:
-        return f"""SELECT id, priority, created_at FROM jobs{by_index(is_postgresql, index)}
-            WHERE {condition} AND {bounds} AND {NOT_ON_HOLD} ORDER BY {RANK} LIMIT 1 {lock}"""
-
-    ready = head(READY, "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready")
-    is_open = "" if lane is None else f"WHERE EXISTS (SELECT 1 FROM lanes WHERE {_IS_PLAIN} AND {_is_open(lane)})"
-    return JobStatement(
-        f"""
-        WITH ready AS {materialized} ({ready}), due AS {materialized} ({head(DUE, "idx_jobs_delayed")})
-        {TAKE} WHERE id = (
-            SELECT id FROM (SELECT * FROM ready UNION ALL SELECT * FROM due) AS heads
-            {is_open} ORDER BY {RANK} LIMIT 1
-        ) AND status = 'queued' RETURNING {JOB_COLUMNS}""",
-        is_planned_once=True,
-    )
-
-
 _LOCK_LANE = DriverStatement(
     "SELECT 1 FROM lanes WHERE name = :lane AND slots IS NOT NULL FOR UPDATE", is_planned_once=True
 )
-_IS_PLAIN = "aging_seconds IS NULL AND fair_tenants = 0"
-_PLAIN_LANE = f"SELECT 1 FROM lanes WHERE name = :lane AND {_IS_PLAIN}"
-_LOCK_PLAIN_LANE_SQLITE = DriverStatement(_PLAIN_LANE)
-# Where the lane has slots, claimers take turns from here on: two of them would count the same free one.
-_LOCK_PLAIN_LANE = DriverStatement(
-    f"""
-    WITH taken AS MATERIALIZED (SELECT name FROM lanes WHERE name = :lane AND slots IS NOT NULL FOR UPDATE)
-    {_PLAIN_LANE} AND (SELECT count(*) FROM taken) >= 0""",
-    is_planned_once=True,
-)
-
-#: The lane that `_choose_lane` chose earlier in the transaction: what one statement of a round trip tells the next.
-_CHOSEN_LANE = "current_setting('photojobs.lane', true)"
-
-
-@cache
-def _choose_lane(for_tenant: bool) -> DriverStatement:
-    return DriverStatement(
-        f"""
-        WITH chosen AS MATERIALIZED (
-            SELECT name FROM lanes WHERE name = ANY(:lanes) AND {has_work(is_postgresql=True, for_tenant=for_tenant)}
-            ORDER BY array_position(:lanes, name) LIMIT 1
-        ), taken AS MATERIALIZED (
-            SELECT name FROM lanes WHERE name = (SELECT name FROM chosen) AND slots IS NOT NULL FOR UPDATE
-        )
-        SELECT set_config('photojobs.lane', name, true) FROM chosen WHERE (SELECT count(*) FROM taken) >= 0""",
-        is_planned_once=True,
-    )
-
 
 _TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING {JOB_COLUMNS}")
 
@@ -339,15 +189,13 @@ def _awaited(is_postgresql: bool) -> str:
 
 @cache
 def _awaited_statement(is_postgresql: bool) -> JobStatement:
-    # A token for each: it is by the token alone that a process knows its claims.
-    take = TAKE.replace(":claim_token", ":claim_token || '-' || id")
     return JobStatement(
         f"""
         {_awaited(is_postgresql)}, entitled AS (
             SELECT id FROM (SELECT *, row_number() OVER (ORDER BY {RANK}) AS place FROM awaited) AS ranked
             WHERE place <= free AND {is_given("id", is_postgresql=is_postgresql)} ORDER BY place LIMIT :limit
         )
-        {take} WHERE id IN (SELECT id FROM entitled) AND {STILL_QUEUED} RETURNING {JOB_COLUMNS}""",
+        {TAKE_SEVERAL} WHERE id IN (SELECT id FROM entitled) AND {STILL_QUEUED} RETURNING {JOB_COLUMNS}""",
         is_planned_once=True,
     )
 
@@ -358,16 +206,6 @@ def _candidates_statement(is_postgresql: bool) -> Executable:
     times = [bindparam(name, type_=UtcTimestamp) for name in ("now", "fresh_since")]
     statement = text(f"{_awaited(is_postgresql)} SELECT * FROM awaited").bindparams(*times)
     return statement.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at, column("free", Integer))
-
-
-def has_work(*, is_postgresql: bool, for_tenant: bool) -> str:
-    """A condition on rows of `lanes`: that a job of the lane is ready or due, of `:tenant_id` where asked for."""
-    of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
-    ready = by_index(is_postgresql, "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready")
-    due = by_index(is_postgresql, "idx_jobs_delayed")
-    in_lane = f"priority BETWEEN lanes.min_priority AND lanes.max_priority {of_tenant}"
-    return f"""(EXISTS (SELECT 1 FROM jobs{ready} WHERE {READY} AND {in_lane})
-        OR EXISTS (SELECT 1 FROM jobs{due} WHERE {DUE} AND {in_lane}))"""
 
 
 def by_index(is_postgresql: bool, index: str) -> str:
@@ -381,6 +219,15 @@ def _promote_statement(is_postgresql: bool) -> TextClause:
     lock = " FOR UPDATE SKIP LOCKED" if is_postgresql else ""
     due = f"SELECT id FROM jobs{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DUE}{lock}"
     return _timed(f"UPDATE jobs SET run_after = NULL WHERE id IN ({due})")
+
+
+@cache
+def _next_due(is_postgresql: bool) -> DriverStatement:
+    # Those on hold become due when they are released.
+    delayed = f"jobs{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DELAYED} AND held_by IS NULL"
+    return DriverStatement(
+        f"SELECT run_after FROM {delayed} ORDER BY run_after LIMIT 1", returns=(jobs.c.run_after,), is_planned_once=True
+    )
 
 
 @cache

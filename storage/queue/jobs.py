@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -32,15 +33,14 @@ from storage.lifecycle.notifications import notify
 from storage.lifecycle.spooled_items import SpooledItems
 from storage.lifecycle.state_machine import (
     QUEUED_ANEW,
-    end_job,
     end_jobs,
     give_back,
     lock_tasks_of,
     reopen_items,
     reopen_task,
 )
-from storage.queue import claims
-from storage.queue.lanes import LanesRepository
+from storage.queue.claims import ANY_PRIORITY
+from storage.queue.exchange import End, Exchanged, Wanted, exchange, settle_after
 from storage.records import Job, JobItem, JobStatus
 from task_definitions import MAX_ITEMS_PER_JOB
 
@@ -199,34 +199,31 @@ class JobsRepository:
         """
         if lane is not None and (min_priority is not None or max_priority is not None):
             raise InvalidValue("lane", "a lane has its own bounds; give either a lane or bounds")
+        lowest, highest = ANY_PRIORITY
+        wanted = Wanted(
+            lanes=None if lane is None else (lane,),
+            bounds=(
+                lowest if min_priority is None else min_priority,
+                highest if max_priority is None else max_priority,
+            ),
+            tenant_id=tenant_id,
+        )
+        claimed = self.claim(worker_id, wanted, limit=1).claimed
+        return claimed[0] if claimed else None
+
+    def claim(self, worker_id: str, wanted: Wanted, *, limit: int, ended: Sequence[End] = ()) -> Exchanged:
+        """Hand in ended jobs and take the best `limit` queued ones that are wanted, by one transaction.
+
+        Each returned job is `running` and carries a `claim_token` of its own. Two callers never get the same job.
+        Within a caller's own transaction nothing can be handed in.
+
+        Raises:
+            DatabaseBusy: the database stayed locked for longer than the busy timeout.
+            UnknownLane: there is no lane of a name.
+            InvalidValue: the worker's id cannot be stored.
+        """
         check_text(worker_id, name="worker_id", maximum=1000)
-        claimant = claims.Claimant(worker_id=worker_id, now=self._access.clock())
-        is_settled = lane is None
-        if lane is None:
-            lowest, highest = claims.ANY_PRIORITY
-            job = claims.claim_by_one_statement(
-                self._access.run,
-                claimant,
-                is_postgresql=self._access.is_postgresql,
-                tenant_id=tenant_id,
-                bounds=(
-                    lowest if min_priority is None else min_priority,
-                    highest if max_priority is None else max_priority,
-                ),
-            )
-        elif self._access.database is not None:
-            job, is_settled = claims.claim_in_plain_lane(
-                self._access.database, claimant, lane=lane, tenant_id=tenant_id
-            )
-        if lane is not None and not is_settled:
-            with self._access.write() as connection:
-                found = LanesRepository(connection).get(lane)
-                return claims.claim_in_lane(connection, claimant, lane=found, tenant_id=tenant_id)
-        if job is not None and job.run_after is not None:
-            # Delayed ones have no rank: many that are due at once must be ranked only once.
-            with self._access.write() as connection:
-                claims.promote_due(connection, now=claimant.now)
-        return job
+        return exchange(self._access, worker_id, wanted, limit=limit, ended=ended)
 
     def heartbeat(self, id: int, *, claim_token: str | None = None) -> bool:
         """Say that a running job is still being worked on; False where it is not running (any more)."""
@@ -257,7 +254,7 @@ class JobsRepository:
 
         Returns the row, or None where nothing changed: the job has ended, or `claim_token` is no longer its own.
         """
-        return self._end(id, JobStatus.COMPLETED, claim_token=claim_token, result=result)
+        return self.end(End(job_id=id, status=JobStatus.COMPLETED, claim_token=claim_token, result=result))
 
     def fail(
         self,
@@ -268,11 +265,37 @@ class JobsRepository:
         result: Mapping[str, Any] | None = None,
     ) -> Job | None:
         """End a job as failed with a reason (cut at 1000 characters); None where nothing changed, as in `complete`."""
-        return self._end(id, JobStatus.FAILED, claim_token=claim_token, error_message=str(error_message), result=result)
+        message = str(error_message)
+        return self.end(
+            End(job_id=id, status=JobStatus.FAILED, claim_token=claim_token, error_message=message, result=result)
+        )
 
     def cancel(self, id: int) -> Job | None:
         """End a queued or running job as canceled; its executor stops at its next checkpoint. None if it had ended."""
-        return self._end(id, JobStatus.CANCELED, claim_token=None)
+        return self.end(End(job_id=id, status=JobStatus.CANCELED))
+
+    def end(self, end: End) -> Job | None:
+        """End a job, and start its task's next step if it was the last of its step.
+
+        Returns the row, or None where nothing changed: the job has ended, or the claim is no longer its own.
+        """
+        end = replace(end, result=None if end.result is None else checked_result(end.result))
+        if self._access.database is not None:
+            ended: Sequence[Job] = exchange(self._access, "", ended=[end]).ended
+        else:
+            conditions = [jobs.c.id == end.job_id]
+            if end.claim_token is not None:
+                conditions += [jobs.c.claim_token == end.claim_token, jobs.c.status == "running"]
+            with self._access.write() as connection:
+                ended = end_jobs(
+                    connection,
+                    *conditions,
+                    status=end.status,
+                    now=self._access.clock(),
+                    error_message=end.error_message,
+                    result=end.result,
+                )
+        return ended[0] if ended else None
 
     def cancel_by_project(
         self, project_id: int, *, except_task_id: str | None = None, except_job_id: int | None = None
@@ -284,7 +307,9 @@ class JobsRepository:
         if except_task_id is not None:
             conditions.append(func.coalesce(jobs.c.task_id, "") != except_task_id)
         with self._access.write() as connection:
-            return end_jobs(connection, *conditions, status=JobStatus.CANCELED, now=self._access.clock())
+            ended = end_jobs(connection, *conditions, status=JobStatus.CANCELED, now=self._access.clock())
+        settle_after(self._access, [job.id for job in ended])
+        return ended
 
     def retry_later(
         self, id: int, error_message: str, *, run_after: datetime, claim_token: str | None = None
@@ -444,38 +469,6 @@ class JobsRepository:
             return job_items.update_item_status(
                 connection, item_id, status=status, message=message, now=self._access.clock()
             )
-
-    def _end(
-        self,
-        id: int,
-        status: JobStatus,
-        *,
-        claim_token: str | None,
-        error_message: str | None = None,
-        result: Mapping[str, Any] | None = None,
-    ) -> Job | None:
-        if result is not None:
-            result = checked_result(result)
-        now = self._access.clock()
-        ended = end_job(
-            self._access,
-            id,
-            status=status,
-            now=now,
-            claim_token=claim_token,
-            error_message=error_message,
-            result=result,
-        )
-        if ended is not None:
-            return ended
-        conditions = [jobs.c.id == id]
-        if claim_token is not None:
-            conditions += [jobs.c.claim_token == claim_token, jobs.c.status == "running"]
-        with self._access.write() as connection:
-            others = end_jobs(
-                connection, *conditions, status=status, now=now, error_message=error_message, result=result
-            )
-        return others[0] if others else None
 
     def _update(self, id: int, values: Mapping[str, Any]) -> bool:
         with self._access.write() as connection:

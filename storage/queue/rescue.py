@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, delete, func, literal_column, select, text
 
-from storage.database.engine import Database
+from storage.database.engine import Access, Database
 from storage.database.given_values import among
 from storage.database.tables import RUNNING, jobs, project_claims
 from storage.lifecycle.state_machine import end_jobs, give_back, lock_tasks_of
+from storage.queue.exchange import settle_after
 from storage.records import Job, JobStatus
 
 #: The reason that a job carries whose executor died at its last attempt.
@@ -72,7 +73,9 @@ def rescue_stale(
             .scalars()
             .all(),
         )
-        return _give_up_attempt(connection, mine, max_attempts=max_attempts, now=now, reason=WORKER_LOST)
+        rescued = _give_up_attempt(connection, mine, max_attempts=max_attempts, now=now, reason=WORKER_LOST)
+    settle_after(Access(database), rescued.failed)
+    return rescued
 
 
 def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_attempts: int, reason: str) -> Rescued:
@@ -87,7 +90,9 @@ def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_at
     """
     with database.begin() as connection:
         claimed = (jobs.c.id == job_id) & (jobs.c.claim_token == claim_token) & (jobs.c.status == "running")
-        return _give_up_attempt(connection, claimed, max_attempts=max_attempts, now=database.clock(), reason=reason)
+        given_up = _give_up_attempt(connection, claimed, max_attempts=max_attempts, now=database.clock(), reason=reason)
+    settle_after(Access(database), given_up.failed)
+    return given_up
 
 
 def give_back_lost(

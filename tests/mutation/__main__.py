@@ -38,7 +38,7 @@ PARTS = {
         [
             "tests/storage/queue/test_tasks.py",
             "tests/storage/lifecycle/test_job_lifecycle.py",
-            "tests/storage/queue/test_turnover.py",
+            "tests/storage/queue/test_exchange.py",
         ],
     ),
     "transfer": (

@@ -153,9 +153,11 @@ def test_a_job_whose_end_was_not_written_costs_an_attempt_and_is_told_of_once(
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    for name in ("complete", "fail", "retry_later"):
-        monkeypatch.setattr(JobsRepository, name, refuse)
-    monkeypatch.setattr("flows.execution.worker.complete_and_claim", refuse)
+    claim = JobsRepository.claim
+    monkeypatch.setattr(JobsRepository, "retry_later", refuse)
+    monkeypatch.setattr(
+        JobsRepository, "claim", lambda *arguments, **more: (refuse if more["ended"] else claim)(*arguments, **more)
+    )
 
     with caplog.at_level(logging.WARNING):
         job = work_until_ended(each_runtime, "go_on")

@@ -26,20 +26,21 @@ FAULTS = [DatabaseBusy, DatabaseReadOnly, DatabaseUnavailable, DiskFull]
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Has a function fail as often as wanted: `failing("flows.execution.worker.claim_from_lanes", DiskFull, 3)`."""
+    """Has claims fail as often as wanted: `failing("JobsRepository.claim", DiskFull, 3)`.
+
+    Those that only take jobs; `with ends`, only those that hand in jobs.
+    """
 
     def fail(place: str, error: type[Exception], times: int) -> None:
-        module, _, name = place.rpartition(".")
-        target: Any = JobsRepository if module == "JobsRepository" else __import__(module, fromlist=[name])
-        original, left = getattr(target, name), [None] * times
+        original, left = JobsRepository.claim, [None] * times
 
         def first_fail(*arguments: Any, **more: Any) -> Any:
-            if left:
+            if left and bool(more["ended"]) == place.endswith("ends"):
                 left.pop()
                 raise error("not now")
             return original(*arguments, **more)
 
-        monkeypatch.setattr(target, name, first_fail)
+        monkeypatch.setattr(JobsRepository, "claim", first_fail)
 
     return fail
 
@@ -57,7 +58,7 @@ def work(runtime: Runtime, job: Job) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("place", ["flows.execution.worker.claim_from_lanes", "JobsRepository.complete"])
+@pytest.mark.parametrize("place", ["JobsRepository.claim", "JobsRepository.claim with ends"])
 def test_a_worker_waits_for_a_fault_that_passes(
     runtime: Runtime, stage: Any, failing: Any, caplog: pytest.LogCaptureFixture, fault: Any, place: str
 ) -> None:
@@ -89,7 +90,7 @@ def test_a_worker_that_must_end_drains_what_runs(runtime: Runtime, stage: Any, f
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     wait_until(lambda: "gate" in stage.entered and stage.entered["gate"].is_set(), what="the handler is at its gate")
-    failing("flows.execution.worker.claim_from_lanes", SchemaMismatch, 1_000)
+    failing("JobsRepository.claim", SchemaMismatch, 1_000)
     jobs.enqueue(tenant_id="t", type="count", scope="global")
     stage.gates["gate"].set()
     thread.join(30)
@@ -103,9 +104,9 @@ def test_a_worker_that_must_end_drains_what_runs(runtime: Runtime, stage: Any, f
 def test_a_worker_stops_within_the_drain_time_though_an_end_cannot_be_stored(
     runtime: Runtime, stage: Any, failing: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.execution.worker.HAND_BACK_SECONDS", 5.0)
+    monkeypatch.setattr("flows.execution.executor.HAND_BACK_SECONDS", 5.0)
     JobsRepository(runtime.database).enqueue(tenant_id="t", type="count", scope="global")
-    failing("JobsRepository.complete", DatabaseUnavailable, 1_000)
+    failing("JobsRepository.claim with ends", DatabaseUnavailable, 1_000)
     worker = Worker(runtime)
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()
@@ -140,16 +141,16 @@ def test_an_end_that_cannot_be_stored_yet_is_tried_again_while_the_process_stops
     jobs = JobsRepository(runtime.database)
     job = jobs.enqueue(tenant_id="t", type="count", scope="global")
     worker = Worker(runtime)
-    complete, failed = JobsRepository.complete, list[bool]()
+    claim, failed = JobsRepository.claim, list[bool]()
 
     def fail_until_it_stops(*arguments: Any, **more: Any) -> Any:
-        if True not in failed:
+        if more["ended"] and True not in failed:
             failed.append(worker._stopping.is_set())  # What handlers see.
             worker.stop_now()
             raise DatabaseUnavailable("not now")
-        return complete(*arguments, **more)
+        return claim(*arguments, **more)
 
-    monkeypatch.setattr(JobsRepository, "complete", fail_until_it_stops)
+    monkeypatch.setattr(JobsRepository, "claim", fail_until_it_stops)
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()
     thread.join(60)

@@ -26,6 +26,7 @@ from storage.database.tables import jobs as job_table
 from storage.database.tables import tasks as task_table
 from storage.errors import DatabaseUnavailable
 from storage.lifecycle import heartbeats
+from storage.queue.exchange import Exchanged
 from storage.records import Job
 
 
@@ -269,14 +270,14 @@ def test_a_draining_worker_takes_a_database_that_is_away_for_no_empty_queue(
 ) -> None:
     JobsRepository(runtime.database).enqueue(tenant_id="t", type="count", scope="global")
     answers = iter([DatabaseUnavailable("away")] * 2)
-    claim_next = JobsRepository.claim_next
+    claim = JobsRepository.claim
 
-    def away_at_first(self: JobsRepository, *arguments: Any, **named: Any) -> Job | None:
+    def away_at_first(self: JobsRepository, *arguments: Any, **named: Any) -> Exchanged:
         for error in answers:
             raise error
-        return claim_next(self, *arguments, **named)
+        return claim(self, *arguments, **named)
 
-    monkeypatch.setattr(JobsRepository, "claim_next", away_at_first)
+    monkeypatch.setattr(JobsRepository, "claim", away_at_first)
 
     assert drain_queue(runtime=runtime).ended == {"completed": 1}
 

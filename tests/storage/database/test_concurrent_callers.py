@@ -185,7 +185,8 @@ def test_a_project_is_removed_while_a_job_of_it_ends_and_its_task_goes_on(
             return settle_task(connection, *arguments, **more)
 
         monkeypatch.setattr(state_machine, "settle_task", remove_before)
-        JobsRepository(database).complete(job.id)
+        with database.begin() as connection:
+            JobsRepository(connection).complete(job.id)
         assert answers[0].result(30)
 
     assert [job.project_id for job in TasksRepository(database).list_jobs("task")] == [None, None]

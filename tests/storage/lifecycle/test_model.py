@@ -27,9 +27,11 @@ from sqlalchemy import text
 from storage import Database, JobsRepository, LanesRepository, TasksRepository
 from storage.errors import ConstraintViolated, TaskConflict
 from storage.queue.bulk import JobFilter, cancel_jobs, retry_jobs
+from storage.queue.exchange import End, Wanted
 from storage.queue.holds import HoldsRepository
 from storage.queue.rescue import rescue_stale
 from storage.queue.tasks import NewTask
+from storage.records import JobStatus
 from task_definitions import Scope
 
 STALE_SECONDS = 60
@@ -207,6 +209,53 @@ class Engine(RuleBasedStateMachine):
         assert (ended is not None) == is_allowed
         if is_allowed:
             self.finish(job, how)
+
+    @rule(data=st.data(), batches=st.integers(1, 4))
+    def exchange(self, data: Any, batches: int) -> None:
+        """Ends of jobs that run, wait, have ended or were lost, and claims in the lane or of any, in one call each."""
+        for _ in range(batches):
+            self.one_exchange(data)
+
+    def one_exchange(self, data: Any) -> None:
+        running = [job for job in self.model.values() if job.status == "running"]
+        others = [job for job in self.model.values() if job.status != "running"]
+        chosen = data.draw(st.lists(st.sampled_from(running), max_size=4, unique_by=id)) if running else []
+        chosen += data.draw(st.lists(st.sampled_from(others), max_size=1)) if others else []
+        ends = []
+        for job in chosen:
+            token = data.draw(st.sampled_from([job.token, job.token, job.token, None, "lost"]))
+            ends.append((job, token, data.draw(st.sampled_from([JobStatus.COMPLETED] * 3 + [JobStatus.FAILED]))))
+        limit, in_lane = data.draw(st.integers(0, 5)), data.draw(st.booleans())
+        tenant = data.draw(st.sampled_from([None, None, *TENANTS]))
+        wanted = Wanted(lanes=("priority", "normal") if in_lane else None, tenant_id=tenant)
+        given = [End(job_id=job.id, status=status, claim_token=token) for job, token, status in ends]
+
+        done = self.jobs.claim("worker", wanted, limit=limit, ended=given)
+
+        ended = [
+            (job, status)
+            for job, token, status in ends
+            if (job.status == "running" and token in (None, job.token)) or (job.status == "queued" and token is None)
+        ]
+        for job, status in ended:
+            job.status = str(status)
+        assert {(job.id, job.status) for job in done.ended} == {(job.id, job.status) for job, _ in ended}
+        claimed = list(done.claimed)
+        self.take(claimed, limit, in_lane=in_lane, tenant=tenant)
+        before = [(task.status, task.step) for task in self.model_tasks.values()]
+        for job, _, _ in ends:
+            self.settle_of(job)
+        if before != [(task.status, task.step) for task in self.model_tasks.values()]:
+            # The next step has jobs that the same call takes.
+            self.take(claimed, limit - (len(done.claimed) - len(claimed)), in_lane=in_lane, tenant=tenant)
+        assert claimed == []
+
+    def take(self, claimed: list[Any], limit: int, *, in_lane: bool, tenant: str | None) -> None:
+        running = sum(job.status == "running" for job in self.model.values())
+        if in_lane and self.slots is not None:
+            limit = min(limit, self.slots - running)
+        for _ in range(min(limit, len(self.ready(tenant, None)))):
+            self.claimed(claimed.pop(0) if claimed else None, self.ready(tenant, None))
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
@@ -445,6 +494,18 @@ class Engine(RuleBasedStateMachine):
                 )
 
 
+class Batches(Engine):
+    """Mostly batches, and what gets in their way."""
+
+    claim = claim_in_lane = work = requeue = heartbeat = settle_task = None  # type: ignore[assignment]
+    cancel_in_bulk = retry_in_bulk = let_several_run_and_end_in_any_order = None  # type: ignore[assignment]
+
+    @rule(data=st.data(), batches=st.integers(10, 20))
+    def exchange(self, data: Any, batches: int) -> None:
+        for _ in range(batches):
+            self.one_exchange(data)
+
+
 def test_any_sequence_of_operations_does_what_the_model_says(
     database: Database, clock: Any, make_definition: Any, make_project: Any, make_photos: Any
 ) -> None:
@@ -456,4 +517,14 @@ def test_any_sequence_of_operations_does_what_the_model_says(
             stateful_step_count=40,
             suppress_health_check=list(HealthCheck),
         ),
+    )
+
+
+def test_any_batches_of_ends_and_claims_do_what_the_model_says(
+    database: Database, clock: Any, make_definition: Any, make_project: Any, make_photos: Any
+) -> None:
+    photo_ids = {tenant: make_photos(make_project(tenant_id=tenant), 4) for tenant in TENANTS}
+    run_state_machine_as_test(
+        lambda: Batches(database, clock, make_definition, photo_ids),
+        settings=settings(stateful_step_count=40, suppress_health_check=list(HealthCheck)),
     )

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from storage import Database, Job, JobsRepository, LanesRepository
 from storage.errors import InvalidValue, UnknownLane
 from storage.lifecycle.heartbeats import attend, beat, leave, standings
 from storage.queue.claims import Claimant, claim_awaited
-from storage.queue.claims_from_lanes import claim_from_lanes, lanes_with_work
+from storage.queue.exchange import Wanted
 from storage.queue.holds import HoldsRepository
 from storage.queue.lanes import lane_of
 
@@ -111,30 +110,13 @@ def test_a_lane_gives_no_more_jobs_than_it_has_slots(database: Database, jobs: J
     assert len(_all_claims(jobs, lane="normal")) == 1
 
 
-def test_a_look_names_the_lanes_that_have_something_to_claim(
-    database: Database, jobs: JobsRepository, clock: Any
-) -> None:
-    lanes = ["priority", "normal"]
-    assert lanes_with_work(database, lanes) == []
-    jobs.enqueue(tenant_id="ben", type="x", priority=10)
-    assert lanes_with_work(database, lanes) == ["normal"]
-    assert lanes_with_work(database, ["priority"]) == []
-    delayed = jobs.enqueue(tenant_id="anna", type="x", priority=95, run_after=clock() + timedelta(seconds=60))
-    assert lanes_with_work(database, lanes) == ["normal"]
-    clock.advance(seconds=60)
-    assert lanes_with_work(database, lanes) == ["priority", "normal"]
-    assert lanes_with_work(database, lanes, tenant_id="anna") == ["priority"]
-    jobs.cancel(delayed.id)
-    jobs.claim_next("worker")
-    assert lanes_with_work(database, lanes) == []
-
-
 LANES = ["priority", "normal"]
 
 
 def _from_lanes(database: Database, *lanes: str, tenant_id: str | None = None) -> list[int]:
-    claim = partial(claim_from_lanes, database, "worker", lanes or LANES, tenant_id=tenant_id)
-    return [job.id for job in iter(claim, None)]
+    wanted = Wanted(lanes=lanes or LANES, tenant_id=tenant_id)
+    claims = iter(lambda: JobsRepository(database).claim("worker", wanted, limit=1).claimed, ())
+    return [job.id for claimed in claims for job in claimed]
 
 
 def test_of_several_lanes_the_first_that_has_work_gives_its_best(

@@ -19,10 +19,19 @@ from sqlalchemy import text
 from storage import Database, JobsRepository
 from storage.database.driver_statement import DriverStatement, bound
 from storage.lifecycle import heartbeats
-from storage.lifecycle.state_machine import _end_job
-from storage.queue import claims_from_lanes
-from storage.queue.claims import _CHOSEN_LANE, _awaited_statement, _best_statement, _choose_lane
-from storage.queue.turnover import _statement as _turnover
+from storage.queue.claims import _awaited_statement, _next_due
+from storage.queue.exchange_statements import (
+    END_POSTGRESQL,
+    END_SQLITE,
+    LOOK_POSTGRESQL,
+    LOOK_SQLITE,
+    OPEN_LANES_SQLITE,
+    PROMOTE_POSTGRESQL,
+    PROMOTE_SQLITE,
+    choose_lanes,
+    take_from_chosen_lanes,
+    take_within,
+)
 from storage.reports.statistics import Statistics
 
 QUEUED = 10_000
@@ -100,16 +109,16 @@ def _hot_statements(is_postgresql: bool) -> dict[str, DriverStatement]:
     statements: dict[str, DriverStatement] = {"claim_awaited": _awaited_statement(is_postgresql)}
     for for_tenant in (False, True):
         whose = " of a tenant" if for_tenant else ""
-        statements[f"claim{whose}"] = _best_statement(is_postgresql, for_tenant, None)
-        statements[f"claim in a lane{whose}"] = _best_statement(is_postgresql, for_tenant, ":lane")
-        statements[f"lanes with work{whose}"] = claims_from_lanes._statement(is_postgresql, for_tenant)
+        statements[f"claim{whose}"] = take_within(is_postgresql, for_tenant)
         if is_postgresql:
-            statements[f"claim in the chosen lane{whose}"] = _best_statement(True, for_tenant, _CHOSEN_LANE)
-            statements[f"choice of a lane{whose}"] = _choose_lane(for_tenant)
-            statements[f"complete and claim{whose}"] = _turnover(for_tenant)
-    statements["next due"] = claims_from_lanes._next_due(is_postgresql)
-    for is_claimed in (False, True):
-        statements[f"end, claimed {is_claimed}"] = _end_job(is_postgresql, is_claimed)
+            statements[f"choice of lanes{whose}"] = choose_lanes(for_tenant)
+            statements[f"claim in the chosen lanes{whose}"] = take_from_chosen_lanes(for_tenant)
+    statements["next due"] = _next_due(is_postgresql)
+    if is_postgresql:
+        statements |= {"end": END_POSTGRESQL, "look": LOOK_POSTGRESQL, "promotion": PROMOTE_POSTGRESQL}
+    else:
+        statements |= {"end": END_SQLITE, "look": LOOK_SQLITE, "promotion": PROMOTE_SQLITE}
+        statements["open lanes"] = OPEN_LANES_SQLITE
     statements["attend"] = heartbeats._attend_statement(is_postgresql)
     statements["leave"] = heartbeats._leave_statement(is_postgresql)
     return statements
@@ -122,7 +131,6 @@ def _values(database: Database, job_id: int) -> dict[str, Any]:
         "fresh_since": now,
         "worker_id": "w",
         "claim_token": "token",
-        "next_token": "next",
         "tenant_id": "tenant-3",
         "lane": "normal",
         "lanes": ["priority", "normal"],
@@ -131,7 +139,7 @@ def _values(database: Database, job_id: int) -> dict[str, Any]:
         "job_ids": [job_id],
         "limit": 4,
         "id": job_id,
-        "priority": 50,
+        "ended": json.dumps([{"id": job_id, "claim_token": None, "status": "completed"}]),
         "status": "completed",
         "error_message": None,
         "result": None,
@@ -165,7 +173,8 @@ def _executed_plan(driver: Any, statement: DriverStatement, values: dict[str, An
 
     sql = re.sub(r"%\((\w+)\)s", number, statement.text("postgresql")).replace("%%", "%")
     driver.execute("DEALLOCATE ALL")
-    driver.execute("SELECT set_config('photojobs.lane', 'normal', true)")
+    for name, value in (("lanes", "{priority,normal}"), ("locked", "{normal}"), ("freed", "{50}")):
+        driver.execute(f"SELECT set_config('photojobs.{name}', '{value}', true)")
     driver.execute(f"PREPARE hot AS {sql}")
     from psycopg import ClientCursor
 

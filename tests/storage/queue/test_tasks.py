@@ -8,20 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import Connection, insert, text, update
 
 from storage import (
     Database,
+    Job,
     JobsRepository,
     PhotoSelection,
     PhotosRepository,
     ProjectsRepository,
     Task,
     TasksRepository,
+    state_machine,
 )
+from storage.database.tables import jobs as job_table
 from storage.database.tables import tags
 from storage.errors import InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTag, UnknownTask
-from storage.queue.bulk import JobFilter, retry_jobs
+from storage.queue.bulk import JobFilter, cancel_jobs, retry_jobs
+from storage.queue.rescue import rescue_stale
 from tests.waiting import wait_until
 
 SMALL_CHUNKS = {"unit": "items", "chunk_size": 2, "on_failure": "stop"}
@@ -129,13 +133,73 @@ def test_a_chunk_whose_end_waited_for_that_of_another_one_starts_the_next_step(
     task = make_task(SMALL_CHUNKS, "projects", photo_ids=photo_ids[:4])
     first, last = tasks.list_jobs(task.id)
     with ThreadPoolExecutor(1) as threads:
+        # Both end by transactions of a caller's own; the second began when nobody else could see that the first ended.
         with database.begin() as connection:
             assert JobsRepository(connection).complete(first.id) is not None
-            ended = threads.submit(jobs.complete, last.id)
-            # It began when the other one had not ended for anybody else to see.
+            ended = threads.submit(_complete_in_a_transaction, database, last.id)
             wait_until(lambda: _somebody_waits_for_a_lock(database), what="the last one waits for the first")
         assert ended.result(60) is not None
     assert _shape(tasks, task) == [(0, "completed", 2), (0, "completed", 2), (1, "queued", None)]
+
+
+def _complete_in_a_transaction(database: Database, job_id: int) -> Job | None:
+    with database.begin() as connection:
+        return JobsRepository(connection).complete(job_id)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_chunk_that_ends_while_another_one_is_being_ended_waits_for_nobody_and_the_sweep_finds_the_task(
+    database: Database, tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
+) -> None:
+    task = make_task(SMALL_CHUNKS, "projects", photo_ids=photo_ids[:4])
+    first, last = tasks.list_jobs(task.id)
+    with database.begin() as connection:
+        # A caller's transaction, after which nothing looks at the task.
+        assert JobsRepository(connection).complete(first.id) is not None
+        assert jobs.complete(last.id) is not None
+    assert [stuck.id for stuck in tasks.list_stuck()] == [task.id]
+    tasks.settle(task.id)
+    assert _shape(tasks, task) == [(0, "completed", 2), (0, "completed", 2), (1, "queued", None)]
+
+
+@pytest.mark.parametrize("end", ["cancel_by_project", "bulk", "rescue"])
+def test_a_chunk_that_ends_while_others_are_ended_at_once_lets_the_task_go_on(
+    end: str,
+    database: Database,
+    tasks: TasksRepository,
+    jobs: JobsRepository,
+    make_task: Any,
+    photo_ids: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The transaction that ends several looks at the task before the other end is committed, and again afterwards."""
+    task = make_task(SMALL_CHUNKS, "projects", photo_ids=photo_ids[:4])
+    first, last = tasks.list_jobs(task.id)
+    jobs.claim_next("dead")
+    settle_task = state_machine.settle_task
+
+    def settle_then_end(connection: Connection, *arguments: Any, **more: Any) -> Any:
+        settled = settle_task(connection, *arguments, **more)
+        monkeypatch.setattr(state_machine, "settle_task", settle_task)
+        if database.is_postgresql:
+            assert jobs.complete(last.id) is not None
+        return settled
+
+    monkeypatch.setattr(state_machine, "settle_task", settle_then_end)
+    if end == "rescue":
+        rescue_stale(database, stale_seconds=-60, max_attempts=1)
+    elif end == "bulk":
+        cancel_jobs(database, JobFilter(ids=(first.id,)))
+    else:
+        with database.begin() as connection:
+            connection.execute(update(job_table).where(job_table.c.id == first.id).values(project_id=1))
+        jobs.cancel_by_project(1)
+    if not database.is_postgresql:
+        # There is one writer at a time.
+        assert jobs.complete(last.id) is not None
+    assert tasks.list_stuck() == []
+    assert tasks.get(task.id).status == ("canceled" if end != "rescue" else "failed")
 
 
 def _somebody_waits_for_a_lock(database: Database) -> bool:

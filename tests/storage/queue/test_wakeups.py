@@ -15,11 +15,11 @@ from sqlalchemy import text
 
 from storage import Database, JobsRepository, LanesRepository, TasksRepository
 from storage.lifecycle import heartbeats
-from storage.queue.claims import Claimant
+from storage.queue.exchange import End, Wanted
 from storage.queue.holds import HoldsRepository
 from storage.queue.rescue import rescue_stale
-from storage.queue.turnover import complete_and_claim
 from storage.queue.wakeups import Wakeups
+from storage.records import JobStatus
 
 #: Longer than any wake-up takes; a test that waits so long has failed.
 LONG_SECONDS = 120.0
@@ -183,17 +183,16 @@ def test_whatever_lets_a_job_begin_or_ends_one_that_is_followed_wakes_other_proc
 @pytest.mark.parametrize("has_waiter", [True, False])
 def test_the_end_of_a_job_is_told_only_where_somebody_waits(has_waiter: bool, postgresql_database: Database) -> None:
     jobs = JobsRepository(postgresql_database)
-    waiting = [jobs.enqueue(tenant_id="tenant", type="x") for _ in range(2)][1]
+    waiting = [jobs.enqueue(tenant_id="tenant", type="x") for _ in range(3)][2]
     running = jobs.claim_next("worker")
     assert running is not None
     if has_waiter:
         heartbeats.attend(postgresql_database, [waiting.id], worker_id="w")
     with Wakeups(postgresql_database) as wakeups:
         _let_listen(wakeups)
-        claimant = Claimant(worker_id="worker", now=postgresql_database.clock())
-        turnover = complete_and_claim(postgresql_database, running, claimant, lanes=["normal"])
-        assert turnover is not None
-        assert turnover.claimed is not None
+        end = End(job_id=running.id, status=JobStatus.COMPLETED, claim_token=running.claim_token)
+        exchanged = jobs.claim("worker", Wanted(lanes=["normal"]), limit=1, ended=[end])
+        assert (len(exchanged.ended), len(exchanged.claimed)) == (1, 1)
         assert wakeups.wait(LONG_SECONDS if has_waiter else 0.3) is has_waiter
 
 

@@ -1,0 +1,259 @@
+"""The one claim: ended jobs are handed in, and the best ones that may run are taken, by one transaction.
+
+An end locks no task. Once it is committed, a look finds the tasks whose step has no unfinished job any more, and each
+of them is settled in a transaction of its own. Of two ends at the same moment, at least the later look sees both. A
+process that dies between the end and the settling leaves a task that the next sweep settles.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from storage.database.column_types import encode_json
+from storage.database.driver_statement import Runs, Step
+from storage.database.engine import Access
+from storage.lifecycle.notifications import fresh_since, notify_followers
+from storage.lifecycle.state_machine import cut, settle_task
+from storage.queue.claims import ANY_PRIORITY, Claimant, claim_in_special_lane
+from storage.queue.exchange_statements import (
+    END_POSTGRESQL,
+    END_SQLITE,
+    KEEP_PROJECTS_SQLITE,
+    LOOK_POSTGRESQL,
+    LOOK_SQLITE,
+    OPEN_LANES_SQLITE,
+    PROMOTE_POSTGRESQL,
+    PROMOTE_SQLITE,
+    choose_lanes,
+    take_from_chosen_lanes,
+    take_within,
+)
+from storage.queue.lanes import LanesRepository
+from storage.records import Job, JobStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a job is to end.
+
+    Attributes:
+        job_id: the job.
+        status: `completed`, `failed` or `canceled`.
+        claim_token: of the claim that ends; with None the job is ended whoever runs it, also if nobody does yet.
+        error_message: the reason; cut at 1000 characters.
+        result: what the handler reported, as `storage.lifecycle.job_rows.checked_result` returns it.
+    """
+
+    job_id: int
+    status: JobStatus
+    claim_token: str | None = None
+    error_message: str | None = None
+    result: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which jobs are to be taken: of lanes, the best of the first one before those of the next; or within bounds.
+
+    Attributes:
+        lanes: names; the slots, holds, aging and fairness of the lanes count. With None, the bounds alone.
+        bounds: the lowest and the highest priority, both inclusive, whatever the lanes say.
+        tenant_id: only this tenant's.
+    """
+
+    lanes: Sequence[str] | None = None
+    bounds: tuple[int, int] = ANY_PRIORITY
+    tenant_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanged:
+    """The rows of the jobs that ended, and of those that were taken, best first.
+
+    A job that had ended already, or whose claim was lost, is not among those that ended.
+    """
+
+    ended: tuple[Job, ...]
+    claimed: tuple[Job, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Round:
+    ended: list[Job]
+    claimed: list[Job]
+    stuck: list[str]
+    special_lane: str | None = None
+    unknown_lane: str | None = None
+
+
+def exchange(
+    access: Access, worker_id: str, wanted: Wanted | None = None, *, limit: int = 0, ended: Sequence[End] = ()
+) -> Exchanged:
+    """Hand in ended jobs, take up to `limit` of those that are wanted, and let the tasks of the ended ones go on.
+
+    Repeating a call whose answer got lost does no harm: what has ended is left as it is, and its task is looked at.
+
+    Args:
+        access: of a `Database`; within a caller's transaction only jobs are taken.
+        worker_id: who takes them.
+        wanted: which; needed with a `limit`.
+        limit: at most so many are taken.
+        ended: the ends.
+
+    Raises:
+        UnknownLane: there is no lane of a name; no job was taken.
+    """
+    claimant = Claimant(worker_id=worker_id, now=access.clock())
+    found = _one_round(access, claimant, wanted, limit, ended)
+    for task_id in found.stuck:
+        # The task ends at the moment at which its last job did.
+        _settle(access, task_id, now=claimant.now)
+    if found.unknown_lane is not None:
+        with access.read() as connection:
+            LanesRepository(connection).get(found.unknown_lane)
+    claimed = list(found.claimed)
+    if found.special_lane is not None:
+        assert wanted is not None and wanted.lanes is not None  # noqa: S101, PT018 - it is one of them.
+        claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
+        later = wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :]
+        again = Wanted(lanes=later, tenant_id=wanted.tenant_id) if later else None
+    else:
+        # What was settled may have jobs now.
+        again = wanted if found.stuck else None
+    if again is not None and len(claimed) < limit:
+        claimed += exchange(access, worker_id, again, limit=limit - len(claimed)).claimed
+    return Exchanged(ended=tuple(found.ended), claimed=tuple(claimed))
+
+
+def settle_after(access: Access, job_ids: Sequence[int]) -> None:
+    """Let the tasks of jobs go on that a transaction of another kind ended; it has been committed, or is a caller's.
+
+    Within it, an end of another job of the step by `exchange` could not be seen.
+    """
+    if job_ids and access.database is not None:
+        look = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE
+        for (task_id,) in access.run(look, {"job_ids": list(job_ids), "fresh_since": fresh_since(access.clock())}):
+            if task_id is not None:
+                _settle(access, task_id, now=access.clock())
+
+
+def _settle(access: Access, task_id: str, *, now: datetime) -> None:
+    with access.write() as connection:
+        settle_task(connection, task_id, now=now)
+        notify_followers(connection, [task_id], now=now)
+
+
+def _take_in_special_lane(access: Access, claimant: Claimant, wanted: Wanted, lane: str, limit: int) -> list[Job]:
+    with access.write() as connection:
+        found = LanesRepository(connection).get(lane)
+        return claim_in_special_lane(connection, claimant, lane=found, tenant_id=wanted.tenant_id, limit=limit)
+
+
+def _one_round(access: Access, claimant: Claimant, wanted: Wanted | None, limit: int, ended: Sequence[End]) -> _Round:
+    if wanted is None:
+        limit = 0
+    if access.is_postgresql:
+        return _on_postgresql(access, claimant, wanted or Wanted(), limit, ended)
+    with access.run_in_transaction() as run:
+        return _on_sqlite(run, claimant, wanted or Wanted(), limit, ended)
+
+
+def _on_postgresql(access: Access, claimant: Claimant, wanted: Wanted, limit: int, ended: Sequence[End]) -> _Round:
+    steps: list[Step] = []
+    looks: list[Step] = []
+    job_ids = [end.job_id for end in ended]
+    if ended:
+        given = [_as_given(end) for end in sorted(ended, key=lambda end: end.job_id)]
+        steps.append((END_POSTGRESQL, {"ended": json.dumps(given), "now": claimant.now}))
+        looks.append((LOOK_POSTGRESQL, {"job_ids": job_ids, "fresh_since": fresh_since(claimant.now)}))
+    if limit > 0:
+        steps += _taking_steps(claimant, wanted, limit)
+    answers = access.run_together(steps, looks)
+    stuck = [task_id for (task_id,) in answers[-1] if task_id is not None] if ended else []
+    claimed = answers[len(steps) - 1] if limit > 0 else []
+    special = unknown = None
+    if limit > 0 and wanted.lanes is not None:
+        [(special, known, *_)] = answers[len(steps) - 2]
+        unknown = _first_unknown(wanted.lanes, known)
+    return _Round(
+        ended=answers[0] if ended else [],
+        claimed=_ranked(claimed),
+        stuck=stuck,
+        special_lane=special,
+        unknown_lane=unknown,
+    )
+
+
+def _taking_steps(claimant: Claimant, wanted: Wanted, limit: int) -> list[Step]:
+    for_tenant = wanted.tenant_id is not None
+    take: dict[str, Any] = claimant.parameters() | {"limit": limit}
+    if for_tenant:
+        take["tenant_id"] = wanted.tenant_id
+    if wanted.lanes is None:
+        take |= {"min_priority": wanted.bounds[0], "max_priority": wanted.bounds[1]}
+        return [(PROMOTE_POSTGRESQL, {"now": claimant.now}), (take_within(True, for_tenant), take)]
+    choose = take | {"lanes": list(wanted.lanes)}
+    return [(choose_lanes(for_tenant), choose), (take_from_chosen_lanes(for_tenant), take)]
+
+
+def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended: Sequence[End]) -> _Round:
+    done = _Round(ended=[], claimed=[], stuck=[])
+    for end in ended:
+        given = _as_given(end)
+        done.ended += run(END_SQLITE, given | {"now": claimant.now})
+    if ended:
+        run(KEEP_PROJECTS_SQLITE, {"job_ids": [job.id for job in done.ended], "now": claimant.now})
+        done.stuck = [task_id for (task_id,) in run(LOOK_SQLITE, {"job_ids": [end.job_id for end in ended]})]
+    if limit <= 0:
+        return done
+    run(PROMOTE_SQLITE, {"now": claimant.now})
+    for bounds, free in [(wanted.bounds, limit)] if wanted.lanes is None else _open_lanes(run, wanted, done):
+        room = min(free, limit - len(done.claimed))
+        if room > 0:
+            take = {**claimant.parameters(), "limit": room, "min_priority": bounds[0], "max_priority": bounds[1]}
+            if wanted.tenant_id is not None:
+                take["tenant_id"] = wanted.tenant_id
+            done.claimed += _ranked(run(take_within(False, wanted.tenant_id is not None), take))
+    return done
+
+
+def _open_lanes(run: Runs, wanted: Wanted, done: _Round) -> list[tuple[tuple[int, int], int]]:
+    """The bounds of each lane and how many of its jobs may run, up to the first lane with an order of its own."""
+    assert wanted.lanes is not None  # noqa: S101 - the caller has looked.
+    found = run(OPEN_LANES_SQLITE, {"lanes": list(wanted.lanes)})
+    done.unknown_lane = _first_unknown(wanted.lanes, [name for name, *_ in found])
+    lanes = []
+    for name, lowest, highest, free, is_plain, is_released in found:
+        if not is_released or (free is not None and free <= 0):
+            continue
+        if not is_plain:
+            done.special_lane = name
+            break
+        lanes.append(((lowest, highest), sys.maxsize if free is None else free))
+    return lanes
+
+
+def _ranked(claimed: list[Job]) -> list[Job]:
+    return claimed if len(claimed) < 2 else sorted(claimed, key=lambda job: (-job.priority, job.created_at, job.id))
+
+
+def _as_given(end: End) -> dict[str, Any]:
+    message = end.error_message
+    if end.status == JobStatus.FAILED:
+        message = message or "failed"
+    return {
+        "id": end.job_id,
+        "claim_token": end.claim_token,
+        "status": str(end.status),
+        "error_message": None if message is None else cut(message),
+        "result": None if end.result is None else encode_json(dict(end.result)),
+    }
+
+
+def _first_unknown(wanted: Sequence[str], known: Sequence[str]) -> str | None:
+    return next((name for name in wanted if name not in known), None)
