@@ -8,6 +8,7 @@ process that dies between the end and the settling leaves a task that the next s
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 from storage.database.column_types import encode_json
 from storage.database.driver_statement import Runs, Step
 from storage.database.engine import Access
+from storage.errors import DatabaseFault
 from storage.lifecycle.notifications import fresh_since, notify_followers
 from storage.lifecycle.state_machine import cut, settle_task
 from storage.queue.claims import ANY_PRIORITY, Claimant, claim_in_special_lane
@@ -35,6 +37,8 @@ from storage.queue.exchange_statements import (
 )
 from storage.queue.lanes import LanesRepository
 from storage.records import Job, JobStatus
+
+logger = logging.getLogger("photojobs.queue")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +114,15 @@ def exchange(
     """
     claimant = Claimant(worker_id=worker_id, now=access.clock())
     found = _one_round(access, claimant, wanted, limit, ended)
-    for task_id in found.stuck:
-        # The task ends at the moment at which its last job did.
-        _settle(access, task_id, now=claimant.now)
+    try:
+        for task_id in found.stuck:
+            # The task ends at the moment at which its last job did.
+            _settle(access, task_id, now=claimant.now)
+    except DatabaseFault as error:
+        if not found.claimed:
+            raise
+        # What was taken must not be lost; the next sweep settles the task.
+        logger.warning("a task is settled later: %s", error)
     if found.unknown_lane is not None:
         with access.read() as connection:
             LanesRepository(connection).get(found.unknown_lane)

@@ -220,9 +220,11 @@ class JobsRepository:
         Raises:
             DatabaseBusy: the database stayed locked for longer than the busy timeout.
             UnknownLane: there is no lane of a name.
-            InvalidValue: the worker's id cannot be stored.
+            InvalidValue: the worker's id cannot be stored, or jobs are handed in within a caller's transaction.
         """
         check_text(worker_id, name="worker_id", maximum=1000)
+        if ended and self._access.database is None:
+            raise InvalidValue("ended", "a transaction of your own ends jobs by `complete`, `fail` and `cancel`")
         return exchange(self._access, worker_id, wanted, limit=limit, ended=ended)
 
     def heartbeat(self, id: int, *, claim_token: str | None = None) -> bool:

@@ -33,7 +33,8 @@ _ENDED_WITH = DriverStatement(
     """
     SELECT 1 FROM tasks WHERE tasks.id = :task_id AND tasks.finished_at = :finished_at AND :id = (
         SELECT max(jobs.id) FROM jobs WHERE jobs.task_id = :task_id AND jobs.finished_at = :finished_at
-            AND jobs.status IN ('completed', 'failed'))"""
+            AND jobs.status IN ('completed', 'failed'))""",
+    is_planned_once=True,
 )
 
 

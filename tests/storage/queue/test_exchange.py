@@ -141,6 +141,19 @@ def test_the_end_of_a_step_gives_its_next_jobs_at_once(jobs: JobsRepository, mak
     assert [(job.status, job.step_index) for job in done.claimed] == [("running", 1)]
 
 
+def test_of_the_jobs_whose_ends_end_their_task_one_stands_for_all(
+    database: Database, jobs: JobsRepository, make_task: Any, make_project: Any, make_photos: Any, clock: Any
+) -> None:
+    make_task({"unit": "items", "chunk_size": 1}, photo_ids=make_photos(make_project(), 3))
+    running = jobs.claim("w", Wanted(), limit=3).claimed
+    first = jobs.complete(running[2].id)
+    clock.advance(seconds=1)
+    done = _exchange(jobs, _completed(*running[:2]))
+    tasks = TasksRepository(database)
+    assert first is not None
+    assert [job.id for job in (first, *done.ended) if tasks.has_ended_with(job)] == [running[1].id]
+
+
 def test_a_job_that_ends_keeps_its_projects_held_for_a_while(
     database: Database, jobs: JobsRepository, make_project: Any, clock: Any
 ) -> None:

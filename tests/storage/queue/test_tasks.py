@@ -19,11 +19,11 @@ from storage import (
     ProjectsRepository,
     Task,
     TasksRepository,
-    state_machine,
 )
 from storage.database.tables import jobs as job_table
 from storage.database.tables import tags
 from storage.errors import InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTag, UnknownTask
+from storage.lifecycle import state_machine
 from storage.queue.bulk import JobFilter, cancel_jobs, retry_jobs
 from storage.queue.rescue import rescue_stale
 from tests.waiting import wait_until
