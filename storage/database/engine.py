@@ -10,7 +10,7 @@ import re
 import sqlite3
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -390,14 +390,11 @@ class Access:
             return self._source.run_together(steps, looks)
         return [statement.on(self._source, parameters) for statement, parameters in (*steps, *looks)]
 
-    @contextmanager
-    def run_in_transaction(self) -> Iterator[Runs]:
+    def run_in_transaction(self) -> AbstractContextManager[Runs]:
         """Run statements in one transaction: a new one, or the caller's."""
         if isinstance(self._source, Database):
-            with self._source.run_in_transaction() as run:
-                yield run
-        else:
-            yield partial(run_on, self._source)
+            return self._source.run_in_transaction()
+        return nullcontext(partial(run_on, self._source))
 
     def look(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
         """Run one statement that only reads."""

@@ -169,6 +169,9 @@ def _one_round(access: Access, claimant: Claimant, wanted: Wanted | None, limit:
         limit = 0
     if access.is_postgresql:
         return _on_postgresql(access, claimant, wanted or Wanted(), limit, ended)
+    if wanted is None and len(ended) == 1 and ended[0].claim_token is not None:
+        # One statement is a transaction, and what follows it looks.
+        return _on_sqlite(access.run, claimant, Wanted(), limit, ended)
     with access.run_in_transaction() as run:
         return _on_sqlite(run, claimant, wanted or Wanted(), limit, ended)
 
@@ -216,8 +219,10 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
     for end in ended:
         given = _as_given(end)
         done.ended += run(END_SQLITE, given | {"now": claimant.now})
-    if ended:
+    if any(end.claim_token is None for end in ended):
+        # The executors of these may still be at work.
         run(KEEP_PROJECTS_SQLITE, {"job_ids": [job.id for job in done.ended], "now": claimant.now})
+    if len(done.ended) < len(ended) or any(job.task_id is not None for job in done.ended):
         done.stuck = [task_id for (task_id,) in run(LOOK_SQLITE, {"job_ids": [end.job_id for end in ended]})]
     if limit <= 0:
         return done

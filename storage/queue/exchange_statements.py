@@ -45,7 +45,7 @@ END_POSTGRESQL = JobStatement(
         FROM given WHERE jobs.id = given.id AND {_IS_OPEN_JOB}
         RETURNING {JOB_COLUMNS}, given.claim_token IS NOT NULL AS ran
     ), kept AS (
-        UPDATE project_claims SET claimed_at = :now FROM ended WHERE project_claims.job_id = ended.id
+        UPDATE project_claims SET claimed_at = :now FROM ended WHERE project_claims.job_id = ended.id AND NOT ran
     ), freed AS MATERIALIZED (
         SELECT set_config('photojobs.freed',
             coalesce(CAST(array_agg(priority) FILTER (WHERE ran) AS text), '{{}}'), true) FROM ended

@@ -154,14 +154,14 @@ def test_of_the_jobs_whose_ends_end_their_task_one_stands_for_all(
     assert [job.id for job in (first, *done.ended) if tasks.has_ended_with(job)] == [running[1].id]
 
 
-def test_a_job_that_ends_keeps_its_projects_held_for_a_while(
+def test_a_job_that_is_ended_under_its_executor_keeps_its_projects_held_for_a_while(
     database: Database, jobs: JobsRepository, make_project: Any, clock: Any
 ) -> None:
     _enqueue(jobs)
     job, project = _claimed(jobs), make_project()
     assert claim_projects(database, [project.id], job_id=job.id, claim_token=str(job.claim_token))
     clock.advance(seconds=30)
-    _exchange(jobs, _completed(job))
+    _exchange(jobs, [End(job_id=job.id, status=JobStatus.CANCELED)])
     with database.connect() as connection:
         assert connection.execute(select(project_claims.c.claimed_at)).scalar_one() == clock()
 
