@@ -36,7 +36,9 @@ GENERATED: Mapping[str, Callable[[], str]] = MappingProxyType(
     }
 )
 #: Files beside `docs/` that are pages of the site too.
-ADOPTED: Mapping[str, str] = MappingProxyType({"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"})
+ADOPTED: Mapping[str, str] = MappingProxyType(
+    {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "report-security.md"}
+)
 #: Files beside `docs/` in whose place the site has a page of its own.
 REPLACED: Mapping[str, str] = MappingProxyType({"README.md": "index.md"})
 

@@ -1,4 +1,4 @@
-"""The pictures of `docs/how-to/prefect-ui.md`: `python -m tests.browser.screenshots [folder]`.
+"""The pictures of `README.md` and `docs/how-to/prefect-ui.md`: `python -m tests.browser.screenshots [folder]`.
 
 By default into `docs/images`. A small library, a real `photojobs up`, and Chromium that does what the page says.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from selenium.webdriver.remote.webelement import WebElement
 
 from storage import Database
-from tests.browser.site import Browser, Site, small_site
+from tests.browser.site import Browser, Site, draw, small_site
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
@@ -32,6 +32,7 @@ def main(folder: Path) -> None:
 
 
 def _take(browser: Browser, site: Site, folder: Path) -> None:
+    _take_maintenance(browser, site, folder)
     browser.open("/deployments?limit=50")
     browser.shows("Global Maintenance")
     _save(browser, folder, "deployments", browser.shows("Folder Discovery"))
@@ -58,6 +59,19 @@ def _take(browser: Browser, site: Site, folder: Path) -> None:
     browser.click("//*[@role='tab'][normalize-space()='Task Runs']")
     _save(browser, folder, "failed", browser.shows("generate_derivatives 1/1"))
     _report(browser, site, folder, "failed-report", run_id)
+
+
+def _take_maintenance(browser: Browser, site: Site, folder: Path) -> None:
+    """Global Maintenance of a library in which previews are missing and a photo is new."""
+    _lose_previews(site)
+    draw(site.folder / "library" / "user_0" / "Harbour", ("ferry",))
+    run_id = site.press("Global Maintenance")
+    site.ended(run_id)
+    browser.open(f"/runs/flow-run/{run_id}")
+    browser.shows("Completed")
+    browser.click("//*[@role='tab'][normalize-space()='Task Runs']")
+    browser.shows("derivative_validation 1/1")
+    _save(browser, folder, "maintenance", browser.shows("maintenance_global (user_0"))
 
 
 def _lose_previews(site: Site) -> None:
