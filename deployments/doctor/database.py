@@ -30,6 +30,17 @@ _CLOSED_TABLES = text(
     """
 )
 
+#: The sequences that give out our ids and that the user may not use.
+_CLOSED_SEQUENCES = text(
+    """
+    SELECT sequence FROM unnest(CAST(:tables AS text[])) AS name
+    JOIN pg_attribute ON attrelid = to_regclass(quote_ident(name)) AND attnum > 0 AND NOT attisdropped
+    CROSS JOIN LATERAL (SELECT pg_get_serial_sequence(quote_ident(name), attname)) AS used(sequence)
+    WHERE sequence IS NOT NULL AND NOT has_sequence_privilege(sequence, 'USAGE')
+    ORDER BY sequence
+    """
+)
+
 
 def examine_database(database: Database) -> Iterator[Finding]:
     """Look at a database; nothing is changed, and none is made."""
@@ -41,6 +52,13 @@ def examine_database(database: Database) -> Iterator[Finding]:
         )
         return
     try:
+        if database.is_postgresql and _has_no_schema(database):
+            yield _area.problem(
+                "rights",
+                "Its user may use none of the schemas of its search_path.",
+                "GRANT USAGE ON SCHEMA … TO the user, or correct the search_path.",
+            )
+            return
         report = check(database)
     except UnsuitableEncoding as error:
         yield _area.problem("encoding", str(error), "Restore a backup into a new database that is encoded in UTF8.")
@@ -93,6 +111,11 @@ def _writable(database: Database) -> Finding:
     return _area.fine("writable", "It can be written.")
 
 
+def _has_no_schema(database: Database) -> bool:
+    with database.connect() as connection:
+        return connection.execute(text("SELECT current_schema() IS NULL")).scalar_one() is True
+
+
 def _rights(database: Database) -> Finding:
     with database.connect() as connection:
         may_temporary, may_create = connection.execute(
@@ -101,15 +124,19 @@ def _rights(database: Database) -> Finding:
                 "has_schema_privilege(current_schema(), 'CREATE')"
             )
         ).one()
-        closed = connection.execute(_CLOSED_TABLES, {"tables": sorted(metadata.tables)}).scalars().all()
+        tables = {"tables": sorted(metadata.tables)}
+        closed = connection.execute(_CLOSED_TABLES, tables).scalars().all()
+        unusable = connection.execute(_CLOSED_SEQUENCES, tables).scalars().all()
     lacking = [name for name, granted in (("TEMPORARY", may_temporary), ("CREATE", may_create)) if not granted]
     lacking += [f"to read and write {table}" for table in closed]
+    lacking += [f"to use the sequence {sequence}" for sequence in unusable]
     if lacking:
         return _area.problem(
             "rights",
             f"Its user lacks the right {' and '.join(lacking)}.",
             "GRANT TEMPORARY ON DATABASE … for comparing large projects, GRANT CREATE ON SCHEMA … for upgrades, "
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … for all work.",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … and GRANT USAGE ON ALL SEQUENCES IN SCHEMA "
+            "… for all work.",
         )
     return _area.fine("rights", "Its user has the rights that are needed.")
 

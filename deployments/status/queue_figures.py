@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, case, func, select
 
 from storage.database.engine import Access, Database
+from storage.database.given_values import among
 from storage.database.tables import job_items, jobs, photos
+from storage.lifecycle.job_listings import check_page, list_newest
 from storage.photos.projects import ProjectsRepository
 from storage.queue.holds import HoldsRepository
 from storage.queue.lanes import LanesRepository
@@ -95,16 +97,13 @@ def project_figures(
 
 def list_jobs(database: Database, filters: Mapping[str, Any], *, limit: int, offset: int = 0) -> list[Job]:
     """Jobs of all tenants, newest first; `filters` are columns with their values, and None filters nothing."""
-    statement = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit).offset(offset)
-    for name, value in filters.items():
-        if value is not None:
-            statement = statement.where(jobs.c[name] == value)
-    with database.connect() as connection:
-        return [Job.from_row(row) for row in connection.execute(statement).mappings()]
+    return list_newest(Access(database).look, filters, limit=limit, offset=offset)
 
 
 def list_items(database: Database, job_id: int, *, status: str | None, limit: int | None) -> list[JobItem]:
     """The items of a job in id order, or those in a status, at most `limit`."""
+    if limit is not None:
+        check_page(limit=limit)
     statement = select(job_items).where(job_items.c.job_id == job_id).order_by(job_items.c.id).limit(limit)
     if status is not None:
         statement = statement.where(job_items.c.status == status)
@@ -116,7 +115,7 @@ def item_counts(database: Database, job_ids: list[int]) -> dict[int, dict[str, i
     """How many items of each job are in each status."""
     statement = (
         select(job_items.c.job_id, job_items.c.status, func.count())
-        .where(job_items.c.job_id.in_(job_ids))
+        .where(among(job_items.c.job_id, job_ids))
         .group_by(job_items.c.job_id, job_items.c.status)
     )
     counts: dict[int, dict[str, int]] = {}
@@ -131,7 +130,7 @@ def failed_item_names(database: Database, task_ids: list[str]) -> frozenset[str]
     statement = (
         select(job_items.c.filename)
         .join(jobs, jobs.c.id == job_items.c.job_id)
-        .where(jobs.c.task_id.in_(task_ids), job_items.c.status == "failed")
+        .where(among(jobs.c.task_id, task_ids), job_items.c.status == "failed")
         .distinct()
     )
     with database.connect() as connection:

@@ -10,6 +10,7 @@ from deployments.server.running_up import server_errors, server_of
 from deployments.status.planned_runs import ScheduledRun, scheduled_runs
 from deployments.status.queue_figures import LaneFigures, lane_figures
 from storage.database.engine import Database
+from storage.lifecycle.job_listings import check_page
 from storage.photos.verification import VerificationRepository
 from storage.queue.holds import Hold, HoldsRepository
 from storage.queue.tasks import TasksRepository
@@ -94,7 +95,9 @@ def read_status(
 
     Raises:
         InvalidSettings: the settings hold a schedule that is not valid.
+        InvalidValue: `limit` is no whole number from 0.
     """
+    check_page(limit=limit)
     now = database.clock()
     with database.connect() as connection:
         reasons = WaitingReasons(connection, now=now, stale_seconds=settings.stale_seconds)

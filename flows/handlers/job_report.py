@@ -101,7 +101,12 @@ class Report:
             self.errors[name] = reason
 
     def took(self, name: str, seconds: float) -> None:
-        """Keep the duration of an item or a project if it is one of the slowest."""
+        """Keep the duration of an item or a project if it is one of the slowest.
+
+        Raises:
+            InvalidValue: `seconds` is no finite number, or the name holds a NUL character; nothing is kept.
+        """
+        _check_number(seconds, name)
         name = storable(name)
         if seconds < SLOW_SECONDS or seconds <= self.slowest.get(name, 0.0):
             return

@@ -462,6 +462,10 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
     return None
 
 
+#: Of the driver, as an error of the connection. Another try would end as this one.
+_TOO_MANY_PARAMETERS = "number of parameters must be between"
+
+
 def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
     state = getattr(error, "sqlstate", None) or ""
     detail = str(error).strip().partition("\n")[0]
@@ -475,7 +479,7 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
         return SchemaMismatch(
             f"{place}: {detail}. Run `photojobs db upgrade`, or check that this is the right database."
         )
-    if state.startswith(("22", "54")) or type(error).__name__ == "DataError":
+    if state.startswith(("22", "54")) or type(error).__name__ == "DataError" or _TOO_MANY_PARAMETERS in detail:
         return InvalidValue("value", f"cannot be stored ({detail}); nothing was written")
     if state.startswith("23"):
         return ConstraintViolated(f"{place}: {detail}; nothing was written.")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Connection, Select, exists, or_, select
 
+from storage.database.given_values import among
 from storage.database.tables import photo_tags, photos, projects, tags
 from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.photos.projects import ProjectsRepository
@@ -101,12 +102,12 @@ class PhotoSelection(BaseModel):
             .where(of_tenant(tenant_id), is_active())
         )
         if self.project_ids:
-            statement = statement.where(photos.c.project_id.in_(self.project_ids))
+            statement = statement.where(among(photos.c.project_id, map(int, self.project_ids)))
         if self.tags:
             tagged = (
                 select(photo_tags.c.photo_id)
                 .join(tags, tags.c.id == photo_tags.c.tag_id)
-                .where(photo_tags.c.photo_id == photos.c.id, tags.c.name.in_(self.tags))
+                .where(photo_tags.c.photo_id == photos.c.id, among(tags.c.name, self.tags))
             )
             statement = statement.where(exists(tagged))
         if self.taken_from:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, text, upda
 
 from storage.database.column_types import check_text
 from storage.database.engine import Access, Database
+from storage.database.given_values import among
 from storage.database.tables import TENANT_FOLDER_INDEX, jobs, photo_tags, photos, projects, tags
 from storage.errors import InvalidValue, UnknownProject, UnknownTag
 from storage.library.names import unsafe_reason
@@ -133,7 +134,7 @@ class ProjectsRepository:
             UnknownProject: as for `find`.
         """
         given = [reference for reference in references if isinstance(reference, int)]
-        owned = select(projects.c.id).where(projects.c.id.in_(given), of_tenant(tenant_id))
+        owned = select(projects.c.id).where(among(projects.c.id, given), of_tenant(tenant_id))
         with self._access.read() as connection:
             known = set(connection.scalars(owned)) if given else set()
         return tuple(
@@ -178,7 +179,7 @@ class ProjectsRepository:
             .distinct()
         )
         with self._access.read() as connection:
-            known = set(connection.scalars(known_to_tenant.where(tags.c.name.in_(names))))
+            known = set(connection.scalars(known_to_tenant.where(among(tags.c.name, names))))
             unknown = [name for name in names if name not in known]
             if unknown:
                 similar = did_you_mean(unknown[0], connection.scalars(known_to_tenant.limit(MAX_SIMILAR_TAGS)))
@@ -203,7 +204,7 @@ class ProjectsRepository:
         if archived is not None:
             statement = statement.where(~is_active() if archived else is_active())
         if ids is not None:
-            statement = statement.where(projects.c.id.in_(ids))
+            statement = statement.where(among(projects.c.id, ids))
         with self._access.read() as connection:
             return [Project.from_row(row) for row in connection.execute(statement).mappings()]
 

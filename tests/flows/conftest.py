@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.errors import PermanentStepError
+from flows import PermanentStepError
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.process.runtime import Runtime

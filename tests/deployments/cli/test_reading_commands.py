@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import psycopg.sql
 import pytest
 
 from deployments.cli.command_line import build_app
@@ -125,9 +127,50 @@ def test_a_command_that_only_reads_leaves_every_file_as_it_was(command: Command,
             assert ran.code in (0, 1, 2), (line, ran)
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("state", ["empty", "of another program", "newest"])
+def test_a_command_that_only_reads_changes_nothing_on_postgresql(
+    command: Command, place: Any, request: pytest.FixtureRequest, state: str
+) -> None:
+    url = request.getfixturevalue("postgresql_url" if state == "newest" else "empty_postgresql_url")
+    (place.library / "user_0" / "alps").mkdir(parents=True)
+    if state == "newest":
+        with contextlib.closing(Database(url)) as database, Runtime(database) as runtime, runtime.as_current():
+            start_task(type="folder_discovery", tenant_id="user_0", task_id="begun")
+    with psycopg.connect(url, autocommit=True) as connection:
+        if state == "of another program":
+            connection.execute("CREATE TABLE jobs (id integer, name text)")
+        before, files = rows(connection), contents(place.folder)
+        for line, needs_tables in READING.values():
+            ran = command(*line.split(), PHOTOJOBS_DATABASE_URL=url)
+
+            assert (rows(connection), contents(place.folder)) == (before, files), line
+            if needs_tables and state != "newest" and not line.startswith("undo "):
+                assert (ran.code, len(ran.complaints)) == (2, 1), (line, ran)
+
+
+def rows(connection: psycopg.Connection) -> dict[str, list[Any]]:
+    """Every table of a PostgreSQL database with its rows, and every sequence with its state."""
+    names = connection.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S', 'v')"
+    ).fetchall()
+    return {
+        name: connection.execute(psycopg.sql.SQL("SELECT * FROM {}").format(psycopg.sql.Identifier(name))).fetchall()
+        for (name,) in names
+    }
+
+
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file below a folder with its bytes, and every folder."""
     return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("line", ["run folder_discovery", "start folder_discovery", "plan folder_discovery"])
+def test_a_task_in_a_folder_without_a_library_leaves_no_file(command: Command, place: Any, line: str) -> None:
+    place.library.rmdir()
+    ran = command(*line.split())
+    assert (ran.code, len(ran.complaints)) == (2, 1), ran
+    assert contents(place.folder) == {}
 
 
 def test_a_command_that_writes_upgrades_an_older_file_after_a_backup(command: Command, place: Any) -> None:

@@ -107,6 +107,8 @@ def test_the_rights_of_the_user_are_looked_at(postgresql_url: str) -> None:
             f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
             f"REVOKE DELETE ON holds FROM {role}",
+            f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}",
+            f"REVOKE USAGE ON SEQUENCE jobs_id_seq FROM {role}",
         ):
             connection.execute(text(statement))
     assert of(examine_database(owner), "rights").standing is Standing.FINE
@@ -115,14 +117,23 @@ def test_the_rights_of_the_user_are_looked_at(postgresql_url: str) -> None:
     try:
         rights = of(examine_database(limited), "rights")
         names = {one.name: one.standing for one in examine_database(limited)}
+        with owner.begin() as connection:
+            connection.execute(text("REVOKE USAGE ON SCHEMA public FROM PUBLIC"))
+        [shut_out] = examine_database(limited)
     finally:
         limited.close()
         with owner.begin() as connection:
+            connection.execute(text("GRANT USAGE ON SCHEMA public TO PUBLIC"))
             connection.execute(text(f"DROP OWNED BY {role}"))
             connection.execute(text(f"DROP ROLE {role}"))
         owner.close()
     assert rights.standing is Standing.PROBLEM
-    assert rights.says == "Its user lacks the right TEMPORARY and CREATE and to read and write holds."
+    assert rights.says == (
+        "Its user lacks the right TEMPORARY and CREATE and to read and write holds and to use the sequence "
+        "public.jobs_id_seq."
+    )
+    assert (shut_out.name, shut_out.standing) == ("rights", Standing.PROBLEM)
+    assert "none of the schemas" in shut_out.says
     assert names["encoding"] is names["pooling"] is Standing.FINE
 
 

@@ -185,12 +185,13 @@ def _status(jobs: JobsRepository, job: Job) -> str:
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), "many", None, 10**400])
 def test_a_report_refuses_a_number_that_cannot_be_stored(number: Any) -> None:
     report = Report()
-    with pytest.raises(InvalidValue, match="photos"):
-        report.count("photos", number)
+    for call in (report.count, report.took):
+        with pytest.raises(InvalidValue, match="photos"):
+            call("photos", number)
     assert report.to_json() == {}
 
 
-@pytest.mark.parametrize("call", ["count", "example", "fail", "leave", "enter_project"])
+@pytest.mark.parametrize("call", ["count", "example", "fail", "leave", "enter_project", "took"])
 def test_a_report_refuses_a_name_with_a_nul_character(call: str) -> None:
     report = Report()
     calls = {
@@ -199,6 +200,7 @@ def test_a_report_refuses_a_name_with_a_nul_character(call: str) -> None:
         "fail": lambda: report.fail("a\0b", "is bad"),
         "leave": lambda: report.leave("a\0b", "is new"),
         "enter_project": lambda: report.enter_project("a\0b"),
+        "took": lambda: report.took("a\0b", 60.0),
     }
     with pytest.raises(InvalidValue, match="NUL"):
         calls[call]()

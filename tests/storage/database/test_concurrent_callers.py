@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
@@ -134,7 +134,7 @@ def test_a_task_that_starts_while_its_project_is_canceled_is_settled(
     assert TasksRepository(database).get("late").status == TaskStatus.CANCELED
 
 
-def test_a_job_that_is_queued_again_while_it_is_pruned_keeps_its_items_or_goes(
+def test_a_job_that_is_queued_again_before_it_is_pruned_stays(
     database: Database, database_url: str, jobs: JobsRepository, clock: Any
 ) -> None:
     job = jobs.enqueue_with_items(tenant_id="t", type="x", items=[{"filename": "a"}] * 50)
@@ -142,27 +142,54 @@ def test_a_job_that_is_queued_again_while_it_is_pruned_keeps_its_items_or_goes(
     jobs.cancel(job.id)
     clock.advance(seconds=10)
     other = Database(database_url, clock=clock)
-    removed = threading.Event()
+    found = threading.Event()
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("DELETE FROM job_items"):
-            removed.set()
-
-    event.listen(database.engine, "after_cursor_execute", note)
-    with database.engine.pool.connect():
-        pass
+        if statement.startswith("SELECT jobs.id"):
+            found.set()
 
     def requeue_after(*_: Any) -> None:
-        if removed.is_set():
-            removed.clear()
+        if found.is_set():
+            found.clear()
+            # Once: what is looked for again is not there any more.
+            event.remove(database.engine, "after_cursor_execute", note)
             JobsRepository(other).requeue(job.id)
 
+    event.listen(database.engine, "after_cursor_execute", note)
     event.listen(database.engine.pool, "checkin", requeue_after)
     prune(database, older_than_seconds=1)
-
-    found = jobs.get_by_id(job.id)
-    assert found is None or len(jobs.list_items(job.id)) == found.progress_total
     other.close()
+
+    kept = jobs.get_by_id(job.id)
+    assert kept is not None
+    assert (kept.status, len(jobs.list_items(job.id))) == ("queued", 50)
+
+
+def test_a_job_that_is_queued_again_while_it_is_pruned_is_gone(
+    postgresql_database: Database, postgresql_url: str, clock: Any
+) -> None:
+    database, jobs = postgresql_database, JobsRepository(postgresql_database)
+    job = jobs.enqueue_with_items(tenant_id="t", type="x", items=[{"filename": "a"}] * 50)
+    assert not isinstance(job, list)
+    jobs.cancel(job.id)
+    clock.advance(seconds=10)
+    other = Database(postgresql_url, clock=clock)
+    answers: list[Future[Any]] = []
+
+    with ThreadPoolExecutor(1) as threads:
+
+        def requeue_before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if statement.startswith("DELETE FROM job_items") and not answers:
+                answers.append(threads.submit(JobsRepository(other).requeue, job.id))
+                with other.connect() as looking:
+                    wait_until(lambda: answers[0].done() or _someone_waits(looking), what="the second one waits")
+
+        event.listen(database.engine, "before_cursor_execute", requeue_before)
+        prune(database, older_than_seconds=1)
+        # It is not said to be queued and then taken away.
+        assert answers[0].result(60) is None
+    other.close()
+    assert jobs.get_by_id(job.id) is None
 
 
 def test_a_project_is_removed_while_a_job_of_it_ends_and_its_task_goes_on(

@@ -9,16 +9,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import event, make_url, text
 
 from storage import Database, JobsRepository, LanesRepository
+from storage.database.engine import storage_error
 from storage.errors import (
     ConstraintViolated,
     DatabaseBusy,
     DatabaseReadOnly,
     DatabaseUnavailable,
     DiskFull,
+    InvalidValue,
     SchemaMismatch,
 )
 
@@ -26,6 +29,32 @@ from storage.errors import (
 def _count(database: Database, table: str = "jobs") -> int:
     with database.connect() as connection:
         return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("55P03", DatabaseBusy),
+        ("40001", DatabaseBusy),
+        ("40P01", DatabaseBusy),
+        ("57014", DatabaseBusy),
+        ("53300", DatabaseBusy),
+        ("25006", DatabaseReadOnly),
+        ("42501", DatabaseReadOnly),
+        ("53100", DiskFull),
+        ("53200", DiskFull),
+        ("57P01", DatabaseUnavailable),
+        ("57P03", DatabaseUnavailable),
+        ("58030", DatabaseUnavailable),
+        ("08006", DatabaseUnavailable),
+        ("42P01", SchemaMismatch),
+        ("23505", ConstraintViolated),
+        ("22P05", InvalidValue),
+        ("54000", InvalidValue),
+    ],
+)
+def test_what_a_server_says_is_the_error_that_an_executor_waits_for_or_not(state: str, expected: type) -> None:
+    assert type(storage_error(psycopg.errors.lookup(state)("no"), None)) is expected
 
 
 def test_a_file_that_stays_locked_is_busy_after_the_timeout_and_works_again_later(sqlite_url: str) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 
-from storage import Database, JobsRepository, TasksRepository
+from deployments.status.queue_figures import item_counts
+from storage import (
+    MAX_ITEMS_PER_JOB,
+    Database,
+    JobsRepository,
+    PhotoSelection,
+    ProjectsRepository,
+    TasksRepository,
+)
 from storage.database.given_values import among
 from storage.database.tables import jobs as job_table
 from storage.database.tables import tasks as task_table
-from storage.errors import TooManyItems
+from storage.errors import InvalidValue, TooManyItems, UnknownProject, UnknownTag
 from tests.conftest import START
 
 #: More than PostgreSQL, and than SQLite, takes as parameters of one statement.
@@ -32,6 +40,33 @@ def test_a_condition_takes_any_number_of_ids_and_texts(
         names = [task.id, *map(str, range(MANY))]
         of_tasks = select(task_table.c.id).where(among(task_table.c.id, names))
         assert connection.execute(of_tasks).scalars().all() == [task.id]
+
+
+def test_a_selection_names_any_number_of_projects_and_tags(
+    database: Database, make_project: Any, make_photos: Any
+) -> None:
+    project = make_project()
+    photo_ids = make_photos(project, 2)
+    projects = ProjectsRepository(database)
+    many, names = range(project.id, MANY + project.id), tuple(map(str, range(MANY)))
+    with database.connect() as connection:
+        of_projects = PhotoSelection(project_ids=tuple(many)).statement("tenant")
+        assert sorted(connection.execute(of_projects).scalars()) == photo_ids
+        assert connection.execute(PhotoSelection(tags=names).statement("tenant")).all() == []
+    assert projects.list(ids=many) == [project]
+    with pytest.raises(UnknownProject, match=str(project.id + 1)):
+        projects.find_all(many, tenant_id="tenant")
+    with pytest.raises(UnknownTag):
+        projects.check_tags(names, tenant_id="tenant")
+    assert item_counts(database, list(many)) == {}
+
+
+def test_a_statement_of_too_many_parameters_is_wrong_and_not_a_database_that_is_away(
+    postgresql_database: Database,
+) -> None:
+    statement = select(job_table.c.id).where(job_table.c.id.in_(range(MANY)))
+    with pytest.raises(InvalidValue, match="number of parameters"), postgresql_database.connect() as connection:
+        connection.execute(statement)
 
 
 @pytest.mark.slow
@@ -53,31 +88,45 @@ def test_a_task_of_very_many_jobs_is_canceled_and_retried(
     assert tasks.count_jobs(task.id) == {"queued": MANY + 1}
 
 
-def _slowly(database_url: str, count: int) -> Iterator[dict[str, Any]]:
+def _slowly(database_url: str, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Items of a caller who writes to the same database between two of them."""
     other = Database(database_url, clock=lambda: START, busy_timeout_seconds=0.05)
-    for number in range(count):
+    for number, item in enumerate(items):
         if number % 1000 == 0:
             JobsRepository(other).enqueue(tenant_id="other", type="x")
-        yield {"filename": f"{number}.jpg"}
+        yield item
     other.close()
 
 
 def test_no_lock_is_held_while_the_items_of_a_caller_are_read(
-    database: Database, database_url: str, jobs: JobsRepository, make_task: Any
+    database: Database,
+    database_url: str,
+    jobs: JobsRepository,
+    tasks: TasksRepository,
+    make_task: Any,
+    make_project: Any,
+    make_photos: Any,
 ) -> None:
-    created = jobs.enqueue_with_items(tenant_id="t", type="x", items=_slowly(database_url, 4500), auto_chunk=True)
+    names = [{"filename": f"{number}.jpg"} for number in range(4500)]
+    created = jobs.enqueue_with_items(tenant_id="t", type="x", items=_slowly(database_url, names), auto_chunk=True)
     assert isinstance(created, list)
     assert [job.progress_total for job in created] == [2000, 2000, 500]
     assert [item.filename for item in jobs.list_items(created[2].id)][-1] == "4499.jpg"
-    task = make_task("items", items=_slowly(database_url, 2500))
+    task = make_task("items", items=_slowly(database_url, names[:2500]))
     assert task.item_count == 2500
+    photos = [{"photo_id": id_} for id_ in make_photos(make_project(), 3)]
+    [follow_up] = tasks.add_follow_up(task.id, type="x", priority=50, items=_slowly(database_url, photos))
+    assert len(jobs.list_items(follow_up)) == 3
 
 
 def test_an_endless_iterable_is_refused_at_the_first_item_too_many(jobs: JobsRepository) -> None:
-    endless = itertools.repeat({"filename": "a"})
+    def endless() -> Iterator[dict[str, Any]]:
+        for number in itertools.count():
+            assert number <= MAX_ITEMS_PER_JOB, "it is read on"
+            yield {"filename": "a"}
+
     with pytest.raises(TooManyItems, match="auto_chunk"):
-        jobs.enqueue_with_items(tenant_id="t", type="x", items=endless)
+        jobs.enqueue_with_items(tenant_id="t", type="x", items=endless())
 
 
 def test_reading_items_keeps_no_transaction_open(database: Database, jobs: JobsRepository) -> None:

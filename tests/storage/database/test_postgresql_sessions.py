@@ -12,7 +12,7 @@ from sqlalchemy import make_url, text
 
 from deployments.doctor.database import examine_database
 from deployments.doctor.finding import Standing
-from storage import Database, JobsRepository, LanesRepository
+from storage import Database, JobsRepository, LanesRepository, Settings
 from storage.database.driver_statement import DriverStatement
 from storage.database.postgresql_session import connect_arguments
 from storage.errors import DatabaseBusy, DatabaseReadOnly, DatabaseUnavailable
@@ -100,6 +100,15 @@ def test_the_search_path_of_the_user_is_kept(
 def test_nothing_is_asked_for_at_the_start_that_a_pooler_refuses(postgresql_url: str) -> None:
     url = make_url(postgresql_url)
     assert "options" not in connect_arguments(url)
+
+
+def test_a_network_that_says_nothing_is_given_up_before_a_job_counts_as_abandoned(postgresql_url: str) -> None:
+    url = make_url(postgresql_url)
+    asked = connect_arguments(url)
+    silent_seconds = asked["keepalives_idle"] + asked["keepalives_interval"] * asked["keepalives_count"]
+    stale_seconds = Settings.model_fields["stale_seconds"].default
+    assert asked["keepalives"] == 1
+    assert max(silent_seconds, asked["tcp_user_timeout"] / 1000, asked["connect_timeout"]) < stale_seconds
     assert "keepalives_idle" not in connect_arguments(url.update_query_dict({"keepalives_idle": "3"}))
 
 

@@ -73,6 +73,15 @@ def test_a_new_database_and_its_backup_are_their_owners_alone(tmp_path: Path) ->
     assert set(files.values()) == {0o600}
 
 
+def test_a_backup_of_either_database_is_its_owners_alone(database: Database, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        copy = backup(database, tmp_path / "copy")
+    finally:
+        os.umask(before)
+    assert mode(copy) == 0o600
+
+
 def test_a_database_that_exists_keeps_its_mode(tmp_path: Path) -> None:
     file = tmp_path / "photojobs.db"
     file.touch(mode=0o644)
