@@ -11,10 +11,10 @@ from docs_site.markdown import table
 
 _INTRODUCTION = """# Commands
 
-`photojobs COMMAND --help` shows the same in the terminal. Results go to stdout, progress and remarks to stderr; where
-stdout is no terminal, tables are plain columns without colours. Most commands that show something print JSON with
-`--json`. Every command takes `--quiet` (`-q`), with which it says results and errors alone, and `--verbose` (`-v`),
-with which it shows logs and where an error came from.
+`photojobs COMMAND --help` shows the same in the terminal. Results go to stdout, progress and remarks to stderr. If
+stdout is not a terminal, tables are plain columns without colors. Most commands that show something print JSON with
+`--json`. Every command takes `--quiet` (`-q`), which leaves only results and errors, and `--verbose` (`-v`), which
+adds logs and the place of an error.
 
 ## Exit codes
 """
@@ -33,7 +33,7 @@ def _section(page: CommandPage) -> Iterator[str]:
     level = "#" * (len(page.path) + 1)
     yield f"{level} photojobs {' '.join(page.path)}\n"
     yield page.summary + (f"\n\n{page.description}" if page.description else "") + "\n"
-    # How it is called is no line that one could type.
+    # The usage is not a line that a reader could type.
     yield f"```text\n{page.usage}\n```\n"
     if page.options:
         yield table(("option", "meaning"), [(_names(option), _meaning(option)) for option in page.options]) + "\n"

@@ -1,4 +1,4 @@
-"""The pages of definitions: what one may say, the built-in ones with their steps, and the JSON Schema."""
+"""The page of definitions: the keys of a definition and a step, and the built-in definitions with their steps."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _INTRODUCTION = """# Definitions
 A definition file is YAML or JSON with one definition, or with a mapping of names to definitions. The setting
 `definitions` names the file, or a folder of such files. The built-in definitions below are always there.
 
-Keys that nothing reads, unknown step types, values that are not allowed: each is an error that names the file, the
-definition and the field, and says what is allowed; the definitions that are right stay usable. `photojobs definitions
-lint` shows all errors at once. [The JSON Schema](schema.md) lets an editor complete and check the files.
+An unknown key, an unknown step type or a value that is not allowed is an error. The message names the file, the
+definition and the field, and says what is allowed. Definitions without an error stay usable. `photojobs definitions
+lint` shows all errors at once. With [the JSON Schema](schema.md) an editor completes and checks the files.
 """
 #: Keys that stand in a table of their own.
 _APART = ("name", "steps")
@@ -29,9 +29,9 @@ def definitions_page() -> str:
     """What a definition and a step may say, then every built-in definition."""
     parts = [
         _INTRODUCTION,
-        "## What a definition says\n",
+        "## Keys of a definition\n",
         table(("key", "needed", "meaning"), _keys(TaskDefinition)),
-        "\n## What a step says\n",
+        "\n## Keys of a step\n",
         table(("key", "needed", "meaning"), _keys(StepDefinition)),
         "",
     ]
@@ -61,22 +61,22 @@ def _keys(model: type[BaseModel]) -> list[tuple[str, str, str]]:
 
 
 def _facts(definition: TaskDefinition) -> str:
-    scope = definition.scope or "project where a run has a project, else photo_set"
+    scope = definition.scope or "project if a run has a project, else photo_set"
     seen = "for daily work" if definition.user_relevant else "upkeep behind the scenes"
     return f"Scope {scope}; {seen}.\n"
 
 
 def _conditions(step: StepDefinition) -> str:
-    told = []
+    conditions = []
     if step.run_if is not None:
-        told.append(f"only if {code(step.run_if)}")
+        conditions.append(f"only if {code(step.run_if)}")
     if step.on_failure == "continue":
-        told.append("goes on after failures")
-    return ", ".join(told)
+        conditions.append("goes on after failures")
+    return ", ".join(conditions)
 
 
 def _short(definition: TaskDefinition) -> dict[str, Any]:
-    """The definition as one would write it: without what is so by default."""
+    """The definition as a user would write it, without values that are the default."""
     ((name, body),) = definition.to_mapping().items()
     defaults = {key: field.default for key, field in StepDefinition.model_fields.items()}
     steps = [

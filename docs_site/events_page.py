@@ -13,12 +13,11 @@ from storage.records import ItemStatus, Job, JobStatus, Task
 
 _INTRODUCTION = """# Events
 
-Each is logged at the level DEBUG by the logger `photojobs.events`, told to the listeners of a process
-(`runtime.events.listen`), and sent to Prefect where a flow run is at work, so that Prefect's automations can act on
-them. They come after the transaction that made them true, and may be lost with a process; the truth is in
-the tables.
+The logger `photojobs.events` logs each event at the level DEBUG. The listeners of a process get it
+(`runtime.events.listen`). If a flow run is at work, Prefect gets it too, so that Prefect's automations can act on it.
+An event comes after its transaction, and may be lost if the process dies; the tables are always right.
 
-The resource is what it happened to, `photojobs.task.ID` or `photojobs.job.ID`. Related resources are
+The resource of an event is its task or job, `photojobs.task.ID` or `photojobs.job.ID`. Related resources are
 `photojobs.tenant.ID`, `photojobs.task.ID` and `photojobs.project.ID`, with these roles.
 """
 _MOMENT = datetime(2025, 10, 1, 12, tzinfo=UTC)
@@ -30,19 +29,19 @@ def events_page() -> str:
     events = Events()
     said = ""
     events.listen(lambda event: told.append((event, said)))
-    running, said = _row(Task, status=JobStatus.RUNNING, project_id=3), "A flow run has taken a task up."
+    running, said = _row(Task, status=JobStatus.RUNNING, project_id=3), "A flow run begins with a task."
     events.task_running(running)
     for status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED):
-        said = f"A task has ended as {status}."
+        said = f"A task has ended: it is {status}."
         events.task_ended(_row(Task, status=status, project_id=3), message="")
     job, said = _row(Job, status=JobStatus.RUNNING, project_id=3, task_id="ID"), "An executor begins with a job."
     events.job_running(job)
     for status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.QUEUED):
-        said = f"A job has ended as {status}."
+        said = f"A job has ended: it is {status}."
         if status is JobStatus.QUEUED:
             said = "An attempt at a job has failed, and there will be another."
         events.job_ended(_row(Job, status=status, project_id=3, task_id="ID"))
-    said = "A batch of a job's items has been worked on: how many ended how, and the first failures."
+    said = "A batch of a job's items has ended: how many with which status, and the first failures."
     outcome = ItemOutcome(item_id=1, status=ItemStatus.FAILED, message="it is cut off")
     events.items_recorded(job, [outcome])
     rows = [

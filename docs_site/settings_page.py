@@ -10,9 +10,10 @@ from storage.settings import SETTINGS_FILE, Settings
 
 _INTRODUCTION = f"""# Settings
 
-Each setting is read from the environment, else from the file `{SETTINGS_FILE}` in the working folder (or the one that
-`PHOTOJOBS_CONFIG` names), else it has its default. An unknown name or an impossible value stops every command with one
-line that says where it came from. Durations are in seconds, sizes in pixels or bytes as the name says.
+Each setting is read from the environment, else from the file `{SETTINGS_FILE}` in the working folder (or the file
+that `PHOTOJOBS_CONFIG` names). Otherwise it has its default. An unknown name or an impossible value stops every
+command, with one line that says where it came from. Durations are in seconds, sizes in pixels or bytes as the name
+says.
 
 ```toml
 # photojobs.toml

@@ -8,14 +8,15 @@ from task_definitions.step_types import BUILTIN_STEP_TYPES
 
 _INTRODUCTION = """# Step types
 
-A step of a definition names one of these by its `type`; installed packages bring more, see
-[a step of your own](../how-to/own-step.md). `photojobs steps list` shows all that an installation has.
+The `type` of a step names one of these. Installed packages add more; see [a step of your own](../how-to/own-step.md).
+`photojobs steps list` shows all step types of an installation.
 
-What a step works on: **items** are photos, in jobs of at most 2000; **projects** are the one that the task was started
-for, those in which its photos lie, or all active ones of the tenant; **library** is the tenant's folder as a whole. A
-step that changes files holds the project while it works on it, so that no other such step does at the same time.
+A step works on **items**, **projects** or the **library**. Items are photos, in jobs of at most 2000. Projects are
+the project of the task, the projects of its photos, or all active projects of the tenant. The library is the
+tenant's whole folder. A step that changes files holds the project while it works on it, so that no other such step
+works on it at the same time.
 
-Archived projects are skipped by every step but the `project_…` ones. Every step may be run twice: the second run finds
+All steps except the `project_…` ones skip archived projects. Every step may be run twice: the second run finds
 nothing to do.
 """
 
@@ -31,9 +32,9 @@ def step_types_page() -> str:
             ("changes files or their rows", "yes" if found.modifies_files else "no"),
         ]
         if found.takes_force:
-            rows.append(("with `force` in the payload", "does again what is done already"))
+            rows.append(("with `force` in the payload", "repeats what is done already"))
         if found.takes_destination:
-            rows.append(("the task's project", "is where the photos go; it must be given"))
+            rows.append(("the task's project", "the photos go to it; it must be given"))
         if found.default_items == "pending_deletions":
             rows.append(("without items", "the photos with a file on disk whose keep flag is 0"))
         if using:

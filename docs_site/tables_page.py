@@ -10,13 +10,13 @@ from storage.database.tables import metadata
 
 _INTRODUCTION = """# Tables
 
-The same tables on SQLite and PostgreSQL. On SQLite, moments are TEXT in UTC as `2025-10-01T12:00:00.000Z`, and JSON is
-TEXT; on PostgreSQL they are `timestamptz` and `jsonb`. Columns in _italics_ were added to tables that older programs
-know; they are nullable or have a default, so that such programs go on inserting rows without them.
+SQLite and PostgreSQL have the same tables. On SQLite, moments are TEXT in UTC such as `2025-10-01T12:00:00.000Z`,
+and JSON is TEXT. On PostgreSQL they are `timestamptz` and `jsonb`. Columns in _italics_ were added to tables of
+older programs. They are nullable or have a default, so older programs can insert rows without them.
 
-Read what you like by plain SQL; [query recipes](../how-to/query-recipes.md) has examples. Rows that you insert into
-`jobs` are run like all others. To change the status of a job, use the command or the repositories: what has to happen
-with it happens in one transaction there.
+You may read all tables by plain SQL; [query recipes](../how-to/query-recipes.md) has examples. Rows that you insert
+into `jobs` run like all others. To change the status of a job, use the command or the repositories: they make all
+changes that belong to it in one transaction.
 """
 _SQLITE: Dialect = sqlite.dialect()  # type: ignore[no-untyped-call]
 _POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
