@@ -13,7 +13,13 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
-from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import DeploymentSchedule, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
@@ -22,6 +28,9 @@ from flows.starting.deployment_names import SCHEDULE_SOURCE
 
 #: The tag of a deployment that photojobs paused because its definition was missing.
 MISSING_TAG = "definition-missing"
+
+#: Planned runs that are read at once: what a server of Prefect gives in one answer, and more than it plans.
+MAX_PLANNED_RUNS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,36 @@ def restore_parameters(
     if lost and not deployment.paused:
         plan_runs(client, deployment.id, since=began_at)
     return bool(lost)
+
+
+def remove_runs_without_parameters(
+    client: SyncPrefectClient, deployment: DeploymentResponse, declared: Iterable[DeploymentScheduleCreate]
+) -> int:
+    """Remove planned runs of the declared schedules that lack their parameters, and plan the runs anew.
+
+    The server's scheduler may write such runs after `restore_parameters`, if it read the schedule before.
+
+    Returns:
+        The number of runs that were removed.
+    """
+    wanted = {each.slug: each.parameters for each in declared if each.parameters}
+    by_schedule = {str(each.id): wanted[each.slug] for each in deployment.schedules if each.slug in wanted}
+    planned = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    )
+    began_at = datetime.now(UTC)
+    removed = 0
+    for run in client.read_flow_runs(flow_run_filter=planned, limit=MAX_PLANNED_RUNS):
+        # `scheduled DEPLOYMENT SCHEDULE MOMENT`: nothing else says which schedule planned a run.
+        words = (run.idempotency_key or "").split()
+        expected = by_schedule.get(words[2], {}) if words[:1] == ["scheduled"] and len(words) > 2 else {}
+        if not expected.keys() <= run.parameters.keys():
+            client.delete_flow_run(run.id)
+            removed += 1
+    if removed and not deployment.paused:
+        plan_runs(client, deployment.id, since=began_at)
+    return removed
 
 
 def _update_schedules(

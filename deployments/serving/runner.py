@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import sys
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from uuid import UUID
@@ -29,6 +31,7 @@ from deployments.deploying.registration import (
     begin_registration,
     finish_registration,
     pause_missing,
+    remove_runs_without_parameters,
     restore_parameters,
 )
 from deployments.deploying.runner_deployments import deployment_of, drain_deployment, update_form
@@ -55,6 +58,9 @@ RELOAD_SECONDS = 2.0
 #: How often the deployments on the server are looked at.
 DEPLOYMENTS_SECONDS = 20.0
 
+#: How long after a schedule got its parameters back its planned runs are checked.
+RESTORED_SECONDS = 120.0
+
 
 class Serving:
     """The definitions that a runner serves, kept in line with the files."""
@@ -66,6 +72,7 @@ class Serving:
         self._reported: set[str] = set()
         self._choices = Choices()
         self._scheduled: dict[UUID, tuple[DeploymentScheduleCreate, ...]] = {}
+        self._restored_at: dict[UUID, float] = {}
 
     async def update_choices(self) -> None:
         """Bring the lists of the forms in line with the database; one that is away leaves them as they are."""
@@ -166,8 +173,13 @@ class Serving:
             for deployment in all_deployments(client, ours):
                 if deployment.work_pool_name is not None:
                     pooled.append(deployment)
-                elif restore_parameters(client, deployment, self._scheduled[deployment.id]):
+                    continue
+                declared = self._scheduled[deployment.id]
+                if restore_parameters(client, deployment, declared):
                     logger.info("%s: its schedules have their parameters again", deployment.name)
+                    self._restored_at[deployment.id] = time.monotonic()
+                if time.monotonic() - self._restored_at.get(deployment.id, -math.inf) < RESTORED_SECONDS:
+                    remove_runs_without_parameters(client, deployment, declared)
         return pooled
 
     def _leave_to_pool(self, deployment: DeploymentResponse) -> None:

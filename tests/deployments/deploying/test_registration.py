@@ -28,6 +28,7 @@ from deployments.serving import runner
 from deployments.serving.runner import Serving
 from storage.settings import Settings
 from task_definitions import TaskDefinition, load_definitions
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
@@ -136,16 +137,46 @@ def test_a_schedule_that_is_switched_off_and_on_while_it_is_served_keeps_its_ten
 
     asyncio.run(served.watch_deployments())
 
-    tenants = {each.parameters["tenant_id"] for each in registered(client).schedules}
-    runs = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[found.id])), limit=200
+    assert {each.parameters["tenant_id"] for each in registered(client).schedules} == {"anna", "ben"}
+
+    def planned_parameters() -> set[tuple[str | None, str | None]]:
+        asyncio.run(served.watch_deployments())
+        of_deployment = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[found.id]))
+        runs = client.read_flow_runs(flow_run_filter=of_deployment, limit=200)
+        return {(run.parameters.get("tenant_id"), run.parameters.get("source")) for run in runs}
+
+    # The server's scheduler may have read the schedules while they had no parameters, and write its runs later.
+    wait_until(
+        lambda: planned_parameters() == {("anna", "schedule"), ("ben", "schedule")},
+        what="all planned runs have their parameters",
     )
     client.delete_deployment(found.id)
-    assert tenants == {"anna", "ben"}
-    assert {(run.parameters["tenant_id"], run.parameters["source"]) for run in runs} == {
-        ("anna", "schedule"),
-        ("ben", "schedule"),
-    }
+
+
+def test_a_run_that_was_planned_without_its_parameters_is_removed_after_they_were_restored(
+    client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "load_definitions", partial(load_definitions, builtin=False))
+    served = Serving(Runner(name="test"), Settings.load(definitions=file, scheduled_tenants=("anna",)))
+    asyncio.run(served.update())
+    found = registered(client)
+    (schedule,) = found.schedules
+    by_hand = client.create_flow_run_from_deployment(found.id, idempotency_key="by hand")
+    client.update_deployment_schedule(found.id, schedule.id, active=False)
+    client.update_deployment_schedule(found.id, schedule.id, active=True)
+    asyncio.run(served.watch_deployments())
+    late = client.create_flow_run_from_deployment(
+        found.id, idempotency_key=f"scheduled {found.id} {schedule.id} {datetime.now(UTC)}"
+    )
+
+    asyncio.run(served.watch_deployments())
+
+    of_deployment = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[found.id]))
+    kept = {run.id for run in client.read_flow_runs(flow_run_filter=of_deployment, limit=200)}
+    client.delete_deployment(found.id)
+    assert late.id not in kept
+    assert by_hand.id in kept
+    assert len(kept) > 1, "runs are planned"
 
 
 def test_every_tenant_has_a_schedule_of_its_own_and_one_with_a_former_slug_keeps_its_switch(
