@@ -50,6 +50,15 @@ def test_links_of_a_file_beside_the_pages_are_read_from_where_it_stands() -> Non
     assert site_links("[page](docs/proofs.md)", file=ROOT / "CHANGELOG.md", uri="changelog.md") == "[page](proofs.md)"
 
 
+@pytest.mark.parametrize("page", sorted(str(file.relative_to(ROOT)) for file in DOCS.rglob("*.md")))
+def test_what_belongs_to_an_entry_of_a_list_is_indented_by_four_spaces(page: str) -> None:
+    """GitHub takes two or three spaces as well; for MkDocs the list ends there, and its numbers begin again."""
+    text = "\n" + (ROOT / page).read_text(encoding="utf-8")
+    without_code = re.sub(r"^( *)(`{3,}).*?^\1\2`*$", r"\1CODE", text, flags=re.MULTILINE | re.DOTALL)
+
+    assert re.findall(r"\n {1,3}(?:[*-]|\d+\.) .*|\n\n {1,3}\S.*", without_code) == []
+
+
 def test_every_guard_of_the_security_page_has_a_test_that_exists() -> None:
     """A row whose last cell names no file of its own has its test in "the same file" as the row before it."""
     section = (DOCS / "explanation" / "security.md").read_text(encoding="utf-8").split("## Guards")[1].split("## ")[0]
