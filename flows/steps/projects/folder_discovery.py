@@ -19,7 +19,7 @@ from flows.steps.projects.folder_merge import FolderMerge, is_companion_folder
 from flows.steps.projects.manifest_check import bring_manifest
 from flows.steps.targets.gone_projects import archive_as_gone, was_archived_as_gone
 from flows.steps.targets.photo_files import relative_path
-from flows.steps.targets.renamed_folders import took_project_along
+from flows.steps.targets.renamed_folders import is_only_name, took_project_along
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project, compared
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_project
@@ -181,7 +181,7 @@ class _Discovery:
 
     def _is_moved(self, owner: Project, found: _Found) -> bool:
         if found.manifest is None:
-            return not self._ctx.folder_of(owner).exists()
+            return is_only_name(self._ctx, owner, found.folder)
         return took_project_along(self._ctx, owner, found.folder)
 
     def _twins(self, found: _Found) -> Iterator[Project]:

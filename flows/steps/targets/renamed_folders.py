@@ -16,16 +16,22 @@ from storage.records import Project
 def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
     """Whether a folder whose manifest has the project's id is the project's, renamed by hand, and no copy of it.
 
-    It is if there is no folder under the old name, or if one without a manifest has taken that name and a photo of the
-    project is in this one as it was last looked at: copies have another change time.
+    It is if there is no other folder under the old name, or if one without a manifest has taken that name and a photo
+    of the project is in this one as it was last looked at: copies have another change time.
     """
-    old = ctx.folder_of(project)
-    if not old.exists():
+    if is_only_name(ctx, project, folder):
         return True
+    old = ctx.folder_of(project)
     if old.manifest_path.exists():
         return False
     with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
         return any(_is_unchanged(folder, original) for original in originals)
+
+
+def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
+    """Whether there is no folder under the project's name for it, or none but this one in another case."""
+    old = ctx.folder_of(project)
+    return not old.exists() or old.path.samefile(folder.path)
 
 
 def _is_unchanged(folder: ProjectFolder, original: Original) -> bool:

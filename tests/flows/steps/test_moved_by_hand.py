@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,6 +202,43 @@ def test_a_copy_beside_the_mount_point_of_a_disk_that_is_away_is_a_copy(album: A
     album.check("folder_discovery")
     assert album.row() == before
     assert album.places().keys() == {"one/P", "copy/P", "two/other"}
+
+
+def make_case_blind(patch: pytest.MonkeyPatch, root: Path) -> None:
+    """Have the library on a file system for which names that differ in case alone are one, as those of macOS do."""
+    list_folder = os.listdir
+
+    def real(path: Any) -> Any:
+        if not isinstance(path, str | Path) or not Path(path).is_relative_to(root):
+            return path
+        place = root
+        for part in Path(path).relative_to(root).parts:
+            names = list_folder(place) if os.access(place, os.X_OK) else []
+            place /= next((name for name in names if name.casefold() == part.casefold()), part)
+        return place if isinstance(path, Path) else str(place)
+
+    def blind(function: Any) -> Any:
+        return lambda path, *arguments, **options: function(real(path), *arguments, **options)
+
+    for module, name in ((os, "stat"), (os, "lstat"), (os, "open"), (os, "scandir"), (os, "listdir"), (io, "open")):
+        patch.setattr(module, name, blind(getattr(module, name)))
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_a_case_change_of_a_folder_is_a_rename_where_case_makes_no_difference(
+    album: Album, monkeypatch: pytest.MonkeyPatch, has_manifest: bool
+) -> None:
+    before = album.row()
+    if not has_manifest:
+        (album.source / ".project.yaml").unlink()
+    album.source.rename(album.source.with_name("ONE"))
+    with monkeypatch.context() as patch:
+        make_case_blind(patch, album.studio.root)
+        assert album.source.exists()
+        report = album.check("folder_discovery")
+    assert report["examples"]["renames followed"] == ["one → ONE"]
+    assert album.row() == {**before, "place": "ONE/P"}
+    assert len(ProjectsRepository(album.studio.database).list()) == 2
 
 
 def test_a_photo_that_was_missing_for_a_while_keeps_its_flags(album: Album, tmp_path: Any) -> None:
