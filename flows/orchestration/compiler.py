@@ -2,13 +2,16 @@
 
 import uuid
 from collections.abc import Callable
+from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import Any
 
 from prefect import Flow
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
+from prefect.task_runners import TaskRunner
 
 from flows.handlers.step import handler_of
 from flows.orchestration.artifacts import await_publication, publish_plan
@@ -29,6 +32,7 @@ from flows.orchestration.flow_parameters import (
     mistake,
     parameters_model,
 )
+from flows.orchestration.job_task_runner import JobTaskRunner
 from flows.orchestration.mapped_runs import task_runner_of
 from flows.orchestration.supervision import watch_supervisor
 from flows.orchestration.task_flow import cancel_with_flow_run, resume_task
@@ -85,6 +89,19 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
     """
     for step in definition.steps:
         handler_of(step.type)
+    settings = Runtime.current_settings()
+    if settings.task_runner == "dask":
+        return _new_flow(definition, task_runner_of(settings))
+    return _flow_in_threads(definition)
+
+
+@lru_cache(maxsize=64)
+def _flow_in_threads(definition: TaskDefinition) -> Flow[..., Any]:
+    # Kept: making one costs as much as all that Prefect does for a run of it.
+    return _new_flow(definition, JobTaskRunner())
+
+
+def _new_flow(definition: TaskDefinition, task_runner: TaskRunner[PrefectFuture[Any]]) -> Flow[..., Any]:
     function = _flow_function(definition)
     function.__name__ = function.__qualname__ = definition.name
     function.__doc__ = describe(definition)
@@ -95,7 +112,7 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
         name=definition.name,
         description=describe(definition),
         flow_run_name=_flow_run_name,
-        task_runner=task_runner_of(Runtime.current_settings()),
+        task_runner=task_runner,
         persist_result=False,
         on_cancellation=[cancel_with_flow_run],
         # `_flow_function` does, and says it in a sentence.
