@@ -6,9 +6,13 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+
+#: Hosts of servers of this machine, which do not redirect to TLS.
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @contextmanager
@@ -22,7 +26,8 @@ def impatient_client(*, answer_seconds: float) -> Iterator[SyncPrefectClient]:
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     settings: dict[str, Any] = {"timeout": answer_seconds}
-    if str(PREFECT_API_URL.value()).startswith("http://"):
+    url = urlsplit(PREFECT_API_URL.value() or "")
+    if url.scheme == "http" and url.hostname in _LOOPBACK:
         # Loading the certificates of all authorities takes longer than all requests of a short run; HTTP needs none.
         settings["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with (

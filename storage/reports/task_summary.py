@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, select
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, select
 
 from storage.database.engine import Access, Database
 from storage.database.tables import job_items, jobs
@@ -104,16 +105,25 @@ def summarise_task(source: Database | Connection, task_id: str) -> TaskSummary:
     Raises:
         UnknownTask: there is no such task.
     """
-    return TaskSummary(task=TasksRepository(source).get(task_id), steps=_summarise(source, jobs.c.task_id == task_id))
+    return TaskSummary(task=TasksRepository(source).get(task_id), steps=_summarise(source, {"task_id": task_id}))
 
 
 def summarise_step(database: Database, task_id: str, step_index: int) -> tuple[StepSummary, ...]:
     """The summary of one step of a task; of its follow-up jobs one for each type."""
-    return _summarise(database, (jobs.c.task_id == task_id) & (jobs.c.step_index == step_index))
+    return _summarise(database, {"task_id": task_id, "step_index": step_index})
 
 
-def _summarise(source: Database | Connection, condition: ColumnElement[bool]) -> tuple[StepSummary, ...]:
-    key = (jobs.c.step_index, jobs.c.type, jobs.c.priority)
+#: What tells the parts of a summary apart.
+_KEY = (jobs.c.step_index, jobs.c.type, jobs.c.priority)
+
+
+@cache
+def _statements(*names: str) -> tuple[Select[Any], Select[Any], Select[Any]]:
+    """Jobs, items and results of the jobs whose columns of these names have the values given with them.
+
+    Kept, since making them takes longer than running them for a small task.
+    """
+    condition = and_(*(jobs.c[name] == bindparam(name) for name in names))
     # By job first, in the order of the index: grouping by status directly would sort a million items in memory.
     counted = (
         select(
@@ -124,23 +134,23 @@ def _summarise(source: Database | Connection, condition: ColumnElement[bool]) ->
         .group_by(job_items.c.job_id)
         .subquery()
     )
+    return (
+        select(*_KEY, jobs.c.status, func.count(), func.min(jobs.c.started_at), func.max(jobs.c.finished_at))
+        .where(condition)
+        .group_by(*_KEY, jobs.c.status),
+        select(*_KEY, *(func.sum(counted.c[status]) for status in ItemStatus))
+        .join(counted, counted.c.job_id == jobs.c.id)
+        .where(condition)
+        .group_by(*_KEY),
+        select(*_KEY, jobs.c.result_json, case((jobs.c.status == "failed", jobs.c.error_message)))
+        .where(condition, jobs.c.result_json.is_not(None) | (jobs.c.status == "failed"))
+        .order_by(jobs.c.id),
+    )
+
+
+def _summarise(source: Database | Connection, of: dict[str, Any]) -> tuple[StepSummary, ...]:
     with Access(source).read() as connection:
-        job_rows = connection.execute(
-            select(*key, jobs.c.status, func.count(), func.min(jobs.c.started_at), func.max(jobs.c.finished_at))
-            .where(condition)
-            .group_by(*key, jobs.c.status)
-        ).all()
-        item_rows = connection.execute(
-            select(*key, *(func.sum(counted.c[status]) for status in ItemStatus))
-            .join(counted, counted.c.job_id == jobs.c.id)
-            .where(condition)
-            .group_by(*key)
-        ).all()
-        results = connection.execute(
-            select(*key, jobs.c.result_json, case((jobs.c.status == "failed", jobs.c.error_message)))
-            .where(condition, jobs.c.result_json.is_not(None) | (jobs.c.status == "failed"))
-            .order_by(jobs.c.id)
-        ).all()
+        job_rows, item_rows, results = (connection.execute(one, of).all() for one in _statements(*of))
     steps: dict[tuple[int, str, int], _Tally] = defaultdict(_Tally)
     for *step_key, status, count, started_at, finished_at in job_rows:
         tally = steps[tuple(step_key)]
@@ -148,8 +158,8 @@ def _summarise(source: Database | Connection, condition: ColumnElement[bool]) ->
         tally.started += [started_at] if started_at else []
         tally.finished += [finished_at] if finished_at else []
     for row in item_rows:
-        counts = zip(ItemStatus, row[len(key) :], strict=True)
-        steps[tuple(row[: len(key)])].items.update((str(status), int(count)) for status, count in counts if count)
+        counts = zip(ItemStatus, row[len(_KEY) :], strict=True)
+        steps[tuple(row[: len(_KEY)])].items.update((str(status), int(count)) for status, count in counts if count)
     for *step_key, result, error in results:
         steps[tuple(step_key)].add_result(result if isinstance(result, dict) else {}, error)
     return tuple(steps[step_key].summary(*step_key) for step_key in sorted(steps))
