@@ -67,3 +67,11 @@ def test_the_task_runner_of_a_flow_goes_to_other_processes_with_it(define: Any) 
     runner = compile_task(define("travels", {"type": "count", "priority": 50})).task_runner
 
     assert isinstance(cloudpickle.loads(cloudpickle.dumps(runner)), JobTaskRunner)
+
+
+def test_a_flow_that_a_process_runs_again_is_made_once(define: Any) -> None:
+    def compiled(**params: Any) -> Any:
+        return compile_task(define("again", {"type": "count", "priority": 50, "params": params}))
+
+    assert compiled(depth=1) is compiled(depth=1)
+    assert compiled(depth=1) is not compiled(depth=2)
