@@ -66,6 +66,8 @@ def all_deployments(client: SyncPrefectClient, wanted: DeploymentFilter) -> list
     found: list[DeploymentResponse] = []
     while page := client.read_deployments(deployment_filter=wanted, limit=_PAGE, offset=len(found)):
         found += page
+        if len(page) < _PAGE:
+            break
     return found
 
 

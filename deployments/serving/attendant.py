@@ -160,6 +160,8 @@ def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[Flow
     ):
         found.update({run.id: run for run in page})
         offset += len(page)
+        if len(page) < _PAGE_SIZE:
+            break
     return list(found.values())
 
 
