@@ -1,4 +1,4 @@
-"""What can go wrong around servers and deployments. Every class is a `PhotojobsError`."""
+"""The errors of servers and deployments. Every class is a `PhotojobsError`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from task_definitions.errors import PhotojobsError
 
 
 class DeploymentsError(PhotojobsError):
-    """The parent of everything that deployments raises."""
+    """The base class of the errors of deployments."""
 
 
 class PrefectServerFailed(DeploymentsError):
-    """Prefect's server could not be started, or ended before it was asked to."""
+    """Prefect's server could not be started, or ended unexpectedly."""
 
 
 class RunnerFailed(DeploymentsError):
@@ -18,11 +18,11 @@ class RunnerFailed(DeploymentsError):
 
 
 class NoPrefectServer(DeploymentsError):
-    """A command needs a Prefect server that somebody else runs, and none is named."""
+    """A command needs a running Prefect server, and no server is named."""
 
 
 class AlreadyUp(DeploymentsError):
-    """Another `photojobs up` works with the same folder."""
+    """Another `photojobs up` uses the same folder."""
 
 
 class PrefectHomeTooNew(PrefectServerFailed):
@@ -30,36 +30,36 @@ class PrefectHomeTooNew(PrefectServerFailed):
 
 
 class PortInUse(PrefectServerFailed):
-    """The port that Prefect's server is to listen on is taken by another program."""
+    """Another program uses the port of Prefect's server."""
 
 
 class MetricsNotServed(DeploymentsError):
-    """The address at which Prometheus is to find numbers is none of this machine, or may not be used."""
+    """The address of the metrics is not an address of this machine, or may not be used."""
 
 
 class MissingExtra(DeploymentsError):
-    """Something needs a library that is not installed; the message says with which extra it comes."""
+    """A function needs a library that is not installed; the message names the extra with it."""
 
 
 class NoWorkPool(DeploymentsError):
-    """Definitions are to be deployed to a work pool that does not exist."""
+    """The work pool of a deployment does not exist."""
 
 
 class UnknownPoolType(DeploymentsError):
-    """A work pool is to be made of a type that Prefect does not know."""
+    """Prefect does not know the type of the work pool to create."""
 
 
 class ImageMismatch(DeploymentsError):
-    """A work pool runs images and none was named, or an image was named for one that runs none."""
+    """A work pool needs an image and none was named, or an image was named for a pool that runs none."""
 
 
 class NoSecretBlock(DeploymentsError):
-    """The Prefect block that is to hold the database's URL does not exist."""
+    """The Prefect block for the database's URL does not exist."""
 
 
 class ScheduleOverlap(DeploymentsError):
-    """A scheduled flow run was to start while an earlier run of its schedule is unfinished."""
+    """A scheduled flow run is due while an earlier run of its schedule is unfinished."""
 
 
 class ForeignDeployment(DeploymentsError):
-    """A flow run was to start from a deployment that runs something else than a flow of photojobs."""
+    """The deployment of a flow run does not run a flow of photojobs."""

@@ -28,9 +28,9 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             "doctor",
             "deployments.cli.commands.doctor:app",
-            "Look whether all is well, and say what to do where it is not.",
+            "Check whether everything works, and say what to do if not.",
         ),
-        ("demo", "deployments.cli.commands.demo:app", "Make a library with all kinds of faults, and see it mended."),
+        ("demo", "deployments.cli.commands.demo:app", "Make a library with all kinds of faults, and see it repaired."),
     ),
     "Run": (
         ("plan", "deployments.cli.commands.plan:app", "Show what a definition would do; change nothing."),
@@ -147,7 +147,7 @@ def run_command_line(tokens: Sequence[str]) -> int:
     """Run a command line, print what went wrong in one line each on stderr, and return the exit code.
 
     0 is success, 1 a task that failed, 2 input that cannot be used, 70 a fault of photojobs itself, 130 an end by
-    Ctrl-C, and 141 that nobody reads the output any more.
+    Ctrl-C, and 141 a closed output pipe.
     """
     app = build_app()
     set_loudness(Loudness.NORMAL)

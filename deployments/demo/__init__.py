@@ -1,1 +1,1 @@
-"""The demo: a library of drawn photographs with all that can be wrong with one, and a run over it that mends it."""
+"""The demo: a library of drawn photographs with all kinds of faults, and a run that repairs it."""

@@ -1,6 +1,6 @@
-"""The faults of the demo's library: files that are no pictures, trash, files without rows and rows without files.
+"""The faults of the demo's library: files that are not pictures, trash, files without rows and rows without files.
 
-Each is made here, on disk or as a row to be written, and named in the words in which the demo reports it.
+This module creates each fault, on disk or as a row to be written, and names it as the demo reports it.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from storage.database.clock import format_timestamp
 from storage.library import Manifest, ProjectFolder, move_to_trash, write_manifest
 from storage.records import Project
 
-#: Rows of each tenant whose file is no picture, by what it is.
+#: The number of rows of each tenant whose file is not a picture, by the kind of file.
 BROKEN = ("cut_off_halfway", "garbled_after_the_header", "text_named_like_a_photo", "empty_file")
 
-#: Photos of Lofoten that have the name of one in Iceland.
+#: The number of photos of Lofoten with the same name as a photo of Iceland.
 DUPLICATES = 5
 
-#: Photos that lie in Iceland without a row.
+#: The number of photos in the folder of Iceland without a row.
 NEW_FILES = 12
 
-#: Rows in the garden whose file somebody removed.
+#: The number of rows of the garden whose file is deleted.
 MISSING_FILES = 5
 
-#: Rows of the project whose folder is gone.
+#: The number of rows of the project without a folder.
 LOST_ROWS = 8
 
-#: Thumbnails that get lost, and previews that get emptied, after they were made.
+#: The number of thumbnails that are deleted, and of previews that are emptied, after they were made.
 SPOILED = 6
 
 
 @dataclass(slots=True)
 class Faults:
-    """What was planted: how many of each, in words."""
+    """The faults that were created: the number of each kind, by its name."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
     def note(self, what: str, number: int) -> None:
-        """Count `number` more of that kind."""
+        """Add `number` faults of a kind."""
         self.counts[what] = self.counts.get(what, 0) + number
 
 
 def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) -> tuple[list[Shot], list[Shot]]:
-    """Photos that stand for a fault: those that get a row all the same, and those that do not."""
+    """The photos with a fault: those that get a row, and those that do not."""
     duplicates = [
         Shot(
             path=folders[LOFOTEN].original(f"{ICELAND.photo_name(index)}.jpg"),
@@ -60,7 +60,7 @@ def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) 
         )
         for index in range(DUPLICATES)
     ]
-    faults.note("names that stand in two projects of a tenant", len(duplicates))
+    faults.note("names that two projects of a tenant have", len(duplicates))
     unknown = [
         Shot(
             path=folders[ICELAND].original(f"IMG_9{index:03d}.jpg"),
@@ -82,7 +82,7 @@ def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) 
 
 
 def write_broken_files(project: DemoProject, folder: ProjectFolder, faults: Faults) -> list[str]:
-    """Write files that look like JPEGs by their names alone; returns their base names."""
+    """Write files whose names, but not contents, are those of JPEGs; return their base names."""
     whole = folder.original(f"{project.photo_name(0)}.jpg").read_bytes()
     contents = {
         "cut_off_halfway": whole[: len(whole) * 2 // 5],
@@ -97,7 +97,7 @@ def write_broken_files(project: DemoProject, folder: ProjectFolder, faults: Faul
 
 
 def write_bystanders(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) -> None:
-    """Write what lies in photo folders and is no photo: sidecars, a film, a note."""
+    """Write files that are common in photo folders and are not photos: sidecars, a film, a note."""
     for index in range(3):
         name = f"{ICELAND.photo_name(10 + index)}.xmp"
         folders[ICELAND].original(name).write_text('<x:xmpmeta xmlns:x="adobe:ns:meta/"/>\n', encoding="utf-8")
@@ -107,7 +107,7 @@ def write_bystanders(folders: Mapping[DemoProject, ProjectFolder], faults: Fault
 
 
 def fill_trash(folders: Mapping[DemoProject, ProjectFolder], faults: Faults, *, now: datetime) -> None:
-    """Put files into the trash: some long enough ago to be removed, some an hour ago."""
+    """Put files into the trash: some are old enough to be removed, some are an hour old."""
     for project, old, fresh in ((ICELAND, 3, 2), (ALPS, 1, 0)):
         folder = folders[project]
         picture = folder.original(f"{project.photo_name(0)}.jpg").read_bytes()
@@ -121,7 +121,7 @@ def fill_trash(folders: Mapping[DemoProject, ProjectFolder], faults: Faults, *, 
 
 
 def rows_without_files(project_ids: Mapping[DemoProject, int], faults: Faults) -> list[dict[str, Any]]:
-    """Rows of photos that nobody has any more."""
+    """Rows of photos whose files do not exist."""
     missing = [(GARDEN, f"P106{index:04d}") for index in range(MISSING_FILES)]
     lost = [(LOST_DRIVE, LOST_DRIVE.photo_name(index)) for index in range(LOST_ROWS)]
     faults.note("rows whose file is gone", len(missing))
@@ -133,7 +133,7 @@ def rows_without_files(project_ids: Mapping[DemoProject, int], faults: Faults) -
 
 
 def spoil_derivatives(folder: ProjectFolder) -> int:
-    """Remove thumbnails and empty previews of a project, as a full disk or a hasty hand does; returns how many."""
+    """Delete thumbnails and empty previews of a project, as a full disk or a user's mistake may do; return how many."""
     thumbnails, previews = sorted(folder.thumb.iterdir())[:SPOILED], sorted(folder.preview.iterdir())[-SPOILED:]
     for path in thumbnails:
         path.unlink()
@@ -149,7 +149,7 @@ def write_manifests(
     *,
     now: datetime,
 ) -> None:
-    """Write the manifests of most projects: the garden has none, and that of the Alps has a wrong name."""
+    """Write the manifests of most projects: the garden has none, and the manifest of the Alps has a wrong name."""
     for project, folder in folders.items():
         if project is not GARDEN:
             name = "Alps" if project is ALPS else project.name

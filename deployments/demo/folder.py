@@ -1,4 +1,4 @@
-"""The one folder of the demo: library, database and Prefect's data, marked as its own, and no other is ever touched."""
+"""The folder of the demo: library, database and Prefect's data. A marker file identifies it; no other is changed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from deployments.errors import DeploymentsError
 from task_definitions.foreign_documents import UnreadableDocument, parse_json, read_foreign_file
 
-#: The file by which the demo knows a folder again that it made.
+#: The file by which the demo recognises a folder that it made.
 MARKER = "photojobs-demo.json"
 
 _MADE_BY = "photojobs demo"
 
 
 class DemoState(StrEnum):
-    """How far the demo has come in its folder."""
+    """The state of the demo in its folder."""
 
     MAKING = "making"
     MADE = "made"
@@ -26,7 +26,7 @@ class DemoState(StrEnum):
 
 
 class DemoFolderRefused(DeploymentsError):
-    """The folder that the demo was to use was not made by it, or cannot be made."""
+    """The demo did not make the given folder, or cannot make it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +52,24 @@ class DemoFolder:
 
     @property
     def state(self) -> DemoState:
-        """How far the demo has come in it."""
+        """The state of the demo in it."""
         try:
             return DemoState(str(_read_marker(self.path).get("state")))
         except ValueError:
             return DemoState.MAKING
 
     def enter(self, state: DemoState) -> None:
-        """Note how far the demo has come."""
+        """Store the state of the demo."""
         _write_marker(self.path, state)
 
 
 def claim_folder(path: Path) -> DemoFolder:
-    """Make the folder of the demo, or find it as it was left.
+    """Make the folder of the demo, or open an existing one.
 
-    What an interrupted start left of a library is removed, since the demo itself had made all of it.
+    An incomplete library of an interrupted start is removed; the demo made all of it.
 
     Raises:
-        DemoFolderRefused: something is there that the demo did not make, or the folder cannot be made.
+        DemoFolderRefused: the folder exists and the demo did not make it, or it cannot be made.
     """
     path = Path(path).expanduser().absolute()
     try:

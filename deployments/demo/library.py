@@ -1,6 +1,6 @@
-"""Makes the demo's library: projects of two tenants with photos and their rows, and faults for upkeep to mend.
+"""Makes the demo's library: projects of two tenants with photos and their rows, and faults for upkeep to repair.
 
-Usable by tests and benchmarks: it needs a folder and a migrated database, and neither Prefect nor the command.
+Tests and benchmarks use it too: it needs a folder and a migrated database, but neither Prefect nor the command.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from storage.library import Library, ProjectFolder
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 
-#: JPEGs in the library where nothing else is asked for: more than one job may have items for one of its tenants.
+#: The default number of JPEGs: more than one job can have items, for one of the tenants.
 DEFAULT_PHOTOS = 2_300
 
-#: Photos of 6000 by 4000 pixels.
+#: The number of photos of 6000 by 4000 pixels.
 DEFAULT_LARGE_PHOTOS = 4
 
-#: Consecutive photos that show the same landscape.
+#: How many consecutive photos show the same landscape.
 SHOTS_PER_SCENE = 25
 
-#: Photos that one process draws before it takes the next; a scene is drawn anew for each.
+#: How many photos a process draws in one piece of work; the scene is drawn once for each piece.
 BATCH_SIZE = 50
 
-#: Every so many photos of Iceland have the tag `best`.
+#: One of this many photos of Iceland has the tag `best`.
 TAGGED_EVERY = 20
 
-#: Photos of the Alps that somebody has marked for removal.
+#: The number of photos of the Alps that are marked for deletion.
 MARKED_FOR_REMOVAL = 10
 
 
@@ -61,9 +61,9 @@ class DemoLibrary:
     Attributes:
         root: the library's root, `<root>/<tenant>/<project_folder>/`.
         project_ids: by the project's name.
-        jpegs: JPEG files that can be decoded.
-        pngs: PNG files.
-        faults: how many of each fault, in words.
+        jpegs: the number of JPEG files that can be decoded.
+        pngs: the number of PNG files.
+        faults: the number of faults of each kind, by name.
     """
 
     root: Path
@@ -84,7 +84,7 @@ def make_library(
 ) -> DemoLibrary:
     """Make the library in a folder that does not exist yet, with the rows of its photos in a migrated database.
 
-    The same numbers make the same pictures. The rows are written in one transaction when all files are there.
+    The same arguments make the same pictures. The rows are written in one transaction after all files.
 
     Args:
         root: the library's root; its parent must exist.
@@ -94,7 +94,7 @@ def make_library(
         on_progress: called with the number of photos drawn, and of all.
 
     Raises:
-        FileExistsError: the folder is there already; nothing was touched.
+        FileExistsError: the folder exists already; nothing was changed.
     """
     root.mkdir()
     library, faults, now = Library(root), Faults(), database.clock()
@@ -171,10 +171,10 @@ def _shots_of(project: DemoProject, folder: ProjectFolder, photos: int, large_ph
 
 
 def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None) -> None:
-    # Not above: whoever only asks for help need not load an image library.
+    # Not at the top: a help page does not need an image library.
     from deployments.demo.scenes import draw_shots
 
-    # Spawned: this process may have threads, which a forked copy would lack while their locks stay locked.
+    # Spawned, not forked: a forked copy has no threads of this process, but keeps their locks locked.
     pool = ProcessPoolExecutor(
         max_workers=min(os.cpu_count() or 1, 8),
         mp_context=multiprocessing.get_context("spawn"),
@@ -198,8 +198,8 @@ def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None)
 
 @contextmanager
 def _children_ignore_interrupts() -> Iterator[None]:
-    # Ctrl-C goes to every process of the terminal, and each of these would print where it was. What is ignored when a
-    # process starts stays ignored in it.
+    # Ctrl-C reaches every process of the terminal, and each would print a traceback. A process ignores a signal that
+    # its parent ignored when it started.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -213,7 +213,7 @@ def _children_ignore_interrupts() -> Iterator[None]:
 def _batches(shots: Sequence[Shot]) -> Iterator[list[Shot]]:
     large = [shot for shot in shots if shot.width > 1_000]
     small = [shot for shot in shots if shot.width <= 1_000]
-    # The large ones first, each by itself, so that no process is left with them at the end.
+    # The large ones first and one at a time, so that no process has to draw them at the end.
     yield from ([shot] for shot in large)
     for start in range(0, len(small), BATCH_SIZE):
         yield small[start : start + BATCH_SIZE]

@@ -1,4 +1,4 @@
-"""The projects of the demo's library as data: whose they are, what they are called, and when and with what camera."""
+"""The projects of the demo's library as data: tenants, names, dates and cameras."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class DemoProject:
     """A project of the demo.
 
     Attributes:
-        folder: the folder's name; where it is not the project's name, upkeep renames it.
-        share: of the library's photos.
-        prefix: what its file names begin with, then a number from `first_number` on.
+        folder: the folder's name; it may differ from the project's name.
+        share: its share of the library's photos.
+        prefix: the beginning of its file names; a number from `first_number` on follows.
         first_shot_at: when its first photo was taken, by the camera's clock.
-        has_folder: whether its folder is there.
+        has_folder: whether its folder exists.
     """
 
     tenant_id: str
@@ -41,7 +41,7 @@ class DemoProject:
         return self.first_shot_at + timedelta(minutes=11 * index)
 
     def count(self, photos: int) -> int:
-        """How many of the library's photos are its own."""
+        """How many of the library's photos it has."""
         return max(4, round(photos * self.share))
 
 

@@ -1,6 +1,6 @@
-"""Draws pictures that pass for landscape photographs on a contact sheet, the same ones for the same seed.
+"""Draws pictures that look like landscape photographs on a contact sheet; the same seed makes the same pictures.
 
-Not for reading or changing images: photographs of users are the matter of `flows.imaging`.
+It does not read or change photographs of users; `flows.imaging` does.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import pyvips
 
 from deployments.demo.shot import Shot
 
-#: Pixels by which a scene is larger than the small photos cut out of it, so that each shows another part.
+#: By how many pixels a scene is larger than the small photos cut out of it, so that each shows another part.
 ROOM_PIXELS = 160
 
-#: Hill ranges in a scene, from the farthest to the nearest.
+#: The number of hill ranges in a scene.
 RANGES = 3
 
-# What undoes the turn that an EXIF orientation asks for; the stored picture is the upright one turned so.
+# The rotation that reverses an EXIF orientation: the stored picture is the upright one after this rotation.
 _TURNS: dict[int, tuple[str, ...]] = {
     1: (),
     2: ("fliphor",),
@@ -35,7 +35,7 @@ _TURNS: dict[int, tuple[str, ...]] = {
 
 
 def draw_shots(shots: list[Shot]) -> None:
-    """Draw photographs into files; folders must be there."""
+    """Draw photographs into files; their folders must exist."""
     for shot in shots:
         draw_shot(shot)
 

@@ -1,4 +1,4 @@
-"""A photograph that the demo draws, before it is drawn; knows nothing of the library that draws it."""
+"""The description of a photograph that the demo draws."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class Shot:
     """A photograph to be drawn.
 
     Attributes:
-        path: where it is written; the extension says whether as JPEG or PNG.
+        path: where it is written; the extension decides between JPEG and PNG.
         scene_seed: photos with the same seed show the same landscape.
-        number: tells the photos of a scene apart: another cutout, another light.
-        width: pixels as stored, before anybody turns it upright.
+        number: distinguishes the photos of a scene: another part, another light.
+        width: pixels as stored, before the orientation is applied.
         height: pixels as stored.
         orientation: EXIF, 1 to 8.
         make: EXIF, with the model; None for a picture without any EXIF.
-        taken_at: EXIF DateTimeOriginal; None where the camera had no clock.
+        taken_at: EXIF DateTimeOriginal; None for a camera without a clock.
     """
 
     path: Path

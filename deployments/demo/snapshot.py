@@ -1,4 +1,4 @@
-"""What a library and its rows are at a moment, to prove that a run changed nothing, or to tell what it changed."""
+"""A snapshot of a library and its rows, to prove that a run changed nothing, or to show what it changed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from storage.database.tables import photo_tags, photos, projects, tags
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every file of a library and every row of its projects and photos, by name, with a text that stands for it."""
+    """Every file of a library and every row of its projects and photos, by name, with a text for its state."""
 
     files: dict[str, str]
     rows: dict[str, str]
 
     def differences(self, later: Snapshot) -> list[str]:
-        """What is not the same in a later snapshot, one line each."""
+        """The differences to a later snapshot, one line each."""
         return [
             f"{what}: {name}"
             for before, after in ((self.files, later.files), (self.rows, later.rows))

@@ -1,6 +1,6 @@
 """Registering definitions in a Prefect work pool, from which workers on any machine run them.
 
-First a plan, which reads only, then its steps one by one. Not for serving from this machine: see `serving.py`.
+It first makes a plan, which only reads, and then carries it out. `deployments.serving` serves from this machine.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from task_definitions import Definitions
 #: The work queues of a pool and their priority in Prefect, where 1 comes first.
 QUEUES = {PRIORITY_QUEUE: 1, NORMAL_QUEUE: 2}
 
-#: What the deployer's environment may hold that a container must not inherit: secrets, and what belongs to a machine.
+#: Variables that a container must not inherit from the deployer's environment: secrets, and values of one machine.
 _NOT_PASSED_ON = ("PHOTOJOBS_DATABASE_URL", "PHOTOJOBS_TEST_", "PHOTOJOBS_UP_", "PHOTOJOBS_CONFIG")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolChoice:
-    """The work pool that a caller asks for.
+    """The work pool of a deployment.
 
     Attributes:
-        name: of the pool.
-        create_type: make a missing pool, of this type.
-        image: the image that runs have, where the pool's type runs images.
+        name: the pool's name.
+        create_type: the type of a pool to create if it is missing.
+        image: the image of the runs, if the pool's type runs images.
         database_secret: a Prefect Secret block with the database's URL, which workers look up for each run.
     """
 
@@ -54,13 +54,13 @@ class PoolChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedDeployment:
-    """What happens to one deployment.
+    """The planned action for one deployment.
 
     Attributes:
-        path: as Prefect's API addresses it, `<flow>/<deployment>`.
-        action: `pause` stands for one whose definition is gone.
-        queue: the work queue; None where it is paused.
-        schedules: as people read them.
+        path: its path in Prefect's API, `<flow>/<deployment>`.
+        action: what to do; `pause` if its definition does not exist any more.
+        queue: the work queue; None if it is paused.
+        schedules: the schedules in words.
     """
 
     path: str
@@ -75,7 +75,7 @@ class DeploymentPlan:
     """Everything that `carry_out` would do.
 
     Attributes:
-        pool_template: the base job template of the pool that is to be made; None where the pool exists.
+        pool_template: the base job template of the pool to create; None if the pool exists.
     """
 
     choice: PoolChoice
@@ -85,7 +85,7 @@ class DeploymentPlan:
 
     @property
     def creates_pool(self) -> bool:
-        """Whether the pool has to be made first."""
+        """Whether the pool must be created first."""
         return self.pool_template is not None
 
 
@@ -97,23 +97,23 @@ def plan_deployments(
     *,
     names: Iterable[str] = (),
 ) -> DeploymentPlan:
-    """What has to be done so that the pool has these definitions; changes nothing.
+    """Plan what must be done to deploy these definitions to the pool; change nothing.
 
     Args:
-        client: of the server.
-        definitions: all that there are.
-        settings: with the schedules.
-        choice: the pool, and what runs in it have.
-        names: of definitions, or `drain_queue`; by default all, and then deployments of the pool whose definition is
-            gone are paused.
+        client: the client of the server.
+        definitions: all definitions.
+        settings: the settings with the schedules.
+        choice: the pool, and the options of its runs.
+        names: names of definitions, or `drain_queue`; by default all. Then deployments of the pool without a
+            definition are paused.
 
     Raises:
-        UnknownDefinition: a name is no definition's.
+        UnknownDefinition: a definition does not exist.
         MissingHandler: a step's type has no handler here.
-        NoWorkPool: there is no such pool, and it is not to be made.
-        UnknownPoolType: it is to be made, and Prefect knows no such type.
+        NoWorkPool: the pool does not exist, and `choice` has no type to create it.
+        UnknownPoolType: Prefect does not know the type of the pool to create.
         ImageMismatch: the pool's type needs an image and none is given, or the other way round.
-        NoSecretBlock: there is no such block.
+        NoSecretBlock: the Secret block does not exist.
     """
     chosen = tuple(dict.fromkeys(names))
     known = [definitions.get_or_raise(name) for name in chosen if name != DRAIN] if chosen else definitions.values()
@@ -143,9 +143,9 @@ def plan_deployments(
 
 
 def carry_out(client: SyncPrefectClient, plan: DeploymentPlan) -> None:
-    """Make the pool and its queues where they are missing, and register and pause deployments.
+    """Create the pool and its queues if they are missing, and register and pause deployments.
 
-    What users switched on the server stays as it is; see `registration.py`.
+    Switches that users changed on the server are kept; see `registration.py`.
     """
     pool = plan.choice.name
     if plan.pool_template is not None:
@@ -179,7 +179,7 @@ def _as_text(schedule: Any) -> str:
 
 
 def _pool(client: SyncPrefectClient, choice: PoolChoice) -> tuple[str, Mapping[str, Any], bool]:
-    """The pool's type, its base job template, and whether it is still to be made."""
+    """The pool's type, its base job template, and whether it must be created."""
     try:
         pool: WorkPool = client.read_work_pool(choice.name)
     except ObjectNotFound:
@@ -217,7 +217,7 @@ def _check_image(choice: PoolChoice, pool_type: str, template: Mapping[str, Any]
 def _job_variables(client: SyncPrefectClient, choice: PoolChoice) -> dict[str, Any]:
     environment: dict[str, str] = {}
     if choice.image is not None:
-        # A process has its worker's environment; a container has nothing but this.
+        # A process inherits its worker's environment; a container has only these variables.
         environment |= passed_on(os.environ) | NO_TELEMETRY
     if choice.database_secret is not None:
         try:
@@ -232,7 +232,7 @@ def _job_variables(client: SyncPrefectClient, choice: PoolChoice) -> dict[str, A
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings of an environment that may stand in a deployment, where everybody who sees Prefect can read them."""
+    """The settings of an environment that may be part of a deployment, which every user of Prefect can read."""
     return {
         name: value
         for name, value in sorted(environment.items())

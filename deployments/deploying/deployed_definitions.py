@@ -1,4 +1,4 @@
-"""Definitions inside their deployments: each description ends with the declaration, for people and to be read back."""
+"""Definitions in their deployments: each description ends with the declaration, which people and programs can read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flows.starting.deployment_names import DRAIN_PATH, TAG
 from task_definitions import DefinitionErrors, TaskDefinition, read_pinned_definition
 from task_definitions.foreign_documents import UnreadableDocument, parse_yaml
 
-#: Deployments read from the server at a time, the most that it gives.
+#: How many deployments are read at a time: the server's limit.
 _PAGE = 200
 
 _DECLARATION = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -22,11 +22,11 @@ _DECLARATION = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployedDefinitions:
-    """What the deployments of a server were made from.
+    """The definitions from which the deployments of a server were made.
 
     Attributes:
-        definitions: by name; those whose deployment is paused because they are gone are left out.
-        unreadable: paths of deployments whose description tells no definition, because somebody edited it or an
+        definitions: the definitions by name, without those whose deployment is paused because they were deleted.
+        unreadable: paths of deployments whose description contains no definition, because a user edited it or an
             older version wrote it.
     """
 
@@ -35,14 +35,14 @@ class DeployedDefinitions:
 
 
 def declaration(definition: TaskDefinition) -> str:
-    """The definition as its file would declare it, as a Markdown block."""
+    """The definition in the form of its file, as a Markdown block."""
     body = definition.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
     text = yaml.safe_dump({definition.name: body}, sort_keys=False, allow_unicode=True, width=100)
     return f"```yaml\n{text}```"
 
 
 def declared_in(description: str | None) -> TaskDefinition | None:
-    """The definition that a description ends with, or None where it tells none."""
+    """The definition at the end of a description; None if there is none."""
     blocks = _DECLARATION.findall(description or "")
     try:
         return read_pinned_definition(parse_yaml(blocks[-1], source="the description")) if blocks else None
@@ -62,7 +62,7 @@ def our_deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
 
 
 def all_deployments(client: SyncPrefectClient, wanted: DeploymentFilter) -> list[DeploymentResponse]:
-    """The deployments that a filter means, however many; Prefect's server gives a page at a time."""
+    """All deployments that a filter selects; Prefect's server returns one page at a time."""
     found: list[DeploymentResponse] = []
     while page := client.read_deployments(deployment_filter=wanted, limit=_PAGE, offset=len(found)):
         found += page
@@ -72,7 +72,7 @@ def all_deployments(client: SyncPrefectClient, wanted: DeploymentFilter) -> list
 
 
 def deployed_definitions(client: SyncPrefectClient) -> DeployedDefinitions:
-    """The definitions that a server has, as they were when they were served or deployed."""
+    """The definitions of a server, as they were when they were served or deployed."""
     known: dict[str, TaskDefinition] = {}
     unreadable = []
     for path, deployment in our_deployments(client).items():

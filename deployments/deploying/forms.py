@@ -1,7 +1,7 @@
-"""The form of a deployment in Prefect's UI: titles, descriptions, and what there is to choose from.
+"""The form of a deployment in Prefect's UI: titles, descriptions and choices.
 
-It is the JSON schema of the flow's parameters, and Prefect's server holds every new flow run against it. A choice is
-never the only way: programs give ids and names as before.
+It is the JSON schema of the flow's parameters, by which Prefect's server validates every new flow run. The choices do
+not restrict programs, which can still give ids and names.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from storage.settings import Settings
 from task_definitions import Scope, TaskDefinition
 from task_definitions.step_types import takes_destination, takes_force
 
-#: A longer list helps nobody, and the server sends the form with every deployment; the id is typed then.
+#: The longest list of choices. The server sends the form with every deployment; with more, the user types the id.
 MAX_CHOICES = 300
 
-#: For programs; in the form they would only be in the way.
+#: Parameters for programs, which the form does not show.
 _HIDDEN = ("source", "task_id", "items")
 
-#: The order in which people think; parameters that are not named here come last.
+#: The order of the form's fields; parameters that are not named here come last.
 _ORDER = (UNDO, "lane", "tenant_id", "select", "project_id", "force", "plan", "reason", "payload")
 
-#: What a criterion may be beside "Every photo": no value, as its type says it.
+#: What a criterion may be if "Every photo" is chosen: no value, as its type says it.
 _NOTHING: Mapping[str, dict[str, Any]] = {"boolean": {"const": False}, "string": {"type": "null"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What exists in the database, as the form's lists show it; empty where there is nothing or too much."""
+    """The choices of the form's lists, from the database; a list is empty if it would be too long."""
 
     tenants: tuple[str, ...] = ()
     projects: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class Choices:
 
     @classmethod
     def of_settings(cls, settings: Settings) -> Choices:
-        """Those of the database that the settings name, read now."""
+        """The choices from the database in the settings, read now."""
         database = Database(settings.database_url.get_secret_value())
         try:
             return cls.read(database)
@@ -69,12 +69,12 @@ class Choices:
             database.close()
 
 
-#: Where nothing is known of the database.
+#: The choices without a database.
 NO_CHOICES = Choices()
 
 
 def form_of(flow: Flow[..., Any], choices: Choices, definition: TaskDefinition | None = None) -> ParameterSchema:
-    """The parameters of a flow as a form; `definition` says what of it would have no effect and is left out."""
+    """The parameters of a flow as a form; fields without an effect for `definition` are left out."""
     schema: dict[str, Any] = parameters_model(flow.fn).model_json_schema(ref_template="#/definitions/{model}")
     fields: dict[str, dict[str, Any]] = schema["properties"]
     models: dict[str, dict[str, Any]] = schema.get("$defs", {})
@@ -85,7 +85,7 @@ def form_of(flow: Flow[..., Any], choices: Choices, definition: TaskDefinition |
         if not takes_force(definition):
             fields.pop("force", None)
         if definition.scope is Scope.PHOTO_SET:
-            # Elsewhere it would not restrict the photos, though it looks as if it did.
+            # For other definitions it would not restrict the photos, although it looks as if it did.
             if takes_destination(definition):
                 required = [*required, "project_id"]
             else:
@@ -100,7 +100,7 @@ def form_of(flow: Flow[..., Any], choices: Choices, definition: TaskDefinition |
     _offer(fields, "project_id", choices.projects, {"type": "integer", "minimum": 1, "title": "By id"}, "By name")
     _offer(fields, "lane", choices.lanes, None, "By name")
     if selection is not None:
-        # As an object of its own, not one of two kinds, it has no switch between a value and none above it.
+        # As a plain object instead of a choice of two types, it has no switch between a value and no value.
         fields["select"] = _selection_field(selection, choices) | {
             key: fields["select"][key] for key in ("title", "description")
         }
@@ -131,7 +131,7 @@ def _selection_field(selection: dict[str, Any], choices: Choices) -> dict[str, A
     return {
         "type": "object",
         "properties": _in_order({**switches, **criteria}, [*switches, *criteria]),
-        # For programs; forms show only properties.
+        # For programs only; forms show properties.
         "patternProperties": {"^missing$": listed},
         "additionalProperties": False,
         "if": {"properties": {"every_photo": {"const": True}}, "required": ["every_photo"]},
@@ -150,15 +150,15 @@ def _in_order(fields: Mapping[str, dict[str, Any]], names: Sequence[str]) -> dic
 
 
 def _without_empty_default(field: dict[str, Any]) -> None:
-    # A default of nothing makes the form open with "None" chosen, or send empty lists as if they had been chosen.
+    # With a default of null the form would open with "None" chosen, or send empty lists as if a user chose them.
     kinds = [kind for kind in field.get("anyOf", []) if kind.get("type") != "null"]
     if any(kind.get("type") == "object" for kind in kinds):
-        # Only JSON can be typed there; who does not need it shall not see its editor.
+        # The field accepts only JSON, so its editor is hidden until a user needs it.
         return
     if "default" in field and field["default"] in (None, [], False):
         del field["default"]
     if len(kinds) == 1 and kinds[0].get("type", "object") not in ("array", "object"):
-        # Prefect's server takes null for a field that need not be given, without being told.
+        # Prefect's server accepts null for an optional field, even if the schema does not say so.
         field.update(kinds[0])
         del field["anyOf"]
 
@@ -168,13 +168,13 @@ def _without_null(field: dict[str, Any]) -> None:
 
 
 def _offer_tenants(fields: dict[str, dict[str, Any]], choices: Choices) -> list[str]:
-    """Offer the tenants; returns the names of the fields that must be given because of it."""
+    """Offer the tenants as choices; return the names of the fields that become required."""
     if "tenant_id" not in fields or not choices.tenants:
         return []
     field = fields["tenant_id"]
     must_be_given = "default" in field and DEFAULT_TENANT not in choices.tenants
     if must_be_given:
-        # No tenant has the default name here.
+        # No tenant has the default name.
         del field["default"]
         if len(choices.tenants) == 1:
             field["default"] = choices.tenants[0]

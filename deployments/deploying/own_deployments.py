@@ -1,7 +1,7 @@
-"""The runner starts flow runs of our own flows alone.
+"""The runner starts only flow runs of our own flows.
 
-A deployment on the server can be changed by all who have its password: steps that "pull" the code, or another
-entrypoint, would run programs on this machine.
+Every user with the server's password can change a deployment: steps that "pull" code, or another entrypoint, would
+run programs on this machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flows.starting.deployment_names import CATALOG
 
 
 def foreign_reason(deployment: DeploymentResponse | RunnerDeployment) -> str | None:
-    """Why a deployment is none of ours, or None if it is."""
+    """Why a deployment does not run our flows; None if it does."""
     if getattr(deployment, "pull_steps", None):
         return "it has pull steps"
     module, _, flow = (deployment.entrypoint or "").rpartition(".")

@@ -1,4 +1,4 @@
-"""The build step of our `prefect.yaml`: what users switched on the server survives `prefect deploy`.
+"""The build step of our `prefect.yaml`: `prefect deploy` keeps the switches that users changed on the server.
 
 That command resumes each deployment, and replaces all of its schedules if one has no slug. `photojobs deploy` does not
 need this.
@@ -20,7 +20,7 @@ from deployments.deploying.deployed_definitions import our_deployments
 from deployments.deploying.registration import MISSING_TAG
 from flows.starting.deployment_names import SCHEDULE_SOURCE
 
-#: The step as `prefect.yaml` names it.
+#: The name of the step in `prefect.yaml`.
 STEP = "deployments.deploying.prefect_deploy_step.keep_switches"
 
 
@@ -30,14 +30,14 @@ class _Switches:
     schedules: tuple[DeploymentSchedule, ...]
 
 
-#: Of each deployment of which a user switched something, as it was when this process began to deploy.
+#: The deployments with changed switches, as they were when this process began to deploy.
 _switched: dict[UUID, _Switches] | None = None
 
 
 def keep_switches() -> dict[str, object]:
-    """Remember what users switched, and restore it after each deployment; runs before each, and when the process ends.
+    """Remember the switches of users, and restore them after each deployment; runs before each, and at the end.
 
-    A step runs before its deployment is registered, so that the next one, or the end, restores.
+    A step runs before its deployment is registered, so the next step, or the end of the process, restores them.
     """
     global _switched
     with get_client(sync_client=True) as client:
@@ -51,7 +51,7 @@ def keep_switches() -> dict[str, object]:
 
 
 def restore_switches() -> None:
-    """Bring back what this process has changed of it."""
+    """Restore what this process has changed of a deployment."""
     if _switched:
         with get_client(sync_client=True) as client:
             _restore(client, _switched)

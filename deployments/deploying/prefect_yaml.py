@@ -1,4 +1,4 @@
-"""`prefect.yaml`: the same deployments as a declaration, for those who deploy with Prefect's own command."""
+"""`prefect.yaml`: the same deployments as a declaration, for users of Prefect's own command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ build:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a text of several lines as such."""
+    """Writes a text of several lines as a block."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -52,7 +52,7 @@ def render_prefect_yaml(definitions: Iterable[TaskDefinition], settings: Setting
 def _entry(deployment: RunnerDeployment, pool: str) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": deployment.name,
-        # Ends with the declaration, which `photojobs definitions diff` reads back.
+        # The text ends with the declaration, which `photojobs definitions diff` reads.
         "description": deployment.description,
         "entrypoint": deployment.entrypoint,
         "tags": list(deployment.tags or []),

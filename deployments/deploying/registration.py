@@ -26,7 +26,7 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.starting.deployment_names import SCHEDULE_SOURCE
 
-#: The tag of a deployment that photojobs paused because its definition was missing.
+#: The tag of a deployment that photojobs paused because its definition is missing.
 MISSING_TAG = "definition-missing"
 
 #: Planned runs that are read at once: what a server of Prefect gives in one answer, and more than it plans.
@@ -35,11 +35,11 @@ MAX_PLANNED_RUNS = 200
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A registration that began: what the server had before, and the schedules that are declared.
+    """A registration in progress: the server's state before it, and the declared schedules.
 
     Attributes:
-        known: the deployment as it was; None if it is new.
-        began_at: before anything changed on the server.
+        known: the deployment before the registration; None if it is new.
+        began_at: a moment before the first change on the server.
     """
 
     known: DeploymentResponse | None
@@ -48,7 +48,7 @@ class Registration:
 
 
 def begin_registration(client: SyncPrefectClient, deployment: RunnerDeployment) -> Registration:
-    """Read what the server has, and take out of `deployment` what its update must not send.
+    """Read the server's state, and remove from `deployment` what its update must not send.
 
     Next, the caller applies `deployment`, and then calls `finish_registration`.
     """
@@ -59,7 +59,7 @@ def begin_registration(client: SyncPrefectClient, deployment: RunnerDeployment) 
     except ObjectNotFound:
         return Registration(None, declared, began_at)
     deployment.schedules = None
-    # An update sends the fields that are set, and changes no others.
+    # An update sends only the fields that are set, and changes no other field.
     deployment.model_fields_set.discard("schedules")
     if MISSING_TAG not in known.tags:
         deployment.model_fields_set.discard("paused")
@@ -67,7 +67,7 @@ def begin_registration(client: SyncPrefectClient, deployment: RunnerDeployment) 
 
 
 def finish_registration(client: SyncPrefectClient, registration: Registration, deployment_id: UUID) -> None:
-    """Bring the declared schedules of a deployment that was applied in line, and plan its runs."""
+    """Update the declared schedules of an applied deployment, and plan its runs."""
     known = registration.known
     if known is None:
         is_paused, is_scheduled = False, bool(registration.declared)
@@ -82,8 +82,8 @@ def finish_registration(client: SyncPrefectClient, registration: Registration, d
 def plan_runs(client: SyncPrefectClient, deployment_id: UUID, *, since: datetime) -> None:
     """Have the server plan the runs of a deployment now; it must not be paused.
 
-    Every update of a deployment removes its planned runs, and the server's scheduler plans those that are due after its
-    next round. A run that is due in between would be lost without this.
+    Every update of a deployment removes its planned runs, and the server's scheduler plans only runs after its next
+    round. Without this call, a run that is due in between would be lost.
     """
     client.request(
         "POST", "/deployments/{id}/schedule", path_params={"id": deployment_id}, json={"start_time": since.isoformat()}
@@ -102,10 +102,10 @@ def pause_missing(client: SyncPrefectClient, deployment: DeploymentResponse) -> 
 def restore_parameters(
     client: SyncPrefectClient, deployment: DeploymentResponse, declared: Iterable[DeploymentScheduleCreate]
 ) -> bool:
-    """Give the declared schedules of a deployment their parameters back; returns whether any had lost them.
+    """Restore the parameters of a deployment's declared schedules; return whether any had lost them.
 
-    Prefect empties the parameters of a schedule that is switched off or on in its pages: without their tenant, the
-    runs that it plans next would be for the default tenant.
+    Prefect clears the parameters of a schedule when a user switches it off or on in the pages. Without their tenant,
+    the next planned runs would be for the default tenant.
     """
     began_at = datetime.now(UTC)
     wanted = {each.slug: each.parameters for each in declared}
@@ -163,10 +163,10 @@ def _update_schedules(
                 known.id, found.id, schedule=wanted.schedule, parameters=wanted.parameters, slug=wanted.slug
             )
     for schedule in former:
-        # Others may have been added by hand.
+        # Users may have added other schedules.
         if _is_ours(schedule):
             client.delete_deployment_schedule(known.id, schedule.id)
-    # Last: a schedule that was renamed or deleted may have had the slug of a new one.
+    # Last, because a renamed or deleted schedule may have had the slug of a new one.
     if new:
         client.create_deployment_schedules(known.id, new)
 

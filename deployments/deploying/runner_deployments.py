@@ -1,4 +1,4 @@
-"""What a definition looks like to Prefect's server: a deployment with a name, a form, a description and schedules."""
+"""A definition as a deployment of Prefect: its name, form, description and schedules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from storage.settings import Settings
 from task_definitions import Schedule as DeclaredSchedule
 from task_definitions import TaskDefinition
 
-#: Of the picture of a definition's steps; more stand one below the other.
+#: The largest number of steps in a row of a definition's picture; more steps are drawn one below the other.
 MAX_STEPS_SIDE_BY_SIDE = 4
 
 #: Intervals count from the beginning of this day (year, month, day) in the schedule's time zone. Prefect would count
@@ -49,8 +49,8 @@ def deployment_of(
 
     The form offers `choices`.
 
-    In a work pool the work queue is `priority` or `normal`, by the definition's highest step, and `job_variables` are
-    what its runs have besides what the pool says.
+    In a work pool the work queue is `priority` or `normal`, by the definition's highest step. `job_variables` are
+    added to the variables of the pool.
     """
     flow = compile_task(definition)
     deployment = flow.to_deployment(
@@ -69,7 +69,7 @@ def deployment_of(
 def drain_deployment(
     *, choices: Choices = NO_CHOICES, work_pool: str | None = None, job_variables: Mapping[str, Any] | None = None
 ) -> RunnerDeployment:
-    """The deployment that works off standalone jobs."""
+    """The deployment that runs standalone jobs."""
     deployment = cast(
         "RunnerDeployment",
         drain_queue.to_deployment(
@@ -81,19 +81,19 @@ def drain_deployment(
             job_variables=dict(job_variables or {}),
         ),
     )
-    # As for every other flow; Prefect would name the module that the function is written in.
+    # As for every other flow; Prefect would use the module of the function.
     deployment.entrypoint = f"{CATALOG}.{DRAIN}"
     return _with_form(deployment, form_of(drain_queue, choices))
 
 
 def _with_form(deployment: Any, form: ParameterSchema) -> RunnerDeployment:
-    # Prefect has no public way to give a form of one's own to a deployment that a runner registers.
+    # Prefect has no public way to set the form of a deployment that a runner registers.
     deployment._parameter_openapi_schema = form
     return cast("RunnerDeployment", deployment)
 
 
 def update_form(client: SyncPrefectClient, path: str, deployment: RunnerDeployment) -> None:
-    """Give a registered deployment the form of `deployment`, and change nothing else of it."""
+    """Set the form of a registered deployment to that of `deployment`; change nothing else."""
     began_at = datetime.now(UTC)
     registered = client.read_deployment_by_name(path)
     form = deployment._parameter_openapi_schema.model_dump(exclude_unset=True)
@@ -103,14 +103,14 @@ def update_form(client: SyncPrefectClient, path: str, deployment: RunnerDeployme
 
 
 def queue_of(definition: TaskDefinition) -> str:
-    """The work queue of a definition: `priority` where one of its steps is, else `normal`."""
+    """The work queue of a definition: `priority` if one of its steps has that lane, else `normal`."""
     return PRIORITY_QUEUE if definition.priority >= PRIORITY_LANE_FROM else NORMAL_QUEUE
 
 
 def schedule_slug(tenant_id: str) -> str:
-    """The slug by which Prefect finds the schedule of a tenant again: small letters, digits and hyphens.
+    """The slug by which Prefect identifies the schedule of a tenant: small letters, digits and hyphens.
 
-    Each tenant has its own. Tenants whose slug would look like that of another have a digest of their id behind it.
+    Each tenant has its own. A digest of the tenant's id is added if two tenants could have the same slug.
     """
     slug = "".join(character if character.isascii() and character.isalnum() else "-" for character in tenant_id).lower()
     if slug.replace("-", "_") == tenant_id:
@@ -134,7 +134,7 @@ def _schedule(declared: DeclaredSchedule, tenant_id: str) -> Schedule:
     return Interval(
         interval,
         anchor_date=datetime(*INTERVAL_ANCHOR, tzinfo=zone_of(declared.timezone)),
-        # With another zone, Prefect leaves out the hour that comes twice in autumn, on Python before 3.13.
+        # With another zone, Prefect skips the repeated hour in autumn on Python before 3.13.
         timezone=declared.timezone if interval >= timedelta(days=1) else "UTC",
         parameters=parameters,
         slug=slug,

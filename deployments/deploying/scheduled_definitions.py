@@ -1,6 +1,6 @@
-"""Which definitions run by themselves, and for whom: as declared, or as the settings say instead.
+"""Which definitions run by themselves, and for which tenants: as declared, unless the settings say otherwise.
 
-Prefect's scheduler plans and starts the runs; `planned_runs.py` asks it when.
+Prefect's scheduler plans and starts the runs; `deployments.status.planned_runs` reads the plan.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from task_definitions import Schedule, Scope, TaskDefinition
 
 
 def schedule_of(definition: TaskDefinition, settings: Settings) -> Schedule | None:
-    """The schedule that holds for a definition: the settings' before its own; only global definitions have one.
+    """The effective schedule of a definition: that of the settings, else its own; only global definitions have one.
 
     Raises:
-        InvalidSettings: what the settings say of it is no schedule.
+        InvalidSettings: the value in the settings is not a schedule.
     """
     text = settings.schedules.get(definition.name)
     if text == "off" or definition.scope is not Scope.GLOBAL:
@@ -39,10 +39,10 @@ def schedule_of(definition: TaskDefinition, settings: Settings) -> Schedule | No
 def declared_schedules(
     definitions: Mapping[str, TaskDefinition], settings: Settings
 ) -> dict[tuple[str, str], Schedule]:
-    """The schedule of each definition that has one and each tenant that it is for.
+    """The schedule of each definition that has one, for each of its tenants.
 
     Raises:
-        InvalidSettings: the settings hold a schedule that is not valid.
+        InvalidSettings: the settings have an invalid schedule.
     """
     return {
         (definition.name, tenant_id): schedule
@@ -61,5 +61,5 @@ def in_words(schedule: Schedule) -> str:
 
 
 def zone_of(timezone: str) -> tzinfo:
-    """The time zone of that name; UTC also where the system has no time zone data."""
+    """The time zone of that name; UTC works even if the system has no time zone data."""
     return UTC if timezone == "UTC" else ZoneInfo(timezone)

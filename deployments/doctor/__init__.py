@@ -1,1 +1,1 @@
-"""Looks whether everything that photojobs needs is well: one module for each thing, findings that say what to do."""
+"""Checks everything that photojobs needs: one module for each subject; findings say what to do."""

@@ -1,4 +1,4 @@
-"""Is the database there, sound, of the newest schema, and can it be written?"""
+"""Checks that the database exists, is sound, has the newest schema and can be written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storage.upkeep.integrity_rules import Severity
 
 _area = Area("database")
 
-#: Those of our tables that the user may not read and write.
+#: Our tables that the database user may not read and write.
 _CLOSED_TABLES = text(
     """
     SELECT name FROM unnest(CAST(:tables AS text[])) AS name
@@ -43,7 +43,7 @@ _CLOSED_SEQUENCES = text(
 
 
 def examine_database(database: Database) -> Iterator[Finding]:
-    """Look at a database; nothing is changed, and none is made."""
+    """Check a database; nothing is changed or created."""
     if database.path is not None and not database.path.is_file():
         yield _area.problem(
             "exists",
@@ -101,7 +101,7 @@ def _writable(database: Database) -> Finding:
         )
     try:
         with database.connect() as connection:
-            # Takes the right to write, and gives it back.
+            # Takes the write lock, and releases it.
             connection.execute(text("UPDATE jobs SET status = status WHERE id IS NULL"))
             connection.rollback()
     except Exception as error:  # noqa: BLE001 - whatever it is, the user has to know.

@@ -1,4 +1,4 @@
-"""The whole examination, in order; whatever breaks while something is looked at is a finding too."""
+"""The whole examination, in order; an error during a check is a finding too."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from storage.settings import Settings, settings_file
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at everything that the settings name, and at this installation.
+    """Check everything that the settings name, and this installation.
 
-    Changes nothing: what it has to try out in the library, it does in a hidden folder of its own, and removes that.
+    Changes nothing: experiments in the library use a hidden folder, which is removed afterwards.
     """
     file = settings_file()
     says = "No settings file; the environment and the defaults hold."
@@ -56,7 +56,7 @@ def _safely(area: str, examine_area: Callable[[], Iterator[Finding]]) -> Iterato
         yield Area(area).problem(
             "examination",
             f"It could not be looked at: {type(error).__name__}: {error}",
-            "`photojobs doctor --verbose` and a report of this help to mend photojobs.",
+            "`photojobs doctor --verbose` and a report of this help to fix photojobs.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Which file system a path lies on, as far as the system tells."""
+"""The file system of a path, if the operating system reports it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def file_system_type(path: Path, *, mounts: Path = _MOUNTS) -> str | None:
-    """The type of the file system on which a path lies, such as `ext4`; None where the system does not tell."""
+    """The type of the file system of a path, such as `ext4`; None if the operating system does not report it."""
     try:
         text = mounts.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -27,7 +27,7 @@ def file_system_type(path: Path, *, mounts: Path = _MOUNTS) -> str | None:
         if len(fields) < 5 or not after:
             continue
         point = fields[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
-        # Of several on the same point the last one lies on top.
+        # If several are mounted at the same place, the last one is visible.
         if len(point) >= best and (real == point or real.startswith(point.rstrip("/") + "/")):
             best, found = len(point), after.split()[0]
     return found
@@ -39,7 +39,7 @@ def is_network(type_name: str | None) -> bool:
 
 
 def space(path: Path) -> tuple[int, int]:
-    """Free and all bytes of the file system on which a path, or the nearest folder above it that exists, lies."""
+    """Free and total bytes of the file system of a path, or of its nearest existing parent folder."""
     while not path.exists() and path != path.parent:
         path = path.parent
     stat = os.statvfs(path)

@@ -1,4 +1,4 @@
-"""What an examination finds."""
+"""The findings of an examination."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Standing(StrEnum):
-    """FINE: nothing to do. WARNING: it works, and something may go wrong or is missing. PROBLEM: it does not work."""
+    """FINE: nothing to do. WARNING: it works, but something may fail or is missing. PROBLEM: it does not work."""
 
     FINE = "fine"
     WARNING = "warning"
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """Makes the findings of one area."""
+    """Creates the findings of one area."""
 
     name: str
 
@@ -44,7 +44,7 @@ class Area:
         return Finding(area=self.name, name=name, standing=Standing.FINE, says=says)
 
     def warning(self, name: str, says: str, remedy: str) -> Finding:
-        """It works, and something may go wrong or is missing."""
+        """It works, but something may fail or is missing."""
         return Finding(area=self.name, name=name, standing=Standing.WARNING, says=says, remedy=remedy)
 
     def problem(self, name: str, says: str, remedy: str) -> Finding:

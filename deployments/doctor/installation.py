@@ -1,4 +1,4 @@
-"""Are the packages here those that photojobs is made for, and do Prefect's server and the plug-ins answer?"""
+"""Checks that installed packages have supported versions, that Prefect's server answers, and that plug-ins load."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERVER_SECONDS = 5.0
 
 
 def examine_packages() -> Iterator[Finding]:
-    """Look whether what is installed lies in the ranges that photojobs was tested with."""
+    """Check that the installed versions are in the ranges that photojobs was tested with."""
     wrong = []
     for line in importlib.metadata.requires("photojobs") or ():
         requirement = Requirement(line)
@@ -45,7 +45,7 @@ def examine_packages() -> Iterator[Finding]:
 
 
 def examine_prefect() -> Iterator[Finding]:
-    """Look whether the server answers that PREFECT_API_URL names, and whether its version fits ours."""
+    """Check that the server in PREFECT_API_URL answers, and that its version fits ours."""
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if not url:
         yield _prefect.fine("server", "PREFECT_API_URL names no server; commands that need one start their own.")
@@ -80,13 +80,13 @@ def examine_prefect() -> Iterator[Finding]:
 
 
 def examine_steps(settings: Settings) -> Iterator[Finding]:
-    """Look whether every plug-in loads, and every definition is right and can run here."""
+    """Check that every plug-in loads, and that every definition is valid and can run here."""
     from flows.handlers.step import broken_plugins, handlers
     from task_definitions import load_definitions
 
     available = handlers()
     for broken in broken_plugins().values():
-        yield _steps.problem("plug_ins", str(broken), "Mend or uninstall that package.")
+        yield _steps.problem("plug_ins", str(broken), "Fix or uninstall that package.")
     if not broken_plugins():
         yield _steps.fine("plug_ins", f"All {len(available)} step types can run here.")
     known = load_definitions(settings.definitions, strict=False)

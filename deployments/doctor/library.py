@@ -1,6 +1,6 @@
-"""Is the library there, and can files in it be moved as safely as they must be?
+"""Checks that the library exists, and that files in it can be moved safely.
 
-Tries it out in a hidden folder of its own in the library's root, which it removes again; nothing else is touched.
+It tries this in a hidden folder in the library's root, which it removes again; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _NO_DISK = "Mount its disk, or correct PHOTOJOBS_LIBRARY_ROOT. `photojobs init F
 
 
 def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding]:
-    """Look at a library's root, its tenants and its projects.
+    """Check a library's root, its tenants and its projects.
 
     Args:
-        library: it need not exist.
-        has_projects: whether the database knows of any, so that an empty root is a disk that is not mounted.
+        library: the library; it may be missing.
+        has_projects: whether the database has projects; an empty root then means that the disk is not mounted.
     """
     try:
         library.check_available()

@@ -1,4 +1,4 @@
-"""Is an original known to be corrupt?"""
+"""Checks whether an original is known to be corrupt."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from storage.photos.verification import VerificationRepository
 
 _area = Area("originals")
 
-#: Corrupt originals that a finding names.
+#: How many corrupt originals a finding names.
 _NAMED = 3
 
 
 def examine_originals(database: Database) -> Iterator[Finding]:
-    """Look whether the verification of originals has found corrupt ones."""
+    """Check whether the verification of originals found corrupt ones."""
     corrupt = VerificationRepository(database).corrupt()
     if not corrupt:
         yield _area.fine(

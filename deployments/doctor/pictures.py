@@ -1,4 +1,4 @@
-"""Which formats of photographs can be decoded here."""
+"""Checks which formats of photographs can be decoded here."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from deployments.doctor.finding import Area, Finding
 
 _area = Area("pictures")
 
-#: Formats that must be decoded, with what libvips calls their files.
+#: Formats that must be decoded, with libvips' names for their files.
 NEEDED = (("JPEG", ".jpg"), ("PNG", ".png"), ("TIFF", ".tif"), ("WebP", ".webp"))
 
-# A HEIC file whose boxes are in order and whose picture is empty, compressed.
+# A HEIC file with valid boxes and an empty picture, compressed.
 _HEIC_SAMPLE = (
     b"c-muNV30^FsVvAy%}izhg51nBLn!-7ZfZ#)0|Y2$q~sJq*$f4l$t4VEfUh94Bp1wL1Y)_&oP4lxE+9T5RP+lF^8m4OW@cU"
     b"*T&*aOlgb3;Wt1fwf|wDR1w{ow+B&l!IUh*N10|dp854la31FRa9~l1p{qci=fgi*Z$t*5Ng}TH6ibXREa$(K~x`C+?WQRy@"
@@ -22,7 +22,7 @@ _HEIC_SAMPLE = (
 
 
 def examine_pictures() -> Iterator[Finding]:
-    """Look which formats libvips and rawpy can decode, by decoding a small picture of each that can be made here."""
+    """Check which formats libvips and rawpy decode, by decoding a small picture of each that can be made here."""
     try:
         from flows.imaging.pillow import can_read_heic
         from flows.imaging.vips import load_vips
@@ -72,7 +72,7 @@ def _round_trip(vips: object, suffix: str) -> bool:
 
 
 def _decodes_heic(vips: object) -> bool:
-    """Whether HEVC has a decoder: then it is not missing that the sample fails by, but its picture, which is none."""
+    """Whether HEVC has a decoder: then the sample fails because its picture is empty, not for lack of a decoder."""
     from flows.imaging.vips import is_unsupported_codec
 
     try:

@@ -1,4 +1,4 @@
-"""Has Prefect's server planned what should run by itself, and does its scheduler work?"""
+"""Checks that Prefect's server has planned the runs of all schedules, and that its scheduler works."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WRONG = {
 
 
 def examine_schedules(settings: Settings, database: Database) -> Iterator[Finding]:
-    """Compare what should be planned with what the server has planned."""
+    """Compare the expected runs with the runs that the server has planned."""
     runs = scheduled_runs(load_definitions(settings.definitions, strict=False), settings, server_of(database))
     for run in runs:
         if run.standing in _WRONG:

@@ -1,4 +1,4 @@
-"""Is there space left, and do the clocks agree?"""
+"""Checks free space and clocks."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from storage.settings import Settings
 
 _space, _clocks = Area("space"), Area("clocks")
 
-#: Less free space than this stops work; less than ten times this is a warning.
+#: With less free space than this, work stops; less than ten times this is a warning.
 NEEDED_BYTES = 200_000_000
 
-#: Clocks may differ by so much before waits and ages are told wrong.
+#: The largest difference of clocks; with more, waits and ages would be wrong.
 TOLERATED_SECONDS = 2.0
 
 
 def examine_space(settings: Settings, database: Database) -> Iterator[Finding]:
-    """Look how much space is left for the library, the database and temporary files."""
+    """Check the free space for the library, the database and temporary files."""
     places = {"library": settings.library_root, "temporary files": Path(tempfile.gettempdir())}
     if database.path is not None:
         places["database"] = database.path
@@ -44,7 +44,7 @@ def examine_space(settings: Settings, database: Database) -> Iterator[Finding]:
 
 
 def examine_clocks(settings: Settings, database: Database) -> Iterator[Finding]:
-    """Look whether this machine, the database, the library's disk and Prefect's server agree on the time."""
+    """Check that this machine, the database, the library's disk and Prefect's server have the same time."""
     if database.is_postgresql:
         with database.connect() as connection:
             moment = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
@@ -60,7 +60,7 @@ def examine_clocks(settings: Settings, database: Database) -> Iterator[Finding]:
             with urllib.request.urlopen(f"{url}/health", timeout=SERVER_SECONDS) as answer:  # noqa: S310 - the user's own.
                 date = answer.headers.get("Date")
         except OSError:
-            # Whether it answers is another finding.
+            # Another finding says whether it answers.
             return
         if date:
             # The header has whole seconds.
@@ -90,7 +90,7 @@ def _time_of_disk(root: Path) -> float | None:
             os.utime(file.fileno())
             return os.fstat(file.fileno()).st_mtime
     except OSError:
-        # Whether it can be written is another finding.
+        # Another finding says whether it can be written.
         return None
 
 

@@ -11,7 +11,7 @@ from prefect.settings import get_current_settings
 
 from deployments.embedded_server.application import embedded_application
 
-#: Open pages hold their connections; after this long the server ends without waiting for them.
+#: Open pages keep their connections; after this time the server ends without waiting for them.
 SHUTDOWN_SECONDS = 3
 
 

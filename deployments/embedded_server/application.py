@@ -1,4 +1,4 @@
-"""The ASGI application of the embedded server: Prefect's own, with what photojobs changes of it."""
+"""The ASGI application of the embedded server: Prefect's own, with the changes of photojobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deployments.embedded_server.serial_writers import serialise_writers
 
 
 def embedded_application(host: str, *, hosts: Sequence[str] = ()) -> FastAPI:
-    """Prefect's API and pages. One for each process; middleware of ours is added here.
+    """Prefect's API and pages with our middleware, one for each process.
 
     Args:
         host: the address that the server listens on.
@@ -21,7 +21,7 @@ def embedded_application(host: str, *, hosts: Sequence[str] = ()) -> FastAPI:
     """
     serialise_writers()
     application = create_app(final=True)
-    # Before Prefect's pages, which answer every path.
+    # Before the route of Prefect's pages, which matches every path.
     application.router.routes.insert(0, login_route())
     is_open = host not in LOOPBACK_NAMES
     application.add_middleware(OwnPagesOnly, hosts=[*hosts, *([host] if is_open else [])], is_open=is_open)

@@ -1,7 +1,7 @@
-"""The database of a Prefect server that has done nothing yet, as SQL: made at once, where 150 migrations take seconds.
+"""The empty database of a Prefect server as SQL: it is created at once, but 150 migrations would take seconds.
 
-It is that of the oldest Prefect that may be installed; a newer one migrates it on. Renew `empty_database.sql` by
-`python -m deployments.embedded_server.empty_database` after that version was changed.
+It has the schema of the oldest supported Prefect; a newer one migrates it. After a change of that version, renew
+`empty_database.sql` with `python -m deployments.embedded_server.empty_database`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 
 from storage.database.private_files import make_private_folder
 
-#: What Prefect calls the file in its home.
+#: Prefect's name of the file in its home.
 DATABASE_NAME = "prefect.db"
 
 _SQL = Path(__file__).with_name("empty_database.sql")
 
 
 def database_is_elsewhere() -> bool:
-    """Whether the environment gives Prefect's server another database than the file in its home."""
+    """Whether the environment names another database for Prefect's server than the file in its home."""
     return any(name.startswith("PREFECT_") and "DATABASE" in name and os.environ[name] for name in os.environ)
 
 
 def prepare_database(home: Path) -> Path:
-    """The database of a server whose home this is, made if it is missing; a database that exists is left as it is."""
+    """The database of the server with this home, created if it is missing; an existing database is not changed."""
     file = home / DATABASE_NAME
     if file.exists():
         return file
@@ -38,11 +38,11 @@ def prepare_database(home: Path) -> Path:
     try:
         with closing(sqlite3.connect(name)) as connection:
             connection.executescript(_SQL.read_text(encoding="utf-8"))
-        # Not a rename: another process may have made the file meanwhile, and written to it.
+        # A link, not a rename: another process may have created the file meanwhile, and written to it.
         with suppress(FileExistsError):
             os.link(name, file)
     except OSError:
-        # This file system has no links.
+        # This file system has no hard links.
         if not file.exists():
             shutil.copyfile(name, file)
     finally:
@@ -51,13 +51,13 @@ def prepare_database(home: Path) -> Path:
 
 
 def dump_of(file: Path) -> str:
-    """A database as the SQL that makes it."""
+    """A database as SQL statements."""
     with closing(sqlite3.connect(file)) as connection:
         return "\n".join(connection.iterdump()) + "\n"
 
 
 def migrated_database(home: Path) -> Path:
-    """A database that the installed Prefect has made by its own migrations."""
+    """A database created by the migrations of the installed Prefect."""
     from prefect.server.database import provide_database_interface
     from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
 

@@ -1,7 +1,7 @@
-"""Whom the embedded server answers: requests for one of its own names, from its own pages, and in no foreign frame.
+"""Which requests the embedded server accepts: those for its own names, from its own pages, and in no foreign frame.
 
-Prefect's settings see to the rest: authentication, and tokens against forged requests. They are set by
-`deployments.server.prefect_server`.
+Authentication and tokens against forged requests are settings of Prefect, which
+`deployments.server.prefect_server` sets.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: The names and addresses of this machine that only this machine can reach.
+#: Names and addresses that only this machine itself can reach.
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class OwnPagesOnly:
-    """Refuses requests for a foreign host, which a page gets by rebinding a name of its own, and of foreign origins.
+    """Refuses requests for a foreign host (a page can rebind a name of its own), and requests of foreign origins.
 
     Args:
-        app: what is guarded.
-        hosts: names that may stand in the Host header, besides those of the loopback.
-        is_open: whether the server listens on more than the loopback; then a Host may be any address in digits, since
-            only names can be rebound.
+        app: the guarded application.
+        hosts: the allowed names in the Host header, besides those of the loopback.
+        is_open: whether the server listens on more than the loopback; then any numeric address is an allowed host,
+            because only names can be rebound.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] = (), is_open: bool = False) -> None:
@@ -64,7 +64,7 @@ class OwnPagesOnly:
             return False
         if parts[2].lower() == host.lower():
             return True
-        # The page was opened by the other name of the loopback.
+        # The page was opened with the other name of the loopback.
         name, own_name = _name_of(parts[2]), _name_of(host)
         is_loopback = name in LOOPBACK_NAMES and own_name in LOOPBACK_NAMES
         return is_loopback and _port_of(parts[2]) == _port_of(host)
@@ -74,7 +74,7 @@ def _unframed(send: Send) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            # In a frame of a foreign page a user's clicks could be meant for something else.
+            # A foreign page could put this page into a frame, and misuse a user's clicks.
             headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
             headers.setdefault("X-Frame-Options", "DENY")
             headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -85,7 +85,7 @@ def _unframed(send: Send) -> Send:
 
 
 def _name_of(host: str) -> str | None:
-    """The host without its port, in small letters; None if it is no host."""
+    """The host without its port, in small letters; None if it is not a host."""
     try:
         parts = urlsplit(f"//{host}")
         _ = parts.port

@@ -1,6 +1,6 @@
 """The page behind the link that `photojobs up` prints: it gives the browser the password, and opens Prefect's pages.
 
-The password travels in the link's fragment, which a browser sends nowhere. Prefect's pages keep it under the same key
+The password is in the link's fragment, which a browser sends to no server. Prefect's pages store it under the same key
 when a user types it into their prompt.
 """
 
@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from deployments.embedded_server.password import LOGIN_PATH
 
-#: Under this key Prefect's pages look for the password, as `btoa` has made it.
+#: The key under which Prefect's pages store the password, encoded by `btoa`.
 STORAGE_KEY = "prefect-password"
 
 _SCRIPT = f"""
@@ -33,5 +33,5 @@ async def _page(_request: Request) -> HTMLResponse:
 
 
 def login_route() -> Route:
-    """The route of the page, to be found before Prefect's own pages."""
+    """The route of the page; it must come before Prefect's own pages."""
     return Route(LOGIN_PATH, _page, methods=["GET"])

@@ -1,6 +1,6 @@
-"""The password of the embedded server: made at random, kept in a file that only its owner reads.
+"""The random password of the embedded server, in a file that only its owner can read.
 
-Not for servers of others: the one that `PREFECT_API_URL` names has the user's own `PREFECT_API_AUTH_STRING`.
+For a server that photojobs did not start, the user sets `PREFECT_API_AUTH_STRING`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import os
 import secrets
 from pathlib import Path
 
-#: In the server's folder: the password as Prefect takes it, `user:password`.
+#: The file in the server's folder with the password in Prefect's form, `user:password`.
 AUTH_FILE = "auth_string"
-#: In the server's folder: the address of its API while it runs, and since.
+#: The file in the server's folder with the address of its API; it stays after the server ends.
 ADDRESS_FILE = "address"
 
 #: The page of the embedded server that gives a browser the password; see `deployments.embedded_server.login`.
@@ -23,9 +23,9 @@ _USER = "photojobs"
 
 
 def auth_string_of(home: Path) -> str:
-    """The password of the server in `home`, made if there is none.
+    """The password of the server in `home`, created if it is missing.
 
-    `PREFECT_SERVER_API_AUTH_STRING` in the environment comes first; it is kept nowhere.
+    `PREFECT_SERVER_API_AUTH_STRING` in the environment comes first; it is not stored.
     """
     given = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
     if given:
@@ -35,7 +35,7 @@ def auth_string_of(home: Path) -> str:
     if known:
         return known
     made = f"{_USER}:{secrets.token_urlsafe(24)}"
-    # Another process may be making it at the same time; the first one counts.
+    # Another process may create it at the same time; the first one is used.
     temporary = home / f".{AUTH_FILE}.{os.getpid()}"
     _write_private(temporary, made)
     try:
@@ -53,14 +53,14 @@ def login_link(site_url: str, auth_string: str) -> str:
 
 
 def note_address(home: Path, url: str) -> None:
-    """Note where the server of `home` answers, so that commands know which password is for it."""
+    """Store the address of the server in `home`, so that commands know which password belongs to it."""
     _write_private(home / ADDRESS_FILE, url)
 
 
 def use_password_of(home: Path) -> None:
-    """Set Prefect to the password of the server in `home`, if `PREFECT_API_URL` names that server and no password.
+    """Set Prefect to the password of the server in `home`, if `PREFECT_API_URL` names that server without a password.
 
-    To be called before Prefect reads its settings. A password in the environment is left as it is.
+    Call this before Prefect reads its settings. A password in the environment is not changed.
     """
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if not url or os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get("PREFECT_API_KEY"):
@@ -72,7 +72,7 @@ def use_password_of(home: Path) -> None:
 
 
 def known_password(home: Path) -> str | None:
-    """The password of the server in `home`, or None if it has none yet."""
+    """The password of the server in `home`; None if it has none yet."""
     return _read(home / AUTH_FILE) or None
 
 

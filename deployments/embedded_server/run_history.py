@@ -1,7 +1,7 @@
-"""A task that ran without Prefect, written into the history of the embedded server while that is not running.
+"""Writes a task that ran without Prefect into the history of the embedded server while that is not running.
 
-The tables are Prefect's own, of the version that the installed server migrates to. If they do not have the columns that
-are written here, or need others, nothing is written: `RunHistory.of` returns None; the task must run through Prefect.
+The tables are Prefect's own, in the schema of the installed server. If they lack a column that is written here, or
+require another one, nothing is written: `RunHistory.of` returns None, and the task must run through Prefect.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
 from storage.reports.task_summary import TaskSummary
 
-#: A server that runs with this database may hold it for so long.
+#: How long to wait for a running server that locks this database.
 BUSY_SECONDS = 30.0
 
 _STATE = ("id", "type", "name", "message", "timestamp", "state_details")
@@ -34,7 +34,7 @@ _RUN = (
 )
 _ARTIFACT = ("key", "type", "data", "metadata_", "flow_run_id", "description")
 
-#: What is written, by table.
+#: The columns that are written, by table.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "flow": ("id", "name", "tags", "labels"),
     "flow_run": ("flow_id", "parameters", *(name for name in _RUN if name != "flow_run_id")),
@@ -46,14 +46,14 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "log": ("id", "name", "level", "flow_run_id", "message", "timestamp"),
 }
 
-#: What has to act while a task runs, and so needs Prefect itself: automations, and limits of tags.
+#: Tables of features that act while a task runs, and so need Prefect itself: automations, and limits of tags.
 _ACTING = (
     "SELECT 1 FROM automation WHERE enabled",
     "SELECT 1 FROM concurrency_limit",
     "SELECT 1 FROM concurrency_limit_v2 WHERE active AND name LIKE 'tag:%'",
 )
 
-#: The words of Prefect for how a task or a job ended.
+#: Prefect's states for the end of a task or a job.
 _ENDINGS = {"completed": "Completed", "failed": "Failed", "canceled": "Cancelled"}
 
 _INFO, _ERROR = 20, 40
@@ -67,10 +67,10 @@ class RunHistory:
 
     @classmethod
     def of(cls, home: Path) -> RunHistory | None:
-        """The history of the server whose home this is; its database is made if it is missing.
+        """The history of the server with this home; its database is created if it is missing.
 
-        None if it cannot be written without the server: another database is configured, its tables are of an unknown
-        form, or an automation or a limit of a tag has to act while a task runs.
+        None if it cannot be written without the server: another database is configured, its tables have an unknown
+        form, or an automation or a limit of a tag must act while a task runs.
         """
         if database_is_elsewhere():
             return None
@@ -84,18 +84,18 @@ class RunHistory:
         return history if is_passive else None
 
     def record(self, summary: TaskSummary, database: Database) -> str:
-        """Write the flow run of a task that has ended, with a task run of each job; returns its id.
+        """Write the flow run of an ended task, with a task run for each job; return its id.
 
         Args:
-            summary: of the task.
-            database: where its jobs are.
+            summary: the summary of the task.
+            database: the database with its jobs.
 
         Raises:
             sqlite3.Error: it could not be written.
         """
         task, flow_run_id = summary.task, str(uuid.uuid4())
         with self._connected() as connection:
-            # At once with the write lock: a transaction that reads first could not become a write later.
+            # The transaction takes the write lock at once: after a read, it could fail to get the lock.
             connection.execute("BEGIN IMMEDIATE")
             _write_flow_run(connection, summary, flow_run_id)
             for job in TasksRepository(database).list_jobs(task.id):
@@ -181,7 +181,7 @@ def _write_task_run(connection: sqlite3.Connection, job: Job, flow_run_id: str) 
 
 
 def _states(row: Task | Job, *, ending: str, message: str | None) -> list[tuple[str, datetime, str | None]]:
-    """The states that a run would have gone through: name, moment and message of each."""
+    """The states of a run in Prefect: name, moment and message of each."""
     ended_at = row.finished_at or row.updated_at or row.created_at
     states: list[tuple[str, datetime, str | None]] = [("Pending", row.created_at, None)]
     if row.started_at is not None:
@@ -190,7 +190,7 @@ def _states(row: Task | Job, *, ending: str, message: str | None) -> list[tuple[
 
 
 def _type(name: str) -> str:
-    # A state may be called otherwise than its type.
+    # The name of a state may differ from its type.
     return "COMPLETED" if name == "Skipped" else name.upper()
 
 
@@ -216,7 +216,7 @@ def _write_run(
         "expected_start_time": states[0][1],
         "start_time": started_at,
         "end_time": last[1],
-        # Prefect keeps a duration as a moment after the epoch.
+        # Prefect stores a duration as a moment after the epoch.
         "total_run_time": datetime.fromtimestamp(0, UTC) + (last[1] - (started_at or last[1])),
         "tags": [],
         "labels": {},
@@ -237,7 +237,7 @@ def _write_artifact(
         "description": description,
     }
     _insert(connection, "artifact", artifact | {"id": artifact_id})
-    # Of each key, the collection has the latest.
+    # The collection has the latest artifact of each key.
     connection.execute("DELETE FROM artifact_collection WHERE key = ?", (key,))
     _insert(connection, "artifact_collection", artifact | {"latest_id": artifact_id})
 

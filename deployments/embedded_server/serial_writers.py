@@ -1,7 +1,7 @@
 """How the embedded server begins transactions in SQLite: each takes the write lock first, one after another.
 
-Prefect begins most transactions deferred. One that has read and then writes fails at once, whatever the busy timeout,
-if another connection has written in between; the API then answers 503, and the page shows an error.
+Prefect begins most transactions deferred. If another connection writes after such a transaction has read, its own
+write fails at once, whatever the busy timeout; the API then answers 503, and the page shows an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a picture of a definition shows: its steps in order with lanes and fan-outs, and for a task how far each is."""
+"""The content of a picture of a definition: its steps with lanes and fan-outs, and for a task their progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from task_definitions.wording import quantity
 
 State = Literal["completed", "running", "queued", "failed", "canceled", "waiting", "skipped"]
 
-#: What each state looks like where there are only characters.
+#: The symbol of each state in texts.
 SYMBOLS: Mapping[State, str] = {
     "completed": "✓",
     "running": "▶",
@@ -31,12 +31,12 @@ SYMBOLS: Mapping[State, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """How far a step of a task is.
+    """The progress of a step of a task.
 
     Attributes:
         jobs: number of jobs by status.
         items: number of items by status.
-        seconds: from the first start to the last end; None while nothing has ended.
+        seconds: from the first start to the last end; None until a job has ended.
     """
 
     state: State
@@ -46,7 +46,7 @@ class Activity:
 
     @property
     def says(self) -> str:
-        """Jobs, items and what failed of them, in words."""
+        """Jobs and items, with the failed ones, in words."""
         return ", ".join(part for part in (_counted(self.jobs, "job"), _counted(self.items, "item")) if part)
 
 
@@ -57,8 +57,8 @@ class GraphStep:
     Attributes:
         index: the position in the definition; follow-up jobs have the one after the last step.
         fans_out: whether the step has a job for each chunk of its photos.
-        chunk_size: the photos of one job at most, where it fans out.
-        is_follow_up: whether handlers asked for it; it stands in no definition.
+        chunk_size: the largest number of photos of a job, if it fans out.
+        is_follow_up: whether handlers created it; it is not in the definition.
         activity: None in the picture of a definition.
     """
 
@@ -76,12 +76,12 @@ class GraphStep:
 
     @property
     def fan_out(self) -> str:
-        """In words what jobs the step has."""
+        """The jobs of the step in words."""
         return f"a job for each {self.chunk_size} photos" if self.fans_out else "one job"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """In words what decides whether this step and those after it run."""
+        """The conditions for this step and the steps after it, in words."""
         notes = [] if self.run_if is None else [f"only if {self.run_if}"]
         if self.is_follow_up:
             notes.append("follow-up, asked for by a step")
@@ -108,12 +108,12 @@ class DefinitionGraph:
 
     @property
     def title(self) -> str:
-        """One line that says what is shown."""
+        """The title of the picture."""
         return f"{self.label} ({self.name}, {self.scope}){self._of_task}"
 
     @property
     def subtitle(self) -> str:
-        """The same without the label."""
+        """The title without the label."""
         return f"{self.name}, {self.scope}{self._of_task}"
 
     @property
@@ -124,7 +124,7 @@ class DefinitionGraph:
 def graph_of_definition(
     definition: TaskDefinition, step_types: Mapping[str, StepType], *, lanes: Sequence[Lane] = ()
 ) -> DefinitionGraph:
-    """The graph of a definition; without `lanes`, each priority has the lane that a new database gives it.
+    """The graph of a definition; without `lanes`, those of a new database are used.
 
     Raises:
         KeyError: `step_types` lacks a type of the definition.
@@ -135,7 +135,7 @@ def graph_of_definition(
 def graph_of_task(
     summary: TaskSummary, step_types: Mapping[str, StepType], *, lanes: Sequence[Lane] = ()
 ) -> DefinitionGraph:
-    """The graph of the definition that a task was started with, with what became of each step."""
+    """The graph of the definition that a task was started with, with the progress of each step."""
     task = summary.task
     pinned = PinnedDefinition.from_json(task.definition_json)
     done = {step.step_index: step for step in summary.steps if step.step_index < pinned.follow_up_index}
@@ -205,7 +205,7 @@ def _step(
 
 
 def _summary_of(type: str, step_types: Mapping[str, StepType]) -> str:
-    # A task may have been started where a package was installed that is not here.
+    # The task may have been started on a machine with a package that is not installed here.
     return step_types[type].summary if type in step_types else ""
 
 

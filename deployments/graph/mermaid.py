@@ -71,5 +71,5 @@ def _style(step: GraphStep) -> str:
 
 
 def _escaped(text: str) -> str:
-    """`text` with everything that Mermaid or HTML could read as its own replaced by entity codes."""
+    """`text` with entity codes for all characters that have a meaning in Mermaid or HTML."""
     return "".join(c if c.isalnum() or c in " _,.:()/…✓▶✗⊘·" else f"#{ord(c)};" for c in text)

@@ -1,4 +1,4 @@
-"""A graph as lines of text, for a terminal of any width and for pipes."""
+"""A graph as lines of text, for terminals of any width and for pipes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from deployments.graph.definition_graph import SYMBOLS, DefinitionGraph, GraphStep
 from task_definitions.wording import lasting, printable
 
-#: How a step is tied to the line of those before it: one job, or many side by side.
+#: The connection of a step to the step before it: one job, or many side by side.
 _ONE_JOB, _FAN_OUT = "├───○", "├─≡≡●"
 
 

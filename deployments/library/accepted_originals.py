@@ -1,4 +1,4 @@
-"""Accepting the contents of a corrupt original: what it holds now counts as right from then on."""
+"""Accepting a corrupt original: its current content counts as correct from then on."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from storage.settings import Settings
 
 
 class NotCorrupt(DeploymentsError):
-    """An original that was to be accepted is not known to be corrupt, or has changed meanwhile."""
+    """The original to accept is not known to be corrupt, or has changed since."""
 
 
 def accept_original(database: Database, settings: Settings, path: str, *, tenant_id: str | None = None) -> None:
-    """Take the contents of a corrupt original for right, as they are now; reads the file.
+    """Accept the current content of a corrupt original as correct; reads the file.
 
-    Thumbnail, preview and metadata are made anew by the next upkeep.
+    The next upkeep makes thumbnail, preview and metadata again.
 
     Args:
-        database: where it is known to be corrupt.
-        settings: name the library's root.
-        path: of the original, below its tenant's folder.
-        tenant_id: whose it is; by default of any tenant.
+        database: the database that records the original as corrupt.
+        settings: the settings with the library's root.
+        path: the path of the original, below its tenant's folder.
+        tenant_id: the tenant; by default any tenant.
 
     Raises:
-        NotCorrupt: no such original is corrupt, or it was written to meanwhile.
+        NotCorrupt: no such original is known to be corrupt, or it changed meanwhile.
         ImagingError: the file is missing or cannot be read.
     """
     known = {one.path: one for one in VerificationRepository(database).corrupt(tenant_id=tenant_id)}

@@ -1,4 +1,4 @@
-"""A settings file and a database for folders of photographs: what would be written, and writing it."""
+"""A settings file and a database for folders of photographs: plans what to write, and writes it."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
     from flows.process.runtime import Runtime
     from storage.upkeep.integrity import IntegrityReport
 
-#: The SQLite file beside the settings file, where no other database is named.
+#: The SQLite file beside the settings file, if no other database is named.
 DATABASE_FILE = "photojobs.db"
 
-#: The definition that enters folders as projects, and what lies in them as photos.
+#: The definition that adds folders as projects, and their files as photos.
 DISCOVERY = "folder_discovery"
 
 
 class SetUpAlready(DeploymentsError):
-    """A settings file is there already; nothing is overwritten."""
+    """A settings file exists already; nothing is overwritten."""
 
 
 class BadPlace(DeploymentsError):
-    """Settings and database cannot go where they were to go."""
+    """Settings and database cannot be written to the given place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibrarySetup:
-    """What is to be written, and for what.
+    """The settings and the database to write for a library.
 
     Attributes:
-        report: of the database, where there is one already.
-        verifies: whether originals are to be read again each week.
+        report: the check of the database, if it exists already.
+        verifies: whether originals are verified each week.
     """
 
     survey: LibrarySurvey
@@ -87,16 +87,16 @@ class LibrarySetup:
 
 
 def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) -> LibrarySetup:
-    """What would be written for a library; nothing is yet.
+    """Plan what to write for a library; nothing is written yet.
 
     Args:
-        survey: of the library.
+        survey: the survey of the library.
         into: an existing folder for the settings file.
         database: a URL, or the path of an SQLite file; by default a file in `into`.
 
     Raises:
-        SetUpAlready: there is a settings file.
-        BadPlace: `into` is missing, or is a folder in which photographs are looked for.
+        SetUpAlready: a settings file exists.
+        BadPlace: `into` is missing, or is the folder of a project.
         DatabaseUnavailable: the database cannot be opened.
     """
     into = Path(os.path.abspath(into.expanduser()))  # noqa: PTH100 - absolute() would keep "..".
@@ -115,7 +115,7 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
             f"{file} is there already, and nothing is overwritten. `photojobs doctor` looks whether all is well; for "
             "another library name another folder by --into."
         )
-    # Not above: migrations come with it, which a help page need not load.
+    # Not at the top: this imports migrations, which a help page does not need.
     from storage.upkeep.integrity import check
 
     url = _database_url(database, into)
@@ -129,12 +129,12 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
 
 
 def write_setup(setup: LibrarySetup) -> Settings:
-    """Make the database, or bring it to the newest schema, and write the settings file; returns the settings.
+    """Create the database or upgrade it to the newest schema, write the settings file, and return the settings.
 
     Raises:
-        SetUpAlready: somebody wrote the file meanwhile.
+        SetUpAlready: another program wrote the file meanwhile.
         BadPlace: the file cannot be written.
-        StorageError: the database cannot be made or upgraded.
+        StorageError: the database cannot be created or upgraded.
     """
     database = Database(setup.database_url)
     try:
@@ -146,7 +146,7 @@ def write_setup(setup: LibrarySetup) -> Settings:
         with open_private(setup.settings_file, "xb") as file:
             file.write(setup.settings_text.encode())
     except FileExistsError:
-        raise SetUpAlready(f"{setup.settings_file} has been written meanwhile, by somebody else.") from None
+        raise SetUpAlready(f"{setup.settings_file} has been written meanwhile by another program.") from None
     except OSError as error:
         raise BadPlace(f"{setup.settings_file} cannot be written: {error.strerror}.") from None
     return Settings.load(
@@ -162,14 +162,14 @@ def discover_projects(
     *,
     follow: Callable[[Runtime, str], AbstractContextManager[object]] = lambda *_: nullcontext(),
 ) -> list[TaskSummary]:
-    """Enter the folders of tenants as projects, and their files as photos; here, without Prefect.
+    """Add the folders of tenants as projects, and their files as photos, in this process without Prefect.
 
-    Writes rows, a manifest into each folder that has none, thumbnails and previews; touches no photograph.
+    Writes rows, a manifest into each folder without one, thumbnails and previews; it changes no photograph.
 
     Args:
-        settings: name the library and the database.
-        tenant_ids: whose folders.
-        follow: entered with the id of a task while that task runs.
+        settings: the settings with the library and the database.
+        tenant_ids: the tenants.
+        follow: a context manager for a task's id, which is entered while that task runs.
     """
     from flows.execution.worker import Worker
     from flows.process.runtime import Runtime
@@ -195,5 +195,5 @@ def _database_url(named: str | None, into: Path) -> str:
 
 
 def _toml(text: str) -> str:
-    # What JSON escapes, TOML does too; only the character 127 must be escaped there as well.
+    # TOML has the escapes of JSON; in addition the character 127 must be escaped.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""What lies in a folder of photographs, and how it fits the layout `<root>/<tenant>/<project>/`. It only reads."""
+"""Finds out how a folder of photographs fits the layout `<root>/<tenant>/<project>/`. It only reads."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from deployments.errors import DeploymentsError
 from storage.library.kinds import MANIFEST_NAME, AcceptedExtensions
 from storage.library.names import printable, unsafe_reason
 
-#: Files and folders of a kind that a survey names.
+#: How many files and folders of each kind a survey names.
 EXAMPLES = 5
 
 
 class NotALibrary(DeploymentsError):
-    """A folder cannot be a library as it lies, or cannot be read; the message says how to lay it out."""
+    """A folder cannot be a library in its place, or cannot be read; the message says how to arrange it."""
 
 
 class Layout(StrEnum):
-    """What a folder is to photojobs, by where its photographs lie.
+    """The role of a folder, by the place of its photographs.
 
     LIBRARY: `<folder>/<tenant>/<project>/`. TENANT: the folders in it are projects; the folder above is the root.
-    PROJECT: the photographs lie in the folder itself; the root is two folders above.
+    PROJECT: the photographs are in the folder itself; the root is two folders above.
     """
 
     LIBRARY = "library"
@@ -33,16 +33,16 @@ class Layout(StrEnum):
     PROJECT = "project"
 
 
-#: How deep below the folder the photographs of a layout lie.
+#: The depth of the photographs below the folder, for each layout.
 _DEPTHS = {0: Layout.PROJECT, 1: Layout.TENANT, 2: Layout.LIBRARY}
 
-#: Where two depths hold the same number, the layout that comes first here is taken: the most common one.
+#: If two depths have the same number of photographs, the layout that comes first here is chosen: the most common.
 _PREFERENCE = (Layout.TENANT, Layout.LIBRARY, Layout.PROJECT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundProject:
-    """A folder that would be a project."""
+    """A folder that can be a project."""
 
     tenant_id: str
     folder: str
@@ -56,13 +56,13 @@ class LibrarySurvey:
     """What was found.
 
     Attributes:
-        root: the library's root, as the setting `library_root` names it.
-        loose: photographs that lie above the projects, where nobody looks for them.
-        deeper: photographs below the projects' folders, where nobody looks either.
+        root: the library's root, for the setting `library_root`.
+        loose: photographs above the projects, which photojobs does not read.
+        deeper: photographs below the projects' folders, which photojobs does not read either.
         unreadable: folders that cannot be listed.
         unsafe: names of folders that no project can have, with the reason.
-        sharing: pictures of one kind that share a base name, so that they are one photo; a text for each such photo.
-        neighbours: projects beside the folder that was asked about, where that is one itself.
+        sharing: pictures of one kind with one base name, which count as one photo; a text for each such photo.
+        neighbours: projects beside the given folder, if that is itself a project.
     """
 
     folder: Path
@@ -78,22 +78,22 @@ class LibrarySurvey:
 
     @property
     def tenant_ids(self) -> tuple[str, ...]:
-        """Whose photographs there are."""
+        """The tenants with photographs."""
         return tuple(sorted({project.tenant_id for project in self.projects}))
 
     @property
     def photos(self) -> int:
-        """How many photographs lie in projects; a JPEG and its RAW file count as one each."""
+        """How many photographs the projects have; a JPEG and its RAW file count as one each."""
         return sum(project.photos for project in self.projects)
 
 
 def survey_library(folder: Path, kinds: AcceptedExtensions, *, layout: Layout | None = None) -> LibrarySurvey:
-    """Look what lies in a folder, and what it would be to photojobs.
+    """Survey a folder, and find its layout.
 
     Args:
-        folder: an existing one; it may be reached through a symlink, and no symlink below it is followed.
-        kinds: which files are photographs.
-        layout: what the folder is; by default what most of its photographs say.
+        folder: an existing folder; its path may contain symlinks, but no symlink below it is followed.
+        kinds: decides which files are photographs.
+        layout: the layout; by default the one that fits most of its photographs.
 
     Raises:
         NotALibrary: the folder is missing or unreadable, or the library's root would be the root of the disk.
@@ -195,7 +195,7 @@ class _Survey:
 
 
 def _layout_of(folder: Path, kinds: AcceptedExtensions) -> Layout:
-    """By manifests where there are any, else by where most photographs lie; an empty folder is a new library."""
+    """The layout by manifests if there are any, else by most photographs; an empty folder is a new library."""
     manifests: Counter[int] = Counter()
     photos: Counter[int] = Counter()
     level = [folder]

@@ -1,4 +1,4 @@
-"""A new, empty project: row, folder and manifest together, or nothing of them."""
+"""Creates a new, empty project: row, folder and manifest together, or none of them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from storage.settings import Settings
 
 
 class FolderTaken(DeploymentsError):
-    """A new project was to get a folder that is there already, or that another project has."""
+    """The folder of a new project exists already, or belongs to another project."""
 
 
 def add_project(
     database: Database, settings: Settings, *, name: str, tenant_id: str, folder: str | None = None
 ) -> tuple[Project, Path]:
-    """Add an empty project; returns its row and its folder.
+    """Add an empty project; return its row and its folder.
 
     Args:
-        database: gets the row.
-        settings: name the library's root, which must exist.
-        name: as people read it.
-        tenant_id: whose project.
-        folder: its folder's name; by default made of `name`.
+        database: the database for the row.
+        settings: the settings with the library's root, which must exist.
+        name: the name for people.
+        tenant_id: the tenant.
+        folder: the folder's name; by default derived from `name`.
 
     Raises:
-        FolderTaken: the folder is there, or another project has it.
-        LibraryUnavailable: the library's root is not there.
+        FolderTaken: the folder exists, or another project has it.
+        LibraryUnavailable: the library's root does not exist.
         UnsafePath: the tenant or the folder cannot be the name of a folder.
     """
     folder = sanitise_folder_name(name) if folder is None else folder

@@ -1,1 +1,1 @@
-"""Numbers for Prometheus, read from the tables when they are asked for."""
+"""Numbers for Prometheus, read from the tables at each scrape."""

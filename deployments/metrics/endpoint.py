@@ -1,4 +1,4 @@
-"""Answering Prometheus: a small server for as long as a command runs, where the settings name a port."""
+"""The endpoint for Prometheus: a small server while a command runs, if the settings name a port."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ logger = logging.getLogger("photojobs.metrics")
 
 @contextmanager
 def metrics_endpoint(database: Database, settings: Settings) -> Iterator[str | None]:
-    """Answer on `metrics_host` and `metrics_port` while the block runs; gives the address, or None if nothing does.
+    """Answer on `metrics_host` and `metrics_port` while the block runs; return the address, or None without a port.
 
-    A port that is taken is only a warning: several processes may have one settings file, and the numbers are those of
-    the database, whichever of them answers.
+    A port that is in use is only a warning: several processes can share one settings file, and each would report the
+    same numbers of the database.
 
     Raises:
-        MetricsNotServed: the host is no address of this machine, or the port may not be used.
+        MetricsNotServed: the host is not an address of this machine, or the port may not be used.
     """
     if settings.metrics_port is None:
         yield None
         return
-    # Only here: whoever wants no numbers does not wait for their library.
+    # Not at the top: a process without metrics does not need their library.
     from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
 
     from deployments.metrics.queue_collector import QueueCollector

@@ -1,7 +1,7 @@
-"""The numbers that Prometheus collects: of the whole database, whichever process answers.
+"""The numbers for Prometheus: those of the whole database, whichever process answers.
 
-Every one is read from the tables, so that jobs of any executor on any machine count, those of flow runs too, whose
-processes end with them. A scrape reads indexes: what waits and runs, and what has ended since the scrape before.
+All are read from the tables, so jobs of every executor on every machine count, including flow runs whose process has
+ended. A scrape reads from indexes what waits and runs, and what has ended since the previous scrape.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from storage.reports.statistics import LaneLoad, OpenJobs, Statistics
 
 logger = logging.getLogger("photojobs.metrics")
 
-#: Jobs count as ended so long after their end: by then every transaction that ended one has committed.
+#: The delay after which an ended job is counted: by then the transaction that ended it has committed.
 SETTLED_SECONDS = 15.0
 
-#: Ended jobs that one scrape reads at most; the next one goes on from there.
+#: The largest number of ended jobs that a scrape reads; the next scrape continues there.
 MAX_ENDED_PER_SCRAPE = 20_000
 
-#: Types of jobs with numbers of their own, since anybody may write any text there; the rest counts as `other`.
+#: How many types of jobs have numbers of their own; a type can be any text, so the rest counts as `other`.
 MAX_TYPES = 200
 
-#: Upper bounds in seconds: a job is one photo's work or an hour's.
+#: Upper bounds in seconds: a job may process one photo, or run for an hour.
 RUN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 WAIT_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
 
@@ -45,7 +45,7 @@ class QueueCollector(Collector):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        # Scrapes of two servers may come at the same time, and no ended job may be counted twice.
+        # Two scrapes can happen at the same time, and no ended job may be counted twice.
         self._lock = threading.Lock()
         self._place = Place(finished_at=database.clock() - timedelta(seconds=SETTLED_SECONDS))
         self._types: set[str] = set()
@@ -72,12 +72,12 @@ class QueueCollector(Collector):
         )
 
     def describe(self) -> Iterator[Metric]:
-        """The names alone: registering must not read the database."""
+        """Only the names: the registration must not read the database."""
         yield from self._families(1, (), {}, 0, 0.0)
         yield from self._counted.collect()
 
     def collect(self) -> Iterator[Metric]:
-        """The numbers now; where the database is away, only `photojobs_database_up` 0 and what was counted before."""
+        """The current numbers; without a database, only `photojobs_database_up` 0 and the previous counts."""
         with self._lock:
             try:
                 now = self._database.clock()
@@ -107,7 +107,7 @@ class QueueCollector(Collector):
             kind = self._known(job.type)
             self._ends.labels(lane, kind, job.status).inc()
             if job.started_at is not None:
-                # Clocks of two machines may differ by a little.
+                # The clocks of two machines may differ slightly.
                 ran = max(0.0, (job.finished_at - job.started_at).total_seconds())
                 self._run_seconds.labels(lane, kind).observe(ran)
                 self._wait_seconds.labels(lane).observe(max(0.0, (job.started_at - job.created_at).total_seconds()))

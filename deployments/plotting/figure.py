@@ -1,4 +1,4 @@
-"""A figure in the style of the house, and as SVG: text stays text, and colours follow the page's light or dark mode."""
+"""A figure in a common style, and as SVG: text stays text, and colours follow the page's light or dark mode."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours of the page, by the ones that matplotlib is given in their place; they are variables of the page's style.
+#: Colours of the page, which are variables of its style, by the placeholders that matplotlib draws with.
 PAGE_COLOURS = {"ink": "#010203", "quiet": "#010204", "rule": "#010205", "accent": "#010206", "failed": "#010207"}
 _FALLBACKS = {"ink": "#1f2933", "quiet": "#5c6975", "rule": "#d5dbe1", "accent": "#2f6f9f", "failed": "#c62828"}
 _DARK = {"ink": "#e6eaee", "quiet": "#9aa5b1", "rule": "#3a444e", "accent": "#7fb4f0", "failed": "#f08a84"}
 INK, QUIET, RULE, ACCENT, FAILED = (PAGE_COLOURS[name] for name in ("ink", "quiet", "rule", "accent", "failed"))
 
-#: Of things side by side, in this order: told apart on light and dark, and by most who see few colours.
+#: Colours of series in this order: distinct on light and dark, and for most people with colour blindness.
 PALETTE = ("#4e79a7", "#e08a2c", "#59a14f", "#b07aa1", "#2fa5a0", "#c9a227", "#9c755f", "#8a8fd1", "#d37295", "#7f8c8d")
 
-#: Characters of a label beside an axis; longer ones are cut.
+#: The number of characters of a label beside an axis; longer labels are shortened.
 LABEL_CHARACTERS = 40
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Have figures that are made in the block look alike.
+    """Give all figures that are made in the block the same style.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -74,13 +74,13 @@ def new_figure(*, width: float = 9.6, height: float = 3.0) -> tuple[Figure, Axes
 
 
 def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
-    """A figure as an `<svg>` element, with words for those who cannot see it.
+    """A figure as an `<svg>` element, with texts for screen readers.
 
     Args:
-        figure: within `house_style`.
-        title: what it is a picture of.
-        description: what it shows.
-        name: unlike that of any other figure of the page: letters, digits and hyphens.
+        figure: a figure made within `house_style`.
+        title: its subject.
+        description: its content in words.
+        name: a name that is unique in the page: letters, digits and hyphens.
     """
     import matplotlib as mpl
 
@@ -90,12 +90,12 @@ def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )
     svg = buffer.getvalue()
-    # What stands before the element, and the metadata that is left, name other documents.
+    # The text before the element, and the remaining metadata, refer to other documents.
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
     for colour_name, stand_in in PAGE_COLOURS.items():
         svg = svg.replace(stand_in, f"var(--{colour_name}, {_FALLBACKS[colour_name]})")
-    # Ids are of the whole page.
+    # Ids must be unique in the whole page.
     svg = re.sub(rf'\bid="(?!{name}-)', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     words = (
@@ -107,7 +107,7 @@ def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
 
 
 def standalone(svg: str) -> str:
-    """An `<svg>` element as a file of its own, light or dark as whoever looks has it."""
+    """An `<svg>` element as a file of its own; it follows the viewer's light or dark mode."""
     light = ";".join(f"--{name}:{colour}" for name, colour in _FALLBACKS.items())
     dark = ";".join(f"--{name}:{colour}" for name, colour in _DARK.items())
     style = (
@@ -119,7 +119,7 @@ def standalone(svg: str) -> str:
 
 
 def short(label: str) -> str:
-    """A label that fits beside an axis, on one line, whatever it holds."""
+    """A label that fits beside an axis, on one line."""
     printable = "".join(c if c.isprintable() else "�" for c in label)
     return printable if len(printable) <= LABEL_CHARACTERS else printable[: LABEL_CHARACTERS - 1] + "…"
 

@@ -1,1 +1,1 @@
-"""A task as one page of HTML that needs nothing but itself."""
+"""A task as one self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""The pictures of a report: jobs in time, throughput, waits."""
+"""The charts of a report: jobs over time, throughput, waits."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from task_definitions.wording import lasting, quantity
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Workers with a row of their own; the others share one.
+#: How many workers have a row of their own; the others share one.
 MAX_WORKERS = 12
 
-#: Rows of bars at most; what runs beside more of its worker is drawn over others.
+#: The largest number of rows of bars; further bars are drawn over others.
 MAX_ROWS_OF_WORKER = 8
 
 
@@ -38,7 +38,7 @@ def timeline(
     begin: datetime,
     end: datetime,
 ) -> str:
-    """Jobs as bars: one row of them for each thing that a worker did at a time, by lane and worker."""
+    """Jobs as bars, by lane and worker; jobs that a worker ran at the same time have rows of their own."""
     groups = _grouped(spans, lanes)
     rows: list[tuple[_Group, list[list[JobSpan]]]] = [
         (group, _packed(groups[group], end)) for group in sorted(groups, key=lambda g: (_rank(g.lane, lanes), g.worker))
@@ -88,7 +88,7 @@ def timeline(
 
 
 def throughput_chart(done: Throughput) -> str:
-    """How many photos, or jobs, were worked on in each second."""
+    """How many photos, or jobs, were processed in each second."""
     seconds = done.part_seconds * len(done.rates)
     scale, unit = _time_scale(seconds)
     edges = [number * done.part_seconds / scale for number in range(len(done.rates) + 1)]
@@ -109,7 +109,7 @@ def throughput_chart(done: Throughput) -> str:
 
 
 def waits_chart(times: Sequence[StepTimes]) -> str:
-    """Of each step, how long its jobs waited and ran: median as a bar, 95 of 100 as a line, the longest as a dot."""
+    """How long the jobs of each step waited and ran: the median as a bar, 95 % as a line, the longest as a dot."""
     with house_style():
         figure, axes = new_figure(height=0.9 + 0.5 * len(times))
         for row, step in enumerate(times):
@@ -160,7 +160,7 @@ def _grouped(spans: Sequence[JobSpan], lanes: Sequence[Lane]) -> dict[_Group, li
 
 
 def _packed(spans: Sequence[JobSpan], end: datetime) -> list[list[JobSpan]]:
-    """The spans in as few rows as keep those apart that overlap."""
+    """The spans in as few rows as possible, without overlaps."""
     rows: list[list[JobSpan]] = []
     for span in sorted(spans, key=lambda one: one.started_at):
         free = next((row for row in rows if (row[-1].finished_at or end) <= span.started_at), None)

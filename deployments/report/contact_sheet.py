@@ -1,4 +1,4 @@
-"""Thumbnails of photographs, made small enough to be put into a page."""
+"""Thumbnails of photographs, small enough for a page."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ logger = logging.getLogger("photojobs.report")
 #: Longest edge in pixels, and quality: about 6 kB each.
 MINIATURE = Rendition(long_edge_pixels=240, quality=55, effort=4)
 
-#: Bytes of one picture and of all of them; what is larger is left out.
+#: The largest size in bytes of one picture, and of all of them; larger ones are left out.
 MAX_PICTURE_BYTES = 40_000
 MAX_SHEET_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """A photo in a contact sheet; `picture` is a data URL, or None where the photo has no thumbnail."""
+    """A photo in a contact sheet; `picture` is a data URL, or None if the photo has no thumbnail."""
 
     photo: ChangedPhoto
     picture: str | None
 
     @property
     def change(self) -> str:
-        """What happened to it, in a word."""
+        """The change of the photo in one word."""
         if self.photo.is_new:
             return "new"
         return "moved" if self.photo.is_moved else "changed"
 
 
 def contact_sheet(library: Library, photos: Sequence[ChangedPhoto]) -> Sequence[Frame]:
-    """The photos with the thumbnails that they have now, in their order.
+    """The photos in order, with their current thumbnails.
 
-    Thumbnails are decoded as originals are, in a process of their own: anybody may have put a file in their place.
+    Thumbnails are decoded like originals, in a separate process, because another program can replace their files.
     """
     if not photos:
         return ()

@@ -12,7 +12,7 @@ from deployments.report.task_report import TaskReport
 from storage.reports.library_figures import LibraryFigures
 from task_definitions.wording import lasting, printable, size_in_words
 
-#: What the figures of a library are called, in the order of the page.
+#: The names of a library's figures, in the order of the page.
 FIGURE_NAMES = {
     "projects": "projects",
     "archived_projects": "archived projects",
@@ -68,7 +68,7 @@ def render_report(report: TaskReport) -> str:
     return environment.get_template("report.html.jinja").render(
         report=report,
         task=report.summary.task,
-        # Made by matplotlib, which escapes what it draws.
+        # matplotlib escapes the texts that it draws.
         charts={name: None if svg is None else Markup(svg) for name, svg in charts.items()},  # noqa: S704
         figures=list(_figure_rows(report.library.before, report.library.after)),
         items=report.summary.items,

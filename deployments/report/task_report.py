@@ -1,4 +1,4 @@
-"""What a report tells of a task, read from the tables and the library; not how it looks."""
+"""The content of a report about a task, read from the tables and the library; not its layout."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from storage.reports.task_history import (
 )
 from storage.reports.task_summary import TaskSummary, summarise_task
 
-#: Photos of the contact sheet unless somebody asks for more or less.
+#: The default number of photos on the contact sheet.
 DEFAULT_PHOTOS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskReport:
-    """All that a report shows.
+    """The content of a report.
 
     Attributes:
         made_at: when it was read.
-        lanes: as they are now.
-        library: the figures before and after; after its end is now, where nobody kept them.
-        is_after_now: whether the later figures are those of now.
+        lanes: the current lanes.
+        library: the figures before and after; the current ones if those of the end were not stored.
+        is_after_now: whether the later figures are the current ones.
         changed: how many photos changed; `frames` are the first of them.
     """
 
@@ -59,13 +59,13 @@ class TaskReport:
 
     @property
     def begin(self) -> datetime:
-        """When the task began: with its first job, or with its creation where none has started."""
+        """When the task began: the start of its first job, or its creation if no job has started."""
         starts = [span.started_at for span in self.spans]
         return min([*starts, self.summary.task.started_at or self.made_at], default=self.summary.task.created_at)
 
     @property
     def throughput(self) -> Throughput:
-        """How much was done when."""
+        """How much was done in each part of the time."""
         return throughput_of(self.spans, begin=self.begin, end=self.end)
 
     @property
@@ -75,13 +75,13 @@ class TaskReport:
 
 
 def read_report(database: Database, library: Library, task_id: str, *, photos: int = DEFAULT_PHOTOS) -> TaskReport:
-    """Read what there is to be told of a task, whether or not it has ended.
+    """Read the report of a task, which may still run.
 
     Args:
-        database: where its rows are.
-        library: where the thumbnails are.
+        database: the database with its rows.
+        library: the library with the thumbnails.
         task_id: the task.
-        photos: how many changed photos are shown at most.
+        photos: the largest number of changed photos to show.
 
     Raises:
         UnknownTask: there is no such task.

@@ -1,4 +1,4 @@
-"""How much was done in each part of a task's time: what a job worked on is spread over the time that it ran."""
+"""How much was done in each part of a task's time: the work of a job is spread evenly over its running time."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from datetime import datetime
 
 from storage.reports.task_history import JobSpan
 
-#: Parts that the time is divided into.
+#: The number of parts into which the time is divided.
 PARTS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """Photos, or jobs where they work on none, in each second of equal parts of a task's time.
+    """Photos, or jobs if they have no photos, per second in equal parts of a task's time.
 
     Attributes:
         noun: what is counted.
-        part_seconds: how long a part is.
-        rates: of each part.
-        total: over all parts.
+        part_seconds: the length of a part.
+        rates: the rate of each part.
+        total: the sum over all parts.
     """
 
     noun: str

@@ -1,4 +1,4 @@
-"""A child process that is there for as long as a block lasts: one that ends before is started again."""
+"""A child process that runs as long as a block; if it ends earlier, it is started again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from task_definitions.errors import PhotojobsError
 
 logger = logging.getLogger("photojobs.kept_process")
 
-#: How long a process that ended stays away, at first and at most; doubled each time it does not come up.
+#: The shortest and the longest wait before a restart; the wait doubles after each failed start.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 
 
@@ -25,16 +25,16 @@ def kept_process(
     wait_until_ready: Callable[[subprocess.Popen[bytes]], None],
     stop: Callable[[subprocess.Popen[bytes]], None],
 ) -> Iterator[None]:
-    """Start a process, see that it stays, and stop it.
+    """Start a process, keep it running, and stop it at the end.
 
     Args:
-        name: for the log, such as "Prefect's server".
-        launch: starts it; called again, from a thread, whenever it has ended.
-        wait_until_ready: returns when it can be used; raises a `PhotojobsError` when it will not be.
+        name: its name in the log, such as "Prefect's server".
+        launch: starts it; a thread calls this again if the process ended.
+        wait_until_ready: returns when it can be used; raises a `PhotojobsError` if it cannot.
         stop: ends it. It may have ended already.
 
     Raises:
-        PhotojobsError: it could not be started the first time; later that is logged, and tried again.
+        PhotojobsError: the first start failed; later failures are logged, and the start is repeated.
     """
     kept = _KeptProcess(name, launch, wait_until_ready, stop)
     thread = threading.Thread(target=kept.keep, name=f"photojobs-keeps-{name}", daemon=True)
@@ -67,7 +67,7 @@ class _KeptProcess:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start it, and wait until it is ready, unless nobody needs it any more."""
+        """Start it, and wait until it is ready, unless the block has ended."""
         with self._lock:
             if self._let_go.is_set():
                 return
@@ -75,7 +75,7 @@ class _KeptProcess:
         self._wait_until_ready(self._process)
 
     def keep(self) -> None:
-        """Start it again whenever it has ended, until it is let go."""
+        """Start it again if it ended, until the block ends."""
         while self._process is not None:
             code = self._process.wait()
             if self._let_go.is_set():
@@ -84,7 +84,7 @@ class _KeptProcess:
             self._start_again()
 
     def let_go(self) -> subprocess.Popen[bytes] | None:
-        """Start it no more; returns the last that was started."""
+        """Stop restarting it; return the process that was started last."""
         with self._lock:
             self._let_go.set()
             return self._process
@@ -94,11 +94,11 @@ class _KeptProcess:
         while not self._let_go.wait(self._pause_seconds(failures + 1)):
             try:
                 if self._process is not None:
-                    # Its own children may be left; of a start that failed, itself.
+                    # Its children may still run; after a failed start, the process itself.
                     self._stop(self._process)
                 self.start()
             except Exception as error:
-                # Whatever it was: without this thread nobody would start it any more.
+                # Any error: without this thread the process would not be started again.
                 failures += 1
                 if not self._let_go.is_set():
                     logger.error(

@@ -1,6 +1,6 @@
-"""Prefect's server as a child of this process: started, waited for, started again if it dies, and stopped in order.
+"""Prefect's server as a child of this process: starts it, waits for it, restarts it if it dies, and stops it in order.
 
-Not for servers that somebody else runs: where `PREFECT_API_URL` is set, that one is used and nothing is started.
+If `PREFECT_API_URL` names a server, that one is used and nothing is started.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from deployments.server.server_log import SERVER_LOG
 from deployments.server.telemetry_off import NO_TELEMETRY
 from storage.database.private_files import make_private_folder, open_private
 
-#: A first start creates the server's database, which takes a quarter of a minute on a slow disk.
+#: A first start creates the server's database, which takes about 15 seconds on a slow disk.
 START_TIMEOUT_SECONDS = 120.0
 
-#: After this long a server that was asked to stop is killed.
+#: How long a server may take to stop before it is killed.
 STOP_TIMEOUT_SECONDS = 15.0
 
-#: The address that an embedded server listens on unless it is told otherwise in so many words.
+#: The default address on which an embedded server listens.
 LOOPBACK = "127.0.0.1"
 
 #: Where in its folder `photojobs up` keeps the home of its server.
 SERVER_FOLDER = "prefect"
 
 _PR_SET_PDEATHSIG = 1
-# Opened here: between fork and exec, a child of a process with threads may do next to nothing.
+# Opened here, because between fork and exec a child of a process with threads can do almost nothing.
 _libc = ctypes.CDLL(None)
 
 
@@ -49,7 +49,7 @@ _libc = ctypes.CDLL(None)
 def prefect_server(
     home: Path, *, host: str = LOOPBACK, port: int | None = None, hosts: Sequence[str] = ()
 ) -> Iterator[str]:
-    """The URL of a Prefect API: the one that `PREFECT_API_URL` names, else an embedded server's."""
+    """The URL of a Prefect API: the one in `PREFECT_API_URL`, else that of an embedded server."""
     given = os.environ.get("PREFECT_API_URL")
     if given:
         yield given
@@ -68,14 +68,14 @@ def embedded_server(
     `deployments.embedded_server.password`.
 
     Args:
-        home: a folder of its own (`PREFECT_HOME`), made where it is missing; a later start goes on with what is there.
+        home: a folder of its own (`PREFECT_HOME`), created if it is missing; a later start uses its content.
         host: the address to listen on.
         port: by default a free one.
         hosts: names by which browsers reach it besides the loopback, such as that of a proxy.
 
     Raises:
         PortInUse: the port is taken.
-        PrefectHomeTooNew: a newer Prefect has used `home`.
+        PrefectHomeTooNew: a newer Prefect used `home`.
         PrefectServerFailed: the server ended, or did not answer in time; the message names its log.
     """
     make_private_folder(home)
@@ -102,7 +102,7 @@ def embedded_server(
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Out of the terminal's group: Ctrl-C is for us, and the server stops after the runs have ended.
+                # Not in the terminal's process group: Ctrl-C must not stop the server before the runs have ended.
                 start_new_session=True,
                 preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )
@@ -148,7 +148,7 @@ def _using(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def _send_what_is_left() -> None:
-    # Logs and events travel in batches; what is sent after the server has gone would end as an error on the screen.
+    # Logs and events are sent in batches; sending them after the server stopped would print an error.
     if "prefect" in sys.modules:
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
@@ -162,7 +162,7 @@ def _send_what_is_left() -> None:
 
 
 def _client_environment(home: Path, url: str, auth_string: str) -> dict[str, str]:
-    """What this process and its children need to talk to the server."""
+    """The environment with which this process and its children reach the server."""
     return {
         "PREFECT_HOME": str(home.absolute()),
         "PREFECT_PROFILES_PATH": str(home.absolute() / "profiles.toml"),
@@ -174,13 +174,13 @@ def _client_environment(home: Path, url: str, auth_string: str) -> dict[str, str
 
 
 def _server_environment(url: str, auth_string: str, *, is_open: bool) -> dict[str, str]:
-    """What the server's process has besides."""
+    """The additional environment of the server's process."""
     loopback = url.removesuffix("/api")
     return {
         "PREFECT_SERVER_API_AUTH_STRING": auth_string,
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{loopback},{loopback.replace(LOOPBACK, 'localhost')}",
-        # Pages that another machine shows cannot ask our loopback.
+        # Pages on another machine cannot reach our loopback address.
         "PREFECT_UI_API_URL": "/api" if is_open else url,
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }
@@ -204,7 +204,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Pa
 def _is_too_new(log_path: Path, since: int) -> bool:
     with log_path.open("rb") as log:
         log.seek(since)
-        # As Alembic says it, which migrates the server's database.
+        # The message of Alembic, which migrates the server's database.
         return b"Can't locate revision identified by" in log.read()
 
 
@@ -232,7 +232,7 @@ def die_with_parent() -> None:
 
 
 def outlive_parent() -> None:
-    """Take `die_with_parent` back."""
+    """Undo `die_with_parent`."""
     _libc.prctl(_PR_SET_PDEATHSIG, 0)
 
 

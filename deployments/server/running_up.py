@@ -1,4 +1,4 @@
-"""Where other commands find the `photojobs up` that serves a database: its address, and where its server logs."""
+"""How other commands find the `photojobs up` that serves a database: its address, and its server's log."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _FILE = "up.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningUp:
-    """A `photojobs up` or `photojobs serve` that runs.
+    """A running `photojobs up` or `photojobs serve`.
 
     Attributes:
-        api_url: of its Prefect server.
+        api_url: the API's URL of its Prefect server.
         database: the URL of its database, without the password.
         server_log: the log of the server that it started; None if another program runs the server.
-        log_begins_at: bytes that were in the log before.
+        log_begins_at: the size of the log in bytes before the start.
     """
 
     api_url: str
@@ -40,11 +40,11 @@ class RunningUp:
 
 @contextmanager
 def announced(home: Path, running: RunningUp) -> Iterator[None]:
-    """Let other commands find `running` for as long as the block lasts.
+    """Let other commands find `running` while the block runs.
 
     Args:
         home: the `prefect_home` of its database, as other commands compute it.
-        running: what they find.
+        running: the data that they find.
     """
     make_private_folder(home)
     file = home / _FILE
@@ -59,19 +59,19 @@ def announced(home: Path, running: RunningUp) -> Iterator[None]:
 
 
 def find_running_up(database: Database) -> RunningUp | None:
-    """The one that serves a database; None if none runs."""
+    """The `photojobs up` that serves a database; None if none runs."""
     file = prefect_home(database) / _FILE
     try:
         running = RunningUp(**parse_json(read_foreign_file(file), source=str(file)))
         os.kill(running.process_id, 0)
     except (OSError, TypeError, UnreadableDocument):
-        # Missing, or left behind by a process that was killed.
+        # The file is missing, or a killed process left it behind.
         return None
     return running if running.database == database.url else None
 
 
 def prefect_home(database: Database) -> Path:
-    """Where an embedded Prefect server keeps its own database and log: PREFECT_HOME, else beside our database."""
+    """The folder of an embedded Prefect server's database and log: PREFECT_HOME, else beside our database."""
     named = os.environ.get("PREFECT_HOME")
     if named:
         return Path(named)
@@ -80,12 +80,12 @@ def prefect_home(database: Database) -> Path:
 
 
 def server_home(database: Database) -> Path:
-    """The home of the embedded server that runs and history of this database belong to: that of `photojobs up`."""
+    """The home of the embedded server of this database, with its runs and history: that of `photojobs up`."""
     return prefect_home(database) / SERVER_FOLDER
 
 
 def server_of(database: Database) -> ServerApi | None:
-    """Prefect's server that plans the runs of a database: the named one, else that of the `photojobs up` that runs."""
+    """Prefect's server that plans the runs of a database: the one in the environment, else that of a running `up`."""
     named = os.environ.get("PREFECT_API_URL")
     if named:
         return ServerApi(named.rstrip("/"))
@@ -97,7 +97,7 @@ def server_of(database: Database) -> ServerApi | None:
 
 
 def server_errors(database: Database) -> list[ServerError]:
-    """What the server of the `photojobs up` that runs has logged as errors since it was started."""
+    """The errors that the server of the running `photojobs up` has logged since its start."""
     running = find_running_up(database)
     if running is None or running.server_log is None:
         return []

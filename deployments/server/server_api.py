@@ -1,4 +1,4 @@
-"""Prefect's HTTP API for commands that only read from it: without Prefect's client, whose import takes seconds."""
+"""Prefect's HTTP API for commands that only read it; without Prefect's client, whose import takes seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
 
-#: How long the server may take for an answer.
+#: How long the server may take to answer.
 ANSWER_SECONDS = 5.0
 
 _BOUNDS = Bounds(max_bytes=32 * 1024 * 1024, max_depth=64)
@@ -22,7 +22,7 @@ _BOUNDS = Bounds(max_bytes=32 * 1024 * 1024, max_depth=64)
 
 @dataclass(frozen=True, slots=True)
 class ServerApi:
-    """The API at a URL that ends with `/api`; `password` in place of that of the environment."""
+    """The API at a URL that ends with `/api`; `password` replaces that of the environment."""
 
     url: str
     password: str | None = None
@@ -39,7 +39,7 @@ class ServerApi:
         except urllib.error.HTTPError as error:
             if error.code != HTTPStatus.FORBIDDEN:
                 raise
-        # The server wants a token with each POST, as those do that photojobs starts.
+        # The server requires a token with each POST, as every server that photojobs starts does.
         client = str(uuid.uuid4())
         token = self._ask(f"/csrf-token?client={client}", None, {})["token"]
         return self._ask(path, body, {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": str(token)})
@@ -56,7 +56,7 @@ class ServerApi:
 
 
 def authorization(password: str | None = None) -> dict[str, str]:
-    """The header with which a server lets this process in; empty without a password or key."""
+    """The header that authenticates this process; empty without a password or key."""
     login, key = password or os.environ.get("PREFECT_API_AUTH_STRING"), os.environ.get("PREFECT_API_KEY")
     if login:
         return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}

@@ -19,21 +19,21 @@ logger = logging.getLogger("photojobs.server_log")
 #: The name of the log in the server's folder.
 SERVER_LOG = "server.log"
 
-#: How often the log is looked at.
+#: How often the log is read.
 LOOK_SECONDS = 1.0
 
-#: The same error is reported again only after so long.
+#: The time after which the same error is reported again.
 REPEAT_SECONDS = 600.0
 
-#: Of a log, at most so much is read at once.
+#: The largest part of a log that is read at once.
 MAX_BYTES = 1_000_000
 
 _RECORD = re.compile(r"(?P<at>\d\d:\d\d:\d\d\.\d{3}) \| (?P<level>[A-Z]+) +\| (?P<logger>\S+) - (?P<message>.*)")
 
-#: As Uvicorn writes what Prefect's own loggers do not format, such as the exception of a request.
+#: The form of Uvicorn, for messages that Prefect's own loggers do not format, such as the exception of a request.
 _UVICORN_RECORD = re.compile(r"(?P<level>[A-Z]+): {2,}(?P<message>.*)")
 
-#: What the records of the scheduler name: the service, or the module.
+#: The names in records of the scheduler: the service, or the module.
 _SCHEDULER = ("schedule_deployments", "schedule_recent_deployments", "services.scheduler")
 
 
@@ -51,7 +51,7 @@ class ServerError:
 
     @property
     def is_of_scheduler(self) -> bool:
-        """Whether the part of the server that plans runs logged it."""
+        """Whether the server's scheduler logged it."""
         return any(name in self.says for name in _SCHEDULER)
 
 
@@ -62,7 +62,7 @@ def errors_in(lines: Iterable[str]) -> Iterator[ServerError]:
     for line in lines:
         begins = _begins(line)
         if begins is None:
-            # A traceback; its last line that is not indented is the exception.
+            # In a traceback, the last line that is not indented is the exception.
             if line.strip() and not line.startswith((" ", "Traceback")):
                 last = line.strip()
             continue
@@ -72,18 +72,18 @@ def errors_in(lines: Iterable[str]) -> Iterator[ServerError]:
 
 
 def errors_since(log: Path, offset: int) -> list[ServerError]:
-    """The errors in a log behind its first `offset` bytes, the oldest first; none if the log cannot be read."""
+    """The errors in a log after its first `offset` bytes, the oldest first; empty if the log cannot be read."""
     text, _ = _read(log, offset)
     return list(errors_in(text.splitlines()))
 
 
 @contextmanager
 def errors_shown(log: Path, *, since: int) -> Iterator[None]:
-    """Log the errors that the server writes to its log while the block lasts, as errors of ours.
+    """Log the errors in the server's log as our own errors while the block runs.
 
     Args:
-        log: of the server.
-        since: bytes of the log that are passed over.
+        log: the server's log.
+        since: how many bytes of the log are skipped.
     """
     stopped = threading.Event()
     thread = threading.Thread(target=_follow, args=(log, since, stopped), name="photojobs-server-log", daemon=True)
@@ -107,12 +107,12 @@ def _follow(log: Path, offset: int, stopped: threading.Event) -> None:
 
 
 def _read(log: Path, offset: int) -> tuple[str, int]:
-    """What was written after `offset`, in whole lines, and the offset behind it."""
+    """The whole lines after `offset`, and the offset after them."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
             if size < offset:
-                # Another log took its place.
+                # The log was replaced by a new one.
                 offset = 0
             file.seek(max(offset, size - MAX_BYTES))
             content = file.read()
@@ -123,7 +123,7 @@ def _read(log: Path, offset: int) -> tuple[str, int]:
 
 
 def _begins(line: str) -> tuple[str, str, str] | None:
-    """Time, level and text of the record that begins with a line; None if none does."""
+    """Time, level and text of the record that begins in a line; None if no record begins there."""
     if found := _RECORD.match(line):
         return found["at"], found["level"], f"{found['logger']}: {found['message']}"
     if found := _UVICORN_RECORD.match(line):

@@ -1,6 +1,6 @@
-"""When definitions run next, as Prefect's server has planned it; and what keeps it from planning.
+"""When definitions run next, as planned by Prefect's server; and why it has planned no run.
 
-Nothing is computed here: the server starts the runs, so that its plan alone is right.
+Nothing is computed here: the server starts the runs, so only its plan is right.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from flows.starting.deployment_names import TAG
 from storage.settings import Settings
 from task_definitions import TaskDefinition
 
-#: Prefect's scheduler plans the runs of a changed schedule within its next round, which begins each minute.
+#: Prefect's scheduler plans the runs of a changed schedule in its next round; a round begins each minute.
 SCHEDULER_SECONDS = 120.0
 
-#: Prefect's scheduler plans runs for so long ahead.
+#: How far ahead Prefect's scheduler plans runs.
 HORIZON = timedelta(days=100)
 
-#: A run that is so late has no runner; on a busy machine one may begin a minute late.
+#: A run that is this late has no runner; on a busy machine a run may begin a minute late.
 LATE_SECONDS = 300.0
 
 _PAGE = 200
 
 
 class Standing(StrEnum):
-    """What comes of a schedule."""
+    """The state of a schedule."""
 
     PLANNED = "planned"
     LATE = "late"
@@ -43,7 +43,7 @@ class Standing(StrEnum):
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it should run, and does not."""
+        """Whether it should run, but does not."""
         return self in (Standing.LATE, Standing.NOT_PLANNED, Standing.NOT_SERVED)
 
 
@@ -52,9 +52,9 @@ class ScheduledRun:
     """The next run of a definition for a tenant.
 
     Attributes:
-        tenant_id: None if the schedule names none, as one that a user added may.
-        when: the schedule as people read it.
-        next_at: of the run that the server has planned; None if it has planned none.
+        tenant_id: the tenant; None if the schedule names none, which is possible if a user added it.
+        when: the schedule in words.
+        next_at: the moment of the run that the server has planned; None if it has planned none.
     """
 
     definition: str
@@ -70,12 +70,12 @@ def scheduled_runs(
     """The next run of each schedule that is declared or that the server has, the soonest first.
 
     Args:
-        definitions: whose schedules are declared.
-        settings: with the schedules and their tenants.
-        server: None if none runs.
+        definitions: the definitions with declared schedules.
+        settings: the settings with schedules and their tenants.
+        server: the server; None if none runs.
 
     Raises:
-        InvalidSettings: the settings hold a schedule that is not valid.
+        InvalidSettings: the settings have an invalid schedule.
     """
     declared = declared_schedules(definitions, settings)
     standing = Standing.NOT_SERVED
@@ -150,7 +150,7 @@ def _comes_before(schedule: dict[str, Any], now: datetime) -> bool:
     """Whether Prefect's scheduler should have planned a run: one that comes before its horizon."""
     import asyncio
 
-    # Late: its import takes seconds, and is needed only if something is odd.
+    # Not at the top: the import takes seconds, and is needed only if something is wrong.
     from prefect.server.schemas.core import DeploymentSchedule
 
     parsed = DeploymentSchedule.model_validate({"schedule": schedule}).schedule

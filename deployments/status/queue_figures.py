@@ -1,4 +1,4 @@
-"""What listings show: lanes with their load, projects with their photos counted, jobs and items by filters."""
+"""The content of listings: lanes with their load, projects with their number of photos, filtered jobs and items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from storage.reports.statistics import Statistics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneFigures:
-    """A lane, and how many of its jobs run and wait."""
+    """A lane, and the numbers of its running and waiting jobs."""
 
     name: str
     min_priority: int
@@ -36,10 +36,10 @@ class LaneFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectFigures:
-    """A project, and how many photos it has.
+    """A project, and the numbers of its photos.
 
     Attributes:
-        without_derivatives: photos that lack a thumbnail or a preview, and could have one.
+        without_derivatives: photos without a thumbnail or preview, if the format can have one.
         failed: photos whose thumbnail or preview failed.
     """
 
@@ -74,7 +74,7 @@ def lane_figures(source: Database | Connection) -> list[LaneFigures]:
 def project_figures(
     database: Database, *, tenant_id: str | None = None, archived: bool | None = False
 ) -> list[ProjectFigures]:
-    """Projects in id order with their photos counted."""
+    """Projects in id order, with the numbers of their photos."""
     lacking = photos.c.thumbnail_status.is_(None) | photos.c.preview_status.is_(None)
     lacking |= photos.c.thumbnail_status.in_(("pending", "missing"))
     lacking |= photos.c.preview_status.in_(("pending", "missing"))
@@ -101,7 +101,7 @@ def list_jobs(database: Database, filters: Mapping[str, Any], *, limit: int, off
 
 
 def list_items(database: Database, job_id: int, *, status: str | None, limit: int | None) -> list[JobItem]:
-    """The items of a job in id order, or those in a status, at most `limit`."""
+    """The items of a job in id order, optionally only those in one status; at most `limit`."""
     if limit is not None:
         check_page(limit=limit)
     statement = select(job_items).where(job_items.c.job_id == job_id).order_by(job_items.c.id).limit(limit)

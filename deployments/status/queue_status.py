@@ -1,4 +1,4 @@
-"""The whole of what `photojobs status` shows, read in one go: for people on a terminal, and for programs."""
+"""The content of `photojobs status`, read at once: for people on a terminal, and for programs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from task_definitions import TaskDefinition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningJob:
-    """A job that runs, and how fast.
+    """A running job, and its speed.
 
     Attributes:
-        seconds: since its start.
-        silent_seconds: since its last sign of life.
-        rate: items (or projects) a second; None before the first one is done.
-        remaining_seconds: at that rate; None where the total is not known.
+        seconds: the time since its start.
+        silent_seconds: the time since its last heartbeat.
+        rate: items (or projects) per second; None until the first one is done.
+        remaining_seconds: the remaining time at that rate; None if the total is not known.
     """
 
     job: Job
@@ -43,7 +43,7 @@ class RunningJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingJob:
-    """A job that waits, and what decides how long."""
+    """A waiting job, and the reason that decides how long it waits."""
 
     job: Job
     seconds: float
@@ -52,12 +52,12 @@ class WaitingJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
-    """Everything at one moment, by the database's clock; of each list the first few.
+    """The state at one moment, by the database's clock; each list has only its first entries.
 
     Attributes:
-        corrupt_originals: how many are known to have other contents than they had.
-        delayed: how many of the queued jobs run later by themselves.
-        scheduler_errors: that Prefect's server has logged since `photojobs up` started it.
+        corrupt_originals: the number of originals that are known to be corrupt.
+        delayed: the number of queued jobs that are delayed.
+        scheduler_errors: the number of errors that the scheduler has logged since `photojobs up` started the server.
     """
 
     at: datetime
@@ -84,18 +84,18 @@ def read_status(
     tenant_id: str | None = None,
     limit: int = 10,
 ) -> QueueStatus:
-    """What runs, waits, failed and comes next.
+    """Read what runs, what waits, what failed and what comes next.
 
     Args:
-        database: where the jobs are.
-        settings: of this process; they say when a silent job counts as dead, and which schedules hold.
-        definitions: whose schedules are told.
-        tenant_id: jobs and tasks of this tenant alone; lanes, holds and counts are of all.
-        limit: of each list, so many at most.
+        database: the database with the jobs.
+        settings: the settings of this process, with `stale_seconds` and schedules.
+        definitions: the definitions whose schedules are shown.
+        tenant_id: only jobs and tasks of this tenant; lanes, holds and counts are those of all tenants.
+        limit: the largest number of entries of each list.
 
     Raises:
-        InvalidSettings: the settings hold a schedule that is not valid.
-        InvalidValue: `limit` is no whole number from 0.
+        InvalidSettings: the settings have an invalid schedule.
+        InvalidValue: `limit` is not a whole number from 0.
     """
     check_page(limit=limit)
     now = database.clock()
@@ -126,7 +126,7 @@ def read_status(
 
 
 def _tasks(repository: TasksRepository, tenant_id: str | None, limit: int) -> list[Task]:
-    """Unfinished tasks first, then those that ended last."""
+    """Unfinished tasks first, then the latest ended ones."""
     tasks = [
         task
         for status in ("running", "queued")

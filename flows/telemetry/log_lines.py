@@ -47,7 +47,7 @@ class JsonLines(logging.Formatter):
 
 
 class _CurrentStderr(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is at that moment, because a progress bar puts itself in between."""
+    """Writes to the current `sys.stderr`, which a progress bar may replace."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)

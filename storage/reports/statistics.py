@@ -214,7 +214,7 @@ def _durations(seconds: Sequence[float]) -> Durations:
         return Durations(
             sample_size=0, average_seconds=None, median_seconds=None, p95_seconds=None, longest_seconds=None
         )
-    # Clocks of two machines may differ by a little.
+    # The clocks of two machines may differ slightly.
     values = [max(0.0, value) for value in seconds]
     percentiles = quantiles(values, n=20, method="inclusive") if len(values) > 1 else values * 19
     return Durations(

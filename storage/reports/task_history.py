@@ -289,7 +289,7 @@ def changed_photos(
 
 
 def _positive(seconds: Any) -> float:
-    # Clocks of two machines may differ by a little.
+    # The clocks of two machines may differ slightly.
     return max(0.0, float(seconds))
 
 

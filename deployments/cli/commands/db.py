@@ -165,7 +165,7 @@ def prune_database(
     dry_run: Flag = False,
     json: Json = False,
 ) -> None:
-    """Remove the history of tasks and jobs that ended long ago, a batch at a time, so that nobody waits for it.
+    """Remove the history of tasks and jobs that ended long ago, in small batches, so that other programs do not wait.
 
     Nothing is removed that has not ended, and no task whose files can still be brought back from the trash.
     Photographs and their rows stay. Interrupted, it goes on when it is called again.

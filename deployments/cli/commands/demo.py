@@ -1,4 +1,4 @@
-"""`photojobs demo`: a library with all kinds of faults, made, worked on and mended before your eyes."""
+"""`photojobs demo`: makes a library with all kinds of faults, and shows how runs repair it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from deployments.cli.commands.demo_report import (
     print_failures,
     print_library,
-    print_mended,
     print_next,
     print_queries,
+    print_repaired,
     print_sameness,
     title,
 )
@@ -40,10 +40,10 @@ from storage.library import Library
 from storage.reports.task_summary import TaskSummary
 from storage.settings import Settings
 
-#: Below this many photos the demo is a quick look, and has one large photo instead of several.
+#: With fewer photos than this the demo is a quick look, and has one large photo instead of several.
 SMALL_DEMO = 1_000
 
-#: The photos that must fail: those that are no pictures, and those of the project whose folder is gone.
+#: The photos that must fail: files that are not pictures, and photos of the project without a folder.
 HOPELESS = frozenset(BROKEN) | {LOST_DRIVE.photo_name(index) for index in range(LOST_ROWS)}
 
 app = App(name="demo")
@@ -56,18 +56,18 @@ def demo(
     photos: Annotated[int, Parameter(validator=Number(gte=20, lte=100_000))] = DEFAULT_PHOTOS,
     keep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
-    """Make a library with all kinds of faults, and see it mended.
+    """Make a library with all kinds of faults, and see it repaired.
 
-    It lies in a folder of its own. Run again, it works on the same library and proves that there is nothing left to do.
+    It has a folder of its own. Run again, it works on the same library and proves that there is nothing left to do.
 
     Parameters
     ----------
     folder
-        The folder, which the demo makes; one that it did not make is never touched.
+        The folder, which the demo makes; it never changes a folder that it did not make.
     photos
-        About how many photos; a library that is there stays as it is.
+        About how many photos; an existing library is not changed.
     keep
-        Keep Prefect's server running at the end, until Ctrl-C, to look around in its pages.
+        Keep Prefect's server running at the end, until Ctrl-C, so that you can look at its pages.
     """
     began = time.monotonic()
     place = claim_folder(folder)
@@ -78,9 +78,9 @@ def demo(
         trash_ttl_seconds=86_400,
         unaccepted_files="keep",
         rename_user_files="rename",
-        # Nobody mends anything between two attempts here, so a second one would only take time.
+        # Nothing is repaired between two attempts here, so a second attempt would only take time.
         max_attempts=1,
-        # What is broken here is not being written.
+        # No broken file here is still being written.
         settle_seconds=0,
     )
     database = Database(place.database_path)
@@ -119,16 +119,16 @@ def _make(place: DemoFolder, database: Database, photos: int) -> None:
 def _mend(place: DemoFolder, runtime: Runtime) -> bool:
     summaries = [_run(runtime, "process_photos", tenant_id) for tenant_id in TENANTS]
     spoiled = spoil_derivatives(Library(place.library_root).project(LOFOTEN.tenant_id, LOFOTEN.folder))
-    say(f"\nMeanwhile somebody removed or emptied {spoiled} thumbnails and previews of {LOFOTEN.name}.")
+    say(f"\nMeanwhile {spoiled} thumbnails and previews of {LOFOTEN.name} were deleted or emptied.")
     nights = [_run(runtime, "maintenance_global", tenant_id) for tenant_id in TENANTS]
-    # What the first night archived goes in the second.
+    # The second night removes what the first night archived.
     nights += [
         _run(runtime, "maintenance_global", night.task.tenant_id)
         for night in nights
         if any(step.counts.get("archived") for step in night.steps)
     ]
     place.enter(DemoState.MENDED)
-    print_mended(runtime.database, nights)
+    print_repaired(runtime.database, nights)
     return _print_failures(runtime.database, summaries + nights)
 
 
@@ -156,7 +156,7 @@ def _run(runtime: Runtime, name: str, tenant_id: str) -> TaskSummary:
 
 
 def _print_failures(database: Database, summaries: list[TaskSummary]) -> bool:
-    """Show which items failed; True where those alone did that had to."""
+    """Show which items failed; return True if exactly the expected items failed."""
     print_failures(database)
     names = failed_item_names(database, [summary.task.id for summary in summaries])
     return names <= HOPELESS and all(summary.task.is_final for summary in summaries)

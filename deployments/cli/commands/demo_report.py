@@ -1,4 +1,4 @@
-"""What the demo says: the library and its faults, what was mended, the tables by SQL, and what to try next."""
+"""What the demo prints: the library and its faults, what was repaired, the tables by SQL, and what to try next."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from task_definitions.wording import quantity
 #: Names shown for each kind of change.
 EXAMPLES = 3
 
-#: Differences shown where a run that was to change nothing changed something.
+#: How many differences are shown if a run that must change nothing changed something.
 DIFFERENCES = 20
 
 FAILED_ITEMS = (
@@ -55,7 +55,7 @@ def print_library(place: DemoFolder, made: DemoLibrary, *, large: int) -> None:
     print_table(("number", "what"), [(number, what) for what, number in made.faults.items()], numbers=("number",))
 
 
-def print_mended(database: Database, nights: Sequence[TaskSummary]) -> None:
+def print_repaired(database: Database, nights: Sequence[TaskSummary]) -> None:
     """Print what upkeep changed, with the first names of each kind."""
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[str]] = {}
@@ -64,7 +64,7 @@ def print_mended(database: Database, nights: Sequence[TaskSummary]) -> None:
             for what, number in job.result.get("counts", {}).items():
                 counts[job.type, what] += number
                 examples.setdefault((job.type, what), []).extend(job.result.get("examples", {}).get(what, []))
-    title("What upkeep found and mended, in two nights")
+    title("What upkeep found and repaired, in two nights")
     rows = [
         (step, number, what, "; ".join(dict.fromkeys(examples[step, what][:EXAMPLES])))
         for (step, what), number in counts.items()

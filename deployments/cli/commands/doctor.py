@@ -19,7 +19,7 @@ app = App(name="doctor")
 
 @app.default
 def doctor(*, json: Json = False) -> int:
-    """Look whether all is well, and say what to do where it is not.
+    """Check whether everything works, and say what to do if not.
 
     Looks at the database, the library, the packages, Prefect's server, the formats of pictures, plug-ins and
     definitions, free space and clocks. What has to be tried out in the library is done in a hidden folder of its own,

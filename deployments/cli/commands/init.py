@@ -129,7 +129,9 @@ def _has_consent(setup: LibrarySetup, layout: Layout | None, *, can_ask: bool, y
     if can_ask:
         return _agrees("Write this?", default=not setup.survey.neighbours)
     if not yes:
-        raise BadInput("init: nothing was written, since there is nobody to ask. --yes agrees; --dry-run only shows.")
+        raise BadInput(
+            "init: nothing was written, because questions need a terminal. --yes agrees; --dry-run only shows."
+        )
     if setup.survey.neighbours and layout is None:
         raise BadInput(
             f"init: {setup.survey.folder} is one project, and the folders beside it would be projects of the same "
@@ -208,12 +210,13 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
         )
     if survey.loose:
         yield (
-            f"{_count(survey.loose)} above the projects, where nobody looks: {_listed(survey.loose)}. "
+            f"{_count(survey.loose)} above the projects, which photojobs does not read: {_listed(survey.loose)}. "
             "Move them into one."
         )
     if survey.deeper:
         yield (
-            f"{_count(survey.deeper)} in folders within a project, where nobody looks: {_listed(survey.deeper)}. "
+            f"{_count(survey.deeper)} in folders within a project, which photojobs does not read: "
+            f"{_listed(survey.deeper)}. "
             "A project's photographs lie in its folder itself."
         )
     for folder in survey.unreadable:

@@ -103,7 +103,7 @@ def worker(
 ) -> None:
     """Run jobs without Prefect.
 
-    Those of tasks that nobody attends, standalone ones, and those of other programs. Ctrl-C or SIGTERM claims nothing
+    Jobs of tasks without a flow run, standalone ones, and those of other programs. Ctrl-C or SIGTERM claims nothing
     more and finishes what runs, or hands it back, within the setting `drain_seconds`; a second one hands back at once.
 
     Parameters

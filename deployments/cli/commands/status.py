@@ -201,8 +201,8 @@ def _at_work(status: QueueStatus) -> str:
     if words or activity.is_any_alive:
         return ", ".join(words) or "an executor, a moment ago"
     if any(one.reason.name == "executor" for one in status.waiting):
-        return "nobody, though jobs wait: start `photojobs up` or `photojobs worker`"
-    return "nobody, and nothing waits for anybody"
+        return "no executor, although jobs wait: start `photojobs up` or `photojobs worker`"
+    return "no executor, and no job waits"
 
 
 def _sections(status: QueueStatus) -> Iterator[Section]:

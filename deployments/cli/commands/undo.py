@@ -64,7 +64,7 @@ def undo(
     """
     settings = Settings.load()
     if not (dry_run or yes or sys.stdin.isatty()):
-        raise BadInput("undo: nobody is there to be asked. Give --yes to undo, or --dry-run to look.")
+        raise BadInput("undo: the question needs a terminal. Give --yes to undo, or --dry-run to look.")
     if not dry_run:
         check_named_server()
     with (

@@ -1,6 +1,6 @@
-"""How commands that make temporary files end on SIGTERM: as by an exception, so that the files are removed.
+"""Ends commands with temporary files by an exception on SIGTERM, so that the files are removed.
 
-Not for commands that run tasks, which survive the end of their process, and not for those that stay.
+Commands that run tasks do not need this: their tasks survive the process. Long-running commands handle it themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def removing_temporary_files() -> Iterator[None]:
-    """Have SIGTERM end the command as an exception does, while the block runs."""
+    """Raise an exception in the block on SIGTERM."""
 
     def end(*_: object) -> None:
         sys.exit(128 + signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What can be wrong with a command line that parses. Every class is a `PhotojobsError`."""
+"""The errors of a command line with valid syntax. Every class is a `PhotojobsError`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from deployments.errors import DeploymentsError
 
 
 class BadInput(DeploymentsError):
-    """What was typed, or a file that it names, cannot be used; the message says what to type instead."""
+    """An argument, or a file that it names, cannot be used; the message says what to type instead."""
 
 
 class UnknownCommand(BadInput):
-    """The command line begins with a word that is no command."""
+    """The command line begins with a word that is not a command."""
 
 
 class NoDatabaseYet(DeploymentsError):
-    """A command that only reads, or needs rows, was called where the SQLite file does not exist."""
+    """A command that only reads, or needs rows, was called, but the SQLite file does not exist."""
 
 
 class OlderSchema(DeploymentsError):
-    """A command that only reads was called for a database that has to be upgraded first."""
+    """A command that only reads was called for a database that must be upgraded first."""
 
 
 class ServerAway(DeploymentsError):

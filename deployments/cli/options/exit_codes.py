@@ -1,4 +1,4 @@
-"""The exit codes of the command, and what they mean where a command says more by them."""
+"""The exit codes of the command, and their meanings for each command."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 #: The exit codes of every command, besides 0.
 TASK_FAILED, BAD_INPUT, FAULT_OF_OURS, CANCELED, PIPE_CLOSED = 1, 2, 70, 130, 141
 
-#: What they mean wherever a command says nothing else.
+#: The default meanings.
 MEANINGS: Mapping[int, str] = {
     0: "done",
     TASK_FAILED: "the command did its work, and a task failed or something was found wrong",
     BAD_INPUT: "the input or a setting cannot be used; nothing was written",
     FAULT_OF_OURS: "a fault of photojobs itself; --verbose shows where",
     CANCELED: "stopped by Ctrl-C",
-    PIPE_CLOSED: "nobody reads the output any more",
+    PIPE_CLOSED: "the output pipe was closed",
 }
 
-#: By a command's words, what its exit codes mean; those that are left out are as in `MEANINGS`.
+#: The meanings of exit codes by command; codes that are left out have the meaning in `MEANINGS`.
 OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
     "": MEANINGS,
     "run": {
@@ -38,7 +38,7 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
         CANCELED: "not undone, by the answer or by Ctrl-C",
     },
     "demo": {
-        0: "all went as promised",
+        0: "everything worked as expected",
         TASK_FAILED: "a photo failed that had to succeed",
     },
     "init": {
@@ -46,7 +46,7 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
         TASK_FAILED: "written, but not every folder could be entered",
     },
     "doctor": {
-        0: "nothing is wrong; warnings do no harm yet",
+        0: "nothing is wrong; warnings are harmless for now",
         TASK_FAILED: "something is wrong",
     },
     "library verify": {

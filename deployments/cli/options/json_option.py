@@ -1,4 +1,4 @@
-"""The option `--json`, which every command that shows something has."""
+"""The option `--json` of every command with output."""
 
 from typing import Annotated
 

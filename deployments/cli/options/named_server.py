@@ -17,15 +17,15 @@ from storage.settings import Settings
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-#: How long the named server may take to say that it is there.
+#: How long the named server may take to answer.
 SERVER_SECONDS = 10.0
 
 
 def check_named_server() -> None:
-    """Make sure that the server answers that `PREFECT_API_URL` names, where it names one.
+    """Check that the server in `PREFECT_API_URL` answers, if that is set.
 
     Raises:
-        ServerAway: nothing answers there.
+        ServerAway: no server answers there.
     """
     url = os.environ.get("PREFECT_API_URL")
     if not url:
@@ -34,7 +34,7 @@ def check_named_server() -> None:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_SECONDS):  # noqa: S310 - the user's own.
             return
     except urllib.error.HTTPError:
-        # Somebody is there. Whether we may come in is found out by Prefect, which has the key.
+        # A server answers. Prefect, which has the key, finds out whether it accepts us.
         return
     except (OSError, ValueError) as error:
         raise ServerAway(

@@ -1,4 +1,4 @@
-"""Opening the database and the settings for a command, without making what a command should only find."""
+"""Opens the database and the settings for a command, without creating anything for commands that only read."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def opened_database(
     """The database of the settings, which has the newest schema.
 
     Args:
-        settings: by default those of this process.
-        upgrade: whether an older schema is brought to the newest one; not for commands that only read.
-        create: whether an SQLite file is made where there is none; it is upgraded as well.
-        needs_library: make none either if the settings name no library: the command runs in the wrong folder then.
+        settings: the settings; by default those of this process.
+        upgrade: whether an older schema is upgraded; not for commands that only read.
+        create: whether a missing SQLite file is created; it is upgraded as well.
+        needs_library: do not create a file if the settings name no library: then the working folder is wrong.
 
     Raises:
-        NoDatabaseYet: there is none, or it has no tables of ours, and `create` is false.
+        NoDatabaseYet: the database is missing or has no tables of ours, and `create` is false.
         OlderSchema: its schema is older, and `upgrade` and `create` are false.
         StorageError: it cannot be opened.
     """

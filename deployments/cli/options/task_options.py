@@ -1,4 +1,4 @@
-"""What `photojobs run` and `photojobs start` take: the options, and the checked request that they amount to."""
+"""The options of `photojobs run` and `photojobs start`, and the checked request that they form."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse
 from task_definitions.step_types import takes_destination
 
 _PAYLOAD_BOUNDS = Bounds(max_bytes=MAX_PAYLOAD_BYTES, max_depth=MAX_PAYLOAD_DEPTH)
-#: Of a list of photos, in which each takes some twenty bytes.
+#: The bounds of a list of photos, in which each photo takes about twenty bytes.
 _ITEMS_BOUNDS = Bounds(max_bytes=64 * 1024 * 1024)
 
 _Flag = Parameter(negative="", show_default=False)
@@ -43,7 +43,7 @@ _Many = Parameter(consume_multiple=True, negative="")
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
-    """Whose photos, which of them, and what to hand to the jobs."""
+    """The tenant, the photos and the payload of a run."""
 
     tenant: str | None = None
     "Whose photos; by default those of the setting `tenant`."
@@ -87,14 +87,14 @@ class TaskOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRequest:
-    """A run that has been checked as far as that goes without the database."""
+    """A run that was checked as far as possible without the database."""
 
     definition: TaskDefinition
     new: NewTask
 
     @property
     def needs_rows(self) -> bool:
-        """Whether it can only run where there are projects and photos already."""
+        """Whether it needs existing projects and photos."""
         return self.new.scope is not Scope.GLOBAL
 
     def arguments(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
         task_id=str(uuid.uuid4()),
         tenant_id=tenant_id,
         scope=options.scope,
-        # With a selection it is one of the criteria, unless it is where the photos go.
+        # With a selection, the project is one of the criteria, unless it is the destination of the photos.
         project_id=None if selection is not None and not takes_destination(definition) else project_id,
         items=items,
         selection=selection,
@@ -209,7 +209,7 @@ def _selection(options: TaskOptions, project_ids: Sequence[int]) -> PhotoSelecti
 
 
 def _sentence(message: str) -> str:
-    # The model's names of what the options --from and --to are called here.
+    # The model's names for the options --from and --to.
     return message.removeprefix("Value error, ").replace("taken_from", "--from").replace("taken_to", "--to")
 
 

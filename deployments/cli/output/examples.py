@@ -1,6 +1,6 @@
-"""Command lines that work, for the help page of every command; the tests run them.
+"""Example command lines for the help page of every command; the tests run them.
 
-An example stands by the words of its command: "" is the root, "jobs" a group, "jobs list" a command of it.
+The key of an example is its command: "" is the root, "jobs" a group, "jobs list" a command in it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Example(NamedTuple):
-    """A command line, and what it is good for."""
+    """A command line and its purpose."""
 
     says: str
     line: str

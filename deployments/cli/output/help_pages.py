@@ -1,4 +1,4 @@
-"""The help page of every command: what its code says, with examples and exit codes; on the terminal, and as data."""
+"""The help page of every command: its docstring, with examples and exit codes; on the terminal, and as data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cyclopts import App, Group
 from deployments.cli.options.exit_codes import OF_COMMANDS
 from deployments.cli.output.examples import EXAMPLES, Example
 
-#: Stands below the page of the root alone.
+#: The text below the root's page.
 SETTINGS_HELP = (
     "Settings come from photojobs.toml in the working folder and from the environment: PHOTOJOBS_DATABASE_URL, "
     "PHOTOJOBS_LIBRARY_ROOT, PHOTOJOBS_DEFINITIONS and more. PREFECT_API_URL names a Prefect server; without it, "
@@ -27,9 +27,9 @@ class OptionHelp:
     """An option or an argument of a command.
 
     Attributes:
-        names: as they are typed; of an argument, what stands for it.
-        takes: what the value is, in capitals; empty for a flag.
-        default: as it is typed; empty where there is none.
+        names: the names as they are typed; for an argument, its placeholder.
+        takes: the kind of value in capitals; empty for a flag.
+        default: the default as it is typed; empty if there is none.
     """
 
     names: tuple[str, ...]
@@ -43,14 +43,14 @@ class OptionHelp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandPage:
-    """All that is said of a command or a group of commands.
+    """The help of a command or a group of commands.
 
     Attributes:
-        path: its words; of the root, none.
+        path: its words; empty for the root.
         summary: the first sentence.
-        description: the rest, in paragraphs; empty where the first sentence says it all.
-        commands: the words of what is in a group.
-        exit_codes: what they mean, where the command says more by them than 0 and 2.
+        description: the other paragraphs; empty if there is only one sentence.
+        commands: the words of the commands in a group.
+        exit_codes: the meanings of exit codes, if the command has more than 0 and 2.
     """
 
     path: tuple[str, ...]
@@ -64,7 +64,7 @@ class CommandPage:
 
 
 def complete_help(app: App, tokens: Sequence[str]) -> None:
-    """Give the command that the tokens name its whole help page, and the groups above it theirs."""
+    """Give the command that the tokens name, and the groups above it, their whole help pages."""
     path: tuple[str, ...] = ()
     _complete(app, path)
     for token in tokens:
@@ -75,13 +75,13 @@ def complete_help(app: App, tokens: Sequence[str]) -> None:
 
 
 def command_pages(app: App) -> Iterator[CommandPage]:
-    """The pages of all commands, each group before what is in it; imports every command."""
+    """The pages of all commands, each group before its commands; imports every command."""
     yield from _pages(app, (app,), ())
 
 
 def _complete(app: App, path: tuple[str, ...]) -> None:
     if path and app.default_command is not None:
-        # In place of the line that the page above has: all that the function says of itself.
+        # The whole docstring of the function, instead of the line in the page above it.
         app.help = "\n\n".join(_paragraphs(app.default_command.__doc__ or ""))
     if path:
         app.group_parameters = OPTIONS
@@ -89,7 +89,7 @@ def _complete(app: App, path: tuple[str, ...]) -> None:
 
 
 def _paragraphs(docstring: str) -> list[str]:
-    """The paragraphs of a docstring, unfolded, without what it says of parameters."""
+    """The paragraphs of a docstring, each on one line, without its section of parameters."""
     text = inspect.cleandoc(docstring).partition("\nParameters\n---")[0]
     return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
 

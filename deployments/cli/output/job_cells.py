@@ -1,4 +1,4 @@
-"""How jobs and tasks look in the cells of tables."""
+"""Jobs and tasks in the cells of tables."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import uuid
 from deployments.cli.output.terminal import duration
 from storage.records import Job, Task
 
-#: Characters of an id in a table.
+#: How many characters of an id a table shows.
 SHORT_ID_CHARACTERS = 8
 
 
 def progress_of(job: Job) -> str:
-    """What is done, of all where that is known."""
+    """The progress of a job, with the total if it is known."""
     if job.progress_total is None:
         return str(job.progress_done or "")
     return f"{job.progress_done or 0}/{job.progress_total}"
 
 
 def short_id(task_id: str | None) -> str | None:
-    """The beginning of a task's id, which commands accept in its place; another text than a UUID stays whole."""
+    """The beginning of a task's id, which commands accept instead of the whole id; other texts are not shortened."""
     try:
         uuid.UUID(task_id or "")
     except ValueError:
@@ -28,7 +28,7 @@ def short_id(task_id: str | None) -> str | None:
 
 
 def took(ended: Job | Task) -> str:
-    """From the start to the end; empty before."""
+    """The time from start to end; empty before the end."""
     if ended.started_at is None or ended.finished_at is None:
         return ""
     return duration((ended.finished_at - ended.started_at).total_seconds())

@@ -1,6 +1,6 @@
-"""What the libraries under a command may say on the terminal: errors, and with `--verbose` all they know.
+"""Which logs of libraries a command shows on the terminal: errors, and with `--verbose` everything.
 
-Nothing is lost by this: Prefect still sends the logs of runs to its server, and failures are in the tables.
+No information is lost: Prefect still sends the logs of runs to its server, and failures are in the tables.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import warnings
 
 
 class _TerminalHandler(logging.Handler):
-    """Writes to what `sys.stderr` is at that moment, because a progress bar puts itself in between."""
+    """Writes to the current `sys.stderr`, which a progress bar may replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -29,13 +29,13 @@ class _OneLine(logging.Formatter):
 
 
 def set_up_logs(*, is_verbose: bool) -> None:
-    """Set up logging before Prefect is imported; what the environment says of Prefect's logs stays."""
+    """Set up logging before Prefect is imported; settings of Prefect's logs in the environment are kept."""
     handler = _TerminalHandler()
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s") if is_verbose else _OneLine())
     ours = logging.getLogger("photojobs")
     ours.handlers = [handler]
     ours.propagate = False
-    # Warnings are about single photos and projects, and a command shows those as results.
+    # Warnings are about single photos and projects, which a command shows in its results.
     ours.setLevel(logging.INFO if is_verbose else logging.ERROR)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO" if is_verbose else "CRITICAL")
     if not is_verbose and not sys.warnoptions:

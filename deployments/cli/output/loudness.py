@@ -1,4 +1,4 @@
-"""How much the command says besides results and errors; for the whole process, set once by each command line."""
+"""How much the command prints besides results and errors; each command line sets it for the whole process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Loudness(StrEnum):
-    """QUIET: results that were asked for, and errors. NORMAL: progress and remarks too. VERBOSE: logs as well."""
+    """QUIET: only results and errors. NORMAL: also progress and remarks. VERBOSE: also logs."""
 
     QUIET = "quiet"
     NORMAL = "normal"
@@ -17,16 +17,16 @@ _loudness = Loudness.NORMAL
 
 
 def set_loudness(loudness: Loudness) -> None:
-    """Set how much the command says from now on."""
+    """Set how much the command prints from now on."""
     global _loudness
     _loudness = loudness
 
 
 def is_verbose() -> bool:
-    """Whether logs are shown, and where an error came from."""
+    """Whether logs and the origin of an error are shown."""
     return _loudness is Loudness.VERBOSE
 
 
 def is_quiet() -> bool:
-    """Whether nothing is said but results that were asked for, and errors."""
+    """Whether only results and errors are printed."""
     return _loudness is Loudness.QUIET

@@ -1,6 +1,6 @@
-"""Follows a task in the tables while it runs: a bar for each step on a terminal, a line now and then elsewhere.
+"""Follows a task in the tables while it runs: a bar for each step on a terminal, otherwise a line from time to time.
 
-Reads only, but for one thing: after Ctrl-C it cancels the task.
+It only reads, except that Ctrl-C cancels the task.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from task_definitions.wording import quantity
 
 logger = logging.getLogger("photojobs.progress")
 
-#: Seconds between two looks at the tables.
+#: Seconds between two reads of the tables.
 LOOK_SECONDS = 0.5
 
-#: Looking may take at most this share of the time, however many jobs the task has.
+#: The largest share of the time that reading may take, whatever the number of jobs.
 LOOK_SHARE = 0.05
 
-#: Why a task was canceled that somebody stopped at the terminal.
+#: The reason of a task that was canceled at the terminal.
 BY_CTRL_C = "canceled by Ctrl-C"
 
-#: Seconds between two lines about the same step where there is no terminal.
+#: Seconds between two lines about the same step, without a terminal.
 LINE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepProgress:
-    """How far a step is: its jobs, and what they say of themselves."""
+    """The progress of a step, from its jobs."""
 
     step_index: int
     type: str
@@ -54,25 +54,25 @@ class StepProgress:
 
     @property
     def has_ended(self) -> bool:
-        """Whether all of its jobs have."""
+        """Whether all of its jobs have ended."""
         return self.ended_jobs == self.jobs
 
     @property
     def counted(self) -> str:
-        """Done of all, in items where they are known, else in jobs."""
+        """The finished part and the total, in items if they are known, else in jobs."""
         if self.total:
             return f"{self.done}/{self.total}"
         return f"{self.ended_jobs}/{quantity(self.jobs, 'job')}"
 
 
 class ProgressView(Protocol):
-    """Shows steps as they go on."""
+    """Shows the progress of steps."""
 
     def show(self, steps: list[StepProgress]) -> None:
-        """Show how far the steps are that have begun."""
+        """Show the progress of the steps that have begun."""
 
     def close(self) -> None:
-        """Show nothing more."""
+        """End the display."""
 
 
 class CancelRequest:
@@ -84,9 +84,9 @@ class CancelRequest:
 
 @contextmanager
 def following(runtime: Runtime, task_id: str, *, is_shown: bool) -> Iterator[CancelRequest]:
-    """Show the progress of a task while the block runs; Ctrl-C cancels the task, a second one ends the block.
+    """Show the progress of a task while the block runs; Ctrl-C cancels the task, a second Ctrl-C ends the block.
 
-    Must be entered in the main thread, since that is where signals arrive.
+    It must be entered in the main thread, which receives signals.
     """
     request, finished = CancelRequest(), threading.Event()
     view = _view(is_shown=is_shown)
@@ -112,7 +112,7 @@ def following(runtime: Runtime, task_id: str, *, is_shown: bool) -> Iterator[Can
 
 
 def step_progress(jobs: list[Job]) -> list[StepProgress]:
-    """How far the steps of a task are, from its jobs."""
+    """The progress of a task's steps, from its jobs."""
     steps: dict[tuple[int, str], list[Job]] = {}
     for job in jobs:
         steps.setdefault((job.step_index or 0, job.type), []).append(job)
@@ -130,7 +130,7 @@ def step_progress(jobs: list[Job]) -> list[StepProgress]:
 
 
 def pace(speed: float, remaining_seconds: float | None) -> str:
-    """How many a second, and how long the rest takes, where that is known."""
+    """The rate per second, and the remaining time if it is known."""
     left = "" if remaining_seconds is None else f", {duration(remaining_seconds)} left"
     return f"{speed:.1f}/s{left}"
 
@@ -155,7 +155,7 @@ def _watch(
                 is_canceled = True
             view.show(step_progress(tasks.list_jobs(task_id)))
         except StorageError as error:
-            # A busy database is the executors' matter; the next look shows the progress.
+            # The executors handle a busy database; the next read shows the progress.
             logger.info("no progress: %s", error)
         took = time.monotonic() - began
         if has_finished:
@@ -215,7 +215,7 @@ class _Counted(ProgressColumn):
 
 
 class _Pace(ProgressColumn):
-    """How many a second, and how long the rest takes at that pace; nothing before that is known."""
+    """The rate per second, and the remaining time at that rate; empty until they are known."""
 
     def render(self, task: Task) -> Text:
         if task.finished or not task.speed:

@@ -1,4 +1,4 @@
-"""A task that has ended, as people and programs read it."""
+"""The output for an ended task, for people and for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from task_definitions.wording import quantity, tally
 COLUMNS = ("step", "jobs", "items", "failed", "time", "did")
 NUMBERS = ("jobs", "items", "failed", "time")
 
-#: Reasons of failed jobs that are shown for a step.
+#: How many reasons of failed jobs are shown for a step.
 REASONS = 3
 
 
@@ -42,7 +42,7 @@ def print_summary(summary: TaskSummary) -> None:
 
 
 def print_summary_json(summary: TaskSummary, *, refusals: Sequence[Refusal] | None = None) -> None:
-    """Print the summary for programs, and of the run of a saved plan what was refused."""
+    """Print the summary for programs, with the refusals of a saved plan's run."""
     task = summary.task
     print_json(
         {

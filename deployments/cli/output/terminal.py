@@ -20,20 +20,20 @@ from deployments.cli.output.loudness import is_quiet
 from storage.database.clock import format_timestamp
 from task_definitions.wording import lasting, printable
 
-#: Columns that a table may take where it goes into a file or a pipe: it is never folded there.
+#: The width of a table that is written to a file or a pipe: it is never folded there.
 UNFOLDED_COLUMNS = 10_000
 
 
-#: Blanks between two columns.
+#: The number of spaces between two columns.
 GAP_COLUMNS = 2
 
-#: Cells with more characters than this and with words are prose, which may be folded down to so many columns.
+#: Cells with words and more characters than this are prose, which may be folded to this width.
 PROSE_COLUMNS = 24
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        # Rich would end the process; `run_command_line` knows how to.
+        # Rich would end the process; `run_command_line` handles this error.
         raise
 
 
@@ -51,7 +51,7 @@ def messages() -> Console:
 
 
 def say(text: str) -> None:
-    """Print a line of what was asked for."""
+    """Print a line of the result."""
     output().print(Text(text), soft_wrap=True)
 
 
@@ -68,7 +68,7 @@ def remark(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Print on stderr what is wrong, though the command goes on."""
+    """Print a warning on stderr; the command continues."""
     messages().print(Text(f"photojobs: {text}"), soft_wrap=True)
 
 
@@ -131,7 +131,7 @@ def _least_width(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
 
 
 def _cell(value: Any) -> str:
-    # To the minute; a single task or job is shown with its seconds.
+    # Tables show minutes; the page of a single task or job shows seconds.
     return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else shown(value)
 
 
@@ -150,7 +150,7 @@ def print_table(
         return
     with output().capture() as captured:
         output().print(made)
-    # Whoever reads a file wants the cells, and none of the blanks after the last one.
+    # A file needs no spaces after the last cell.
     output().out("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 

@@ -173,7 +173,7 @@ def test_nothing_is_overwritten_and_nothing_goes_into_a_project(command: Command
     ("words", "said"),
     [
         ((), "which folder?"),
-        (("../Mine",), "nobody to ask"),
+        (("../Mine",), "questions need a terminal"),
         (("../Mine/Iceland", "--yes"), "--layout project"),
         (("../nowhere", "--yes"), "is not a folder"),
         (("/", "--yes", "--layout", "tenant"), "the whole disk"),
