@@ -1,1 +1,1 @@
-"""The files of a project beside its rows: what is new, what is missing, what differs. Changes no file."""
+"""Compares a project's files with its rows: finds new, missing and different files. Changes no file."""

@@ -1,6 +1,6 @@
-"""Derivatives on disk beside the rows that speak of them, for one project at a time, in temporary tables.
+"""Compares derivatives on disk with their rows, for one project at a time, in temporary tables.
 
-Nothing here touches the disk: callers stage what they have scanned, and get ids of photos back.
+This module does not access the library: callers stage scanned files and get ids of photos.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from storage.lifecycle.job_items import write_rows
 from storage.photos.derivatives import METADATA, UNKNOWN, DerivativeKind
 from storage.photos.originals import Original
 
-#: JPEG first, then other files, then RAW: the file that derivatives are made of.
+#: Derivatives are made from the original with the lowest rank: a JPEG, else another image, else a RAW file.
 _RANKS = {FileKind.JPG: 0, FileKind.OTHER: 1, FileKind.RAW: 2}
 
 
 class DerivativeScan:
-    """What lies on disk of one project's derivatives and originals; see `temporary_tables`."""
+    """The derivatives and originals of one project on disk, staged in temporary tables; see `temporary_tables`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._project_id = 0
-        # Names are compared as Python compares them.
+        # With this collation, names have the same order as in Python.
         collation = ' COLLATE "C"' if connection.dialect.name == "postgresql" else ""
         for statement in _TABLES:
             connection.exec_driver_sql(statement.format(collation=collation))
         connection.commit()
 
     def begin(self, project_id: int) -> None:
-        """Forget what was staged, and begin with a project."""
+        """Remove all staged files and begin with another project."""
         self._project_id = project_id
         self._connection.rollback()
         for table in ("staged_derivatives", "staged_originals", "staged_results"):
@@ -53,7 +53,7 @@ class DerivativeScan:
             self._connection.commit()
 
     def add_originals(self, files: Iterable[ScannedFile]) -> None:
-        """Stage a batch of the project's files, after the derivatives; what is no workable image is left out."""
+        """Stage a batch of the project's files, after the derivatives. Only usable images are staged."""
         rows = [
             (file.base_name, _RANKS[file.kind], file.name, file.size_bytes, file.mtime_ns, file.ctime_ns)
             for file in files
@@ -72,25 +72,26 @@ class DerivativeScan:
             self._connection.commit()
 
     def unsettled(self) -> Iterator[list[tuple[int, str]]]:
-        """The photo and the name of each file that is not as `photo_originals` says, a batch at a time."""
+        """Yield batches of (photo id, file name) for each file that differs from its row in `photo_originals`."""
         self._fill(_FIND_UNSETTLED, {"project_id": self._project_id})
         yield from self._pages()
 
     def unknown(self) -> Iterator[list[tuple[int, str]]]:
-        """The photo and the name of each file that `photo_originals` does not know, a batch at a time."""
+        """Yield batches of (photo id, file name) for each file without a row in `photo_originals`."""
         self._fill(_FIND_UNKNOWN, {"project_id": self._project_id})
         yield from self._pages()
 
     def outdated(self, kind: DerivativeKind) -> Iterator[list[int]]:
-        """The photos whose derivative is missing, empty or not made from the original as it is, by their rows.
+        """Yield batches of photos whose derivative is missing, empty or outdated.
 
-        What failed, or is not supported, is outdated once its original is another.
+        A derivative is outdated if it was made from another original or from an earlier state of it. A failed or
+        unsupported derivative is outdated if its original changed.
         """
         parameters = {"project_id": self._project_id, "kind": str(kind)}
         yield from self._ids(_FIND_OUTDATED.format(status=f"{kind}_status"), parameters)
 
     def outdated_metadata(self) -> Iterator[list[int]]:
-        """The photos whose metadata were read from another file, or from another state of it."""
+        """Yield batches of photos whose metadata was read from another file or from an earlier state of the file."""
         yield from self._ids(_FIND_OUTDATED_METADATA, {"project_id": self._project_id, "kind": METADATA})
 
     def _ids(self, find: str, parameters: dict[str, Any]) -> Iterator[list[int]]:
@@ -120,7 +121,7 @@ class DerivativeScan:
 
 
 def mark_missing(connection: Connection, kind: DerivativeKind, photo_ids: list[int], *, now: datetime) -> int:
-    """Give photos the status `missing` in place of one that says how it ended; returns how many had such a one."""
+    """Replace the final status of photos' derivatives with `missing`; return the number of changed photos."""
     status = photos.c[f"{kind}_status"]
     statement = (
         update(photos)
@@ -131,7 +132,7 @@ def mark_missing(connection: Connection, kind: DerivativeKind, photo_ids: list[i
 
 
 def mark_changed(connection: Connection, originals: Sequence[Original], *, now: datetime) -> None:
-    """Note that files have changed: what was made of them, by whatever program, was made from another state."""
+    """Mark existing derivatives of changed files as made from an unknown state of the file, if they have no row."""
     rows = [
         {
             "photo_id": original.photo_id,
@@ -148,7 +149,7 @@ def mark_changed(connection: Connection, originals: Sequence[Original], *, now: 
         connection.execute(dialect.insert(photo_derivatives).on_conflict_do_nothing(), rows)
 
 
-#: Statuses of which each says how the making of a derivative ended.
+#: The final statuses of a derivative.
 _ENDS = ("generated", "failed", "not_supported")
 
 _TABLES = (
@@ -161,7 +162,7 @@ _TABLES = (
     PRIMARY KEY (photo_id, file_name))""",
 )
 
-# The derivatives of a photo with a long name have a shorter one.
+# If a photo's base name is long, its derivatives have a shorter name.
 _NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
 
 _FIND_UNKNOWN = """INSERT INTO staged_results (photo_id, file_name)
@@ -180,7 +181,7 @@ _FIND_UNSETTLED = """INSERT INTO staged_results (photo_id, file_name)
         OR coalesce(known.ctime_ns, -1) <> staged.ctime_ns
     )"""
 
-# The first file is the one that derivatives and metadata are made from.
+# `source` is the file with the lowest rank: derivatives and metadata are made from it.
 _WITH_SOURCE = """
     LEFT JOIN staged_originals AS source ON source.base_name = photos.filename AND NOT EXISTS (
         SELECT 1 FROM staged_originals AS better WHERE better.base_name = photos.filename

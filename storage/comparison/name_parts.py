@@ -1,7 +1,7 @@
-"""The rows and file names of one project, in memory where they are few, else in parts that each fit into it.
+"""The rows and file names of one project: in memory if they are few, else in parts in a temporary file.
 
-What belongs together (every spelling of one name) lies in the same part, so that each part can be compared by itself
-and memory stays flat however large the project is.
+All spellings of a name are in the same part. Each part can therefore be compared separately, and memory does not grow
+with the size of the project.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from zlib import crc32
 
 from storage.library.names import name_key
 
-#: Rows and names together that are kept in memory, some 15 MB.
+#: The maximum number of rows and names that are kept in memory, about 15 MB.
 MAX_IN_MEMORY: Final = 50_000
-#: Parts of a larger project: enough for some millions of files.
+#: The number of parts of a larger project: enough for a few million files.
 PART_COUNT: Final = 64
-#: Rows and names of one part that are written to the file at once.
+#: The number of rows and names of one part that are written to the file at once.
 _BLOCK_SIZE: Final = 500
 
-#: A photo's id, its base name, and its flags for JPEG, RAW and other files; plain, since there may be millions.
+#: A photo's id, its base name, and its flags for JPEG, RAW and other files. A plain tuple, as there may be millions.
 PhotoFlags: TypeAlias = tuple[int, str, int, int, int]
 
 
@@ -31,8 +31,8 @@ class NamePart:
     """Some rows of a project, and the names of all files that may belong to them.
 
     Attributes:
-        names: of files that may be touched.
-        odd_names: of entries that are there, but are not ours to touch.
+        names: names of usable files.
+        odd_names: names of entries with a problem, which we never change.
     """
 
     rows: list[PhotoFlags] = field(default_factory=list)
@@ -43,17 +43,17 @@ class NamePart:
         return len(self.rows) + len(self.names) + len(self.odd_names)
 
     def extend(self, other: NamePart) -> None:
-        """Take in what lies in another one."""
+        """Add the rows and names of another part."""
         self.rows += other.rows
         self.names += other.names
         self.odd_names += other.odd_names
 
 
 class NameParts:
-    """Takes in rows and names in any order, and gives them back part by part.
+    """Collects rows and names in any order, and returns them part by part.
 
     Args:
-        base_name_of: the base name of a file, told by its name.
+        base_name_of: returns the base name of a file name.
     """
 
     def __init__(self, base_name_of: Callable[[str], str]) -> None:
@@ -63,7 +63,7 @@ class NameParts:
         self._file: IO[bytes] | None = None
 
     def add(self, new: NamePart) -> None:
-        """Take in rows and names."""
+        """Add rows and names."""
         if self._file is None:
             self._open[0].extend(new)
             if len(self._open[0]) <= MAX_IN_MEMORY:
@@ -87,7 +87,7 @@ class NameParts:
             yield whole
 
     def close(self) -> None:
-        """Forget everything."""
+        """Discard all rows and names."""
         self._open, self._blocks = [NamePart()], [[]]
         if self._file is not None:
             self._file.close()
@@ -106,7 +106,7 @@ class NameParts:
                 self._write(number, part)
 
     def _write(self, number: int, part: NamePart) -> None:
-        assert self._file is not None  # noqa: S101 - there is one since there are parts.
+        assert self._file is not None  # noqa: S101 - parts are written only to this file.
         block = marshal.dumps((part.rows, part.names, part.odd_names))
         place = self._file.seek(0, 2)
         self._file.write(block)
@@ -115,5 +115,5 @@ class NameParts:
 
 
 def _number(base_name: str) -> int:
-    # Not `hash`, which is another one in each process: the order of parts is the order of new rows.
+    # `hash` would differ between processes, but the order of parts determines the order of new rows.
     return crc32(name_key(base_name).encode(errors="surrogatepass")) % PART_COUNT

@@ -1,7 +1,7 @@
-"""One part of a project's rows beside the file names that may belong to them: what differs, what is new.
+"""Compares one part of a project's rows with the file names that may belong to them.
 
-A file belongs to the photo with its base name, spelled exactly so; where there is none, to one whose name differs only
-in case or Unicode form.
+A file belongs to the photo with exactly its base name; if there is none, to a photo whose name differs only in case or
+Unicode form.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from storage.library.names import name_key
 from storage.library.scan import ScannedFile
 from storage.photos.availability import Availability
 
-#: Looks at a file of the project; None where it has vanished.
+#: Describes the file of a given name in the project; returns None if it no longer exists.
 Look = Callable[[str], ScannedFile | None]
 
-# What is known of a base name is a number: a bit for each kind that has a file, three places further left the same for
-# files that may not be touched, and one bit for the name itself, which a sidecar alone makes.
+# The files of a base name are stored as bits of a number: one bit for each kind that has a file, then one bit for each
+# kind that has a file with a problem, and one bit that is always set, also if there is only a sidecar.
 _KINDS: Final = (FileKind.JPG, FileKind.RAW, FileKind.OTHER)
 _KIND_BITS: Final = {kind: 1 << place for place, kind in enumerate(_KINDS)}
 _ODD_PLACES: Final = len(_KINDS)
 _IS_PHOTO: Final = (1 << 2 * _ODD_PLACES) - 1
 _IS_NAME: Final = _IS_PHOTO + 1
-#: The flags that a row should have, by what is known of its name.
+#: The flags that a row should have, by the bits of its name.
 _FLAGS: Final = [tuple(bits >> place & 1 for place in range(len(_KINDS))) for bits in range(2 * _IS_NAME)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewName:
-    """A base name on disk that no row stands for.
+    """A base name on disk without a row.
 
     Attributes:
-        extension: that of the JPEG, else of the RAW, else of another file; lower case, without the dot.
-        files: its images.
+        extension: the extension of the JPEG, else of the RAW file, else of another image; lower case, without the dot.
+        files: the images with this base name.
     """
 
     name: str
@@ -50,7 +50,7 @@ class NewName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoWithoutFile:
-    """A photo whose row says that it has no file, and that has none."""
+    """A photo without a file, both on disk and according to its row."""
 
     photo_id: int
     filename: str
@@ -60,9 +60,9 @@ class PartComparison:
     """Compares one part.
 
     Args:
-        part: rows and names.
-        extensions: those that make a file part of a photo.
-        look: looks at a file; asked only about files from which something new would be concluded.
+        part: the rows and names.
+        extensions: the accepted extensions.
+        look: describes a file; called only for files whose names differ from the rows.
     """
 
     def __init__(self, part: NamePart, *, extensions: AcceptedExtensions, look: Look) -> None:
@@ -71,13 +71,13 @@ class PartComparison:
         self._look = look
         self._part = part
         self._known = self._know(part)
-        #: The base names that no row is spelled as.
+        #: The base names that no row has exactly.
         self._strangers = self._known.keys() - {row[1] for row in part.rows}
 
     def differing_availability(self) -> list[Availability]:
-        """The photos whose availability is not what the disk says, in id order.
+        """Return the photos whose availability differs from the disk, in order of id.
 
-        What is there and may not be touched leaves its flag as it is.
+        The flag of a kind whose only files have a problem stays as it is.
         """
         known = self._known
         suspects = [row for row in self._rows if row[2:] != _FLAGS[known.get(row[1], 0)]]
@@ -99,7 +99,7 @@ class PartComparison:
         return sorted(changes, key=lambda change: change.photo_id)
 
     def new_names(self) -> list[NewName]:
-        """The base names of photos that no row stands for, in their order; spellings of one name are one photo."""
+        """Return the base names of photos without a row, in order; spellings of the same name are one photo."""
         if not self._strangers:
             return []
         files = self._look_closer(self._strangers)
@@ -111,7 +111,7 @@ class PartComparison:
         return sorted((new for new in found if new is not None), key=lambda new: new.name)
 
     def photos_without_file(self) -> list[PhotoWithoutFile]:
-        """The photos with no file, neither by their row nor by the names, in id order."""
+        """Return the photos without a file, both on disk and according to their rows, in order of id."""
         spelled = self._bits_of_owners()
         return [
             PhotoWithoutFile(photo_id=row[0], filename=row[1])
@@ -121,11 +121,11 @@ class PartComparison:
 
     @cached_property
     def owners(self) -> dict[str, int]:
-        """The photos that names belong to although they are spelled differently."""
+        """The photos that names belong to, by name, if the name and the photo's base name differ in spelling."""
         if not self._strangers:
             return {}
         keys = {name_key(name) for name in self._strangers}
-        # A row that has no file spelled as it is comes first: it is the one that misses the file.
+        # A row without a file of exactly its name comes first: the file is missing there.
         best: dict[str, tuple[bool, int]] = {}
         for row in self._rows:
             key = name_key(row[1])
@@ -165,7 +165,7 @@ class PartComparison:
         return found | {extension.upper(): bits for extension, bits in found.items()}
 
     def _look_closer(self, base_names: set[str]) -> dict[str, list[ScannedFile]]:
-        """Correct what is known of some names by looking at their files; returns those that may be touched."""
+        """Update the bits of these names from their files on disk; return their files without a problem."""
         files: dict[str, list[ScannedFile]] = {}
         changed: dict[str, int] = {}
         for name in self._part.names:
@@ -201,7 +201,7 @@ def _odd_bits(kind: FileKind) -> int:
 
 
 def _new_name(spellings: Iterable[str], files: dict[str, list[ScannedFile]]) -> NewName | None:
-    """The photo that files with these base names are, or None where there are only sidecars."""
+    """Return the new photo for files with these base names, or None if there are only sidecars."""
     names = list(spellings)
     extensions: dict[FileKind, str] = {}
     images = [file for name in names for file in files.get(name, ()) if file.kind.is_photo]

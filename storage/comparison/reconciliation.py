@@ -1,6 +1,7 @@
-"""One project's files beside its rows: one listing, one query, and a comparison that memory does not grow with.
+"""Compares one project's files with its rows, from one listing and one query, in limited memory.
 
-Nothing here touches the disk or changes a row. `storage.comparison.part_comparison` says how a file finds its photo.
+This module neither accesses the library nor changes rows. `storage.comparison.part_comparison` defines which photo a
+file belongs to.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from storage.library.listing import ListedNames
 from storage.library.names import is_decodable
 from storage.photos.availability import Availability
 
-#: Rows read at a time, and differences handed out at a time.
+#: The number of rows or differences in a batch.
 BATCH_SIZE = 5_000
 
 _ROWS = DriverStatement(
@@ -35,12 +36,12 @@ _Found = TypeVar("_Found")
 class ProjectComparison:
     """The rows of a project and the names in its folder.
 
-    Take the rows in before the folder is listed: of a file that comes or goes meanwhile, the disk then tells the later
-    state, and a photo that gets its row meanwhile is left out of all that follows.
+    Add the rows before the folder is listed. Then the names are the newer state if a file appears or disappears
+    meanwhile, and photos whose rows are inserted meanwhile are left out.
 
     Args:
-        extensions: those that make a file part of a photo.
-        look: looks at a file; asked only about files from which something new would be concluded.
+        extensions: the accepted extensions.
+        look: describes a file; called only for files whose names differ from the rows.
     """
 
     def __init__(self, *, extensions: AcceptedExtensions, look: Look) -> None:
@@ -54,30 +55,27 @@ class ProjectComparison:
             self._parts.add(NamePart(rows=rows))
 
     def add_names(self, listed: ListedNames) -> None:
-        """Take in what a listing of the project's folder found; names that no database can hold are left out."""
+        """Add names from a listing of the project's folder; entries whose name is not valid UTF-8 are left out."""
         odd_names = [file.name for file in listed.odd if is_decodable(file.name)]
         self._parts.add(NamePart(names=listed.names, odd_names=odd_names))
 
     def differing_availability(self) -> Iterator[list[Availability]]:
-        """The photos whose availability is not what the disk says, a batch at a time.
+        """Yield batches of photos whose availability differs from the disk.
 
-        What is there and may not be touched (a symlink, an unreadable file) leaves its flag as it is.
+        The flag of a kind whose only files have a problem (a symlink, an unreadable file) stays as it is.
         """
         return self._found(PartComparison.differing_availability)
 
     def new_names(self) -> Iterator[list[NewName]]:
-        """The base names of photos on disk that no row stands for, a batch at a time.
-
-        Spellings of one name are one photo.
-        """
+        """Yield batches of base names on disk without a row. Spellings of the same name are one photo."""
         return self._found(PartComparison.new_names)
 
     def photos_without_file(self) -> Iterator[list[PhotoWithoutFile]]:
-        """The photos with no file, neither by their row nor on disk, a batch at a time."""
+        """Yield batches of photos without a file, both on disk and according to their rows."""
         return self._found(PartComparison.photos_without_file)
 
     def unaccepted_names(self) -> Iterator[list[str]]:
-        """The names of files of no accepted kind that may be touched and belong to no photo, a batch at a time."""
+        """Yield batches of names of usable files that are of no accepted kind and belong to no photo."""
         unowned: dict[str, list[str]] = {}
         owned: set[str] = set()
         for part in self._parts:
@@ -89,14 +87,14 @@ class ProjectComparison:
                 possible = [fit.key for fit in self._extensions.fits(name)]
                 if keys.isdisjoint(possible):
                     unowned[name] = possible
-        # A name may mean a photo of another part.
+        # A file may belong to a photo in another part.
         wanted = {key for possible in unowned.values() for key in possible}
         for part in self._parts if unowned else ():
             owned |= wanted & self._keys_of_photos(part)
         yield from _batches([name for name, possible in unowned.items() if owned.isdisjoint(possible)])
 
     def names_of_several(self) -> Iterator[list[str]]:
-        """The base names that more than one JPEG has, of which only one can be shown, a batch at a time."""
+        """Yield batches of base names that several JPEGs have; only one of these JPEGs can be shown."""
         extensions = self._extensions.jpg | {extension.upper() for extension in self._extensions.jpg}
         for part in self._parts:
             seen: set[str] = set()
@@ -112,12 +110,12 @@ class ProjectComparison:
         return {key for name in (*names, *(row[1] for row in part.rows)) for key in owner_keys(name)}
 
     def parts(self) -> Iterator[tuple[NamePart, PartComparison]]:
-        """Each part with its comparison."""
+        """Yield each part with its comparison."""
         for part in self._parts:
             yield part, PartComparison(part, extensions=self._extensions, look=self._look)
 
     def close(self) -> None:
-        """Forget everything."""
+        """Discard all rows and names."""
         self._parts.close()
 
     def _found(self, find: Callable[[PartComparison], list[_Found]]) -> Iterator[list[_Found]]:
@@ -126,14 +124,14 @@ class ProjectComparison:
 
 
 def has_available_photos(connection: Connection, project_id: int) -> bool:
-    """Whether a row of a project says that its photo has a file."""
+    """Return whether a photo of the project has a file according to its row."""
     is_available = (photos.c.jpg_available == 1) | (photos.c.raw_available == 1) | (photos.c.other_available == 1)
     statement = select(photos.c.id).where(photos.c.project_id == project_id, is_available).limit(1)
     return connection.execute(statement).first() is not None
 
 
 def known_names(connection: Connection, project_id: int, names: Sequence[str]) -> set[str]:
-    """Those of the names that a row of the project has, spelled exactly so."""
+    """Return those of the names that a row of the project has exactly."""
     statement = select(photos.c.filename).where(photos.c.project_id == project_id, photos.c.filename.in_(names))
     return set(connection.execute(statement).scalars())
 
@@ -141,7 +139,7 @@ def known_names(connection: Connection, project_id: int, names: Sequence[str]) -
 def names_of_other_photos(
     connection: Connection, project_id: int, names: Sequence[str], ids: Sequence[int]
 ) -> set[str]:
-    """Those of the names that a photo of the project has which is not one of `ids`."""
+    """Return those of the names that a photo of the project has, except the photos `ids`."""
     statement = select(photos.c.filename).where(
         photos.c.project_id == project_id, photos.c.filename.in_(names), photos.c.id.not_in(ids)
     )
@@ -149,12 +147,12 @@ def names_of_other_photos(
 
 
 def _rows(connection: Connection, project_id: int) -> Iterator[list[PhotoFlags]]:
-    # From the driver itself: to make SQLAlchemy's objects of a million rows takes longer than to read them.
+    # Use the driver directly: for a million rows, SQLAlchemy takes longer to make its objects than the query takes.
     dialect = connection.dialect.name
     if not connection.in_transaction():
         connection.begin()
     driver: Any = connection.connection
-    # On PostgreSQL a cursor of the server: without a name, all rows would come at once.
+    # On PostgreSQL a named cursor stays on the server; without a name, all rows would be fetched at once.
     with closing(driver.cursor(*(("project_rows",) if dialect == "postgresql" else ()))) as cursor:
         try:
             cursor.execute(_ROWS.text(dialect), {"project_id": project_id})

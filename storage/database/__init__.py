@@ -1,1 +1,1 @@
-"""Databases: engines, sessions, tables, column types, time, and what differs between SQLite and PostgreSQL."""
+"""Databases: engines, sessions, tables, column types, time, and the differences between SQLite and PostgreSQL."""

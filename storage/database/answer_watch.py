@@ -1,7 +1,7 @@
-"""A bound on how long a PostgreSQL server may take to answer, kept by this process: a frozen server says nothing.
+"""A limit on the time that a PostgreSQL server may take to answer. This process enforces it.
 
-Neither the timeouts of the server nor those of TCP end such a wait: the server's machine goes on acknowledging packets.
-Only for statements that are short by design: claims, ends and heartbeats.
+A frozen server runs into neither its own timeouts nor those of TCP: its machine still acknowledges packets.
+Use the limit only for statements that are short by design: claims, ends and heartbeats.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-#: How often the thread looks, while anything is waited for.
+#: Seconds between two checks, while any statement waits.
 LOOK_SECONDS = 1.0
 
-#: The thread ends if nothing was waited for during so many looks.
+#: The thread ends after this number of checks in a row without a waiting statement.
 _IDLE_LOOKS = 60
 
 
 class AnswerWatch:
-    """Shuts down connections whose server did not answer in time; what waits for it then gets an error."""
+    """Shuts down connections whose server did not answer in time; the waiting statement then gets an error."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,13 +33,13 @@ class AnswerWatch:
 
     @contextmanager
     def within(self, seconds: float, connection: Any) -> Iterator[None]:
-        """Give the server of a psycopg connection so long for all that is asked of it in the block."""
+        """Limit the time of the whole block: after `seconds`, shut the psycopg connection down."""
         with self._lock:
             self._numbers += 1
             number = self._numbers
             self._waits[number] = (time.monotonic() + seconds, connection)
             if self._thread is None or self._pid != os.getpid():
-                # A forked process has the object, but not its thread.
+                # A forked process inherits the object, but not its thread.
                 self._pid = os.getpid()
                 self._thread = threading.Thread(target=self._run, name="photojobs-answer-watch", daemon=True)
                 self._thread.start()
@@ -66,10 +66,10 @@ class AnswerWatch:
 
 
 def _shut_down(connection: Any) -> None:
-    # Of a copy of the descriptor: closing it is for the thread that uses the connection.
+    # Use a copy of the descriptor: only the thread that uses the connection may close the original.
     try:
         copy = socket.socket(fileno=os.dup(connection.pgconn.socket))
-    except Exception:  # noqa: BLE001 - it was closed meanwhile.
+    except Exception:  # noqa: BLE001 - the connection was closed meanwhile.
         return
     try:
         copy.shutdown(socket.SHUT_RDWR)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-#: Gives the current moment as an aware datetime in UTC.
+#: Returns the current time as an aware datetime in UTC.
 Clock = Callable[[], datetime]
 
 
 def system_clock() -> datetime:
-    """The system's time, cut to the milliseconds that the tables keep."""
+    """Return the system's time, cut to the milliseconds that the tables store."""
     return to_milliseconds(datetime.now(UTC))
 
 
 def to_milliseconds(moment: datetime) -> datetime:
-    """`moment` in UTC without the microseconds that no table could give back.
+    """Return `moment` in UTC, cut to milliseconds, because the tables store no microseconds.
 
     Raises:
         ValueError: `moment` has no time zone.
@@ -25,15 +25,15 @@ def to_milliseconds(moment: datetime) -> datetime:
 
 
 def format_timestamp(moment: datetime) -> str:
-    """`moment` as SQLite stores it, for example `2025-10-01T12:00:00.000Z`."""
+    """Return `moment` as SQLite stores it, for example `2025-10-01T12:00:00.000Z`."""
     return _in_utc(moment).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def parse_timestamp(text: str) -> datetime | None:
-    """The moment that `text` names, or None where it names none.
+    """Return the time in `text`, or None if `text` is not a valid time.
 
-    Other programs write the same columns, some without milliseconds, zone or `T`: what has no zone is UTC. A text
-    that is no moment must not make its row unreadable, so it is None; `photojobs db check` reports it.
+    Other programs write the same columns, some without milliseconds, time zone or `T`. A time without a zone is UTC.
+    An invalid text returns None, so that its row stays readable; `photojobs db check` reports it.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -44,7 +44,7 @@ def parse_timestamp(text: str) -> datetime | None:
 
 def _in_utc(moment: datetime) -> datetime:
     if moment.tzinfo is UTC:
-        # Nearly every one is: it comes from the clock.
+        # The usual case: times from the clock.
         return moment
     if moment.tzinfo is None:
         raise ValueError(f"{moment!r} has no time zone; pass an aware datetime, for example datetime.now(UTC)")

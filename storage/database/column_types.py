@@ -1,4 +1,4 @@
-"""Column types that keep SQLite's file readable as it always was and look the same to Python on both databases."""
+"""Column types that give Python the same values on both databases, and keep the format of existing SQLite files."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from storage.errors import InvalidValue
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
 from task_definitions.wording import shown
 
-#: 64 bits on both databases; SQLite wants the word INTEGER for a primary key that is the row id.
+#: 64 bits on both databases. In SQLite only a primary key of the type INTEGER is the row id.
 Identifier = BigInteger().with_variant(Integer, "sqlite")
 
 #: The largest integer that both databases store.
 MAX_INTEGER = 2**63 - 1
 
-#: Of a stored document when it is read. Our own are smaller; other programs write to these columns, too.
+#: The limits for a stored document when it is read. Our own are smaller; other programs write to these columns, too.
 _STORED_BOUNDS = Bounds(max_bytes=16 * 1024 * 1024, max_depth=64)
 
-#: The largest integer that columns of counts store: progress, attempts, slots.
+#: The largest integer that the columns for counts can store: progress, attempts, slots.
 MAX_COUNT = 2**31 - 1
 
-
-#: A tenant's id is the name of its folder in the library.
+#: Not allowed in a tenant's id, which is also the name of its folder in the library.
 _SEPARATORS = frozenset("/\\")
 
 
@@ -58,13 +57,13 @@ class UtcTimestamp(types.TypeDecorator[datetime]):
 
 
 class UnreadableJson(str):
-    """The text of a JSON column that another program wrote and that is not JSON, or beyond our bounds."""
+    """The text of a JSON column if it is not JSON or exceeds our limits. Only other programs write such texts."""
 
     __slots__ = ()
 
 
 class JsonDocument(types.TypeDecorator[Any]):
-    """A JSON value: TEXT on SQLite, `jsonb` on PostgreSQL; what is not JSON comes back as `UnreadableJson`."""
+    """A JSON value: TEXT on SQLite, `jsonb` on PostgreSQL. Text that is not JSON is read as `UnreadableJson`."""
 
     impl = Text
     cache_ok = True
@@ -85,7 +84,7 @@ class JsonDocument(types.TypeDecorator[Any]):
 
 
 def read_stored_json(text: str | bytes) -> Any:
-    """What a JSON column holds, or `UnreadableJson`: one row of another program must not stop the reader of many."""
+    """Return the value of a JSON column; `UnreadableJson` if it is not JSON, so that one bad row stops no query."""
     try:
         return parse_json(text, source="a JSON column", bounds=_STORED_BOUNDS)
     except UnreadableDocument:
@@ -93,10 +92,10 @@ def read_stored_json(text: str | bytes) -> Any:
 
 
 def encode_json(value: Any, *, name: str = "payload") -> str:
-    """`value` as JSON text that both databases accept.
+    """Return `value` as JSON text that both databases accept.
 
     Raises:
-        InvalidValue: it holds something that is not JSON, a NaN, a NUL character or a lone surrogate.
+        InvalidValue: `value` has a part that JSON cannot hold, a NaN, a NUL character or a lone surrogate.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -109,10 +108,10 @@ def encode_json(value: Any, *, name: str = "payload") -> str:
 
 
 def check_text(value: object, *, name: str, maximum: int | None = None) -> str:
-    """`value`, if it is text that both databases store unchanged.
+    """Return `value` if it is text that both databases store unchanged.
 
     Raises:
-        InvalidValue: it is no string, is empty or too long, or holds a NUL character or a lone surrogate.
+        InvalidValue: `value` is not a string, is empty or too long, or has a NUL character or a lone surrogate.
     """
     if not isinstance(value, str):
         raise InvalidValue(name, f"must be text, not {type(value).__name__}")
@@ -127,28 +126,28 @@ def check_text(value: object, *, name: str, maximum: int | None = None) -> str:
 
 
 def check_tenant_id(value: object) -> str:
-    """`value`, if it can be the id of a tenant: text, and the name of one folder in the library.
+    """Return `value` if it can be the id of a tenant: text that can also be the name of a folder in the library.
 
     Raises:
-        InvalidValue: it is not.
+        InvalidValue: `value` cannot be one.
     """
     tenant_id = check_text(value, name="tenant_id", maximum=255)
     if not _SEPARATORS.isdisjoint(tenant_id) or tenant_id.startswith("."):
-        problem = "cannot be the name of a folder; leave out /, \\ and a dot at the beginning"
+        problem = "cannot be the name of a folder; use no / or \\, and no dot at the beginning"
         raise InvalidValue("tenant_id", f"{shown(tenant_id)} {problem}")
     return tenant_id
 
 
 def check_integer(value: object, *, name: str, minimum: int = -MAX_INTEGER, maximum: int = MAX_INTEGER) -> int:
-    """`value`, if it is an integer (not a flag) within the bounds, both inclusive.
+    """Return `value` if it is an integer (not a bool) from `minimum` to `maximum`, both inclusive.
 
     Raises:
-        InvalidValue: it is not.
+        InvalidValue: `value` is not such an integer.
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidValue(name, f"must be a whole number, not {value!r:.80}")
     if not minimum <= value <= maximum:
-        raise InvalidValue(name, f"must lie between {minimum} and {maximum}, not {value!r:.80}")
+        raise InvalidValue(name, f"must be between {minimum} and {maximum}, not {value!r:.80}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The database that the settings name, opened once per process, for calls that were given none."""
+"""The database of the settings, opened once per process, for calls without a database argument."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _opened: tuple[tuple[int, str], Database] | None = None
 
 
 def configured_database() -> Database:
-    """The database of `Settings.load()`; the same object until the settings name another one.
+    """Return the database of `Settings.load()`; the same object as long as the settings have the same URL.
 
     Raises:
-        InvalidSettings: the settings are wrong.
-        DatabaseUnavailable: what they name cannot be a database.
+        InvalidSettings: the settings are not valid.
+        DatabaseUnavailable: their database URL is not valid, or the folder of the SQLite file does not exist.
     """
     global _opened
     url = Settings.load().database_url.get_secret_value()
-    # A forked process must not go on with its parent's connections.
+    # A forked process must not use its parent's connections.
     key = (os.getpid(), url)
     with _lock:
         if _opened is not None and _opened[0] == key:

@@ -1,6 +1,6 @@
-"""Statements that run for every single job, handed to the driver as they are: SQLAlchemy would cost more than they do.
+"""SQL statements that go to the driver directly. They run for every job, and SQLAlchemy would take longer than they do.
 
-Not for statements that are put together at run time.
+Their text is fixed: use SQLAlchemy for statements that are assembled at run time.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 
 
 class DriverStatement:
-    """An SQL text with `:name` parameters, in the words of both databases, that returns rows of known columns.
+    """An SQL text with `:name` parameters that both databases accept and that returns rows of known columns.
 
-    Parameters may be text, numbers, None, aware datetimes, JSON objects (dicts) and lists, which SQLite gets as JSON
-    arrays. What comes back is as SQLAlchemy would give it: aware datetimes and parsed JSON.
+    Parameters may be text, numbers, None, aware datetimes, JSON objects (dicts) and lists. SQLite gets a list as a
+    JSON array. Rows have the same values as from SQLAlchemy: aware datetimes and parsed JSON.
     """
 
     __slots__ = ("_texts", "converters", "is_planned_once")
 
     def __init__(self, sql: str, *, returns: Sequence[Column[Any]] = (), is_planned_once: bool = False) -> None:
-        #: On PostgreSQL: every value is served best by the same plan, and planning costs more than running it.
+        #: PostgreSQL only: one plan is best for all values, and planning takes longer than running the statement.
         self.is_planned_once = is_planned_once
-        # psycopg remembers how it reads a statement up to a certain length alone.
+        # psycopg caches how to parse a statement only up to a certain length.
         sql = " ".join(sql.split())
         self._texts = {"sqlite": sql, "postgresql": _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))}
         self.converters = {
@@ -46,11 +46,11 @@ class DriverStatement:
         }
 
     def text(self, dialect: str) -> str:
-        """The statement as the driver of `sqlite` or `postgresql` wants it."""
+        """Return the statement in the parameter style of the driver for `sqlite` or `postgresql`."""
         return self._texts[dialect]
 
     def rows(self, found: Sequence[Sequence[Any]], dialect: str) -> list[Any]:
-        """What the driver gave, with moments and JSON as Python values."""
+        """Return the driver's rows with times and JSON as Python values."""
         converters = self.converters[dialect]
         return [
             tuple(
@@ -61,13 +61,13 @@ class DriverStatement:
         ]
 
     def on(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
-        """Run it in the transaction of an open connection."""
+        """Run the statement in the transaction of an open connection."""
         dialect = connection.dialect.name
         result = connection.exec_driver_sql(self._texts[dialect], bound(parameters, dialect))
         return self.rows(result.all(), dialect) if result.returns_rows else []
 
 
-#: Runs a statement: in a transaction of its own, or in that of a caller.
+#: Runs a statement, in its own transaction or in the caller's.
 Runs = Callable[[DriverStatement, Mapping[str, Any]], list[Any]]
 
 #: A statement and its parameters.
@@ -80,7 +80,7 @@ def run_on(connection: Connection, statement: DriverStatement, parameters: Mappi
 
 
 def bound(parameters: Mapping[str, Any], dialect: str) -> dict[str, Any]:
-    """The parameters as the driver takes them."""
+    """Return the parameters as values that the driver accepts."""
     convert = _TO_SQLITE if dialect == "sqlite" else _TO_POSTGRESQL
     return {
         name: convert[kind](value) if (kind := type(value)) in convert else value for name, value in parameters.items()
@@ -88,7 +88,7 @@ def bound(parameters: Mapping[str, Any], dialect: str) -> dict[str, Any]:
 
 
 _TO_SQLITE: dict[type, Callable[[Any], Any]] = {datetime: format_timestamp, dict: encode_json, list: json.dumps}
-# As text: the statement casts it, and SQLAlchemy's driver needs no type of psycopg's own.
+# JSON goes as text, which the statement casts, so that no psycopg type for JSON is needed.
 _TO_POSTGRESQL: dict[type, Callable[[Any], Any]] = {datetime: to_milliseconds, dict: encode_json}
 
 

@@ -1,6 +1,6 @@
-"""Pooled connections to PostgreSQL that the server has dropped: found out before use, without asking the server.
+"""Detects pooled connections that the PostgreSQL server has dropped, before use and mostly without a query.
 
-A question to the server before every use would cost as much as a claim does.
+A query before each use would take as long as a claim.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from sqlalchemy.exc import DisconnectionError
 
 from storage.database.answer_watch import AnswerWatch
 
-#: A connection that lay idle for so long is asked all the same: a network may drop it without a word.
+#: A connection that was idle for this long is tested by a query: a network can drop it without a notice.
 SILENT_SECONDS = 30.0
 
-
-#: Seconds that a server has to answer; one that is frozen never does.
+#: Seconds that a server has to answer that query; a frozen server never does.
 ANSWER_SECONDS = 5.0
 
 _watch = AnswerWatch()
 
 
 def replace_dropped_connections(engine: Engine) -> None:
-    """Have the pool of an engine replace dropped connections when they are taken from it."""
+    """Let the pool of an engine replace a dropped connection when it is checked out."""
 
     @event.listens_for(engine, "checkin")
     def note(_connection: Any, record: Any) -> None:
@@ -37,7 +36,7 @@ def replace_dropped_connections(engine: Engine) -> None:
         if idle_since is None:
             return
         is_silent = time.monotonic() - idle_since > SILENT_SECONDS
-        # An idle server says nothing: whatever there is to read is its farewell.
+        # A server sends nothing on an idle connection, except when it closes it.
         if (is_silent or _has_something_to_read(connection)) and not _answers(engine, connection):
             raise DisconnectionError
 

@@ -1,6 +1,6 @@
-"""Conditions on many values that a caller gives: one bound parameter however many there are.
+"""Conditions on many given values, passed as one bound parameter.
 
-A list of parameters ends at 65,535 values on PostgreSQL and at 32,766 on SQLite.
+A parameter for each value would limit them to 65,535 on PostgreSQL and to 32,766 on SQLite.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _GivenIds(FunctionElement[Any]):
 
 
 def among(column: ColumnElement[Any], values: Iterable[int] | Iterable[str]) -> ColumnElement[bool]:
-    """The condition that a column has one of the values; all of them integers, or all of them texts."""
+    """Return the condition that a column has one of the values. They must be all integers or all texts."""
     given = list(values)
     array = literal(json.dumps(given), Text)
     query = _GivenTexts(array) if given and isinstance(given[0], str) else _GivenIds(array)

@@ -1,6 +1,7 @@
-"""A PostgreSQL session as our statements need it, whatever the server, the role, the database or a pooler preset.
+"""Sets up a PostgreSQL session for our statements, whatever the server, the role, the database or a pooler preset.
 
-By SET after connecting, not by options at the start: PgBouncer refuses those, and the user's own would be lost.
+The settings are made after connecting, not as startup options: PgBouncer refuses those, and they would replace the
+user's own.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from sqlalchemy import URL, Engine, event
 
 from storage.errors import UnsuitableEncoding, UnsuitablePooler
 
-#: Seconds after which a connection whose other end is silent, or does not acknowledge, is given up; together they are
-#: shorter than the time after which a job counts as abandoned.
+#: Options of libpq that end a connection whose other end is silent (seconds) or does not acknowledge (milliseconds).
+#: They act sooner than a job counts as abandoned.
 _NETWORK = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -21,24 +22,24 @@ _NETWORK = {
     "tcp_user_timeout": 25_000,
 }
 
-#: Ways of the planner to read a table, or a part of it, as a whole.
+#: The planner's methods that read a whole table, or a whole part of it.
 _OTHER_WAYS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_sort")
 
 
 def connect_arguments(url: URL) -> dict[str, Any]:
-    """What every connection is opened with; what the user's URL says comes first."""
+    """Return the options with which every connection is opened, without those that the user's URL sets."""
     wanted = {"connect_timeout": 10, "application_name": "photojobs", **_NETWORK}
     return {name: value for name, value in wanted.items() if name not in url.query}
 
 
 def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once: bool) -> None:
-    """Have each new connection of an engine set up before its first use.
+    """Set up each new connection of an engine before its first use.
 
     Args:
-        engine: of a PostgreSQL database.
+        engine: the engine of a PostgreSQL database.
         lock_timeout_seconds: how long a statement waits for a lock.
-        plans_once: whether every statement is to be planned without looking at its values, and to reach its rows by
-            indexes, in their order, whatever the statistics say: they lag behind a queue that fills or drains.
+        plans_once: whether PostgreSQL plans every statement without its values and reads rows by indexes, in their
+            order, whatever the statistics say. Statistics lag behind a queue that fills or drains.
     """
     settings = {
         "TimeZone": "UTC",
@@ -52,7 +53,7 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     if plans_once:
         settings |= dict.fromkeys(_OTHER_WAYS, "off")
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    # A commit that was reported may not be lost by a power cut; a stricter setting than `on` stays.
+    # A power cut must not lose a commit that was reported. A setting that is stricter than `on` stays.
     synchronous = "replace(current_setting('synchronous_commit'), 'off', 'on')"
     statement = f"SELECT pg_backend_pid(), {values}, set_config('synchronous_commit', {synchronous}, false)"
 
@@ -61,11 +62,11 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
         _check_encoding(connection, engine.url)
-        # Set within a transaction that is rolled back, they would be lost.
+        # In a transaction, a rollback would undo the settings.
         connection.autocommit = True
         (server_process, *_) = connection.execute(statement).fetchone()
         if server_process != connection.info.backend_pid and not looked_at_pooler:
-            # A pooler gives its clients process ids of its own.
+            # The two process ids differ, so there is a pooler between us and the server.
             _check_pooler(connection, engine.url)
             looked_at_pooler.append(True)
         connection.autocommit = False
@@ -78,15 +79,15 @@ def _check_encoding(connection: Any, url: URL) -> None:
         connection.rollback()
     if encoding != "UTF8":
         raise UnsuitableEncoding(
-            f"{url.render_as_string(hide_password=True)}: the database is encoded in {encoding}, which cannot hold "
-            "every file name; create one with ENCODING 'UTF8' TEMPLATE template0 and name that."
+            f"{url.render_as_string(hide_password=True)}: the database has the encoding {encoding}, which cannot hold "
+            "every file name. Create a database with ENCODING 'UTF8' TEMPLATE template0 and use that."
         )
 
 
 def _check_pooler(connection: Any, url: URL) -> None:
-    """Refuse a pooler that gives one server connection to several clients in turn.
+    """Refuse a pooler that shares one server connection among several clients.
 
-    A second client sees it: in session mode it never gets the server process of the first.
+    A second client shows it: in session mode it never gets the first client's server process.
     """
     import psycopg
 
@@ -96,7 +97,7 @@ def _check_pooler(connection: Any, url: URL) -> None:
         processes = [each.execute("SELECT pg_backend_pid()").fetchone()[0] for each in asked]
     if processes[:2] != processes[2:] or processes[0] == processes[1]:
         raise UnsuitablePooler(
-            f"{url.render_as_string(hide_password=True)}: a pooler gives its server connections to several clients in "
-            "turn (transaction mode), and photojobs needs sessions of its own. Use pool_mode = session for this "
-            "database, or the port of PostgreSQL itself."
+            f"{url.render_as_string(hide_password=True)}: a pooler shares its server connections among clients "
+            "(transaction mode), but photojobs needs its own sessions. Set pool_mode = session for this database, or "
+            "use the port of PostgreSQL itself."
         )

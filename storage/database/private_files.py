@@ -1,6 +1,6 @@
-"""Files and folders that only their owner reads: databases, backups, settings with a password, logs.
+"""Files and folders that only their owner can read: databases, backups, settings with a password, logs.
 
-Each is created with its mode; a mode that is set afterwards leaves a moment in which others can open the file.
+Each is created with its final mode. If the mode were set afterwards, others could open the file before that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FILE_MODE: Final = 0o600
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder of mode 0700, and its missing parents likewise; one that exists keeps the mode that it has."""
+    """Create a folder and its missing parents with mode 0700; existing folders keep their mode."""
     for folder in (*reversed(path.parents), path):
         if not folder.exists():
             with suppress(FileExistsError):
@@ -23,12 +23,12 @@ def make_private_folder(path: Path) -> None:
 
 
 def open_private(path: Path, mode: str = "ab") -> IO[bytes]:
-    """Open a file for writing in binary; a new one gets the mode 0600."""
+    """Open a file for writing bytes; a new file gets mode 0600."""
     return open(path, mode, opener=_private)
 
 
 def create_private(path: Path) -> None:
-    """Create an empty file of mode 0600, if there is none."""
+    """Create an empty file with mode 0600 if it does not exist."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
 

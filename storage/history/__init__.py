@@ -1,1 +1,1 @@
-"""The journal of files and rows: what was changed, what is about to be moved, and how rows come back."""
+"""The journal of changes of files and rows, intents of moves, and the rows that an undo writes back."""

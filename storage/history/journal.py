@@ -1,6 +1,6 @@
-"""The table `file_journal`: every move and removal of an original, written with the row change that belongs to it.
+"""The table `file_journal`: every move and removal of an original, written in the transaction of the row change.
 
-Of a task it also has what rows and manifests said before each change, which is what lets an undo bring them back.
+For a task, it also has the rows and manifests before each change, so that an undo can restore them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from sqlalchemy import Connection, delete, insert, select, update
 from storage.database.tables import file_journal
 from storage.records import Record
 
-#: Paths looked up by one statement.
+#: Paths in one statement.
 _BATCH_SIZE = 1_000
 
 
 class FileAction(StrEnum):
-    """What was done to a file or folder."""
+    """The kind of a change of a file, folder or row."""
 
     TRASHED = "trashed"
     MOVED = "moved"
@@ -43,11 +43,12 @@ class FileChange:
     """One change to be journaled.
 
     Attributes:
-        action: what was done.
-        source: where the file was, relative to the library's root.
-        target: where it is now, relative to the library's root; None where it is gone.
-        row: the photo's or project's row as it was before, where the change touched it. Of a changed row `before` and
-            `after`, the columns that differ, and further keys that an undo needs; of a manifest its two texts.
+        action: the kind of the change.
+        source: the file's old path, relative to the library's root.
+        target: the file's new path, relative to the library's root; None if it was removed.
+        row: the row of the photo or project before the change, if the change affects it. For a changed row: `before`
+            and `after` with the columns that differ, and further keys that an undo needs. For a manifest: its texts
+            before and after.
     """
 
     action: FileAction
@@ -87,7 +88,7 @@ def write_journal(
     job_id: int | None,
     now: datetime,
 ) -> int:
-    """Write changes in their order, inside the caller's transaction; returns how many."""
+    """Write changes in order, inside the caller's transaction; return their number."""
     rows = [
         {
             "tenant_id": tenant_id,
@@ -110,13 +111,13 @@ def write_journal(
 
 
 def list_journal(connection: Connection, *, task_id: str) -> list[JournalEntry]:
-    """The entries of a task in the order in which the changes were made."""
+    """Return the entries of a task, in the order of the changes."""
     statement = select(file_journal).where(file_journal.c.task_id == task_id).order_by(file_journal.c.id)
     return [JournalEntry.from_row(row) for row in connection.execute(statement).mappings()]
 
 
 def journaled_targets(connection: Connection, targets: Sequence[str], *, project_id: int) -> set[str]:
-    """Those of the paths that an entry of the project names as where a file is now."""
+    """Return those of the paths that are the target of an entry of the project."""
     found: set[str] = set()
     for start in range(0, len(targets), _BATCH_SIZE):
         statement = select(file_journal.c.target).where(
@@ -127,7 +128,7 @@ def journaled_targets(connection: Connection, targets: Sequence[str], *, project
 
 
 def latest_by_target(connection: Connection, targets: Sequence[str], *, project_id: int) -> dict[str, JournalEntry]:
-    """The latest entry of the project that names each of these paths as where a file is now, where there is one."""
+    """Return the latest entry of the project for each of these targets; targets without an entry are left out."""
     found: dict[str, JournalEntry] = {}
     for start in range(0, len(targets), _BATCH_SIZE):
         statement = (
@@ -145,14 +146,14 @@ def latest_by_target(connection: Connection, targets: Sequence[str], *, project_
 def list_trashed(
     connection: Connection, *, project_id: int, before: datetime, after_id: int, limit: int
 ) -> list[JournalEntry]:
-    """Entries of files that were put into the project's trash before a moment and, as far as known, are there still.
+    """Return entries of trashed files that, according to the journal, are still in the project's trash.
 
     Args:
         connection: for reading.
-        project_id: whose trash.
-        before: only what was trashed earlier than this.
-        after_id: only entries with a higher id, so that they can be read a batch at a time.
-        limit: the size of the batch.
+        project_id: the project.
+        before: only files that were trashed before this time.
+        after_id: only entries with a higher id, so that the caller can read them in batches.
+        limit: the size of a batch.
     """
     left = select(file_journal.c.source).where(
         file_journal.c.project_id == project_id,
@@ -176,7 +177,7 @@ def list_trashed(
 
 
 def last_entry(connection: Connection, *, project_id: int, action: FileAction) -> JournalEntry | None:
-    """The latest entry of that kind for a project that was not undone, or None."""
+    """Return the project's latest entry with this action that was not undone, or None."""
     statement = (
         select(file_journal)
         .where(
@@ -192,10 +193,10 @@ def last_entry(connection: Connection, *, project_id: int, action: FileAction) -
 
 
 def withdraw_entry(connection: Connection, entry_id: int) -> None:
-    """Remove an entry of something that was announced and then did not happen."""
+    """Remove the entry of a change that was announced but not made."""
     connection.execute(delete(file_journal).where(file_journal.c.id == entry_id))
 
 
 def mark_undone(connection: Connection, entry_ids: Iterable[int], *, now: datetime) -> None:
-    """Note that changes were taken back."""
+    """Mark entries as undone."""
     connection.execute(update(file_journal).where(file_journal.c.id.in_(list(entry_ids))).values(undone_at=now))

@@ -1,8 +1,7 @@
-"""Moves of files that are about to be made: on the disk of the database before the first file moves.
+"""The table `move_intents`: moves of files that are about to be made. Intents are durable before the first file moves.
 
-The transaction that writes what the moves mean for the rows also removes their intents. An intent that is still there
-when a project is held again belongs to a move that a crash or a power cut interrupted, and is taken back. So the
-files are where the rows say, whatever was lost.
+The transaction that updates the rows after the moves also removes the intents. If a job holds a project and finds an
+intent, a crash or power cut interrupted that move, and the job moves the file back. So files always match their rows.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from sqlalchemy import Connection, delete, insert, or_, select
 from storage.database.tables import move_intents
 from storage.records import Record
 
-#: Groups named by one statement.
+#: Groups in one statement.
 _BATCH_SIZE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveIntent(Record):
-    """A file that is about to get another place.
+    """A file that is about to be moved.
 
     Attributes:
-        group_id: what files share that move together or not at all.
-        tenant_id: whose file.
-        job_id: the job that moves it.
-        project_id: the project whose folder it is in; None for a folder that no project has.
-        target_project_id: the project whose folder it goes to.
-        photo_id: the photo that it belongs to, if any.
-        source: where it is, relative to the library's root.
-        target: where it goes, likewise.
-        size_bytes: its size.
+        group_id: the same for all files that move together or not at all.
+        tenant_id: the file's tenant.
+        job_id: the job that moves the file.
+        project_id: the project whose folder the file leaves; None if the folder belongs to no project.
+        target_project_id: the project whose folder the file moves to.
+        photo_id: the photo that the file belongs to, or None.
+        source: the file's path, relative to the library's root.
+        target: the file's new path, relative to the library's root.
+        size_bytes: the file's size.
         created_at: when the intent was written.
     """
 
@@ -50,7 +49,7 @@ class MoveIntent(Record):
 
 
 def write_intents(connection: Connection, intents: Sequence[MoveIntent]) -> None:
-    """Write intents, inside a transaction that is begun with `Database.begin(durable=True)`."""
+    """Write intents, inside a transaction that was begun with `Database.begin(durable=True)`."""
     if intents:
         columns = [name for name in move_intents.c.keys() if name != "id"]  # noqa: SIM118 - columns, not a mapping.
         connection.execute(
@@ -59,7 +58,7 @@ def write_intents(connection: Connection, intents: Sequence[MoveIntent]) -> None
 
 
 def pending_intents(connection: Connection, project_ids: Collection[int]) -> list[MoveIntent]:
-    """The intents that concern one of these projects, in the order in which they were written."""
+    """Return the intents of all groups that involve one of these projects, in the order in which they were written."""
     concerned = or_(move_intents.c.project_id.in_(project_ids), move_intents.c.target_project_id.in_(project_ids))
     groups = select(move_intents.c.group_id).where(concerned)
     statement = select(move_intents).where(move_intents.c.group_id.in_(groups)).order_by(move_intents.c.id)
@@ -67,7 +66,7 @@ def pending_intents(connection: Connection, project_ids: Collection[int]) -> lis
 
 
 def forget_intents(connection: Connection, group_ids: Sequence[str]) -> None:
-    """Remove the intents of groups whose files are where their rows say."""
+    """Remove the intents of groups whose files match their rows."""
     for start in range(0, len(group_ids), _BATCH_SIZE):
         groups = group_ids[start : start + _BATCH_SIZE]
         connection.execute(delete(move_intents).where(move_intents.c.group_id.in_(groups)))

@@ -1,6 +1,6 @@
-"""Rows of photos and projects as JSON, for the journal: what a row said before and after it was changed or removed.
+"""Snapshots of photos' and projects' rows as JSON, for the journal.
 
-Not for reading photos: `storage.photos.photos` does that. `storage.history.photo_states` writes them back.
+Use `storage.photos.photos` to read photos. `storage.history.photo_states` writes snapshots back.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from storage.database.tables import photo_derivatives, photo_originals, photo_ta
 #: Photos read by one statement.
 BATCH_SIZE = 1_000
 
-#: What hangs on a photo's row, under these names beside its columns.
+#: The keys of a photo's related rows in its snapshot.
 TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "originals"
 
-#: Of a project that was removed: how many photos went with it, and are not journaled themselves.
+#: The key for the number of photos that were removed with a project; they have no entries of their own.
 PHOTOS = "photos"
 
-#: Columns that follow every change, and so say nothing by themselves.
+#: Columns that every change updates; they are ignored in comparisons.
 _FOLLOWING: Final = frozenset({"updated_at"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDifference:
-    """The columns of a row that differ between two moments, and what each said."""
+    """The columns that differ between two snapshots of a row, with their values in each."""
 
     before: dict[str, Any]
     after: dict[str, Any]
@@ -39,13 +39,14 @@ class RowDifference:
 def snapshot_photos(
     connection: Connection, photo_ids: Sequence[int], *, columns: Sequence[str] | None = None
 ) -> dict[int, dict[str, Any]]:
-    """The rows of photos by id, those that exist.
+    """Return snapshots of the photos that exist, by id.
 
     Args:
         connection: for reading.
-        photo_ids: of which photos.
-        columns: only these; by default every column, and what hangs on the row: `tags`, the names of its tags in
-            order, `tag_ids` beside them, `derivatives`, what is known of each kind, and `originals`, of each file.
+        photo_ids: the ids of the photos.
+        columns: only these columns; by default all columns and the related rows: `tags` (the names of the tags, in
+            order), `tag_ids` (their ids, in the same order), `derivatives` (rows by kind) and `originals` (rows by
+            file name).
     """
     found: dict[int, dict[str, Any]] = {}
     for start in range(0, len(photo_ids), BATCH_SIZE):
@@ -78,18 +79,18 @@ def snapshot_photos(
 
 
 def snapshot_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
-    """The row of a project, or None where there is none."""
+    """Return a snapshot of a project, or None if it does not exist."""
     return snapshot_projects(connection, [project_id]).get(project_id)
 
 
 def snapshot_projects(connection: Connection, project_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The rows of projects by id, those that exist."""
+    """Return snapshots of the projects that exist, by id."""
     statement = select(projects).where(projects.c.id.in_(project_ids))
     return {row["id"]: _as_json(row) for row in connection.execute(statement).mappings()}
 
 
 def removed_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
-    """The row of a project that is to be removed, with `photos`, how many it has, and its tags, or None."""
+    """Return a snapshot of a project before its removal, with the number of its photos and its tags, or None."""
     found = snapshot_project(connection, project_id)
     if found is None:
         return None
@@ -105,7 +106,7 @@ def removed_project(connection: Connection, project_id: int) -> dict[str, Any] |
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> RowDifference | None:
-    """In what two snapshots of a row differ, or None where they say the same."""
+    """Return the difference of two snapshots of a row, or None if they are equal."""
     names = [name for name in before if name not in _FOLLOWING and before[name] != after[name]]
     if not names:
         return None

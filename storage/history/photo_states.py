@@ -1,4 +1,4 @@
-"""Rows of photos as they are and as they are to be, whole, with tags and derivatives: how an undo writes them back."""
+"""Writes snapshots of photos back for an undo, with their tags, derivatives and originals."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from storage.photos.derivatives import METADATA, Derivative, DerivativeKind, Der
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
 
-_HANGING = frozenset({TAGS, TAG_IDS, DERIVATIVES, ORIGINALS})
+_RELATED = frozenset({TAGS, TAG_IDS, DERIVATIVES, ORIGINALS})
 _MOMENTS = ("created_at", "updated_at")
 
 _Row = TypeVar("_Row", Derivative, Original)
 
 
 class PhotoStates:
-    """Snapshots of photos, each with what it is to become; None where there is no row, or is to be none."""
+    """The current and the wanted states of photos, as snapshots; None if there is, or is to be, no row."""
 
     def __init__(self, connection: Connection, photo_ids: Iterable[int]) -> None:
         self._ids = sorted(set(photo_ids))
@@ -32,38 +32,38 @@ class PhotoStates:
         self._new_tags: set[int] = set()
 
     def get(self, photo_id: int) -> dict[str, Any] | None:
-        """What the row is to be, or, where nothing was decided, is."""
+        """Return the wanted state of a photo, or its current state if none was put."""
         return self._wanted.get(photo_id, self._loaded.get(photo_id))
 
     def put(self, photo_id: int, state: dict[str, Any] | None, *, unneeded_tags: Sequence[int] = ()) -> None:
-        """Decide what the row is to be, and which tags are to go if no photo has them then."""
+        """Set the wanted state of a photo. `write` removes the unneeded tags that no photo has afterwards."""
         self._wanted[photo_id] = state
         self._new_tags.update(unneeded_tags)
 
     def project_ids(self) -> set[int]:
-        """The projects that the photos lie in, or are to lie in."""
+        """Return the current and the wanted projects of the photos."""
         states = (*self._loaded.values(), *self._wanted.values())
         return {int(state["project_id"]) for state in states if state is not None}
 
     def forget(self, photo_id: int) -> None:
-        """Leave the row as it is."""
+        """Discard the wanted state of a photo."""
         self._wanted.pop(photo_id, None)
 
     def changed_since(self, connection: Connection) -> set[int]:
-        """The photos whose rows are no longer as they were when this was made."""
+        """Return the photos whose rows have changed since this object was created."""
         now = snapshot_photos(connection, sorted(self._wanted))
         return {photo_id for photo_id in self._wanted if now.get(photo_id) != self._loaded.get(photo_id)}
 
     def write(
         self, connection: Connection, *, tenant_id: str, folders: Mapping[int, str], now: datetime
     ) -> list[FileChange]:
-        """Write what was decided, and return it as the journal has it.
+        """Write the wanted states; return the changes for the journal.
 
         Args:
-            connection: of the transaction.
-            tenant_id: whose photos.
-            folders: the folder of each project.
-            now: the moment.
+            connection: the connection of the transaction.
+            tenant_id: the tenant of the photos.
+            folders: the folder name of each project.
+            now: the current time.
         """
         removed: list[int] = []
         added: list[tuple[int, dict[str, Any]]] = []
@@ -110,14 +110,14 @@ class PhotoStates:
 
 
 def current_projects(connection: Connection, photo_ids: Sequence[int]) -> set[int]:
-    """The projects that these photos lie in now."""
+    """Return the current projects of these photos."""
     return set(connection.execute(select(photos.c.project_id).where(photos.c.id.in_(photo_ids))).scalars())
 
 
 def taken_names(
     connection: Connection, wanted: Iterable[tuple[int, str]], *, but_for: Sequence[int]
 ) -> set[tuple[int, str]]:
-    """Those of these pairs of project and base name that another photo has."""
+    """Return those pairs of project id and base name that another photo has; the photos `but_for` do not count."""
     pairs = set(wanted)
     if not pairs:
         return set()
@@ -130,7 +130,7 @@ def taken_names(
 
 
 def taken_manifest_ids(connection: Connection, wanted: Iterable[str], *, but_for: Sequence[int]) -> set[str]:
-    """Those of these manifest ids that another photo has."""
+    """Return those manifest ids that another photo has; the photos `but_for` do not count."""
     statement = select(photos.c.manifest_id).where(
         photos.c.manifest_id.in_(sorted(set(wanted))), photos.c.id.not_in(list(but_for))
     )
@@ -140,7 +140,7 @@ def taken_manifest_ids(connection: Connection, wanted: Iterable[str], *, but_for
 def _insert(connection: Connection, states: Sequence[dict[str, Any]], *, now: datetime) -> None:
     rows = []
     for state in states:
-        row = {name: value for name, value in state.items() if name not in _HANGING}
+        row = {name: value for name, value in state.items() if name not in _RELATED}
         for name in _MOMENTS:
             row[name] = (parse_timestamp(row[name]) if row.get(name) else None) or now
         rows.append(row)
@@ -151,7 +151,7 @@ def _insert(connection: Connection, states: Sequence[dict[str, Any]], *, now: da
 def _update(connection: Connection, differing: Sequence[tuple[int, dict[str, Any], set[str]]]) -> None:
     by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for photo_id, state, names in differing:
-        columns = tuple(sorted(names - _HANGING))
+        columns = tuple(sorted(names - _RELATED))
         if columns:
             by_columns.setdefault(columns, []).append({"id": photo_id, **{name: state[name] for name in columns}})
     for rows in by_columns.values():
@@ -226,7 +226,7 @@ def _write_originals(connection: Connection, states: Sequence[tuple[int, dict[st
 
 
 def _record(kind: type[_Row], known: Mapping[str, Any]) -> _Row:
-    # The journal may be older than the schema: columns that are no more are left out.
+    # The journal may be older than the schema: columns that no longer exist are left out.
     values: dict[str, Any] = {name: known.get(name) for name in kind.__dataclass_fields__}
     for name, value in values.items():
         if isinstance(value, str) and name.endswith(("_at", "_since")):

@@ -1,4 +1,4 @@
-"""Rows of projects as an undo writes them: brought back with their ids and tags, changed back, or removed again."""
+"""Writes the rows of projects for an undo: restores them with their ids and tags, changes them back or removes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOMENTS = frozenset(column.name for column in projects.columns if isinstance(co
 
 
 def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str] = ()) -> str | None:
-    """What somebody has put into a project, but for tags that it came with: "3 photos", "1 tag", or None."""
+    """Return what a project contains besides its own tags, such as "3 photos" or "1 tag"; None if nothing."""
     others = tags.c.name.not_in(list(own_tags))
     for word, table, condition in (("photo", photos, true()), ("tag", tags, others)):
         statement = select(func.count()).select_from(table).where(table.c.project_id == project_id, condition)
@@ -29,20 +29,20 @@ def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str
 
 
 def add_project(connection: Connection, row: Mapping[str, Any], *, tags: Sequence[tuple[int, str]]) -> None:
-    """Write a project's row as a snapshot has it, and its tags; an id of a tag that is taken becomes another."""
+    """Insert a project from a snapshot, with its tags. A tag whose id is taken gets a new id."""
     names = {column.name for column in projects.columns}
     connection.execute(insert(projects).values(_values({name: row[name] for name in row if name in names})))
     _add_tags(connection, int(row["id"]), tags)
 
 
 def change_project(connection: Connection, project_id: int, values: Mapping[str, Any], *, now: datetime) -> None:
-    """Write columns of a project as a snapshot has them."""
+    """Set columns of a project to their values in a snapshot."""
     statement = update(projects).where(projects.c.id == project_id)
     connection.execute(statement.values({**_values(values), "updated_at": now}))
 
 
 def remove_empty_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
-    """Remove a project's row, and return what it said."""
+    """Remove a project's row and return its snapshot."""
     row = removed_project(connection, project_id)
     ProjectsRepository(connection).remove(project_id)
     return row

@@ -1,4 +1,4 @@
-"""What rows of photos and projects said before and after a transaction changed them, as entries of the journal."""
+"""Records how a transaction changes rows of photos and projects, as entries for the journal."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from storage.database.tables import tags
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import TAG_IDS, RowDifference, difference, snapshot_photos, snapshot_projects
 
-#: Under this name stands in an entry which tags a change of a photo has added to the project.
+#: The key of an entry for the ids of the tags that a change of a photo added to the project.
 NEW_TAGS = "new_tags"
 
-#: Read with the columns that may change: they say whose row it is.
+#: Columns that are always read: they identify the photo in the journal.
 _NAMES = ("project_id", "filename")
 
 
 class RowChangesNote:
-    """Reads rows when it is made, and once more when it is asked what has become of them.
+    """Reads rows when it is created and again in `take`, and compares them.
 
     Args:
-        connection: of the transaction.
+        connection: the connection of the transaction.
         photo_ids: the photos that may change in it.
-        columns: which of their columns may; None: any, and what hangs on the row.
+        columns: the columns that may change; None for any column and the related rows.
         project_ids: the projects that may change in it.
     """
 
@@ -37,14 +37,14 @@ class RowChangesNote:
         project_ids: Sequence[int] = (),
     ) -> None:
         self._connection = connection
-        # What is added later gets a higher id, as long as this transaction is open.
+        # Tags that this transaction adds get higher ids.
         self._last_tag_id = _last_tag_id(connection) if photo_ids and columns is None else 0
         self._columns = None if columns is None else tuple(dict.fromkeys((*_NAMES, *columns)))
         self._photos = snapshot_photos(connection, photo_ids, columns=self._columns) if photo_ids else {}
         self._projects = snapshot_projects(connection, project_ids) if project_ids else {}
 
     def take(self, *, tenant_id: str, remarks: Mapping[int, Mapping[str, Any]]) -> Iterator[FileChange]:
-        """The rows that say something else now; those that are gone are the matter of whoever removed them."""
+        """Yield the rows that changed. Removed rows are left out: the code that removes them journals them."""
         projects = snapshot_projects(self._connection, list(self._projects)) if self._projects else {}
         for project_id, before in self._projects.items():
             found = difference(before, projects[project_id]) if project_id in projects else None

@@ -1,4 +1,4 @@
-"""The journal of one task as an undo reads it: from the newest entry to the oldest, what belongs together together."""
+"""Reads the journal of a task for an undo: from the newest entry to the oldest, in groups of related entries."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sqlalchemy import Connection, func, select
 from storage.database.tables import file_journal
 from storage.history.journal import FileAction, JournalEntry
 
-#: The step type that takes a task back.
+#: The step type that undoes a task.
 UNDO_STEP = "undo"
 
-#: The key of an undo's payload that holds the other task's id.
+#: The key in the payload of an undo for the id of the task that it undoes.
 UNDO = "undo"
 
 #: Entries read at a time.
 PAGE_SIZE = 2_000
 
-#: The entries of one photo in one job were written by one transaction, so they lie no farther apart than this.
+#: The entries of one photo in one job were written by one transaction, so their ids differ by at most this number.
 _REACH = 10_000
 
-#: What an entry can say of a project as a whole.
+#: The actions that concern a whole project.
 _OF_PROJECT = frozenset(
     {
         FileAction.ADDED_ROW,
@@ -41,8 +41,8 @@ class EntryGroup:
     """Entries that are undone together or not at all, the newest first.
 
     Attributes:
-        photo_id: the photo that they are about; None where they are about a project, a folder or a single file.
-        is_of_project: whether they are about a project's row and folder.
+        photo_id: the photo that they concern; None if they concern a project, a folder or a single file.
+        is_of_project: whether they concern a project's row and folder.
     """
 
     photo_id: int | None
@@ -56,7 +56,7 @@ class EntryGroup:
         return [entry.id for entry in self.entries]
 
     def project_ids(self) -> set[int]:
-        """Every project that the entries name."""
+        """Return the ids of all projects in the entries."""
         found = {entry.project_id for entry in self.entries}
         for entry in self.entries:
             row = entry.row_json if isinstance(entry.row_json, dict) else {}
@@ -67,11 +67,11 @@ class EntryGroup:
 
 
 def iterate_groups(source: Any, *, task_id: str) -> Iterator[list[EntryGroup]]:
-    """What of a task has not been undone, a page of groups at a time, the newest first.
+    """Yield the entries of a task that were not undone, as pages of groups, the newest first.
 
     Args:
-        source: a `Database`, to read from; no connection stays open between pages.
-        task_id: of the task.
+        source: the `Database` to read from; no connection stays open between pages.
+        task_id: the id of the task.
     """
     before_id: int | None = None
     seen: set[int] = set()
@@ -89,7 +89,7 @@ def iterate_groups(source: Any, *, task_id: str) -> Iterator[list[EntryGroup]]:
 
 
 def count_undoable(connection: Connection, *, task_id: str) -> dict[str, int]:
-    """How many entries of a task have not been undone, by action."""
+    """Return the number of entries of a task that were not undone, by action."""
     statement = (
         select(file_journal.c.action, func.count())
         .where(file_journal.c.task_id == task_id, file_journal.c.undone_at.is_(None))
@@ -99,11 +99,11 @@ def count_undoable(connection: Connection, *, task_id: str) -> dict[str, int]:
 
 
 def projects_removed_with_folder(connection: Connection, *, task_id: str) -> set[int]:
-    """The projects whose folders a task has removed for good."""
+    """Return the projects whose folders a task removed for good."""
     statement = select(file_journal.c.project_id).where(
         file_journal.c.task_id == task_id,
         file_journal.c.action == str(FileAction.REMOVED),
-        # What was removed from a trash names no row.
+        # Entries of files that were removed from a trash have no row.
         file_journal.c.row_json.is_not(None),
         file_journal.c.project_id.is_not(None),
     )
@@ -111,7 +111,7 @@ def projects_removed_with_folder(connection: Connection, *, task_id: str) -> set
 
 
 def archived_as_gone_at(connection: Connection, project_id: int) -> Sequence[Any]:
-    """The moments at which a project was archived because its folder was gone, undone or not."""
+    """Return the times at which a project was archived because its folder was missing, undone or not."""
     statement = select(file_journal.c.created_at).where(
         file_journal.c.project_id == project_id, file_journal.c.action == str(FileAction.ARCHIVED_AS_GONE)
     )
@@ -133,7 +133,7 @@ def _page(connection: Connection, task_id: str, before_id: int | None) -> list[J
 def _companions(
     connection: Connection, task_id: str, page: Sequence[JournalEntry], before_id: int
 ) -> list[JournalEntry]:
-    """What belongs to the page's photos and lies beyond its end."""
+    """Return the entries of the page's photos that are beyond the end of the page."""
     wanted = {(entry.job_id, entry.photo_id) for entry in page if entry.photo_id is not None}
     if len(page) < PAGE_SIZE or not wanted:
         return []

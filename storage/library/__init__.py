@@ -1,9 +1,9 @@
 """The library on disk: every path, scan, move, removal and manifest in `<root>/<tenant_id>/<project_folder>/`.
 
-No SQL and no images here. Callers bring names and moments; what is returned are checked paths and frozen records.
+No SQL and no images here. Callers pass names and times, and get checked paths and frozen records.
 
-The names below are loaded when they are first used: an image process needs few of them. `scan` is imported from its
-module, whose name it has.
+Each name below is loaded on first use, because an image process needs only a few of them. Import the function `scan`
+from the module `storage.library.scan`.
 """
 
 from importlib import import_module

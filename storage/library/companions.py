@@ -1,8 +1,8 @@
 """Companions: files that belong to a photo by their names, such as sidecars, edits, Live Photo movies and Takeout JSON.
 
-Which photo a name means depends on the photos that there are: `IMG_9_01.jpg.xmp` is the sidecar of `IMG_9_01.jpg`, or
-else the second version that darktable keeps of `IMG_9.jpg`. A name therefore has several fits, best first, and the file
-belongs to the first photo that exists. `docs/reference/companions.md` says which program writes which name.
+The photo depends on which photos exist: `IMG_9_01.jpg.xmp` is the sidecar of `IMG_9_01.jpg` or, without that photo, of
+the second version of `IMG_9.jpg` in darktable. A name therefore has several fits, best first; the file belongs to the
+first photo that exists. `docs/reference/companions.md` lists the names and the programs that write them.
 """
 
 import re
@@ -12,17 +12,17 @@ from typing import Final
 
 from storage.library.names import name_key
 
-#: Files in folders of their own beside the photos; `*` is any text.
+#: Companions in folders below the photos' folder; `*` is any text.
 FOLDER_PATTERNS: Final = ("NKSC_PARAM/{file}.*", "CaptureOne/Settings*/{file}.*")
-#: Folders below a project's that a pattern may name.
+#: The number of nested folders that a pattern may name below the project's folder.
 MAX_FOLDERS: Final = 2
 
-#: Google Takeout cuts the name of a JSON file, without `.json` and its number, to so many characters.
+#: Google Takeout cuts the name of a JSON file to this length; `.json` and the number do not count.
 _TAKEOUT_CHARACTERS: Final = 46
 _TAKEOUT_SUFFIX: Final = "supplemental-metadata"
 _NUMBERED: Final = re.compile(r"(?P<title>.+)(?P<number>\(\d+\))", re.DOTALL)
 _DARKTABLE_VERSION: Final = re.compile(r"(?P<base>.+)_\d{2,}", re.DOTALL)
-#: Apple marks what belongs to the edited form of a photo by E, and what belongs to its original by O: IMG_O1234.AAE.
+#: Apple marks files of the edited photo with E, and files of its original with O: IMG_O1234.AAE.
 _APPLE_MARKED: Final = re.compile(r"(?P<prefix>[A-Z]{3}_)(?P<mark>[EO])(?P<number>\d{4}.*)", re.DOTALL | re.IGNORECASE)
 _MARK_PLACE: Final = 4
 _APPLE_EXTENSIONS: Final = frozenset({"aae", "mov"})
@@ -31,15 +31,15 @@ _PLACEHOLDERS: Final = re.compile(r"(\{base\}|\{file\}|\*|\?)")
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One photo that a file may belong to, if there is such a photo.
+    """A photo that a file may belong to, if the photo exists.
 
     Attributes:
-        path: the file, below its project's folder.
-        base_name: the photo's base name; if `is_cut`, only its beginning, with Takeout's number behind it.
-        after: what follows the photo's base name once the file is renamed with its photo.
-        before: what precedes it.
+        path: the file's path, relative to the project's folder.
+        base_name: the photo's base name; if `is_cut`, only its beginning, followed by Takeout's number.
+        after: the text after the photo's base name when the file is renamed with its photo.
+        before: the text before the photo's base name.
         is_cut: whether `base_name` is only the beginning of the photo's name.
-        mark: what the file's name has within the photo's base name, behind its first four characters.
+        mark: the text that the file's name has after the first four characters of the photo's base name.
     """
 
     path: str
@@ -51,13 +51,13 @@ class Fit:
 
     @property
     def key(self) -> str:
-        """The key that this fit shares with its photo; see `owner_keys`."""
+        """One of the `owner_keys` of the photo."""
         return _cut_key(self.base_name) if self.is_cut else name_key(self.base_name)
 
     def renamed(self, new: str, *, old: str) -> str:
-        """The path of the file once the base name of its photo changes from `old` to `new`.
+        """Return the file's path after the base name of its photo changes from `old` to `new`.
 
-        A name that Takeout cut or numbered becomes one that needs no such rule.
+        A name that Takeout cut or numbered is replaced by the photo's full name.
         """
         is_plain = not self.is_cut and f"{self.before}{self.base_name}{self.after}" == self.path
         if new == old and not is_plain:
@@ -68,7 +68,7 @@ class Fit:
 
 
 def owner_keys(base_name: str) -> tuple[str, ...]:
-    """The keys under which the files that may belong to a photo find it."""
+    """Return the keys of a photo. A companion's `Fit.key` is one of them."""
     key = name_key(base_name)
     if len(base_name) < _TAKEOUT_CHARACTERS:
         return (key,)
@@ -84,7 +84,7 @@ class CompanionNames:
     """Finds the photos that a file may belong to by its name.
 
     Args:
-        photo_extensions: those that make a file an image of a photo, in lower case, without the dot.
+        photo_extensions: the extensions of image files, in lower case, without the dot.
         patterns: further names, such as `{base}-edit.psd` or `Edits/{file}.*`: `{base}` is a photo's base name,
             `{file}` the name of one of its images, `*` any text without `/`, `?` one character.
 
@@ -96,13 +96,13 @@ class CompanionNames:
         self._extensions = photo_extensions
         self._beginnings = {extension[:length] for extension in photo_extensions for length in range(len(extension))}
         self._patterns = [(pattern, _compiled(pattern)) for pattern in (*patterns, *FOLDER_PATTERNS)]
-        #: The folders that companions may be in: the parts of their paths below a project's folder, `*` being any text.
+        #: The folders that companions may be in, as parts of their paths in the project's folder; `*` is any text.
         self.folders = tuple(
             dict.fromkeys(tuple(pattern.split("/")[:-1]) for pattern, _ in self._patterns if "/" in pattern)
         )
 
     def fits(self, path: str) -> list[Fit]:
-        """The photos that a file may belong to, best first; the path is relative to the project's folder."""
+        """Return the photos that a file may belong to, best first; `path` is relative to the project's folder."""
         found = [] if "/" in path else list(self._by_name(path))
         for pattern, compiled in self._patterns:
             match = compiled.fullmatch(path) if ("/" in pattern) == ("/" in path) else None
@@ -122,12 +122,12 @@ class CompanionNames:
         is_json = extension.lower() == "json"
         numbered = _NUMBERED.fullmatch(stem) if is_json else None
         if numbered is not None:
-            # Never the photo without the number: the number says that it is another one's.
+            # The photo without the number does not fit: the number means that the file belongs to another photo.
             yield Fit(name, stem, f".{extension}")
             yield from self._takeout(name, numbered["title"], numbered["number"])
             return
         yield from self._of_image(name)
-        # The movie of a motion photo has its whole base name and nothing more: PXL_1.MP beside PXL_1.MP.jpg.
+        # The name of a motion photo's movie is exactly the photo's base name: PXL_1.MP and PXL_1.MP.jpg.
         yield Fit(name, name, "")
         yield Fit(name, stem, f".{extension}")
         if is_json:
@@ -143,7 +143,7 @@ class CompanionNames:
                 yield Fit(name, version["base"], name[len(version["base"]) :])
 
     def _of_image(self, name: str) -> Iterator[Fit]:
-        """The photos of images with whose whole name this name begins, the longest first."""
+        """Yield the photos of all images whose full name is the beginning of this name, the longest first."""
         end = len(name)
         while (end := name.rfind(".", 0, end)) > 0:
             base_name = self._base_name(name[:end])
@@ -151,7 +151,7 @@ class CompanionNames:
                 yield Fit(name, base_name, name[len(base_name) :])
 
     def _takeout(self, name: str, title: str, number: str) -> Iterator[Fit]:
-        """The photos whose metadata Takeout wrote under a name that it numbered or cut."""
+        """Yield the photos whose metadata Takeout may have written to a file of this numbered or cut name."""
         ending = name[-len(".json") :]
         for place in range(1, len(title)):
             if title[place] != ".":
@@ -165,13 +165,13 @@ class CompanionNames:
             yield Fit(name, title + number, ending, is_cut=True)
 
     def _base_name(self, name: str) -> str | None:
-        """The base name of an image of a photo, or None for any other name."""
+        """Return the base name of an image file, or None if the name is not that of an image."""
         stem, _, extension = name.rpartition(".")
         return stem if stem and extension.lower() in self._extensions else None
 
 
 def _cut_key(text: str) -> str:
-    # No name can hold NUL, so this is no photo's name.
+    # No file name can contain NUL, so this key differs from every name.
     return f"\0{name_key(text)}"
 
 
@@ -181,7 +181,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     if len(placeholders) != 1 or placeholders[0] not in parts[-1]:
         raise ValueError(f"{pattern!r} needs exactly one of {{base}} and {{file}}, in the name of the file")
     if len(parts) > MAX_FOLDERS + 1 or any(not part or part.startswith(".") or "\\" in part for part in parts):
-        raise ValueError(f"{pattern!r} must name a file, at most {MAX_FOLDERS} folders deep, and nothing hidden")
+        raise ValueError(f"{pattern!r} must name a file that is not hidden, at most {MAX_FOLDERS} folders deep")
     if pattern == placeholders[0]:
         raise ValueError(f"{pattern!r} would make every file the companion of a photo")
     texts = {"{base}": "(?P<name>[^/]+)", "{file}": "(?P<name>[^/]+)", "*": "[^/]*", "?": "[^/]"}

@@ -1,4 +1,4 @@
-"""Hashes of the contents of files. Each names its algorithm, so that one made by an earlier version can be compared."""
+"""Hashes of file contents. Each names its algorithm, so that hashes of earlier versions can still be compared."""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from blake3 import blake3
 
-#: How contents are hashed. The rest of a hash is what `b3sum` prints.
+#: The algorithm of new hashes. The hexadecimal part of such a hash is the output of `b3sum`.
 HASH_ALGORITHM: Final = "blake3"
 
 _ALGORITHMS: Final[dict[str, Callable[[], Any]]] = {
@@ -19,10 +19,10 @@ _BLOCK_BYTES: Final = 1 << 18
 
 
 class ContentHasher:
-    """Hashes contents that come in blocks, by the algorithm in use and by those that known hashes name.
+    """Hashes contents in blocks, with the current algorithm and with the algorithms of known hashes.
 
     Args:
-        known: hashes that the contents are to be compared with.
+        known: hashes to compare the contents with.
 
     Example:
         hasher = ContentHasher()
@@ -35,35 +35,35 @@ class ContentHasher:
         self._hashes = {name: _ALGORITHMS[name]() for name in names & _ALGORITHMS.keys()}
 
     def update(self, block: bytes | memoryview) -> None:
-        """Take in the next block."""
+        """Add the next block."""
         for algorithm in self._hashes.values():
             algorithm.update(block)
 
     @property
     def content_hash(self) -> str:
-        """`algorithm:hexadecimal`, of all blocks so far."""
+        """The hash of all blocks so far, as `algorithm:hexadecimal`."""
         return f"{HASH_ALGORITHM}:{self._hashes[HASH_ALGORITHM].hexdigest()}"
 
     def has(self, known: str) -> bool | None:
-        """Whether the contents so far have a hash that was given as known; None if its algorithm is unknown here."""
+        """Return whether all blocks so far have this known hash; None if its algorithm is not supported."""
         name, _, digest = known.partition(":")
         return self._hashes[name].hexdigest() == digest if name in self._hashes else None
 
 
 def blocks(file: Any) -> Iterator[memoryview]:
-    """The contents of an unbuffered binary file; each block is valid until the next."""
+    """Yield the contents of an unbuffered binary file; each block is valid until the next."""
     buffer = memoryview(bytearray(_BLOCK_BYTES))
     while size := file.readinto(buffer):
         yield buffer[:size]
 
 
 def hash_contents(path: Path) -> str:
-    """The content hash of a file; reads all of it."""
+    """Read a whole file and return its content hash."""
     return _hasher(path).content_hash
 
 
 def matching_hashes(path: Path, known: Collection[str]) -> set[str]:
-    """Those of the known hashes that the contents of a file have; reads all of it, once."""
+    """Read a whole file once and return the known hashes that its contents have."""
     hasher = _hasher(path, *known)
     return {content_hash for content_hash in known if hasher.has(content_hash)}
 

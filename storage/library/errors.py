@@ -1,18 +1,18 @@
-"""What can go wrong with the library on disk. Errors of single images are raised by `flows.imaging`, not here."""
+"""Errors of the library on disk. `flows.imaging` has the errors of single images."""
 
 from storage.errors import StorageError
 
 
 class LibraryError(StorageError):
-    """The parent of everything that the library on disk raises."""
+    """The parent of all errors of the library on disk."""
 
 
 class UnsafePath(LibraryError):
-    """A tenant, folder or file name, or what lies there on disk, would lead out of its project."""
+    """A tenant, folder or file name, or the entry on disk at that place, could lead out of its project."""
 
 
 class LibraryUnavailable(LibraryError):
-    """The library root is missing, empty, not a folder or unreadable, as it is when its disk is not mounted."""
+    """The library root is missing, empty, not a folder or unreadable. Often its disk is not mounted."""
 
 
 class FolderMissing(LibraryError):
@@ -20,11 +20,11 @@ class FolderMissing(LibraryError):
 
 
 class FolderUnreadable(LibraryError):
-    """A folder exists, but could not be listed to its end; nothing may be concluded about what was not seen."""
+    """A folder exists, but could not be listed completely; files that were not listed may still exist."""
 
 
 class SourceMissing(LibraryError):
-    """The file or folder to move is not there, which after a crash may mean that it has been moved already."""
+    """The file or folder to move does not exist. After a crash, it may have been moved already."""
 
 
 class SourceChanged(LibraryError):
@@ -36,16 +36,16 @@ class Collision(LibraryError):
 
 
 class CrossesFileSystems(LibraryError):
-    """A folder should be renamed onto another file system, which no single atomic step can do."""
+    """A folder cannot be renamed atomically to a path on another file system."""
 
 
 class NotEnoughSpace(LibraryError):
-    """The target file system has no room for the file."""
+    """The target file system has too little free space for the file."""
 
 
 class CopyMismatch(LibraryError):
-    """A copy read back from disk differs from its source; the source stays where it is."""
+    """A copy differs from its source when it is read back; the source stays where it is."""
 
 
 class ManifestUnreadable(LibraryError):
-    """A `.project.yaml` exists, but is not a manifest that can be understood."""
+    """A `.project.yaml` exists, but is not a valid manifest."""

@@ -1,6 +1,6 @@
-"""Renaming a file within one file system so that it can never replace another, by the best means the system has.
+"""Renames a file within one file system without ever replacing another, in the safest way that the system offers.
 
-Which name a file may get, and moves between file systems, are the matter of `storage.library.transfer`.
+`storage.library.transfer` decides which name a file may get, and moves files between file systems.
 """
 
 import contextlib
@@ -18,26 +18,26 @@ from storage.library.atomic_write import fsync_folder, temporary_path
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
-# What kernels and file systems answer that do not know RENAME_NOREPLACE, or hard links.
+# Errors of kernels and file systems that do not support RENAME_NOREPLACE or hard links.
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NO_HARD_LINKS: Final = _UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EACCES}
 
 
 def rename_exclusively(source: Path, target: Path, *, on_behalf_of: Path | None = None) -> None:
-    """Give a regular file a new name in the same file system, unless that name exists.
+    """Rename a regular file within a file system, unless the new name exists.
 
-    On Linux this is one atomic step (`renameat2`). Where the file system cannot do that, the file gets the new name as
-    a hard link before it loses the old one. Where there are no hard links, the new name is reserved first by an empty
-    file, which the rename then replaces. After a crash between two such steps `finish_interrupted` goes on.
+    On Linux this is one atomic step (`renameat2`). If the file system does not support that, the file gets the new name
+    as a hard link and then loses the old one. If there are no hard links, an empty file first reserves the new name and
+    the rename replaces it. After a crash between these steps, `finish_interrupted` completes the rename.
 
     Args:
         source: the file.
         target: its new name.
-        on_behalf_of: the file by which a reservation is to be known again, where that is not the source itself.
+        on_behalf_of: the file that `finish_interrupted` will get as source, if it is not this source.
 
     Raises:
         FileExistsError: the target exists.
-        OSError: `EXDEV` where the target lies on another file system, or what the system says.
+        OSError: `EXDEV` if the target is on another file system, or another error of the system.
     """
     for rename in (_rename_noreplace, _link_and_unlink):
         try:
@@ -51,11 +51,11 @@ def rename_exclusively(source: Path, target: Path, *, on_behalf_of: Path | None 
 
 
 def finish_interrupted(source: Path, target: Path) -> bool:
-    """Finish a rename of source to target that a crash cut short, where both names exist.
+    """Finish a rename from source to target that a crash interrupted, if both names exist.
 
     Returns:
-        Whether it was finished. Otherwise the source is as it was, and what still has the target's name is another
-        file: a mere reservation that cannot be used has been withdrawn.
+        Whether it was finished. If not, the source is unchanged and any file at the target is a different file: an
+        unusable reservation was removed.
     """
     try:
         before, after = source.lstat(), target.lstat()
@@ -63,7 +63,7 @@ def finish_interrupted(source: Path, target: Path) -> bool:
         return False
     if os.path.samestat(before, after):
         if not _are_two_entries(source, target):
-            source.rename(target)  # The same entry in another case.
+            source.rename(target)  # Both names are one entry, in different case.
             return True
         if before.st_nlink < 2 or not stat.S_ISREG(before.st_mode):
             return False
@@ -81,13 +81,13 @@ def finish_interrupted(source: Path, target: Path) -> bool:
 
 
 def rename_noreplace(source: Path, target: Path) -> bool:
-    """Rename anything, a folder too, in one atomic step that never replaces.
+    """Rename a file or folder in one atomic step that never replaces anything.
 
     Returns:
-        False, with nothing done, where the system has no such step.
+        False, with nothing changed, if the system has no such step.
 
     Raises:
-        OSError: `FileExistsError` where the target exists, or what the system says.
+        OSError: `FileExistsError` if the target exists, or another error of the system.
     """
     try:
         _rename_noreplace(source, target)
@@ -99,7 +99,7 @@ def rename_noreplace(source: Path, target: Path) -> bool:
 
 
 def are_on_one_file_system(source: Path, target: Path) -> bool:
-    """Whether a rename can lead from a file to a name, which need not exist."""
+    """Return whether a file and a target, which need not exist, are on the same file system."""
     return source.lstat().st_dev == target.parent.stat().st_dev
 
 
@@ -127,7 +127,7 @@ def _rename_noreplace(source: Path, target: Path) -> None:
 
 def _link_and_unlink(source: Path, target: Path) -> None:
     os.link(source, target, follow_symlinks=False)
-    # The new name must be on the disk before the old one goes: it is the only copy.
+    # Sync the new name before the old one is removed: there is only one copy of the file.
     fsync_folder(target.parent)
     source.unlink()
 
@@ -156,8 +156,8 @@ def _create(path: Path, flags: int) -> None:
 
 
 def _reservation_note(owner: Path, target: Path) -> Path:
-    # Its name is all that it says. It is there before the reservation, so that no crash leaves an empty file that
-    # nobody knows, and being a temporary file it is swept up some day.
+    # The name of this empty file identifies the rename. It is created before the reservation, so that after a crash
+    # the reservation can be recognized. `remove_stale_temporaries` removes a note that was left behind.
     pair = os.fsencode(owner) + b"\0" + os.fsencode(target)
     return temporary_path(target, token=hashlib.blake2b(pair, digest_size=8).hexdigest())
 
@@ -167,7 +167,7 @@ def _is_reservation(owner: Path, target: Path, status: os.stat_result) -> bool:
 
 
 def _are_two_entries(source: Path, target: Path) -> bool:
-    # On a file system that ignores case, two spellings reach one entry, and unlinking one would remove the file.
+    # If the file system ignores case, two spellings can be one entry, and unlinking either would remove the file.
     if not os.path.samestat(source.parent.stat(), target.parent.stat()):
         return True
     with os.scandir(source.parent) as entries:

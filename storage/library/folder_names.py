@@ -1,4 +1,4 @@
-"""The names that are taken in a folder, compared so that case and Unicode form make no difference."""
+"""The names that are taken in a folder, compared without regard to case and Unicode form."""
 
 import os
 from collections import Counter
@@ -10,14 +10,14 @@ from storage.library.errors import FolderMissing, FolderUnreadable
 from storage.library.kinds import DEFAULT_EXTENSIONS, AcceptedExtensions
 from storage.library.names import MAX_NAME_BYTES, cut_to_bytes, name_key
 
-#: Bytes that a photo's base name leaves free for an extension, of the file itself or of a derivative.
+#: Bytes of a file name that are reserved for the extension of the file or of its derivatives.
 _EXTENSION_BYTES = 10
 
 
 class FolderNames:
-    """The names in one folder from one scan, kept up as files come and go, so that a batch of moves scans once.
+    """The names in one folder, so that a batch of moves scans it only once. The caller adds and discards names.
 
-    Not safe for use by several threads. It knows only what it is told: the moves themselves still never overwrite.
+    Not safe for use by several threads. Changes by other programs are not seen; moves never overwrite regardless.
     """
 
     def __init__(self, names: Iterable[str] = (), *, accepted_extensions: AcceptedExtensions = DEFAULT_EXTENSIONS):
@@ -38,13 +38,13 @@ class FolderNames:
         """Scan a folder.
 
         Args:
-            folder: whose names.
-            accepted_extensions: what tells the base name of a file.
-            is_wanted: given a base name, whether such names are of interest; the others are not held in memory.
+            folder: the folder.
+            accepted_extensions: determine the base name of each file.
+            is_wanted: whether to keep the names with a given base name; other names take no memory.
 
         Raises:
-            FolderMissing: it does not exist.
-            FolderUnreadable: it could not be listed to its end.
+            FolderMissing: the folder does not exist.
+            FolderUnreadable: the folder could not be listed completely.
         """
         try:
             with os.scandir(folder) as entries:
@@ -60,22 +60,22 @@ class FolderNames:
             raise FolderUnreadable(f"Folder {folder} cannot be listed: {error.strerror}.") from error
 
     def same_as(self, name: str) -> frozenset[str]:
-        """The names in the folder that count as this name, itself included where it is there."""
+        """Return the names in the folder that count as this name; the name itself is included if it exists."""
         return frozenset(self._names.get(name_key(name), ()))
 
     def has_base_name(self, base_name: str) -> bool:
-        """Whether a photo, sidecar or other file with this base name is in the folder."""
+        """Return whether any file with this base name is in the folder: a photo, a sidecar or another file."""
         return self._base_names[name_key(base_name)] > 0
 
     def add(self, name: str) -> None:
-        """Note that a file has come."""
+        """Add the name of a new file."""
         same = self._names.setdefault(name_key(name), set())
         if name not in same:
             same.add(name)
             self._base_names[self._base_key(name)] += 1
 
     def discard(self, name: str) -> None:
-        """Note that a file has gone."""
+        """Remove the name of a file that is no longer in the folder."""
         same = self._names.get(name_key(name), set())
         if name in same:
             same.remove(name)
@@ -92,19 +92,19 @@ def unique_name(
     suffix: str = "_duplicate",
     also_taken: Iterable[str] = (),
 ) -> str:
-    """A base name that no file in the folder has: `<base><suffix><n>` with the lowest free n from 1.
+    """Return a base name that no file in the folder has: `<base><suffix><n>` with the lowest free n from 1.
 
-    A base name that is too long is shortened, so that the result still takes an extension.
+    A long base name is cut, so that there is room for an extension.
 
     Args:
-        folder: where the name must be free, or its names as already read.
+        folder: the folder, or its names if they were read before.
         base: the base name that is taken.
-        suffix: what stands between the base name and the number.
-        also_taken: further base names to avoid, such as those that SQL knows without a file.
+        suffix: the text between the base name and the number.
+        also_taken: further base names to avoid, for example of rows without a file.
 
     Raises:
         FolderMissing: the folder does not exist.
-        FolderUnreadable: it could not be listed to its end.
+        FolderUnreadable: the folder could not be listed completely.
     """
     names = folder if isinstance(folder, FolderNames) else FolderNames.read(folder)
     further = {name_key(name) for name in also_taken}

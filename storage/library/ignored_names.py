@@ -1,4 +1,4 @@
-"""Names of files and folders that operating systems and storage systems keep for themselves in everybody's folders."""
+"""Names of the files and folders that operating systems and storage systems create in users' folders."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -29,10 +29,10 @@ DEFAULT_IGNORED_NAMES: Final = (
 
 
 class IgnoredNames:
-    """Tells ignored names from others, quickly enough for millions.
+    """A set of ignored names. `name in ignored_names` is fast enough for millions of names.
 
     Args:
-        patterns: names in any case; `*`, `?` and `[…]` mean what they do in a shell.
+        patterns: names in any case; `*`, `?` and `[…]` work as in a shell.
     """
 
     def __init__(self, patterns: Iterable[str] = DEFAULT_IGNORED_NAMES) -> None:

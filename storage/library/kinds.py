@@ -1,4 +1,4 @@
-"""What a file in a project folder is, told by its name alone. Its contents are looked at in `flows.imaging`."""
+"""The kind of a file in a project folder, determined by its name alone. `flows.imaging` reads the contents."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ SIDECAR_EXTENSIONS: Final = frozenset({"xmp"})
 
 
 class FileKind(StrEnum):
-    """What a file is to us."""
+    """The kind of a file in a project folder."""
 
     JPG = "jpg"
     RAW = "raw"
@@ -66,19 +66,19 @@ class FileKind(StrEnum):
 
     @property
     def is_hidden(self) -> bool:
-        """Whether a file of this kind is none of the user's: hidden entries, the manifest among them."""
+        """Whether files of this kind are not the user's: hidden files, including the manifest."""
         return self in {FileKind.HIDDEN, FileKind.MANIFEST}
 
 
 @dataclass(frozen=True, slots=True)
 class FileName:
-    """A file name taken apart.
+    """A file name and its parts.
 
     Attributes:
         name: the whole file name.
-        base_name: the photo that the file belongs to; of a file that is no image, that of the likeliest of its `fits`.
-        extension: lower case, without the dot; empty where there is none.
-        kind: what the file is.
+        base_name: the base name of the file's photo; for a companion, of the first of its `fits`.
+        extension: the extension in lower case, without the dot; empty if there is none.
+        kind: the kind of the file.
     """
 
     name: str
@@ -89,23 +89,21 @@ class FileName:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedExtensions:
-    """The extensions that make a file part of a photo, for each kind; compared without regard to case.
-
-    Given in any case, with or without the dot.
+    """The extensions of image files, for each kind. Case is ignored, and a leading dot is allowed.
 
     Attributes:
-        companion_patterns: names of files that belong to photos, beside those that are known; see `CompanionNames`.
+        companion_patterns: names of further files that belong to photos; see `CompanionNames`.
 
     Raises:
-        ValueError: an extension is empty, stands in two kinds, is a sidecar's, or is not plain letters and digits; or
-            a pattern is not of its form.
+        ValueError: an extension is empty, belongs to two kinds, is a sidecar's, or has characters other than letters
+            and digits; or a pattern is not valid.
     """
 
     jpg: frozenset[str] = JPG_EXTENSIONS
     raw: frozenset[str] = RAW_EXTENSIONS
     other: frozenset[str] = OTHER_EXTENSIONS
     companion_patterns: tuple[str, ...] = ()
-    #: All that make a file an image of a photo, in lower case, without the dot.
+    #: The extensions of all kinds, in lower case, without the dot.
     photo_extensions: frozenset[str] = field(init=False, repr=False, compare=False)
     _kinds: dict[str, FileKind] = field(init=False, repr=False, compare=False)
     _companions: CompanionNames = field(init=False, repr=False, compare=False)
@@ -113,7 +111,7 @@ class AcceptedExtensions:
     def __post_init__(self) -> None:
         kinds = dict.fromkeys(SIDECAR_EXTENSIONS, FileKind.SIDECAR)
         for kind in (FileKind.JPG, FileKind.RAW, FileKind.OTHER):
-            extensions = _normalised(getattr(self, kind.value))
+            extensions = _normalized(getattr(self, kind.value))
             object.__setattr__(self, kind.value, extensions)
             for extension in sorted(extensions):
                 if extension in kinds:
@@ -125,16 +123,16 @@ class AcceptedExtensions:
 
     @property
     def companion_folders(self) -> tuple[tuple[str, ...], ...]:
-        """The folders in a project's folder that companions may be in; see `CompanionNames.folders`."""
+        """The folders below a project's folder that companions may be in; see `CompanionNames.folders`."""
         return self._companions.folders
 
     def is_image(self, name: str) -> bool:
-        """Whether a file of that name is an image of a photo; faster than `describe`."""
+        """Return whether a file of this name is an image; faster than `describe`."""
         stem, _, extension = name.rpartition(".")
         return bool(stem) and extension.lower() in self.photo_extensions and not name.startswith(".")
 
     def describe(self, name: str) -> FileName:
-        """Take a file name apart and say what the file is.
+        """Return the parts of a file name and the kind of the file.
 
         `name.xmp` and `name.jpg.xmp` are both sidecars of the photo `name`.
         """
@@ -148,9 +146,9 @@ class AcceptedExtensions:
         return FileName(name, base_name, extension, found)
 
     def fits(self, path: str) -> list[Fit]:
-        """The photos that a file may belong to, best first: an image's own photo, or those of a companion.
+        """Return the photos that a file may belong to, best first: an image's own photo, or those of a companion.
 
-        The path is relative to the project's folder; hidden files have none.
+        `path` is relative to the project's folder. Hidden files belong to no photo.
         """
         name = path.rpartition("/")[2]
         if name.startswith("."):
@@ -167,15 +165,15 @@ def _split(name: str) -> tuple[str, str]:
     return (base_name, extension.lower()) if base_name and dot else (name, "")
 
 
-def _normalised(extensions: Iterable[str]) -> frozenset[str]:
+def _normalized(extensions: Iterable[str]) -> frozenset[str]:
     if isinstance(extensions, str):
         raise ValueError(f"extensions must be a list of names, not the text {extensions!r}")
-    normalised = frozenset(extension.lower().removeprefix(".") for extension in extensions)
-    for extension in normalised:
+    normalized = frozenset(extension.lower().removeprefix(".") for extension in extensions)
+    for extension in normalized:
         if not (extension.isascii() and extension.isalnum()):
-            raise ValueError(f"{extension!r} is not a file extension: letters and digits only")
-    return normalised
+            raise ValueError(f"{extension!r} is not a file extension: use letters and digits only")
+    return normalized
 
 
-#: What is accepted where no setting says otherwise.
+#: The extensions that are accepted without a setting.
 DEFAULT_EXTENSIONS: Final = AcceptedExtensions()

@@ -1,7 +1,7 @@
-"""The names in a project folder, a batch at a time, to be compared with the rows. No file is looked at.
+"""Lists the names in a project folder in batches, for the comparison with the rows, without a `stat` of each file.
 
-What an entry is, most file systems tell with its name; asking for each file takes several times as long as the listing.
-A file from which something new is to be concluded is looked at by `look_at`.
+Most file systems return the type of an entry with its name. A `stat` of each file would take several times as long as
+the listing. Use `storage.library.scan.look_at` for the files whose size or times matter.
 """
 
 import re
@@ -13,20 +13,20 @@ from storage.library.names import MAX_NAME_BYTES, unsafe_reason
 from storage.library.paths import ProjectFolder
 from storage.library.scan import ScannedFile, describe_entry, entries_of
 
-#: Names handed out at a time.
+#: Entries in a batch.
 BATCH_SIZE: Final = 5_000
 
-#: What needs no closer look to be safe: printable ASCII, not hidden, without separators.
+#: Matches names that need no further check: printable ASCII, not hidden, without separators.
 _is_plain = re.compile(rf"[ -\-0-\[\]-~][ -.0-\[\]-~]{{0,{MAX_NAME_BYTES - 1}}}").fullmatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedNames:
-    """Some of a folder's entries; hidden ones are left out.
+    """A batch of a folder's entries, without hidden ones.
 
     Attributes:
-        names: regular files, as `ProjectFolder.original` accepts them.
-        odd: entries with a problem, which are there, but not ours to touch.
+        names: the names of regular files; `ProjectFolder.original` accepts them.
+        odd: entries with a problem, which we never change.
     """
 
     names: list[str] = field(default_factory=list)
@@ -34,11 +34,11 @@ class ListedNames:
 
 
 def list_names(project: ProjectFolder) -> Iterator[ListedNames]:
-    """Every entry of a project folder that is not hidden, in the disk's order, from one directory scan.
+    """Yield every entry of a project folder that is not hidden, in the disk's order, from one directory scan.
 
     Raises:
         FolderMissing: the project has no folder.
-        FolderUnreadable: the folder could not be listed to its end, so that files not seen may well exist.
+        FolderUnreadable: the folder could not be listed completely; files that were not listed may still exist.
         UnsafePath: the folder was replaced by a symlink or a file.
     """
     batch = ListedNames()

@@ -1,4 +1,4 @@
-"""The manifest `.project.yaml`, by which a folder is known as a project even after somebody renamed it."""
+"""The manifest `.project.yaml`. It identifies a folder as a project's, even after a user renamed the folder."""
 
 import os
 import stat
@@ -19,25 +19,25 @@ from storage.library.trash import trash_place
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_yaml
 from task_definitions.wording import shown
 
-#: The version that we write.
+#: The format version of the manifests that we write.
 MANIFEST_VERSION: Final = "1.0"
-#: A manifest has a few lines; anything longer than this is another file under its name.
+#: A manifest has a few lines; a file that is larger than this is not a manifest.
 _MAX_MANIFEST_BYTES: Final = 1 << 16
-#: Aliases would let a few lines stand for more values than memory holds.
+#: No aliases: with them, a few lines could expand to more values than fit in memory.
 _BOUNDS: Final = Bounds(max_bytes=_MAX_MANIFEST_BYTES, max_values=2_000, has_aliases=False)
 _KEYS: Final = ("name", "id", "created_at", "version")
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a project's manifest says.
+    """The contents of a project's manifest.
 
     Attributes:
-        name: the project's name, as people typed it.
+        name: the project's name, as a user typed it.
         id: the project's id.
-        created_at: when the project was made, as text in ISO 8601.
-        version: of the manifest's form.
-        other: further keys that somebody else keeps in the manifest.
+        created_at: when the project was created, as ISO 8601 text.
+        version: the format version of the manifest.
+        other: further keys, which other programs or users store in the manifest.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Manifest:
 
 
 def read_manifest(project: ProjectFolder) -> Manifest | None:
-    """Read a project's manifest, or None where there is none.
+    """Read a project's manifest; return None if there is none.
 
     Raises:
-        ManifestUnreadable: it is no YAML mapping with a name, an id and a moment of creation, or beyond our bounds.
+        ManifestUnreadable: it is not a YAML mapping with a name, an id and a creation time, or it is too large.
         UnsafePath: it is a symlink.
     """
     path = project.manifest_path
@@ -61,12 +61,12 @@ def read_manifest(project: ProjectFolder) -> Manifest | None:
 
 @dataclass(frozen=True, slots=True)
 class WrittenManifest:
-    """A manifest that had to be written.
+    """The result of writing a manifest.
 
     Attributes:
-        before: the text that it replaced; None where there was none, or none that can be read.
-        after: its text now.
-        trashed: where one that could not be read lies now, else None.
+        before: the text of the old manifest; None if there was none or it was unreadable.
+        after: the new text.
+        trashed: the path of an unreadable old manifest in the trash, else None.
     """
 
     before: str | None
@@ -75,10 +75,10 @@ class WrittenManifest:
 
 
 def manifest_text(project: ProjectFolder) -> str | None:
-    """The text of a project's manifest as it stands, or None where there is none that can be read.
+    """Return the text of a project's manifest; None if there is none or it is unreadable.
 
     Raises:
-        UnsafePath: it is a symlink.
+        UnsafePath: the manifest is a symlink.
     """
     try:
         text = _read(project.manifest_path)
@@ -88,7 +88,7 @@ def manifest_text(project: ProjectFolder) -> str | None:
 
 
 def write_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) -> bool:
-    """Make a project's manifest say this; whether the file had to be written. As `replace_manifest`."""
+    """Call `replace_manifest`; return whether the file had to be written."""
     return replace_manifest(project, manifest, at=at) is not None
 
 
@@ -99,18 +99,18 @@ def replace_manifest(
     at: datetime,
     announce: Callable[[WrittenManifest], None] | None = None,
 ) -> WrittenManifest | None:
-    """Make a project's manifest say this, in one atomic step; keys of others that are in the file stay.
+    """Write a project's manifest in one atomic step. Other keys in the file are kept.
 
-    A manifest that cannot be read goes to the trash first, since somebody may want to look at it.
+    An unreadable manifest is moved to the trash first, so that a user can still read it.
 
     Args:
-        project: whose manifest.
-        manifest: what it is to say; its `other` keys replace those in the file.
-        at: the present moment, aware, for the trash.
-        announce: is called with what will be written before any file changes, if anything has to be written.
+        project: the project.
+        manifest: the new contents; its `other` keys replace the same keys in the file.
+        at: the current time, aware, for the trash.
+        announce: gets the result before any file changes, if the manifest must be written.
 
     Returns:
-        What was written; None where the file said all this already.
+        The result; None if the file already has these contents.
 
     Raises:
         FolderMissing: the project has no folder.
@@ -156,7 +156,7 @@ def _is_said(mapping: dict[str, Any], path: Path, wanted: Manifest) -> bool:
         said = _manifest_of(mapping, path)
     except ManifestUnreadable:
         return False
-    # The other keys of the file stay as they are, so they are compared with nothing.
+    # Other keys of the file are kept, so only those that `wanted` has are compared.
     return replace(said, other={}) == replace(wanted, other={}) and all(
         key in said.other and said.other[key] == value for key, value in wanted.other.items()
     )
@@ -174,7 +174,7 @@ def _read(path: Path) -> bytes | None:
             raise ManifestUnreadable(f"{path} is not a regular file. Remove it.")
         text = file.read(_MAX_MANIFEST_BYTES + 1)
     if len(text) > _MAX_MANIFEST_BYTES:
-        raise ManifestUnreadable(f"{path} is larger than {_MAX_MANIFEST_BYTES:,} bytes, so it is no manifest.")
+        raise ManifestUnreadable(f"{path} is larger than {_MAX_MANIFEST_BYTES:,} bytes, so it is not a manifest.")
     return text
 
 
@@ -200,7 +200,7 @@ def _manifest_of(mapping: dict[str, Any], path: Path) -> Manifest:
     wrong = [key for key, is_right in problems.items() if not is_right]
     if wrong or not isinstance(name, str) or not _is_id(identity) or created_at is None:
         raise ManifestUnreadable(
-            f"{path}: {', '.join(wrong)} missing or not of its form ({_shown(mapping, wrong)}). Correct or remove it."
+            f"{path}: {', '.join(wrong)} missing or not valid ({_shown(mapping, wrong)}). Correct or remove the file."
         )
     other = {key: value for key, value in mapping.items() if key not in _KEYS}
     return Manifest(name=name, id=identity, created_at=created_at, version=str(version), other=other)
@@ -211,11 +211,11 @@ def _is_id(value: object) -> TypeGuard[int]:
 
 
 def _moment_text(value: object) -> str | None:
-    # YAML reads an unquoted moment as a date.
+    # YAML reads an unquoted time as a date or datetime.
     if isinstance(value, datetime):
         try:
             aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-        except OverflowError:  # A moment of the year 1 or 9999 may lie outside in UTC.
+        except OverflowError:  # In UTC, a time of the year 1 or 9999 may be out of range.
             return None
         return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, date):

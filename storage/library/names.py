@@ -1,6 +1,6 @@
-"""Names of tenants, folders and photos: which are safe, which are the same, and how to make a safe one.
+"""Names of tenants, folders and photos: which are safe, which count as the same, and how to make a safe one.
 
-Not for paths: those are built from checked names in `storage.library.paths`.
+`storage.library.paths` builds paths from checked names.
 """
 
 import os
@@ -9,23 +9,23 @@ from typing import Final
 
 from storage.library.errors import UnsafePath
 
-#: Bytes in UTF-8 that Linux, macOS and the usual exchange file systems allow for one name.
+#: The limit for one name on Linux, macOS and the usual exchange file systems, in bytes of UTF-8.
 MAX_NAME_BYTES: Final = 255
-#: Bytes for a folder name that we make: leaves room for suffixes, and for path limits of other systems.
+#: The limit for folder names that we make. It leaves room for suffixes and for the path limits of other systems.
 MAX_FOLDER_NAME_BYTES: Final = 120
 
-# The backslash is no separator on POSIX, but such a library may be served to or moved to a system where it is.
+# The backslash is not a separator on POSIX, but the library may be shared with or moved to a system on which it is.
 _SEPARATORS: Final = frozenset("/\\")
 _CONTROL_CATEGORIES: Final = frozenset({"Cc", "Zl", "Zp"})
-# Bidirectional overrides make a name look like another one; joiners stay, since emoji and many scripts need them.
+# Invisible characters make two names look the same. Joiners are allowed: emoji and many scripts need them.
 _INVISIBLE: Final = frozenset("\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
 def name_key(name: str) -> str:
-    """The comparison key of a name: two names with the same key count as the same name.
+    """Return the comparison key of a name. Two names with the same key count as the same name.
 
-    Names that differ only in case or in Unicode form are one name on some file systems, so they may never stand side
-    by side in a folder.
+    On some file systems, names that differ only in case or Unicode form are the same name. A folder must therefore
+    never have two such names.
     """
     if name.isascii():
         return name.lower()
@@ -33,12 +33,12 @@ def name_key(name: str) -> str:
 
 
 def has_control_characters(name: str) -> bool:
-    """Whether a name holds line breaks or other characters that would garble a log, a list or a terminal."""
+    """Return whether a name has line breaks or other characters that would garble a log, a list or a terminal."""
     return not name.isprintable() and any(unicodedata.category(character) in _CONTROL_CATEGORIES for character in name)
 
 
 def is_decodable(name: str) -> bool:
-    """Whether a name from the disk is valid UTF-8, so that SQL and JSON can hold it."""
+    """Return whether a name from the disk is valid UTF-8, so that SQL and JSON can store it."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -47,14 +47,14 @@ def is_decodable(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """The name as it can be shown: unchanged where that is safe, else as an escaped Python literal."""
+    """Return the name for display: unchanged if that is safe, else as an escaped Python literal."""
     if is_decodable(name) and not has_control_characters(name):
         return name
     return ascii(name)
 
 
 def unsafe_reason(name: str) -> str | None:
-    """Why this cannot be the name of a tenant, a folder or a photo file, or None where it can."""
+    """Return why this cannot be the name of a tenant, a folder or a photo file; None if it can."""
     if not name:
         return "it is empty"
     if name in {os.curdir, os.pardir}:
@@ -75,11 +75,11 @@ def unsafe_reason(name: str) -> str | None:
 
 
 def check_name(name: str, *, what: str) -> str:
-    """Return the name unchanged where it is safe as one component of a path.
+    """Return the name unchanged if it is safe as one component of a path.
 
     Args:
-        name: the name, as it came from SQL, a payload or a user.
-        what: what the name is of, for the message, such as "tenant id".
+        name: the name from SQL, a payload or a user.
+        what: the kind of name, for the message, such as "Tenant id".
 
     Raises:
         UnsafePath: the name is empty, hidden, too long, or has separators, control characters or invalid Unicode.
@@ -92,7 +92,7 @@ def check_name(name: str, *, what: str) -> str:
 
 
 def cut_to_bytes(name: str, max_bytes: int) -> str:
-    """The longest beginning of a name that fits into so many bytes of UTF-8, never half a character."""
+    """Return the longest beginning of a name that fits in `max_bytes` of UTF-8 and ends with a whole character."""
     encoded = name.encode()
     if len(encoded) <= max_bytes:
         return name
@@ -100,14 +100,14 @@ def cut_to_bytes(name: str, max_bytes: int) -> str:
 
 
 def sanitise_folder_name(name: str, *, fallback: str = "project") -> str:
-    """Make a folder name out of any text, such as a project's name as a user typed it.
+    """Make a folder name from any text, such as a project's name that a user typed.
 
-    The result is in Unicode NFC, has no separators, control characters, leading dots, trailing dots or spaces, at
-    most `MAX_FOLDER_NAME_BYTES` bytes and is never empty. Sanitising twice changes nothing more.
+    The result is in Unicode NFC, is not empty and has at most `MAX_FOLDER_NAME_BYTES` bytes. It has no separators,
+    control characters, leading dots, or trailing dots or spaces. A second call changes nothing.
 
     Args:
         name: any text.
-        fallback: the result where nothing of the text can stay; itself a safe name.
+        fallback: the result if no character of the text is allowed; a safe name.
     """
     kept: list[str] = []
     for character in unicodedata.normalize("NFC", name):
@@ -119,6 +119,6 @@ def sanitise_folder_name(name: str, *, fallback: str = "project") -> str:
             continue
         elif is_decodable(character):
             kept.append(character)
-    # Dropping characters can bring others together that compose, and cutting can uncover dots and spaces.
+    # Characters that become neighbors may compose, and a cut may leave dots or spaces at the end.
     whole = unicodedata.normalize("NFC", " ".join("".join(kept).split())).lstrip(". ")
     return cut_to_bytes(whole, MAX_FOLDER_NAME_BYTES).rstrip(". ") or fallback

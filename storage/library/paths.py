@@ -1,6 +1,6 @@
-"""Every path in the library, built from a tenant, a project folder and a name, and checked to stay inside the project.
+"""Builds every path in the library from a tenant, a project folder and a name, and checks that it stays in the project.
 
-Nothing else joins path components. Moving, removing and listing are done by the modules beside this one.
+No other module joins path components. Other modules of this room move, remove and list files.
 """
 
 import hashlib
@@ -28,13 +28,14 @@ DERIVATIVE_EXTENSION: Final = ".webp"
 class Library:
     """The photo folders on disk: `<root>/<tenant_id>/<project_folder>/`.
 
-    The root may be reached through a symlink; nothing below it may be one. Making a `Library` touches no disk.
+    The path of the root may contain symlinks; nothing below the root may be a symlink. Creating a `Library` object does
+    not access the disk.
 
     Attributes:
-        root: made absolute; `~` is the home folder.
-        accepted_extensions: which files are photos.
-        ignored_names: files and folders of operating systems and storage systems, which are neither.
-        origin: where the contents of a file are, in a library whose files only stand for others; see `content_path`.
+        root: the root folder; made absolute, and `~` is the home folder.
+        accepted_extensions: the extensions of image files.
+        ignored_names: files and folders of operating systems and storage systems, which are not part of the library.
+        origin: maps a path to the path of its contents, if this is the shadow library of a plan; see `content_path`.
     """
 
     root: Path
@@ -47,38 +48,38 @@ class Library:
         object.__setattr__(self, "root", Path(absolute))
 
     def tenant(self, tenant_id: str) -> "TenantFolder":
-        """The folder of one tenant, whether or not it exists.
+        """Return the folder of a tenant, whether or not it exists.
 
         Raises:
-            UnsafePath: the id is not safe as a name, or a symlink or a file stands in its place.
+            UnsafePath: the id is not safe as a name, or the path is a symlink or a file.
         """
         path = self.root / check_name(tenant_id, what="Tenant id")
         _refuse_anything_but_a_folder(path)
         return TenantFolder(self, tenant_id, path)
 
     def project(self, tenant_id: str, project_folder: str) -> "ProjectFolder":
-        """The folder of one project, whether or not it exists.
+        """Return the folder of a project, whether or not it exists.
 
         Raises:
-            UnsafePath: a name is not safe, or a symlink or a file stands in the place of a folder.
+            UnsafePath: a name is not safe, or a folder on the path is a symlink or a file.
         """
         return self.tenant(tenant_id).project(project_folder)
 
     def content_path(self, path: Path) -> Path:
-        """Where to read the contents, and the change of status, of something in the library; never where to write.
+        """Return the path from which to read the contents and the change time of a file; never write to it.
 
-        It is the path itself but in the shadow of a library, on which a plan is made: there every file is empty and
-        stands for an original elsewhere.
+        It is the path itself, except in the shadow library of a plan: there, every file is empty and stands for an
+        original elsewhere.
         """
         return path if self.origin is None else self.origin(path)
 
     def change_time_ns(self, folder: Path, name: str, status: os.stat_result) -> int:
-        """When something in the library changed, its status included, in nanoseconds since 1970.
+        """Return the change time (ctime) of a file in nanoseconds since 1970.
 
         Args:
-            folder: where it is.
-            name: its name there. Only a plan makes a path of it: paths of all files would cost a scan time and memory.
-            status: what the system says of it.
+            folder: the file's folder.
+            name: the file's name. Only a plan joins the two: in a scan, paths of all files would cost time and memory.
+            status: the file's status from the system.
         """
         if self.origin is None:
             return status.st_ctime_ns
@@ -87,7 +88,7 @@ class Library:
         return status.st_ctime_ns
 
     def tenant_ids(self) -> Iterator[str]:
-        """The names of the folders under the root that can be tenants, in no order.
+        """Return the names of the folders in the root that can be tenants, in no particular order.
 
         Raises:
             LibraryUnavailable: the root is missing, not a folder or unreadable.
@@ -100,10 +101,10 @@ class Library:
             ) from error
 
     def check_available(self) -> None:
-        """Make sure that the library is there before anything is concluded from a missing file.
+        """Check that the library is mounted. Call this before a missing file is taken for a deleted one.
 
         Raises:
-            LibraryUnavailable: the root is missing, not a folder, unreadable, or holds no tenant's folder.
+            LibraryUnavailable: the root is missing, not a folder, unreadable, or has no tenant's folder.
         """
         if self.is_missing_or_empty(self.root):
             raise LibraryUnavailable(
@@ -111,14 +112,14 @@ class Library:
             )
 
     def is_missing_or_empty(self, folder: Path) -> bool:
-        """Whether a folder is missing or holds no visible folder, as the mount point of an unmounted disk does.
+        """Return whether a folder is missing or has no visible folder, like the mount point of an unmounted disk.
 
-        Meant for the library root and for a tenant's folder, before missing files are taken for deleted ones. Loose
-        files, hidden entries and ignored ones do not count: a mount point may hold a note or a marker, a freshly
-        formatted disk its `lost+found`.
+        Call this for the library root or a tenant's folder before missing files are taken for deleted ones. Files,
+        hidden entries and ignored names do not count: a mount point may have a note or a marker in it, and a newly
+        formatted disk has `lost+found`.
 
         Raises:
-            LibraryUnavailable: it is not a folder, or cannot be read.
+            LibraryUnavailable: `folder` is not a folder, or cannot be read.
         """
         try:
             with os.scandir(folder) as entries:
@@ -136,35 +137,37 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class TenantFolder:
-    """The folder of one tenant; made by `Library.tenant`."""
+    """The folder of a tenant. `Library.tenant` creates it."""
 
     library: Library
     tenant_id: str
     path: Path
 
     def project(self, project_folder: str) -> "ProjectFolder":
-        """The folder of one project of this tenant, whether or not it exists.
+        """Return the folder of a project of this tenant, whether or not it exists.
 
         Raises:
-            UnsafePath: the name is not safe, or a symlink or a file stands in its place.
+            UnsafePath: the name is not safe, or the path is a symlink or a file.
         """
         path = self.path / check_name(project_folder, what="Project folder")
         _refuse_anything_but_a_folder(path)
         return ProjectFolder(self, project_folder, path)
 
     def project_folders(self) -> Iterator[str]:
-        """The names of this tenant's folders that can be projects, in no order; no symlinks, nothing hidden.
+        """Return the names of this tenant's folders that can be projects, in no particular order.
+
+        Symlinks and hidden folders are left out.
 
         Raises:
             FolderMissing: the tenant has no folder.
-            FolderUnreadable: it could not be listed to its end.
+            FolderUnreadable: the folder could not be listed completely.
         """
         return _safe_folder_names(self.path, self.library.ignored_names)
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectFolder:
-    """The folder of one project with its hidden folders; made by `Library.project` or `TenantFolder.project`."""
+    """The folder of a project with its hidden folders. `Library.project` and `TenantFolder.project` create it."""
 
     tenant: TenantFolder
     project_folder: str
@@ -172,37 +175,37 @@ class ProjectFolder:
 
     @property
     def library(self) -> Library:
-        """The library that the project lies in."""
+        """The library that the project belongs to."""
         return self.tenant.library
 
     @property
     def thumb(self) -> Path:
-        """The folder of thumbnails. Raises `UnsafePath` where a symlink or a file stands in its place."""
+        """The folder of thumbnails. Raises `UnsafePath` if it is a symlink or a file."""
         return self._hidden_folder(THUMB_FOLDER)
 
     @property
     def preview(self) -> Path:
-        """The folder of previews. Raises `UnsafePath` where a symlink or a file stands in its place."""
+        """The folder of previews. Raises `UnsafePath` if it is a symlink or a file."""
         return self._hidden_folder(PREVIEW_FOLDER)
 
     @property
     def trash(self) -> Path:
-        """The folder of trashed files. Raises `UnsafePath` where a symlink or a file stands in its place."""
+        """The folder of trashed files. Raises `UnsafePath` if it is a symlink or a file."""
         return self._hidden_folder(TRASH_FOLDER)
 
     @property
     def manifest_path(self) -> Path:
-        """The manifest, `.project.yaml`. Raises `UnsafePath` where it is a symlink."""
+        """The path of the manifest, `.project.yaml`. Raises `UnsafePath` if it is a symlink."""
         path = self.path / MANIFEST_NAME
         _refuse_symlink(path)
         return path
 
     def exists(self) -> bool:
-        """Whether the project's folder is there."""
+        """Return whether the project's folder exists. Raises `UnsafePath` if it is a symlink or a file."""
         return _refuse_anything_but_a_folder(self.path)
 
     def original(self, filename: str) -> Path:
-        """The path of an original or sidecar, whether or not it exists.
+        """Return the path of an original or sidecar, whether or not it exists.
 
         Raises:
             UnsafePath: the name is not safe, or the file is a symlink.
@@ -212,14 +215,17 @@ class ProjectFolder:
         return path
 
     def companion(self, path: str) -> Path:
-        """The path of a file in the project's folder, or in a folder that a program keeps there for its companions.
+        """Return the path of a file in the project's folder, or in a folder that a program keeps there for companions.
 
         Raises:
-            UnsafePath: a name on the way is not safe, or a symlink or a file stands in the place of a folder.
+            UnsafePath: a name in `path` is not safe, a folder on the path is a symlink or a file, or the file is a
+                symlink.
         """
         *folders, name = path.split("/")
         if len(folders) > MAX_FOLDERS:
-            raise UnsafePath(f"“{printable(path)}” is no companion of a photo: it has more than {MAX_FOLDERS} folders.")
+            raise UnsafePath(
+                f"“{printable(path)}” is not a companion of a photo: it has more than {MAX_FOLDERS} folders."
+            )
         place = self.path
         for folder in folders:
             place = place / check_name(folder, what=f"Folder in project folder “{self.project_folder}”")
@@ -231,10 +237,11 @@ class ProjectFolder:
         return place
 
     def inside(self, path: str) -> Path:
-        """The place of anything that may be in the project's folder, its hidden folders included.
+        """Return the path of any entry of the project's folder, including those in its hidden folders.
 
         Raises:
-            UnsafePath: a name on the way is not safe, or a symlink or a file stands in the place of a folder.
+            UnsafePath: a name in `path` is not safe, a folder on the path is a symlink or a file, or the file is a
+                symlink.
         """
         first, _, rest = path.partition("/")
         if path == MANIFEST_NAME:
@@ -243,23 +250,24 @@ class ProjectFolder:
             return self.companion(path)
         parts = rest.split("/")
         if len(parts) > (2 if first == TRASH_FOLDER else 1) or not {"", ".", ".."}.isdisjoint(parts):
-            raise UnsafePath(f"“{printable(path)}” is no file of project folder “{self.project_folder}”.")
+            raise UnsafePath(f"“{printable(path)}” is not a file of project folder “{self.project_folder}”.")
         return self._hidden_folder(first).joinpath(*parts)
 
     def thumbnail(self, name: str) -> Path:
-        """The path of the thumbnail of the photo with this base name; raises `UnsafePath` as `original` does."""
+        """Return the path of a photo's thumbnail; `name` is the base name. Raises `UnsafePath` as `original` does."""
         return self._derivative(self.thumb, name)
 
     def preview_image(self, name: str) -> Path:
-        """The path of the preview of the photo with this base name; raises `UnsafePath` as `original` does."""
+        """Return the path of a photo's preview; `name` is the base name. Raises `UnsafePath` as `original` does."""
         return self._derivative(self.preview, name)
 
     def create(self) -> None:
-        """Make the project's folder and its hidden folders where they are missing; never the library's root.
+        """Create the project's folder and its hidden folders if they are missing, but never the library's root.
 
         Raises:
-            LibraryUnavailable: the root is not there: making it would fill the disk below an unmounted one.
-            UnsafePath: a symlink or a file stands in the place of a folder.
+            LibraryUnavailable: the root is missing. If it were created while its disk is not mounted, files would be
+                written to the wrong disk.
+            UnsafePath: one of the folders is a symlink or a file.
         """
         if not self.library.root.is_dir():
             raise LibraryUnavailable(
@@ -284,9 +292,10 @@ class ProjectFolder:
 
 
 def derivative_stem(name: str) -> str:
-    """What the derivatives of the photo with this base name are called, without their extension.
+    """Return the name of the derivatives of a photo, without their extension.
 
-    That is its base name. If it leaves no room for the extension, it is cut, and ends in a hash of the whole name.
+    It is the photo's base name. If that leaves no room for the extension, it is cut and ends with a hash of the whole
+    name.
     """
     room_bytes = MAX_NAME_BYTES - len(DERIVATIVE_EXTENSION)
     if len(name.encode()) <= room_bytes:

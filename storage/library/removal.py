@@ -1,4 +1,4 @@
-"""Removing whole trees: a project's folder, and what lies in the trash. No other originals are ever unlinked."""
+"""Removes whole trees: project folders and entries of the trash. No other originals are ever removed."""
 
 import contextlib
 import hashlib
@@ -19,23 +19,25 @@ _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXE
 
 
 def remove_project_folder(project: ProjectFolder) -> bool:
-    """Remove a project's folder with everything in it, its trash included. There is no way back.
+    """Remove a project's folder with everything in it, including its trash. This cannot be undone.
 
-    The folder first gets a hidden name in its tenant's folder, so that it is gone for everybody at once; then it is
-    emptied. Called again after a crash, it goes on where it stopped, whether or not a folder of the same name has been
-    made since: that one is removed too. No symlink is followed, and nothing that is mounted inside is entered.
+    The folder first gets a hidden name in its tenant's folder, so that it disappears at once; then its contents are
+    removed. After a crash, the next call continues. It also removes a folder of the same name that was created since.
+    Symlinks are not followed, and mounted file systems inside are not entered.
 
     Returns:
-        Whether there was anything to remove.
+        Whether there was a folder to remove.
 
     Raises:
-        UnsafePath: the path is not directly in its tenant's folder, or a symlink or a file stands in its place.
-        CrossesFileSystems: something is mounted in the folder; what is mounted stays.
-        OSError: the disk fails, or permissions are missing; what is left is removed by the next call.
+        UnsafePath: the path is not directly in its tenant's folder, or it is a symlink or a file.
+        CrossesFileSystems: a file system is mounted in the folder; its files stay.
+        OSError: the disk fails, or permissions are missing; the next call removes the rest.
     """
     tenant = project.tenant
     if project.path.parent != tenant.path or tenant.path.parent != project.library.root:
-        raise UnsafePath(f"{printable(str(project.path))} is not directly in its tenant's folder. It is not removed.")
+        raise UnsafePath(
+            f"{printable(str(project.path))} is not directly in its tenant's folder, so it is not removed."
+        )
     if not project.library.tenant(tenant.tenant_id).path.is_dir():
         return False
     mark = _removing_mark(project)
@@ -49,12 +51,13 @@ def remove_project_folder(project: ProjectFolder) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or a folder with all that is in it, without following any symlink on the way down.
+    """Remove a file or a folder with everything in it. Symlinks are not followed; a missing path is not an error.
 
-    Only for callers that have made sure that it may go. What has gone already is no error.
+    The caller must check that the path may be removed.
 
     Raises:
-        CrossesFileSystems: something is mounted below the path; what is mounted stays.
+        CrossesFileSystems: a file system is mounted below the path; its files stay.
+        UnsafePath: a folder was replaced during the removal.
         OSError: the disk fails, or permissions are missing.
     """
     try:
@@ -70,14 +73,14 @@ def remove_tree(path: Path) -> None:
 def _set_aside(folder: Path, hidden: Path) -> None:
     if folder.lstat().st_dev != folder.parent.lstat().st_dev:
         raise CrossesFileSystems(f"{printable(str(folder))} is a mount point. Unmount it, then remove the project.")
-    with contextlib.suppress(FileNotFoundError):  # Somebody else is removing it as well.
+    with contextlib.suppress(FileNotFoundError):  # Another process is removing it, too.
         if not rename_noreplace(folder, hidden):
             folder.rename(hidden)
         fsync_folder(folder.parent)
 
 
 def _removing_mark(project: ProjectFolder) -> str:
-    # A digest and not the name itself, which may be as long as a name can be.
+    # A digest, because the folder's name may already have the maximum length.
     digest = hashlib.blake2b(project.project_folder.encode(), digest_size=12).hexdigest()
     return f"{_REMOVING_PREFIX}{digest}-"
 
@@ -89,15 +92,13 @@ def _remove_entry(parent: int, name: str, *, device: int, shown: Path) -> None:
             os.unlink(name, dir_fd=parent)
             return
         if status.st_dev != device:
-            raise CrossesFileSystems(
-                f"Something is mounted at {printable(str(shown))}. Unmount it; then the removal can go on."
-            )
+            raise CrossesFileSystems(f"A file system is mounted at {printable(str(shown))}. Unmount it and try again.")
         folder = os.open(name, _OPEN_FOLDER, dir_fd=parent)
     except FileNotFoundError:
         return
     try:
         if not os.path.samestat(os.fstat(folder), status):
-            raise UnsafePath(f"{printable(str(shown))} was replaced while it was being removed. It is left alone.")
+            raise UnsafePath(f"{printable(str(shown))} was replaced while it was being removed. It is not removed.")
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries]
         for child in names:

@@ -1,4 +1,4 @@
-"""One pass over a project folder, streamed: what files lie there and what is wrong with them. Changes nothing."""
+"""Scans a project folder in one streamed pass: its files and the problems with them. Changes nothing."""
 
 import os
 import stat
@@ -32,19 +32,19 @@ _MAX_NS: Final = 2**63 - 1
 class ScannedFile:
     """One entry of a project folder.
 
-    An entry with a problem is there, but is not ours to touch: report it, and leave it and what SQL knows of it alone.
-    An entry that is not hidden and has no problem has a name that `ProjectFolder.original` accepts.
+    An entry with a problem exists, but we must not touch it: report it, and change neither the file nor its rows. If an
+    entry is not hidden and has no problem, `ProjectFolder.original` accepts its name.
 
     Attributes:
-        name: as the disk has it; with a problem it may hold line breaks or surrogates, so show `printable_name`. Of a
-            companion in a folder of its own, its path below the project's folder.
-        base_name: the photo that the file belongs to.
-        extension: lower case, without the dot.
-        kind: what the file is, told by its name.
-        size_bytes: 0 where it could not be found out.
-        mtime_ns: when the contents changed last, in nanoseconds since 1970; 0 where it could not be found out.
-        problem: why the file cannot be worked with, or None.
-        ctime_ns: when its contents or its status changed last, likewise; 0 where it could not be found out.
+        name: the name on disk. If there is a problem, it may have line breaks or surrogates, so show `printable_name`.
+            For a companion in a folder below the project's folder, the path relative to the project's folder.
+        base_name: the base name of the photo that the file belongs to.
+        extension: the extension in lower case, without the dot.
+        kind: the kind of the file, determined by its name.
+        size_bytes: the file's size; 0 if unknown.
+        mtime_ns: the last change of the contents, in nanoseconds since 1970; 0 if unknown.
+        problem: why the file cannot be used, or None.
+        ctime_ns: the last change of the contents or the inode, in nanoseconds since 1970; 0 if unknown.
     """
 
     name: str
@@ -58,12 +58,12 @@ class ScannedFile:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether the entry is none of the user's files: dot entries and the manifest."""
+        """Whether the entry is not a user's file: a hidden file or the manifest."""
         return self.kind.is_hidden
 
     @property
     def printable_name(self) -> str:
-        """The name in a form that logs, SQL and terminals can take."""
+        """The name in a form that is safe for logs, SQL and terminals."""
         return printable(self.name)
 
 
@@ -72,9 +72,9 @@ class ScannedDerivative:
     """A thumbnail or preview on disk.
 
     Attributes:
-        base_name: the photo that it was made for; of a long one, its `derivative_stem`.
-        size_bytes: 0 where the writing of it was cut short by a full disk.
-        mtime_ns: when it was written, in nanoseconds since 1970.
+        base_name: the base name of its photo; for a long base name, the `derivative_stem`.
+        size_bytes: the file's size; 0 if a full disk interrupted the write.
+        mtime_ns: when the file was written, in nanoseconds since 1970.
     """
 
     base_name: str
@@ -83,19 +83,18 @@ class ScannedDerivative:
 
 
 def storable_ns(moment_ns: int) -> int:
-    """A file's time, in nanoseconds since 1970, as databases can hold it: of the years 1678 to 2262.
+    """Limit a file's time, in nanoseconds since 1970, to the years 1678 to 2262, which databases can store.
 
-    File systems hold others, which cameras with a wrong clock and programs with a wrong unit do write. The nearest
-    time that can be held takes their place.
+    Cameras with a wrong clock and programs with a wrong unit write times outside of this range to file systems.
     """
     return max(-_MAX_NS, min(_MAX_NS, moment_ns))
 
 
 def scan_derivatives(folder: Path) -> Iterator[ScannedDerivative]:
-    """The derivatives in a project's `.thumb` or `.preview`, in the disk's order; none where there is no such folder.
+    """Yield the derivatives in a project's `.thumb` or `.preview`, in the disk's order; none if the folder is missing.
 
     Raises:
-        FolderUnreadable: the folder could not be listed to its end.
+        FolderUnreadable: the folder could not be listed completely.
     """
     try:
         with os.scandir(folder) as entries:
@@ -115,21 +114,21 @@ def scan_derivatives(folder: Path) -> Iterator[ScannedDerivative]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise FolderUnreadable(f"Folder {folder} cannot be listed to its end ({error.strerror}).") from error
+        raise FolderUnreadable(f"Folder {folder} cannot be listed completely ({error.strerror}).") from error
 
 
 def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = None) -> Iterator[ScannedFile]:
-    """Every entry of a project folder, hidden ones included, in the disk's order, from one directory scan.
+    """Yield every entry of a project folder, including hidden ones, in the disk's order, from one directory scan.
 
-    Streams: memory stays flat however many files there are. Files that vanish during the scan are left out.
+    Memory does not grow with the number of files. Files that disappear during the scan are left out.
 
     Args:
         project: the folder to scan.
-        is_wanted: given a name, whether the file is of interest; no other is looked at closely.
+        is_wanted: whether to include the entry with a given name; None includes all.
 
     Raises:
         FolderMissing: the project has no folder.
-        FolderUnreadable: the folder could not be listed to its end, so that files not seen may well exist.
+        FolderUnreadable: the folder could not be listed completely; files that were not listed may still exist.
         UnsafePath: the folder was replaced by a symlink or a file.
     """
     with entries_of(project) as entries:
@@ -141,14 +140,14 @@ def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = No
 
 
 def scan_companion_folders(project: ProjectFolder, *, is_wanted: Callable[[str], bool]) -> Iterator[ScannedFile]:
-    """The files of interest in the folders that some programs keep beside the photos; no symlink is followed.
+    """Yield the wanted files in the folders that some programs keep in a project's folder; symlinks are not followed.
 
     Args:
         project: the project whose folders are scanned.
-        is_wanted: given a path below the project's folder, whether the file is of interest.
+        is_wanted: whether to include the file with a given path, relative to the project's folder.
 
     Raises:
-        FolderUnreadable: a folder could not be listed to its end.
+        FolderUnreadable: a folder could not be listed completely.
     """
     for parts in project.library.accepted_extensions.companion_folders:
         for folder in _folders_like(project.path, parts):
@@ -164,7 +163,7 @@ def scan_companion_folders(project: ProjectFolder, *, is_wanted: Callable[[str],
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise FolderUnreadable(f"Folder {folder} cannot be listed to its end ({error.strerror}).") from error
+                raise FolderUnreadable(f"Folder {folder} cannot be listed completely ({error.strerror}).") from error
 
 
 def _folders_like(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
@@ -190,18 +189,18 @@ def _mode(path: Path) -> int:
 
 
 def look_at(project: ProjectFolder, name: str) -> ScannedFile | None:
-    """One entry of a project folder, or None where it has vanished."""
+    """Return one entry of a project folder; None if it does not exist."""
     return _describe(project, name, lambda: os.lstat(project.path / name))
 
 
 @contextmanager
 def entries_of(project: ProjectFolder) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """The entries of a project folder as the system gives them, but for ignored ones.
+    """Open an iterator of a project folder's entries, without ignored names.
 
     Raises:
         FolderMissing, FolderUnreadable, UnsafePath: see `scan`.
     """
-    project.exists()  # Refuses a symlink that has taken the folder's place since the path was built.
+    project.exists()  # Raises if a symlink has replaced the folder since the path was built.
     try:
         with os.scandir(project.path) as entries:
             ignored = project.library.ignored_names
@@ -210,12 +209,12 @@ def entries_of(project: ProjectFolder) -> Iterator[Iterator[os.DirEntry[str]]]:
         raise FolderMissing(f"Project folder {project.path} does not exist.") from error
     except OSError as error:
         raise FolderUnreadable(
-            f"Project folder {project.path} cannot be listed to its end ({error.strerror}). Check disk and permissions."
+            f"Project folder {project.path} cannot be listed completely ({error.strerror}). Check disk and permissions."
         ) from error
 
 
 def describe_entry(project: ProjectFolder, entry: os.DirEntry[str]) -> ScannedFile | None:
-    """What an entry is, or None where it has vanished since it was listed."""
+    """Describe an entry of a listing; return None if it no longer exists."""
     return _describe(project, entry.name, lambda: entry.stat(follow_symlinks=False))
 
 

@@ -1,6 +1,6 @@
-"""Moving originals and renaming project folders without ever overwriting or losing one; removing derivatives.
+"""Moves originals and renames project folders without ever overwriting or losing a file, and removes derivatives.
 
-Every operation here may be repeated after a crash at any point and then goes on where it stopped.
+Every operation can be repeated after a crash at any point, and then continues.
 """
 
 import contextlib
@@ -36,32 +36,31 @@ from storage.library.names import name_key, printable
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
 
 _BLOCK_BYTES: Final = 1 << 20
-#: Bytes that a copy leaves free on the target: databases and logs on the same disk must be able to go on.
+#: Bytes that a copy leaves free on the target's disk, for databases and logs.
 SPARE_BYTES: Final = 64 << 20
-# FAT keeps times to two seconds.
+# FAT stores times with a precision of two seconds.
 _MTIME_TOLERANCE_NS: Final = 2_000_000_000
 
 
 def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | None = None) -> None:
     """Move a file to a new name, in the same or another folder, unless that name is taken.
 
-    Within a file system the move is atomic. Between two, the file is copied beside its target, flushed, read back and
-    compared, given its name, and only then removed at the source; its times stay.
+    Within a file system, the move is atomic. Between two file systems, the file is copied to a temporary name in the
+    target's folder, synced, read back, compared and renamed. Only then is the source removed. The file's times stay.
 
-    Repeating a move that a crash cut short finishes it. Repeating one that was finished raises `SourceMissing`.
+    A second call finishes a move that a crash interrupted. If the move was finished, it raises `SourceMissing`.
 
     Args:
         source: the file; a path that the library built.
-        target: its new path; likewise.
-        names: the names in the target's folder where the caller has read them, for a batch of moves; kept up to date.
-            Without it the folder is scanned. With none in it, only exactly the target's name counts as taken.
+        target: the new path; a path that the library built.
+        names: the names in the target's folder, for a batch of moves; this call updates them. If None, the folder is
+            scanned. If empty, the move fails only if the target itself exists.
 
     Raises:
-        SourceMissing: there is no such file (any more).
-        Collision: the target exists, or a name does that differs from it only in case or Unicode form.
+        SourceMissing: the file does not exist, or no longer.
+        Collision: the target exists, or a name exists that differs from it only in case or Unicode form.
         FolderMissing: the target's folder does not exist.
-        NotEnoughSpace, CopyMismatch, SourceChanged: the copy to another file system could not be made; the source
-            is as it was.
+        NotEnoughSpace, CopyMismatch, SourceChanged: the copy to another file system failed; the source is unchanged.
         UnsafePath: the source is not a regular file.
     """
     status = _regular_file(source)
@@ -70,7 +69,7 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
     try:
         if not (finish_interrupted(source, target) or _finish_copy(source, target)):
             if names is not None and not os.path.lexists(target):
-                names.discard(target.name)  # It was but a reservation of this move.
+                names.discard(target.name)  # It was only a reservation of this move.
             _refuse_taken_name(source, target, names)
             _place(source, target, status)
     except FileExistsError as error:
@@ -78,7 +77,7 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
     except FileNotFoundError as error:
         if not target.parent.is_dir():
             raise FolderMissing(f"Folder {target.parent} does not exist.") from error
-        raise SourceMissing(f"{printable(str(source))} has gone while it was being moved.") from error
+        raise SourceMissing(f"{printable(str(source))} disappeared while it was being moved.") from error
     if names is not None:
         if source.parent == target.parent:
             names.discard(source.name)
@@ -86,13 +85,14 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
 
 
 def sync_moves(moves: Iterable[tuple[Path, Path]]) -> None:
-    """Wait until moves, each from its first path to its second, are on the disk, with the folders made for them.
+    """Wait until moves from source to target, and the folders created for them, are on the disk.
 
-    New names come first: not every file system writes both names of a move at once, and a file must have one of them.
+    New names are synced first: some file systems write the two names of a move separately, and a file must always have
+    one of them.
     """
     pairs = list(moves)
     new = {target.parent for _, target in pairs}
-    # A file gets at most two new folders below its project's, which is in its tenant's.
+    # A move creates at most two new folders on a path: sync the folders that contain them, too.
     others = {folder for _, target in pairs for folder in target.parents[1:3]} | {source.parent for source, _ in pairs}
     for folder in (*sorted(new), *sorted(others - new, reverse=True)):
         with contextlib.suppress(FileNotFoundError):
@@ -104,13 +104,13 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
 
     Args:
         source: the folder; a path that the library built.
-        target: its new path; likewise.
+        target: the new path; a path that the library built.
         names: see `move_without_overwrite`.
 
     Raises:
-        SourceMissing: there is no such folder (any more).
-        Collision: the target exists, or a name beside it does that differs only in case or Unicode form.
-        CrossesFileSystems: the target lies on another file system, or the folder is a mount point.
+        SourceMissing: the folder does not exist, or no longer.
+        Collision: the target exists, or a name exists that differs from it only in case or Unicode form.
+        CrossesFileSystems: the target is on another file system, or the folder is a mount point.
         UnsafePath: the source is a symlink or not a folder.
     """
     try:
@@ -121,7 +121,7 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
         raise UnsafePath(f"{printable(str(source))} is not a folder. It stays as it is.")
     if source == target:
         return
-    # Where case makes no difference, the target may be the source itself under its old spelling.
+    # If the file system ignores case, the target may be the source itself in another spelling.
     is_same = _is_same_folder(source, target)
     if not (is_same and name_key(source.name) == name_key(target.name)):
         _refuse_taken_name(source, target, names)
@@ -129,26 +129,26 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
         if is_same or not rename_noreplace(source, target):
             if not is_same and os.path.lexists(target):
                 raise _collision(target, target.name)
-            # Looked at just above, and a folder can replace nothing but an empty folder.
+            # The target was missing just now; the rename of a folder can replace only an empty folder.
             source.rename(target)
-        # The row is about to say so.
+        # The new name must be on the disk before the row has it.
         fsync_folder(target.parent)
     except OSError as error:
         if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
             raise _collision(target, target.name) from error
         if error.errno in {errno.EXDEV, errno.EBUSY}:
             raise CrossesFileSystems(
-                f"Folder {printable(str(source))} cannot be renamed to {printable(str(target))}: they lie on different "
-                "file systems, or it is a mount point."
+                f"Folder {printable(str(source))} cannot be renamed to {printable(str(target))}: they are on different "
+                "file systems, or the folder is a mount point."
             ) from error
         raise
 
 
 def remove_derivative(path: Path) -> bool:
-    """Remove a thumbnail or preview. Removing one that is gone is no error.
+    """Remove a thumbnail or preview. A missing file is not an error.
 
     Returns:
-        Whether there was one.
+        Whether the file existed.
 
     Raises:
         UnsafePath: the path is not directly in a project's `.thumb` or `.preview`, or that folder is a symlink.
@@ -156,7 +156,7 @@ def remove_derivative(path: Path) -> bool:
     folder = path.parent
     plain = path.is_absolute() and os.pardir not in path.parts and path.name not in {"", os.curdir, os.pardir}
     if not plain or folder.name not in {THUMB_FOLDER, PREVIEW_FOLDER}:
-        raise UnsafePath(f"{printable(str(path))} is no derivative, so it is not removed.")
+        raise UnsafePath(f"{printable(str(path))} is not a derivative, so it is not removed.")
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
             raise UnsafePath(f"{printable(str(folder))} is not a folder, so nothing in it is removed.")
@@ -181,17 +181,17 @@ def _move_across(source: Path, target: Path, status: os.stat_result) -> None:
     free_bytes = shutil.disk_usage(target.parent).free
     if free_bytes < status.st_size + SPARE_BYTES:
         raise NotEnoughSpace(
-            f"{printable(source.name)} needs {status.st_size:,} bytes in {target.parent}, where {free_bytes:,} are "
-            f"free and {SPARE_BYTES:,} of them have to stay so. Make room there."
+            f"{printable(source.name)} needs {status.st_size:,} bytes in {target.parent}, but only {free_bytes:,} are "
+            f"free and {SPARE_BYTES:,} of them must stay free. Free some space there."
         )
     temporary = temporary_path(target)
     try:
         copied = _copy(source, temporary)
         if copied != hash_contents(temporary):
             raise CopyMismatch(
-                f"The copy of {printable(source.name)} in {target.parent} differs from it. Check that disk."
+                f"The copy of {printable(source.name)} in {target.parent} differs from the original. Check that disk."
             )
-        # The copy keeps the time, by which a move that was cut short below is known again.
+        # The copy gets the original's time: `_finish_copy` uses it to recognize an interrupted move.
         _copy_times_and_mode(status, temporary)
         _refuse_changed(source, status)
         rename_exclusively(temporary, target, on_behalf_of=source)
@@ -234,7 +234,7 @@ def _copy(source: Path, target: Path) -> str:
                     remaining = remaining[os.write(descriptor, remaining) :]
         os.fsync(descriptor)
         if hasattr(os, "posix_fadvise"):
-            # So that the comparison reads the disk and not the memory that was written from.
+            # Drop the file from the page cache, so that the comparison reads it from the disk.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
@@ -242,7 +242,7 @@ def _copy(source: Path, target: Path) -> str:
 
 
 def _copy_times_and_mode(status: os.stat_result, target: Path) -> None:
-    # Not every file system can keep a mode or an exact time; the picture itself is what counts.
+    # Some file systems cannot store a mode or an exact time; the contents matter more.
     with contextlib.suppress(OSError):
         target.chmod(stat.S_IMODE(status.st_mode))
     with contextlib.suppress(OSError):
@@ -261,7 +261,7 @@ def _regular_file(source: Path) -> os.stat_result:
     except FileNotFoundError as error:
         raise SourceMissing(f"{printable(str(source))} does not exist.") from error
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafePath(f"{printable(str(source))} is not a regular file, so it is left where it is.")
+        raise UnsafePath(f"{printable(str(source))} is not a regular file, so it stays where it is.")
     return status
 
 
@@ -287,6 +287,6 @@ def _is_same_folder(source: Path, target: Path) -> bool:
 
 def _collision(target: Path, taken: str) -> Collision:
     return Collision(
-        f"“{printable(target.name)}” cannot be put into {target.parent}: “{printable(taken)}” is there already. "
+        f"“{printable(target.name)}” cannot be put into {target.parent}: “{printable(taken)}” already exists there. "
         "Choose another name; nothing was overwritten."
     )

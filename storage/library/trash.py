@@ -1,6 +1,6 @@
-"""The `.trash` of a project: putting files there, finding what is due, removing that for good, and taking back.
+"""The `.trash` of a project: moving files there, finding expired files, removing them for good, and restoring files.
 
-When something is due is told by the name it got here, never by the file's own times, which a move does not change.
+The name in the trash contains the time of the move. The file's own times do not count, because a move keeps them.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ _TRASH_NAME: Final = re.compile(r"(\d{8}T\d{6}\.\d{3})Z_[0-9a-f]{12}_(.*)", re.D
 
 @dataclass(frozen=True, slots=True)
 class TrashName:
-    """What the name of an entry in the trash says.
+    """The parts of the name of an entry in the trash.
 
     Attributes:
-        original_name: the file's name before; empty where the entry is a folder that holds one file under that name.
-        trashed_at: when it was put there, in UTC, to the millisecond.
+        original_name: the file's former name; empty if the entry is a folder with one file that has its former name.
+        trashed_at: when the file was moved to the trash, in UTC, in milliseconds.
     """
 
     original_name: str
@@ -40,13 +40,13 @@ class TrashName:
 
 @dataclass(frozen=True, slots=True)
 class TrashEntry:
-    """Something that lies directly in a project's trash.
+    """A file or folder directly in a project's trash.
 
     Attributes:
-        project: whose trash.
-        name: its name there; show `original_name` to people.
-        original_name: the name it had in the project; for things that others put there, the name as it is.
-        trashed_at: when it came, by its name, or where others put it there, by its last change of status.
+        project: the project.
+        name: the name in the trash; show `original_name` to people.
+        original_name: the name in the project; if another program put the entry there, its name in the trash.
+        trashed_at: when the entry was moved to the trash, from its name; if another program put it there, its ctime.
     """
 
     project: ProjectFolder
@@ -56,12 +56,12 @@ class TrashEntry:
 
     @property
     def path(self) -> Path:
-        """Where it lies. Raises `UnsafePath` where the trash was replaced by a symlink."""
+        """The entry's path. Raises `UnsafePath` if a symlink has replaced the trash."""
         return self.project.trash / self.name
 
 
 def parse_trash_name(name: str) -> TrashName | None:
-    """Read a name that `move_to_trash` gave, or None for any other."""
+    """Parse a name that `move_to_trash` made; return None for any other name."""
     found = _TRASH_NAME.fullmatch(name)
     if found is None:
         return None
@@ -73,26 +73,28 @@ def parse_trash_name(name: str) -> TrashName | None:
 
 
 def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
-    """Where a file of a project is to be in its trash: a name that is free and tells the old name. Touches no disk.
+    """Return a free path in a project's trash for a file; it contains the file's name. Changes nothing on disk.
 
     Args:
         project: the project that the file is in.
         file: a file in the project's folder, or in a folder of companions there.
-        at: the moment, aware; the time to live counts from it.
+        at: the current time, aware; the time to live begins at it.
 
     Raises:
-        UnsafePath: it is not in the project's folder.
+        UnsafePath: the file is not in the project's folder.
     """
     if at.tzinfo is None:
         raise ValueError("at must be an aware datetime")
     inside = file.relative_to(project.path).as_posix() if file.is_relative_to(project.path) else ""
     if inside != MANIFEST_NAME and (not inside or inside == os.curdir or project.companion(inside) != file):
-        raise UnsafePath(f"{printable(str(file))} is not in {project.path}, so it is not put into its trash.")
+        raise UnsafePath(
+            f"{printable(str(file))} is not in {project.path}, so it is not moved to that project's trash."
+        )
     moment = at.astimezone(UTC).strftime(_STAMP_FORMAT)[:-3]
     mark = f"{moment}Z_{secrets.token_hex(6)}_"
     if len(os.fsencode(mark + file.name)) <= MAX_NAME_BYTES:
         return project.trash / (mark + file.name)
-    # There is no room for both in one name, so the name goes below the mark.
+    # Both together are too long for one name, so the mark becomes a folder.
     return project.trash / mark / file.name
 
 
@@ -100,36 +102,36 @@ def move_to_trash(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
     """Move a file of a project into its trash; see `trash_place`.
 
     Args:
-        project: the project that the file lies in.
+        project: the project that the file is in.
         file: a file in the project's folder, or in a folder of companions there.
-        at: the moment, aware; the time to live counts from it.
+        at: the current time, aware; the time to live begins at it.
 
     Returns:
-        Where the file lies now.
+        The file's path in the trash.
 
     Raises:
-        SourceMissing: there is no such file (any more).
-        UnsafePath: it is not in the project's folder, or not a regular file.
+        SourceMissing: the file does not exist, or no longer.
+        UnsafePath: the file is not in the project's folder, or not a regular file.
     """
     target = trash_place(project, file, at=at)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The random part makes the name free, so the trash, which may be large, needs no scan.
+    # The random part makes the name unique, so the trash, which may be large, is not scanned.
     move_without_overwrite(file, target, names=FolderNames())
     return target
 
 
 def expired(project: ProjectFolder, *, now: datetime, ttl_seconds: float) -> Iterator[TrashEntry]:
-    """What has lain in a project's trash for longer than the time to live, in no order; streamed.
+    """Return the entries of a project's trash that are older than the time to live, streamed, in no particular order.
 
-    A moment in the future, as after a clock was set back, is not expired.
+    An entry with a time in the future is not expired. Such times occur if the clock was set back.
 
     Args:
-        project: whose trash.
-        now: the present moment, aware.
-        ttl_seconds: how long things stay in the trash.
+        project: the project.
+        now: the current time, aware.
+        ttl_seconds: how long entries stay in the trash.
 
     Raises:
-        FolderUnreadable: the trash could not be listed to its end.
+        FolderUnreadable: the trash could not be listed completely.
         UnsafePath: the trash is a symlink.
     """
     due_before = now - timedelta(seconds=ttl_seconds)
@@ -137,7 +139,7 @@ def expired(project: ProjectFolder, *, now: datetime, ttl_seconds: float) -> Ite
 
 
 def list_trash(project: ProjectFolder) -> Iterator[TrashEntry]:
-    """All that lies directly in a project's trash, in no order; streamed. Raises as `expired` does."""
+    """Yield the entries of a project's trash, in no particular order. Raises the same errors as `expired`."""
     try:
         with os.scandir(project.trash) as entries:
             for entry in entries:
@@ -151,13 +153,11 @@ def list_trash(project: ProjectFolder) -> Iterator[TrashEntry]:
 
 
 def purge(entry: TrashEntry) -> None:
-    """Remove an entry of the trash for good. A symlink is removed itself, never what it leads to.
-
-    Purging what is gone is no error.
+    """Remove an entry of the trash for good. Symlinks are removed, but not followed. A missing entry is not an error.
 
     Raises:
-        UnsafePath: the entry would not lie directly in its project's trash, or the trash is a symlink.
-        CrossesFileSystems: something is mounted in it; what is mounted stays.
+        UnsafePath: the entry is not directly in its project's trash, or the trash is a symlink.
+        CrossesFileSystems: a file system is mounted in the entry; its files stay.
     """
     if entry.name in {"", os.curdir, os.pardir} or "/" in entry.name or "\0" in entry.name:
         raise UnsafePath(f"{printable(entry.name)} is not the name of an entry in the trash of {entry.project.path}.")
@@ -165,15 +165,15 @@ def purge(entry: TrashEntry) -> None:
 
 
 def restore(trashed: Path, target: Path, *, names: FolderNames | None = None) -> None:
-    """Take a file back out of the trash without overwriting anything.
+    """Move a file out of the trash without overwriting anything.
 
     Args:
-        trashed: where it lies, as `move_to_trash` said.
-        target: where it belongs; a path that the library built.
+        trashed: the file's path in the trash, from `move_to_trash`.
+        target: the path to restore the file to; a path that the library built.
         names: see `move_without_overwrite`.
 
     Raises:
-        SourceMissing: it is not in the trash (any more).
+        SourceMissing: the file is not in the trash, or no longer.
         Collision: the target's name is taken.
     """
     move_without_overwrite(trashed, target, names=names)

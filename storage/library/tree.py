@@ -1,7 +1,7 @@
-"""A folder with all that is in it, looked at again and again: what moved, came and went between two looks.
+"""Compares snapshots of a folder tree: which files and folders moved, appeared, disappeared or were replaced.
 
-What is the same is told by inode, size and time of change, so that a rename is a rename and no removal. The looks are
-kept in a scratch database on disk, so that memory stays flat however many files there are.
+Inode, size and mtime identify a file, so that a renamed file is not taken for a removed one. The snapshots are stored
+in a scratch database on disk, so that memory does not grow with the number of files.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ _DERIVATIVE_FOLDERS = (os.fsencode(THUMB_FOLDER), os.fsencode(PREVIEW_FOLDER))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeChange:
-    """Something in the tree that is no longer what or where it was.
+    """A difference between two snapshots of a tree.
 
     Attributes:
-        action: `replaced` where another file has taken the name of one that is gone.
-        is_folder: whether it is a folder; what lies in a moved folder is not told of again.
-        source: its path before, relative to the root; None where it came.
-        target: its path now; None where it went.
-        size_bytes: of the file before; 0 for what is no regular file, and for what came.
-        mtime_ns: of the file before, in nanoseconds since 1970; 0 for folders and what came.
+        action: `came` for a new entry, `went` for one that disappeared, `replaced` if another file now has the name of
+            one that disappeared.
+        is_folder: whether the entry is a folder. The contents of a moved folder are not reported as moved.
+        source: the old path, relative to the root; None if the entry came.
+        target: the new path, relative to the root; None if the entry went.
+        size_bytes: the size of the old file; 0 if it is not a regular file, or if the entry came.
+        mtime_ns: the mtime of the old file, in nanoseconds since 1970; 0 for a folder, or if the entry came.
     """
 
     action: Literal["moved", "came", "went", "replaced"]
@@ -44,11 +45,11 @@ class TreeChange:
 
 
 class LibraryTree:
-    """The looks at one folder. Use it as a context manager; its scratch file is the caller's to remove.
+    """Snapshots of one folder tree. Use it as a context manager; the caller removes the scratch file.
 
     Args:
         root: the folder.
-        scratch: a file that does not exist yet, not below the root.
+        scratch: the path of a file that does not exist yet, outside of the root.
     """
 
     def __init__(self, root: Path, scratch: Path) -> None:
@@ -57,8 +58,8 @@ class LibraryTree:
         self._connection = sqlite3.connect(scratch, check_same_thread=False, isolation_level=None)
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
             self._connection.execute(f"PRAGMA {pragma}")
-        # Hard links have one inode: all but one of their names are left out of account. But the thumbnail and the
-        # preview of a small picture may be one file, and both count.
+        # Hard links share an inode, so only one of their names is stored. The thumbnail and the preview of a small
+        # image may be hard links of one file, and both are stored.
         self._connection.executescript(
             "CREATE TABLE origins (inode INTEGER PRIMARY KEY, is_folder, size, mtime_ns, path BLOB);"
             + "".join(
@@ -69,7 +70,7 @@ class LibraryTree:
         )
 
     def note_origins(self, pairs: Iterable[tuple[os.stat_result, Path]]) -> None:
-        """Remember what each thing in the tree, as it is now, stands for."""
+        """Store the path that each entry of the tree stands for; each pair is an entry's status and that path."""
         iterator = iter(pairs)
         while batch := list(islice(iterator, _BATCH_SIZE)):
             rows = [(*_identity(status), os.fsencode(path)) for status, path in batch]
@@ -79,26 +80,26 @@ class LibraryTree:
                 self._connection.execute("COMMIT")
 
     def origin(self, path: Path) -> Path:
-        """What something in the tree stands for, wherever it has moved; the path itself where it stands for nothing.
+        """Return the path that an entry stands for, even if the entry has moved; the path itself if it has none.
 
         Raises:
-            FileNotFoundError: there is nothing at the path.
+            FileNotFoundError: the path does not exist.
         """
         inode, is_folder, size, mtime_ns = _identity(path.lstat())
         with self._lock:
             row = self._connection.execute("SELECT * FROM origins WHERE inode = ?", (inode,)).fetchone()
-        # An inode is given anew when its file is gone; the time is another then.
+        # The inode of a removed file may be reused, but with another time.
         is_known = row is not None and row[1] == is_folder and (is_folder or row[2:4] == (size, mtime_ns))
         return Path(os.fsdecode(row[4])) if is_known else path
 
     def look(self) -> None:
-        """Look at the tree for the first time: what `changes` tells is against this."""
+        """Take the first snapshot; the first call of `changes` compares with it."""
         self._record("before")
 
     def changes(self) -> Iterator[TreeChange]:
-        """Look at the tree again, and tell what is different from the last look, in the order of paths; streamed.
+        """Take a snapshot and yield its differences from the previous one, in the order of paths.
 
-        It has to be read to its end, which makes this look the one that the next is held against.
+        The caller must read all of them. Then the next call compares with this snapshot.
         """
         self._record("after")
         self._connection.executescript(_FIND_CHANGES)
@@ -149,14 +150,14 @@ class LibraryTree:
                         if identity[1]:
                             waiting.append((identity[0], path + b"/", entry.path))
             except PermissionError:
-                # Nobody can have changed what nobody can list.
+                # The task cannot change a folder that it cannot list.
                 continue
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     if stat.S_ISDIR(status.st_mode):
         return status.st_ino, 1, 0, 0
-    # A link's size is the length of its target, and that of a link which stands in for one is another.
+    # A symlink's size is the length of its target; a symlink that stands for another has another size.
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
     return status.st_ino, 0, size, status.st_mtime_ns
 
@@ -177,7 +178,7 @@ _FIND_CHANGES = f"""
     CREATE INDEX went_names ON went (parent, name);
     CREATE INDEX came_names ON came (parent, name);"""
 
-# What has gone while another came under its name is told of once.
+# A file that went and another that came with its name are one change: replaced.
 _CHANGES = f"""
     SELECT b.is_folder, b.size, b.mtime_ns, b.path, a.path, 0 FROM before AS b JOIN after AS a ON {_SAME}
         WHERE a.parent <> b.parent OR a.name <> b.name

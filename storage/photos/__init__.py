@@ -1,1 +1,1 @@
-"""Projects, photos, tags, originals and derivatives as rows; and which photos a caller means."""
+"""The rows of projects, photos, tags, originals and derivatives, and selections of photos."""

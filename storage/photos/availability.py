@@ -1,4 +1,4 @@
-"""Which kinds of files the rows of photos say are there: read and written by statements for many rows at once."""
+"""The columns of `photos` that state which kinds of files exist, read and written for many rows at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AVAILABILITY_COLUMNS = ("jpg_available", "raw_available", "other_available", "ke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
-    """Which kinds of files a photo has on disk, where its row says something else."""
+    """The kinds of files that a photo has on disk, if its row differs: 1 for each kind that exists, else 0."""
 
     photo_id: int
     filename: str
@@ -34,13 +34,13 @@ class Availability:
 
 
 def has_photos_marked_without_file(connection: Connection, project_id: int) -> bool:
-    """Whether a row of the project says that its photo has no file."""
+    """Return whether a photo of the project has no file according to its row."""
     statement = select(photos.c.id).where(photos.c.project_id == project_id, *_marked_without_file()).limit(1)
     return connection.execute(statement).first() is not None
 
 
 def has_rows_to_remove(connection: Connection, project_ids: Collection[int], *, missing_before: datetime) -> bool:
-    """Whether a photo of the projects without a file, whose contents are known, was missing before a moment."""
+    """Return whether a photo of the projects has no file, a known content hash, and was missing by `missing_before`."""
     statement = (
         select(photos.c.id)
         .join(photo_originals, photo_originals.c.photo_id == photos.c.id)
@@ -56,16 +56,16 @@ def has_rows_to_remove(connection: Connection, project_ids: Collection[int], *, 
 
 
 def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) -> list[int]:
-    """Those of the photos whose rows say, at this moment, that they have no file."""
+    """Return the ids of those photos that have no file according to their current rows."""
     statement = select(photos.c.id).where(photos.c.id.in_(photo_ids), *_marked_without_file()).order_by(photos.c.id)
     return list(connection.execute(statement).scalars())
 
 
 def write_availability(connection: Connection, changes: Sequence[Availability], *, now: datetime) -> None:
-    """Bring rows in line with the disk: one statement for all that become the same.
+    """Update rows to the state of the disk, with one statement for all rows that get the same values.
 
-    What has come is to be kept: no user can have decided against a file that did not exist. Other keep flags stay, also
-    those of a file that was missing for a while.
+    The keep flag of a new file is set to 1, because no user can have chosen to remove a file that did not exist. Other
+    keep flags stay, including the flag of a file that was missing for a while.
     """
     ordered = sorted(changes, key=lambda change: (change.flags, change.photo_id))
     for (jpg, raw, other), group in groupby(ordered, key=lambda change: change.flags):
@@ -91,7 +91,7 @@ def write_availability(connection: Connection, changes: Sequence[Availability], 
 def _comes_first(kind: str) -> Any:
     was_known = exists().where(
         photo_originals.c.photo_id == photos.c.id,
-        # Which of the files of a photo was missing is not always known.
+        # A row without a size does not name the file that was missing.
         (photo_originals.c.kind == kind) | photo_originals.c.size_bytes.is_(None),
         photo_originals.c.missing_since.is_not(None),
     )

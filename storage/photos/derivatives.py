@@ -1,6 +1,6 @@
-"""The table `photo_derivatives`: from which original thumbnail, preview and metadata of a photo were made.
+"""The table `photo_derivatives`: the originals from which the thumbnail, preview and metadata of a photo were made.
 
-The statuses of derivatives stand in `photos`; the files are the matter of `storage.library` and `flows.imaging`.
+The statuses of derivatives are columns of `photos`; `storage.library` and `flows.imaging` handle the files.
 """
 
 from __future__ import annotations
@@ -23,17 +23,15 @@ from storage.records import Photo, Record
 #: Rows read or written by one statement.
 BATCH_SIZE = 1_000
 
-
-#: The kind of the row that says from which file the metadata of a photo were read.
+#: The kind of the row that names the file from which the metadata of a photo were read.
 METADATA: Final = "metadata"
 
-
-#: The source hash of what was made while its original was written to.
+#: The source hash if the state of the original that was used is unknown, for example because it changed meanwhile.
 UNKNOWN: Final = "unknown"
 
 
 class DerivativeKind(StrEnum):
-    """What is made of an original; the status of each stands in `photos.<kind>_status`."""
+    """The kinds of derivatives; the status of each is in `photos.<kind>_status`."""
 
     THUMBNAIL = "thumbnail"
     PREVIEW = "preview"
@@ -41,12 +39,13 @@ class DerivativeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derivative(Record):
-    """A row of `photo_derivatives`: what was made of a photo last, or failed to be, and from which original.
+    """A row of `photo_derivatives`: the latest attempt to make a derivative, and the original that it used.
 
     Attributes:
-        kind: of `DerivativeKind`, or `METADATA`.
-        source_hash: the content hash of the original then; None if the original is as it was first seen.
-        width: in pixels; None if no file was made, as the size is.
+        kind: a `DerivativeKind`, or `METADATA`.
+        source_name: the name of the original.
+        source_hash: the content hash of the original at that time; None if the original never changed.
+        width: in pixels; None if no file was made. The same is true of `height` and `size_bytes`.
     """
 
     photo_id: int
@@ -59,20 +58,20 @@ class Derivative(Record):
     generated_at: datetime
 
     def is_made_from(self, original: Original) -> bool:
-        """Whether it shows the original as it is now."""
+        """Return whether it was made from this original in its current state."""
         return (self.source_name, self.source_hash) == (original.name, original.content_hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessedPhoto:
-    """What was found out about a photo, to be written if its files are still its own.
+    """The results for a photo, to be written if the photo was neither moved nor removed meanwhile.
 
     Attributes:
-        photo: as it was when the work began.
-        values: columns of its row that differ from what they are to be.
-        meta: keys of `meta_json` that are to be written; those that are None are removed.
-        derivatives: what its derivatives were made from, where that is to be written.
-        originals: what its files are like.
+        photo: the photo when the work began.
+        values: the new values of columns of its row that change.
+        meta: new values of keys of `meta_json`; keys with None are removed.
+        derivatives: new rows of its derivatives.
+        originals: new rows of its originals.
     """
 
     photo: Photo
@@ -83,13 +82,13 @@ class ProcessedPhoto:
 
 
 class DerivativesRepository:
-    """What derivatives were made from, and the columns of photos that follow; read and written a batch at a time."""
+    """The rows of derivatives and the columns of photos that depend on them, read and written in batches."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
 
     def get_many(self, photo_ids: Sequence[int]) -> dict[tuple[int, str], Derivative]:
-        """The rows of these photos by photo and kind."""
+        """Return the rows of these photos, by photo id and kind."""
         found: dict[tuple[int, str], Derivative] = {}
         with self._access.read() as connection:
             for start in range(0, len(photo_ids), BATCH_SIZE):
@@ -101,7 +100,7 @@ class DerivativesRepository:
         return found
 
     def save_many(self, derivatives: Sequence[Derivative]) -> None:
-        """Write what derivatives were made from, in place of what was known."""
+        """Insert rows, or replace the rows of the same photo and kind."""
         if not derivatives:
             return
         with self._access.write() as connection:
@@ -118,15 +117,15 @@ class DerivativesRepository:
             )
 
     def write_processed(self, processed: Sequence[ProcessedPhoto]) -> set[int]:
-        """Write what was found out about photos; returns the ids of those that were moved or removed meanwhile.
+        """Write the results for photos; return the ids of the photos that were moved, renamed or removed meanwhile.
 
-        Of these nothing is written: what was found out is no longer true of them.
+        Nothing is written for those photos, because their results are outdated.
         """
         outdated: set[int] = set()
         with self._access.write() as connection:
             for start in range(0, len(processed), BATCH_SIZE):
                 batch = processed[start : start + BATCH_SIZE]
-                # Locked, so that no row goes before what points to it is written, and none changes in between.
+                # Lock the rows, so that none changes or is removed before the rows that refer to it are written.
                 statement = (
                     select(photos.c.id, photos.c.project_id, photos.c.filename, photos.c.meta_json)
                     .where(photos.c.id.in_([one.photo.id for one in batch]))
@@ -153,7 +152,7 @@ class DerivativesRepository:
         return outdated
 
     def forget(self, photo_ids: Sequence[int]) -> None:
-        """Remove what is known of these photos' derivatives."""
+        """Remove the rows of these photos."""
         with self._access.write() as connection:
             for start in range(0, len(photo_ids), BATCH_SIZE):
                 connection.execute(
@@ -164,7 +163,10 @@ class DerivativesRepository:
 
 
 def merged_meta(meta_json: Any, own: Mapping[str, Any]) -> Any:
-    """`meta_json` with our keys as they are to be; keys of other programs stay, and so does what is no object."""
+    """Return `meta_json` with new values of our keys; keys with None are removed, and keys of other programs stay.
+
+    A `meta_json` that is not an object is returned unchanged.
+    """
     if meta_json is not None and not isinstance(meta_json, dict):
         return meta_json
     merged = {name: value for name, value in (meta_json or {}).items() if own.get(name, value) is not None}

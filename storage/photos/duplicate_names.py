@@ -1,6 +1,6 @@
-"""Base names that photos in several projects of a tenant have, found by set-based statements in temporary tables.
+"""Finds base names that photos in several projects of a tenant share, with set-based statements in temporary tables.
 
-Names that differ only in case or Unicode form are one name. Renaming is done by the step; nothing here changes a row.
+Names that differ only in case or Unicode form count as one name. This module changes no row; the step renames photos.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from storage.lifecycle.job_items import write_rows
 from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.records import Photo
 
-#: Renamed photos among which the original of a copy is looked for.
+#: The number of names to search for the original of a copy: the name itself and its numbered renamings.
 _MAX_COPIES = 20
 
 _tenant_names = table("tenant_names", column("photo_id"), column("project_id"), column("name_key"))
@@ -44,7 +44,7 @@ _STILL_DUPLICATE = """SELECT duplicate_names.photo_id FROM duplicate_names
 
 
 class DuplicateNames:
-    """The names of all photos in a tenant's active projects; made on a connection as `temporary_tables` gives it."""
+    """The names of all photos in a tenant's active projects; needs a connection from `temporary_tables`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -54,10 +54,10 @@ class DuplicateNames:
         connection.commit()
 
     def find(self, tenant_id: str) -> dict[int, int]:
-        """Look at every photo; returns how many photos with a duplicate name each project has.
+        """Read all names; return the number of photos with a duplicate name, by project.
 
-        Of the photos that share a name the oldest keeps it (by `created_at`, then id), and so do others of its
-        project. The rest are duplicates.
+        The oldest photo with a name keeps it (by `created_at`, then id), and so do other photos in its project. Photos
+        with that name in other projects are duplicates.
         """
         self._copy_plain_names(tenant_id)
         self._copy_other_names(tenant_id)
@@ -74,7 +74,7 @@ class DuplicateNames:
         return found
 
     def photo_ids(self, project_id: int, *, batch_size: int) -> Iterator[list[int]]:
-        """The photos of a project that still have a duplicate name, a batch at a time in id order."""
+        """Yield the photos of a project that still have a duplicate name, in batches, in order of id."""
         statement = text(_STILL_DUPLICATE)
         last = 0
         while True:
@@ -87,7 +87,7 @@ class DuplicateNames:
             yield ids
 
     def photos_like(self, name: str, *, but_for: int) -> list[int]:
-        """The photos of the tenant that have this name, or had it until they were renamed, in id order."""
+        """Return the tenant's photos that have this name or a numbered renaming of it, except `but_for`, by id."""
         keys = [name_key(name), *(name_key(f"{name}_duplicate{number}") for number in range(1, _MAX_COPIES))]
         statement = select(_tenant_names.c.photo_id).where(
             _tenant_names.c.name_key.in_(keys), _tenant_names.c.photo_id != but_for
@@ -97,20 +97,20 @@ class DuplicateNames:
         return found
 
     def is_taken(self, name: str) -> bool:
-        """Whether a photo of the tenant has this name."""
+        """Return whether a photo of the tenant has this name."""
         statement = text("SELECT 1 FROM tenant_names WHERE name_key = :key LIMIT 1")
         found = self._connection.execute(statement, {"key": name_key(name)}).first()
         self._connection.commit()
         return found is not None
 
     def rename(self, photo_id: int, name: str) -> None:
-        """Note that a photo is to have, or has, another name now."""
+        """Store the new name of a photo in the temporary table."""
         statement = text("UPDATE tenant_names SET name_key = :key WHERE photo_id = :photo_id")
         self._connection.execute(statement, {"key": name_key(name), "photo_id": photo_id})
         self._connection.commit()
 
     def _copy_plain_names(self, tenant_id: str) -> None:
-        # The key of a name in ASCII is the name in small letters, so these need not come to Python.
+        # The key of an ASCII name is the name in lower case, which SQL can compute.
         name = photos.c.filename if self._is_sqlite else photos.c.filename.collate("C")
         source = (
             select(photos.c.id, photos.c.project_id, func.lower(name))
@@ -143,12 +143,12 @@ class DuplicateNames:
         size_bytes = (
             func.length(cast(photos.c.filename, LargeBinary))
             if self._is_sqlite
-            else (func.octet_length(photos.c.filename))
+            else func.octet_length(photos.c.filename)
         )
         return size_bytes == func.length(photos.c.filename)
 
 
 def photos_named(connection: Connection, project_id: int, names: Sequence[str]) -> list[Photo]:
-    """The photos of a project with these base names, spelled exactly so, in id order."""
+    """Return the photos of a project with exactly these base names, in order of id."""
     statement = select(photos).where(photos.c.project_id == project_id, photos.c.filename.in_(names))
     return [Photo.from_row(row) for row in connection.execute(statement.order_by(photos.c.id)).mappings()]

@@ -1,4 +1,4 @@
-"""Photos of a tenant by the contents of their files: what has come is looked for among the files of its size."""
+"""Searches a tenant's originals by size, to find the photo whose contents a new file has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.database.tables import photo_originals, photos, projects
 from storage.lifecycle.step_jobs import of_tenant
 from storage.photos.originals import Original
 
-#: Sizes named by one statement.
+#: Sizes in one statement.
 _BATCH_SIZE = 500
 
 #: Rows fetched at a time.
@@ -20,13 +20,13 @@ _FETCH_SIZE = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownOriginal:
-    """A file whose contents are known.
+    """An original with a known content hash.
 
     Attributes:
         photo_id: the photo that it belongs to.
-        project_id: the project that the photo is in.
-        base_name: of the photo.
-        name: of the file.
+        project_id: the photo's project.
+        base_name: the photo's base name.
+        name: the file's name.
         kind: `jpg`, `raw` or `other`.
         content_hash: `algorithm:hexadecimal`.
     """
@@ -41,7 +41,7 @@ class KnownOriginal:
 
 
 def originals_of_sizes(connection: Connection, sizes: Collection[int], *, tenant_id: str) -> Iterator[KnownOriginal]:
-    """The tenant's files of these sizes whose contents are known, streamed in no order."""
+    """Yield the tenant's originals that have one of these sizes and a known content hash, in no particular order."""
     wanted = sorted(sizes)
     for start in range(0, len(wanted), _BATCH_SIZE):
         statement = (
@@ -80,7 +80,7 @@ def originals_of_project(connection: Connection, project_id: int) -> Generator[O
 
 
 def count_known_photos(connection: Connection, project_id: int) -> int:
-    """How many photos of a project have a file whose contents are known and that was not found missing."""
+    """Return the number of photos of a project that have an original with a known content hash that is not missing."""
     statement = (
         select(func.count(func.distinct(photo_originals.c.photo_id)))
         .join(photos, photos.c.id == photo_originals.c.photo_id)

@@ -1,7 +1,7 @@
-"""The table `photo_originals`: what each image file of a photo was like when it was last looked at.
+"""The table `photo_originals`: the state of each image file of a photo when it was last checked.
 
-A file is the same as long as size, modification time and change time are; else its content hash decides. What was made
-of it (`storage.photos.derivatives`) names the hash that it was made from. `storage.library` works on the files.
+A file is unchanged if its size, mtime and ctime are; otherwise its content hash decides. A derivative names the hash of
+the original that it was made from (`storage.photos.derivatives`). `storage.library` handles the files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_originals, photos
 from storage.records import Record
 
-#: The kinds of files that a photo is made of.
+#: The kinds of originals.
 ORIGINAL_KINDS: Final = ("jpg", "raw", "other")
 
 #: Rows read or written by one statement.
@@ -32,15 +32,16 @@ class Original(Record):
 
     Attributes:
         kind: `jpg`, `raw` or `other`.
-        size_bytes: None, as the times are, if the file was never looked at.
-        ctime_ns: when its contents or its status changed, in nanoseconds since 1970; None if it was not noted.
-        content_hash: `algorithm:hexadecimal`; None if the file was never read whole.
+        size_bytes: the file's size; None if the file was never seen. The same is true of its times.
+        mtime_ns: when the contents last changed, in nanoseconds since 1970.
+        ctime_ns: when the contents or the inode last changed, in nanoseconds since 1970; None if unknown.
+        content_hash: `algorithm:hexadecimal`; None if the file was never fully read.
         hashed_at: when that hash was first computed.
         verified_at: when the contents were last read and had that hash.
-        missing_since: when the file was found missing; None if it is there.
-        checked_at: when the contents were last read, whatever they were, or could not be read; None if never.
-        corrupt_since: when other contents were found although size and times were the same; None if there are none.
-        corrupt_hash: the hash of those contents.
+        missing_since: when the file was found missing; None if it exists.
+        checked_at: when the contents were last read, with any result, or could not be read; None if never.
+        corrupt_since: when different contents with the same size and times were first found; None if never.
+        corrupt_hash: the hash of those different contents.
     """
 
     photo_id: int
@@ -59,13 +60,13 @@ class Original(Record):
 
 
 class OriginalsRepository:
-    """The originals of photos, read and written a batch at a time."""
+    """The originals of photos, read and written in batches."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
 
     def get_many(self, photo_ids: Sequence[int]) -> dict[int, dict[str, Original]]:
-        """The originals of these photos by name; every photo has an entry."""
+        """Return the originals of these photos by photo id and name; every photo has an entry."""
         found: dict[int, dict[str, Original]] = {photo_id: {} for photo_id in photo_ids}
         with self._access.read() as connection:
             for start in range(0, len(photo_ids), BATCH_SIZE):
@@ -77,9 +78,9 @@ class OriginalsRepository:
         return found
 
     def save_many(self, originals: Sequence[Original]) -> None:
-        """Write what files are like now, in place of what was known.
+        """Insert rows, or replace the rows of the same photo and name.
 
-        What was made of a file before its first hash was known is made of that hash, if the file is the same.
+        If an unchanged file gets its first hash, its existing derivatives get it as their source hash.
         """
         if not originals:
             return
@@ -113,9 +114,9 @@ class OriginalsRepository:
             )
 
     def mark_missing(self, photo_ids: Sequence[int], kinds: Sequence[str], *, now: datetime) -> None:
-        """Note that files of these kinds are missing; of files that were missing before, the first moment stays.
+        """Mark the files of these kinds as missing; a file that is already missing keeps its time.
 
-        A photo of whose files nothing is known gets a row that has its name, and neither size nor times.
+        If all kinds are given, a photo without rows gets a row that has the photo's name, but no size or times.
         """
         if not kinds:
             return
@@ -138,7 +139,7 @@ class OriginalsRepository:
             )
 
     def mark_found(self, photo_ids: Sequence[int], kinds: Sequence[str]) -> None:
-        """Note that files of these kinds are there."""
+        """Mark the files of these kinds as not missing."""
         if not kinds:
             return
         of_photos = photo_originals.c.photo_id.in_(photo_ids)
@@ -155,7 +156,7 @@ class OriginalsRepository:
             )
 
     def missing_since(self, photo_ids: Sequence[int]) -> dict[int, datetime]:
-        """Since when all files of a photo have been missing, of the photos of which that is noted."""
+        """Return the time since which all files of a photo are missing, by photo; other photos are left out."""
         statement = (
             select(photo_originals.c.photo_id, func.max(photo_originals.c.missing_since, type_=UtcTimestamp()))
             .where(photo_originals.c.photo_id.in_(photo_ids))
@@ -166,7 +167,7 @@ class OriginalsRepository:
             return {row.photo_id: row[1] for row in connection.execute(statement)}
 
     def rename(self, names: Mapping[int, tuple[str, str]]) -> None:
-        """Give the originals of photos new names; `names` has the old and the new base name of each photo."""
+        """Rename the originals of photos; `names` has the old and the new base name of each photo."""
         with self._access.write() as connection:
             known = OriginalsRepository(connection).get_many(list(names))
             renamed = []
@@ -181,14 +182,14 @@ class OriginalsRepository:
                 connection.execute(_RENAME, renamed)
 
     def forget_kinds(self, kinds: Mapping[int, Iterable[str]]) -> None:
-        """Remove what is known of the files of these kinds, given by photo: they were taken away on purpose."""
+        """Remove the rows of these kinds of originals, given by photo: the files were removed intentionally."""
         rows = [{"of_photo": photo_id, "of_kind": str(kind)} for photo_id, own in kinds.items() for kind in own]
         if rows:
             with self._access.write() as connection:
                 connection.execute(_FORGET_KIND, rows)
 
     def forget(self, files: Iterable[tuple[int, str]]) -> None:
-        """Remove what is known of files, each given by its photo and its name."""
+        """Remove the rows of originals, each given by its photo's id and its name."""
         rows = [{"of_photo": photo_id, "of_name": name} for photo_id, name in files]
         if rows:
             with self._access.write() as connection:

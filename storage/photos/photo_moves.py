@@ -1,4 +1,4 @@
-"""Moving photos' rows to another project with their tags. Not for the files: those move before the rows."""
+"""Moves the rows of photos to another project, with their tags. The files must be moved before."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BATCH_SIZE = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MovedPhoto:
-    """A photo whose files lie in another project now.
+    """A photo whose files were moved to another project.
 
     Attributes:
-        old_name: its base name before.
-        name: its base name there.
-        thumbnail_status: what `photos.thumbnail_status` is to say.
-        preview_status: likewise.
-        left_behind: the kinds of derivatives that did not come along: `thumbnail`, `preview`.
+        old_name: its old base name.
+        name: its new base name.
+        thumbnail_status: the new `photos.thumbnail_status`.
+        preview_status: the new `photos.preview_status`.
+        left_behind: the kinds of derivatives that were not moved with it: `thumbnail`, `preview`.
     """
 
     id: int
@@ -44,7 +44,7 @@ class PhotoMovesRepository:
         self._access = Access(source)
 
     def base_names(self, project_id: int) -> Iterator[str]:
-        """The base names of all photos of a project, streamed in no order."""
+        """Yield the base names of all photos of a project, in no particular order."""
         last_id = 0
         while True:
             statement = (
@@ -61,7 +61,7 @@ class PhotoMovesRepository:
             yield from (name for _, name in rows)
 
     def move_rows(self, moved: Sequence[MovedPhoto], *, project_id: int) -> None:
-        """Give rows to another project, with tags of the same names there; what is there already stays as it is."""
+        """Move rows to another project. Photos get its tags of the same names; missing tags are created."""
         if not moved:
             return
         with self._access.write() as connection:

@@ -1,4 +1,4 @@
-"""A selection of photos by what is known of them, in place of a list of their ids."""
+"""A selection of photos by criteria, instead of a list of ids."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.photos.projects import ProjectsRepository
 from task_definitions.wording import listed
 
-#: The statuses of a derivative that is not there.
+#: The statuses of a derivative that does not exist.
 _LACKING = ("pending", "missing", "failed")
 
 #: The kinds of derivatives that a photo may lack.
 Derivative = Literal["preview", "thumbnail"]
 
-#: A project by its id, by its name, or by both as in `Alps (#12)`.
+#: A project's id, its name, or both as in `Alps (#12)`.
 ProjectReference = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class PhotoSelection(BaseModel):
-    """Which photos of a tenant's active projects; every criterion that is given must hold.
+    """A selection of the photos in a tenant's active projects; a photo must meet all given criteria.
 
-    In place of `missing` the switches `missing_preview` and `missing_thumbnail` are accepted.
+    `missing_preview` and `missing_thumbnail` are accepted as switches instead of `missing`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,10 +83,10 @@ class PhotoSelection(BaseModel):
         return tuple(self.model_dump(exclude={"every_photo"}, exclude_defaults=True))
 
     def checked(self, connection: Connection, *, tenant_id: str) -> PhotoSelection:
-        """The same selection with the ids of its projects.
+        """Return the selection with its projects as ids, after checking projects and tags.
 
         Raises:
-            UnknownProject: a project does not exist for the tenant, or a label has the name of another one.
+            UnknownProject: the tenant has no such project, or the name and the id in a label do not match.
             UnknownTag: no project of the tenant has one of the tags.
         """
         known = ProjectsRepository(connection)
@@ -95,7 +95,7 @@ class PhotoSelection(BaseModel):
         return self.model_copy(update={"project_ids": known.find_all(self.project_ids, tenant_id=tenant_id)})
 
     def statement(self, tenant_id: str) -> Select[Any]:
-        """A select of `photo_id` and `filename` of the photos of that tenant, to be used inside another statement."""
+        """Return a select of `photo_id` and `filename` of the selected photos, for use inside another statement."""
         statement = (
             select(photos.c.id.label("photo_id"), photos.c.filename)
             .join(projects, projects.c.id == photos.c.project_id)
@@ -113,7 +113,7 @@ class PhotoSelection(BaseModel):
         if self.taken_from:
             statement = statement.where(photos.c.date_time_original >= self.taken_from.isoformat())
         if self.taken_to:
-            # The column is text; the next day's date is above every moment of the last day.
+            # The column is text; the next day's date sorts after every time of the last day.
             statement = statement.where(photos.c.date_time_original < (self.taken_to + timedelta(days=1)).isoformat())
         columns = {"thumbnail": photos.c.thumbnail_status, "preview": photos.c.preview_status}
         if self.missing:

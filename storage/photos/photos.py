@@ -1,4 +1,4 @@
-"""The table `photos`: reading and writing photographs' rows, a batch at a time."""
+"""The table `photos`: reads and writes the rows of photos in batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PhotosRepository:
         self._access = Access(source)
 
     def create_many(self, rows: Iterable[Mapping[str, Any]]) -> list[int]:
-        """Insert photos, a mapping of columns each (`project_id` and `filename` at least); returns the ids in order."""
+        """Insert photos and return their ids in order; each row has at least `project_id` and `filename`."""
         now = self._access.clock()
         values = [
             {
@@ -53,11 +53,11 @@ class PhotosRepository:
             return list(connection.execute(statement, values).scalars())
 
     def get_by_id(self, id: int) -> Photo | None:
-        """The photo of that id, or None."""
+        """Return the photo with this id, or None."""
         return next(iter(self.get_many([id])), None)
 
     def get_many(self, ids: Sequence[int]) -> list[Photo]:
-        """The photos of those ids that exist, in id order."""
+        """Return the photos with these ids that exist, in order of id."""
         found: list[Photo] = []
         with self._access.read() as connection:
             for start in range(0, len(ids), BATCH_SIZE):
@@ -66,7 +66,7 @@ class PhotosRepository:
         return sorted(found, key=lambda photo: photo.id)
 
     def iterate_project(self, project_id: int, *, after_id: int = 0, batch_size: int = BATCH_SIZE) -> Iterator[Photo]:
-        """The photos of a project with an id above `after_id`, in order; no transaction stays open between batches."""
+        """Yield the photos of a project after `after_id`, in order of id. No transaction stays open between batches."""
         last_id = after_id
         while True:
             statement = (
@@ -83,11 +83,11 @@ class PhotosRepository:
             last_id = batch[-1].id
 
     def list_by_project(self, project_id: int) -> list[Photo]:
-        """All photos of a project in id order."""
+        """Return all photos of a project, in order of id."""
         return list(self.iterate_project(project_id))
 
     def list_pending_deletions(self, project_id: int, *, after_id: int = 0, limit: int = BATCH_SIZE) -> list[Photo]:
-        """Photos of a project with a file that is not to be kept, in id order, those with an id above `after_id`."""
+        """Return photos of a project that have a file with keep flag 0, after `after_id`, in order of id."""
         statement = (
             select(photos)
             .where(
@@ -103,9 +103,9 @@ class PhotosRepository:
             return [Photo.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_lacking_derivatives(self, project_id: int, *, after_id: int = 0, limit: int = BATCH_SIZE) -> list[int]:
-        """The ids of photos with a file that lack a thumbnail or preview which could be made, in order.
+        """Return the ids of photos that have a file but lack a thumbnail or preview, after `after_id`, in order.
 
-        What failed, and what is not supported, is left out: asking again brings the same answer.
+        Photos whose derivatives failed or are not supported are left out: another attempt would end in the same way.
         """
         lacks = [
             status.is_(None) | status.in_(("pending", "missing"))
@@ -122,7 +122,7 @@ class PhotosRepository:
             return list(connection.execute(statement).scalars())
 
     def update_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write changed columns of many photos; every mapping has `id` and the same other columns."""
+        """Update many photos; every mapping has `id` and the same other columns."""
         if not rows:
             return
         now = self._access.clock()
@@ -139,7 +139,7 @@ class PhotosRepository:
             )
 
     def remove_many(self, ids: Sequence[int]) -> int:
-        """Remove the rows of photos with their tags; returns how many there were."""
+        """Remove the rows of photos and their tags; return the number of removed rows."""
         removed = 0
         with self._access.write() as connection:
             for start in range(0, len(ids), BATCH_SIZE):

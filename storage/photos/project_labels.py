@@ -1,4 +1,4 @@
-"""Projects as people choose them from a list: `Wedding 2024 (#12)`."""
+"""Labels of projects for lists to choose from: `Wedding 2024 (#12)`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _LABEL = re.compile(r"(.*?)\s*\(#(\d{1,18})\)", re.DOTALL)
 
 
 def project_label(project: Project) -> str:
-    """The name with the id, since names need not be unique."""
+    """Return the project's name and id; names alone need not be unique."""
     return f"{project.project_name} (#{project.id})"
 
 
 def read_reference(reference: int | str) -> tuple[str | None, int | None]:
-    """The name and the id in a label; the id alone of an id or of digits; the name alone of any other text."""
+    """Return the name and the id in a label. Digits or an integer are an id alone, any other text a name alone."""
     if not isinstance(reference, str):
         return None, reference
     text = reference.strip()

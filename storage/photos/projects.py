@@ -1,4 +1,4 @@
-"""The tables `projects`, `tags` and `photo_tags`: which projects there are, which are archived, and whose they are."""
+"""The tables `projects` and `tags`: creates, finds, lists, archives, renames and removes projects."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from storage.photos.project_labels import project_label, read_reference
 from storage.records import Project
 from task_definitions.wording import did_you_mean, shown
 
-#: Tags that an unknown one is compared with.
+#: The number of tags that an unknown tag is compared with, to suggest a similar one.
 MAX_SIMILAR_TAGS = 1000
 
 
 def check_folder_name(value: object, *, name: str) -> str:
-    """`value`, if it can be the name of a folder in the library.
+    """Return `value` if it can be the name of a folder in the library.
 
     Raises:
-        InvalidValue: it cannot be stored, or it is no single, visible and printable name.
+        InvalidValue: `value` cannot be stored, or is not a single, visible and printable name.
     """
     text = check_text(value, name=name)
     reason = unsafe_reason(text)
@@ -37,7 +37,7 @@ def check_folder_name(value: object, *, name: str) -> str:
 
 
 def folders_are_unique_per_tenant(connection: Connection) -> bool:
-    """Whether two tenants may have folders of one name; not in an SQLite file of another program."""
+    """Return whether two tenants may have folders of the same name; False for an SQLite file of another program."""
     if connection.dialect.name == "postgresql":
         return True
     index = text("SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = :name")
@@ -58,9 +58,10 @@ class ProjectsRepository:
         tenant_id: str | None = None,
         manifest_version: str | None = "1.0",
     ) -> Project:
-        """Add an active project; its folder name is unique in its tenant, or in a file of another program in all.
+        """Insert an active project. Its folder name must be unique; see `list_beside`.
 
         Raises:
+            ConstraintViolated: the folder name is not unique.
             InvalidValue: a value cannot be stored, or the folder or the tenant cannot be the name of a folder.
         """
         check_text(project_name, name="project_name")
@@ -81,32 +82,32 @@ class ProjectsRepository:
         return Project.from_row(row)
 
     def get_by_id(self, id: int) -> Project | None:
-        """The project of that id, archived or not, or None."""
+        """Return the project with this id, archived or not; None if it does not exist."""
         return self._one(projects.c.id == id)
 
     def get_by_folder(self, project_folder: str, *, tenant_id: str | None = None) -> Project | None:
-        """The tenant's project with that folder name, or None; without a tenant the first of any tenant."""
+        """Return the tenant's project with this folder name, or None. Without a tenant, search those of all tenants."""
         owned = [] if tenant_id is None else [of_tenant(tenant_id)]
         return self._one(projects.c.project_folder == project_folder, *owned)
 
     def get(self, id: int, *, tenant_id: str | None = None) -> Project:
-        """The project of that id, if it is the tenant's.
+        """Return the project with this id, of this tenant if one is given.
 
         Raises:
-            UnknownProject: there is none, or it is another tenant's.
+            UnknownProject: the project does not exist, or belongs to another tenant.
         """
         project = self._one(projects.c.id == id, *([] if tenant_id is None else [of_tenant(tenant_id)]))
         if project is None:
             owner = "" if tenant_id is None else f" for tenant {tenant_id}"
-            raise UnknownProject(f"project {id} does not exist{owner}. `photojobs library list` shows those that do.")
+            raise UnknownProject(f"project {id} does not exist{owner}. `photojobs library list` shows all projects.")
         return project
 
     def find(self, reference: int | str, *, tenant_id: str) -> int:
-        """The id of the tenant's project that an id, a label such as `Alps (#12)`, a name or a folder stands for.
+        """Return the id of a tenant's project, given by its id, a label such as `Alps (#12)`, its name or its folder.
 
         Raises:
-            UnknownProject: no active project of the tenant has that name, or several have; or the name and the id in
-                a label belong to different projects.
+            UnknownProject: no active project of the tenant has the name, or several have it; or the name and the id in
+                a label do not match.
         """
         name, project_id = read_reference(reference)
         if project_id is not None:
@@ -114,7 +115,7 @@ class ProjectsRepository:
             if name is not None and name != project.project_name.strip():
                 raise UnknownProject(
                     f'project {project_id} is called "{project.project_name}", not "{name}"; '
-                    f"give {project_label(project)}, or the project that you mean."
+                    f"give {project_label(project)} or another project."
                 )
             return project.id
         named = or_(projects.c.project_name == name, projects.c.project_folder == name)
@@ -128,7 +129,7 @@ class ProjectsRepository:
         return int(ids[0])
 
     def find_all(self, references: Sequence[int | str], *, tenant_id: str) -> tuple[int, ...]:
-        """The ids of several projects as `find` returns them; one query for all that are given by their ids.
+        """Return the ids of several projects as `find` does, with one query for all that are given by id.
 
         Raises:
             UnknownProject: as for `find`.
@@ -145,32 +146,32 @@ class ProjectsRepository:
         )
 
     def list_labelled(self, *, limit: int) -> Sequence[Project]:
-        """The first active projects of all tenants by name; for lists to choose from."""
+        """Return up to `limit` active projects of all tenants, ordered by name, for lists to choose from."""
         statement = select(projects).where(is_active()).order_by(projects.c.project_name, projects.c.id).limit(limit)
         with self._access.read() as connection:
             return [Project.from_row(row) for row in connection.execute(statement).mappings()]
 
     def has_tenant(self, tenant_id: str) -> bool:
-        """Whether a project, archived or not, is the tenant's."""
+        """Return whether the tenant has a project, archived or not."""
         with self._access.read() as connection:
             return connection.execute(select(projects.c.id).where(of_tenant(tenant_id)).limit(1)).first() is not None
 
     def list_tenants(self, *, limit: int) -> Sequence[str]:
-        """The tenants that have a project, by name."""
+        """Return up to `limit` ids of tenants that have a project, in order."""
         tenant = func.coalesce(projects.c.tenant_id, DEFAULT_TENANT)
         with self._access.read() as connection:
             return list(connection.scalars(select(tenant).distinct().order_by(tenant).limit(limit)))
 
     def list_tags(self, *, limit: int) -> Sequence[str]:
-        """The names of tags, each once, by name."""
+        """Return up to `limit` names of tags, each once, in order."""
         with self._access.read() as connection:
             return list(connection.scalars(select(tags.c.name).distinct().order_by(tags.c.name).limit(limit)))
 
     def check_tags(self, names: Sequence[str], *, tenant_id: str) -> None:
-        """Return if each of the tags belongs to a project of the tenant.
+        """Check that each tag belongs to a project of the tenant.
 
         Raises:
-            UnknownTag: one does not.
+            UnknownTag: a tag does not.
         """
         known_to_tenant = (
             select(tags.c.name)
@@ -186,9 +187,9 @@ class ProjectsRepository:
                 raise UnknownTag(f"no project of tenant {tenant_id} has the tag {shown(unknown[0])}.{similar}")
 
     def list_beside(self, tenant_id: str) -> list[Project]:
-        """The projects whose folder names a project of the tenant cannot have, in id order.
+        """Return the projects whose folder names are taken for a project of this tenant, in order of id.
 
-        They are the tenant's own. In an SQLite file of another program they are all (`folders_are_unique_per_tenant`).
+        They are the tenant's projects; in an SQLite file of another program, they are all projects.
         """
         with self._access.read() as connection:
             is_per_tenant = folders_are_unique_per_tenant(connection)
@@ -197,7 +198,13 @@ class ProjectsRepository:
     def list(
         self, *, tenant_id: str | None = None, archived: bool | None = None, ids: Sequence[int] | None = None
     ) -> list[Project]:
-        """Projects in id order: all, or those of a tenant, or only archived (True) or active (False) ones."""
+        """Return projects in order of id.
+
+        Args:
+            tenant_id: only projects of this tenant.
+            archived: only archived projects if True, only active ones if False.
+            ids: only projects with these ids.
+        """
         statement = select(projects).order_by(projects.c.id)
         if tenant_id is not None:
             statement = statement.where(of_tenant(tenant_id))
@@ -209,16 +216,16 @@ class ProjectsRepository:
             return [Project.from_row(row) for row in connection.execute(statement).mappings()]
 
     def archive(self, id: int) -> Project | None:
-        """Hide a project from every step but those that remove it; None where there is no such project."""
+        """Archive a project, so that only steps that remove it process it; return None if it does not exist."""
         now = self._access.clock()
         return self._change(id, status="canceled", archived_at=now)
 
     def restore(self, id: int) -> Project | None:
-        """Make an archived project active again; None where there is no such project."""
+        """Make an archived project active again; return None if it does not exist."""
         return self._change(id, status=None, archived_at=None)
 
     def rename(self, id: int, *, project_name: str | None = None, project_folder: str | None = None) -> Project | None:
-        """Write a new name or folder name; None where there is no such project. The folder on disk is not touched."""
+        """Change the name or folder name in the row, not the folder on disk; return None if the row does not exist."""
         if project_name is not None:
             check_text(project_name, name="project_name")
         if project_folder is not None:
@@ -227,12 +234,12 @@ class ProjectsRepository:
         return self._change(id, **{name: value for name, value in values.items() if value is not None})
 
     def remove(self, id: int) -> bool:
-        """Remove a project's row with its photos and tags, in one transaction; False where there is none.
+        """Remove a project's row, its photos and its tags in one transaction; return False if it does not exist.
 
-        Its jobs stay: their `project_id` becomes NULL.
+        Its jobs stay, with the `project_id` NULL.
         """
         with self._access.write() as connection:
-            # In the order of those who end jobs: tasks, jobs, project. Removing the row changes the jobs' rows as well.
+            # Lock in the same order as the ending of a job does: tasks, jobs, project. The removal also updates jobs.
             lock_tasks_of(connection, jobs.c.project_id == id)
             connection.execute(select(jobs.c.id).where(jobs.c.project_id == id).order_by(jobs.c.id).with_for_update())
             of_project = select(photos.c.id).where(photos.c.project_id == id)

@@ -1,6 +1,6 @@
-"""Which originals are to be verified next, what came of it, and how much of a library was verified when.
+"""Verification of originals as rows: the originals to verify next, the results, and the coverage of a library.
 
-Not for reading the files: the step `verify_originals` does that.
+The step `verify_originals` reads the files.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.photos.originals import BATCH_SIZE, Original, OriginalsRepository
 from storage.records import Record
 
-#: Within how many days coverage is counted.
+#: The periods of `Coverage.within`, in days.
 COVERAGE_DAYS: Final = (7, 30, 90, 365)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What came of reading one original.
+    """The result of reading one original.
 
     Attributes:
-        before: the row as it was when the file was read.
-        after: the row as it is to be.
-        is_same: whether the contents have the hash that was known.
+        before: the row when the file was read.
+        after: the new row.
+        is_same: whether the contents have the known hash.
     """
 
     before: Original
@@ -41,7 +41,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """A number of originals and their size."""
+    """A number of originals and their total size."""
 
     originals: int
     size_bytes: int
@@ -49,15 +49,15 @@ class Amount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """How much of the originals of active projects was verified, and when.
+    """Amounts of originals in active projects by the time of their last successful verification.
 
     Attributes:
-        all: the originals that are there and were looked at.
-        within: of these, those whose contents were last right within so many days.
-        earlier: those whose contents were last right before that.
-        never: those that were never read.
-        corrupt: those that have other contents than they had.
-        unreadable: those that could not be read when that was last tried.
+        all: all originals that exist and have a known size.
+        within: originals that were verified within a number of days, by that number; see `COVERAGE_DAYS`.
+        earlier: originals that were verified before the longest of these periods.
+        never: originals that were never verified.
+        corrupt: originals whose contents changed while size and times stayed the same.
+        unreadable: originals that could not be read at the last attempt.
     """
 
     all: Amount
@@ -70,11 +70,11 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorruptOriginal(Record):
-    """An original with other contents than it had.
+    """An original whose contents changed while its size and times stayed the same.
 
     Attributes:
-        verified_at: when its contents were last right; None if that is not known.
-        corrupt_since: when other contents were first found.
+        verified_at: when its contents were last correct; None if unknown.
+        corrupt_since: when the different contents were first found.
     """
 
     photo_id: int
@@ -89,24 +89,25 @@ class CorruptOriginal(Record):
 
     @property
     def path(self) -> str:
-        """Below the folder of its tenant."""
+        """The file's path, relative to the tenant's folder."""
         return f"{self.project_folder}/{self.name}"
 
 
 class VerificationRepository:
-    """Verification as `photo_originals` remembers it."""
+    """Verification as stored in `photo_originals`."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
 
     def oldest(self, *, before: datetime, size: int = BATCH_SIZE) -> Iterator[list[tuple[int, Original]]]:
-        """The originals with their projects' ids, those that were never read first, then the longest ago, in batches.
+        """Yield batches of originals of all tenants with their projects' ids.
 
-        Those of all tenants; read anew for each batch, so that rows may be written meanwhile.
+        Originals that were never read come first, then those that were read longest ago. Each batch is a new query, so
+        that rows can be written in between.
 
         Args:
-            before: leaves out those that were read at this moment or later.
-            size: of a batch.
+            before: only originals that were last read before this time.
+            size: the number of originals in a batch.
         """
         checked_at, key = photo_originals.c.checked_at, (photo_originals.c.photo_id, photo_originals.c.name)
         for is_known in (False, True):
@@ -132,15 +133,15 @@ class VerificationRepository:
                 yield [(project_of[one.photo_id], one) for one in found if one.photo_id in project_of]
 
     def to_read(self, *, tenant_id: str, before: datetime) -> int:
-        """The bytes of a tenant's originals that were not read since a moment."""
+        """Return the total bytes of a tenant's originals that were never read or last read before `before`."""
         return self._bytes(tenant_id, func.coalesce(photo_originals.c.checked_at < before, True))
 
     def read_since(self, *, tenant_id: str, since: datetime) -> int:
-        """The bytes of a tenant's originals that were read since a moment."""
+        """Return the total bytes of a tenant's originals that were read at or after `since`."""
         return self._bytes(tenant_id, photo_originals.c.checked_at >= since)
 
     def enter(self, originals: Sequence[Original]) -> None:
-        """Write rows of originals that have none, of photos that are still there."""
+        """Insert those originals that have no row yet and whose photos still exist."""
         with self._access.write() as connection:
             known = _locked(connection, {one.photo_id for one in originals})
             OriginalsRepository(connection).save_many(
@@ -148,9 +149,9 @@ class VerificationRepository:
             )
 
     def write(self, verified: Sequence[Verified]) -> set[Verified]:
-        """Write what came of reading originals; returns what was written.
+        """Write the results of reading originals; return the results that were written.
 
-        An original whose row has changed since it was read is left out: what was found may no longer be true of it.
+        A result is left out if the original's row changed since the file was read, because the result may be outdated.
         """
         with self._access.write() as connection:
             known = _locked(connection, {one.before.photo_id for one in verified})
@@ -171,7 +172,7 @@ class VerificationRepository:
         return set(written)
 
     def coverage(self, *, now: datetime, tenant_id: str | None = None) -> Coverage:
-        """How much was verified, and when; of one tenant or of all."""
+        """Return the coverage of one tenant's originals, or of all originals."""
         table = photo_originals.c
         is_there = table.missing_since.is_(None) & table.size_bytes.is_not(None)
         is_right = table.corrupt_since.is_(None) & table.verified_at.is_not(None)
@@ -203,7 +204,7 @@ class VerificationRepository:
         )
 
     def corrupt(self, *, tenant_id: str | None = None) -> list[CorruptOriginal]:
-        """The originals of active projects that have other contents than they had, by project and name."""
+        """Return the corrupt originals of active projects, ordered by project and name."""
         columns: tuple[Any, ...] = (
             photo_originals.c.photo_id,
             photo_originals.c.name,
@@ -221,7 +222,7 @@ class VerificationRepository:
             return [CorruptOriginal.from_row(row) for row in rows]
 
     def count_corrupt(self, *, tenant_id: str | None = None) -> int:
-        """How many of them there are."""
+        """Return the number of corrupt originals of active projects."""
         statement = _of_active_projects(select(func.count()), tenant_id).where(_IS_CORRUPT)
         with self._access.read() as connection:
             return int(connection.execute(statement).scalar_one())
@@ -248,7 +249,7 @@ def _project_ids(connection: Connection, photo_ids: Sequence[int]) -> dict[int, 
 
 
 def _locked(connection: Connection, photo_ids: set[int]) -> dict[int, dict[str, Original]]:
-    """The originals of those of the photos that exist, which neither go nor change before the transaction ends."""
+    """Return the originals of the photos that exist, and lock these photos until the transaction ends."""
     ids = sorted(photo_ids)
     found: list[int] = []
     for start in range(0, len(ids), BATCH_SIZE):

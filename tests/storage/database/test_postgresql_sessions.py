@@ -117,7 +117,7 @@ def test_a_database_in_another_encoding_is_refused_in_one_sentence(postgresql_se
     with psycopg.connect(postgresql_server_url, autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
         database = Database(make_url(postgresql_server_url).set(database=name).render_as_string(hide_password=False))
-        with pytest.raises(DatabaseUnavailable, match=r"encoded in LATIN1.*ENCODING 'UTF8'"):
+        with pytest.raises(DatabaseUnavailable, match=r"has the encoding LATIN1.*ENCODING 'UTF8'"):
             database.migrate()
         [finding] = examine_database(database)
         assert (finding.name, finding.standing) == ("encoding", Standing.PROBLEM)

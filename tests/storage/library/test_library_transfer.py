@@ -66,7 +66,7 @@ def test_a_move_never_overwrites_nor_takes_a_name_that_counts_as_the_same(
 ) -> None:
     (other_project.path / taken).write_bytes(PICTURE)
     target = other_project.original({"ﬀ.jpg": "FF.jpg"}.get(taken, "b.jpg"))
-    with pytest.raises(Collision, match="is there already"):
+    with pytest.raises(Collision, match="already exists there"):
         move_without_overwrite(photo, target)
     assert visible(project.path) == {"a.jpg": PICTURE}
     assert visible(other_project.path) == {taken: PICTURE}
