@@ -1,6 +1,6 @@
-"""A database, SQLite or PostgreSQL: how it is opened, how transactions begin, and what its errors are called.
+"""A database, SQLite or PostgreSQL: opening it, beginning transactions, and turning its errors into ours.
 
-Not for statements: each table's SQL stands in its repository.
+The SQL of each table is in its repository, not here.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from storage.errors import (
     StorageError,
 )
 
-#: Seconds that a statement waits for another's lock before it gives up as `DatabaseBusy`.
+#: Seconds that a statement waits for a lock before it fails with `DatabaseBusy`.
 BUSY_TIMEOUT_SECONDS = 30
 
-#: Seconds that a server may take for a claim, an end or a heartbeat, beside waiting for a lock.
+#: Seconds that a server may take for a claim, an end or a heartbeat, in addition to its wait for a lock.
 ANSWER_SECONDS = 15
 
 #: Connections kept open per process; heartbeat, claims and handlers each need one at the same time.
@@ -55,11 +55,11 @@ class Database:
 
     Args:
         url: an SQLAlchemy URL (`sqlite:////abs/file.db`, `postgresql://user:password@host/name`) or a path of a file.
-        clock: gives an aware UTC datetime; every timestamp written through this object comes from it.
+        clock: returns an aware UTC datetime; every timestamp written through this object comes from it.
         busy_timeout_seconds: how long a statement waits for a lock.
 
     Raises:
-        DatabaseUnavailable: the URL is none, its driver is missing, or the file's folder does not exist.
+        DatabaseUnavailable: the URL is not valid, its driver is missing, or the file's folder does not exist.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Database:
         self.clock = clock or system_clock
         self._busy_timeout_seconds = busy_timeout_seconds
         self.engine = self._create_engine(str(url))
-        # Connections of their own: this setting of PostgreSQL is a session's, and would harm other statements.
+        # These statements have their own connections: the setting is for a whole session and slows other statements.
         self._planning_once = (
             self._create_postgresql_engine(self.engine.url, plans_once=True) if self.is_postgresql else self.engine
         )
@@ -93,7 +93,7 @@ class Database:
 
     @property
     def url(self) -> str:
-        """The URL with its password masked, fit for logs and messages."""
+        """The URL with its password masked, for logs and messages."""
         return shown_url(self.engine.url)
 
     @property
@@ -107,14 +107,14 @@ class Database:
 
     @contextmanager
     def begin(self, *, durable: bool = False) -> Iterator[Connection]:
-        """A connection in a transaction that may write; commits at the end, rolls back on an exception.
+        """Open a connection in a transaction that may write; commit at the end, roll back on an exception.
 
-        On SQLite the write lock is taken at the beginning (`BEGIN IMMEDIATE`), so a transaction that read a row may
-        still change it. Keep it short: other writers wait.
+        On SQLite the transaction takes the write lock at its beginning (`BEGIN IMMEDIATE`), so it can change a row that
+        it has read. Keep it short: other writers wait.
 
         Args:
-            durable: whether to `sync` after the commit. On SQLite a power cut can take back the last commits that were
-                not synced, all together and in their order.
+            durable: whether to `sync` after the commit. On SQLite a power cut can undo the most recent commits since
+                the last sync; it never undoes a commit and keeps a later one.
         """
         with self.engine.begin() as connection:
             yield connection
@@ -122,14 +122,15 @@ class Database:
             self.sync()
 
     def sync(self) -> None:
-        """Wait until all commits so far would survive a power cut. PostgreSQL syncs each by itself.
+        """Wait until all commits so far are safe from a power cut. PostgreSQL syncs each commit by itself.
 
         Raises:
-            OSError: the disk of an SQLite file fails.
+            OSError: the disk of the SQLite file fails.
         """
         if self.path is None:
             return
-        # What is no longer in the write-ahead log was synced into the file itself. SQLite holds no lock on the log.
+        # Commits that left the write-ahead log were synced into the file. SQLite holds no lock on the log, so that
+        # closing it here releases none.
         for path in (self.path.with_name(f"{self.path.name}-wal"), self.path.parent):
             with suppress(FileNotFoundError):
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -140,7 +141,7 @@ class Database:
 
     @contextmanager
     def begin_briefly(self, limit_seconds: float) -> Iterator[Connection]:
-        """As `begin`, for a transaction that must end in so long: else a PostgreSQL server counts as away."""
+        """As `begin`; a PostgreSQL server that takes longer than `limit_seconds` for it counts as unreachable."""
         with self.begin() as connection:
             if not self.is_postgresql:
                 yield connection
@@ -150,18 +151,18 @@ class Database:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A connection for reading; it waits for no writer and holds up none."""
+        """Open a connection for reading; it does not wait for writers, and writers do not wait for it."""
         with self._reader.connect() as connection:
             yield connection
 
     @contextmanager
     def connect_to_look(self) -> Iterator[Connection]:
-        """As `connect`, for repositories that read by one statement: without a BEGIN, which would be a round trip."""
+        """As `connect`, for a single statement: without a BEGIN on PostgreSQL, which would be another round trip."""
         with self._autocommitting_reader.connect() as connection:
             yield connection
 
     def run(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
-        """Run one statement as a transaction of its own, by the shortest way that the driver has."""
+        """Run one statement as its own transaction, in the fastest way of the driver; return its rows."""
         if isinstance(self.engine.pool, StaticPool):
             with self.begin() as connection:
                 return statement.on(connection, parameters)
@@ -241,29 +242,29 @@ class Database:
                 pooled.close()
 
     def migrate(self) -> None:
-        """Bring the database to the newest schema; on a database that has it, do nothing.
+        """Upgrade the database to the newest schema; do nothing if it already has it.
 
         Raises:
-            SchemaMismatch: the database was written by a newer version, or holds foreign tables of our names.
+            SchemaMismatch: a newer version wrote the database, or another program's tables have the names of ours.
         """
-        # By name: the history of the schema builds on this class, and no room may depend on one that depends on it.
+        # By name: `storage.upkeep` imports this module, and imports between the rooms must not form a circle.
         import_module("storage.upkeep.schema_upgrade").upgrade(self)
 
     def close(self) -> None:
-        """Close every connection of this process."""
+        """Close every connection of this object."""
         self._kept.close()
         self._planning_once.dispose()
         self.engine.dispose()
 
     def _create_engine(self, url: str) -> Engine:
         if "://" not in url and re.search(r":[^/]*@", url):
-            # A server's URL that lost its beginning; as the name of a file its password would be shown.
+            # Probably a server's URL without its scheme. As the name of a file, its password would be shown.
             raise DatabaseUnavailable(_NO_URL)
         try:
-            # A path is taken as it is: as a part of a URL, `?` and `%` in it would have a meaning.
+            # A path is not parsed as a URL, in which `?` and `%` have a meaning.
             parsed = make_url(url) if "://" in url else URL.create("sqlite", database=str(Path(url).absolute()))
             if "@" in (parsed.host or ""):
-                # A part of the password, which a message about the host would show.
+                # An unescaped @ in the password. A message about the host would show a part of the password.
                 raise ArgumentError
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
@@ -300,7 +301,7 @@ class Database:
 
             @event.listens_for(engine, "do_connect")
             def create(*_: object) -> None:
-                # SQLite itself would say what is wrong with the folder.
+                # If the file cannot be created, SQLite reports why when it opens it.
                 with suppress(OSError):
                     create_private(Path(str(name)))
 
@@ -340,7 +341,7 @@ _NO_URL = (
 
 
 def _fetched(cursor: Any) -> list[Any]:
-    # Not by `description`, which makes an object for each of thirty columns.
+    # `description` would be slower: it makes an object for each of thirty columns.
     found: list[Any] = cursor.fetchall() if cursor.pgresult.nfields else []
     return found
 
@@ -357,14 +358,14 @@ def _execute(driver: Any, step: Step) -> Any:
     return driver.execute(statement.text("postgresql"), bound(parameters, "postgresql"))
 
 
-#: The database of an engine's pool, so that a repository finds the clock of a connection that a caller hands it.
+#: The database of each engine's pool: a repository that gets a caller's connection finds the clock here.
 _databases: weakref.WeakKeyDictionary[Any, Database] = weakref.WeakKeyDictionary()
 
 
 class Access:
-    """How a repository reaches its tables: through a `Database`, or inside a caller's own transaction.
+    """The access of a repository to its tables: through a `Database`, or inside the transaction of a caller.
 
-    A caller's connection is never committed, rolled back or closed here.
+    It never commits, rolls back or closes a caller's connection.
     """
 
     def __init__(self, source: Database | Connection) -> None:
@@ -379,13 +380,13 @@ class Access:
             self.is_postgresql = source.dialect.name == "postgresql"
 
     def run(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
-        """Run one statement that may write: as a transaction of its own, or in the caller's."""
+        """Run one statement that may write, in its own transaction or in the caller's."""
         if isinstance(self._source, Database):
             return self._source.run(statement, parameters)
         return statement.on(self._source, parameters)
 
     def run_together(self, steps: Sequence[Step], looks: Sequence[Step] = ()) -> list[list[Any]]:
-        """Run statements, none of which needs another's answer, in order in one transaction; returns their rows."""
+        """Run statements in order in one transaction; return the rows of each. None may need another's result."""
         if isinstance(self._source, Database):
             return self._source.run_together(steps, looks)
         return [statement.on(self._source, parameters) for statement, parameters in (*steps, *looks)]
@@ -405,7 +406,7 @@ class Access:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A connection in a transaction: a new one, or the caller's."""
+        """Open a connection in a transaction, or use the caller's."""
         if isinstance(self._source, Database):
             with self._source.begin() as connection:
                 yield connection
@@ -414,7 +415,7 @@ class Access:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for reading: a new one, or the caller's."""
+        """Open a connection for reading, or use the caller's."""
         if isinstance(self._source, Database):
             with self._source.connect_to_look() as connection:
                 yield connection
@@ -423,10 +424,10 @@ class Access:
 
 
 def storage_error(error: BaseException, engine: Engine | None) -> StorageError | None:
-    """The error of our tree that a driver's error means, or None where it means none of them."""
+    """Return the `StorageError` that stands for a driver's error, or None if there is none."""
     place = shown_url(engine.url) if engine is not None else "the database"
     if isinstance(error, OverflowError | UnicodeEncodeError):
-        # Of the driver, which found it before anything was sent.
+        # The driver raised it before it sent anything.
         return InvalidValue("value", f"cannot be stored ({error}); nothing was written")
     if isinstance(error, sqlite3.Error):
         return _sqlite_error(error, place)
@@ -438,7 +439,7 @@ def storage_error(error: BaseException, engine: Engine | None) -> StorageError |
 def _translate_error(context: ExceptionContext) -> StorageError | None:
     translated = storage_error(context.original_exception, context.engine)
     if isinstance(translated, DatabaseReadOnly | DatabaseUnavailable):
-        # After a failover its server takes no writes any more; a new connection may reach the one that does.
+        # After a failover this server may no longer accept writes; a new connection can reach the one that does.
         context.is_disconnect = True
     return translated
 
@@ -472,9 +473,9 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
     if state in ("55P03", "40001", "40P01", "57014", "53300"):
         return DatabaseBusy(f"{place}: {detail}; nothing was written. Try again.")
     if state in ("25006", "42501"):
-        return DatabaseReadOnly(f"{place}: {detail}; nothing was written. Check the rights of this user.")
+        return DatabaseReadOnly(f"{place}: {detail}; nothing was written. Check the privileges of this database user.")
     if state.startswith("53"):
-        return DiskFull(f"{place}: {detail}; nothing was written. Free resources of the server and try again.")
+        return DiskFull(f"{place}: {detail}; nothing was written. Free resources on the server and try again.")
     if state in ("42P01", "42703"):
         return SchemaMismatch(
             f"{place}: {detail}. Run `photojobs db upgrade`, or check that this is the right database."
@@ -484,7 +485,7 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
     if state.startswith("23"):
         return ConstraintViolated(f"{place}: {detail}; nothing was written.")
     if type(error).__name__ in ("OperationalError", "AdminShutdown", "ConnectionTimeout", "InterfaceError") or (
-        # Connections, logins, states of transactions, faults of the server and its system.
+        # Connections, logins, transaction states, and faults of the server or of its operating system.
         state.startswith(("08", "25", "28", "3D", "57", "58", "XX"))
     ):
         return DatabaseUnavailable(f"{place}: {detail}. Check that the server runs and the URL is right.")

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, PoolProxiedConnection
 
 
 class KeptConnections:
-    """As many connections of an engine's pool as threads ran a statement at the same moment."""
+    """Connections of an engine's pool: as many as the most threads that ran a statement at the same time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -33,7 +33,7 @@ class KeptConnections:
         try:
             yield driver
         except BaseException:
-            # Whatever state it is in, nobody else gets this connection.
+            # The connection may be in any state: it must not be used again.
             pooled.invalidate()
             pooled.close()
             raise
@@ -48,7 +48,7 @@ class KeptConnections:
             driver.execute("COMMIT")
 
     def close(self) -> None:
-        """Give every connection that is not in use back to the pool."""
+        """Return every idle connection to the pool."""
         while self._idle:
             pooled, _ = self._idle.pop()
             pooled.close()

@@ -27,7 +27,7 @@ from storage.default_tenant import DEFAULT_TENANT
 
 metadata = MetaData()
 
-#: Keeps the folder of a project unique among those of its tenant.
+#: The index that keeps folder names unique among the projects of a tenant.
 TENANT_FOLDER_INDEX = "uq_projects_tenant_folder"
 
 projects = Table(
@@ -54,7 +54,7 @@ projects = Table(
     Column("tenant_id", Text, comment="Whose project; NULL is the default tenant, `user_0`."),
     Index("idx_projects_status", "status"),
     Index("idx_projects_folder", "project_folder"),
-    # An SQLite file of another program has a unique `project_folder` instead.
+    # In the SQLite files of other programs, `project_folder` itself is unique instead.
     Index(TENANT_FOLDER_INDEX, text(f"coalesce(tenant_id, '{DEFAULT_TENANT}')"), "project_folder", unique=True),
     sqlite_autoincrement=True,
     comment="A project: a folder of the library with its photos.",
@@ -267,8 +267,8 @@ jobs = Table(
     sqlite_autoincrement=True,
     comment="A job: one step of a task, one chunk of it, or a standalone piece of work.",
 )
-#: Other programs rely on them. PostgreSQL has none of them: where its statistics say that nothing is queued, it would
-#: read the whole queue by one of these to find its head.
+#: Other programs rely on these indexes. PostgreSQL does not have them: if its statistics say that nothing is queued, it
+#: would use one of them to read the whole queue in search of the best job.
 JOB_LEGACY_INDEXES = (
     Index("idx_jobs_status", jobs.c.status).ddl_if(dialect="sqlite"),
     Index("idx_jobs_tenant_created", jobs.c.tenant_id, text("created_at DESC")).ddl_if(dialect="sqlite"),
@@ -284,14 +284,14 @@ JOB_LEGACY_INDEXES = (
     ).ddl_if(dialect="sqlite"),
 )
 
-#: What may be claimed now: the partial indexes and the claims must say this in the very same words.
+#: Jobs that can be claimed now. The partial indexes and the claims must use exactly this text.
 READY = "status = 'queued' AND run_after IS NULL AND held_by IS NULL"
-#: What becomes ready later, by itself.
+#: Queued jobs that become ready at a set time.
 DELAYED = "status = 'queued' AND run_after IS NOT NULL"
 #: Queued jobs that wait until a hold is released.
 HELD = "status = 'queued' AND run_after IS NULL AND held_by IS NOT NULL"
-#: Queued jobs that an executor waits for; its heartbeat covers them as well as running ones. The condition names the
-#: executor, not the heartbeat: PostgreSQL writes to every index of a row when a column that an index names changes.
+#: Queued jobs that an executor waits for; its heartbeat covers them, as it covers running jobs. The condition names the
+#: executor, not the heartbeat: if an index used the heartbeat, PostgreSQL would write to every index at each one.
 ATTENDED = "status = 'queued' AND worker_id IS NOT NULL"
 RUNNING = "status = 'running'"
 FAILED = "status = 'failed'"
@@ -306,7 +306,7 @@ def _partial(name: str, condition: str, *columns: object, unique: bool = False) 
 JOB_ENGINE_INDEXES = (
     _partial("idx_jobs_ready", READY, text("priority DESC"), jobs.c.created_at, jobs.c.id),
     _partial("idx_jobs_ready_tenant", READY, jobs.c.tenant_id, text("priority DESC"), jobs.c.created_at, jobs.c.id),
-    #: The further columns are what counts by priority read.
+    #: Counts by priority read the priority from this index and the next.
     _partial("idx_jobs_delayed", DELAYED, jobs.c.run_after, jobs.c.priority),
     _partial("idx_jobs_held", HELD, jobs.c.priority),
     _partial("idx_jobs_attended", ATTENDED, text("priority DESC"), jobs.c.created_at, jobs.c.id),
@@ -315,11 +315,11 @@ JOB_ENGINE_INDEXES = (
     _partial("idx_jobs_task", "task_id IS NOT NULL", jobs.c.task_id, jobs.c.step_index, jobs.c.status),
     _partial("idx_jobs_finished", "finished_at IS NOT NULL", jobs.c.finished_at),
     _partial("idx_jobs_failed", FAILED, text("created_at DESC")),
-    #: The status comes last: behind the tenant, it would promise that few rows of the tenant are queued.
+    #: The status is last: directly after the tenant, it would make the planner expect few queued rows of the tenant.
     Index("idx_jobs_tenant_created_status", jobs.c.tenant_id, text("created_at DESC"), jobs.c.status).ddl_if(
         dialect="postgresql"
     ),
-    #: Counts by type are answered from it alone.
+    #: Counts by type read this index alone.
     Index("idx_jobs_type_status", jobs.c.type, jobs.c.status),
 )
 
@@ -348,7 +348,7 @@ job_items = Table(
     sqlite_autoincrement=True,
     comment="One photo inside a job, with what became of it.",
 )
-#: A project's photos are read in id order, a batch at a time; without it each batch would sort them all.
+#: A project's photos are read in batches, in order of id; without this index each batch would sort all of them.
 PHOTOS_PROJECT_INDEX = Index("idx_photos_project_id", photos.c.project_id, photos.c.id)
 #: Removing a photo sets `photo_id` to NULL in its items; without this index each removal would scan the table.
 JOB_ITEMS_PHOTO_INDEX = _partial("idx_job_items_photo", "photo_id IS NOT NULL", job_items.c.photo_id)
@@ -402,7 +402,7 @@ tasks = Table(
     Index("idx_tasks_type_status", "type", "status"),
     comment="A run of a definition.",
 )
-#: The sweep's condition, in the words of the partial index.
+#: The condition of the sweep; it has the text of the partial index.
 UNFINISHED_TASK = "tasks.status IN ('queued', 'running')"
 TASK_ENGINE_INDEXES = (
     _partial("idx_tasks_unfinished", "status IN ('queued', 'running')", tasks.c.attended_at),
@@ -601,12 +601,12 @@ photo_originals = Table(
     ),
     Column("corrupt_hash", Text, comment="The hash of those contents."),
     PrimaryKeyConstraint("photo_id", "name"),
-    #: Those that were read longest ago are verified next.
+    #: The originals that were read longest ago are verified next.
     Index("idx_photo_originals_checked", "checked_at", "photo_id", "name"),
     sqlite_with_rowid=False,
     comment="An image file of a photo, as it was when it was last looked at.",
 )
-#: A file that has come is looked for among those of its size.
+#: The search for the photo of a new file looks only at originals of the same size.
 ORIGINALS_SIZE_INDEX = _partial("idx_photo_originals_size", "content_hash IS NOT NULL", photo_originals.c.size_bytes)
 ORIGINALS_CORRUPT_INDEX = _partial(
     "idx_photo_originals_corrupt", "corrupt_since IS NOT NULL", photo_originals.c.photo_id, photo_originals.c.name

@@ -1,6 +1,6 @@
-"""Writing a file so that its name shows either the old contents or the whole new ones, never a part.
+"""Atomic writes: a file has either its old contents or all of its new contents, never a part of them.
 
-Only for files that we make ourselves: derivatives and manifests. Originals are moved by `storage.library.transfer`.
+Use them for derivatives and manifests only. `storage.library.transfer` moves originals.
 """
 
 import contextlib
@@ -14,20 +14,20 @@ from typing import Final
 
 from storage.library.errors import FolderMissing
 
-#: Temporary files begin with this, so that scans take them for hidden and leftovers can be told from users' files.
+#: The prefix of temporary files: it hides them from scans and distinguishes leftovers from users' files.
 TEMPORARY_PREFIX: Final = ".photojobs-tmp-"
 _TEMPORARY_NAME: Final = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}(\.[A-Za-z0-9]{1,8})?")
 _TOKEN: Final = re.compile(r"[0-9a-f]{16}")
-#: Seconds after which a temporary file belongs to nobody any more: longer than any copy or decode takes.
+#: Seconds after which a temporary file is abandoned: longer than any copy or decoding takes.
 STALE_TEMPORARY_SECONDS: Final = 24 * 3600.0
 
 
 def temporary_path(target: Path, *, token: str | None = None) -> Path:
-    """A hidden name beside the target with the target's extension, free of its length and characters.
+    """Return a hidden path in the target's folder, with its extension. The name is short and ASCII.
 
     Args:
         target: the file to be written.
-        token: 16 hexadecimal digits, where somebody else must be able to find the file after a crash; else random.
+        token: 16 hexadecimal digits, if another process must be able to find the file after a crash; else random.
     """
     token = secrets.token_hex(8) if token is None else token
     if not _TOKEN.fullmatch(token):
@@ -101,15 +101,15 @@ def remove_stale_temporaries(
 ) -> int:
     """Remove temporary files that crashed processes left in one folder.
 
-    Their age is taken from the file system's times against the system's clock, which are of the same kind.
+    Their age is the difference between the system's clock and the file system's time, which come from the same clock.
 
     Args:
-        folder: where to look.
-        older_than_seconds: younger ones may still be at work.
-        content_path: `Library.content_path`, where the folder is one of a library.
+        folder: the folder with the temporary files.
+        older_than_seconds: the minimum age; younger files may still be in use.
+        content_path: `Library.content_path`, if the folder is in a library.
 
     Returns:
-        How many were removed; 0 where the folder does not exist.
+        The number of removed files; 0 if the folder does not exist.
     """
     removed = 0
     try:
@@ -121,7 +121,7 @@ def remove_stale_temporaries(
                     path = Path(entry.path)
                     status = (path if content_path is None else content_path(path)).lstat()
                     if time.time() - status.st_ctime > older_than_seconds:
-                        os.unlink(entry.path)  # noqa: PTH108 - the entry has the path as text already.
+                        os.unlink(entry.path)  # noqa: PTH108 - the entry already has the path as text.
                         removed += 1
     except (FileNotFoundError, NotADirectoryError):
         return removed
@@ -148,7 +148,7 @@ def fsync_file(path: Path) -> None:
 
 
 def fsync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the file system can do that."""
+    """Wait until the names in a folder are on the disk, if the file system can sync folders."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):  # Some network and FUSE file systems cannot sync a folder.

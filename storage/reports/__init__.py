@@ -1,1 +1,1 @@
-"""What can be read about tasks, jobs, lanes and libraries. It changes nothing that work depends on."""
+"""Reports about tasks, jobs, lanes and libraries. They read; only figures of a library are stored with its task."""

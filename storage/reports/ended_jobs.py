@@ -1,4 +1,4 @@
-"""Ended jobs, read forward a batch at a time: for callers that count each job exactly once."""
+"""Reads ended jobs forward in batches, so that a caller can count each job exactly once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage.database.tables import jobs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedJob:
-    """How and when a job ended."""
+    """The end of a job."""
 
     id: int
     type: str
@@ -25,7 +25,7 @@ class EndedJob:
 
     @property
     def place(self) -> Place:
-        """The place at which the next call continues."""
+        """The place after this job, from which the next call continues."""
         return Place(finished_at=self.finished_at, id=self.id)
 
 
@@ -38,13 +38,13 @@ class Place:
 
 
 def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit: int) -> Sequence[EndedJob]:
-    """The jobs that ended after a place and before a moment, in the order in which they ended.
+    """Return the jobs that ended after a place and before a time, in the order of their ends.
 
     Args:
-        connection: to read from.
-        after: where the last call ended.
-        before: so far in the past that no open transaction can still end a job earlier than that.
-        limit: the largest number of jobs; the next call continues at the place of the last one.
+        connection: for reading.
+        after: the place of the last job of the previous call.
+        before: a time in the past, early enough that no open transaction can still end a job before it.
+        limit: the maximum number of jobs; a call from the place of the last one continues.
     """
     ended = jobs.c.finished_at
     statement = (
@@ -58,7 +58,7 @@ def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit:
             ended,
         )
         .where(
-            # The index has only `finished_at`: the first condition is the one that uses it.
+            # The index has only `finished_at`; the first condition makes the database use it.
             ended >= after.finished_at,
             ended < before,
             or_(ended > after.finished_at, and_(ended == after.finished_at, jobs.c.id > after.id)),

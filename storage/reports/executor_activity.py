@@ -1,6 +1,6 @@
-"""Which executors run jobs, according to the tables: those with heartbeats, and flow runs that wait.
+"""Executors and flow runs that are alive, according to the heartbeats in the tables.
 
-An idle worker writes nothing, but no worker stays idle for longer than a moment if it can claim a job.
+An idle worker writes no heartbeat, but no worker stays idle while it could claim a job.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from storage.queue.claims import by_index
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executor:
-    """A process that has claimed jobs.
+    """A process that runs jobs.
 
     Attributes:
-        running: how many of its claims have not ended.
+        running: the number of its running jobs.
         last_sign_at: its latest heartbeat.
     """
 
@@ -32,13 +32,13 @@ class Executor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What the tables say about executors.
+    """The recent activity of executors, from the tables.
 
     Attributes:
         alive: executors with running jobs and a recent heartbeat.
-        silent: executors with running jobs and no recent heartbeat.
-        attended_tasks: unfinished tasks that a flow run follows.
-        ended_at: when an executor last ended a job; None if that is too long ago.
+        silent: executors with running jobs, but without a recent heartbeat.
+        attended_tasks: the number of unfinished tasks that flow runs follow.
+        ended_at: when an executor last ended a job, if that is recent.
     """
 
     alive: tuple[Executor, ...]
@@ -48,12 +48,12 @@ class Activity:
 
     @property
     def is_any_alive(self) -> bool:
-        """Whether any executor or flow run was alive recently."""
+        """Whether there is any recent activity."""
         return bool(self.alive or self.attended_tasks or self.ended_at)
 
 
 def read_activity(connection: Connection, *, now: datetime, silent_seconds: float) -> Activity:
-    """What the tables say about executors now; a heartbeat older than `silent_seconds` does not count."""
+    """Return the activity of executors within the last `silent_seconds`."""
     since = now - timedelta(seconds=silent_seconds)
     by_worker = (
         select(jobs.c.worker_id, func.count().label("running"), func.max(jobs.c.heartbeat_at).label("beat"))
@@ -79,7 +79,7 @@ def read_activity(connection: Connection, *, now: datetime, silent_seconds: floa
 @cache
 def _latest_signs(is_postgresql: bool) -> TextualSelect:
     attended, finished = (by_index(is_postgresql, index) for index in ("idx_jobs_attended", "idx_jobs_finished"))
-    # A cancel ends jobs too, but is not a sign of an executor.
+    # Canceled jobs do not count, because a cancel does not need an executor.
     return (
         text(f"""
         SELECT (SELECT id FROM jobs{attended} WHERE {ATTENDED} AND heartbeat_at >= :since LIMIT 1) AS waited_for, (

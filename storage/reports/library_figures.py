@@ -1,6 +1,6 @@
-"""The library of a task in numbers: projects, photos and derivatives, before its first job and at its end.
+"""Figures of a task's library (projects, photos and derivatives) before its first job and after its last.
 
-They are stored in `tasks.library_json`. They contain no size of an original, because only the disk knows it.
+They are stored in `tasks.library_json`. They do not include sizes of originals.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Moment = Literal["before", "after"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryFigures:
-    """The library of a tenant, or the projects of a task, in numbers.
+    """The figures of a tenant's library, or of the projects of a task.
 
     Attributes:
-        lacking: photos without a thumbnail or preview, if the format can have one.
-        pending_deletions: photos with a file that is marked for deletion.
-        derivative_bytes: the size of all thumbnails and previews whose size is known.
+        lacking: the number of photos without a thumbnail or preview for which one can be made.
+        pending_deletions: the number of photos that have a file with keep flag 0.
+        derivative_bytes: the total size of the thumbnails and previews whose size is known.
     """
 
     projects: int
@@ -43,26 +43,26 @@ class LibraryFigures:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self | None:
-        """The figures that `to_json` wrote; None if a number is missing."""
+        """Return the figures that `to_json` wrote, or None if a number is missing."""
         known = {name: document.get(name) for name in cls.__dataclass_fields__}
         numbers = {name: value for name, value in known.items() if isinstance(value, int)}
         return cls(**numbers) if len(numbers) == len(known) else None
 
     def to_json(self) -> dict[str, int]:
-        """A JSON object of the numbers."""
+        """Return the figures as a JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeforeAndAfter:
-    """The figures of a task's library at both moments; None if they were not taken."""
+    """The figures of a task's library before and after the task; None if they were not taken."""
 
     before: LibraryFigures | None
     after: LibraryFigures | None
 
 
 def take_figures(connection: Connection, task: Task) -> LibraryFigures:
-    """The figures now: those of the tenant for a global task, else those of the task's projects."""
+    """Count the current figures: of the whole tenant for a global task, else of the task's projects."""
     of_task = _projects_of(task)
     project_counts = connection.execute(
         select(
@@ -105,7 +105,7 @@ def take_figures(connection: Connection, task: Task) -> LibraryFigures:
 
 
 def read_figures(connection: Connection, task_id: str) -> BeforeAndAfter:
-    """The stored figures of a task's library."""
+    """Return the stored figures of a task's library."""
     known = _kept(connection, task_id)
     parts = {moment: known.get(moment) for moment in ("before", "after")}
     return BeforeAndAfter(
@@ -114,12 +114,12 @@ def read_figures(connection: Connection, task_id: str) -> BeforeAndAfter:
 
 
 def keep_figures(database: Database, task: Task, moment: Moment) -> None:
-    """Take the figures and store them with the task; the figures from before its first job are taken only once.
+    """Count the figures and store them with the task. The figures before the task are stored only once.
 
     Raises:
-        StorageError: the database could not be read.
+        StorageError: the database cannot be used.
     """
-    # Not in one transaction: counting a large library takes seconds, in which others want to write.
+    # Count outside of the write transaction: a large library takes seconds, and other writers would wait.
     with database.connect() as connection:
         if moment == "before" and _kept(connection, task.id):
             return
@@ -137,5 +137,5 @@ def _kept(connection: Connection, task_id: str) -> dict[str, Any]:
 def _projects_of(task: Task) -> ColumnElement[bool]:
     if task.scope == "global":
         return of_tenant(task.tenant_id)  # type: ignore[no-any-return]
-    # A photo set that is moved goes to the project that the task names.
+    # A task that moves a photo set names the target project.
     return or_(projects.c.id.in_(target_projects(task)), projects.c.id == task.project_id)

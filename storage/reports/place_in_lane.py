@@ -1,4 +1,4 @@
-"""The state of a lane: which jobs run, which is next, and how many rank before a given job. It only reads."""
+"""The state of a lane: its running jobs, the next job, and the number of jobs that rank before a given one."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from storage.database.tables import READY, RUNNING, jobs
 from storage.queue.claims import by_index, rank_heads
 from storage.records import Job, Lane
 
-#: The number of running jobs read from a lane, the longest-running first.
+#: The maximum number of running jobs that are read from a lane, the longest-running first.
 MAX_RUNNING_JOBS = 100
 
-#: The number of jobs that are counted before a given job; a larger number is shown as "more than".
+#: The maximum number of jobs that are counted before a given one; the rest is shown as "more than".
 MAX_COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneQueue:
-    """A lane at one moment.
+    """The state of a lane.
 
     Attributes:
-        running: the running jobs, the longest-running first; at most `MAX_RUNNING_JOBS`.
-        running_count: how many run.
-        running_by_tenant: the same for each tenant with a running job.
+        running: running jobs, the longest-running first; at most `MAX_RUNNING_JOBS`.
+        running_count: the number of running jobs.
+        running_by_tenant: the number of running jobs by tenant.
         best_id: the ready job that is claimed next, by rank, aging and fairness; None if no job is ready.
-        waiting: the ready priorities of each tenant.
+        waiting: the priorities of ready jobs by tenant.
     """
 
     running: tuple[Job, ...]
@@ -40,20 +40,20 @@ class LaneQueue:
     waiting: Mapping[str, frozenset[int]]
 
     def tenants_waiting(self, priority: int) -> frozenset[str]:
-        """The tenants that have ready jobs of this priority or a higher one."""
+        """Return the tenants that have ready jobs of at least this priority."""
         return frozenset(tenant for tenant, priorities in self.waiting.items() if max(priorities) >= priority)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
-    """How many ready jobs rank before a job; `is_more` if there are more than were counted."""
+    """The number of ready jobs that rank before a job; `is_more` if there are more than were counted."""
 
     count: int
     is_more: bool
 
 
 def read_lane_queue(connection: Connection, lane: Lane, *, now: datetime) -> LaneQueue:
-    """The state of the lane at this moment."""
+    """Return the current state of a lane."""
     in_lane = (text(RUNNING), jobs.c.priority.between(lane.min_priority, lane.max_priority))
     counts = select(jobs.c.tenant_id, func.count()).where(*in_lane).group_by(jobs.c.tenant_id)
     by_tenant = {row[0]: row[1] for row in connection.execute(counts)}
@@ -72,7 +72,7 @@ def read_lane_queue(connection: Connection, lane: Lane, *, now: datetime) -> Lan
 
 
 def count_before(connection: Connection, job: Job, lane: Lane) -> Ahead:
-    """How many ready jobs of the lane rank before this one, by priority, age and id."""
+    """Count the ready jobs of the lane that rank before this one, by priority, age and id."""
     counted = connection.execute(
         _count_before(connection.dialect.name == "postgresql"),
         {
@@ -88,7 +88,7 @@ def count_before(connection: Connection, job: Job, lane: Lane) -> Ahead:
 
 @cache
 def _count_before(is_postgresql: bool) -> TextClause:
-    # Three ranges of the index; none is read further than the count needs.
+    # Three ranges of the index; at most `enough` entries of each are read.
     ready = f"SELECT 1 FROM jobs{by_index(is_postgresql, 'idx_jobs_ready')} WHERE {READY}"
     ranges = (
         "priority > :priority AND priority <= :max_priority",

@@ -1,6 +1,6 @@
-"""The first few rows of what runs, what waits and what failed, for a quick look.
+"""The first running jobs, waiting jobs and failures, for an overview of the queue.
 
-Each list is read from the start of an index, so it stays fast with millions of rows.
+Each list is read from the beginning of an index, so that it stays fast with millions of rows.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from storage.database.tables import DELAYED, FAILED, READY, RUNNING, jobs
 from storage.queue.claims import by_index
 from storage.records import Job
 
-#: How many failed jobs a summary of failures reads, the latest first.
+#: The number of failed jobs, the most recently created, that failures are summarized from.
 FAILURE_SAMPLE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Jobs of a type that failed for the same reason.
+    """Jobs of one type that failed for the same reason.
 
     Attributes:
-        count: how many, among the latest failed jobs.
+        count: the number of jobs, among the latest `FAILURE_SAMPLE` failed jobs.
         last_at: when the latest of them failed.
         job_id: the latest of them.
     """
@@ -39,13 +39,13 @@ class Failure:
 
 
 def running_jobs(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Job]:
-    """The running jobs, the longest-running first."""
+    """Return the running jobs, the longest-running first."""
     statement = select(jobs).where(text(RUNNING), *_of(tenant_id)).order_by(jobs.c.started_at, jobs.c.id)
     return _read(connection, statement.limit(limit))
 
 
 def waiting_jobs(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Job]:
-    """The jobs that can run now, in rank order; then the delayed ones, the soonest first."""
+    """Return the jobs that are ready, in order of rank, followed by delayed jobs, the soonest first."""
     ready = (
         select(jobs)
         .where(text(READY), *_of(tenant_id))
@@ -60,7 +60,7 @@ def waiting_jobs(connection: Connection, *, limit: int, tenant_id: str | None = 
 
 
 def latest_failures(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Failure]:
-    """Why the jobs that were created last failed; the latest failure first."""
+    """Return the failures among the most recently created failed jobs, the latest failure first."""
     is_postgresql = connection.dialect.name == "postgresql"
     latest = _latest_failures(is_postgresql, tenant_id is not None).bindparams(limit=FAILURE_SAMPLE)
     if tenant_id is not None:

@@ -1,6 +1,6 @@
-"""Numbers about jobs: how many of each status, type, tenant and lane, how long they waited and ran, what waits longest.
+"""Statistics about jobs: counts by status, type, tenant and lane, waiting and running times, and the oldest ready job.
 
-Every count is read from an index, and times from the latest ended jobs, so both stay fast with millions of rows.
+Every count reads only an index, and times come from the latest ended jobs, so both stay fast with millions of rows.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from storage.queue.claims import by_index
 from storage.queue.lanes import LanesRepository
 from storage.records import Job, JobStatus
 
-#: The number of ended jobs from which times are computed, the latest first.
+#: The number of ended jobs, the latest, that times are computed from.
 SAMPLE_SIZE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durations:
-    """How long something took, over a sample; the numbers are None if the sample is empty."""
+    """Statistics of a sample of durations; the numbers are None if the sample is empty."""
 
     sample_size: int
     average_seconds: float | None
@@ -36,7 +36,7 @@ class Durations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneLoad:
-    """How full a lane is; `slots` None is no limit."""
+    """The load of a lane; `slots` None means no limit."""
 
     name: str
     slots: int | None
@@ -47,7 +47,7 @@ class LaneLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenJobs:
-    """How many jobs wait, and how many run."""
+    """The number of queued and of running jobs."""
 
     queued: int
     running: int
@@ -55,20 +55,20 @@ class OpenJobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """How long the latest ended jobs waited before their last start, and how long they ran."""
+    """Waiting times (before the last start) and running times of the latest ended jobs."""
 
     waiting: Durations
     running: Durations
 
 
 class Statistics:
-    """Numbers about the table `jobs`, in a `Database` or inside a caller's own transaction."""
+    """Statistics about the table `jobs`, in a `Database` or inside a caller's own transaction."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
 
     def count_by_status(self, *, tenant_id: str | None = None) -> dict[str, int]:
-        """How many jobs are in each status, of all tenants or of one; a status without jobs is 0."""
+        """Return the number of jobs by status, of all tenants or of one; a status without jobs is 0."""
         statement = select(jobs.c.status, func.count()).group_by(jobs.c.status)
         if tenant_id is not None:
             statement = statement.where(jobs.c.tenant_id == tenant_id)
@@ -78,21 +78,21 @@ class Statistics:
         return counts
 
     def count_by_type(self) -> dict[str, dict[str, int]]:
-        """How many jobs of each type are in each status; a status without jobs is left out."""
+        """Return the number of jobs by type and status; a status without jobs is left out."""
         return self._count_pairs(jobs.c.type)
 
     def open_by_type(self, *, limit: int = 1_000) -> dict[str, OpenJobs]:
-        """How many jobs of each type wait and run, for the first `limit` types by name; ended jobs are not counted."""
+        """Return the number of queued and running jobs by type, for the first `limit` types in order of name."""
         with self._access.read() as connection:
             rows = connection.execute(_OPEN_BY_TYPE, {"limit": limit})
             return {row.type: OpenJobs(queued=row.queued, running=row.running) for row in rows}
 
     def count_by_tenant(self) -> dict[str, dict[str, int]]:
-        """How many jobs of each tenant are in each status; a status without jobs is left out."""
+        """Return the number of jobs by tenant and status; a status without jobs is left out."""
         return self._count_pairs(jobs.c.tenant_id)
 
     def lanes(self) -> Sequence[LaneLoad]:
-        """How full each lane is, the highest first."""
+        """Return the load of each lane, the highest lane first."""
         with self._access.read() as connection:
             lanes = LanesRepository(connection).list()
             is_postgresql = self._access.is_postgresql
@@ -119,9 +119,9 @@ class Statistics:
         return loads
 
     def times(self, *, sample_size: int = SAMPLE_SIZE) -> Times:
-        """How long the latest `sample_size` ended jobs waited and ran.
+        """Return how long the latest `sample_size` ended jobs waited and ran.
 
-        A job that was delayed on purpose, or tried several times, counts from its creation to its last start.
+        The waiting time is from the creation to the last start, including intended delays and earlier attempts.
         """
         statement = (
             select(jobs.c.created_at, jobs.c.started_at, jobs.c.finished_at)
@@ -137,7 +137,7 @@ class Statistics:
         )
 
     def oldest_waiting(self) -> Job | None:
-        """The job that was enqueued first, of those that can run now; None if no job waits."""
+        """Return the ready job that was enqueued first, or None if no job is ready."""
         with self._access.read() as connection:
             rows = connection.execute(_oldest_by_priority(self._access.is_postgresql)).all()
             oldest = min((row for row in rows if row.oldest is not None), key=lambda row: row.oldest, default=None)
@@ -148,7 +148,7 @@ class Statistics:
         return None if row is None else Job.from_row(row)
 
     def count_delayed(self) -> int:
-        """How many queued jobs are delayed."""
+        """Return the number of delayed jobs."""
         delayed = f"jobs{by_index(self._access.is_postgresql, 'idx_jobs_delayed')} WHERE {DELAYED}"
         with self._access.read() as connection:
             return int(connection.execute(text(f"SELECT count(*) FROM {delayed}")).scalar_one())
@@ -162,14 +162,14 @@ class Statistics:
         return counts
 
 
-#: Conditions that together cover the jobs of a status; each has an index of its own that contains the priority.
+#: Conditions that together cover the jobs of a status. A separate index has the jobs of each, with their priorities.
 _PARTS = {"running": (RUNNING,), "queued": (READY, DELAYED, HELD)}
 
 
 @cache
 def _count_by_priority(is_postgresql: bool, status: str) -> TextualSelect:
     if not is_postgresql:
-        # SQLite reads the row itself if only the condition of an index contains the status.
+        # With a partial index, SQLite would also read each row to check the status.
         parts = [f"jobs{by_index(is_postgresql, 'idx_jobs_status_priority_created')} WHERE status = '{status}'"]
     else:
         parts = [f"jobs WHERE {condition}" for condition in _PARTS[status]]
@@ -178,7 +178,7 @@ def _count_by_priority(is_postgresql: bool, status: str) -> TextualSelect:
     return text(statement).columns(jobs.c.priority, number=Integer)
 
 
-# One index probe for each type, then a count of its open jobs.
+# One index lookup for each type, and then a count of its open jobs only.
 _OPEN_BY_TYPE = text("""
     WITH RECURSIVE types(type) AS (
         SELECT min(type) FROM jobs
@@ -194,7 +194,7 @@ _OPEN_BY_TYPE = text("""
 
 @cache
 def _oldest_by_priority(is_postgresql: bool) -> TextClause:
-    # One index probe for each priority with ready jobs, whatever their number.
+    # One index lookup for each priority that has ready jobs, independent of the number of jobs.
     ready = f"jobs{by_index(is_postgresql, 'idx_jobs_ready')} WHERE {READY}"
     return text(f"""
         WITH RECURSIVE ranks(priority) AS (

@@ -1,6 +1,6 @@
-"""How a task went, for charts: its jobs over time, waits, reasons of failures, what was slow and what changed.
+"""The history of a task, for its report: job times, waits, failure reasons, slow items, and changed files and photos.
 
-Everything is summed up in SQL and bounded: a task of a million items has as many rows as a task of a dozen.
+SQL summarizes everything and every list is limited, so that a task of a million items needs few rows as well.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from storage.database.tables import file_journal, jobs, photo_derivatives, photo
 from storage.lifecycle.step_jobs import of_tenant
 from storage.records import Task
 
-#: Up to this number each job is one span; of more, jobs of one step and worker that start together are one span.
+#: Up to this number, each job is one span. Otherwise, jobs of a step and worker that start in the same bucket are one.
 MAX_SINGLE_JOBS = 600
 
-#: The number of parts into which the time of a task is divided.
+#: The number of buckets that the time of a task is divided into.
 BUCKETS = 200
 
-#: The number of rows of each list.
+#: The maximum number of rows in each list.
 MAX_REASONS = 25
 MAX_SLOWEST = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpan:
-    """A job in time, or several of one step and worker that started at about the same time.
+    """The time span of a job, or of several jobs of one step and worker that started at about the same time.
 
     Attributes:
-        items: how many items are done; jobs without items count projects.
-        finished_at: when the last of them ended; None while one of them runs.
+        items: the number of items that the jobs have processed; 0 for jobs without items.
+        finished_at: when the last of the jobs ended; None while one runs.
     """
 
     step_index: int
@@ -50,7 +50,7 @@ class JobSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTimes:
-    """How long the jobs of a step waited before their last start, and ran, in seconds."""
+    """Waiting times (before the last start) and running times of the jobs of a step, in seconds."""
 
     step_index: int
     type: str
@@ -65,7 +65,7 @@ class StepTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureReason:
-    """Why items, or jobs without items, failed; `first` is the name of one of them."""
+    """A reason why items, or jobs without failed items, failed; `first` is the name of one of the items."""
 
     type: str
     reason: str
@@ -76,7 +76,7 @@ class FailureReason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slow:
-    """An item or a project that took long in one attempt."""
+    """An item or a project that took long, with the seconds of one attempt."""
 
     type: str
     name: str
@@ -85,7 +85,7 @@ class Slow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileChanges:
-    """A kind of change of originals, according to the journal; `first` names a few of them."""
+    """Changes of originals of one kind, from the journal; `first` has the paths of a few of them."""
 
     action: str
     files: int
@@ -95,7 +95,7 @@ class FileChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedPhoto:
-    """A photo whose row, files or pictures changed while the task ran."""
+    """A photo whose row, files or derivatives changed while the task ran."""
 
     id: int
     name: str
@@ -107,7 +107,7 @@ class ChangedPhoto:
 
 
 def job_spans(connection: Connection, task: Task, *, now: datetime) -> Sequence[JobSpan]:
-    """The jobs of a task that have started, in the order of their starts."""
+    """Return the spans of the started jobs of a task, in order of their starts."""
     started = connection.execute(
         select(func.count()).where(jobs.c.task_id == task.id, jobs.c.started_at.is_not(None))
     ).scalar_one()
@@ -130,7 +130,7 @@ def job_spans(connection: Connection, task: Task, *, now: datetime) -> Sequence[
 
 
 def step_times(connection: Connection, task_id: str) -> Sequence[StepTimes]:
-    """How long the jobs of each step waited and ran; only those that have ended."""
+    """Return the waiting and running times of the ended jobs of each step."""
     wait, run = _seconds(connection, "started_at", "created_at"), _seconds(connection, "finished_at", "started_at")
     rows = connection.execute(
         text(f"""
@@ -185,9 +185,9 @@ _JOB_REASONS = text("""
 
 
 def failure_reasons(connection: Connection, task_id: str, *, limit: int = MAX_REASONS) -> Sequence[FailureReason]:
-    """Why items failed, and why jobs without a failed item failed; the most frequent reasons first.
+    """Return why items failed, and why jobs without failed items failed; the most frequent reasons first.
 
-    The reason of an item is stored without the item's name, so that equal reasons are counted together.
+    The name of the item is removed from its reason, so that items with the same reason are counted together.
     """
     parameters = {"task_id": task_id, "limit": limit}
     found = [
@@ -215,14 +215,14 @@ _SLOWEST_POSTGRESQL = text("""
 
 
 def slowest(connection: Connection, task_id: str, *, limit: int = MAX_SLOWEST) -> Sequence[Slow]:
-    """The items and projects that took longest, of those that the results of the jobs contain."""
+    """Return the slowest items and projects, from the slowest ones that each job recorded."""
     statement = _SLOWEST_POSTGRESQL if connection.dialect.name == "postgresql" else _SLOWEST_SQLITE
     rows = connection.execute(statement, {"task_id": task_id, "limit": limit}).mappings()
     return [Slow(**row) for row in rows if row["name"] is not None and row["seconds"] is not None]
 
 
 def file_changes(connection: Connection, task_id: str, *, examples: int = 5) -> Sequence[FileChanges]:
-    """What a task did to originals, by kind of change."""
+    """Return the changes that a task made to originals, by kind of change."""
     of_task = file_journal.c.task_id == task_id
     counted = connection.execute(
         select(file_journal.c.action, func.count(), func.coalesce(func.sum(file_journal.c.size_bytes), 0))
@@ -242,9 +242,10 @@ def file_changes(connection: Connection, task_id: str, *, examples: int = 5) -> 
 def changed_photos(
     connection: Connection, task: Task, *, limit: int, now: datetime
 ) -> tuple[Sequence[ChangedPhoto], int]:
-    """The first photos of the task's tenant, or of its project, that changed while it ran, and their number.
+    """Return the first photos that changed while the task ran, and the number of all of them.
 
-    Rows do not say which task changed them, so changes of tasks that ran at the same time are included.
+    They are photos of the task's tenant, or of its project. Rows do not store which task changed them, so changes of
+    other tasks at the same time are included.
     """
     begin, end = task.started_at or task.created_at, task.finished_at or now
     remade = (
@@ -295,7 +296,7 @@ def _positive(seconds: Any) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """The start of a task, and the length of one part of its time in seconds, as parameters of statements."""
+    """Parameters of statements: the beginning of a task, and the length of a bucket in seconds."""
 
     begin: datetime
     width: float
@@ -314,7 +315,7 @@ def _seconds(connection: Connection, later: str, earlier: str) -> str:
 
 
 def _moments(statement: str) -> list[BindParameter[Any]]:
-    # A statement accepts no parameter that it does not contain.
+    # SQLAlchemy refuses parameters that are not in the statement.
     return [bindparam("begin", type_=UtcTimestamp)] if ":begin" in statement else []
 
 

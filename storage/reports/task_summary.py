@@ -1,4 +1,4 @@
-"""What a task did, step by step, counted in SQL: for final states, progress, tables and reports."""
+"""Summaries of a task by step, counted in SQL, for final states, progress, tables and reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.queue.tasks import TasksRepository
 from storage.records import ItemStatus, Task
 from task_definitions.wording import quantity
 
-#: How many names of each kind of change, and how many reasons of failed jobs, are kept.
+#: The maximum number of names for each count, and of reasons of failed jobs.
 MAX_EXAMPLES = 10
 MAX_ERRORS = 10
 
@@ -26,14 +26,14 @@ class StepSummary:
     """The jobs of one step, or the follow-up jobs of one type.
 
     Attributes:
-        jobs: number of jobs by status.
-        items: number of items by status.
-        counts: what the handlers counted, summed over the jobs.
-        examples: the first names of what was counted.
-        projects: the counts of each project, if the handlers counted by project.
+        jobs: the number of jobs by status.
+        items: the number of items by status.
+        counts: the handlers' counts, summed over the jobs.
+        examples: the first names for each count.
+        projects: the counts by project, if the handlers count by project.
         errors: the first reasons of failed jobs.
-        left: what the handlers did not change, by name, with the reason.
-        seconds: from the first start to the last end; None until a job has ended.
+        left: the names that the handlers left unchanged, with the reasons.
+        seconds: the time from the first start to the last end; None while no job has ended.
         started_at: when the first job started.
         finished_at: when the latest job ended.
     """
@@ -54,40 +54,40 @@ class StepSummary:
 
     @property
     def total_jobs(self) -> int:
-        """How many jobs the step has."""
+        """The number of jobs of the step."""
         return sum(self.jobs.values())
 
     @property
     def total_items(self) -> int:
-        """How many items the step has."""
+        """The number of items of the step."""
         return sum(self.items.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSummary:
-    """A task and the results of its jobs and items."""
+    """A task with the results of its jobs and items."""
 
     task: Task
     steps: tuple[StepSummary, ...]
 
     @property
     def jobs(self) -> dict[str, int]:
-        """Number of jobs by status, over all steps."""
+        """The number of jobs by status, over all steps."""
         return dict(sum((Counter(step.jobs) for step in self.steps), Counter()))
 
     @property
     def items(self) -> dict[str, int]:
-        """Number of items by status, over all steps."""
+        """The number of items by status, over all steps."""
         return dict(sum((Counter(step.items) for step in self.steps), Counter()))
 
     @property
     def found_nothing(self) -> bool:
-        """Whether the task ended without a photo to work on, although it was started for photos."""
+        """Whether the task was started for a selection that no photo fits."""
         return self.task.status == "completed" and self.task.item_count == 0
 
     @property
     def message(self) -> str:
-        """One line: how many jobs completed, failed and were canceled, and how many items failed."""
+        """One line with the numbers of completed, failed and canceled jobs, and of failed items."""
         if self.found_nothing:
             return "no photo fits; nothing was done"
         jobs = self.jobs
@@ -100,31 +100,31 @@ class TaskSummary:
 
 
 def summarise_task(source: Database | Connection, task_id: str) -> TaskSummary:
-    """The summary of a task; the number of statements does not depend on the number of jobs.
+    """Return the summary of a task, with a fixed number of statements.
 
     Raises:
-        UnknownTask: there is no such task.
+        UnknownTask: the task does not exist.
     """
     return TaskSummary(task=TasksRepository(source).get(task_id), steps=_summarise(source, {"task_id": task_id}))
 
 
 def summarise_step(database: Database, task_id: str, step_index: int) -> tuple[StepSummary, ...]:
-    """The summary of one step of a task; of its follow-up jobs one for each type."""
+    """Return the summary of one step of a task; follow-up jobs have one summary for each type."""
     return _summarise(database, {"task_id": task_id, "step_index": step_index})
 
 
-#: What tells the parts of a summary apart.
+#: The columns that identify a step summary.
 _KEY = (jobs.c.step_index, jobs.c.type, jobs.c.priority)
 
 
 @cache
 def _statements(*names: str) -> tuple[Select[Any], Select[Any], Select[Any]]:
-    """Jobs, items and results of the jobs whose columns of these names have the values given with them.
+    """Return the statements for jobs, items and results, with a condition on each of the named columns of `jobs`.
 
-    Kept, since making them takes longer than running them for a small task.
+    They are cached, because building them takes longer than running them for a small task.
     """
     condition = and_(*(jobs.c[name] == bindparam(name) for name in names))
-    # By job first, in the order of the index: grouping by status directly would sort a million items in memory.
+    # Group by job first, in the order of the index. To group by status at once, a million items would be sorted.
     counted = (
         select(
             job_items.c.job_id,

@@ -1,6 +1,6 @@
-"""Why a job is not claimed: everything that can keep a queued job from an executor, checked in order.
+"""Explains why a job is not claimed, by checking everything that can keep a queued job from an executor.
 
-It only reads. The number of index look-ups does not depend on the length of the queue.
+It only reads, with a fixed number of index lookups, independent of the length of the queue.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from storage.reports.place_in_lane import LaneQueue, count_before, read_lane_que
 from task_definitions import Scope
 from task_definitions.wording import lasting, listed, printable, quantity
 
-#: Running jobs of a full lane that a reason names.
+#: The maximum number of jobs, executors or tenants that a reason names.
 MAX_NAMED_JOBS = 5
 
-#: A job that has been ready for less time than this was queued just now: executors look up to twice a second.
+#: A job that has been ready for less than this counts as just queued: executors check for jobs up to twice a second.
 JUST_QUEUED_SECONDS = 3.0
 
 
 class Standing(StrEnum):
-    """What a finding means for the job: nothing, a wait that ends by itself, or a block that a user must remove."""
+    """What a reason means for the job: no obstacle, a wait that ends by itself, or a block that a user must remove."""
 
     FINE = "fine"
     WAITS = "waits"
@@ -43,13 +43,13 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """One thing that was checked.
+    """The result of one check.
 
     Attributes:
-        name: what it is, for programs; never changes.
-        says: what was found, in a sentence.
+        name: the name of the check, for programs; it never changes.
+        says: the result, as a sentence.
         remedy: what to do; empty if there is nothing to do.
-        job_ids: the first of the jobs that it is about.
+        job_ids: the first of the jobs that the result is about.
     """
 
     name: str
@@ -61,14 +61,14 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobExplanation:
-    """A job, and everything that was checked; the decisive reason comes first."""
+    """A job and the results of all checks; the decisive one comes first."""
 
     job: Job
     reasons: tuple[Reason, ...]
 
     @property
     def decisive(self) -> Reason:
-        """What keeps the job from its next state: the first block, else the first wait."""
+        """The decisive reason: the first block, else the first wait."""
         return self.reasons[0]
 
 
@@ -79,16 +79,16 @@ def explain_job(
     stale_seconds: float,
     why_not_run: Callable[[str], str | None] = lambda _: None,
 ) -> JobExplanation:
-    """Explain the state of a job.
+    """Explain why a job has its current status.
 
     Args:
-        source: where the job is.
-        job_id: a job in any status.
+        source: the database of the job.
+        job_id: the job's id; the job may have any status.
         stale_seconds: a running job without a heartbeat for this long counts as abandoned.
-        why_not_run: returns why this installation cannot run a step type; None if it can.
+        why_not_run: returns why this installation cannot run a step type, or None if it can.
 
     Raises:
-        UnknownJob: there is no such job.
+        UnknownJob: the job does not exist.
     """
     access = Access(source)
     with access.read() as connection:
@@ -100,7 +100,7 @@ def explain_job(
 
 
 class WaitingReasons:
-    """Explains jobs on one connection; rows that several jobs share are read once."""
+    """Explains jobs on one connection. Lanes, holds and activity are read only once for all jobs."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class WaitingReasons:
         self._activity: Activity | None = None
 
     def explain(self, job: Job) -> JobExplanation:
-        """Everything that keeps the job from its end, the decisive reason first."""
+        """Return the results of all checks of a job, the decisive one first."""
         if job.is_final:
             found = [self._ended(job)]
         elif job.status == "running":
@@ -128,12 +128,12 @@ class WaitingReasons:
         else:
             found = list(self._queued(job))
         order = (Standing.BLOCKED, Standing.WAITS, Standing.FINE)
-        # The sort is stable: reasons of one standing keep the order of the checks.
+        # The sort is stable: reasons of the same standing stay in the order of the checks.
         return JobExplanation(job=job, reasons=tuple(sorted(found, key=lambda reason: order.index(reason.standing))))
 
     @property
     def activity(self) -> Activity:
-        """Which executors run jobs at this moment."""
+        """The current activity of executors."""
         if self._activity is None:
             silent_seconds = max(ATTENDANCE_SECONDS, self._stale_seconds)
             self._activity = read_activity(self._connection, now=self._now, silent_seconds=silent_seconds)
@@ -157,11 +157,11 @@ class WaitingReasons:
         if silence > self._stale_seconds:
             return _blocked(
                 "stale",
-                f"{says}, which has been silent for {lasting(silence)}: it counts as dead.",
-                "`photojobs up` or `photojobs worker` gives the job to another executor within seconds; start one.",
+                f"{says}, which has sent no heartbeat for {lasting(silence)}: it counts as dead.",
+                "Start `photojobs up` or `photojobs worker`; it gives the job to another executor within seconds.",
                 job.id,
             )
-        return _fine("running", f"{says}, which gave its last sign of life {self._ago(sign)}.")
+        return _fine("running", f"{says}, whose last heartbeat was {self._ago(sign)}.")
 
     def _queued(self, job: Job) -> Iterator[Reason]:
         yield _fine("status", f"It has been queued for {self._age(job.created_at)}.")
@@ -173,7 +173,7 @@ class WaitingReasons:
         if lane is None:
             yield _blocked(
                 "lane",
-                f"No lane covers its priority {job.priority}, so that workers never see it.",
+                f"No lane covers its priority {job.priority}, so no worker claims it.",
                 f"Add a lane for {job.priority} (`LanesRepository.add`), or change the job's priority.",
             )
         else:
@@ -186,13 +186,13 @@ class WaitingReasons:
     def _scope(self, job: Job) -> Iterator[Reason]:
         problem = ""
         if job.scope not in frozenset(Scope):
-            problem = f'Its scope "{printable(job.scope)}" is none of {listed(Scope)}.'
+            problem = f'Its scope "{printable(job.scope)}" is not one of {listed(Scope)}.'
         elif job.scope == Scope.PROJECT and job.project_id is None:
-            problem = "Its scope is project, but its project was deleted or never given."
+            problem = "Its scope is project, but its project was removed or never given."
         elif job.scope == Scope.GLOBAL and job.project_id is not None:
             problem = "Its scope is global, but it names a project."
         if problem:
-            yield _blocked("scope", problem, "It will fail when it is claimed: cancel it, and enqueue it again.")
+            yield _blocked("scope", problem, "It will fail when it is claimed. Cancel it and enqueue it again.")
         else:
             yield _fine("scope", f"Its scope is {job.scope}, which every executor takes.")
 
@@ -200,11 +200,11 @@ class WaitingReasons:
         if job.held_by == HELD_BY_STEPS:
             task = None if job.task_id is None else get_task(self._connection, job.task_id)
             if task is None or task.is_final:
-                state = "is gone" if task is None else f"is {task.status} already"
-                yield _blocked("held", f"It follows up on a task that {state}.", f"Cancel the job {job.id}.")
+                state = "no longer exists" if task is None else f"is already {task.status}"
+                yield _blocked("held", f"It is a follow-up job of a task that {state}.", f"Cancel job {job.id}.")
             else:
                 step = f"step {task.step_index} of its task {task.id}"
-                yield _waits("held", f"It is follow-up work: it begins after {step} and those that come after it.")
+                yield _waits("held", f"It is a follow-up job: it starts after {step} and all later steps.")
             return
         found = [self._holds.get(("task", job.task_id or "")), self._holds.get(("tenant", job.tenant_id))]
         holds = [hold for hold in found if hold is not None]
@@ -213,7 +213,7 @@ class WaitingReasons:
         if job.held_by is not None and not holds:
             yield _blocked(
                 "held",
-                f'Its row says held_by "{printable(job.held_by)}", but there is no such hold.',
+                f'Its column held_by is "{printable(job.held_by)}", but there is no such hold.',
                 f"`photojobs release {'tenant' if job.held_by == 'tenant' else 'task'} "
                 f"{job.tenant_id if job.held_by == 'tenant' else job.task_id or 'ID'}` clears it.",
             )
@@ -222,8 +222,8 @@ class WaitingReasons:
         because = f" ({printable(hold.reason)})" if hold.reason else ""
         return _blocked(
             "held",
-            f"The {hold.kind} {printable(hold.name)} is held since {self._age(hold.created_at)}{because}.",
-            f"`photojobs release {hold.kind} {printable(hold.name)}` lets it go on.",
+            f"The {hold.kind} {printable(hold.name)} has been held for {self._age(hold.created_at)}{because}.",
+            f"`photojobs release {hold.kind} {printable(hold.name)}` lets it continue.",
         )
 
     def _delay(self, job: Job) -> Reason:
@@ -233,15 +233,15 @@ class WaitingReasons:
         because = f": {printable(job.error_message)}" if failed and job.error_message else ""
         return _waits(
             "run_after",
-            f"It is not to start before {job.run_after:%Y-%m-%d %H:%M:%S} UTC, in "
+            f"It may not start before {job.run_after:%Y-%m-%d %H:%M:%S} UTC, in "
             f"{lasting((job.run_after - self._now).total_seconds())}{failed}{because}.",
         )
 
     def _handler(self, job: Job) -> Reason:
         problem = self._why_not_run(job.type)
         if problem is None:
-            return _fine("handler", f"Its type {printable(job.type)} can be run.")
-        return _blocked("handler", problem, "It fails as soon as it is claimed: install the package of the step type.")
+            return _fine("handler", f"This installation can run its type {printable(job.type)}.")
+        return _blocked("handler", problem, "It fails when it is claimed. Install the package with the step type.")
 
     def _in_lane(self, job: Job, lane: Lane) -> Iterator[Reason]:
         if ("lane", lane.name) in self._holds:
@@ -268,18 +268,18 @@ class WaitingReasons:
         held = ", ".join(f"{one.id} ({one.type}) for {self._age(one.started_at or one.created_at)}" for one in named)
         more = " and others" if queue.running_count > len(named) else ""
         stale = [one.id for one in queue.running if self._is_stale(one)]
-        says = f"All {lane.slots} slots of the lane {lane.name} are taken, by {held}{more}."
+        says = f"All {lane.slots} slots of the lane {lane.name} are in use: {held}{more}."
         if stale:
             return _blocked(
                 "slots",
-                f"{says} Of these, {', '.join(map(str, stale))} went silent.",
-                "`photojobs up` or `photojobs worker` takes them away from their dead executor; start one.",
+                f"{says} Jobs without a recent heartbeat: {', '.join(map(str, stale))}.",
+                "Start `photojobs up` or `photojobs worker`; it gives them to another executor.",
                 *stale,
             )
         return _waits(
             "slots",
             says,
-            f"`photojobs lanes set {lane.name} --slots N` allows more at a time.",
+            f"`photojobs lanes set {lane.name} --slots N` allows more jobs at a time.",
             *(one.id for one in named),
         )
 
@@ -292,14 +292,14 @@ class WaitingReasons:
                 "rank",
                 f"{number} {'job ranks' if ahead.count == 1 else 'jobs rank'} before it in the lane {lane.name}"
                 + (f"; the best is job {best}." if best not in (None, job.id) else "."),
-                "A higher priority goes first; of the same priority, the older job.",
+                "Higher priorities go first; among equal priorities, the oldest job goes first.",
                 *(() if best is None else (best,)),
             )
         else:
             yield _fine("rank", f"No job ranks before it in the lane {lane.name}.")
         if lane.aging_seconds:
             older = int((self._now - job.created_at).total_seconds() // lane.aging_seconds)
-            yield _fine("aging", f"By its age it ranks as priority {job.priority + older} instead of {job.priority}.")
+            yield _fine("aging", f"Because of its age, its rank is {job.priority + older} instead of {job.priority}.")
         if lane.fair_tenants:
             mine = queue.running_by_tenant.get(job.tenant_id, 0)
             before = sorted(
@@ -310,9 +310,9 @@ class WaitingReasons:
             if before:
                 yield _waits(
                     "fairness",
-                    f"Its tenant runs {quantity(mine, 'job')} here; "
+                    f"Its tenant runs {quantity(mine, 'job')} in this lane; "
                     f"{', '.join(map(printable, before[:MAX_NAMED_JOBS]))} "
-                    f"{'runs' if len(before) == 1 else 'run'} fewer and goes first at the same priority.",
+                    f"{'runs fewer and goes' if len(before) == 1 else 'run fewer and go'} first at equal priority.",
                 )
 
     def _projects(self, job: Job) -> Iterator[Reason]:
@@ -322,8 +322,8 @@ class WaitingReasons:
         if others:
             yield _waits(
                 "project",
-                f"Project {job.project_id} is being worked on by job {others[0]}; this one waits for it there.",
-                f"`photojobs jobs why {others[0]}` tells how that one stands.",
+                f"Project {job.project_id} is in use by job {others[0]}; this job waits for it.",
+                f"`photojobs jobs why {others[0]}` explains that job's state.",
                 *others,
             )
 
@@ -331,23 +331,23 @@ class WaitingReasons:
         activity = self.activity
         asks = f"tenant {printable(job.tenant_id)} and priority {job.priority}"
         if job.heartbeat_at is not None and (self._now - job.heartbeat_at).total_seconds() < ATTENDANCE_SECONDS:
-            return _fine("executor", f"A flow run waits for it; its last sign was {self._ago(job.heartbeat_at)}.")
+            return _fine("executor", f"A flow run waits for it; the last heartbeat was {self._ago(job.heartbeat_at)}.")
         if activity.is_any_alive:
             workers = ", ".join(f"{one.worker_id} ({one.running} running)" for one in activity.alive[:MAX_NAMED_JOBS])
-            busy = f"At work: {workers}." if workers else "Executors have been at work lately."
+            busy = f"Active executors: {workers}." if workers else "Executors were active recently."
             return _waits(
                 "executor",
-                f"{busy} None of them has come to it yet.",
-                f"A process runs as many jobs at a time as its setting `concurrency` says; it must ask for {asks} "
-                "(`photojobs worker` without --tenant and --lane takes every job).",
+                f"{busy} None of them has claimed it yet.",
+                "The setting `concurrency` limits how many jobs a process runs at a time. The process must accept "
+                f"{asks} (`photojobs worker` without --tenant and --lane accepts every job).",
             )
         ready_at = job.run_after or job.created_at
         if 0 <= (self._now - ready_at).total_seconds() < JUST_QUEUED_SECONDS:
-            return _waits("executor", "It has only just been queued.")
+            return _waits("executor", "It was queued just now.")
         return _blocked(
             "executor",
-            "Nobody runs jobs: there is no sign of life of any worker or flow run.",
-            f"Start `photojobs up` or `photojobs worker`; one of them must ask for {asks}.",
+            "No worker or flow run is active: there is no recent heartbeat.",
+            f"Start `photojobs up` or `photojobs worker`; it must accept {asks}.",
         )
 
     def _queue(self, lane: Lane) -> LaneQueue:

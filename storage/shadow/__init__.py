@@ -1,1 +1,1 @@
-"""The rows of a plan: copied into another database, and compared with what they were."""
+"""The rows of a plan: copies in another database, and their changes."""

@@ -1,7 +1,7 @@
-"""Copying what a task can see and change of the rows into another database, in which a plan is made.
+"""Copies the rows that a task can read and change to another database, in which the plan is made.
 
-One snapshot of the source is read, and nothing in it is changed or locked. Ids stay, and what is added to the copy gets
-the ids that the source would give.
+The rows come from one snapshot of the source, which is neither changed nor locked. Ids stay the same, and new rows in
+the copy get the ids that they would get in the source.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from storage.photos.projects import folders_are_unique_per_tenant
 from storage.queue.tasks import NewTask
 from task_definitions import Scope
 
-#: Rows read and written at a time.
+#: The number of rows in a batch.
 BATCH_SIZE = 5_000
 
-#: The tables whose rows a plan speaks of; the journal is copied beside them, and tells of the run alone.
+#: The tables whose changes are in a plan. The journal is copied, too, but its changes are not in the plan.
 DOMAIN_TABLES: tuple[Table, ...] = (projects, photos, tags, photo_tags, photo_derivatives)
 
 
 @contextmanager
 def snapshot(database: Database) -> Iterator[Connection]:
-    """A connection on which every statement sees the same moment; for reading."""
+    """Open a connection for reading on which all statements see the same snapshot."""
     with database.connect() as connection:
         if database.is_postgresql:
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -48,12 +48,12 @@ def snapshot(database: Database) -> Iterator[Connection]:
 
 
 def projects_in_reach(connection: Connection, new: NewTask, *, of_whole_tenant: bool) -> list[int]:
-    """The ids of the projects whose photos a task can change: its own, those of its items, or all of its tenant.
+    """Return the ids of the projects whose photos a task can change: its own, those of its items, or the tenant's.
 
     Args:
-        connection: of the source.
-        new: what the task is started with; its items can be read more than once.
-        of_whole_tenant: whether a step of it looks at other projects of the tenant too.
+        connection: a connection to the source.
+        new: the new task; its items must be readable more than once.
+        of_whole_tenant: whether one of its steps also reads other projects of the tenant.
     """
     if of_whole_tenant or new.scope is Scope.GLOBAL:
         return list(connection.execute(select(projects.c.id).where(of_tenant(new.tenant_id))).scalars())
@@ -78,14 +78,14 @@ def copy_rows(
     project_ids: Sequence[int],
     undone_task_id: str | None = None,
 ) -> None:
-    """Copy every project, and of those given the photos with all that hangs on them, and the journal.
+    """Copy all projects, and the photos, their related rows and the journal of the given projects.
 
     Args:
         source: a snapshot of the real database.
-        target: an SQLite database of the newest schema without such rows.
-        tenant_id: whose entries of the journal that name no project are copied.
-        project_ids: of the projects that are copied whole.
-        undone_task_id: a task whose own row is copied, and all of its journal, whatever projects that names.
+        target: an SQLite database of the newest schema, without rows.
+        tenant_id: the tenant; its journal entries without a project are copied, too.
+        project_ids: the projects whose photos and journal are copied.
+        undone_task_id: a task whose row and whole journal are copied, whatever projects the journal has.
     """
     with target.begin() as connection:
         if not folders_are_unique_per_tenant(source):
@@ -123,7 +123,7 @@ def _copy(
         wanted: Any = select(copied)
         write: Any = insert(copied)
     else:
-        # As they stand, what no program of ours would have written included.
+        # Copy the stored values unchanged, including values that only other programs write.
         names = [one.name for one in copied.columns]
         raw = table(copied.name, *(column(name) for name in names))
         wanted, write = select(raw), insert(raw)

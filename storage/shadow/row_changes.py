@@ -1,7 +1,7 @@
-"""What became different in the tables between two moments, told by triggers of SQLite that note each row once.
+"""Finds the rows that changed in an SQLite database, with triggers that store each row once.
 
-For a database of one's own, such as the one that a plan is made in. Each row is noted as it was when it was touched for
-the first time; what it is in the end is looked up when it is asked for.
+Use it only for a database without other users, such as that of a plan. A trigger stores a row as it was before its
+first change; `take` compares it with the current row.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from storage.database.engine import Database
 from storage.database.tables import photo_derivatives, photo_tags, photos, projects, tags
 from storage.shadow.copied_rows import DOMAIN_TABLES
 
-#: Moments: a run writes others, so that only whether there is one can be told beforehand.
+#: Columns with times. A real run writes other times, so a plan only knows that these columns change.
 MOMENTS = frozenset({"created_at", "updated_at", "archived_at", "generated_at"})
 
-#: Columns that say nothing by themselves: keys, which stand for names, and the moment that goes with every change.
+#: Columns that are left out of changes: keys, which names replace, and the time that every change updates.
 _KEYS: Mapping[str, frozenset[str]] = {
     projects.name: frozenset({"id", "updated_at"}),
     photos.name: frozenset({"id", "updated_at"}),
@@ -28,10 +28,10 @@ _KEYS: Mapping[str, frozenset[str]] = {
     photo_derivatives.name: frozenset({"photo_id", "kind", "generated_at"}),
 }
 
-#: What is known of a derivative only when it has been made.
+#: Columns of a derivative that are known only after it was made.
 _MADE_WITH_IT = frozenset({"width", "height", "size_bytes", "source_hash"})
 
-#: How a row of each table is called, and whose it is: SQL over `r`, the row, and `p`, the photo that it hangs on.
+#: The name of a row and its project's id, by table, as SQL. `r` is the row, `p` its photo and `t` its tag.
 _NAMES: Mapping[str, tuple[str, str]] = {
     projects.name: ("r.project_name", "r.id"),
     photos.name: ("r.filename", "r.project_id"),
@@ -46,11 +46,11 @@ class RowChange:
     """A row that was added, changed or removed.
 
     Attributes:
-        table: whose row.
-        name: what people call it: a photo's base name, a project's name.
-        project_id: whose it was, or, where it was added, is.
-        columns: of a changed row each column that differs, with its value before and after; of an added one its
-            values, after None; of a removed one nothing. Moments of the change itself are None.
+        table: the table's name.
+        name: the row's name for people, such as a photo's base name or a project's name.
+        project_id: the row's project before the change; for an added row, its project now.
+        columns: the columns that differ, each with its values before and after. For an added row, the values before
+            are None; for a removed row, there are no columns. Times that the change sets are None.
     """
 
     action: Literal["added", "changed", "removed"]
@@ -61,7 +61,7 @@ class RowChange:
 
 
 class RowChanges:
-    """Notes the changes of rows in an SQLite database, and tells and forgets them from time to time."""
+    """Records changes of rows in an SQLite database, and returns them on request."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -70,7 +70,7 @@ class RowChanges:
                 _watch(connection, watched)
 
     def take(self) -> Iterator[RowChange]:
-        """What became different since the last time, in the order of tables and ids; streamed, then forgotten."""
+        """Yield the changes since the last call, in order of tables and ids, and then discard them."""
         for watched in DOMAIN_TABLES:
             yield from self._changes_of(watched)
         with self._database.begin() as connection:
@@ -101,7 +101,7 @@ class RowChanges:
 
 
 def _joined(name: str, expression: str) -> str:
-    # The photo as it was before this step where it was touched: it may be gone, or renamed.
+    # Use the photo's row from before the changes if there is one: the photo may be removed or renamed now.
     side = "b" if name.endswith("before") else "r"
     if "p." not in expression:
         return f"{expression} AS {name}"
@@ -163,7 +163,7 @@ def _watch(connection: Connection, watched: Table) -> None:
     for event, side, was_there in (("INSERT", "NEW", 0), ("UPDATE", "OLD", 1), ("DELETE", "OLD", 1)):
         values = ", ".join(f"{side}.{column}" for column in names)
         known = " AND ".join(f"{column} = {side}.{column}" for column in key)
-        # Not INSERT OR IGNORE: in a trigger the conflict clause of the outer statement would take its place.
+        # INSERT OR IGNORE does not work here: in a trigger, the conflict clause of the outer statement replaces it.
         connection.exec_driver_sql(
             f"CREATE TRIGGER watch_{name}_{event.lower()} AFTER {event} ON {name} BEGIN "
             f"INSERT INTO touched_{name} (was_there, {', '.join(names)}) SELECT {was_there}, {values} "

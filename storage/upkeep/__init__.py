@@ -1,1 +1,1 @@
-"""Keeping the database: migrations, upgrades of legacy files, integrity, backups, and pruning of what is old."""
+"""Maintenance of the database: migrations, upgrades of legacy files, integrity checks, backups, and pruning."""

@@ -1,8 +1,8 @@
-"""Backups of a database: `backup` writes one file, `restore` fills an empty database from it.
+"""Backups of a database: `backup` writes one file, and `restore` fills an empty database from it.
 
-An SQLite file is copied by SQLite itself, while other programs go on writing. For PostgreSQL see
-`storage.upkeep.postgresql_archive`. A file that exists is never overwritten, and a copy that was not finished never
-has the name of one.
+SQLite itself copies its file, and other programs can write meanwhile. For PostgreSQL, see
+`storage.upkeep.postgresql_archive`. Existing files are never overwritten, and a backup gets its name only when it is
+complete.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from storage.upkeep import postgresql_archive
 
 
 class BackupFailed(StorageError):
-    """A backup could not be written, or is damaged; the incomplete file was removed."""
+    """A backup could not be written or is not sound; the incomplete file was removed."""
 
 
 class RestoreFailed(StorageError):
-    """A backup cannot be restored: the file is not a backup, it is damaged, or the database is not empty."""
+    """A backup cannot be restored: the file is not a backup or is damaged, or the database is not empty."""
 
 
 def backup(database: Database, target: Path | None = None) -> Path:
-    """Copy the database into one file, flush it to the disk, check it, and return its path.
+    """Copy the database to one file, check it, sync it to the disk, and return its path.
 
     Args:
-        database: the source, which is only read. SQLite: the whole file. PostgreSQL: the tables of photojobs.
-        target: the file to write; by default `<name>.<time>.backup`, beside an SQLite file, or in the working folder
+        database: the database, which is only read: the whole file of SQLite, or our tables in PostgreSQL.
+        target: the file to write; by default `<name>.<time>.backup`, next to an SQLite file, or in the working folder
             for PostgreSQL.
 
     Raises:
-        BackupFailed: the target exists, cannot be written, or the copy is not sound.
-        DatabaseUnavailable: there is no database to copy.
+        BackupFailed: the target exists or cannot be written, or the copy is not sound.
+        DatabaseUnavailable: the SQLite file does not exist.
     """
     if target is None:
         target = _default_target(database)
     elif target.is_dir():
         target /= _default_target(database).name
     if target.exists():
-        raise BackupFailed(f"{target}: exists, and a backup overwrites nothing. Name another file.")
+        raise BackupFailed(_exists(target))
     temporary = temporary_path(target)
     try:
         if database.is_postgresql:
@@ -61,7 +61,7 @@ def backup(database: Database, target: Path | None = None) -> Path:
         rename_exclusively(temporary, target)
         fsync_folder(target.parent)
     except FileExistsError:
-        raise BackupFailed(f"{target}: exists, and a backup overwrites nothing. Name another file.") from None
+        raise BackupFailed(_exists(target)) from None
     except OSError as error:
         raise BackupFailed(f"{target}: the backup cannot be written: {error.strerror or error}.") from error
     finally:
@@ -71,19 +71,19 @@ def backup(database: Database, target: Path | None = None) -> Path:
 
 
 def restore(database: Database, archive: Path) -> None:
-    """Fill an empty database from a backup of a database of the same kind; the backup is not changed.
+    """Fill an empty database from a file that `backup` made of a database of the same kind.
 
-    The schema is that of the backup; `Database.migrate` brings it to the newest.
+    The database gets the schema of the backup; `Database.migrate` upgrades it.
 
     Raises:
         RestoreFailed: the file is not a backup or is damaged, or the database is not empty; nothing was written.
-        SchemaMismatch: a newer version made the copy.
+        SchemaMismatch: a newer version made the backup.
     """
     if not archive.is_file():
-        raise RestoreFailed(f"{archive}: there is no such file.")
+        raise RestoreFailed(f"{archive}: the file does not exist.")
     is_sqlite_copy = _is_sqlite_file(archive)
     if is_sqlite_copy == database.is_postgresql:
-        kind, other = ("an SQLite file", "PostgreSQL") if is_sqlite_copy else ("no SQLite file", "SQLite")
+        kind, other = ("an SQLite file", "PostgreSQL") if is_sqlite_copy else ("not an SQLite file", "SQLite")
         raise RestoreFailed(f"{archive}: is {kind}, so it cannot be restored into {database.url} ({other}).")
     # Opening a missing file would create it.
     is_new = database.path is not None and not database.path.exists()
@@ -92,8 +92,8 @@ def restore(database: Database, archive: Path) -> None:
         taken = sorted(postgresql_archive.our_tables(names) if database.is_postgresql else names)
     if taken:
         raise RestoreFailed(
-            f"{database.url}: is not empty: it holds {', '.join(taken[:5])}. Restore into a new database, look at it, "
-            "then point PHOTOJOBS_DATABASE_URL at it."
+            f"{database.url}: is not empty: it has {', '.join(taken[:5])}. Restore to a new database, check it, and "
+            "then set PHOTOJOBS_DATABASE_URL to it."
         )
     if not database.is_postgresql:
         _fill_sqlite(database, archive)
@@ -105,9 +105,13 @@ def restore(database: Database, archive: Path) -> None:
         raise RestoreFailed(f"{archive}: {error}") from error
 
 
+def _exists(target: Path) -> str:
+    return f"{target}: the file exists, and a backup never overwrites a file. Name another file."
+
+
 @contextlib.contextmanager
 def _translating_errors(database: Database) -> Iterator[None]:
-    # COPY bypasses SQLAlchemy, and so the translation of the driver's errors.
+    # COPY bypasses SQLAlchemy, and therefore the usual translation of the driver's errors.
     try:
         yield
     except Exception as error:
@@ -125,8 +129,8 @@ def _default_target(database: Database) -> Path:
     elif database.path is not None:
         folder, name = database.path.absolute().parent, database.path.name
     else:
-        raise DatabaseUnavailable("a database in memory has no folder; name the file of the backup")
-    # Two backups within one millisecond, or with a stopped clock, are two files.
+        raise DatabaseUnavailable("a database in memory has no folder for a backup; name the file of the backup")
+    # The number gives a second backup within the same millisecond its own file.
     numbers = iter(range(1, 1_000_000))
     target = folder / f"{name}.{stamp}.backup"
     while target.exists():
@@ -139,9 +143,9 @@ def _copy_sqlite(database: Database, target: Path) -> None:
         try:
             create_private(target)
             with contextlib.closing(sqlite3.connect(target)) as copy:
-                # In one step: if another program wrote between two steps, the copy would start again.
+                # Copy in one step: between steps, another program's write would restart the copy.
                 source.backup(copy)
-                # In WAL mode a copy would need the files beside it; a backup is a single file.
+                # In WAL mode, a database has more files. A backup must be complete in one file.
                 copy.execute("PRAGMA journal_mode = DELETE")
                 problem = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
         except sqlite3.Error as error:
@@ -150,8 +154,8 @@ def _copy_sqlite(database: Database, target: Path) -> None:
             ) from error
     if problem != "ok":
         raise BackupFailed(
-            f"{database.url}: is damaged, so a copy is not sound: {problem}. Nothing was changed. Save the file, then "
-            "repair it with `.recover` of the sqlite3 program."
+            f"{database.url}: is damaged, so no sound backup can be made: {problem}. Nothing was changed. Save the "
+            "file, and then repair it with `.recover` of the sqlite3 program."
         )
 
 
@@ -163,8 +167,8 @@ def _open_source(database: Database) -> sqlite3.Connection:
         raw.backup(memory)
         return memory
     if not database.path.is_file():
-        raise DatabaseUnavailable(f"{database.path}: there is no such file.")
-    # Not through the pool: one of its connections may be inside the transaction from which the backup protects.
+        raise DatabaseUnavailable(f"{database.path}: the file does not exist.")
+    # Use a new connection: a pooled one may have an open transaction, namely the upgrade that needs this backup.
     source = sqlite3.connect(f"{database.path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
     source.execute("PRAGMA busy_timeout = 30000")
     return source
@@ -190,6 +194,6 @@ def _fill_sqlite(database: Database, archive: Path) -> None:
             assert isinstance(target, sqlite3.Connection)  # noqa: S101 - the copy and the database are SQLite.
             source.backup(target)
         except sqlite3.Error as error:
-            raise RestoreFailed(f"{database.url}: the copy cannot be written: {error}.") from error
+            raise RestoreFailed(f"{database.url}: the backup cannot be restored: {error}.") from error
         finally:
             raw.close()

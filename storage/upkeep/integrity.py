@@ -31,21 +31,21 @@ from storage.upkeep.sqlite_schema import (
 from storage.upkeep.table_definition import quote
 from task_definitions.wording import quantity
 
-#: The number of rows that a finding names.
+#: The maximum number of rows that a finding names.
 _EXAMPLES = 5
 
-_UPGRADE = "`photojobs db upgrade` repairs it, after a backup."
+_UPGRADE = "`photojobs db upgrade` makes a backup and repairs this."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that is wrong or odd.
+    """An error or a warning about the database.
 
     Attributes:
-        name: what it is, for programs; never changes.
+        name: the name of the finding, for programs; it never changes.
         table: the table, if the finding is about one table.
-        count: how many rows it concerns; 0 if it concerns no rows.
-        examples: the keys of the first of these rows.
+        count: the number of affected rows; 0 if it is not about rows.
+        examples: the keys of the first affected rows.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableCount:
-    """How many rows a table has, and how many of each status if it has a column `status`."""
+    """The number of rows of a table, also by status if it has a column `status`."""
 
     rows: int
     by_status: Mapping[str, int] = field(default_factory=dict)
@@ -73,16 +73,16 @@ class TableCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntegrityReport:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        database: its URL, with the password masked.
-        revision: the revision of its schema; None before the first migration.
-        newest_revision: the newest one that this version knows.
+        database: the URL of the database, with the password masked.
+        revision: the revision of its schema; None if it has no revision.
+        newest_revision: the newest revision that this version knows.
         legacy_kinds: `before_scopes`, `half_migrated`, `current` for a file of another program, else empty.
-        upgrade_changes: what an upgrade would change, a sentence each.
-        findings: what is wrong or odd, errors first.
-        counts: the tables with their rows.
+        upgrade_changes: the changes that an upgrade would make to existing tables, one sentence each.
+        findings: errors, followed by warnings.
+        counts: the numbers of rows, by table.
     """
 
     database: str
@@ -95,7 +95,7 @@ class IntegrityReport:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the findings contain no error; warnings are harmless."""
+        """Whether there are no errors; warnings are allowed."""
         return all(finding.severity is not Severity.ERROR for finding in self.findings)
 
 
@@ -103,7 +103,7 @@ def check(database: Database) -> IntegrityReport:
     """Check everything in a database that can be wrong, without changing it.
 
     Raises:
-        DatabaseUnavailable: the database, or the SQLite file of that name, does not exist.
+        DatabaseUnavailable: the database or SQLite file does not exist.
     """
     with _opened(database) as connection:
         findings: list[Finding] = []
@@ -132,8 +132,8 @@ def check(database: Database) -> IntegrityReport:
         except StorageError as error:
             if not findings:
                 raise
-            # A damaged file cannot be read to its end; the damage is already among the findings.
-            findings.append(_error("unreadable", f"the check came to an end: {error}", "Repair the damage first."))
+            # A damaged file cannot be read completely. Its damage is already among the findings.
+            findings.append(_error("unreadable", f"the check cannot continue: {error}", "Repair the damage first."))
     return IntegrityReport(
         database=database.url,
         revision=revision,
@@ -147,7 +147,7 @@ def check(database: Database) -> IntegrityReport:
 
 @contextmanager
 def _opened(database: Database) -> Iterator[Connection]:
-    """A connection that cannot write, and reads one snapshot."""
+    """Open a read-only connection that sees one snapshot."""
     if database.is_postgresql:
         with database.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
             connection.execute(text("SET TRANSACTION READ ONLY"))
@@ -170,9 +170,9 @@ def _open_read_only(database: Database) -> sqlite3.Connection:
     path = database.path
     assert path is not None  # noqa: S101 - only called for files.
     if not path.is_file():
-        raise DatabaseUnavailable(f"{path}: there is no such file. Name the database in PHOTOJOBS_DATABASE_URL.")
+        raise DatabaseUnavailable(f"{path}: the file does not exist. Name the database in PHOTOJOBS_DATABASE_URL.")
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    # A read-only connection does not remove the two files beside a file in WAL mode.
+    # In WAL mode, a read-only connection does not remove its -wal and -shm files at the end; a writable one does.
     is_at_rest = os.access(path, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
     connection = sqlite3.connect(
         uri.replace("mode=ro", "mode=rw") if is_at_rest else uri, uri=True, isolation_level=None
@@ -195,7 +195,7 @@ def _error(name: str, problem: str, remedy: str) -> Finding:
 
 
 def _newer_schema(revision: str) -> Finding:
-    problem = f"the schema {revision} is newer than this version of photojobs knows ({head_revision()})"
+    problem = f"the schema {revision} is unknown to this version of photojobs, whose newest is {head_revision()}"
     return _error("newer_schema", problem, "Upgrade photojobs.")
 
 
@@ -239,7 +239,7 @@ def _wrong_references(connection: Connection) -> Iterator[Finding]:
                     "wrong_reference",
                     f"{name}.{wanted.parent.name} refers to {found.table if found else 'nothing'}, not to "
                     f"{wanted.column.table.name} ON DELETE {wanted.ondelete}",
-                    "Repair it by the program that changed it, or rebuild the table by SQL, after a backup.",
+                    "Run `photojobs db backup`, and then rebuild the table with SQL.",
                 )
 
 
@@ -257,7 +257,7 @@ def _row_findings(connection: Connection) -> Iterator[Finding]:
         ]
         if not rules:
             continue
-        # One scan for all rules of a table.
+        # One scan of the table for all rules.
         sums = ", ".join(f"sum(CASE WHEN {rule.condition} THEN 1 ELSE 0 END)" for rule in rules)
         row = connection.exec_driver_sql(f"SELECT {sums} FROM {table}").one()
         for rule, count in zip(rules, row, strict=True):
@@ -273,10 +273,10 @@ def _row_findings(connection: Connection) -> Iterator[Finding]:
                     severity=Severity.ERROR,
                     table=name,
                     count=count,
-                    problem="rows point to rows or tables that are not there",
+                    problem="rows refer to rows or tables that do not exist",
                     remedy=_UPGRADE
                     if name.lower() in legacy.BASELINE_TABLES
-                    else "They belong to another program: let it correct them, or correct them by SQL.",
+                    else "The table belongs to another program: correct the rows with that program or with SQL.",
                 )
 
 
@@ -296,7 +296,7 @@ def _row_finding(connection: Connection, rule: Rule, count: int) -> Finding:
 
 
 def _columns(connection: Connection, table: str) -> set[str]:
-    """The columns of a table in lower case; empty if the table does not exist."""
+    """Return the columns of a table in lower case; none if the table does not exist."""
     if connection.dialect.name == "sqlite":
         found = read_table(connection, table)
         return set() if found is None else set(found.columns)

@@ -1,4 +1,4 @@
-"""The rules for the rows of our tables: each rule is a condition that no row may meet."""
+"""The integrity rules for rows of our tables. Each rule is a condition that no row may meet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from task_definitions import MAX_ITEMS_PER_JOB
 
 
 class Severity(StrEnum):
-    """How serious a finding is: an `error` must be corrected, a `warning` is unusual but harmless."""
+    """The severity of a finding: an `error` must be corrected, a `warning` is unusual but harmless."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -20,14 +20,14 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A condition on the rows of a table that means something is wrong.
+    """A condition that only wrong rows of a table meet.
 
     Attributes:
-        name: for programs; never changes.
+        name: the name of the finding, for programs; it never changes.
         columns: the columns that the condition reads; the rule is skipped if an older file lacks one of them.
-        tables: other tables that the condition reads.
-        condition: SQL for both databases, unless `dialect` names one of them.
-        problem: what is wrong with such rows; it follows their number in the message.
+        tables: the other tables that the condition reads.
+        condition: the condition, in SQL for both databases or for the one that `dialect` names.
+        problem: what is wrong with these rows.
         remedy: what to do.
     """
 
@@ -47,13 +47,13 @@ _UNFINISHED = "('queued', 'running')"
 _ENDED = "('completed', 'failed', 'canceled')"
 _ITEM_STATUSES = "('pending', 'running', 'done', 'failed', 'skipped')"
 _SCOPES = "('project', 'photo_set', 'global')"
-_CANCEL = "Cancel them (`JobsRepository.cancel`), or correct the rows by SQL."
+_CANCEL = "Cancel them (`JobsRepository.cancel`), or correct the rows with SQL."
 _REQUEUE = "Queue them again (`JobsRepository.requeue`)."
-_CORRECT = "Correct the rows by SQL, after `photojobs db backup`."
+_CORRECT = "Run `photojobs db backup`, and then correct the rows with SQL."
 
 
 def rules_of_rows() -> Iterator[Rule]:
-    """Every rule for rows of our own tables."""
+    """Yield all rules."""
     yield from _JOB_RULES
     yield from _ITEM_RULES
     yield from _TASK_RULES
@@ -69,7 +69,7 @@ _JOB_RULES = (
         table="jobs",
         columns=("status",),
         condition=f"status NOT IN {_JOB_STATUSES}",
-        problem="jobs have a status that does not exist, so nothing ever runs or ends them",
+        problem="jobs have an unknown status, so they never run or end",
         remedy=_CORRECT,
     ),
     Rule(
@@ -85,7 +85,7 @@ _JOB_RULES = (
         table="jobs",
         columns=("status", "finished_at"),
         condition=f"status IN {_UNFINISHED} AND finished_at IS NOT NULL",
-        problem="jobs have not ended, but have a moment of their end",
+        problem="unfinished jobs have a finished_at",
         remedy=_REQUEUE,
     ),
     Rule(
@@ -93,7 +93,7 @@ _JOB_RULES = (
         table="jobs",
         columns=("status", "finished_at"),
         condition=f"status IN {_ENDED} AND finished_at IS NULL",
-        problem="jobs have ended without a moment of their end, so they are never pruned",
+        problem="ended jobs have no finished_at, so they are never pruned",
         remedy=_CORRECT,
     ),
     Rule(
@@ -101,7 +101,7 @@ _JOB_RULES = (
         table="jobs",
         columns=("scope",),
         condition=f"scope IS NULL OR scope NOT IN {_SCOPES}",
-        problem="jobs have a scope that does not exist",
+        problem="jobs have an unknown scope",
         remedy=_CORRECT,
     ),
     Rule(
@@ -125,11 +125,11 @@ _JOB_RULES = (
         table="jobs",
         columns=("id",),
         tables=("job_items",),
-        # One pass, because older files need not have an index on job_id.
+        # One pass, because older files may have no index on job_id.
         condition=f"""id IN (
             SELECT job_id FROM job_items GROUP BY job_id HAVING count(*) > {MAX_ITEMS_PER_JOB})""",
         problem=f"jobs have more than {MAX_ITEMS_PER_JOB} items",
-        remedy="Cancel them, and start the work again in chunks (auto_chunk).",
+        remedy="Cancel them, and enqueue the items again in chunks (auto_chunk).",
     ),
     Rule(
         name="unfinished_job_without_task",
@@ -138,7 +138,7 @@ _JOB_RULES = (
         tables=("tasks",),
         condition=f"""status IN {_UNFINISHED} AND task_id IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = jobs.task_id)""",
-        problem="unfinished jobs belong to a task that does not exist, so no step follows them",
+        problem="unfinished jobs belong to a task that does not exist, so no next step starts after them",
         remedy=_CANCEL,
     ),
     Rule(
@@ -148,7 +148,7 @@ _JOB_RULES = (
         tables=("tasks",),
         condition=f"""status IN {_ENDED} AND task_id IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = jobs.task_id)""",
-        problem="ended jobs belong to a task that does not exist any more",
+        problem="ended jobs belong to a task that no longer exists",
         remedy="Nothing needs to be done.",
         severity=Severity.WARNING,
     ),
@@ -160,7 +160,7 @@ _ITEM_RULES = (
         table="job_items",
         columns=("status",),
         condition=f"status NOT IN {_ITEM_STATUSES}",
-        problem="items have a status that does not exist, so no run of their job takes them",
+        problem="items have an unknown status, so their job never processes them",
         remedy=_CORRECT,
     ),
 )
@@ -171,7 +171,7 @@ _TASK_RULES = (
         table="tasks",
         columns=("status",),
         condition=f"status NOT IN {_JOB_STATUSES}",
-        problem="tasks have a status that does not exist",
+        problem="tasks have an unknown status",
         remedy=_CORRECT,
     ),
     Rule(
@@ -181,8 +181,8 @@ _TASK_RULES = (
         tables=("jobs",),
         condition=f"""status IN {_UNFINISHED} AND NOT EXISTS (
             SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id AND jobs.status IN {_UNFINISHED})""",
-        problem="tasks have not ended, although all of their jobs have",
-        remedy="`photojobs up` or `photojobs worker` continues them.",
+        problem="tasks are unfinished, although all their jobs have ended",
+        remedy="Start `photojobs up` or `photojobs worker`, which continues them.",
         severity=Severity.WARNING,
     ),
     Rule(
@@ -192,7 +192,7 @@ _TASK_RULES = (
         tables=("jobs",),
         condition=f"""status IN {_ENDED} AND EXISTS (
             SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id AND jobs.status IN {_UNFINISHED})""",
-        problem="tasks have ended, but some of their jobs have not",
+        problem="ended tasks have unfinished jobs",
         remedy="Cancel those jobs, or retry the task: `photojobs retry TASK_ID`.",
     ),
     Rule(
@@ -200,7 +200,7 @@ _TASK_RULES = (
         table="tasks",
         columns=("status", "finished_at"),
         condition=f"status IN {_UNFINISHED} AND finished_at IS NOT NULL",
-        problem="tasks have not ended, but have a moment of their end",
+        problem="unfinished tasks have a finished_at",
         remedy=_CORRECT,
     ),
     Rule(
@@ -208,7 +208,7 @@ _TASK_RULES = (
         table="tasks",
         columns=("status", "finished_at"),
         condition=f"status IN {_ENDED} AND finished_at IS NULL",
-        problem="tasks have ended without a moment of their end",
+        problem="ended tasks have no finished_at",
         remedy=_CORRECT,
     ),
     Rule(
@@ -218,8 +218,8 @@ _TASK_RULES = (
         tables=("jobs",),
         condition="""NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = project_claims.job_id AND jobs.status = 'running'
             AND jobs.claim_token = project_claims.claim_token)""",
-        problem="projects are held by jobs that do not run",
-        remedy="Nothing needs to be done: such a claim ends with its executor, at the latest after `stale_seconds`.",
+        problem="projects are claimed by jobs that do not run",
+        remedy="Nothing needs to be done: the claim ends with its executor, or after `stale_seconds`.",
         severity=Severity.WARNING,
     ),
 )
@@ -238,7 +238,7 @@ _PHOTO_RULES = (
 
 
 def _reference_rules() -> Iterator[Rule]:
-    # Not by declared keys, because files of other programs may have none.
+    # Check each reference with SQL, because files of other programs may not declare foreign keys.
     for table in metadata.sorted_tables:
         for key in sorted(table.foreign_keys, key=lambda key: key.parent.name):
             column, parent = key.parent.name, key.column.table.name
@@ -250,8 +250,8 @@ def _reference_rules() -> Iterator[Rule]:
                 tables=(parent,),
                 condition=f"""{table.name}.{column} IS NOT NULL
                     AND NOT EXISTS (SELECT 1 FROM {parent} AS parent WHERE parent.id = {table.name}.{column})""",
-                problem=f"{column} points to {target}, where no row has that id",
-                remedy=f"`photojobs db upgrade` corrects it in an older file; else clear or correct {column} by SQL.",
+                problem=f"{column} refers to a row of {target} that does not exist",
+                remedy=f"`photojobs db upgrade` repairs it in an older file; else clear or correct {column} with SQL.",
             )
 
 
@@ -265,7 +265,7 @@ def _timestamp_rules() -> Iterator[Rule]:
                     columns=(column.name,),
                     condition=f"""{column.name} IS NOT NULL AND (strftime('%s', {column.name}) IS NULL
                         OR {column.name} NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')""",
-                    problem=f"{column.name} is no time like 2025-10-01T12:00:00.000Z",
+                    problem=f"{column.name} is not a time like 2025-10-01T12:00:00.000Z",
                     remedy=_CORRECT,
                     dialect="sqlite",
                 )
@@ -282,12 +282,12 @@ def _document_rules() -> Iterator[Rule]:
                 table=table,
                 columns=(column,),
                 condition=f"{column} IS NOT NULL AND {condition}",
-                problem=f"{column} is no JSON object, so the row cannot be run",
+                problem=f"{column} is not a JSON object, so the row cannot be run",
                 remedy=_CORRECT,
                 dialect=dialect,
             )
 
 
 def key_of(table: str) -> Sequence[str]:
-    """The columns that name a row of a table."""
+    """Return the primary key columns of a table."""
     return [column.name for column in metadata.tables[table].primary_key.columns]

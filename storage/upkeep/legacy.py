@@ -1,8 +1,8 @@
-"""SQLite files of earlier programs: which kind one is, and what an upgrade in place would change. It only reads.
+"""SQLite files of earlier programs: their kind, and the changes that an upgrade in place would make. It only reads.
 
-Three kinds are known. Before scopes: `jobs` has no `scope`, or its project may not be NULL. Half-migrated: the table
-`jobs_legacy` exists, or something refers to it. Current: only our own tables and columns are missing. A file can be of
-the first two kinds at once. Columns, indexes, triggers, views and tables of other programs are kept.
+There are three kinds. "Before scopes": `jobs` has no `scope`, or its `project_id` is required. "Half-migrated": the
+table `jobs_legacy` exists, or a foreign key refers to it. "Current": only our columns and tables are missing. A file
+can be of the first two kinds. Columns, indexes, triggers, views and tables of other programs are kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from storage.upkeep.table_definition import TableConstraint, mentions, quote
 #: The tables that other programs know, parents first.
 BASELINE_TABLES = ("projects", "photos", "tags", "photo_tags", "jobs", "job_items")
 
-#: Without these columns a table of such a name is another program's.
+#: The columns that each table must have. A table of such a name without them belongs to another program.
 _IDENTIFYING_COLUMNS = {
     "projects": ("id", "project_folder"),
     "photos": ("id", "project_id", "filename"),
@@ -36,12 +36,12 @@ _IDENTIFYING_COLUMNS = {
 }
 
 
-#: Columns with one of a fixed number of states; newer versions have more states.
+#: Columns with a fixed set of states. Newer versions have more states.
 _STATE_COLUMNS = frozenset({"status", "scope", "thumbnail_status", "preview_status"})
 
 
 class LegacyKind(StrEnum):
-    """How a file before its first migration differs from the schema of revision 0001."""
+    """How a file without our migrations differs from their first revision."""
 
     BEFORE_SCOPES = "before_scopes"
     HALF_MIGRATED = "half_migrated"
@@ -58,16 +58,16 @@ class ReferenceSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TablePlan:
-    """What an upgrade does with one of the tables.
+    """The planned changes of one table.
 
     Attributes:
         existing: the table in the file; None if it must be created.
-        added: columns that it lacks.
-        replaced: columns whose definition must change.
-        defaulted: columns of other programs that need a default, because we write rows without them.
-        nullable: such columns with unique values; they become nullable instead of getting a default.
-        filled: columns in which NULL becomes the default, with the number of such rows.
-        reasons: why the table is rebuilt; empty if adding columns is enough.
+        added: the missing columns.
+        replaced: the columns whose definition must change.
+        defaulted: columns of other programs that need a default, because we insert rows without them.
+        nullable: such columns that are unique; they become nullable, because a default would not be unique.
+        filled: columns in which the default replaces NULL, with the number of such rows.
+        reasons: why the table must be rebuilt; empty if it is enough to add columns.
     """
 
     name: str
@@ -83,7 +83,7 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegacyPlan:
-    """What an upgrade in place would change, in the order in which it is done."""
+    """The changes that an upgrade in place would make, in this order."""
 
     kinds: tuple[LegacyKind, ...]
     tables: tuple[TablePlan, ...]
@@ -95,7 +95,7 @@ class LegacyPlan:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """Each change in a sentence, without what the newer revisions add."""
+        """Each change as a sentence, except the changes of newer revisions."""
         lines: list[str] = []
         for table in self.tables:
             if table.existing is None:
@@ -113,22 +113,22 @@ class LegacyPlan:
         if self.missing_indexes:
             lines.append(f"indexes are created: {', '.join(index.name for index in self.missing_indexes)}")
         lines += [
-            f"index {index.name}: is renamed to {kept_index_name(index.name)}, because ours has that name"
+            f"index {index.name}: is renamed to {kept_index_name(index.name)}, because one of our indexes has that name"
             for index in self.renamed_indexes
         ]
         return tuple(lines)
 
 
 def kept_index_name(name: str) -> str:
-    """The new name of another program's index, if one of our indexes has its name."""
+    """Return the new name for another program's index if one of our indexes has its name."""
     return f"legacy_{name}"
 
 
 def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
-    """What an upgrade of this file would change; None if it has none of the tables that other programs know.
+    """Return the changes of an upgrade of this file; None if it has none of the `BASELINE_TABLES`.
 
     Raises:
-        SchemaMismatch: a table of one of our names is another program's.
+        SchemaMismatch: another program's table has the name of one of ours.
     """
     check_ours(connection, place)
     baseline, head = reference_schema("0001"), reference_schema("head")
@@ -165,7 +165,7 @@ def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
 
 
 def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Tables and their columns that must be unique, are unique, and have no unique index yet."""
+    """Return tables and columns that should be unique, have no duplicates, but have no unique index."""
     missing = []
     for name in BASELINE_TABLES:
         table = read_table(connection, name)
@@ -173,12 +173,12 @@ def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]],
             wanted = _unique_columns(reference_schema("0001").tables[name])
             for columns in sorted(wanted - _unique_columns(table)):
                 if not _has_duplicates(connection, table, columns):
-                    missing.append((name, columns))  # noqa: PERF401 - a comprehension of three parts reads worse.
+                    missing.append((name, columns))  # noqa: PERF401 - a comprehension with three clauses is harder to read.
     return tuple(missing)
 
 
 def check_ours(connection: Connection, place: str) -> None:
-    """Raise `SchemaMismatch` if another program has a table, a view or a column with one of our names."""
+    """Raise `SchemaMismatch` if another program's table, view, index or column has the name of one of ours."""
     baseline, head = reference_schema("0001"), reference_schema("head")
     for item in list_objects(connection):
         name = item.name.lower()
@@ -208,14 +208,14 @@ def check_ours(connection: Connection, place: str) -> None:
         ]
         if missing:
             raise SchemaMismatch(
-                f"{place}: its table {name} has no column {', '.join(missing)}, so it is not that of a photo library. "
+                f"{place}: its table {name} has no column {', '.join(missing)}, so it is not that of a library. "
                 "Name another file, or another database, in PHOTOJOBS_DATABASE_URL."
             )
         taken = sorted((head.tables[name].columns.keys() - reference.columns.keys()) & table.columns.keys())
         if taken:
             raise SchemaMismatch(
-                f"{place}: its table {name} already has a column {', '.join(taken)} of another program, which ours "
-                "would take over. Rename that column first."
+                f"{place}: its table {name} has a column {', '.join(taken)} of another program, and ours has the same "
+                "name. Rename that column first."
             )
 
 
@@ -224,7 +224,7 @@ _FOREIGN = "{what} is another program's, but has the name of one of ours. Rename
 
 @cache
 def reference_schema(revision: str) -> ReferenceSchema:
-    """The tables that a new SQLite file of a revision has."""
+    """Return the tables of a revision in a new SQLite file."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     config = Config()
     config.set_main_option("script_location", "storage.upkeep:migrations")
@@ -279,10 +279,10 @@ def _plan_table(connection: Connection, reference: TableSchema, existing: TableS
             replaced.add(name)
             filled.append((name, _count_null(connection, existing, name)))
         if _has_check(existing, name):
-            reasons.append(f"{name} loses a CHECK that allows only the older states")
+            reasons.append(f"{name} loses a CHECK that allows only older states")
             replaced.add(name)
     reasons += [
-        f"loses a CHECK of the table that allows only the older states: {constraint.text}"
+        f"the table loses a CHECK that allows only older states: {constraint.text}"
         for constraint in existing.definition.constraints
         if is_outdated_check(constraint, reference)
     ]
@@ -301,8 +301,8 @@ def _plan_table(connection: Connection, reference: TableSchema, existing: TableS
     unique = {name for columns in _unique_columns(existing) for name in columns}
     defaulted = tuple(name for name in unwritten if name not in unique)
     nullable = tuple(name for name in unwritten if name in unique)
-    reasons += [f"{name}, which only another program writes, gets a default" for name in defaulted]
-    reasons += [f"{name}, which only another program writes and which is unique, may be NULL" for name in nullable]
+    reasons += [f"{name}, a column of another program, gets a default" for name in defaulted]
+    reasons += [f"{name}, a unique column of another program, may be NULL" for name in nullable]
     return TablePlan(
         name=reference.name,
         reference=reference,
@@ -329,7 +329,7 @@ def _has_check(table: TableSchema, column: str) -> bool:
 
 
 def is_outdated_check(constraint: TableConstraint, reference: TableSchema) -> bool:
-    """Whether a constraint of a table is a CHECK on our states, which may refuse newer states."""
+    """Return whether a constraint is a CHECK on one of our states; it may not allow newer states."""
     states = _STATE_COLUMNS & reference.columns.keys()
     return constraint.kind == "CHECK" and any(mentions(constraint.text, name) for name in states)
 
@@ -347,7 +347,7 @@ def _count_null(connection: Connection, table: TableSchema, column: str) -> int:
 
 
 def _unique_columns(table: TableSchema) -> set[tuple[str, ...]]:
-    """The columns that together name a row at most once, other than the primary key's."""
+    """Return the columns of each unique index, without the primary key."""
     return {
         tuple(sorted(name.lower() for name, _ in index.columns if name is not None))
         for index in table.indexes
@@ -360,7 +360,7 @@ def _unique_columns(table: TableSchema) -> set[tuple[str, ...]]:
 
 def _has_duplicates(connection: Connection, table: TableSchema, columns: tuple[str, ...]) -> bool:
     if not set(columns) <= table.columns.keys():
-        # A column that does not exist yet is NULL in every row, and NULL is never a duplicate.
+        # A missing column will be added with NULL in every row, and NULLs are not duplicates.
         return False
     names = ", ".join(map(quote, columns))
     present = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)

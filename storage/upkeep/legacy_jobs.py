@@ -1,8 +1,8 @@
-"""The table `jobs_legacy` that a migration of an earlier program left behind: which of its rows `jobs` lacks.
+"""The table `jobs_legacy`, which a migration of an earlier program left behind, and the rows that `jobs` lacks.
 
-If both tables have a row of one id, it is the same job and the row in `jobs` is newer. If tenant, type or creation
-differ, it is another job; two jobs cannot keep one id, so `jobs_legacy` is not changed. It is not changed either if a
-table or a view of another program reads it. Otherwise it is dropped when `jobs` has all of its rows.
+If an id is in both tables, `jobs` has the newer state of the job and is kept. If tenant, type or creation time differ,
+the rows are two jobs with one id, and `jobs_legacy` is kept as it is. It is also kept if a table or view of another
+program refers to it. Otherwise it is dropped when `jobs` has all of its rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from task_definitions.wording import quantity
 
 LEGACY_JOBS = "jobs_legacy"
 
-#: What makes two rows of one id the same job.
+#: Two rows with the same id are the same job if these columns are equal.
 _IDENTITY = ("tenant_id", "type", "created_at")
 #: Tables whose references the upgrade changes to `jobs`.
 _OURS = frozenset({"projects", "photos", "tags", "photo_tags", "jobs", "job_items", LEGACY_JOBS})
@@ -26,14 +26,14 @@ _OURS = frozenset({"projects", "photos", "tags", "photo_tags", "jobs", "job_item
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegacyJobs:
-    """What an upgrade does with `jobs_legacy`.
+    """The planned changes of `jobs_legacy`.
 
     Attributes:
         row_count: the number of its rows.
-        merged: the number of its rows that `jobs` does not have.
-        conflicts: the number of its rows whose id another job has in `jobs`.
-        extra_columns: its columns that `jobs` does not have, and gets.
-        readers: tables and views of other programs that refer to it.
+        merged: the number of its rows that `jobs` lacks and gets.
+        conflicts: the number of its rows whose id another job in `jobs` has.
+        extra_columns: the columns that `jobs` lacks and gets.
+        readers: the tables and views of other programs that refer to it.
     """
 
     table: TableSchema
@@ -45,31 +45,31 @@ class LegacyJobs:
 
     @property
     def is_dropped(self) -> bool:
-        """Whether dropping it loses no row and breaks no reader."""
+        """Whether it can be dropped: there are no conflicts and no readers."""
         return not self.conflicts and not self.readers
 
     @property
     def changes(self) -> list[str]:
-        """Each change in a sentence."""
+        """Each change as a sentence."""
         lines = []
         if self.merged:
-            lines.append(f"jobs: gets {quantity(self.merged, 'row')} that only jobs_legacy has, with the ids")
+            lines.append(f"jobs: gets {quantity(self.merged, 'row')} that only jobs_legacy has, with the same ids")
         if self.extra_columns:
             lines.append(f"jobs: gets the columns {', '.join(self.extra_columns)} of jobs_legacy")
         if self.is_dropped:
-            lines.append(f"jobs_legacy: is dropped; jobs has all of its {self.row_count} rows")
+            lines.append(f"jobs_legacy: is dropped; jobs has all of its rows ({self.row_count})")
         if self.conflicts:
-            lines.append(f"jobs_legacy: stays, because {self.conflicts} of its ids are those of other jobs in jobs")
+            lines.append(f"jobs_legacy: stays, because {quantity(self.conflicts, 'id')} of it belong to other jobs")
         if self.readers:
             lines.append(f"jobs_legacy: stays, because {', '.join(self.readers)} refers to it")
         return lines
 
 
 def read_legacy_jobs(connection: Connection, jobs: TableSchema | None, *, reference: TableSchema) -> LegacyJobs | None:
-    """What an upgrade would do with `jobs_legacy`; None if there is no such table. `reference` is the schema of `jobs`.
+    """Return the planned changes of `jobs_legacy`; None if it does not exist. `reference` is the new table `jobs`.
 
     Raises:
-        SchemaMismatch: the table is not a table of jobs.
+        SchemaMismatch: `jobs_legacy` is not a table of jobs.
     """
     table = read_table(connection, LEGACY_JOBS)
     if table is None:
@@ -77,7 +77,7 @@ def read_legacy_jobs(connection: Connection, jobs: TableSchema | None, *, refere
     lacking = [name for name in ("id", "tenant_id", "type", "status", "created_at") if name not in table.columns]
     if lacking:
         raise SchemaMismatch(
-            f"the table {LEGACY_JOBS} has no column {', '.join(lacking)}, so it is not one of jobs. Rename it first."
+            f"the table {LEGACY_JOBS} has no column {', '.join(lacking)}, so it does not hold jobs. Rename it first."
         )
     merged, conflicts = _compare(connection, jobs)
     known = set(reference.columns) | (set(jobs.columns) if jobs is not None else set())

@@ -1,7 +1,7 @@
-"""Upgrades an older SQLite file to our first revision inside the caller's transaction; every row and id is kept.
+"""Upgrades an older SQLite file to our first revision, inside the caller's transaction; every row and id is kept.
 
-A table that needs more than new columns is rebuilt and renamed, as SQLite's documentation advises, so that references
-of other tables, views and triggers stay valid.
+A table that needs more than new columns is copied to a new table, which then gets its name, as SQLite's documentation
+recommends. References of other tables, views and triggers then still refer to the right table.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _NEW_TABLE = "photojobs_new_{}"
 
 
 def adopt(connection: Connection, plan: LegacyPlan, now: str) -> dict[str, int]:
-    """Carry out the plan, up to the schema of our first revision; return how many rows each table gained.
+    """Carry out the plan, up to the schema of our first revision; return the number of added rows, by table.
 
-    The caller began the transaction with foreign keys off and `legacy_alter_table` on, dropped the triggers, and
+    The caller begins the transaction with foreign keys off and `legacy_alter_table` on, drops the triggers before and
     creates them again afterwards.
     """
     gained: dict[str, int] = {}
@@ -64,7 +64,7 @@ def adopt(connection: Connection, plan: LegacyPlan, now: str) -> dict[str, int]:
 
 
 def take_triggers(connection: Connection) -> list[SchemaObject]:
-    """Drop the triggers of the tables that other programs know, so that the upgrade fires none of them."""
+    """Drop and return the triggers of the tables that other programs use, so that the upgrade fires none."""
     tables = {*BASELINE_TABLES, LEGACY_JOBS}
     triggers = [item for item in list_objects(connection) if item.type == "trigger" and item.table.lower() in tables]
     for trigger in triggers:
@@ -73,14 +73,14 @@ def take_triggers(connection: Connection) -> list[SchemaObject]:
 
 
 def put_triggers_back(connection: Connection, triggers: list[SchemaObject]) -> None:
-    """Create the triggers again; if `jobs_legacy` was dropped, they name `jobs` instead."""
+    """Create the triggers again; if `jobs_legacy` was dropped, they refer to `jobs` instead."""
     gone = read_table(connection, LEGACY_JOBS) is None
     for trigger in triggers:
         connection.exec_driver_sql(rename_identifier(trigger.sql, LEGACY_JOBS, "jobs") if gone else trigger.sql)
 
 
 def count_all_rows(connection: Connection) -> dict[str, int]:
-    """How many rows each table of the file has, including those of other programs."""
+    """Return the number of rows of each table in the file, including tables of other programs."""
     return {item.name: count_rows(connection, item.name) for item in list_objects(connection) if item.is_table_of_rows}
 
 
@@ -89,7 +89,7 @@ def verify(
 ) -> None:
     """Raise `SchemaMismatch` if a row was lost or the file is not sound; the caller then rolls back.
 
-    Violations that tables of other programs had before are not errors.
+    Violations that tables of other programs had before the upgrade are allowed.
     """
     after = count_all_rows(connection)
     before = {name: count for name, count in before.items() if name != "alembic_version"}
@@ -103,7 +103,7 @@ def verify(
     for name, count in foreign_key_violations(connection).items():
         if name.lower() in BASELINE_TABLES or count > violations.get(name, 0):
             raise SchemaMismatch(
-                f"{name}: {count} rows would point to rows that are not there; nothing was changed. Please report this."
+                f"{name}: {count} rows would refer to missing rows; nothing was changed. Please report this."
             )
     problems = integrity_problems(connection)
     if problems:
@@ -141,7 +141,7 @@ def _new_definition(plan: TablePlan, existing: TableSchema) -> TableDefinition:
         columns.append(column)
     columns += [ColumnDefinition(column.name, _definition_text(plan.reference, column.name)) for column in plan.added]
     constraints = [part for part in old.constraints if not _is_superseded(part, plan, references)]
-    # A reference that needs no change can stay in its column; only the others are written again.
+    # A foreign key that needs no change may be part of its column's text; only the others are added.
     stated = {column for part in constraints if part.kind == "FOREIGN" for column in map(str.lower, part.columns)}
     constraints += [
         part
@@ -194,7 +194,7 @@ def _merge(connection: Connection, plan: LegacyJobs) -> int:
             f"UPDATE jobs SET {quote(name)} = (SELECT old.{quote(name)} FROM {legacy} AS old WHERE old.id = jobs.id)"
         )
     jobs = read_table(connection, "jobs")
-    assert jobs is not None  # noqa: S101 - created before this, where it was not there.
+    assert jobs is not None  # noqa: S101 - it was created before this if it was missing.
     reference = reference_schema("0001").tables["jobs"]
     names, values = [], []
     for name, column in jobs.columns.items():
@@ -241,7 +241,7 @@ def _read_sequences(connection: Connection) -> dict[str, int]:
         return {}
     rows = connection.exec_driver_sql("SELECT lower(name), max(seq) FROM sqlite_sequence GROUP BY 1")
     sequences = {str(name): int(seq or 0) for name, seq in rows}
-    # An id that `jobs_legacy` gave out must not be given to another job.
+    # An id that `jobs_legacy` has used must not be used for another job.
     if LEGACY_JOBS in sequences:
         sequences["jobs"] = max(sequences.get("jobs", 0), sequences[LEGACY_JOBS])
     return sequences

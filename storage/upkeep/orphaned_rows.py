@@ -1,8 +1,8 @@
-"""Rows that refer to a deleted row, in the tables that other programs know, and how an upgrade repairs them.
+"""Orphans: rows that refer to a missing row, in the tables that other programs use, and how an upgrade repairs them.
 
-Every row and id is kept. A reference that may be NULL becomes NULL, as with ON DELETE SET NULL. For any other
-reference the upgrade adds a placeholder row with the missing id, whose columns say that it is a placeholder. A
-placeholder job is failed and has the type `unknown`; a placeholder project is archived, so that no step works on it.
+Every row and id is kept. A reference becomes NULL if it may be NULL, as with ON DELETE SET NULL. Otherwise the missing
+row is replaced by a placeholder with its id, whose name or message says that it is one. A placeholder job has the type
+`unknown` and the status `failed`; a placeholder project is archived, so that no step processes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from storage.errors import SchemaMismatch
 from storage.upkeep.sqlite_schema import read_table
 from storage.upkeep.table_definition import quote
 
-#: Child, column, parent; parents of placeholders come last, so that one pass repairs all.
+#: Child, column, parent. Tables whose placeholders need a parent come before that parent, so that one pass is enough.
 _REFERENCES = (
     ("photo_tags", "tag_id", "tags"),
     ("photo_tags", "photo_id", "photos"),
@@ -34,7 +34,7 @@ _MAY_BE_NULL = frozenset({("job_items", "photo_id"), ("jobs", "project_id")})
 
 @dataclass(frozen=True, slots=True)
 class Orphans:
-    """Rows of one table that refer to deleted rows."""
+    """Rows of one table that refer to missing rows."""
 
     table: str
     column: str
@@ -43,23 +43,23 @@ class Orphans:
 
     @property
     def is_cleared(self) -> bool:
-        """Whether the reference becomes NULL; otherwise a placeholder of the missing id is added."""
+        """Whether the reference becomes NULL; otherwise a placeholder replaces the missing row."""
         return (self.table, self.column) in _MAY_BE_NULL
 
     @property
     def change(self) -> str:
-        """What an upgrade does, in a sentence."""
-        rows = "1 row names" if self.count == 1 else f"{self.count} rows name"
-        end = "the reference becomes NULL" if self.is_cleared else f"{self.parent} gets placeholders of those ids"
-        return f"{self.table}.{self.column}: {rows} {self.parent} that are gone; {end}"
+        """The change by an upgrade, as a sentence."""
+        rows = "1 row refers" if self.count == 1 else f"{self.count} rows refer"
+        end = "the reference becomes NULL" if self.is_cleared else f"{self.parent} gets placeholders with these ids"
+        return f"{self.table}.{self.column}: {rows} to missing {self.parent}; {end}"
 
 
 def find_orphans(connection: Connection, *, jobs_also_in: str | None = None) -> tuple[Orphans, ...]:
-    """Rows that refer to deleted rows, in the tables that other programs know.
+    """Find rows that refer to missing rows, in the tables that other programs use.
 
     Args:
-        connection: reads an SQLite file, upgraded or not.
-        jobs_also_in: a second table in which a job may exist.
+        connection: a connection to an SQLite file, upgraded or not.
+        jobs_also_in: a second table with jobs, whose ids are not missing.
     """
     found = []
     for child, column, parent in _REFERENCES:
@@ -75,10 +75,10 @@ def find_orphans(connection: Connection, *, jobs_also_in: str | None = None) -> 
 
 
 def settle_orphans(connection: Connection, now: str) -> dict[str, int]:
-    """Repair all of them, and return how many placeholders each table got.
+    """Repair all orphans; return the number of placeholders, by table.
 
     Raises:
-        SchemaMismatch: a reference that may not be NULL has a value that cannot be an id.
+        SchemaMismatch: a reference that may not be NULL is not an integer.
     """
     placeholders = _Placeholders(connection, now)
     for child, column, parent in _REFERENCES:
@@ -101,7 +101,7 @@ def _dangling(connection: Connection, column: str, parents: list[str]) -> str:
 
 
 class _Placeholders:
-    """Adds placeholder rows for deleted rows, and counts them by table."""
+    """Adds placeholders for missing rows, and counts them by table."""
 
     def __init__(self, connection: Connection, now: str) -> None:
         self._connection = connection
@@ -109,7 +109,7 @@ class _Placeholders:
         self.counts: Counter[str] = Counter()
 
     def add(self, table: str, id: int) -> None:
-        """Add a row of that id."""
+        """Add a placeholder with this id."""
         add = {"tags": self._add_tag, "photos": self._add_photo, "projects": self._add_project, "jobs": self._add_job}
         add[table](id)
 
@@ -136,7 +136,7 @@ class _Placeholders:
         values = {
             "id": id,
             "project_folder": folder,
-            "project_name": "Placeholder for a project whose row was gone",
+            "project_name": "Placeholder for a missing project",
             "created_at": self._now,
             "updated_at": self._now,
             "status": "canceled",
@@ -169,7 +169,7 @@ class _Placeholders:
             "finished_at": self._now,
             "updated_at": self._now,
             "progress_total": items[2],
-            "error_message": "Placeholder: the row of this job was gone, and only its items were left.",
+            "error_message": "Placeholder: the row of this job was missing; only its items existed.",
         }
         self._insert("jobs", values)
 

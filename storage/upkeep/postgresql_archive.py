@@ -1,6 +1,6 @@
 """Backups of PostgreSQL without its own tools: a ZIP file with the output of COPY for each of our tables.
 
-It has only our tables, with the columns that other programs added to them. For a whole server use `pg_dump`.
+They have only our tables, including columns that others added to them. Use `pg_dump` for whole databases.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ _BLOCK_BYTES = 1 << 20
 
 
 class DamagedArchive(StorageError):
-    """A file is not an archive of photojobs, lacks a part, or has other rows than its manifest says."""
+    """An archive is not one of photojobs, is incomplete, or does not match its manifest."""
 
 
 def our_tables(names: Iterable[str]) -> list[str]:
-    """The tables of photojobs among these names, parents before children."""
+    """Return those of these tables that are ours, parents before children."""
     present = set(names)
     return [table.name for table in metadata.sorted_tables if table.name in present]
 
 
 def write(database: Database, target: Path) -> None:
-    """Write one snapshot of our tables into an empty file of the caller.
+    """Write one snapshot of our tables to an empty file that the caller created.
 
     Raises:
-        SchemaMismatch: the database does not have one of our revisions.
+        DamagedArchive: the written file cannot be read back.
+        SchemaMismatch: the database has no revision that this version knows.
     """
     from storage.upkeep.revisions import check_known_revision, current_revision
 
@@ -79,40 +80,40 @@ def write(database: Database, target: Path) -> None:
 
 
 def read(database: Database, source: Path) -> None:
-    """Create our tables with the archive's schema and fill them, in one transaction.
+    """Create our tables in the archive's revision and fill them, in one transaction.
 
     Raises:
         DamagedArchive: the file is not an archive, or is incomplete; nothing was written.
-        SchemaMismatch: a newer version wrote it.
+        SchemaMismatch: a newer version wrote the archive.
     """
     from storage.upkeep.revisions import known_revisions, migrate_to
 
     try:
         with zipfile.ZipFile(source) as archive, database.begin() as connection:
             if archive.getinfo(_MANIFEST).file_size > MAX_BYTES:
-                raise DamagedArchive("has a manifest that is larger than ours are")
+                raise DamagedArchive("has a manifest that is too large")
             manifest = parse_json(archive.read(_MANIFEST), source=_MANIFEST)
             if manifest["format"] != _FORMAT:
-                raise DamagedArchive(f"is of the unknown format {shown(manifest['format'])}")
+                raise DamagedArchive(f"has the unknown format {shown(manifest['format'])}")
             if manifest["revision"] not in known_revisions():
                 raise SchemaMismatch(
-                    f"{source}: its schema {manifest['revision']} is newer than this version of photojobs knows. "
+                    f"{source}: its schema {manifest['revision']} is unknown to this version of photojobs. "
                     "Upgrade photojobs."
                 )
             migrate_to(connection, manifest["revision"])
-            # The migrations insert rows into some tables.
+            # Migrations insert rows into some tables.
             for name in reversed(our_tables(table["name"] for table in manifest["tables"])):
                 connection.execute(text(f"DELETE FROM {quote(name)}"))
             for table in manifest["tables"]:
                 _fill(connection, archive, table)
     except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, EOFError, UnreadableDocument) as error:
-        raise DamagedArchive(f"is not a whole archive of photojobs: {error}. Use another backup.") from error
+        raise DamagedArchive(f"is not a complete archive of photojobs: {error}. Use another backup.") from error
 
 
 def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any]) -> None:
     name = table["name"]
     if not our_tables([name]):
-        raise DamagedArchive(f"holds a table {name!r} that is not ours")
+        raise DamagedArchive(f"has a table {name!r} that photojobs does not know")
     known = {column for column, _ in _columns(connection, name)}
     for column, type_ in table["columns"]:
         if column not in known:
@@ -120,7 +121,7 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
                 text("SELECT format_type(to_regtype(:type), NULL)"), {"type": type_.partition("(")[0]}
             ).scalar_one()
             if checked is None:
-                raise DamagedArchive(f"holds a column {name}.{column} of the type {type_!r}, which the server lacks")
+                raise DamagedArchive(f"has a column {name}.{column} of the type {type_!r}, which the server lacks")
             connection.execute(text(f"ALTER TABLE {quote(name)} ADD COLUMN {quote(column)} {checked}"))
     names = ", ".join(quote(column) for column, _ in table["columns"])
     cursor = connection.connection.cursor()
@@ -128,11 +129,11 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
         while block := file.read(_BLOCK_BYTES):
             copy.write(block)
     if cursor.rowcount != table["rows"]:
-        raise DamagedArchive(f"says that {name} has {table['rows']} rows, but holds {cursor.rowcount}")
+        raise DamagedArchive(f"should have {table['rows']} rows of {name}, but has {cursor.rowcount}")
     cursor.close()
     sequence = _sequence(connection, name)
     if sequence is not None:
-        # Ids of removed rows are not used again: the journal, manifests and other programs may still name them.
+        # Ids of removed rows must not be used again: the journal, manifests and other programs still refer to them.
         connection.execute(
             text(
                 f"""SELECT setval(:sequence, greatest(max(id), :last_id, 1), coalesce(max(id), :last_id) IS NOT NULL)
@@ -143,7 +144,7 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
 
 
 def _sequence(connection: Connection, table: str) -> str | None:
-    """The sequence of a table's ids, quoted for a query."""
+    """Return the quoted name of the sequence of a table's ids, or None."""
     statement = """
         SELECT pg_get_serial_sequence(CAST(attrelid AS regclass)::text, 'id') FROM pg_attribute
         WHERE attrelid = to_regclass(:table) AND attname = 'id' AND NOT attisdropped"""
@@ -151,7 +152,7 @@ def _sequence(connection: Connection, table: str) -> str | None:
 
 
 def _last_id(connection: Connection, table: str) -> int | None:
-    """The highest id that a table has assigned, including deleted rows; None if the table has no sequence."""
+    """Return the highest id that a table has used, also for removed rows; None if it has no sequence or no id yet."""
     sequence = _sequence(connection, table)
     if sequence is None:
         return None

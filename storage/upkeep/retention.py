@@ -1,6 +1,6 @@
-"""Pruning: removes ended tasks and jobs that are old enough, in small batches, so that no other writer waits long.
+"""Pruning: removes old ended tasks and jobs in small batches, so that other writers do not wait long.
 
-`undo` needs the journal of file changes, so it is kept as long as a file stays in the trash.
+The journal of file changes makes `undo` possible; it is kept as long as a trashed file.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from storage.database.tables import file_journal, job_items, jobs, tasks
 from storage.errors import InvalidValue
 from storage.records import JobStatus
 
-#: The number of rows that one transaction removes; other writers wait at most for one transaction.
+#: Rows that one transaction removes; other writers wait for that long at most.
 BATCH_SIZE = 1_000
 
-#: Younger entries of the journal are kept: the default time that a file stays in `.trash`.
+#: Journal entries that are younger than this are kept. It is the default time that a file stays in `.trash`.
 KEEP_JOURNAL_SECONDS = 86_400
 
-#: The number of tasks that one transaction removes, and the number of items in their lists, which are removed with
-#: them. A longer list is removed alone: a million items take about a second.
+#: Tasks that one transaction removes, and the maximum number of their rows in `task_items`.
+#: A task with more items is removed alone: a million items take about a second.
 TASKS_PER_BATCH = 50
 TASK_ITEMS_PER_BATCH = 50_000
 
-#: The largest age that is accepted: a hundred years.
+#: The maximum age that can be given: a hundred years.
 MAX_AGE_SECONDS = 3_155_760_000
 
 _ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELED))
@@ -37,7 +37,7 @@ _ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """How many rows were removed, or would be."""
+    """The numbers of rows that were, or would be, removed."""
 
     tasks: int
     jobs: int
@@ -47,7 +47,7 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class _Old:
-    """The conditions for rows that are old enough, by table."""
+    """The conditions for removal, for each table."""
 
     tasks: tuple[ColumnElement[bool], ...]
     jobs: tuple[ColumnElement[bool], ...]
@@ -61,11 +61,11 @@ def prune(
     batch_size: int = BATCH_SIZE,
     keep_journal_seconds: float = KEEP_JOURNAL_SECONDS,
 ) -> Pruned:
-    """Remove tasks that ended longer ago than this, with their jobs and items, and jobs without a task of that age.
+    """Remove old ended tasks with their jobs and items, and old ended jobs without a task.
 
-    A task with journal entries younger than `keep_journal_seconds` (set it to the trash TTL; 0 keeps none) is kept
-    with its jobs and items, because its files can still be brought back. Unfinished tasks and jobs are never removed.
-    An interrupted run loses nothing; the next run continues.
+    A task that can still be undone is kept with all its rows: its journal has entries that are younger than
+    `keep_journal_seconds` (set it to the trash TTL; 0 keeps no task for this reason). Unfinished tasks and jobs are
+    never removed. After an interruption, the next call continues.
 
     Raises:
         InvalidValue: a number is negative or too large.
@@ -73,7 +73,7 @@ def prune(
     check_integer(batch_size, name="batch_size", minimum=1, maximum=100_000)
     old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)
     pruned_tasks = _remove_tasks(database, old.tasks, size=batch_size)
-    # The remaining jobs of those tasks have no task now, like standalone jobs.
+    # The jobs of the removed tasks are now jobs without a task.
     old_jobs = (*old.jobs, _of_no_task())
     pruned_jobs = pruned_items = 0
     while True:
@@ -81,7 +81,7 @@ def prune(
         if not ids:
             break
         with database.begin() as connection:
-            # Read again and locked: a job that was queued again in between keeps its items.
+            # Check again under a lock: a job that was queued again meanwhile keeps its items.
             locked = select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs).with_for_update()
             ids = list(connection.execute(locked).scalars())
             pruned_items += connection.execute(delete(job_items).where(job_items.c.job_id.in_(ids))).rowcount
@@ -98,7 +98,7 @@ def prune(
 def count_prunable(
     database: Database, *, older_than_seconds: float, keep_journal_seconds: float = KEEP_JOURNAL_SECONDS
 ) -> Pruned:
-    """What `prune` would remove now; raises the same errors."""
+    """Count the rows that `prune` would remove now. Raises the same errors."""
     old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)
     going = select(tasks.c.id).where(*old.tasks)
     old_jobs = select(jobs.c.id).where(*old.jobs, or_(_of_no_task(), jobs.c.task_id.in_(going)))
@@ -119,7 +119,7 @@ def count_prunable(
 def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds: float) -> _Old:
     for name, seconds in (("older_than_seconds", older_than_seconds), ("keep_journal_seconds", keep_journal_seconds)):
         if not 0 <= seconds <= MAX_AGE_SECONDS:
-            raise InvalidValue(name, f"must lie between 0 and {MAX_AGE_SECONDS}, not {seconds:g}")
+            raise InvalidValue(name, f"must be between 0 and {MAX_AGE_SECONDS}, not {seconds:g}")
     now = database.clock()
     cutoff, keep_since = _ago(now, older_than_seconds), _ago(now, keep_journal_seconds)
     can_be_undone = exists().where(
@@ -141,7 +141,7 @@ def _of_no_task() -> ColumnElement[bool]:
 def _remove_tasks(database: Database, old: Sequence[ColumnElement[bool]], *, size: int) -> int:
     removed = 0
     while ids := _next_tasks(database, *old, size=min(size, TASKS_PER_BATCH)):
-        # A task's row is removed before its jobs, so that a task without some of its jobs cannot be retried.
+        # Remove the task's row before its jobs, so that a task without some of its jobs cannot be retried.
         with database.begin() as connection:
             removed += connection.execute(delete(tasks).where(tasks.c.id.in_(ids), *old)).rowcount
     return removed
@@ -161,7 +161,7 @@ def _next_tasks(database: Database, *conditions: ColumnElement[bool], size: int)
 
 
 def _next_jobs(database: Database, *conditions: ColumnElement[bool], size: int) -> list[int]:
-    """Jobs whose rows and items are together about `size` rows; at least one."""
+    """Return the next jobs that have about `size` rows together with their items, but at least one job."""
     statement = select(jobs.c.id, jobs.c.progress_total).where(*conditions).order_by(jobs.c.finished_at).limit(size)
     ids: list[int] = []
     rows = 0
@@ -177,7 +177,7 @@ def _next_jobs(database: Database, *conditions: ColumnElement[bool], size: int) 
 def _remove_journal(database: Database, *conditions: ColumnElement[bool], size: int) -> int:
     removed = last_id = 0
     while True:
-        # Found by a read, which blocks no writer: entries to keep may be between entries to remove.
+        # Find the ids without a lock: many entries that are kept may be between those that are removed.
         found = select(file_journal.c.id).where(file_journal.c.id > last_id, *conditions).order_by(file_journal.c.id)
         with database.connect() as connection:
             ids = list(connection.execute(found.limit(size)).scalars())

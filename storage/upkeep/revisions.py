@@ -1,4 +1,4 @@
-"""The revisions of the schema: which one a database has, which ones this version knows, and going to one of them."""
+"""The revisions of the schema: the revision of a database, the known revisions, and migrations to a revision."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from sqlalchemy import Connection, inspect
 from storage.database.engine import Database
 from storage.errors import SchemaMismatch
 
-#: The schema that other programs know; later revisions only add to it.
+#: The schema that other programs use; later revisions only add to it.
 BASELINE = "0001"
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The revision that the database has; None for an empty or a legacy database."""
+    """Return the revision that the database records, or None for an empty database or one of an earlier program."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def head_revision() -> str:
-    """The newest revision that this version knows."""
+    """Return the newest revision that this version knows."""
     head = ScriptDirectory.from_config(alembic_config(None)).get_current_head()
     assert head is not None  # noqa: S101 - the package ships its migrations.
     return head
 
 
 def known_revisions() -> tuple[str, ...]:
-    """All revisions that this version knows, the oldest first."""
+    """Return all revisions that this version knows, the oldest first."""
     scripts = ScriptDirectory.from_config(alembic_config(None)).walk_revisions()
     return tuple(reversed([script.revision for script in scripts]))
 
 
 def has_tables(connection: Connection) -> bool:
-    """Whether the database has the tables of a photo library, before or after our migrations."""
+    """Return whether the database has the tables of a photo library, with or without our migrations."""
     return inspect(connection).has_table("jobs")
 
 
 def check_known_revision(connection: Connection, database: Database) -> None:
-    """Raise `SchemaMismatch` if this version does not know the revision of the database."""
+    """Raise `SchemaMismatch` if the database has a revision that this version does not know."""
     revision = current_revision(connection)
     if revision is not None and revision not in known_revisions():
         raise SchemaMismatch(
@@ -49,7 +49,7 @@ def check_known_revision(connection: Connection, database: Database) -> None:
 
 
 def stamp(connection: Connection, revision: str) -> None:
-    """Record that the database has the schema of a revision, without changing anything else."""
+    """Record that the database has the schema of a revision, without changing the schema."""
     command.stamp(alembic_config(connection), revision)
 
 
@@ -59,7 +59,7 @@ def migrate_to(connection: Connection, revision: str) -> None:
 
 
 def alembic_config(connection: Connection | None) -> Config:
-    """What Alembic needs to know to work on an open connection; without one, to read the history alone."""
+    """Return Alembic's configuration for an open connection; None is enough to read the list of revisions."""
     config = Config()
     config.set_main_option("script_location", "storage.upkeep:migrations")
     config.attributes["connection"] = connection

@@ -1,4 +1,4 @@
-"""Moving a database along the history of its schema: upgrades, also of files of earlier programs, and downgrades."""
+"""Upgrades and downgrades of a database's schema, including upgrades of files of earlier programs."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ from storage.upkeep.revisions import (
     migrate_to,
     stamp,
 )
+from task_definitions.wording import quantity
 
-#: Upgrades of one PostgreSQL database wait for each other by this advisory lock.
+#: The advisory lock with which upgrades of one PostgreSQL database wait for each other.
 _UPGRADE_LOCK = 7_468_106_206
 
 
 class UnfinishedTasks(StorageError):
-    """A downgrade to a revision without tasks was requested while tasks are unfinished."""
+    """A downgrade to a revision without tasks was refused because some tasks are unfinished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeReport:
-    """What an upgrade did.
+    """The result of an upgrade.
 
     Attributes:
-        from_revision: the revision before; None before the first migration.
-        to_revision: the revision now.
+        from_revision: the old revision; None if the database had no revision.
+        to_revision: the new revision.
         legacy_kinds: `before_scopes`, `half_migrated` or `current` for a file of another program, else empty.
-        backup: the backup made before; None if the database was empty.
-        row_counts: the number of rows that each table had before; it still has all of them.
-        changes: what was changed, a sentence each; additions of newer revisions are not listed.
-        kept: what newer revisions change only in files that no other program made, a sentence each.
+        backup: the copy that was made before, or None if there were no rows.
+        row_counts: the number of rows of each table before the upgrade; all of these rows are kept.
+        changes: the changes of existing tables, one sentence each, except the changes of newer revisions.
+        kept: one sentence for each rule of newer revisions that does not apply to files of other programs.
     """
 
     from_revision: str | None
@@ -58,13 +59,13 @@ class UpgradeReport:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the upgrade changed the revision."""
+        """Whether the revision changed."""
         return self.from_revision != self.to_revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DowngradeReport:
-    """What a downgrade did; `backup` contains what it dropped."""
+    """The result of a downgrade; `backup` is a copy from before."""
 
     from_revision: str
     to_revision: str
@@ -72,15 +73,15 @@ class DowngradeReport:
 
 
 def upgrade(database: Database) -> UpgradeReport:
-    """Bring the database to the newest schema, in one transaction; an SQLite file of an earlier program in place.
+    """Upgrade the database to the newest schema, in one transaction; SQLite files of earlier programs, too.
 
-    A file that is not empty is copied before (`storage.upkeep.backup`). If the schema is the newest, nothing is done.
-    PostgreSQL is not copied: only our own revisions run there, and they only add.
+    An SQLite file that has rows is copied before (`storage.upkeep.backup`). PostgreSQL is not copied, because our
+    revisions only add to its tables. If the schema is the newest, nothing is changed.
 
     Raises:
-        SchemaMismatch: a newer version wrote the database, or it holds another program's tables of our names.
+        SchemaMismatch: a newer version wrote the database, or another program's tables have the names of ours.
         BackupFailed: the copy could not be made; nothing was changed.
-        StorageError: the database cannot be opened, is locked, read-only or damaged; nothing was changed.
+        StorageError: the database cannot be opened, or is locked, read-only or damaged; nothing was changed.
     """
     with database.connect() as connection:
         revision = current_revision(connection)
@@ -98,23 +99,23 @@ def upgrade(database: Database) -> UpgradeReport:
 def downgrade(
     database: Database, revision: str = BASELINE, *, force: bool = False, backup_to: Path | None = None
 ) -> DowngradeReport:
-    """Downgrade the schema to an older revision, in one transaction, after a backup; later additions are dropped.
+    """Downgrade the schema to an older revision, in one transaction, after a backup; drop what newer revisions added.
 
     Args:
-        database: the database to downgrade.
-        revision: an older revision; by default the schema that other programs know.
-        force: downgrade although tasks are unfinished. Their jobs are kept as standalone jobs.
-        backup_to: the file of the backup; by default beside the SQLite file, or in the working folder.
+        database: the database.
+        revision: an older revision; by default the schema that other programs use.
+        force: downgrade even if tasks are unfinished. Their jobs stay as standalone jobs.
+        backup_to: the file of the backup; by default next to the SQLite file, or in the working folder.
 
     Raises:
-        UnfinishedTasks: tasks have not ended, and `force` is not given.
-        SchemaMismatch: the database does not have a newer revision than that, or cannot be downgraded.
-        DatabaseUnavailable: there is no database.
+        UnfinishedTasks: tasks are unfinished, and `force` is not set.
+        SchemaMismatch: the revision of the database is not newer than that, or the downgrade is not possible.
+        DatabaseUnavailable: the SQLite file does not exist.
     """
     from storage.upkeep.backup import backup
 
     if database.path is not None and not database.path.is_file():
-        raise DatabaseUnavailable(f"{database.path}: there is no such file.")
+        raise DatabaseUnavailable(f"{database.path}: the file does not exist.")
     with database.connect() as connection:
         check_known_revision(connection, database)
         _check_downgrade(connection, database, revision, force=force)
@@ -144,7 +145,7 @@ def _check_no_foreign_tables(connection: Connection, database: Database) -> None
     taken = sorted({*inspect(connection).get_table_names(), *inspect(connection).get_view_names()} & {*metadata.tables})
     if taken:
         raise SchemaMismatch(
-            f"{database.url}: it already holds {', '.join(taken)} of another program. Name another database or schema."
+            f"{database.url}: it already has {', '.join(taken)} of another program. Use another database or schema."
         )
 
 
@@ -154,12 +155,12 @@ def _upgrade_sqlite(database: Database) -> UpgradeReport:
     from storage.upkeep.sqlite_schema import foreign_key_violations
 
     with _wrapping_errors(database), _without_foreign_keys(database) as connection:
-        # The write lock is held from here on, so no write can happen between the backup and the upgrade.
+        # The write lock is held from here on, so the copy has the same rows as the upgrade.
         check_known_revision(connection, database)
         revision = current_revision(connection)
         if revision == head_revision():
             return UpgradeReport(from_revision=revision, to_revision=revision)
-        # Another program can have created or changed its tables only up to this revision.
+        # In later revisions, the tables are our own and need no plan.
         plan = legacy.read_plan(connection, database.url) if revision in (None, BASELINE) else None
         before = legacy_upgrade.count_all_rows(connection)
         copy = backup(database) if before and database.path is not None else None
@@ -190,14 +191,15 @@ def _kept_for_other_programs(connection: Connection) -> tuple[str, ...]:
 
     if folders_are_unique_per_tenant(connection):
         return ()
-    return ("project_folder stays unique over all tenants: two of them cannot have projects with folders of one name",)
+    return ("project_folder stays unique among all tenants: two tenants cannot have project folders of the same name",)
 
 
 @contextmanager
 def _without_foreign_keys(database: Database) -> Iterator[Connection]:
-    """A transaction in which tables can be rebuilt under their old names.
+    """Open a transaction in which tables can be dropped and rebuilt under their old names.
 
-    Foreign keys are off, because dropping a table would delete its children; they cannot be switched in a transaction.
+    With foreign keys, dropping a table would also delete rows that refer to it, and they cannot be switched off inside
+    a transaction.
     """
     with database.engine.connect() as connection:
         raw = connection.connection.driver_connection
@@ -236,7 +238,7 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
     current = current_revision(connection)
     if current not in known or known.index(current) <= known.index(revision):
         raise SchemaMismatch(
-            f"{database.url}: its schema is {current or 'none of ours'}, which is not above {revision}."
+            f"{database.url}: its schema is {current or 'not ours'}, which is not newer than {revision}."
         )
     if not force and inspect(connection).has_table("tasks"):
         count = connection.execute(
@@ -244,15 +246,15 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
         ).scalar_one()
         if count:
             raise UnfinishedTasks(
-                f"{database.url}: {count} of its tasks have not ended, and older schemas have no tasks. Let them end, "
-                "cancel them, or force the downgrade."
+                f"{database.url}: {quantity(count, 'unfinished task')} would be lost: older schemas have no tasks. "
+                "Wait until all tasks have ended, cancel them, or force the downgrade."
             )
     return current
 
 
 def _enable_wal(database: Database) -> None:
-    # The journal mode cannot change inside a transaction. Where it cannot change now, because the file is read-only
-    # or another program is reading, the database works as well without; the next start tries again.
+    # The journal mode cannot change inside a transaction. If it cannot change now, because the file is read-only or
+    # another program reads it, the database works without WAL, and the next start tries again.
     with suppress(sqlite3.OperationalError):
         raw = database.engine.raw_connection()
         try:

@@ -1,4 +1,4 @@
-"""The tables, indexes, triggers and views of an SQLite file, as its own schema describes them. It only reads."""
+"""Reads the tables, indexes, triggers and views of an SQLite file from its schema."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Column:
     """A column of a table in a file.
 
     Attributes:
-        key_position: its position in the primary key, from 1; 0 if it is not part of the key.
-        is_generated: whether its value is computed and cannot be written.
+        key_position: the column's position in the primary key, from 1; 0 if it is not part of it.
+        is_generated: whether SQLite computes the value, so that it cannot be written.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A reference of one column; `target` is None if it names no column, which means the primary key."""
+    """A foreign key of one column; `target` is None if it names no column and therefore means the primary key."""
 
     column: str
     table: str
@@ -66,13 +66,13 @@ class TableSchema:
 
     @property
     def stored_columns(self) -> list[str]:
-        """The columns that are not computed, in order."""
+        """The names of the columns that are not generated, in order."""
         return [column.name for column in self.columns.values() if not column.is_generated]
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaObject:
-    """A row of `sqlite_schema` with SQL text: a table, index, trigger or view."""
+    """A row of `sqlite_schema` that has an SQL text: a table, index, trigger or view."""
 
     type: str
     name: str
@@ -86,7 +86,7 @@ class SchemaObject:
 
 
 def list_objects(connection: Connection) -> list[SchemaObject]:
-    """Everything in the file that a program created, in the order of creation."""
+    """Return all objects that were created with SQL, in the order of creation."""
     rows = connection.exec_driver_sql(
         "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' "
         "ESCAPE '\\' ORDER BY rowid"
@@ -95,7 +95,7 @@ def list_objects(connection: Connection) -> list[SchemaObject]:
 
 
 def read_table(connection: Connection, name: str) -> TableSchema | None:
-    """The table of that name, in upper or lower case; None if it does not exist or is a view."""
+    """Return the table with this name, ignoring case; None if there is no such table. A view does not count."""
     row = connection.exec_driver_sql(
         "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND lower(name) = ?", (name.lower(),)
     ).one_or_none()
@@ -135,12 +135,12 @@ def read_table(connection: Connection, name: str) -> TableSchema | None:
 
 
 def count_rows(connection: Connection, table: str) -> int:
-    """How many rows a table has."""
+    """Return the number of rows of a table."""
     return int(connection.exec_driver_sql(f"SELECT count(*) FROM {quote(table)}").scalar_one())
 
 
 def foreign_key_violations(connection: Connection) -> dict[str, int]:
-    """How many rows of each table refer to a missing row; all rows if a key cannot be checked."""
+    """Return the number of rows with broken foreign keys, by table; all rows if a key cannot be checked."""
     counts: dict[str, int] = {}
     for item in list_objects(connection):
         if (
@@ -152,7 +152,7 @@ def foreign_key_violations(connection: Connection) -> dict[str, int]:
             statement = "SELECT count(*) FROM pragma_foreign_key_check(?)"
             found = connection.exec_driver_sql(statement, (item.name,)).scalar_one()
         except OperationalError:
-            # The key refers to columns that are not unique in their table.
+            # The foreign key refers to columns that are not unique.
             found = max(1, count_rows(connection, item.name))
         if found:
             counts[item.name] = found
@@ -160,6 +160,6 @@ def foreign_key_violations(connection: Connection) -> dict[str, int]:
 
 
 def integrity_problems(connection: Connection, *, limit: int = 20) -> list[str]:
-    """The problems that `PRAGMA integrity_check` finds, at most `limit`; empty if the file is sound."""
+    """Return up to `limit` problems that `PRAGMA integrity_check` finds; empty if the file is sound."""
     rows = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})").scalars().all()
     return [str(row) for row in rows if row != "ok"]

@@ -1,6 +1,7 @@
-"""The text of a `CREATE TABLE` statement, split into parts, so that a table can be rebuilt without losing any of them.
+"""Splits the text of a `CREATE TABLE` statement into parts, so that a table can be rebuilt with all its parts.
 
-SQLite stores that text as it was written. Not a parser of SQL: only the names of columns and constraints are read.
+SQLite stores the text as it was written. This is not a full SQL parser: of columns and constraints, it reads little
+more than the names.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ _CONSTRAINT_WORDS = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FORE
 
 @dataclass(frozen=True, slots=True)
 class ColumnDefinition:
-    """A column: its name, and its text including the name."""
+    """A column: its name, and its text, which includes the name."""
 
     name: str
     text: str
 
     @property
     def has_check(self) -> bool:
-        """Whether a CHECK constraint is part of it."""
+        """Whether the column has a CHECK constraint."""
         return any(kind == "word" and token.upper() == "CHECK" for kind, token in _tokens(self.text))
 
     @property
     def text_without_not_null(self) -> str:
-        """Its text without NOT NULL."""
+        """The column's text without NOT NULL."""
         pieces = [(match.lastgroup, match.group()) for match in _TOKEN.finditer(self.text)]
         words = [place for place, (kind, _) in enumerate(pieces) if kind != "space"]
         for first, second in pairwise(words):
@@ -46,7 +47,7 @@ class ColumnDefinition:
 
 @dataclass(frozen=True, slots=True)
 class TableConstraint:
-    """A constraint of the table: its text, its kind (`FOREIGN`, `PRIMARY`, …) and the columns that it begins with."""
+    """A constraint of the table: its text, its kind (`FOREIGN`, `PRIMARY`, …) and its first list of columns."""
 
     text: str
     kind: str
@@ -55,7 +56,7 @@ class TableConstraint:
 
 @dataclass(frozen=True, slots=True)
 class TableDefinition:
-    """A table without its name: columns, constraints, and what follows the parenthesis (`STRICT`, `WITHOUT ROWID`)."""
+    """A table without its name: its columns, constraints, and options (`STRICT`, `WITHOUT ROWID`)."""
 
     columns: tuple[ColumnDefinition, ...]
     constraints: tuple[TableConstraint, ...]
@@ -63,7 +64,7 @@ class TableDefinition:
 
     @classmethod
     def parse(cls, sql: str) -> TableDefinition:
-        """The parts of a `CREATE TABLE` statement as `sqlite_schema` holds it.
+        """Return the parts of a `CREATE TABLE` statement from `sqlite_schema`.
 
         Raises:
             ValueError: the text has no list of columns.
@@ -80,19 +81,19 @@ class TableDefinition:
         return cls(tuple(columns), tuple(constraints), tuple(" ".join(word.split()) for word in rest if word.strip()))
 
     def create_statement(self, name: str) -> str:
-        """The statement that makes such a table under a name."""
+        """Return the statement that creates such a table with a given name."""
         body = ",\n\t".join([*(column.text for column in self.columns), *(part.text for part in self.constraints)])
         options = ", ".join(self.options)
         return f"CREATE TABLE {quote(name)} (\n\t{body}\n)" + (f" {options}" if options else "")
 
 
 def quote(name: str) -> str:
-    """`name` as a quoted identifier for a statement."""
+    """Return `name` as a quoted identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def unquote(token: str) -> str:
-    """The name of a quoted identifier."""
+    """Return the name of an identifier, without quotes."""
     if token[:1] == "[":
         return token[1:-1]
     if token[:1] in ('"', "`", "'"):
@@ -101,12 +102,12 @@ def unquote(token: str) -> str:
 
 
 def mentions(sql: str, name: str) -> bool:
-    """Whether a statement uses an identifier."""
+    """Return whether a statement has this identifier."""
     return any(_is_identifier(kind, token, name) for kind, token in _tokens(sql))
 
 
 def rename_identifier(sql: str, old: str, new: str, *, count: int = -1) -> str:
-    """`sql` with an identifier replaced by another, everywhere or in the first `count` places."""
+    """Return `sql` with an identifier replaced by another, everywhere or in the first `count` places."""
     parts = []
     for match in _TOKEN.finditer(sql):
         token = match.group()
@@ -128,7 +129,7 @@ def _tokens(sql: str) -> Iterator[tuple[str, str]]:
 
 
 def _split(sql: str) -> tuple[list[str], list[str]]:
-    """The comma-separated parts within the outer parenthesis, without comments, and those after it."""
+    """Return the comma-separated parts inside the outer parentheses and those after them, without comments."""
     depth = 0
     inside: list[list[str]] = []
     after: list[list[str]] | None = None

@@ -1,1 +1,1 @@
-"""The history of the schema, one for both databases, as Alembic runs it: `versions` has a file for each revision."""
+"""The migrations of the schema for both databases, run by Alembic. `versions` has a file for each revision."""

@@ -1,4 +1,4 @@
-"""Alembic's entry point: it runs on the caller's connection, inside the caller's transaction."""
+"""Alembic's entry point: runs the migrations on the caller's connection, inside its transaction."""
 
 from alembic import context
 

@@ -83,7 +83,7 @@ def test_a_check_exits_with_1_where_something_is_wrong(db: Command, migrated: Pa
     add_job(migrated, status="lost")
     code, out, _ = db("check")
     assert code == 1
-    assert "status that does not exist" in out
+    assert "unknown status" in out
     code, out, _ = db("check", "--json")
     document = json.loads(out)
     assert (code, document["is_sound"]) == (1, False)

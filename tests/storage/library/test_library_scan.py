@@ -122,7 +122,7 @@ def test_a_folder_that_breaks_off_in_the_middle_is_an_error_and_not_a_short_list
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "scandir", lambda path: Scan())
-    with pytest.raises(FolderUnreadable, match="to its end"):
+    with pytest.raises(FolderUnreadable, match="completely"):
         list(scan(project))
 
 

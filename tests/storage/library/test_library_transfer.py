@@ -199,7 +199,7 @@ def test_a_copy_that_would_not_fit_is_not_begun(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 10**6, 10**6))
-    with pytest.raises(NotEnoughSpace, match="Make room"):
+    with pytest.raises(NotEnoughSpace, match="Free some space"):
         move_without_overwrite(photo, other_project.original("b.jpg"))
     assert photo.read_bytes() == PICTURE
     assert visible(other_project.path) == {}

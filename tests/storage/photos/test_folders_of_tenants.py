@@ -90,7 +90,7 @@ def test_a_file_that_another_program_uses_as_well_keeps_folders_unique(sqlite_da
     with sqlite_database.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE public_links (id INTEGER PRIMARY KEY)")
     report = upgrade(sqlite_database)
-    assert "unique over all tenants" in report.kept[0]
+    assert "unique among all tenants" in report.kept[0]
     with sqlite_database.connect() as connection:
         assert not folders_are_unique_per_tenant(connection)
     add(sqlite_database, "tenant", "Alps")

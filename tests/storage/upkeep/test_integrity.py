@@ -273,7 +273,7 @@ def test_another_programs_file_is_found_and_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseUnavailable, match="no such file"):
+    with pytest.raises(DatabaseUnavailable, match="does not exist"):
         checked(tmp_path / "missing.db")
     assert list(tmp_path.iterdir()) == []
 

@@ -449,12 +449,12 @@ def test_orphans_are_settled_and_none_is_lost(file: LegacyFile, build: Callable[
             assert {row[key] for row in rows} <= {row[key] for row in after[table]}
     placeholder = next(row for row in after["jobs"] if row["id"] == 888)
     assert (placeholder["type"], placeholder["status"], placeholder["tenant_id"]) == ("unknown", "failed", "other")
-    assert "only its items were left" in placeholder["error_message"]
+    assert "only its items existed" in placeholder["error_message"]
     assert next(row for row in after["jobs"] if row["id"] == 200)["project_id"] is None
     assert next(row for row in after["job_items"] if row["id"] == 2002)["photo_id"] is None
     assert next(row for row in after["projects"] if row["id"] == 66)["status"] == "canceled"
     assert {"photo_id": 444, "tag_id": 555} in after["photo_tags"]
-    assert sum("that are gone" in change for change in report.changes) == 7
+    assert sum(" to missing " in change for change in report.changes) == 7
 
 
 def test_what_other_programs_added_is_kept(file: LegacyFile) -> None:

@@ -1,4 +1,4 @@
-"""The schema that programs knew before this one: projects, photos, tags, jobs and their items."""
+"""The schema of earlier programs: projects, photos, tags, jobs and their items."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What the engine adds: columns that old programs need not know, its own tables, and indexes for its statements."""
+"""Adds the engine's columns, tables and indexes; earlier programs can ignore them."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the library was like before and after a task, kept with the task for its report."""
+"""Adds the figures of the library before and after a task, for the task's report."""
 
 import sqlalchemy as sa
 from alembic import op

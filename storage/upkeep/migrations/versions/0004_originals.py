@@ -1,7 +1,7 @@
-"""A table of originals: what each file of a photo was like when it was last looked at.
+"""Adds the table of originals, with the state of each file of a photo when it was last checked.
 
-It takes over what `photo_derivatives` remembered of sizes and times, so that nothing has to be read again. Change times
-were not remembered: the first one that is seen is accepted.
+It gets the sizes and times of originals from `photo_derivatives`, so that no file must be read again. Change times were
+not stored before; the first one that is seen is accepted.
 """
 
 import sqlalchemy as sa
@@ -16,12 +16,12 @@ depends_on = None
 ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 MOMENT = sa.Text().with_variant(TIMESTAMP(timezone=True), "postgresql")
 
-#: How earlier hashes were made.
+#: The algorithm of earlier hashes.
 ALGORITHM = "blake2b-128:"
 
 EXTENSION = "lower(substr(source_name, length(filename) + 2))"
 
-# Of two derivatives of one file the younger one has seen it last.
+# If a file has two derivatives, the younger one has its latest state.
 FILL = f"""INSERT INTO photo_originals
     (photo_id, name, kind, size_bytes, mtime_ns, content_hash, hashed_at)
     SELECT made.photo_id, source_name,
@@ -38,13 +38,13 @@ FILL = f"""INSERT INTO photo_originals
 NAME_ALGORITHM = f"""UPDATE photo_derivatives SET source_hash = '{ALGORITHM}' || source_hash
     WHERE source_hash IS NOT NULL"""
 
-# Made from an earlier state of its original, of which no hash tells more.
+# These derivatives were made from an earlier state of the original, whose hash is unknown.
 MARK_UNKNOWN = """UPDATE photo_derivatives SET source_hash = 'unknown' WHERE source_hash IS NULL AND NOT EXISTS (
     SELECT 1 FROM photo_originals AS original WHERE original.photo_id = photo_derivatives.photo_id
     AND original.name = source_name AND original.size_bytes = source_size_bytes
     AND original.mtime_ns = source_mtime_ns)"""
 
-# Metadata were read with the thumbnail.
+# Metadata was read when the thumbnail was made.
 ADD_METADATA = """INSERT INTO photo_derivatives
     (photo_id, kind, source_name, source_size_bytes, source_mtime_ns, source_hash, generated_at)
     SELECT photo_id, 'metadata', source_name, source_size_bytes, source_mtime_ns, source_hash, generated_at
@@ -91,7 +91,7 @@ def upgrade() -> None:
 
 
 def _make_derivatives_anew() -> None:
-    """Leave the two columns out of a new table: SQLite drops none while a view of the file is broken."""
+    """Rebuild the table without the two columns: SQLite drops no column while a view in the file is broken."""
     kept = (
         sa.Column("photo_id", ID, sa.ForeignKey("photos.id", ondelete="CASCADE"), nullable=False),
         sa.Column("kind", sa.Text, nullable=False),

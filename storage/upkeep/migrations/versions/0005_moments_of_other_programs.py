@@ -1,7 +1,8 @@
-"""Moments that other programs write in other text forms become ours: SQLite then orders them as the moments they are.
+"""Converts times that other programs write in other formats to ours, so that SQLite sorts them correctly.
 
-`2025-10-01 12:00:00`, as `datetime('now')` makes it, is less than every `2025-10-01T…`, and texts with offsets have no
-order at all. PostgreSQL stores moments. What is no moment stays as it is; `photojobs db check` reports it.
+`2025-10-01 12:00:00`, from `datetime('now')`, sorts before every `2025-10-01T…`, and texts with offsets do not sort at
+all. PostgreSQL has a type for times and needs no change. A text that is not a time stays as it is; `photojobs db check`
+reports it.
 """
 
 from alembic import op
@@ -11,7 +12,7 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-#: What claims, rescues, pages and pruning compare.
+#: The columns that claims, rescues, pages and pruning compare.
 COLUMNS = ("created_at", "started_at", "finished_at", "heartbeat_at", "run_after")
 
 DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"

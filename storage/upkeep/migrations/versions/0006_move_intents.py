@@ -1,4 +1,4 @@
-"""The table of moves that are about to be made, by which what a crash cut short is taken back."""
+"""Adds the table of intended moves, with which moves that a crash interrupted are reverted."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,8 +1,9 @@
-"""Indexes of `jobs` by which claims find the head of the queue whatever PostgreSQL's statistics say.
+"""Changes indexes of `jobs` so that claims find the best job quickly whatever PostgreSQL's statistics say.
 
-PostgreSQL loses the indexes that lead to the status: if its statistics say that nothing is queued, the normal state
-after a queue was drained, it reads the whole queue by one of them. On SQLite other programs rely on them, and our
-statements name their index. `heartbeat_at` leaves the conditions of indexes, so that a heartbeat writes to no index.
+On PostgreSQL, the indexes on the status are dropped. If the statistics say that nothing is queued, which is normal
+after a queue was emptied, PostgreSQL uses one of them to read the whole queue. On SQLite they stay: other programs rely
+on them, and our statements name their index. `heartbeat_at` is removed from the conditions of indexes, so that a
+heartbeat writes to no index.
 """
 
 from typing import Any
@@ -39,7 +40,7 @@ def upgrade() -> None:
         op.create_index("idx_jobs_tenant_created_status", "jobs", ["tenant_id", NEWEST, "status"])
         for name in DROPPED_ON_POSTGRESQL:
             op.drop_index(name, "jobs")
-        # Room for the next version of a row on its own page, without which a heartbeat writes to every index.
+        # Free space for the next version of a row on the same page; without it, a heartbeat writes to every index.
         op.execute("ALTER TABLE jobs SET (fillfactor = 90)")
 
 

@@ -1,4 +1,4 @@
-"""What the verification of originals remembers: when each was read last, and which have become corrupt."""
+"""Adds the results of verification: when each original was last read, and which originals became corrupt."""
 
 import sqlalchemy as sa
 from alembic import op

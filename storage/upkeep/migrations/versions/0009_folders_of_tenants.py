@@ -1,7 +1,7 @@
-"""The folder of a project is unique among those of its tenant, no longer among those of all.
+"""Makes the folder of a project unique within its tenant, no longer among all tenants.
 
-An SQLite file in which another program made the table `projects`, or has tables of its own, keeps what that program
-relies on: there it stays unique over all tenants.
+In an SQLite file in which another program created `projects` or has tables of its own, folders stay unique among all
+tenants, because that program may rely on it.
 """
 
 import re
@@ -18,7 +18,7 @@ branch_labels = None
 depends_on = None
 
 INDEX = "uq_projects_tenant_folder"
-#: A project without a tenant is that of the default tenant.
+#: The tenant of a project; NULL means the default tenant.
 UNIQUE_COLUMNS: list[Any] = [sa.text("coalesce(tenant_id, 'user_0')"), "project_folder"]
 
 COLUMNS = (
@@ -26,7 +26,7 @@ COLUMNS = (
     "created_at TEXT NOT NULL, updated_at TEXT NOT NULL, schema_version TEXT, status TEXT, archived_at TEXT, "
     "manifest_version TEXT DEFAULT '1.0', tenant_id TEXT"
 )
-#: To the letter, but for spaces, what the first revisions write.
+#: The table's text as the first revisions write it, apart from spaces.
 OURS_BEFORE = f"CREATE TABLE projects ({COLUMNS}, UNIQUE (project_folder))"
 
 OUR_TABLES = (
@@ -67,7 +67,7 @@ def downgrade() -> None:
 
 
 def _is_ours() -> bool:
-    """Whether the table is as photojobs made it, in a file without tables of other programs."""
+    """Return whether photojobs created the table, and the file has no tables of other programs."""
     connection = op.get_bind()
     text = connection.scalar(sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = 'projects'"))
     if re.sub(r"\s+", " ", str(text)).replace("( ", "(").replace(" )", ")").replace('"', "") != OURS_BEFORE:
@@ -77,9 +77,9 @@ def _is_ours() -> bool:
 
 
 def _rebuild(definition: str) -> None:
-    """Make `projects` anew, as SQLite's documentation advises: it drops no constraint.
+    """Rebuild `projects`, as SQLite's documentation recommends, because SQLite cannot drop a constraint.
 
-    The caller has switched foreign keys off, so that no row of another table goes with the old one.
+    The caller has switched foreign keys off, so that dropping the old table removes no rows of other tables.
     """
     names = "id, project_folder, project_name, created_at, updated_at, schema_version, status, archived_at, "
     names += "manifest_version, tenant_id"
@@ -95,7 +95,7 @@ def _rebuild(definition: str) -> None:
     op.create_index("idx_projects_folder", "projects", ["project_folder"])
     for trigger in triggers:
         connection.exec_driver_sql(trigger)
-    # Ids of removed projects are not given out again.
+    # Ids of removed projects must not be used again.
     op.execute("DELETE FROM sqlite_sequence WHERE name = 'projects'")
     if last_id is not None:
         op.execute(f"INSERT INTO sqlite_sequence (name, seq) VALUES ('projects', {int(last_id)})")
