@@ -178,19 +178,19 @@ class Database:
         return statement.rows(found, dialect)
 
     def run_together(self, steps: Sequence[Step], looks: Sequence[Step] = ()) -> list[list[Any]]:
-        """Run statements, none of which needs another's answer, in order as one transaction; returns their rows.
+        """Run statements in order as one transaction; return the rows of each. None may need another's result.
 
-        On PostgreSQL they are sent together, so that locks are held for no round trip.
+        On PostgreSQL they are sent together, so that no lock is held during a round trip.
 
         Args:
             steps: the statements of the transaction.
-            looks: statements that are sent with them and run after the commit, with an eye for what others committed.
+            looks: statements that are sent with them and run after the commit, so that they see other commits, too.
         """
         if not self.is_postgresql:
             with self.run_in_transaction() as run:
                 return [run(statement, parameters) for statement, parameters in (*steps, *looks)]
         with self._driver(is_planned_once=all(step.is_planned_once for step, _ in (*steps, *looks))) as driver:
-            # What is sent until a `sync` is one transaction, without a BEGIN.
+            # All statements before a `sync` are one transaction, without a BEGIN.
             driver.autocommit = True
             with driver.pipeline() if _can_pipeline() else driver.transaction() as pipeline:
                 cursors = [_execute(driver, step) for step in steps]
@@ -207,7 +207,7 @@ class Database:
 
     @contextmanager
     def run_in_transaction(self) -> Iterator[Runs]:
-        """Run statements in one transaction, by the shortest way that SQLite's driver has."""
+        """Open a transaction and return a function that runs statements in it, in the fastest way for SQLite."""
         if self.is_postgresql or isinstance(self.engine.pool, StaticPool):
             with self.begin() as connection:
                 yield partial(run_on, connection)
@@ -235,7 +235,7 @@ class Database:
                 with self._answers.within(self._answer_seconds, pooled.driver_connection):
                     yield pooled.driver_connection
             except Exception:
-                # Whatever state it is in, nobody else gets this connection.
+                # The connection may be in any state: it must not be used again.
                 pooled.invalidate()
                 raise
             finally:
@@ -392,7 +392,7 @@ class Access:
         return [statement.on(self._source, parameters) for statement, parameters in (*steps, *looks)]
 
     def run_in_transaction(self) -> AbstractContextManager[Runs]:
-        """Run statements in one transaction: a new one, or the caller's."""
+        """Return a function that runs statements in one transaction: a new one, or the caller's."""
         if isinstance(self._source, Database):
             return self._source.run_in_transaction()
         return nullcontext(partial(run_on, self._source))

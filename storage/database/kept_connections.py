@@ -1,7 +1,7 @@
-"""Connections to an SQLite file that short transactions use in turn, without going back to the pool in between.
+"""Connections to an SQLite file that short transactions reuse without the pool.
 
-Taking a connection from the pool and giving it back costs a tenth of what claiming a job costs. What is kept here is
-never within a transaction.
+To take a connection from the pool and return it takes a tenth of the time of a claim. No connection that is kept here
+has an open transaction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import Engine, PoolProxiedConnection
 
 
 class KeptConnections:
-    """Connections of an engine's pool: as many as the most threads that ran a statement at the same time."""
+    """Connections of an engine's pool: as many as were in use at the same time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -24,7 +24,7 @@ class KeptConnections:
 
     @contextmanager
     def connection(self) -> Iterator[Any]:
-        """A driver's connection for single statements, each of which is a transaction of its own."""
+        """Take the driver's connection for single statements, each of which is its own transaction."""
         try:
             pooled, driver = self._idle.pop()
         except IndexError:
@@ -41,7 +41,7 @@ class KeptConnections:
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """The same for several statements in one transaction that writes."""
+        """Take the driver's connection for several statements in one transaction that writes."""
         with self.connection() as driver:
             driver.execute("BEGIN IMMEDIATE")
             yield driver

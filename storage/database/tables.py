@@ -1,9 +1,9 @@
-"""Every table as SQLAlchemy Core sees it. The migrations create them.
+"""All tables for SQLAlchemy Core. The migrations create them.
 
-The comments say what each table and column means, for people who write SQL; the reference of tables shows them.
+The comments explain each table and column for people who write SQL; the reference page of the tables shows them.
 
-The first block of columns in `projects`, `photos`, `jobs` and `job_items` is what other programs know and use; what
-stands after `added` is nullable or has a default, so that those programs go on inserting rows without it.
+Other programs use the first block of columns in `projects`, `photos`, `jobs` and `job_items`. Every column after
+`added` is nullable or has a default, so that those programs can insert rows without it.
 """
 
 from __future__ import annotations
@@ -38,20 +38,23 @@ projects = Table(
         "project_folder",
         Text,
         nullable=False,
-        comment="The folder's name below the tenant's, unique in the tenant; over all tenants in an SQLite "
-        "file of another program.",
+        comment="The folder's name in the tenant's folder, unique within the tenant; in an SQLite file"
+        " of another program, unique among all tenants.",
     ),
     Column("project_name", Text, nullable=False, comment="The name for people."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
     Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
     Column("schema_version", Text, comment="Kept for other programs."),
-    Column("status", Text, comment="NULL where it is active; canceled where it is archived."),
-    Column("archived_at", UtcTimestamp, comment="When it was archived."),
+    Column("status", Text, comment="NULL if the project is active, `canceled` if it is archived."),
+    Column("archived_at", UtcTimestamp, comment="When the project was archived."),
     Column(
-        "manifest_version", Text, server_default=text("'1.0'"), comment="The form of the manifest that the folder has."
+        "manifest_version",
+        Text,
+        server_default=text("'1.0'"),
+        comment="The format version of the manifest in the folder.",
     ),
     # added
-    Column("tenant_id", Text, comment="Whose project; NULL is the default tenant, `user_0`."),
+    Column("tenant_id", Text, comment="The tenant that the project belongs to; NULL is the default tenant, `user_0`."),
     Index("idx_projects_status", "status"),
     Index("idx_projects_folder", "project_folder"),
     # In the SQLite files of other programs, `project_folder` itself is unique instead.
@@ -74,68 +77,68 @@ photos = Table(
         Identifier,
         ForeignKey("projects.id", ondelete="CASCADE"),
         nullable=False,
-        comment="The project in whose folder its files lie.",
+        comment="The project whose folder has its files.",
     ),
-    Column("manifest_id", Text, unique=True, comment="An id of other programs, unique."),
+    Column("manifest_id", Text, unique=True, comment="A unique id that other programs use."),
     Column("filename", Text, nullable=False, comment="The base name of its files, without extension."),
     Column("basename", Text, comment="The base name as other programs wrote it."),
-    Column("ext", Text, comment="The extension of the file that it came with."),
+    Column("ext", Text, comment="The extension of the photo's first file."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
     Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
-    Column("date_time_original", Text, comment="When it was taken, as its metadata say, as text."),
+    Column("date_time_original", Text, comment="When the photo was taken, from its metadata, as text."),
     Column(
         "jpg_available",
         Integer,
         nullable=False,
         server_default=text("0"),
-        comment="1 where a JPEG lies in the folder, else 0.",
+        comment="1 if a JPEG is in the folder, else 0.",
     ),
     Column(
         "raw_available",
         Integer,
         nullable=False,
         server_default=text("0"),
-        comment="1 where a RAW file lies in the folder, else 0.",
+        comment="1 if a RAW file is in the folder, else 0.",
     ),
     Column(
         "other_available",
         Integer,
         nullable=False,
         server_default=text("0"),
-        comment="1 where a file of another accepted kind lies in the folder, else 0.",
+        comment="1 if a file of another accepted kind is in the folder, else 0.",
     ),
     Column(
         "keep_jpg",
         Integer,
         nullable=False,
         server_default=text("1"),
-        comment="0 where the JPEG is to go with the next file_removal, else 1.",
+        comment="0 if the next file_removal is to remove the JPEG, else 1.",
     ),
     Column(
         "keep_raw",
         Integer,
         nullable=False,
         server_default=text("1"),
-        comment="0 where the RAW file is to go with the next file_removal, else 1.",
+        comment="0 if the next file_removal is to remove the RAW file, else 1.",
     ),
     Column(
         "thumbnail_status",
         Text,
-        comment="How it stands with the thumbnail: NULL, pending, generated, failed, missing or not_supported.",
+        comment="The state of the thumbnail: NULL, pending, generated, failed, missing or not_supported.",
     ),
     Column(
         "preview_status",
         Text,
-        comment="How it stands with the preview: NULL, pending, generated, failed, missing or not_supported.",
+        comment="The state of the preview: NULL, pending, generated, failed, missing or not_supported.",
     ),
     Column("orientation", Integer, comment="EXIF orientation, 1 to 8."),
-    Column("meta_json", JsonDocument, comment="A JSON object: make, model, size, and what other programs put there."),
+    Column("meta_json", JsonDocument, comment="A JSON object: make, model, size, and values of other programs."),
     Column(
         "visibility",
         Text,
         nullable=False,
         server_default=text("'private'"),
-        comment="Of other programs; new photos are private.",
+        comment="For other programs; new photos are private.",
     ),
     Index("idx_photos_project_filename", "project_id", "filename"),
     Index("idx_photos_project_date", "project_id", "date_time_original"),
@@ -173,26 +176,26 @@ photo_tags = Table(
     ),
     PrimaryKeyConstraint("photo_id", "tag_id"),
     Index("idx_photo_tags_tag", "tag_id"),
-    comment="That a photo has a tag.",
+    comment="A tag on a photo.",
 )
 
 jobs = Table(
     "jobs",
     metadata,
     Column("id", Identifier, primary_key=True, comment="The job's number."),
-    Column("tenant_id", Text, nullable=False, comment="Whose work it is."),
+    Column("tenant_id", Text, nullable=False, comment="The tenant that the job works for."),
     Column(
         "project_id",
         Identifier,
         ForeignKey("projects.id", ondelete="SET NULL"),
-        comment="The project that it is about, or NULL.",
+        comment="The project of the job, or NULL.",
     ),
-    Column("type", Text, nullable=False, comment="The step type, which names the handler."),
+    Column("type", Text, nullable=False, comment="The step type, which determines the handler."),
     Column(
         "status",
         Text,
         nullable=False,
-        comment="queued, running, completed, failed or canceled; the last three are ends.",
+        comment="queued, running, completed, failed or canceled; the last three are final.",
     ),
     Column("created_at", UtcTimestamp, nullable=False, comment="When it was enqueued."),
     Column("started_at", UtcTimestamp, comment="When its latest attempt began."),
@@ -200,34 +203,36 @@ jobs = Table(
     Column(
         "progress_total",
         Integer,
-        comment="How much there is to do, in items or in what the handler counts; NULL while unknown.",
+        comment="The amount of work, in items or in the handler's own unit; NULL while unknown.",
     ),
-    Column("progress_done", Integer, comment="How much of it is done."),
+    Column("progress_done", Integer, comment="The amount of work that is done, in the same unit."),
     Column(
         "payload_json",
         JsonDocument,
-        comment="A JSON object for the handler; jobs of a task also find its task_id, task_type, source, "
+        comment="A JSON object for the handler. A job of a task also has task_id, task_type, source, "
         "chunk_index and total_chunks in it.",
     ),
     Column(
         "error_message",
         Text,
-        comment="Why it failed, cut at 1000 characters; of a repeated job, why an attempt before did.",
+        comment="Why it failed, cut at 1000 characters; after a retry, why the previous attempt failed.",
     ),
     Column(
-        "worker_id", Text, comment="Who has it, or waits for it while it is queued; unique for each start of a process."
+        "worker_id",
+        Text,
+        comment="The executor that runs it or, while it is queued, waits for it; each start of a process has a new id.",
     ),
     Column(
         "heartbeat_at",
         UtcTimestamp,
-        comment="The last sign of life of who runs it, or of who waits for it while it is queued.",
+        comment="The last heartbeat of the executor that runs it or, while it is queued, waits for it.",
     ),
     Column(
         "priority",
         Integer,
         nullable=False,
         server_default=text("0"),
-        comment="0 to 100; from 90 on it runs in the lane priority.",
+        comment="0 to 100; jobs from 90 up run in the lane `priority`.",
     ),
     Column("scope", Text, nullable=False, server_default=text("'project'"), comment="project, photo_set or global."),
     Column(
@@ -235,33 +240,33 @@ jobs = Table(
         Integer,
         nullable=False,
         server_default=text("0"),
-        comment="How many of its attempts failed or were lost, and were repeated.",
+        comment="How many attempts failed or were lost and led to a retry.",
     ),
-    Column("max_attempts", Integer, comment="How many there may be; NULL where the setting decides."),
+    Column("max_attempts", Integer, comment="How many attempts are allowed; NULL if the setting decides."),
     Column("last_error_at", UtcTimestamp, comment="When an attempt last failed."),
     Column("updated_at", UtcTimestamp, comment="When the row was last changed."),
     # added
-    Column("task_id", Text, comment="The task that it belongs to; NULL where it stands alone."),
+    Column("task_id", Text, comment="The task that it belongs to; NULL for a standalone job."),
     Column("task_type", Text, comment="The name of the task's definition."),
     Column(
         "step_index",
         Integer,
         comment="The position of its step, from 0; follow-up jobs have one more than the last step.",
     ),
-    Column("chunk_index", Integer, comment="Which chunk of the step it is, from 0."),
-    Column("total_chunks", Integer, comment="Into how many chunks the step was laid out."),
-    Column("run_after", UtcTimestamp, comment="It does not start before; NULL where it may start at once."),
-    Column("claim_token", Text, comment="New with each claim; who writes with an older one changes nothing."),
+    Column("chunk_index", Integer, comment="The number of the chunk within the step, from 0."),
+    Column("total_chunks", Integer, comment="The number of chunks of the step."),
+    Column("run_after", UtcTimestamp, comment="The job does not start before this time; NULL if it may start at once."),
+    Column("claim_token", Text, comment="New with each claim; a write with an older token changes nothing."),
     Column("flow_run_id", Text, comment="The Prefect flow run that runs it."),
-    Column("unique_key", Text, comment="Of one tenant, at most one unfinished job has it."),
+    Column("unique_key", Text, comment="At most one unfinished job of a tenant has a given key."),
     Column(
         "held_by",
         Text,
-        comment="Why it does not start: task, tenant or lane where there is a hold, steps where it waits for "
-        "the task's steps; else NULL.",
+        comment="Why it does not start: `task`, `tenant` or `lane` for a hold, `steps` if it waits for"
+        " the task's steps; else NULL.",
     ),
     Column(
-        "result_json", JsonDocument, comment="What it did: counts, first examples, counts of each project, and errors."
+        "result_json", JsonDocument, comment="The result: counts, first examples, counts for each project, and errors."
     ),
     Index("idx_jobs_project_created", "project_id", text("created_at DESC")),
     sqlite_autoincrement=True,
@@ -326,27 +331,27 @@ JOB_ENGINE_INDEXES = (
 job_items = Table(
     "job_items",
     metadata,
-    Column("id", Identifier, primary_key=True, comment="The item's number; items are worked on in this order."),
-    Column("tenant_id", Text, nullable=False, comment="Whose photo."),
+    Column("id", Identifier, primary_key=True, comment="The item's number; items are processed in this order."),
+    Column("tenant_id", Text, nullable=False, comment="The photo's tenant."),
     Column("job_id", Identifier, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, comment="The job."),
     Column(
         "photo_id",
         Identifier,
         ForeignKey("photos.id", ondelete="SET NULL"),
-        comment="The photo; NULL where its row is gone, or where only a name was given.",
+        comment="The photo; NULL if its row was removed, or if only a name was given.",
     ),
-    Column("filename", Text, comment="Its name as it was, for people."),
+    Column("filename", Text, comment="The photo's name when the item was written, for people."),
     Column("status", Text, nullable=False, comment="pending, running, done, failed or skipped."),
     Column("message", Text, comment="Why it failed or was skipped."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
     Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
     # added
-    Column("attempts", Integer, nullable=False, server_default=text("0"), comment="How often it was worked on."),
+    Column("attempts", Integer, nullable=False, server_default=text("0"), comment="How often the item was attempted."),
     Column("error_type", Text, comment="The name of the error's class."),
     Index("idx_job_items_job", "job_id"),
     Index("idx_job_items_tenant", "tenant_id"),
     sqlite_autoincrement=True,
-    comment="One photo inside a job, with what became of it.",
+    comment="A photo of a job, with its result.",
 )
 #: A project's photos are read in batches, in order of id; without this index each batch would sort all of them.
 PHOTOS_PROJECT_INDEX = Index("idx_photos_project_id", photos.c.project_id, photos.c.id)
@@ -356,8 +361,10 @@ JOB_ITEMS_PHOTO_INDEX = _partial("idx_job_items_photo", "photo_id IS NOT NULL", 
 tasks = Table(
     "tasks",
     metadata,
-    Column("id", Text, primary_key=True, comment="The task's id; that of the flow run where Prefect started it."),
-    Column("tenant_id", Text, nullable=False, comment="For whom it runs."),
+    Column(
+        "id", Text, primary_key=True, comment="The task's id; equal to the flow run's id if Prefect started the task."
+    ),
+    Column("tenant_id", Text, nullable=False, comment="The tenant that the task works for."),
     Column("type", Text, nullable=False, comment="The name of its definition."),
     Column("label", Text, nullable=False, comment="The definition's label, for people."),
     Column("scope", Text, nullable=False, comment="project, photo_set or global."),
@@ -372,22 +379,26 @@ tasks = Table(
         "source",
         Text,
         nullable=False,
-        comment="Who asked for it: user, schedule, maintenance, or what the caller said.",
+        comment="The origin of the task: user, schedule, maintenance, or a text of the caller.",
     ),
     Column("priority", Integer, nullable=False, comment="The highest priority of its steps."),
-    Column("step_index", Integer, nullable=False, comment="The step that it is at, from 0."),
-    Column("item_count", Integer, comment="With how many photos it was started; NULL where the steps find them."),
+    Column("step_index", Integer, nullable=False, comment="The current step, from 0."),
+    Column(
+        "item_count",
+        Integer,
+        comment="The number of photos that the task was started with; NULL if its steps find them.",
+    ),
     Column(
         "definition_json",
         JsonDocument,
         nullable=False,
-        comment="The definition as it was at the start, with the unit of each step.",
+        comment="The definition at the task's start, with the unit of each step.",
     ),
     Column("payload_json", JsonDocument, comment="A JSON object that each of its jobs gets."),
-    Column("flags_json", JsonDocument, comment="Flags that its steps have set, for `run_if`."),
+    Column("flags_json", JsonDocument, comment="Flags that its steps set, for `run_if`."),
     Column("error_message", Text, comment="Why it failed, or was canceled."),
     Column("flow_run_id", Text, comment="The Prefect flow run that drives it."),
-    Column("attended_at", UtcTimestamp, comment="When somebody last took care of it."),
+    Column("attended_at", UtcTimestamp, comment="When a process last followed the task."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When it was started."),
     Column("started_at", UtcTimestamp, comment="When its first job began."),
     Column("finished_at", UtcTimestamp, comment="When it ended."),
@@ -395,7 +406,7 @@ tasks = Table(
     Column(
         "library_json",
         JsonDocument,
-        comment="What the library was like before its first job and after its last, for its report.",
+        comment="Figures of the library before the first job and after the last, for the report.",
     ),
     Index("idx_tasks_created", text("created_at DESC"), text("id DESC")),
     Index("idx_tasks_tenant_created", "tenant_id", text("created_at DESC")),
@@ -417,10 +428,10 @@ task_items = Table(
         "position", Integer, nullable=False, comment="The place in the order in which the photos were given, from 0."
     ),
     Column("photo_id", Identifier, comment="The photo."),
-    Column("filename", Text, comment="Its name, where one was given."),
+    Column("filename", Text, comment="The name that was given, or NULL."),
     PrimaryKeyConstraint("task_id", "position"),
     sqlite_with_rowid=False,
-    comment="A photo that a task was started with; each of its steps lays its chunks out from here.",
+    comment="A photo that a task was started with; each step makes its chunks from these rows.",
 )
 
 task_projects = Table(
@@ -433,7 +444,7 @@ task_projects = Table(
     PrimaryKeyConstraint("task_id", "project_id"),
     Index("idx_task_projects_project", "project_id"),
     sqlite_with_rowid=False,
-    comment="A project that a task touches, as it was at its start.",
+    comment="A project that a task touches, noted at the task's start.",
 )
 
 lanes = Table(
@@ -445,17 +456,19 @@ lanes = Table(
     Column(
         "slots",
         Integer,
-        comment="How many of them may run at a time, in all processes together; NULL for as many as can.",
+        comment="How many jobs may run at the same time, in all processes together; NULL for no limit.",
     ),
     Column(
-        "aging_seconds", Integer, comment="A job that waits for so long ranks one priority higher; NULL turns it off."
+        "aging_seconds",
+        Integer,
+        comment="Each time that a job has waited this long, it ranks one priority higher; NULL turns this off.",
     ),
     Column(
         "fair_tenants",
         Integer,
         nullable=False,
         server_default=text("0"),
-        comment="1 where, of equal rank, the tenant with the fewest running jobs comes first.",
+        comment="1 if, among jobs of equal priority, the tenant with the fewest running jobs comes first.",
     ),
     Column("updated_at", UtcTimestamp, comment="When it was last changed."),
     comment="A range of priorities with a number of slots.",
@@ -466,10 +479,10 @@ holds = Table(
     metadata,
     Column("kind", Text, nullable=False, comment="task, tenant or lane."),
     Column("name", Text, nullable=False, comment="The id of the task or tenant, or the name of the lane."),
-    Column("reason", Text, comment="What whoever held it said."),
-    Column("created_at", UtcTimestamp, nullable=False, comment="Since when."),
+    Column("reason", Text, comment="The reason that the user gave."),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When the hold began."),
     PrimaryKeyConstraint("kind", "name"),
-    comment="Something whose jobs do not start until it is released.",
+    comment="A task, tenant or lane whose jobs do not start until it is released.",
 )
 
 project_claims = Table(
@@ -494,39 +507,50 @@ project_claims = Table(
         "claimed_at",
         UtcTimestamp,
         nullable=False,
-        comment="Since when; of a job that does not run any more, when its executor was last known to work.",
+        comment="When the claim was made; if the job no longer runs, the last time that its executor "
+        "was known to work.",
     ),
     Index("idx_project_claims_job", "job_id"),
-    comment="That a running job changes a project's files, so that no other may.",
+    comment="A project whose files a running job may change; no other job may at the same time.",
 )
 
 file_journal = Table(
     "file_journal",
     metadata,
     Column("id", Identifier, primary_key=True, comment="The entry's number, in the order of the changes."),
-    Column("tenant_id", Text, nullable=False, comment="Whose file."),
-    Column("task_id", Text, comment="The task that did it, or NULL."),
-    Column("job_id", Identifier, comment="The job that did it, or NULL."),
-    Column("project_id", Identifier, comment="The project, also when its row is gone."),
-    Column("photo_id", Identifier, comment="The photo, also when its row is gone."),
+    Column("tenant_id", Text, nullable=False, comment="The file's tenant."),
+    Column("task_id", Text, comment="The task that made the change, or NULL."),
+    Column("job_id", Identifier, comment="The job that made the change, or NULL."),
+    Column("project_id", Identifier, comment="The project, even if its row was removed."),
+    Column("photo_id", Identifier, comment="The photo, even if its row was removed."),
     Column(
         "action",
         Text,
         nullable=False,
-        comment="What was done: trashed, moved, followed, renamed, renamed_folder, followed_folder, removed, "
-        "restored, added_row, changed_row, removed_row, wrote_manifest or archived_as_gone.",
+        comment="The change: trashed, moved, followed, renamed, renamed_folder, followed_folder, "
+        "removed, restored, added_row, changed_row, removed_row, wrote_manifest or "
+        "archived_as_gone.",
     ),
-    Column("source", Text, nullable=False, comment="Where it was, relative to the root of the library."),
-    Column("target", Text, comment="Where it is now, relative to the root of the library; NULL where it is gone."),
+    Column(
+        "source",
+        Text,
+        nullable=False,
+        comment="The file's or folder's path before the change, relative to the root of the library.",
+    ),
+    Column(
+        "target",
+        Text,
+        comment="Its path after the change, relative to the root of the library; NULL if it was removed.",
+    ),
     Column("size_bytes", BigInteger, comment="The file's size."),
     Column(
         "row_json",
         JsonDocument,
-        comment="The row of the photo or project as it was before; of a changed row `before` and `after`, "
-        "the columns that differ; of a manifest its two texts.",
+        comment="The row of the photo or project before the change. For a changed row: `before` and "
+        "`after` with the columns that differ. For a manifest: its texts before and after.",
     ),
-    Column("created_at", UtcTimestamp, nullable=False, comment="When it was done."),
-    Column("undone_at", UtcTimestamp, comment="When it was undone."),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When the change was made."),
+    Column("undone_at", UtcTimestamp, comment="When the change was undone."),
     Index("idx_file_journal_task", "task_id", "id"),
     Index("idx_file_journal_project", "project_id", "id"),
     sqlite_autoincrement=True,
@@ -537,22 +561,24 @@ move_intents = Table(
     "move_intents",
     metadata,
     Column("id", Identifier, primary_key=True, comment="The intent's number."),
-    Column("group_id", Text, nullable=False, comment="What files share that move together or not at all."),
-    Column("tenant_id", Text, nullable=False, comment="Whose file."),
+    Column("group_id", Text, nullable=False, comment="The same for all files that move together or not at all."),
+    Column("tenant_id", Text, nullable=False, comment="The file's tenant."),
     Column("job_id", Identifier, comment="The job that moves it."),
     Column(
-        "project_id", Identifier, comment="The project whose folder it is in; NULL for a folder that no project has."
+        "project_id",
+        Identifier,
+        comment="The project whose folder the file leaves; NULL if the folder belongs to no project.",
     ),
-    Column("target_project_id", Identifier, comment="The project whose folder it goes to."),
-    Column("photo_id", Identifier, comment="The photo that it belongs to, or NULL."),
-    Column("source", Text, nullable=False, comment="Where it is, relative to the root of the library."),
-    Column("target", Text, nullable=False, comment="Where it goes, likewise."),
+    Column("target_project_id", Identifier, comment="The project whose folder the file moves to."),
+    Column("photo_id", Identifier, comment="The photo that the file belongs to, or NULL."),
+    Column("source", Text, nullable=False, comment="The file's path, relative to the root of the library."),
+    Column("target", Text, nullable=False, comment="The file's new path, relative to the root of the library."),
     Column("size_bytes", BigInteger, nullable=False, comment="The file's size."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the intent was written."),
     Index("idx_move_intents_project", "project_id"),
     Index("idx_move_intents_target", "target_project_id"),
     sqlite_autoincrement=True,
-    comment="A file that is about to be moved; gone once its row says so, else taken back.",
+    comment="A file that is about to be moved. The row is removed when the move is in the tables or was reverted.",
 )
 
 photo_derivatives = Table(
@@ -560,14 +586,18 @@ photo_derivatives = Table(
     metadata,
     Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False, comment="The photo."),
     Column("kind", Text, nullable=False, comment="thumbnail, preview or metadata."),
-    Column("source_name", Text, nullable=False, comment="The original that it was made of, also if making it failed."),
-    Column("source_hash", Text, comment="The content hash of that original then; NULL if it is as it was first seen."),
-    Column("width", Integer, comment="Pixels, of the derivative."),
-    Column("height", Integer, comment="Pixels, of the derivative."),
+    Column("source_name", Text, nullable=False, comment="The original that it was made from, also if that failed."),
+    Column(
+        "source_hash",
+        Text,
+        comment="The content hash of that original at that time; NULL if the original never changed.",
+    ),
+    Column("width", Integer, comment="The width of the derivative in pixels."),
+    Column("height", Integer, comment="The height of the derivative in pixels."),
     Column("size_bytes", BigInteger, comment="The size of the derivative's file."),
     Column("generated_at", UtcTimestamp, nullable=False, comment="When it was made."),
     PrimaryKeyConstraint("photo_id", "kind"),
-    comment="What was made of a photo, and of which file.",
+    comment="A derivative of a photo or its metadata, with the file that it was made from.",
 )
 
 photo_originals = Table(
@@ -576,35 +606,37 @@ photo_originals = Table(
     Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False, comment="The photo."),
     Column("name", Text, nullable=False, comment="The file's name in the project's folder."),
     Column("kind", Text, nullable=False, comment="jpg, raw or other."),
-    Column("size_bytes", BigInteger, comment="Its size."),
-    Column("mtime_ns", BigInteger, comment="When its contents were modified, in nanoseconds since 1970."),
+    Column("size_bytes", BigInteger, comment="The file's size."),
+    Column("mtime_ns", BigInteger, comment="When the contents were last modified, in nanoseconds since 1970."),
     Column(
-        "ctime_ns", BigInteger, comment="When its contents or its status changed, likewise; NULL if it was not noted."
+        "ctime_ns",
+        BigInteger,
+        comment="When the contents or the inode last changed, in nanoseconds since 1970; NULL if unknown.",
     ),
     Column(
         "content_hash",
         Text,
-        comment="A hash of its contents, as algorithm:hexadecimal; NULL if it was never read whole.",
+        comment="A hash of the contents, as algorithm:hexadecimal; NULL if the file was never fully read.",
     ),
     Column("hashed_at", UtcTimestamp, comment="When that hash was first computed."),
     Column("verified_at", UtcTimestamp, comment="When the contents were last read and had that hash."),
-    Column("missing_since", UtcTimestamp, comment="When it was found missing; NULL if it is there."),
+    Column("missing_since", UtcTimestamp, comment="When the file was found missing; NULL if it exists."),
     Column(
         "checked_at",
         UtcTimestamp,
-        comment="When the contents were last read, whatever they were, or could not be read; NULL if never.",
+        comment="When the contents were last read, with any result, or could not be read; NULL if never.",
     ),
     Column(
         "corrupt_since",
         UtcTimestamp,
-        comment="When other contents of the same size and times were first found; NULL if there are none.",
+        comment="When different contents with the same size and times were first found; NULL if never.",
     ),
-    Column("corrupt_hash", Text, comment="The hash of those contents."),
+    Column("corrupt_hash", Text, comment="The hash of those different contents."),
     PrimaryKeyConstraint("photo_id", "name"),
     #: The originals that were read longest ago are verified next.
     Index("idx_photo_originals_checked", "checked_at", "photo_id", "name"),
     sqlite_with_rowid=False,
-    comment="An image file of a photo, as it was when it was last looked at.",
+    comment="An image file of a photo, as it was when it was last checked.",
 )
 #: The search for the photo of a new file looks only at originals of the same size.
 ORIGINALS_SIZE_INDEX = _partial("idx_photo_originals_size", "content_hash IS NOT NULL", photo_originals.c.size_bytes)

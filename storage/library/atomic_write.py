@@ -38,11 +38,11 @@ def temporary_path(target: Path, *, token: str | None = None) -> Path:
 
 @contextlib.contextmanager
 def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
-    """For the block, a hidden name for each path; then the files that the block wrote there replace those of the paths.
+    """Give the block a temporary path for each path; afterwards, the temporary files replace the files at the paths.
 
-    All are flushed to the disk before the first is renamed. Whatever fails, the old files stay, but for those that were
-    replaced already, and the temporary ones are removed. A crash can leave temporary files behind, which
-    `remove_stale_temporaries` finds. A path that the block takes out of the dictionary is left as it is.
+    All files are synced to the disk before the first is renamed. If a step fails, the temporary files are removed, and
+    old files that were not replaced yet stay. A crash can leave temporary files behind, which
+    `remove_stale_temporaries` removes. If the block removes a path from the dictionary, that file is not replaced.
 
     Args:
         paths: the files to write; paths that the library built.
@@ -70,13 +70,11 @@ def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> None:
-    """Write a file beside its name, flush it to disk and rename it, replacing what is there; see `replacing`.
-
-    Writing again is always safe.
+    """Write a temporary file, sync it to disk and rename it to `path`; see `replacing`. Writing again is always safe.
 
     Args:
         path: the file to write; a path that the library built.
-        content: the bytes, or a function that writes the file whose path it is given.
+        content: the bytes, or a function that writes them to the path that it gets.
     """
     with replacing(path) as temporaries:
         if isinstance(content, bytes):
@@ -86,7 +84,7 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> N
 
 
 def link_new(path: Path, source: Path) -> None:
-    """Give a file a second name that is not taken, or make a copy of it if the file system has no hard links."""
+    """Give a file a second name, which must be free; copy it if the file system has no hard links."""
     try:
         os.link(source, path, follow_symlinks=False)
     except OSError:
@@ -132,7 +130,7 @@ def _flush(paths: Iterable[Path]) -> None:
     flushed: set[tuple[int, int]] = set()
     for path in paths:
         status = path.stat(follow_symlinks=False)
-        # Two names of one file are flushed once.
+        # A file with two names is synced once.
         if (status.st_dev, status.st_ino) not in flushed:
             fsync_file(path)
             flushed.add((status.st_dev, status.st_ino))
@@ -158,7 +156,7 @@ def fsync_folder(path: Path) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that does not exist yet. It is not flushed."""
+    """Write a file that does not exist yet, without syncing it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         remaining = memoryview(content)
