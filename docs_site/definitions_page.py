@@ -62,7 +62,7 @@ def _keys(model: type[BaseModel]) -> list[tuple[str, str, str]]:
 
 def _facts(definition: TaskDefinition) -> str:
     scope = definition.scope or "project if a run has a project, else photo_set"
-    seen = "for daily work" if definition.user_relevant else "upkeep behind the scenes"
+    seen = "for daily work" if definition.user_relevant else "maintenance in the background"
     return f"Scope {scope}; {seen}.\n"
 
 

@@ -1,6 +1,6 @@
-"""Where state lives: SQL tables, repositories, the state machine, and the library on disk. Knows nothing of Prefect.
+"""All state: SQL tables, repositories, the state machine, and the library on disk. It does not use Prefect.
 
-The names below are loaded when they are first used: a command that reads its settings need not wait for SQLAlchemy.
+Each name below is loaded on first use, so that a command that only reads its settings does not load SQLAlchemy.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The tenant of rows that name none, apart from all SQL, so that settings are read without it."""
+"""The default tenant. It has its own module, so that settings can be read without loading SQLAlchemy."""
 
-#: `projects.tenant_id` is NULL in files from before tenants; such projects belong to this one.
+#: The tenant of projects whose `tenant_id` is NULL, as in files from before there were tenants.
 DEFAULT_TENANT = "user_0"

@@ -1,4 +1,4 @@
-"""What can go wrong in storage. Every class is a `PhotojobsError` and says in one sentence when it is raised."""
+"""The errors of storage. Every class is a `PhotojobsError`; its docstring states when it is raised."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from task_definitions.errors import PhotojobsError
 
 
 class StorageError(PhotojobsError):
-    """The parent of everything that storage raises."""
+    """The parent of all storage errors."""
 
 
 class DatabaseFault(StorageError):
-    """The parent of what may pass by itself: the same call may succeed later, and executors wait for that."""
+    """The parent of temporary errors: the same call may succeed later, and executors wait for that."""
 
 
 class DatabaseUnavailable(DatabaseFault):
-    """The database cannot be opened or reached: a missing folder, a server that does not answer, no SQLite file."""
+    """The database cannot be opened or reached, for example because its folder is missing or its server is down."""
 
 
 class UnsuitableEncoding(DatabaseUnavailable):
-    """A PostgreSQL database is not encoded in UTF8, and cannot hold every file name."""
+    """A PostgreSQL database has another encoding than UTF8, which cannot hold every file name."""
 
 
 class UnsuitablePooler(DatabaseUnavailable):
-    """A pooler before PostgreSQL gives one server connection to several clients in turn."""
+    """A pooler in front of PostgreSQL shares one server connection among several clients."""
 
 
 class DatabaseBusy(DatabaseFault):
@@ -36,19 +36,19 @@ class DatabaseReadOnly(DatabaseFault):
 
 
 class DiskFull(DatabaseFault):
-    """The disk of the database has no room left; the transaction was rolled back whole."""
+    """The disk of the database is full; the transaction was rolled back."""
 
 
 class SchemaMismatch(StorageError):
-    """The database has an older, newer or foreign schema, so this version must not work on it."""
+    """The database has an older or newer schema, or that of another program, so this version must not use it."""
 
 
 class ConstraintViolated(StorageError):
-    """A row broke a rule of its table that no more precise error describes; nothing was written."""
+    """A row violates a constraint of its table; nothing was written. Raised if no other error is more precise."""
 
 
 class InvalidValue(StorageError):
-    """A value cannot be stored as given, on at least one of the supported databases; nothing was written."""
+    """A value is not valid, or at least one of the supported databases cannot store it; nothing was written."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"{name}: {problem}")
@@ -57,11 +57,11 @@ class InvalidValue(StorageError):
 
 
 class UnknownProject(StorageError):
-    """A project id names no row of `projects`, or one of another tenant."""
+    """A project does not exist or belongs to another tenant."""
 
 
 class UnknownTag(StorageError):
-    """A tag names no row of `tags` of the tenant's projects."""
+    """No project of the tenant has the tag."""
 
 
 class UnknownTenant(StorageError):
@@ -69,7 +69,7 @@ class UnknownTenant(StorageError):
 
 
 class UnknownPhoto(StorageError):
-    """A photo id names no row of `photos`, or one of another tenant."""
+    """A photo does not exist or belongs to another tenant."""
 
     def __init__(self, photo_ids: Sequence[int], *, total: int | None = None) -> None:
         count = len(photo_ids) if total is None else total
@@ -80,19 +80,19 @@ class UnknownPhoto(StorageError):
 
 
 class UnknownJob(StorageError):
-    """A job id names no row of `jobs`."""
+    """A job does not exist."""
 
 
 class UnknownTask(StorageError):
-    """A task id names no row of `tasks`."""
+    """A task does not exist."""
 
 
 class UnknownLane(StorageError):
-    """A lane name is not in the table `lanes`."""
+    """A lane does not exist."""
 
 
 class TooManyItems(StorageError):
-    """One job was to get more items than a job may have, and chunking was not asked for."""
+    """A job has more items than one job may have, and `auto_chunk` was not set."""
 
     def __init__(self, count: int, maximum: int) -> None:
         super().__init__(
@@ -104,11 +104,11 @@ class TooManyItems(StorageError):
 
 
 class TaskConflict(StorageError):
-    """The task is not in a state that allows what was asked, for example retrying a task that still runs."""
+    """The task's status does not allow the operation, for example a retry while the task still runs."""
 
 
 class AlreadyRunning(StorageError):
-    """A task that must be the only one of its kind was to start while another one is unfinished."""
+    """A task cannot start because another one that excludes it is unfinished."""
 
 
 class CorruptPayload(StorageError):
@@ -116,4 +116,4 @@ class CorruptPayload(StorageError):
 
 
 class CorruptDefinition(StorageError):
-    """A row's `tasks.definition_json` does not hold a pinned definition, so its task cannot go on."""
+    """A row's `tasks.definition_json` is not a pinned definition, so its task cannot continue."""

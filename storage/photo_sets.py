@@ -1,6 +1,6 @@
-"""What a job works on, as photos with their projects, and the sizes that one job may have.
+"""The photos of a job with their projects, and the maximum size of a job.
 
-For handlers and programs that work through jobs by themselves; it reads rows, never files.
+For handlers and programs that process jobs themselves. It reads rows, never files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BATCH_SIZE = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoTarget:
-    """A photo that a job works on, with its project, and its item where the job has items."""
+    """A photo of a job with its project, and its item if the job has items."""
 
     photo: Photo
     project: Project
@@ -38,7 +38,7 @@ class PhotoTarget:
 
 @dataclass(frozen=True, slots=True)
 class ProjectPhotos:
-    """The photos of some items that lie in one project; also unpacks as `project, photos`."""
+    """The photos of items in one project; it can be unpacked as `project, photos`."""
 
     project: Project
     photos: tuple[Photo, ...]
@@ -49,7 +49,7 @@ class ProjectPhotos:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadSize:
-    """Whether a payload lists few enough things for one job; `message` says what to do where it does not."""
+    """Whether the lists of a payload are short enough for one job; if not, `message` explains what to do."""
 
     valid: bool
     message: str | None
@@ -57,13 +57,13 @@ class PayloadSize:
 
 
 def resolve_job_targets(job: Job, db: Database | Connection | None = None) -> list[PhotoTarget]:
-    """The photos that a job works on, by its scope.
+    """Return the photos of a job, depending on its scope.
 
-    A `project` job has its items' photos, or without items all photos of its project; a `photo_set` job has its items'
-    photos; a `global` job has the photos of all its tenant's projects. Archived projects, photos that are gone and
-    those of other tenants are left out. Without `db` the database of the settings is used.
+    A `project` job has the photos of its items or, without items, all photos of its project; a `photo_set` job has the
+    photos of its items; a `global` job has the photos of all its tenant's projects. Archived projects, photos without
+    a row and photos of other tenants are left out. Without `db`, the database of the settings is used.
 
-    Use `iterate_job_targets` where a job may cover more photos than memory should hold.
+    Use `iterate_job_targets` if a job may have too many photos for memory.
     """
     return list(iterate_job_targets(job, db))
 
@@ -71,7 +71,7 @@ def resolve_job_targets(job: Job, db: Database | Connection | None = None) -> li
 def iterate_job_targets(
     job: Job, db: Database | Connection | None = None, *, batch_size: int = BATCH_SIZE
 ) -> Iterator[PhotoTarget]:
-    """The photos of `resolve_job_targets` one by one, items in their order, else by id; a batch is read at a time."""
+    """Yield the photos of `resolve_job_targets`, in the order of the items, else by id; rows are read in batches."""
     access = Access(configured_database() if db is None else db)
     if job.scope != "global" and (job.scope == "photo_set" or _has_items(access, job)):
         yield from _items_targets(access, job, batch_size)
@@ -80,10 +80,10 @@ def iterate_job_targets(
 
 
 def group_items_by_project(items: Iterable[JobItem], db: Database | Connection | None = None) -> list[ProjectPhotos]:
-    """The photos of items by the project that each lies in, projects in id order, photos in the order of the items.
+    """Return the photos of items by project; projects are in order of id, photos in the order of the items.
 
-    Archived projects are included, since a caller may want to see them: look at `project.is_archived`. Items whose
-    photo is gone or belongs to another tenant are left out, and a photo that several items name is there once.
+    Archived projects are included; check `project.is_archived`. Items whose photo has no row or belongs to another
+    tenant are left out. A photo of several items is included once.
     """
     access = Access(configured_database() if db is None else db)
     wanted = list(items)
@@ -98,7 +98,7 @@ def group_items_by_project(items: Iterable[JobItem], db: Database | Connection |
 
 
 def chunk_photo_ids(photo_ids: Iterable[int], size: int = MAX_ITEMS_PER_JOB) -> list[list[int]]:
-    """The ids in lists of at most `size`, in their order.
+    """Split ids into lists of at most `size`, in their order.
 
     Raises:
         InvalidValue: `size` is not between 1 and `MAX_ITEMS_PER_JOB`.
@@ -111,7 +111,7 @@ def chunk_photo_ids(photo_ids: Iterable[int], size: int = MAX_ITEMS_PER_JOB) -> 
 def validate_payload_size(
     payload: Mapping[str, Any] | Sequence[Any] | None, max_items: int = MAX_ITEMS_PER_JOB
 ) -> PayloadSize:
-    """Whether no list in the payload (such as `items` or `photo_ids`), or the list given, is longer than allowed."""
+    """Check the longest list in a payload (such as `items` or `photo_ids`), or the list itself if one is given."""
     lists: dict[str, Any] = dict(payload) if isinstance(payload, Mapping) else {"payload": payload}
     name, count = max(
         ((str(key), len(value)) for key, value in lists.items() if isinstance(value, list | tuple | set | frozenset)),
@@ -128,12 +128,12 @@ def validate_payload_size(
 
 
 def get_project_path(project: Project, library_root: Path | str | None = None) -> Path:
-    """The absolute folder of a project, whether or not it exists: `<root>/<tenant>/<project_folder>`.
+    """Return the absolute path of a project's folder, whether or not it exists: `<root>/<tenant>/<project_folder>`.
 
-    Without `library_root` the library of the settings is used.
+    Without `library_root`, the library of the settings is used.
 
     Raises:
-        UnsafePath: a name could lead out of the library, or a symlink or a file stands in the folder's place.
+        UnsafePath: a name could lead out of the library, or a folder on the path is a symlink or a file.
     """
     root = Settings.load().library_root if library_root is None else Path(library_root)
     return Library(root).project(project.tenant_id or DEFAULT_TENANT, project.project_folder).path
@@ -186,7 +186,7 @@ def _photos_of(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[Photo
 
 
 def _located(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[JobItem, tuple[Photo, Project]]]:
-    """Items in their order, each with its photo and project; those that have none are left out."""
+    """Yield items in their order, each with its photo and project; items without a photo are left out."""
     by_id: dict[int, tuple[Photo, Project]] = {}
     by_name: dict[tuple[int, str], tuple[Photo, Project]] = {}
     with access.read() as connection:
@@ -194,7 +194,7 @@ def _located(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[JobItem
         if ids:
             for row in connection.execute(_photos_with_projects().where(photos.c.id.in_(ids))).mappings():
                 by_id[row["photos_id"]] = (_photo(row), _project(row))
-        # An item that names no photo is found by its name, within the project of its job.
+        # The photo of an item without a photo id is found by its name, in the project of the job.
         job_ids = sorted({item.job_id for item in items if item.photo_id is None and item.filename is not None})
         if job_ids:
             for row in connection.execute(_photos_by_name(job_ids)).mappings():

@@ -1,4 +1,4 @@
-"""What the repositories return: frozen records whose attributes are the columns of their table."""
+"""The records that repositories return: frozen, with the columns of their table as attributes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from task_definitions.wording import shown
 
 
 class JobStatus(StrEnum):
-    """Where a job is in its life; the last three are ends."""
+    """The status of a job; the last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -25,7 +25,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing follows, but for a `requeue` or a retry that somebody asks for."""
+        """Whether the status changes only by a `requeue` or a retry of the user."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
@@ -34,7 +34,7 @@ TaskStatus = JobStatus
 
 
 class ItemStatus(StrEnum):
-    """Where an item is; `pending` and `running` are open."""
+    """The status of an item; `pending` and `running` are not final."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -43,12 +43,12 @@ class ItemStatus(StrEnum):
     SKIPPED = "skipped"
 
 
-#: For each field of a record: where its value stands in the driver's row, and what makes it a Python value.
+#: For each field of a record: the index of its value in the driver's row, and the function that converts the value.
 Readers = Mapping[str, tuple[int, Callable[[Any], Any] | None]]
 
 
 class Record:
-    """A row. Columns that the class does not name are left out, so that a newer schema stays readable.
+    """A row. Columns that the class does not have are ignored, so that a newer schema stays readable.
 
     Subclasses are frozen dataclasses with slots.
     """
@@ -57,7 +57,7 @@ class Record:
 
     @classmethod
     def from_row(cls, row: RowMapping | Mapping[str, Any]) -> Self:
-        """The record of a row that holds at least the columns of this class."""
+        """Make the record of a row that has at least the columns of this class."""
         record = object.__new__(cls)
         for name, set_value in _setters_of(cls):
             set_value(record, row[name])
@@ -65,7 +65,7 @@ class Record:
 
     @classmethod
     def from_driver(cls, values: Sequence[Any], readers: Readers) -> Self:
-        """The record of a row as the driver gave it; each value is read when it is asked for the first time."""
+        """Make the record of a driver's row; each value is converted when it is first used."""
         record = object.__new__(cls)
         _set_unread(record, (values, readers))
         return record
@@ -73,7 +73,7 @@ class Record:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            # Python asks here only where the slot of a field is still empty.
+            # Python calls this only if the slot of a field is still empty.
             readers = {} if name == "_unread" else getattr(self, "_unread", ((), {}))[1]
             if name not in readers:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -87,7 +87,7 @@ class Record:
 
 _set_unread = Record.__dict__["_unread"].__set__
 
-#: How the fields of a record are set: by its slots, since a frozen class's own `__init__` takes three times as long.
+#: The setters of a record's slots. The `__init__` of a frozen dataclass takes three times as long.
 _Setters = tuple[tuple[str, Callable[[Any, Any], None]], ...]
 
 _known_setters: dict[type[Record], _Setters] = {}
@@ -137,10 +137,10 @@ class Job(Record):
 
     @property
     def payload(self) -> dict[str, Any]:
-        """The parsed `payload_json`; empty where the row has none.
+        """The parsed `payload_json`; empty if it is NULL.
 
         Raises:
-            CorruptPayload: another program wrote something that is not a JSON object.
+            CorruptPayload: another program wrote a value that is not a JSON object.
         """
         if self.payload_json is None:
             return {}
@@ -153,7 +153,7 @@ class Job(Record):
 
     @property
     def result(self) -> dict[str, Any]:
-        """What the handler reported of its last run: counts and first names; empty where it reported nothing."""
+        """The handler's report of its last run, with counts and first names; empty if there is no report."""
         return self.result_json if isinstance(self.result_json, dict) else {}
 
     @property
@@ -164,7 +164,7 @@ class Job(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobItem(Record):
-    """A row of `job_items`: one photo inside a job."""
+    """A row of `job_items`: one photo of a job."""
 
     id: int
     tenant_id: str
@@ -181,7 +181,7 @@ class JobItem(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task(Record):
-    """A row of `tasks`: one run of a definition, pinned to the definition it was started with."""
+    """A row of `tasks`: one run of a definition, with the definition as it was at the start."""
 
     id: str
     tenant_id: str
@@ -207,7 +207,7 @@ class Task(Record):
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the task was started with; empty where nothing was given."""
+        """The payload that the task was started with; empty if there was none."""
         return self.payload_json or {}
 
     @property
@@ -233,7 +233,7 @@ class Project(Record):
 
     @property
     def is_archived(self) -> bool:
-        """Whether the project is hidden from every step but those that remove it."""
+        """Whether the project is archived, so that only steps that remove it process it."""
         return self.status == "canceled"
 
 
@@ -275,9 +275,9 @@ class Lane(Record):
 
     @property
     def is_plain(self) -> bool:
-        """Whether its jobs rank by priority and age alone: it has neither aging nor fairness."""
+        """Whether its jobs rank by priority and creation time alone: it has neither aging nor fairness."""
         return self.aging_seconds is None and not self.fair_tenants
 
     def covers(self, priority: int) -> bool:
-        """Whether jobs of that priority belong to it."""
+        """Return whether jobs of this priority belong to the lane."""
         return self.min_priority <= priority <= self.max_priority

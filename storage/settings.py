@@ -1,4 +1,4 @@
-"""The settings: environment (`PHOTOJOBS_…`) over `photojobs.toml` over defaults, each checked and named when wrong."""
+"""The settings: from the environment (`PHOTOJOBS_…`), else from `photojobs.toml`, else defaults. All are checked."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from task_definitions.foreign_documents import (
     read_foreign_file,
 )
 
-#: The file with settings, looked for in the working folder unless `PHOTOJOBS_CONFIG` names another.
+#: The settings file in the working folder; `PHOTOJOBS_CONFIG` can name another file.
 SETTINGS_FILE = "photojobs.toml"
 
 _PREFIX = "PHOTOJOBS_"
 _MAX_FILE_BYTES = 256 * 1024
 _BOUNDS = Bounds(max_bytes=_MAX_FILE_BYTES)
-#: Variables with our prefix that are no settings.
+#: Variables with our prefix that are not settings.
 _OTHER_VARIABLES = frozenset(
     {
         "PHOTOJOBS_CONFIG",
@@ -49,40 +49,53 @@ _OTHER_VARIABLES = frozenset(
 
 
 class InvalidSettings(StorageError):
-    """A setting is unknown or has an impossible value; the message names it and where it came from."""
+    """A setting is unknown or has a value that is not valid; the message names it and its source."""
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. A field's environment variable is `PHOTOJOBS_` and its name in capitals."""
+    """All settings. The environment variable of a field is `PHOTOJOBS_` and its name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True, validate_default=False)
 
     database_url: SecretStr = Field(
         SecretStr("sqlite:///photojobs.db"),
-        description="SQLAlchemy URL of the database, secret as a whole.",
+        description="SQLAlchemy URL of the database; the whole URL is treated as a secret.",
     )
     library_root: Path = Field(Path("library"), description="Folder that holds `<tenant>/<project_folder>/`.")
-    definitions: Path | None = Field(None, description="File or folder of definitions beside the built-in ones.")
+    definitions: Path | None = Field(
+        None, description="File or folder with definitions in addition to the built-in ones."
+    )
 
     heartbeat_seconds: float = Field(
         5.0,
         gt=0,
         le=3600,
-        description="How often a running job says that it is alive; at most a third of `stale_seconds`.",
+        description="Time between two heartbeats of a running job; at most a third of `stale_seconds`.",
     )
     stale_seconds: float = Field(
-        60.0, gt=0, le=86_400, description="A running job silent for so long is rescued; at least three heartbeats."
+        60.0,
+        gt=0,
+        le=86_400,
+        description="A running job without a heartbeat for this long is rescued; at least three heartbeats.",
     )
     poll_seconds: float = Field(
-        0.5, gt=0, le=3600, description="How often an idle executor looks for work where nothing wakes it."
+        0.5, gt=0, le=3600, description="How often an idle executor checks for work if no notification wakes it."
     )
-    max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a job where neither it nor its step says.")
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="Attempts of a job if neither the job nor its step sets them."
+    )
     retry_delay_seconds: float = Field(
-        5.0, ge=0, le=86_400, description="Wait before the second attempt; doubles with each further one, with jitter."
+        5.0,
+        ge=0,
+        le=86_400,
+        description="Wait before the second attempt; it doubles with each further one, with jitter.",
     )
     max_retry_delay_seconds: float = Field(3600.0, ge=0, le=604_800, description="Longest wait between two attempts.")
     concurrency: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Jobs that one process runs at a time."
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=256,
+        description="Jobs that one process runs at the same time.",
     )
     max_flow_runs: int = Field(
         default_factory=lambda: max(8, os.cpu_count() or 1),
@@ -95,62 +108,66 @@ class Settings(BaseSettings):
         30.0,
         ge=0,
         le=3600,
-        description="How long a stop may take; a worker has the jobs that still run handed back in the last 5 seconds.",
+        description="How long a stop may take; in the last 5 seconds a worker returns its running jobs to the queue.",
     )
     window_size: int = Field(
         100,
         ge=1,
         le=10_000,
-        description="Jobs of one step that a run follows at a time, beside those that cannot begin; at most 500.",
+        description="Jobs of one step that a run follows at the same time, in addition to those that cannot start; at "
+        "most 500.",
     )
     task_runner: Literal["threads", "prefect", "dask"] = Field(
         "threads",
-        description="Where flow runs run jobs: in threads of their own process, there but with every task run in the "
-        "hands of Prefect's own task engine, or in a Dask cluster (extra `dask`).",
+        description="Where flow runs execute jobs: in threads of their process; also there, but with Prefect's task "
+        "engine for every task run; or in a Dask cluster (extra `dask`).",
     )
     dask_address: str | None = Field(
-        None, description="Scheduler of a Dask cluster; without it each flow run starts a cluster on its machine."
+        None, description="Scheduler of a Dask cluster; without it, each flow run starts a cluster on its machine."
     )
     dask_workers: int = Field(2, ge=1, le=256, description="Processes of a Dask cluster that a flow run starts.")
 
     schedules: dict[str, str | dict[str, Any]] = Field(
         {},
-        description="Schedules by definition in place of its own: a cron text, a mapping as in a definition file, or "
-        '"off". Without it maintenance_global runs at 3:00, folder_discovery every hour, verify_originals on Saturdays '
-        "at 5:00, and project_scavenge_global on Sundays at 4:00, all in UTC.",
+        description="Schedules that replace those of definitions, by definition: a cron text, a mapping as in a "
+        'definition file, or "off". By default maintenance_global runs at 3:00, folder_discovery every hour, '
+        "verify_originals on Saturdays at 5:00, and project_scavenge_global on Sundays at 4:00, all in UTC.",
     )
     tenant: str = Field(
-        DEFAULT_TENANT, min_length=1, max_length=255, description="Whose photos commands work on where nobody is named."
+        DEFAULT_TENANT, min_length=1, max_length=255, description="The tenant of commands that name none."
     )
     scheduled_tenants: tuple[str, ...] = Field(
         (DEFAULT_TENANT,), description="Tenants for which scheduled definitions run."
     )
 
     log_format: Literal["text", "json"] = Field(
-        "text", description="How processes that run jobs write their logs: for people, or a JSON object a line."
+        "text",
+        description="Format of the logs of processes that run jobs: text for people, or one JSON object per line.",
     )
     metrics_port: int | None = Field(
         None,
         ge=0,
         le=65_535,
-        description="Where `photojobs up` and `worker` answer Prometheus; 0 is any free port. Without it they do not.",
+        description="Port on which `photojobs up` and `worker` serve metrics for Prometheus; 0 is any free port. "
+        "Without it, they serve none.",
     )
     metrics_host: str = Field(
-        "127.0.0.1", description="The address of the metrics; anything but the loopback lets other machines read them."
+        "127.0.0.1",
+        description="Address of the metrics; with any other than the loopback address, other machines can read them.",
     )
 
     server_hosts: tuple[str, ...] = Field(
         (),
-        description="Names by which browsers reach the server of `photojobs up` besides the loopback, as behind a "
-        "proxy. Requests for any other name are refused.",
+        description="Host names with which browsers reach the server of `photojobs up`, for example behind a proxy, in "
+        "addition to the loopback. Requests for other names are refused.",
     )
 
     trash_ttl_seconds: int = Field(86_400, ge=0, description="How long a file stays in `.trash` before it is removed.")
     missing_grace_seconds: int = Field(
         604_800,
         ge=0,
-        description="How long all files of a photo must have been missing before manifest_cleaning removes its row, "
-        "and the folder of a project before orphaned_project_cleanup removes its rows.",
+        description="How long all files of a photo must be missing before manifest_cleaning removes its row, and how "
+        "long the folder of a project must be missing before orphaned_project_cleanup removes its rows.",
     )
     unaccepted_files: Literal["keep", "trash"] = Field(
         "keep", description="What folder_check does with files of no accepted kind."
@@ -164,20 +181,20 @@ class Settings(BaseSettings):
     )
     rename_user_files: Literal["report", "rename"] = Field(
         "report",
-        description="What duplicate_resolution, folder_alignment and folder_discovery do with a base name that another "
-        "project has, with a folder that is not called as its project, and, in an SQLite file of another program, with "
-        "a new folder of a name that another tenant's project has: report it, or rename it.",
+        description="What duplicate_resolution does with a base name that another project has, folder_alignment with a "
+        "folder whose name is not its project's, and folder_discovery (only in an SQLite file of another program) with "
+        "a new folder whose name another tenant's project has: report it, or rename it.",
     )
     merge_folders: bool = Field(
         False,
-        description="Whether folder_discovery moves the files of a folder into the project that it is a copy of, or "
-        "whose name it has, if they share photos; never if two files of one name differ. Without it the folder is a "
-        "project of its own.",
+        description="Whether folder_discovery moves the files of a folder to a project that shares photos with it, if "
+        "the folder is a copy of the project's folder or has the project's name; never if two files of the same name "
+        "differ. Without it, the folder becomes a new project.",
     )
     ignored_names: tuple[str, ...] = Field(
         DEFAULT_IGNORED_NAMES,
-        description="Files and folders that systems keep for themselves, which are no tenants, projects or photos; in "
-        "any case, with `*` for any text.",
+        description="Names of files and folders that operating and storage systems create and that are not tenants, "
+        "projects or photos; in any case, with `*` for any text.",
     )
     companion_patterns: tuple[str, ...] = Field(
         (),
@@ -195,14 +212,16 @@ class Settings(BaseSettings):
         5.0,
         ge=0,
         le=86_400,
-        description="A file that cannot be read fails only if it has not changed for so long; else it waits for the "
-        "next run, as it may still be copied.",
+        description="An unreadable file fails only if it has not changed for this long; otherwise it waits for the "
+        "next run, because another program may still write it.",
     )
     image_memory_megabytes: int = Field(
-        6144, ge=1024, description="Most address space of an image process; what needs more fails. Linux only."
+        6144,
+        ge=1024,
+        description="Address space that an image process may use; images that need more fail. Linux only.",
     )
     image_isolation: bool = Field(
-        True, description="Decode in processes of their own, so that a crashing decoder costs one item."
+        True, description="Decode images in separate processes, so that a crash of a decoder fails only one item."
     )
 
     @field_validator("companion_patterns")
@@ -213,10 +232,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """The settings of this process; `overrides` come before the environment.
+        """Return the settings of this process; `overrides` take precedence over the environment.
 
         Raises:
-            InvalidSettings: an unknown name or an impossible value; every one is named with where it came from.
+            InvalidSettings: a name is unknown or a value is not valid; the message has all problems and their sources.
         """
         file = settings_file()
         problems = [] if file is None else _unknown_keys(file)
@@ -233,7 +252,7 @@ class Settings(BaseSettings):
             problems += [
                 _problem(str(item["loc"][0]), item["msg"], overrides, file)
                 for item in error.errors()
-                # They are among the problems already.
+                # Unknown names are already among the problems.
                 if item["type"] != "extra_forbidden" or item["loc"][0] in overrides
             ]
         if problems:
@@ -241,7 +260,7 @@ class Settings(BaseSettings):
         if settings.stale_seconds < 3 * settings.heartbeat_seconds:
             raise InvalidSettings(
                 f"stale_seconds: {settings.stale_seconds:g} is less than three heartbeats of "
-                f"{settings.heartbeat_seconds:g} s, so a job that is alive could be taken for dead; raise it"
+                f"{settings.heartbeat_seconds:g} s, so a running job could count as abandoned. Raise stale_seconds."
             )
         return settings
 
@@ -254,7 +273,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then the file."""
+        """Return the sources in order of precedence: arguments, the environment, the file. Overrides pydantic's."""
         file = settings_file()
         environment = _Environment(settings_cls)
         if file is None:
@@ -263,7 +282,7 @@ class Settings(BaseSettings):
 
 
 def settings_file() -> Path | None:
-    """The settings file in use, or None where there is none.
+    """Return the settings file, or None if there is none.
 
     Raises:
         InvalidSettings: `PHOTOJOBS_CONFIG` names a file that does not exist.
@@ -289,7 +308,7 @@ def _document_of(file: Path) -> dict[str, Any]:
 
 
 class _Environment(EnvSettingsSource):
-    """Variables; the JSON of those that hold lists and mappings is parsed within bounds."""
+    """Reads environment variables; JSON for lists and mappings is parsed within `_BOUNDS`."""
 
     @override
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""What runs: the model of definitions, the built-in ones, and the loader of a user's own.
+"""Definitions of tasks: their model, the built-in ones, and the loader for users' own.
 
-Knows nothing of the database, of Prefect or of the handlers. Names other than the errors are loaded when they are first
-used: the command's help needs no model.
+This package does not use the database, Prefect or the handlers. All names except the errors are loaded on first use,
+because the command's help does not need the model.
 """
 
 from importlib import import_module

@@ -44,13 +44,13 @@ _TERM = re.compile(r"(?:\*|(?P<first>[0-9a-z]+)(?:-(?P<last>[0-9a-z]+))?)(?:/(?P
 
 
 def check_cron(text: str) -> None:
-    """Check that `text` is a cron text with at least one moment.
+    """Check that `text` is a cron text that matches at least one time.
 
     A field is `*`, a number, a range `1-5`, any of these with a step as in `*/15`, or a list of such terms; months
     and days of the week may be named (`jan`, `mon`), and 0 and 7 are both Sunday.
 
     Raises:
-        ValueError: it is not such a text; the message says why.
+        ValueError: `text` is not such a text; the message gives the reason.
     """
     if len(text) > MAX_CRON_CHARACTERS:
         raise ValueError(f"it is longer than {MAX_CRON_CHARACTERS} characters")
@@ -66,7 +66,7 @@ def check_cron(text: str) -> None:
     weekdays = _values(parts[4], _DAY_OF_WEEK)
     if parts[2] != "*" != parts[4]:
         _check_both_days(parts[2], parts[4], days, weekdays)
-    # Also if a day of the week is given: plain cron would run on that day, but Prefect finds no moment at all.
+    # Even if a day of the week is given: plain cron would run on that day, but Prefect finds no time at all.
     if min(days) > max(_LONGEST_MONTH_DAYS[month - 1] for month in months):
         raise ValueError(f"none of its months has a day {min(days)}")
     if {2, 3} <= months and (left_out := _left_out_in_march(days)):
@@ -76,7 +76,7 @@ def check_cron(text: str) -> None:
 
 
 def _left_out_in_march(days: set[int]) -> int | None:
-    """The first day of March that Prefect skips, because it looks for a day that February does not have."""
+    """Return the first day of March that Prefect skips, because it searches for a day that February does not have."""
     for february in (28, 29):
         beyond = min((day for day in days if day > february), default=february)
         missed = [day for day in days if day < beyond - february]

@@ -1,4 +1,4 @@
-"""What changed between two sets of definitions, in the words of their files. It does not load them."""
+"""Differences between two sets of definitions, with the names that their files use. It does not load them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from task_definitions.model import StepDefinition, TaskDefinition
 
 Kind = Literal["added", "removed", "changed", "moved"]
 
-#: In the text of a difference: this side has no value.
+#: The text for a missing value in a difference.
 _NOTHING = "—"
 
 
@@ -57,7 +57,7 @@ class DefinitionDifference:
 def compare_definitions(
     before: Mapping[str, TaskDefinition], after: Mapping[str, TaskDefinition]
 ) -> tuple[DefinitionDifference, ...]:
-    """The differences between `before` and `after`, by name; empty if they are equal."""
+    """Return the differences between `before` and `after`, in order of name; empty if they are equal."""
     found = []
     for name in sorted({*before, *after}):
         if name not in after:
@@ -70,7 +70,7 @@ def compare_definitions(
 
 
 def compare_definition(before: TaskDefinition, after: TaskDefinition) -> tuple[FieldDifference, ...]:
-    """The differences between two versions of one definition; a step that moved is recognised by its type."""
+    """Return the differences between two versions of a definition; a step that moved is recognized by its type."""
     return (*_fields("", _plain(before, {"steps"}), _plain(after, {"steps"})), *_steps(before.steps, after.steps))
 
 
@@ -90,7 +90,7 @@ def _steps(before: Sequence[StepDefinition], after: Sequence[StepDefinition]) ->
 
 
 def _pairs(before: list[str], after: list[str]) -> tuple[dict[int, int], set[int]]:
-    """The former number of each step of `after` that existed before, and which of them moved."""
+    """Return the former number of each step of `after` that existed before, and the steps that moved."""
     pairs: dict[int, int] = {}
     for block in SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks():
         pairs.update((block.b + offset, block.a + offset) for offset in range(block.size))

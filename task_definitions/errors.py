@@ -46,11 +46,11 @@ class UnreadableDefinitionFile(DefinitionError):
 
 
 class InvalidDefinition(DefinitionError):
-    """A definition has a value that is not allowed, or lacks one that is required."""
+    """A definition has a value that is not allowed, or lacks a required value."""
 
 
 class UnknownKey(InvalidDefinition):
-    """A definition, a step or a schedule has a key that nothing reads."""
+    """A definition, a step or a schedule has an unknown key."""
 
 
 class DuplicateKey(InvalidDefinition):
@@ -62,11 +62,11 @@ class DuplicateDefinition(DefinitionError):
 
 
 class UnknownStepType(DefinitionError):
-    """A step names a type that no handler is registered for."""
+    """A step has a type for which no handler is registered."""
 
 
 class UnknownDefinition(DefinitionError):
-    """No usable definition has the name that was given."""
+    """No usable definition has the given name."""
 
 
 class DefinitionErrors(DefinitionError):

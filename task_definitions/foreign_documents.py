@@ -24,7 +24,7 @@ MAX_DEPTH = 32
 MAX_VALUES = 20_000
 #: The default size limit of a text.
 MAX_BYTES = 1024 * 1024
-#: The number of characters of a number in YAML. Its sexagesimal form (`1:30:00`) takes quadratic time.
+#: The number of characters of a number in YAML. To parse its sexagesimal form (`1:30:00`) takes quadratic time.
 MAX_NUMBER_CHARACTERS = 400
 
 #: Everything that the parsers raise for text that is not well-formed: YAML's constructors raise the errors of `int()`,
@@ -36,8 +36,8 @@ class UnreadableDocument(PhotojobsError):
     """A foreign file or text is missing, too large, nested too deeply or not well-formed; the message names it.
 
     Attributes:
-        source: what names the text in messages.
-        problem: the rest of the sentence.
+        source: the name of the text in messages.
+        problem: the rest of the message.
     """
 
     def __init__(self, problem: str, *, source: str) -> None:
@@ -54,7 +54,7 @@ class Bounds:
     """The bounds of a foreign text.
 
     Attributes:
-        max_bytes: the size of the text in UTF-8.
+        max_bytes: the size of the text in bytes of UTF-8.
         max_depth: the depth of nested mappings and lists; YAML counts the innermost value, too.
         max_values: the number of values of a YAML document; aliases count.
         has_aliases: whether YAML aliases are allowed.
@@ -136,9 +136,9 @@ def parse_yaml(
 
     Args:
         content: the text.
-        source: names it in errors.
-        bounds: of the text.
-        loader: a subclass of `BoundedLoader` that builds some values in another way.
+        source: the name of the text in errors.
+        bounds: the bounds of the text.
+        loader: a subclass of `BoundedLoader` that builds some values differently.
 
     Raises:
         UnreadableDocument: the text exceeds the bounds or is not well-formed.
@@ -153,7 +153,7 @@ def parse_yaml(
 
 
 def check_json_depth(text: str, max_depth: int) -> None:
-    """Raise `RecursionError` if a JSON text has more than `max_depth` levels. Linear time, builds nothing."""
+    """Raise `RecursionError` if a JSON text has more than `max_depth` levels, in linear time and without parsing it."""
     # Each level needs an opening bracket, so for most texts a count is enough.
     if text.count("[") + text.count("{") <= max_depth:
         return
@@ -198,7 +198,7 @@ class BoundedLoader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem="an alias is not allowed here", problem_mark=mark)
         self._level += 1
         self._nodes += 1
-        # Before the recursion, because PyYAML recurses, and before a huge file is read to its end.
+        # Check before the recursion, because PyYAML recurses, and before a huge file is read completely.
         self._refuse_beyond(self._nodes, self._bounds.max_values * 2, "values", mark)
         self._refuse_beyond(self._level, self._bounds.max_depth, "levels", mark)
         node = super().compose_node(parent, index)
@@ -239,7 +239,7 @@ def _unreadable(problem: str, source: str) -> UnreadableDocument:
 
 
 def _checked_text(content: bytes | str, source: str, bounds: Bounds) -> str:
-    # A character takes at least a byte.
+    # A character takes at least one byte.
     if len(content) > bounds.max_bytes:
         raise UnreadableDocument(f"is larger than {bounds.max_bytes} bytes. Split it.", source=source)
     if isinstance(content, str):
@@ -253,7 +253,7 @@ def _checked_text(content: bytes | str, source: str, bounds: Bounds) -> str:
 
 @dataclass(frozen=True)
 class _named_errors:  # noqa: N801 - used as a function.
-    """Translates the errors of the parsers."""
+    """A context manager that turns errors of the parsers into `UnreadableDocument`."""
 
     format_name: str
     source: str

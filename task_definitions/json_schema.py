@@ -22,8 +22,8 @@ _ENTRIES = ("TaskDefinition", "StepDefinition", "Schedule", "Scope")
 def definitions_json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a definition file: one definition, or a mapping of names to definitions.
 
-    Known step types are offered by name; others pass, because the package that brings them may be installed only
-    where the definition runs.
+    Known step types are listed by name. Others are allowed, because their package may be installed only on the machine
+    that runs the definition.
     """
     generated = TaskDefinition.model_json_schema(mode="validation", ref_template="#/$defs/{model}")
     entries = generated.pop("$defs")

@@ -36,17 +36,17 @@ def load_definitions(
     """Load definitions, and report everything that is wrong with them at once.
 
     Args:
-        source: A file, a folder (all its `.json`, `.yaml` and `.yml` files in the order of their names; hidden files
-            and subfolders are left alone), a mapping in the form of a file, or None for the built-in ones alone. A
-            file holds one definition, whose name is its `name` or else the file's name without the ending, or a
-            mapping of names to definitions.
+        source: A file, a folder (all its `.json`, `.yaml` and `.yml` files in order of name, without hidden files and
+            subfolders), a mapping in the form of a file, or None for the built-in definitions alone. A file has one
+            definition, whose name is its `name` or else the file's name without extension, or a mapping of names to
+            definitions.
         strict: Whether any problem is an error. Otherwise the valid definitions are returned, and the problems are in
             the result's `errors`.
-        builtin: Whether the built-in definitions are loaded as well. None of them can be replaced.
-        step_types: The step types that definitions of `source` may use; by default, all that are known.
+        builtin: Whether the built-in definitions are loaded, too. They cannot be replaced.
+        step_types: The step types that definitions of `source` may use; by default, all known step types.
 
     Raises:
-        DefinitionErrors: with `strict`, there was a problem; lists every one.
+        DefinitionErrors: `strict` is set and there are problems; the error lists all of them.
     """
     collected = _Collected()
     if builtin:
@@ -69,7 +69,7 @@ class _Collected:
         name = entry.definition.name
         earlier = self.loaded.setdefault(name, entry)
         if earlier is not entry:
-            problem = f"is defined in {earlier.source} already, which stays as it is. Give this one another name."
+            problem = f"is already defined in {earlier.source}, which is used. Give this definition another name."
             self.errors.append(DuplicateDefinition(problem, source=entry.source, definition=name))
 
 
@@ -154,7 +154,7 @@ def _declare(
 
 
 def _is_one_definition(document: Mapping[str, object]) -> bool:
-    # In a mapping of several definitions every value is a mapping, even if a definition is called "label" or "steps".
+    # In a mapping of several definitions, every value is a mapping, even if a definition's name is "label" or "steps".
     return any(key in document and not isinstance(document[key], Mapping) for key in TaskDefinition.model_fields)
 
 

@@ -1,4 +1,4 @@
-"""The model of a definition: a named, ordered pipeline of steps. Not for finding or reading definition files."""
+"""The model of a definition: a named, ordered pipeline of steps. `task_definitions.loader` finds and reads files."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -15,13 +15,13 @@ MAX_ITEMS_PER_JOB = 2000
 MAX_PRIORITY = 100
 #: The largest number of attempts of a job; with more, a job would practically never end.
 MAX_ATTEMPTS = 1000
-#: Steps that a definition may have.
+#: The maximum number of steps of a definition.
 MAX_STEPS = 200
-#: Characters in a definition's name, a step type's name and a flag's name.
+#: The maximum length of the names of definitions, step types and flags, in characters.
 MAX_NAME_CHARACTERS = 64
-#: Characters in a label.
+#: The maximum length of a label, in characters.
 MAX_LABEL_CHARACTERS = 200
-#: Characters in a description.
+#: The maximum length of a description, in characters.
 MAX_DESCRIPTION_CHARACTERS = 4000
 #: The form of names of definitions and flags: they become parts of URLs, tags and file names.
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
@@ -54,21 +54,24 @@ Name = Annotated[StrictStr, Field(pattern=NAME_PATTERN, max_length=MAX_NAME_CHAR
 
 
 class StepDefinition(BaseModel):
-    """One position in a definition: which handler runs, how urgently, and what happens when it fails."""
+    """A step of a definition: the handler that runs, its priority, and what happens if it fails."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Annotated[StrictStr, Field(pattern=STEP_TYPE_PATTERN, max_length=MAX_NAME_CHARACTERS)] = Field(
-        description="The step type, which names the handler that runs. `photojobs steps list` shows all."
+        description="The step type, which determines the handler. `photojobs steps list` shows all step types."
     )
     priority: StrictInt = Field(
         default=0,
         ge=0,
         le=MAX_PRIORITY,
-        description="How urgent the step's jobs are; from 90 on they run in the priority lane.",
+        description="The priority of the step's jobs; jobs from 90 up run in the lane `priority`.",
     )
     max_attempts: StrictInt | None = Field(
-        default=None, ge=1, le=MAX_ATTEMPTS, description="How often a job is tried; without it, the setting decides."
+        default=None,
+        ge=1,
+        le=MAX_ATTEMPTS,
+        description="The maximum number of attempts of a job; without it, the setting decides.",
     )
     retry_delay_seconds: float | None = Field(
         default=None,
@@ -84,27 +87,27 @@ class StepDefinition(BaseModel):
         gt=0,
         le=MAX_SECONDS,
         allow_inf_nan=False,
-        description="How long one attempt may take; without it, as long as it needs.",
+        description="How long one attempt may take; without it, there is no limit.",
     )
     chunk_size: StrictInt = Field(
         default=MAX_ITEMS_PER_JOB,
         ge=1,
         le=MAX_ITEMS_PER_JOB,
-        description="How many items one job of the step holds; more items make more jobs.",
+        description="The maximum number of items in one job of the step; more items make more jobs.",
     )
     on_failure: Literal["stop", "continue"] = Field(
         default="stop",
-        description="Whether the steps after this one run when a job of it failed. The task is failed in both cases.",
+        description="Whether the next steps run if a job of this step failed. The task is failed in both cases.",
     )
     run_if: Name | None = Field(
-        default=None, description="The name of a flag; a step before may set it to false to have this one skipped."
+        default=None, description="The name of a flag; if an earlier step sets it to false, this step is skipped."
     )
     params: Annotated[dict[str, JsonValue], AfterValidator(_plain_params)] = Field(
-        default_factory=dict, description="What the handler finds as the job's params."
+        default_factory=dict, description="Parameters for the handler."
     )
 
     def __hash__(self) -> int:
-        # Without `params`, which is not hashable; equal steps still have equal hashes.
+        # `params` is left out because it is not hashable; equal steps still have equal hashes.
         return hash((self.type, self.priority, self.chunk_size, self.on_failure, self.run_if))
 
 
@@ -117,23 +120,25 @@ class TaskDefinition(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Name = Field(description="The definition's name. In a mapping of several definitions it is the key.")
+    name: Name = Field(description="The definition's name. In a mapping of several definitions, it is the key.")
     label: Annotated[StrictStr, AfterValidator(_one_visible_line)] = Field(
-        min_length=1, max_length=MAX_LABEL_CHARACTERS, description="What people see instead of the name, on one line."
+        min_length=1,
+        max_length=MAX_LABEL_CHARACTERS,
+        description="The text that people see instead of the name, on one line.",
     )
     user_relevant: StrictBool = Field(
-        default=False, description="Whether users want to see its runs; false for upkeep behind the scenes."
+        default=False, description="Whether its runs matter to users; false for maintenance in the background."
     )
     scope: Scope | None = Field(
         default=None,
         description="What a run works on: project (needs a project_id), photo_set (may have one) or global (has "
-        "none). Without it, each run is a project run where it has a project_id, and else a photo_set run.",
+        "none). Without it, a run with a project_id has the scope project, and a run without one photo_set.",
     )
     description: Annotated[StrictStr, AfterValidator(_storable)] | None = Field(
-        default=None, max_length=MAX_DESCRIPTION_CHARACTERS, description="What it does and when one runs it."
+        default=None, max_length=MAX_DESCRIPTION_CHARACTERS, description="What the definition does, and when to run it."
     )
     schedule: Schedule | None = Field(
-        default=None, description="When it runs by itself: a cron text, or a mapping with cron or interval_seconds."
+        default=None, description="When it runs automatically: a cron text, or a mapping with cron or interval_seconds."
     )
     steps: tuple[StepDefinition, ...] = Field(
         min_length=1, max_length=MAX_STEPS, description="The steps, in the order in which they run."
@@ -159,5 +164,5 @@ class TaskDefinition(BaseModel):
 
 
 def _step_mapping(step: StepDefinition) -> dict[str, Any]:
-    # `params` separately: a null in it is a value of the user, not a missing key.
+    # `params` is added unchanged: a null in it is a user's value, not a missing key.
     return {**step.model_dump(mode="json", exclude_none=True, exclude={"params"}), "params": step.params}

@@ -22,7 +22,7 @@ class Definitions(Mapping[str, TaskDefinition]):
 
     Attributes:
         errors: The problems of the unusable definitions; always empty after strict loading.
-        sources: Where each usable definition was declared, by its name.
+        sources: The file (or built-in, or `<mapping>`) of each usable definition, by name.
     """
 
     def __init__(self, loaded: Iterable[LoadedDefinition], *, errors: Iterable[DefinitionError] = ()) -> None:
@@ -47,7 +47,7 @@ class Definitions(Mapping[str, TaskDefinition]):
         """Return the definition called `name`.
 
         Raises:
-            UnknownDefinition: there is no such definition, or it has problems; the message says which.
+            UnknownDefinition: the definition does not exist, or has problems, which the message names.
         """
         definition = self._definitions.get(name)
         if definition is not None:

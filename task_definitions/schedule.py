@@ -1,4 +1,4 @@
-"""When a definition runs by itself: by a cron text or at an interval, in a time zone. It does not run anything."""
+"""Schedules of definitions: a cron text or an interval, in a time zone. It does not run anything."""
 
 import zoneinfo
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, mo
 from task_definitions.cron import check_cron
 from task_definitions.wording import did_you_mean
 
-#: The longest interval, retry delay and timeout: a year. Longer ones are mistakes, and would overflow sums.
+#: The longest interval, retry delay and timeout: a year. Longer values are mistakes, and could overflow.
 MAX_SECONDS = 366 * 24 * 60 * 60
 
 
@@ -24,7 +24,7 @@ def _known_timezone(name: str) -> str:
     try:
         zoneinfo.ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError("there is no such time zone") from None
+        raise ValueError("the time zone does not exist") from None
     return name
 
 
@@ -34,7 +34,7 @@ def did_you_mean_timezone(name: str) -> str:
 
 
 class Schedule(BaseModel):
-    """When a definition runs by itself; written as a cron text, or as a mapping with these keys.
+    """When a definition runs automatically, as a cron text or as a mapping with these keys.
 
     Exactly one of `cron` and `interval_seconds` is given.
     """
@@ -42,7 +42,7 @@ class Schedule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cron: Annotated[StrictStr, AfterValidator(_known_cron)] | None = Field(
-        default=None, description='The moments at which it runs, as in "0 3 * * *" (daily at 3:00) or "@hourly".'
+        default=None, description='The times at which it runs, as in "0 3 * * *" (daily at 3:00) or "@hourly".'
     )
     interval_seconds: float | None = Field(
         default=None,
@@ -50,10 +50,10 @@ class Schedule(BaseModel):
         ge=1,
         le=MAX_SECONDS,
         allow_inf_nan=False,
-        description="It runs every so many seconds.",
+        description="The seconds between the starts of two runs.",
     )
     timezone: Annotated[StrictStr, AfterValidator(_known_timezone)] = Field(
-        default="UTC", description='The IANA time zone that the schedule is read in, as in "Europe/Berlin".'
+        default="UTC", description='The IANA time zone of the schedule, as in "Europe/Berlin".'
     )
 
     @model_validator(mode="before")

@@ -1,4 +1,4 @@
-"""What a run may change: one project, a set of photos, or everything; and the default for a missing scope."""
+"""The scope of a run: one project, a set of photos, or everything; and the default for a missing scope."""
 
 from enum import StrEnum
 
@@ -25,7 +25,7 @@ def detect_scope(
 ) -> Scope:
     """Return the scope of a run.
 
-    The definition's own scope comes first, then the caller's. If neither is given, it is `project` if there is a
+    The definition's scope takes precedence over the caller's. Without either, the scope is `project` if there is a
     `project_id`, else `photo_set`.
 
     Raises:

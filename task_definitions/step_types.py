@@ -1,4 +1,4 @@
-"""The step types that definitions may name: what each works on and does. The handlers are in `flows`."""
+"""The step types for definitions: what each works on and does. The handlers are in `flows`."""
 
 import re
 import threading
@@ -24,7 +24,7 @@ class StepType:
     """The properties of a step type that are known without its handler.
 
     Attributes:
-        name: What definitions call it.
+        name: The name in definitions.
         unit: What its jobs work on: `items` (photos, in chunks), `projects` or the whole `library`.
         summary: What it does, on one line.
         description: What a user should know before using it.
@@ -64,82 +64,82 @@ _BUILTIN = (
     StepType(
         name="trash_maintenance",
         unit="projects",
-        summary="Removes what has lain in .trash for longer than the time to live.",
-        description="The age counts from the moment at which a file was put into .trash (24 hours, a setting). This "
-        "is the only step that removes originals for good, apart from the deletion of a whole project.",
+        summary="Removes files that have been in .trash for longer than the time to live.",
+        description="The time begins when a file is moved to .trash; a setting changes its length, which is 24 hours. "
+        "This is the only step that removes originals for good, apart from the deletion of a whole project.",
     ),
     StepType(
         name="orphaned_project_cleanup",
         unit="projects",
-        summary="Archives projects whose folder is gone, and removes their rows on a later run.",
-        description="Stops with an error where the library root is missing or empty: an unmounted disk must not "
-        "delete anything. Before rows go, those of photos that were moved by hand follow their files.",
+        summary="Archives projects whose folder is missing, and removes their rows on a later run.",
+        description="Stops with an error if the library root is missing or empty: an unmounted disk must not "
+        "delete anything. Before rows are removed, the rows of photos that a user moved follow their files.",
     ),
     StepType(
         name="duplicate_resolution",
         unit="projects",
         summary="Reports, or renames, later photos that have the base name of an earlier one in another project.",
-        description="With the setting rename_user_files = rename they become <name>_duplicate<n> on disk and in SQL, "
-        "with all companions, and go to post-processing. Belongs before folder_check.",
+        description="With the setting rename_user_files = rename, they become <name>_duplicate<n> on disk and in SQL, "
+        "with all companions, and are post-processed. Put it before folder_check.",
     ),
     StepType(
         name="folder_alignment",
         unit="projects",
-        summary="Reports, or renames, project folders that are not called as their projects.",
-        description="With the setting rename_user_files = rename a folder gets its project's name, sanitised and made "
+        summary="Reports, or renames, project folders whose names are not those of their projects.",
+        description="With the setting rename_user_files = rename, a folder gets its project's name, made safe and "
         "unique; folder, row and manifest change together. Skips a project whose folder is missing or whose new name "
         "is taken.",
     ),
     StepType(
         name="manifest_check",
         unit="projects",
-        summary="Repairs the manifest, and brings the availability of files in SQL in line with the disk.",
-        description="Writes a missing or wrong .project.yaml. One directory scan a project, then only the rows that "
-        "differ are updated.",
+        summary="Repairs the manifest, and updates the availability of files in SQL to the state of the disk.",
+        description="Writes a missing or wrong .project.yaml. Scans each project's folder once, and updates only the "
+        "rows that differ.",
     ),
     StepType(
         name="folder_check",
         unit="projects",
-        summary="Gives new files on disk a row, and reports files of no accepted kind.",
-        description="New photos go to post-processing. A photo that was moved by hand keeps its row, which follows its "
-        "file. Files of no accepted kind stay, unless the setting "
-        "unaccepted_files says trash; hidden entries, the manifest and sidecars always stay.",
+        summary="Adds rows for new files on disk, and reports files of no accepted kind.",
+        description="New photos are post-processed. A photo that a user moved keeps its row, which follows its file. "
+        "Files of no accepted kind stay, unless the setting unaccepted_files is trash; hidden files, the manifest and "
+        "sidecars always stay.",
     ),
     StepType(
         name="manifest_cleaning",
         unit="projects",
-        summary="Removes the rows of photos that have had no file for long.",
-        description="A photo goes when its JPEG, its RAW and its other files are all gone, and were so in an earlier "
-        "run at least missing_grace_seconds ago. Before the first goes, rows follow files that were moved by hand.",
+        summary="Removes the rows of photos whose files have been missing for long.",
+        description="Removes a photo if all its files are missing now and were already missing in a run at least "
+        "missing_grace_seconds ago. Before that, rows follow files that a user moved.",
     ),
     StepType(
         name="derivative_validation",
         unit="projects",
         summary="Finds thumbnails and previews that are missing, empty or outdated.",
-        description="Their status becomes missing, and they go to generate_derivatives as items.",
+        description="Sets their status to missing, and gives their photos to generate_derivatives.",
         modifies_files=False,
     ),
     StepType(
         name="generate_derivatives",
         unit="items",
         summary="Makes the thumbnail and the preview of each photo.",
-        description="Only what is missing, failed or outdated; all with force. RAW files need the extra named raw. "
-        "A corrupt file fails its own item.",
+        description="Makes only missing, failed or outdated ones, or all with force. RAW files need the extra raw. "
+        "A corrupt file fails only its own item.",
         modifies_files=False,
         takes_force=True,
     ),
     StepType(
         name="upload_postprocess",
         unit="items",
-        summary="Makes thumbnail and preview, reads metadata and aligns the keep flags of each photo.",
-        description="What a photo needs after it has come into a project.",
+        summary="Makes the thumbnail and the preview, reads the metadata and sets the keep flags of each photo.",
+        description="Processes a photo after it was added to a project.",
         modifies_files=False,
         takes_force=True,
     ),
     StepType(
         name="metadata",
         unit="items",
-        summary="Reads date, orientation, camera and size of each photo into SQL.",
+        summary="Reads the date, orientation, camera and size of each photo into SQL.",
         description="The date is the first of DateTimeOriginal, CreateDate and ModifyDate.",
         modifies_files=False,
     ),
@@ -147,39 +147,41 @@ _BUILTIN = (
         name="regenerate_metadata",
         unit="projects",
         summary="Reads the metadata of all photos of the projects into SQL again.",
-        description="As metadata, for whole projects.",
+        description="Like metadata, but for whole projects.",
         modifies_files=False,
     ),
     StepType(
         name="file_removal",
         unit="items",
         summary="Moves the files whose keep flag is 0 to .trash.",
-        description="The sidecar goes with the last of a photo's files, derivatives with its JPEG, and the row when "
-        "nothing is kept. Without items it works on all pending deletions of the projects.",
+        description="The sidecar is moved with the last of a photo's files. Derivatives are removed with its JPEG, and "
+        "its row if no file is kept. Without items, it processes all pending deletions of the projects.",
         default_items="pending_deletions",
     ),
     StepType(
         name="image_move_files",
         unit="items",
-        summary="Moves photos with all their files into another project.",
-        description="Files, sidecars, derivatives, row and tags move together. A name that is taken there gets "
-        "_duplicate<n>; nothing is overwritten. Sets the flag need_generate_derivatives.",
+        summary="Moves photos with all their files to another project.",
+        description="Files, sidecars, derivatives, row and tags move together. If a name is taken there, the photo "
+        "gets _duplicate<n>; nothing is overwritten. Sets the flag need_generate_derivatives.",
         takes_destination=True,
     ),
     StepType(
         name="folder_discovery",
         unit="library",
-        summary="Brings the projects in SQL in line with the folders of the library.",
+        summary="Updates the projects in SQL to the folders of the library.",
         description="A folder without a project becomes one, a folder that was renamed keeps its project, and a "
-        "project whose folder is gone is archived. Two folders of the same project are merged, nothing overwritten.",
+        "project whose folder is missing is archived. Two folders of the same project are merged without overwriting "
+        "files.",
     ),
     StepType(
         name="verify_originals",
         unit="projects",
-        summary="Reads originals again, and finds those that have become corrupt.",
-        description="Those first that were read longest ago, until bytes_per_run were read, at most so many "
-        "megabytes_per_second; 0 is no limit. An original of the same size and times but with other contents fails the "
-        "job, by name and with the moment when it was last right. An edited file is no failure. Changes no file.",
+        summary="Reads originals again, and finds corrupt ones.",
+        description="Begins with the originals that were read longest ago, and stops after bytes_per_run; "
+        "megabytes_per_second limits the speed; 0 is no limit. If the contents of an original changed, but not its "
+        "size and times, the job fails and names it, with the time when it was last correct. An edited file is no "
+        "failure. Changes no file.",
         modifies_files=False,
     ),
     StepType(
@@ -192,7 +194,7 @@ _BUILTIN = (
         name="project_delete_files",
         unit="projects",
         summary="Removes the project's folder.",
-        description="For good: what lies in it does not go to .trash.",
+        description="Removes its files for good, without moving them to .trash.",
     ),
     StepType(
         name="project_cleanup_db",
@@ -209,9 +211,9 @@ _BUILTIN = (
     StepType(
         name="undo",
         unit="library",
-        summary="Brings back what another task moved, removed, renamed or changed.",
-        description='The payload names the task: {"undo": "<task id>"}. Files come back from where the task put '
-        "them, rows with their ids and tags. Nothing is overwritten; what cannot come back is named.",
+        summary="Reverts what another task moved, removed, renamed or changed.",
+        description='The payload names the task: {"undo": "<task id>"}. Files are moved back, and rows are restored '
+        "with their ids and tags. Nothing is overwritten; changes that cannot be reverted are reported.",
     ),
 )
 #: The built-in step types by name.
@@ -230,7 +232,7 @@ def register_step_type(step_type: StepType) -> None:
     with _registering:
         known = step_types().get(step_type.name)
         if known is not None and known != step_type:
-            whose = "built in" if step_type.name in BUILTIN_STEP_TYPES else "registered already"
+            whose = "built in" if step_type.name in BUILTIN_STEP_TYPES else "already registered"
             raise ConflictingStepType(
                 f'step type "{step_type.name}": is {whose}, with other properties ("{known.summary}"). '
                 "Give yours another name."
@@ -245,21 +247,21 @@ def step_types() -> Mapping[str, StepType]:
 
 
 def takes_force(definition: TaskDefinition) -> bool:
-    """Whether `force` has an effect on one of the definition's steps."""
+    """Return whether `force` has an effect on one of the definition's steps."""
     known = step_types()
     return any(step.type in known and known[step.type].takes_force for step in definition.steps)
 
 
 def takes_destination(definition: TaskDefinition) -> bool:
-    """Whether one of the definition's steps moves the photos of a photo set into its project."""
+    """Return whether one of the definition's steps moves the photos of a photo set to the task's project."""
     known = step_types()
     return any(step.type in known and known[step.type].takes_destination for step in definition.steps)
 
 
 def known_step_type_names() -> frozenset[str]:
-    """Return every name that a definition may use as a step type.
+    """Return all names of step types that definitions may use.
 
-    These are the names in `step_types()` and those of the installed entry points of the group `photojobs.steps`. The
-    entry points are not loaded, so that a broken package does not make definitions unreadable.
+    They are the names in `step_types()` and the names of installed entry points in the group `photojobs.steps`. Entry
+    points are not loaded, so that a broken package does not make definitions unreadable.
     """
     return frozenset(step_types()) | {entry_point.name for entry_point in entry_points(group=STEP_ENTRY_POINT_GROUP)}

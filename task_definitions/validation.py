@@ -30,7 +30,7 @@ from task_definitions.schedule import MAX_SECONDS, Schedule, did_you_mean_timezo
 from task_definitions.scope import Scope
 from task_definitions.wording import did_you_mean, listed, shown
 
-#: Errors that are about a pinned definition name this as their source.
+#: The source in errors about a pinned definition.
 PINNED_SOURCE = "<pinned>"
 
 _NAME = f"1 to {MAX_NAME_CHARACTERS} characters, a small letter first, then small letters, digits and _"
@@ -71,12 +71,12 @@ def read_definition(
 
     Args:
         name: The definition's name.
-        body: What was declared. It may repeat the name as its `name`.
-        source: Where it was declared, for the errors.
+        body: The body from a file or a program. It may repeat the name as its `name`.
+        source: The name of the file or mapping, for errors.
         known_step_types: The names that steps may have as their type; by default, every name is accepted.
 
     Raises:
-        DefinitionErrors: it is not a definition; lists every problem.
+        DefinitionErrors: the body is not a valid definition; the error lists all problems.
     """
     copy = plain(body)
     errors: list[DefinitionError] = [
@@ -97,14 +97,14 @@ def read_definition(
         errors.append(InvalidDefinition(text, source=source, definition=name, field="name"))
     if known_step_types is not None:
         errors += _unknown_step_types(copy.value, known_step_types, source=source, name=name)
-    told = {error.field for error in errors}
+    reported = {error.field for error in errors}
     try:
         definition = TaskDefinition.model_validate({**copy.value, "name": name})
     except ValidationError as invalid:
         faults = invalid.errors(include_url=False)
         for fault in faults:
             error = _explained(fault, copy.value, source=source, name=name)
-            if error.field not in told and not _is_consequence(fault, faults):
+            if error.field not in reported and not _is_consequence(fault, faults):
                 errors.append(error)
     if errors:
         raise DefinitionErrors(sorted(errors, key=_step_index))
@@ -114,10 +114,10 @@ def read_definition(
 def read_pinned_definition(pinned: str | Mapping[str, Any]) -> TaskDefinition:
     """Return the definition that `TaskDefinition.to_json` or `to_mapping` wrote.
 
-    Step types are not looked up: a task keeps its definition, also if one of its handlers is not installed any more.
+    Step types are not checked: a task keeps its definition even if one of its handlers is no longer installed.
 
     Raises:
-        DefinitionErrors: it is not such a definition; lists every problem.
+        DefinitionErrors: `pinned` is not such a definition; the error lists all problems.
     """
     document: object = pinned
     if isinstance(pinned, str):

@@ -258,7 +258,7 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         definition(schedule={"cron": "0 3 * * *", "timezone": "Europe/Berln"}),
         InvalidDefinition,
         "schedule.timezone",
-        '"Europe/Berln" is not allowed (there is no such time zone): give the name of a time zone, '
+        '"Europe/Berln" is not allowed (the time zone does not exist): give the name of a time zone, '
         'as in "Europe/Berlin". Did you mean "Europe/Berlin"?',
     ),
     (
@@ -552,8 +552,8 @@ def test_a_builtin_definition_cannot_be_replaced() -> None:
     error = only_problem_of({"maintenance": definition()})
     assert type(error) is DuplicateDefinition
     assert str(error) == (
-        "<mapping>: maintenance: is defined in built-in maintenance.yaml already, which stays as it is. "
-        "Give this one another name."
+        "<mapping>: maintenance: is already defined in built-in maintenance.yaml, which is used. "
+        "Give this definition another name."
     )
     assert load_definitions({"maintenance": definition()}, builtin=False)["maintenance"].label == "Nightly"
     assert load_definitions({"maintenance": definition()}, strict=False)["maintenance"].label == "Maintenance"
@@ -564,8 +564,8 @@ def test_two_files_with_the_same_name_are_both_named(tmp_path: Path) -> None:
         (tmp_path / f"{stem}.yaml").write_text(f"nightly: {{label: {stem}, steps: [{{type: metadata}}]}}")
     error = only_problem_of(tmp_path)
     assert str(error) == (
-        f"{tmp_path / 'b.yaml'}: nightly: is defined in {tmp_path / 'a.yaml'} already, which stays as it is. "
-        "Give this one another name."
+        f"{tmp_path / 'b.yaml'}: nightly: is already defined in {tmp_path / 'a.yaml'}, which is used. "
+        "Give this definition another name."
     )
 
 
