@@ -101,8 +101,8 @@ class Settings(BaseSettings):
         default_factory=lambda: max(8, os.cpu_count() or 1),
         ge=1,
         le=1000,
-        description="Flow runs that `photojobs up` and `serve` run at a time, each in a process of its own, those that "
-        "wait for a hold or a retry among them; further ones wait in Prefect.",
+        description="Flow runs that `photojobs up` and `serve` run at the same time, each in its own process. Flow "
+        "runs that wait for a hold or a retry count; further flow runs wait in Prefect.",
     )
     drain_seconds: float = Field(
         30.0,

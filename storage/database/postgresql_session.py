@@ -10,10 +10,11 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, event
 
+from storage.database.database_url import shown_url
 from storage.errors import UnsuitableEncoding, UnsuitablePooler
 
-#: Options of libpq that end a connection whose other end is silent (seconds) or does not acknowledge (milliseconds).
-#: They act sooner than a job counts as abandoned.
+#: Options of libpq that end a connection if the server is silent (`keepalives`, seconds) or does not acknowledge data
+#: (`tcp_user_timeout`, milliseconds). Both take less time than it takes until a job counts as abandoned.
 _NETWORK = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -79,7 +80,7 @@ def _check_encoding(connection: Any, url: URL) -> None:
         connection.rollback()
     if encoding != "UTF8":
         raise UnsuitableEncoding(
-            f"{url.render_as_string(hide_password=True)}: the database has the encoding {encoding}, which cannot hold "
+            f"{shown_url(url)}: the database has the encoding {encoding}, which cannot hold "
             "every file name. Create a database with ENCODING 'UTF8' TEMPLATE template0 and use that."
         )
 
@@ -97,7 +98,7 @@ def _check_pooler(connection: Any, url: URL) -> None:
         processes = [each.execute("SELECT pg_backend_pid()").fetchone()[0] for each in asked]
     if processes[:2] != processes[2:] or processes[0] == processes[1]:
         raise UnsuitablePooler(
-            f"{url.render_as_string(hide_password=True)}: a pooler shares its server connections among clients "
+            f"{shown_url(url)}: a pooler shares its server connections among clients "
             "(transaction mode), but photojobs needs its own sessions. Set pool_mode = session for this database, or "
             "use the port of PostgreSQL itself."
         )

@@ -68,7 +68,7 @@ def originals_of_sizes(connection: Connection, sizes: Collection[int], *, tenant
 
 
 def originals_of_project(connection: Connection, project_id: int) -> Generator[Original]:
-    """All originals of a project's photos, streamed in no order."""
+    """Yield all originals of a project's photos, in no particular order."""
     statement = (
         select(photo_originals)
         .join(photos, photos.c.id == photo_originals.c.photo_id)

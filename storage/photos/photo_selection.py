@@ -36,12 +36,12 @@ class PhotoSelection(BaseModel):
     missing: tuple[Derivative, ...] = Field(
         default=(),
         title="Missing",
-        description="Only photos that lack at least one of these derivatives, also because making it failed.",
+        description="Only photos without at least one of these derivatives, also because making it failed.",
     )
     failed_only: bool = Field(
         default=False,
         title="Failed only",
-        description="Only photos whose thumbnail or preview failed; with a missing one chosen, only where that failed.",
+        description="Only photos whose thumbnail or preview failed; if Missing is set, only these derivatives count.",
     )
     project_ids: tuple[ProjectReference, ...] = Field(
         default=(), title="Projects", description="Only photos of these projects; empty means all."

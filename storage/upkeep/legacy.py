@@ -21,6 +21,7 @@ from storage.upkeep.legacy_jobs import LEGACY_JOBS, LegacyJobs, read_legacy_jobs
 from storage.upkeep.orphaned_rows import Orphans, find_orphans
 from storage.upkeep.sqlite_schema import Column, ForeignKey, IndexSchema, TableSchema, list_objects, read_table
 from storage.upkeep.table_definition import TableConstraint, mentions, quote
+from task_definitions.wording import quantity
 
 #: The tables that other programs know, parents first.
 BASELINE_TABLES = ("projects", "photos", "tags", "photo_tags", "jobs", "job_items")
@@ -104,7 +105,8 @@ class LegacyPlan:
                 lines.append(f"{table.name}: gets the columns {', '.join(column.name for column in table.added)}")
             lines += [f"{table.name}: {reason}" for reason in table.reasons]
             lines += [
-                f"{table.name}.{name}: {count} rows get the default in place of NULL" for name, count in table.filled
+                f"{table.name}.{name}: the default replaces NULL in {quantity(count, 'row')}"
+                for name, count in table.filled
             ]
         if self.legacy_jobs is not None:
             lines += self.legacy_jobs.changes

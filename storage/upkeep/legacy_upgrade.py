@@ -31,6 +31,7 @@ from storage.upkeep.sqlite_schema import (
     read_table,
 )
 from storage.upkeep.table_definition import ColumnDefinition, TableConstraint, TableDefinition, quote, rename_identifier
+from task_definitions.wording import quantity
 
 _NEW_TABLE = "photojobs_new_{}"
 
@@ -98,12 +99,14 @@ def verify(
         is_gone = name not in after and name.lower() == LEGACY_JOBS
         if not is_gone and after.get(name, 0) != count + gained.get(name.lower(), 0):
             raise SchemaMismatch(
-                f"{name}: {count} rows would become {after.get(name, 0)}; nothing was changed. Please report this."
+                f"{name}: its row count would change from {count} to {after.get(name, 0)}; nothing was changed. "
+                "Please report this."
             )
     for name, count in foreign_key_violations(connection).items():
         if name.lower() in BASELINE_TABLES or count > violations.get(name, 0):
             raise SchemaMismatch(
-                f"{name}: {count} rows would refer to missing rows; nothing was changed. Please report this."
+                f"{name}: references of {quantity(count, 'row')} would be broken; nothing was changed. "
+                "Please report this."
             )
     problems = integrity_problems(connection)
     if problems:
