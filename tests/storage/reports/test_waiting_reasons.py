@@ -157,7 +157,7 @@ def test_a_full_lane_names_the_jobs_that_fill_it_and_for_how_long(
     clock.advance(seconds=50)
     dead = why(job.id).decisive
     assert (dead.standing, dead.job_ids) == (Standing.BLOCKED, (running.id,))
-    assert "silent" in dead.says
+    assert "without a recent heartbeat" in dead.says
 
 
 def test_a_lane_without_slots_and_a_priority_without_a_lane_are_blocks(
@@ -217,7 +217,7 @@ def test_aging_and_fairness_are_told_where_the_lane_has_them(
     assert _named(explained, "fairness").standing is Standing.WAITS
     assert "modest runs fewer" in _named(explained, "fairness").says
     clock.advance(seconds=91)
-    assert "priority 5 instead of 3" in _named(why(job.id), "aging").says
+    assert "rank is 5 instead of 3" in _named(why(job.id), "aging").says
 
 
 def test_a_project_in_the_hands_of_another_job_is_named_with_that_job(

@@ -278,7 +278,7 @@ def test_a_downgrade_keeps_what_other_programs_know_and_an_upgrade_brings_the_re
 
 def test_a_downgrade_is_refused_while_tasks_have_not_ended(filled: Database, tmp_path: Path) -> None:
     before = rows(filled)
-    with pytest.raises(UnfinishedTasks, match="1 of its tasks"):
+    with pytest.raises(UnfinishedTasks, match="1 unfinished task"):
         downgrade(filled, backup_to=tmp_path / "copy")
     assert rows(filled) == before
     assert not (tmp_path / "copy").exists()
