@@ -46,7 +46,7 @@ def test_a_second_step_type_of_the_same_name_is_refused() -> None:
     with pytest.raises(ConflictingStepType) as raised:
         register_step_type(StepType(name="acme.water-mark", unit="projects", summary="Something else."))
     assert str(raised.value) == (
-        'step type "acme.water-mark": is registered already, with other properties ("Puts a mark on each photo."). '
+        'step type "acme.water-mark": is already registered, with other properties ("Puts a mark on each photo."). '
         "Give yours another name."
     )
     with pytest.raises(ConflictingStepType, match='"trash_maintenance": is built in'):
