@@ -1,1 +1,1 @@
-"""Undoing a task: its journal read backwards, files put where they were, and rows made to say what they said."""
+"""The undo of a task: reads its journal backwards, returns files to their places and rows to their earlier values."""

@@ -1,4 +1,4 @@
-"""Putting the files of a journal's entries back where they were; nothing is overwritten, and all can be repeated."""
+"""Returns the files of journal entries to their former places. Overwrites nothing; every call can be repeated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storage.library import FolderNames, ProjectFolder, move_to_trash, move_with
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.names import printable
 
-#: The actions that moved one file, each with the action that takes it back.
+#: Each action that moves one file, with the action that reverses it.
 FILE_ACTIONS = {
     FileAction.TRASHED: FileAction.RESTORED,
     FileAction.RESTORED: FileAction.TRASHED,
@@ -28,14 +28,14 @@ FILE_ACTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class WayBack:
-    """One file's way back.
+    """The move that returns one file to its former place.
 
     Attributes:
-        now: where it is.
-        back: where it belongs; for what goes to the trash again, where it was before.
-        is_back: whether it is there already, because an earlier attempt or somebody else has put it there.
-        is_gone: whether it is in neither place.
-        project_id: whose it is where it is now.
+        now: where the file is now.
+        back: where the file belongs. For a file that returns to the trash: where it was in the trash.
+        is_back: the file is already at `back`: an earlier attempt or a user has put it there.
+        is_gone: the file is at neither place.
+        project_id: the project that owns the file at `now`.
     """
 
     entry: JournalEntry
@@ -48,14 +48,14 @@ class WayBack:
 
     @property
     def name(self) -> str:
-        """What the file is called where it belongs."""
+        """The name of the file at `back`."""
         return printable(self.back.name)
 
 
 class FileMoves:
-    """Finds and goes the ways back of files.
+    """Finds the ways back of files and moves the files.
 
-    A name is taken by a file of exactly that name alone: `IMG_1.jpg` goes back to where it lay beside `img_1.jpg`.
+    Only a file of exactly the same name takes a name: `IMG_1.jpg` can return to a folder that has `img_1.jpg`.
     """
 
     def __init__(self, ctx: StepContext, places: Places) -> None:
@@ -63,14 +63,14 @@ class FileMoves:
         self._places = places
 
     def find(self, entry: JournalEntry, *, now_in: int | None) -> WayBack:
-        """The way back of an entry's file.
+        """Return the way back of an entry's file.
 
         Args:
-            entry: one of `FILE_ACTIONS`.
-            now_in: the project that a moved photo lies in now.
+            entry: an entry whose action is one of `FILE_ACTIONS`.
+            now_in: the current project of a moved photo.
 
         Raises:
-            CannotComeBack: its place is taken, or is no place of the tenant's.
+            CannotComeBack: another file has the name, or the place does not belong to the tenant.
         """
         action = FileAction(entry.action)
         is_loose = action is FileAction.MOVED and entry.photo_id is None
@@ -84,25 +84,25 @@ class FileMoves:
             raise CannotComeBack(str(error)) from error
         now, back = target, source
         if action is FileAction.RESTORED:
-            # It goes back to the trash under a new name there, by which its time begins anew.
+            # The file gets a new name in the trash, so that its time there starts again.
             return WayBack(
                 entry, now, back, folder, is_back=False, is_gone=not os.path.lexists(now), project_id=of_target
             )
         is_here, is_there = os.path.lexists(now), os.path.lexists(back)
         is_back = not is_here and is_there and _has_size(back, entry.size_bytes)
-        if is_here and is_there and not now.samefile(back):  # The same: an attempt was cut short on its way.
-            raise CannotComeBack(f"{printable(back.name)}: its name is taken")
+        if is_here and is_there and not now.samefile(back):  # The same file: an attempt was interrupted.
+            raise CannotComeBack(f"{printable(back.name)}: another file has its name")
         if not is_here and is_there and not is_back:
-            raise CannotComeBack(f"{printable(back.name)}: is gone, and another file has its name")
+            raise CannotComeBack(f"{printable(back.name)}: the file is missing, and another file has its name")
         return WayBack(
             entry, now, back, folder, is_back=is_back, is_gone=not is_here and not is_there, project_id=of_target
         )
 
     def go(self, way: WayBack) -> FileChange:
-        """Move the file, unless it is there already, and say it as the journal has it.
+        """Move the file, unless it is already back, and return the change for the journal.
 
         Raises:
-            LibraryError, OSError: it could not be moved; it is where it was.
+            LibraryError, OSError: the file could not be moved; it is still at its old place.
         """
         entry, back = way.entry, way.back
         action = FILE_ACTIONS[FileAction(entry.action)]
@@ -125,12 +125,12 @@ class FileMoves:
         )
 
     def sync(self, changes: Iterable[FileChange]) -> None:
-        """Wait until moves are on the disk: only then may the rows say so."""
+        """Wait until moves are on the disk. The rows may be written only after that."""
         root = self._ctx.library.root
         sync_moves((root / change.source, root / change.target) for change in changes if change.target is not None)
 
     def return_all(self, gone_ways: list[tuple[WayBack, FileChange]]) -> None:
-        """Put files where they were before `go`, as far as that can be: a photo's files stay together."""
+        """Take back the moves of `go` where possible, so that a photo's files stay together."""
         root = self._ctx.library.root
         for way, change in reversed(gone_ways):
             with contextlib.suppress(LibraryError, OSError):
@@ -138,7 +138,7 @@ class FileMoves:
                     move_without_overwrite(root / str(change.target), way.now, names=FolderNames())
 
     def _make_folder(self, folder: Path) -> None:
-        # A folder that was removed after its files had been taken out of it; companions may have one of their own.
+        # The folder was removed once it was empty. Companions may have a subfolder.
         root = self._ctx.library.root
         tenant, *below = folder.relative_to(root).parts
         if below:

@@ -1,4 +1,4 @@
-"""Undoing what was done to single photos: their files, derivatives and rows, each photo whole or not at all."""
+"""Undoes changes of single photos: their files, derivatives and rows. Each photo is undone whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from storage.library.paths import TRASH_FOLDER
 from storage.library.trash import parse_trash_name
 from storage.photos.derivatives import DerivativeKind
 
-#: Photos whose files are moved before their rows are written: what a crash leaves to be repaired.
+#: Photos in a batch: their files move first, then one transaction writes their rows. A crash leaves at most one batch.
 BATCH_SIZE: Final = 100
 
-#: Under this word the report counts what cannot be undone, with its reason.
+#: The report counts changes that cannot be undone under this name.
 CANNOT: Final = "cannot come back"
 
-#: Priority of the follow-up work that makes derivatives which the task had removed.
+#: Priority of the follow-up job that makes the derivatives again which the task had removed.
 GENERATE_PRIORITY: Final = 85
 
 _PATHS = {
@@ -49,7 +49,7 @@ _WORDS = {
 
 @dataclass(slots=True)
 class _Undone:
-    """What was done on disk for one group, still to be written."""
+    """Files that were moved for one group, and the report lines, until the rows are written."""
 
     group: EntryGroup
     name: str
@@ -65,16 +65,16 @@ class PhotoUndo:
         self._ctx = ctx
         self._places = places
         self._moves = FileMoves(ctx, places)
-        #: What failed, and may succeed when it is tried again.
+        #: Failures that a repetition may fix.
         self.failures: list[str] = []
 
     def fail(self, name: str, reason: str) -> None:
-        """Report that something failed; the rest goes on."""
+        """Report a failure; the undo of everything else continues."""
         self._ctx.report.fail(name, reason)
         self.failures.append(f"{name}: {reason}")
 
     def run(self, groups: Sequence[EntryGroup]) -> None:
-        """Undo them in their order; what cannot be is reported by name."""
+        """Undo the groups in order. Each group that cannot be undone is reported by name."""
         for batch in _without_shared_names(groups):
             self._undo_batch(batch)
 
@@ -100,7 +100,7 @@ class PhotoUndo:
 
     def _undo(self, group: EntryGroup, states: PhotoStates) -> _Undone:
         photo_id = group.photo_id
-        assert photo_id is not None  # noqa: S101 - these groups are of photos.
+        assert photo_id is not None  # noqa: S101 - the caller passes groups of photos only.
         state = states.get(photo_id)
         reversal = Reversal(state)
         about_row = [entry for entry in group.entries if FileAction(entry.action) not in FILE_ACTIONS]
@@ -127,7 +127,7 @@ class PhotoUndo:
             raise
         undone.changes = [change for _, change in going]
         for way in gone:
-            undone.said.append((CANNOT, f"{way.name}: its file is gone from the trash"))
+            undone.said.append((CANNOT, f"{way.name}: its file is no longer in the trash"))
             self._mark_unavailable(way, ways, reversal)
         self._settle_derivatives(state, reversal, undone)
         states.put(photo_id, reversal.state, unneeded_tags=reversal.unneeded_tags)
@@ -144,7 +144,7 @@ class PhotoUndo:
         return undone
 
     def _check_place(self, photo_id: int, state: dict[str, object] | None, reversal: Reversal) -> None:
-        """Whether the row can stand where it is to stand."""
+        """Check that the row's project exists, and that no other photo has its name or `manifest_id`."""
         wanted = reversal.state
         if wanted is None:
             return
@@ -153,7 +153,7 @@ class PhotoUndo:
             return
         project = self._places.project(wanted["project_id"])
         if project is None:
-            raise CannotComeBack("its project is gone")
+            raise CannotComeBack("its project no longer exists")
         with self._ctx.read() as connection:
             if taken_names(connection, [place], but_for=[photo_id]):
                 raise CannotComeBack(f"another photo of {project.project_name} has its name")
@@ -168,9 +168,9 @@ class PhotoUndo:
         images = [way for way in ways if kind_of(way.back.name).kind.is_photo]
         left = [way for way in images if not way.is_gone]
         if not left if images else len(gone) == len(ways):
-            raise CannotComeBack(f"{gone[0].name}: its file is gone from where it was put")
+            raise CannotComeBack(f"{gone[0].name}: its file is no longer where the task put it")
         if any(FileAction(way.entry.action) is not FileAction.TRASHED for way in gone):
-            raise CannotComeBack(f"{gone[0].name}: its file is gone, and a photo's files stay together")
+            raise CannotComeBack(f"{gone[0].name}: its file is missing, and a photo's files stay together")
 
     def _mark_unavailable(self, way: WayBack, ways: Sequence[WayBack], reversal: Reversal) -> None:
         describe = self._ctx.library.accepted_extensions.describe
@@ -180,7 +180,7 @@ class PhotoUndo:
             reversal.state[f"{kind}_available"] = 0
 
     def _settle_derivatives(self, state: dict[str, object] | None, reversal: Reversal, undone: _Undone) -> None:
-        """Bring derivatives along, remove those that the task had made, and find out which are missing."""
+        """Move derivatives with the photo, remove the ones that the task had made, and note missing ones."""
         old, new = self._place_of(state), self._place_of(reversal.state)
         for kind, path_of in _PATHS.items():
             with suppress(UnsafePath):
@@ -199,7 +199,7 @@ class PhotoUndo:
                 if any(reversal.state[f"{one}_available"] for one in ("jpg", "raw", "other")):
                     undone.lacks_derivatives = True
                 else:
-                    reason = f"its {kind} was removed, and there is no file to make it from again"
+                    reason = f"its {kind} was removed, and no original is left to make it from"
                     undone.said.append((CANNOT, f"{undone.name}: {reason}"))
 
     def _place_of(self, state: dict[str, object] | None) -> tuple[ProjectFolder, str] | None:
@@ -240,9 +240,9 @@ class PhotoUndo:
 
 
 def _without_shared_names(groups: Sequence[EntryGroup]) -> Iterator[list[EntryGroup]]:
-    """The groups in batches in which no two move files from or to one name.
+    """Yield the groups in batches. Within a batch, no two groups move files from or to the same name.
 
-    If the rows of a batch were not written, its files are known again by where they are.
+    If a crash keeps the rows of a batch from being written, the next attempt identifies its files by their places.
     """
     batch: list[EntryGroup] = []
     names: set[str | None] = set()
@@ -258,18 +258,18 @@ def _without_shared_names(groups: Sequence[EntryGroup]) -> Iterator[list[EntryGr
 
 
 def report_left(ctx: StepContext, entries: Sequence[JournalEntry], reason: str) -> None:
-    """Report that entries cannot be undone, by the name of what they are about."""
+    """Report that entries cannot be undone, under the name of their photo, project or file."""
     leave(ctx, name_of(entries), reason)
 
 
 def leave(ctx: StepContext, name: str, reason: str) -> None:
-    """Report that something cannot be undone, and why."""
+    """Report that the named file or row cannot be undone, and why."""
     ctx.report.count(CANNOT, example=f"{name}: {reason}")
     ctx.report.leave(name, reason)
 
 
 def name_of(entries: Sequence[JournalEntry]) -> str:
-    """What entries are about, as people know it: where it was before the task."""
+    """Return the path of the entries' photo, project or file as it was before the task."""
     path = PurePosixPath(entries[-1].source)
     parsed = parse_trash_name(path.name)
     if parsed is not None and parsed.original_name and TRASH_FOLDER in path.parts:

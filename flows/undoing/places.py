@@ -1,4 +1,4 @@
-"""Where a path of the journal lies now: folders of projects may have been renamed since it was written."""
+"""Resolves paths of the journal. Project folders may have been renamed since the journal was written."""
 
 from __future__ import annotations
 
@@ -21,38 +21,39 @@ class Places:
         self._by_folder: dict[str, int] = {}
 
     def look(self) -> None:
-        """Read which project has which folder now."""
+        """Read the current folder of each project."""
         with self._ctx.read() as connection:
             every = ProjectsRepository(connection).list_beside(self._ctx.tenant_id)
         self._projects = {project.id: project for project in every}
         self._by_folder = {project.project_folder: project.id for project in every}
 
     def project(self, project_id: int | None) -> Project | None:
-        """The tenant's project of that id, if there is one now."""
+        """Return the tenant's project with this id; None if it no longer exists."""
         found = self._projects.get(project_id) if project_id is not None else None
         return found if found is not None and self._ctx.tenant_of(found) == self._ctx.tenant_id else None
 
     def owner(self, project_folder: str) -> Project | None:
-        """The project because of which no other one of the tenant can have this folder now."""
+        """Return the project, of any tenant, that occupies this folder name now; None if the name is free."""
         return self._projects.get(self._by_folder.get(project_folder, 0))
 
     def folders(self, project_ids: Iterable[int]) -> dict[int, str]:
-        """The folder of each of these projects."""
+        """Return the folder names of these projects, by project id."""
         return {one: self._projects[one].project_folder for one in project_ids if one in self._projects}
 
     def folder(self, path: str, project_id: int | None) -> ProjectFolder:
-        """The project folder that a path of the journal lies in.
+        """Return the project folder that contains a path of the journal.
 
         Args:
-            path: as the journal has it.
-            project_id: whose folder it was; None for a folder that no project had.
+            path: a path from the journal.
+            project_id: the project that had the folder; None for a folder without a project.
 
         Raises:
-            UnsafePath: it is no path in a folder of the tenant's, or another project's now.
+            UnsafePath: the path is not inside a project folder of the tenant, or the folder now belongs to a project
+                of another tenant.
         """
         parts = PurePosixPath(path).parts
         if len(parts) < 2 or parts[0] != self._ctx.tenant_id:
-            raise UnsafePath(f"{path} lies in no project folder of tenant {self._ctx.tenant_id}.")
+            raise UnsafePath(f"{path} is not inside a project folder of tenant {self._ctx.tenant_id}.")
         tenant = self._ctx.library.tenant(parts[0])
         owner, project = self.owner(parts[1]), self.project(project_id)
         if project is not None and (owner is None or owner.id != project.id):
@@ -65,6 +66,6 @@ class Places:
         return tenant.project(parts[1])
 
     def file(self, path: str, project_id: int | None) -> Path:
-        """Where the file of a path of the journal lies, or would lie. Raises as `folder` does."""
+        """Return the current path of a file of the journal, whether or not it exists. Raises as `folder` does."""
         folder = self.folder(path, project_id)
         return folder.inside("/".join(PurePosixPath(path).parts[2:]))

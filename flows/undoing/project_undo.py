@@ -1,4 +1,4 @@
-"""Undoing what was done to projects as a whole, to their manifests, and to files that belong to no photo."""
+"""Undoes changes of whole projects, of manifests, and of files that belong to no photo."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ from storage.library import (
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, SourceMissing, UnsafePath
 from storage.library.kinds import MANIFEST_NAME
+from task_definitions.wording import quantity
 
-#: How far the moments of a row and of the journal may lie apart.
+#: Largest difference between the times in a row and in the journal for one and the same change.
 _TOLERANCE: Final = timedelta(minutes=1)
 
-#: Columns of a project that say which folder it has and what it is called.
+#: The column with the name of a project's folder.
 _FOLDER: Final = "project_folder"
 
 
 class ProjectUndo:
-    """Undoes one group of entries at a time; its projects are held by the caller."""
+    """Undoes one group of entries at a time. The caller holds the group's projects."""
 
     def __init__(self, ctx: StepContext, places: Places, *, removed: set[int]) -> None:
         self._ctx = ctx
@@ -54,7 +55,7 @@ class ProjectUndo:
         """Undo a group.
 
         Raises:
-            CannotComeBack: it cannot be undone; nothing of it was.
+            CannotComeBack: the group cannot be undone; nothing was changed.
         """
         if group.is_of_project:
             self._undo_project(group)
@@ -67,14 +68,14 @@ class ProjectUndo:
 
     def _undo_project(self, group: EntryGroup) -> None:
         project_id = group.project_id
-        assert project_id is not None  # noqa: S101 - these groups are of projects.
+        assert project_id is not None  # noqa: S101 - the caller passes groups of projects only.
         if project_id in self._removed:
-            raise CannotComeBack("its folder was removed for good")
+            raise CannotComeBack("its folder was permanently removed")
         ctx = self._ctx
         with ctx.read() as connection:
             row = snapshot_project(connection, project_id)
         if row is not None and self._places.project(project_id) is None:
-            raise CannotComeBack("it is another tenant's project now")
+            raise CannotComeBack("it now belongs to another tenant")
         values: dict[str, Any] = {}
         kept: set[str] = set()
         folder_entry: JournalEntry | None = None
@@ -112,11 +113,11 @@ class ProjectUndo:
 
     def _restored_project(self, said: Mapping[str, Any], row: Mapping[str, Any] | None) -> dict[str, Any]:
         if row is not None:
-            raise CannotComeBack("there is a project of its id again")
+            raise CannotComeBack("another project has its id now")
         if not said:
-            raise CannotComeBack("the journal does not say what its row said")
+            raise CannotComeBack("the journal has no copy of its row")
         if said.get(PHOTOS):
-            raise CannotComeBack(f"its rows, {said[PHOTOS]} photos with it, were removed for good")
+            raise CannotComeBack(f"its row and its {quantity(said[PHOTOS], 'photo')} were permanently removed")
         return dict(said)
 
     def _change_back(
@@ -136,13 +137,13 @@ class ProjectUndo:
     def _check_folder_name(self, project_id: int, name: str | None) -> None:
         owner = None if name is None else self._places.owner(name)
         if owner is not None and owner.id != project_id:
-            raise CannotComeBack(f"project {owner.project_name} has the folder {name} now")
+            raise CannotComeBack(f"project {owner.project_name} now has the folder {name}")
 
     def _refuse_removal_in_use(self, project_id: int, own_tags: list[str]) -> None:
         with self._ctx.read() as connection:
             reason = is_in_use(connection, project_id, own_tags=own_tags)
         if reason is not None:
-            raise CannotComeBack(f"the task had made this project, and it has {reason} now; it stays")
+            raise CannotComeBack(f"the task had created this project, and it now has {reason}; it is kept")
 
     def _write(
         self,
@@ -202,7 +203,7 @@ class ProjectUndo:
             report.count("changed since, kept", example=f"{name}: {column}")
 
     def _rename_back(self, entry: JournalEntry, project_id: int | None) -> list[FileChange]:
-        """Give a folder its name back, unless that was done already."""
+        """Give a folder its former name, unless it already has it."""
         tenant = self._ctx.library.tenant(self._ctx.tenant_id)
         now_name, back_name = (path.rpartition("/")[2] for path in (str(entry.target), entry.source))
         try:
@@ -210,7 +211,7 @@ class ProjectUndo:
             if now.exists() or not _is_of(back, project_id):
                 rename_folder_without_overwrite(now.path, back.path, names=FolderNames())
         except SourceMissing as error:
-            raise CannotComeBack(f"folder {now_name} is gone") from error
+            raise CannotComeBack(f"folder {now_name} no longer exists") from error
         except (Collision, CrossesFileSystems, UnsafePath) as error:
             raise CannotComeBack(str(error)) from error
         self._ctx.report.count("folders renamed back", example=f"{now_name} → {back_name}")
@@ -227,17 +228,16 @@ class ProjectUndo:
         name = str(entry.target).rpartition("/")[2]
         owner = self._places.owner(name)
         if owner is not None:
-            raise CannotComeBack(f"folder {name} is that of project {owner.project_name}")
+            raise CannotComeBack(f"folder {name} now belongs to project {owner.project_name}")
         self._settle(entry, self._rename_back(entry, None))
 
     def _undo_file(self, entry: JournalEntry) -> None:
         if entry.action not in {FileAction.TRASHED, FileAction.RESTORED, FileAction.MOVED, FileAction.RENAMED}:
-            raise CannotComeBack(
-                "it was removed from the trash for good" if entry.action == FileAction.REMOVED else "cannot be undone"
-            )
+            is_removed = entry.action == FileAction.REMOVED
+            raise CannotComeBack("it was permanently removed from the trash" if is_removed else "it cannot be undone")
         way = self._moves.find(entry, now_in=entry.project_id)
         if way.is_gone:
-            raise CannotComeBack("its file is gone from where it was put")
+            raise CannotComeBack("its file is no longer where the task put it")
         change = self._moves.go(way)
         self._moves.sync([change])
         self._settle(entry, [change])
@@ -249,7 +249,7 @@ class ProjectUndo:
         before, after = said.get("before"), said.get("after")
         folder = self._places.folder(entry.source, entry.project_id)
         if not folder.exists():
-            raise CannotComeBack("its folder is gone")
+            raise CannotComeBack("its folder no longer exists")
         now = manifest_text(folder)
         is_back = now == before and (before is not None or not os.path.lexists(folder.manifest_path))
         if not is_back and now != after:
@@ -267,7 +267,7 @@ class ProjectUndo:
                 changes.append(
                     FileChange(action=FileAction.TRASHED, source=path, target=target, project_id=entry.project_id)
                 )
-        elif before is not None:
+        else:
             if not is_back:
                 write_atomically(folder.manifest_path, before.encode())
                 fsync_folder(folder.path)
@@ -283,7 +283,7 @@ class ProjectUndo:
         ctx.report.count("manifests changed back", example=path)
 
     def _trashed_manifest(self, folder: ProjectFolder, project_id: int | None) -> str | None:
-        """What an attempt that was cut short has put into the trash without having said so."""
+        """Return the path of a manifest that an interrupted attempt moved to the trash without journaling it."""
         found = [relative_path(folder, one.path) for one in list_trash(folder) if one.original_name == MANIFEST_NAME]
         if not found or project_id is None:
             return None
@@ -292,7 +292,7 @@ class ProjectUndo:
         return next((target for target in sorted(found) if target not in known), None)
 
     def _settle(self, entry: JournalEntry, changes: list[FileChange]) -> None:
-        """Write that an entry is undone. It may not be forgotten once another is: that one's undo changes files."""
+        """Mark an entry as undone, durably: the undo of the next entry relies on it when it changes files."""
         ctx = self._ctx
         with ctx.transaction(durable=True) as connection:
             ctx.journal(connection, changes)
@@ -300,7 +300,7 @@ class ProjectUndo:
 
 
 def _is_of(folder: ProjectFolder, project_id: int | None) -> bool:
-    """Whether an attempt that was cut short has given a project its folder back already."""
+    """Return whether an interrupted attempt has already given the project its folder back."""
     try:
         manifest = read_manifest(folder) if folder.exists() else None
     except ManifestUnreadable:

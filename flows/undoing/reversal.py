@@ -1,6 +1,6 @@
-"""What a photo's row is to say when a change of it is taken back, seeing what it says now.
+"""Computes the values of a photo's row after an undo, from the journal and the row's current values.
 
-A column goes back only where it still says what the change had made of it. What was changed since stays.
+A column gets its earlier value only if it still has the value that the task wrote. Later changes are kept.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from storage.photos.derivatives import METADATA, DerivativeKind
 GENERATED: Final = "generated"
 MISSING: Final = "missing"
 
-#: Columns that say which files a row stands for: where one of them has changed, nothing can be taken back.
+#: Columns that identify the photo's files. If one of them was changed later, nothing of the photo can be undone.
 _PLACE: Final = ("project_id", "filename")
 
-#: What follows the photograph and is made again where it is missing.
+#: Columns that are derived from the original. photojobs writes them again if they are missing.
 _DERIVED: Final = frozenset({DERIVATIVES, ORIGINALS, *(f"{kind}_status" for kind in DerivativeKind)})
 
 
 class CannotComeBack(FlowsError):
-    """Something of a task cannot be undone now; the message says why."""
+    """A change of a task cannot be undone now; the message gives the reason."""
 
 
 @dataclass(slots=True)
 class Reversal:
-    """What becomes of a photo's row.
+    """A photo's row after an undo.
 
     Attributes:
-        state: what it is to say; None where it is to go, or is not there.
-        kept: columns that were changed since, and stay.
-        unneeded_tags: tags that the change had added to a project.
-        made: kinds of derivatives that the change had made where there were none, and that are to go again.
-        wanted: kinds of derivatives that were there before.
+        state: the row's values; None if the row is to be removed, or does not exist.
+        kept: columns that were changed after the task, and keep their values.
+        unneeded_tags: tags that the task had added to a project.
+        made: kinds of derivatives that the task had made, and that are to be removed.
+        wanted: kinds of derivatives that existed before the task.
     """
 
     state: dict[str, Any] | None
@@ -51,7 +51,7 @@ class Reversal:
         """Take back one entry about the row.
 
         Raises:
-            CannotComeBack: the row was changed since, in what it is about, or is gone.
+            CannotComeBack: the photo was moved, renamed, edited or removed after the task.
         """
         row = entry.row_json if isinstance(entry.row_json, dict) else {}
         if entry.action == FileAction.ADDED_ROW:
@@ -75,15 +75,15 @@ class Reversal:
             names = added.keys() - _DERIVED - {"updated_at", TAG_IDS}
             is_worked_on = any(added[name] != state.get(name) for name in names)
         if is_worked_on:
-            raise CannotComeBack("its row, which the task had added, has been worked on since; it stays")
-        # Those that were there before the row was are nobody's.
+            raise CannotComeBack("its row, which the task had added, has been edited since; it is kept")
+        # Derivatives that existed before the row did belong to no photo; they stay.
         self.state = None
 
     def _restore(self, row: Mapping[str, Any]) -> None:
         if self.state is not None:
-            raise CannotComeBack("there is a row of its id again")
+            raise CannotComeBack("another row has its id now")
         if not row:
-            raise CannotComeBack("the journal does not say what its row said")
+            raise CannotComeBack("the journal has no copy of its row")
         self.state = {TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}, **row}
         self.wanted |= {str(kind) for kind in DerivativeKind if row.get(f"{kind}_status") == GENERATED}
 
@@ -105,7 +105,7 @@ class Reversal:
                 state[TAG_IDS], state[TAGS] = before[TAG_IDS], before.get(TAGS, state[TAGS])
                 self.unneeded_tags += row.get(NEW_TAGS, [])
             else:
-                # Where the photo goes back to another project, the names go along.
+                # If the photo returns to another project, it keeps the names of its tags.
                 self.kept.add(TAGS)
         for kind in DerivativeKind:
             self._change_derivative_back(str(kind), state, row)
@@ -125,8 +125,8 @@ class Reversal:
         is_same = DERIVATIVES not in before or state[DERIVATIVES].get(kind) == known_after
         derivatives = {name: known for name, known in state[DERIVATIVES].items() if name != kind}
         if status not in before:
-            # Made anew from what it is made of: it stays. Only renamed with its photo, or made twice, by two jobs at
-            # the same time: so it is again.
+            # A derivative that was made again from its original stays as it is. One that was only renamed with its
+            # photo, or made twice by two jobs at the same time, gets its earlier values.
             if is_same and known_before and known_after and _is_the_same(known_before, known_after):
                 state[DERIVATIVES] = {**derivatives, kind: known_before}
             return
@@ -143,6 +143,6 @@ class Reversal:
 
 
 def _is_the_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether both are known of one picture, or of two that were made of the same file and came out alike."""
+    """Return whether both describe one derivative, or two equal ones that were made from the same file."""
     moment = "generated_at"
     return before[moment] == after[moment] or {**before, moment: ""} == {**after, moment: ""}

@@ -1,4 +1,4 @@
-"""Which task an undo is to take back, and whether it can be."""
+"""Finds the task that an undo names, and checks that it can be undone."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from storage.records import Task
 
 
 class NothingToUndo(PermanentStepError):
-    """No task was named, or one that does not exist, is another tenant's, or has not ended."""
+    """The payload names no task, or one that does not exist, belongs to another tenant, or has not ended."""
 
 
 def named_task(payload: Mapping[str, Any]) -> str:
-    """The id of the task that a payload says is to be undone.
+    """Return the id of the task that the payload of an undo names.
 
     Raises:
-        NothingToUndo: it names none.
+        NothingToUndo: the payload names no task.
     """
     task_id = payload.get(UNDO)
     if not isinstance(task_id, str) or not task_id:
-        raise NothingToUndo('undo which task? Give its id in the payload, as in {"undo": "<task id>"}.')
+        raise NothingToUndo('which task is to be undone? Give its id in the payload, as in {"undo": "<task id>"}.')
     return task_id
 
 
 def task_to_undo(payload: Mapping[str, Any], *, tenant_id: str, source: Database | Connection) -> Task:
-    """The task that a payload says is to be undone.
+    """Return the task that the payload of an undo names.
 
     Raises:
-        NothingToUndo: there is none that can be.
+        NothingToUndo: the payload names no task, or one that cannot be undone.
     """
     task_id = named_task(payload)
     task = TasksRepository(source).get_by_id(task_id)

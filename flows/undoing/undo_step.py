@@ -1,4 +1,4 @@
-"""The step `undo`: what a task moved, removed, renamed or wrote is put back, as far as that can be, by its journal."""
+"""The step `undo`: takes back the moves, removals, renames and writes of a task, as far as possible, by its journal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def undo(ctx: StepContext) -> None:
 
 
 class _Undo:
-    """One way back through the journal of a task."""
+    """One pass backwards through the journal of a task."""
 
     def __init__(self, ctx: StepContext, task_id: str) -> None:
         self._ctx = ctx
@@ -41,7 +41,7 @@ class _Undo:
         self._stuck: set[int] = set()
 
     def run(self) -> None:
-        """Undo everything, the newest first."""
+        """Undo all entries, the newest first."""
         done = 0
         waiting: list[EntryGroup] = []
         for page in iterate_groups(self._ctx.database, task_id=self._task_id):
@@ -85,7 +85,7 @@ class _Undo:
             raise
         except (LibraryError, OSError) as error:
             self._photos.fail(name_of(group.entries), str(error))
-            # What came before it in these projects is undone after it, when this is tried again.
+            # Older entries of these projects can be undone only after this one; a repetition of the job tries both.
             self._stuck |= group.project_ids()
 
     def _is_left_out(self, group: EntryGroup) -> bool:

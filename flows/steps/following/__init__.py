@@ -1,1 +1,1 @@
-"""The steps by which rows follow what users did to files by hand: new, moved and missing photos."""
+"""Steps that update rows after users changed files by hand: new, moved and missing photos."""

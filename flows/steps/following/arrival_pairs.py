@@ -1,4 +1,4 @@
-"""Which of the files that have come is which of the photos whose files are missing: decided without the disk."""
+"""Matches files that have arrived with photos whose files are missing, without reading the disk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from storage.photos.original_search import KnownOriginal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """A name that no row stands for, with a file that has the contents of one that is missing elsewhere.
+    """A name without a row, with a file whose contents are equal to a missing file of a photo.
 
     Attributes:
-        project_id: the project that it has come to.
-        new: the name.
+        project_id: the project that the file has come to.
+        new: the name without a row.
         file: the file.
         candidates: the missing files with the same contents.
     """
@@ -30,12 +30,12 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Arrivals sorted by what is to become of them.
+    """The result of a matching.
 
     Attributes:
-        certain: each with the one original that it is.
-        unsure: those that may be one of several photos, or of which several may be one photo.
-        new: those that are no photo that was moved.
+        certain: arrivals that match exactly one missing file.
+        unsure: arrivals that match several photos, or that share their photo with another arrival.
+        new: arrivals that match no photo.
     """
 
     certain: list[tuple[Arrival, KnownOriginal]] = field(default_factory=list)
@@ -44,19 +44,19 @@ class Pairs:
 
 
 def source_order(kind: str) -> int:
-    """The place of a kind of files in the order in which a photo's picture is taken from them."""
+    """Return the rank of a kind of file as the source of a photo's picture; 0 is the preferred source."""
     return [str(known) for known in SOURCE_ORDER].index(kind)
 
 
 def pair(arrivals: Sequence[Arrival], *, but_for: Collection[int]) -> Pairs:
-    """Find out which arrival is which photo.
+    """Match arrivals with photos.
 
-    A photo with several files goes where the first of them went, in the order in which its picture is taken from them.
-    Arrivals and photos of the same contents are told apart by their names, if each has its counterpart.
+    A photo with several files follows the file that is the preferred source of its picture. If several arrivals and
+    several photos have the same contents, names decide, provided that each arrival has a photo of its own name.
 
     Args:
-        arrivals: all that have come.
-        but_for: the projects whose photos were not moved.
+        arrivals: all arrivals.
+        but_for: projects whose photos are not matched.
     """
     best: dict[int, int] = {}
     for candidate in (candidate for arrival in arrivals for candidate in arrival.candidates):
@@ -86,7 +86,7 @@ def pair(arrivals: Sequence[Arrival], *, but_for: Collection[int]) -> Pairs:
 def _only(
     arrival: Arrival, own: Mapping[int, KnownOriginal], rivals: Mapping[int, Sequence[Arrival]]
 ) -> KnownOriginal | None:
-    """The one photo that an arrival is, or None."""
+    """Return the missing file that an arrival matches without doubt; None if there is doubt."""
     others = [rival for photo_id in own for rival in rivals[photo_id]]
     if len(others) == len(own) == 1:
         return next(iter(own.values()))

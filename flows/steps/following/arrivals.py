@@ -1,7 +1,7 @@
-"""Names on disk that no row stands for: new photos get rows, and photos that were moved by hand keep theirs.
+"""Names on disk without a row: new photos get rows, and photos that were moved by hand keep theirs.
 
-A photo was moved by hand if a file has come that has the size and the contents of its own file, and its own file is
-missing although its project is there. The row follows the file only if no other photo and no other file may be meant.
+A photo was moved by hand if its own file is missing although its project is available, and a new file has the same size
+and contents. The row follows the file only if exactly one photo and one file match.
 """
 
 from __future__ import annotations
@@ -27,21 +27,20 @@ from storage.photos.original_search import KnownOriginal, count_known_photos, or
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
-#: Arrivals kept in memory; further ones wait for the next run.
+#: Limit of arrivals in memory. Further ones wait for the next run.
 MAX_ARRIVALS: Final = 50_000
 
-#: Missing files kept in memory.
+#: Limit of missing files in memory.
 _MAX_MISSING: Final = 100_000
 
 
 class Arrivals:
-    """Takes names in, project by project, and settles in the end what has become of photos that were moved by hand.
+    """Collects names without rows, project by project, and finally updates the rows of photos that were moved by hand.
 
-    The row of such a photo needs two projects. So it follows its file in `settle`, when the step holds none.
+    To update such a row, the step must hold two projects. `settle` does this while the step holds no other project.
 
     Attributes:
-        found: the photos whose own files are missing, and whose contents a file without a row has, with the project
-            that each was in.
+        found: the projects, by photo id, of photos whose missing file was found elsewhere under a name without a row.
     """
 
     def __init__(self, ctx: StepContext) -> None:
@@ -52,13 +51,13 @@ class Arrivals:
         self._arrivals: list[Arrival] = []
 
     def take(self, comparison: ProjectComparison, project: Project, folder: ProjectFolder) -> None:
-        """Give the new photos of a project, which the caller holds, their rows, and keep those that were moved."""
+        """Insert the rows of new photos, and collect photos that were moved. The caller holds the project."""
         for batch in comparison.new_names():
             self._ctx.checkpoint()
             add_rows(self._ctx, project, self._keep_moved(project, folder, batch))
 
     def look_everywhere(self) -> None:
-        """Look in all folders of the tenant for photos that were moved by hand, before a row goes; none is added."""
+        """Search all folders of the tenant for moved photos, before rows are removed. No row is inserted."""
         ctx = self._ctx
         for project in self._whereabouts:
             ctx.checkpoint()
@@ -77,11 +76,11 @@ class Arrivals:
                 self._look_into(tenant.project(name))
 
     def settle(self, *, adds_rows: bool = True, doomed: Collection[int] = ()) -> None:
-        """Have the rows of moved photos follow their files; the step must hold no project.
+        """Update the rows of moved photos. The step must hold no project.
 
         Args:
-            adds_rows: whether what turns out to be new gets a row.
-            doomed: the projects without a folder whose rows are about to be removed.
+            adds_rows: insert rows for arrivals that turn out to be new photos.
+            doomed: projects without a folder whose rows are about to be removed.
         """
         ctx = self._ctx
         arrivals, self._arrivals = self._arrivals, []
@@ -105,7 +104,7 @@ class Arrivals:
                 except StepTimeout:
                     raise
                 except (LibraryError, OSError) as error:
-                    # Without a row, so that the next run looks again.
+                    # The file gets no row, so that the next run tries again.
                     self._leave(f"{target.project_name}: {error}")
         if adds_rows:
             self._add_rows(new)
@@ -127,7 +126,7 @@ class Arrivals:
             self._ctx.report.enter_project(None)
 
     def _keep_moved(self, project: Project, folder: ProjectFolder, names: Sequence[NewName]) -> list[NewName]:
-        """Keep the names that may be photos which were moved; returns the others."""
+        """Collect the names that may be moved photos; return the others."""
         others = []
         for new, arrival in self._arrivals_of(project.id, folder, names):
             if arrival is None:
@@ -142,7 +141,7 @@ class Arrivals:
         return others
 
     def _look_into(self, folder: ProjectFolder) -> None:
-        """Note which photos may be in a folder that no project has."""
+        """Note moved photos in a folder without a project."""
         accepted = self._ctx.library.accepted_extensions
         with closing(ProjectComparison(extensions=accepted, look=lambda name: look_at(folder, name))) as comparison:
             for listed in list_names(folder):
@@ -156,13 +155,13 @@ class Arrivals:
     def _arrivals_of(
         self, project_id: int, folder: ProjectFolder, names: Sequence[NewName]
     ) -> Iterator[tuple[NewName, Arrival | None]]:
-        """Each name, with the missing photos that it may be; without a name whose file cannot be read."""
+        """Yield each name, with the missing photos that match it. Leave out names whose file cannot be read."""
         self._look_up({file.size_bytes for new in names for file in new.files} - {0})
         for new in names:
             try:
                 yield new, self._arrival(project_id, folder, new)
             except OSError as error:
-                # It has the size of a file that is missing.
+                # It has the size of a missing file, so it may be a moved photo and gets no row.
                 self._leave(f"{folder.project_folder}/{new.name}: {error.strerror or error}")
 
     def _arrival(self, project_id: int, folder: ProjectFolder, new: NewName) -> Arrival | None:
@@ -184,11 +183,11 @@ class Arrivals:
             if one.photo_id in left_out.photos or one.project_id in left_out.projects:
                 return "its photo was left out of the run"
             if self._whereabouts.state(one.project_id) is ProjectState.RENAMED:
-                return "waits until folder_discovery has taken over the new name of its project's folder"
+                return "waits until folder_discovery has stored the new name of its project's folder"
         return "waits for the next run" if len(self._arrivals) >= MAX_ARRIVALS else None
 
     def _look_up(self, sizes: Collection[int]) -> None:
-        """Find the files of these sizes that are missing."""
+        """Read the missing files of these sizes from the database."""
         if sum(len(known) for known in self._missing.values()) > _MAX_MISSING:
             self._missing.clear()
         unknown = set(sizes) - self._missing.keys()
@@ -199,7 +198,7 @@ class Arrivals:
                     self._missing[known.size_bytes].append(known)
 
     def _away(self, arrivals: Sequence[Arrival]) -> set[int]:
-        """The projects without a folder of which less than the better half has come: their disk may be away."""
+        """Return projects without a folder of which at most half of the photos arrived: their disk may be unmounted."""
         found: dict[int, set[int]] = {}
         for candidate in (candidate for arrival in arrivals for candidate in arrival.candidates):
             found.setdefault(candidate.project_id, set()).add(candidate.photo_id)
@@ -212,7 +211,7 @@ class Arrivals:
             return f"{self._whereabouts.project(project_id).project_name}/{name}"
 
         photos = " or ".join(sorted(place(one.project_id, one.base_name) for one in arrival.candidates))
-        self._leave(f"{place(arrival.project_id, arrival.new.name)}: may be {photos}, and is not the only one")
+        self._leave(f"{place(arrival.project_id, arrival.new.name)}: may be {photos}, and other files may be, too")
 
     def _leave(self, example: str) -> None:
         self._ctx.report.count("not followed", example=example)

@@ -1,6 +1,6 @@
-"""The step `folder_check`: new files get a row, the rows of photos that were moved by hand follow them.
+"""The step `folder_check`: inserts rows for new photos, and updates the rows of photos that were moved by hand.
 
-Files of no accepted kind are reported, or moved to the trash if the setting says so.
+It reports files of no accepted kind, or moves them to the trash if `unaccepted_files` is `trash`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from storage.library.errors import LibraryError, SourceMissing
 from storage.records import Project
 from task_definitions.wording import quantity
 
-#: What browsers and upload programs call a file until it is complete; moving it away would break the transfer.
+#: Extensions of incomplete downloads and uploads. To move such a file would break the transfer.
 UNFINISHED_EXTENSIONS: Final = frozenset({"part", "partial", "crdownload", "download", "filepart", "tmp", "temp"})
 
 

@@ -1,4 +1,4 @@
-"""The step `manifest_cleaning`: rows of photos that have had no file for long go. Of files, only derivatives do."""
+"""The step `manifest_cleaning`: removes rows of photos whose files are missing for long, with their derivatives."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
     with ctx.read() as connection:
         if not has_photos_marked_without_file(connection, project.id):
             return
-    # The rows may be older than the latest upload: the disk has the last word before a row goes.
+    # The flags in the rows may be older than the latest upload, so the disk decides.
     with compared(ctx, project, folder) as comparison:
         for batch in comparison.photos_without_file():
             doomed = []
@@ -62,7 +62,7 @@ def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
                 if reason is None:
                     doomed.append(photo)
                 else:
-                    example = f"photo {photo.photo_id}: its name cannot be a file's: {reason}"
+                    example = f"photo {photo.photo_id}: no file can have its name: {reason}"
                     ctx.report.count("skipped", example=example)
             doomed = [photo for photo in _without_grace(ctx, doomed) if photo.photo_id not in arrivals.found]
             if doomed:
@@ -70,7 +70,7 @@ def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
 
 
 def _without_grace(ctx: StepContext, photos: Sequence[PhotoWithoutFile]) -> list[PhotoWithoutFile]:
-    """Those of the photos whose files an earlier run missed already, long enough ago; the others are noted and stay."""
+    """Return the photos that an earlier run found without files, long enough ago. Note since when the others are."""
     ids = [photo.photo_id for photo in photos]
     now, grace = ctx.now(), _grace(ctx)
     with ctx.transaction() as connection:
@@ -80,14 +80,14 @@ def _without_grace(ctx: StepContext, photos: Sequence[PhotoWithoutFile]) -> list
         began_at = ctx.job.created_at
         task = None if ctx.job.task_id is None else TasksRepository(connection).get_by_id(ctx.job.task_id)
         began_at = began_at if task is None else min(began_at, task.created_at)
-    gone = []
+    expired = []
     for photo in photos:
         if since[photo.photo_id] < began_at and since[photo.photo_id] <= now - grace:
-            gone.append(photo)
+            expired.append(photo)
         else:
             moment = since[photo.photo_id]
             ctx.report.count("missing, kept", example=f"{photo.filename}: missing since {moment:%Y-%m-%d}")
-    return gone
+    return expired
 
 
 def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: Sequence[PhotoWithoutFile]) -> None:
@@ -95,7 +95,7 @@ def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: S
     with ctx.read() as connection:
         ids = still_marked_without_file(connection, list(names))
         shared = names_of_other_photos(connection, project.id, sorted({names[photo_id] for photo_id in ids}), ids)
-    # Derivatives first: once its row is gone, nobody would know whose they were.
+    # Derivatives first: without the row, nothing shows which photo they belonged to.
     for photo_id in ids:
         ctx.checkpoint()
         if names[photo_id] not in shared:
@@ -122,7 +122,7 @@ def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: S
 
 
 def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, name: str) -> None:
-    # What is behind a symlink is not ours.
+    # A derivative that is only reached through a symlink does not belong to photojobs.
     for path_of in (folder.thumbnail, folder.preview_image):
         with contextlib.suppress(UnsafePath):
             if remove_derivative(path_of(name)):

@@ -1,4 +1,4 @@
-"""Rows of photos that follow files which a user moved by hand. Of files, only derivatives are moved."""
+"""Updates the rows of photos whose files a user moved by hand. It moves no files but derivatives."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from storage.records import Photo, Project
 #: Photos whose derivatives are moved before their rows are written.
 BATCH_SIZE: Final = 100
 
-#: Priority of the follow-up work that makes derivatives which did not come along.
+#: Priority of the follow-up job that makes derivatives which could not be moved with their photo.
 _GENERATE_PRIORITY: Final = 85
 
 
@@ -51,21 +51,21 @@ class _Following:
 def follow(
     ctx: StepContext, source: Project, target: Project, pairs: Sequence[tuple[Arrival, KnownOriginal]]
 ) -> list[Arrival]:
-    """Have rows of one project follow their files into another, or to another name; the caller holds both projects.
+    """Update rows whose files went to another project, or got another name. The caller holds both projects.
 
-    What has changed since it was looked at is left for the next run.
+    A pair whose photo or file has changed since the matching is left for the next run.
 
     Args:
-        ctx: the job's.
-        source: the project that the rows are in.
-        target: the project that the files are in.
-        pairs: each arrival with the missing file that it is.
+        ctx: the context of the job.
+        source: the project of the rows.
+        target: the project of the files.
+        pairs: each arrival with the missing file that it matches.
 
     Returns:
-        The arrivals that are photos of their own, because the better part of the other photo is where it was.
+        The arrivals that are new photos: the matched photo still has a better source of its picture at its old place.
 
     Raises:
-        FolderMissing, FolderUnreadable: nothing may be concluded from a missing file.
+        FolderMissing, FolderUnreadable: a folder cannot be read, so a file that is not found may still exist.
     """
     fresh_source, fresh_target = ctx.reload(source), ctx.reload(target)
     if fresh_source is None or fresh_target is None or fresh_target.is_archived:
@@ -97,7 +97,7 @@ def _current(
     folder: ProjectFolder,
     pairs: Sequence[tuple[Arrival, KnownOriginal]],
 ) -> dict[int, Photo]:
-    """The photos that are still where they were, of pairs whose file is still as it was and has no row."""
+    """Return, by id, the photos whose pair is unchanged: same project and name, same file, and no row for the file."""
     with ctx.read() as connection:
         taken = known_names(connection, target.id, [arrival.new.name for arrival, _ in pairs])
         photos = PhotosRepository(connection).get_many([original.photo_id for _, original in pairs])
@@ -112,7 +112,7 @@ def _current(
 
 
 def _has_better(left: PhotoFiles, original: KnownOriginal) -> bool:
-    """Whether the photo still has a file that its picture is rather taken from."""
+    """Return whether the photo still has a file that is at least as good a source of its picture."""
     images = [*left.images, *(file for file in left.untouchable if file.kind.is_photo)]
     return any(source_order(str(file.kind)) <= source_order(original.kind) for file in images)
 
@@ -179,7 +179,7 @@ def _write_rows(
 
 
 def _write_originals(originals: OriginalsRepository, done: Sequence[_Following]) -> None:
-    """Write what the files are like where they are now; the extension may be spelled differently there."""
+    """Update the rows of the files. The extension may be spelled differently at the new place."""
     known = originals.get_many([one.photo.id for one in done])
     outdated, found = [], []
     for one in done:

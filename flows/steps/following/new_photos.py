@@ -1,7 +1,7 @@
-"""Rows for photos that have none.
+"""Inserts rows for new photos.
 
-A photo gets its row as soon as it is seen, even while it is still being written: post-processing fails for a part of a
-picture with the reason, and does it again when the file has changed. Rows never move a file, so nothing is lost.
+A photo gets its row as soon as its file is seen, even while the file is still being written. Post-processing fails for
+an incomplete picture, and runs again once the file has changed. A row changes no file, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from storage.records import Project
 
 
 def add_rows(ctx: StepContext, project: Project, names: Sequence[NewName]) -> None:
-    """Give new photos of a project, which the caller holds, their rows, and ask for their post-processing."""
+    """Insert the rows of new photos, and request their post-processing. The caller holds the project."""
     if not names:
         return
     with ctx.transaction(enqueues=True) as connection:

@@ -1,1 +1,1 @@
-"""The steps that move, rename or remove files of photos: another project, a free name, the trash."""
+"""Steps that move, rename or remove files of photos: to another project, to a free name, or to the trash."""

@@ -1,4 +1,4 @@
-"""Photos whose files are the same, byte for byte, as those of another photo of the same name."""
+"""Finds photos whose files are equal, byte for byte, to the files of another photo with the same name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from storage.records import Photo, Project
 
 
 class Copies:
-    """Finds, for photos of one project, the photo that each is a copy of.
+    """Finds the original photo of each copy in one project.
 
-    Such are the files that a backup or a sync from a phone brings again and again: renamed every time, they would pile
-    up.
+    Backups and phone syncs bring the same files again and again. If each copy was renamed, copies would pile up.
     """
 
     def __init__(self, ctx: StepContext, names: DuplicateNames, project: Project, folder: ProjectFolder) -> None:
@@ -31,9 +30,9 @@ class Copies:
             self._projects = {one.id: one for one in ProjectsRepository(connection).list()}
 
     def original_of(self, photo: Photo, files: PhotoFiles) -> str | None:
-        """Where the photo is that this one is a copy of, as `project/name`; None if it is none.
+        """Return the photo, as `project/name`, that this one is a copy of; None if it is not a copy.
 
-        Looked at are photos of the same name in other projects, and those in the same project that were renamed.
+        Candidates are photos of the same name in other projects, and photos of this project that were renamed from it.
         """
         with self._ctx.read() as connection:
             others = PhotosRepository(connection).get_many(self._names.photos_like(photo.filename, but_for=photo.id))
@@ -45,7 +44,7 @@ class Copies:
         return None
 
     def _are_there(self, files: PhotoFiles, other: Photo, folder: ProjectFolder) -> bool:
-        """Whether each image is, under the name of the other photo, in that folder as well."""
+        """Return whether the folder also has each image, under the name of the other photo."""
         content_path = self._folder.library.content_path
         for file in files.images:
             own = self._folder.original(file.name)

@@ -1,7 +1,7 @@
-"""The step `duplicate_resolution`: a base name is the oldest photo's; later ones in other projects are reported.
+"""The step `duplicate_resolution`: reports photos that have the base name of an older photo in another project.
 
-With the setting `rename_user_files = "rename"` they are renamed, if they are in the projects of the job, each with all
-its files, companions and derivatives.
+With the setting `rename_user_files = "rename"`, the step renames those in the job's projects, each with all its files,
+companions and derivatives.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 from task_definitions.wording import quantity
 
-#: Photos whose files are renamed before their rows are written: what a crash leaves to be repaired.
+#: Photos in a batch: their files are renamed first, then their rows. A crash interrupts at most one batch.
 BATCH_SIZE: Final = 100
-#: Photos whose files are looked for by one scan of their folder.
+#: Photos whose files are found by one scan of their folder.
 _SCAN_BATCH_SIZE: Final = 5_000
-#: Photos whose names are read at a time to be reported.
+#: Photos that are read from the database at a time for the report.
 _REPORT_BATCH_SIZE: Final = 2_000
 
 
 @dataclass(slots=True)
 class _Renaming:
-    """One base name of a project that becomes another.
+    """The change of one base name of a project.
 
     Attributes:
-        photos: the rows that have it: one, unless another program wrote it twice.
-        name: what it becomes.
-        group: the files and derivatives.
+        photos: the rows with the old name: one, unless another program inserted it twice.
+        name: the new name.
+        group: the moves of its files and derivatives.
     """
 
     photos: list[Photo]
@@ -105,7 +105,7 @@ def _rename_all(
 ) -> list[Exception]:
     with ctx.read() as connection:
         found = PhotosRepository(connection).get_many(photo_ids)
-        # Those of the same name in the same project share their files, so they share the new name.
+        # Rows of the same name in the same project share their files, so they get the same new name.
         sharing = photos_named(connection, project.id, sorted({photo.filename for photo in found}))
     by_name = [list(group) for _, group in groupby(sorted(sharing, key=_name_and_id), key=lambda photo: photo.filename)]
     files = find_files(ctx, folder, sharing)
@@ -115,7 +115,7 @@ def _rename_all(
     planned: list[_Renaming] = []
     for photos in by_name:
         try:
-            # Of rows that share their files, one has them all.
+            # If several rows share the files, the scan gives all files to one of them.
             own = max((files[photo.id] for photo in photos), key=lambda one: len(one.all()) + len(one.untouchable))
             renaming = _plan(ctx, copies, free, folder, photos, own)
         except (LibraryError, OSError) as error:
@@ -158,11 +158,11 @@ def _name_and_id(photo: Photo) -> tuple[str, int]:
 def _plan(
     ctx: StepContext, copies: Copies, free: FreeNames, folder: ProjectFolder, photos: list[Photo], files: PhotoFiles
 ) -> _Renaming | None:
-    """What is to be renamed and how, or None, reported, if the photo must be left as it is."""
+    """Return how to rename the photos of one name. If they must stay as they are, report the reason and return None."""
     old_name = photos[0].filename
     reason = unsafe_reason(old_name)
     if reason is not None:
-        ctx.report.count("skipped", example=f"photo {photos[0].id}: its name cannot be a file's: {reason}")
+        ctx.report.count("skipped", example=f"photo {photos[0].id}: no file can have its name: {reason}")
         return None
     if files.untouchable:
         name = files.untouchable[0].printable_name

@@ -1,4 +1,4 @@
-"""The step `file_removal`: files that are not to be kept move to `.trash`. Nothing is unlinked but derivatives."""
+"""The step `file_removal`: moves files that are not to be kept to `.trash`. It unlinks derivatives only."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: Photos whose files are moved before their rows are written: what a crash leaves to be repaired.
+#: Photos in a batch: their files move first, then their rows are written. A crash interrupts at most one batch.
 BATCH_SIZE = 100
 
 
 @dataclass(slots=True)
 class _Removal:
-    """What was done on disk for one photo, and what its row is to become."""
+    """The removal of one photo's files, and the new values of its row."""
 
     photo: Photo
     group: MoveGroup
@@ -93,10 +93,10 @@ def _remove_pending_deletions(ctx: StepContext) -> None:
 def _remove_photos(
     ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]
 ) -> Iterator[tuple[Photo, Exception | None]]:
-    """Move what is not to be kept of these photos; gives each with its failure, after its row has been written.
+    """Move the files of these photos that are not to be kept; yield each photo, with its failure, after that.
 
     Raises:
-        FolderMissing, FolderUnreadable: nothing may be concluded about any of their files.
+        FolderMissing, FolderUnreadable: the folder cannot be read, so a file that is not found may still exist.
     """
     with ctx.read() as connection:
         fresh = {photo.id: photo for photo in PhotosRepository(connection).get_many([photo.id for photo in photos])}
@@ -137,7 +137,7 @@ def _remove_batch(
                 done.append(removal)
             except StepTimeout:
                 raise
-            except Exception as error:  # noqa: BLE001 - it is the failure of this photo alone.
+            except Exception as error:  # noqa: BLE001 - only this photo fails.
                 errors[removal.photo.id] = error
     finally:
         if removals:
@@ -177,7 +177,7 @@ def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFil
 
 
 def _doomed_kinds(photo: Photo) -> set[FileKind]:
-    # A file that the row does not know of has come since somebody decided what to keep.
+    # A file that the row does not know has arrived after the decision what to keep, so it stays.
     doomed: set[FileKind] = set()
     if photo.jpg_available and not photo.keep_jpg:
         doomed.add(FileKind.JPG)
@@ -189,7 +189,7 @@ def _doomed_kinds(photo: Photo) -> set[FileKind]:
 def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, removal: _Removal) -> None:
     if not removal.derivatives_gone:
         return
-    # What is behind a symlink is not ours.
+    # A derivative that is only reached through a symlink does not belong to photojobs.
     for path_of in (folder.thumbnail, folder.preview_image):
         with contextlib.suppress(UnsafePath):
             if remove_derivative(path_of(removal.photo.filename)):
@@ -232,7 +232,7 @@ def _write_rows(
         if removal.row_goes:
             ctx.report.count("rows removed", example=removal.photo.filename)
         elif not removal.group.moves:
-            ctx.report.count("already gone", example=removal.photo.filename)
+            ctx.report.count("already missing", example=removal.photo.filename)
 
 
 def _change(folder: ProjectFolder, photo: Photo, move: FileMove, row: dict[str, Any] | None) -> FileChange:

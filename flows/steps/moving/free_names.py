@@ -1,4 +1,4 @@
-"""Base names that are free for photos which come into a project, or get another name there."""
+"""Finds free base names for photos that move into a project or get another name there."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)
 
 
 class FreeNames:
-    """The names that could be in the way of some photos: of files in a project's folder, and of rows without files.
+    """Names that could collide with new names of photos: names of files in a folder, and of rows without files.
 
     Args:
-        ctx: the job's.
-        project: the project that the photos are to be in.
-        folder: its folder.
-        photos: those that need names.
-        files: theirs.
-        is_taken: whether a base name is taken for another reason.
+        ctx: the context of the job.
+        project: the project that the photos will be in.
+        folder: the project's folder.
+        photos: the photos that need names.
+        files: the files of the photos, by photo id.
+        is_taken: a further check; returns whether a base name is not available for another reason.
 
     Raises:
         FolderMissing: the project has no folder.
@@ -62,7 +62,7 @@ class FreeNames:
         self._is_taken = is_taken
 
     def take(self, old: str, files: PhotoFiles) -> str:
-        """A free name for a photo that is called `old` and has these files; from now on it is taken."""
+        """Return a free name for a photo named `old` with these files. The name is taken from now on."""
         name, refused = old, set[str]()
         while self._is_known(name) or self.on_disk.has_base_name(name) or self._is_in_the_way(name, old, files):
             refused.add(name)
@@ -75,7 +75,7 @@ class FreeNames:
         return key in self._rows or key in self._given or self._is_taken(name)
 
     def _is_in_the_way(self, name: str, old: str, files: PhotoFiles) -> bool:
-        """Whether a companion's new name is taken, or would make it the companion of another photo there."""
+        """Return whether a companion's new name is taken, or would make it a companion of another photo."""
         for file, path in files.renamed(name, old=old):
             if "/" in path:
                 if os.path.lexists(self._folder.companion(path)):

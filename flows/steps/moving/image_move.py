@@ -1,4 +1,4 @@
-"""The step `image_move_files`: photos move into another project, whole, and nothing there is overwritten."""
+"""The step `image_move_files`: moves photos with all their files into another project. It overwrites nothing there."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ from storage.photos.projects import ProjectsRepository
 from storage.records import Photo, Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: The flag that a later step's `run_if` names.
+#: The flag for the `run_if` of a later step: derivatives are missing.
 NEED_DERIVATIVES: Final = "need_generate_derivatives"
 
 #: The folder of each kind of derivative.
 DERIVATIVE_FOLDERS: Final = {"thumbnail": THUMB_FOLDER, "preview": PREVIEW_FOLDER}
 
-#: Photos whose files are moved before their rows are written: what a crash leaves to be repaired.
+#: Photos in a batch: their files move first, then their rows are written. A crash interrupts at most one batch.
 BATCH_SIZE = 50
 
 
 class DestinationUnusable(PermanentStepError):
-    """The project that photos are to be moved into does not exist, is archived, is another's, or has no folder."""
+    """The destination project does not exist, is archived, belongs to another tenant, or has no folder."""
 
 
 @dataclass(slots=True)
 class _Move:
-    """One photo on its way."""
+    """The move of one photo."""
 
     item: TargetItem
     photo: Photo
@@ -84,7 +84,7 @@ def image_move_files(ctx: StepContext) -> None:
 
 
 def _record_arrived(ctx: StepContext, items: Sequence[TargetItem]) -> None:
-    # Moved by an attempt that died before it could say so, or never elsewhere: derivatives may be missing all the same.
+    # An earlier attempt moved these photos, or they were here from the start. Derivatives may still be missing.
     if any(lacks_derivatives(item.photo.thumbnail_status, item.photo.preview_status) for item in items):
         ctx.set_flag(NEED_DERIVATIVES, True)
     for item in items:
@@ -94,7 +94,7 @@ def _record_arrived(ctx: StepContext, items: Sequence[TargetItem]) -> None:
 
 def _destination(ctx: StepContext) -> Project:
     if ctx.job.project_id is None:
-        raise DestinationUnusable("no destination: give the project that the photos are to be moved to as project_id")
+        raise DestinationUnusable("no destination: give the project to move the photos to as project_id")
     with ctx.read() as connection:
         try:
             project = ProjectsRepository(connection).get(ctx.job.project_id, tenant_id=ctx.tenant_id)
@@ -113,8 +113,8 @@ def _destination(ctx: StepContext) -> Project:
     except (UnsafePath, ProjectUnavailable) as error:
         raise DestinationUnusable(str(error)) from error
     raise DestinationUnusable(
-        f"the folder of project {project.id} ({project.project_name}) is missing, though it has photos. Bring "
-        f"{folder.path} back, or run folder_discovery."
+        f"the folder of project {project.id} ({project.project_name}) is missing, although it has photos. Restore "
+        f"{folder.path}, or run folder_discovery."
     )
 
 
@@ -156,7 +156,7 @@ def _move_batch(journey: _Journey, items: Sequence[TargetItem]) -> dict[int, Exc
 
 
 class _Journey:
-    """A chunk of photos on their way from one project to another, with what is known of both ends."""
+    """The move of a chunk of photos from one project to another: both folders, the current rows and the files."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class _Journey:
         with ctx.read() as connection:
             rows = PhotosRepository(connection).get_many([item.photo.id for item in items])
         read = {item.photo.id: item.photo for item in items}
-        #: The photos that are still where they were when the items were read.
+        #: The photos that have not moved since the items were read.
         self.photos = {photo.id: photo for photo in rows if not has_moved(read[photo.id], photo)}
         self.files = find_files(ctx, source, list(self.photos.values()))
         self.names = FreeNames(ctx, destination, target, self.photos.values(), self.files)
@@ -186,7 +186,7 @@ def _plan(journey: _Journey, item: TargetItem) -> _Move:
     files = journey.files[photo.id]
     files.refuse_untouchable()
     if not files.images:
-        raise SkipItem("no file of it is on disk; manifest_check will say so in its row")
+        raise SkipItem("it has no file on disk; manifest_check will mark its files as missing")
     name = journey.names.take(photo.filename, files)
     moves = file_moves(files, journey.source, photo.filename, journey.target, name)
     group = MoveGroup(photo.project_id, journey.destination.id, photo.id, moves)
@@ -199,7 +199,7 @@ def _move_photo(journey: _Journey, move: _Move) -> None:
         move.group.carry_out(names=journey.names.on_disk, folder=journey.target.path)
     except StepTimeout:
         raise
-    except Exception as error:  # noqa: BLE001 - it is the failure of this photo alone.
+    except Exception as error:  # noqa: BLE001 - only this photo fails.
         move.error = error
 
 
@@ -212,20 +212,20 @@ def bring_derivative(
     *,
     is_resumed: bool,
 ) -> bool:
-    """Move a derivative along; False where there is none afterwards. It can always be made again.
+    """Move a derivative after its photo; return whether the new place has it. A lost derivative can be made again.
 
     Args:
-        path_of: of a project and a photo's name.
-        source: where the photo was.
-        old: its name there.
-        target: where the photo is now.
-        new: its name there.
-        is_resumed: whether an attempt that was cut short may have brought it already.
+        path_of: returns the derivative's path for a project folder and the name of a photo.
+        source: the photo's old project folder.
+        old: the photo's old name.
+        target: the photo's new project folder.
+        new: the photo's new name.
+        is_resumed: an interrupted attempt may have moved the derivative already.
     """
     with contextlib.suppress(LibraryError, OSError):
         old_path, new_path = path_of(source, old), path_of(target, new)
         if old_path.exists() or not is_resumed:
-            # The name was free, so what has it was left by a photo that is gone.
+            # The photo's new name was free, so this derivative belongs to a photo that no longer exists.
             remove_derivative(new_path)
             with contextlib.suppress(SourceMissing):
                 move_without_overwrite(old_path, new_path, names=FolderNames())
@@ -238,7 +238,7 @@ def _write_rows(journey: _Journey, tried: Sequence[_Move], moves: Sequence[_Move
     done = [move for move in tried if move.error is None and move.group.is_done]
     moved = [moved_photo(move.photo, move.name, move.group) for move in done]
     if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in moved):
-        # Before the rows: a flag too many costs one empty step, one that a crash swallowed would lose thumbnails.
+        # Before the rows: an unneeded flag costs one empty step, but a flag lost in a crash would cost thumbnails.
         ctx.set_flag(NEED_DERIVATIVES, True)
     sync_folders(move.group for move in done)
     ids = [move.photo.id for move in done]
@@ -268,7 +268,7 @@ def _write_rows(journey: _Journey, tried: Sequence[_Move], moves: Sequence[_Move
 
 
 def moved_photo(photo: Photo, name: str, group: MoveGroup) -> MovedPhoto:
-    """What a photo's row is to say under another name or in another project, once its files and derivatives moved."""
+    """Return the new values of a photo's row after its files and derivatives moved."""
     came = {file.target.parent.name for file in group.moves if file.is_derivative and file.is_done}
     left_behind = tuple(kind for kind, folder in DERIVATIVE_FOLDERS.items() if folder not in came)
     return MovedPhoto(
@@ -286,5 +286,5 @@ def _status(status: str | None, *, has_file: bool) -> str | None:
 
 
 def lacks_derivatives(*statuses: str | None) -> bool:
-    """Whether one of these statuses says that a derivative is to be made."""
+    """Return whether one of these statuses means that a derivative must be made."""
     return any(status in (None, "pending", "missing") for status in statuses)

@@ -1,4 +1,4 @@
-"""The step `trash_maintenance`: what has lain in `.trash` past its time goes for good, and the journal says so."""
+"""The step `trash_maintenance`: permanently removes files that are in `.trash` for too long, and journals this."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError
 from storage.library.names import printable
 from storage.records import Project
+from task_definitions.wording import quantity
 
-#: Files removed before the journal is written: what a crash leaves to be noted by the next run.
+#: Files removed before the journal is written. After a crash, the next run journals the removals of one batch at most.
 BATCH_SIZE: Final = 200
 
-#: Entries of the journal compared with the disk at a time.
+#: Journal entries compared with the disk at a time.
 _JOURNAL_BATCH_SIZE: Final = 1_000
 
 
 @step("trash_maintenance", unit="projects")
 def trash_maintenance(ctx: StepContext) -> None:
-    """Remove what has lain in .trash for longer than the time to live."""
+    """Remove files that were in .trash for longer than the time to live."""
     each_project(ctx, partial(_empty_trash, ctx))
 
 
@@ -39,14 +40,14 @@ def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> N
     due = expired(folder, now=ctx.now(), ttl_seconds=ctx.settings.trash_ttl_seconds)
     while batch := list(islice(due, BATCH_SIZE)):
         errors += _purge(ctx, project, folder, batch)
-    _note_what_has_gone(ctx, project, folder)
-    # What crashed processes left half-written of manifests, copies and derivatives; never the only copy of anything.
+    _journal_missed_removals(ctx, project, folder)
+    # Temporary files that crashed processes left: incomplete manifests, copies and derivatives, never the only copy.
     for path in (folder.path, folder.thumb, folder.preview):
         ctx.report.count(
             "unfinished files removed", remove_stale_temporaries(path, content_path=folder.library.content_path)
         )
     if errors:
-        raise ItemsFailed(f"{len(errors)} of the trash could not be removed; first: {errors[0]}")
+        raise ItemsFailed(f"{quantity(len(errors), 'file')} could not be removed from .trash; first: {errors[0]}")
 
 
 def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Sequence[TrashEntry]) -> list[Exception]:
@@ -66,7 +67,7 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
                 ctx.report.count("removed", example=printable(entry.original_name))
     finally:
         if sizes:
-            # What was journaled as removed may not come back.
+            # Durable before it is journaled: after a power cut, no removed file may reappear.
             fsync_folder(folder.trash)
             with ctx.transaction() as connection:
                 known = latest_by_target(connection, list(sizes), project_id=project.id)
@@ -86,8 +87,8 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
     return errors
 
 
-def _note_what_has_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Journal the removals of an earlier run that died before it could, and those made by hand."""
+def _journal_missed_removals(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    """Journal removals that were not journaled: by a crashed run, or by hand."""
     if not (folder.exists() and folder.trash.is_dir()):
         return
     before = ctx.now() - timedelta(seconds=ctx.settings.trash_ttl_seconds)
@@ -117,7 +118,7 @@ def _note_what_has_gone(ctx: StepContext, project: Project, folder: ProjectFolde
 
 
 def _is_in_trash(folder: ProjectFolder, target: str) -> bool:
-    # The project's folder may have been renamed since; what follows it has not. A long name lies one folder deeper.
+    # Only the project's folder may have been renamed since. A file with a long name is one folder deeper.
     *_, wrapping, name = PurePosixPath(target).parts
     return (folder.trash / name).exists() or (folder.trash / wrapping / name).exists()
 

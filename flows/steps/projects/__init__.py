@@ -1,1 +1,1 @@
-"""The steps that work on whole projects: folders, manifests, discovery, orphans and deletion."""
+"""Steps that work on whole projects: names of folders, manifests, discovery, missing folders and deletion."""

@@ -1,6 +1,6 @@
-"""The step `folder_alignment`: folders that are not called as their projects are reported.
+"""The step `folder_alignment`: reports folders whose name differs from the name of their project.
 
-With the setting `rename_user_files = "rename"` they get the names of their projects. What is in them stays as it is.
+With the setting `rename_user_files = "rename"`, the step renames these folders. Their contents do not change.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from storage.records import Project
 
 @step("folder_alignment", unit="projects")
 def folder_alignment(ctx: StepContext) -> None:
-    """Report, or rename, project folders that are not called as their projects."""
+    """Report, or rename, project folders whose name differs from the project's name."""
     projects = ctx.projects()
     if not projects:
         return
@@ -40,7 +40,7 @@ def folder_alignment(ctx: StepContext) -> None:
 
 
 class _FolderOwners:
-    """Which project has which of the folder names that the tenant's projects cannot share."""
+    """The projects by folder name, so that no two projects of the tenant get the same folder."""
 
     def __init__(self, ctx: StepContext) -> None:
         with ctx.read() as connection:
@@ -57,7 +57,7 @@ class _FolderOwners:
         self._owners.setdefault(name_key(name), set()).add(project.id)
 
     def name_for(self, project: Project) -> str:
-        """The project's name as a folder name; where another project has that, with a number, as it may be already."""
+        """Return the project's name as a folder name, with a number if another project has that name."""
         wanted = sanitise_folder_name(project.project_name, fallback=f"project-{project.id}")
         if self.is_free(wanted, project):
             return wanted
@@ -79,16 +79,16 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
     if ctx.settings.rename_user_files == "report":
         ctx.report.count("other folder names", example=f"{folder.project_folder}: the project is called {wanted}")
         return
-    # At its first attempt this job has renamed nothing yet: what it finds renamed, somebody else has.
+    # The first attempt has renamed nothing yet. If it finds the folder renamed, a user has done that.
     is_followed = False
     try:
         target = folder.tenant.project(wanted)
         if folder.exists():
-            # Before the rename: by the manifest the next run knows the folder again, should this one be cut short.
+            # Before the rename: if this run is interrupted, the next one identifies the folder by its manifest.
             ctx.checkpoint()
             check_project(ctx, project, folder)
             bring_manifest(ctx, project, folder)
-            # So that this job is known to have begun.
+            # The start of the job must be durable, because `is_followed` depends on the number of attempts.
             ctx.database.sync()
             rename_folder_without_overwrite(folder.path, target.path)
         elif _was_renamed(project, target):
@@ -104,7 +104,7 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
 
 
 def _was_renamed(project: Project, target: ProjectFolder) -> bool:
-    """Whether an earlier run renamed the folder and died before it could write the row."""
+    """Return whether the folder was renamed already, without its row: by an interrupted attempt or by a user."""
     try:
         manifest = read_manifest(target)
     except ManifestUnreadable:
@@ -127,7 +127,7 @@ def _write_row(
             ProjectsRepository(connection).rename(project.id, project_folder=target.project_folder)
             ctx.journal(connection, [change])
     except ConstraintViolated:
-        # Somebody made a project with that folder meanwhile. The row has to find its folder where it was.
+        # Another program has created a project with that folder. This project's row still has the old folder name.
         rename_folder_without_overwrite(target.path, folder.path)
         ctx.report.count("skipped", example=f"{folder.project_folder}: another project has {target.project_folder}")
         return False

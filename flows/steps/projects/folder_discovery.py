@@ -1,6 +1,6 @@
-"""The step `folder_discovery`: the projects in SQL follow the folders of a tenant, whatever somebody did to them.
+"""The step `folder_discovery`: updates the projects in SQL after users created, renamed, copied or removed folders.
 
-Only folders and rows of projects; what lies inside a known project is the matter of manifest_check and folder_check.
+It works on folders and rows of projects. The files of known projects are left to manifest_check and folder_check.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def folder_discovery(ctx: StepContext) -> None:
     if ctx.library.is_missing_or_empty(tenant.path):
         if any(not project.is_archived for project in every if _is_of(project, ctx)):
             raise LibraryUnavailable(
-                f"{tenant.path} is missing or empty, though the tenant has projects; none was archived. Mount its disk."
+                f"{tenant.path} is missing or empty, but the tenant has projects. None was archived. Mount its disk."
             )
         return
     _Discovery(ctx, tenant, every).run()
@@ -59,7 +59,7 @@ def folder_discovery(ctx: StepContext) -> None:
 
 @dataclass(slots=True)
 class _Found:
-    """A folder without a project, and what its manifest says."""
+    """A folder without a project, and its manifest."""
 
     folder: ProjectFolder
     manifest: Manifest | None
@@ -67,12 +67,12 @@ class _Found:
 
     @property
     def name(self) -> str:
-        """What to call the project."""
+        """The name for the project."""
         return self.folder.project_folder if self.manifest is None else self.manifest.name
 
 
 class _Discovery:
-    """One look at a tenant's folders and projects."""
+    """One comparison of a tenant's folders with its projects."""
 
     def __init__(self, ctx: StepContext, tenant: TenantFolder, every: list[Project]) -> None:
         self._ctx = ctx
@@ -88,11 +88,11 @@ class _Discovery:
         self._is_repeatable = False
 
     def run(self) -> None:
-        """Settle every folder, then every project whose folder is gone."""
+        """Handle every folder, then every project whose folder is missing."""
         ctx = self._ctx
         known = {project.project_folder: project for project in self._projects.values()}
         tasks = len(self._on_disk)
-        # Renamed folders first: photos may have been taken out of them.
+        # Renamed folders first: photos from them may be in the other folders.
         for number, name in enumerate(sorted(self._on_disk, key=lambda name: not self._is_renamed(name))):
             ctx.checkpoint()
             try:
@@ -104,7 +104,7 @@ class _Discovery:
                     self._settle_unknown(name)
             except StepTimeout:
                 raise
-            except Exception as error:  # noqa: BLE001 - it is the failure of this folder alone.
+            except Exception as error:  # noqa: BLE001 - only this folder fails.
                 self._fail(name, error)
             ctx.progress(number + 1, tasks)
         self._arrivals.settle()
@@ -142,7 +142,7 @@ class _Discovery:
                 self._reactivate(project, folder)
             return
         if _read_manifest(folder) is None and not folder.manifest_path.exists():
-            # The manifest is written last, so without one the project may never have been taken in to its end.
+            # The manifest is written last. Without it, an earlier run may not have stored all photos of the project.
             check_project(ctx, project, folder)
             with ctx.exclusively([project.id]):
                 self._take_in(project, folder)
@@ -165,11 +165,11 @@ class _Discovery:
         for twin in self._twins(found) if self._ctx.settings.merge_folders and found.has_files else ():
             if self._merge(found, twin):
                 return
-        # A copy was made on purpose, to print from or to work on, and is called as its folder is.
+        # Users copy folders on purpose, for example to print from them. A copy is named after its folder.
         self._create(found, name=name if owner is not None else found.name)
 
     def _owner(self, found: _Found) -> Project | None:
-        """The project that a folder belonged to under another name."""
+        """Return the project that had this folder under another name; None if there is none."""
         if found.manifest is not None:
             owner = self._projects.get(found.manifest.id)
         else:
@@ -185,7 +185,7 @@ class _Discovery:
         return took_project_along(self._ctx, owner, found.folder)
 
     def _twins(self, found: _Found) -> Iterator[Project]:
-        """Active projects that have their folder, and the same name or the manifest that was copied."""
+        """Yield active projects with a folder that have the same name as the found folder, or the same manifest."""
         keys = {name_key(found.name), name_key(found.folder.project_folder)}
         for project in list(self._projects.values()):
             same = {name_key(project.project_name), name_key(project.project_folder)}
@@ -195,8 +195,8 @@ class _Discovery:
                 yield project
 
     def _has_folder(self, project: Project) -> bool:
-        # One that leads out of the library, or is unavailable, fails by itself, and keeps no other folder from becoming
-        # a project; nothing is merged into it.
+        # A folder that leads out of the library, or is unavailable, is reported elsewhere. It must not affect other
+        # folders, and nothing is merged into it.
         with suppress(LibraryError, OSError, ProjectUnavailable):
             folder = self._ctx.folder_of(project)
             check_project(self._ctx, project, folder)
@@ -210,10 +210,10 @@ class _Discovery:
         elif ctx.settings.rename_user_files == "rename":
             project = self._make_under_another_name(folder, name)
         else:
-            reason = "another tenant has a project with a folder of this name; give one of the folders another name"
+            reason = "another tenant's project has a folder of this name; rename one of the folders"
             ctx.report.count("skipped", example=f"{folder.project_folder}: {reason}")
             return
-        ctx.report.count("projects made", example=project.project_name)
+        ctx.report.count("projects created", example=project.project_name)
         with ctx.exclusively([project.id]):
             self._take_in(project, ctx.folder_of(project))
 
@@ -230,9 +230,9 @@ class _Discovery:
         return project
 
     def _make_under_another_name(self, folder: ProjectFolder, name: str) -> Project:
-        """Make a project of a folder whose name is taken, in a file of another program, and rename the folder.
+        """Create a project for a folder whose name another tenant's project has, and rename the folder.
 
-        The project comes first, so that the run after a crash renames the folder to what the project says.
+        The row is written first: after a crash, the next run renames the folder to the name in the row.
         """
         # folder_alignment numbers folders in the same way.
         stem = cut_to_bytes(sanitise_folder_name(folder.project_folder), MAX_FOLDER_NAME_BYTES - 10)
@@ -253,7 +253,7 @@ class _Discovery:
         return project
 
     def _waits_for_folder(self, project: Project, name: str, stem: str) -> bool:
-        """Whether a run was cut short between making a project and renaming its folder."""
+        """Return whether a run was interrupted between the creation of the project and the renaming of its folder."""
         has_such_names = project.project_name == name and re.fullmatch(
             re.escape(stem) + r"_\d+", project.project_folder
         )
@@ -265,7 +265,7 @@ class _Discovery:
     def _follow_rename(self, project: Project, folder: ProjectFolder) -> None:
         ctx = self._ctx
         with ctx.exclusively([project.id]):
-            # A name that was made from the old folder's, or the other way round, follows; another was given on purpose.
+            # If the project's name matched the old folder, it changes with the folder. Otherwise a user has chosen it.
             was_aligned = sanitise_folder_name(project.project_name) == project.project_folder
             name = folder.project_folder if was_aligned else project.project_name
             renamed = replace(project, project_name=name, project_folder=folder.project_folder)
@@ -289,7 +289,7 @@ class _Discovery:
         ctx.report.count("renames followed", example=f"{project.project_folder} → {folder.project_folder}")
 
     def _merge(self, found: _Found, twin: Project) -> bool:
-        """Merge a folder into a project, unless it holds something else; whether it was merged."""
+        """Merge a folder into a project, unless its contents differ; return whether it was merged."""
         ctx, name = self._ctx, found.folder.project_folder
         with ctx.exclusively([twin.id]):
             target = ctx.folder_of(twin)
@@ -319,7 +319,8 @@ class _Discovery:
         ctx = self._ctx
         manifest = _read_manifest(folder)
         if manifest is not None and manifest.id != project.id:
-            ctx.report.count("kept archived", example=f"{project.project_name}: the folder is another project's now")
+            reason = "its folder now belongs to another project"
+            ctx.report.count("kept archived", example=f"{project.project_name}: {reason}")
             return
         with ctx.exclusively([project.id]), ctx.transaction(project_ids=[project.id]) as connection:
             restored = ProjectsRepository(connection).restore(project.id)
@@ -333,7 +334,7 @@ class _Discovery:
             return
         with ctx.exclusively([project.id]):
             fresh = ctx.reload(project)
-            # Meanwhile somebody may have renamed it, or made its folder.
+            # A user may have renamed the project or created its folder in the meantime.
             if fresh is None or fresh.is_archived or ctx.folder_of(fresh).exists():
                 return
             ctx.library.check_available()

@@ -1,4 +1,4 @@
-"""Merging a folder into the folder of a project that it is a copy of; nothing is overwritten, renamed or removed."""
+"""Merges a copy of a project's folder into that folder. Nothing is overwritten, renamed or removed."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _BATCH_SIZE: Final = 100
 
 
 def is_companion_folder(folder: ProjectFolder, entry: ScannedFile) -> bool:
-    """Whether an entry of a project's folder is a folder in which a program keeps companions."""
+    """Return whether an entry of a project's folder is a folder where a program stores companions."""
     names = (parts[0] for parts in folder.library.accepted_extensions.companion_folders)
     is_named = any(fnmatchcase(entry.name, name) for name in names)
     return is_named and entry.problem == "not a regular file" and (folder.path / entry.name).is_dir()
 
 
 class FolderMerge:
-    """Moves the files of a folder into a project's, if both have photos in common and no file differs.
+    """Moves the files of a folder into a project's folder, if both have photos in common and no file differs.
 
-    Files whose name and contents are in the target already stay where they are, and are reported.
+    A file that the target already has, with the same name and contents, stays where it is and is reported.
     """
 
     def __init__(self, ctx: StepContext, source: ProjectFolder, target: ProjectFolder, project: Project) -> None:
@@ -50,14 +50,14 @@ class FolderMerge:
         accepted = target.library.accepted_extensions
         self._names = FolderNames.read(target.path, accepted_extensions=accepted)
         files = [file for file in scan(source) if not file.is_hidden and not is_companion_folder(source, file)]
-        # Companions first: as long as a photo is left, the folder is known for a copy.
+        # Companions first: the remaining photos still identify the folder as a copy if the merge is interrupted.
         files += scan_companion_folders(source, is_wanted=lambda _: True)
         self._files = sorted(files, key=lambda file: ("/" not in file.name, file.name))
         with ctx.read() as connection:
             self._rows = {name_key(name) for name in PhotoMovesRepository(connection).base_names(project.id)}
 
     def refusal(self) -> str | None:
-        """Why the folder is a project of its own: they share no photo, or a file of one name differs; else None."""
+        """Return why the folder cannot be merged (no common photo, or a file that differs); None if it can."""
         photos = [file for file in self._files if file.kind.is_photo and file.problem is None]
         if not any(name_key(file.base_name) in self._rows for file in photos):
             return "it shares no photo with the project"
@@ -66,13 +66,13 @@ class FolderMerge:
                 return f"{file.printable_name}: {file.problem}"
             try:
                 if self._same_as(file.name) and not self._is_there(file):
-                    return f"{file.name} is another file there"
+                    return f"{file.name} differs from the project's file of this name"
             except UnsafePath as error:
                 return str(error)
         return None
 
     def run(self) -> None:
-        """Move what is not there yet. Repeated after a crash, it goes on where it stopped."""
+        """Move the files that the target does not have. If repeated after a crash, continue where it stopped."""
         going = []
         for file in self._files:
             if self._is_there(file):
@@ -88,13 +88,13 @@ class FolderMerge:
                 folder = folder.parent
 
     def _same_as(self, path: str) -> Collection[str]:
-        """The files of the target that count as one of this path."""
+        """Return the target's files that count as the same name, including other spellings of it."""
         if "/" not in path:
             return self._names.same_as(path)
         return [path] if os.path.lexists(self._target.companion(path)) else []
 
     def _is_there(self, file: ScannedFile) -> bool:
-        """Whether the target has the file under the same name."""
+        """Return whether the target has a file of the same name and contents."""
         library = self._source.library
         for name in self._same_as(file.name):
             other = self._target.path / name

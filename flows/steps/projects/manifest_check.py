@@ -1,4 +1,4 @@
-"""The step `manifest_check`: manifests follow SQL, and the availability of files in SQL follows the disk."""
+"""The step `manifest_check`: writes manifests from SQL, and the availability of files in SQL from the disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def manifest_check(ctx: StepContext) -> None:
 
 
 def manifest_of(project: Project) -> Manifest:
-    """What the manifest of a project is to say."""
+    """Return the manifest that a project should have."""
     return Manifest(
         name=project.project_name or project.project_folder,
         id=project.id,
@@ -37,9 +37,9 @@ def manifest_of(project: Project) -> Manifest:
 
 
 def bring_manifest(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Make a project's manifest say what it is to say, and journal what it said before; whether it was written.
+    """Write a project's manifest if it differs, and journal its previous contents. Return whether it was written.
 
-    First the journal, and all that was committed before, is on the disk: what a manifest says is believed.
+    The journal and all earlier commits are made durable first, because later runs trust the manifest.
     """
 
     def announce(written: WrittenManifest) -> None:
@@ -61,7 +61,7 @@ def bring_manifest(ctx: StepContext, project: Project, folder: ProjectFolder) ->
 def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     if skip_missing_folder(ctx, project, folder):
         return
-    # The manifest last: where it cannot be written, the rows at least are right.
+    # The manifest last: if it cannot be written, at least the rows are right.
     with compared(ctx, project, folder) as comparison:
         _align_availability(ctx, comparison)
     ctx.checkpoint()
@@ -78,7 +78,7 @@ def _align_availability(ctx: StepContext, comparison: ProjectComparison) -> None
                 changes.append(change)
             else:
                 # No file can have such a name here, so its absence says nothing about the photo.
-                ctx.report.count("skipped", example=f"photo {change.photo_id}: its name cannot be a file's: {reason}")
+                ctx.report.count("skipped", example=f"photo {change.photo_id}: no file can have its name: {reason}")
         ctx.checkpoint()
         ids = [change.photo_id for change in changes]
         with ctx.transaction(photo_ids=ids, columns=AVAILABILITY_COLUMNS) as connection:

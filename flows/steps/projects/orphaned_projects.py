@@ -1,7 +1,7 @@
-"""The step `orphaned_project_cleanup`: a project whose folder is gone is archived, and on a later run loses its rows.
+"""The step `orphaned_project_cleanup`: archives projects whose folder is missing, and later removes their rows.
 
-Its rows stay for `missing_grace_seconds` at least. Gone means that the library, the tenant's folder and its listing are
-there, and the folder is not, under no name.
+The rows stay for at least `missing_grace_seconds`. A folder counts as missing only if the library and the tenant's
+folder can be read, and the folder does not exist there under any name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from storage.records import Project
 
 @step("orphaned_project_cleanup", unit="projects")
 def orphaned_project_cleanup(ctx: StepContext) -> None:
-    """Archive projects whose folder is gone; remove the rows of those archived so `missing_grace_seconds` ago."""
+    """Archive projects whose folder is missing; remove their rows `missing_grace_seconds` later."""
     projects = [*ctx.projects(archived=True), *ctx.projects()]
     if not projects:
         return
@@ -51,11 +51,11 @@ def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> Non
         return
     with ctx.read() as connection:
         active = ProjectsRepository(connection).list(tenant_id=ctx.tenant_id, archived=False)
-    # One project may have been the last one. Several that go at the same time look like an unmounted disk.
+    # A user may have removed the only project. If several disappear at once, the disk is probably not mounted.
     if len(active) > 1:
         raise LibraryUnavailable(
-            f"Folder {path} is empty, though its tenant has {len(active)} projects. Mount its disk; if they are gone "
-            "indeed, delete the projects."
+            f"Folder {path} is empty, although its tenant has {len(active)} projects. Mount its disk. If the folders "
+            "were removed on purpose, delete the projects."
         )
 
 
@@ -72,13 +72,13 @@ def _settle(
     if folder.exists():
         ctx.report.count(
             "kept",
-            example=f"{project.project_name}: its folder is back; folder_discovery makes the project active again",
+            example=f"{project.project_name}: its folder is back; folder_discovery will make the project active again",
         )
     elif archived.job_id == ctx.job.id or (archived.task_id is not None and archived.task_id == ctx.job.task_id):
-        # A repetition of the run that archived it is no later run.
+        # A repetition of the run that archived the project does not count as a later run.
         ctx.report.count("kept", example=f"{project.project_name}: archived by this run")
     elif archived.created_at > ctx.now() - timedelta(seconds=ctx.settings.missing_grace_seconds):
-        # A disk that was unplugged comes back.
+        # The disk may only be unplugged.
         ctx.report.count("kept", example=f"{project.project_name}: its folder has not been missing for long enough")
     elif _has_found_photos(ctx, arrivals, project):
         ctx.report.count("kept", example=f"{project.project_name}: photos of it are in other folders")
@@ -100,7 +100,8 @@ def _is_elsewhere(ctx: StepContext, renamed: RenamedFolders, project: Project) -
     if name is None:
         return False
     ctx.report.count(
-        "kept", example=f"{project.project_name}: its folder was renamed to {name}; folder_discovery takes that over"
+        "kept",
+        example=f"{project.project_name}: its folder was renamed to {name}; folder_discovery will update the project",
     )
     return True
 

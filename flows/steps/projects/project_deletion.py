@@ -1,4 +1,4 @@
-"""The steps that delete projects: the only ones that work on archived projects, and that remove whole folders."""
+"""The steps that delete projects. Only they remove whole folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from storage.records import Project
 
 
 class ProjectStillActive(PermanentStepError):
-    """Files or rows of a project were to be deleted that is not archived."""
+    """The files or rows of a project cannot be deleted because it is not archived."""
 
 
 @step("project_stop_processes", unit="projects")
@@ -32,13 +32,13 @@ def project_stop_processes(ctx: StepContext) -> None:
     projects = [*ctx.projects(), *(ctx.projects(archived=True) if ctx.job.scope != "global" else ())]
     was_interrupted = False
     for number, project in enumerate(projects):
-        # Not `ctx.project`: that waits for jobs which hold the project, and those are what is to be stopped.
+        # Not `ctx.project`: it waits for the jobs that hold the project, but these are the jobs to stop.
         with ctx.transaction(enqueues=True, project_ids=[project.id]) as connection:
             working = set(holders(connection, project.id)) - {ctx.job.id}
             if not project.is_archived:
                 ProjectsRepository(connection).archive(project.id)
                 ctx.report.count("archived", example=project.project_name)
-            # Whatever waits or runs for the project, but for this job's own task, and this job.
+            # All queued and running jobs of the project, except this job and the jobs of its task.
             canceled = JobsRepository(connection).cancel_by_project(
                 project.id, except_task_id=ctx.job.task_id, except_job_id=ctx.job.id
             )
@@ -47,7 +47,7 @@ def project_stop_processes(ctx: StepContext) -> None:
         was_interrupted |= any(job.id in working for job in canceled)
         ctx.progress(number + 1, len(projects))
     if was_interrupted:
-        # An executor learns within two heartbeats that its job was canceled. Until then it may still put a file into
+        # An executor notices within two heartbeats that its job was canceled. Until then it may still write files into
         # the folder that the next step removes.
         ctx.claim.lost.wait(2 * ctx.settings.heartbeat_seconds)
         ctx.checkpoint()
@@ -70,7 +70,7 @@ def project_cleanup_db(ctx: StepContext) -> None:
 
 @step("project_scavenge", unit="projects")
 def project_scavenge(ctx: StepContext) -> None:
-    """Remove folders that archived projects left behind."""
+    """Remove the remaining folders of archived projects."""
     ctx.library.check_available()
     each_project(ctx, partial(_scavenge, ctx), projects=ctx.projects(archived=True))
 
@@ -80,7 +80,7 @@ def _refuse_active(ctx: StepContext) -> None:
         return
     for project in ctx.projects():
         raise ProjectStillActive(
-            f"project {project.id} ({project.project_name}) is active. Archive it first: project_stop_processes does."
+            f"project {project.id} ({project.project_name}) is active. Archive it first, by project_stop_processes."
         )
 
 
@@ -106,7 +106,7 @@ def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) ->
     ctx.checkpoint()
     entry_id: int | None = None
     if folder.exists():
-        # Before the removal, which cannot be taken back: the journal must know of it, wherever it is cut short.
+        # Before the removal: it cannot be undone, so the journal must have it even if it is interrupted.
         with ctx.transaction(durable=True) as connection:
             entry_id = _journal_folder(ctx, connection, project, folder)
     try:
@@ -145,12 +145,12 @@ def _journal_row(ctx: StepContext, connection: Connection, project: Project, fol
 
 
 def _reason_to_keep(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:
-    """Why the folder of an archived project is not what the project left behind, or None."""
+    """Return why the folder of an archived project must not be removed; None if it may be."""
     if not folder.exists():
         return None
     with ctx.read() as connection:
         if was_archived_as_gone(connection, project):
-            return "it was away when its project was archived, and is back; folder_discovery makes it active again"
+            return "it was missing when the project was archived, and is back; folder_discovery reactivates the project"
     try:
         manifest = read_manifest(folder)
     except ManifestUnreadable:

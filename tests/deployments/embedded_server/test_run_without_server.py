@@ -80,7 +80,7 @@ def test_the_run_is_in_prefects_history_as_if_prefect_had_run_it(
     assert (of_job["name"], of_job["state_name"]) == ("folder_discovery 1/1", "Completed")
     assert {"priority:95", "lane:priority", "tenant:user_0", f"task:{task.id}"} == set(of_job["tags"])
     assert (artifact["key"], artifact["flow_run_id"]) == ("folder-discovery", run["id"])
-    assert "projects made" in artifact["data"]
+    assert "projects created" in artifact["data"]
     assert latest["data"] == artifact["data"]
     assert [line["message"].split()[0] for line in lines] == ["Beginning", "folder_discovery:", "Finished"]
     assert [node["label"] for _, node in graph["nodes"]] == ["folder_discovery 1/1"]

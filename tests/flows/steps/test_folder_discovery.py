@@ -71,7 +71,7 @@ def test_a_folder_without_a_project_becomes_one_with_its_photos(studio, folder):
     assert {item.photo_id for item in JobsRepository(studio.database).list_items(follow_up.id)} == {
         photo.id for photo in rows.values()
     }
-    assert job.result["examples"]["projects made"] == ["Iceland"]
+    assert job.result["examples"]["projects created"] == ["Iceland"]
 
 
 def test_running_it_twice_changes_nothing_more(studio, folder, known, clock):
@@ -410,7 +410,7 @@ class TestInAFileOfAnotherProgram:
         assert job.status == "completed", job.error_message
         assert "tenant/Iceland/fox.jpg" in studio.disk()
         assert [one.project_folder for one in _projects(studio) if one.tenant_id == "tenant"] == ["Norway"]
-        assert job.result["examples"]["skipped"][0].startswith("Iceland: another tenant has a project")
+        assert job.result["examples"]["skipped"][0].startswith("Iceland: another tenant's project")
 
     @pytest.mark.parametrize("runtime", [{"rename_user_files": "report"}], indirect=True)
     def test_a_plan_skips_the_folder_as_the_run_does(self, studio, folder):
