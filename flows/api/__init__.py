@@ -1,1 +1,1 @@
-"""The calls of programs: start, run, follow and steer tasks, run saved plans, and undo."""
+"""Functions for other programs: start, run, inspect and control tasks, run saved plans, and undo tasks."""

@@ -1,4 +1,4 @@
-"""Running a saved plan: what has changed since is refused by name, and the rest is done, and nothing else."""
+"""Runs a saved plan. Projects and photos that have changed since are refused by name; the rest runs as planned."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from storage.queue.tasks import NewTask, TasksRepository
 from storage.reports.task_summary import TaskSummary
 from task_definitions import Scope
 
-#: Each plan that still differs leaves something more out; so many in a row are no accident.
+#: Each round leaves out what still differs. After so many rounds, the library must be changing all the time.
 MAX_ROUNDS = 20
 
 
 class PlanUnsettled(FlowsError):
-    """The library changes so fast that no run can be said to do what the plan says; nothing was started."""
+    """The library changes too fast to run the plan exactly as saved; nothing was started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRun:
-    """A saved plan that has been held against what there is now.
+    """A saved plan after the comparison with the current library.
 
     Attributes:
-        new: the task that does what is left of the plan; None where nothing is.
-        refusals: what is left out, and why.
-        counts: what is to be done, by action.
+        new: the task for the rest of the plan; None if nothing is left to do.
+        refusals: the projects, folders and photos that are left out, with reasons.
+        counts: the number of changes to make, by action.
     """
 
     new: NewTask | None
@@ -47,11 +47,11 @@ class PreparedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
-    """What came of a saved plan.
+    """The result of running a saved plan.
 
     Attributes:
-        summary: of the task; None where nothing was left to be done, so that none was started.
-        refusals: what was left out, and why.
+        summary: the summary of the task; None if nothing was left to do and no task was started.
+        refusals: the projects, folders and photos that were left out, with reasons.
     """
 
     summary: TaskSummary | None
@@ -59,15 +59,15 @@ class PlannedRun:
 
 
 def run_saved_plan(path: Path) -> PlannedRun:
-    """Run what a saved plan says in this process, but for what has changed since, which is refused by name.
+    """Run a saved plan in this process, except the projects and photos that have changed since.
 
-    The plan is made anew first. A project (of a photo set: a photo) for which the new one says anything else is left
-    out, until what is left to be done is part of what was saved. The definition is that of the plan, whatever its file
-    says now.
+    First a fresh plan is made. A project (for a photo set: a photo) whose fresh plan differs is left out and refused by
+    name. This repeats until the fresh plan has only changes of the saved one. The definition in the plan counts, even
+    if the definition's file has changed.
 
     Raises:
-        PlanFileError: the file cannot be read, is no plan, or not a whole one.
-        PlanOutdated: a setting that matters is another now.
+        PlanFileError: the file cannot be read, is not a plan, or is incomplete.
+        PlanOutdated: a setting that changes what a run does has another value now.
         PlanUnsettled: the library changes all the time.
     """
     runtime = Runtime.current()
@@ -93,7 +93,7 @@ arun_saved_plan = in_thread(run_saved_plan)
 
 
 def prepare_run(saved: SavedPlan, runtime: Runtime) -> PreparedRun:
-    """Find out what of a saved plan can still be run; starts nothing. Raises as `run_saved_plan` does."""
+    """Find the part of a saved plan that can still be run, without starting it. Raises as `run_saved_plan` does."""
     saved.check_settings(runtime.settings)
     return _Preparation(saved, runtime).prepare()
 
@@ -103,7 +103,7 @@ class _Preparation:
         self._saved = saved
         self._runtime = runtime
         self._left_out = LeftOut.of_payload(saved.payload)
-        # By project and base name: what the saved plan says of them does not count any more.
+        # Photos that are left out, by project and base name. Their changes in the saved plan are ignored.
         self._left_photos: set[tuple[int | None, str | None]] = set()
         self._refusals: list[Refusal] = []
         self._items = self._items_that_exist()
@@ -122,7 +122,7 @@ class _Preparation:
                 if not found:
                     return PreparedRun(new=new if counts else None, refusals=tuple(self._refusals), counts=counts)
                 self._refuse(found)
-        raise PlanUnsettled(f"{self._saved.path}: the library changes while the plan is held against it. Try again.")
+        raise PlanUnsettled(f"{self._saved.path}: the library changed while it was compared with the plan. Try again.")
 
     def _plan(self, new: NewTask, comparison: Comparison) -> dict[str, int]:
         counts: Counter[str] = Counter()
@@ -139,7 +139,7 @@ class _Preparation:
     def _refuse(self, found: list[Difference]) -> None:
         known = self._photo_ids(found)
         settled: set[str] = set()
-        # Photos first: what differs of their projects may be no more than what follows from them.
+        # Photos first: a difference in their project may only be a consequence.
         for difference in sorted(found, key=lambda one: not self._is_of_item_step(one.change)):
             change = difference.change
             key = (change.project_id, change.photo)
@@ -164,7 +164,7 @@ class _Preparation:
             name = f"folder {change.project}"
             self._left_out = replace(before, folders=before.folders | {change.project})
         if self._left_out == before:
-            raise PlanUnsettled(f"{self._saved.path}: {name} was left out, and would be changed all the same.")
+            raise PlanUnsettled(f"{self._saved.path}: {name} was left out, but would still be changed.")
         return name
 
     def _new_task(self) -> NewTask:
@@ -196,11 +196,11 @@ class _Preparation:
         return change.step >= len(steps) or steps[change.step].unit == "items"
 
     def _is_of_photo(self, change: Change) -> bool:
-        """Whether it can be left out by leaving out one photo of the task's."""
+        """Return whether leaving out one photo of the task leaves out this change."""
         return self._saved.scope is Scope.PHOTO_SET and change.photo is not None and self._is_of_item_step(change)
 
     def _is_left_out(self, change: Change) -> bool:
-        """Whether a change of the saved plan will not be made because something was left out."""
+        """Return whether a change of the saved plan belongs to a photo, project or folder that is left out."""
         if (change.project_id, change.photo) in self._left_photos:
             return True
         if change.project_id is None:

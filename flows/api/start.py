@@ -1,4 +1,4 @@
-"""Starting tasks from programs: `start_task` writes a task and asks Prefect to run it, `run_task` runs it here."""
+"""Starts tasks: `start_task` writes a task and asks Prefect to run it, `run_task` runs it in this process."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class StartedTask:
 
     Attributes:
         job_ids: the jobs of its first step, in chunk order.
-        total_chunks: how many there are.
-        flow_run_id: the Prefect flow run that was asked for; None where Prefect could not be asked, so that
-            `photojobs up` or a worker takes the task up.
+        total_chunks: the number of these jobs.
+        flow_run_id: the requested Prefect flow run; None if Prefect could not be reached. `photojobs up` or a worker
+            then runs the task.
     """
 
     task_id: str
@@ -53,22 +53,22 @@ def start_task(
     task_id: str | None = None,
     connection: Connection | None = None,
 ) -> StartedTask:
-    """Write a task with the jobs of its first step, and only then ask Prefect for a flow run.
+    """Write a task with the jobs of its first step, then ask Prefect for a flow run.
 
-    If Prefect is away nothing is lost: the task is in the database, and `photojobs up` or `photojobs worker` runs it.
-    Once the task is written, nothing raises any more.
+    If Prefect cannot be reached, the task is still in the database, and `photojobs up` or `photojobs worker` runs it.
+    The call raises no error after the task is written.
 
     Args:
         type: the name of a definition, or a definition.
-        tenant_id: whose photos.
-        scope: only where the definition has none of its own.
+        tenant_id: the tenant whose photos the task works on.
+        scope: the scope, if the definition has none of its own.
         project_id: for scope `project`; the destination of a move.
-        items: the photos of a `photo_set`, mappings with `photo_id` or `filename`; any iterable of any length.
-        select: in place of `items`: which photos.
-        payload: handed to every job.
-        source: who asked.
-        task_id: an id of the caller's; a task of that id is not started twice.
-        connection: a transaction to join; Prefect is asked when it commits, and nothing happens when it does not.
+        items: the photos of a `photo_set`: an iterable, of any length, of mappings with `photo_id` or `filename`.
+        select: a selection of photos in place of `items`.
+        payload: data for every job.
+        source: who asks for the task.
+        task_id: an id that the caller chooses. A second call with the same id starts no second task.
+        connection: a transaction to join. Prefect is asked when it commits; without a commit, nothing is started.
 
     Raises:
         UnknownDefinition: there is no definition of that name.
@@ -119,14 +119,14 @@ def run_task(
     source: str = "user",
     task_id: str | None = None,
 ) -> TaskSummary:
-    """Start a task as `start_task` does, run its flow in this process, and return what it did.
+    """Start a task like `start_task`, run its flow in this process, and return the summary of the task.
 
-    Called inside another flow, it is a subflow of it. The summary is read from the tables after the task has ended:
-    `summary.task.status` is `completed`, `failed` or `canceled`, and none of them raises.
+    If called inside another flow, it runs as a subflow. The summary is read from the tables after the task has ended:
+    `summary.task.status` is `completed`, `failed` or `canceled`. A failed or canceled task raises no error.
 
     Raises:
-        RunBroken: the flow run ended before the task did; the task goes on under `photojobs up` or a worker.
-        PhotojobsError: what `start_task` raises, before anything is written.
+        RunBroken: the flow run ended before the task. `photojobs up` or a worker continues the task.
+        PhotojobsError: any error of `start_task`, before anything is written.
     """
     from flows.orchestration.compiler import compile_task
 
@@ -143,7 +143,7 @@ def run_task(
         payload=payload,
         source=source,
     )
-    # Written first: a list of items never travels through Prefect.
+    # The task is written first, so that Prefect gets only its id and not the list of items.
     task = TasksRepository(runtime.database).start(new)
     flow = compile_task(definition)
     parameters: dict[str, Any] = {"tenant_id": tenant_id, "source": source, "task_id": task.id}

@@ -1,8 +1,8 @@
-"""Following and steering tasks from programs: status, cancel, retry, hold and release.
+"""Inspects and controls tasks: status, cancel, retry, hold and release.
 
-Each call opens the database of the settings, or joins the transaction of the `connection` that it is given. With a
-`tenant_id`, another tenant's task is as unknown as one that does not exist. All but what asks Prefect
-(`retry_task` without a connection) is a handful of statements.
+Each call opens the database of the settings, or joins the transaction of the given `connection`. With a `tenant_id`, a
+task of another tenant counts as unknown. Each call runs a few statements; only `retry_task` without a connection also
+waits for Prefect.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from task_definitions.wording import did_you_mean, listed, shown
 
 
 def task_status(task_id: str, *, tenant_id: str | None = None, connection: Connection | None = None) -> TaskSummary:
-    """Where a task stands: its row, and its jobs and items counted step by step.
+    """Return the state of a task: its row, and counts of its jobs and items for each step.
 
     Args:
         task_id: as `start_task` returned it.
-        tenant_id: whose task it must be.
+        tenant_id: the tenant that the task must belong to.
         connection: a transaction to read in.
 
     Raises:
-        UnknownTask: there is no such task, or it is another tenant's.
+        UnknownTask: the task does not exist, or belongs to another tenant.
     """
     source = _source(connection)
     TasksRepository(source).get(task_id, tenant_id=tenant_id)
@@ -45,19 +45,18 @@ def cancel_task(
     tenant_id: str | None = None,
     connection: Connection | None = None,
 ) -> TaskSummary:
-    """End a task with all its queued and running jobs; a task that has ended stays as it is.
+    """Cancel a task with all its queued and running jobs. A task that has ended does not change.
 
-    What is done stays done. A handler at work stops at its next checkpoint, and a flow run that follows the task ends
-    as Cancelled.
+    Finished work is kept. A running handler stops at its next checkpoint. The flow run of the task ends as Cancelled.
 
     Args:
         task_id: as `start_task` returned it.
-        reason: what the rows of the task and its jobs say.
-        tenant_id: whose task it must be.
-        connection: a transaction to join; nothing is canceled where it does not commit.
+        reason: the reason that is stored in the rows of the task and its jobs.
+        tenant_id: the tenant that the task must belong to.
+        connection: a transaction to join. Without a commit, nothing is canceled.
 
     Raises:
-        UnknownTask: there is no such task, or it is another tenant's.
+        UnknownTask: the task does not exist, or belongs to another tenant.
     """
     source = _source(connection)
     tasks = TasksRepository(source)
@@ -73,20 +72,20 @@ def retry_task(
     tenant_id: str | None = None,
     connection: Connection | None = None,
 ) -> TaskSummary:
-    """Run again what failed or was canceled of a task that has ended; items that are done stay done.
+    """Run the failed and canceled jobs of an ended task again. Items that are done are not repeated.
 
-    Like `start_task` it asks Prefect for a flow run, as well as it can; without one, `photojobs up` or a worker goes
-    on with the task.
+    Like `start_task`, it asks Prefect for a flow run. If Prefect cannot be reached, `photojobs up` or a worker
+    continues the task.
 
     Args:
         task_id: as `start_task` returned it.
-        from_step: run everything again from this step on: its index from 0, or its type.
-        tenant_id: whose task it must be.
-        connection: a transaction to join; Prefect is asked when it commits.
+        from_step: run everything again from this step on: the step's index, starting at 0, or its type.
+        tenant_id: the tenant that the task must belong to.
+        connection: a transaction to join. Prefect is asked when it commits.
 
     Raises:
-        UnknownTask: there is no such task, or it is another tenant's.
-        TaskConflict: the task has not ended, nothing of it failed, or it has no such step.
+        UnknownTask: the task does not exist, or belongs to another tenant.
+        TaskConflict: the task has not ended, none of its jobs failed, or it has no such step.
     """
     source = _source(connection)
     tasks = TasksRepository(source)
@@ -107,19 +106,20 @@ def hold(
     tenant_id: str | None = None,
     connection: Connection | None = None,
 ) -> Hold:
-    """Keep the jobs of a task, a tenant or a lane from starting; what runs goes on, what is queued stays queued.
+    """Keep the queued jobs of a task, a tenant or a lane from starting. Running jobs continue.
 
     Args:
         kind: `task`, `tenant` or `lane`.
         name: the task's id, the tenant's id or the lane's name.
-        reason: what `photojobs status` shows.
-        tenant_id: whose task it must be, or which tenant; a lane is every tenant's, and refused.
+        reason: the reason that `photojobs status` shows.
+        tenant_id: only allow a hold of this tenant or of one of its tasks. A lane belongs to all tenants, so it is
+            refused.
         connection: a transaction to join.
 
     Raises:
-        InvalidValue: the kind is none of the three, a text cannot be stored, or it is not the tenant's to hold.
-        UnknownTask: there is no such task, or it is another tenant's.
-        UnknownLane: there is no such lane.
+        InvalidValue: the kind is unknown, a text cannot be stored, or the tenant may not hold this.
+        UnknownTask: the task does not exist, or belongs to another tenant.
+        UnknownLane: the lane does not exist.
     """
     source = _source(connection)
     _check_holder(source, kind, name, tenant_id)
@@ -129,7 +129,7 @@ def hold(
 def release(
     kind: HoldKind | str, name: str, *, tenant_id: str | None = None, connection: Connection | None = None
 ) -> bool:
-    """Let the jobs start again, but for those under another hold; False where there was no such hold.
+    """Remove a hold, so that its jobs can start unless another hold applies. Return False if there was no such hold.
 
     Args:
         kind: `task`, `tenant` or `lane`.
@@ -138,8 +138,8 @@ def release(
         connection: a transaction to join.
 
     Raises:
-        InvalidValue: the kind is none of `task`, `tenant` and `lane`, or it is not the tenant's to release.
-        UnknownTask: with `tenant_id`: there is no such task, or it is another tenant's.
+        InvalidValue: the kind is not `task`, `tenant` or `lane`, or the tenant may not release this.
+        UnknownTask: with `tenant_id`: the task does not exist, or belongs to another tenant.
     """
     source = _source(connection)
     _check_holder(source, kind, name, tenant_id)
@@ -163,7 +163,7 @@ def _check_holder(source: Database | Connection, kind: HoldKind | str, name: str
     if kind == HoldKind.TASK:
         TasksRepository(source).get(name, tenant_id=tenant_id)
     elif kind == HoldKind.LANE or (kind == HoldKind.TENANT and name != tenant_id):
-        raise InvalidValue("name", f"{kind} {shown(name)} is not tenant {shown(tenant_id)}'s to hold or release")
+        raise InvalidValue("name", f"tenant {shown(tenant_id)} may not hold or release {kind} {shown(name)}")
 
 
 def _step_index(task: Task, step: str) -> int:

@@ -1,4 +1,4 @@
-"""Undoing tasks from programs: `plan_undo` says what can and cannot come back, `undo_task` brings it back."""
+"""Undoes tasks: `plan_undo` returns what an undo would do, `undo_task` does it."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from storage.history.undo_entries import UNDO, count_undoable
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import StepSummary, TaskSummary
 
-#: The built-in definition.
+#: The name of the built-in definition.
 DEFINITION: Final = "undo"
 
 
 def plan_undo(task_id: str, *, tenant_id: str | None = None) -> Plan:
-    """What undoing a task would bring back, without a byte or a row being changed.
+    """Return what `undo_task` would do, without changing a file or a row.
 
-    What cannot come back, because its trash was emptied, its name is taken or it was changed since, stands in
-    `plan.steps[0].left`, each by its name with the reason.
+    `plan.steps[0].left` has the files and rows that cannot be restored, by name, with the reason: the trash was
+    emptied, another file has the name, or they were changed since.
 
     Args:
-        task_id: of the task, which must have ended.
-        tenant_id: whose task it must be.
+        task_id: the id of an ended task.
+        tenant_id: the tenant that the task must belong to.
 
     Raises:
-        NothingToUndo: there is no such task, it has not ended, or nothing of it can be undone.
+        NothingToUndo: the task does not exist, has not ended, or has nothing to undo.
     """
     return plan_task(**undo_arguments(task_id, tenant_id=tenant_id))
 
 
 def undo_task(task_id: str, *, tenant_id: str | None = None, source: str = "user") -> TaskSummary:
-    """Bring back what a task moved, removed, renamed or changed, as a task of its own, in this process.
+    """Take back the moves, removals, renames and changes of a task. The undo is a new task that runs in this process.
 
-    Files come back from where the task put them, rows with their ids and tags. Nothing is overwritten. Undo the undo
-    to have everything as the task had left it. See `left_by` for what did not come back.
+    Files return to their former places, and rows are restored with their ids and tags. Nothing is overwritten. To get
+    the result of the first task again, undo the undo. `left_by` returns what could not be restored.
 
     Args:
-        task_id: of the task, which must have ended.
-        tenant_id: whose task it must be.
-        source: who asked.
+        task_id: the id of an ended task.
+        tenant_id: the tenant that the task must belong to.
+        source: who asks for the undo.
 
     Raises:
-        NothingToUndo: there is no such task, it has not ended, or nothing of it can be undone.
+        NothingToUndo: the task does not exist, has not ended, or has nothing to undo.
     """
     return flows.api.start.run_task(**undo_arguments(task_id, tenant_id=tenant_id), source=source)
 
@@ -56,7 +56,7 @@ aundo_task = in_thread(undo_task)
 
 
 def undo_arguments(task_id: str, *, tenant_id: str | None = None) -> dict[str, Any]:
-    """The arguments with which `start_task`, `run_task` and `plan_task` undo a task; raises as `undo_task` does."""
+    """Return the arguments for `start_task`, `run_task` or `plan_task` to undo a task. Raises as `undo_task` does."""
     database = Runtime.current().database
     known = TasksRepository(database).get_by_id(task_id)
     owner = tenant_id or (known.tenant_id if known is not None else "")
@@ -66,12 +66,12 @@ def undo_arguments(task_id: str, *, tenant_id: str | None = None) -> dict[str, A
         counts = count_undoable(connection, task_id=task_id)
         if not counts:
             raise NothingToUndo(
-                f"task {task_id} has nothing to undo: it changed nothing, was undone, or its journal is no longer kept."
+                f"task {task_id} has nothing to undo: it changed nothing, is already undone, or its journal was pruned."
             )
     return {"type": DEFINITION, "tenant_id": owner, "payload": payload}
 
 
 def left_by(summary: TaskSummary) -> Mapping[str, str]:
-    """What an undo left as it is, by name, with the reason."""
+    """Return the files and rows that an undo could not restore, by name, with the reason."""
     steps: tuple[StepSummary, ...] = tuple(summary.steps)
     return {name: reason for step in steps if step.type == DEFINITION for name, reason in step.left.items()}

@@ -1,1 +1,1 @@
-"""What a process says of its work: events, log lines, spans, and results as Markdown."""
+"""Reports of a process about its work: events, log lines, spans, and results as Markdown."""

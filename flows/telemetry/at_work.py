@@ -1,4 +1,4 @@
-"""Which job the current thread works on: what log lines and spans say without being told each time."""
+"""The job that the current thread works on, for its log lines and spans."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _job: ContextVar[Job | None] = ContextVar("photojobs_job_at_work", default=None)
 
 
 def job_at_work() -> Job | None:
-    """The job that this thread runs, or None."""
+    """Return the job that this thread runs; None if it runs none."""
     return _job.get()
 
 
 @contextmanager
 def at_work_on(job: Job) -> Iterator[None]:
-    """Work on a job while the block runs."""
+    """Make this the job of the thread while the block runs."""
     token = _job.set(job)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What happens to tasks, jobs and items, told to whoever wants to know. Not the truth: that is in the tables."""
+"""Notifies listeners of events of tasks, jobs and items. Events are for information; the tables hold the state."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ logger = logging.getLogger("photojobs.events")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened.
+    """One event.
 
     Attributes:
-        name: for example `photojobs.job.completed`.
-        subject: what it happened to, for example `photojobs.job.12`.
+        name: the kind of event, for example `photojobs.job.completed`.
+        subject: the task or job, for example `photojobs.job.12`.
         label: the subject's name for people.
-        related: what else it concerns: role (`task`, `tenant`, `project`, `flow-run`) to id.
-        payload: particulars, fit for JSON.
+        related: the ids of related objects by role: `task`, `tenant`, `project` or `flow-run`.
+        payload: details; values that JSON can hold.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Event:
     payload: dict[str, Any] = field(default_factory=dict)
 
 
-#: Called for each event; must be quick. What it raises is logged and goes no further.
+#: Is called for each event, and must return quickly. Its errors are logged and not raised.
 EventListener = Callable[[Event], None]
 
 
@@ -44,32 +44,32 @@ class Events:
         self._listeners: list[EventListener] = []
 
     def listen(self, listener: EventListener) -> None:
-        """Have every event from now on told to `listener`; asking twice changes nothing."""
+        """Call `listener` for every event from now on. A second registration has no effect."""
         if listener not in self._listeners:
             self._listeners.append(listener)
 
     def task_running(self, task: Task) -> None:
-        """A flow run has taken a task up."""
-        self._tell_of_task(task, "running")
+        """A flow run has started to run a task."""
+        self._emit_for_task(task, "running")
 
     def task_ended(self, task: Task, *, message: str) -> None:
-        """A task has ended; its status says how."""
-        self._tell_of_task(task, task.status, message=message)
+        """A task has ended, with the status in its row."""
+        self._emit_for_task(task, task.status, message=message)
 
     def job_running(self, job: Job) -> None:
-        """An executor begins with a job."""
-        self._tell_of_job(job, "running")
+        """An executor starts a job."""
+        self._emit_for_job(job, "running")
 
     def job_ended(self, job: Job) -> None:
-        """An attempt at a job is over; the job's status says how, and `retrying` that there will be another."""
+        """An attempt at a job has ended, with the status in its row, or with `retrying` if another attempt follows."""
         state = "retrying" if job.status == "queued" else job.status
-        self._tell_of_job(job, state, error=job.error_message, counts=job.result.get("counts", {}))
+        self._emit_for_job(job, state, error=job.error_message, counts=job.result.get("counts", {}))
 
     def items_recorded(self, job: Job, outcomes: Iterable[ItemOutcome]) -> None:
-        """A batch of items has been worked on: one event, with the numbers and the first failures."""
+        """A batch of items is done: one event with the counts and the first failures."""
         known = list(outcomes)
         failed = [(outcome.item_id, outcome.message) for outcome in known if outcome.status == "failed"]
-        self._tell(
+        self._emit(
             Event(
                 name="photojobs.items.recorded",
                 subject=f"photojobs.job.{job.id}",
@@ -82,11 +82,11 @@ class Events:
             )
         )
 
-    def _tell_of_task(self, task: Task, state: str, **payload: Any) -> None:
+    def _emit_for_task(self, task: Task, state: str, **payload: Any) -> None:
         related = {"tenant": task.tenant_id}
         if task.project_id is not None:
             related["project"] = str(task.project_id)
-        self._tell(
+        self._emit(
             Event(
                 name=f"photojobs.task.{state}",
                 subject=f"photojobs.task.{task.id}",
@@ -96,8 +96,8 @@ class Events:
             )
         )
 
-    def _tell_of_job(self, job: Job, state: str, **payload: Any) -> None:
-        self._tell(
+    def _emit_for_job(self, job: Job, state: str, **payload: Any) -> None:
+        self._emit(
             Event(
                 name=f"photojobs.job.{state}",
                 subject=f"photojobs.job.{job.id}",
@@ -107,7 +107,7 @@ class Events:
             )
         )
 
-    def _tell(self, event: Event) -> None:
+    def _emit(self, event: Event) -> None:
         logger.debug("%s %s", event.name, event.subject)
         for listener in self._listeners:
             try:

@@ -1,4 +1,4 @@
-"""What a log line says of the job or the task that it is about: `logger.warning(…, extra=about_job(job))`."""
+"""The fields of a log line for its job or task: `logger.warning(…, extra=about_job(job))`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 from storage.records import Job, Task
 
-#: In this order in every structured line; null where a line is about none.
+#: Every structured line has these fields in this order. A field without a value is null.
 FIELDS = ("tenant_id", "task_id", "job_id", "job_type")
 
 
 def about_job(job: Job) -> dict[str, Any]:
-    """The fields of a line about a job."""
+    """Return the fields of a log line about a job."""
     return {"tenant_id": job.tenant_id, "task_id": job.task_id, "job_id": job.id, "job_type": job.type}
 
 
 def about_task(task: Task) -> dict[str, Any]:
-    """The fields of a line about a task."""
+    """Return the fields of a log line about a task."""
     return {"tenant_id": task.tenant_id, "task_id": task.id}

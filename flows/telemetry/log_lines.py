@@ -1,4 +1,4 @@
-"""Structured logs: a JSON object a line, each with the task, the job and the tenant that it is about."""
+"""Structured logs: one JSON object a line, with the task, job and tenant that the line is about."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from storage.settings import Settings
 
 logger = logging.getLogger("photojobs.log")
 
-#: Events that come too often for a line each: the end of their job sums them up.
+#: Events that are too frequent for a line each. The line at the end of their job has the totals.
 _UNLOGGED_EVENTS = frozenset({"photojobs.items.recorded"})
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one JSON object; a traceback is a text in it, so that a record stays on one line."""
+    """Formats a record as one JSON object on one line. A traceback becomes a text field."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record, without its end."""
+        """Return the line of a record, without a line feed."""
         line: dict[str, Any] = {
             "at": format_timestamp(datetime.fromtimestamp(record.created, UTC)),
             "level": record.levelname.lower(),
@@ -42,7 +42,7 @@ class JsonLines(logging.Formatter):
             line["event"] = event
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        # In ASCII: some readers end a line at other characters than a line feed, too.
+        # ASCII only: some readers also end a line at characters other than a line feed.
         return json.dumps(line, default=str)
 
 
@@ -59,13 +59,13 @@ class _CurrentStderr(logging.StreamHandler[TextIO]):
 
 
 def structure_logs(settings: Settings, *, handler: logging.Handler | None = None) -> None:
-    """Have this process write its logs as the setting `log_format` says; does nothing where it says text.
+    """Write the logs of this process as JSON lines if the setting `log_format` is `json`.
 
-    To be called before Prefect is imported, whose own lines then have its own JSON form.
+    Call it before Prefect is imported. Prefect's own lines then have Prefect's own JSON form.
 
     Args:
-        settings: of this process.
-        handler: where lines go; by default stderr.
+        settings: the settings of this process.
+        handler: the handler for the lines; by default they go to stderr.
     """
     if settings.log_format != "json":
         return
@@ -82,7 +82,7 @@ def structure_logs(settings: Settings, *, handler: logging.Handler | None = None
 
 
 def log_events(events: Events, settings: Settings) -> None:
-    """Log a line for each beginning and end of a task or a job, where logs are structured."""
+    """Log a line for each start and end of a task or job, if logs are structured."""
     if settings.log_format == "json":
         events.listen(_log_event)
 

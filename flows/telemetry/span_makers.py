@@ -1,4 +1,4 @@
-"""What makes the spans of tasks and jobs, as executors see it, and the one that makes none."""
+"""The interface for spans of tasks and jobs that executors use, and its implementation without spans."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ class JobSpan(Protocol):
     """The span of a job that runs."""
 
     def ended(self, job: Job | None) -> None:
-        """The job's row is now like this, or it is gone."""
+        """Record the job's row after the run; None if the row no longer exists."""
         ...
 
 
 class Tracing(Protocol):
-    """Makes spans, or none."""
+    """Creates spans, or does nothing."""
 
-    #: Whether it makes any.
+    #: Whether spans are created.
     is_on: bool
 
     def job(self, job: Job) -> AbstractContextManager[JobSpan]:
-        """The span of a job, and the current one while the block runs."""
+        """Create the span of a job. It is the current span while the block runs."""
         ...
 
     def task_ended(self, summary: TaskSummary) -> None:
-        """Make the spans of a task and its steps, whose ends are known only now."""
+        """Create the spans of a task and its steps. Their ends are known only when the task has ended."""
         ...
 
     def close(self) -> None:
-        """Hand over what has not been handed over yet."""
+        """Export the remaining spans."""
         ...
 
 
 class NoTracing:
-    """Makes no spans."""
+    """Creates no spans."""
 
     is_on = False
 
     def ended(self, job: Job | None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def job(self, job: Job) -> AbstractContextManager[JobSpan]:
-        """Nothing."""
+        """Do nothing."""
         return _NOTHING
 
     def task_ended(self, summary: TaskSummary) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 _NOTHING: AbstractContextManager[JobSpan] = nullcontext(NoTracing())

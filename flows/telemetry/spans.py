@@ -1,7 +1,7 @@
-"""OpenTelemetry spans of tasks, steps and jobs. Needs its SDK; `flows.telemetry.tracing` says whether this is loaded.
+"""OpenTelemetry spans of tasks, steps and jobs. `flows.telemetry.tracing` loads this module if the SDK is installed.
 
-The jobs of a task may run in many processes, and its span can be made only when it has ended. So the ids of its trace,
-its own span and those of its steps are reckoned from the task's id: every process knows them without being told.
+The jobs of a task may run in many processes, and the span of a task is created only after the task has ended. So the
+ids of the trace, of the task's span and of the steps' spans are derived from the task's id, equally in every process.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from storage.reports.task_summary import TaskSummary
 
 logger = logging.getLogger("photojobs.tracing")
 
-#: How long the end of a process waits until its last spans are handed over.
+#: How long a process that ends waits for the export of its last spans.
 FLUSH_MILLISECONDS = 3_000
 
-#: The ids of the span that is about to be made: its trace, and its own.
+#: The trace id and the span id of the span that is created next.
 _next_ids: ContextVar[tuple[int, int] | None] = ContextVar("photojobs_next_span_ids", default=None)
 
 
-class _ReckonedIds(IdGenerator):
-    """Gives the ids that were reckoned for a span, and random ones to all others."""
+class _DerivedIds(IdGenerator):
+    """Returns the ids that were derived for the next span, and random ids for all other spans."""
 
     def __init__(self) -> None:
         self._random = RandomIdGenerator()
 
     def generate_trace_id(self) -> int:
-        reckoned = _next_ids.get()
-        return self._random.generate_trace_id() if reckoned is None else reckoned[0]
+        derived = _next_ids.get()
+        return self._random.generate_trace_id() if derived is None else derived[0]
 
     def generate_span_id(self) -> int:
-        reckoned = _next_ids.get()
-        return self._random.generate_span_id() if reckoned is None else reckoned[1]
+        derived = _next_ids.get()
+        return self._random.generate_span_id() if derived is None else derived[1]
 
 
 def open_spans() -> Tracing:
-    """Spans by the provider that the program has set, else by one that is made from the `OTEL_…` variables."""
+    """Return spans of the provider that the program has set, or of a new one from the `OTEL_…` variables."""
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         exporter = _exporter()
@@ -69,21 +69,21 @@ def open_spans() -> Tracing:
 
 
 class Spans:
-    """Makes spans by a provider of the SDK."""
+    """Creates spans with a provider of the SDK."""
 
     is_on = True
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
-        # For our tracer alone, which takes over what the provider has at this moment; declared by its default's type.
+        # Only for our tracer, which copies the provider's generator when it is created.
         before: IdGenerator = provider.id_generator
-        provider.id_generator = _ReckonedIds()  # type: ignore[assignment]
+        provider.id_generator = _DerivedIds()  # type: ignore[assignment]
         self._tracer = provider.get_tracer("photojobs", version("photojobs"))
         provider.id_generator = before  # type: ignore[assignment]
 
     @contextmanager
     def job(self, job: Job) -> Iterator[JobSpan]:
-        """The span of a job, below that of its step, and the current one while the block runs."""
+        """Create the span of a job below the span of its step. It is the current span while the block runs."""
         context = Context()
         if job.task_id is not None:
             context = self._below(job.task_id, f"step {job.step_index} {job.type}")
@@ -93,7 +93,7 @@ class Spans:
             yield _JobSpan(span)
 
     def task_ended(self, summary: TaskSummary) -> None:
-        """Make the spans of a task and its steps."""
+        """Create the spans of a task and its steps."""
         task = summary.task
         about = {
             "photojobs.task.id": task.id,
@@ -117,7 +117,7 @@ class Spans:
         root.end(None if task.finished_at is None else _nanoseconds(task.finished_at))
 
     def close(self) -> None:
-        """Hand over what has not been handed over yet; the provider goes on."""
+        """Export the remaining spans. The provider stays open."""
         self._provider.force_flush(FLUSH_MILLISECONDS)
 
     def _span(
@@ -133,7 +133,7 @@ class Spans:
 
     def _below(self, task_id: str, part: str) -> Context:
         trace_id = _trace_id(task_id)
-        # As the root of the trace would be sampled, so that no process keeps half a trace.
+        # The same sampling decision as for the root of the trace, so that no trace is kept in part.
         decision = self._provider.sampler.should_sample(Context(), trace_id, part).decision
         flags = TraceFlags(TraceFlags.SAMPLED if decision == Decision.RECORD_AND_SAMPLE else TraceFlags.DEFAULT)
         parent = SpanContext(trace_id, _span_id(task_id, part), is_remote=True, trace_flags=flags)
@@ -173,7 +173,7 @@ def _attributes_of(job: Job) -> Attributes:
 
 def _trace_id(task_id: str) -> int:
     try:
-        # The id of a task is a UUID, and a trace's as long: what is found in one is found in the other.
+        # The UUID of a task has the length of a trace id, so one can be found by the other.
         return uuid.UUID(task_id).int
     except ValueError:
         return int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:16])
@@ -196,11 +196,13 @@ def _exporter() -> SpanExporter | None:
     if name == "console":
         return ConsoleSpanExporter()
     if name != "otlp":
-        logger.warning('OTEL_TRACES_EXPORTER="%s" is not known here, so that there are no spans: otlp, console', name)
+        logger.warning('OTEL_TRACES_EXPORTER="%s" is not supported, so there are no spans: use otlp or console', name)
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError:
-        logger.warning("OTEL_… asks for spans by OTLP, but its exporter is missing: pip install 'photojobs[otel]'")
+        logger.warning(
+            "OTEL_… asks for spans by OTLP, but its exporter is not installed: pip install 'photojobs[otel]'"
+        )
         return None
     return OTLPSpanExporter()

@@ -1,4 +1,4 @@
-"""A step's result as Markdown: how its jobs ended, what was changed, in which projects, and what failed and why."""
+"""The result of a step as Markdown: the endings of its jobs, the changes by project, and the failures with reasons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WORD_JOINER = "\u2060"
 
 
 def step_markdown(summary: StepSummary) -> str:
-    """The report of one step, fit for an artifact or a file."""
+    """Return the report of one step, for an artifact or a file."""
     lines = [f"# {summary.type}", "", f"Priority {summary.priority}. {_counted(summary.jobs, 'job')}."]
     if summary.total_items:
         lines.append(f"{_counted(summary.items, 'item')}.")
@@ -34,7 +34,7 @@ def step_markdown(summary: StepSummary) -> str:
 
 
 def step_line(summary: StepSummary) -> str:
-    """The same on one line, for a log: the jobs, the items, and what was counted."""
+    """Return the report on one line, for a log: jobs, items and counts."""
     parts = [_counted(summary.jobs, "job")]
     if summary.total_items:
         parts.append(_counted(summary.items, "item"))
@@ -50,16 +50,16 @@ def _counted(by_status: dict[str, int], noun: str) -> str:
 
 
 def row(cells: Iterable[str]) -> str:
-    """A row of a table; its cells must be fit for one."""
+    """Return a row of a table. The cells must be escaped, as by `cell`."""
     return f"| {' | '.join(cells)} |"
 
 
 def cell(text: str) -> str:
-    """Any text, so that it stands in a cell of a table as it is."""
-    # File names may hold anything; a table cell may not.
+    """Escape a text for a cell of a table, so that it is shown unchanged."""
+    # File names may contain any character.
     flat = "".join(character if character.isprintable() else "?" for character in text)
     flat = flat.replace("&", "&amp;")
     for special in "\\|`*_~$#<>[]":
         flat = flat.replace(special, f"\\{special}")
-    # Pages make links of bare addresses, too; a character without width keeps a name from being one.
+    # Renderers make links of bare addresses. A character without width prevents that for names.
     return re.sub(r"(?<=://)|(?<=www)(?=\.)|(?<=@)", _WORD_JOINER, flat, flags=re.IGNORECASE)

@@ -1,6 +1,6 @@
-"""Whether this process makes OpenTelemetry spans: where its SDK is installed and somebody asks for it, else at no cost.
+"""Decides whether this process creates OpenTelemetry spans: if they are requested and the SDK is installed.
 
-Not for making them: `flows.telemetry.spans` does, and is loaded only then.
+`flows.telemetry.spans` creates them. It is loaded only if needed, so that other processes pay nothing.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from flows.telemetry.span_makers import NoTracing, Tracing
 
 logger = logging.getLogger("photojobs.tracing")
 
-#: The standard variables of which one says that spans are wanted, and where they go.
+#: Standard variables. If one is set, spans are requested and exported accordingly.
 EXPORTER_VARIABLES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 def open_tracing() -> Tracing:
-    """The tracing of this process, by the standard `OTEL_…` variables, or by what the program has set up itself."""
+    """Return the tracing of this process, according to the standard `OTEL_…` variables or the program's own set-up."""
     if not _is_wanted():
         return NoTracing()
     try:
         from flows.telemetry.spans import open_spans
     except ImportError:
-        logger.warning("OTEL_… asks for spans, but OpenTelemetry's SDK is missing: pip install 'photojobs[otel]'")
+        logger.warning("OTEL_… asks for spans, but OpenTelemetry's SDK is not installed: pip install 'photojobs[otel]'")
         return NoTracing()
     return open_spans()
 
@@ -34,7 +34,7 @@ def _is_wanted() -> bool:
         return False
     if any(os.environ.get(name, "none") != "none" for name in EXPORTER_VARIABLES):
         return os.environ.get("OTEL_TRACES_EXPORTER") != "none"
-    # A program that has set up spans itself has imported the SDK.
+    # A program that has set up spans has imported the SDK.
     if "opentelemetry.sdk.trace" not in sys.modules:
         return False
     from opentelemetry import trace

@@ -41,7 +41,7 @@ Command = Callable[..., Any]
         ("lanes set normal", "nothing to change"),
         ("undo 5", "the question needs a terminal"),
         ("undo 5 --yes", "there is no database yet"),
-        ("run undo", "undo which task?"),
+        ("run undo", "which task is to be undone?"),
         ("jobs why", "ID"),
         ("jobs why five", "five"),
         ("jobs why 5", "there is no database yet"),

@@ -50,7 +50,7 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], optio
 
     undone = look(world)
     if name in FOR_GOOD and (after.folders != before.folders or len(after.rows["photos"]) < len(before.rows["photos"])):
-        assert any("for good" in reason for reason in report["left"].values())
+        assert any("permanently" in reason for reason in report["left"].values())
         return
     # A folder that the task made for a project stays: what the undo takes away of it lies in its trash.
     made = {
