@@ -1,4 +1,4 @@
-"""Images: thumbnails, previews, metadata and fingerprints of originals, decoded in processes of their own.
+"""Images: thumbnails, previews, metadata and fingerprints of originals, decoded in separate processes.
 
-Importing a module of it costs little; libvips is loaded at the first image. No SQL and no Prefect here.
+Its modules are cheap to import, because libvips is loaded at the first image. They use neither SQL nor Prefect.
 """

@@ -1,7 +1,7 @@
-"""Where files that are not built like a TIFF keep their EXIF block, their XMP packet and their IPTC block.
+"""Finds the EXIF block, the XMP packet and the IPTC block in files of many formats.
 
-Reads the structure of RAF, MRW, CRW, X3F, CR3, JPEG XL, JPEG 2000 and JPEG files, bounded, and never raises for what
-is broken. `exif`, `xmp` and `iptc` read what is found.
+Reads the structure of TIFF, RAF, MRW, CRW, X3F, CR3, PNG, JPEG XL, JPEG 2000 and JPEG files, within bounds. Broken
+files raise no errors. `exif`, `xmp` and `iptc` read the contents of the blocks.
 """
 
 import re
@@ -28,7 +28,7 @@ from flows.imaging.tiff import Reader, is_tiff
 _MAX_PARTS: Final = 1000
 _XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _RESOURCES_MARK: Final = b"Photoshop 3.0\0"
-#: The markers of frames, which say how the pixels of a JPEG are stored.
+#: The markers of frame headers, which describe how the pixels of a JPEG are stored.
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _CANON_BOX: Final = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _XMP_BOX: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -37,12 +37,12 @@ _JPEG2000_EXIF_BOX: Final = b"JpgTiffExif->JP2"
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedMetadata:
-    """What a file says about itself, without a decoder.
+    """The metadata in a file, read without a decoder.
 
     Attributes:
-        tags: of its EXIF block, or of what its format has in place of one.
-        xmp: its XMP packet, or None.
-        iptc: its IPTC block; empty if there is none.
+        tags: the tags of its EXIF block, or of the format's own equivalent.
+        xmp: its XMP packet; None if it has none.
+        iptc: its IPTC block; empty if it has none.
     """
 
     tags: ExifTags = field(default_factory=ExifTags)
@@ -51,11 +51,11 @@ class EmbeddedMetadata:
 
 
 def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
-    """The metadata of a file, found by its first bytes; empty if its format is not one that is read here.
+    """Return the metadata of a file. Its first bytes decide its format; the result is empty for an unknown format.
 
     Args:
         read_at: reads from the file.
-        size_bytes: of the file.
+        size_bytes: the size of the file.
     """
     head = read_at(0, 32)
     if is_tiff(head[:4]):
@@ -78,7 +78,7 @@ def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
 
 
 def needs_a_decoder_of_its_own(head: bytes) -> bool:
-    """Whether a file that begins so is JPEG XL, JPEG 2000, or a sequence of HEIF: sound, as far as one can see."""
+    """Return whether the first bytes belong to JPEG XL, JPEG 2000 or a HEIF sequence: libvips cannot decode these."""
     if head.startswith((b"\xff\x0a", b"\xff\x4f\xff\x51")) or head[4:8] in (b"JXL ", b"jP  "):
         return True
     return head[4:8] == b"ftyp" and head[8:12] in (b"avis", b"hevc", b"hevx", b"msf1")
@@ -93,17 +93,17 @@ def _within(read_at: Reader, start: int) -> Reader:
 
 
 def _jpeg_segments(read_at: Reader, start: int) -> Iterator[tuple[int, int, int]]:
-    """The second byte of the marker of each segment, where its contents are, and their length; up to the pixels."""
+    """Yield the second byte of each segment's marker, and offset and length of its contents, up to the pixels."""
     at = start + 2
     if read_at(start, 2) != b"\xff\xd8":
         return
     for _ in range(_MAX_PARTS):
         marker = read_at(at, 4)
-        # The compressed picture begins with DA; nothing is looked for behind it.
+        # The compressed picture begins with DA. All segments of interest come before it.
         if len(marker) < 4 or marker[0] != 0xFF or marker[1] == 0xDA:
             return
         if marker[1] == 0xFF:
-            # Any number of such bytes may fill the space before a marker.
+            # Any number of FF bytes may precede a marker.
             at += 1
             continue
         length = _number(">H", marker[2:])
@@ -112,7 +112,7 @@ def _jpeg_segments(read_at: Reader, start: int) -> Iterator[tuple[int, int, int]
 
 
 def jpeg_sample_bits(read_at: Reader) -> int | None:
-    """How many bits each number of a JPEG's pixels has; None if it is no JPEG."""
+    """Return the bits of each sample of a JPEG; None if the file is not a JPEG."""
     for kind, at, _ in _jpeg_segments(read_at, 0):
         if kind in _JPEG_FRAMES:
             return next(iter(read_at(at, 1)), None)
@@ -125,7 +125,7 @@ def _of_jpeg(read_at: Reader, start: int) -> EmbeddedMetadata:
         if kind in (0xE1, 0xED):
             body = read_at(at, length)
             if body.startswith(_RESOURCES_MARK) and len(resources) < MAX_BLOCK_BYTES:
-                # Resources that are larger than a segment go on in the next one.
+                # Resources that are larger than a segment continue in the next one.
                 resources += body[len(_RESOURCES_MARK) :]
             elif body.startswith(b"Exif\0") and tags == ExifTags():
                 tags = read_exif_block(body)
@@ -162,7 +162,7 @@ def _of_sigma(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
 
 
 def _of_sigma_properties(section: bytes) -> ExifTags:
-    """The tags of older Sigma cameras: pairs of offsets, in characters, into UTF-16 text."""
+    """Return the tags of older Sigma cameras. They are stored as pairs of offsets, in characters, into UTF-16 text."""
     count = min(_number("<I", section[8:12]), _MAX_PARTS)
     text = section[24 + 8 * count :].decode("utf-16-le", errors="replace")
     pairs = [struct.unpack_from("<II", section, 24 + 8 * number) for number in range(count) if text]
@@ -175,14 +175,14 @@ def _of_sigma_properties(section: bytes) -> ExifTags:
 
 
 def _unix_moment(seconds: str) -> str | None:
-    # The camera's own time, counted as if it were UTC.
+    # The seconds count the camera's local time as if it were UTC.
     if not re.fullmatch(r"[0-9]{1,10}", seconds) or int(seconds) == 0:
         return None
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _of_ciff(read_at: Reader, heap: int, size_bytes: int) -> ExifTags:
-    """The tags of a Canon CRW file: folders of 10-byte entries, each folder at the end of its heap."""
+    """Return the tags of a Canon CRW file. It has folders of 10-byte entries, each folder at the end of its heap."""
     values: dict[int, bytes] = {}
     heaps = [(heap, size_bytes)]
     for _ in range(_MAX_PARTS):
@@ -197,7 +197,7 @@ def _of_ciff(read_at: Reader, heap: int, size_bytes: int) -> ExifTags:
             tag, length, offset = struct.unpack("<HII", entry)
             place = tag & 0xC000
             if place == 0 and tag & 0x3800 in (0x2800, 0x3000):
-                # Only what is smaller: a folder that names its own heap would be read again without an end.
+                # Only smaller heaps: a folder that refers to its own heap would be read without end.
                 if (start <= start + offset and start + offset + length < end) or length < end - start:
                     heaps.append((start + offset, start + offset + length))
             elif place == 0 and tag & 0x3FFF in (0x080A, 0x180E, 0x1810):
@@ -243,7 +243,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _without_brotli(data: bytes) -> bytes:
-    """The contents of a compressed box of JPEG XL; empty if they are broken or `brotli` is not installed."""
+    """Return the contents of a compressed JPEG XL box; empty if they are broken or `brotli` is not installed."""
     try:
         import brotli
     except ImportError:
@@ -255,7 +255,7 @@ def _without_brotli(data: bytes) -> bytes:
 
 
 def _raw_profile(text: bytes) -> bytes:
-    """ImageMagick's form of a block: a name, its length, then its bytes as hexadecimal digits in lines."""
+    """Decode a block in ImageMagick's form: a name, the length, then the bytes as lines of hexadecimal digits."""
     parts = text.split(None, 2)
     try:
         return bytes.fromhex(parts[2].decode("ascii")) if len(parts) == 3 else b""
@@ -264,7 +264,7 @@ def _raw_profile(text: bytes) -> bytes:
 
 
 def boxes(read_at: Reader, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of the contents of each box of an ISO base media file between two places."""
+    """Yield the type of each box of an ISO base media file, and the start and end of its contents, within a range."""
     for _ in range(_MAX_PARTS):
         head = read_at(start, 16)
         if len(head) < 8 or start >= end:
@@ -289,7 +289,7 @@ def _of_boxes(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
             if kind == b"brob":
                 kind, content = content[:4], _without_brotli(content[4:])
             if kind == b"Exif":
-                # The offset at which the structure begins comes first; some writers repeat the mark of JPEG after it.
+                # The offset of the structure comes first. Some writers put the JPEG mark `Exif` after it.
                 tags = tags.completed_by(read_exif_block(content[:MAX_BLOCK_BYTES]))
             elif kind == b"xml ":
                 xmp = xmp or content
@@ -309,5 +309,5 @@ def _of_canon(read_at: Reader, start: int, end: int) -> ExifTags:
             for name, at, _ in boxes(read_at, inner + 16, stop):
                 if name in (b"CMT1", b"CMT2"):
                     folders[name] = read_tiff(_within(read_at, at))
-    # CMT2 is the EXIF folder; CMT1, with the camera, has the date of the last change alone.
+    # CMT2 is the EXIF folder. CMT1 has the camera, but only the date of the last change.
     return folders.get(b"CMT2", ExifTags()).completed_by(folders.get(b"CMT1", ExifTags()))

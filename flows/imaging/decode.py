@@ -1,6 +1,6 @@
-"""From an open original to upright pixels in sRGB, 8 bits a channel, no larger than asked, within the limits.
+"""Decodes an open original to upright pixels in sRGB, 8 bits a channel, within the limits.
 
-Only pixels: RAW files come in as their embedded preview, and what is written where is said by `derivatives`.
+For RAW files, callers pass the embedded preview. `thumbnail_and_preview` writes the files.
 """
 
 import threading
@@ -19,29 +19,29 @@ from flows.imaging.tiff_pixels import Numbers, TiffPixels, read_pixels
 # Adobe RGB (1998) Color Image Encoding, section 4.3.5.3.
 _ADOBE_RGB_TO_XYZ = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
 
-#: Decoding a few pixels shows whether there is a decoder.
+#: The edge of a small test decode, which shows whether a decoder is available.
 _PROBE_PIXELS = 64
 
 _JPEG_END = b"\xff\xd9"
-#: What decoders of JPEG are built for; medical devices make JPEGs of 12.
+#: The sample size that JPEG decoders support. Medical devices write JPEGs with 12 bits.
 _JPEG_SAMPLE_BITS = 8
-#: A JPEG without its end that is larger is not read into memory to give it one.
+#: A larger JPEG is not read into memory to append a missing end marker.
 _MAX_OPEN_END_BYTES = 256 << 20
 
-#: Loaders that decode a picture only as a whole, whatever its form.
+#: Loaders that can decode a picture only as a whole.
 _WHOLE_LOADERS = ("heif", "webp")
-#: Bytes of a sample by the formats of libvips that take more than one.
+#: Bytes of a sample, for the libvips formats with more than one byte.
 _SAMPLE_BYTES = {"ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
 #: Bytes of a pixel that Pillow decodes.
 _PILLOW_BYTES = 4
 
-#: The edge of a copy that shows in which range the numbers are.
+#: The edge of the reduced copy that is used to check the range of the values.
 _RANGE_PIXELS = 512
 
-# The heaviest pictures of telephones have more tiles than libheif allows by itself. Our own limits hold all the same.
+# The largest pictures of phones have more tiles than libheif allows by default. Our own limits still apply.
 _UNLIMITED = "[unlimited]"
 
-# Anything the decoder is sure to be wrong about; harmless oddities that cameras write are only warnings.
+# Fail on errors of the decoder. Harmless irregularities that cameras write are only warnings.
 _FAIL_ON = "error"
 
 
@@ -50,15 +50,15 @@ class UnsupportedCodec(UnreadableImage):
 
 
 class ColoursNotDefined(UnsupportedCodec):
-    """Nothing here can tell which colours the numbers of the image stand for."""
+    """The colours that the values of the image stand for are not known."""
 
 
 def read_header(source: Any, name: str, *, page: int = 0) -> Any:
-    """The image of a `pyvips.Source`, of which nothing but the header has been read yet.
+    """Return the image of a `pyvips.Source`, after reading its header only.
 
     Raises:
-        UnreadableImage: it is no image of an accepted format, or its header is damaged.
-        UnsupportedCodec: it is one that this build has no decoder for.
+        UnreadableImage: the file is not an image of an accepted format, or its header is damaged.
+        UnsupportedCodec: this build of libvips has no decoder for the image.
     """
     pyvips = vips.load_vips()
     options: dict[str, Any] = {"access": "sequential", "fail_on": _FAIL_ON}
@@ -76,16 +76,16 @@ def read_header(source: Any, name: str, *, page: int = 0) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class OpenImage:
-    """An original that was opened, of which nothing but the header has been read yet.
+    """An open original, of which only the header has been read.
 
     Attributes:
-        width: as stored, in pixels.
-        height: as stored, in pixels.
+        width: the stored width, in pixels.
+        height: the stored height, in pixels.
         orientation: EXIF orientation, 1 to 8, of the stored pixels; None if the file has none.
         header: the image of libvips; None if only Pillow can decode it.
-        source: the `pyvips.Source` that the header came from.
-        pixels: how the pixels of a TIFF are to be read; None for other formats.
-        file: the file, if there is one: an embedded preview has none.
+        source: the `pyvips.Source` of the header.
+        pixels: how to read the pixels of a TIFF; None for other formats.
+        file: the file; None for an embedded preview.
     """
 
     width: int
@@ -98,25 +98,25 @@ class OpenImage:
 
     @property
     def is_heif(self) -> bool:
-        """Whether it is HEIC, AVIF or a relative, of which the header does not say whether it can be decoded."""
+        """Whether it is HEIC, AVIF or a similar format, whose header does not show whether it can be decoded."""
         return self.header is not None and _is_heif(self.header)
 
     @property
     def whole_bytes(self) -> int:
-        """What its decoded pixels take if its format lets decode it only as a whole; else 0."""
+        """The memory for its decoded pixels if the format can only be decoded as a whole; 0 otherwise."""
         if self.header is None:
             return self.width * self.height * _PILLOW_BYTES
         loader = str(self.header.get("vips-loader"))
         is_interlaced = self.header.get_typeof("interlaced") != 0
         if not (is_interlaced or loader.startswith(_WHOLE_LOADERS)):
             return 0
-        # A progressive JPEG is kept as coefficients of two bytes.
+        # A progressive JPEG is held in memory as coefficients of two bytes.
         sample_bytes = 2 if loader.startswith("jpeg") else _SAMPLE_BYTES.get(self.header.format, 1)
         return self.width * self.height * int(self.header.bands) * sample_bytes
 
 
 def open_memory(content: bytes, name: str) -> OpenImage:
-    """Open an image in memory and read its header; raises as `open_image` does."""
+    """Open an image in memory and read its header. Raises as `open_image` does."""
     source = vips.load_vips().Source.new_from_memory(content)
     header = read_header(source, name)
     return OpenImage(header.width, header.height, stored_orientation(header), header, source)
@@ -126,12 +126,12 @@ def open_image(file: SourceFile) -> OpenImage:
     """Open an original and read its header.
 
     Raises:
-        UnreadableImage: it is no image of an accepted format, or its header is damaged.
-        UnsupportedCodec: it is one that nothing here has a decoder for, or whose colours are not defined.
+        UnreadableImage: the file is not an image of an accepted format, or its header is damaged.
+        UnsupportedCodec: no installed decoder supports the image, or its colours are not defined.
     """
     pixels = read_pixels(file.read_at)
     if pixels is not None and pixels.numbers is None:
-        raise ColoursNotDefined(f"{file.name}: nothing here can tell which colours its numbers stand for.")
+        raise ColoursNotDefined(f"{file.name}: photojobs cannot determine which colours its values stand for.")
     content = None if pixels is None else pixels.content(file.descriptor)
     sources = vips.load_vips().Source
     source = sources.new_from_descriptor(file.descriptor) if content is None else sources.new_from_memory(content)
@@ -148,7 +148,7 @@ def open_image(file: SourceFile) -> OpenImage:
 
 
 def check_codec(image: OpenImage, *, name: str, max_seconds: float) -> None:
-    """Find out whether an image can be decoded, where its header does not say it; raises as `decode` does."""
+    """Check that an image can be decoded, if its header does not show this. Raises as `decode` does."""
     if image.is_heif:
         decode(image, long_edge_pixels=_PROBE_PIXELS, name=name, max_seconds=max_seconds)
     elif image.pixels is not None and image.header is not None and image.file is not None:
@@ -163,17 +163,17 @@ def check_codec(image: OpenImage, *, name: str, max_seconds: float) -> None:
 
 
 def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole_bytes: int = 0) -> None:
-    """Refuse an image before it is decoded.
+    """Refuse an image that is too large, before it is decoded.
 
     Args:
-        width: in pixels.
-        height: in pixels.
+        width: the width in pixels.
+        height: the height in pixels.
         name: the file's name, for messages.
-        limits: what the image may cost.
+        limits: the limits for the image.
         whole_bytes: see `OpenImage`.
 
     Raises:
-        ImageTooLarge: it has too many pixels, one edge is too long, or decoding would take too much memory.
+        ImageTooLarge: the image has too many pixels, one edge is too long, or decoding would need too much memory.
     """
     if width * height > limits.max_pixels:
         raise ImageTooLarge(
@@ -188,34 +188,34 @@ def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole
         raise ImageTooLarge(
             f"{name}: {width:,} x {height:,} pixels that can only be decoded as a whole take "
             f"{whole_bytes / 10**6:,.0f} MB, more than the limit of {limits.max_whole_bytes / 10**6:,.0f} MB. "
-            "Raise image_memory_megabytes if it is a real picture; a quarter of it is the limit."
+            "Raise image_memory_megabytes if it is a real picture; the limit is a quarter of it."
         )
 
 
 def check_image(image: OpenImage, *, name: str, limits: ImageLimits) -> None:
-    """Refuse an image as `check_size` does."""
+    """Refuse an open image that is too large. Raises as `check_size` does."""
     check_size(image.width, image.height, name=name, limits=limits, whole_bytes=image.whole_bytes)
 
 
 def decode(
     image: OpenImage, *, long_edge_pixels: int, name: str, max_seconds: float, follow_orientation: bool = True
 ) -> Any:
-    """Decode into memory: upright, in sRGB, 8 bits a channel, the longer edge at most as given, never enlarged.
+    """Decode an image into memory: upright, in sRGB, 8 bits a channel, reduced to the given edge but never enlarged.
 
-    Transparency stays. The memory that it takes depends on `long_edge_pixels`, not on the original, unless the
-    format can only be decoded as a whole.
+    Transparency is kept. The memory depends on `long_edge_pixels` and not on the original, unless the format can only
+    be decoded as a whole.
 
     Args:
-        image: what `open_image` gave.
-        long_edge_pixels: of the result.
+        image: the result of `open_image`.
+        long_edge_pixels: the longer edge of the result at most.
         name: the file's name, for messages.
-        max_seconds: how long it may take.
-        follow_orientation: whether to do what the orientation in the header says.
+        max_seconds: the time limit.
+        follow_orientation: turn and mirror the pixels by the orientation in the header.
 
     Raises:
-        UnreadableImage: it is damaged or cut off.
-        UnsupportedCodec: it is one that this build has no decoder for, or its values have no meaning as colours.
-        ImageTimeout: it took too long.
+        UnreadableImage: the image is damaged or truncated.
+        UnsupportedCodec: no installed decoder supports the image, or its colours are not defined.
+        ImageTimeout: decoding took too long.
     """
     if image.header is not None:
         options: dict[str, Any] = {"name": name, "max_seconds": max_seconds, "follow_orientation": follow_orientation}
@@ -245,14 +245,14 @@ def decode(
 
 
 def _with_its_end(image: OpenImage, *, max_seconds: float) -> OpenImage | None:
-    """A JPEG of which only the last marker is missing, with that marker. None for everything else."""
+    """Return a JPEG with its end marker, if only that marker was missing; None for all other images."""
     file = image.file
     if file is None or file.read_at(0, 2) != b"\xff\xd8" or file.size_bytes > _MAX_OPEN_END_BYTES:
         return None
     content = file.read_at(0, file.size_bytes)
     if content.rstrip(b"\0").endswith(_JPEG_END):
         return None
-    # libvips does not see that the last lines are missing. If they are, other bytes make another picture of them.
+    # libvips does not detect missing last lines. If lines are missing, appended bytes change the picture.
     buffers = (content + filling + _JPEG_END for filling in (b"", b"\x55" * 64))
     load = vips.load_vips().Image.new_from_buffer
     pictures = [load(buffer, "", access="sequential", fail_on="none") for buffer in buffers]
@@ -274,7 +274,7 @@ def _decode_by_libvips(
         options["no_rotate"] = True
     has_profile = header.get_typeof("icc-profile-data") != 0
     if has_profile or header.interpretation == "cmyk":
-        # Only then: converting an image without a profile from sRGB to sRGB would take longer than all the rest.
+        # Only in these cases: a conversion from sRGB to sRGB would take longer than everything else.
         options[_output_profile_option()] = "srgb"
 
     def reduced() -> Any:
@@ -284,7 +284,7 @@ def _decode_by_libvips(
             return colours.autorot() if follow_orientation else colours
         if pixels is not None and not pixels.is_plain(header):
             return pixels.to_plain(header).thumbnail_image(long_edge_pixels, **options)
-        # Its own fail_on is ignored for sources (libvips issue 5195), so that half a file would become half a picture.
+        # libvips ignores `fail_on` as an option for sources (issue 5195): half a file would give half a picture.
         load_options = f"fail_on={_FAIL_ON}" if pixels is None else f"fail_on={_FAIL_ON},page={pixels.page}"
         if image.is_heif:
             load_options += ",unlimited"
@@ -303,33 +303,33 @@ def _decode_by_libvips(
 def _check_range(image: OpenImage, *, name: str, max_seconds: float) -> None:
     if image.pixels is None or image.pixels.numbers is not Numbers.FLOAT:
         return
-    # A header of its own: an image is read once, from its beginning to its end.
+    # A new header, because an image can be read only once, from its beginning to its end.
     values = read_header(image.source, name, page=image.pixels.page).copy(interpretation="multiband")
     small = _in_memory(lambda: _resized(values, _RANGE_PIXELS), name=name, max_seconds=max_seconds)
     if not image.pixels.is_in_range(small):
-        raise ColoursNotDefined(f"{name}: its numbers are not from 0 to 1, and nothing says which of them is white.")
+        raise ColoursNotDefined(f"{name}: its values are not from 0 to 1, and the file does not define which is white.")
 
 
 def reduce(image: Any, *, long_edge_pixels: int) -> Any:
-    """A smaller copy of decoded pixels, for a second derivative from the same decode."""
-    # The orientation has been seen to, but where pixels were to stay as they lie its tag is still there.
+    """Return a smaller copy of decoded pixels, for a second derivative from the same decode."""
+    # No second rotation: the orientation tag is still present if `decode` did not follow it.
     return image.thumbnail_image(long_edge_pixels, height=long_edge_pixels, size="down", no_rotate=True)
 
 
 def turn_upright(image: Any, orientation: int) -> Any:
-    """Turn and mirror pixels that are stored as an EXIF orientation, 1 to 8, describes."""
+    """Turn and mirror pixels upright that are stored with an EXIF orientation, 1 to 8."""
     if orientation == 1:
         return image
-    # A copy: decoded pixels may belong to a file whose own orientation has been followed already.
+    # A copy, because the decoded pixels may have an orientation tag of their own.
     stored = image.copy()
     stored.set_type(vips.load_vips().GValue.gint_type, "orientation", orientation)
     return stored.autorot().copy_memory()
 
 
 def stored_orientation(header: Any) -> int | None:
-    """The orientation, 1 to 8, of the stored pixels by which `header` measures them, or None if the file has none.
+    """Return the EXIF orientation, 1 to 8, of the pixels as libvips returns them; None if the file has none.
 
-    HEIF files have their own turns and mirrorings, which libvips follows: their EXIF orientation is history.
+    HEIF files have their own rotation, which libvips applies. Their EXIF orientation no longer applies then.
     """
     if _is_heif(header):
         return 1
@@ -344,8 +344,8 @@ def _is_heif(header: Any) -> bool:
 
 
 def _without_decoder(name: str) -> UnsupportedCodec:
-    more = "" if pillow.can_read_heic() else " photojobs[formats] brings more decoders."
-    return UnsupportedCodec(f"{name}: nothing that is installed can decode it.{more}")
+    more = "" if pillow.can_read_heic() else " photojobs[formats] has more decoders."
+    return UnsupportedCodec(f"{name}: no installed decoder supports it.{more}")
 
 
 def _in_srgb(image: Any) -> Any:
@@ -353,25 +353,25 @@ def _in_srgb(image: Any) -> Any:
         image = image.colourspace("srgb")
     if image.format != "uchar":
         image = image.cast("uchar")
-    # TIFF may have further channels after red, green, blue and alpha.
+    # A TIFF may have more channels after red, green, blue and alpha.
     return image if image.bands <= 4 else image[:4]
 
 
 def _resized(image: Any, long_edge_pixels: int) -> Any:
-    # `thumbnail_image` would make ordinary colours of them on its way.
+    # Not `thumbnail_image`, which would convert the values to colours.
     scale = long_edge_pixels / max(image.width, image.height)
     return image.resize(scale) if scale < 1 else image
 
 
 def _is_adobe_rgb(header: Any) -> bool:
-    """Whether a file without a profile is in Adobe RGB by DCF: its interoperability index is R03."""
+    """Return whether a file without a profile is in Adobe RGB by DCF: its interoperability index is R03."""
     if header.interpretation != "srgb" or header.get_typeof("exif-data") == 0:
         return False
     return interoperability_index(bytes(header.get("exif-data"))) == "R03"
 
 
 def _from_adobe_rgb(image: Any) -> Any:
-    """Pixels in sRGB from pixels in Adobe RGB (1998), which has the same white, by way of XYZ."""
+    """Convert pixels from Adobe RGB (1998) to sRGB through XYZ. Both have the same white point."""
     pyvips = vips.load_vips()
     linear = (image[:3] / 255) ** (563 / 256)
     xyz = linear.recomb(pyvips.Image.new_from_array(_ADOBE_RGB_TO_XYZ)) * 100
@@ -410,6 +410,6 @@ def _unreadable(error: Exception, name: str) -> UnreadableImage:
 
 
 def _output_profile_option() -> str:
-    # Renamed in libvips 8.17 or so; the old name is the only one before.
+    # Newer versions of libvips (about 8.17) renamed the option.
     known = vips.load_vips().Introspect.get("thumbnail_source").optional_input
     return "output_profile" if "output_profile" in known else "export_profile"

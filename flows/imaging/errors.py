@@ -1,18 +1,18 @@
-"""What can go wrong with one image. Each costs its own item and nothing else."""
+"""The errors of one image. Each fails its own item only."""
 
 from flows.errors import FlowsError
 
 
 class ImagingError(FlowsError):
-    """The parent of everything that reading or writing an image raises."""
+    """The parent of all errors of reading or writing an image."""
 
 
 class UnreadableImage(ImagingError):
-    """The file is empty, damaged, cut off, no image of an accepted format, or cannot be opened."""
+    """The file is empty, damaged, truncated, not an image of an accepted format, or cannot be opened."""
 
 
 class ImageMissing(UnreadableImage):
-    """There is no such file (any more)."""
+    """The file does not exist, or no longer exists."""
 
 
 class ImageTooLarge(ImagingError):
@@ -20,19 +20,19 @@ class ImageTooLarge(ImagingError):
 
 
 class ImageTimeout(ImagingError):
-    """The image took longer than it may; its decoding was stopped."""
+    """The image exceeded the time limit; its decoding was stopped."""
 
 
 class SlowMachine(ImageTimeout):
-    """The image took longer than it may because its process had too little of the processor, or waited for the disk."""
+    """The image exceeded the time limit because its process got too little processor time, or waited for the disk."""
 
 
 class DecoderCrashed(ImagingError):
-    """The process that decoded the image died; other images are not touched by it."""
+    """The process that decoded the image died. Other images are not affected."""
 
 
 class DecoderKilled(DecoderCrashed):
-    """Something from outside killed the process, as Linux does when memory runs out."""
+    """The process was killed from outside, for example by Linux when memory ran out."""
 
 
 class PoolClosed(ImagingError):

@@ -1,7 +1,7 @@
-"""EXIF tags out of a TIFF structure: the EXIF block of a JPEG, a TIFF or BigTIFF file, or a RAW file built like one.
+"""Reads EXIF tags from a TIFF structure: an EXIF block, a TIFF or BigTIFF file, or a RAW file built like one.
 
-Reads the few tags that photos are sorted by, trusts nothing, and never raises for what is broken.
-`moments` reads the dates, `containers` finds the structures in files of other forms.
+Reads the few tags that photojobs uses, within bounds. Broken structures raise no errors.
+`moments` parses the dates, `containers` finds the structures in other file formats.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from flows.imaging.moments import first_believable, moment_text
 from flows.imaging.tiff import Folder, Reader, is_tiff, read_folder, read_pages
 
 _MAX_TEXT_BYTES: Final = 1000
-#: An XMP packet that is larger is not read.
+#: Larger XMP packets are not read.
 MAX_XMP_BYTES: Final = 4 << 20
-#: Of an EXIF or IPTC block, no more is read.
+#: The largest part of an EXIF or IPTC block that is read.
 MAX_BLOCK_BYTES: Final = 1 << 20
 
 _MAKE, _MODEL, _ORIENTATION, _EXIF_FOLDER = 0x010F, 0x0110, 0x0112, 0x8769
@@ -29,7 +29,7 @@ class _Moment:
     offset: int
 
 
-# In the order in which they are believed: when the picture was taken, when it was digitised.
+# In the order of preference: when the picture was taken, when it was digitised.
 _TAKEN: Final = (
     _Moment(date=0x9003, fraction=0x9291, offset=0x9011),
     _Moment(date=0x9004, fraction=0x9292, offset=0x9012),
@@ -39,15 +39,15 @@ _CHANGED: Final = _Moment(date=0x0132, fraction=0x9290, offset=0x9010)
 
 @dataclass(frozen=True, slots=True)
 class ExifTags:
-    """What was found; None for what is missing or makes no sense.
+    """The tags that were found; None for a tag that is missing or not plausible.
 
     Attributes:
-        taken_at: when the picture was taken or digitised, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`;
-            without an offset it is the camera's own time.
-        orientation: 1 to 8.
-        make: of the camera.
-        model: of the camera.
-        changed_at: when the file was last changed, as text like `taken_at`. A camera writes the same moment.
+        taken_at: when the picture was taken or digitised, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`.
+            Without an offset, it is the camera's local time.
+        orientation: the EXIF orientation, 1 to 8.
+        make: the maker of the camera.
+        model: the model of the camera.
+        changed_at: when the file was last changed, as text like `taken_at`. A camera writes the time of the picture.
     """
 
     taken_at: str | None = None
@@ -57,7 +57,7 @@ class ExifTags:
     changed_at: str | None = None
 
     def completed_by(self, others: "ExifTags") -> "ExifTags":
-        """These tags, and those of `others` in place of the missing ones."""
+        """Return these tags, with missing ones filled from `others`."""
         return ExifTags(
             taken_at=self.taken_at or others.taken_at,
             changed_at=self.changed_at or others.changed_at,
@@ -68,12 +68,12 @@ class ExifTags:
 
 
 def read_exif_block(block: bytes) -> ExifTags:
-    """The tags of an EXIF block as image files carry it, with or without its `Exif` mark before the TIFF structure."""
+    """Return the tags of an EXIF block, with or without the `Exif` mark before its TIFF structure."""
     return read_tiff(_structure_of(block))
 
 
 def interoperability_index(block: bytes) -> str | None:
-    """What an EXIF block says of its colours by DCF: `R98` is sRGB and `R03` Adobe RGB; None if it says nothing."""
+    """Return the colour space of an EXIF block by DCF: `R98` is sRGB, `R03` is Adobe RGB; None if it is not given."""
     read_at = _structure_of(block)
     exif = read_folder(read_at, _number(next(read_pages(read_at), {}), _EXIF_FOLDER) or 0)
     return _text(read_folder(read_at, _number(exif, _INTEROPERABILITY_FOLDER) or 0), _INTEROPERABILITY_INDEX)
@@ -86,7 +86,7 @@ def _structure_of(block: bytes) -> Reader:
 
 
 def read_tiff(read_at: Reader) -> ExifTags:
-    """The tags of a TIFF structure, read piece by piece from anywhere."""
+    """Return the tags of a TIFF structure, which `read_at` reads piece by piece."""
     folder = next(read_pages(read_at), {})
     pointer = _number(folder, _EXIF_FOLDER)
     tags = folder if not pointer else read_folder(read_at, pointer) | folder
@@ -106,13 +106,13 @@ def _moment_text(tags: Folder, moment: _Moment) -> str | None:
 
 
 def xmp_of_tiff(read_at: Reader) -> bytes | None:
-    """The XMP packet of a TIFF structure, or None."""
+    """Return the XMP packet of a TIFF structure; None if it has none."""
     entry = next(read_pages(read_at), {}).get(_XMP)
     return None if entry is None else entry.content(MAX_XMP_BYTES)
 
 
 def iptc_of_tiff(read_at: Reader) -> bytes:
-    """The IPTC block of a TIFF structure; empty if it has none."""
+    """Return the IPTC block of a TIFF structure; empty if it has none."""
     folder = next(read_pages(read_at), {})
     if _IPTC in folder:
         return folder[_IPTC].block(MAX_BLOCK_BYTES)
@@ -129,7 +129,7 @@ def _text(folder: Folder, tag: int) -> str | None:
 
 
 def plain_text(text: str | None) -> str | None:
-    """Text without what cannot be printed and without needless spaces; None if nothing is left."""
+    """Return the text without unprintable characters and superfluous spaces; None if nothing is left."""
     if text is None:
         return None
     cleaned = " ".join("".join(character if character.isprintable() else " " for character in text).split())

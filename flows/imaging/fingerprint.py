@@ -1,4 +1,4 @@
-"""Telling whether an original has changed since something was made from it. Not a search for duplicates."""
+"""Fingerprints of originals: they show whether a file has changed. They do not search for duplicates."""
 
 import os
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from storage.library.scan import storable_ns
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What an original was like.
+    """The state of an original at some time.
 
     Attributes:
         size_bytes: its size.
-        mtime_ns: when its contents changed last, in nanoseconds since 1970.
-        ctime_ns: when its contents or its status did, likewise; None if that was not noted.
-        content_hash: `algorithm:hexadecimal`, if it was taken; see `storage.library.content_hash`.
+        mtime_ns: the last change of its contents, in nanoseconds since 1970.
+        ctime_ns: the last change of its contents or status, in nanoseconds since 1970; None if it was not recorded.
+        content_hash: `algorithm:hexadecimal`; None if it was not computed. See `storage.library.content_hash`.
     """
 
     size_bytes: int
@@ -28,17 +28,17 @@ class Fingerprint:
     content_hash: str | None = None
 
     def is_of(self, *, size_bytes: int, mtime_ns: int, ctime_ns: int) -> bool:
-        """Whether a file of this size and these times is the same as far as those tell."""
+        """Return whether size and times are equal, so that the file has probably not changed."""
         return (self.size_bytes, self.mtime_ns) == (size_bytes, mtime_ns) and self.ctime_ns in (None, ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceReading:
-    """The answer of `read_source`.
+    """The result of `read_source`.
 
     Attributes:
-        fingerprint: what the original is like now, with a fresh hash; without one if it was written to meanwhile.
-        is_same: whether its contents have the known hash; None if that cannot be told.
+        fingerprint: the current state, with a new hash; without a hash if the file changed while it was read.
+        is_same: whether the contents have the known hash; None if one of the hashes is missing.
     """
 
     fingerprint: Fingerprint
@@ -46,34 +46,34 @@ class SourceReading:
 
 
 def fingerprint_of(source: SourceFile) -> Fingerprint:
-    """The fingerprint of an open original, without its content hash."""
+    """Return the fingerprint of an open original, without its content hash."""
     return Fingerprint(source.size_bytes, source.mtime_ns, source.ctime_ns)
 
 
 def take_fingerprint(path: Path) -> Fingerprint:
-    """The fingerprint of an original, with its content hash; reads the whole file.
+    """Read a whole original, and return its fingerprint with its content hash.
 
-    The hash is None if the file was written to meanwhile.
+    The hash is None if the file changed while it was read.
 
     Raises:
-        ImageMissing: there is no such file.
-        UnreadableImage: it cannot be read.
+        ImageMissing: the file does not exist.
+        UnreadableImage: the file cannot be read.
     """
     with open_source(path) as source:
         return fingerprint_with_hash(source)
 
 
 def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None) -> SourceReading:
-    """Read an original whole, whatever its times say, and compare its contents with the hash that is known.
+    """Read a whole original, even if its times are unchanged, and compare its contents with the known hash.
 
     Args:
-        path: of the original.
-        known: what it was like.
-        on_bytes: called with the number of bytes after each block; what it raises ends the reading.
+        path: the path of the original.
+        known: its known fingerprint.
+        on_bytes: is called with the number of bytes after each block. An error that it raises ends the reading.
 
     Raises:
-        ImageMissing: there is no such file.
-        UnreadableImage: it cannot be read.
+        ImageMissing: the file does not exist.
+        UnreadableImage: the file cannot be read.
     """
     with open_source(path) as source:
         hasher = ContentHasher(known.content_hash)
@@ -83,10 +83,10 @@ def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], Non
 
 
 def fingerprint_with_hash(source: SourceFile) -> Fingerprint:
-    """The fingerprint of an open original; its hash is None if the file was written to since it was opened.
+    """Return the fingerprint of an open original. Its hash is None if the file changed after it was opened.
 
     Raises:
-        UnreadableImage: it cannot be read.
+        UnreadableImage: the file cannot be read.
     """
     return _read_whole(source, ContentHasher())
 
@@ -96,7 +96,7 @@ def _read_whole(
 ) -> Fingerprint:
     before = fingerprint_of(source)
     try:
-        # Decoders leave it elsewhere.
+        # Decoders have moved the position in the file.
         os.lseek(source.descriptor, 0, os.SEEK_SET)
         with os.fdopen(source.descriptor, "rb", buffering=0, closefd=False) as file:
             for block in blocks(file):

@@ -1,6 +1,6 @@
-"""What would become of an original if its derivatives were made, told by headers, in a fraction of the time.
+"""Predicts from headers whether the derivatives of an original can be made, in a fraction of the time.
 
-What only decoding finds out, such as a picture that was cut off in its middle, is not seen here.
+It does not detect damage that only a full decode shows, such as a truncated picture.
 """
 
 from pathlib import Path
@@ -14,13 +14,13 @@ from flows.imaging.thumbnail_and_preview import Derivatives, upright_size
 
 
 def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Derivatives:
-    """What `make_derivatives` would say of an original, but for the files that it would write.
+    """Return what `make_derivatives` would return for an original, without written files.
 
     Raises:
-        ImageMissing: there is no original.
-        UnreadableImage: it is empty, no image of an accepted format, or its header is damaged.
+        ImageMissing: the original does not exist.
+        UnreadableImage: it is empty, not an image of an accepted format, or its header is damaged.
         ImageTooLarge: it is larger than the limits allow.
-        ImageTimeout: a format that has to be decoded took too long.
+        ImageTimeout: the test decode, which some formats need, took too long.
     """
     with open_source(source) as file:
         try:

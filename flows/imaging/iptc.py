@@ -1,4 +1,4 @@
-"""The date of an IPTC block: what news agencies and older programs write beside EXIF, or in place of it.
+"""Reads the date of an IPTC block, which news agencies and older programs write in addition to EXIF or instead of it.
 
 Source: IPTC-NAA Information Interchange Model 4.2, data sets 2:55 and 2:60; Adobe's image resource 0x0404 around it.
 """
@@ -17,13 +17,13 @@ _CLOCK: Final = re.compile(r"(\d\d)(\d\d)(\d\d)([+-]\d{4})?")
 
 
 def iptc_of_resources(resources: bytes) -> bytes:
-    """The IPTC block of Adobe's image resources, as JPEG and some TIFF files carry them; empty if there is none."""
+    """Return the IPTC block in Adobe's image resources, which JPEG and some TIFF files have; empty if there is none."""
     at = 0
     for _ in range(_MAX_PARTS):
         if resources[at : at + 4] != b"8BIM" or len(resources) < at + 7:
             break
         identifier, name_length = struct.unpack_from(">HB", resources, at + 4)
-        # Names, with their length, and contents begin at even places.
+        # A name, with its length byte, and the contents are padded to an even number of bytes.
         at += 6 + (name_length + 2) // 2 * 2
         if len(resources) < at + 4:
             break
@@ -35,7 +35,7 @@ def iptc_of_resources(resources: bytes) -> bytes:
 
 
 def iptc_created_at(block: bytes) -> tuple[str | None, bool]:
-    """When the picture was created, as ISO 8601 text or None, and whether the time of day is known."""
+    """Return when the picture was created, as ISO 8601 text or None, and whether the time of day is known."""
     values: dict[tuple[int, int], str] = {}
     at = 0
     for _ in range(_MAX_PARTS):

@@ -1,7 +1,7 @@
-"""Where images are decoded: here, or in processes of their own, so that a decoder that crashes costs one image.
+"""Runs image operations in this process or in separate processes, where a crash of a decoder affects only one image.
 
-Both ways have the same interface and may be used by several threads at once. Neither uses more threads than there are
-cores.
+Both ways have the same interface, and several threads may use them at once. Together they use at most one thread for
+each core.
 """
 
 import os
@@ -24,14 +24,14 @@ from flows.imaging.worker import Worker
 if TYPE_CHECKING:
     from storage.settings import Settings
 
-#: Seconds beyond the limit after which a process is killed: the decoder stops by itself at the limit if it still can.
+#: Time after the limit until a process is killed. At the limit itself, a decoder that still responds stops on its own.
 _GRACE_SECONDS = 2.0
 
 Result = TypeVar("Result")
 
 
 class ImageProcessing(Protocol):
-    """Makes derivatives and reads metadata, somewhere."""
+    """Makes derivatives and reads metadata, in this process or in others."""
 
     def make_derivatives(
         self,
@@ -42,15 +42,15 @@ class ImageProcessing(Protocol):
         with_hash: bool = False,
         with_metadata: bool = False,
     ) -> Derivatives:
-        """See `flows.imaging.thumbnail_and_preview.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
+        """See `flows.imaging.thumbnail_and_preview.make_derivatives`. Also raises `DecoderCrashed` and `PoolClosed`."""
         ...
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
-        """See `flows.imaging.metadata.read_metadata`; also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
+        """See `flows.imaging.metadata.read_metadata`. Also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
         ...
 
     def inspect(self, source: Path) -> Derivatives:
-        """See `flows.imaging.inspection.inspect_image`; also raises as `read_metadata` does."""
+        """See `flows.imaging.inspection.inspect_image`. Also raises the errors of `read_metadata`."""
         ...
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
@@ -60,18 +60,18 @@ class ImageProcessing(Protocol):
     def read_source(
         self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
     ) -> SourceReading | None:
-        """See `flows.imaging.fingerprint.read_source`; None where a plan has no need to read the file."""
+        """See `flows.imaging.fingerprint.read_source`. Returns None if a plan need not read the file."""
         ...
 
     def close(self) -> None:
-        """End it; later calls raise `PoolClosed`. Closing twice is no error."""
+        """Stop image processing. Later calls raise `PoolClosed`. A second call has no effect."""
         ...
 
 
 class ImagePool:
-    """Decodes in a few processes, started at their first use and replaced when they die.
+    """Decodes in a few processes, which start at their first use and are replaced if they die.
 
-    A call waits for a free process. Closing ends the calls that still run; they raise `PoolClosed`.
+    A call waits for a free process. `close` ends running calls, which then raise `PoolClosed`.
 
     Example:
         with ImagePool(processes=2, timeout_seconds=60) as pool:
@@ -81,11 +81,11 @@ class ImagePool:
     def __init__(
         self, *, processes: int | None = None, timeout_seconds: float | None = None, options: ImageOptions | None = None
     ) -> None:
-        """Prepare a pool; no process is started yet.
+        """Prepare a pool without starting a process.
 
         Args:
-            processes: how many at most; None: one for each core.
-            timeout_seconds: how long a call may take, not counting the wait for a process; None: as the limits say.
+            processes: the maximum number of processes; None for one for each core.
+            timeout_seconds: the time limit of a call, without the wait for a process; None for the limit in `options`.
             options: limits and renditions.
         """
         self._options = options or ImageOptions()
@@ -98,7 +98,7 @@ class ImagePool:
         threads = max(1, available_cores() // count)
         self._workers = [Worker(threads=threads, options=self._options) for _ in range(count)]
         self._count = count
-        # The last one used is taken first, so that a pool with little to do starts few processes.
+        # The process that was used last is taken first, so that a pool with little work starts few processes.
         self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -108,7 +108,7 @@ class ImagePool:
 
     @property
     def process_ids(self) -> list[int]:
-        """Of the processes that run now."""
+        """The ids of the running processes."""
         return [process_id for worker in self._workers if (process_id := worker.process_id) is not None]
 
     def make_derivatives(
@@ -120,7 +120,7 @@ class ImagePool:
         with_hash: bool = False,
         with_metadata: bool = False,
     ) -> Derivatives:
-        """See `flows.imaging.thumbnail_and_preview.make_derivatives`; also raises `DecoderCrashed` and `PoolClosed`."""
+        """See `flows.imaging.thumbnail_and_preview.make_derivatives`. Also raises `DecoderCrashed` and `PoolClosed`."""
 
         def write(thumbnail: Path | None, preview: Path | None) -> Derivatives:
             paths = {"thumbnail": thumbnail, "preview": preview}
@@ -141,25 +141,25 @@ class ImagePool:
                 **{kind: None if path is None else str(path) for kind, path in paths.items()},
             )
 
-        # Flushed here, where another picture can be decoded while this one waits for the disk.
+        # The flush happens in this process, so that the image process can decode the next picture meanwhile.
         return replace_derivatives(write, thumbnail=thumbnail, preview=preview)
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
-        """See `flows.imaging.metadata.read_metadata`; also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
+        """See `flows.imaging.metadata.read_metadata`. Also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
         return self.run("read_metadata", PhotoMetadata, name=source.name, source=str(source))
 
     def inspect(self, source: Path) -> Derivatives:
-        """See `flows.imaging.inspection.inspect_image`; also raises as `read_metadata` does."""
+        """See `flows.imaging.inspection.inspect_image`. Also raises the errors of `read_metadata`."""
         return self.run("inspect_image", Derivatives, name=source.name, source=str(source))
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
-        """See `flows.imaging.fingerprint.take_fingerprint`; it decodes nothing, so it happens here."""
+        """See `flows.imaging.fingerprint.take_fingerprint`. Runs in this process, because it decodes nothing."""
         return take_fingerprint(source)
 
     def read_source(
         self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
     ) -> SourceReading:
-        """See `flows.imaging.fingerprint.read_source`; it decodes nothing, so it happens here."""
+        """See `flows.imaging.fingerprint.read_source`. Runs in this process, because it decodes nothing."""
         return read_source(source, known, on_bytes=on_bytes)
 
     def run(
@@ -171,17 +171,17 @@ class ImagePool:
         after_failure: Callable[[], None] = lambda: None,
         **arguments: Any,
     ) -> Result:
-        """Perform an operation in one of the processes; see `Worker.call`.
+        """Run an operation in one of the processes.
 
-        If the process was killed from outside, or had too little of the processor, the operation is tried once more
-        while no other process of the pool works.
+        If the process was killed from outside, or got too little processor time, the operation runs once more while
+        the other processes of the pool are idle.
 
         Args:
-            operation: see `Worker.call`.
-            result_type: see there.
-            name: see there.
-            after_failure: called after each try that the process did not finish.
-            arguments: see there.
+            operation: see `Worker.call`, also for `result_type`, `name` and `arguments`.
+            result_type: the type of the result.
+            name: the file's name, for messages.
+            after_failure: is called after each attempt that the process did not finish.
+            arguments: the arguments of the operation.
         """
 
         def attempt(worker: Worker) -> Result:
@@ -192,20 +192,20 @@ class ImagePool:
             except (DecoderCrashed, ImageTimeout) as error:
                 after_failure()
                 if self._closed:
-                    raise PoolClosed(f"{name}: the image pool was closed meanwhile.") from error
+                    raise PoolClosed(f"{name}: the image pool was closed during the operation.") from error
                 raise
 
         try:
             with self._taken(1, name) as workers:
                 return attempt(workers[0])
         except (DecoderKilled, SlowMachine):
-            # One at a time: two that each hold some of the processes would wait for each other.
+            # One call at a time: two calls that each hold some of the processes would wait for each other forever.
             with self._alone, self._taken(self._count, name) as workers:
                 return attempt(workers[0])
 
     @contextmanager
     def _taken(self, count: int, name: str) -> Generator[list[Worker]]:
-        """So many of the processes, for the block alone; waits for them."""
+        """Wait for `count` processes, and reserve them while the block runs."""
         taken: list[Worker] = []
         try:
             for _ in range(count):
@@ -220,13 +220,13 @@ class ImagePool:
                 self._release(worker)
 
     def close(self) -> None:
-        """End all processes, those in the middle of an image too. Closing twice is no error."""
+        """End all processes, even in the middle of an image. A second call has no effect."""
         with self._lock:
             self._closed = True
             idle = _drain(self._idle)
             busy = [worker for worker in self._workers if worker not in idle]
             self._workers = []
-            self._idle.put(None)  # Wakes whoever waits for a process.
+            self._idle.put(None)  # Wakes the callers that wait for a process.
         for worker in busy:
             worker.kill()
         for worker in idle:
@@ -247,16 +247,16 @@ class ImagePool:
 
 
 class InProcessImages:
-    """Decodes in this process: faster to start, but a decoder that crashes takes the process with it.
+    """Decodes in this process. It starts faster, but a crash of a decoder ends the process.
 
-    Time limits hold while pixels are decoded, not while they are encoded, which the size limits bound.
+    The time limit applies to decoding. The time of encoding is bounded by the size limits.
     """
 
     def __init__(self, *, at_once: int | None = None, options: ImageOptions | None = None) -> None:
-        """Prepare for so many images at a time.
+        """Prepare image processing in this process.
 
         Args:
-            at_once: how many at most; further callers wait. None: one for each core.
+            at_once: the maximum number of images at a time; further callers wait. None for one for each core.
             options: limits and renditions.
         """
         self._options = options or ImageOptions()
@@ -276,7 +276,7 @@ class InProcessImages:
         with_hash: bool = False,
         with_metadata: bool = False,
     ) -> Derivatives:
-        """See `flows.imaging.thumbnail_and_preview.make_derivatives`; also raises `PoolClosed`."""
+        """See `flows.imaging.thumbnail_and_preview.make_derivatives`. Also raises `PoolClosed`."""
         return self._run(
             make_derivatives,
             source,
@@ -288,25 +288,25 @@ class InProcessImages:
         )
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
-        """See `flows.imaging.metadata.read_metadata`; also raises `PoolClosed`."""
+        """See `flows.imaging.metadata.read_metadata`. Also raises `PoolClosed`."""
         return self._run(read_metadata, source)
 
     def inspect(self, source: Path) -> Derivatives:
-        """See `flows.imaging.inspection.inspect_image`; also raises `PoolClosed`."""
+        """See `flows.imaging.inspection.inspect_image`. Also raises `PoolClosed`."""
         return self._run(inspect_image, source, limits=self._options.limits)
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
-        """See `flows.imaging.fingerprint.take_fingerprint`; it decodes nothing, so it happens here."""
+        """See `flows.imaging.fingerprint.take_fingerprint`. Runs in this process, because it decodes nothing."""
         return take_fingerprint(source)
 
     def read_source(
         self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
     ) -> SourceReading:
-        """See `flows.imaging.fingerprint.read_source`; it decodes nothing, so it happens here."""
+        """See `flows.imaging.fingerprint.read_source`. Runs in this process, because it decodes nothing."""
         return read_source(source, known, on_bytes=on_bytes)
 
     def close(self) -> None:
-        """Take no more images; those in work are finished."""
+        """Accept no more images. Running operations finish."""
         self._closed = True
 
     def __enter__(self) -> Self:
@@ -324,7 +324,7 @@ class InProcessImages:
 
 
 def open_image_processing(settings: "Settings") -> ImageProcessing:
-    """Image processing as the settings want it: isolated or not, and no more images at a time than there are cores."""
+    """Open image processing by the settings: isolated or not, with at most one image at a time for each core."""
     options = ImageOptions(
         limits=ImageLimits(
             max_pixels=settings.max_image_megapixels * 10**6,
@@ -347,7 +347,7 @@ def open_image_processing(settings: "Settings") -> ImageProcessing:
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What an image may cost at most, and what its derivatives look like. Plain values; nothing is enforced here."""
+"""Limits for the cost of an image, and the properties of derivatives. Plain values, which other modules enforce."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,13 +9,13 @@ MAX_WEBP_EDGE_PIXELS: Final = 16_383
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What one image may cost; beyond it the image fails with a reason.
+    """Limits for one image. An image beyond a limit fails with a reason.
 
     Attributes:
-        max_pixels: width times height; twice the largest stitched panoramas that cameras make.
-        max_edge_pixels: the longer edge; what JPEG can hold. A longer one is a trick or a mistake.
-        max_seconds: how long one image may take, from its opening to its derivatives.
-        max_memory_bytes: address space of an image process; what a format needs that cannot be decoded in strips.
+        max_pixels: width times height. The default is twice the size of the largest panoramas that cameras make.
+        max_edge_pixels: the longer edge. The default is the limit of JPEG; a longer edge is an attack or a mistake.
+        max_seconds: the time for one image, from its opening to its derivatives.
+        max_memory_bytes: the address space of an image process. Formats that cannot be decoded in strips need most.
     """
 
     max_pixels: int = 500_000_000
@@ -25,25 +25,25 @@ class ImageLimits:
 
     @property
     def max_whole_bytes(self) -> int:
-        """What the decoded pixels may take of a picture that its format lets decode only as a whole.
+        """The limit for the decoded pixels of a picture that can only be decoded as a whole.
 
-        Decoders need about twice as much, beside what the encoder takes.
+        A decoder needs about twice as much, and the encoder needs memory, too.
         """
         return self.max_memory_bytes // 4
 
     def __post_init__(self) -> None:
         if min(self.max_pixels, self.max_edge_pixels, self.max_seconds, self.max_memory_bytes) <= 0:
-            raise ValueError("limits of images must be greater than zero")
+            raise ValueError("the limits for images must be greater than zero")
 
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """How one kind of derivative is made.
+    """The properties of one kind of derivative.
 
     Attributes:
-        long_edge_pixels: the longer edge at most; smaller images stay as they are.
-        quality: of WebP, 1 to 100.
-        effort: of WebP, 0 (fast) to 6 (small).
+        long_edge_pixels: the maximum of the longer edge; smaller images keep their size.
+        quality: the quality of WebP, 1 to 100.
+        effort: the effort of WebP, 0 (fast) to 6 (small).
     """
 
     long_edge_pixels: int
@@ -60,22 +60,22 @@ class Rendition:
             )
 
 
-#: What an image may cost where no setting says otherwise.
+#: The limits if no setting changes them.
 DEFAULT_LIMITS: Final = ImageLimits()
 THUMBNAIL: Final = Rendition(long_edge_pixels=800, quality=50, effort=2)
-#: Encoding is most of the time. Effort 2 takes 0.4 of the time of effort 4, for 4 to 14 % more bytes and the same
-#: likeness (SSIM within 0.003). `encode` says when it becomes effort 1.
+#: Encoding takes most of the time. Effort 2 takes 0.4 of the time of effort 4, for 4 to 14 % more bytes and the same
+#: likeness (SSIM within 0.003). `encode` decides when effort 1 is enough.
 PREVIEW: Final = Rendition(long_edge_pixels=5000, quality=60, effort=2)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageOptions:
-    """All that can be set about images.
+    """All options for images.
 
     Attributes:
-        limits: what an image may cost.
-        thumbnail: how thumbnails are made.
-        preview: how previews are made.
+        limits: the limits for one image.
+        thumbnail: the properties of thumbnails.
+        preview: the properties of previews.
     """
 
     limits: ImageLimits = DEFAULT_LIMITS
@@ -83,5 +83,5 @@ class ImageOptions:
     preview: Rendition = PREVIEW
 
 
-#: Images where no setting says otherwise.
+#: The options if no setting changes them.
 DEFAULT_OPTIONS: Final = ImageOptions()

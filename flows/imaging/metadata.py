@@ -1,6 +1,6 @@
-"""What an original says about itself: when it was taken, with what, how it lies and how large it is.
+"""Reads the metadata of an original: time, camera, orientation and size.
 
-Reads headers only. Nothing broken in EXIF is an error here; a file that is no image is.
+Reads headers only. Broken EXIF is no error, but a file that is not an image is one.
 """
 
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ from flows.imaging.xmp import sidecar_taken_at, xmp_taken_at
 
 @dataclass(frozen=True, slots=True)
 class PhotoMetadata:
-    """What an original says about itself; None for what it does not say.
+    """The metadata of an original; None for a missing value.
 
     Attributes:
-        taken_at: as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`: the first valid of EXIF DateTimeOriginal and
-            CreateDate, the dates of IPTC, XMP and the XMP sidecar, and EXIF ModifyDate. Without an offset it is the
-            camera's own time.
+        taken_at: when the picture was taken, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`: the first valid
+            date of EXIF DateTimeOriginal and CreateDate, IPTC, XMP, the XMP sidecar, and EXIF ModifyDate. Without an
+            offset, it is the camera's local time.
         orientation: EXIF orientation, 1 to 8.
-        make: of the camera.
-        model: of the camera.
-        width: as stored, before the picture is turned upright.
-        height: likewise.
-        size_bytes: of the file.
+        make: the maker of the camera.
+        model: the model of the camera.
+        width: the stored width in pixels, before the picture is turned upright.
+        height: the stored height in pixels, before the picture is turned upright.
+        size_bytes: the size of the file.
     """
 
     taken_at: str | None
@@ -50,15 +50,15 @@ def read_metadata(source: Path) -> PhotoMetadata:
     """Read the metadata of an original of any accepted format.
 
     Raises:
-        ImageMissing: there is no such file.
-        UnreadableImage: it is empty, or no image of an accepted format.
+        ImageMissing: the file does not exist.
+        UnreadableImage: the file is empty, or not an image of an accepted format.
     """
     with open_source(source) as file:
         return metadata_of(file)
 
 
 def metadata_of(file: SourceFile) -> PhotoMetadata:
-    """The metadata of an open original; raises `UnreadableImage` as `read_metadata` does."""
+    """Return the metadata of an open original. Raises `UnreadableImage` as `read_metadata` does."""
     return _of_raw(file) if has_raw_name(file) else _of_image(file)
 
 
@@ -81,7 +81,7 @@ def _of_raw(file: SourceFile) -> PhotoMetadata:
     tags = embedded.tags
     raw: RawFile | None
     try:
-        # A format that is not known here may have its tags in the preview alone.
+        # A file of an unknown format may have tags only in its preview.
         raw = read_raw(file, with_preview=tags.taken_at is None)
     except NoEmbeddedPreview:
         raw = _sizes(file)
@@ -93,7 +93,7 @@ def _of_raw(file: SourceFile) -> PhotoMetadata:
         return _metadata(replace(embedded, tags=tags), file)
     if raw.jpeg is not None:
         tags = tags.completed_by(_tags_of_embedded(raw.jpeg, file.name))
-    # LibRaw's, as for the derivatives, so that the row says what they show.
+    # The orientation of LibRaw, as for the derivatives, so that the row agrees with them.
     tags = replace(tags, orientation=raw.orientation)
     return _metadata(replace(embedded, tags=tags), file, width=raw.width, height=raw.height)
 
@@ -110,7 +110,7 @@ def _tags_of_embedded(jpeg: bytes, name: str) -> ExifTags:
         tags = _tags_of_block(decode.open_memory(jpeg, name).header)
     except UnreadableImage:
         return ExifTags()
-    # LibRaw gives a preview without EXIF a block of its own, in which a missing date is the beginning of 1970, here.
+    # LibRaw adds an EXIF block to a preview without one. A missing date is the start of 1970 there, in local time.
     no_date = datetime.fromtimestamp(0).isoformat()
     return replace(
         tags,
@@ -147,19 +147,19 @@ def _metadata(
 
 
 def _moments(embedded: EmbeddedMetadata, file: SourceFile) -> Iterator[str | None]:
-    """When the picture was taken by each that says it, in the order in which they are believed."""
+    """Yield the possible dates of the picture, in the order of preference."""
     created_at, has_time = iptc_created_at(embedded.iptc)
     changed_at = embedded.tags.changed_at
     yield embedded.tags.taken_at
-    # XMP may repeat the day of IPTC without the time.
+    # Before XMP, which may have the same day without the time.
     if has_time:
         yield created_at
     if embedded.xmp is not None:
         yield xmp_taken_at(embedded.xmp)
-    # A day without a time is completed by a change on that day.
+    # If IPTC has only a day and the file was changed on that day, the time of the change is more precise.
     if created_at is not None and changed_at is not None and changed_at[:10] == created_at[:10]:
         yield changed_at
     yield created_at
     yield sidecar_taken_at(file.path)
-    # Last: a program that changes the file writes its own moment here.
+    # Last, because programs that change the file write the time of the change here.
     yield changed_at

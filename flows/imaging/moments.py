@@ -1,29 +1,30 @@
-"""Dates of photographs: what EXIF, XMP and cameras write, as ISO 8601 text."""
+"""Converts the dates that EXIF, XMP and cameras write to ISO 8601 text."""
 
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-#: The year of the oldest photograph that is known; an older date is a fault of the clock or of the writer.
+#: The year of the oldest known photograph. An earlier date is an error of the clock or of the program.
 FIRST_PHOTOGRAPH: Final = 1826
 
 _DATE: Final = re.compile(r"(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})(?:[ T]+(.*))?", re.DOTALL)
-# Blank parts are spaces, as EXIF asks for; some cameras write no seconds at all.
+# EXIF writes unknown parts as spaces. Some cameras write no seconds.
 _TIME: Final = re.compile(r"(\d{1,2}| {1,2}):(\d{2}|  )(?::(\d{1,2}|  ))?(?:\.(\d+))?(.*)", re.DOTALL)
 _OFFSET: Final = re.compile(r"([+-])(\d{2}):?(\d{2})")
 
 
 def moment_text(date: str, *, fraction: str = "", offset: str = "") -> str | None:
-    """A date of EXIF or XMP as ISO 8601 text, or None if it is no date, such as `0000:00:00 00:00:00`.
+    """Return a date of EXIF or XMP as ISO 8601 text; None if it is not a date, such as `0000:00:00 00:00:00`.
 
-    Parts that are missing or blank count as zero, as long as the day is known, and so do seconds above 60, which some
-    programs write. Second 60 is 59 and hour 24 is 0 of the same day: cameras write both.
+    If the day is known, missing or blank parts count as zero. So do seconds above 60, which some programs write. Second
+    60 becomes 59, and hour 24 becomes hour 0 of the same day; cameras write both.
 
     Args:
-        date: as in `2024:05:17 18:30:00`; other separators, a fraction and an offset at its end are understood too.
+        date: the date, as in `2024:05:17 18:30:00`. Other separators, and a fraction and an offset at its end, are
+            accepted too.
         fraction: the digits after the decimal point of the seconds.
-        offset: from UTC, as in `+02:00` or `Z`.
+        offset: the offset from UTC, as in `+02:00` or `Z`.
     """
     found = _DATE.match(date.strip("\0 "))
     if found is None:
@@ -44,10 +45,10 @@ def moment_text(date: str, *, fraction: str = "", offset: str = "") -> str | Non
 
 
 def first_believable(moments: Iterable[str | None]) -> str | None:
-    """The first of some moments, as `moment_text` gives them, at which a photograph can have been taken.
+    """Return the first plausible date of a photograph among dates as `moment_text` returns them.
 
-    One before the first photograph or in the future is returned only if there is no better one. Later moments are
-    not read when one is found.
+    A date before the first photograph or in the future is returned only if no date is plausible. The iteration stops at
+    the first plausible date.
     """
     first = None
     for moment in moments:
@@ -58,7 +59,7 @@ def first_believable(moments: Iterable[str | None]) -> str | None:
 
 
 def _is_believable(moment: str) -> bool:
-    # A day: the camera's own time may be ahead of UTC by up to 14 hours.
+    # One day more, because the camera's local time may be up to 14 hours ahead of UTC.
     latest = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")
     return int(moment[:4]) >= FIRST_PHOTOGRAPH and moment[:19] <= latest
 

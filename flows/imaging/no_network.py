@@ -1,6 +1,6 @@
-"""How a program is started without a network, if the system allows that: by `unshare` of util-linux.
+"""Starts programs without network access where the system allows it, with `unshare` of util-linux.
 
-There is no well-kept Python library for it, and `os.unshare` is new in Python 3.12.
+No maintained Python library does this, and `os.unshare` needs Python 3.12.
 """
 
 import functools
@@ -12,14 +12,14 @@ import sys
 
 @functools.cache
 def command_without_network() -> tuple[str, ...]:
-    """What goes before a command so that it has no network; empty where the system does not allow it.
+    """Return the prefix of a command that takes its network away; empty if the system does not allow this.
 
     The program keeps its process id, its user and its groups.
     """
     unshare = shutil.which("unshare") if sys.platform == "linux" else None
     if unshare is None:
         return ()
-    # Root would lose the right to read the files of others in a namespace of users; others need one.
+    # In a user namespace, root could no longer read files of other users. Other users need such a namespace.
     options = ("--net",) if os.geteuid() == 0 else ("--user", "--map-current-user", "--net")
     command = (unshare, *options, "--")
     try:

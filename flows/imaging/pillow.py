@@ -1,6 +1,6 @@
-"""Pictures that the wheel of libvips has no decoder for: HEIC, JPEG 2000 and the like, by Pillow if it is installed.
+"""Decodes pictures that the wheel of libvips cannot decode, such as HEIC and JPEG 2000, with Pillow if it is installed.
 
-The extras `heic` and `formats` bring Pillow and its plug-ins. Without them such files are not supported.
+The extras `heic` and `formats` install Pillow and its plug-ins. Without them, such files are not supported.
 """
 
 import contextlib
@@ -16,19 +16,19 @@ from flows.imaging.errors import UnreadableImage
 from flows.imaging.source_file import SourceFile
 
 _ORIENTATION: Final = 0x0112
-#: Formats whose turns belong to the picture itself: Pillow has followed them, and their EXIF orientation is history.
+#: Formats with their own rotation. Pillow applies it, so their EXIF orientation no longer applies.
 _TURNED_BY_THEMSELVES: Final = frozenset({"HEIF", "AVIF"})
-#: Interpretations of libvips by Pillow's modes; every other mode becomes RGB.
+#: The libvips interpretations of Pillow's modes. Other modes are converted to grey, RGB or RGBA first.
 _INTERPRETATIONS: Final = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 
 
 @dataclass(frozen=True, slots=True)
 class PillowHeader:
-    """What Pillow says of a picture before it decodes it.
+    """The header of a picture, as Pillow reads it.
 
     Attributes:
-        width: as stored, in pixels.
-        height: as stored, in pixels.
+        width: the stored width, in pixels.
+        height: the stored height, in pixels.
         orientation: EXIF orientation, 1 to 8, of the stored pixels.
     """
 
@@ -39,12 +39,12 @@ class PillowHeader:
 
 @functools.cache
 def load_pillow() -> Any | None:
-    """Pillow's `Image` module with the plug-ins that are installed, or None without Pillow."""
+    """Return Pillow's `Image` module with the installed plug-ins; None if Pillow is not installed."""
     try:
         from PIL import Image
     except ImportError:
         return None
-    # Sizes are checked by our own limits, before anything is decoded.
+    # Our own limits are checked before anything is decoded.
     Image.MAX_IMAGE_PIXELS = None
     with contextlib.suppress(ImportError):
         import pi_heif
@@ -54,13 +54,13 @@ def load_pillow() -> Any | None:
 
 
 def can_read_heic() -> bool:
-    """Whether Pillow is there with the plug-in for HEIC."""
+    """Return whether Pillow and its plug-in for HEIC are installed."""
     image = load_pillow()
     return image is not None and "HEIF" in image.registered_extensions().values()
 
 
 def read_header(file: SourceFile) -> PillowHeader | None:
-    """Size and orientation of a picture; None if Pillow is not installed or does not know the format."""
+    """Return size and orientation of a picture; None if Pillow is not installed or does not know the format."""
     with _open(file) as picture:
         if picture is None:
             return None
@@ -70,10 +70,10 @@ def read_header(file: SourceFile) -> PillowHeader | None:
 
 
 def read_pixels(file: SourceFile) -> Any | None:
-    """The pixels as an image of libvips, as stored, with profile and orientation; None if Pillow knows no such format.
+    """Return the stored pixels as a libvips image with profile and orientation; None if the format is not known.
 
     Raises:
-        UnreadableImage: Pillow knows the format, and cannot decode the picture.
+        UnreadableImage: Pillow knows the format but cannot decode the picture.
     """
     header = read_header(file)
     with _open(file) as picture:
@@ -114,7 +114,7 @@ def _open(file: SourceFile) -> Iterator[Any | None]:
         except image.UnidentifiedImageError:
             picture = None
         except Exception as error:
-            # A plug-in took it for one of its own.
+            # A plug-in recognised its format.
             raise UnreadableImage(f"{file.name}: the file is cut off or damaged.") from error
         yield picture
         if picture is not None:

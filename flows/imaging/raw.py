@@ -1,4 +1,4 @@
-"""The embedded preview of RAW files, by rawpy where it is installed. RAW data itself is never developed."""
+"""Reads the embedded preview of RAW files with rawpy, if it is installed. RAW data itself is never developed."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -8,29 +8,29 @@ from flows.imaging.errors import ImageMissing, UnreadableImage
 from flows.imaging.source_file import SourceFile
 from storage.library.kinds import RAW_EXTENSIONS
 
-#: JPEG, PNG and WebP under a wrong name. LibRaw would open some of them, with sizes that are not those of the picture.
+#: First bytes of JPEG, PNG and WebP. LibRaw opens some of these files under a RAW name, but returns wrong sizes.
 _OTHER_STARTS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
 
-# EXIF orientations by LibRaw's `flip`, of which 1 mirrors left and right, 2 top and bottom, and 4 swaps the axes.
+# EXIF orientations by LibRaw's `flip`, a set of bits: 1 mirrors left and right, 2 top and bottom, 4 swaps the axes.
 _ORIENTATIONS: Final = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 
 
 class NoEmbeddedPreview(UnreadableImage):
-    """The RAW file has no preview that could be taken out, is of an unknown camera, or rawpy is not installed."""
+    """The RAW file has no readable preview or an unknown camera, or rawpy is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """What a RAW file tells without being developed.
+    """The header and the embedded preview of a RAW file.
 
     Attributes:
-        width: of the picture as the sensor gives it.
-        height: likewise.
-        orientation: EXIF orientation by which the picture becomes upright.
-        jpeg: the embedded preview as a JPEG file, or None.
-        pixels: the embedded preview as rows of red, green and blue bytes, or None.
-        pixels_width: of `pixels`.
-        pixels_height: of `pixels`.
+        width: the width of the sensor's picture, in pixels.
+        height: the height of the sensor's picture, in pixels.
+        orientation: the EXIF orientation that turns the picture upright.
+        jpeg: the embedded preview as a JPEG file; None if it is stored as pixels or was not read.
+        pixels: the embedded preview as rows of red, green and blue bytes; None if it is a JPEG or was not read.
+        pixels_width: the width of `pixels`.
+        pixels_height: the height of `pixels`.
     """
 
     width: int
@@ -43,7 +43,7 @@ class RawFile:
 
 
 def load_rawpy() -> Any | None:
-    """The `rawpy` module, or None where it is not installed."""
+    """Return the `rawpy` module; None if it is not installed."""
     try:
         import rawpy
     except ImportError:
@@ -52,18 +52,18 @@ def load_rawpy() -> Any | None:
 
 
 def has_raw_name(source: SourceFile) -> bool:
-    """Whether a file has the extension of a RAW file, and does not begin as another image under a wrong name."""
+    """Return whether a file has the extension of a RAW file, and is not a JPEG, PNG or WebP under a wrong name."""
     is_raw = source.path.suffix.lower().removeprefix(".") in RAW_EXTENSIONS
     return is_raw and not source.read_at(0, 4).startswith(_OTHER_STARTS)
 
 
 def read_raw(source: SourceFile, *, with_preview: bool) -> RawFile:
-    """Read a RAW file's sizes and, where asked, its embedded preview.
+    """Read the sizes of a RAW file and, if requested, its embedded preview.
 
     Raises:
-        NoEmbeddedPreview: rawpy is not installed, LibRaw does not know the camera or its compression, or a preview is
-            asked for that the file does not have.
-        UnreadableImage: it is damaged, or no RAW file.
+        NoEmbeddedPreview: rawpy is not installed, LibRaw does not know the camera or its compression, or the requested
+            preview does not exist.
+        UnreadableImage: the file is damaged or not a RAW file.
     """
     rawpy = load_rawpy()
     if rawpy is None:
@@ -80,8 +80,8 @@ def read_raw(source: SourceFile, *, with_preview: bool) -> RawFile:
             height, width = preview.data.shape[:2]
             return replace(described, pixels=preview.data.tobytes(), pixels_width=int(width), pixels_height=int(height))
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
-        # LibRaw calls a preview missing that is compressed in a way that it does not know, as JPEG XL.
-        raise NoEmbeddedPreview(f"{source.name}: it has no embedded preview that LibRaw can read.") from error
+        # LibRaw also reports a preview as missing if it does not know its compression, such as JPEG XL.
+        raise NoEmbeddedPreview(f"{source.name}: LibRaw finds no readable embedded preview.") from error
     except rawpy.LibRawFileUnsupportedError as error:
         tags = read_embedded(source.read_at, size_bytes=source.size_bytes).tags
         if tags.make or tags.model:
@@ -96,4 +96,4 @@ def read_raw(source: SourceFile, *, with_preview: bool) -> RawFile:
 def _unreadable(source: SourceFile, error: Exception) -> UnreadableImage:
     detail = error.args[0] if error.args else type(error).__name__
     text = detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)
-    return UnreadableImage(f"{source.name}: LibRaw cannot read it ({text.strip()[:120]}).")
+    return UnreadableImage(f"{source.name}: LibRaw cannot read the file ({text.strip()[:120]}).")

@@ -1,4 +1,4 @@
-"""Opening an original safely: a regular file, never through a symlink, never blocking on a pipe."""
+"""Opens originals safely: only regular files, never through a symlink, and without blocking on a pipe."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ class SourceFile:
     """An open original.
 
     Attributes:
-        path: where it was found; for messages and its extension.
-        descriptor: to read from; closed by `open_source`.
-        size_bytes: when it was opened.
-        mtime_ns: when its contents had changed last before it was opened, in nanoseconds since 1970.
-        ctime_ns: when its contents or its status had, likewise.
+        path: the path, for messages and for the extension.
+        descriptor: the descriptor for reading, which `open_source` closes.
+        size_bytes: the size when the file was opened.
+        mtime_ns: the last change of its contents when it was opened, in nanoseconds since 1970.
+        ctime_ns: the last change of its contents or status when it was opened, in nanoseconds since 1970.
     """
 
     path: Path
@@ -35,8 +35,8 @@ class SourceFile:
         return self.path.name
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
-        """Up to so many bytes from a place in the file; fewer, or none, at its end."""
-        # A damaged file may name a place or a length that the system refuses to be asked for.
+        """Return up to `size_bytes` bytes from an offset; fewer or none at the end of the file."""
+        # A damaged file may contain offsets or lengths that the system call does not accept.
         is_readable = 0 <= offset < self.size_bytes and size_bytes > 0
         return os.pread(self.descriptor, size_bytes, offset) if is_readable else b""
 
@@ -46,8 +46,8 @@ def open_source(path: Path) -> Iterator[SourceFile]:
     """Open an original for reading.
 
     Raises:
-        ImageMissing: there is no such file.
-        UnreadableImage: it is empty, a symlink or no regular file, or cannot be opened.
+        ImageMissing: the file does not exist.
+        UnreadableImage: the file is empty, a symlink, not a regular file, or cannot be opened.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

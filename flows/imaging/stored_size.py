@@ -1,4 +1,4 @@
-"""The size of a picture that nothing here can decode, from the header of its TIFF, JPEG XL or JPEG 2000 file."""
+"""Reads the size of a picture without a decoder, from the header of a TIFF, JPEG XL or JPEG 2000 file."""
 
 import struct
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from flows.imaging.containers import boxes
 from flows.imaging.tiff import Reader
 from flows.imaging.tiff_pixels import read_pixels
 
-#: More than the longest size and orientation of a JPEG XL codestream take.
+#: More than the size and orientation at the start of a JPEG XL codestream ever take.
 _JXL_HEADER_BYTES: Final = 16
-# Width by height, by the number that JPEG XL writes for them; 0 says that the width follows.
+# Ratios of width to height by their number in JPEG XL. Number 0 means that the width follows.
 _JXL_RATIOS: Final = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 _JXL_EDGE_BITS: Final = (9, 13, 18, 30)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSize:
-    """The size of a picture as stored; None for what the file does not say.
+    """The stored size of a picture; None for a value that the header does not have.
 
     Attributes:
-        width: in pixels.
-        height: in pixels.
-        orientation: EXIF orientation, 1 to 8, if the format has one of its own, which then counts.
+        width: the width in pixels.
+        height: the height in pixels.
+        orientation: the format's own orientation, as EXIF orientation 1 to 8. It replaces the orientation in EXIF.
     """
 
     width: int | None = None
@@ -31,11 +31,11 @@ class StoredSize:
 
 
 def read_stored_size(read_at: Reader, *, size_bytes: int) -> StoredSize:
-    """The size that the header of a file gives, found by its first bytes.
+    """Return the size in the header of a file. Its first bytes decide its format.
 
     Args:
         read_at: reads from the file.
-        size_bytes: of the file.
+        size_bytes: the size of the file.
     """
     head = read_at(0, 24)
     if head.startswith(b"\xff\x0a"):
@@ -51,7 +51,7 @@ def read_stored_size(read_at: Reader, *, size_bytes: int) -> StoredSize:
 
 
 def _jxl_codestream(read_at: Reader, size_bytes: int) -> bytes:
-    """The beginning of the codestream, which may be divided among boxes whose first four bytes are their number."""
+    """Return the start of the codestream. It may be split into boxes, each of which begins with a number of 4 bytes."""
     begun = b""
     for kind, start, end in boxes(read_at, 0, size_bytes):
         if kind in (b"jxlc", b"jxlp"):
@@ -63,7 +63,7 @@ def _jxl_codestream(read_at: Reader, size_bytes: int) -> bytes:
 
 
 def _of_jxl(codestream: bytes) -> StoredSize:
-    # Its numbers are bits, the lowest first, of one number after the other.
+    # The header is a sequence of numbers of different lengths in bits, the lowest bit first.
     bits, read = int.from_bytes(codestream[2:], "little"), 0
 
     def number(count: int) -> int:

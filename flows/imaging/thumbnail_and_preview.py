@@ -1,4 +1,4 @@
-"""Thumbnail and preview of one original, both from one decode, written whole or not at all."""
+"""Makes the thumbnail and the preview of an original from one decode. They are written completely or not at all."""
 
 import contextlib
 import threading
@@ -24,9 +24,9 @@ class WrittenImage:
     """A derivative that was written.
 
     Attributes:
-        width: in pixels.
-        height: in pixels.
-        size_bytes: of the file.
+        width: the width in pixels.
+        height: the height in pixels.
+        size_bytes: the size of the file.
     """
 
     width: int
@@ -36,18 +36,19 @@ class WrittenImage:
 
 @dataclass(frozen=True, slots=True)
 class Derivatives:
-    """What became of an original.
+    """The result of making the derivatives of an original.
 
     Attributes:
-        status: `not_supported` where nothing here can decode it; then nothing was written.
-        reason: why it is not supported, or None.
-        orientation: EXIF orientation, 1 to 8, of the original; the derivatives are upright.
-        width: of the upright original, in pixels; 0 where it is not supported.
-        height: likewise.
-        source: the original when it was opened; with its hash if that was asked for and it did not change meanwhile.
-        thumbnail: what was written, or None where none was asked for.
-        preview: likewise.
-        metadata: what the original says about itself, if that was asked for and can be read.
+        status: `generated`; `not_supported` if no installed decoder supports the original. Then nothing was written.
+        reason: why the original is not supported; None if it is.
+        orientation: the EXIF orientation, 1 to 8, of the original. The derivatives are upright.
+        width: the width of the upright original, in pixels; 0 if it is not supported.
+        height: the height of the upright original, in pixels; 0 if it is not supported.
+        source: the state of the original when it was opened. It has a hash if one was requested and the file did not
+            change while it was read.
+        thumbnail: the written thumbnail; None if none was requested.
+        preview: the written preview; None if none was requested.
+        metadata: the metadata of the original; None if they were not requested or cannot be read.
     """
 
     status: Literal["generated", "not_supported"]
@@ -62,7 +63,7 @@ class Derivatives:
 
     @property
     def bytes_written(self) -> int:
-        """The sizes of the files that were written."""
+        """The total size of the written files."""
         return sum(written.size_bytes for written in (self.thumbnail, self.preview) if written is not None)
 
 
@@ -85,20 +86,20 @@ def make_derivatives(
 ) -> Derivatives:
     """Write the thumbnail, the preview or both of an original as WebP: upright, in sRGB, never enlarged.
 
-    The file's contents decide how it is decoded, not its extension, except that RAW files are known by theirs and
-    give their embedded preview. Metadata are left out. Made again, the same original gives the same files.
+    The contents of the file decide how it is decoded. Only RAW files are recognised by their extension; their embedded
+    preview is used. Derivatives contain no metadata. The same original always gives the same files.
 
     Args:
         source: the original.
-        thumbnail: where the thumbnail goes; a path that the library built. None: no thumbnail.
-        preview: where the preview goes; likewise.
-        options: what the image may cost, and how its derivatives are made.
-        with_hash: take the hash of the contents, too, while the system has the file in memory.
-        with_metadata: read the metadata, too.
+        thumbnail: the path of the thumbnail, built by the library; None for no thumbnail.
+        preview: the path of the preview, built by the library; None for no preview.
+        options: limits for the image, and the properties of its derivatives.
+        with_hash: also compute the hash of the contents, while the system has the file in memory.
+        with_metadata: also read the metadata.
 
     Raises:
-        ImageMissing: there is no original.
-        UnreadableImage: it is empty, damaged, cut off, or no image of an accepted format.
+        ImageMissing: the original does not exist.
+        UnreadableImage: it is empty, damaged, truncated, or not an image of an accepted format.
         ImageTooLarge: it is larger than the limits allow; it was not decoded.
         ImageTimeout: decoding took too long.
         FolderMissing: the folder of a derivative does not exist.
@@ -121,12 +122,12 @@ def make_derivatives(
 def replace_derivatives(
     write: Callable[[Path | None, Path | None], Derivatives], *, thumbnail: Path | None, preview: Path | None
 ) -> Derivatives:
-    """Let derivatives be written to other names, flush them to the disk, and give them theirs.
+    """Write derivatives under temporary names, flush them to the disk, and rename them to their final names.
 
     Args:
-        write: writes a thumbnail and a preview to paths that it is given, as `write_derivatives` does.
+        write: writes a thumbnail and a preview to the given paths, as `write_derivatives` does.
         thumbnail: see `make_derivatives`.
-        preview: likewise.
+        preview: see `make_derivatives`.
     """
     with replacing(*(path for path in (preview, thumbnail) if path is not None)) as temporaries:
         made = write(
@@ -146,20 +147,20 @@ def write_derivatives(
     with_hash: bool,
     with_metadata: bool,
 ) -> Derivatives:
-    """Do what `make_derivatives` does, but write to names that do not exist yet, and flush nothing to the disk."""
+    """Write derivatives like `make_derivatives`, but only to names that do not exist yet, and without a flush."""
     wanted = [
         (path, rendition)
         for path, rendition in ((preview, options.preview), (thumbnail, options.thumbnail))
         if path is not None
     ]
     if not wanted:
-        raise ValueError("neither a thumbnail nor a preview is asked for")
+        raise ValueError("neither a thumbnail nor a preview was requested")
     metadata: PhotoMetadata | None = None
     reason: str | None = None
     with open_source(source) as file:
         edge = max(rendition.long_edge_pixels for _, rendition in wanted)
         if with_metadata:
-            # If they cannot be read, the caller finds out why by asking for them alone.
+            # If they cannot be read, the caller gets the reason from `read_metadata`.
             with contextlib.suppress(UnreadableImage):
                 metadata = metadata_of(file)
         try:
@@ -210,7 +211,7 @@ def _decode_raw(file: SourceFile, raw: RawFile, *, long_edge_pixels: int, limits
 def _decode_embedded(jpeg: bytes, raw: RawFile, name: str, *, long_edge_pixels: int, limits: ImageLimits) -> Any:
     preview = decode.open_memory(jpeg, name)
     decode.check_image(preview, name=name, limits=limits)
-    # Some cameras turn the preview themselves; LibRaw gives such a one the orientation of the sensor all the same.
+    # Some cameras store an upright preview, but LibRaw still reports the orientation of the sensor for it.
     is_to_turn = _lies_as_the_sensor(preview, raw)
     pixels = decode.decode(
         preview,
@@ -229,7 +230,7 @@ def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """Width and height of a picture once it has been turned upright."""
+    """Return width and height of a picture after it is turned upright."""
     return (height, width) if orientation >= 5 else (width, height)
 
 
@@ -245,7 +246,7 @@ def _write_all(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, 
         except BaseException as error:  # noqa: BLE001 - raised again below, in the thread of the caller.
             failures.append(error)
 
-    # WebP encodes in one thread, so a second one is free for the thumbnail where libvips may use it.
+    # WebP encodes in one thread. If libvips may use more, a second thread encodes the thumbnail meanwhile.
     beside = [threading.Thread(target=write, args=job) for job in wanted[1:] if vips.threads() > 1]
     for thread in beside:
         thread.start()
@@ -264,7 +265,7 @@ def _fits(pixels: Any, rendition: Rendition) -> bool:
 
 
 def _write_both(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, WrittenImage]:
-    """Write derivatives that show the same pixels: one file with two names, in the better of their qualities."""
+    """Write two derivatives with the same pixels as one file with two names, in the higher of both qualities."""
     (first, _), (second, _) = wanted
     written = _write(pixels, first, max((rendition for _, rendition in wanted), key=attrgetter("quality")))
     link_new(second, first)

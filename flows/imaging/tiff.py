@@ -1,6 +1,6 @@
-"""The structure of TIFF and BigTIFF: folders of tags, read within bounds; what is broken reads as missing.
+"""Reads the structure of TIFF and BigTIFF, folders of tags, within bounds. Broken parts count as missing.
 
-What the tags mean is read by `exif` and `tiff_pixels`.
+`exif` and `tiff_pixels` interpret the tags.
 """
 
 import struct
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-#: Reads up to so many bytes from a place: (offset, size in bytes).
+#: Reads bytes: takes an offset and a maximum size in bytes.
 Reader = Callable[[int, int], bytes]
 
-# Bytes, text, undefined, and the UTF-8 text of EXIF 3.0.
+# Types of bytes, text, undefined data, and the UTF-8 text of EXIF 3.0.
 _TEXT_TYPES: Final = frozenset({1, 2, 7, 129})
-# Whole numbers and pointers to folders; the wide ones are BigTIFF's.
+# Types of integers and offsets of folders, with their `struct` formats. BigTIFF has the 64-bit types.
 _NUMBER_FORMATS: Final = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-# 42 is TIFF and most RAW; the others are the forms of Olympus and Panasonic.
+# 42 is TIFF and most RAW formats. The others are variants of Olympus and Panasonic.
 _MAGIC: Final = frozenset({42, 0x4F52, 0x5352, 0x55})
 _BIG_MAGIC: Final = 43
 _MAX_ENTRIES: Final = 1000
@@ -24,14 +24,14 @@ _MAX_PAGES: Final = 100
 
 
 def is_tiff(head: bytes) -> bool:
-    """Whether the first four bytes are those of a TIFF structure, or of a RAW file built like one."""
+    """Return whether the first four bytes belong to a TIFF structure, or to a RAW file built like one."""
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     return order is not None and len(head) >= 4 and struct.unpack(order + "H", head[2:4])[0] in _MAGIC | {_BIG_MAGIC}
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a structure stores its folders: formats of `struct`, and the size in bytes of what is stored in place."""
+    """How a structure stores its folders, as formats of `struct`."""
 
     order: str
     count: str
@@ -45,10 +45,10 @@ class _Form:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tag of a folder; its value is read when it is asked for.
+    """One tag of a folder. Its value is read on request.
 
     Attributes:
-        place: where in the structure the first two bytes of a short value are.
+        place: the offset of the value field, where a short value is stored.
     """
 
     _read_at: Reader
@@ -59,7 +59,7 @@ class Entry:
     place: int
 
     def numbers(self) -> tuple[int, ...]:
-        """Its whole numbers, at most 64; empty if it has none."""
+        """Return its integers; empty if it has none, or more than 64."""
         form = _NUMBER_FORMATS.get(self._kind)
         if form is None or not 1 <= self._count <= _MAX_NUMBERS:
             return ()
@@ -68,18 +68,18 @@ class Entry:
         return packed.unpack(data) if len(data) == packed.size else ()
 
     def number(self) -> int | None:
-        """Its one whole number, or None if it has none or several."""
+        """Return its integer; None if it has none or several."""
         numbers = self.numbers()
         return numbers[0] if len(numbers) == 1 else None
 
     def content(self, max_bytes: int) -> bytes | None:
-        """The bytes of a text or of something undefined, cut off after so many; None if it is a number."""
+        """Return the first `max_bytes` bytes of a text or of undefined data; None for other types."""
         if self._kind not in _TEXT_TYPES or self._count < 1:
             return None
         return self._data(self._count)[:max_bytes] if self._count <= max_bytes else self._data(self._count, max_bytes)
 
     def block(self, max_bytes: int) -> bytes:
-        """The bytes of a value whatever type they are said to have: some programs store blocks as 32-bit numbers."""
+        """Return the bytes of a value of any type, because some programs store blocks as 32-bit numbers."""
         form = _NUMBER_FORMATS.get(self._kind)
         return self._data(min(self._count * (1 if form is None else struct.calcsize("<" + form)), max_bytes))
 
@@ -93,7 +93,7 @@ Folder = dict[int, Entry]
 
 
 def read_pages(read_at: Reader) -> Iterator[Folder]:
-    """The folders of a structure in their order: one for each page, by tag; the first entry of a tag counts."""
+    """Yield the folders of a structure, one for each page. If a folder has a tag twice, the first entry counts."""
     found = _form_of(read_at(0, 16))
     if found is None:
         return
@@ -106,7 +106,7 @@ def read_pages(read_at: Reader) -> Iterator[Folder]:
 
 
 def read_folder(read_at: Reader, offset: int) -> Folder:
-    """The folder at an offset, such as the EXIF folder of a page."""
+    """Return the folder at an offset, such as the EXIF folder of a page."""
     found = _form_of(read_at(0, 16))
     return {} if found is None else _read_folder(read_at, found[0], offset)[0]
 
@@ -118,14 +118,14 @@ def _form_of(head: bytes) -> tuple[_Form, int] | None:
     form = _Form(order, count="H", entry="HHI4s", offset="I")
     if form.number("H", head[2:]) != _BIG_MAGIC:
         return form, form.number("I", head[4:])
-    # 8 is the size of an offset in bytes; no other is defined.
+    # The size of an offset in bytes. BigTIFF defines 8 only.
     if len(head) < 16 or form.number("H", head[4:]) != 8:
         return None
     return _Form(order, count="Q", entry="HHQ8s", offset="Q"), form.number("Q", head[8:])
 
 
 def _read_folder(read_at: Reader, form: _Form, offset: int) -> tuple[Folder, int]:
-    """A folder, and the offset of the next one or 0."""
+    """Return a folder and the offset of the next one; 0 if it is the last."""
     count_bytes = struct.calcsize(form.order + form.count)
     head = read_at(offset, count_bytes)
     if len(head) < count_bytes:

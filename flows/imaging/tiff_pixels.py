@@ -1,6 +1,6 @@
-"""What the numbers of a TIFF's pixels mean, if libvips takes them for something else.
+"""Interprets the pixel values of TIFF files that libvips would misinterpret.
 
-libvips knows no 8-bit Lab and no ICC Lab, takes a saved selection for transparency, and 32-bit numbers for 8-bit ones.
+libvips does not know 8-bit Lab and ICC Lab, and takes a saved selection for transparency, and 32-bit values for 8-bit.
 """
 
 import mmap
@@ -14,51 +14,51 @@ _WIDTH, _HEIGHT = 0x0100, 0x0101
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 0x00FE, 0x0102, 0x0106, 0x0152, 0x0153
 _COMPRESSION, _INK_SET, _SUBSAMPLING = 0x0103, 0x014C, 0x0212
 _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _LOG_L, _LOG_LUV = 3, 5, 6, 8, 9, 32_844, 32_845
-#: Colour spaces besides those of `_COLOURS` that libvips shows right or refuses. The rest, such as a transparency mask,
-#: the mosaic of a sensor or colours in linear light, it would show as if they were grey or RGB.
+#: Colour spaces outside of `_COLOURS` that libvips converts correctly or refuses. All others, such as a transparency
+#: mask, the mosaic of a sensor or colours in linear light, would be shown as grey or RGB.
 _KNOWN: Final = frozenset({_PALETTE, _YCBCR, _LOG_L, _LOG_LUV})
 _JPEG: Final = (6, 7)
 _INKS_OF_CMYK: Final = 1
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _IS_REDUCED: Final = 1
 _TRANSPARENCY: Final = (1, 2)
-#: How many channels are colours, by colour space: white is zero, black is zero, RGB, CMYK, CIELAB, ICC Lab.
+#: The number of colour channels by colour space: white is zero, black is zero, RGB, CMYK, CIELAB, ICC Lab.
 _COLOURS: Final = {0: 1, 1: 1, 2: 3, _CMYK: 4, _CIELAB: 3, _ICCLAB: 3}
-# Reducing an image overshoots at hard edges.
+# Values of a reduced image may be this far outside of the range, at hard edges.
 _OVERSHOOT: Final = 0.25
 
 
 class Numbers(Enum):
-    """How numbers stand for colours."""
+    """The encoding of colours as numbers."""
 
-    #: As libvips understands them.
+    #: libvips interprets the values correctly.
     PLAIN = "plain"
-    #: 32 bits, all used.
+    #: Integers that use all 32 bits.
     LONG = "long"
-    #: From 0, black, to 1, white.
+    #: Floating-point numbers from 0 (black) to 1 (white).
     FLOAT = "float"
-    #: Lightness from 0 to 255, colours as signed bytes.
+    #: Lightness from 0 to 255, a and b as signed bytes.
     LAB_8 = "lab 8"
-    #: Lightness from 0 to 65535, colours as signed 256ths.
+    #: Lightness from 0 to 65535, a and b as signed 256ths.
     LAB_16 = "Lab 16"
-    #: Lightness from 0 to 255, colours 128 too high.
+    #: Lightness from 0 to 255, a and b increased by 128.
     ICC_LAB_8 = "ICC Lab 8"
-    #: Lightness from 0 to 65280, colours in 256ths and 128 too high.
+    #: Lightness from 0 to 65280, a and b increased by 128, in 256ths.
     ICC_LAB_16 = "ICC Lab 16"
 
 
 @dataclass(frozen=True, slots=True)
 class TiffPixels:
-    """How the pixels of a TIFF are to be read.
+    """How to read the pixels of a TIFF.
 
     Attributes:
-        width: of the page, in pixels; None if it does not say it.
-        height: likewise.
-        page: the number of the page that shows the picture, from 0.
-        numbers: how they stand for colours; None if nothing here can tell.
-        bands: how many channels are colours or transparency; None if it is not known.
-        colour_space_at: where in the file the colour space is, if libvips must take it for another; else None.
-        byte_order: of the file.
+        width: the width of the page in pixels; None if it is missing.
+        height: the height of the page in pixels; None if it is missing.
+        page: the index of the page with the picture, starting at 0.
+        numbers: the encoding of colours; None if it is not known.
+        bands: the number of channels for colours and transparency; None if all channels are used.
+        colour_space_at: the offset of the colour space in the file, if libvips must see another one; None otherwise.
+        byte_order: the byte order of the file.
     """
 
     width: int | None = None
@@ -70,7 +70,7 @@ class TiffPixels:
     byte_order: Literal["little", "big"] = "little"
 
     def content(self, descriptor: int) -> Any | None:
-        """The file as libvips is to see it, or None if it may see the file itself; the file is not changed."""
+        """Return a modified copy of the file for libvips in memory; None if libvips can read the file itself."""
         if self.colour_space_at is None:
             return None
         content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
@@ -78,11 +78,11 @@ class TiffPixels:
         return content
 
     def is_plain(self, image: Any) -> bool:
-        """Whether libvips understands an image, its header, by itself."""
+        """Return whether libvips interprets the image of this header correctly."""
         return self.numbers is Numbers.PLAIN and (self.bands is None or image.bands <= self.bands)
 
     def to_plain(self, image: Any) -> Any:
-        """The image in numbers that libvips understands, made pixel by pixel as they are read."""
+        """Return the image with values that libvips interprets correctly. Pixels are converted as they are read."""
         kept = image if self.bands is None or image.bands <= self.bands else image[: self.bands]
         match self.numbers:
             case Numbers.LONG:
@@ -90,7 +90,7 @@ class TiffPixels:
             case Numbers.FLOAT:
                 return _sixteen_bits(kept * 65_535)
             case Numbers.LAB_8:
-                # The same bytes, read as signed ones.
+                # The same bytes, interpreted as signed.
                 return _lab(kept, kept[0] * (100 / 255), kept[1:3].copy(format="char"))
             case Numbers.LAB_16:
                 return _lab(kept, kept[0] * (100 / 65_535), kept[1:3].copy(format="short") / 256, alpha_unit=257)
@@ -103,20 +103,20 @@ class TiffPixels:
 
     @property
     def is_lab(self) -> bool:
-        """Whether `to_plain` gives Lab values, of the white D50."""
+        """Whether `to_plain` returns Lab values with the white point D50."""
         return self.numbers in (Numbers.LAB_8, Numbers.LAB_16, Numbers.ICC_LAB_8, Numbers.ICC_LAB_16)
 
     def is_in_range(self, small: Any) -> bool:
-        """Whether a reduced copy of a float image has values from 0 to 1, as far as reducing leaves them there."""
+        """Return whether a reduced copy of a float image has values from 0 to 1, with a tolerance for the reduction."""
         return bool(small.min() >= -_OVERSHOOT and small.max() <= 1 + _OVERSHOOT)
 
 
 def read_pixels(read_at: Reader) -> TiffPixels | None:
-    """How the pixels of a TIFF are to be read, or None if the file is no TIFF."""
+    """Return how to read the pixels of a TIFF; None if the file is not a TIFF."""
     pages = list(read_pages(read_at))
     if not pages:
         return None
-    # A reduced copy of the picture may come first.
+    # The first page may be a reduced copy of the picture.
     page = next((at for at, folder in enumerate(pages) if not _number(folder, _SUBFILE_TYPE, 0) & _IS_REDUCED), 0)
     folder = pages[page]
     width, height = (folder[tag].number() if tag in folder else None for tag in (_WIDTH, _HEIGHT))
@@ -141,10 +141,10 @@ def read_pixels(read_at: Reader) -> TiffPixels | None:
 
 def _is_known(photometric: int, folder: Folder) -> bool:
     if photometric == _YCBCR and _number(folder, _COMPRESSION, 1) not in _JPEG:
-        # If each pixel has colours of its own, libvips takes them for RGB.
+        # Without subsampling, libvips takes the channels for RGB.
         is_whole = _SUBSAMPLING in folder and folder[_SUBSAMPLING].numbers() == (1, 1)
         return not is_whole
-    # A file without a colour space is refused by libvips.
+    # libvips refuses a file without a colour space.
     return photometric in _KNOWN or photometric < 0
 
 
@@ -155,7 +155,7 @@ def _numbers(photometric: int, sample_format: int, bits: int) -> Numbers | None:
         return {8: Numbers.ICC_LAB_8, 16: Numbers.ICC_LAB_16}.get(bits)
     if sample_format == _FLOAT:
         return Numbers.FLOAT
-    # Programs store 10, 12 and 14 bits as the measured values or times a power of two, and nothing says which.
+    # Programs store 10, 12 and 14 bits either unchanged or multiplied by a power of two. The file does not show which.
     if sample_format == _SIGNED or 8 < bits < 16:
         return None
     return Numbers.LONG if bits == 32 else Numbers.PLAIN
@@ -174,5 +174,5 @@ def _lab(image: Any, lightness: Any, colours: Any, *, alpha_unit: int = 1) -> An
     lab = lightness.bandjoin(colours)
     if image.bands > 3:
         lab = lab.bandjoin(image[3] / alpha_unit)
-    # Not yet as Lab: libvips would take its white for that of sRGB when it makes the image smaller.
+    # Not yet marked as Lab: libvips would assume the white point of sRGB when it reduces the image.
     return lab.cast("float").copy(interpretation="multiband")

@@ -1,6 +1,6 @@
-"""The one door to libvips: loaded late, told what it may decode, and its error texts made short.
+"""The only module that loads libvips: restricts it to the accepted formats, and shortens its error texts.
 
-Importing this module costs nothing; `load_vips` loads the library.
+The import of this module is cheap; `load_vips` loads the library.
 """
 
 import logging
@@ -8,10 +8,10 @@ import re
 import threading
 from typing import Any, Final
 
-# What we accept, by the names of the loaders' classes. UltraHDR stays out: its files are JPEGs, and read as such.
+# The accepted formats, by the class names of the loaders. UltraHDR is left out: its files are read as JPEGs.
 _ACCEPTED_LOADERS: Final = ("Jpeg", "Png", "Webp", "Tiff", "Heif")
 _REASONS: Final = (
-    ("not a known|not in a known|unable to load from source", "it is no image of an accepted format"),
+    ("not a known|not in a known|unable to load from source", "it is not an image of an accepted format"),
     ("premature end|end of file|truncat|unable to parse|bad seek|read error", "the file is cut off or damaged"),
     ("pixel limit|too large|too big", "it is larger than its format allows"),
 )
@@ -26,12 +26,12 @@ _loaded: Any = None
 
 
 def load_vips() -> Any:
-    """The `pyvips` module, set up for files from anywhere.
+    """Return the `pyvips` module, configured for untrusted files.
 
-    Only the accepted formats can be decoded, in the whole process; nothing is cached, since no image is read twice;
-    warnings go to the log of `pyvips` at their level, which is `ERROR` unless somebody set it.
+    In the whole process, only the accepted formats can be decoded. Nothing is cached, because no image is read twice.
+    The level of the `pyvips` log is `ERROR` unless the program has set another one.
     """
-    global _loaded  # libvips is one for the process, and so is its set-up.
+    global _loaded  # libvips and its configuration exist once in a process.
     with _lock:
         if _loaded is None:
             import pyvips
@@ -51,23 +51,23 @@ def load_vips() -> Any:
 
 
 def set_threads(count: int) -> None:
-    """Let libvips use so many threads for one image, in the whole process."""
+    """Set the number of threads that libvips uses for one image, in the whole process."""
     load_vips().concurrency_set(count)
 
 
 def threads() -> int:
-    """How many threads libvips uses for one image."""
+    """Return the number of threads that libvips uses for one image."""
     count: int = load_vips().concurrency_get()
     return count
 
 
 def can_read(suffix: str) -> bool:
-    """Whether this build of libvips has a decoder for files of this suffix, such as `.heic`."""
+    """Return whether this build of libvips has a decoder for files with this suffix, such as `.heic`."""
     return suffix.lower() in load_vips().get_suffixes()
 
 
 def short_reason(error: Exception) -> str:
-    """One short sentence part for a libvips error, whose own text has many lines and may hold others' leftovers."""
+    """Return a short reason for a libvips error, whose text has many lines, some of them from earlier errors."""
     text = str(error)
     for pattern, reason in _REASONS:
         if re.search(pattern, text, re.IGNORECASE):
@@ -78,15 +78,15 @@ def short_reason(error: Exception) -> str:
 
 
 def is_unsupported_codec(error: Exception) -> bool:
-    """Whether the file is sound, as far as one can tell, but needs a decoder that this build does not have."""
+    """Return whether the error means that this build has no decoder for the file, which may be undamaged."""
     return _UNSUPPORTED_CODEC.search(str(error)) is not None
 
 
 def is_over_limit_of_format(error: Exception) -> bool:
-    """Whether the file is sound, but larger or of more parts than its decoder reads without being asked to."""
+    """Return whether the error means that the file exceeds the decoder's default limits, which can be lifted."""
     return "exceeds the security limit" in str(error)
 
 
 def clear_errors() -> None:
-    """Forget what libvips noted before, so that the next error tells of the next image alone."""
+    """Clear the error buffer of libvips, so that the next error has only its own text."""
     load_vips().vips_lib.vips_error_clear()

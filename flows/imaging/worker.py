@@ -1,7 +1,7 @@
-"""One process that decodes images, seen from outside: started when needed, asked one thing at a time, killed if stuck.
+"""The parent's side of a process that decodes images: starts it, sends one request at a time, and kills it if stuck.
 
-How many there are and who gets which is the matter of `isolation.py`. What a process answers is not trusted: it is
-JSON of bounded size and of the form that the caller expects.
+`isolation.py` decides how many processes there are and which call gets which. The answers of a process are not trusted:
+they must be JSON of bounded size that matches the expected type.
 """
 
 import contextlib
@@ -34,11 +34,11 @@ from flows.imaging.limits import ImageOptions
 from flows.imaging.no_network import command_without_network
 from storage.library.errors import FolderMissing
 
-#: Starting takes well under a second; longer than this means that the machine is stuck.
+#: A start takes well under a second. After this time, the machine is considered stuck.
 START_SECONDS: Final = 60.0
-#: Resident memory above which a process is replaced, so that leaks of decoders end somewhere.
+#: A process with more resident memory is replaced, to limit memory leaks of decoders.
 MAX_RESIDENT_BYTES: Final = 400 << 20
-#: A process that had less than this part of a core until its time was over waited for the machine, not for the file.
+#: If a process got less than this part of a core until the time limit, the machine was too slow, not the file.
 _FAIR_SHARE: Final = 0.7
 _STOP_SECONDS: Final = 2.0
 _MAX_ANSWER_BYTES: Final = 64 << 10
@@ -46,21 +46,21 @@ _MAX_ANSWER_BYTES: Final = 64 << 10
 #: The module whose `main` runs in the process.
 PROGRAM: Final = "flows.imaging.worker_process"
 
-# glibc keeps what images leave free: 290 MB after a dozen large pictures, but 140 MB with these, in a little less time.
-# Lower ones keep 80 MB and cost 7 % more time, for pages that are given back and taken again. Those that are set in the
-# environment count; elsewhere they mean nothing.
+# glibc keeps freed memory: 290 MB after a dozen large pictures, but only 140 MB with these values, in slightly less
+# time. Lower values keep 80 MB and take 7 % more time, because pages are returned and requested again. Values in the
+# environment take precedence. Without glibc, the variables have no effect.
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 
-#: What a decoder needs of the environment. The rest holds passwords, such as that of the database.
+#: The environment variables that a decoder needs. Others may contain passwords, such as the database's.
 _PASSED_ON: Final = re.compile(
     r"PATH|HOME|TMPDIR|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|DYLD_\w+|MALLOC_\w+|VIPS_\w+|PYTHON(?!PATH)\w+|COVERAGE_\w+"
 )
 
-#: The errors that a process may raise here; all others become an `ImagingError` with their text.
+#: The errors of a process that are raised again here. All others become an `ImagingError` with their text.
 _RAISED: Final[Mapping[str, type[Exception]]] = {
     kind.__name__: kind
     for kind in (ImageMissing, UnreadableImage, ImageTooLarge, ImageTimeout, ImagingError, FolderMissing, ValueError)
@@ -113,7 +113,7 @@ class _Process:
         self.connection = Connection(ours.detach())
         self._is_ready = False
         given = json.dumps({"threads": threads, **asdict(options)})
-        # -P: modules in the working folder must not take the place of ours.
+        # -P: modules in the working folder must not replace ours.
         program = (sys.executable, "-P", "-c", f"from {PROGRAM} import main; main()")
         try:
             self.popen = subprocess.Popen(  # noqa: S603 - our own interpreter with our own module.
@@ -131,14 +131,14 @@ class _Process:
             os.close(lifeline_end)
 
     def is_ready(self, *, wait_seconds: float = 0.0) -> bool:
-        """Whether it has started; waits for that at most as long as given."""
+        """Return whether the process has started. Wait for the start for at most `wait_seconds`."""
         if not self._is_ready:
             with contextlib.suppress(EOFError, OSError):
                 self._is_ready = self.connection.poll(wait_seconds) and self.connection.recv_bytes(16) == b"ready"
         return self._is_ready
 
     def processor_seconds(self) -> float | None:
-        """The processor time that it has taken so far; None if the system does not say."""
+        """Return the processor time that the process has used; None if the system does not provide it."""
         try:
             with open(f"/proc/{self.popen.pid}/stat", "rb") as file:  # noqa: PTH123 - for each image.
                 fields = file.read().rpartition(b")")[2].split()
@@ -147,13 +147,13 @@ class _Process:
             return None
 
     def exit_code(self) -> int | None:
-        """How it ended, if it does within a moment."""
+        """Return the exit code if the process ends within a short time; None otherwise."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self.popen.wait(_STOP_SECONDS)
         return None
 
     def stop(self, *, at_once: bool = False) -> None:
-        """End it; once only."""
+        """End the process. Call it once only."""
         self.connection.close()
         os.close(self._lifeline)
         if at_once:
@@ -166,9 +166,9 @@ class _Process:
 
 
 class Worker:
-    """A process that performs operations one after the other.
+    """A process that performs one operation at a time.
 
-    Not for use by several threads at once, except `kill`.
+    Only `kill` may be called from another thread.
     """
 
     def __init__(self, *, threads: int, options: ImageOptions) -> None:
@@ -179,25 +179,25 @@ class Worker:
 
     @property
     def process_id(self) -> int | None:
-        """Of the running process, or None where there is none."""
+        """The id of the running process; None if none is running."""
         return None if self._process is None else self._process.popen.pid
 
     def call(
         self, operation: str, result_type: type[Result], *, name: str, timeout_seconds: float, **arguments: Any
     ) -> Result:
-        """Perform an operation of `worker_process` in the process, which is started where there is none.
+        """Run an operation of `worker_process` in the process. Start the process if none is running.
 
         Args:
-            operation: its name.
-            result_type: the form of its result.
-            name: what the work is on, for messages.
-            timeout_seconds: how long it may take; then the process is killed.
-            arguments: for the operation; JSON.
+            operation: the name of the operation.
+            result_type: the type of its result.
+            name: the file's name, for messages.
+            timeout_seconds: the time limit. A process that exceeds it is killed.
+            arguments: the arguments of the operation, which must fit into JSON.
 
         Raises:
-            ImageTimeout: it took too long; `SlowMachine` if it had less than its share of the processor.
-            DecoderCrashed: the process died; `DecoderKilled` if something from outside killed it.
-            ImagingError, FolderMissing, OSError, ValueError: as the operation did.
+            ImageTimeout: the operation took too long; `SlowMachine` if the process got too little processor time.
+            DecoderCrashed: the process died; `DecoderKilled` if it was killed from outside.
+            ImagingError, FolderMissing, OSError, ValueError: the operation raised this error.
         """
         request = json.dumps({"operation": operation, "arguments": arguments}).encode()
         process = self._send(request, name)
@@ -207,7 +207,7 @@ class Worker:
             answer: _Answer[Any] = _Answer[result_type].model_validate_json(content)  # type: ignore[valid-type]
         except ValidationError as error:
             self.stop(at_once=True)
-            raise DecoderCrashed(f"{name}: the process that decoded it gave no proper answer.") from error
+            raise DecoderCrashed(f"{name}: the process that decoded it gave no valid answer.") from error
         if answer.resident_bytes > MAX_RESIDENT_BYTES and self._successor is None:
             self._successor = self._new_process()
         if answer.failure is not None:
@@ -216,16 +216,16 @@ class Worker:
         return cast("Result", answer.result)
 
     def kill(self) -> None:
-        """End the process in the middle of a call of another thread, which then raises `DecoderCrashed`."""
+        """Kill the process during a call in another thread. That call raises `DecoderCrashed`."""
         process = self._process
         if process is not None:
             process.popen.kill()
 
     def stop(self, *, at_once: bool = False) -> None:
-        """End the process, if there is one; the next call starts another.
+        """End the process, if one is running. The next call starts another.
 
         Args:
-            at_once: kill it instead of letting it end by itself.
+            at_once: kill the process at once, without waiting for its normal end.
         """
         processes = (self._process, self._successor)
         self._process = self._successor = None
@@ -242,10 +242,10 @@ class Worker:
             try:
                 process.connection.send_bytes(request)
             except OSError as error:
-                # It died since its last call, so that this one never reached it.
+                # The process died after its last call, so this request did not reach it.
                 ending = self._ending()
                 if is_last:
-                    raise DecoderCrashed(f"{name}: the image process died before it began ({ending}).") from error
+                    raise DecoderCrashed(f"{name}: the image process died before the request ({ending}).") from error
             else:
                 return process
         raise AssertionError("unreachable")
@@ -271,7 +271,7 @@ class Worker:
                 f"{name}: the process that decoded it died ({ending}). The file is probably damaged, or memory ran out."
             ) from error
         except BaseException:
-            # After an interrupted wait, the late answer would be taken for that of the next call.
+            # After an interrupted wait, the next call would receive the late answer of this one.
             self.stop(at_once=True)
             raise
         late = clock.blamed(ImageTimeout(f"{name}: it took longer than {timeout_seconds:g} seconds and was stopped."))
@@ -279,7 +279,7 @@ class Worker:
         raise late
 
     def _ending(self) -> str:
-        """How the process ended, in a word, after it was stopped."""
+        """Stop the process, and return how it ended, in a few words."""
         code = None if self._process is None else self._process.exit_code()
         process, self._process = self._process, None
         if process is not None:
@@ -290,7 +290,7 @@ class Worker:
 
 
 class _Clock:
-    """Tells, when an image took too long, whether the file was at fault or the machine."""
+    """Finds out whether a timeout was caused by the file or by a slow machine."""
 
     def __init__(self, process: _Process) -> None:
         self._process = process
@@ -298,7 +298,7 @@ class _Clock:
         self._processor_seconds = process.processor_seconds()
 
     def blamed(self, timeout: ImageTimeout) -> ImageTimeout:
-        """The time-out itself, or a `SlowMachine` of the same text if the process had too little of a core."""
+        """Return the timeout, or a `SlowMachine` with the same text if the process got too little processor time."""
         now = self._process.processor_seconds()
         if now is None or self._processor_seconds is None:
             return timeout

@@ -1,6 +1,6 @@
-"""The inside of a process that decodes images: performs one operation after the other, and dies with its parent.
+"""The program of a process that decodes images: performs one operation after the other, and ends with its parent.
 
-The outside is `worker.py`. Requests and answers are JSON; nothing here knows of pools, jobs or SQL.
+`worker.py` is the parent's side. Requests and answers are JSON. The program does not use pools, jobs or SQL.
 """
 
 import json
@@ -25,18 +25,18 @@ from flows.imaging.thumbnail_and_preview import write_derivatives
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MAX_TEXT_CHARACTERS: Final = 2000
 
-#: Performs one request; its result is JSON, or a dataclass of what is.
+#: Performs one request. The result must fit into JSON, or be a dataclass of such values.
 Operation = Callable[..., Any]
 
 
 def main(more: Mapping[str, Operation] | None = None) -> None:
-    """Serve requests from the connection whose descriptor is the first argument, until it closes.
+    """Serve requests from the connection whose descriptor is the first command-line argument, until it closes.
 
-    The second argument is a descriptor that closes when the parent dies, the third is JSON: how many threads libvips
-    may use, and the image options.
+    The second argument is a descriptor that closes when the parent dies. The third is JSON with the number of threads
+    for libvips and the image options.
 
     Args:
-        more: further operations by their names.
+        more: further operations by name.
     """
     connection_descriptor, lifeline = int(sys.argv[1]), int(sys.argv[2])
     given = json.loads(sys.argv[3])
@@ -46,9 +46,9 @@ def main(more: Mapping[str, Operation] | None = None) -> None:
         preview=Rendition(**given["preview"]),
     )
     if sys.platform == "linux":
-        # An image that needs more costs itself, and not the machine.
+        # An image that needs more memory fails, and does not affect the machine.
         resource.setrlimit(resource.RLIMIT_AS, (options.limits.max_memory_bytes, options.limits.max_memory_bytes))
-    # Ctrl-C in a terminal reaches every process there; the parent decides what it means.
+    # Ctrl-C in a terminal reaches all processes there. The parent decides how to react.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     vips.set_threads(given["threads"])
@@ -83,7 +83,7 @@ def _serve(connection: Connection, operations: Mapping[str, Operation]) -> None:
         answer = _answer(operations[request["operation"]], request["arguments"])
         answer["resident_bytes"] = _resident_bytes()
         try:
-            # Names may hold what is no Unicode; the parent's parser refuses that.
+            # Names may contain invalid Unicode, which the parent's parser refuses.
             connection.send_bytes(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
         except OSError:
             return
@@ -93,7 +93,7 @@ def _answer(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         result = operation(**arguments)
     except MemoryError:
-        return _failure(ImageTooLarge(f"{Path(arguments['source']).name}: it needs more memory than is allowed."))
+        return _failure(ImageTooLarge(f"{Path(arguments['source']).name}: it needs more memory than the limit."))
     except Exception as error:  # noqa: BLE001 - raised again in the parent.
         return _failure(error)
     return {"result": asdict(result) if hasattr(result, "__dataclass_fields__") else result}
@@ -118,13 +118,13 @@ def _resident_bytes() -> int:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a path object for each image costs more.
             return int(file.read().split()[1]) * _PAGE_BYTES
     except OSError:
-        # Elsewhere only the highest value so far is known.
+        # Other systems provide only the highest value so far.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _die_with_parent(lifeline: int) -> None:
-    # Nothing is ever written; reading ends when the last holder of the other end is gone. In the midst of a decode
-    # the main thread would not notice.
+    # Nothing is written to the pipe. The read returns when the parent, which holds the other end, has died. The main
+    # thread would not notice that during a decode.
     os.read(lifeline, 1)
     os._exit(0)

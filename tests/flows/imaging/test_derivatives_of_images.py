@@ -234,14 +234,14 @@ def png_claiming(width: int, height: int) -> bytes:
     ("name", "content", "reason"),
     [
         ("empty.jpg", lambda jpeg: b"", "the file is empty"),
-        ("text.jpg", lambda jpeg: b"this is a text\n" * 500, "no image of an accepted format"),
+        ("text.jpg", lambda jpeg: b"this is a text\n" * 500, "not an image of an accepted format"),
         ("header.jpg", lambda jpeg: jpeg[: jpeg.index(b"\xff\xda") + 14], "cut off or damaged"),
         ("half.jpg", lambda jpeg: jpeg[: len(jpeg) // 2], "cut off or damaged"),
         ("last-line-missing.jpg", lambda jpeg: jpeg[:-40], "cut off or damaged"),
         ("marker.jpg", lambda jpeg: b"\xff\xd8\xff", "."),
-        ("animation.gif", lambda jpeg: b"GIF89a\x01\0\x01\0\0\0\0;", "no image of an accepted format"),
-        ("drawing.jpg", lambda jpeg: b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "no image"),
-        ("table.jpg", lambda jpeg: b"1,2,3\n4,5,6\n", "no image of an accepted format"),
+        ("animation.gif", lambda jpeg: b"GIF89a\x01\0\x01\0\0\0\0;", "not an image of an accepted format"),
+        ("drawing.jpg", lambda jpeg: b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "not an image"),
+        ("table.jpg", lambda jpeg: b"1,2,3\n4,5,6\n", "not an image of an accepted format"),
     ],
 )
 @pytest.mark.parametrize("wanted", [("thumbnail",), ("thumbnail", "preview")])
@@ -329,7 +329,7 @@ def test_heic_without_a_decoder_is_not_supported_rather_than_broken(
     (tmp_path / "a.heic").write_bytes(heic_file)
     made = make_derivatives(tmp_path / "a.heic", **targets)
     assert made.status == "not_supported"
-    assert made.reason == "a.heic: nothing that is installed can decode it. photojobs[formats] brings more decoders."
+    assert made.reason == "a.heic: no installed decoder supports it. photojobs[formats] has more decoders."
     assert_nothing_written(targets)
 
 

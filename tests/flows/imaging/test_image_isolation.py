@@ -72,7 +72,7 @@ def test_both_ways_do_the_same_from_several_threads(images: Any, photo: Path, tm
 
 def test_both_ways_raise_the_same_errors_and_close_alike(images: Any, tmp_path: Path, photo: Path) -> None:
     (tmp_path / "text.jpg").write_text("text")
-    with pytest.raises(UnreadableImage, match=r"^text.jpg: it is no image"):
+    with pytest.raises(UnreadableImage, match=r"^text.jpg: it is not an image"):
         images.make_derivatives(tmp_path / "text.jpg", thumbnail=tmp_path / "t.webp")
     with pytest.raises(ValueError, match="neither"):
         images.make_derivatives(photo)

@@ -101,7 +101,10 @@ def test_without_a_preview_or_without_rawpy_it_is_not_supported(
 ) -> None:
     (tmp_path / "a.dng").write_bytes(raw_file(None))
     made = make_derivatives(tmp_path / "a.dng", **targets)
-    assert (made.status, made.reason) == ("not_supported", "a.dng: it has no embedded preview that LibRaw can read.")
+    assert (made.status, made.reason) == (
+        "not_supported",
+        "a.dng: LibRaw finds no readable embedded preview.",
+    )
     (tmp_path / "b.dng").write_bytes(raw_file(jpeg))
     monkeypatch.setattr(raw, "load_rawpy", lambda: None)
     made = make_derivatives(tmp_path / "b.dng", **targets)
