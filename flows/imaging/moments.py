@@ -59,7 +59,7 @@ def first_believable(moments: Iterable[str | None]) -> str | None:
 
 
 def _is_believable(moment: str) -> bool:
-    # One day more, because the camera's local time may be up to 14 hours ahead of UTC.
+    # Tomorrow is still plausible: the camera's local time may be up to 14 hours ahead of UTC.
     latest = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")
     return int(moment[:4]) >= FIRST_PHOTOGRAPH and moment[:19] <= latest
 

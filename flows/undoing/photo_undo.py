@@ -230,7 +230,7 @@ class PhotoUndo:
             )
         for undone in done:
             if undone.group.photo_id in outdated:
-                self.fail(undone.name, "its row was changed meanwhile")
+                self.fail(undone.name, "its row was changed during the undo")
                 continue
             for word, example in undone.said:
                 if word == CANNOT:

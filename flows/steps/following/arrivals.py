@@ -150,7 +150,9 @@ class Arrivals:
                 for new, arrival in self._arrivals_of(0, folder, batch):
                     if arrival is not None:
                         self.found |= {one.photo_id: one.project_id for one in arrival.candidates}
-                        self._leave(f"{folder.project_folder}/{new.name}: folder_discovery makes its folder a project")
+                        self._leave(
+                            f"{folder.project_folder}/{new.name}: folder_discovery will make its folder a project"
+                        )
 
     def _arrivals_of(
         self, project_id: int, folder: ProjectFolder, names: Sequence[NewName]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -10,14 +9,13 @@ from functools import partial
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
-from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.photo_files import relative_path, remove_derivatives
 from flows.steps.targets.target_projects import check_library, compared, each_project, skip_missing_folder
 from storage.comparison.part_comparison import PhotoWithoutFile
 from storage.comparison.reconciliation import names_of_other_photos
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_photos
-from storage.library import ProjectFolder, remove_derivative
-from storage.library.errors import UnsafePath
+from storage.library import ProjectFolder
 from storage.library.names import unsafe_reason
 from storage.photos.availability import has_photos_marked_without_file, has_rows_to_remove, still_marked_without_file
 from storage.photos.originals import ORIGINAL_KINDS, OriginalsRepository
@@ -70,7 +68,7 @@ def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
 
 
 def _without_grace(ctx: StepContext, photos: Sequence[PhotoWithoutFile]) -> list[PhotoWithoutFile]:
-    """Return the photos that an earlier run found without files, long enough ago. Note since when the others are."""
+    """Return the photos whose files an earlier run already missed, long enough ago. Report and keep the others."""
     ids = [photo.photo_id for photo in photos]
     now, grace = ctx.now(), _grace(ctx)
     with ctx.transaction() as connection:
@@ -99,7 +97,7 @@ def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: S
     for photo_id in ids:
         ctx.checkpoint()
         if names[photo_id] not in shared:
-            _remove_derivatives(ctx, folder, names[photo_id])
+            remove_derivatives(ctx, folder, names[photo_id])
     with ctx.transaction() as connection:
         ids = still_marked_without_file(connection, ids)
         rows = snapshot_photos(connection, ids)
@@ -119,11 +117,3 @@ def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: S
         PhotosRepository(connection).remove_many(ids)
     for photo_id in ids:
         ctx.report.count("rows removed", example=names[photo_id])
-
-
-def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, name: str) -> None:
-    # A derivative that is only reached through a symlink does not belong to photojobs.
-    for path_of in (folder.thumbnail, folder.preview_image):
-        with contextlib.suppress(UnsafePath):
-            if remove_derivative(path_of(name)):
-                ctx.report.count("derivatives removed")

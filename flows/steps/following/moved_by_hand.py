@@ -30,7 +30,7 @@ from storage.photos.photo_moves import PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 
-#: Photos whose derivatives are moved before their rows are written.
+#: Photos in a batch: their derivatives move first, then their rows are written.
 BATCH_SIZE: Final = 100
 
 #: Priority of the follow-up job that makes derivatives which could not be moved with their photo.

@@ -166,7 +166,7 @@ def _plan(
         return None
     if files.untouchable:
         name = files.untouchable[0].printable_name
-        ctx.report.count("skipped", example=f"{name}: cannot be renamed, so its photo is not")
+        ctx.report.count("skipped", example=f"{name}: the file cannot be renamed, so its photo is not renamed")
         return None
     if not files.images:
         ctx.report.count("skipped", example=f"{old_name}: has no file")

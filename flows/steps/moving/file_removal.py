@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,12 +20,13 @@ from flows.steps.targets.photo_files import (
     raise_failures,
     record,
     relative_path,
+    remove_derivatives,
 )
 from flows.steps.targets.target_projects import each_project
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_photos
-from storage.library import FileKind, ProjectFolder, remove_derivative, trash_place
-from storage.library.errors import LibraryError, UnsafePath
+from storage.library import FileKind, ProjectFolder, trash_place
+from storage.library.errors import LibraryError
 from storage.photos.derivatives import DerivativesRepository
 from storage.photos.originals import OriginalsRepository
 from storage.photos.photos import PhotosRepository
@@ -109,7 +109,7 @@ def _remove_photos(
             yield photo, errors.get(photo.id)
     for photo in photos:
         if has_moved(photo, fresh.get(photo.id)):
-            yield photo, SkipItem("the photo was moved or removed meanwhile")
+            yield photo, SkipItem("the photo has been moved or removed in the meantime")
 
 
 def _remove_batch(
@@ -133,7 +133,8 @@ def _remove_batch(
             ctx.checkpoint()
             try:
                 removal.group.carry_out()
-                _remove_derivatives(ctx, folder, removal)
+                if removal.derivatives_gone:
+                    remove_derivatives(ctx, folder, removal.photo.filename)
                 done.append(removal)
             except StepTimeout:
                 raise
@@ -184,16 +185,6 @@ def _doomed_kinds(photo: Photo) -> set[FileKind]:
     if photo.raw_available and not photo.keep_raw:
         doomed.add(FileKind.RAW)
     return doomed
-
-
-def _remove_derivatives(ctx: StepContext, folder: ProjectFolder, removal: _Removal) -> None:
-    if not removal.derivatives_gone:
-        return
-    # A derivative that is only reached through a symlink does not belong to photojobs.
-    for path_of in (folder.thumbnail, folder.preview_image):
-        with contextlib.suppress(UnsafePath):
-            if remove_derivative(path_of(removal.photo.filename)):
-                ctx.report.count("derivatives removed")
 
 
 def _write_rows(

@@ -182,7 +182,7 @@ class _Journey:
 def _plan(journey: _Journey, item: TargetItem) -> _Move:
     photo = journey.photos.get(item.photo.id)
     if photo is None:
-        raise SkipItem("the photo was moved or removed meanwhile")
+        raise SkipItem("the photo has been moved or removed in the meantime")
     files = journey.files[photo.id]
     files.refuse_untouchable()
     if not files.images:

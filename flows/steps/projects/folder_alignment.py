@@ -94,7 +94,7 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
         elif _was_renamed(project, target):
             is_followed = ctx.job.attempts == 0
         else:
-            ctx.report.count("skipped", example=f"{folder.project_folder}: is missing")
+            ctx.report.count("skipped", example=f"{folder.project_folder}: the folder is missing")
             return
     except (Collision, CrossesFileSystems, UnsafePath) as error:
         ctx.report.count("skipped", example=f"{folder.project_folder}: {error}")

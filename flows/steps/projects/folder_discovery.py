@@ -96,7 +96,7 @@ class _Discovery:
         for number, name in enumerate(sorted(self._on_disk, key=lambda name: not self._is_renamed(name))):
             ctx.checkpoint()
             try:
-                # Its project may have been found under another name by now.
+                # An earlier iteration may have found the folder's project under another name.
                 project = self._projects[known[name].id] if name in known else None
                 if project is not None and project.project_folder == name:
                     self._settle_known(project)
@@ -169,7 +169,7 @@ class _Discovery:
         self._create(found, name=name if owner is not None else found.name)
 
     def _owner(self, found: _Found) -> Project | None:
-        """Return the project that had this folder under another name; None if there is none."""
+        """Return the project that the found folder belongs to, by its manifest or its name; None if there is none."""
         if found.manifest is not None:
             owner = self._projects.get(found.manifest.id)
         else:

@@ -272,6 +272,15 @@ def remove_stray_derivatives(folder: ProjectFolder, name: str) -> None:
             remove_derivative(path_of(name))
 
 
+def remove_derivatives(ctx: StepContext, folder: ProjectFolder, name: str) -> None:
+    """Remove the derivatives of a photo, and report how many."""
+    # An unsafe path leads through a symlink. What is behind it does not belong to photojobs.
+    for path_of in (folder.thumbnail, folder.preview_image):
+        with suppress(UnsafePath):
+            if remove_derivative(path_of(name)):
+                ctx.report.count("derivatives removed")
+
+
 def by_project(items: Sequence[TargetItem]) -> list[tuple[Project, list[TargetItem]]]:
     """The items by project, in the order of the project ids."""
     ordered = sorted(items, key=lambda item: (item.project.id, item.id))

@@ -101,7 +101,7 @@ def test_a_missing_folder_is_skipped(studio: Any) -> None:
     studio.folder(project).path.rmdir()
     before = studio.everything()
     job = studio.run("folder_alignment", scope="global")
-    assert job.result["examples"]["skipped"] == ["old: is missing"]
+    assert job.result["examples"]["skipped"] == ["old: the folder is missing"]
     assert studio.everything() == before
 
 
