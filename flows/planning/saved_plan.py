@@ -159,15 +159,15 @@ class SavedPlan:
             raise PlanFileError(f"{path}: cannot be read: {error.strerror or error}.") from None
         header, closing = _object(first), _object(last)
         if header.get("format") != FORMAT:
-            raise DamagedPlan(f"{path}: is no plan; `photojobs plan NAME --save FILE` writes one.")
+            raise DamagedPlan(f"{path}: is not a saved plan. `photojobs plan NAME --save FILE` writes one.")
         if header.get("version") != VERSION:
-            raise DamagedPlan(f"{path}: was saved by a newer version of photojobs. Make the plan anew.")
+            raise DamagedPlan(f"{path}: was saved by a newer version of photojobs. Plan again.")
         if closing != {"changes": count - 2, "digest": digest.hexdigest()}:
-            raise DamagedPlan(f"{path}: is not whole, or was changed since it was saved. Make the plan anew.")
+            raise DamagedPlan(f"{path}: is incomplete, or was changed since it was saved. Plan again.")
         try:
             return cls(path=path, **_fields(header))
         except (KeyError, TypeError, ValueError, ValidationError, StorageError) as error:
-            raise DamagedPlan(f"{path}: its first line cannot be understood ({error}). Make the plan anew.") from None
+            raise DamagedPlan(f"{path}: its first line is not valid ({error}). Plan again.") from None
 
     def changes(self) -> Iterator[Change]:
         """All changes in order, streamed.
@@ -182,7 +182,7 @@ class SavedPlan:
                 try:
                     yield Change.from_json(ahead.decode())
                 except (AttributeError, TypeError, ValueError, UnreadableDocument):
-                    raise DamagedPlan(f"{self.path}: a line of it is no change. Make the plan anew.") from None
+                    raise DamagedPlan(f"{self.path}: one of its lines describes no change. Plan again.") from None
                 ahead = line
 
     def new_task(self, *, items: list[dict[str, Any]] | None, payload: dict[str, Any]) -> NewTask:
@@ -210,7 +210,7 @@ class SavedPlan:
             if name in now and now[name] != value:
                 raise PlanOutdated(
                     f"{self.path}: {name} was {value} when the plan was made, and is {now[name]} now. Set it back, or "
-                    "make the plan anew. Nothing was started."
+                    "plan again. Nothing was started."
                 )
 
 
