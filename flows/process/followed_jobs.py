@@ -167,7 +167,11 @@ class JobFollower:
             if self._is_reading:
                 return
             self._is_reading = True
-        threading.Thread(target=self._read, name="photojobs-following", daemon=True).start()
+        try:
+            threading.Thread(target=self._read, name="photojobs-following", daemon=True).start()
+        except RuntimeError:
+            # The system has no room for another one at the moment.
+            self._read()
 
     def _read(self) -> None:
         while batch := self._next_to_read():
