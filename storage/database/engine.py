@@ -207,7 +207,7 @@ class Database:
 
     @contextmanager
     def run_in_transaction(self) -> Iterator[Runs]:
-        """Open a transaction and return a function that runs statements in it, in the fastest way for SQLite."""
+        """Open a transaction; the block gets a function that runs statements in it, in the fastest way for SQLite."""
         if self.is_postgresql or isinstance(self.engine.pool, StaticPool):
             with self.begin() as connection:
                 yield partial(run_on, connection)
@@ -392,7 +392,7 @@ class Access:
         return [statement.on(self._source, parameters) for statement, parameters in (*steps, *looks)]
 
     def run_in_transaction(self) -> AbstractContextManager[Runs]:
-        """Return a function that runs statements in one transaction: a new one, or the caller's."""
+        """Open a transaction, or use the caller's; the block gets a function that runs statements in it."""
         if isinstance(self._source, Database):
             return self._source.run_in_transaction()
         return nullcontext(partial(run_on, self._source))

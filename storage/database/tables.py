@@ -2,8 +2,8 @@
 
 The comments explain each table and column for people who write SQL; the reference page of the tables shows them.
 
-Other programs use the first block of columns in `projects`, `photos`, `jobs` and `job_items`. Every column after
-`added` is nullable or has a default, so that those programs can insert rows without it.
+Other programs use the first block of columns in `projects`, `photos`, `jobs` and `job_items`. Every column that
+photojobs added is nullable or has a default, so that those programs can insert rows without it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ projects = Table(
         server_default=text("'1.0'"),
         comment="The format version of the manifest in the folder.",
     ),
-    # added
+    # Added by photojobs:
     Column("tenant_id", Text, comment="The tenant that the project belongs to; NULL is the default tenant, `user_0`."),
     Index("idx_projects_status", "status"),
     Index("idx_projects_folder", "project_folder"),
@@ -245,7 +245,7 @@ jobs = Table(
     Column("max_attempts", Integer, comment="How many attempts are allowed; NULL if the setting decides."),
     Column("last_error_at", UtcTimestamp, comment="When an attempt last failed."),
     Column("updated_at", UtcTimestamp, comment="When the row was last changed."),
-    # added
+    # Added by photojobs:
     Column("task_id", Text, comment="The task that it belongs to; NULL for a standalone job."),
     Column("task_type", Text, comment="The name of the task's definition."),
     Column(
@@ -345,7 +345,7 @@ job_items = Table(
     Column("message", Text, comment="Why it failed or was skipped."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
     Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
-    # added
+    # Added by photojobs:
     Column("attempts", Integer, nullable=False, server_default=text("0"), comment="How often the item was attempted."),
     Column("error_type", Text, comment="The name of the error's class."),
     Index("idx_job_items_job", "job_id"),
