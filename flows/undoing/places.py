@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from flows.handlers.step_context import StepContext
 from storage.library import ProjectFolder
-from storage.library.errors import UnsafePath
+from storage.library.errors import LibraryError, UnsafePath
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
@@ -39,6 +40,16 @@ class Places:
     def folders(self, project_ids: Iterable[int]) -> dict[int, str]:
         """Return the folder names of these projects, by project id."""
         return {one: self._projects[one].project_folder for one in project_ids if one in self._projects}
+
+    def empty_folders(self, project_ids: Iterable[int]) -> set[int]:
+        """Those of the projects whose folders hold nothing, as mount points of disks that are away do."""
+        found = set()
+        for project_id in project_ids:
+            project = self.project(project_id)
+            with suppress(LibraryError, OSError):
+                if project is not None and self._ctx.folder_of(project).is_empty():
+                    found.add(project_id)
+        return found
 
     def folder(self, path: str, project_id: int | None) -> ProjectFolder:
         """Return the project folder that contains a path of the journal.

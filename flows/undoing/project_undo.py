@@ -208,6 +208,8 @@ class ProjectUndo:
         now_name, back_name = (path.rpartition("/")[2] for path in (str(entry.target), entry.source))
         try:
             now, back = tenant.project(now_name), tenant.project(back_name)
+            if now.exists() and now.is_empty():
+                raise CannotComeBack(f"folder {now_name} is empty; its disk may be away")
             if now.exists() or not _is_of(back, project_id):
                 rename_folder_without_overwrite(now.path, back.path, names=FolderNames())
         except SourceMissing as error:

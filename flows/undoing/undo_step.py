@@ -17,6 +17,8 @@ from storage.history.photo_states import current_projects
 from storage.history.undo_entries import EntryGroup, count_undoable, iterate_groups, projects_removed_with_folder
 from storage.library.errors import LibraryError
 
+_AWAY = "the folder of its project is empty; its disk may be away"
+
 
 @step("undo", unit="library")
 def undo(ctx: StepContext) -> None:
@@ -72,12 +74,18 @@ class _Undo:
             held = current_projects(connection, photo_ids).union(*(group.project_ids() for group in groups))
         with self._ctx.exclusively(sorted(held)):
             self._places.look()
-            self._photos.run(groups)
+            away = self._places.empty_folders(held)
+            for group in groups:
+                if group.project_ids() & away:
+                    report_left(self._ctx, group.entries, _AWAY)
+            self._photos.run([group for group in groups if not group.project_ids() & away])
 
     def _undo_one(self, group: EntryGroup) -> None:
         try:
             with self._ctx.exclusively(sorted(group.project_ids())):
                 self._places.look()
+                if not group.is_of_project and self._places.empty_folders(group.project_ids()):
+                    raise CannotComeBack(_AWAY)
                 self._projects.run(group)
         except CannotComeBack as error:
             report_left(self._ctx, group.entries, str(error))

@@ -204,6 +204,11 @@ class ProjectFolder:
         """Return whether the project's folder exists. Raises `UnsafePath` if it is a symlink or a file."""
         return _refuse_anything_but_a_folder(self.path)
 
+    def is_empty(self) -> bool:
+        """Whether the folder holds nothing, not even a hidden folder, as a mount point without its disk."""
+        with os.scandir(self.path) as entries:
+            return next(entries, None) is None
+
     def original(self, filename: str) -> Path:
         """Return the path of an original or sidecar, whether or not it exists.
 

@@ -34,6 +34,7 @@ _OPTIONS = st.fixed_dictionaries(
         "is_forced": st.booleans(),
         "unaccepted_files": st.sampled_from(["keep", "trash"]),
         "cut": st.none() | st.builds(Cut, number=st.integers(0, 80), seed=st.integers(0, 7)),
+        "is_unplugged": st.booleans(),
     }
 )
 
@@ -46,6 +47,7 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], optio
     run(world, "task")
     after = look(world)
 
+    is_unplugged = options.get("is_unplugged") and _undo_without_disk(world)
     report = undo(world, "task", "undo", cut=options["cut"])
 
     undone = look(world)
@@ -64,12 +66,29 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], optio
     of_generated = {row["filename"] for row in before.rows["photos"] if row["id"] in generated}
     extra = {path.rpartition("/")[2].removesuffix(".webp") for path in undone.derivatives - before.derivatives}
     assert extra <= of_generated
+    if is_unplugged:
+        return
 
     undo(world, "undo", "undo of undo", cut=options["cut"])
 
     again = look(world)
     _hold(again, after)
     assert again.trash == after.trash
+
+
+def _undo_without_disk(world: World) -> bool:
+    """Undo the task while the disk of a project is away; whether there is such a project."""
+    place = next((path for path in sorted((world.root / "tenant").iterdir()) if path.is_dir()), None)
+    if place is None:
+        return False
+    away = world.root.with_name("away")
+    place.rename(away)
+    place.mkdir()
+    undo(world, "task", "undo without a disk")
+    assert list(place.iterdir()) == []
+    place.rmdir()
+    away.rename(place)
+    return True
 
 
 def _lies_in(path: str, folder: str) -> bool:
@@ -124,6 +143,15 @@ def test_names_that_differ_in_case_alone_come_back_beside_each_other(
     name: str, spec: LibrarySpec, make_world: Callable[..., World]
 ) -> None:
     _check(name, spec, make_world, {"is_forced": False, "unaccepted_files": "keep", "cut": None})
+
+
+@pytest.mark.parametrize("changes", [{"manifest": "rubbish"}, {"folder": "import 0"}])
+def test_what_an_undo_found_away_comes_back_by_another_undo(
+    changes: dict[str, str], make_world: Callable[..., World]
+) -> None:
+    spec = LibrarySpec((replace(_project("Iceland", _photo("IMG_1", has_row=False)), **changes),))
+    options = {"is_forced": False, "unaccepted_files": "keep", "cut": None, "is_unplugged": True}
+    _check("maintenance_global", spec, make_world, options)
 
 
 def test_a_folder_that_was_renamed_before_the_task_keeps_its_name(make_world: Callable[..., World]) -> None:
