@@ -83,7 +83,7 @@ from storage import (  # noqa: E402
 )
 from storage.library.names import unsafe_reason  # noqa: E402
 from storage.lifecycle.pinned_definition import PinnedDefinition  # noqa: E402
-from storage.queue.tasks import NewTask  # noqa: E402
+from storage.queue.new_tasks import NewTask  # noqa: E402
 from task_definitions import StepType, TaskDefinition, detect_scope  # noqa: E402
 from tests.postgresql_databases import PostgresqlDatabases  # noqa: E402
 

@@ -18,7 +18,8 @@ from flows.planning.saved_plan import SavedPlan
 from flows.process.runtime import Runtime
 from flows.starting.in_thread import in_thread
 from storage.photos.photos import PhotosRepository
-from storage.queue.tasks import NewTask, TasksRepository
+from storage.queue.new_tasks import NewTask
+from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 from task_definitions import Scope
 

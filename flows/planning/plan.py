@@ -21,7 +21,8 @@ from flows.starting.new_task import new_task
 from storage.photos.photo_selection import PhotoSelection
 from storage.photos.projects import ProjectsRepository
 from storage.queue.claims import Claimant, claim_by_id, promote_due
-from storage.queue.tasks import NewTask, TasksRepository
+from storage.queue.new_tasks import NewTask
+from storage.queue.tasks import TasksRepository
 from storage.records import Job
 from storage.reports.task_summary import StepSummary, summarise_task
 from task_definitions import TaskDefinition

@@ -23,7 +23,7 @@ from storage.library.atomic_write import fsync_file, temporary_path
 from storage.library.exclusive_rename import rename_exclusively
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.photos.photo_selection import PhotoSelection
-from storage.queue.tasks import NewTask
+from storage.queue.new_tasks import NewTask
 from storage.settings import Settings
 from task_definitions import Scope
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json

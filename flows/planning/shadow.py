@@ -20,7 +20,7 @@ from storage.history.undo_entries import UNDO
 from storage.library import Library
 from storage.library.tree import LibraryTree
 from storage.photos.projects import ProjectsRepository
-from storage.queue.tasks import NewTask
+from storage.queue.new_tasks import NewTask
 from storage.settings import Settings
 from storage.shadow.copied_rows import copy_rows, projects_in_reach, snapshot
 from storage.shadow.row_changes import RowChanges

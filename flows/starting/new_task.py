@@ -12,7 +12,7 @@ from storage.errors import InvalidValue
 from storage.history.undo_entries import UNDO_STEP
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.photos.photo_selection import PhotoSelection
-from storage.queue.tasks import NewTask
+from storage.queue.new_tasks import NewTask
 from task_definitions import Scope, TaskDefinition, detect_scope
 from task_definitions.errors import MissingProject
 from task_definitions.step_types import step_types, takes_destination

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, select
 
 from storage.comparison.name_parts import NamePart, NameParts, PhotoFlags
 from storage.comparison.part_comparison import Look, NewName, PartComparison, PhotoWithoutFile
+from storage.database.driver_errors import storage_error
 from storage.database.driver_statement import DriverStatement
-from storage.database.engine import storage_error
 from storage.database.tables import photos
 from storage.library.companions import owner_keys
 from storage.library.kinds import AcceptedExtensions, FileKind

@@ -1,4 +1,4 @@
-"""A database, SQLite or PostgreSQL: opening it, beginning transactions, and turning its errors into ours.
+"""A database, SQLite or PostgreSQL: opens it and begins transactions.
 
 The SQL of each table is in its repository, not here.
 """
@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
@@ -24,20 +24,14 @@ from storage.database.answer_watch import AnswerWatch
 from storage.database.clock import Clock, system_clock
 from storage.database.column_types import read_stored_json
 from storage.database.database_url import shown_url
+from storage.database.driver_errors import storage_error, translate_error
 from storage.database.driver_statement import DriverStatement, Runs, Step, bound, run_on
 from storage.database.dropped_connections import replace_dropped_connections
 from storage.database.kept_connections import KeptConnections
 from storage.database.postgresql_session import connect_arguments, prepare_sessions
 from storage.database.private_files import create_private
 from storage.errors import (
-    ConstraintViolated,
-    DatabaseBusy,
-    DatabaseReadOnly,
     DatabaseUnavailable,
-    DiskFull,
-    InvalidValue,
-    SchemaMismatch,
-    StorageError,
 )
 
 #: Seconds that a statement waits for a lock before it fails with `DatabaseBusy`.
@@ -281,7 +275,7 @@ class Database:
             raise DatabaseUnavailable(
                 f'{error.name} is not installed: run `pip install "photojobs[postgres]"` to use PostgreSQL'
             ) from None
-        event.listen(engine, "handle_error", _translate_error)
+        event.listen(engine, "handle_error", translate_error)
         return engine
 
     def _create_sqlite_engine(self, url: URL) -> Engine:
@@ -421,72 +415,3 @@ class Access:
                 yield connection
         else:
             yield self._source
-
-
-def storage_error(error: BaseException, engine: Engine | None) -> StorageError | None:
-    """Return the `StorageError` that stands for a driver's error, or None if there is none."""
-    place = shown_url(engine.url) if engine is not None else "the database"
-    if isinstance(error, OverflowError | UnicodeEncodeError):
-        # The driver raised it before it sent anything.
-        return InvalidValue("value", f"cannot be stored ({error}); nothing was written")
-    if isinstance(error, sqlite3.Error):
-        return _sqlite_error(error, place)
-    if type(error).__module__.startswith("psycopg"):
-        return _postgresql_error(error, place)
-    return None
-
-
-def _translate_error(context: ExceptionContext) -> StorageError | None:
-    translated = storage_error(context.original_exception, context.engine)
-    if isinstance(translated, DatabaseReadOnly | DatabaseUnavailable):
-        # After a failover this server may no longer accept writes; a new connection can reach the one that does.
-        context.is_disconnect = True
-    return translated
-
-
-def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
-    code = getattr(error, "sqlite_errorname", None) or ""
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return DatabaseBusy(f"{place}: another program kept the database locked; nothing was written. Try again.")
-    if code.startswith("SQLITE_READONLY"):
-        return DatabaseReadOnly(f"{place}: the file or its folder is read-only; nothing was written. Allow writing.")
-    if code.startswith("SQLITE_FULL"):
-        return DiskFull(f"{place}: the disk is full; nothing was written. Free some space and try again.")
-    if code.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_IOERR", "SQLITE_PROTOCOL")):
-        return DatabaseUnavailable(f"{place}: {error}. Check that the path names a readable SQLite file.")
-    if str(error).startswith(("no such table", "no such column", "no such index")):
-        return SchemaMismatch(
-            f"{place}: {error}. Run `photojobs db upgrade`, or check that this is the right database."
-        )
-    if code.startswith("SQLITE_CONSTRAINT"):
-        return ConstraintViolated(f"{place}: {error}; nothing was written.")
-    return None
-
-
-#: Of the driver, as an error of the connection. Another try would end as this one.
-_TOO_MANY_PARAMETERS = "number of parameters must be between"
-
-
-def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
-    state = getattr(error, "sqlstate", None) or ""
-    detail = str(error).strip().partition("\n")[0]
-    if state in ("55P03", "40001", "40P01", "57014", "53300"):
-        return DatabaseBusy(f"{place}: {detail}; nothing was written. Try again.")
-    if state in ("25006", "42501"):
-        return DatabaseReadOnly(f"{place}: {detail}; nothing was written. Check the privileges of this database user.")
-    if state.startswith("53"):
-        return DiskFull(f"{place}: {detail}; nothing was written. Free resources on the server and try again.")
-    if state in ("42P01", "42703"):
-        return SchemaMismatch(
-            f"{place}: {detail}. Run `photojobs db upgrade`, or check that this is the right database."
-        )
-    if state.startswith(("22", "54")) or type(error).__name__ == "DataError" or _TOO_MANY_PARAMETERS in detail:
-        return InvalidValue("value", f"cannot be stored ({detail}); nothing was written")
-    if state.startswith("23"):
-        return ConstraintViolated(f"{place}: {detail}; nothing was written.")
-    if type(error).__name__ in ("OperationalError", "AdminShutdown", "ConnectionTimeout", "InterfaceError") or (
-        # Connections, logins, transaction states, and faults of the server or of its operating system.
-        state.startswith(("08", "25", "28", "3D", "57", "58", "XX"))
-    ):
-        return DatabaseUnavailable(f"{place}: {detail}. Check that the server runs and the URL is right.")
-    return None

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from storage.database.clock import format_timestamp
 from storage.database.column_types import MAX_INTEGER, check_integer, check_text
-from storage.database.engine import storage_error
+from storage.database.driver_errors import storage_error
 from storage.database.tables import job_items, jobs, photos, projects
 from storage.errors import ConstraintViolated, InvalidValue, UnknownPhoto
 from storage.lifecycle.state_machine import cut

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, literal, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, delete, func, literal, select, text, update
 
-from storage.database.column_types import check_integer, check_tenant_id, check_text
 from storage.database.driver_statement import DriverStatement
 from storage.database.engine import Access, Database
 from storage.database.given_values import among
-from storage.database.tables import UNFINISHED_TASK, jobs, photos, projects, task_items, task_projects, tasks
+from storage.database.tables import UNFINISHED_TASK, jobs, tasks
 from storage.database.tables import job_items as job_items_table
-from storage.errors import AlreadyRunning, InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
-from storage.history.undo_entries import UNDO, UNDO_STEP
+from storage.errors import InvalidValue, TaskConflict
 from storage.lifecycle import job_items, state_machine
 from storage.lifecycle.job_listings import check_page
 from storage.lifecycle.job_rows import checked_payload, insert_job
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.lifecycle.spooled_items import SpooledItems
-from storage.lifecycle.step_jobs import hold_on, insert_step_jobs, of_tenant
-from storage.photos.photo_selection import PhotoSelection
+from storage.lifecycle.step_jobs import hold_on, insert_step_jobs
+from storage.queue.new_tasks import NewTask, WrittenTask, existing_task, task_of_tenant, unknown_task, write_task
 from storage.records import Job, Task, TaskStatus
 from task_definitions import MAX_ITEMS_PER_JOB, Scope
 
@@ -36,38 +32,6 @@ _ENDED_WITH = DriverStatement(
             AND jobs.status IN ('completed', 'failed'))""",
     is_planned_once=True,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTask:
-    """What a task is started with.
-
-    Attributes:
-        items: the photos of a `photo_set`, as mappings with `photo_id`, `filename` or both; None where the task has no
-            items of its own.
-        selection: in place of `items`: which photos.
-        is_exclusive: refuse to start while a task of the same type, tenant and project is unfinished.
-    """
-
-    id: str
-    tenant_id: str
-    definition: PinnedDefinition
-    scope: Scope
-    project_id: int | None = None
-    items: Iterable[Mapping[str, Any]] | None = None
-    selection: PhotoSelection | None = None
-    payload: Mapping[str, Any] | None = None
-    source: str = "user"
-    flow_run_id: str | None = None
-    is_exclusive: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenTask:
-    """A task that was started, and the ids of the jobs of its first step in chunk order."""
-
-    task: Task
-    job_ids: tuple[int, ...]
 
 
 class TasksRepository:
@@ -92,55 +56,8 @@ class TasksRepository:
         return self.start_with_jobs(new).task
 
     def start_with_jobs(self, new: NewTask) -> WrittenTask:
-        """What `start` does, with the ids of the first step's jobs, read in the same transaction."""
-        check_text(new.id, name="task_id", maximum=255)
-        check_tenant_id(new.tenant_id)
-        check_text(new.source, name="source", maximum=255)
-        if new.items is not None and new.selection is not None:
-            raise InvalidValue("items", "give either items or a selection, not both")
-        payload = checked_payload(new.payload or {})
-        with SpooledItems(() if new.items is None else new.items) as items, self._access.write() as connection:
-            existing = state_machine.get_task(connection, new.id)
-            if existing is not None:
-                return _started(connection, _of_tenant(existing, new.tenant_id))
-            if any(step.type == UNDO_STEP for step in new.definition.steps):
-                _check_undone(connection, payload, new.tenant_id)
-            now = self._access.clock()
-            if new.is_exclusive:
-                _check_alone(connection, new)
-            if new.project_id is not None:
-                check_integer(new.project_id, name="project_id", minimum=1)
-                _check_project(connection, new.project_id, new.tenant_id)
-            definition = new.definition.definition
-            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-            inserted = connection.execute(
-                dialect.insert(tasks)
-                .values(
-                    id=new.id,
-                    tenant_id=new.tenant_id,
-                    type=definition.name,
-                    label=definition.label,
-                    scope=str(new.scope),
-                    project_id=new.project_id,
-                    status=str(TaskStatus.QUEUED),
-                    source=new.source,
-                    priority=definition.priority,
-                    step_index=0,
-                    definition_json=new.definition.to_json(),
-                    payload_json=payload,
-                    flow_run_id=new.flow_run_id,
-                    created_at=now,
-                    updated_at=now,
-                )
-                .on_conflict_do_nothing(index_elements=["id"])
-                .returning(tasks.c.id)
-            )
-            if inserted.first() is not None:
-                _write_items(connection, new, items)
-                task = _existing(state_machine.get_task(connection, new.id), new.id)
-                insert_step_jobs(connection, task, new.definition.steps[0], now=now)
-            # Otherwise another caller has started it meanwhile.
-            return _started(connection, _existing(state_machine.get_task(connection, new.id), new.id))
+        """Do what `start` does; also return the ids of the first step's jobs, read in the same transaction."""
+        return write_task(self._access, new)
 
     def get_by_id(self, task_id: str) -> Task | None:
         """The task of that id, or None."""
@@ -153,8 +70,8 @@ class TasksRepository:
         Raises:
             UnknownTask: there is none, or it is another tenant's.
         """
-        task = _existing(self.get_by_id(task_id), task_id)
-        return task if tenant_id is None else _of_tenant(task, tenant_id)
+        task = existing_task(self.get_by_id(task_id), task_id)
+        return task if tenant_id is None else task_of_tenant(task, tenant_id)
 
     def whole_id(self, beginning: str, *, tenant_id: str | None = None) -> str:
         """The id of the one task whose id begins so.
@@ -174,7 +91,7 @@ class TasksRepository:
             several = ", ".join(found[:2]) + (" and others" if len(found) > 2 else "")
             raise InvalidValue("task", f'"{beginning}" is the beginning of {several}; give more of the id')
         if not found:
-            raise _unknown(beginning)
+            raise unknown_task(beginning)
         return str(found[0])
 
     def has_ended_with(self, job: Job) -> bool:
@@ -213,7 +130,7 @@ class TasksRepository:
         """
         with self._access.write() as connection:
             task = state_machine.settle_task(connection, task_id, now=self._access.clock())
-        return _existing(task, task_id)
+        return existing_task(task, task_id)
 
     def attend(self, task_ids: Sequence[str]) -> None:
         """Say of tasks that a flow run follows them, and that they run; of ended ones nothing is said."""
@@ -297,7 +214,7 @@ class TasksRepository:
     def set_flag(self, task_id: str, flag: str, value: bool) -> None:
         """Set a flag that a later step's `run_if` names; once true it stays true, whatever another chunk says."""
         with self._access.write() as connection:
-            task = _existing(state_machine.lock_task(connection, task_id), task_id)
+            task = existing_task(state_machine.lock_task(connection, task_id), task_id)
             flags = task.flags_json or {}
             flags[flag] = bool(value) or flags.get(flag, False)
             connection.execute(update(tasks).where(tasks.c.id == task_id).values(flags_json=flags))
@@ -318,7 +235,7 @@ class TasksRepository:
         repeated jobs of one task ask for each photo once; what is new fills the last job up to 2000 items.
         """
         with SpooledItems(items) as given, self._access.write() as connection:
-            task = _existing(state_machine.lock_task(connection, task_id), task_id)
+            task = existing_task(state_machine.lock_task(connection, task_id), task_id)
             pinned = PinnedDefinition.from_json(task.definition_json)
             now = self._access.clock()
             document = {
@@ -394,7 +311,7 @@ class TasksRepository:
             UnknownTask: there is no such task.
         """
         with self._access.write() as connection:
-            task = _existing(state_machine.lock_task(connection, task_id), task_id)
+            task = existing_task(state_machine.lock_task(connection, task_id), task_id)
             if task.is_final:
                 return task
             return state_machine.cancel_task_row(connection, task, now=self._access.clock(), reason=reason)
@@ -409,7 +326,7 @@ class TasksRepository:
             TaskConflict: the task has not ended, nothing of it failed, or it has no such step.
         """
         with self._access.write() as connection:
-            task = _existing(state_machine.lock_task(connection, task_id), task_id)
+            task = existing_task(state_machine.lock_task(connection, task_id), task_id)
             if not task.is_final:
                 raise TaskConflict(f"task {task_id} is {task.status}; cancel it or wait for its end before a retry")
             now = self._access.clock()
@@ -422,128 +339,16 @@ class TasksRepository:
             elif 0 <= from_step < len(pinned.steps):
                 connection.execute(delete(jobs).where(jobs.c.task_id == task_id, jobs.c.step_index >= from_step))
                 opened = state_machine.reopen_task(connection, task_id, step_index=from_step, now=now)
-                insert_step_jobs(connection, _existing(opened, task_id), pinned.steps[from_step], now=now)
+                insert_step_jobs(connection, existing_task(opened, task_id), pinned.steps[from_step], now=now)
             else:
                 raise TaskConflict(f"task {task_id} has the steps 0 to {len(pinned.steps) - 1}, not {from_step}")
-            return _existing(state_machine.get_task(connection, task_id), task_id)
+            return existing_task(state_machine.get_task(connection, task_id), task_id)
 
     def _run(self, *conditions: ColumnElement[bool], since: datetime, **values: Any) -> None:
         began = func.coalesce(tasks.c.started_at, literal(since, tasks.c.started_at.type))
         running = {"status": str(TaskStatus.RUNNING), "started_at": began, "updated_at": self._access.clock()}
         with self._access.write() as connection:
             connection.execute(update(tasks).where(*conditions).values(**running, **values))
-
-
-def _check_alone(connection: Connection, new: NewTask) -> None:
-    definition = new.definition.definition
-    if connection.dialect.name == "postgresql":
-        # Two starts at the same moment would not see each other's rows.
-        key = f"photojobs:{definition.name}:{new.tenant_id}:{new.project_id}"
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
-    statement = select(tasks.c.id).where(
-        tasks.c.type == definition.name,
-        tasks.c.status.in_(("queued", "running")),
-        tasks.c.tenant_id == new.tenant_id,
-        tasks.c.project_id.is_not_distinct_from(new.project_id),
-    )
-    other = connection.execute(statement.limit(1)).scalar_one_or_none()
-    if other is not None:
-        raise AlreadyRunning(f"skipped: {definition.label} is running already for {new.tenant_id}, as task {other}")
-
-
-def _started(connection: Connection, task: Task) -> WrittenTask:
-    first_step = select(jobs.c.id).where(jobs.c.task_id == task.id, jobs.c.step_index == 0)
-    ids = connection.execute(first_step.order_by(jobs.c.chunk_index, jobs.c.id)).scalars()
-    return WrittenTask(task=task, job_ids=tuple(ids))
-
-
-def _existing(task: Task | None, task_id: str) -> Task:
-    if task is None:
-        raise _unknown(task_id)
-    return task
-
-
-def _unknown(task_id: str) -> UnknownTask:
-    return UnknownTask(f"task {task_id} does not exist. `photojobs status` lists the latest ones.")
-
-
-def _of_tenant(task: Task, tenant_id: str) -> Task:
-    # Another tenant's task is as unknown as one that does not exist.
-    return _existing(task if task.tenant_id == tenant_id else None, task.id)
-
-
-def _check_undone(connection: Connection, payload: Mapping[str, Any], tenant_id: str) -> None:
-    task_id = payload.get(UNDO)
-    if not isinstance(task_id, str) or not task_id:
-        raise InvalidValue("payload", f'names no task to undo; give its id, as in {{"{UNDO}": "<task id>"}}')
-    task = _of_tenant(_existing(state_machine.get_task(connection, task_id), task_id), tenant_id)
-    if not task.is_final:
-        raise TaskConflict(f"task {task_id} is {task.status}. Cancel it or wait for its end, then undo it.")
-
-
-def _check_project(connection: Connection, project_id: int, tenant_id: str) -> None:
-    statement = select(projects.c.id).where(projects.c.id == project_id, of_tenant(tenant_id))
-    if connection.execute(statement).first() is None:
-        raise _unknown_project(project_id, tenant_id)
-
-
-def _unknown_project(project_id: int, tenant_id: str) -> UnknownProject:
-    return UnknownProject(
-        f"project {project_id} does not exist for tenant {tenant_id}. `photojobs library list` shows those that do."
-    )
-
-
-def _write_items(connection: Connection, new: NewTask, items: SpooledItems) -> None:
-    if new.selection is not None:
-        checked = new.selection.checked(connection, tenant_id=new.tenant_id)
-        source = checked.statement(new.tenant_id).subquery("selected")
-        position = func.row_number().over(order_by=source.c.photo_id) - 1
-        connection.execute(
-            insert(task_items).from_select(
-                ["task_id", "position", "photo_id", "filename"],
-                select(literal(new.id), position, source.c.photo_id, source.c.filename),
-            )
-        )
-    elif new.items is not None:
-        iterator = iter(items)
-        written = 0
-        while batch := list(islice(iterator, job_items.BATCH_SIZE)):
-            rows = [
-                (new.id, written + index, *job_items.item_values(item, written + index)[:2])
-                for index, item in enumerate(batch)
-            ]
-            job_items.write_rows(connection, "task_items", ("task_id", "position", "photo_id", "filename"), rows)
-            written += len(rows)
-        _check_photos(connection, new)
-    elif new.scope is not Scope.PHOTO_SET:
-        return
-    count = select(func.count()).select_from(task_items).where(task_items.c.task_id == new.id).scalar_subquery()
-    connection.execute(update(tasks).where(tasks.c.id == new.id).values(item_count=count))
-    _write_projects(connection, new)
-
-
-def _check_photos(connection: Connection, new: NewTask) -> None:
-    owned = and_(projects.c.id == photos.c.project_id, of_tenant(new.tenant_id))
-    foreign = (
-        select(task_items.c.photo_id)
-        .outerjoin(photos.join(projects, owned), photos.c.id == task_items.c.photo_id)
-        .where(task_items.c.task_id == new.id, task_items.c.photo_id.is_not(None), photos.c.id.is_(None))
-    )
-    first = connection.execute(foreign.order_by(task_items.c.position).limit(6)).scalars().all()
-    if first:
-        total = connection.execute(select(func.count()).select_from(foreign.subquery())).scalar_one()
-        raise UnknownPhoto(first, total=total)
-
-
-def _write_projects(connection: Connection, new: NewTask) -> None:
-    # Kept from the start: a step may move photos, and the projects that they left are still the task's.
-    of_items = (
-        select(literal(new.id), photos.c.project_id)
-        .join(task_items, task_items.c.photo_id == photos.c.id)
-        .where(task_items.c.task_id == new.id)
-    )
-    own = select(literal(new.id), projects.c.id).where(projects.c.id == new.project_id)
-    connection.execute(insert(task_projects).from_select(["task_id", "project_id"], of_items.union(own)))
 
 
 def _open_follow_up(connection: Connection, *conditions: Any) -> tuple[int | None, int]:

@@ -28,7 +28,7 @@ from storage.database.tables import (
 from storage.lifecycle.job_items import item_values
 from storage.lifecycle.step_jobs import of_tenant
 from storage.photos.projects import folders_are_unique_per_tenant
-from storage.queue.tasks import NewTask
+from storage.queue.new_tasks import NewTask
 from task_definitions import Scope
 
 #: The number of rows in a batch.

@@ -15,7 +15,8 @@ from pathlib import Path
 from sqlalchemy import inspect
 
 from storage.database.clock import to_milliseconds
-from storage.database.engine import Database, storage_error
+from storage.database.driver_errors import storage_error
+from storage.database.engine import Database
 from storage.database.private_files import create_private
 from storage.errors import DatabaseUnavailable, StorageError
 from storage.library.atomic_write import fsync_file, fsync_folder, temporary_path

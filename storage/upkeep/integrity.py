@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, inspect, text
 from sqlalchemy.pool import NullPool
 
-from storage.database.engine import Database, storage_error
+from storage.database.driver_errors import storage_error
+from storage.database.engine import Database
 from storage.database.tables import metadata
 from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
 from storage.upkeep import legacy

@@ -19,7 +19,7 @@ from storage.lifecycle.job_rows import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, che
 from storage.photos.photo_selection import PhotoSelection
 from storage.photos.project_labels import read_reference
 from storage.photos.projects import ProjectsRepository
-from storage.queue.tasks import NewTask
+from storage.queue.new_tasks import NewTask
 from storage.settings import Settings
 from task_definitions import (
     MissingProject,

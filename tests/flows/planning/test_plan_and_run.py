@@ -19,7 +19,7 @@ from flows.planning.plan import make_plan
 from flows.planning.shadow import Shadow
 from flows.starting.new_task import new_task
 from storage.library.tree import LibraryTree
-from storage.queue.tasks import NewTask
+from storage.queue.new_tasks import NewTask
 from storage.shadow.row_changes import RowChanges
 from task_definitions import Scope, load_definitions
 from tests.flows.planning.worlds import LibrarySpec, ProjectSpec, World, libraries, outcome

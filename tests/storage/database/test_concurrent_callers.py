@@ -15,9 +15,9 @@ from storage.database.tables import job_items
 from storage.errors import InvalidValue
 from storage.lifecycle import state_machine
 from storage.lifecycle.job_rows import insert_job, new_job_values
+from storage.queue.new_tasks import NewTask
 from storage.queue.project_claims import claim_projects, release_projects
 from storage.queue.rescue import rescue_stale
-from storage.queue.tasks import NewTask
 from storage.records import TaskStatus
 from storage.upkeep.retention import prune
 from task_definitions import Scope

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import event, make_url, text
 
 from storage import Database, JobsRepository, LanesRepository
-from storage.database.engine import storage_error
+from storage.database.driver_errors import storage_error
 from storage.errors import (
     ConstraintViolated,
     DatabaseBusy,

@@ -15,7 +15,7 @@ from storage import Database, JobsRepository, PhotosRepository, ProjectsReposito
 from storage.database.column_types import encode_json
 from storage.errors import CorruptPayload, InvalidValue, StorageError
 from storage.lifecycle.pinned_definition import PinnedDefinition
-from storage.queue.tasks import NewTask
+from storage.queue.new_tasks import NewTask
 from storage.records import Job
 from task_definitions import PhotojobsError, Scope, load_definitions
 from task_definitions.step_types import step_types

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from storage import Database, JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.errors import InvalidValue
 from storage.queue.holds import HoldsRepository
-from storage.queue.tasks import NewTask
+from storage.queue.new_tasks import NewTask
 from task_definitions import Scope
 
 TABLES = ("jobs", "job_items", "tasks", "task_items", "task_projects", "holds", "projects", "photos", "lanes")

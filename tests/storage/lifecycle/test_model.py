@@ -29,8 +29,8 @@ from storage.errors import ConstraintViolated, TaskConflict
 from storage.queue.bulk import JobFilter, cancel_jobs, retry_jobs
 from storage.queue.exchange import End, Wanted
 from storage.queue.holds import HoldsRepository
+from storage.queue.new_tasks import NewTask
 from storage.queue.rescue import rescue_stale
-from storage.queue.tasks import NewTask
 from storage.records import JobStatus
 from task_definitions import Scope
 

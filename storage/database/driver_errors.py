@@ -1,0 +1,89 @@
+"""Translates the errors of the database drivers into errors of `storage.errors`."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlalchemy import Engine, ExceptionContext
+
+from storage.database.database_url import shown_url
+from storage.errors import (
+    ConstraintViolated,
+    DatabaseBusy,
+    DatabaseReadOnly,
+    DatabaseUnavailable,
+    DiskFull,
+    InvalidValue,
+    SchemaMismatch,
+    StorageError,
+)
+
+
+def storage_error(error: BaseException, engine: Engine | None) -> StorageError | None:
+    """Return the `StorageError` that stands for a driver's error, or None if there is none."""
+    place = shown_url(engine.url) if engine is not None else "the database"
+    if isinstance(error, OverflowError | UnicodeEncodeError):
+        # The driver raised it before it sent anything.
+        return InvalidValue("value", f"cannot be stored ({error}); nothing was written")
+    if isinstance(error, sqlite3.Error):
+        return _sqlite_error(error, place)
+    if type(error).__module__.startswith("psycopg"):
+        return _postgresql_error(error, place)
+    return None
+
+
+def translate_error(context: ExceptionContext) -> StorageError | None:
+    """Translate the error of a statement; a handler of SQLAlchemy's event `handle_error`."""
+    translated = storage_error(context.original_exception, context.engine)
+    if isinstance(translated, DatabaseReadOnly | DatabaseUnavailable):
+        # After a failover this server may no longer accept writes; a new connection can reach the one that does.
+        context.is_disconnect = True
+    return translated
+
+
+def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
+    code = getattr(error, "sqlite_errorname", None) or ""
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return DatabaseBusy(f"{place}: another program kept the database locked; nothing was written. Try again.")
+    if code.startswith("SQLITE_READONLY"):
+        return DatabaseReadOnly(f"{place}: the file or its folder is read-only; nothing was written. Allow writing.")
+    if code.startswith("SQLITE_FULL"):
+        return DiskFull(f"{place}: the disk is full; nothing was written. Free some space and try again.")
+    if code.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_IOERR", "SQLITE_PROTOCOL")):
+        return DatabaseUnavailable(f"{place}: {error}. Check that the path names a readable SQLite file.")
+    if str(error).startswith(("no such table", "no such column", "no such index")):
+        return SchemaMismatch(
+            f"{place}: {error}. Run `photojobs db upgrade`, or check that this is the right database."
+        )
+    if code.startswith("SQLITE_CONSTRAINT"):
+        return ConstraintViolated(f"{place}: {error}; nothing was written.")
+    return None
+
+
+#: Of the driver, as an error of the connection. Another try would end as this one.
+_TOO_MANY_PARAMETERS = "number of parameters must be between"
+
+
+def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
+    state = getattr(error, "sqlstate", None) or ""
+    detail = str(error).strip().partition("\n")[0]
+    if state in ("55P03", "40001", "40P01", "57014", "53300"):
+        return DatabaseBusy(f"{place}: {detail}; nothing was written. Try again.")
+    if state in ("25006", "42501"):
+        return DatabaseReadOnly(f"{place}: {detail}; nothing was written. Check the privileges of this database user.")
+    if state.startswith("53"):
+        return DiskFull(f"{place}: {detail}; nothing was written. Free resources on the server and try again.")
+    if state in ("42P01", "42703"):
+        return SchemaMismatch(
+            f"{place}: {detail}. Run `photojobs db upgrade`, or check that this is the right database."
+        )
+    if state.startswith(("22", "54")) or type(error).__name__ == "DataError" or _TOO_MANY_PARAMETERS in detail:
+        return InvalidValue("value", f"cannot be stored ({detail}); nothing was written")
+    if state.startswith("23"):
+        return ConstraintViolated(f"{place}: {detail}; nothing was written.")
+    if type(error).__name__ in ("OperationalError", "AdminShutdown", "ConnectionTimeout", "InterfaceError") or (
+        # Connections, logins, transaction states, and faults of the server or of its operating system.
+        state.startswith(("08", "25", "28", "3D", "57", "58", "XX"))
+    ):
+        return DatabaseUnavailable(f"{place}: {detail}. Check that the server runs and the URL is right.")
+    return None

@@ -1,0 +1,224 @@
+"""Writes a new task: checks what it is started with, and inserts the task, its items and the jobs of its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, literal, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.database.column_types import check_integer, check_tenant_id, check_text
+from storage.database.engine import Access
+from storage.database.tables import jobs, photos, projects, task_items, task_projects, tasks
+from storage.errors import AlreadyRunning, InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
+from storage.history.undo_entries import UNDO, UNDO_STEP
+from storage.lifecycle import job_items, state_machine
+from storage.lifecycle.job_rows import checked_payload
+from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.lifecycle.spooled_items import SpooledItems
+from storage.lifecycle.step_jobs import insert_step_jobs, of_tenant
+from storage.photos.photo_selection import PhotoSelection
+from storage.records import Task, TaskStatus
+from task_definitions import Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """What a task is started with.
+
+    Attributes:
+        items: the photos of a `photo_set`, as mappings with `photo_id`, `filename` or both; None where the task has no
+            items of its own.
+        selection: in place of `items`: which photos.
+        is_exclusive: refuse to start while a task of the same type, tenant and project is unfinished.
+    """
+
+    id: str
+    tenant_id: str
+    definition: PinnedDefinition
+    scope: Scope
+    project_id: int | None = None
+    items: Iterable[Mapping[str, Any]] | None = None
+    selection: PhotoSelection | None = None
+    payload: Mapping[str, Any] | None = None
+    source: str = "user"
+    flow_run_id: str | None = None
+    is_exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenTask:
+    """A task that was started, and the ids of the jobs of its first step in chunk order."""
+
+    task: Task
+    job_ids: tuple[int, ...]
+
+
+def write_task(access: Access, new: NewTask) -> WrittenTask:
+    """Write a task and the jobs of its first step; see `TasksRepository.start`."""
+    check_text(new.id, name="task_id", maximum=255)
+    check_tenant_id(new.tenant_id)
+    check_text(new.source, name="source", maximum=255)
+    if new.items is not None and new.selection is not None:
+        raise InvalidValue("items", "give either items or a selection, not both")
+    payload = checked_payload(new.payload or {})
+    with SpooledItems(() if new.items is None else new.items) as items, access.write() as connection:
+        existing = state_machine.get_task(connection, new.id)
+        if existing is not None:
+            return _started(connection, task_of_tenant(existing, new.tenant_id))
+        if any(step.type == UNDO_STEP for step in new.definition.steps):
+            _check_undone(connection, payload, new.tenant_id)
+        now = access.clock()
+        if new.is_exclusive:
+            _check_alone(connection, new)
+        if new.project_id is not None:
+            check_integer(new.project_id, name="project_id", minimum=1)
+            _check_project(connection, new.project_id, new.tenant_id)
+        definition = new.definition.definition
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        inserted = connection.execute(
+            dialect.insert(tasks)
+            .values(
+                id=new.id,
+                tenant_id=new.tenant_id,
+                type=definition.name,
+                label=definition.label,
+                scope=str(new.scope),
+                project_id=new.project_id,
+                status=str(TaskStatus.QUEUED),
+                source=new.source,
+                priority=definition.priority,
+                step_index=0,
+                definition_json=new.definition.to_json(),
+                payload_json=payload,
+                flow_run_id=new.flow_run_id,
+                created_at=now,
+                updated_at=now,
+            )
+            .on_conflict_do_nothing(index_elements=["id"])
+            .returning(tasks.c.id)
+        )
+        if inserted.first() is not None:
+            _write_items(connection, new, items)
+            task = existing_task(state_machine.get_task(connection, new.id), new.id)
+            insert_step_jobs(connection, task, new.definition.steps[0], now=now)
+        # Otherwise another caller has started it meanwhile.
+        return _started(connection, existing_task(state_machine.get_task(connection, new.id), new.id))
+
+
+def existing_task(task: Task | None, task_id: str) -> Task:
+    """Return the task, or raise `UnknownTask` if it is None."""
+    if task is None:
+        raise unknown_task(task_id)
+    return task
+
+
+def unknown_task(task_id: str) -> UnknownTask:
+    """The error that says that there is no such task."""
+    return UnknownTask(f"task {task_id} does not exist. `photojobs status` lists the latest ones.")
+
+
+def task_of_tenant(task: Task, tenant_id: str) -> Task:
+    """Return the task, or raise `UnknownTask` if it belongs to another tenant."""
+    # Another tenant's task is as unknown as one that does not exist.
+    return existing_task(task if task.tenant_id == tenant_id else None, task.id)
+
+
+def _check_alone(connection: Connection, new: NewTask) -> None:
+    definition = new.definition.definition
+    if connection.dialect.name == "postgresql":
+        # Two starts at the same moment would not see each other's rows.
+        key = f"photojobs:{definition.name}:{new.tenant_id}:{new.project_id}"
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
+    statement = select(tasks.c.id).where(
+        tasks.c.type == definition.name,
+        tasks.c.status.in_(("queued", "running")),
+        tasks.c.tenant_id == new.tenant_id,
+        tasks.c.project_id.is_not_distinct_from(new.project_id),
+    )
+    other = connection.execute(statement.limit(1)).scalar_one_or_none()
+    if other is not None:
+        raise AlreadyRunning(f"skipped: {definition.label} is running already for {new.tenant_id}, as task {other}")
+
+
+def _started(connection: Connection, task: Task) -> WrittenTask:
+    first_step = select(jobs.c.id).where(jobs.c.task_id == task.id, jobs.c.step_index == 0)
+    ids = connection.execute(first_step.order_by(jobs.c.chunk_index, jobs.c.id)).scalars()
+    return WrittenTask(task=task, job_ids=tuple(ids))
+
+
+def _check_undone(connection: Connection, payload: Mapping[str, Any], tenant_id: str) -> None:
+    task_id = payload.get(UNDO)
+    if not isinstance(task_id, str) or not task_id:
+        raise InvalidValue("payload", f'names no task to undo; give its id, as in {{"{UNDO}": "<task id>"}}')
+    task = task_of_tenant(existing_task(state_machine.get_task(connection, task_id), task_id), tenant_id)
+    if not task.is_final:
+        raise TaskConflict(f"task {task_id} is {task.status}. Cancel it or wait for its end, then undo it.")
+
+
+def _check_project(connection: Connection, project_id: int, tenant_id: str) -> None:
+    statement = select(projects.c.id).where(projects.c.id == project_id, of_tenant(tenant_id))
+    if connection.execute(statement).first() is None:
+        raise _unknown_project(project_id, tenant_id)
+
+
+def _unknown_project(project_id: int, tenant_id: str) -> UnknownProject:
+    return UnknownProject(
+        f"project {project_id} does not exist for tenant {tenant_id}. `photojobs library list` shows those that do."
+    )
+
+
+def _write_items(connection: Connection, new: NewTask, items: SpooledItems) -> None:
+    if new.selection is not None:
+        checked = new.selection.checked(connection, tenant_id=new.tenant_id)
+        source = checked.statement(new.tenant_id).subquery("selected")
+        position = func.row_number().over(order_by=source.c.photo_id) - 1
+        connection.execute(
+            insert(task_items).from_select(
+                ["task_id", "position", "photo_id", "filename"],
+                select(literal(new.id), position, source.c.photo_id, source.c.filename),
+            )
+        )
+    elif new.items is not None:
+        iterator = iter(items)
+        written = 0
+        while batch := list(islice(iterator, job_items.BATCH_SIZE)):
+            rows = [
+                (new.id, written + index, *job_items.item_values(item, written + index)[:2])
+                for index, item in enumerate(batch)
+            ]
+            job_items.write_rows(connection, "task_items", ("task_id", "position", "photo_id", "filename"), rows)
+            written += len(rows)
+        _check_photos(connection, new)
+    elif new.scope is not Scope.PHOTO_SET:
+        return
+    count = select(func.count()).select_from(task_items).where(task_items.c.task_id == new.id).scalar_subquery()
+    connection.execute(update(tasks).where(tasks.c.id == new.id).values(item_count=count))
+    _write_projects(connection, new)
+
+
+def _check_photos(connection: Connection, new: NewTask) -> None:
+    owned = and_(projects.c.id == photos.c.project_id, of_tenant(new.tenant_id))
+    foreign = (
+        select(task_items.c.photo_id)
+        .outerjoin(photos.join(projects, owned), photos.c.id == task_items.c.photo_id)
+        .where(task_items.c.task_id == new.id, task_items.c.photo_id.is_not(None), photos.c.id.is_(None))
+    )
+    first = connection.execute(foreign.order_by(task_items.c.position).limit(6)).scalars().all()
+    if first:
+        total = connection.execute(select(func.count()).select_from(foreign.subquery())).scalar_one()
+        raise UnknownPhoto(first, total=total)
+
+
+def _write_projects(connection: Connection, new: NewTask) -> None:
+    # Kept from the start: a step may move photos, and the projects that they left are still the task's.
+    of_items = (
+        select(literal(new.id), photos.c.project_id)
+        .join(task_items, task_items.c.photo_id == photos.c.id)
+        .where(task_items.c.task_id == new.id)
+    )
+    own = select(literal(new.id), projects.c.id).where(projects.c.id == new.project_id)
+    connection.execute(insert(task_projects).from_select(["task_id", "project_id"], of_items.union(own)))
