@@ -1,6 +1,6 @@
-"""The `photojobs` command: thin commands over functions that a program can call just as well.
+"""The `photojobs` command: thin commands over functions that programs can call too.
 
-`main` imports no command before it is named on the command line, so that `photojobs --help` answers at once.
+`main` imports a command only if the command line names it, so that `photojobs --help` answers at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line of this process, and exit with its code."""
+    """Run the command line of this process, and exit with its exit code."""
     from deployments.cli.command_line import run_command_line
     from deployments.server.telemetry_off import switch_telemetry_off
 

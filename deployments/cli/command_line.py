@@ -1,4 +1,4 @@
-"""The commands by their names, one line each, and how a command line becomes an exit code."""
+"""The names and summaries of all commands; runs a command line and returns its exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deployments.cli.output.loudness import Loudness, is_verbose, set_loudness
 from task_definitions.errors import PhotojobsError
 from task_definitions.wording import did_you_mean, shown
 
-#: The command's groups in the order of the help page, each with its commands: name, where it is, what it does.
+#: The groups of commands in the order of the help page. Each command has a name, an import path and a summary.
 COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Begin": (
         (
@@ -28,25 +28,25 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             "doctor",
             "deployments.cli.commands.doctor:app",
-            "Check whether everything works, and say what to do if not.",
+            "Check whether everything works, and show how to fix what does not.",
         ),
-        ("demo", "deployments.cli.commands.demo:app", "Make a library with all kinds of faults, and see it repaired."),
+        ("demo", "deployments.cli.commands.demo:app", "Create a library with many kinds of faults, and repair it."),
     ),
     "Run": (
         ("plan", "deployments.cli.commands.plan:app", "Show what a definition would do; change nothing."),
-        ("run", "deployments.cli.commands.run:app", "Run a definition here to its end."),
+        ("run", "deployments.cli.commands.run:app", "Run a definition in this process, and wait until it ends."),
         ("start", "deployments.cli.commands.start:app", "Start a definition, and return at once."),
         (
             "undo",
             "deployments.cli.commands.undo:app",
-            "Take back what a task did: files go where they were, rows say what they said.",
+            "Undo a task: put its files back where they were, and restore its rows.",
         ),
         (
             "cancel",
             "deployments.cli.commands.tasks:cancel_app",
-            "Cancel a task with all its jobs; what is done stays done.",
+            "Cancel a task and all its jobs; finished work is kept.",
         ),
-        ("retry", "deployments.cli.commands.tasks:retry_app", "Run again what failed or was canceled of a task."),
+        ("retry", "deployments.cli.commands.tasks:retry_app", "Run the failed and canceled jobs of a task again."),
         (
             "hold",
             "deployments.cli.commands.holds:hold_app",
@@ -59,54 +59,58 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             "serve",
             "deployments.cli.commands.service:serve_app",
-            "Serve definitions to a Prefect server that runs already.",
+            "Serve definitions to a Prefect server that is already running.",
         ),
         ("worker", "deployments.cli.commands.service:worker_app", "Run jobs without Prefect."),
-        ("deploy", "deployments.cli.commands.deploy:app", "Have the workers of a Prefect work pool run definitions."),
+        (
+            "deploy",
+            "deployments.cli.commands.deploy:app",
+            "Deploy definitions to a Prefect work pool, whose workers run them.",
+        ),
     ),
     "Look": (
         (
             "status",
             "deployments.cli.commands.status:app",
-            "Show what runs, what waits and why, what failed, and what comes next.",
+            "Show what is running, what is waiting and why, what failed, and what comes next.",
         ),
         (
             "report",
             "deployments.cli.commands.report:app",
-            "Write a page about a task: its jobs in time, failures, what it changed, photographs.",
+            "Write an HTML page about a task: its timeline, failures, changes and photos.",
         ),
-        ("tasks", "deployments.cli.commands.tasks:app", "List tasks and look at one of them."),
-        ("jobs", "deployments.cli.commands.jobs:app", "List jobs and look at one of them."),
-        ("lanes", "deployments.cli.commands.lanes:app", "See and change how many jobs may run at a time."),
+        ("tasks", "deployments.cli.commands.tasks:app", "List tasks, and show one of them."),
+        ("jobs", "deployments.cli.commands.jobs:app", "List, show, explain, cancel and retry jobs."),
+        ("lanes", "deployments.cli.commands.lanes:app", "Show and change how many jobs may run at the same time."),
         ("definitions", "deployments.cli.commands.definitions:app", "List, show and check definitions."),
-        ("steps", "deployments.cli.commands.steps:app", "List the step types that definitions may name, and show one."),
+        ("steps", "deployments.cli.commands.steps:app", "List and show the step types that definitions can use."),
         (
             "library",
             "deployments.cli.commands.library:app",
-            "List projects, add one, and see which originals were verified.",
+            "List projects, add one, and show which originals were verified.",
         ),
     ),
     "Keep": (
         (
             "completion",
             "deployments.cli.commands.completion:app",
-            "Print a script with which a shell completes the command.",
+            "Print a script for your shell that completes `photojobs` commands.",
         ),
         ("db", "deployments.cli.commands.db:app", "Upgrade, check, back up and prune the database."),
     ),
 }
 
-#: What asks for a help page, wherever it stands in a command line.
+#: Each of these asks for a help page, at any place in a command line.
 HELP_FLAGS = frozenset({"--help", "-h"})
 
-# Made once: the apps of the commands live as long as the process, and remember in which group they are.
+# Created once: the apps of the commands live as long as the process, and remember their group.
 _GROUPS = {title: Group(title, sort_key=order) for order, title in enumerate(COMMANDS)}
 
 _HELP = "Declared pipelines for a photo library, run by Prefect, kept in SQL."
 
 
 def build_app() -> App:
-    """The root of the command, without any command imported."""
+    """Return the root of the command; no command is imported yet."""
     app = App(
         name="photojobs",
         help=_HELP,
@@ -129,11 +133,11 @@ def build_app() -> App:
     def launch(
         *command: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
         quiet: Annotated[
-            bool, Parameter(alias="-q", negative="", show_default=False, help="Say results and errors alone.")
+            bool, Parameter(alias="-q", negative="", show_default=False, help="Print only results and errors.")
         ] = False,
         verbose: Annotated[
             bool,
-            Parameter(alias="-v", negative="", show_default=False, help="Show logs, and where an error came from."),
+            Parameter(alias="-v", negative="", show_default=False, help="Show logs, and the traceback of an error."),
         ] = False,
     ) -> Any:
         _set_loudness(quiet=quiet, verbose=verbose)
@@ -144,10 +148,10 @@ def build_app() -> App:
 
 
 def run_command_line(tokens: Sequence[str]) -> int:
-    """Run a command line, print what went wrong in one line each on stderr, and return the exit code.
+    """Run a command line, print each error as one line on stderr, and return the exit code.
 
-    0 is success, 1 a task that failed, 2 input that cannot be used, 70 a fault of photojobs itself, 130 an end by
-    Ctrl-C, and 141 a closed output pipe.
+    The exit codes are 0 for success, 1 for a failed task, 2 for input that cannot be used, 70 for a bug in photojobs,
+    130 for Ctrl-C, and 141 for a closed output pipe.
     """
     app = build_app()
     set_loudness(Loudness.NORMAL)
@@ -166,18 +170,18 @@ def run_command_line(tokens: Sequence[str]) -> int:
             traceback.print_exc()
         return _complain(str(error))
     except BrokenPipeError:
-        # Python flushes stdout at its end, and would complain once more.
+        # Python flushes stdout when it exits, and would report the closed pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except KeyboardInterrupt:
         _complain("stopped by Ctrl-C")
         return CANCELED
-    except Exception as error:  # noqa: BLE001 - a user must never see a traceback unasked.
+    except Exception as error:  # noqa: BLE001 - users see a traceback only with --verbose.
         if is_verbose():
             traceback.print_exc()
         _complain(
             f"{type(error).__name__}: {error}\n"
-            "This is a fault of photojobs. With --verbose the command says where it happened."
+            "This is a bug in photojobs. Run the command with --verbose to see where it happened."
         )
         return FAULT_OF_OURS
     return code if isinstance(code, int) else 0
@@ -194,7 +198,7 @@ def _set_loudness(*, quiet: bool, verbose: bool) -> None:
 
 
 def _check_command(tokens: Sequence[str]) -> None:
-    # Cyclopts would import every command to tell which one was meant.
+    # Cyclopts would import every command to suggest the right one.
     known = [name for commands in COMMANDS.values() for name, _, _ in commands]
     if tokens and not tokens[0].startswith("-") and tokens[0] not in known:
         raise UnknownCommand(
@@ -204,7 +208,7 @@ def _check_command(tokens: Sequence[str]) -> None:
 
 def _complain(message: str) -> int:
     for line in message.splitlines() or ["failed"]:
-        print(f"photojobs: {line}", file=sys.stderr)  # noqa: T201 - this is the command's voice.
+        print(f"photojobs: {line}", file=sys.stderr)  # noqa: T201 - the errors of the command go to stderr.
     return BAD_INPUT
 
 

@@ -59,7 +59,7 @@ class LibrarySetup:
     def settings_text(self) -> str:
         """The settings file."""
         lines = [
-            "# Settings of photojobs. The environment goes before them; `photojobs doctor` looks whether all is well.",
+            "# Settings of photojobs. Environment variables override them; `photojobs doctor` checks everything.",
             f"library_root = {_toml(str(self.survey.root))}",
             f"database_url = {_toml(self.database_url)}",
         ]
@@ -106,13 +106,13 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
         folder = survey.root / project.tenant_id / project.folder
         if into == folder or folder in into.parents:
             raise BadPlace(
-                f"{into} lies in {folder}, which is a project. Settings and database belong elsewhere: go to another "
+                f"{into} is inside {folder}, which is a project. Settings and database belong elsewhere: go to another "
                 "folder, or name one by --into."
             )
     file = into / SETTINGS_FILE
     if os.path.lexists(file):
         raise SetUpAlready(
-            f"{file} is there already, and nothing is overwritten. `photojobs doctor` looks whether all is well; for "
+            f"{file} already exists, and is not overwritten. `photojobs doctor` checks everything; for "
             "another library name another folder by --into."
         )
     # Not at the top: this imports migrations, which a help page does not need.

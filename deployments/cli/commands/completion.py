@@ -1,4 +1,4 @@
-"""`photojobs completion`: what a shell needs to complete the command's words."""
+"""`photojobs completion`: print or install a completion script for a shell."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ def completion(
     *,
     install: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
-    """Print a script with which a shell completes the command.
+    """Print a script for your shell that completes `photojobs` commands.
 
-    Completing starts no program, so it is done at once; make the script anew after an upgrade of photojobs.
+    Completion is fast because it starts no program. Print the script again after an upgrade of photojobs.
 
     Parameters
     ----------
     shell
-        Whose script.
+        The shell.
     install
-        Write the script where the shell looks for it, in your home folder, and a line into its start file.
+        Write the script to the place in your home folder where the shell looks for it, and add a line to the shell's
+        start file.
     """
     root = build_app()
     if not install:
-        print(root.generate_completion(shell=shell), end="")  # noqa: T201 - a program, as it is.
+        print(root.generate_completion(shell=shell), end="")  # noqa: T201 - the script must not be wrapped.
         return
     try:
         written: Path = root.install_completion(shell=shell)
@@ -47,7 +48,7 @@ def completion(
 
 
 def _start_completing_in_zsh(script: Path) -> None:
-    """Have new shells complete at all, which zsh does not do by itself; frameworks see to it."""
+    """Switch on completion in new shells: zsh does not do that by itself, unless a framework does it."""
     start_file = Path.home() / ".zshrc"
     text = start_file.read_text(errors="surrogateescape") if start_file.exists() else ""
     if str(script.parent) in text and "compinit" not in text:

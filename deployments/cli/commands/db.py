@@ -1,4 +1,4 @@
-"""`photojobs db`: upgrade the database's schema, check it, back it up, bring a backup back, and prune its history."""
+"""`photojobs db`: upgrade, check, back up, restore, downgrade and prune the database."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 @app.command(name="upgrade")
 def upgrade_database(*, json: Json = False) -> None:
-    """Bring the database to the newest schema, in place.
+    """Upgrade the database to the newest schema, in place.
 
-    A file of an earlier program keeps every row and id, and goes on serving that program. It is copied before, beside
-    itself. Run again, the command does nothing. `photojobs db check` says beforehand what it would do.
+    A database file of an earlier program keeps every row and id, and that program can still use it. Before the
+    upgrade, the file is copied to a file beside it. A database with the newest schema is not changed. `photojobs db
+    check` shows what an upgrade would do.
     """
     from storage.upkeep.schema_upgrade import upgrade
 
@@ -48,7 +49,7 @@ def upgrade_database(*, json: Json = False) -> None:
         )
         _list_changes(report.changes)
         for kept in report.kept:
-            say(f"For the other programs that use this file, {kept}.")
+            say(f"For other programs that use this file, {kept}.")
         if report.legacy_kinds:
             say(
                 'Folders and files keep their names: rename_user_files is "report". To have the nightly upkeep rename '
@@ -58,9 +59,9 @@ def upgrade_database(*, json: Json = False) -> None:
 
 @app.command(name="check")
 def check_database(*, json: Json = False) -> int:
-    """Look for damage, orphans and impossible states, and say what an upgrade would do; nothing is changed.
+    """Check for damage, orphans and impossible states, and show what an upgrade would do; nothing is changed.
 
-    The exit code is 1 where something is wrong. Warnings do no harm.
+    The exit code is 1 if something is wrong. Warnings do not change it.
     """
     from storage.upkeep.integrity import check
 
@@ -93,34 +94,35 @@ def check_database(*, json: Json = False) -> int:
 
 @app.command(name="backup")
 def back_up_database(target: Path | None = None, /, *, json: Json = False) -> None:
-    """Copy the database into one file, and look whether the copy is whole.
+    """Copy the database into one file, and check that the copy is complete.
 
-    SQLite: all of the file, while other programs go on writing. PostgreSQL: the tables of photojobs.
+    On SQLite, the whole file is copied while other programs go on writing. On PostgreSQL, the tables of photojobs are
+    copied.
 
     Parameters
     ----------
     target
-        The file to write, or a folder; by default beside the SQLite file, else in the working folder. Nothing is
-        ever overwritten.
+        The file to write, or a folder; by default beside the SQLite file, or in the working folder for PostgreSQL. No
+        file is ever overwritten.
     """
     from storage.upkeep.backup import backup
 
     with _database() as database:
         copy = backup(database, target)
-    _tell_file("backup", copy, json=json)
+    _print_file("backup", copy, json=json)
 
 
 @app.command(name="restore")
 def restore_database(archive: Path, /, *, json: Json = False) -> None:
     """Fill an empty database from a backup.
 
-    What PHOTOJOBS_DATABASE_URL names must be empty, or not be there yet: restore into a new one, look at it, and let
-    PHOTOJOBS_DATABASE_URL name it from then on.
+    PHOTOJOBS_DATABASE_URL must name an empty database, or one that does not exist yet. Restore into a new database,
+    check it, and let PHOTOJOBS_DATABASE_URL name it from then on.
 
     Parameters
     ----------
     archive
-        What `photojobs db backup`, or an upgrade, wrote.
+        A file that `photojobs db backup` or an upgrade wrote.
     """
     from storage.upkeep.backup import restore
 
@@ -137,16 +139,16 @@ def restore_database(archive: Path, /, *, json: Json = False) -> None:
 def downgrade_database(
     *, revision: str = "0001", force: Flag = False, backup: Path | None = None, json: Json = False
 ) -> None:
-    """Take the schema back to an older one; what newer ones added is dropped, after a backup.
+    """Downgrade the schema to an older one. After a backup, everything that newer schemas added is dropped.
 
     Parameters
     ----------
     revision
-        The older schema; 0001 is what programs knew before photojobs.
+        The older schema; 0001 is the schema that programs used before photojobs.
     force
-        Go on although tasks have not ended; their jobs then stand alone.
+        Downgrade even if tasks have not ended; their jobs become standalone jobs.
     backup
-        The file of the backup, or a folder.
+        The backup file to write, or a folder for it.
     """
     from storage.upkeep.schema_upgrade import downgrade
 
@@ -167,13 +169,13 @@ def prune_database(
 ) -> None:
     """Remove the history of tasks and jobs that ended long ago, in small batches, so that other programs do not wait.
 
-    Nothing is removed that has not ended, and no task whose files can still be brought back from the trash.
-    Photographs and their rows stay. Interrupted, it goes on when it is called again.
+    The command keeps everything that has not ended, and every task whose files can still be restored from the trash.
+    It does not touch photographs and their rows. If it is interrupted, run it again to continue.
 
     Parameters
     ----------
     older_than_days
-        How long ago a task or a job must have ended.
+        Remove only tasks and jobs that ended more than this many days ago.
     dry_run
         Only show how many rows would be removed.
     """
@@ -203,7 +205,7 @@ def prune_database(
 
 @contextmanager
 def _database() -> Iterator[Database]:
-    # As it is: these commands are for databases whose schema is not yet, or no longer, the newest.
+    # Opened without an upgrade: these commands also work on databases with an older or a newer schema.
     database = Database(Settings.load().database_url.get_secret_value())
     try:
         yield database
@@ -216,7 +218,7 @@ def _list_changes(changes: tuple[str, ...]) -> None:
         say(f"  {change}")
 
 
-def _tell_file(name: str, path: Path, *, json: bool) -> None:
+def _print_file(name: str, path: Path, *, json: bool) -> None:
     if json:
         print_json({name: path})
     else:

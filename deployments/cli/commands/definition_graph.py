@@ -1,4 +1,4 @@
-"""`photojobs definitions graph`: a definition or a task as a picture."""
+"""`photojobs definitions graph`: draw a definition or a task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from task_definitions.step_types import step_types
 
 Form = Literal["text", "mermaid", "svg"]
 
-#: The form that a file's ending asks for.
+#: The form for each file name suffix.
 FORMS_BY_SUFFIX: dict[str, Form] = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".txt": "text"}
 
 app = App(name="graph")
@@ -39,18 +39,18 @@ def draw(
     output: Path | None = None,
     json: Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON.")] = False,
 ) -> None:
-    """Draw a definition with lanes, priorities and fan-outs; or a task and how far it is.
+    """Draw a definition with its lanes, priorities and fan-outs, or a task with its progress.
 
     Parameters
     ----------
     name
         The definition; `photojobs definitions list` shows all.
     task
-        In place of a definition: the task of this id, with the definition that it was started with.
+        Draw the task with this id instead of a definition; it has the definition that it was started with.
     form
-        text, mermaid or svg; by default as the ending of --output says, else text.
+        text, mermaid or svg; by default the form that fits the file name of --output, else text.
     output
-        A file to write the picture to; one that is there is replaced.
+        The file to write; an existing file is replaced.
     """
     if (name is None) == (task is None):
         raise BadInput("draw what? Give the NAME of a definition, or a task by --task; not both.")
@@ -72,7 +72,7 @@ def draw(
 
 def _of_definition(name: str) -> DefinitionGraph:
     definition = load_definitions(Settings.load().definitions, strict=False).get_or_raise(name)
-    # With the lanes of a new database: a definition can be drawn before there is one.
+    # With the lanes of a new database: a definition can be drawn before a database exists.
     return graph_of_definition(definition, step_types())
 
 

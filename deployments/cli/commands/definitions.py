@@ -1,4 +1,4 @@
-"""`photojobs definitions`: what can be run, and whether files of definitions are right."""
+"""`photojobs definitions`: list, show, check and compare definitions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ app = App(name="definitions")
 app.command(
     "deployments.cli.commands.new_definition:app",
     name="new",
-    help="Write a commented file with a definition that can be run as it is; never over another.",
+    help="Write a new file with a commented definition that is ready to run.",
 )
 app.command(
     "deployments.cli.commands.definition_graph:app",
     name="graph",
-    help="Draw a definition with lanes, priorities and fan-outs; or a task and how far it is.",
+    help="Draw a definition with its lanes, priorities and fan-outs, or a task with its progress.",
 )
 
 
@@ -71,7 +71,7 @@ def show_definition(name: str, /, *, json: Json = False) -> None:
         {
             "name": definition.name,
             "label": definition.label,
-            "scope": definition.scope or "project where a run has one, else photo_set",
+            "scope": definition.scope or "project if a run names one, else photo_set",
             "schedule": _when(definition.schedule) or None,
             "user relevant": definition.user_relevant,
             "from": known.sources[name],
@@ -98,12 +98,12 @@ def show_definition(name: str, /, *, json: Json = False) -> None:
 
 @app.command(name="lint")
 def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None:
-    """Check definition files, and name all that is wrong with them.
+    """Check definition files, and list everything that is wrong with them.
 
     Parameters
     ----------
     path
-        A file or a folder; by default what PHOTOJOBS_DEFINITIONS names.
+        A file or a folder; by default the one that PHOTOJOBS_DEFINITIONS names.
     """
     source = path or Settings.load().definitions
     checked = load_definitions(source)
@@ -111,19 +111,19 @@ def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None
     if json:
         print_json({"path": source, "definitions": own})
     elif source is None:
-        confirm(f"PHOTOJOBS_DEFINITIONS names nothing; the {len(checked)} built-in definitions are right.")
+        confirm(f"PHOTOJOBS_DEFINITIONS is not set; the {len(checked)} built-in definitions are valid.")
     else:
         confirm(f"{source}: {quantity(len(own), 'definition')}, nothing wrong.")
 
 
 @app.command(name="diff")
 def diff_definitions(*, task: str | None = None, json: Json = False) -> None:
-    """Show in what the definitions here differ from those that the Prefect server has, field by field.
+    """Show how the definitions here differ from the definitions on the Prefect server, field by field.
 
     Parameters
     ----------
     task
-        Compare with what this task was started with, instead of the server's; the task goes on with that.
+        Compare with the definition that this task was started with, and still uses, instead of the server's.
     """
     here = load_definitions(Settings.load().definitions)
     differences = _since_start(here, task) if task is not None else _since_deployed(here)
@@ -140,17 +140,17 @@ def diff_definitions(*, task: str | None = None, json: Json = False) -> None:
 
 @app.command(name="schema")
 def definitions_schema(*, output: Path | None = None) -> None:
-    """Print the JSON Schema of definition files, with which editors complete and check them.
+    """Print the JSON Schema of definition files, which editors use to complete and check them.
 
     Parameters
     ----------
     output
-        A file to write it to.
+        The file to write; by default the schema is printed.
     """
     from task_definitions.json_schema import render
 
     if output is None:
-        print(render(), end="")  # noqa: T201 - the document as it is, whatever the terminal's width.
+        print(render(), end="")  # noqa: T201 - the document must not be wrapped.
         return
     try:
         output.write_text(render(), encoding="utf-8")
@@ -172,7 +172,7 @@ def _since_deployed(here: Definitions) -> tuple[DefinitionDifference, ...]:
 
         deployed = deployed_definitions(client)
     for path in deployed.unreadable:
-        warn(f"{path}: its description no longer holds a definition; deploy or serve it again")
+        warn(f"{path}: its description no longer contains a definition; deploy or serve it again")
     return compare_definitions(deployed.definitions, here)
 
 

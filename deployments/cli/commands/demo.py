@@ -1,4 +1,4 @@
-"""`photojobs demo`: makes a library with all kinds of faults, and shows how runs repair it."""
+"""`photojobs demo`: create a library with many kinds of faults, and show how runs repair it."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def demo(
     photos: Annotated[int, Parameter(validator=Number(gte=20, lte=100_000))] = DEFAULT_PHOTOS,
     keep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
-    """Make a library with all kinds of faults, and see it repaired.
+    """Create a library with many kinds of faults, and repair it.
 
-    It has a folder of its own. Run again, it works on the same library and proves that there is nothing left to do.
+    The library gets its own folder. A second run works on the same library, and shows that nothing is left to do.
 
     Parameters
     ----------
     folder
-        The folder, which the demo makes; it never changes a folder that it did not make.
+        The folder that the demo creates; the demo never changes a folder that it did not create.
     photos
         About how many photos; an existing library is not changed.
     keep
@@ -93,7 +93,7 @@ def demo(
         remark("Starting Prefect's server …")
         with embedded_server(place.prefect_home) as url:
             say(f"Prefect's server at {url.removesuffix('/api')}, its data in {place.prefect_home}")
-            is_as_promised = _again(place, runtime) if place.state is DemoState.MENDED else _mend(place, runtime)
+            is_as_promised = _again(place, runtime) if place.state is DemoState.MENDED else _repair(place, runtime)
             print_queries(database)
             print_next(place, took=duration(time.monotonic() - began))
             if keep:
@@ -116,7 +116,7 @@ def _make(place: DemoFolder, database: Database, photos: int) -> None:
     print_library(place, made, large=large)
 
 
-def _mend(place: DemoFolder, runtime: Runtime) -> bool:
+def _repair(place: DemoFolder, runtime: Runtime) -> bool:
     summaries = [_run(runtime, "process_photos", tenant_id) for tenant_id in TENANTS]
     spoiled = spoil_derivatives(Library(place.library_root).project(LOFOTEN.tenant_id, LOFOTEN.folder))
     say(f"\nMeanwhile {spoiled} thumbnails and previews of {LOFOTEN.name} were deleted or emptied.")

@@ -1,4 +1,4 @@
-"""What the demo prints: the library and its faults, what was repaired, the tables by SQL, and what to try next."""
+"""Prints the report of the demo: the library and its faults, the repairs, SQL queries, and what to try next."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 from task_definitions.wording import quantity
 
-#: Names shown for each kind of change.
+#: How many names are shown for each kind of change.
 EXAMPLES = 3
 
-#: How many differences are shown if a run that must change nothing changed something.
+#: How many differences are shown if the second run changed something, which it must not do.
 DIFFERENCES = 20
 
 FAILED_ITEMS = (
@@ -45,7 +45,7 @@ def title(words: str) -> None:
 
 
 def print_library(place: DemoFolder, made: DemoLibrary, *, large: int) -> None:
-    """Print what was made."""
+    """Print a summary of the library and its faults."""
     say(
         f"A library in {place.library_root}: {quantity(len(made.tenant_ids), 'tenant')}, "
         f"{quantity(len(made.project_ids), 'project')}, "
@@ -56,7 +56,7 @@ def print_library(place: DemoFolder, made: DemoLibrary, *, large: int) -> None:
 
 
 def print_repaired(database: Database, nights: Sequence[TaskSummary]) -> None:
-    """Print what upkeep changed, with the first names of each kind."""
+    """Print the changes of upkeep, with the first names of each kind."""
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[str]] = {}
     for summary in nights:
@@ -74,7 +74,7 @@ def print_repaired(database: Database, nights: Sequence[TaskSummary]) -> None:
 
 
 def print_failures(database: Database) -> None:
-    """Print which photos failed, and why; all the others went on."""
+    """Print which photos failed, and why."""
     title("What failed, each as its own item with its reason, while the rest went on")
     _print_query(database, FAILED_ITEMS)
 
@@ -95,7 +95,7 @@ def print_sameness(before: Snapshot, after: Snapshot) -> None:
 
 
 def print_queries(database: Database) -> None:
-    """Print a few statements with their results."""
+    """Print a few SQL statements with their results."""
     title("The same in SQL")
     for statement in QUERIES:
         _print_query(database, statement)
@@ -117,7 +117,7 @@ def print_next(place: DemoFolder, *, took: str) -> None:
         "photojobs definitions show maintenance_global",
         f"sqlite3 {quote(str(place.database_path))} {quote(FAILED_ITEMS)}",
         f"photojobs demo --folder {quote(str(place.path))}    # again: nothing is left to do",
-        f"rm -r {quote(str(place.path))}    # all of it lies here",
+        f"rm -r {quote(str(place.path))}    # deletes everything",
     ):
         say(f"  {line}")
 

@@ -1,4 +1,4 @@
-"""`photojobs deploy`: have the workers of a Prefect work pool run definitions, on other machines too."""
+"""`photojobs deploy`: deploy definitions to a Prefect work pool, whose workers can run on other machines."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def deploy(
     write_prefect_yaml: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Have the workers of a Prefect work pool run definitions.
+    """Deploy definitions to a Prefect work pool, whose workers run them.
 
-    Definitions are registered as deployments of the pool. They get the names, forms and schedules that `photojobs up`
-    gives them, in the work queue `priority` where one of their steps has priority 90 or more, else in `normal`.
-    Deployments of the pool whose definition is gone are paused.
+    Definitions are registered as deployments of the pool. They get the same names, forms and schedules as with
+    `photojobs up`. The work queue is `priority` if one of the steps has priority 90 or more, else `normal`.
+    Deployments of the pool are paused if their definition no longer exists.
 
     Parameters
     ----------
@@ -43,17 +43,17 @@ def deploy(
     pool
         The work pool.
     create_pool
-        Make the pool where it is missing, of this type: process, docker or kubernetes.
+        Create the pool with this type if it is missing: process, docker or kubernetes.
     image
-        The image for a pool whose workers start containers. They get the PHOTOJOBS_ variables of this environment,
-        without the database's URL.
+        The image for a pool whose workers start containers. The containers get the PHOTOJOBS_ variables of this
+        environment, except the database's URL.
     database_secret
-        The name of a Prefect Secret block with the database's URL. Workers look it up for each run, so it is in no
-        deployment; by default runs have the URL from their worker or their image.
+        The name of a Prefect Secret block with the database's URL. Workers read it for each run, so no deployment
+        contains the URL; by default runs get the URL from their worker or their image.
     dry_run
         Only show what would be done.
     write_prefect_yaml
-        Deploy nothing, but write the deployments to this file, for `prefect deploy --all`.
+        Only write the deployments to this file, for `prefect deploy --all`; deploy nothing.
     """
     settings = Settings.load()
     definitions = load_definitions(settings.definitions)
@@ -78,8 +78,8 @@ def deploy(
         remark("nothing was changed")
         return
     if image is not None and database_secret is None:
-        remark("the deployments hold no database URL: give it to the image or the pool, or name a --database-secret")
-    remark(f"a worker for it: prefect worker start --pool {pool} --type {plan.pool_type}")
+        remark("the deployments contain no database URL: set it in the image or the pool, or give --database-secret")
+    remark(f"to start a worker: prefect worker start --pool {pool} --type {plan.pool_type}")
 
 
 def _write_prefect_yaml(
@@ -88,7 +88,7 @@ def _write_prefect_yaml(
     from deployments.deploying.prefect_yaml import render_prefect_yaml
     from flows.starting.deployment_names import DRAIN
 
-    # The file declares the deployment of standalone jobs in any case.
+    # The file always contains the deployment for standalone jobs.
     chosen = [definitions.get_or_raise(name) for name in names if name != DRAIN] if names else definitions.values()
     try:
         file.write_text(render_prefect_yaml(chosen, settings, pool=pool), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`photojobs doctor`: looks whether all is well, and says what to do about what is not."""
+"""`photojobs doctor`: check the installation, and show how to fix problems."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ app = App(name="doctor")
 
 @app.default
 def doctor(*, json: Json = False) -> int:
-    """Check whether everything works, and say what to do if not.
+    """Check whether everything works, and show how to fix what does not.
 
-    Looks at the database, the library, the packages, Prefect's server, the formats of pictures, plug-ins and
-    definitions, free space and clocks. What has to be tried out in the library is done in a hidden folder of its own,
-    which is removed again; nothing else is written. With --quiet only what is not fine is shown.
+    Checks the database, the library, the packages, Prefect's server, image formats, plug-ins and definitions, free
+    space and clocks. Some checks write to a hidden folder in the library, and remove it at the end; nothing else is
+    written. With --quiet, only problems and warnings are shown.
     """
     from deployments.doctor.examination import examine
 

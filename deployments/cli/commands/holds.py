@@ -1,4 +1,4 @@
-"""`photojobs hold` and `photojobs release`: no further job of a task, a tenant or a lane starts, until it may again."""
+"""`photojobs hold` and `photojobs release`: hold the jobs of a task, a tenant or a lane, and let them start again."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Kind = Literal["task", "tenant", "lane"]
 def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | None = None, json: Json = False) -> None:
     """Keep the jobs of a task, a tenant or a lane from starting.
 
-    What runs goes on, and what is queued stays queued.
+    Running jobs go on, and queued jobs stay queued.
 
     Parameters
     ----------
     kind
-        What to hold.
+        What to hold: a task, a tenant or a lane.
     name
         The task's id, the tenant's id or the lane's name.
     reason
-        What `photojobs status` shows.
+        The reason that `photojobs status` shows.
     tenant
-        Whose task it must be, or which tenant; a lane is then refused.
+        Refuse a task of another tenant, any other tenant, and every lane.
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)
@@ -52,11 +52,11 @@ def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json =
     Parameters
     ----------
     kind
-        What was held.
+        What to release: a task, a tenant or a lane.
     name
         The task's id, the tenant's id or the lane's name.
     tenant
-        Whose task it must be, or which tenant; a lane is then refused.
+        Refuse a task of another tenant, any other tenant, and every lane.
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)

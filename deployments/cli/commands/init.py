@@ -1,4 +1,4 @@
-"""`photojobs init`: a settings file and a database for folders of photographs, by questions or options."""
+"""`photojobs init`: create a settings file and a database for folders of photographs, by questions or options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from storage.reports.task_summary import TaskSummary
 
 app = App(name="init")
 
-#: Projects that are shown one by one.
+#: How many projects are listed.
 SHOWN_PROJECTS = 20
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -49,35 +49,37 @@ def init(
 ) -> int:
     """Make a settings file and a database for your folders of photographs.
 
-    Shows what it found and what it would write, and asks before it writes. Nothing is overwritten, and no photograph
-    is touched or moved: where folders are not laid out as LIBRARY/TENANT/PROJECT/photo.jpg, it finds the level at
-    which yours fit, or says what to move.
+    The command shows what it found and what it would write, and asks before it writes. It overwrites no file, and
+    does not change or move a photograph. If your folders are not laid out as LIBRARY/TENANT/PROJECT/photo.jpg, it finds
+    the level at which they fit, or shows what to move.
 
     Parameters
     ----------
     folder
-        The photographs: a library, a folder of projects (albums), or one project. On a terminal it is asked for.
+        The photographs: a library, a folder of projects (albums), or one project. Asked for on a terminal.
     into
-        Where the settings file goes, and beside it an SQLite database; by default the working folder.
+        The folder for the settings file and the SQLite database; by default the working folder.
     database
-        URL of the database, or path of an SQLite file. One that is there is kept as it is, but for its schema.
+        URL of the database, or path of an SQLite file. In an existing database only the schema is upgraded.
     layout
-        What the folder is, where what lies in it leaves that open.
+        The kind of folder, if its contents do not show it.
     discover
-        Also enter folders as projects, and files as photos. That writes a manifest, `.project.yaml`, into each folder
+        Also add folders as projects, and files as photos. This writes a manifest, `.project.yaml`, into each folder
         that has none, and thumbnails and previews into hidden folders beside the photographs.
     verify
-        Read originals again each week, 100 GB at most, to find those that have become corrupt; no file is changed.
-        Without it the settings file switches that off.
+        Read originals again each week, 100 GB at most, to find corrupt ones; no file is changed. Without this option
+        the settings file switches the check off.
     yes
-        Do not ask.
+        Do not ask questions.
     dry_run
         Only show what would be written.
     """
     can_ask = _is_asked() and not (yes or dry_run or json)
     if folder is None:
         if not can_ask:
-            raise BadInput("init: which folder? Give the one with your photographs, as in `photojobs init ~/Pictures`.")
+            raise BadInput(
+                "init: which folder? Give the folder with your photographs, as in `photojobs init ~/Pictures`."
+            )
         folder = Path(_ask("Where are your photographs?", default=str(Path.cwd())))
     setup = set_up(survey_library(folder, DEFAULT_EXTENSIONS, layout=layout), into=into, database=database)
     setup = replace(setup, verifies=verify)
@@ -102,7 +104,7 @@ def init(
     tenants = setup.survey.tenant_ids
     if can_ask and not discover and tenants:
         discover = _agrees(
-            "Enter the folders as projects now? They get a manifest (.project.yaml), thumbnails and previews",
+            "Add the folders as projects now? They get a manifest (.project.yaml), thumbnails and previews",
             default=True,
         )
     summaries = []
@@ -146,7 +148,7 @@ def _show_even_unread(setup: LibrarySetup, *, is_agreed: bool) -> None:
     except BrokenPipeError:
         if not is_agreed:
             raise
-        # The reader, such as `head`, has gone. What was agreed to is written all the same.
+        # The reader, such as `head`, has ended. The user agreed with --yes, so the files are written anyway.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -200,7 +202,7 @@ def _database(setup: LibrarySetup) -> str:
 def _remarks(survey: LibrarySurvey) -> Iterator[str]:
     if not survey.projects:
         yield (
-            "no folder here is a project yet. Photographs belong into LIBRARY/TENANT/PROJECT/, as in "
+            "no folder here is a project yet. Photographs belong in LIBRARY/TENANT/PROJECT/, as in "
             f"{survey.root}/user_0/Summer/photo.jpg; `photojobs library add-project Summer` makes such a folder."
         )
     if survey.neighbours:
@@ -211,13 +213,13 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
     if survey.loose:
         yield (
             f"{_count(survey.loose)} above the projects, which photojobs does not read: {_listed(survey.loose)}. "
-            "Move them into one."
+            "Move them into a project."
         )
     if survey.deeper:
         yield (
             f"{_count(survey.deeper)} in folders within a project, which photojobs does not read: "
             f"{_listed(survey.deeper)}. "
-            "A project's photographs lie in its folder itself."
+            "A project's photographs must be directly in its folder."
         )
     for folder in survey.unreadable:
         yield f"cannot be read: {folder}"
@@ -231,7 +233,7 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
     folders = Counter(project.folder for project in survey.projects)
     twice = sorted(name for name, count in folders.items() if count > 1)
     if twice:
-        yield f"several tenants have a folder {_listed(twice)}; folders need names of their own in the whole library."
+        yield f"several tenants have a folder {_listed(twice)}; each folder name must be unique in the whole library."
 
 
 def _show_next(setup: LibrarySetup, *, is_discovered: bool) -> None:
@@ -265,7 +267,7 @@ def _listed(names: Sequence[str], *, separator: str = ", ") -> str:
 
 
 def _count(names: Sequence[str]) -> str:
-    return "1 photograph lies" if len(names) == 1 else f"{len(names)} photographs lie"
+    return "1 photograph is" if len(names) == 1 else f"{len(names)} photographs are"
 
 
 def _ask(question: str, *, default: str) -> str:

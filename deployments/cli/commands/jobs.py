@@ -1,4 +1,4 @@
-"""`photojobs jobs`: list jobs, look at one and its items, ask why it waits, cancel jobs and queue them again."""
+"""`photojobs jobs`: list, show, explain, cancel and retry jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from storage.reports.waiting_reasons import explain_job
 from storage.settings import Settings
 from task_definitions.wording import listed, quantity
 
-#: Characters of an error that a listing shows; `jobs show` has them all.
+#: How many characters of an error a list shows; `jobs show` shows the whole error.
 SHOWN_CHARACTERS = 120
 
 app = App(name="jobs")
@@ -64,11 +64,11 @@ def list_all(
     project
         Only jobs of this project, by its name or id.
     task
-        Only jobs of this task, by its id or the beginning of it.
+        Only jobs of this task, by its id or the first characters of its id.
     limit
-        How many, at most.
+        How many jobs to list at most.
     offset
-        How many to leave out from the newest on.
+        How many of the newest jobs to skip.
     """
     settings = Settings.load()
     with opened_database(settings=settings) as database:
@@ -113,14 +113,14 @@ def list_all(
 
 @app.command(name="show")
 def show_job(id: int, /, *, tenant: str | None = None, json: Json = False) -> None:
-    """Show a job with all that is known of it.
+    """Show all details of a job.
 
     Parameters
     ----------
     id
         The job's id, as `photojobs jobs list` shows it.
     tenant
-        Whose job it must be; without it, any tenant's.
+        Refuse a job of another tenant.
     """
     with opened_database() as database:
         job = _job(database, id, tenant)
@@ -184,9 +184,9 @@ def show_items(
     status
         Only items in this status.
     limit
-        How many, at most.
+        How many items to list at most.
     tenant
-        Whose job it must be; without it, any tenant's.
+        Refuse a job of another tenant.
     """
     with opened_database() as database:
         _job(database, id, tenant)
@@ -203,14 +203,14 @@ def show_items(
 
 @app.command(name="why")
 def explain(id: int, /, *, tenant: str | None = None, json: Json = False) -> None:
-    """Say why a job is not claimed, or what became of it, and what to do.
+    """Show why a job does not start, or how it ended, and what to do.
 
     Parameters
     ----------
     id
         The job's id, as `photojobs jobs list` shows it.
     tenant
-        Whose job it must be; without it, any tenant's.
+        Refuse a job of another tenant.
     """
     from flows.handlers.step import why_not_run
 
@@ -238,7 +238,7 @@ def explain(id: int, /, *, tenant: str | None = None, json: Json = False) -> Non
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """Which jobs, by what they have in common."""
+    """Options that select jobs."""
 
     status: JobStatusName | None = None
     "Only jobs in this status."
@@ -253,12 +253,12 @@ class JobOptions:
     "Only jobs of this project, by its name or id."
 
     task: str | None = None
-    "Only jobs of this task, by its id or the beginning of it."
+    "Only jobs of this task, by its id or the first characters of its id."
 
 
 @app.command(name="retry")
 def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
-    """Queue failed or canceled jobs again, with all their attempts anew; items that are done stay done.
+    """Queue failed or canceled jobs again, with all their attempts; finished items are not repeated.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> N
 
 @app.command(name="cancel")
 def cancel(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
-    """Cancel queued and running jobs; what is done stays done.
+    """Cancel queued and running jobs; finished work is kept.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def cancel(*ids: int, options: JobOptions | None = None, json: Json = False) -> 
     if json:
         print_json({"canceled": count})
         return
-    confirm(f"{_are(count)} canceled; what runs stops at its next checkpoint")
+    confirm(f"{_are(count)} canceled; running jobs stop at their next checkpoint")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`photojobs lanes`: how many jobs of which priorities may run at a time."""
+"""`photojobs lanes`: show and change how many jobs may run at the same time, by priority."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def set_lane(
     fair_tenants: Annotated[bool | None, Parameter(negative="--no-fair-tenants")] = None,
     json: Json = False,
 ) -> None:
-    """Change a lane, for all jobs that start from now on, in every process.
+    """Change a lane. The change applies in every process to jobs that start from now on.
 
     Parameters
     ----------
     name
-        The lane: priority (from 90 on) or normal.
+        The lane: priority (priorities from 90) or normal.
     slots
-        How many of its jobs may run at a time; 0 takes the limit away.
+        How many of its jobs may run at the same time; 0 removes the limit.
     aging_seconds
-        A job that waits for so long ranks one priority higher; 0 turns it off.
+        A waiting job gains one priority each time this many seconds pass; 0 turns aging off.
     fair_tenants
-        Of equal rank, the tenant with the fewest running jobs comes first.
+        Among jobs of equal priority, start one of the tenant with the fewest running jobs first.
     """
     if slots is None and aging_seconds is None and fair_tenants is None:
         raise BadInput("lanes set: nothing to change; give --slots, --aging-seconds or --fair-tenants.")
@@ -58,7 +58,7 @@ def set_lane(
 
 
 def lane_rows(lanes: list[LaneFigures]) -> list[tuple[object, ...]]:
-    """The cells of `LANE_COLUMNS` for each lane."""
+    """Return one row for each lane, with the columns of `LANE_COLUMNS`."""
     return [
         (
             lane.name,

@@ -1,6 +1,6 @@
-"""`photojobs library`: which projects there are, a new one, and how much of the originals was verified.
+"""`photojobs library`: list projects, add an empty one, and show which originals were verified.
 
-Existing folders are the matter of folder_discovery.
+The definition `folder_discovery` adds existing folders.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def list_projects(
         if archived or tenant is not None:
             remark(no_project + ("." if tenant is None else f" of tenant {tenant}."))
         else:
-            remark(f"{no_project}. `photojobs run folder_discovery` makes one of each folder in the library.")
+            remark(f"{no_project}. `photojobs run folder_discovery` makes a project of each folder in the library.")
         return
     rows = [
         (
@@ -78,11 +78,11 @@ def add(name: str, /, *, tenant: str | None = None, folder: str | None = None, j
     Parameters
     ----------
     name
-        The project's name, as people read it.
+        The project's name, which people see.
     tenant
-        Whose project; by default that of the setting `tenant`.
+        The tenant of the project; by default the setting `tenant`.
     folder
-        The name of its folder; by default made of the project's name.
+        The name of its folder; by default derived from the project's name.
     """
     settings = Settings.load()
     owner = settings.tenant if tenant is None else tenant
@@ -101,18 +101,18 @@ def show_verification(
     accept: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     json: Json = False,
 ) -> int:
-    """Show how much of the originals was verified, when, and which are corrupt.
+    """Show which share of the originals was verified, when, and which originals are corrupt.
 
-    `photojobs run verify_originals` verifies: it reads originals again, those first that were read longest ago. A
-    corrupt one has other contents than it had, although its size and times are the same. Restore it from a backup; the
-    next verification, or the next upkeep, finds that it is right again.
+    `photojobs run verify_originals` verifies originals: it reads them again, starting with those that were read longest
+    ago. An original is corrupt if its contents changed although its size and times are the same. Restore it from a
+    backup; the next verification or the next upkeep then marks it as intact.
 
     Parameters
     ----------
     tenant
         Only originals of this tenant.
     accept
-        Take the contents of a corrupt original for right, as they are now; given as it is listed, once for each.
+        Accept the present contents of this corrupt original, with the path as listed; may be given several times.
     """
     settings = Settings.load()
     with opened_database(settings=settings, upgrade=bool(accept)) as database:
@@ -135,12 +135,12 @@ def show_verification(
             numbers=("originals", "size", "share"),
         )
         if coverage.unreadable.originals:
-            say(f"\n{coverage.unreadable.originals} could not be read when that was last tried.")
+            say(f"\n{coverage.unreadable.originals} could not be read at the last attempt.")
         if corrupt:
-            say(f"\n{len(corrupt)} corrupt: other contents than they had, though size and times are the same.")
+            say(f"\n{len(corrupt)} corrupt: the contents changed, although size and times are the same.")
             rows = [(one.path, one.verified_at, one.corrupt_since, size_in_words(one.size_bytes)) for one in corrupt]
             print_table(("corrupt", "last right", "found", "size"), rows, numbers=("size",))
-            remark("Restore them from a backup, or take one as it is by --accept.")
+            remark("Restore them from a backup, or accept one as it is with --accept.")
     return TASK_FAILED if corrupt else 0
 
 

@@ -1,4 +1,4 @@
-"""`photojobs definitions new`: a commented file to begin a definition of one's own with."""
+"""`photojobs definitions new`: write a commented file as the start of your own definition."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from task_definitions.model import MAX_LABEL_CHARACTERS, MAX_NAME_CHARACTERS, MA
 from task_definitions.step_types import StepType, known_step_type_names, step_types
 from task_definitions.wording import did_you_mean, shown
 
-#: Beside the definitions, hidden, so that it is not taken for one: what editors complete by.
+#: The JSON Schema for editors, beside the definitions. It is hidden, so that it is not read as a definition.
 SCHEMA_FILE = ".photojobs.schema.json"
 
-#: Steps of a new definition where none were named: they look, and repair what is safe to repair.
+#: The default steps of a new definition: they check, and make only safe repairs.
 DEFAULT_STEPS = ("manifest_check", "derivative_validation")
 
 app = App(name="new")
@@ -37,20 +37,21 @@ def new(
     label: str | None = None,
     output: Path | None = None,
 ) -> None:
-    """Write a commented file with a definition that can be run as it is; never over another.
+    """Write a new file with a commented definition that is ready to run.
 
     Parameters
     ----------
     name
-        What the definition is to be called: small letters, digits and _.
+        The name of the definition: lowercase letters, digits and _.
     step
         The types of its steps, in order; `photojobs steps list` shows all.
     scope
         project, photo_set or global.
     label
-        What people see instead of the name.
+        The title that people see instead of the name.
     output
-        The file; by default NAME.yaml where PHOTOJOBS_DEFINITIONS says, else in the working folder.
+        The file to write; by default NAME.yaml in the folder that PHOTOJOBS_DEFINITIONS names, else in the working
+        folder. An existing file is never overwritten.
     """
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > MAX_NAME_CHARACTERS:
         raise BadInput(
@@ -64,7 +65,7 @@ def new(
     folder = Settings.load().definitions
     known = load_definitions(folder, strict=False)
     if name in known:
-        raise BadInput(f"{name} is defined in {known.sources[name]} already. Give another name.")
+        raise BadInput(f"{name} is already defined in {known.sources[name]}. Give another name.")
     file = output or ((folder if folder is not None and folder.is_dir() else Path()) / f"{name}.yaml")
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise BadInput(f"{file}: a commented definition is YAML. Name a file that ends in .yaml.")
@@ -76,7 +77,7 @@ def new(
 
 
 def commented_definition(name: str, *, label: str, scope: Scope, steps: Sequence[str]) -> str:
-    """The text of a definition file that says what may stand in it."""
+    """Return the text of a definition file, with comments that explain its fields."""
     known = step_types()
     quoted = '"' + label.replace("\\", "\\\\").replace('"', '\\"') + '"'
     lines = [
@@ -87,10 +88,10 @@ def commented_definition(name: str, *, label: str, scope: Scope, steps: Sequence
         "# says what it would do.",
         "",
         f"{name}:",
-        "  # What people see instead of the name.",
+        "  # The title that people see instead of the name.",
         f"  label: {quoted}",
         "",
-        "  # What it does and when one runs it.",
+        "  # What it does, and when to run it.",
         "  # description: >-",
         "  #   Looks through every project at night.",
         "",
@@ -145,7 +146,7 @@ def _write_new(file: Path, text: str) -> None:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
-        raise BadInput(f"{file} exists and stays as it is. Name another file by --output.") from None
+        raise BadInput(f"{file} already exists, and was not changed. Name another file with --output.") from None
     except OSError as error:
         raise BadInput(f"{file}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
 
@@ -155,7 +156,7 @@ def _write_schema(file: Path) -> None:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(render())
     except FileExistsError:
-        # Perhaps of a version with other steps; `definitions schema --output` renews it.
+        # It may be of a version with other steps; `definitions schema --output` replaces it.
         return
     except OSError as error:
         remark(f"{file}: cannot be written ({error.strerror}); editors will not complete the definition.")

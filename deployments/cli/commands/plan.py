@@ -1,4 +1,4 @@
-"""`photojobs plan`: what a definition would do, step by step and project by project, without doing any of it."""
+"""`photojobs plan`: show what a definition would do to each project in each step, and change nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from storage.settings import Settings
 
 COLUMNS = ("step", "project", "would", "first")
 
-#: Names shown of what is to be done to a project.
+#: How many names are shown for each project.
 EXAMPLES = 2
 
 app = App(name="plan")
@@ -47,9 +47,9 @@ def plan(
     name
         The definition; `photojobs definitions list` shows all.
     save
-        A new file for all changes, one a line; `photojobs run --plan FILE` does them.
+        Write all changes to this new file, one on each line; `photojobs run --plan FILE` carries them out.
     thorough
-        Decode every picture whose thumbnail or preview is to be made; else damage behind a header is not seen.
+        Decode every picture that needs a thumbnail or preview. Otherwise only file headers are checked for damage.
     """
     settings = Settings.load()
     request = read_request(name, options or TaskOptions(), settings)
@@ -70,7 +70,7 @@ def plan(
 
 @contextmanager
 def _opened(settings: Settings, request: TaskRequest) -> Iterator[Database]:
-    """The database; where there is none yet, an empty one in a temporary folder, if that is enough for a plan."""
+    """Open the database; if none exists yet and the plan needs no rows, use an empty one in a temporary folder."""
     file = Database(settings.database_url.get_secret_value()).path
     if file is None or file.exists() or request.needs_rows or not settings.library_root.is_dir():
         with opened_database(settings=settings) as database:
@@ -93,11 +93,11 @@ def print_plan(made: Plan) -> None:
             warn(f"{step.type} would fail: {reason.splitlines()[0]}")
     say(f"{made.message}. Nothing has been changed.")
     if made.saved_as is not None:
-        remark(f"`photojobs run --plan {made.saved_as}` does this, and refuses what has changed by then.")
+        remark(f"`photojobs run --plan {made.saved_as}` carries it out, except for files and rows that changed since.")
 
 
 def plan_document(made: Plan) -> dict[str, Any]:
-    """The plan for programs."""
+    """Return the plan as a JSON document."""
     return {
         "type": made.type,
         "tenant_id": made.tenant_id,

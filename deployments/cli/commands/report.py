@@ -1,4 +1,4 @@
-"""`photojobs report`: a task as one HTML page that needs nothing but itself."""
+"""`photojobs report`: write one self-contained HTML page about a task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from storage.library.paths import Library
 from storage.queue.tasks import TasksRepository
 from storage.settings import Settings
 
-#: Thumbnails that a page holds at most.
+#: The highest number of thumbnails on a page.
 MAX_PHOTOS = 500
 
 app = App(name="report")
@@ -35,25 +35,25 @@ def write_report(
     photos: Annotated[int, Parameter(validator=Number(gte=0, lte=MAX_PHOTOS))] = DEFAULT_PHOTOS,
     json: Json = False,
 ) -> None:
-    """Write a page about a task: its jobs in time, failures, what it changed, photographs.
+    """Write an HTML page about a task: its timeline, failures, changes and photos.
 
-    Needs the extra `report`.
+    The command needs the extra `report`.
 
     Parameters
     ----------
     task
         The task's id; by default the newest task.
     output
-        The file to write, in place of an earlier one; by default report-TASK.html in the working folder.
+        The file to write; an existing file is replaced. By default report-TASK.html in the working folder.
     photos
-        How many changed photos the contact sheet shows, at most.
+        How many changed photos the contact sheet shows at most.
     """
     settings = Settings.load()
     with removing_temporary_files(), opened_database(settings=settings) as database:
         if task is None:
             newest = TasksRepository(database).list_newest(limit=1)
             if not newest:
-                raise BadInput("there is no task yet. `photojobs run NAME` makes one.")
+                raise BadInput("there is no task yet. `photojobs run NAME` creates one.")
             task = newest[0].id
         else:
             task = TasksRepository(database).whole_id(task)
@@ -91,5 +91,5 @@ def _document(report: TaskReport) -> dict[str, object]:
 
 
 def _file_name(task_id: str) -> str:
-    # An id may be any text.
+    # An id may contain any characters.
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in task_id)[:64]

@@ -1,6 +1,6 @@
-"""`photojobs run`: a definition run here, followed on the screen, and summed up.
+"""`photojobs run`: run a definition in this process, show its progress, and print a summary.
 
-What the first line does not need is imported after it was shown.
+Most imports follow after the first line of output, so that it appears at once.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def run(
     plan: Path | None = None,
     json: Json = False,
 ) -> int:
-    """Run a definition here to its end.
+    """Run a definition in this process, and wait until it ends.
 
     Parameters
     ----------
     name
         The definition; `photojobs definitions list` shows all.
     plan
-        In place of a definition: the file of a plan. What has changed since it was saved is refused, the rest is done.
+        Carry out this saved plan instead of a definition. Changes to files or rows that changed since are refused.
     """
     settings = Settings.load()
     check_named_server()
@@ -89,7 +89,7 @@ def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Setting
             if prepared.new is None:
                 return _nothing_left(refusals, json=json)
             request = TaskRequest(definition=saved.definition.definition, new=prepared.new)
-        assert request is not None  # noqa: S101 - of a definition, or of a plan.
+        assert request is not None  # noqa: S101 - one of both was given.
         summary = run_here(request, runtime, is_shown=not json and not is_quiet())
     if json:
         print_summary_json(summary, refusals=None if saved is None else refusals)
@@ -102,7 +102,7 @@ def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Setting
 
 def _read_plan(path: Path, name: str | None, options: TaskOptions | None) -> SavedPlan:
     if name is not None or (options is not None and options != TaskOptions()):
-        raise BadInput("--plan: the plan says what is run and on what; leave the definition and its options out.")
+        raise BadInput("--plan: the plan contains the definition and its options; leave them out.")
     from flows.planning.saved_plan import SavedPlan
 
     return SavedPlan.read(path)

@@ -1,4 +1,4 @@
-"""Running a task in the process of a command: at once and without Prefect if that is possible, else through Prefect."""
+"""Runs a task in the process of a command: without Prefect if that is possible, else through Prefect."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from storage.reports.task_summary import TaskSummary
 
 
 def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
-    """Start a task and run it to its end; afterwards its flow run is in Prefect.
+    """Start a task and run it to its end; then Prefect has a flow run of it.
 
     Raises:
-        PhotojobsError: it cannot be started.
+        PhotojobsError: the task cannot be started.
         RunBroken: the flow run ended before the task.
     """
     tasks = TasksRepository(runtime.database)
-    # Before a server, whose start takes long: what does not exist is refused at once.
+    # Before the server, which takes long to start: a request with unknown projects or photos must fail at once.
     tasks.start(request.new)
     if is_shown:
         remark(f"task {request.new.id} begins")
@@ -35,7 +35,7 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
         with prefect_server(server_home(runtime.database)):
             return run_followed(request, runtime, is_shown=is_shown)
     except BaseException as error:
-        reason = BY_CTRL_C if isinstance(error, KeyboardInterrupt) else f"its run broke off: {error}"
+        reason = BY_CTRL_C if isinstance(error, KeyboardInterrupt) else f"its run ended early: {error}"
         tasks.cancel(request.new.id, reason=reason)
         raise
 
@@ -66,7 +66,7 @@ def _run_plainly(request: TaskRequest, runtime: Runtime, history: RunHistory, *,
     try:
         flow_run_id = history.record(summary, runtime.database)
     except sqlite3.Error as error:
-        warn(f"the task has ended, and is missing in Prefect's history, which could not be written: {error}")
+        warn(f"the task has ended, but it is missing from Prefect's history, which could not be written: {error}")
     else:
         TasksRepository(runtime.database).link_flow_run(request.new.id, flow_run_id)
     return summary

@@ -1,4 +1,4 @@
-"""`photojobs up`, `serve` and `worker`: the commands that stay, and run what was started, until Ctrl-C or SIGTERM."""
+"""`photojobs up`, `serve` and `worker`: commands that run tasks and jobs until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def up(
 ) -> None:
     """Start Prefect's server and everything that runs tasks.
 
-    That is a runner for every definition, the schedules, and a look for what was left lying. Where PREFECT_API_URL is
-    set, that server is used. Ctrl-C or SIGTERM hands running jobs back and stops everything; a second Ctrl-C stops at
-    once, and the next start repairs.
+    The command serves every definition, runs the schedules, and recovers work that a dead process left behind. If
+    PREFECT_API_URL is set, it uses that server. Ctrl-C or SIGTERM returns running jobs to the queue and stops
+    everything. A second Ctrl-C stops at once; the next start repairs what was interrupted.
 
     Parameters
     ----------
     port
-        Of the server and its UI; 0 for any that is free.
+        The port of the server and its UI; 0 for any free port.
     host
-        The address that the server listens on. Anything but the loopback lets other machines in, if they have the
-        password; the traffic is not encrypted.
+        The address that the server listens on. With any address except the loopback, other machines can connect with
+        the password; the traffic is not encrypted.
     folder
-        For the server's database and the logs; by default beside the database.
+        The folder for the server's database and the logs; by default beside the database.
     """
     from deployments.serving.up import up as start
 
@@ -57,26 +57,26 @@ def up(
         with start(settings, home=_home(settings, folder), host=host, port=port or None) as running:
             confirm(f"up: {running.ui_url} (Ctrl-C stops)")
             if running.login_url is not None:
-                # A log is kept for longer than a screen, and read by others.
+                # Logs are kept, and other people read them: they must not contain the password.
                 is_seen = sys.stdout.isatty() or sys.stderr.isatty()
                 confirm(f"open: {running.login_url}" if is_seen else f"its password: {running.password_file}")
             if running.metrics_url is not None:
                 confirm(f"metrics: {running.metrics_url}")
             wait()
-            confirm("stopping: running jobs are handed back …")
+            confirm("stopping: running jobs return to the queue …")
     confirm("stopped")
 
 
 @serve_app.default
 def serve(*, folder: Path | None = None) -> None:
-    """Serve definitions to a Prefect server that runs already.
+    """Serve definitions to a Prefect server that is already running.
 
-    PREFECT_API_URL names it. As `photojobs up`, but without a server of its own.
+    PREFECT_API_URL names the server. Otherwise the command works like `photojobs up`.
 
     Parameters
     ----------
     folder
-        For the logs; by default beside the database.
+        The folder for the logs; by default beside the database.
     """
     from deployments.errors import NoPrefectServer
     from deployments.serving.up import up as start
@@ -88,7 +88,7 @@ def serve(*, folder: Path | None = None) -> None:
     with _until_asked_to_stop() as wait, start(settings, home=_home(settings, folder), port=None) as running:
         confirm(f"serving to {running.ui_url} (Ctrl-C stops)")
         wait()
-        confirm("stopping: running jobs are handed back …")
+        confirm("stopping: running jobs return to the queue …")
     confirm("stopped")
 
 
@@ -103,19 +103,20 @@ def worker(
 ) -> None:
     """Run jobs without Prefect.
 
-    Jobs of tasks without a flow run, standalone ones, and those of other programs. Ctrl-C or SIGTERM claims nothing
-    more and finishes what runs, or hands it back, within the setting `drain_seconds`; a second one hands back at once.
+    The worker runs jobs of tasks without a flow run, standalone jobs, and jobs of other programs. After Ctrl-C or
+    SIGTERM it claims no more jobs. It finishes running jobs within the setting `drain_seconds`, or returns them to the
+    queue. After a second Ctrl-C or SIGTERM it returns them at once.
 
     Parameters
     ----------
     lane
-        Only this lane; may be given several times. By default every lane, the highest first.
+        Only jobs of this lane; may be given several times. By default every lane, the highest first.
     tenant
-        Only this tenant.
+        Only jobs of this tenant.
     once
-        End when nothing is left to run.
+        End when no job is left to run.
     concurrency
-        Jobs at a time; by default the setting.
+        How many jobs run at the same time; by default the setting `concurrency`.
     """
     from deployments.metrics.endpoint import metrics_endpoint
     from flows.execution.worker import Worker
@@ -151,7 +152,7 @@ def worker(
 
 
 def _settings(**overrides: Any) -> Settings:
-    """The settings of this process, whose logs are written as they say from here on."""
+    """Load the settings of this process, and set up its logs as they say."""
     from flows.telemetry.log_lines import structure_logs
 
     settings = Settings.load(**overrides)
@@ -179,7 +180,7 @@ def _until_asked_to_stop() -> Iterator[Callable[[], object]]:
     asked = threading.Event()
 
     def stop(*_: Any) -> None:
-        # The second time there is no more waiting: what is left is repaired by the next start.
+        # A second Ctrl-C ends the process at once; the next start repairs what was interrupted.
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         asked.set()
 

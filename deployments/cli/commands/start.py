@@ -1,4 +1,4 @@
-"""`photojobs start`: a task written now, to be run by Prefect, by `photojobs up` or by a worker."""
+"""`photojobs start`: create a task that Prefect, `photojobs up` or a worker runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = App(name="start")
 def start(name: str, /, options: TaskOptions | None = None, *, json: Json = False) -> None:
     """Start a definition, and return at once.
 
-    Prints the task's id. Prefect, `photojobs up` or a worker runs it.
+    The command prints the task's id. Prefect, `photojobs up` or a worker runs the task.
 
     Parameters
     ----------
@@ -39,4 +39,4 @@ def start(name: str, /, options: TaskOptions | None = None, *, json: Json = Fals
         return
     say(started.task_id)
     if started.flow_run_id is None:
-        remark("Prefect was not asked; `photojobs up` or `photojobs worker` runs it.")
+        remark("No flow run was created in Prefect; `photojobs up` or `photojobs worker` runs the task.")

@@ -1,4 +1,4 @@
-"""`photojobs status`: what runs, what waits and why, what failed, and what comes next; once, or as it changes."""
+"""`photojobs status`: show what is running, what is waiting and why, what failed, and what comes next."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from storage.settings import Settings
 from task_definitions import Definitions, load_definitions
 from task_definitions.wording import quantity
 
-#: Characters of a reason that a row shows.
+#: How many characters of a reason a row shows.
 REASON_CHARACTERS = 100
 
 app = App(name="status")
@@ -54,23 +54,24 @@ def show_status(
     times: Count | None = None,
     json: Json = False,
 ) -> None:
-    """Show what runs, what waits and why, what failed, and what comes next.
+    """Show what is running, what is waiting and why, what failed, and what comes next.
 
-    Lanes with their slots, running jobs with rate and age, waiting ones in the order in which they will start, failures
-    by reason, tasks, holds and schedules.
+    The output has the lanes with their slots, the running jobs, the waiting jobs in the order in which they will start,
+    the failures by reason, tasks, holds and schedules.
 
     Parameters
     ----------
     tenant
         Only jobs and tasks of this tenant.
     limit
-        How many rows of each kind, at most; unfinished tasks come first.
+        How many rows of each kind to show at most; unfinished tasks come first.
     watch
-        Keep it up to date until Ctrl-C; where there is no terminal, print a line each time, with --json a document.
+        Update the display until Ctrl-C. Without a terminal, print one line for each update; with --json, print one
+        document for each.
     interval
-        Seconds between two looks.
+        Seconds between two updates.
     times
-        End after so many looks.
+        End after this many updates.
     """
     settings = Settings.load()
     definitions = load_definitions(settings.definitions, strict=False)
@@ -111,9 +112,9 @@ def _watch(looks: Iterator[QueueStatus], *, interval: float, times: int | None, 
 
 @contextmanager
 def _ctrl_c() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, the way in which watching ends; the second one is an ordinary interrupt.
+    """Yield an event that Ctrl-C sets; a second Ctrl-C raises KeyboardInterrupt.
 
-    An exception instead could be raised in the midst of a driver's clean-up, which drops it.
+    An exception at the first Ctrl-C could occur in the clean-up of a database driver, which would ignore it.
     """
     pressed = threading.Event()
     before = signal.getsignal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""`photojobs steps`: the step types that definitions may name."""
+"""`photojobs steps`: list and show the step types that definitions can use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = App(name="steps")
 
 @app.command(name="list")
 def list_steps(*, json: Json = False) -> None:
-    """List the step types, built in and of installed packages."""
+    """List all step types: built-in ones and those of installed packages."""
     handlers()
     for broken in broken_plugins().values():
         warn(str(broken))

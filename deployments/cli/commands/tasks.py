@@ -1,4 +1,4 @@
-"""`photojobs tasks`, `cancel` and `retry`: tasks, the end of one, and its second beginning."""
+"""`photojobs tasks`, `cancel` and `retry`: list, show, cancel and retry tasks."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def list_tasks(
     tenant
         Only tasks of this tenant.
     limit
-        How many, at most.
+        How many tasks to list at most.
     offset
-        How many to leave out from the newest on.
+        How many of the newest tasks to skip.
     """
     with opened_database() as database:
         found = TasksRepository(database).list_newest(
@@ -89,14 +89,14 @@ def list_tasks(
 
 @app.command(name="show")
 def show_task(task: str, /, *, tenant: str | None = None, json: Json = False) -> None:
-    """Show a task with its steps, and how far it is.
+    """Show a task with its steps and their progress.
 
     Parameters
     ----------
     task
         The task's id.
     tenant
-        Whose task it must be; without it, any tenant's.
+        Refuse a task of another tenant.
     """
     with opened_database() as database:
         task_id = TasksRepository(database).whole_id(task, tenant_id=tenant)
@@ -131,16 +131,16 @@ def show_task(task: str, /, *, tenant: str | None = None, json: Json = False) ->
 def cancel_task(
     task: str, /, *, reason: str = "canceled by the user", tenant: str | None = None, json: Json = False
 ) -> None:
-    """Cancel a task with all its jobs; what is done stays done.
+    """Cancel a task and all its jobs; finished work is kept.
 
     Parameters
     ----------
     task
         The task's id.
     reason
-        What its row says.
+        The reason that is stored with the task.
     tenant
-        Whose task it must be; without it, any tenant's.
+        Refuse a task of another tenant.
     """
     with _runtime() as database:
         task = TasksRepository(database).whole_id(task, tenant_id=tenant)
@@ -150,26 +150,26 @@ def cancel_task(
         print_summary_json(summary)
         return
     if before.is_final:
-        confirm(f"task {task} had ended already: {before.status}")
+        confirm(f"task {task} had already ended: {before.status}")
         return
     canceled = quantity(summary.jobs.get("canceled", 0), "job")
-    confirm(f"task {task} canceled, {canceled} with it; what runs stops at its next checkpoint")
+    confirm(f"task {task} canceled with {canceled}; running jobs stop at their next checkpoint")
 
 
 @retry_app.default
 def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = None, json: Json = False) -> None:
-    """Run again what failed or was canceled of a task.
+    """Run the failed and canceled jobs of a task again.
 
-    Items that are done stay done.
+    Finished items are not repeated.
 
     Parameters
     ----------
     task
         The task's id.
     from_
-        Run everything again from this step on: its type, or its number from 0.
+        Run all steps again, starting with this one: give its type or its number, which counts from 0.
     tenant
-        Whose task it must be; without it, any tenant's.
+        Refuse a task of another tenant.
     """
     is_number = from_ is not None and from_.isascii() and from_.isdigit()
     with _runtime() as database:

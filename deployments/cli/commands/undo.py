@@ -1,4 +1,4 @@
-"""`photojobs undo`: what a task did, taken back, after a look at what can and cannot come back."""
+"""`photojobs undo`: undo a task, after a preview of what can and cannot be restored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 from storage.settings import Settings
 
-#: Names shown of what cannot come back.
+#: How many names are shown of files and rows that cannot be restored.
 MAX_SHOWN = 20
 
 _Flag = Parameter(negative="", show_default=False)
@@ -49,22 +49,24 @@ def undo(
     tenant: str | None = None,
     json: Json = False,
 ) -> int:
-    """Take back what a task did: files go where they were, rows say what they said.
+    """Undo a task: put its files back where they were, and restore its rows.
 
     Parameters
     ----------
     task
         The task's id; `photojobs status` lists the latest ones.
     dry_run
-        Only show what would come back and what would not.
+        Only show what would be restored and what would not.
     yes
-        Do not ask.
+        Do not ask for confirmation.
     tenant
-        Whose task it must be; without it, any tenant's.
+        Refuse a task of another tenant.
     """
     settings = Settings.load()
     if not (dry_run or yes or sys.stdin.isatty()):
-        raise BadInput("undo: the question needs a terminal. Give --yes to undo, or --dry-run to look.")
+        raise BadInput(
+            "undo: the confirmation needs a terminal. Give --yes to undo the task, or --dry-run for a preview."
+        )
     if not dry_run:
         check_named_server()
     with (
@@ -96,14 +98,14 @@ def _show(made: Plan, *, json: bool) -> None:
         print_json(plan_document(made))
         return
     print_plan(made)
-    _tell_left(_left_of(made), "cannot come back")
+    _warn_of_left(_left_of(made), "cannot be restored")
 
 
-def _tell_left(left: Mapping[str, str], words: str) -> None:
+def _warn_of_left(left: Mapping[str, str], words: str) -> None:
     for name, reason in list(left.items())[:MAX_SHOWN]:
         warn(f"{words}: {name}: {reason}")
     if len(left) > MAX_SHOWN:
-        remark(f"… and {len(left) - MAX_SHOWN} more; --json names them.")
+        remark(f"… and {len(left) - MAX_SHOWN} more; --json lists them.")
 
 
 def _left_of(made: Plan) -> dict[str, str]:
@@ -130,5 +132,5 @@ def _exit_code(summary: TaskSummary, *, is_shown: bool) -> int:
         return CANCELED if summary.task.error_message == BY_CTRL_C else TASK_FAILED
     left = left_by(summary)
     if is_shown:
-        _tell_left(left, "did not come back")
+        _warn_of_left(left, "was not restored")
     return TASK_FAILED if left else 0

@@ -10,9 +10,9 @@ TASK_FAILED, BAD_INPUT, FAULT_OF_OURS, CANCELED, PIPE_CLOSED = 1, 2, 70, 130, 14
 #: The default meanings.
 MEANINGS: Mapping[int, str] = {
     0: "done",
-    TASK_FAILED: "the command did its work, and a task failed or something was found wrong",
+    TASK_FAILED: "the command worked, but a task failed or something is wrong",
     BAD_INPUT: "the input or a setting cannot be used; nothing was written",
-    FAULT_OF_OURS: "a fault of photojobs itself; --verbose shows where",
+    FAULT_OF_OURS: "a bug in photojobs itself; --verbose shows where",
     CANCELED: "stopped by Ctrl-C",
     PIPE_CLOSED: "the output pipe was closed",
 }
@@ -27,23 +27,23 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
         CANCELED: "canceled by Ctrl-C",
     },
     "plan": {
-        0: "planned",
-        TASK_FAILED: "planned, and a step would fail",
+        0: "the plan was made",
+        TASK_FAILED: "the plan was made, but a step would fail",
         BAD_INPUT: "no plan could be made",
     },
     "undo": {
-        0: "undone, or all of it can be",
-        TASK_FAILED: "undone in part, because something cannot come back, or the task failed",
+        0: "the task was undone, or with --dry-run: it can be undone completely",
+        TASK_FAILED: "the task was undone only in part, or the undo failed",
         BAD_INPUT: "nothing was started",
-        CANCELED: "not undone, by the answer or by Ctrl-C",
+        CANCELED: "not undone: you answered no, or pressed Ctrl-C",
     },
     "demo": {
         0: "everything worked as expected",
-        TASK_FAILED: "a photo failed that had to succeed",
+        TASK_FAILED: "a photo failed that should not fail",
     },
     "init": {
-        0: "written, or shown; also where you said no",
-        TASK_FAILED: "written, but not every folder could be entered",
+        0: "the files were written or shown, or you answered no",
+        TASK_FAILED: "the files were written, but not every folder could be added",
     },
     "doctor": {
         0: "nothing is wrong; warnings are harmless for now",

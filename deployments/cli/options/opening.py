@@ -1,4 +1,4 @@
-"""Opens the database and the settings for a command, without creating anything for commands that only read."""
+"""Opens the database for a command; commands that only read create nothing."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from storage.settings import Settings
 def opened_database(
     *, settings: Settings | None = None, upgrade: bool = False, create: bool = False, needs_library: bool = False
 ) -> Iterator[Database]:
-    """The database of the settings, which has the newest schema.
+    """Open the database that the settings name; it has the newest schema.
 
     Args:
         settings: the settings; by default those of this process.
-        upgrade: whether an older schema is upgraded; not for commands that only read.
+        upgrade: whether an older schema is upgraded; commands that only read leave it false.
         create: whether a missing SQLite file is created; it is upgraded as well.
-        needs_library: do not create a file if the settings name no library: then the working folder is wrong.
+        needs_library: do not create a file if the library folder is missing: the working folder is probably wrong.
 
     Raises:
-        NoDatabaseYet: the database is missing or has no tables of ours, and `create` is false.
-        OlderSchema: its schema is older, and `upgrade` and `create` are false.
-        StorageError: it cannot be opened.
+        NoDatabaseYet: the database is missing or has no photojobs tables, and `create` is false.
+        OlderSchema: the schema is older, and `upgrade` and `create` are false.
+        StorageError: the database cannot be opened.
     """
     settings = settings or Settings.load()
     use_password(settings)

@@ -46,19 +46,19 @@ class TaskOptions:
     """The tenant, the photos and the payload of a run."""
 
     tenant: str | None = None
-    "Whose photos; by default those of the setting `tenant`."
+    "The tenant whose photos are used; by default the setting `tenant`."
 
     project: str | None = None
-    "The project to work on, by its name or id; of a move, the destination."
+    "The project to work on, by its name or id; for a move, the destination."
 
     item: Annotated[list[int] | None, _Many] = None
     "Ids of photos."
 
     items_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
-    "A file with an id of a photo on each line, or with a JSON list; - is the standard input."
+    "A file with one photo id on each line, or with a JSON list; - for the standard input."
 
     all: Annotated[bool, _Flag] = False
-    "All photos of the tenant or of the project, or all that the options below select."
+    "All photos of the tenant or of the project, or all photos that the options below select."
 
     in_project: Annotated[list[str] | None, _Many] = None
     "Photos of these projects, by their names or ids."
@@ -82,7 +82,7 @@ class TaskOptions:
     "A JSON object for every job."
 
     scope: str | None = None
-    "Only for definitions without a scope of their own: project, photo_set or global."
+    "The scope, for definitions that have none: project, photo_set or global."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ Command = Callable[..., Any]
         ("definitions lint nowhere", "does not exist"),
         ("steps show manifest_chek", 'Did you mean "manifest_check"?'),
         ("lanes set normal", "nothing to change"),
-        ("undo 5", "the question needs a terminal"),
+        ("undo 5", "the confirmation needs a terminal"),
         ("undo 5 --yes", "there is no database yet"),
         ("run undo", "which task is to be undone?"),
         ("jobs why", "ID"),

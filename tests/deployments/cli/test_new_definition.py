@@ -73,8 +73,8 @@ def test_it_goes_where_the_settings_look_for_definitions_and_the_schema_is_not_t
     ("words", "said"),
     [
         (["Weekly-Look"], "is not a name"),
-        (["maintenance"], "is defined in built-in maintenance.yaml already"),
-        (["taken"], "exists and stays as it is"),
+        (["maintenance"], "is already defined in built-in maintenance.yaml"),
+        (["taken"], "already exists, and was not changed"),
         (["odd", "--step", "manifest_chek"], 'Did you mean "manifest_check"?'),
         (["odd", "--label", "two\nlines"], "on one line"),
         (["odd", "--output", "odd.json"], "ends in .yaml"),

@@ -20,7 +20,7 @@ SMALL = {"large_photos": 0}
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 
-def test_the_demo_mends_its_library_and_a_second_run_changes_nothing(
+def test_the_demo_repairs_its_library_and_a_second_run_changes_nothing(
     command: Callable[..., Any], place: Any, prefect_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "embedded_server", lambda _home: nullcontext(prefect_url))

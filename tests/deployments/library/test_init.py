@@ -163,7 +163,7 @@ def test_nothing_is_overwritten_and_nothing_goes_into_a_project(command: Command
     inside = command("init", "../Mine", "--yes", "--into", mine / "Iceland")
 
     assert (there.code, inside.code) == (2, 2)
-    assert "nothing is overwritten" in there.complaints[0]
+    assert "is not overwritten" in there.complaints[0]
     assert "which is a project" in inside.complaints[0]
     assert (site / "photojobs.toml").read_text() == "# mine\n"
     assert contents(mine).keys() == {"Iceland/1.jpg"}

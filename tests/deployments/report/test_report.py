@@ -175,7 +175,7 @@ def test_a_task_that_nobody_has_taken_up_has_a_page_as_well(runtime: Runtime) ->
 
     page = Page(render_report(read_report(runtime.database, runtime.library, started.task_id)))
 
-    assert "Nobody took the figures before this task began." in page.text
+    assert "No figures were recorded before this task began." in page.text
     assert "None." in page.text
     with pytest.raises(UnknownTask):
         read_report(runtime.database, runtime.library, "nothing such")
