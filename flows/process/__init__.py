@@ -1,1 +1,1 @@
-"""What the threads of a process share: the runtime, heartbeats, claims, and waiting for slots or for a database."""
+"""The runtime that the threads of a process share: heartbeats, claims, and waiting for slots or for the database."""

@@ -1,4 +1,4 @@
-"""Waiting for slots: one thread claims for all that a process waits for, so that rank decides and polling is cheap."""
+"""Waiting for slots: one thread claims all jobs that a process waits for, so that rank decides and polling is cheap."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from storage.records import Job, Lane
 
 logger = logging.getLogger("photojobs.dispatcher")
 
-#: How long the bounds of the lanes are remembered; their slots are read at every claim.
+#: How long the bounds of the lanes are cached. Their slots are read at every claim.
 LANES_SECONDS = 5.0
 
-#: Called with the claimed job, or with None if nothing is to be waited for any more; must be quick.
+#: Called with the claimed job, or with None if the wait ended without a claim. It must be quick.
 Answer = Callable[[Job | None], None]
 
 
@@ -38,15 +38,17 @@ class _Waiter:
 
 
 class Dispatcher:
-    """Claims the queued jobs that are waited for, in rank order among all processes. No thread waits for one job.
+    """Claims the queued jobs that this process waits for, in rank order among all processes.
+
+    Two threads serve all waits; no wait takes a thread of its own.
 
     Args:
-        database: where the jobs are.
-        worker_id: who claims.
-        wakeups: wakes this process when a job was enqueued; polled where the database cannot tell.
-        poll_seconds: the longest time between two looks, with jitter; how the jobs stand that are waited for is not
-            looked at more often, but when one is due.
-        concurrency: how many jobs are given out at a time, at most.
+        database: the database that holds the jobs.
+        worker_id: the id under which this process claims.
+        wakeups: wakes this process when a job was enqueued; it polls if the database sends no notifications.
+        poll_seconds: the longest time between two claims, before jitter. The statuses of the waiting jobs are read at
+            this interval, and when a delayed job is due.
+        concurrency: the highest number of jobs that run at a time.
     """
 
     def __init__(
@@ -77,16 +79,17 @@ class Dispatcher:
         stopping: threading.Event,
         on_elsewhere: Callable[[], None] | None = None,
     ) -> None:
-        """Have `answer` called once with the job when it is claimed; call `release` when it has been run.
+        """Call `answer` once: with the job when this process has claimed it, or with None if the wait ends otherwise.
 
-        It is called with None when the job has ended or is gone, or when this process stops waiting: a caller of
-        `abandon` sets `stopping` before. While the database is away, the job is waited for.
+        It ends otherwise when the job has ended or was removed, or when this process stops waiting. While the database
+        is unavailable, the wait goes on. The caller calls `release` after it has run the job, and sets `stopping`
+        before it calls `abandon`.
 
         Args:
-            job: as it was read, queued or running.
-            answer: called in this thread or in one of the dispatcher.
-            stopping: once it is set, nothing more is waited for.
-            on_elsewhere: called whenever another executor is seen to run the job; must be quick.
+            job: its row as last read, queued or running.
+            answer: called in the caller's thread or in one of the dispatcher's threads.
+            stopping: once it is set, a new wait ends at once.
+            on_elsewhere: called each time that another executor is found to run the job; must be quick.
         """
         with self._lock:
             is_stopped = self._stopped.is_set() or stopping.is_set()
@@ -99,19 +102,19 @@ class Dispatcher:
             self._changed.set()
 
     def release(self) -> None:
-        """Say that an acquired job has been run, so that the next may start at once.
+        """Report that a claimed job no longer runs, so that the next may start at once.
 
-        Call it before the job's end is written: in between, this process would have no room for the slot that frees,
-        and leave it to a lower rank elsewhere.
+        Call it before the end of the job is written. The end frees a slot of the lane; a process that is still full
+        could not take it, and would leave it to a job of a lower rank in another process.
         """
         with self._lock:
             self._capacity += 1
         self._changed.set()
 
     def not_ready(self, task_id: str | None) -> int:
-        """How many of the waited-for jobs of a task, or of none, cannot begin here now.
+        """Return how many of the waiting jobs of a task cannot begin in this process now; None means standalone jobs.
 
-        Another process runs them, or their next attempt is to come later.
+        Such a job runs in another process, or its next attempt is not due yet.
         """
         with self._lock:
             return sum(
@@ -119,28 +122,31 @@ class Dispatcher:
             )
 
     def wake(self) -> None:
-        """Claim now: something has changed that no wakeup tells."""
+        """Claim now, without a wakeup: the caller knows of a change that sends none."""
         self._changed.set()
 
     def look_now(self) -> None:
-        """See at once which of the jobs that are waited for have ended."""
+        """Check at once which of the waiting jobs have ended."""
         self._looked_at = -math.inf
         self._changed.set()
 
     def abandon(self, task_id: str | None) -> None:
-        """Stop waiting for the jobs of a task, or for those that have none; they stay queued and hold nobody back."""
+        """Stop waiting for the jobs of a task; None means standalone jobs.
+
+        They stay queued, and no longer keep jobs of lower ranks from being claimed.
+        """
         with self._lock:
             job_ids = [id_ for id_, waiters in self._waiters.items() if waiters[0].job.task_id == task_id]
             waiters = [waiter for job_id in job_ids for waiter in self._waiters.pop(job_id)]
         self._dismiss(job_ids, waiters)
 
     def attended(self) -> list[int]:
-        """The ids of the queued jobs that are waited for, and that this process beats for."""
+        """Return the ids of the queued jobs that this process waits for and sends heartbeats for."""
         with self._lock:
             return [job_id for job_id in self._attended if job_id in self._waiters]
 
     def close(self) -> None:
-        """Stop waiting; every waiter returns, and its job holds nobody back any more."""
+        """End all waits and the threads; the jobs no longer keep jobs of lower ranks from being claimed."""
         with self._lock:
             self._stopped.set()
             job_ids = list(self._waiters)
@@ -156,8 +162,8 @@ class Dispatcher:
         try:
             self._leave(job_ids)
         except StorageError as error:
-            # Without a beat the rows stop holding others back by themselves.
-            logger.warning("could not leave the queue: %s", error)
+            # Without heartbeats the rows soon stop keeping other jobs back.
+            logger.warning("jobs that this process no longer waits for could not be released: %s", error)
         for waiter in waiters:
             waiter.answer(None)
 
@@ -185,8 +191,8 @@ class Dispatcher:
             except StorageError as error:
                 logger.warning("waiting for the database: %s", error)
             except Exception:
-                # Without this thread nothing that is waited for here would ever run.
-                logger.exception("could not claim; trying again")
+                # Without this thread no waiting job of this process would ever run.
+                logger.exception("jobs could not be claimed; trying again")
 
     def _listen(self) -> None:
         while not self._stopped.is_set():
@@ -194,7 +200,7 @@ class Dispatcher:
                 self._changed.set()
 
     def _serve(self, waiting: list[Job]) -> float:
-        """Claim what may be claimed for those who wait; returns after how many seconds to do so again unless woken."""
+        """Claim as many of the waiting jobs as may run. Returns the seconds until the next call, if no wakeup comes."""
         for lane in self._known_lanes():
             own = [job for job in waiting if lane.covers(job.priority)]
             if own:
@@ -204,7 +210,7 @@ class Dispatcher:
         return max(0.0, min(self._looked_at + self._poll_seconds, self._due_at) - time.monotonic())
 
     def _look(self, waiting: list[Job]) -> None:
-        """See which of the jobs have ended, and when the first of the delayed ones is due."""
+        """Find out which of the jobs have ended, and when the first delayed job is due."""
         self._looked_at, self._due_at = time.monotonic(), math.inf
         now = self._database.clock()
         standings = heartbeats.standings(self._database, [job.id for job in waiting])
@@ -212,14 +218,14 @@ class Dispatcher:
         for job in waiting:
             standing = standings.get(job.id)
             if standing is None or standing.status not in ("queued", "running"):
-                self._tell_ended(job.id)
+                self._answer_ended(job.id)
             elif standing.run_after is not None and standing.run_after > now:
                 due_in_seconds = (standing.run_after - now).total_seconds()
                 self._due_at = min(self._due_at, self._looked_at + due_in_seconds)
                 not_ready.add(job.id)
             elif standing.status == "running":
                 not_ready.add(job.id)
-                self._tell_elsewhere(job.id)
+                self._report_elsewhere(job.id)
         self._not_ready = not_ready
 
     def _serve_lane(self, lane: Lane, own: list[Job]) -> None:
@@ -228,7 +234,7 @@ class Dispatcher:
             for claimed in self._claim(lane, own, capacity):
                 self._hand_out(claimed)
         elif lane.slots is not None and self._has_idle_slot(lane) and self._capacity <= 0:
-            # This process cannot use it, not even now that it was found, so its jobs must not keep others from it.
+            # This process is still full, so its waiting jobs must not keep other processes from the idle slot.
             self._leave([job.id for job in own])
             return
         with self._lock:
@@ -254,7 +260,7 @@ class Dispatcher:
                 self._waiters.pop(claimed.id, None)
             self._attended.discard(claimed.id)
         if waiter is None:
-            # Nobody waits for it any more: another executor shall have it now, not when it counts as stale.
+            # No caller waits for it any more. Another executor can take it now, and not only when it counts as stale.
             self._hand_back(claimed)
             return
         waiter.answer(claimed)
@@ -265,17 +271,20 @@ class Dispatcher:
             JobsRepository(self._database).hand_back(claimed.id, claim_token=claimed.claim_token)
         except StorageError as error:
             logger.warning(
-                "job %d: could not be handed back and will be rescued: %s", claimed.id, error, extra=about_job(claimed)
+                "job %d: could not go back to the queue; a sweep will requeue it: %s",
+                claimed.id,
+                error,
+                extra=about_job(claimed),
             )
 
-    def _tell_ended(self, job_id: int) -> None:
+    def _answer_ended(self, job_id: int) -> None:
         with self._lock:
             waiters = self._waiters.pop(job_id, [])
             self._attended.discard(job_id)
         for waiter in waiters:
             waiter.answer(None)
 
-    def _tell_elsewhere(self, job_id: int) -> None:
+    def _report_elsewhere(self, job_id: int) -> None:
         with self._lock:
             waiters = list(self._waiters.get(job_id, ()))
         for waiter in waiters:

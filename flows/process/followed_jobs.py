@@ -1,6 +1,6 @@
-"""Seeing jobs to their ends: each runs here when its turn comes, or is followed where another executor runs it.
+"""Following jobs to their ends: each runs in this process when its turn comes, or is watched while another runs it.
 
-No thread waits for a job. As many threads as the setting `concurrency` says run one each.
+A waiting job takes no thread. Only running jobs do: one each, at most as many as the setting `concurrency`.
 """
 
 from __future__ import annotations
@@ -26,38 +26,43 @@ logger = logging.getLogger("photojobs.following")
 
 
 class Observer(ABC):
-    """Runs a followed job when its turn comes, and sees what becomes of it before its end."""
+    """Runs a followed job when its turn comes, and is notified of what happens to it before its end."""
 
     def refuses(self) -> bool:
-        """Whether the job may not run in this way; then it goes back to the queue, and is followed no more."""
+        """Return whether this observer must not run the job; it then goes back to the queue and is not followed."""
         return False
 
     @abstractmethod
     def run(self, job: Job, stopping: threading.Event, on_handled: Callable[[], None]) -> Job | None:
-        """Run a claimed job; returns its row, or None if that is gone.
+        """Run a claimed job. Returns its row, or None if the row was removed.
 
         Args:
-            job: as it was claimed.
+            job: its row when it was claimed.
             stopping: set when the job is to go back to the queue.
-            on_handled: to be called when the handler has ended, before what came of it is written.
+            on_handled: to be called when the handler has ended, before its outcome is written.
         """
 
-    def running_elsewhere(self) -> None:  # noqa: B027 - not everyone cares.
-        """Another executor runs the job; must be quick."""
+    def running_elsewhere(self) -> None:  # noqa: B027 - optional.
+        """Take note that another executor runs the job; must be quick."""
 
-    def queued_again(self, before: Job, job: Job) -> None:  # noqa: B027 - not everyone cares.
-        """The job was given back to the queue, for another attempt or because it had to stop."""
+    def queued_again(self, before: Job, job: Job) -> None:  # noqa: B027 - optional.
+        """Take note that the job went back to the queue, for another attempt or because it had to stop.
+
+        Args:
+            before: its row when it was claimed.
+            job: its row now.
+        """
 
 
 class JobFollower:
     """Follows jobs in one process.
 
     Args:
-        database: where the jobs are.
-        dispatcher: claims the jobs; it gives out as many at a time as may run.
-        heartbeat: beats for what is waited for, too.
-        stopping: gives what is set when the process is to stop working on a task.
-        give_up_seconds: so long a row is asked for while the database is away.
+        database: the database that holds the jobs.
+        dispatcher: claims the jobs, and limits how many run at a time.
+        heartbeat: sends heartbeats for waiting and running jobs.
+        stopping: returns the event of a task that is set when the process is to stop working on it.
+        give_up_seconds: how long the read of a row is repeated while the database is unavailable.
     """
 
     def __init__(
@@ -76,25 +81,25 @@ class JobFollower:
         self._give_up_seconds = give_up_seconds
         self._lock = threading.Lock()
         self._announced: dict[int, Job] = {}
-        # Those whose rows say how to go on.
+        # Their rows must be read to decide how to go on.
         self._to_read: list[_Followed] = []
         self._is_reading = False
 
     def announce(self, jobs: Iterable[Job]) -> None:
-        """Keep the rows of jobs that will be followed in a moment, so that each is not read again."""
+        """Keep the rows of jobs that the caller is about to follow, so that they are not read again."""
         with self._lock:
             self._announced |= {job.id: job for job in jobs}
 
     def forget(self, job_id: int) -> None:
-        """Forget a row that was announced and that another process followed."""
+        """Drop an announced row that `follow` did not use, because another process followed the job."""
         with self._lock:
             self._announced.pop(job_id, None)
 
     def follow(self, job_id: int, observer: Observer) -> Future[Job | None]:
-        """See a job to its end. The result is its row, or None if the row was removed.
+        """Follow a job to its end. The future's result is its row, or None if the row was removed.
 
-        The row is not final if this process stopped waiting: the job stays in the queue. Handlers run in the context of
-        the caller.
+        The row is not final if this process stopped waiting; the job then stays in the queue. The handler runs in the
+        context variables of the caller.
         """
         with self._lock:
             job = self._announced.pop(job_id, None)
@@ -119,17 +124,20 @@ class JobFollower:
         self._dispatcher.wait_for(job, take, stopping=stopping, on_elsewhere=followed.observer.running_elsewhere)
 
     def _start(self, followed: _Followed, claimed: Job) -> None:
-        # A daemon: a handler that never comes to a checkpoint must not keep a process alive that was asked to end.
+        # A daemon: a handler that never reaches a checkpoint must not keep the process from ending.
         name = f"photojobs-run-{claimed.id}"
-        # A copy, as the thread of the attempt before may not have ended yet.
+        # A copy, because the thread of the previous attempt may not have ended yet.
         run = followed.context.copy().run
         thread = threading.Thread(target=run, args=(self._run, followed, claimed), name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
-            # The system has no room for another one at the moment.
+            # The system cannot start another thread now.
             logger.warning(
-                "job %d: could not be started and goes back: %s", claimed.id, error, extra=about_job(claimed)
+                "job %d: no thread could be started; it goes back to the queue: %s",
+                claimed.id,
+                error,
+                extra=about_job(claimed),
             )
             try:
                 self._give_back(claimed)
@@ -149,7 +157,7 @@ class JobFollower:
                 return
             with ExitStack() as room:
                 room.callback(self._dispatcher.release)
-                # Before its lane's slot is free: a process without room leaves a free slot to lower ranks.
+                # Released before the lane's slot is free: a full process leaves a free slot to jobs of lower ranks.
                 job = followed.observer.run(claimed, followed.stopping or threading.Event(), room.close)
             if job is not None and not job.is_final:
                 followed.observer.queued_again(claimed, job)
@@ -161,7 +169,7 @@ class JobFollower:
             followed.future.set_result(job)
 
     def _read_later(self, followed: _Followed) -> None:
-        """Have a row read in a thread of its own: the callers must be quick, and the database may be away."""
+        """Read a row in a separate thread: the callers must be quick, and the database may be unavailable."""
         with self._lock:
             self._to_read.append(followed)
             if self._is_reading:
@@ -170,7 +178,7 @@ class JobFollower:
         try:
             threading.Thread(target=self._read, name="photojobs-following", daemon=True).start()
         except RuntimeError:
-            # The system has no room for another one at the moment.
+            # The system cannot start another thread now.
             self._read()
 
     def _read(self) -> None:
@@ -184,7 +192,7 @@ class JobFollower:
                 continue
             for followed in batch:
                 job = jobs.get(followed.job_id)
-                # One that was never waited for has only been asked for so far.
+                # Without `stopping` this was its first read; after a wait, the row is the result even if not final.
                 if job is not None and not job.is_final and followed.stopping is None:
                     self._wait(followed, job)
                 else:
@@ -198,12 +206,12 @@ class JobFollower:
 
 
 class _Followed:
-    """A job on its way to its end."""
+    """A job that this process follows."""
 
     def __init__(self, job_id: int, observer: Observer) -> None:
         self.job_id = job_id
         self.observer = observer
         self.future: Future[Job | None] = Future()
         self.context = copy_context()
-        #: Set when this process stops following it; None until it has been waited for.
+        #: Set when this process stops following it; None before its first wait.
         self.stopping: threading.Event | None = None

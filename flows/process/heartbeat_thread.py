@@ -1,4 +1,4 @@
-"""The heartbeat of a process: one thread that beats for every job it runs or waits for, and every task it follows."""
+"""The heartbeat thread of a process: it serves all jobs that the process runs or waits for, and its followed tasks."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ from storage.queue.tasks import TasksRepository
 
 logger = logging.getLogger("photojobs.heartbeat")
 
-#: A handler that reached no checkpoint for so long after its deadline is interrupted where it stands.
+#: A handler that reaches no checkpoint for this long after its deadline is interrupted by an exception.
 TIMEOUT_GRACE_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Beats from a thread of its own, started with the first job; a handler that computes for hours does not stop it.
+    """Writes heartbeats from its own thread, so that a handler that computes for hours does not delay them.
+
+    The thread starts with the first job.
 
     Args:
-        database: where the jobs are.
-        worker_id: who this process is.
-        interval_seconds: how often running jobs say that they are alive. The queued jobs that this process waits for,
-            and the tasks that it follows, say so at least every five seconds.
-        waiting: gives the ids of the queued jobs that this process waits for.
+        database: the database that holds the jobs.
+        worker_id: the id of this process.
+        interval_seconds: the time between two heartbeats of a running job. The queued jobs that this process waits
+            for, and the tasks that it follows, get one at least every five seconds.
+        waiting: returns the ids of the queued jobs that this process waits for.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class Heartbeat:
         self._interval_seconds = interval_seconds
         self._attendance_seconds = min(interval_seconds, ATTENDANCE_SECONDS / 3)
         self._waiting = waiting
-        # By token: a job that was taken away may come back to this process while its first handler still runs.
+        # By token: this process may lose a job and claim it again while the first handler still runs.
         self._claims: dict[str, JobClaim] = {}
         self._broken_off: dict[JobClaim, str] = {}
         self._limits: dict[int, float] = {}
@@ -56,7 +58,7 @@ class Heartbeat:
 
     @contextmanager
     def beating_for(self, claim: JobClaim) -> Iterator[None]:
-        """Beat for a claim while the block runs; one whose block raises is `broken_off`."""
+        """Send heartbeats for a claim while the block runs. If the block raises, `broken_off` lists the claim."""
         with self._lock:
             self._claims[claim.token] = claim
         self.start()
@@ -72,7 +74,7 @@ class Heartbeat:
 
     @contextmanager
     def time_limit(self, claim: JobClaim) -> Iterator[None]:
-        """Interrupt the block with `StepTimeout` where it runs on for long after the claim's deadline."""
+        """Raise `StepTimeout` in the block if it still runs `TIMEOUT_GRACE_SECONDS` after the claim's deadline."""
         if claim.deadline is None:
             yield
             return
@@ -86,12 +88,12 @@ class Heartbeat:
             try:
                 self._lift_limit(thread_id)
             except StepTimeout:
-                # It came while the limit was being lifted; no second one can be on its way so soon.
+                # It arrived while the limit was being removed; a second one cannot follow so soon.
                 self._lift_limit(thread_id)
 
     @contextmanager
     def attending(self, task_id: str) -> Iterator[None]:
-        """Say of a task that somebody follows it while the block runs."""
+        """Record regularly, while the block runs, that this process follows a task."""
         TasksRepository(self._database).attend([task_id])
         with self._lock:
             self._tasks[task_id] += 1
@@ -103,7 +105,7 @@ class Heartbeat:
                 self._tasks -= Counter([task_id])
 
     def start(self) -> None:
-        """Start the thread, if it does not run yet."""
+        """Start the thread if it does not run yet."""
         with self._lock:
             if self._thread is None and not self._stopped.is_set():
                 self._thread = threading.Thread(target=self._run, name="photojobs-heartbeat", daemon=True)
@@ -117,22 +119,22 @@ class Heartbeat:
             wait_for_end(self._thread)
 
     def running(self) -> list[JobClaim]:
-        """The claims that are beaten for now."""
+        """Return the claims that get heartbeats now."""
         with self._lock:
             return list(self._claims.values())
 
     def known_tokens(self) -> set[str]:
-        """The tokens of all claims that this process has begun and of which it has not seen the end."""
+        """Return the tokens of all claims that this process has begun and not ended."""
         with self._lock:
             return {*self._claims, *(claim.token for claim in self._broken_off)}
 
     def broken_off(self) -> dict[JobClaim, str]:
-        """The claims whose end was not written, each with the reason; `forget` those that were given up since."""
+        """Return the claims whose end was not written, each with the reason. Call `forget` after giving one up."""
         with self._lock:
             return dict(self._broken_off)
 
     def forget(self, claim: JobClaim) -> None:
-        """Take a claim out of those that broke off."""
+        """Remove a claim from `broken_off`."""
         with self._lock:
             self._broken_off.pop(claim, None)
 
@@ -168,15 +170,15 @@ class Heartbeat:
             task_ids = list(self._tasks)
         TasksRepository(self._database).attend(task_ids)
 
-    def _try(self, say: Callable[[], None]) -> None:
+    def _try(self, write: Callable[[], None]) -> None:
         try:
-            say()
+            write()
         except StorageError as error:
-            # The database may come back before the jobs count as stale; until then every claim distrusts itself.
-            logger.warning("no heartbeat: %s", error)
+            # The database may come back before the jobs count as stale. Until then each claim asks it before going on.
+            logger.warning("heartbeats could not be written: %s", error)
         except Exception:
-            # Without this thread every job of the process would be taken for dead.
-            logger.exception("no heartbeat")
+            # Without this thread every job of the process would count as stale.
+            logger.exception("heartbeats could not be written")
 
     def _next_interrupt_at(self) -> float:
         with self._lock:
@@ -187,7 +189,7 @@ class Heartbeat:
         with self._lock:
             for thread_id, interrupt_at in self._limits.items():
                 if now >= interrupt_at:
-                    # Again only after a while, in which the handler unwinds.
+                    # The handler gets time to unwind before it is interrupted again.
                     self._limits[thread_id] = now + max(self._interval_seconds, TIMEOUT_GRACE_SECONDS)
                     _interrupt(thread_id, StepTimeout)
 

@@ -1,4 +1,4 @@
-"""An executor's hold on the job that it runs: its token, whether it was lost, and when its time is over."""
+"""The claim of an executor on the job that it runs: its token, whether it was lost, and its deadline."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _Result = TypeVar("_Result")
 
 
 def awake_or_asleep() -> float:
-    """Seconds on a clock that goes on while the machine sleeps, where the system has one."""
-    # `time.monotonic` stands still meanwhile, and a night would look like a moment.
+    """Return the seconds of a clock that also counts while the machine sleeps, if the system has one."""
+    # `time.monotonic` stops during sleep, so that a night would look like a moment.
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
@@ -30,14 +30,15 @@ def awake_or_asleep() -> float:
 
 @dataclass(slots=True, eq=False)
 class JobClaim:
-    """A claimed job in the hands of one executor.
+    """The claim of one executor on one job.
 
     Attributes:
-        job: the row as it was claimed.
-        trusted_seconds: how long a confirmed heartbeat is believed without asking the database again.
-        deadline: when the step's time limit is over, on the monotonic clock; None where it has none.
+        job: its row when it was claimed.
+        trusted_seconds: how long the claim counts as valid after a confirmation, without asking the database.
+        deadline: the end of the step's time limit, on the monotonic clock; None without a limit.
         stopping: set when the process is to end and running handlers are to hand their jobs back.
-        confirmed_at: when the claim was last known to stand; it begins with the moment of the claim itself.
+        lost: set when the claim was found to be lost.
+        confirmed_at: when the claim was last known to be valid, by `awake_or_asleep`; at first, the time of the claim.
     """
 
     database: Database
@@ -56,22 +57,22 @@ class JobClaim:
 
     @property
     def token(self) -> str:
-        """The claim token, which every write of this executor carries."""
+        """The claim token; every write of this executor checks it."""
         assert self.job.claim_token is not None  # noqa: S101 - a claim always writes one.
         return self.job.claim_token
 
     def confirm(self, asked_at: float) -> None:
-        """Note that the claim stood at a moment, by the clock `awake_or_asleep`.
+        """Note that the claim was valid at `asked_at`, by the clock `awake_or_asleep`.
 
-        It is the moment before the database was asked: this process may have been stopped since.
+        Pass the time before the database was asked, because the process may have been paused since.
         """
         self.confirmed_at = max(self.confirmed_at, asked_at)
 
     def check(self) -> None:
         """Return if the executor may go on.
 
-        After a pause of the process (a stopped or swapped-out program), the heartbeat of before says nothing, so the
-        database is asked; while it is away, this waits.
+        If the last confirmation is too old, for example after a pause of the process, this asks the database. While
+        the database is unavailable, this waits.
 
         Raises:
             ClaimLost: the job was canceled or given to another executor.
@@ -100,11 +101,11 @@ class JobClaim:
             raise self._loss()
 
     def insist(self, call: Callable[[], _Result], *, stopping_seconds: float = 0.0) -> _Result:
-        """Repeat a call until the database takes it, the claim is lost, or the process is to end.
+        """Repeat a call until it succeeds, the claim is lost, or the process is to end.
 
         Args:
             call: as for `flows.process.patience.insist`.
-            stopping_seconds: for so long it goes on when the process is to end.
+            stopping_seconds: how long the repetition goes on after the process was asked to end.
         """
         stopping_since: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Patience with a database that is away, busy, full or read-only for a while: a write is repeated, and no work lost."""
+"""Repeating calls while the database is unavailable, busy, full or read-only, so that no work is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.errors import DatabaseFault
 
 logger = logging.getLogger("photojobs.patience")
 
-#: How often the condition is looked at that ends a wait.
+#: How often a wait checks the condition that ends it.
 LOOK_SECONDS = 0.1
 
 _Result = TypeVar("_Result")
@@ -23,15 +23,15 @@ _Result = TypeVar("_Result")
 def insist(
     call: Callable[[], _Result], *, give_up_seconds: float = math.inf, unless: Callable[[], bool] = lambda: False
 ) -> _Result:
-    """Repeat a call while the database has a fault that may pass; what it does must do no harm when it is done twice.
+    """Repeat a call while the database has a fault that may pass. The call must be harmless when it is done twice.
 
     Args:
-        call: reads or writes, in a transaction of its own.
-        give_up_seconds: after so long its error is raised; by default never.
-        unless: when this says true, the error is raised at once.
+        call: reads or writes in its own transaction.
+        give_up_seconds: after this time the error is raised; by default never.
+        unless: once this returns True, the error is raised at once.
 
     Raises:
-        DatabaseFault: the fault lasted for longer.
+        DatabaseFault: the fault lasted too long, or `unless` returned True.
     """
     give_up_at = time.monotonic() + give_up_seconds
     failures = 0
@@ -42,14 +42,14 @@ def insist(
             failures += 1
             if time.monotonic() > give_up_at or unless():
                 raise
-            logger.warning("trying again: %s", error)
+            logger.warning("trying the database again: %s", error)
             _wait(backoff_seconds(failures, first_seconds=0.1, longest_seconds=5.0), unless)
             if unless():
                 raise
 
 
 def _wait(seconds: float, unless: Callable[[], bool]) -> None:
-    """Wait in short pieces: what ends the wait may be a flag that a signal handler sets, which wakes nothing."""
+    """Wait in short pieces, because `unless` may read a flag that a signal handler sets without waking a thread."""
     wait_until = time.monotonic() + seconds
     while not unless() and (left := wait_until - time.monotonic()) > 0:
         threading.Event().wait(min(left, LOOK_SECONDS))

@@ -1,24 +1,24 @@
-"""How long to wait before another attempt: exponential, with jitter, and never longer than a limit."""
+"""The delay before another attempt: it grows exponentially up to a limit, with jitter."""
 
 from __future__ import annotations
 
 import random
 
-#: The wait is spread by this share in both directions, so that jobs that failed together do not return together.
+#: The delay varies by this share in both directions, so that jobs that failed together do not return together.
 JITTER = 0.25
 
 
 def backoff_seconds(
     failures: int, *, first_seconds: float, longest_seconds: float, spread: float | None = None
 ) -> float:
-    """Seconds to wait after the `failures`-th failure (from 1).
+    """Return the seconds to wait after a failure.
 
     Args:
-        failures: how often it has failed.
-        first_seconds: the wait after the first failure; it doubles with each further one.
+        failures: the number of failures so far, at least 1.
+        first_seconds: the delay after the first failure; it doubles with each further one.
         longest_seconds: the limit, before jitter.
-        spread: between -1 and 1, in place of chance.
+        spread: the jitter, between -1 and 1; random by default.
     """
-    # 2 ** 64 seconds are past every limit; larger exponents would overflow a float.
+    # 2 ** 64 exceeds every limit; much larger exponents would overflow a float.
     wait = min(first_seconds * 2.0 ** min(failures - 1, 64), longest_seconds)
     return wait * (1 + JITTER * (random.uniform(-1, 1) if spread is None else spread))  # noqa: S311 - no secret.

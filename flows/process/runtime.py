@@ -1,4 +1,4 @@
-"""What the executors of one process share: the database, the settings, the library and the image processes."""
+"""The runtime: the database, settings, library, threads and image processes that the jobs of one process share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Runtime:
 
     Args:
         database: migrated to the newest schema.
-        settings: by default those of the environment and `photojobs.toml`.
+        settings: by default read from the environment and `photojobs.toml`.
     """
 
     def __init__(self, database: Database, *, settings: Settings | None = None) -> None:
@@ -69,7 +69,8 @@ class Runtime:
         )
         self.pinned_definition = lru_cache(maxsize=256)(self._read_pinned_definition)
         self._lock = threading.Lock()
-        # Of a task, as long as something here works on it or follows it; of those that were stopped, the latest.
+        # The event of each task lives while something here uses it. The events of stopped tasks are kept longer, the
+        # latest of them.
         self._stopping: WeakValueDictionary[str | None, threading.Event] = WeakValueDictionary()
         self._stopped: deque[threading.Event] = deque(maxlen=1_000)
         self._images: ImageProcessing | None = None
@@ -83,7 +84,7 @@ class Runtime:
 
     @classmethod
     def current(cls) -> Runtime:
-        """The runtime of the caller's context, else the one of this process, opened from the settings at first use."""
+        """Return the runtime of the caller's context, or that of the process, which is opened at the first use."""
         runtime = _current.get()
         if runtime is not None:
             return runtime
@@ -98,13 +99,13 @@ class Runtime:
 
     @staticmethod
     def current_settings() -> Settings:
-        """The settings of the current runtime, without opening one."""
+        """Return the settings of the current runtime, or those of the environment if no runtime is open."""
         runtime = _current.get() or next(iter(_of_process), None)
         return Settings.load() if runtime is None else runtime.settings
 
     @contextmanager
     def as_current(self) -> Iterator[Self]:
-        """Make this the runtime of the block, and of the Prefect task runs that are started in it."""
+        """Make this the current runtime in the block, and in the Prefect task runs that the block starts."""
         token = _current.set(self)
         try:
             yield self
@@ -113,7 +114,7 @@ class Runtime:
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Self:
-        """A runtime on the database of the settings, which is brought to the newest schema."""
+        """Return a runtime on the database of the settings, after migrating it to the newest schema."""
         settings = settings or Settings.load()
         database = Database(settings.database_url.get_secret_value())
         database.migrate()
@@ -135,7 +136,7 @@ class Runtime:
 
     @property
     def images(self) -> ImageProcessing:
-        """The processes that decode images, started at the first use."""
+        """The processes that decode and encode images; they start at the first use."""
         with self._lock:
             if self._images is None:
                 from flows.imaging.isolation import open_image_processing
@@ -144,13 +145,13 @@ class Runtime:
             return self._images
 
     def stopping(self, task_id: str | None) -> threading.Event:
-        """Set when this process is to stop working on the task, or on the jobs that have none."""
+        """Return the event that is set when this process is to stop working on a task; None means standalone jobs."""
         with self._lock:
             return self._event(task_id)
 
     @contextmanager
     def following(self, task_id: str | None) -> Iterator[None]:
-        """Work on the task in the block, also where this process was made to stop with it before."""
+        """Allow work on the task in the block, even if this process stopped working on it before."""
         with self._lock:
             stopping = self._event(task_id)
             if stopping.is_set():
@@ -159,14 +160,14 @@ class Runtime:
             yield
         finally:
             with self._lock:
-                # What still runs of a task that was stopped must find its event set.
+                # Handlers of the stopped task that still run must find its event set.
                 if stopping.is_set():
                     self._stopped.append(stopping)
 
     def stop_task(self, task_id: str | None) -> None:
-        """Stop working on a task in this process, or on the jobs that have none.
+        """Stop working on a task in this process; None means standalone jobs.
 
-        Its running jobs are handed back at their next checkpoint, its queued ones left to others.
+        Running jobs are handed back at their next checkpoint. Queued jobs are left to other processes.
         """
         stopping = self.stopping(task_id)
         stopping.set()
