@@ -1,4 +1,4 @@
-"""Canceling and retrying many jobs by what they have in common, a batch at a time, through the one gate of each."""
+"""Cancels or retries all jobs that match a filter, in batches, by the same functions as single jobs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from storage.lifecycle.state_machine import UNFINISHED, end_jobs, reopen_jobs
 from storage.queue.exchange import settle_after
 from storage.records import Job, JobStatus
 
-#: Jobs changed by one transaction.
+#: The number of jobs that one transaction changes.
 BATCH_SIZE = 500
 
-#: Jobs that can be queued again.
+#: The statuses of jobs that can be retried.
 RETRIED = (JobStatus.FAILED, JobStatus.CANCELED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Which jobs are meant; every criterion that is given must hold, and at least one must be given.
+    """Selects jobs that match all given criteria; at least one must be given.
 
     Attributes:
-        ids: of these jobs alone.
-        older_than_seconds: created longer ago than this.
+        ids: only jobs with these ids.
+        older_than_seconds: only jobs that were created more than this many seconds ago.
     """
 
     tenant_id: str | None = None
@@ -44,10 +44,10 @@ class JobFilter:
     older_than_seconds: float | None = None
 
     def conditions(self, database: Database) -> list[ColumnElement[bool]]:
-        """What the filter says of `jobs`.
+        """Return the filter as SQL conditions on `jobs`.
 
         Raises:
-            InvalidValue: no criterion is given, or the status is none.
+            InvalidValue: no criterion is given, or the status does not exist.
         """
         columns = ("tenant_id", "project_id", "type", "status", "scope", "task_id")
         given = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
@@ -68,7 +68,7 @@ class JobFilter:
 def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BATCH_SIZE) -> int:
     """Cancel the queued and running jobs that the filter selects; returns how many.
 
-    A task of which a job is canceled ends as canceled when the rest of its step has ended.
+    The task of a canceled job ends as canceled when the other jobs of the step have ended.
 
     Raises:
         InvalidValue: the filter is empty or wrong.
@@ -81,10 +81,10 @@ def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BA
 
 
 def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BATCH_SIZE) -> int:
-    """Queue the failed and canceled jobs that the filter selects, with all their attempts anew; returns how many.
+    """Queue the failed and canceled jobs that the filter selects again, with their attempts reset; returns how many.
 
-    Their tasks go on from the first step of which a job is retried. A job whose `unique_key` an unfinished one has
-    taken is left as it is. Items that are done stay done.
+    Their tasks continue from the first step that has a retried job. A job stays unchanged if an unfinished job has the
+    same `unique_key`. Items that are done stay done.
 
     Raises:
         InvalidValue: the filter is empty or wrong.
@@ -108,7 +108,7 @@ def _in_batches(
     changed, last_id = 0, 0
     while True:
         statement = select(jobs.c.id).where(jobs.c.id > last_id, *conditions).order_by(jobs.c.id).limit(batch_size)
-        # Looking for them holds up nobody; whether they are still open or closed is looked at again.
+        # This search locks nothing; `change` checks the status of each job again.
         with database.connect() as connection:
             ids = list(connection.execute(statement).scalars())
         if ids:

@@ -1,7 +1,7 @@
-"""Taking jobs: which queued job is the best, within the slots of a lane, and how it becomes `running`.
+"""Claims jobs: chooses the best queued job within the slots of a lane and sets it to `running`.
 
-Every claim writes a fresh `claim_token`; what an executor writes later carries the token, so that a job which was
-taken away from it is no longer its own.
+Every claim writes a new `claim_token`. The executor's later writes name the token, so they change nothing after the
+job was taken away from it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ ANY_PRIORITY = (-(2**31), 2**31 - 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimant:
-    """Who claims, and when: what every claim statement binds."""
+    """The worker that claims, and the time of the claim."""
 
     worker_id: str
     now: datetime
 
     def parameters(self) -> dict[str, Any]:
-        """The values of one claim, with a token of its own."""
+        """Return the parameters of one claim, with a new token."""
         return {"worker_id": self.worker_id, "now": self.now, "claim_token": os.urandom(16).hex()}
 
 
 def claim_in_special_lane(
     connection: Connection, claimant: Claimant, *, lane: Lane, tenant_id: str | None, limit: int
 ) -> list[Job]:
-    """Take up to `limit` jobs of a lane that has aging or fairness, as far as its slots go, best first."""
+    """Claim up to `limit` jobs of a lane with aging or fairness, within its slots, best first."""
     room = min(limit, free_slots(connection, lane))
     promote_due(connection, now=claimant.now)
     claimed: list[Job] = []
@@ -60,7 +60,7 @@ def claim_in_special_lane(
 
 
 def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: str | None = None) -> list[Row[Any]]:
-    """Of each tenant and priority the first ready job of the lane, best first, with the lane's aging and fairness."""
+    """Return the first ready job of each tenant and priority, ranked by the lane's aging and fairness, best first."""
     bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
     heads = connection.execute(_heads_statement(connection.dialect.name == "postgresql"), bounds).all()
     return _ranked(
@@ -74,11 +74,11 @@ def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: 
 def claim_awaited(
     database: Database, claimant: Claimant, *, lane: Lane, job_ids: Sequence[int], limit: int
 ) -> list[Job]:
-    """Take those of `job_ids` that are entitled to a free slot of their lane, best first.
+    """Claim the jobs of `job_ids` that are entitled to a free slot of the lane, best first, at most `limit`.
 
-    A job is entitled when fewer jobs than there are free slots rank before it, among all that somebody attends: these
-    and those of other processes whose waiters beat. `job_ids` outside the lane are ignored; at most `limit` are taken.
-    The slots and holds of the lane are read anew; that it has aging or fairness, or neither, is believed.
+    The jobs that compete are `job_ids`, and the jobs that live waiters of other processes wait for. With N free slots,
+    the best N of them are entitled. `job_ids` outside the lane are ignored. The slots and holds of the lane are read
+    again; its aging and fairness are taken from `lane`.
     """
     awaited = {
         "lane": lane.name,
@@ -92,7 +92,7 @@ def claim_awaited(
     parameters = claimant.parameters() | awaited | {"limit": limit}
     claim = _awaited_statement(database.is_postgresql)
     if not database.is_postgresql:
-        # One statement is atomic here, and it needs no lock to count slots.
+        # In SQLite one statement is atomic, so counting the slots needs no lock.
         claimed = database.run(claim, parameters)
     else:
         _, claimed = database.run_together([(_LOCK_LANE, {"lane": lane.name}), (claim, parameters)])
@@ -100,23 +100,23 @@ def claim_awaited(
 
 
 def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
-    """Take one certain job, if it is queued, whatever waits before it and whatever its lane's slots say."""
+    """Claim this job if it is queued, regardless of better jobs and of the slots of its lane."""
     return _take(connection, claimant, job_id)
 
 
 def promote_due(connection: Connection, *, now: datetime) -> int:
-    """Make queued jobs whose `run_after` has come ready, and return how many; a claim finds ready ones by one index."""
+    """Make queued jobs ready whose `run_after` has passed, and return how many. Claims look only at ready jobs."""
     return connection.execute(_promote_statement(connection.dialect.name == "postgresql"), {"now": now}).rowcount
 
 
 def next_due_at(database: Database) -> datetime | None:
-    """When the first of the delayed jobs is due, which may be in the past; None where there is none."""
+    """Return when the first delayed job is due, which may be in the past; None if no job is delayed."""
     found = Access(database).look(_next_due(database.is_postgresql), {})
     return found[0][0] if found else None
 
 
 def new_worker_id(name: str) -> str:
-    """A worker id that no other start has, so that a restarted worker is never mistaken for its dead self."""
+    """Return a new worker id for each start, so that a restarted worker is never taken for its dead predecessor."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
@@ -154,7 +154,7 @@ def _take(connection: Connection, claimant: Claimant, job_id: int) -> Job | None
 
 
 def _is_open(lane: str) -> str:
-    """A condition on rows of `lanes`: it is the lane of that name, is not on hold, and has a free slot."""
+    """Return a condition on `lanes`: the lane has this name, is not on hold, and has a free slot."""
     return f"""name = {lane} AND (slots IS NULL OR slots > ({COUNT_RUNNING_IN_LANE}))
         AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)"""
 
@@ -167,9 +167,9 @@ _TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING
 
 
 def _awaited(is_postgresql: bool) -> str:
-    """The first part of a query: `awaited`, the jobs of `:job_ids` and all others that compete for the lane's slots.
+    """Return the first part of a query: `awaited`, all jobs that compete for the lane's slots, with `:job_ids`.
 
-    `free` of them may run. Where the lane has no free slot, none is awaited.
+    The column `free` is the number of jobs that may run. If the lane has no free slot, `awaited` is empty.
     """
     may_run = f"""(run_after IS NULL OR run_after <= :now) AND held_by IS NULL
         AND priority BETWEEN open_lane.min_priority AND open_lane.max_priority AND {NOT_ON_HOLD}"""
@@ -202,15 +202,15 @@ def _awaited_statement(is_postgresql: bool) -> JobStatement:
 
 @cache
 def _candidates_statement(is_postgresql: bool) -> Executable:
-    """All that compete for the lane's slots, for lanes whose rank is not that of SQL."""
+    """Select all jobs that compete for the slots of a lane with aging or fairness; Python ranks them."""
     times = [bindparam(name, type_=UtcTimestamp) for name in ("now", "fresh_since")]
     statement = text(f"{_awaited(is_postgresql)} SELECT * FROM awaited").bindparams(*times)
     return statement.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at, column("free", Integer))
 
 
 def by_index(is_postgresql: bool, index: str) -> str:
-    """What stands behind a table's name so that SQLite reads it by that index; nothing on PostgreSQL."""
-    # SQLite prefers the older indexes on `status`, which hold the whole queue, unless it is told.
+    """Return the clause after a table's name that makes SQLite use this index; empty on PostgreSQL."""
+    # By itself SQLite prefers the older indexes on `status`, which hold the whole queue.
     return "" if is_postgresql else f" INDEXED BY {index}"
 
 
@@ -223,7 +223,7 @@ def _promote_statement(is_postgresql: bool) -> TextClause:
 
 @cache
 def _next_due(is_postgresql: bool) -> DriverStatement:
-    # Those on hold become due when they are released.
+    # Jobs on hold become due when the hold is released.
     delayed = f"jobs{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DELAYED} AND held_by IS NULL"
     return DriverStatement(
         f"SELECT run_after FROM {delayed} ORDER BY run_after LIMIT 1", returns=(jobs.c.run_after,), is_planned_once=True
@@ -232,7 +232,7 @@ def _next_due(is_postgresql: bool) -> DriverStatement:
 
 @cache
 def _heads_statement(is_postgresql: bool) -> TextClause:
-    # One index probe for each tenant and each of its priorities, however long the queue behind them is.
+    # One index probe for each tenant and each of its priorities, for a queue of any length.
     ready = f"jobs{by_index(is_postgresql, 'idx_jobs_ready_tenant')} WHERE {READY}"
     return text(f"""
     WITH RECURSIVE tenants(tenant_id) AS (

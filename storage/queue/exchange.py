@@ -1,8 +1,8 @@
-"""The one claim: ended jobs are handed in, and the best ones that may run are taken, by one transaction.
+"""Ends jobs and claims the best queued jobs in one transaction.
 
-An end locks no task. Once it is committed, a look finds the tasks whose step has no unfinished job any more, and each
-of them is settled in a transaction of its own. Of two ends at the same moment, at least the later look sees both. A
-process that dies between the end and the settling leaves a task that the next sweep settles.
+Ending a job locks no task. After the commit, a query finds the tasks whose step has no unfinished job left, and each of
+them is settled in its own transaction. If two jobs end at the same moment, at least the later query sees both ends. If
+a process dies between the end and the settling, the next sweep settles the task.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ logger = logging.getLogger("photojobs.queue")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a job is to end.
+    """How a job ends.
 
     Attributes:
         job_id: the job.
         status: `completed`, `failed` or `canceled`.
-        claim_token: of the claim that ends; with None the job is ended whoever runs it, also if nobody does yet.
+        claim_token: the job ends only if it has this token; with None, every queued or running job ends.
         error_message: the reason; cut at 1000 characters.
-        result: what the handler reported, as `storage.lifecycle.job_rows.checked_result` returns it.
+        result: the result of the handler, as `storage.lifecycle.job_rows.checked_result` returns it.
     """
 
     job_id: int
@@ -62,12 +62,13 @@ class End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which jobs are to be taken: of lanes, the best of the first one before those of the next; or within bounds.
+    """Which jobs to claim: from lanes, or within bounds of priority.
 
     Attributes:
-        lanes: names; the slots, holds, aging and fairness of the lanes count. With None, the bounds alone.
-        bounds: the lowest and the highest priority, both inclusive, whatever the lanes say.
-        tenant_id: only this tenant's.
+        lanes: the names of lanes; jobs of the first lane are claimed before jobs of the next. The slots, holds, aging
+            and fairness of the lanes apply. With None, `bounds` applies.
+        bounds: the lowest and the highest priority, both inclusive, regardless of lanes.
+        tenant_id: only jobs of this tenant.
     """
 
     lanes: Sequence[str] | None = None
@@ -77,9 +78,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanged:
-    """The rows of the jobs that ended, and of those that were taken, best first.
+    """The jobs that were ended, and the jobs that were claimed, best first.
 
-    A job that had ended already, or whose claim was lost, is not among those that ended.
+    `ended` leaves out jobs that had ended before, and jobs whose claim was lost.
     """
 
     ended: tuple[Job, ...]
@@ -98,42 +99,43 @@ class _Round:
 def exchange(
     access: Access, worker_id: str, wanted: Wanted | None = None, *, limit: int = 0, ended: Sequence[End] = ()
 ) -> Exchanged:
-    """Hand in ended jobs, take up to `limit` of those that are wanted, and let the tasks of the ended ones go on.
+    """End jobs, claim up to `limit` jobs that match `wanted`, and settle the tasks of the ended jobs.
 
-    Repeating a call whose answer got lost does no harm: what has ended is left as it is, and its task is looked at.
+    If the answer of a call was lost, the call can be repeated: jobs that have ended stay unchanged, and their tasks are
+    checked again.
 
     Args:
-        access: of a `Database`; within a caller's transaction only jobs are taken.
-        worker_id: who takes them.
-        wanted: which; needed with a `limit`.
-        limit: at most so many are taken.
-        ended: the ends.
+        access: access to a `Database`; inside the caller's transaction, `ended` must be empty.
+        worker_id: the executor that claims.
+        wanted: which jobs to claim; needed with a `limit`.
+        limit: the most jobs to claim.
+        ended: the jobs to end, and how.
 
     Raises:
-        UnknownLane: there is no lane of a name; no job was taken.
+        UnknownLane: a lane in `wanted` does not exist; no job was claimed.
     """
     claimant = Claimant(worker_id=worker_id, now=access.clock())
     found = _one_round(access, claimant, wanted, limit, ended)
     try:
         for task_id in found.stuck:
-            # The task ends at the moment at which its last job did.
+            # The task gets the same end time as its last job.
             _settle(access, task_id, now=claimant.now)
     except DatabaseFault as error:
         if not found.claimed:
             raise
-        # What was taken must not be lost; the next sweep settles the task.
-        logger.warning("a task is settled later: %s", error)
+        # The claimed jobs must not be lost; the next sweep settles the task.
+        logger.warning("a task could not be settled now; the next sweep settles it: %s", error)
     if found.unknown_lane is not None:
         with access.read() as connection:
             LanesRepository(connection).get(found.unknown_lane)
     claimed = list(found.claimed)
     if found.special_lane is not None:
-        assert wanted is not None and wanted.lanes is not None  # noqa: S101, PT018 - it is one of them.
+        assert wanted is not None and wanted.lanes is not None  # noqa: S101, PT018 - it is in `wanted.lanes`.
         claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
         later = wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :]
         again = Wanted(lanes=later, tenant_id=wanted.tenant_id) if later else None
     else:
-        # What was settled may have jobs now.
+        # A settled task may have new jobs now.
         again = wanted if found.stuck else None
     if again is not None and len(claimed) < limit:
         claimed += exchange(access, worker_id, again, limit=limit - len(claimed)).claimed
@@ -141,9 +143,9 @@ def exchange(
 
 
 def settle_after(access: Access, job_ids: Sequence[int]) -> None:
-    """Let the tasks of jobs go on that a transaction of another kind ended; it has been committed, or is a caller's.
+    """Settle the tasks of jobs that another function has ended; does nothing inside the caller's transaction.
 
-    Within it, an end of another job of the step by `exchange` could not be seen.
+    Call it after the commit: the transaction that ended the jobs cannot see a simultaneous end by `exchange`.
     """
     if job_ids and access.database is not None:
         look = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE
@@ -170,7 +172,7 @@ def _one_round(access: Access, claimant: Claimant, wanted: Wanted | None, limit:
     if access.is_postgresql:
         return _on_postgresql(access, claimant, wanted or Wanted(), limit, ended)
     if wanted is None and len(ended) == 1 and ended[0].claim_token is not None:
-        # One statement is a transaction, and what follows it looks.
+        # A single statement needs no transaction, and the statement after it only reads.
         return _on_sqlite(access.run, claimant, Wanted(), limit, ended)
     with access.run_in_transaction() as run:
         return _on_sqlite(run, claimant, wanted or Wanted(), limit, ended)
@@ -220,7 +222,7 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
         given = _as_given(end)
         done.ended += run(END_SQLITE, given | {"now": claimant.now})
     if any(end.claim_token is None for end in ended):
-        # The executors of these may still be at work.
+        # The executors of these jobs may still work in the projects.
         run(KEEP_PROJECTS_SQLITE, {"job_ids": [job.id for job in done.ended], "now": claimant.now})
     if len(done.ended) < len(ended) or any(job.task_id is not None for job in done.ended):
         done.stuck = [task_id for (task_id,) in run(LOOK_SQLITE, {"job_ids": [end.job_id for end in ended]})]
@@ -238,8 +240,8 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
 
 
 def _open_lanes(run: Runs, wanted: Wanted, done: _Round) -> list[tuple[tuple[int, int], int]]:
-    """The bounds of each lane and how many of its jobs may run, up to the first lane with an order of its own."""
-    assert wanted.lanes is not None  # noqa: S101 - the caller has looked.
+    """Return the bounds and the free slots of each lane, up to the first lane with aging or fairness."""
+    assert wanted.lanes is not None  # noqa: S101 - the caller has checked it.
     found = run(OPEN_LANES_SQLITE, {"lanes": list(wanted.lanes)})
     done.unknown_lane = _first_unknown(wanted.lanes, [name for name, *_ in found])
     lanes = []

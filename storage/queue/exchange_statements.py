@@ -1,7 +1,7 @@
-"""The statements of `storage.queue.exchange`, whole, for each database.
+"""The complete statements of `storage.queue.exchange` for each database.
 
-On PostgreSQL they are sent together and answered by one round trip. What one of them found, the next ones read from
-settings that hold until the transaction ends: which priorities were freed, which lanes may be served, which are locked.
+On PostgreSQL they are sent together in one round trip. A statement passes its findings to the next ones in settings of
+the transaction: the priorities that were freed, the lanes that may be served, and the lanes that are locked.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
 from storage.lifecycle.notifications import notify_who_follows
 from storage.queue.lanes import COUNT_RUNNING_IN_LANE
 
-#: Parts of claiming statements: which jobs, in which order, and what a claim writes.
+#: Parts of claim statements: which jobs, in which order, and the columns that a claim writes.
 NOT_ON_HOLD = """NOT EXISTS (SELECT 1 FROM holds WHERE (holds.kind = 'tenant' AND holds.name = jobs.tenant_id)
     OR (holds.kind = 'task' AND holds.name = jobs.task_id))"""
 DUE = "status = 'queued' AND run_after IS NOT NULL AND run_after <= :now AND held_by IS NULL"
 RANK = "priority DESC, created_at, id"
 TAKE = """UPDATE jobs SET status = 'running', started_at = :now, heartbeat_at = :now, updated_at = :now,
     finished_at = NULL, worker_id = :worker_id, claim_token = :claim_token"""
-#: The same for several jobs, with a token for each: it is by the token alone that a process knows its claims.
+#: `TAKE` for several jobs, with a token for each job: a process recognizes its claims by the token alone.
 TAKE_SEVERAL = TAKE.replace(":claim_token", ":claim_token || '-' || jobs.id")
 
 _IS_PLAIN = "aging_seconds IS NULL AND fair_tenants = 0"
@@ -54,7 +54,7 @@ END_POSTGRESQL = JobStatement(
     is_planned_once=True,
 )
 
-#: Within a query of `lanes`: how many slots of the lane the transaction itself has freed.
+#: Part of a query of `lanes`: the number of slots of the lane that the transaction itself has freed.
 _FREED = """(SELECT count(*) FROM
     unnest(CAST(nullif(current_setting('photojobs.freed', true), '') AS integer[])) AS freed(priority)
     WHERE freed.priority BETWEEN lanes.min_priority AND lanes.max_priority)"""
@@ -65,10 +65,11 @@ PROMOTE_POSTGRESQL = DriverStatement(_PROMOTE, is_planned_once=True)
 
 @cache
 def choose_lanes(for_tenant: bool) -> DriverStatement:
-    """Chooses, of `:lanes`, those that can give a job, up to the first that has aging or fairness.
+    """Return a statement that chooses the lanes of `:lanes` with ready jobs, up to the first with aging or fairness.
 
-    Returns the name of that one, and the names of all lanes. A lane with slots is locked if more of them may be taken
-    than the transaction has freed; its own slots need no lock, since others count them as taken until it commits.
+    The statement returns the name of the lane with aging or fairness, and the names of all lanes. It locks a lane with
+    slots if the claim may take more slots than the transaction has freed. The freed slots need no lock, because other
+    transactions count them as taken until the commit.
     """
     of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
     in_lane = f"priority BETWEEN lanes.min_priority AND lanes.max_priority {of_tenant}"
@@ -102,7 +103,7 @@ def choose_lanes(for_tenant: bool) -> DriverStatement:
 
 @cache
 def take_from_chosen_lanes(for_tenant: bool) -> JobStatement:
-    """Takes up to `:limit` jobs of the lanes that were chosen before in the transaction, in their order, best first."""
+    """Return a statement that claims up to `:limit` jobs of the chosen lanes, in the order of the lanes, best first."""
     of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
     return JobStatement(
         f"""
@@ -166,7 +167,7 @@ PROMOTE_SQLITE = DriverStatement(
     f"UPDATE jobs SET run_after = NULL WHERE id IN (SELECT id FROM jobs INDEXED BY idx_jobs_delayed WHERE {DUE})"
 )
 
-#: The lanes of `:lanes`, in their order, with the number of jobs that may be taken; NULL where there is no limit.
+#: Selects the lanes of `:lanes` in their order, with the number of free slots; NULL if there is no limit.
 OPEN_LANES_SQLITE = DriverStatement(
     f"""
     SELECT name, min_priority, max_priority, slots - ({COUNT_RUNNING_IN_LANE}), {_IS_PLAIN}, {_NOT_HELD}
@@ -176,7 +177,7 @@ OPEN_LANES_SQLITE = DriverStatement(
 
 @cache
 def take_within(is_postgresql: bool, for_tenant: bool) -> JobStatement:
-    """Takes up to `:limit` ready jobs within bounds, best first, whatever the slots of their lanes say."""
+    """Return a statement that claims up to `:limit` ready jobs within bounds, best first, regardless of slots."""
     of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
     index = "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready"
     within = f"{READY} AND {NOT_ON_HOLD} {of_tenant} AND priority BETWEEN :min_priority AND :max_priority"

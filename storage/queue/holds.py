@@ -1,6 +1,6 @@
-"""Holds: a task, a tenant or a lane of which no further job is claimed until the hold is released.
+"""Holds: no further job of a held task, tenant or lane is claimed until the hold is released.
 
-What runs already goes on. Not for canceling: a held job stays queued.
+Running jobs continue, and queued jobs stay queued. To end jobs, cancel them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from storage.records import Record
 
 
 class HoldKind(StrEnum):
-    """What can be held."""
+    """The kinds of things that can be put on hold."""
 
     TASK = "task"
     TENANT = "tenant"
@@ -42,16 +42,16 @@ class Hold(Record):
 
 
 class HoldsRepository:
-    """The table `holds`, in a `Database` or inside a caller's own transaction."""
+    """The table `holds`, in a `Database` or inside the caller's own transaction."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
 
     def hold(self, kind: HoldKind | str, name: str, reason: str | None = None) -> Hold:
-        """Keep the jobs of a task, a tenant or a lane from being claimed; again, it changes only the reason.
+        """Put a task, a tenant or a lane on hold: its jobs are not claimed. If it is on hold, only the reason changes.
 
         Raises:
-            InvalidValue: the kind is none of the three, or a text cannot be stored.
+            InvalidValue: the kind is not one of the three, or a text cannot be stored.
             UnknownTask: there is no such task.
             UnknownLane: there is no such lane.
         """
@@ -69,7 +69,7 @@ class HoldsRepository:
                 .on_conflict_do_update(index_elements=["kind", "name"], set_={"reason": reason})
             )
             if checked is not HoldKind.LANE:
-                # Claims look at `holds` as well; the mark spares them from reading each of these jobs every time.
+                # Claims check `holds` too, but the mark in `held_by` keeps them from reading each held job every time.
                 connection.execute(
                     update(jobs)
                     .where(_jobs_under(checked, name), jobs.c.status == "queued", jobs.c.held_by.is_(None))
@@ -78,10 +78,10 @@ class HoldsRepository:
             return Hold.from_row(connection.execute(select(holds).where(*this)).mappings().one())
 
     def release(self, kind: HoldKind | str, name: str) -> bool:
-        """Let the jobs be claimed again, but for those under another hold; False where there was no such hold.
+        """Release a hold; jobs under another hold stay held. Returns False if there was no such hold.
 
         Raises:
-            InvalidValue: the kind is none of the three.
+            InvalidValue: the kind is not one of the three.
         """
         checked = _checked_kind(kind)
         with self._access.write() as connection:
@@ -96,14 +96,14 @@ class HoldsRepository:
             return found > 0
 
     def get(self, kind: HoldKind | str, name: str) -> Hold | None:
-        """The hold on a task, a tenant or a lane, or None."""
+        """Return the hold on a task, a tenant or a lane, or None."""
         statement = select(holds).where(holds.c.kind == str(_checked_kind(kind)), holds.c.name == name)
         with self._access.read() as connection:
             row = connection.execute(statement).mappings().one_or_none()
         return None if row is None else Hold.from_row(row)
 
     def list(self, kind: HoldKind | str | None = None) -> list[Hold]:
-        """All holds, or those of a kind, the oldest first."""
+        """Return all holds, or the holds of one kind, oldest first."""
         statement = select(holds).order_by(holds.c.created_at, holds.c.kind, holds.c.name)
         if kind is not None:
             statement = statement.where(holds.c.kind == str(_checked_kind(kind)))
@@ -130,7 +130,7 @@ def _jobs_under(kind: HoldKind, name: str) -> ColumnElement[bool]:
 
 
 def _other_hold(kind: HoldKind) -> ScalarSelect[Any]:
-    """The kind of the hold that applies to a job when this one has gone, or NULL."""
+    """Select the kind of the hold that applies to a job after this one is released, or NULL."""
     if kind is HoldKind.TENANT:
         other, name = HoldKind.TASK, jobs.c.task_id
     else:

@@ -1,4 +1,4 @@
-"""The table `jobs`: `JobsRepository`, with every call of the jobs quick reference and what the engine adds."""
+"""The table `jobs`: `JobsRepository` has every call of the jobs quick reference, and the calls of the engine."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ _BY_ID = JobStatement(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = :id")
 
 
 class JobsRepository:
-    """Jobs and their items, in a `Database` or inside a caller's own transaction.
+    """Jobs and their items, in a `Database` or inside the caller's own transaction.
 
     Args:
-        source: a `Database`, or an open SQLAlchemy connection whose transaction the calls then join.
+        source: a `Database`, or an open SQLAlchemy connection; then the calls join its transaction.
     """
 
     def __init__(self, source: Database | Connection) -> None:
@@ -73,9 +73,9 @@ class JobsRepository:
     ) -> Job:
         """Queue a job and return its row.
 
-        A scope that is not given is `project` where there is a `project_id`, else `photo_set`. With a `unique_key`, a
-        queued or running job of the same tenant and key is returned instead of a new one. With `run_after` nobody
-        claims the job before that moment.
+        The default scope is `project` if there is a `project_id`, else `photo_set`. With a `unique_key`, a queued or
+        running job of the same tenant and key is returned instead of a new one. With `run_after`, the job is not
+        claimed before that moment.
 
         Raises:
             InvalidValue: a value cannot be stored, or the scope and `project_id` contradict each other.
@@ -116,17 +116,18 @@ class JobsRepository:
     ) -> Job | list[Job]:
         """Queue a job with its items, in one transaction; `progress_total` is the number of items.
 
-        `items` are mappings with `photo_id`, `filename` or both, and optionally `status` and `message`; any iterable,
-        which is read to its end before anything is written, and never held whole in memory. Up to `MAX_ITEMS_PER_JOB`
-        items make one job, which is returned. More are refused, unless `auto_chunk` is true: then a list of jobs is
-        returned in order, the payload of each with `chunk_index` (from 0) and `total_chunks`. With a `unique_key`, a
-        queued or running job of the same tenant and key is returned as it is, without these items.
+        `items` is any iterable of mappings. Each mapping has `photo_id`, `filename` or both, and optionally `status`
+        and `message`. The iterable is read to its end before anything is written, and is never held whole in memory.
+        Up to `MAX_ITEMS_PER_JOB` items make one job, which is returned. More items are refused, unless `auto_chunk` is
+        true: then a list of jobs is returned in order, and the payload of each has `chunk_index` (from 0) and
+        `total_chunks`. With a `unique_key`, a queued or running job of the same tenant and key is returned unchanged,
+        without these items.
 
         Raises:
-            TooManyItems: there are more than 2000 items, and `auto_chunk` is false. It reads one item more than that.
+            TooManyItems: there are more than 2000 items, and `auto_chunk` is false. At most 2001 items are read then.
             InvalidValue: an item or another value cannot be stored.
             UnknownProject: there is no such project, or it is another tenant's.
-            UnknownPhoto: an item's photo is another tenant's.
+            UnknownPhoto: the photo of an item belongs to another tenant.
         """
         if not auto_chunk and not isinstance(items, list | tuple):
             items = list(islice(items, MAX_ITEMS_PER_JOB + 1))
@@ -158,19 +159,19 @@ class JobsRepository:
             return job
 
     def enqueue_many(self, specifications: Iterable[Mapping[str, Any]]) -> list[Job]:
-        """Queue many jobs in one transaction: a mapping of `enqueue`'s arguments each; returns them in order."""
+        """Queue many jobs in one transaction and return them in order; each mapping has the arguments of `enqueue`."""
         specified = list(specifications)
         with self._access.write() as connection:
             repository = JobsRepository(connection)
             return [repository.enqueue(**specification) for specification in specified]
 
     def get_by_id(self, id: int) -> Job | None:
-        """The job of that id, or None."""
+        """Return the job with this id, or None."""
         found = _BY_ID.jobs(self._access.look, {"id": id})
         return found[0] if found else None
 
     def get_many(self, ids: Sequence[int]) -> dict[int, Job]:
-        """The jobs of these ids that exist, by their ids."""
+        """Return the jobs with these ids, by id; ids that do not exist are left out."""
         if not ids:
             return {}
         with self._access.read() as connection:
@@ -186,15 +187,15 @@ class JobsRepository:
         max_priority: int | None = None,
         lane: str | None = None,
     ) -> Job | None:
-        """Take the best queued job that fits, or None where nothing waits.
+        """Claim the best queued job that fits and return it, or None if there is none.
 
-        Best is the highest priority, then the oldest, then the lowest id; both bounds are inclusive. The returned
-        job is `running` and carries a fresh `claim_token`. Two callers never get the same job. With `lane`, the
-        lane's bounds and slots count as well, and its aging and fairness where it has them.
+        Best is the highest priority, then the oldest, then the lowest id. Both bounds are inclusive. The returned job
+        is `running` and has a new `claim_token`. Two callers never get the same job. With `lane`, the bounds, slots,
+        aging and fairness of the lane apply.
 
         Raises:
             DatabaseBusy: the database stayed locked for longer than the busy timeout.
-            UnknownLane: there is no lane of that name.
+            UnknownLane: there is no lane with this name.
             InvalidValue: both a lane and bounds were given, or the worker's id cannot be stored.
         """
         if lane is not None and (min_priority is not None or max_priority is not None):
@@ -212,29 +213,29 @@ class JobsRepository:
         return claimed[0] if claimed else None
 
     def claim(self, worker_id: str, wanted: Wanted, *, limit: int, ended: Sequence[End] = ()) -> Exchanged:
-        """Hand in ended jobs and take the best `limit` queued ones that are wanted, by one transaction.
+        """End jobs and claim the best queued jobs that match `wanted`, at most `limit`, in one transaction.
 
-        Each returned job is `running` and carries a `claim_token` of its own. Two callers never get the same job.
-        Within a caller's own transaction nothing can be handed in.
+        Each claimed job is `running` and has its own `claim_token`. Two callers never get the same job. Inside the
+        caller's own transaction, `ended` must be empty.
 
         Raises:
             DatabaseBusy: the database stayed locked for longer than the busy timeout.
-            UnknownLane: there is no lane of a name.
-            InvalidValue: the worker's id cannot be stored, or jobs are handed in within a caller's transaction.
+            UnknownLane: a lane in `wanted` does not exist.
+            InvalidValue: the worker's id cannot be stored, or `ended` is not empty inside the caller's transaction.
         """
         check_text(worker_id, name="worker_id", maximum=1000)
         if ended and self._access.database is None:
-            raise InvalidValue("ended", "a transaction of your own ends jobs by `complete`, `fail` and `cancel`")
+            raise InvalidValue("ended", "in a transaction of your own, end jobs with `complete`, `fail` or `cancel`")
         return exchange(self._access, worker_id, wanted, limit=limit, ended=ended)
 
     def heartbeat(self, id: int, *, claim_token: str | None = None) -> bool:
-        """Say that a running job is still being worked on; False where it is not running (any more)."""
+        """Record a heartbeat of a running job; returns False if the job is not running, or the claim was lost."""
         return self._update_running(id, claim_token, {"heartbeat_at": self._access.clock()})
 
     def update_progress(
         self, id: int, *, done: int | None = None, total: int | None = None, claim_token: str | None = None
     ) -> bool:
-        """Write what is given of `progress_done` and `progress_total`; False where the job (or the claim) is gone."""
+        """Set `progress_done`, `progress_total` or both; returns False if the job is missing or the claim was lost."""
         values: dict[str, Any] = {}
         if done is not None:
             values["progress_done"] = check_integer(done, name="done", minimum=0, maximum=MAX_COUNT)
@@ -245,16 +246,16 @@ class JobsRepository:
         return self._update(id, values)
 
     def update_payload(self, id: int, payload: Mapping[str, Any] | None) -> Job | None:
-        """Replace the payload of a job, or clear it with None, and return its row; None if there is no such job."""
+        """Replace the payload of a job (None clears it) and return the job, or None if it does not exist."""
         self._update(id, {"payload_json": None if payload is None else checked_payload(payload)})
         return self.get_by_id(id)
 
     def complete(
         self, id: int, *, claim_token: str | None = None, result: Mapping[str, Any] | None = None
     ) -> Job | None:
-        """End a job as completed, and start its task's next step if it was the last of its step.
+        """End a job as completed; if it was the last job of its step, start the next step of its task.
 
-        Returns the row, or None where nothing changed: the job has ended, or `claim_token` is no longer its own.
+        Returns the job, or None if nothing changed: the job had ended already, or it has another claim token by now.
         """
         return self.end(End(job_id=id, status=JobStatus.COMPLETED, claim_token=claim_token, result=result))
 
@@ -266,20 +267,20 @@ class JobsRepository:
         claim_token: str | None = None,
         result: Mapping[str, Any] | None = None,
     ) -> Job | None:
-        """End a job as failed with a reason (cut at 1000 characters); None where nothing changed, as in `complete`."""
+        """End a job as failed with a reason (cut at 1000 characters); returns None if nothing changed."""
         message = str(error_message)
         return self.end(
             End(job_id=id, status=JobStatus.FAILED, claim_token=claim_token, error_message=message, result=result)
         )
 
     def cancel(self, id: int) -> Job | None:
-        """End a queued or running job as canceled; its executor stops at its next checkpoint. None if it had ended."""
+        """Cancel a queued or running job; its executor stops at the next checkpoint. Returns None if it had ended."""
         return self.end(End(job_id=id, status=JobStatus.CANCELED))
 
     def end(self, end: End) -> Job | None:
-        """End a job, and start its task's next step if it was the last of its step.
+        """End a job; if it was the last job of its step, start the next step of its task.
 
-        Returns the row, or None where nothing changed: the job has ended, or the claim is no longer its own.
+        Returns the job, or None if nothing changed: the job had ended already, or it has another claim token by now.
         """
         end = replace(end, result=None if end.result is None else checked_result(end.result))
         if self._access.database is not None:
@@ -302,7 +303,7 @@ class JobsRepository:
     def cancel_by_project(
         self, project_id: int, *, except_task_id: str | None = None, except_job_id: int | None = None
     ) -> list[Job]:
-        """Cancel the queued and running jobs of a project, but for those of one task or one job; returns the others."""
+        """Cancel and return the queued and running jobs of a project, except the jobs of one task, or one job."""
         conditions = [jobs.c.project_id == project_id]
         if except_job_id is not None:
             conditions.append(jobs.c.id != except_job_id)
@@ -316,7 +317,7 @@ class JobsRepository:
     def retry_later(
         self, id: int, error_message: str, *, run_after: datetime, claim_token: str | None = None
     ) -> Job | None:
-        """Give a running job back as one attempt more, not to be claimed before `run_after`; None if it was lost."""
+        """Queue a running job again for `run_after`, and count one attempt; returns None if the claim was lost."""
         conditions = [jobs.c.id == id]
         if claim_token is not None:
             conditions.append(jobs.c.claim_token == claim_token)
@@ -327,7 +328,7 @@ class JobsRepository:
         return given_back[0] if given_back else None
 
     def hand_back(self, id: int, *, claim_token: str) -> Job | None:
-        """Give a claimed job back untouched, for another executor; it costs no attempt. None if it was lost."""
+        """Queue a claimed job again without counting an attempt; returns None if the claim was lost."""
         with self._access.write() as connection:
             given_back = give_back(
                 connection,
@@ -339,12 +340,12 @@ class JobsRepository:
         return given_back[0] if given_back else None
 
     def requeue(self, id: int) -> Job | None:
-        """Queue a job again, whatever its status was: start, end, worker and heartbeat are cleared.
+        """Queue a job again from any status; its start, end, worker and heartbeat are cleared.
 
-        A task that had ended, or was at a later step, goes on from the job's step.
+        If its task has ended or is at a later step, the task continues from the step of this job.
 
         Raises:
-            ConstraintViolated: another job that has not ended has its `unique_key`.
+            ConstraintViolated: another queued or running job has the same `unique_key`.
         """
         with self._access.write() as connection:
             now = self._access.clock()
@@ -362,18 +363,18 @@ class JobsRepository:
             return job
 
     def increment_attempts(self, id: int) -> Job | None:
-        """Count one attempt more and return the row."""
+        """Add one to the attempts of a job and return the job."""
         self._update(id, {"attempts": jobs.c.attempts + 1})
         return self.get_by_id(id)
 
     def set_default_max_attempts(self, id: int, max_attempts: int) -> Job | None:
-        """Set `max_attempts` where the job has none; a value that is there is kept. Returns the row."""
+        """Set `max_attempts` of a job unless it has a value, and return the job."""
         check_integer(max_attempts, name="max_attempts", minimum=1, maximum=MAX_COUNT)
         self._update(id, {"max_attempts": func.coalesce(jobs.c.max_attempts, max_attempts)})
         return self.get_by_id(id)
 
     def requeue_stale_running(self, stale_seconds: float) -> list[int]:
-        """Queue running jobs whose heartbeat is older than this, as one attempt more; returns their ids."""
+        """Queue running jobs with an older heartbeat than this again, count one attempt, and return their ids."""
         with self._access.write() as connection:
             now = self._access.clock()
             given_back = give_back(
@@ -393,7 +394,7 @@ class JobsRepository:
         status: str | None = None,
         type: str | None = None,
     ) -> list[Job]:
-        """The jobs of a project, newest first."""
+        """Return the jobs of a project, newest first."""
         filters = {"project_id": project_id, "status": status, "type": type}
         return list_newest(self._access.look, filters, limit=limit, offset=offset)
 
@@ -408,10 +409,10 @@ class JobsRepository:
         scope: str | None = None,
         before: tuple[datetime, int] | None = None,
     ) -> list[Job]:
-        """The jobs of a tenant in every scope, newest first.
+        """Return the jobs of a tenant, newest first, in all scopes unless `scope` is given.
 
-        `before` pages by key: pass `(job.created_at, job.id)` of the last job of a page to get the next one, which
-        costs the same on every page, where a large `offset` does not.
+        To get the next page, pass `(job.created_at, job.id)` of the last job as `before`. Each page then costs the
+        same, while the cost of `offset` grows.
         """
         filters = {"tenant_id": tenant_id, "status": status, "type": type, "scope": scope}
         return list_newest(self._access.look, filters, limit=limit, offset=offset, before=before)
@@ -425,9 +426,9 @@ class JobsRepository:
         max_priority: int | None = None,
         standalone: bool = False,
     ) -> list[Job]:
-        """The queued jobs that may be claimed now, in rank order: ready, not held, and waited for by nobody who lives.
+        """Return the queued jobs that may be claimed now, best first: due, not on hold, and without a live waiter.
 
-        With `standalone`, only those that belong to no task.
+        With `standalone`, only jobs that belong to no task.
         """
         statement = ready_jobs(
             now=self._access.clock(),
@@ -441,12 +442,12 @@ class JobsRepository:
             return [Job.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_items(self, job_id: int) -> list[JobItem]:
-        """The items of a job in id order."""
+        """Return the items of a job in id order."""
         with self._access.read() as connection:
             return job_items.list_items(connection, job_id)
 
     def iterate_items(self, job_id: int) -> Iterator[JobItem]:
-        """The items of a job in id order, read a batch at a time; no transaction is open in between."""
+        """Yield the items of a job in id order; they are read in batches, with no transaction open in between."""
         last_id = 0
         while True:
             with self._access.read() as connection:
@@ -457,15 +458,15 @@ class JobsRepository:
             last_id = batch[-1].id
 
     def next_pending_item(self, job_id: int) -> JobItem | None:
-        """The item with the lowest id that is still pending, or None."""
+        """Return the pending item with the lowest id, or None."""
         with self._access.read() as connection:
             return job_items.next_pending_item(connection, job_id)
 
     def update_item_status(self, item_id: int, *, status: str, message: str | None = None) -> JobItem | None:
-        """Record what became of an item; returns its row, or None if there is none.
+        """Set the status and message of an item; returns the item, or None if it does not exist.
 
-        The job's `progress_done` follows, unless `update_progress` has set it to something else than the number of
-        items that are done, failed or skipped.
+        The job's `progress_done` is updated too, as long as it equals the number of items that are done, failed or
+        skipped. After `update_progress` has set another number, it stays unchanged.
         """
         with self._access.write() as connection:
             return job_items.update_item_status(

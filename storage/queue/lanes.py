@@ -1,4 +1,4 @@
-"""Lanes: ranges of priorities with a number of slots, changed while everything runs. Slots are running rows."""
+"""Lanes: ranges of priorities with a number of slots. Each running job takes a slot. Changes apply at once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from storage.errors import InvalidValue, UnknownLane
 from storage.lifecycle.notifications import notify
 from storage.records import Lane
 
-#: Jobs from this priority on belong to the `priority` lane, the rest to `normal`.
+#: Jobs with this priority or a higher one belong to the lane `priority`, all others to `normal`.
 PRIORITY_LANE_FROM = 90
 
-#: Within a query of `lanes`: how many jobs of the lane run.
+#: Part of a query of `lanes`: the number of running jobs of the lane.
 COUNT_RUNNING_IN_LANE = f"""SELECT count(*) FROM jobs AS running WHERE running.{RUNNING}
     AND running.priority BETWEEN lanes.min_priority AND lanes.max_priority"""
 
@@ -31,16 +31,16 @@ class LanesRepository:
         self._access = Access(source)
 
     def list(self) -> Sequence[Lane]:
-        """Every lane, the highest first."""
+        """Return all lanes, highest priorities first."""
         with self._access.read() as connection:
             rows = connection.execute(select(lanes).order_by(lanes.c.max_priority.desc())).mappings()
             return [Lane.from_row(row) for row in rows]
 
     def get(self, name: str) -> Lane:
-        """The lane of that name.
+        """Return the lane with this name.
 
         Raises:
-            UnknownLane: there is none.
+            UnknownLane: there is no such lane.
         """
         with self._access.read() as connection:
             row = connection.execute(select(lanes).where(lanes.c.name == name)).mappings().one_or_none()
@@ -56,9 +56,9 @@ class LanesRepository:
         aging_seconds: int | None = None,
         fair_tenants: bool | None = None,
     ) -> Lane:
-        """Change what is given, for all claims from now on; 0 for `slots` or `aging_seconds` takes the limit away.
+        """Change the given settings for all later claims; 0 removes the limit of slots, or the aging.
 
-        Jobs that run already keep their slots until they end.
+        Running jobs keep their slots until they end.
 
         Raises:
             UnknownLane: there is no such lane.
@@ -78,10 +78,10 @@ class LanesRepository:
         return self.get(name)
 
     def add(self, name: str, *, min_priority: int, max_priority: int, slots: int | None = None) -> Lane:
-        """Add a lane for a range of priorities (both inclusive) that no lane has yet; 0 `slots` are no limit, as None.
+        """Add a lane for priorities that no lane has yet (both bounds inclusive); `slots` of 0 or None mean no limit.
 
         Raises:
-            InvalidValue: the range is empty or overlaps that of another lane, or a number cannot be stored.
+            InvalidValue: the range is empty or overlaps another lane, or a number cannot be stored.
         """
         check_text(name, name="lane", maximum=64)
         for key, bound in (("min_priority", min_priority), ("max_priority", max_priority)):
@@ -92,7 +92,7 @@ class LanesRepository:
             raise InvalidValue("min_priority", f"{min_priority} is above max_priority {max_priority}")
         with self._access.write() as connection:
             if connection.dialect.name == "postgresql":
-                # Two that add a lane at the same moment would not see each other's. Claims go on.
+                # Without the lock, two simultaneous calls would not see each other's lane. Claims are not blocked.
                 connection.execute(text("LOCK TABLE lanes IN SHARE ROW EXCLUSIVE MODE"))
             for lane in LanesRepository(connection).list():
                 if lane.min_priority <= max_priority and min_priority <= lane.max_priority:
@@ -113,16 +113,16 @@ class LanesRepository:
 
 
 def lane_of(priority: int, lanes: Iterable[Lane]) -> Lane | None:
-    """The lane, of these, that jobs of that priority belong to; None where none covers it."""
+    """Return the lane that jobs of this priority belong to, or None if no lane covers the priority."""
     return next((lane for lane in lanes if lane.covers(priority)), None)
 
 
 def free_slots(connection: Connection, lane: Lane) -> int:
-    """How many more jobs of the lane may run; on PostgreSQL the lane stays locked until the transaction ends.
+    """Return how many more jobs of the lane may run; on PostgreSQL the lane stays locked until the transaction ends.
 
-    The lane is read anew, so that a change of its slots counts from the next claim on.
+    The lane is read again, so a change of its slots applies from the next claim on.
     """
-    # A second statement counts: after waiting for the lock, the first one's snapshot would be out of date.
+    # A second statement counts, because the snapshot of the first is out of date after it waited for the lock.
     row = connection.execute(_LOCK_LANE, {"name": lane.name}).one_or_none()
     if row is not None and row.held:
         return 0
@@ -142,5 +142,5 @@ _LOCK_LANE = (
 
 
 def lane_name(priority: int) -> str:
-    """The name of the built-in lane of a priority."""
+    """Return the name of the built-in lane of a priority."""
     return "priority" if priority >= PRIORITY_LANE_FROM else "normal"

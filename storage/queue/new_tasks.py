@@ -1,4 +1,4 @@
-"""Writes a new task: checks what it is started with, and inserts the task, its items and the jobs of its first step."""
+"""Writes a new task: checks its values, and inserts the task, its items and the jobs of its first step."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from task_definitions import Scope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """What a task is started with.
+    """The values of a task to start.
 
     Attributes:
-        items: the photos of a `photo_set`, as mappings with `photo_id`, `filename` or both; None where the task has no
+        items: the photos of a `photo_set`, as mappings with `photo_id`, `filename` or both; None if the task has no
             items of its own.
-        selection: in place of `items`: which photos.
-        is_exclusive: refuse to start while a task of the same type, tenant and project is unfinished.
+        selection: selects the photos, instead of `items`.
+        is_exclusive: do not start while a task of the same type, tenant and project is unfinished.
     """
 
     id: str
@@ -51,7 +51,7 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenTask:
-    """A task that was started, and the ids of the jobs of its first step in chunk order."""
+    """A started task, and the ids of the jobs of its first step in chunk order."""
 
     task: Task
     job_ids: tuple[int, ...]
@@ -105,7 +105,7 @@ def write_task(access: Access, new: NewTask) -> WrittenTask:
             _write_items(connection, new, items)
             task = existing_task(state_machine.get_task(connection, new.id), new.id)
             insert_step_jobs(connection, task, new.definition.steps[0], now=now)
-        # Otherwise another caller has started it meanwhile.
+        # Otherwise another caller has started the task in the meantime.
         return _started(connection, existing_task(state_machine.get_task(connection, new.id), new.id))
 
 
@@ -117,20 +117,20 @@ def existing_task(task: Task | None, task_id: str) -> Task:
 
 
 def unknown_task(task_id: str) -> UnknownTask:
-    """The error that says that there is no such task."""
+    """Return the error for a task that does not exist."""
     return UnknownTask(f"task {task_id} does not exist. `photojobs status` lists the latest ones.")
 
 
 def task_of_tenant(task: Task, tenant_id: str) -> Task:
     """Return the task, or raise `UnknownTask` if it belongs to another tenant."""
-    # Another tenant's task is as unknown as one that does not exist.
+    # The error does not reveal that the task exists.
     return existing_task(task if task.tenant_id == tenant_id else None, task.id)
 
 
 def _check_alone(connection: Connection, new: NewTask) -> None:
     definition = new.definition.definition
     if connection.dialect.name == "postgresql":
-        # Two starts at the same moment would not see each other's rows.
+        # Without the lock, two simultaneous starts would not see each other's row.
         key = f"photojobs:{definition.name}:{new.tenant_id}:{new.project_id}"
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
     statement = select(tasks.c.id).where(
@@ -214,7 +214,7 @@ def _check_photos(connection: Connection, new: NewTask) -> None:
 
 
 def _write_projects(connection: Connection, new: NewTask) -> None:
-    # Kept from the start: a step may move photos, and the projects that they left are still the task's.
+    # Stored at the start: a step may move photos, and the projects that they leave still belong to the task.
     of_items = (
         select(literal(new.id), photos.c.project_id)
         .join(task_items, task_items.c.photo_id == photos.c.id)

@@ -1,4 +1,4 @@
-"""A task that was paused in Prefect: held, with nothing of it running, until it is resumed."""
+"""Pauses a task when its flow run is paused in Prefect: the task is on hold and no job of it runs until it resumes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from storage.database.tables import jobs
 from storage.lifecycle.state_machine import give_back, lock_task
 from storage.queue.holds import HoldKind, HoldsRepository
 
-#: The reason of the hold; a hold with another reason is the user's own, and outlasts the pause.
+#: The reason of the hold. A hold with another reason was placed by a user and stays after the pause.
 PAUSED_IN_PREFECT = "paused in Prefect"
 
 
 def pause_task(source: Database | Connection, task_id: str) -> None:
-    """Hold a task and take its running jobs back, whichever process runs them; harmless if it has ended or is paused.
+    """Put a task on hold and queue its running jobs again; does nothing if the task has ended.
 
-    The jobs are queued again at no cost of an attempt; an executor stops at its next checkpoint.
+    No attempt is counted. The executors, in any process, stop at their next checkpoint.
     """
     access = Access(source)
     with access.write() as connection:
@@ -29,13 +29,13 @@ def pause_task(source: Database | Connection, task_id: str) -> None:
 
 
 def resume_paused_task(source: Database | Connection, task_id: str) -> None:
-    """End the hold of a pause; a hold that a user placed stays."""
+    """Release the hold of a pause; a hold that a user placed stays."""
     with Access(source).write() as connection:
         if _hold_reason(connection, task_id) == PAUSED_IN_PREFECT:
             HoldsRepository(connection).release(HoldKind.TASK, task_id)
 
 
 def _hold_reason(connection: Connection, task_id: str) -> str | None:
-    """The reason of the task's hold, the empty text if it has none; None if there is no hold."""
+    """Return the reason of the hold on the task: an empty text if it has no reason, None if there is no hold."""
     found = HoldsRepository(connection).get(HoldKind.TASK, task_id)
     return None if found is None else found.reason or ""

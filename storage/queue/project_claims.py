@@ -1,8 +1,8 @@
-"""Holding projects: two steps that change a project's files never work on it at the same time.
+"""Claims on projects: two steps that change the files of a project never work on it at the same time.
 
-A claim is a row that names a job and its claim token. The executor removes it when it has stopped working in the
-project, not when the job ends: a canceled job may still be at work until its next checkpoint. The claim of a job that
-does not run counts until it has had no heartbeat for `stale_seconds`.
+A claim is a row that names a job and its claim token. The executor deletes it when it stops working in the project, not
+when the job ends: the handler of a canceled job may work until its next checkpoint. If the job no longer runs, the
+claim counts until it has had no heartbeat for `stale_seconds`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, insert, select
 from storage.database.engine import Database
 from storage.database.tables import jobs, project_claims, projects
 
-#: After so many seconds without a heartbeat an executor counts as dead, unless the settings say otherwise.
+#: Seconds without a heartbeat after which an executor counts as dead; the settings can change it.
 STALE_SECONDS = 60.0
 
 
@@ -27,14 +27,14 @@ def claim_projects(
     claim_token: str,
     stale_seconds: float = STALE_SECONDS,
 ) -> bool:
-    """Hold all of these projects for a running job, or none: False if another executor works in one of them.
+    """Claim all of these projects for a running job, or none; returns False if another executor has one of them.
 
     Args:
-        database: where the projects are.
+        database: the database of the projects.
         project_ids: the projects.
         job_id: the job.
-        claim_token: of its claim.
-        stale_seconds: an executor without a heartbeat for so long is dead.
+        claim_token: the claim token of the job.
+        stale_seconds: an executor without a heartbeat for this long is dead.
     """
     with database.begin() as connection:
         silent_since = database.clock() - timedelta(seconds=stale_seconds)
@@ -47,16 +47,16 @@ def claim_projects(
 
 
 def release_projects(database: Database, project_ids: Sequence[int], *, job_id: int, claim_token: str) -> None:
-    """Give the projects free again, if this claim of the job still holds them.
+    """Release the projects that are held with this claim token of the job.
 
-    An executor that lost its claim must not free what the job's next executor holds.
+    An executor that lost the job must not release projects that the job's next executor holds.
     """
     with database.begin() as connection:
         _release(connection, project_ids, job_id, claim_token)
 
 
 def holders(connection: Connection, project_id: int) -> list[int]:
-    """The ids of the running jobs that hold a project."""
+    """Return the ids of the running jobs that hold a project."""
     statement = (
         select(project_claims.c.job_id)
         .join(
@@ -78,7 +78,7 @@ def _claim(
     claim_token: str,
     silent_since: datetime,
 ) -> bool:
-    # The lock on the project's row makes two claimers of it take turns on PostgreSQL.
+    # The row lock makes simultaneous claims of the project take turns on PostgreSQL.
     known = connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update()).first()
     if known is None:
         return True

@@ -1,4 +1,4 @@
-"""Rescue: running jobs whose executor went silent are queued again, or failed where they had their last attempt."""
+"""Rescue: queues running jobs without a heartbeat again, or fails them after their last attempt."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from storage.lifecycle.state_machine import end_jobs, give_back, lock_tasks_of
 from storage.queue.exchange import settle_after
 from storage.records import Job, JobStatus
 
-#: The reason that a job carries whose executor died at its last attempt.
+#: The error message of a job whose executor died during the last attempt.
 WORKER_LOST = "worker lost: its heartbeat stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescued:
-    """What a rescue did: ids of jobs that were queued again, and of those that had no attempt left."""
+    """The ids of the jobs that a rescue queued again, and of the jobs that failed without an attempt left."""
 
     requeued: tuple[int, ...]
     failed: tuple[int, ...]
 
 
 def find_silent(database: Database, *, stale_seconds: float) -> dict[int, datetime]:
-    """The running jobs that have been silent for so long: job id to its last sign of life."""
+    """Return the running jobs without a heartbeat for `stale_seconds`: job id -> time of the last heartbeat."""
     with database.connect() as connection:
         statement = select(jobs.c.id, _last_sign).where(text(RUNNING), _is_silent(database, stale_seconds))
         return {row[0]: row[1] for row in connection.execute(statement)}
@@ -41,17 +41,18 @@ def rescue_stale(
     max_attempts: int,
     suspects: Mapping[int, datetime] | None = None,
 ) -> Rescued:
-    """Queue running jobs that have been silent for `stale_seconds` again, as one attempt more.
+    """Queue running jobs without a heartbeat for `stale_seconds` again, and count one attempt.
 
-    A job that had its last attempt fails with "worker lost" instead. A job whose heart beats is never touched,
-    however long it runs.
+    A job without an attempt left fails with "worker lost" instead. A job with heartbeats is never changed, for as long
+    as it runs.
 
     Args:
-        database: where the jobs are.
-        stale_seconds: a heartbeat older than this is a dead executor's.
+        database: the database of the jobs.
+        stale_seconds: an executor whose last heartbeat is older than this is dead.
         max_attempts: for jobs that have no `max_attempts` of their own.
-        suspects: what `find_silent` found a while ago; only those are rescued, and only if they are still as silent. A
-            machine that slept, or a database that was away, makes living executors look dead until their next beat.
+        suspects: an earlier result of `find_silent`; only these jobs are rescued, and only if they had no heartbeat
+            since. After a machine slept or the database was unavailable, live executors look dead until their next
+            heartbeat.
     """
     with database.begin() as connection:
         now = database.clock()
@@ -62,7 +63,7 @@ def rescue_stale(
         if not silent:
             return Rescued(requeued=(), failed=())
         lock_tasks_of(connection, among(jobs.c.id, silent))
-        # A row that is locked is in use by an executor, which is alive then.
+        # A locked row is in use by an executor, so the executor is alive.
         mine = among(
             jobs.c.id,
             connection.execute(
@@ -79,12 +80,12 @@ def rescue_stale(
 
 
 def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_attempts: int, reason: str) -> Rescued:
-    """Queue a claimed job that this process began and can no longer end, as one attempt more; or fail it, at its last.
+    """Queue again a claimed job that this process began and cannot end, and count one attempt; fail it after the last.
 
     Args:
-        database: where the job is.
+        database: the database of the job.
         job_id: the job.
-        claim_token: of the claim; nothing is changed if the job has another one by now.
+        claim_token: the token of the claim; if the job has another token by now, nothing changes.
         max_attempts: for a job that has no `max_attempts` of its own.
         reason: becomes the error message of the job.
     """
@@ -98,16 +99,17 @@ def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_at
 def give_back_lost(
     database: Database, *, worker_id: str, known: Collection[str], older_than_seconds: float
 ) -> list[int]:
-    """Hand back claims of an executor's own that it does not know of; returns the jobs' ids.
+    """Queue again the jobs that are claimed by an executor without its knowledge; returns their ids.
 
-    The connection broke when a claim was committed, so that its answer got lost. The executor has not begun the job, so
-    it costs no attempt. A claim that the executor began is among those that it knows: `give_up_attempt` is for it.
+    This happens if the connection broke while a claim was committed, so that the answer was lost. The executor has not
+    begun such a job, so no attempt is counted. Use `give_up_attempt` for a job that the executor began.
 
     Args:
-        database: where the jobs are.
-        worker_id: the executor's.
-        known: the tokens of the claims that it knows of.
-        older_than_seconds: claims younger than this may still be on their way to it; longer than it trusts one.
+        database: the database of the jobs.
+        worker_id: the id of the executor.
+        known: the tokens of the claims that the executor knows.
+        older_than_seconds: the answer to a younger claim may still be on its way to the executor. This must be longer
+            than the time for which an executor trusts a claim.
     """
     silent = (
         jobs.c.status == literal_column("'running'"),
@@ -130,7 +132,7 @@ def _give_up_attempt(
     spent = jobs.c.attempts + 1 >= func.coalesce(jobs.c.max_attempts, max_attempts)
     failed = end_jobs(connection, claimed, spent, status=JobStatus.FAILED, now=now, error_message=reason)
     requeued = give_back(connection, claimed, now=now, error_message=reason)
-    # Their executors are dead, or have stopped: they work in no project any more.
+    # The executors are dead or have stopped, so they no longer work in any project.
     gone = among(project_claims.c.job_id, [job.id for job in (*failed, *requeued)])
     connection.execute(delete(project_claims).where(gone))
     return Rescued(requeued=tuple(sorted(job.id for job in requeued)), failed=tuple(sorted(job.id for job in failed)))

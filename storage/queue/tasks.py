@@ -1,4 +1,4 @@
-"""The table `tasks`: starting a run of a definition, following it, canceling it and running parts of it again."""
+"""The table `tasks`: starts, follows, cancels and retries tasks."""
 
 from __future__ import annotations
 
@@ -35,50 +35,50 @@ _ENDED_WITH = DriverStatement(
 
 
 class TasksRepository:
-    """Tasks, in a `Database` or inside a caller's own transaction."""
+    """Tasks, in a `Database` or inside the caller's own transaction."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
 
     def start(self, new: NewTask) -> Task:
-        """Write a task and the jobs of its first step, in one transaction; with the id of an existing task, return it.
+        """Write a task and the jobs of its first step in one transaction; if the task exists, return it unchanged.
 
-        Its items are read to their end before the transaction begins.
+        The items are read to their end before the transaction begins.
 
         Raises:
-            UnknownProject: the project does not exist, is another tenant's, or is archived.
-            UnknownPhoto: an item names a photo that does not exist or is another tenant's.
-            UnknownTask: the id is that of another tenant's task, or the task to be undone is none of the tenant's.
-            TaskConflict: the task to be undone has not ended.
+            UnknownProject: the project does not exist, belongs to another tenant, or is archived.
+            UnknownPhoto: the photo of an item does not exist or belongs to another tenant.
+            UnknownTask: a task with this id belongs to another tenant, or the tenant has no such task to undo.
+            TaskConflict: the task to undo has not ended.
             InvalidValue: a value cannot be stored.
-            AlreadyRunning: the task is exclusive, and another one of its kind is unfinished.
+            AlreadyRunning: the task is exclusive, and a task of the same type, tenant and project is unfinished.
         """
         return self.start_with_jobs(new).task
 
     def start_with_jobs(self, new: NewTask) -> WrittenTask:
-        """Do what `start` does; also return the ids of the first step's jobs, read in the same transaction."""
+        """Start a task as `start` does; return it with the ids of its first jobs, read in the same transaction."""
         return write_task(self._access, new)
 
     def get_by_id(self, task_id: str) -> Task | None:
-        """The task of that id, or None."""
+        """Return the task with this id, or None."""
         with self._access.read() as connection:
             return state_machine.get_task(connection, task_id)
 
     def get(self, task_id: str, *, tenant_id: str | None = None) -> Task:
-        """The task of that id, if it is the tenant's.
+        """Return the task with this id.
 
         Raises:
-            UnknownTask: there is none, or it is another tenant's.
+            UnknownTask: it does not exist, or it belongs to another tenant.
         """
         task = existing_task(self.get_by_id(task_id), task_id)
         return task if tenant_id is None else task_of_tenant(task, tenant_id)
 
     def whole_id(self, beginning: str, *, tenant_id: str | None = None) -> str:
-        """The id of the one task whose id begins so.
+        """Return the id of the only task whose id starts with `beginning`.
 
         Raises:
-            UnknownTask: there is none, or it is another tenant's.
-            InvalidValue: several ids begin so.
+            UnknownTask: there is no such task, or it belongs to another tenant.
+            InvalidValue: several ids start with `beginning`.
         """
         statement = select(tasks.c.id).where(tasks.c.id.startswith(beginning, autoescape=True)).order_by(tasks.c.id)
         if tenant_id is not None:
@@ -95,8 +95,8 @@ class TasksRepository:
         return str(found[0])
 
     def has_ended_with(self, job: Job) -> bool:
-        """Whether the task of a job ended with this end of the job; true of one job alone, cheaper than the row."""
-        # The task ends at the moment of the ends that were handed in last; of several, one job stands for all.
+        """Return whether the end of this job ended its task: true for exactly one job. Reads less than `get`."""
+        # The task and its last jobs have the same end time. If several jobs do, the highest id counts.
         ended = {"task_id": job.task_id, "finished_at": job.finished_at, "id": job.id}
         return bool(self._access.look(_ENDED_WITH, ended))
 
@@ -109,7 +109,7 @@ class TasksRepository:
         status: str | None = None,
         type: str | None = None,
     ) -> list[Task]:
-        """Tasks, newest first.
+        """Return tasks, newest first.
 
         Raises:
             InvalidValue: `limit` or `offset` is not a whole number from 0.
@@ -123,7 +123,7 @@ class TasksRepository:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 
     def settle(self, task_id: str) -> Task:
-        """Let a task go on as far as its rows allow, and return it; harmless at any time and any number of times.
+        """Advance a task as far as the states of its jobs allow, and return it; safe to call at any time, repeatedly.
 
         Raises:
             UnknownTask: there is no such task.
@@ -133,18 +133,18 @@ class TasksRepository:
         return existing_task(task, task_id)
 
     def attend(self, task_ids: Sequence[str]) -> None:
-        """Say of tasks that a flow run follows them, and that they run; of ended ones nothing is said."""
+        """Record that a flow run follows these tasks, and set them to running; tasks that have ended stay unchanged."""
         if task_ids:
             now = self._access.clock()
             unfinished = tasks.c.status.in_(state_machine.UNFINISHED)
             self._run(among(tasks.c.id, task_ids), unfinished, since=now, attended_at=now)
 
     def begin(self, task_id: str, *, since: datetime) -> None:
-        """Say of a queued task that it runs, whoever runs its jobs, and since when: the start of its first job."""
+        """Set a queued task to running; `since` is the start of its first job, in any process."""
         self._run(tasks.c.id == task_id, tasks.c.status == str(TaskStatus.QUEUED), since=since)
 
     def link_flow_run(self, task_id: str, flow_run_id: str) -> None:
-        """Note which flow run follows the task."""
+        """Store which flow run follows the task."""
         with self._access.write() as connection:
             connection.execute(update(tasks).where(tasks.c.id == task_id).values(flow_run_id=flow_run_id))
             connection.execute(
@@ -154,7 +154,7 @@ class TasksRepository:
             )
 
     def list_unattended(self, *, silent_seconds: float, limit: int = 100) -> list[Task]:
-        """Unfinished tasks that no flow run has attended for so long, the oldest first."""
+        """Return unfinished tasks that no flow run has followed for this many seconds, oldest first."""
         silent_since = self._access.clock() - timedelta(seconds=silent_seconds)
         statement = (
             select(tasks)
@@ -169,7 +169,7 @@ class TasksRepository:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_stuck(self, *, limit: int = 100) -> list[Task]:
-        """Unfinished tasks whose current step has ended: another program ended its last job by plain SQL."""
+        """Return unfinished tasks whose current step has no unfinished job: another program ended the last by SQL."""
         unfinished = select(jobs.c.id).where(
             jobs.c.task_id == tasks.c.id,
             jobs.c.step_index == tasks.c.step_index,
@@ -180,7 +180,7 @@ class TasksRepository:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 
     def unfinished_jobs(self, task: Task, *, limit: int) -> list[Job]:
-        """The queued and running jobs of the task's current step, in the order of their ids, at most `limit`."""
+        """Return the queued and running jobs of the task's current step in id order, at most `limit`."""
         statement = (
             select(jobs)
             .where(
@@ -195,7 +195,7 @@ class TasksRepository:
             return [Job.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_jobs(self, task_id: str, *, limit: int | None = None) -> list[Job]:
-        """The jobs of a task in the order of its steps and chunks."""
+        """Return the jobs of a task in the order of its steps and chunks."""
         statement = (
             select(jobs)
             .where(jobs.c.task_id == task_id)
@@ -206,13 +206,13 @@ class TasksRepository:
             return [Job.from_row(row) for row in connection.execute(statement).mappings()]
 
     def count_jobs(self, task_id: str) -> dict[str, int]:
-        """How many jobs of the task are in each status."""
+        """Return the number of jobs of the task in each status."""
         statement = select(jobs.c.status, func.count()).where(jobs.c.task_id == task_id).group_by(jobs.c.status)
         with self._access.read() as connection:
             return {row[0]: row[1] for row in connection.execute(statement)}
 
     def set_flag(self, task_id: str, flag: str, value: bool) -> None:
-        """Set a flag that a later step's `run_if` names; once true it stays true, whatever another chunk says."""
+        """Set a flag that the `run_if` of a later step names. Once true, it stays true for all chunks."""
         with self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)
             flags = task.flags_json or {}
@@ -229,10 +229,11 @@ class TasksRepository:
         payload: Mapping[str, Any] | None = None,
         project_id: int | None = None,
     ) -> list[int]:
-        """Add items to the task's follow-up jobs of a type, which run after its last step; returns the jobs' ids.
+        """Add items to follow-up jobs of the task, which run after its last step; returns the ids of these jobs.
 
-        Photos that a follow-up job of the same type, priority and payload already has are left out, so that chunks and
-        repeated jobs of one task ask for each photo once; what is new fills the last job up to 2000 items.
+        A photo is left out if a follow-up job of the same type, priority and payload has it already. So each photo is
+        processed once, even if several chunks or repeated jobs of the task ask for it. New items first fill the last
+        job up to 2000 items.
         """
         with SpooledItems(items) as given, self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)
@@ -305,7 +306,7 @@ class TasksRepository:
             return sorted(set(touched))
 
     def cancel(self, task_id: str, *, reason: str | None = None) -> Task:
-        """End a task with all its queued and running jobs; a task that has ended stays as it is.
+        """Cancel a task with all its queued and running jobs; a task that has ended stays unchanged.
 
         Raises:
             UnknownTask: there is no such task.
@@ -317,13 +318,13 @@ class TasksRepository:
             return state_machine.cancel_task_row(connection, task, now=self._access.clock(), reason=reason)
 
     def retry(self, task_id: str, *, from_step: int | None = None) -> Task:
-        """Run again what failed or was canceled of a task that has ended; with `from_step`, everything from there on.
+        """Run the failed and canceled jobs of an ended task again; with `from_step`, all steps from that one on.
 
-        Items that are done stay done, unless their step is run again from its beginning.
+        Items that are done stay done, except in steps that `from_step` runs again.
 
         Raises:
             UnknownTask: there is no such task.
-            TaskConflict: the task has not ended, nothing of it failed, or it has no such step.
+            TaskConflict: the task has not ended, it has no failed or canceled job, or it has no such step.
         """
         with self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)

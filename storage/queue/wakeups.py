@@ -1,6 +1,6 @@
-"""Waiting for work without asking for it all the time: LISTEN on PostgreSQL, one cheap poll per process on SQLite.
+"""Waits for work without constant queries: by LISTEN on PostgreSQL, by one cheap poll per process on SQLite.
 
-A wake-up is only a hint to look at the tables. A lost one costs its waiter no more than the timeout.
+A wake-up is only a hint to read the tables. A waiter that misses one waits for its timeout at most.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from storage.database.thread_ends import wait_for_end
 from storage.errors import StorageError
 from storage.lifecycle.notifications import CHANNEL
 
-#: Seconds between two looks at an SQLite file, on average, while somebody waits; one look costs some microseconds.
+#: Average seconds between two polls of an SQLite file while a thread waits; one poll takes some microseconds.
 POLL_SECONDS = 0.1
 
-#: Seconds before a dropped connection is opened again, the first time and at most; doubles in between.
+#: Seconds before a dropped connection is opened again: at first, and at most. The delay doubles each time.
 RECONNECT_SECONDS = (0.1, 5.0)
 
-#: Seconds after which a silent PostgreSQL connection is asked whether it still lives.
+#: Seconds without a notification after which a PostgreSQL connection is checked.
 KEEPALIVE_SECONDS = 30
 
 
 class Wakeups:
-    """Wakes threads that wait for work. One listener serves all of them; while nobody waits, it rests.
+    """Wakes threads that wait for work. One listener thread serves all of them; without a waiter it does not poll.
 
     Use it as a context manager, or call `close`.
     """
@@ -47,10 +47,10 @@ class Wakeups:
         self._seen = threading.local()
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait until jobs may have been enqueued, or for `timeout_seconds`; True where something may wait.
+        """Wait until jobs may have been queued, at most `timeout_seconds`; returns True if there may be work.
 
-        What happened since the calling thread's last wait counts as well, so that nothing is missed in between. After
-        `close` it returns False at once.
+        A wake-up since the last wait of the calling thread counts too, so that none is missed between two waits. After
+        `close`, it returns at once.
         """
         with self._changed:
             seen = getattr(self._seen, "generation", self._generation)
@@ -71,7 +71,7 @@ class Wakeups:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End every wait and the listener; waits for the listener's end, but for no server."""
+        """End all waits and the listener thread; waits for the end of the thread, but never for a server."""
         with self._changed:
             if self._closed:
                 return
@@ -80,10 +80,10 @@ class Wakeups:
             listener = self._listener
         if listener is not None and self._pid == os.getpid():
             with suppress(OSError):
-                # It may have ended already.
+                # The listener may have ended already.
                 self._stop_sender.send(b"x")
             if not wait_for_end(listener):
-                # It closes the sockets when it ends.
+                # The listener closes the sockets when it ends.
                 return
         self._close_sockets()
 
@@ -94,11 +94,11 @@ class Wakeups:
         self.close()
 
     def _start_listener(self) -> None:
-        # A forked process has the object, but not its thread.
+        # A forked process has this object, but not its thread.
         if self._closed or (self._listener is not None and self._pid == os.getpid()):
             return
         if not self._database.is_postgresql and self._database.path is None:
-            # A database in memory belongs to this process, which calls `notify`.
+            # Only this process uses a database in memory, and it calls `notify`.
             return
         if self._pid != os.getpid():
             self._pid = os.getpid()
@@ -134,16 +134,16 @@ class Wakeups:
                 delay = min(2 * delay, longest)
 
     def _listen_on_connection(self) -> None:
-        """Pass notifications on until `close`, or until the connection drops."""
+        """Wake the waiting threads at each notification, until `close` or until the connection drops."""
         pooled = self._database.engine.raw_connection()
         connection: Any = pooled.driver_connection
-        # It listens as long as this object lives, so it must not count as one of the pool's.
+        # The connection is used until `close`, so it must not count as a connection of the pool.
         pooled.detach()
         try:
             connection.rollback()
             connection.autocommit = True
             connection.execute(f"LISTEN {CHANNEL}")
-            # What was notified before, or while the connection was gone, is not told again.
+            # The server does not repeat notifications from before LISTEN, or from while the connection was down.
             self.notify()
             while not self._closed:
                 readable, _, _ = select.select(
@@ -171,13 +171,13 @@ class Wakeups:
                         connection = self._open_file()
                     (now,) = connection.execute("PRAGMA data_version").fetchone()
                 except sqlite3.Error:
-                    # The file is not there yet, or busy: its waiters have their timeouts.
+                    # The file does not exist yet, or is busy: the waiters have their timeouts.
                     now = version
                 if now != version:
-                    # Also at the first look: what changed before it was seen by nobody.
+                    # Also at the first poll: no poll has seen an earlier change.
                     self.notify()
                 version = now
-                # Jitter keeps the processes of a machine from looking all at the same moment.
+                # Jitter keeps the processes of a machine from polling all at the same moment.
                 select.select(
                     [self._stop_receiver],
                     [],
