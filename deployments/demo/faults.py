@@ -124,8 +124,8 @@ def rows_without_files(project_ids: Mapping[DemoProject, int], faults: Faults) -
     """Rows of photos whose files do not exist."""
     missing = [(GARDEN, f"P106{index:04d}") for index in range(MISSING_FILES)]
     lost = [(LOST_DRIVE, LOST_DRIVE.photo_name(index)) for index in range(LOST_ROWS)]
-    faults.note("rows whose file is gone", len(missing))
-    faults.note("projects whose folder is gone", 1)
+    faults.note("rows whose file is missing", len(missing))
+    faults.note("projects whose folder is missing", 1)
     return [
         {"project_id": project_ids[project], "filename": name, "ext": "jpg", "jpg_available": 1}
         for project, name in missing + lost

@@ -58,4 +58,4 @@ def _difference(before: str | None, after: str | None) -> str | None:
         return None
     if before is None:
         return "new"
-    return "gone" if after is None else "changed"
+    return "deleted" if after is None else "changed"

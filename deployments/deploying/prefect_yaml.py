@@ -15,8 +15,8 @@ from task_definitions import TaskDefinition
 
 _HEADER = """\
 # For `prefect deploy --all`, run where photojobs is installed and the work pool exists.
-# Written by `photojobs deploy --pool {pool} --write-prefect-yaml prefect.yaml`; write it anew after a change of
-# definitions. `photojobs deploy` does more: it also pauses what is gone, and sets up the work queues.
+# Written by `photojobs deploy --pool {pool} --write-prefect-yaml prefect.yaml`; write it again after a change of
+# definitions. `photojobs deploy` also pauses deployments of removed definitions, and sets up the work queues.
 
 # The code is the installed package, so there is nothing to pull.
 pull: []

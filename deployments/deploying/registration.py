@@ -29,7 +29,7 @@ from flows.starting.deployment_names import SCHEDULE_SOURCE
 #: The tag of a deployment that photojobs paused because its definition is missing.
 MISSING_TAG = "definition-missing"
 
-#: Planned runs that are read at once: what a server of Prefect gives in one answer, and more than it plans.
+#: How many planned runs are read in one request: the server's limit, and more runs than it plans.
 MAX_PLANNED_RUNS = 200
 
 
@@ -120,7 +120,7 @@ def restore_parameters(
 def remove_runs_without_parameters(
     client: SyncPrefectClient, deployment: DeploymentResponse, declared: Iterable[DeploymentScheduleCreate]
 ) -> int:
-    """Remove planned runs of the declared schedules that lack their parameters, and plan the runs anew.
+    """Remove planned runs of the declared schedules that lack their parameters, and plan the runs again.
 
     The server's scheduler may write such runs after `restore_parameters`, if it read the schedule before.
 

@@ -52,7 +52,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _safely(area: str, examine_area: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from examine_area()
-    except Exception as error:  # noqa: BLE001 - one thing that cannot be looked at must not hide the others.
+    except Exception as error:  # noqa: BLE001 - one failed check must not hide the others.
         yield Area(area).problem(
             "examination",
             f"It could not be looked at: {type(error).__name__}: {error}",

@@ -243,7 +243,7 @@ def _write_artifact(
 
 
 def _insert(connection: sqlite3.Connection, table: str, values: Mapping[str, Any]) -> None:
-    assert values.keys() <= set(COLUMNS[table]), table  # noqa: S101 - `RunHistory.of` has checked those.
+    assert values.keys() <= set(COLUMNS[table]), table  # noqa: S101 - `RunHistory.of` checked the columns.
     names, marks = ", ".join(values), ", ".join("?" * len(values))
     connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", [_stored(value) for value in values.values()])
 

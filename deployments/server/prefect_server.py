@@ -211,7 +211,7 @@ def _is_too_new(log_path: Path, since: int) -> bool:
 def _too_new(home: Path) -> str:
     return (
         f"{home} was made by a newer Prefect than {importlib.metadata.version('prefect')}, which is installed. Install "
-        "that one again, or move the folder away: it holds the history of runs and what was switched in the pages; "
+        "that one again, or move the folder away: it contains the history of runs and what was switched in the pages; "
         "tasks and jobs are in the database of photojobs."
     )
 

@@ -1,6 +1,6 @@
-"""Sees to it that everything in the database is attended by a flow run: tasks whose run died, jobs without a task.
+"""Finds tasks whose flow run died, and standalone jobs that no flow run works off, and asks Prefect to run them.
 
-It asks Prefect, and runs nothing itself. What it finds it finds in the tables, so it needs to remember nothing.
+The attendant runs nothing itself. It reads the database at each look, and keeps no state of its own.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ from storage.records import Task
 
 logger = logging.getLogger("photojobs.attendant")
 
-#: A scheduled run that is so late was missed: nothing ran when it was due.
+#: A scheduled run that is this late was missed: no runner was up when it was due.
 MISSED_SECONDS = 60
 
-#: Flow runs that Prefect's server gives at a time, at most.
+#: How many flow runs Prefect's server returns in one page, at most.
 _PAGE_SIZE = 200
 
-#: A run that died before it wrote its task is started again so often, and only if it died so short a time ago.
+#: How often a run that died before it wrote its task is restarted, and how recently it must have died.
 MAX_RESTARTS = 3
 RESTART_WITHIN = timedelta(days=1)
 
-#: A run that Prefect says is being canceled for so long has no process that could end it.
+#: After this long in Prefect's state `Cancelling`, a run has no process that could end it.
 CANCELING_SECONDS = 45
 
-#: Of runs that Prefect's server ended as canceled itself, those of so short a time ago are looked at. The tasks of
-#: others are found when nothing has attended them for a while.
+#: How recently Prefect's server must have canceled a run for the attendant to check its task. The tasks of older runs
+#: are found because no flow run has attended them for a while.
 CANCELED_WITHIN = timedelta(minutes=10)
 
-#: A process that Prefect says is pending has so long to begin its flow run, until a second one is started.
+#: How long a run may be `Pending` before a second process is started for it.
 START_SECONDS = 60
 
 _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 
 
 def attend(runtime: Runtime) -> None:
-    """Look once: revive dead flow runs, ask for missing ones, and have standalone jobs worked off."""
+    """Revive dead flow runs, request missing ones, and request a drain run if standalone jobs are ready."""
     silent_seconds = max(ATTENDANCE_SECONDS, 3 * runtime.settings.heartbeat_seconds)
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
@@ -77,7 +77,7 @@ def attend(runtime: Runtime) -> None:
 
 
 def skip_missed_runs() -> int:
-    """Of the scheduled runs that were missed while nothing ran, keep the latest of each schedule; returns how many."""
+    """Skip scheduled runs that were missed, except the latest of each schedule; return how many were skipped."""
     with get_client(sync_client=True) as client:
         missed = all_flow_runs(
             client,
@@ -106,10 +106,10 @@ def skip_missed_runs() -> int:
 
 
 def revive_runs_left_behind(runtime: Runtime) -> int:
-    """Have flow runs go on that have no task when what ran them died, so that `attend` does not find them.
+    """Restart flow runs that had no task when their runner died, and return how many there were.
 
-    They were about to write it, make plans, or work off standalone jobs. Call it before anything is run here. Runs of
-    work pools are left to Prefect's workers. Returns how many there were.
+    Such a run was about to write its task, to make a plan, or to work off standalone jobs; `attend` cannot find it.
+    Call this function before a runner starts. It leaves runs of work pools to Prefect's workers.
     """
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
@@ -127,9 +127,9 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
 
 
 def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository) -> int:
-    """Start runs again whose process died before it wrote their task; returns how many there were.
+    """Restart runs whose process died before it wrote their task, and return how many there were.
 
-    A run that has its task is found by that task. Runs of work pools are left to their workers.
+    `attend` finds runs with a task by that task. Runs of work pools are left to their workers.
     """
     crashed = all_flow_runs(
         client,
@@ -145,14 +145,14 @@ def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository) -> i
             continue
         crashes = sum(state.type == StateType.CRASHED for state in client.read_flow_run_states(run.id))
         if crashes <= MAX_RESTARTS:
-            logger.info("flow run %s died before it began; it is started again", run.name)
+            logger.info("flow run %s died before it began; it is restarted", run.name)
             client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
             restarted += 1
     return restarted
 
 
 def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
-    """The flow runs that a filter means, however many; Prefect's server gives a page at a time."""
+    """Return all flow runs that match a filter; Prefect's server returns one page at a time."""
     found: dict[UUID, FlowRun] = {}
     offset = 0
     while page := client.read_flow_runs(
@@ -166,10 +166,10 @@ def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[Flow
 
 
 def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None:
-    """End flow runs that were canceled while no process ran them, which Prefect leaves in `Cancelling` for ever.
+    """End flow runs that were canceled while no process ran them; Prefect leaves them in `Cancelling` for ever.
 
-    Those are runs that had not begun, runs that were paused, and runs whose process has died. A paused run whose task
-    was canceled from our side ends as well. Some of those runs Prefect's server ends itself; then their tasks end.
+    Such a run had not begun, was paused, or lost its process. A paused run also ends if its task was canceled in the
+    database. If Prefect's server ended a run itself, this function ends the run's task.
     """
     stopped = all_flow_runs(
         client,
@@ -186,7 +186,7 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
             task = tasks.get_by_id(_task_id(run))
             is_over = task is not None and task.is_final
         else:
-            # A runner that has its process ends it within seconds.
+            # If a runner has the process of this run, it ends the run within seconds.
             is_over = run.start_time is None or run.state.timestamp < long_ago
         if is_over:
             _end_as_canceled(client, tasks, run)
@@ -204,7 +204,7 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
 
 
 def _is_left_unended(task: Task | None, run: FlowRun) -> bool:
-    """Whether nothing has seen to the task of a canceled flow run, nor has the task been run again since."""
+    """Return True if the task of a canceled flow run has not ended, and has not changed since the cancellation."""
     if task is None or task.is_final or task.flow_run_id != str(run.id) or run.state is None:
         return False
     return max(task.updated_at, task.attended_at or task.updated_at) < run.state.timestamp
@@ -235,7 +235,7 @@ def _attend_tasks(client: SyncPrefectClient, runtime: Runtime, unattended: list[
 
 
 def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
-    """The flow runs of ours on this machine that are due, begin or run for Prefect, those of dead processes too."""
+    """Return our flow runs outside work pools that are due, `Pending` or `Running`, even if their process is dead."""
     states = FlowRunFilterState(
         type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
     )
@@ -246,7 +246,7 @@ def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
 
 
 def _will_begin(run: FlowRun) -> bool:
-    """Whether a flow run that does not attend its task yet will do so, as far as one can know."""
+    """Return True if a flow run that does not attend its task yet will probably begin."""
     state = run.state
     if state is None or state.type == StateType.SCHEDULED:
         return state is not None
@@ -256,7 +256,7 @@ def _will_begin(run: FlowRun) -> bool:
 def _attend_task(
     client: SyncPrefectClient, database: Database, task: Task, run: FlowRun | None, *, may_start: bool
 ) -> bool:
-    """See to one task and its flow run; returns whether a flow run of it will be started."""
+    """Bring one task and its flow run in line; return True if a flow run of the task will start."""
     tasks = TasksRepository(database)
     state = None if run is None else run.state
     if run is None or state is None or state.type == StateType.COMPLETED:
@@ -269,15 +269,15 @@ def _attend_task(
     elif state.type == StateType.PAUSED:
         pause_task(database, task.id)
     elif may_start and not _will_begin(run):
-        # Its process has died: the same flow run goes on, and with it the same task.
-        logger.info("task %s: its flow run died; it goes on", task.id, extra=about_task(task))
+        # The process of the flow run died: Prefect restarts the same flow run, which continues the same task.
+        logger.info("task %s: its flow run died; the flow run is restarted", task.id, extra=about_task(task))
         client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
         return True
     return False
 
 
 def _flow_runs(client: SyncPrefectClient, unattended: Iterable[Task]) -> dict[str | None, FlowRun]:
-    """The flow runs of tasks by their ids, as many as there still are."""
+    """Return the flow runs of the tasks that still exist in Prefect, by their ids."""
     ids = []
     for task in unattended:
         with suppress(TypeError, ValueError):

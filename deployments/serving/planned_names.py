@@ -1,4 +1,4 @@
-"""Readable names for scheduled runs that are not yet due: the server itself gives them names such as `brave-lynx`."""
+"""Gives readable names to scheduled runs that are not due yet, in place of Prefect's names such as `brave-lynx`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prefect.client.schemas.objects import StateType
 from deployments.serving.attendant import all_flow_runs
 from flows.starting.deployment_names import TAG, flow_run_name
 
-#: What Prefect's scheduler tags the runs with that it plans.
+#: The tag of runs that Prefect's scheduler planned.
 PLANNED_TAG = "auto-scheduled"
 
 
 def name_planned_runs() -> int:
-    """Give planned runs of our deployments the names that they will have when they run; returns how many got one."""
+    """Give planned runs of our deployments the names that they will have when they run; return how many changed."""
     named = 0
     with get_client(sync_client=True) as client:
         flow_name = cache(lambda flow_id: client.read_flow(flow_id).name)

@@ -1,6 +1,6 @@
-"""Serving definitions to Prefect: a runner process that registers each as a deployment and starts its flow runs.
+"""The runner process: registers each definition as a deployment in Prefect, and starts its flow runs.
 
-Run as `python -m deployments.serving.runner` by `photojobs up` and `photojobs serve`, in a session of its own.
+It runs as `python -m deployments.serving.runner` in a separate session; `photojobs up` and `photojobs serve` start it.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ from task_definitions.difference import DefinitionDifference, compare_definition
 
 logger = logging.getLogger("photojobs.serving")
 
-#: How often the runner asks Prefect for runs that are due; a run pressed in the UI starts within two of these.
+#: How often the runner asks Prefect for runs that are due. A run from the UI starts within twice this time.
 QUERY_SECONDS = 0.5
 
-#: How often definition files are looked at for changes.
+#: How often definition files are checked for changes.
 RELOAD_SECONDS = 2.0
 
-#: How often the deployments on the server are looked at.
+#: How often the deployments on the server are checked.
 DEPLOYMENTS_SECONDS = 20.0
 
-#: How long after a schedule got its parameters back its planned runs are checked.
+#: How long planned runs are checked after the parameters of their schedule were restored.
 RESTORED_SECONDS = 120.0
 
 
@@ -75,7 +75,7 @@ class Serving:
         self._restored_at: dict[UUID, float] = {}
 
     async def update_choices(self) -> None:
-        """Bring the lists of the forms in line with the database; one that is away leaves them as they are."""
+        """Update the lists in the forms from the database; without a database, the lists stay as they are."""
         try:
             choices = await asyncio.to_thread(Choices.of_settings, self._settings)
         except StorageError as error:
@@ -87,9 +87,9 @@ class Serving:
         try:
             await asyncio.to_thread(self._update_forms)
         except (httpx.HTTPError, PrefectException) as error:
-            # Tried again at the next look.
+            # The next call tries again.
             self._choices = before
-            self._say(f"the forms could not be brought up to date: {error}")
+            self._say(f"the forms could not be updated: {error}")
 
     def _update_forms(self) -> None:
         with get_client(sync_client=True) as client:
@@ -103,14 +103,14 @@ class Serving:
         await self._register(await asyncio.to_thread(self._drain_deployment))
 
     def _drain_deployment(self) -> RunnerDeployment:
-        """The deployment that works off standalone jobs, with its form."""
+        """Return the deployment that works off standalone jobs, with its form."""
         return drain_deployment(choices=self._choices)
 
     def _deployment(self, definition: TaskDefinition) -> RunnerDeployment:
         return deployment_of(definition, self._settings, choices=self._choices)
 
     async def update(self) -> None:
-        """Serve new and changed definitions, and pause those that are gone; errors are reported once each."""
+        """Serve new and changed definitions, and pause removed ones; each error is reported once."""
         definitions = load_definitions(self._settings.definitions, strict=False)
         self._report(definitions)
         for difference in compare_definitions(self._served, definitions):
@@ -130,13 +130,13 @@ class Serving:
             return
         before = self._served.get(definition.name)
         if before is not None and deployment_path(before) != deployment_path(definition):
-            # Another label is another deployment; the former one would run by its schedule as well.
+            # A new label means a new deployment. Without the pause, the schedule of the former one would run too.
             await self._pause(before)
         self._served[definition.name] = definition
         logger.info("%s", difference)
 
     async def _register(self, deployment: RunnerDeployment) -> bool:
-        """Serve a deployment, unless it belongs to a work pool; returns whether it is served."""
+        """Serve a deployment, unless it belongs to a work pool; return True if it is served."""
         with get_client(sync_client=True) as client:
             registration = await asyncio.to_thread(begin_registration, client, deployment)
             if registration.known is not None and registration.known.work_pool_name is not None:
@@ -150,23 +150,23 @@ class Serving:
     def _say_pooled(self, deployment: DeploymentResponse) -> None:
         self._say(
             f"{deployment.name}: its deployment belongs to the work pool {deployment.work_pool_name}, whose workers "
-            "start its runs. To run it here, delete the deployment in Prefect's pages and start `photojobs up` again."
+            "start its runs. To run it here, delete the deployment in Prefect's pages and restart `photojobs up`."
         )
 
     async def watch_deployments(self) -> None:
-        """Follow what users do with the deployments on the server.
+        """React to changes that users make to the deployments on the server.
 
-        Schedules that lost their parameters when a user switched them in Prefect's pages get them back. Deployments
-        that came into a work pool are left to its workers.
+        A schedule loses its parameters when a user switches it on or off in Prefect's pages; they are restored here.
+        Deployments that users moved to a work pool are left to its workers.
         """
         try:
             for deployment in await asyncio.to_thread(self._watched):
                 self._leave_to_pool(deployment)
         except (httpx.HTTPError, PrefectException) as error:
-            self._say(f"the deployments could not be looked at: {error}")
+            self._say(f"the deployments could not be checked: {error}")
 
     def _watched(self) -> list[DeploymentResponse]:
-        """Repair the schedules; returns the deployments that belong to a work pool."""
+        """Repair the schedules, and return the deployments that belong to a work pool."""
         pooled = []
         with get_client(sync_client=True) as client:
             ours = DeploymentFilter(id=DeploymentFilterId(any_=list(self._scheduled)))
@@ -176,14 +176,14 @@ class Serving:
                     continue
                 declared = self._scheduled[deployment.id]
                 if restore_parameters(client, deployment, declared):
-                    logger.info("%s: its schedules have their parameters again", deployment.name)
+                    logger.info("%s: the parameters of its schedules were restored", deployment.name)
                     self._restored_at[deployment.id] = time.monotonic()
                 if time.monotonic() - self._restored_at.get(deployment.id, -math.inf) < RESTORED_SECONDS:
                     remove_runs_without_parameters(client, deployment, declared)
         return pooled
 
     def _leave_to_pool(self, deployment: DeploymentResponse) -> None:
-        # Prefect has no public way to have a runner leave out a deployment.
+        # Prefect has no public function that removes a deployment from a runner.
         self._runner._deployment_registry._deployment_ids.discard(deployment.id)
         del self._scheduled[deployment.id]
         self._served.pop((deployment.entrypoint or "").rpartition(".")[2], None)
@@ -194,7 +194,7 @@ class Serving:
             logger.info("%s: removed; its deployment is paused", definition.name)
 
     async def pause_removed(self) -> None:
-        """Pause deployments whose definition was removed while nothing was served; call it once, after `update`."""
+        """Pause deployments whose definition was removed while no runner was up; call it once, after `update`."""
         definitions = load_definitions(self._settings.definitions, strict=False)
         known = {DRAIN_PATH, *(deployment_path(definition) for definition in definitions.values())}
         for path in await asyncio.to_thread(_served_before, known):
@@ -212,7 +212,7 @@ class Serving:
 
 
 def _served_before(known: Collection[str]) -> list[str]:
-    """The paths of deployments that a runner served, besides the known ones; those of work pools are not served."""
+    """Return the paths of deployments that a runner served, without the known ones and those of work pools."""
     with get_client(sync_client=True) as client:
         return [
             path
@@ -230,7 +230,7 @@ def _pause(path: str) -> bool:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve the definitions until this process is stopped, and follow changes of their files."""
+    """Serve the definitions until this process is stopped, and reload their files when they change."""
     runner = Runner(
         name="photojobs", query_seconds=QUERY_SECONDS, limit=settings.max_flow_runs, pause_on_shutdown=False
     )
@@ -255,10 +255,11 @@ async def serve(settings: Settings) -> None:
             task.cancel()
 
 
-#: Names a file that the runner makes when every definition is served.
+#: The environment variable with the path of a file; the runner creates it when every definition is served.
 READY_VARIABLE = "PHOTOJOBS_UP_READY"
 
-#: Set if this runner is the only one of its server: what it does not serve, no other runner serves.
+#: The environment variable that is set if this runner is the only one of its server. It may then pause deployments
+#: that it does not serve.
 OWN_SERVER_VARIABLE = "PHOTOJOBS_UP_OWN_SERVER"
 
 
@@ -280,7 +281,7 @@ async def _watch_deployments(serving: Serving) -> None:
 
 
 def fingerprint(source: Path | None) -> Mapping[str, tuple[int, int]]:
-    """Size and modification time of each definition file, to see that something changed."""
+    """Return the size and modification time of each definition file; a difference means that a file changed."""
     if source is None:
         return {}
     files = [source] if source.is_file() else sorted(source.glob("*")) if source.is_dir() else []
@@ -295,8 +296,8 @@ def fingerprint(source: Path | None) -> Mapping[str, tuple[int, int]]:
 
 
 def main() -> None:
-    """The runner process."""
-    # On our own logger: Prefect sets up the root's handlers anew.
+    """Run the runner process."""
+    # On our own logger: Prefect replaces the handlers of the root logger.
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     ours = logging.getLogger("photojobs")

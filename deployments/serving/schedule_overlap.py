@@ -1,8 +1,8 @@
-"""One run of a schedule at a time: a run that is due while an earlier one is on is skipped before its process starts.
+"""Skips a scheduled run before its process starts if an earlier run of the same schedule has not ended.
 
-The flow itself refuses a second task of its kind, but a schedule that is shorter than the start of a process would
-have more and more processes that do nothing but refuse. A limit of Prefect counts the runs of a deployment, and one
-deployment has a schedule for each tenant.
+The flow itself refuses a second task of the same definition and tenant. With a short schedule, however, more and more
+processes would start only to refuse. Prefect's concurrency limit does not fit: it counts all runs of a deployment, and
+a deployment has one schedule for each tenant.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from prefect.states import Completed
 
 from deployments.errors import ScheduleOverlap
 
-#: States in which a run has a process, or is about to get one.
+#: States in which a run has a process, or will soon have one.
 _AT_WORK = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
 def skip_overlaps(start: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Wrap what starts the process of a flow run: a scheduled run whose predecessor is on ends as `Skipped`."""
-    # Prefect logs whatever keeps a process from being started with a traceback.
+    """Wrap the function that starts the process of a flow run; an overlapping scheduled run ends as `Skipped`."""
+    # Prefect logs a traceback for each exception at the start of a process; a skipped run is no error.
     logging.getLogger("prefect.runner.flow_run_executor").addFilter(_is_no_overlap)
 
     async def start_unless_overlapping(command: list[str], *, env: Mapping[str, str], **options: Any) -> Any:
@@ -43,7 +43,7 @@ def skip_overlaps(start: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
 async def _check(flow_run_id: UUID) -> None:
     async with get_client() as client:
         run = await client.read_flow_run(flow_run_id)
-        # A run that goes on after a crash may have a task already.
+        # A run that was restarted after a crash may already have a task.
         if not run.auto_scheduled or run.run_count or run.deployment_id is None:
             return
         at_work = await client.read_flow_runs(
@@ -61,7 +61,7 @@ async def _check(flow_run_id: UUID) -> None:
 
 
 def _precedes(other: FlowRun, run: FlowRun) -> bool:
-    """Whether `run` has to give way to `other`; of two that are about to start, the one that is due first remains."""
+    """Return True if `other` makes `run` an overlap; of two runs that are about to start, the earlier due one stays."""
     if other.id == run.id or other.parameters.get("tenant_id") != run.parameters.get("tenant_id"):
         return False
     return other.state_type != StateType.PENDING or _rank(other) < _rank(run)

@@ -1,8 +1,8 @@
-"""A process that has imported what a flow run needs and waits for one, so that a pressed run begins at once.
+"""A spare process that has imported Prefect and the handlers, so that the next flow run begins at once.
 
-Python takes two seconds to import Prefect and the handlers. The runner keeps one process that has done so; a flow run
-gets it together with the environment that Prefect meant for a new process, and the next one is prepared. Nothing of the
-definitions or the settings is read before that. Run as `python -m deployments.serving.spare_process`.
+The imports take two seconds. The runner keeps one spare process. A flow run takes it, with the environment that Prefect
+meant for a new process, and the runner prepares the next one. The spare process reads no definitions or settings before
+a flow run takes it. It runs as `python -m deployments.serving.spare_process`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from flows.handlers.step import load_steps
 
 logger = logging.getLogger("photojobs.serving")
 
-#: The flow run that took the last spare process begins first; then the next one is prepared.
+#: How long after a flow run took the spare process the next one is prepared, so that the flow run begins first.
 PREPARE_AFTER_SECONDS = 3.0
 
 _ENGINE = "prefect.engine"
 
 
 class SpareProcess:
-    """Starts flow runs in a process that was prepared, and in a new one where there is none.
+    """Starts flow runs in the spare process, or in a new process if there is no spare one.
 
     Args:
-        start_new: Prefect's own way, `prefect.utilities.processutils.run_process`.
+        start_new: Prefect's own function that starts a process, `prefect.utilities.processutils.run_process`.
     """
 
     def __init__(self, start_new: Callable[..., Awaitable[Any]]) -> None:
@@ -49,7 +49,7 @@ class SpareProcess:
         self._preparing: asyncio.Task[None] | None = None
 
     async def prepare(self) -> None:
-        """Have a process ready, in addition to those that run."""
+        """Start the next spare process."""
         from prefect.settings import get_current_settings
 
         environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
@@ -72,7 +72,7 @@ class SpareProcess:
         cwd: Any = None,
         **options: Any,
     ) -> anyio.abc.Process:
-        """As Prefect's `run_process`: start the command, tell `task_status` of it, and wait until it has ended."""
+        """Start the command, report the process to `task_status`, and wait for its end, as Prefect's `run_process`."""
         process = self._take() if command[1:] == ["-m", _ENGINE] and self._fits(env, cwd) else None
         if process is None or process.stdin is None:
             started: anyio.abc.Process = await self._start_new(
@@ -94,7 +94,7 @@ class SpareProcess:
         return process
 
     def _fits(self, environment: Mapping[str, str], folder: Any) -> bool:
-        # Prefect reads its settings when it is imported.
+        # Prefect reads its settings at import, so the spare process cannot take other ones.
         return folder is None and _prefect_settings(environment) == self._settings
 
     def _take(self) -> anyio.abc.Process | None:
@@ -112,14 +112,14 @@ class SpareProcess:
 
 
 async def use_spare_process() -> None:
-    """Have the runners of this process begin flow runs in processes that were prepared."""
+    """Make the runners of this process start flow runs in spare processes."""
     try:
         starter = import_module("prefect.runner._starter_engine")
         spare = SpareProcess(starter.run_process)
     except (ImportError, AttributeError):
-        # Prefect has no public way.
+        # Prefect has no public interface for this.
         raise RunnerFailed(
-            "this version of Prefect starts flow runs in another way, so that what they would run cannot be checked. "
+            "this version of Prefect starts flow runs in another way, so photojobs cannot check what they run. "
             "Install the version of constraints.txt."
         ) from None
     await spare.prepare()
@@ -127,7 +127,7 @@ async def use_spare_process() -> None:
 
 
 def _prefect_settings(environment: Mapping[str, str]) -> Mapping[str, str]:
-    # With two underscores begins what Prefect tells a flow run, and not its settings.
+    # Variables that begin with PREFECT__ describe a flow run; they are not settings.
     return {
         name: value
         for name, value in environment.items()
@@ -136,7 +136,7 @@ def _prefect_settings(environment: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def main() -> None:
-    """The process: import, wait for the environment of a flow run, and become its engine."""
+    """Import the modules, wait for the environment of a flow run, and run Prefect's engine for it."""
     if sys.platform == "linux":
         die_with_parent()
     engine = import_module(_ENGINE)
@@ -145,10 +145,10 @@ def main() -> None:
     load_steps()
     line = sys.stdin.readline()
     if not line:
-        # The runner is gone, or has no use for it.
+        # The runner has ended, or does not need this process.
         return
     if sys.platform == "linux":
-        # A flow run hands its jobs back first.
+        # A flow run must outlive its parent, to return its jobs to the queue.
         outlive_parent()
     os.environ.clear()
     os.environ.update(json.loads(line))

@@ -1,6 +1,6 @@
-"""`photojobs up`: Prefect's server, a runner for every definition, and the sweeps, started and stopped as one.
+"""Starts and stops Prefect's server, the runner, the sweeps and the attendant together, for `photojobs up`.
 
-A server or runner that dies is started again, and everything goes on.
+A server or runner that dies is restarted.
 """
 
 from __future__ import annotations
@@ -34,26 +34,27 @@ from storage.settings import Settings
 
 logger = logging.getLogger("photojobs.up")
 
-#: Prefect's own port, where its users look for it.
+#: Prefect's default port.
 DEFAULT_PORT = 4200
 
-#: How often unattended work is looked for.
+#: How often the attendant looks for unattended work.
 ATTEND_SECONDS = 5.0
 
-#: In each of so many rounds of that, planned runs get readable names; Prefect plans new ones once a minute.
+#: Planned runs get readable names once in this many looks; Prefect plans new runs once a minute.
 NAMING_ROUNDS = 6
 
-#: After so long without an answer the runner counts as broken.
+#: How long the runner may take to start.
 RUNNER_TIMEOUT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What is up: the addresses of the API, the UI and, where they are on, the metrics.
+    """The addresses of the API, the UI and the metrics of a running `up`.
 
     Attributes:
         login_url: opens the UI without a prompt for the password; None for a server that `PREFECT_API_URL` names.
-        password_file: holds what the prompt asks for; likewise.
+        password_file: contains the password; None for a server that `PREFECT_API_URL` names.
+        metrics_url: the address of the metrics; None if metrics are off.
     """
 
     api_url: str
@@ -63,24 +64,24 @@ class Running:
 
     @property
     def ui_url(self) -> str:
-        """Where people look."""
+        """The address of the UI."""
         return self.api_url.removesuffix("/api")
 
 
 @contextmanager
 def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None = DEFAULT_PORT) -> Iterator[Running]:
-    """Everything that runs tasks, for as long as the block lasts; then running jobs are handed back, in order.
+    """Run the server and everything that runs tasks during the block; at its end, return running jobs to the queue.
 
     Args:
         settings: where the database, the library and the definitions are.
-        home: a folder for the server's database, logs and the marks of running processes.
-        host: the address that an embedded server listens on; the loopback unless somebody says otherwise.
-        port: of the embedded server; None for any free one.
+        home: a folder for the server's database, the logs, and marker files of running processes.
+        host: the address that an embedded server listens on; by default the loopback.
+        port: the port of the embedded server; None for any free port.
 
     Raises:
         AlreadyUp: another `up` uses the same folder.
         PortInUse: the port is taken.
-        MetricsNotServed: the address of the metrics is none of this machine, or may not be used.
+        MetricsNotServed: the address of the metrics is not an address of this machine, or may not be used.
         PrefectServerFailed: the server could not be started.
         RunnerFailed: the runner could not be started; the message names its log.
     """
@@ -127,9 +128,9 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
     log_path = home / "runner.log"
 
     def launch() -> subprocess.Popen[bytes]:
-        # Late: the runner of an `up` that was killed a moment ago may still be asking its runs to stop.
+        # Only here: the runner of an `up` that was just killed may still ask its runs to stop.
         withdraw_stop(runs)
-        _make_way(runtime)
+        _prepare_runs(runtime)
         ready.unlink(missing_ok=True)
         return subprocess.Popen(
             [sys.executable, "-m", "deployments.serving.runner"],
@@ -139,13 +140,13 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # Out of the terminal's group: Ctrl-C must hand jobs back, not cancel the tasks of every flow run.
+            # Outside the terminal's process group: Ctrl-C must return jobs to the queue, not cancel all flow runs.
             start_new_session=True,
             preexec_fn=die_with_parent if sys.platform == "linux" else None,
         )
 
     def stop(process: subprocess.Popen[bytes]) -> None:
-        # Before the runner is stopped, which would otherwise cancel what it runs.
+        # Before the runner stops: it would cancel the flow runs that it runs.
         _end_runs(runs, drain_seconds)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -175,11 +176,11 @@ def _wait_for(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], lo
         time.sleep(0.05)
 
 
-def _make_way(runtime: Runtime) -> None:
-    """See to what a runner must not meet: runs that nobody runs any more, and more than the latest missed run.
+def _prepare_runs(runtime: Runtime) -> None:
+    """Before a runner starts, restart runs without a process, and skip missed runs except the latest of a schedule.
 
     Raises:
-        RunnerFailed: Prefect's server is away.
+        RunnerFailed: Prefect's server is unavailable.
     """
     import httpx
 
@@ -190,11 +191,11 @@ def _make_way(runtime: Runtime) -> None:
         skipped = skip_missed_runs()
     except httpx.TransportError as error:
         raise RunnerFailed(f"Prefect's server does not answer: {error}") from error
-    except Exception as error:  # noqa: BLE001 - what can run shall run all the same.
+    except Exception as error:  # noqa: BLE001 - the runner must start anyway.
         logger.warning("could not look for flow runs that were left behind or missed: %s", error)
         return
     if revived:
-        logger.info("%d flow runs that were left behind go on", revived)
+        logger.info("%d flow runs that were left behind are restarted", revived)
     if skipped:
         logger.info("%d missed scheduled runs were skipped; the latest of each runs now", skipped)
 
@@ -214,7 +215,7 @@ def _attending(runtime: Runtime) -> Iterator[None]:
                 attend(runtime)
                 if number % NAMING_ROUNDS == 0:
                     name_planned_runs()
-            except Exception as error:  # noqa: BLE001 - a server or database that is away comes back.
+            except Exception as error:  # noqa: BLE001 - the server or database may be available again at the next look.
                 logger.warning("could not look for unattended work: %s", error)
 
     thread = threading.Thread(target=run, name="photojobs-attendant", daemon=True)
@@ -232,7 +233,7 @@ def _end_runs(runs: Path, limit_seconds: float) -> None:
 
 
 def _end_leftovers(runs: Path, limit_seconds: float) -> None:
-    # They have noticed that their parent died, and hand their jobs back.
+    # These processes noticed that their parent died, and are returning their jobs to the queue.
     if running_processes(runs):
         request_stop(runs)
         _wait_until_ended(runs, limit_seconds)
@@ -258,5 +259,5 @@ def _only_one(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise AlreadyUp(f"photojobs is up already, with the folder {home}; stop it first") from None
+            raise AlreadyUp(f"photojobs is already up with the folder {home}; stop it first") from None
         yield

@@ -89,7 +89,7 @@ def print_sameness(before: Snapshot, after: Snapshot) -> None:
             f"{len(after.rows)} rows of projects, photos and tags the same values."
         )
         return
-    say(f"{len(differences)} files and rows are not as they were, since the library was changed after the last run:")
+    say(f"{len(differences)} files and rows differ, because the library was changed after the last run:")
     for line in differences[:DIFFERENCES]:
         say(f"  {line}")
 

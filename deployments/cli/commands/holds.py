@@ -64,7 +64,7 @@ def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json =
     if json:
         print_json({"kind": kind, "name": name, "is_held": False, "was_held": was_held})
         return
-    confirm(f"{kind} {name} goes on" if was_held else f"{kind} {name} was not held")
+    confirm(f"{kind} {name} is released" if was_held else f"{kind} {name} was not held")
 
 
 def _whole_name(kind: Kind, name: str, tenant: str | None, connection: Connection) -> str:

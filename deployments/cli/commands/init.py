@@ -233,7 +233,10 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
     folders = Counter(project.folder for project in survey.projects)
     twice = sorted(name for name, count in folders.items() if count > 1)
     if twice:
-        yield f"several tenants have a folder {_listed(twice)}; each folder name must be unique in the whole library."
+        yield (
+            f"several tenants have a folder {_listed(twice)}. In a database file that another program uses too, only "
+            "one of them can become a project."
+        )
 
 
 def _show_next(setup: LibrarySetup, *, is_discovered: bool) -> None:

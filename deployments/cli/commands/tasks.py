@@ -185,7 +185,7 @@ def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = N
     queued = summary.jobs.get("queued", 0)
     who = "Prefect" if summary.task.flow_run_id is not None else "`photojobs up` or a worker"
     confirm(
-        f"task {task} goes on at {where} with {quantity(queued, 'job')}; {who} runs {'it' if queued == 1 else 'them'}"
+        f"task {task} continues at {where} with {quantity(queued, 'job')}; {who} runs {'it' if queued == 1 else 'them'}"
     )
 
 

@@ -150,7 +150,7 @@ def _watch(
         began = time.monotonic()
         try:
             if request.is_set.is_set() and not is_canceled and not has_finished:
-                remark("canceling; what is done stays done (Ctrl-C again to leave at once)")
+                remark("canceling; finished work is kept (press Ctrl-C again to leave at once)")
                 _cancel(runtime, task_id)
                 is_canceled = True
             view.show(step_progress(tasks.list_jobs(task_id)))

@@ -135,7 +135,7 @@ def test_a_task_is_named_by_the_beginning_of_its_id(command: Command, place_data
     assert command("hold", "task", shown).out.startswith(f"task {task_id} is held")
     assert command("release", "task", shown).code == command("cancel", shown).code == 0
     assert TasksRepository(place_database).get(task_id).status == "canceled"
-    assert command("retry", shown).out.startswith(f"task {task_id} goes on")
+    assert command("retry", shown).out.startswith(f"task {task_id} continues")
     assert command("tasks", "show", "zzz").code == 2
 
 

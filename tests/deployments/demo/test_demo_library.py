@@ -138,7 +138,7 @@ def test_a_snapshot_tells_each_file_and_row_that_is_no_longer_the_same(
 
     assert before.differences(take_snapshot(root, sqlite_database)) == [
         "changed: changed",
-        "gone: gone",
+        "deleted: gone",
         "new: new",
         f"changed: projects {project.id}",
     ]
