@@ -1,1 +1,1 @@
-"""The life of jobs, items and tasks as rows: how they are written, kept alive and ended, and what an ending starts."""
+"""The life cycle of jobs, items and tasks: writes their rows, keeps them alive, ends them and starts what follows."""

@@ -1,4 +1,4 @@
-"""Many items as many jobs: each gets at most 2000 of them, and its payload says which chunk it is and of how many."""
+"""Splits many items into jobs of at most 2000; the payload of each job has its chunk index and the chunk count."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from task_definitions import MAX_ITEMS_PER_JOB
 
 
 def insert_chunks(connection: Connection, values: Mapping[str, Any], items: SpooledItems) -> Job | list[Job]:
-    """Write the items and the jobs that hold them; returns the jobs in order, or an unfinished job with the unique key.
+    """Insert the items and their jobs; returns the jobs in order, or the unfinished job with the same unique key.
 
     Args:
-        connection: in a transaction, which must be rolled back if this raises.
-        values: of each job, as `job_rows.new_job_values` gives them. The unique key stands for all of them, and is
-            stored in the first.
-        items: read once.
+        connection: in a transaction, which the caller must roll back if this raises.
+        values: the values of each job, from `job_rows.new_job_values`. The unique key applies to all jobs together and
+            is stored in the first.
+        items: the items; they are read once.
 
     Raises:
         InvalidValue: an item cannot be stored, or the list was changed while it was read.
@@ -51,7 +51,7 @@ def insert_chunks(connection: Connection, values: Mapping[str, Any], items: Spoo
     iterator = iter(items)
     written = job_items.insert_items_of_jobs(connection, sized, values["tenant_id"], iterator, now=values["created_at"])
     if written != count or next(iterator, None) is not None:
-        raise InvalidValue("items", f"changed while they were read: there are not {count} of them any more")
+        raise InvalidValue("items", f"changed while they were read: their number is no longer {count}")
     notify(connection)
     return inserted
 

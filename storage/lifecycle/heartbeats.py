@@ -1,4 +1,4 @@
-"""Signs of life: one statement for all the jobs that a process runs, and one for all that it waits for."""
+"""Heartbeats: one statement for all jobs that a process runs, and one for all jobs that it waits for."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from storage.database.given_values import among
 from storage.database.tables import jobs, project_claims
 from storage.lifecycle.job_statement import is_given_and_queued
 
-#: A waiter whose beat is older than this many seconds has died and holds nobody back.
+#: A waiter without a heartbeat for this many seconds is dead; other waiters no longer wait for its jobs.
 ATTENDANCE_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a job stands, for those who wait for it."""
+    """The state of a job, for its waiters."""
 
     status: str
     run_after: datetime | None
 
 
 def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
-    """Beat for running jobs, given as pairs of job id and claim token; returns the tokens of the claims that were lost.
+    """Write the heartbeats of running jobs, given as pairs of job id and claim token; returns the lost tokens.
 
-    On PostgreSQL this waits for nobody: a row that a handler's own transaction has locked is alive without a beat, and
-    must not keep the other jobs of the process from theirs.
+    On PostgreSQL this skips locked rows: a job whose row a handler's transaction has locked is alive without a
+    heartbeat, and it must not delay the heartbeats of the other jobs of the process.
     """
     pairs = list(claims)
     if not pairs:
@@ -53,7 +53,7 @@ def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
 
 
 def beat_for_lost(database: Database, tokens: Collection[str]) -> None:
-    """Keep the projects held in which handlers of lost claims still work: they stop at their next checkpoint."""
+    """Keep the project claims of lost jobs alive: the handlers still work there until their next checkpoint."""
     if tokens:
         with database.begin() as connection:
             held = among(project_claims.c.claim_token, tokens)
@@ -61,20 +61,20 @@ def beat_for_lost(database: Database, tokens: Collection[str]) -> None:
 
 
 def attend(database: Database, job_ids: Sequence[int], *, worker_id: str) -> None:
-    """Say that an executor waits for these queued jobs, so that none of lower rank goes before them."""
+    """Record that an executor waits for these queued jobs, so that no job of a lower rank gets a slot before them."""
     if job_ids:
         parameters = {"job_ids": list(job_ids), "now": database.clock(), "worker_id": worker_id}
         database.run(_attend_statement(database.is_postgresql), parameters)
 
 
 def leave(database: Database, job_ids: Sequence[int]) -> None:
-    """Say that nobody waits for these queued jobs any more."""
+    """Record that no executor waits for these queued jobs any more."""
     if job_ids:
         database.run(_leave_statement(database.is_postgresql), {"job_ids": list(job_ids)})
 
 
 def standings(database: Database, job_ids: Sequence[int]) -> dict[int, Standing]:
-    """Where each of these jobs stands that still exists."""
+    """Return the states of these jobs by job id; jobs that do not exist are left out."""
     if not job_ids:
         return {}
     with database.connect() as connection:
@@ -91,7 +91,7 @@ def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[
 def _attend_statement(is_postgresql: bool) -> DriverStatement:
     waiting = f"SELECT id FROM jobs WHERE {is_given_and_queued(is_postgresql=is_postgresql)}"
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
-    # Of several executors that wait for a job the first is named: a new name would write to the indexes again.
+    # If several executors wait for a job, the name of the first stays: another name would change the indexes again.
     return DriverStatement(
         f"""UPDATE jobs SET heartbeat_at = :now, worker_id = coalesce(worker_id, :worker_id)
         WHERE id IN ({waiting} {lock})""",

@@ -1,4 +1,4 @@
-"""The table `job_items`: writing many items fast, reading them in order, and recording what became of each."""
+"""The table `job_items`: writes many items fast, reads them in order, and records the outcome of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from storage.lifecycle.state_machine import cut
 from storage.lifecycle.step_jobs import of_tenant
 from storage.records import ItemStatus, JobItem
 
-#: Items written by one statement; larger batches gain nothing and hold more memory.
+#: The number of items that one statement writes; larger batches are not faster and take more memory.
 BATCH_SIZE = 5_000
 
 _COLUMNS = ("tenant_id", "job_id", "photo_id", "filename", "status", "message", "created_at", "updated_at")
@@ -30,16 +30,16 @@ _ALLOWED_KEYS = frozenset({"photo_id", "filename", "status", "message"})
 def insert_items(
     connection: Connection, job_id: int, tenant_id: str, items: Iterable[Mapping[str, Any]], *, now: datetime
 ) -> int:
-    """Write the items of a job, in order; returns how many. Never holds more than a batch of them in memory.
+    """Write the items of a job in order and return their number; at most one batch is in memory.
 
     Raises:
         InvalidValue: an item has an unknown key, or a value that cannot be stored; the caller's transaction must then
             be rolled back.
-        UnknownPhoto: a photo belongs to another tenant; likewise.
+        UnknownPhoto: a photo belongs to another tenant; the caller's transaction must then be rolled back.
     """
     count = 0
     iterator = iter(items)
-    # Read before they are written: the items may come from a query on this very connection.
+    # A batch is read before it is written: the items may come from a query on this same connection.
     while batch := list(islice(iterator, BATCH_SIZE)):
         count += insert_items_of_jobs(connection, [(job_id, len(batch))], tenant_id, batch, now=now, first_index=count)
     return count
@@ -54,9 +54,10 @@ def insert_items_of_jobs(
     now: datetime,
     first_index: int = 0,
 ) -> int:
-    """Write items of several jobs (`sizes` are ids, each with how many it gets) as one stream; returns how many.
+    """Write the items of several jobs as one stream and return their number.
 
-    `items` must not need the connection; `first_index` is the place of the first one in the caller's list.
+    `sizes` has pairs of job id and number of items. `items` must not use the connection. `first_index` is the position
+    of the first item in the caller's list.
 
     Raises:
         InvalidValue: as in `insert_items`.
@@ -77,7 +78,7 @@ def insert_items_of_jobs(
                     and type(photo_id := item.get("photo_id")) is int
                     and 0 < photo_id <= MAX_INTEGER
                 ):
-                    # Nearly all items are so, and this costs half of a call of `item_values`.
+                    # Nearly all items have this form, and this takes half the time of `item_values`.
                     yield (tenant_id, job_id, photo_id, None, "pending", None, moment, moment)
                 else:
                     yield (tenant_id, job_id, *item_values(item, first_index + count), moment, moment)
@@ -87,7 +88,7 @@ def insert_items_of_jobs(
         write_rows(connection, "job_items", _COLUMNS, rows())
     except ConstraintViolated:
         raise InvalidValue(
-            "items", "a photo_id names no row of photos (or the job is gone); nothing was written"
+            "items", "a photo_id does not exist in photos (or the job was deleted); nothing was written"
         ) from None
     _check_photos(connection, [job_id for job_id, _ in sizes], tenant_id)
     return count
@@ -107,7 +108,7 @@ def _check_photos(connection: Connection, job_ids: Sequence[int], tenant_id: str
 
 
 def write_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    """Write many rows of plain values by the fastest way of the driver: COPY, or one prepared statement."""
+    """Write many rows of plain values by the driver's fastest method: COPY, or one prepared statement."""
     names = ", ".join(columns)
     if not connection.in_transaction():
         connection.begin()
@@ -121,7 +122,7 @@ def write_rows(connection: Connection, table: str, columns: Sequence[str], rows:
         else:
             cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
     except Exception as error:
-        # The driver itself writes, so SQLAlchemy does not see its errors.
+        # SQLAlchemy does not see the errors of the driver's own cursor.
         translated = storage_error(error, connection.engine)
         if translated is None:
             raise
@@ -131,13 +132,13 @@ def write_rows(connection: Connection, table: str, columns: Sequence[str], rows:
 
 
 def list_items(connection: Connection, job_id: int) -> list[JobItem]:
-    """The items of a job in id order."""
+    """Return the items of a job in id order."""
     statement = select(job_items).where(job_items.c.job_id == job_id).order_by(job_items.c.id)
     return [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
 
 
 def items_after(connection: Connection, job_id: int, last_id: int) -> list[JobItem]:
-    """The next items of a job after an id, in id order, at most `BATCH_SIZE` of them."""
+    """Return the items of a job after `last_id`, in id order, at most `BATCH_SIZE`."""
     statement = (
         select(job_items)
         .where(job_items.c.job_id == job_id, job_items.c.id > last_id)
@@ -148,7 +149,7 @@ def items_after(connection: Connection, job_id: int, last_id: int) -> list[JobIt
 
 
 def next_pending_item(connection: Connection, job_id: int) -> JobItem | None:
-    """The item with the lowest id that is still pending, or None."""
+    """Return the pending item with the lowest id, or None."""
     statement = (
         select(job_items)
         .where(job_items.c.job_id == job_id, job_items.c.status == "pending")
@@ -168,7 +169,7 @@ def update_item_status(
     now: datetime,
     error_type: str | None = None,
 ) -> JobItem | None:
-    """Record what became of an item; `message` is stored as given, so that a success clears an old reason."""
+    """Set the status of an item. A `message` of None clears the message of an earlier failure."""
     if status not in _ITEM_STATUSES:
         raise InvalidValue("status", f'"{status}" is not an item status. Allowed: {", ".join(ItemStatus)}.')
     values: dict[str, Any] = {
@@ -180,7 +181,7 @@ def update_item_status(
     if status in (ItemStatus.DONE, ItemStatus.FAILED):
         values["attempts"] = job_items.c.attempts + 1
     of_item = select(job_items.c.job_id).where(job_items.c.id == item_id).scalar_subquery()
-    # Locked before it is counted: two items of a job that end at the same moment both count.
+    # The job is locked before its items are counted, so that two simultaneous updates are both counted.
     locked = select(jobs.c.id, jobs.c.progress_done).where(jobs.c.id == of_item).with_for_update()
     job = connection.execute(locked).one_or_none()
     follows = job is not None and (job.progress_done or 0) == _count_closed(connection, job.id)
@@ -198,13 +199,13 @@ def _count_closed(connection: Connection, job_id: int) -> int:
 
 
 def item_values(item: Mapping[str, Any], index: int) -> tuple[int | None, str | None, str, str | None]:
-    """The checked photo_id, filename, status and message of the item at a place in its list.
+    """Check an item and return its photo_id, filename, status and message; `index` is its position in the list.
 
     Raises:
-        InvalidValue: it has an unknown key, or a value that cannot be stored.
+        InvalidValue: the item has an unknown key, or a value that cannot be stored.
     """
     if type(item) is dict:
-        # Nearly all items are of these two forms; what they hold is checked as strictly as below.
+        # Nearly all items have one of these two forms; the checks are as strict as those below.
         photo_id, filename = item.get("photo_id"), item.get("filename")
         if type(photo_id) is int and 0 < photo_id <= MAX_INTEGER:
             if len(item) == 1:
@@ -236,7 +237,7 @@ def item_values(item: Mapping[str, Any], index: int) -> tuple[int | None, str | 
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """What became of an item in one attempt."""
+    """The outcome of one attempt at an item."""
 
     item_id: int
     status: ItemStatus
@@ -264,7 +265,7 @@ def record_outcomes(connection: Connection, outcomes: Sequence[ItemOutcome], *, 
     )
 
 
-# Of open items alone, so that a write which is repeated because its answer got lost counts no attempt twice.
+# Changes only open items: a write is repeated if its answer was lost, and must not count the attempt twice.
 _RECORD_OUTCOME = (
     update(job_items)
     .where(

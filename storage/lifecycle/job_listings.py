@@ -1,4 +1,4 @@
-"""Pages of jobs as people and programs look at them: the newest first, or those that may be claimed by rank."""
+"""Pages of jobs: all jobs with the newest first, or the jobs that may be claimed with the best first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
 from storage.lifecycle.notifications import fresh_since
 from storage.records import Job
 
-#: How many rows a listing returns where no limit is given.
+#: The number of rows that a listing returns by default.
 DEFAULT_LIMIT = 50
 
 
@@ -28,12 +28,12 @@ def list_newest(
     offset: int,
     before: tuple[datetime, int] | None = None,
 ) -> list[Job]:
-    """The jobs whose columns have the values of `filters` (None: any), newest first.
+    """Return the jobs whose columns have the values of `filters` (None means any value), newest first.
 
-    `before` is `(created_at, id)` of the job that the page follows.
+    `before` is `(created_at, id)` of the last job of the previous page.
 
     Raises:
-        InvalidValue: `limit` or `offset` is no number from 0.
+        InvalidValue: `limit` or `offset` is not a whole number from 0.
     """
     check_page(limit=limit, offset=offset)
     parameters = {name: value for name, value in filters.items() if value is not None}
@@ -44,7 +44,7 @@ def list_newest(
 
 
 def check_page(*, limit: int, offset: int = 0) -> None:
-    """Raise `InvalidValue` unless both are whole numbers from 0 that both databases take."""
+    """Raise `InvalidValue` unless both are whole numbers from 0 that both databases accept."""
     check_integer(limit, name="limit", minimum=0)
     check_integer(offset, name="offset", minimum=0)
 
@@ -58,7 +58,7 @@ def ready_jobs(
     max_priority: int | None,
     standalone: bool,
 ) -> Select[Any]:
-    """Selects the queued jobs that may be claimed now, in rank order; see `JobsRepository.list_ready`."""
+    """Return a query of the queued jobs that may be claimed now, best first; see `JobsRepository.list_ready`."""
     check_page(limit=limit)
     statement = (
         select(jobs)
@@ -81,10 +81,10 @@ def ready_jobs(
 def _page(filters: tuple[str, ...], is_paged: bool, limit: int, offset: int) -> JobStatement:
     conditions = [f"{name} = :{name}" for name in filters]
     if is_paged:
-        # The first condition bounds the index that gives the order; the second one cuts exactly.
+        # The first condition limits the range of the index; the second one cuts exactly.
         conditions += ["created_at <= :before_at", "(created_at, id) < (:before_at, :before_id)"]
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     return JobStatement(
-        # As numbers in the text: PostgreSQL plans a bound limit anew each time.
+        # The limits are literals, because PostgreSQL plans a statement with a bound limit again each time.
         f"SELECT {JOB_COLUMNS} FROM jobs {where} ORDER BY created_at DESC, id DESC LIMIT {limit:d} OFFSET {offset:d}"
     )

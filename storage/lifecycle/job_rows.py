@@ -1,4 +1,4 @@
-"""New rows of `jobs`: what is checked before one is written, and what a unique key means."""
+"""Inserts rows of `jobs`: checks their values and applies their unique keys."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from task_definitions import detect_scope
 from task_definitions.foreign_documents import check_json_depth
 from task_definitions.model import MAX_PRIORITY
 
-#: Every job of a task gets a copy of its payload.
+#: The most bytes of a payload as JSON. Every job of a task gets a copy of the payload.
 MAX_PAYLOAD_BYTES = 1024 * 1024
-#: Mappings and lists inside one another.
+#: The most levels of nested mappings and lists.
 MAX_PAYLOAD_DEPTH = 32
 
 
@@ -43,7 +43,7 @@ def new_job_values(
     run_after: datetime | None = None,
     unique_key: str | None = None,
 ) -> dict[str, Any]:
-    """The checked values of a new queued job.
+    """Check and return the values of a new queued job.
 
     Raises:
         InvalidValue: a value cannot be stored, or scope and project contradict each other.
@@ -79,10 +79,10 @@ def new_job_values(
 
 
 def with_surroundings(connection: Connection, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a new job with what the database says to them: its project exists, and the hold that it is under.
+    """Check that the project of a new job exists, and return the values with the hold that applies to the job.
 
     Raises:
-        UnknownProject: there is no such project, or it is another tenant's.
+        UnknownProject: the project does not exist, or it belongs to another tenant.
     """
     if values["project_id"] is not None:
         check_project_exists(connection, values["project_id"], tenant_id=values["tenant_id"])
@@ -90,7 +90,7 @@ def with_surroundings(connection: Connection, values: Mapping[str, Any]) -> dict
 
 
 def insert_lone_job(run: Runs, values: Mapping[str, Any], *, is_postgresql: bool) -> Job:
-    """Insert a queued job without a project and a unique key, and wake waiters, by one statement."""
+    """Insert a queued job that has no project and no unique key, and wake waiters, with one statement."""
     parameters = {name: value for name, value in values.items() if value is not None}
     return _insertion(tuple(parameters), is_postgresql).jobs(run, parameters)[0]
 
@@ -101,24 +101,24 @@ def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
     hold = "SELECT kind FROM holds WHERE holds.kind = 'tenant' AND holds.name = :tenant_id"
     if not is_postgresql:
         return JobStatement(f"{insertion}, ({hold})) RETURNING {JOB_COLUMNS}")
-    # The lock is that of `hold_on`.
+    # This is the lock of `hold_on`.
     return JobStatement(
         f"""
         WITH hold AS MATERIALIZED ({hold} FOR SHARE),
         inserted AS ({insertion}, (SELECT kind FROM hold)) RETURNING {JOB_COLUMNS}),
-        told AS MATERIALIZED (SELECT pg_notify('{CHANNEL}', ''))
-        SELECT {JOB_COLUMNS.replace("jobs.", "inserted.")} FROM inserted, told""",
+        notified AS MATERIALIZED (SELECT pg_notify('{CHANNEL}', ''))
+        SELECT {JOB_COLUMNS.replace("jobs.", "inserted.")} FROM inserted, notified""",
         is_planned_once=True,
     )
 
 
 def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:
-    """Insert a queued job and wake waiters; if an unfinished job has its unique key, return that one instead."""
+    """Insert a queued job and wake waiters; return the unfinished job with the same unique key if there is one."""
     return insert_or_find(connection, values)[0]
 
 
 def insert_or_find(connection: Connection, values: Mapping[str, Any]) -> tuple[Job, bool]:
-    """The job as `insert_job` returns it, and whether it is new: an older one must get no items of the caller's."""
+    """Return the job as `insert_job` does, and whether it is new; the caller adds items only to a new job."""
     if values.get("unique_key") is None:
         plain = insert(jobs).values(values).returning(*jobs.columns)
         inserted = connection.execute(plain).mappings().one()
@@ -143,7 +143,7 @@ def insert_or_find(connection: Connection, values: Mapping[str, Any]) -> tuple[J
 
 
 def find_twin(connection: Connection, values: Mapping[str, Any]) -> Job | None:
-    """The queued or running job with the same tenant and unique key, or None."""
+    """Return the queued or running job with the same tenant and unique key, or None."""
     if values.get("unique_key") is None:
         return None
     statement = select(jobs).where(
@@ -154,11 +154,11 @@ def find_twin(connection: Connection, values: Mapping[str, Any]) -> Job | None:
 
 
 def checked_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload as a dict that both databases can store, within the bounds of payloads.
+    """Check a payload and return it as a dict that both databases can store.
 
     Raises:
-        InvalidValue: it is no mapping, holds something that is not JSON, a NUL character or a lone surrogate, or is
-            larger or deeper than a payload may be.
+        InvalidValue: the payload is not a mapping, or it has a value that is not JSON, a NUL character or a lone
+            surrogate, or it is larger or deeper than the limits.
     """
     document, text = _document(payload, "payload")
     size = len(text.encode())
@@ -176,10 +176,11 @@ def checked_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_result(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The result of a job as a dict that both databases can store.
+    """Check the result of a job and return it as a dict that both databases can store.
 
     Raises:
-        InvalidValue: it is no mapping, or holds something that is not JSON, a NUL character or a lone surrogate.
+        InvalidValue: the result is not a mapping, or it has a value that is not JSON, a NUL character or a lone
+            surrogate.
     """
     return _document(result, "result")[0]
 

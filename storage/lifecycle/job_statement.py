@@ -1,4 +1,4 @@
-"""Statements that return whole rows of `jobs`: claims and ends, which run once for each job."""
+"""Statements that return whole rows of `jobs`, such as claims and ends, which run once for each job."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from storage.records import Job
 
 _COLUMNS = tuple(jobs.c[field.name] for field in fields(Job))
 
-#: Named one by one: `RETURNING *` would follow the order of the file, which differs where it was upgraded.
+#: Each column by name: `RETURNING *` has the column order of the file, which differs after an upgrade.
 JOB_COLUMNS = ", ".join(f"jobs.{column.name}" for column in _COLUMNS)
 
 
-#: A condition on jobs found by their ids. `IS TRUE` keeps it from any index, by which all that is queued would be read.
+#: A condition on jobs that are found by id. `IS TRUE` prevents the use of an index, which would read all queued jobs.
 STILL_QUEUED = "(jobs.status = 'queued') IS TRUE"
 
 
 def is_given(column: str, *, is_postgresql: bool) -> str:
-    """The condition that a column is among the list `:job_ids`: however many, the statement stays the same."""
+    """Return the condition that a column is in the list `:job_ids`; the statement is the same for any number of ids."""
     if is_postgresql:
-        # Not a join, which PostgreSQL may begin at the other end.
+        # Not a join: PostgreSQL may read the other table of a join first.
         return f"{column} = ANY(CAST(:job_ids AS bigint[]))"
     return f"{column} IN (SELECT value FROM json_each(:job_ids))"
 
 
 def is_given_and_queued(*, is_postgresql: bool) -> str:
-    """The condition that a job is among the list `:job_ids`, and queued."""
+    """Return the condition that a job is in the list `:job_ids` and queued."""
     return f"{is_given('jobs.id', is_postgresql=is_postgresql)} AND {STILL_QUEUED}"
 
 
 class JobStatement(DriverStatement):
-    """A statement that returns `JOB_COLUMNS` of the rows it is about."""
+    """A statement that returns `JOB_COLUMNS` of its rows."""
 
     __slots__ = ("_readers",)
 
@@ -53,5 +53,5 @@ class JobStatement(DriverStatement):
         return [Job.from_driver(values, readers) for values in found]
 
     def jobs(self, run: Runs, parameters: Mapping[str, Any]) -> list[Job]:
-        """Run it, and return the rows as records."""
+        """Run the statement and return its rows as records."""
         return run(self, parameters)

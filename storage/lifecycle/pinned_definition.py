@@ -1,6 +1,6 @@
-"""A definition as a task keeps it: with the unit of each step, so that storage can lay out the next step's jobs alone.
+"""The copy of a definition that a task keeps, with the unit of each step; it is all that creating the next jobs needs.
 
-A task never looks at the definition files again after its start; what they say later changes only later tasks.
+A task never reads the definition files after its start. A later change of a file affects only later tasks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from task_definitions.model import StepDefinition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedStep:
-    """A step and what its type says of it at the time of the start."""
+    """A step, with the settings of its step type at the start of the task."""
 
     index: int
     definition: StepDefinition
@@ -39,7 +39,7 @@ class PinnedDefinition:
 
     @classmethod
     def pin(cls, definition: TaskDefinition, step_types: Mapping[str, StepType]) -> Self:
-        """`definition` with what `step_types` says of each of its steps now."""
+        """Return `definition` with the current settings of its step types."""
         return cls(
             definition=definition,
             steps=tuple(
@@ -55,10 +55,10 @@ class PinnedDefinition:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The pinned definition that `to_json` wrote.
+        """Read a pinned definition that `to_json` wrote.
 
         Raises:
-            CorruptDefinition: it is none.
+            CorruptDefinition: the document is not a pinned definition.
         """
         try:
             definition = read_pinned_definition(document["definition"])
@@ -73,7 +73,7 @@ class PinnedDefinition:
         return cls(definition=definition, steps=steps)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object for `tasks.definition_json`."""
+        """Return the JSON object for `tasks.definition_json`."""
         return {
             "definition": self.definition.to_mapping(),
             "pins": [{"unit": step.unit, "default_items": step.default_items} for step in self.steps],

@@ -1,4 +1,4 @@
-"""A caller's items, read to their end before a transaction begins: the caller may take as long as it likes for them."""
+"""Reads the caller's items to their end before a transaction begins, so that a slow iterable keeps no lock."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Self
 
-#: Items that are written to the file, or read from it, at a time.
+#: The number of items that are written to the file, or read from it, at once.
 _BATCH_SIZE = 5_000
 
-#: Up to this size the items stay in memory.
+#: Items up to this size in total stay in memory.
 _MAX_BYTES_IN_MEMORY = 4_000_000
 
 
 class SpooledItems:
-    """Items in the order in which they came, however many: a list as it is, others in a temporary file.
+    """Any number of items in their order: a list or tuple is used directly, another iterable is written to a file.
 
-    Use it as a context manager. The file has no name, and is gone with the block.
+    Use it as a context manager. The temporary file has no name and is deleted at the end of the block.
     """
 
     def __init__(self, items: Iterable[Mapping[str, Any]]) -> None:

@@ -1,8 +1,8 @@
-"""The state machine of jobs and tasks: what the end of a job starts, and how many jobs end at once.
+"""The state machine of jobs and tasks: ends many jobs at once, and starts the next step of a task or ends the task.
 
-Single jobs end by `storage.queue.exchange`, which settles their tasks afterwards. Here a task's row is locked before
-its jobs are changed, and it is settled by the same transaction; where that is not a caller's, `settle_after` is to
-follow.
+`storage.queue.exchange` ends single jobs and settles their tasks after the commit. The functions of this module lock
+the row of a task before they change its jobs, and settle the task in the same transaction. Unless
+the transaction is the user's own, `settle_after` must be called after the commit.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.lifecycle.step_jobs import HOLD_OF_JOB, hold_on, insert_step_jobs
 from storage.records import Job, JobStatus, Task, TaskStatus
 
-#: Longer error messages are cut; the log has them whole.
+#: Longer error messages are cut to this many characters; the log has the full text.
 ERROR_MESSAGE_LENGTH = 1000
 
-#: Follow-up jobs wait under this name until the steps of their task have ended.
+#: The value of `held_by` in follow-up jobs until the steps of their task have ended.
 HELD_BY_STEPS = "steps"
 
-#: What a job loses when it is queued again. The hold that it ended under may be gone, and another may have come.
+#: The columns that change when a job is queued again. `held_by` is read again, because holds may have changed.
 QUEUED_ANEW: Mapping[str, Any] = MappingProxyType(
     {
         "status": str(JobStatus.QUEUED),
@@ -53,16 +53,16 @@ def end_jobs(
     error_message: str | None = None,
     result: Mapping[str, Any] | None = None,
 ) -> list[Job]:
-    """End the queued and running jobs that meet the conditions, and let their tasks go on; returns those that ended.
+    """End the queued and running jobs that meet the conditions, settle their tasks, and return the ended jobs.
 
-    What has ended already is left as it is: a late `complete` does not revive a canceled job.
+    Jobs that had ended before stay unchanged: a late `complete` does not change a canceled job.
     """
     open_jobs = (jobs.c.status.in_(UNFINISHED), *conditions)
     task_ids = lock_tasks_of(connection, *open_jobs)
     ended = _end_locked(
         connection, *open_jobs, task_ids=task_ids, status=status, now=now, error_message=error_message, result=result
     )
-    # A task that was started meanwhile: its jobs are there now, and it must be locked before they are ended.
+    # A task may have been started in the meantime; it must be locked before its jobs are ended.
     while late := lock_tasks_of(connection, *open_jobs) if connection.dialect.name == "postgresql" else []:
         ended += _end_locked(
             connection, *open_jobs, task_ids=late, status=status, now=now, error_message=error_message, result=result
@@ -85,7 +85,7 @@ def _end_locked(
     error_message: str | None,
     result: Mapping[str, Any] | None,
 ) -> list[Job]:
-    """End the open jobs of these tasks, which are locked, and those of no task."""
+    """End the open jobs that belong to these locked tasks, or to no task."""
     values: dict[str, Any] = {"status": str(status), "finished_at": now, "updated_at": now, "run_after": None}
     if status == JobStatus.FAILED:
         values |= {"error_message": cut(error_message or "failed"), "last_error_at": now}
@@ -106,9 +106,9 @@ def give_back(
     error_message: str | None = None,
     count_attempt: bool = True,
 ) -> list[Job]:
-    """Queue running jobs again, by default as one attempt more, to be run from `run_after` on.
+    """Queue running jobs again, to run from `run_after` on; by default this counts one attempt.
 
-    Their items that did not succeed become pending: a repeated job does those alone.
+    Their failed and interrupted items become pending, so the next attempt processes only unfinished items.
     """
     values: dict[str, Any] = {**QUEUED_ANEW, "run_after": run_after, "updated_at": now}
     if count_attempt:
@@ -136,17 +136,17 @@ def reopen_items(connection: Connection, job_ids: list[int], *, now: datetime) -
 
 
 def _keep_claims(connection: Connection, job_ids: list[int], *, now: datetime) -> None:
-    """Keep the projects held in which the executors of these jobs may still work, until they stop or fall silent."""
+    """Renew the project claims of these jobs: their executors may still work there until they stop or die."""
     if job_ids:
         held = among(project_claims.c.job_id, job_ids)
         connection.execute(update(project_claims).where(held).values(claimed_at=now))
 
 
 def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: datetime) -> list[Job]:
-    """Queue the failed and canceled jobs that meet the conditions, with all their attempts anew; returns them.
+    """Queue the failed and canceled jobs that meet the conditions again, with their attempts reset; returns them.
 
-    Their tasks go on from the first step of which a job is queued again, also where they had ended. Items that are
-    done stay done. A job whose `unique_key` an unfinished or a later one has is left as it is.
+    Their tasks, even ended ones, continue from the first step that has such a job. Items that are done stay done. A job
+    stays unchanged if an unfinished or a later job has the same `unique_key`.
     """
     closed = (jobs.c.status.in_((JobStatus.FAILED, JobStatus.CANCELED)), *conditions)
     task_ids = lock_tasks_of(connection, *closed)
@@ -169,7 +169,7 @@ def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: d
 
 
 def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: datetime) -> Task | None:
-    """Let a task go on from a step that has jobs to be run; one that has not ended goes back to it at most."""
+    """Let a task continue from a step that has queued jobs; an unfinished task may move back, but not forward."""
     task = lock_task(connection, task_id)
     if task is None:
         return None
@@ -183,13 +183,13 @@ def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: d
                 finished_at=None,
                 error_message=None,
                 attended_at=None,
-                # The one that followed it has ended with it, perhaps as canceled, which is not to be taken for news.
+                # The old flow run ended with the task. If it was canceled, that must not cancel the reopened task.
                 flow_run_id=None if task.is_final else task.flow_run_id,
                 updated_at=now,
             )
         )
     else:
-        # It is not there yet; but what was queued again may be a follow-up, which must wait.
+        # The task is still at an earlier step, but a follow-up job that was queued again must wait.
         step_index = task.step_index
     follow_up_index = PinnedDefinition.from_json(task.definition_json).follow_up_index
     if step_index < follow_up_index:
@@ -202,10 +202,10 @@ def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: d
 
 
 def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task | None:
-    """Let a task go on as far as its rows allow: insert the next step's jobs, or end it; returns the task.
+    """Advance a task as far as its jobs allow: insert the jobs of the next step, or end the task; returns the task.
 
-    Does nothing while a job of the current step is unfinished, and nothing when called again. Also called by whoever
-    follows a task, because other programs end jobs by plain SQL.
+    Does nothing while a job of the current step is unfinished, so it can be called repeatedly. Followers of a task call
+    it too, because other programs end jobs by plain SQL.
     """
     task = lock_task(connection, task_id)
     while task is not None and not task.is_final and not _has_unfinished(connection, task):
@@ -214,7 +214,7 @@ def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task 
         try:
             goes_on = _advance(connection, task, now=now)
         except CorruptDefinition as error:
-            # It ends here: what cannot be read must not keep its jobs from ending, nor other tasks from being settled.
+            # The task fails: its unreadable definition must not block the end of its jobs, or other tasks.
             return _end_task(connection, task, status=TaskStatus.FAILED, now=now, error_message=str(error))
         if not goes_on:
             return _finish(connection, task, now=now)
@@ -223,8 +223,8 @@ def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task 
 
 
 def cancel_task_row(connection: Connection, task: Task, *, now: datetime, reason: str | None = None) -> Task:
-    """End a task as canceled, with every job of it that has not ended."""
-    # The task first: ending its jobs settles it, and a canceled task must not go on to its next step.
+    """Cancel a task and its unfinished jobs."""
+    # The task ends first: the end of its jobs settles it, and a canceled task must not start its next step.
     connection.execute(
         update(tasks)
         .where(tasks.c.id == task.id)
@@ -237,20 +237,20 @@ def cancel_task_row(connection: Connection, task: Task, *, now: datetime, reason
 
 
 def get_task(connection: Connection, task_id: str) -> Task | None:
-    """The task of that id, or None."""
+    """Return the task with this id, or None."""
     row = connection.execute(select(tasks).where(tasks.c.id == task_id)).mappings().one_or_none()
     return None if row is None else Task.from_row(row)
 
 
 def lock_task(connection: Connection, task_id: str) -> Task | None:
-    """The task of that id, locked until the transaction ends, or None."""
+    """Return the task with this id and lock it until the transaction ends; None if it does not exist."""
     statement = select(tasks).where(tasks.c.id == task_id).with_for_update()
     row = connection.execute(statement).mappings().one_or_none()
     return None if row is None else Task.from_row(row)
 
 
 def lock_tasks_of(connection: Connection, *conditions: ColumnElement[bool]) -> list[str]:
-    """Lock the tasks that the jobs in question belong to, always in the same order; returns their ids."""
+    """Lock the tasks of the jobs that meet the conditions, always in the same order, and return their ids."""
     statement = select(jobs.c.task_id).where(jobs.c.task_id.is_not(None), *conditions).distinct()
     task_ids = sorted(connection.execute(statement).scalars())
     for task_id in task_ids if connection.dialect.name == "postgresql" else ():
@@ -259,7 +259,7 @@ def lock_tasks_of(connection: Connection, *conditions: ColumnElement[bool]) -> l
 
 
 def cut(message: str) -> str:
-    """`message` without what the column cannot hold: at most 1000 characters, no NUL, no lone surrogates."""
+    """Return `message` in a form that the column can store: at most 1000 characters, no NUL, no lone surrogates."""
     return message.replace("\0", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()[:ERROR_MESSAGE_LENGTH]
 
 
@@ -278,7 +278,7 @@ def _superseded(connection: Connection, *conditions: ColumnElement[bool]) -> lis
 
 
 def _advance(connection: Connection, task: Task, *, now: datetime) -> bool:
-    """Move a task whose step has ended to what comes next; False where nothing does."""
+    """Move a task whose step has ended to its next step or its follow-ups; returns False if there is neither."""
     pinned = PinnedDefinition.from_json(task.definition_json)
     if task.step_index >= pinned.follow_up_index:
         return False
@@ -288,11 +288,11 @@ def _advance(connection: Connection, task: Task, *, now: datetime) -> bool:
         if not (task.flags_json or {}).get(step.definition.run_if or "", True):
             continue
         _move_to(connection, task, step.index, now=now)
-        # A retry goes through steps that have run before; their jobs are there, and done is done.
+        # In a retry, a later step may have its jobs already; completed jobs are not repeated.
         if not _has_jobs(connection, task, step.index):
             insert_step_jobs(connection, task, step, now=now)
         return True
-    # Follow-ups belong to work that is done, so they run even where a failure stops the steps.
+    # Follow-ups belong to completed work, so they run even if a failure stops the steps.
     _move_to(connection, task, pinned.follow_up_index, now=now)
     _release_follow_ups(connection, task, pinned.follow_up_index, now=now)
     return True

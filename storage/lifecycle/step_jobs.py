@@ -1,4 +1,4 @@
-"""Laying out a step: its jobs, one a chunk, and their items, in a handful of statements whatever their number."""
+"""Creates the jobs of a step, one for each chunk, and their items, with a few statements for any number of jobs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from storage.records import Task
 
 
 def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, now: datetime) -> int:
-    """Insert the queued jobs of a step and their items; returns how many jobs.
+    """Insert the queued jobs of a step and their items; returns the number of jobs.
 
-    A step of unit `items` gets a job for each chunk of the task's items, or, where the task was started without items,
-    of the photos of its projects. Other steps get one job. A step that finds no items gets one empty job, so
-    that every step of the task can be seen in `jobs`.
+    A step with the unit `items` gets a job for each chunk of the task's items. If the task was started without items,
+    the photos of its projects are the items. Other steps get one job. A step without items gets one empty job, so that
+    every step of the task has a row in `jobs`.
     """
     notify(connection)
     if step.unit != "items":
@@ -45,7 +45,7 @@ def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, no
 
 
 def target_projects(task: Task) -> Select[Any]:
-    """The ids of the projects that a task works on: its own, those of its items, or all active ones."""
+    """Return a query of the ids of the task's projects: its project, its items' projects, or all active projects."""
     if task.scope == "project":
         return select(projects.c.id).where(projects.c.id == task.project_id)
     if task.scope == "photo_set":
@@ -54,17 +54,17 @@ def target_projects(task: Task) -> Select[Any]:
 
 
 def of_tenant(tenant_id: str) -> Any:
-    """The condition that a row of `projects` belongs to the tenant."""
+    """Return the condition that a row of `projects` belongs to the tenant."""
     return func.coalesce(projects.c.tenant_id, DEFAULT_TENANT) == tenant_id
 
 
 def is_active() -> Any:
-    """The condition that a row of `projects` is not archived."""
+    """Return the condition that a row of `projects` is not archived."""
     return func.coalesce(projects.c.status, "active") != "canceled"
 
 
 def job_payload(task: Task, *, chunk_index: int, total_chunks: int) -> dict[str, Any]:
-    """What `payload_json` of a job of the task holds: the task's own payload, and where the job stands."""
+    """Return the `payload_json` of a job: the payload, id, type and source of its task, and its chunk."""
     return {
         **task.payload,
         "task_id": task.id,
@@ -76,8 +76,8 @@ def job_payload(task: Task, *, chunk_index: int, total_chunks: int) -> dict[str,
 
 
 def hold_on(connection: Connection, *, tenant_id: str, task_id: str | None) -> str | None:
-    """The kind of the hold that a new job of this tenant and task falls under, or None."""
-    # Shared lock: on PostgreSQL a release that runs at the same time must see the row that is about to be marked.
+    """Return the kind of the hold that applies to a new job of this tenant and task, or None."""
+    # The shared lock makes a simultaneous release on PostgreSQL wait, so that it sees the new job.
     return connection.execute(
         select(holds.c.kind)
         .where(
@@ -89,7 +89,7 @@ def hold_on(connection: Connection, *, tenant_id: str, task_id: str | None) -> s
     ).scalar_one_or_none()
 
 
-#: The same for the row of `jobs` that a statement changes, with the same lock.
+#: A subquery like `hold_on`, with the same lock, for the row of `jobs` that a statement changes.
 HOLD_OF_JOB = (
     select(holds.c.kind)
     .where(
@@ -170,7 +170,7 @@ _COUNT_ITEMS = text("""
 
 
 def _items_of_task(task: Task) -> Select[Any]:
-    # An earlier step may have removed a photo: what no longer has a row is no longer an item.
+    # An earlier step may have removed a photo; without its row in `photos`, it is no longer an item.
     return (
         select(task_items.c.photo_id, func.coalesce(task_items.c.filename, photos.c.filename).label("filename"))
         .add_columns(task_items.c.position)
