@@ -1,1 +1,1 @@
-"""Running jobs without Prefect: one job from its claim to its end, and the workers that take jobs in turn."""
+"""Running jobs without Prefect: a job from its claim to its end, the workers, and the sweep."""

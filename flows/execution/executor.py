@@ -1,11 +1,10 @@
-"""The executor: so many threads that run the jobs of a source, without Prefect.
+"""The executor: a limited number of threads that run the jobs of a source, without Prefect.
 
-A thread that has run a job hands its end in and takes the next job by one exchange with the database. While an exchange
-is under way, the threads that come to their end meanwhile wait for it, and the first of them then makes one exchange
-for all. So ends are never held back for company, and a busy executor makes one transaction for several jobs. A thread
-for which there is no job ends.
+A thread that has run a job writes the end of the job and takes its next job in one exchange with the database. Threads
+that finish during an exchange wait for it; then the first of them makes one exchange for all that wait. So no end is
+delayed to fill a batch, and a busy executor makes one transaction for several jobs. A thread that gets no job ends.
 
-What is to be run is a `Source`; who wants to know what becomes of it is a `Reporter`.
+A `Source` provides the jobs. A `Reporter` is notified of their starts and ends.
 """
 
 from __future__ import annotations
@@ -30,41 +29,46 @@ from storage.records import Job
 
 logger = logging.getLogger("photojobs.executor")
 
-#: Handlers that are asked to stop have so long to come to a checkpoint and hand their jobs back; it is the last part of
-#: the drain time, as whatever stops the process may kill it then.
+#: How long handlers that are asked to stop may take to reach a checkpoint and hand their jobs back. It is the last part
+#: of the drain time, because the process may be killed when that is over.
 HAND_BACK_SECONDS = 5.0
 
-#: How often an executor looks whether it was asked to stop.
+#: How often an executor checks whether it was asked to stop.
 LOOK_SECONDS = 0.1
 
 
 class Source(Protocol):
-    """Where the jobs of an executor come from. Its methods are called by any of the threads, one at a time."""
+    """Provides the jobs of an executor. Any of the threads may call its methods, but only one at a time."""
 
     def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
-        """Hand in ended jobs and take up to `limit` jobs, by one transaction as far as possible; `limit` may be 0.
+        """Write the ends of jobs and claim up to `limit` jobs, in one transaction if possible; `limit` may be 0.
 
-        Jobs that were taken are begun at once. An error means that nothing was done, or that the answer got lost: the
-        ends are handed in again. `JobsRepository.claim` does this for lanes.
+        The executor starts the claimed jobs at once. After an error, which may also mean that the answer was lost, it
+        passes the same ends again. `JobsRepository.claim` does this for lanes.
         """
 
     def next_due_seconds(self) -> float:
-        """After how many seconds there may be a job although no wakeup tells of it; infinite if that is not known."""
+        """Return the seconds until a delayed job is due, which sends no wakeup; infinite if no such job is known."""
 
 
 class Reporter(Protocol):
-    """Learns what an executor does; called by the thread that runs the job."""
+    """Is notified of the start and the end of each job, in the thread that runs the job."""
 
     def began(self, job: Job) -> Callable[[int, int | None], None] | None:
-        """A claimed job begins; returns what is to be called with `done` and `total` of its progress, if anything."""
+        """Take note that a job begins. Returns a function to call with `done` and `total` of its progress, or None."""
 
     def ended(self, job: Job, row: Job | None) -> None:
-        """A job that began is over: its row, which is queued if it is to be repeated, or None if it is gone."""
+        """Take note that a job no longer runs.
+
+        Args:
+            job: its row when it began.
+            row: its row now, which is queued if the job is to be repeated; None if the row was removed.
+        """
 
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """What a thread asks of an exchange, and what it got. One that asks for jobs alone has no end."""
+    """The request of a thread to an exchange, and the answer to it. A request for jobs alone has no `end`."""
 
     end: End | None = None
     is_of_thread: bool = True
@@ -79,11 +83,11 @@ class Executor:
     """Runs the jobs of a source, `concurrency` at a time.
 
     Args:
-        runtime: what the executors of this process share.
-        source: gives the jobs.
-        reporter: learns of them.
-        concurrency: how many run at a time; by default as the setting says.
-        stopping: what handlers see; set when they are to stop at their next checkpoint and hand their jobs back.
+        runtime: the runtime of this process.
+        source: provides the jobs.
+        reporter: is notified of the jobs.
+        concurrency: how many jobs run at a time; by default the setting `concurrency`.
+        stopping: set when handlers are to stop at their next checkpoint and hand their jobs back.
     """
 
     def __init__(
@@ -100,37 +104,37 @@ class Executor:
         self._reporter = reporter
         self._concurrency = concurrency or runtime.settings.concurrency
         self._stopping = stopping or threading.Event()
-        # Plain flags: a signal handler must take no lock, which the code that it interrupts may hold.
+        # Plain flags: a signal handler must not take a lock, because the code that it interrupts may hold it.
         self._is_draining = False
         self._is_stopping = False
         self._changed = threading.Condition()
         self._turns: list[_Turn] = []
         self._is_exchanging = False
-        #: Threads that run a job or wait for their turn.
+        #: Threads that run a job or wait for an exchange.
         self._busy = 0
         self._threads: set[threading.Thread] = set()
 
     def run(self, *, until_empty: bool) -> None:
-        """Run jobs until `stop` is called, or with `until_empty` until nothing is left.
+        """Run jobs until `stop` is called, or with `until_empty` until no job is left.
 
-        Then it waits for the jobs that run. Those that run when the drain time is almost over are handed back.
+        Then wait for the running jobs. Jobs that still run when the drain time is almost over are handed back.
 
         Raises:
-            StorageError: the schema does not match; with `until_empty` also a database that stayed away for long.
+            StorageError: the schema does not match; or, with `until_empty`, the database was unavailable too long.
         """
         try:
             self._serve_source(until_empty=until_empty)
         finally:
-            # Whatever ended it: handlers at work are waited for, or hand their jobs back.
+            # After an error, too, running handlers finish or hand their jobs back.
             self._is_draining = True
             self._finish()
 
     def stop(self) -> None:
-        """Take nothing more; safe to call from a signal handler, and more than once."""
+        """Claim no more jobs. A signal handler may call this, and more than once."""
         self._is_draining = True
 
     def stop_now(self) -> None:
-        """Have running handlers stop at their next checkpoint; their jobs go back to the queue. As safe as `stop`."""
+        """Stop running handlers at their next checkpoint; their jobs go back to the queue. As safe as `stop`."""
         self._is_stopping = True
         self.stop()
 
@@ -138,7 +142,7 @@ class Executor:
         settings = self._runtime.settings
         give_up_seconds = settings.stale_seconds if until_empty else math.inf
         while not self._is_draining:
-            # A thread that has no job left still tells what became of its last one.
+            # A thread without a next job may still report the end of its last one, so `until_empty` waits for it, too.
             was_idle, turn = not self._threads, _Turn(is_of_thread=False)
             if self._busy < self._concurrency:
                 try:
@@ -162,11 +166,11 @@ class Executor:
         try:
             return self._source.next_due_seconds() if self._busy < self._concurrency else math.inf
         except DatabaseFault as error:
-            logger.warning("trying again: %s", error)
+            logger.warning("trying the database again: %s", error)
             return math.inf
 
     def _rest(self, seconds: float) -> None:
-        """Wait for work, in short pieces: `stop` only sets a flag, and wakes nothing."""
+        """Wait for a wakeup in short pieces, because `stop` sets a flag without waking a thread."""
         rest_until = time.monotonic() + seconds
         while not self._is_draining and (left := rest_until - time.monotonic()) > 0:
             if self._runtime.wakeups.wait(min(left, LOOK_SECONDS)):
@@ -189,7 +193,7 @@ class Executor:
         try:
             claimed = self._exchange(turns, limit)
         except BaseException:
-            # Of the process, in its main thread: the ends of the others are handed in again.
+            # An interrupt of the main thread. The other threads write their ends again.
             for each in turns:
                 each.error = DatabaseUnavailable("the exchange with the database was interrupted")
             raise
@@ -213,7 +217,7 @@ class Executor:
                 for each in turns:
                     each.error = error
             else:
-                # One end that the database refuses, or a claim, costs the others nothing.
+                # If the database refuses one end, or the claim, the other ends are still written.
                 for each in turns:
                     if each.end is not None:
                         self._exchange([each], 0)
@@ -225,7 +229,7 @@ class Executor:
         return []
 
     def _hand_out(self, turns: list[_Turn], claimed: list[Job]) -> None:
-        """Give the threads that wait their next jobs, out of `claimed`; a thread that gets none will end."""
+        """Give the waiting threads their next jobs and remove these from `claimed`. A thread without a job will end."""
         for each in turns:
             each.is_done = True
             if not each.is_of_thread or each.error is not None:
@@ -238,15 +242,20 @@ class Executor:
 
     def _start_threads(self, claimed: list[Job]) -> int:
         for job in claimed:
-            # A daemon: a handler that never comes to a checkpoint must not keep a process alive that was asked to end.
+            # A daemon: a handler that never reaches a checkpoint must not keep the process from ending.
             thread = threading.Thread(target=self._work, args=(job,), name=f"photojobs-job-{job.id}", daemon=True)
             with self._changed:
                 self._threads.add(thread)
             try:
                 thread.start()
             except RuntimeError as error:
-                # The system has no room for another one at the moment.
-                logger.warning("job %d: could not be started and goes back: %s", job.id, error, extra=about_job(job))
+                # The system cannot start another thread now.
+                logger.warning(
+                    "job %d: no thread could be started; it goes back to the queue: %s",
+                    job.id,
+                    error,
+                    extra=about_job(job),
+                )
                 self._leave(thread)
                 JobsRepository(self._runtime.database).hand_back(job.id, claim_token=str(job.claim_token))
                 self._rest(self._runtime.settings.poll_seconds)
@@ -260,7 +269,7 @@ class Executor:
             while True:
                 turn = self._run_one(job)
                 if turn is None:
-                    # It has ended in another way than by an exchange.
+                    # The job did not end by an exchange, so this one asks for the next job only.
                     turn = self._take_turn(_Turn())
                     if turn.error is not None:
                         with self._changed:
@@ -274,7 +283,7 @@ class Executor:
             self._runtime.wakeups.notify()
 
     def _run_one(self, job: Job) -> _Turn | None:
-        """Run a job; returns the turn in which its end was handed in, None if it did not end so."""
+        """Run a job. Returns the turn that wrote its end, or None if no exchange did."""
         handed_in: list[_Turn] = []
 
         def hand_in(end: End) -> Job | None:
@@ -293,10 +302,10 @@ class Executor:
             if self._reporter is not None:
                 self._reporter.ended(job, ended)
         except StorageError as error:
-            # The next sweep counts it as an attempt.
+            # The next sweep counts this run as an attempt.
             logger.error("job %d: its end could not be stored: %s", job.id, error, extra=about_job(job))
         except Exception:
-            logger.exception("job %d: its run broke off", job.id, extra=about_job(job))
+            logger.exception("job %d: an unexpected error ended its run", job.id, extra=about_job(job))
         return handed_in[-1] if handed_in else None
 
     def _leave(self, thread: threading.Thread) -> None:
@@ -309,7 +318,7 @@ class Executor:
         self._wait_for_threads(finish_seconds, unless=lambda: self._is_stopping)
         self._stopping.set()
         for thread in self._wait_for_threads(HAND_BACK_SECONDS):
-            logger.warning("%s: came to no checkpoint; its job will be rescued", thread.name)
+            logger.warning("%s: reached no checkpoint in time; a sweep will requeue its job", thread.name)
 
     def _wait_for_threads(
         self, limit_seconds: float, *, unless: Callable[[], bool] = lambda: False

@@ -1,4 +1,4 @@
-"""Running the jobs that a process follows."""
+"""The observer that runs each followed job in this process when its turn comes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FollowedRun(Observer):
         self._runtime = runtime
 
     def run(self, job: Job, stopping: threading.Event, on_handled: Callable[[], None]) -> Job | None:
-        """Run a claimed job; returns its row, or None if that is gone."""
+        """Run a claimed job. Returns its row, or None if the row was removed."""
         with self.running(job) as on_progress:
             return run_claimed_job(
                 job, self._runtime, stopping=stopping, on_progress=on_progress, on_handled=on_handled
@@ -30,5 +30,5 @@ class FollowedRun(Observer):
 
     @contextmanager
     def running(self, job: Job) -> Iterator[OnProgress | None]:
-        """Run the job in the block; gives what shows its progress, if anything does."""
+        """Surround the run of the job; yields a function that shows its progress, or None."""
         yield None

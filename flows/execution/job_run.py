@@ -1,4 +1,4 @@
-"""Running one claimed job: find its handler, run it, and end the job by what came of it."""
+"""Running one claimed job: find its handler, run it, and write the end of the job."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("photojobs.jobs")
 
-#: Failures that come back the same however often the job is repeated.
+#: Errors that another attempt cannot avoid.
 _PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError, InvalidValue)
 
-#: A process that ends has so long for handing back a job, or for storing its end.
+#: How long a process that is to end may take to hand back a job or to store its end.
 HAND_BACK_SECONDS = 5.0
 
-#: Ends a claimed job; returns its row, or None where the claim is gone.
+#: Ends a claimed job. Returns its row, or None if the claim was lost.
 EndWriter = Callable[[End], Job | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPolicy:
-    """How a job is run: from its step's definition where it says, else from the settings."""
+    """How a job is run: by the definition of its step, and by the settings for values that the definition omits."""
 
     max_attempts: int
     retry_delay_seconds: float
@@ -60,18 +60,18 @@ def run_claimed_job(
     write_end: EndWriter | None = None,
     on_handled: Callable[[], None] | None = None,
 ) -> Job | None:
-    """Run a claimed job to its end, or give it back for another attempt; returns its row as it is then.
+    """Run a claimed job to its end, or requeue it for another attempt. Returns its row after that, None if removed.
 
-    Failures of the handler do not escape: they are in the row. Whoever claimed the job must call this, or the job waits
-    until its heartbeat is stale.
+    Errors of the handler are stored in the row and not raised. The caller that claimed the job must call this;
+    otherwise the job is stuck until its heartbeat is stale.
 
     Args:
-        job: as the claim returned it, with its `claim_token`.
-        runtime: what the executors of this process share.
-        stopping: set it to have the handler stop at its next checkpoint and the job go back to the queue.
-        on_progress: called with `done` and `total` whenever progress was written.
-        write_end: ends the job, in place of `JobsRepository.end`.
-        on_handled: called when the handler has ended in whatever way, before what came of it is written.
+        job: its row as the claim returned it, with its `claim_token`.
+        runtime: the runtime of this process.
+        stopping: once set, the handler stops at its next checkpoint and the job goes back to the queue.
+        on_progress: called with `done` and `total` after progress was written.
+        write_end: ends the job; by default `JobsRepository.end`.
+        on_handled: called when the handler has returned or raised, before the outcome is written.
     """
     claim = JobClaim(
         runtime.database,
@@ -79,15 +79,15 @@ def run_claimed_job(
         trusted_seconds=2 * runtime.settings.heartbeat_seconds,
         stopping=stopping or threading.Event(),
     )
-    # From the very beginning: a claim that breaks off here is known, and is given back as an attempt. And until the end
-    # is written, so that no other process rescues a job whose work is done.
+    # Heartbeats begin first: if an error ends the run, a sweep finds the claim and counts an attempt. They go on until
+    # the end is written, so that no other process rescues a job whose work is done.
     with runtime.heartbeat.beating_for(claim), at_work_on(job), runtime.tracing.job(job) as span:
         runtime.events.job_running(job)
         note_start_of_task(job, runtime)
         ended = _run_to_an_end(claim, runtime, on_progress, write_end, on_handled)
         if ended is None:
             ended = insist(lambda: JobsRepository(runtime.database).get_by_id(job.id), unless=claim.stopping.is_set)
-        # A slot is free now, for whoever waits in this process.
+        # A slot is free now, perhaps for a job that waits in this process.
         runtime.dispatcher.wake()
         span.ended(ended)
         if ended is not None:
@@ -97,7 +97,7 @@ def run_claimed_job(
 
 
 def run_policy(job: Job, runtime: Runtime) -> RunPolicy:
-    """How this job is to be run; the database is asked once for each task."""
+    """Return how this job is to be run. The definition of each task is read only once."""
     settings = runtime.settings
     step = None
     if job.task_id is not None and job.step_index is not None:
@@ -121,13 +121,13 @@ def _run_to_an_end(
     write_end: EndWriter | None,
     on_handled: Callable[[], None] | None,
 ) -> Job | None:
-    """Run the handler and write what came of it; returns the row as it is then, or None if the claim is gone."""
+    """Run the handler and write the outcome. Returns the row after that, or None if the claim was lost."""
     job, jobs = claim.job, JobsRepository(runtime.database)
     end = partial(_end, claim, write_end or jobs.end)
     try:
         policy = claim.insist(lambda: run_policy(job, runtime))
     except (UnknownTask, CorruptDefinition) as error:
-        # No repetition mends that.
+        # Another attempt could not succeed.
         return end(JobStatus.FAILED, f"cannot be run: {error}")
     if policy.timeout_seconds is not None:
         claim.deadline = time.monotonic() + policy.timeout_seconds
@@ -156,7 +156,7 @@ def _run_to_an_end(
             context.keep_report()
             return insist(lambda: jobs.hand_back(job.id, claim_token=claim.token), give_up_seconds=HAND_BACK_SECONDS)
         if _interrupts_the_process(error):
-            # The job has done no wrong.
+            # The job is not at fault, so this is not an attempt.
             jobs.hand_back(job.id, claim_token=claim.token)
             raise
         return _fail_or_retry(context, runtime, policy, error, end)
@@ -164,7 +164,7 @@ def _run_to_an_end(
 
 
 def _interrupts_the_process(error: BaseException) -> bool:
-    # Signals reach the main thread alone: in any other thread it was the handler that raised it.
+    # Python raises the errors of signals in the main thread only. In any other thread the handler raised the error.
     is_from_outside = not isinstance(error, Exception | SystemExit | ExecutorStop)
     return is_from_outside and threading.current_thread() is threading.main_thread()
 
@@ -219,13 +219,13 @@ def _end(
     *,
     result: Mapping[str, Any] | None = None,
 ) -> Job | None:
-    """Write an end; one that the database refuses for what it says is stored as a failure with the reason."""
+    """Write the end of a job. If the database refuses its content, fail the job with the reason."""
     job, token = claim.job, claim.token
     end = End(job_id=job.id, claim_token=token, status=status, error_message=message, result=result)
     try:
         return claim.insist(partial(write_end, end), stopping_seconds=HAND_BACK_SECONDS)
     except (InvalidValue, ConstraintViolated) as error:
-        reason = f"it has run, but its end could not be stored: {error}"
+        reason = f"the job ran, but its end could not be stored: {error}"
         logger.warning("job %d (%s): %s", job.id, job.type, reason)
         failure = End(job_id=job.id, claim_token=token, status=JobStatus.FAILED, error_message=reason)
         return claim.insist(partial(write_end, failure), stopping_seconds=HAND_BACK_SECONDS)

@@ -1,4 +1,4 @@
-"""Running a task in this process without Prefect, so that its first job begins at once."""
+"""Running a task in this process, without Prefect, so that its first job begins at once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from storage.reports.task_summary import TaskSummary, summarise_task
 
 
 def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
-    """Run a written task to its end, and return what it did.
+    """Run a stored task to its end, and return a summary of what it did.
 
-    It may be called at any point of the task's life, by several processes at once: what has ended is not run again.
-    If an exception from outside arrives, what runs here is handed back, and the task goes on elsewhere.
+    Several processes may call it for the same task, at any time; jobs that have ended are not run again. If an error
+    interrupts the call, the running jobs are handed back, and another process can go on with the task.
     """
     tasks = TasksRepository(runtime.database)
     runtime.events.task_running(tasks.get(task_id))
-    # The sweeper: the task may wait for a job whose executor has died.
+    # The sweeper is needed because the task may wait for a job whose executor has died.
     with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime):
         try:
             _follow(task_id, runtime, tasks)
@@ -36,7 +36,7 @@ def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
 
 
 class _PlainStep(StepSource["Future[Job | None]"]):
-    """The jobs of a step; most wait for their turn, or for their next attempt."""
+    """The jobs of a step, each followed by a future of this process."""
 
     def __init__(self, task: Task, runtime: Runtime) -> None:
         super().__init__(task, runtime)
@@ -48,11 +48,11 @@ class _PlainStep(StepSource["Future[Job | None]"]):
             yield self._runtime.follower.follow(job.id, FollowedRun(self._runtime))
 
     def note_ended(self, futures: Sequence[Future[Job | None]]) -> None:
-        """Keep what broke off, for the thread that waits."""
+        """Keep the errors of the futures; `_follow` raises the first."""
         self.errors += [error for future in futures if (error := future.exception()) is not None]
 
     def is_stopped(self) -> bool:
-        """Whether no further job is begun."""
+        """Return whether no more jobs are to be begun."""
         return bool(self.errors) or super().is_stopped()
 
 

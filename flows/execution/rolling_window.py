@@ -1,4 +1,4 @@
-"""Jobs that a run follows at the same moment: as some end, the next are begun, so that none waits for a slow one."""
+"""The rolling window of jobs that a run follows at a time: as soon as some end, the next begin."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from flows.process.runtime import Runtime
 from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
 
-#: Followed jobs of one run at the most, with those that wait for their next attempt or run in another process.
+#: The most jobs that one run follows, including jobs that wait for another attempt or run in another process.
 MOST_FOLLOWED = 500
 
 
 class Future(Protocol):
-    """What runs a job, or follows it where it runs."""
+    """The pending result of a job, which runs in this process or in another one."""
 
     def add_done_callback(self, fn: Any, /) -> None:
-        """Have a function called with the future at its end."""
+        """Call a function with the future when it ends."""
 
 
 AnyFuture = TypeVar("AnyFuture", bound=Future)
 
 
 class Source(ABC, Generic[AnyFuture]):
-    """Where the jobs of a run come from, and how they are begun."""
+    """Provides the jobs of a run, and begins them."""
 
-    #: How often jobs are looked for that were not there before, while others are followed.
+    #: The time between two reads for new jobs while others are followed.
     look_seconds: ClassVar[float]
 
     @abstractmethod
     def read(self, room: int, followed: Mapping[int, AnyFuture]) -> Sequence[Job]:
-        """The next jobs, at most `room` beside those that are followed already."""
+        """Return the next jobs: up to `room` new ones. Jobs in `followed` may be among the result, and do not count."""
 
     @abstractmethod
     def begin(self, jobs: Sequence[Job]) -> Iterable[AnyFuture]:
-        """Follow these jobs; a future for each."""
+        """Follow these jobs. Returns a future for each, in their order."""
 
     @abstractmethod
     def not_ready(self) -> int:
-        """How many of the followed jobs cannot begin in this process for now."""
+        """Return how many of the followed jobs cannot begin in this process now."""
 
     @abstractmethod
     def is_stopped(self) -> bool:
-        """Whether no further job is to be begun."""
+        """Return whether no more jobs are to be begun."""
 
     def note_ended(self, futures: Sequence[AnyFuture]) -> None:
-        """Take what has become of jobs that were followed."""
+        """Take the futures of followed jobs that have ended."""
 
 
 class RollingWindow(Generic[AnyFuture]):
     """The jobs that a run follows now, each by a future.
 
     Args:
-        follower: of the process; it gets the rows of the jobs.
-        size: how many jobs that can begin are followed at a time.
+        follower: the follower of the process; it gets the rows of the jobs in advance.
+        size: how many jobs that can begin now are followed at a time.
     """
 
     def __init__(self, follower: JobFollower, *, size: int) -> None:
@@ -73,11 +73,11 @@ class RollingWindow(Generic[AnyFuture]):
 
     @property
     def followed(self) -> Mapping[int, AnyFuture]:
-        """The future of each job that is followed."""
+        """The futures of the followed jobs, by job id."""
         return self._followed
 
     def follow(self, source: Source[AnyFuture]) -> None:
-        """Follow the jobs of a source until all that it gave have ended and it gives no more."""
+        """Follow the jobs of a source until it returns no more jobs and all have ended."""
         while True:
             self._changed.clear()
             source.note_ended(self._take_ended())
@@ -104,16 +104,16 @@ class RollingWindow(Generic[AnyFuture]):
         ended = []
         while self._ended:
             job_id = self._ended.popleft()
-            # Where another process followed it, nothing here has asked for the row.
+            # If another process followed the job, this one has not used the announced row.
             self._follower.forget(job_id)
             ended.append(self._followed.pop(job_id))
         return ended
 
 
 class StepSource(Source[AnyFuture]):
-    """The unfinished jobs of the step that a task is at."""
+    """The unfinished jobs of a task's current step."""
 
-    # Jobs are added to a step while it runs only by a retry.
+    # Only a retry adds jobs to a step that is running.
     look_seconds = 5.0
 
     def __init__(self, task: Task, runtime: Runtime) -> None:
@@ -122,15 +122,15 @@ class StepSource(Source[AnyFuture]):
         self._stopping = runtime.stopping(task.id)
 
     def read(self, room: int, followed: Mapping[int, AnyFuture]) -> Sequence[Job]:
-        """The next jobs in the order of their ids."""
+        """Return the next jobs, in the order of their ids."""
         tasks = TasksRepository(self._runtime.database)
         limit = room + len(followed)
         return insist(lambda: tasks.unfinished_jobs(self._task, limit=limit), unless=self._stopping.is_set)
 
     def not_ready(self) -> int:
-        """Those that another process runs, or whose next attempt is to come later."""
+        """Return how many jobs run in another process or wait for their next attempt."""
         return self._runtime.dispatcher.not_ready(self._task.id)
 
     def is_stopped(self) -> bool:
-        """Whether this process was made to stop with the task."""
+        """Return whether this process was asked to stop working on the task."""
         return self._stopping.is_set()

@@ -1,4 +1,4 @@
-"""What somebody has to do from time to time so that nothing lies about: rescue, make due, and settle."""
+"""The sweep, which each process repeats: requeue lost jobs, make delayed jobs ready, and settle stuck tasks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from storage.queue.tasks import TasksRepository
 
 logger = logging.getLogger("photojobs.sweep")
 
-#: How often a process sweeps; several of them sweeping at once do no harm.
+#: The time between two sweeps of a process. Several processes may sweep at the same time.
 SWEEP_SECONDS = 5.0
 
-#: A silent job's executor is given so many heartbeats more before the job counts as abandoned.
+#: How many heartbeat intervals the executor of a silent job gets before the job counts as abandoned.
 DOUBT_HEARTBEATS = 1.5
 
-#: An own claim that this process has not begun with after so many heartbeats is one whose answer got lost. It is more
-#: than a claim is trusted for without asking the database.
+#: If this process does not know of its own claim after this many heartbeat intervals, the answer to the claim was lost.
+#: It is longer than a claim counts as valid without asking the database.
 LOST_HEARTBEATS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What a sweep did: numbers of jobs and tasks."""
+    """How many jobs a sweep requeued, failed and made due, and how many tasks it settled."""
 
     requeued: int
     failed: int
@@ -39,10 +39,10 @@ class Swept:
 
 
 def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
-    """Rescue jobs of dead executors, make delayed ones ready, and let tasks go on whose jobs ended by plain SQL.
+    """Rescue jobs of dead executors, make delayed jobs ready, and settle tasks whose jobs other programs ended by SQL.
 
-    Silence is looked at twice, with more than a heartbeat between: after a machine has slept, or the database was
-    away, all living executors are silent until they beat again.
+    A job is rescued only if it is silent in two checks, more than one heartbeat interval apart. After the machine has
+    slept, or the database was unavailable, all living executors are silent until their next heartbeat.
     """
     settings, database = runtime.settings, runtime.database
     with database.begin() as connection:
@@ -57,7 +57,7 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
         known=runtime.heartbeat.known_tokens(),
         older_than_seconds=LOST_HEARTBEATS * settings.heartbeat_seconds,
     ):
-        logger.warning("job %d: the answer to its claim got lost; it is queued again", job_id, extra={"job_id": job_id})
+        logger.warning("job %d: the answer to its claim was lost; it is queued again", job_id, extra={"job_id": job_id})
     for claim, reason in runtime.heartbeat.broken_off().items():
         _give_up(claim, reason, runtime)
     suspects = find_silent(database, stale_seconds=settings.stale_seconds)
@@ -67,10 +67,10 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
             database, stale_seconds=settings.stale_seconds, max_attempts=settings.max_attempts, suspects=suspects
         )
     for job_id in rescued.requeued:
-        logger.warning("job %d: its executor went silent; it is queued again", job_id, extra={"job_id": job_id})
+        logger.warning("job %d: its executor sent no heartbeat; it is queued again", job_id, extra={"job_id": job_id})
     for job_id in rescued.failed:
         logger.warning(
-            "job %d: its executor went silent at the last attempt; it failed", job_id, extra={"job_id": job_id}
+            "job %d: its executor sent no heartbeat in the last attempt; it failed", job_id, extra={"job_id": job_id}
         )
     return Swept(requeued=len(rescued.requeued), failed=len(rescued.failed), made_due=made_due, settled=len(stuck))
 
@@ -85,12 +85,14 @@ def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
     )
     runtime.heartbeat.forget(claim)
     if given_up.requeued or given_up.failed:
-        became = "it is queued again" if given_up.requeued else "it was the last attempt; the job failed"
-        logger.warning("job %d: an attempt had no end; %s", claim.job.id, became, extra=about_job(claim.job))
+        became = "it is queued again" if given_up.requeued else "it was the last attempt, so the job failed"
+        logger.warning(
+            "job %d: the end of an attempt could not be stored; %s", claim.job.id, became, extra=about_job(claim.job)
+        )
 
 
 class Sweeper:
-    """Sweeps from a thread of its own, until it is closed. Use it as a context manager."""
+    """Sweeps in its own thread while the block of this context manager runs."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -113,9 +115,9 @@ class Sweeper:
                 if swept.requeued or swept.made_due or swept.settled:
                     self._runtime.wakeups.notify()
             except StorageError as error:
-                logger.warning("no sweep: %s", error)
+                logger.warning("a sweep failed; trying again: %s", error)
             except Exception:
-                # Without this thread nothing would be rescued any more.
-                logger.exception("no sweep")
+                # Without this thread, this process would rescue no more jobs.
+                logger.exception("a sweep failed; trying again")
             if self._stopped.wait(self._interval_seconds):
                 return

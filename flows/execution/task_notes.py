@@ -1,4 +1,4 @@
-"""What is noted of a task once, by whoever runs its first job, and whoever ends its last one."""
+"""Notes that a task gets once: at the start of its first job, and at the end of its last job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("photojobs.tasks")
 
 
 def note_start_of_task(job: Job, runtime: Runtime) -> None:
-    """Do what is due once before the work of a task, if this is its first job; a fault in this harms nothing else."""
+    """Note the start of a task, and the library's figures, if this is the task's first job. Errors are only logged."""
     if job.task_id is None or job.step_index != 0 or (job.chunk_index or 0) > 0:
         return
     try:
@@ -34,7 +34,7 @@ def note_start_of_task(job: Job, runtime: Runtime) -> None:
 
 
 def note_end_of_task(job: Job, runtime: Runtime) -> None:
-    """Do what is due once at the end of a task, if the end of this job was it; a fault in this harms nothing else."""
+    """Note the library's figures and trace the task, if the end of this job ended the task. Errors are only logged."""
     try:
         task = task_ended_by(job, runtime)
         if task is not None:
@@ -46,10 +46,10 @@ def note_end_of_task(job: Job, runtime: Runtime) -> None:
 
 
 def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
-    """The task that the end of this job ended, or None. Of several executors, one is told of it.
+    """Return the task that the end of this job ended, or None. Only one of several executors gets the task.
 
     Raises:
-        StorageError: the database could not be asked.
+        StorageError: the database could not be read.
         CorruptDefinition: the pinned definition cannot be read.
     """
     if job.task_id is None or job.finished_at is None or _something_follows(job, runtime):
@@ -59,7 +59,7 @@ def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
 
 
 def _something_follows(job: Job, runtime: Runtime) -> bool:
-    # Known without asking the database, for most of a task's jobs.
+    # For most jobs of a task the definition answers this without a read of the database.
     steps = runtime.pinned_definition(str(job.task_id)).steps
     later = steps[(job.step_index or 0) + 1 :]
     return job.status == "completed" and any(step.definition.run_if is None for step in later)

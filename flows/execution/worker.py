@@ -1,4 +1,4 @@
-"""A worker: runs the best jobs of its lanes, without Prefect."""
+"""The worker, which runs the best jobs of its lanes without Prefect."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from storage.records import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainSummary:
-    """How the jobs ended that a worker ran; a job that is to be repeated counts each time as `queued`."""
+    """The runs of jobs that a worker made, counted by the status after each; a repeated job counts as `queued`."""
 
     ended: dict[str, int]
 
     @property
     def total(self) -> int:
-        """How many runs of jobs there were."""
+        """The number of runs."""
         return sum(self.ended.values())
 
 
 class Lanes:
-    """The source of an executor that serves lanes: jobs of any task, and standalone ones.
+    """The source of an executor that serves lanes: the jobs of all tasks, and standalone jobs.
 
     Args:
-        runtime: of the executor.
-        names: of the lanes; by default all, the highest first.
+        runtime: the runtime of the executor.
+        names: the names of the lanes, in order; by default all lanes, the highest first.
         tenant_id: serve only this tenant.
     """
 
@@ -46,60 +46,60 @@ class Lanes:
         self._wanted = Wanted(lanes=tuple(lanes), tenant_id=tenant_id)
 
     def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
-        """Hand in ended jobs, and take the best jobs of the first of the lanes that has any."""
+        """Write the ends of jobs, and claim the best jobs of the first lane that has any."""
         jobs = JobsRepository(self._runtime.database)
         return jobs.claim(self._runtime.worker_id, self._wanted, limit=limit, ended=ended)
 
     def next_due_seconds(self) -> float:
-        """Until the first of the delayed jobs is due; what is due already, and was not taken, has no slot."""
+        """Return the seconds until the first delayed job is due; infinite if it is due already and waits for a slot."""
         due_at = next_due_at(self._runtime.database)
         seconds = math.inf if due_at is None else (due_at - self._runtime.database.clock()).total_seconds()
         return seconds if seconds > 0 else math.inf
 
 
 class Worker:
-    """Runs jobs of any task and standalone ones, as many at a time as the setting `concurrency` says.
+    """Runs the jobs of all tasks, and standalone jobs. The setting `concurrency` limits how many run at a time.
 
     Args:
-        runtime: what the executors of this process share.
-        lanes: names of the lanes to serve; by default all, the highest first.
+        runtime: the runtime of this process.
+        lanes: the names of the lanes to serve; by default all, the highest first.
         tenant_id: serve only this tenant.
     """
 
     def __init__(self, runtime: Runtime, *, lanes: Sequence[str] | None = None, tenant_id: str | None = None) -> None:
         self._runtime = runtime
-        #: What handlers see when they are to stop.
+        #: Set when handlers are to stop.
         self._stopping = threading.Event()
         source = Lanes(runtime, lanes, tenant_id=tenant_id)
         self._executor = Executor(runtime, source, reporter=self, stopping=self._stopping)
-        # Appended to by several threads; a counter would lose some.
+        # Several threads append to it; a counter would miss some.
         self._ended: list[str] = []
 
     def run(self) -> DrainSummary:
-        """Work until `stop` is called, then finish what runs, or hand it back, within `drain_seconds`."""
+        """Run jobs until `stop` is called, then finish the running jobs or hand them back, within `drain_seconds`."""
         with Sweeper(self._runtime):
             self._executor.run(until_empty=False)
         return self._summary()
 
     def drain(self) -> DrainSummary:
-        """Work off everything that may run now, and return when nothing is left to claim."""
+        """Run all jobs that may run now, and return when no job is left to claim."""
         sweep(self._runtime)
         self._executor.run(until_empty=True)
         return self._summary()
 
     def stop(self) -> None:
-        """Claim nothing more; safe to call from a signal handler, and more than once."""
+        """Claim no more jobs. A signal handler may call this, and more than once."""
         self._executor.stop()
 
     def stop_now(self) -> None:
-        """Have running handlers stop at their next checkpoint; their jobs go back to the queue. As safe as `stop`."""
+        """Stop running handlers at their next checkpoint; their jobs go back to the queue. As safe as `stop`."""
         self._executor.stop_now()
 
     def began(self, job: Job) -> Callable[[int, int | None], None] | None:
-        """A job began; nothing follows its progress."""
+        """Return None, because a worker shows no progress."""
 
     def ended(self, job: Job, row: Job | None) -> None:
-        """Count a job that is over."""
+        """Count a run."""
         self._ended.append(row.status if row is not None else "gone")
 
     def _summary(self) -> DrainSummary:
@@ -112,12 +112,12 @@ def drain_queue(
     tenant_id: str | None = None,
     runtime: Runtime | None = None,
 ) -> DrainSummary:
-    """Work off the jobs that wait, the best of each lane first, and return when nothing is left to claim.
+    """Run the queued jobs, the best of each lane first, and return when no job is left to claim.
 
     Args:
-        lane: only this lane; by default all of them, the highest first.
-        tenant_id: only this tenant.
-        runtime: by default the one of this process.
+        lane: serve only this lane; by default all lanes, the highest first.
+        tenant_id: serve only this tenant.
+        runtime: by default that of this process.
 
     Raises:
         UnknownLane: there is no such lane.

@@ -115,7 +115,7 @@ def test_a_result_that_cannot_be_stored_is_a_failure_with_the_reason(
         return
     # At once: another attempt would come to the same result.
     assert (job.status, job.attempts) == ("failed", 0)
-    assert str(job.error_message).startswith("it has run, but its end could not be stored: result: ")
+    assert str(job.error_message).startswith("the job ran, but its end could not be stored: result: ")
     assert job.result == {}
 
 
@@ -144,7 +144,7 @@ def test_an_end_that_a_rule_of_the_database_refuses_is_a_failure_with_the_reason
     job = work_until_ended(each_runtime, "go_on")
 
     assert (job.status, job.attempts) == ("failed", 0)
-    assert str(job.error_message).startswith("it has run, but its end could not be stored: ")
+    assert str(job.error_message).startswith("the job ran, but its end could not be stored: ")
 
 
 def test_a_job_whose_end_was_not_written_costs_an_attempt_and_is_told_of_once(
