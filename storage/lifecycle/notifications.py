@@ -16,13 +16,10 @@ CHANNEL = "photojobs_jobs"
 
 _IS_WAITED_FOR = f"EXISTS (SELECT 1 FROM jobs WHERE {ATTENDED} AND heartbeat_at > :fresh_since)"
 
-#: Part of statements that free a slot: wakes the waiters for a slot, if there are any.
-NOTIFY_WHO_WAITS = f"SELECT pg_notify('{CHANNEL}', '') WHERE {_IS_WAITED_FOR}"
 
-
-def notify_who_follows(tasks: str) -> str:
-    """Return SQL that wakes the waiters for a slot and the followers of tasks; `tasks` is a condition on `tasks`."""
-    return f"""{NOTIFY_WHO_WAITS}
+def notify_waiters(tasks: str) -> str:
+    """Return SQL that wakes the waiters for a slot and the followers of tasks; `tasks` is an SQL condition."""
+    return f"""SELECT pg_notify('{CHANNEL}', '') WHERE {_IS_WAITED_FOR}
         OR EXISTS (SELECT 1 FROM tasks WHERE {tasks} AND attended_at > :fresh_since)"""
 
 
@@ -48,6 +45,4 @@ def fresh_since(now: datetime) -> datetime:
 
 
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
-_NOTIFY_FOLLOWERS = text(notify_who_follows("id = ANY(:task_ids)")).bindparams(
-    bindparam("fresh_since", type_=UtcTimestamp)
-)
+_NOTIFY_FOLLOWERS = text(notify_waiters("id = ANY(:task_ids)")).bindparams(bindparam("fresh_since", type_=UtcTimestamp))

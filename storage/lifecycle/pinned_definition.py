@@ -68,7 +68,7 @@ class PinnedDefinition:
             )
         except (PhotojobsError, KeyError, TypeError, ValueError) as error:
             raise CorruptDefinition(
-                f"the pinned definition of a task cannot be read ({type(error).__name__}: {error}); start it anew"
+                f"the pinned definition of a task cannot be read ({type(error).__name__}: {error}); start a new task"
             ) from error
         return cls(definition=definition, steps=steps)
 

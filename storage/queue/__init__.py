@@ -1,1 +1,1 @@
-"""Which job runs next: claims, lanes, holds, rescue; and the repositories that start and steer tasks and jobs."""
+"""Chooses the next job: claims, lanes, holds, rescue. Also has the repositories of tasks and jobs."""

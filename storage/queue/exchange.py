@@ -143,9 +143,10 @@ def exchange(
 
 
 def settle_after(access: Access, job_ids: Sequence[int]) -> None:
-    """Settle the tasks of jobs that another function has ended; does nothing inside the caller's transaction.
+    """Settle the tasks of jobs that another function has ended; call it after that function's commit.
 
-    Call it after the commit: the transaction that ended the jobs cannot see a simultaneous end by `exchange`.
+    The transaction that ended the jobs cannot see a simultaneous end by `exchange`, but this later query can. Does
+    nothing if `access` is a transaction of the caller's.
     """
     if job_ids and access.database is not None:
         look = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE

@@ -11,7 +11,7 @@ from functools import cache
 from storage.database.driver_statement import DriverStatement
 from storage.database.tables import READY, UNFINISHED_TASK
 from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
-from storage.lifecycle.notifications import notify_who_follows
+from storage.lifecycle.notifications import notify_waiters
 from storage.queue.lanes import COUNT_RUNNING_IN_LANE
 
 #: Parts of claim statements: which jobs, in which order, and the columns that a claim writes.
@@ -136,7 +136,7 @@ LOOK_POSTGRESQL = DriverStatement(
     SELECT tasks.id FROM touched JOIN tasks ON tasks.id = touched.task_id
     WHERE {UNFINISHED_TASK} AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id
         AND jobs.step_index = tasks.step_index AND jobs.status IN ('queued', 'running'))
-    UNION ALL SELECT NULL FROM ({notify_who_follows("id IN (SELECT task_id FROM touched)")}) AS told""",
+    UNION ALL SELECT NULL FROM ({notify_waiters("id IN (SELECT task_id FROM touched)")}) AS notified""",
     is_planned_once=True,
 )
 

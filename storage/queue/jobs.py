@@ -303,7 +303,7 @@ class JobsRepository:
     def cancel_by_project(
         self, project_id: int, *, except_task_id: str | None = None, except_job_id: int | None = None
     ) -> list[Job]:
-        """Cancel and return the queued and running jobs of a project, except the jobs of one task, or one job."""
+        """Cancel the queued and running jobs of a project, except one job or the jobs of one task; returns them."""
         conditions = [jobs.c.project_id == project_id]
         if except_job_id is not None:
             conditions.append(jobs.c.id != except_job_id)
@@ -317,7 +317,7 @@ class JobsRepository:
     def retry_later(
         self, id: int, error_message: str, *, run_after: datetime, claim_token: str | None = None
     ) -> Job | None:
-        """Queue a running job again for `run_after`, and count one attempt; returns None if the claim was lost."""
+        """Queue a running job again for `run_after`, as one more attempt; returns None if the claim was lost."""
         conditions = [jobs.c.id == id]
         if claim_token is not None:
             conditions.append(jobs.c.claim_token == claim_token)
@@ -368,13 +368,13 @@ class JobsRepository:
         return self.get_by_id(id)
 
     def set_default_max_attempts(self, id: int, max_attempts: int) -> Job | None:
-        """Set `max_attempts` of a job unless it has a value, and return the job."""
+        """Set `max_attempts` of a job if it has no value yet, and return the job."""
         check_integer(max_attempts, name="max_attempts", minimum=1, maximum=MAX_COUNT)
         self._update(id, {"max_attempts": func.coalesce(jobs.c.max_attempts, max_attempts)})
         return self.get_by_id(id)
 
     def requeue_stale_running(self, stale_seconds: float) -> list[int]:
-        """Queue running jobs with an older heartbeat than this again, count one attempt, and return their ids."""
+        """Queue again running jobs without a heartbeat for `stale_seconds`, as one more attempt; returns the ids."""
         with self._access.write() as connection:
             now = self._access.clock()
             given_back = give_back(

@@ -41,7 +41,7 @@ def rescue_stale(
     max_attempts: int,
     suspects: Mapping[int, datetime] | None = None,
 ) -> Rescued:
-    """Queue running jobs without a heartbeat for `stale_seconds` again, and count one attempt.
+    """Queue again the running jobs that had no heartbeat for `stale_seconds`, and count one attempt.
 
     A job without an attempt left fails with "worker lost" instead. A job with heartbeats is never changed, for as long
     as it runs.
@@ -99,7 +99,7 @@ def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_at
 def give_back_lost(
     database: Database, *, worker_id: str, known: Collection[str], older_than_seconds: float
 ) -> list[int]:
-    """Queue again the jobs that are claimed by an executor without its knowledge; returns their ids.
+    """Queue again the jobs whose claim never reached their executor; returns their ids.
 
     This happens if the connection broke while a claim was committed, so that the answer was lost. The executor has not
     begun such a job, so no attempt is counted. Use `give_up_attempt` for a job that the executor began.
