@@ -48,7 +48,7 @@ class Faults:
 
 
 def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) -> tuple[list[Shot], list[Shot]]:
-    """The photos with a fault: those that get a row, and those that do not."""
+    """Return the faulty photos that get a row, and the faulty photos that do not."""
     duplicates = [
         Shot(
             path=folders[LOFOTEN].original(f"{ICELAND.photo_name(index)}.jpg"),

@@ -204,12 +204,12 @@ def _check_image(choice: PoolChoice, pool_type: str, template: Mapping[str, Any]
     runs_images = "image" in template.get("variables", {}).get("properties", {})
     if runs_images and choice.image is None:
         raise ImageMismatch(
-            f'the work pool "{choice.name}" of type {pool_type} runs images: name one in which photojobs is installed '
+            f'the work pool "{choice.name}" of type {pool_type} runs images: name an image that contains photojobs '
             "with --image, for example the one that the Dockerfile builds."
         )
     if choice.image is not None and not runs_images:
         raise ImageMismatch(
-            f'the work pool "{choice.name}" of type {pool_type} runs no images, but what is installed on the '
+            f'the work pool "{choice.name}" of type {pool_type} runs no images, but the packages on the '
             "machine of its worker; leave --image out."
         )
 

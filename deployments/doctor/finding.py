@@ -16,14 +16,14 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        area: what it belongs to: database, library, originals, Prefect, pictures, steps, space, schedules or
+        area: the area of the check: database, library, originals, Prefect, pictures, steps, space, schedules or
             clocks.
-        name: what it is, for programs; never changes.
-        says: what was found, in a sentence.
-        remedy: what to do; empty where there is nothing to do.
+        name: the name of the check for programs; it never changes.
+        says: the result, in a sentence.
+        remedy: what to do; empty if there is nothing to do.
     """
 
     area: str

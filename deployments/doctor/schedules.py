@@ -17,10 +17,10 @@ _area = Area("schedules")
 _WRONG = {
     Standing.NOT_PLANNED: (
         "the server has planned no run",
-        "Look at its log for errors of the scheduler, and whether the packages are those of constraints.txt.",
+        "Check its log for errors of the scheduler, and that the packages have the versions of constraints.txt.",
     ),
     Standing.LATE: (
-        "its run is due and does not begin",
+        "its run is due but does not begin",
         "Start `photojobs up`, or a worker of its pool.",
     ),
     Standing.NOT_SERVED: (

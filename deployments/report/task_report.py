@@ -37,9 +37,9 @@ class TaskReport:
     """The content of a report.
 
     Attributes:
-        made_at: when it was read.
+        made_at: when the data was read.
         lanes: the current lanes.
-        library: the figures before and after; the current ones if those of the end were not stored.
+        library: the figures before and after; the current ones if the figures at the end were not stored.
         is_after_now: whether the later figures are the current ones.
         changed: how many photos changed; `frames` are the first of them.
     """

@@ -17,7 +17,7 @@ class Throughput:
     """Photos, or jobs if they have no photos, per second in equal parts of a task's time.
 
     Attributes:
-        noun: what is counted.
+        noun: the counted things, such as photos.
         part_seconds: the length of a part.
         rates: the rate of each part.
         total: the sum over all parts.

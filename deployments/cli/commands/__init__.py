@@ -1,1 +1,1 @@
-"""The commands, a module for each; none is imported before the command line names it."""
+"""The commands, one module for each; a module is imported only if the command line names its command."""

@@ -139,7 +139,7 @@ def restore_database(archive: Path, /, *, json: Json = False) -> None:
 def downgrade_database(
     *, revision: str = "0001", force: Flag = False, backup: Path | None = None, json: Json = False
 ) -> None:
-    """Downgrade the schema to an older one. After a backup, everything that newer schemas added is dropped.
+    """Downgrade the schema to an older one, after a backup; everything that newer schemas added is dropped.
 
     Parameters
     ----------

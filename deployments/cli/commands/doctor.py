@@ -21,9 +21,9 @@ app = App(name="doctor")
 def doctor(*, json: Json = False) -> int:
     """Check whether everything works, and show how to fix what does not.
 
-    Checks the database, the library, the packages, Prefect's server, image formats, plug-ins and definitions, free
-    space and clocks. Some checks write to a hidden folder in the library, and remove it at the end; nothing else is
-    written. With --quiet, only problems and warnings are shown.
+    The command checks the database, the library, the packages, Prefect's server, image formats, plug-ins and
+    definitions, free space and clocks. Some checks write to a hidden folder in the library, and remove it at the
+    end; nothing else is written. With --quiet, only problems and warnings are shown.
     """
     from deployments.doctor.examination import examine
 

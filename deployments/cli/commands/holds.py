@@ -34,7 +34,7 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
     reason
         The reason that `photojobs status` shows.
     tenant
-        Refuse a task of another tenant, any other tenant, and every lane.
+        The tenant that the task must belong to, or that NAME must be; every lane is refused.
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)
@@ -56,7 +56,7 @@ def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json =
     name
         The task's id, the tenant's id or the lane's name.
     tenant
-        Refuse a task of another tenant, any other tenant, and every lane.
+        The tenant that the task must belong to, or that NAME must be; every lane is refused.
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)

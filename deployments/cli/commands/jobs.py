@@ -120,7 +120,7 @@ def show_job(id: int, /, *, tenant: str | None = None, json: Json = False) -> No
     id
         The job's id, as `photojobs jobs list` shows it.
     tenant
-        Refuse a job of another tenant.
+        The tenant that the job must belong to; by default any tenant.
     """
     with opened_database() as database:
         job = _job(database, id, tenant)
@@ -186,7 +186,7 @@ def show_items(
     limit
         How many items to list at most.
     tenant
-        Refuse a job of another tenant.
+        The tenant that the job must belong to; by default any tenant.
     """
     with opened_database() as database:
         _job(database, id, tenant)
@@ -210,7 +210,7 @@ def explain(id: int, /, *, tenant: str | None = None, json: Json = False) -> Non
     id
         The job's id, as `photojobs jobs list` shows it.
     tenant
-        Refuse a job of another tenant.
+        The tenant that the job must belong to; by default any tenant.
     """
     from flows.handlers.step import why_not_run
 

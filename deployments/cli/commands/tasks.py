@@ -96,7 +96,7 @@ def show_task(task: str, /, *, tenant: str | None = None, json: Json = False) ->
     task
         The task's id.
     tenant
-        Refuse a task of another tenant.
+        The tenant that the task must belong to; by default any tenant.
     """
     with opened_database() as database:
         task_id = TasksRepository(database).whole_id(task, tenant_id=tenant)
@@ -140,7 +140,7 @@ def cancel_task(
     reason
         The reason that is stored with the task.
     tenant
-        Refuse a task of another tenant.
+        The tenant that the task must belong to; by default any tenant.
     """
     with _runtime() as database:
         task = TasksRepository(database).whole_id(task, tenant_id=tenant)
@@ -169,7 +169,7 @@ def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = N
     from_
         Run all steps again, starting with this one: give its type or its number, which counts from 0.
     tenant
-        Refuse a task of another tenant.
+        The tenant that the task must belong to; by default any tenant.
     """
     is_number = from_ is not None and from_.isascii() and from_.isdigit()
     with _runtime() as database:

@@ -60,7 +60,7 @@ def undo(
     yes
         Do not ask for confirmation.
     tenant
-        Refuse a task of another tenant.
+        The tenant that the task must belong to; by default any tenant.
     """
     settings = Settings.load()
     if not (dry_run or yes or sys.stdin.isatty()):

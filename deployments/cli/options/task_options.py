@@ -73,7 +73,7 @@ class TaskOptions:
     "Photos taken on this day or earlier."
 
     missing: Annotated[list[Literal["thumbnail", "preview"]] | None, _Many] = None
-    "Photos that lack one of these."
+    "Photos without a thumbnail, or without a preview."
 
     failed_only: Annotated[bool, _Flag] = False
     "Photos whose thumbnail or preview failed."

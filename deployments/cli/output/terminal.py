@@ -77,9 +77,8 @@ def table(
 ) -> RenderableType:
     """A table of plain values; None is an empty cell.
 
-    To make it fit into a terminal, prose is folded, and columns without a value and those of `spared` are left out.
-    Where that is not enough, each row becomes a paragraph with named values: an id that is broken in two can neither
-    be read nor copied.
+    To fit the table into a terminal, prose is folded, and empty columns and the columns of `spared` are left out. If
+    that is not enough, each row becomes a paragraph with named values, because an id must not be broken in two.
 
     Args:
         columns: their names.
@@ -156,7 +155,7 @@ def print_table(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Section:
-    """A table of plain values among others; its first column says what it is about."""
+    """One of several tables on a page; the name of its first column is its title."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -177,7 +176,7 @@ def print_sections(sections: Iterable[Section]) -> None:
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Print names with their values, one a line; what is None is left out."""
+    """Print names with their values, one on each line; None values are left out."""
     known = {name: value for name, value in fields.items() if value is not None}
     width = max(map(len, known), default=0)
     for name, value in known.items():
