@@ -113,7 +113,7 @@ def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
 
 
 def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:
-    """Insert a queued job and wake waiters; return the unfinished job with the same unique key if there is one."""
+    """Insert a queued job and wake waiters; if an unfinished job has its unique key, return that job instead."""
     return insert_or_find(connection, values)[0]
 
 

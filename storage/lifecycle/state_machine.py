@@ -1,8 +1,8 @@
 """The state machine of jobs and tasks: ends many jobs at once, and starts the next step of a task or ends the task.
 
 `storage.queue.exchange` ends single jobs and settles their tasks after the commit. The functions of this module lock
-the row of a task before they change its jobs, and settle the task in the same transaction. Unless
-the transaction is the user's own, `settle_after` must be called after the commit.
+the row of a task before they change its jobs, and settle the task in the same transaction. Unless the transaction is
+the user's own, `settle_after` must be called after the commit.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _keep_claims(connection: Connection, job_ids: list[int], *, now: datetime) -
 
 
 def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: datetime) -> list[Job]:
-    """Queue the failed and canceled jobs that meet the conditions again, with their attempts reset; returns them.
+    """Queue again the failed and canceled jobs that meet the conditions, with their attempts reset; returns them.
 
     Their tasks, even ended ones, continue from the first step that has such a job. Items that are done stay done. A job
     stays unchanged if an unfinished or a later job has the same `unique_key`.

@@ -167,7 +167,7 @@ _TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING
 
 
 def _awaited(is_postgresql: bool) -> str:
-    """Return the first part of a query: `awaited`, all jobs that compete for the lane's slots, with `:job_ids`.
+    """Return the first part of a query: `awaited`, all jobs that compete for the lane's slots, including `:job_ids`.
 
     The column `free` is the number of jobs that may run. If the lane has no free slot, `awaited` is empty.
     """

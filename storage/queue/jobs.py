@@ -317,7 +317,7 @@ class JobsRepository:
     def retry_later(
         self, id: int, error_message: str, *, run_after: datetime, claim_token: str | None = None
     ) -> Job | None:
-        """Queue a running job again for `run_after`, as one more attempt; returns None if the claim was lost."""
+        """Queue a running job again, with `run_after` and one more attempt; returns None if the claim was lost."""
         conditions = [jobs.c.id == id]
         if claim_token is not None:
             conditions.append(jobs.c.claim_token == claim_token)

@@ -80,7 +80,7 @@ def rescue_stale(
 
 
 def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_attempts: int, reason: str) -> Rescued:
-    """Queue again a claimed job that this process began and cannot end, and count one attempt; fail it after the last.
+    """Queue again a job that this process began and cannot end, as one more attempt; fail it if none is left.
 
     Args:
         database: the database of the job.

@@ -22,7 +22,7 @@ from storage.lifecycle.notifications import CHANNEL
 #: Average seconds between two polls of an SQLite file while a thread waits; one poll takes some microseconds.
 POLL_SECONDS = 0.1
 
-#: Seconds before a dropped connection is opened again: at first, and at most. The delay doubles each time.
+#: The first and the longest delay, in seconds, before a dropped connection is opened again; it doubles each time.
 RECONNECT_SECONDS = (0.1, 5.0)
 
 #: Seconds without a notification after which a PostgreSQL connection is checked.
