@@ -166,7 +166,7 @@ def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[Flow
 
 
 def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None:
-    """End flow runs that were canceled while no process ran them; Prefect leaves them in `Cancelling` for ever.
+    """End flow runs that were canceled while no process ran them; Prefect leaves them in `Cancelling` forever.
 
     Such a run had not begun, was paused, or lost its process. A paused run also ends if its task was canceled in the
     database. If Prefect's server ended a run itself, this function ends the run's task.

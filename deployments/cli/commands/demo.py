@@ -40,7 +40,7 @@ from storage.library import Library
 from storage.reports.task_summary import TaskSummary
 from storage.settings import Settings
 
-#: With fewer photos than this the demo is a quick look, and has one large photo instead of several.
+#: A demo with fewer photos than this has one large photo instead of several.
 SMALL_DEMO = 1_000
 
 #: The photos that must fail: files that are not pictures, and photos of the project without a folder.

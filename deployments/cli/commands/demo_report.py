@@ -80,7 +80,7 @@ def print_failures(database: Database) -> None:
 
 
 def print_sameness(before: Snapshot, after: Snapshot) -> None:
-    """Print that a second run changed nothing, or what it changed."""
+    """Print the changes of a second run, or that there were none."""
     title("Run again")
     differences = before.differences(after)
     if not differences:

@@ -234,7 +234,7 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
     twice = sorted(name for name, count in folders.items() if count > 1)
     if twice:
         yield (
-            f"several tenants have a folder {_listed(twice)}. In a database file that another program uses too, only "
+            f"several tenants have a folder {_listed(twice)}. If another program uses the same database file, only "
             "one of them can become a project."
         )
 

@@ -152,7 +152,7 @@ def worker(
 
 
 def _settings(**overrides: Any) -> Settings:
-    """Load the settings of this process, and set up its logs as they say."""
+    """Load the settings of this process, and set up the logs with them."""
     from flows.telemetry.log_lines import structure_logs
 
     settings = Settings.load(**overrides)

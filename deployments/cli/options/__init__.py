@@ -1,1 +1,1 @@
-"""What command lines have in common: the databases and servers that they open, task options, errors, exit codes."""
+"""Code that commands share: options, the opening of databases, the named server, errors and exit codes."""

@@ -1,4 +1,4 @@
-"""Ends commands with temporary files by an exception on SIGTERM, so that the files are removed.
+"""Raises an exception on SIGTERM in commands with temporary files, so that the files are removed.
 
 Commands that run tasks do not need this: their tasks survive the process. Long-running commands handle it themselves.
 """

@@ -22,7 +22,7 @@ SERVER_SECONDS = 10.0
 
 
 def check_named_server() -> None:
-    """Check that the server in `PREFECT_API_URL` answers, if that is set.
+    """Check that the server in `PREFECT_API_URL` answers, if the variable is set.
 
     Raises:
         ServerAway: no server answers there.
@@ -34,7 +34,7 @@ def check_named_server() -> None:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_SECONDS):  # noqa: S310 - the user's own.
             return
     except urllib.error.HTTPError:
-        # A server answers. Prefect, which has the key, finds out whether it accepts us.
+        # A server answered. Prefect has the key, and checks later whether the server accepts it.
         return
     except (OSError, ValueError) as error:
         raise ServerAway(

@@ -209,7 +209,7 @@ def _selection(options: TaskOptions, project_ids: Sequence[int]) -> PhotoSelecti
 
 
 def _sentence(message: str) -> str:
-    # The model's names for the options --from and --to.
+    # The model names the options --from and --to differently.
     return message.removeprefix("Value error, ").replace("taken_from", "--from").replace("taken_to", "--to")
 
 

@@ -11,7 +11,7 @@ from cyclopts import App, Group
 from deployments.cli.options.exit_codes import OF_COMMANDS
 from deployments.cli.output.examples import EXAMPLES, Example
 
-#: The text below the root's page.
+#: The text at the end of the root's help page.
 SETTINGS_HELP = (
     "Settings come from photojobs.toml in the working folder and from the environment: PHOTOJOBS_DATABASE_URL, "
     "PHOTOJOBS_LIBRARY_ROOT, PHOTOJOBS_DEFINITIONS and more. PREFECT_API_URL names a Prefect server; without it, "
@@ -64,7 +64,7 @@ class CommandPage:
 
 
 def complete_help(app: App, tokens: Sequence[str]) -> None:
-    """Give the command that the tokens name, and the groups above it, their whole help pages."""
+    """Complete the help pages of the command that the tokens name, and of the groups above it."""
     path: tuple[str, ...] = ()
     _complete(app, path)
     for token in tokens:
@@ -75,13 +75,13 @@ def complete_help(app: App, tokens: Sequence[str]) -> None:
 
 
 def command_pages(app: App) -> Iterator[CommandPage]:
-    """The pages of all commands, each group before its commands; imports every command."""
+    """Return the help pages of all commands, each group before its commands; imports every command."""
     yield from _pages(app, (app,), ())
 
 
 def _complete(app: App, path: tuple[str, ...]) -> None:
     if path and app.default_command is not None:
-        # The whole docstring of the function, instead of the line in the page above it.
+        # The whole docstring of the function, instead of its summary in the page of the group.
         app.help = "\n\n".join(_paragraphs(app.default_command.__doc__ or ""))
     if path:
         app.group_parameters = OPTIONS
@@ -89,7 +89,7 @@ def _complete(app: App, path: tuple[str, ...]) -> None:
 
 
 def _paragraphs(docstring: str) -> list[str]:
-    """The paragraphs of a docstring, each on one line, without its section of parameters."""
+    """Return the paragraphs of a docstring, each on one line, without the section of parameters."""
     text = inspect.cleandoc(docstring).partition("\nParameters\n---")[0]
     return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
 

@@ -12,14 +12,14 @@ SHORT_ID_CHARACTERS = 8
 
 
 def progress_of(job: Job) -> str:
-    """The progress of a job, with the total if it is known."""
+    """Return the progress of a job, with the total if it is known."""
     if job.progress_total is None:
         return str(job.progress_done or "")
     return f"{job.progress_done or 0}/{job.progress_total}"
 
 
 def short_id(task_id: str | None) -> str | None:
-    """The beginning of a task's id, which commands accept instead of the whole id; other texts are not shortened."""
+    """Return the first characters of a task's id, which commands accept as the id; other texts are not shortened."""
     try:
         uuid.UUID(task_id or "")
     except ValueError:
@@ -28,7 +28,7 @@ def short_id(task_id: str | None) -> str | None:
 
 
 def took(ended: Job | Task) -> str:
-    """The time from start to end; empty before the end."""
+    """Return the time from start to end as a text; empty before the end."""
     if ended.started_at is None or ended.finished_at is None:
         return ""
     return duration((ended.finished_at - ended.started_at).total_seconds())

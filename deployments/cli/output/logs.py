@@ -17,7 +17,7 @@ class _TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             sys.stderr.write(f"photojobs: {self.format(record)}\n")
-        except Exception:  # noqa: BLE001 - the way in which every logging handler reports.
+        except Exception:  # noqa: BLE001 - every logging handler reports its own errors this way.
             self.handleError(record)
 
 
@@ -29,7 +29,7 @@ class _OneLine(logging.Formatter):
 
 
 def set_up_logs(*, is_verbose: bool) -> None:
-    """Set up logging before Prefect is imported; settings of Prefect's logs in the environment are kept."""
+    """Set up logging before Prefect is imported; environment variables for Prefect's logs stay in force."""
     handler = _TerminalHandler()
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s") if is_verbose else _OneLine())
     ours = logging.getLogger("photojobs")

@@ -23,10 +23,10 @@ def set_loudness(loudness: Loudness) -> None:
 
 
 def is_verbose() -> bool:
-    """Whether logs and the origin of an error are shown."""
+    """Return True if logs and tracebacks are shown."""
     return _loudness is Loudness.VERBOSE
 
 
 def is_quiet() -> bool:
-    """Whether only results and errors are printed."""
+    """Return True if only results and errors are printed."""
     return _loudness is Loudness.QUIET

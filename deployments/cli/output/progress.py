@@ -31,7 +31,7 @@ logger = logging.getLogger("photojobs.progress")
 #: Seconds between two reads of the tables.
 LOOK_SECONDS = 0.5
 
-#: The largest share of the time that reading may take, whatever the number of jobs.
+#: The largest share of the time that reads of the tables may take.
 LOOK_SHARE = 0.05
 
 #: The reason of a task that was canceled at the terminal.
@@ -54,7 +54,7 @@ class StepProgress:
 
     @property
     def has_ended(self) -> bool:
-        """Whether all of its jobs have ended."""
+        """Whether all jobs of the step have ended."""
         return self.ended_jobs == self.jobs
 
     @property
@@ -76,7 +76,7 @@ class ProgressView(Protocol):
 
 
 class CancelRequest:
-    """Set by Ctrl-C."""
+    """Yield an event that Ctrl-C sets."""
 
     def __init__(self) -> None:
         self.is_set = threading.Event()

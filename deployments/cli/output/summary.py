@@ -18,7 +18,7 @@ REASONS = 3
 
 
 def summary_rows(summary: TaskSummary) -> list[tuple[Any, ...]]:
-    """The cells of `COLUMNS` for each step."""
+    """Return one row for each step, with the columns of `COLUMNS`."""
     return [
         (
             step.type,
@@ -42,7 +42,7 @@ def print_summary(summary: TaskSummary) -> None:
 
 
 def print_summary_json(summary: TaskSummary, *, refusals: Sequence[Refusal] | None = None) -> None:
-    """Print the summary for programs, with the refusals of a saved plan's run."""
+    """Print the summary as JSON, with the refusals if a saved plan was run."""
     task = summary.task
     print_json(
         {

@@ -20,7 +20,7 @@ from deployments.cli.output.loudness import is_quiet
 from storage.database.clock import format_timestamp
 from task_definitions.wording import lasting, printable
 
-#: The width of a table that is written to a file or a pipe: it is never folded there.
+#: The width of a table that is written to a file or a pipe: such a table is never folded.
 UNFOLDED_COLUMNS = 10_000
 
 
@@ -39,14 +39,14 @@ class _Console(Console):
 
 @cache
 def output() -> Console:
-    """The console of results: stdout."""
+    """Return the console for results, which prints to stdout."""
     width = None if sys.stdout.isatty() else UNFOLDED_COLUMNS
     return _Console(highlight=False, width=width)
 
 
 @cache
 def messages() -> Console:
-    """The console of progress and remarks: stderr."""
+    """Return the console for progress and remarks, which prints to stderr."""
     return _Console(highlight=False, stderr=True, soft_wrap=not sys.stderr.isatty())
 
 
@@ -75,7 +75,7 @@ def warn(text: str) -> None:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = (), spared: Sequence[str] = ()
 ) -> RenderableType:
-    """A table of plain values; None is an empty cell.
+    """Return a table of plain values; None becomes an empty cell.
 
     To fit the table into a terminal, prose is folded, and empty columns and the columns of `spared` are left out. If
     that is not enough, each row becomes a paragraph with named values, because an id must not be broken in two.
@@ -113,7 +113,7 @@ def table(
 
 
 def _shapes(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[tuple[int, bool]]:
-    """The natural width of each column, and whether it holds prose."""
+    """Return the natural width of each column, and whether the column contains prose."""
     prose = [
         any(" " in row[index] and len(row[index]) > PROSE_COLUMNS for row in cells) for index in range(len(columns))
     ]
@@ -164,7 +164,7 @@ class Section:
 
 
 def section_table(section: Section) -> RenderableType:
-    """The table of a section."""
+    """Return the table of a section."""
     return table(section.columns, section.rows, numbers=section.numbers, spared=section.spared)
 
 
@@ -184,12 +184,12 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a document for programs: records are objects, moments ISO 8601 in UTC."""
+    """Print a JSON document: records are objects, moments ISO 8601 in UTC."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=plain) + "\n")
 
 
 def shown(value: Any) -> str:
-    """A value as a person reads it, on one line, whatever characters it holds."""
+    """Return a value as a text for people, always on one line."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -202,12 +202,12 @@ def shown(value: Any) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration as a person reads it."""
+    """Return a duration as a text for people."""
     return "" if seconds is None else lasting(seconds)
 
 
 def plain(value: Any) -> Any:
-    """A value of ours as JSON has it, for `json.dumps`: records are objects, moments ISO 8601 in UTC."""
+    """Return a value in a form that `json.dumps` can write: records are objects, moments ISO 8601 in UTC."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):
