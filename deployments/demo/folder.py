@@ -22,7 +22,7 @@ class DemoState(StrEnum):
 
     MAKING = "making"
     MADE = "made"
-    MENDED = "mended"
+    REPAIRED = "mended"  # The stored word of existing folders.
 
 
 class DemoFolderRefused(DeploymentsError):

@@ -93,7 +93,7 @@ def demo(
         remark("Starting Prefect's server …")
         with embedded_server(place.prefect_home) as url:
             say(f"Prefect's server at {url.removesuffix('/api')}, its data in {place.prefect_home}")
-            is_as_promised = _again(place, runtime) if place.state is DemoState.MENDED else _repair(place, runtime)
+            is_as_promised = _again(place, runtime) if place.state is DemoState.REPAIRED else _repair(place, runtime)
             print_queries(database)
             print_next(place, took=duration(time.monotonic() - began))
             if keep:
@@ -127,7 +127,7 @@ def _repair(place: DemoFolder, runtime: Runtime) -> bool:
         for night in nights
         if any(step.counts.get("archived") for step in night.steps)
     ]
-    place.enter(DemoState.MENDED)
+    place.enter(DemoState.REPAIRED)
     print_repaired(runtime.database, nights)
     return _print_failures(runtime.database, summaries + nights)
 
