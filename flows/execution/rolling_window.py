@@ -56,7 +56,7 @@ class Source(ABC, Generic[AnyFuture]):
 
 
 class RollingWindow(Generic[AnyFuture]):
-    """The jobs that a run follows now, each by a future.
+    """The jobs that a run follows now, with a future for each.
 
     Args:
         follower: the follower of the process; it gets the rows of the jobs in advance.

@@ -1,1 +1,1 @@
-"""Prefect: definitions as flows, the body of a flow, its mapped runs, events, artifacts, cancellation and pauses."""
+"""The Prefect side: flows from definitions, their mapped task runs, events, artifacts, cancellation and pauses."""

@@ -1,4 +1,4 @@
-"""What people see in Prefect's UI beside states: a bar for a long job, and a report for each step that has ended."""
+"""Artifacts in Prefect's UI: a progress bar for a long job, a report for each ended step, and plans."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from storage.reports.task_summary import summarise_step
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-#: A job gets a progress bar when it has run for so long; short ones would only fill the page.
+#: A job gets a progress bar after it has run for this long. Bars of short jobs would only fill the page.
 LONG_JOB_SECONDS = 2.0
 
-#: A flow run that ends waits so long for what is still to be shown.
+#: How long an ending flow run waits until its artifacts are sent.
 FLUSH_SECONDS = 10.0
 
 
 class _Artifact:
-    """An artifact of the run that the caller is in; Prefect's own functions would make a client for each call."""
+    """An artifact of the caller's flow run or task run. Prefect's own functions would open a client for each call."""
 
     def __init__(self, type: str, key: str) -> None:
         self._type = type
@@ -44,25 +44,25 @@ class _Artifact:
         }
 
     def show(self, kind: str, data: object, description: str) -> None:
-        """Show the data soon, in place of what was to be shown of this kind."""
+        """Send the data soon. It replaces unsent data of the same kind."""
         link.show(kind, lambda client: self._send(client, data, description))
 
     def _send(self, client: SyncPrefectClient, data: object, description: str) -> None:
-        told: dict[str, Any] = {"data": data, "description": description}
+        content: dict[str, Any] = {"data": data, "description": description}
         if self._id is None:
             made = {"type": self._type, "key": self._key}
-            self._id = UUID(client.request("POST", "/artifacts/", json=told | made | self._runs).json()["id"])
-            self._say("created", made | {"description": description})
+            self._id = UUID(client.request("POST", "/artifacts/", json=content | made | self._runs).json()["id"])
+            self._emit("created", made | {"description": description})
         else:
-            client.request("PATCH", "/artifacts/{id}", json=told, path_params={"id": self._id})
-            self._say("updated", told)
+            client.request("PATCH", "/artifacts/{id}", json=content, path_params={"id": self._id})
+            self._emit("updated", content)
 
-    def _say(self, what: str, payload: dict[str, Any]) -> None:
-        """Send the event that Prefect's client sends."""
+    def _emit(self, change: str, payload: dict[str, Any]) -> None:
+        """Send the same event that Prefect's own client sends."""
         body = {
             "id": str(uuid.uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
-            "event": f"prefect.artifact.{what}",
+            "event": f"prefect.artifact.{change}",
             "resource": {"prefect.resource.id": f"prefect.artifact.{self._id}", "prefect.resource.name": self._key},
             "related": [],
             "payload": payload,
@@ -71,7 +71,7 @@ class _Artifact:
 
 
 class ProgressBar:
-    """The progress artifact of one job, made when the job turns out to take long, and sent in the background."""
+    """The progress artifact of one job. It is created after `LONG_JOB_SECONDS` and sent in the background."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -79,7 +79,7 @@ class ProgressBar:
         self._artifact: _Artifact | None = None
 
     def show(self, done: int, total: int | None) -> None:
-        """Show how far the job is; of calls within a second only the last one is seen."""
+        """Show how far the job is. Of several calls within a second, only the last one is shown."""
         if not total or time.monotonic() - self._began_at < LONG_JOB_SECONDS:
             return
         key = _key("progress", self._job.type, str(self._job.id))
@@ -89,7 +89,7 @@ class ProgressBar:
 
 
 def publish_step(database: Database, task: Task, step_index: int) -> None:
-    """Publish what a step did as a Markdown artifact of the flow run; without Prefect's server nothing is published."""
+    """Publish a report of a step as a Markdown artifact of the flow run. Without a Prefect server this does nothing."""
     for summary in summarise_step(database, task.id, step_index):
         _Artifact("markdown", _key(summary.type)).show(
             f"{task.id} {step_index} {summary.type} {summary.priority}",
@@ -99,12 +99,12 @@ def publish_step(database: Database, task: Task, step_index: int) -> None:
 
 
 def publish_plan(plan: Plan) -> None:
-    """Publish a plan as a Markdown artifact of the flow run; without Prefect's server its message must do."""
+    """Publish a plan as a Markdown artifact of the flow run. Without a Prefect server this does nothing."""
     _Artifact("markdown", _key("plan", plan.type)).show(f"plan {plan.type}", plan_markdown(plan), f"Plan: {plan.label}")
 
 
 def await_publication() -> None:
-    """Wait until all that was published has been sent, events too, but not for long, as the server may be away."""
+    """Wait until all artifacts and events are sent, for at most `FLUSH_SECONDS`: the server may be unavailable."""
     link.flush(FLUSH_SECONDS)
 
 

@@ -1,7 +1,7 @@
-"""Sees that a flow run was canceled, paused or resumed in Prefect.
+"""The watch that notices when a flow run is canceled, paused or resumed in Prefect.
 
-Prefect's runners and workers end the process of a canceled run themselves; a run in the caller's own process is only
-marked, and goes on. A paused run is only marked in any case: by itself it would work on.
+Prefect's runners and workers end the process of a canceled run. But for a run in the caller's own process, and for
+every paused run, Prefect only changes the state: without this watch the work would go on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateDetails, StateTy
 
 from flows.orchestration.prefect_link import link
 
-#: How often Prefect is asked.
+#: The time between two reads of the run's state.
 WATCH_SECONDS = 2.0
 
 
@@ -25,15 +25,15 @@ class CancellationWatch:
     """Watches a flow run in the background. Use it as a context manager around the run's work.
 
     Args:
-        flow_run_id: the run; None, outside of one, watches nothing.
-        cancel: called once, in the watching thread, when the run was canceled; what it raises is logged, and it is
-            called again at the next look.
-        pause: called in the same way when the run was paused, with whether this process is to end: a suspended run of
-            a deployment is resumed in another process.
+        flow_run_id: the id of the run; None outside of a flow run, which disables the watch.
+        cancel: called in the watching thread when the run was canceled. If it raises, the error is logged, and it is
+            called again after `WATCH_SECONDS`.
+        pause: called in the same way when the run was paused. Its argument is True if this process is to end, because
+            the run is a suspended run of a deployment, which is resumed in another process.
         resume: called when a paused run goes on in this process.
 
     Attributes:
-        suspended: the state with which the process is to end, once `pause` was called for it.
+        suspended: the state with which this process is to end; None unless `pause` was called with True.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class CancellationWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A look that is under way is not waited for: the server may be away.
+        # Does not wait for a read in progress: the server may be unavailable.
         self._stopped.set()
         self._asking.close()
 
@@ -70,7 +70,7 @@ class CancellationWatch:
         return not self._stopped.is_set() and self._is_over(run, client)
 
     def _is_over(self, run: FlowRun, client: SyncPrefectClient) -> bool:
-        """Do what the state of the run asks for; returns whether there is nothing more to watch."""
+        """React to the state of the run. Returns whether the watch is over."""
         state = run.state
         if state is None:
             return False
@@ -80,12 +80,13 @@ class CancellationWatch:
         if state.type == StateType.PAUSED:
             must_end = bool(state.state_details.pause_reschedule) and run.deployment_id is not None
             if state.state_details.pause_reschedule and not must_end:
-                # The page suspends; without a deployment Prefect would refuse to resume what is not merely paused.
+                # The button in the UI suspends the run. Prefect can resume a suspended run only if it has a deployment,
+                # so this run becomes a paused one.
                 details = StateDetails(pause_timeout=state.state_details.pause_timeout, pause_reschedule=False)
                 paused: State[Any] = State(type=StateType.PAUSED, name="Paused", state_details=details)
                 client.set_flow_run_state(run.id, paused, force=True)
             if not self._is_paused or must_end:
-                # First: the thread that the call stops looks at it.
+                # Set before the call: the thread that the call stops reads it.
                 self.suspended = state if must_end else None
                 self._pause(must_end)
                 self._is_paused = True

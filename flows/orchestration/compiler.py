@@ -1,4 +1,4 @@
-"""Definition in, Prefect flow out: named by the definition, with the typed parameters that its scope asks for."""
+"""The compiler of definitions: it makes a Prefect flow with the definition's name and the parameters of its scope."""
 
 import uuid
 from collections.abc import Callable
@@ -50,7 +50,7 @@ from task_definitions import Scope, TaskDefinition
 from task_definitions.errors import PhotojobsError
 from task_definitions.step_types import step_types
 
-#: The parameters of every flow but an undo, which has no `force`.
+#: The parameters of every flow. An undo has no `force`.
 _EVERYWHERE: dict[str, tuple[Any, Any]] = {
     "tenant_id": (TenantId, DEFAULT_TENANT),
     "force": (Force, False),
@@ -66,22 +66,22 @@ _PHOTO_SET: dict[str, tuple[Any, Any]] = {
     "project_id": (Destination, None),
 }
 
-#: The parameters that a scope has before those.
+#: The parameters that each scope adds in front of them.
 _OF_SCOPE: dict[Scope | None, dict[str, tuple[Any, Any]]] = {
     Scope.PROJECT: {"project_id": (ProjectId, Parameter.empty)},
     Scope.PHOTO_SET: _PHOTO_SET,
     Scope.GLOBAL: {},
-    # Without a scope of its own the definition takes what the caller gives: a project, or photos.
+    # A definition without a scope accepts a project or photos.
     None: _PHOTO_SET,
 }
 
 
 def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
-    """The Prefect flow of a definition.
+    """Return the Prefect flow of a definition.
 
-    Its name is the definition's, its description the label with the steps, and its parameters follow from the scope:
-    `project` needs a project, `photo_set` takes items or a selection, `global` neither. Each step is a Prefect task
-    named by its type, tagged with its priority and lane, and mapped over the ids of its jobs.
+    The flow has the name of the definition; its description is the label with the steps. Its parameters depend on the
+    scope: `project` needs a project, `photo_set` takes items or a selection, `global` takes neither. Each step is a
+    Prefect task that has the name of the step's type, has its priority and lane as tags, and is mapped over job ids.
 
     Raises:
         MissingHandler: a step's type has no handler in this installation.
@@ -97,7 +97,7 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
 
 @lru_cache(maxsize=64)
 def _flow_in_threads(definition: TaskDefinition) -> Flow[..., Any]:
-    # Kept: making one costs as much as all that Prefect does for a run of it.
+    # Cached: making a flow costs as much as Prefect's whole work for one run of it.
     return _new_flow(definition, JobTaskRunner())
 
 
@@ -105,7 +105,7 @@ def _new_flow(definition: TaskDefinition, task_runner: TaskRunner[PrefectFuture[
     function = _flow_function(definition)
     function.__name__ = function.__qualname__ = definition.name
     function.__doc__ = describe(definition)
-    # A compiled flow is found again by its name in the module `flows.catalog`.
+    # Prefect finds a compiled flow again by its name in the module `flows.catalog`.
     function.__module__ = CATALOG
     return Flow(
         fn=function,
@@ -115,13 +115,13 @@ def _new_flow(definition: TaskDefinition, task_runner: TaskRunner[PrefectFuture[
         task_runner=task_runner,
         persist_result=False,
         on_cancellation=[cancel_with_flow_run],
-        # `_flow_function` does, and says it in a sentence.
+        # `_flow_function` validates them and reports mistakes in one sentence.
         validate_parameters=False,
     )
 
 
 def describe(definition: TaskDefinition) -> str:
-    """The label, what the definition is for, and its steps with their priorities, as Markdown."""
+    """Return the label, the description and the steps of a definition, with their priorities, as Markdown."""
     known = step_types()
     lines = [f"{definition.label}", ""]
     if definition.description:
@@ -150,10 +150,10 @@ def _flow_function(definition: TaskDefinition) -> Callable[..., State[Any]]:
         try:
             return _run(definition, checked_parameters(model, given))
         except PhotojobsError as error:
-            # One sentence for the form's user; a traceback through our code would not help the user.
+            # The user of the form gets one sentence; a traceback would not help.
             return Failed(message=mistake(model, error, given=given))
 
-    # Prefect reads it, and so do forms.
+    # Prefect and its forms read the signature.
     run.__signature__ = signature  # type: ignore[attr-defined]
     model = parameters_model(run)
     return run
@@ -175,8 +175,8 @@ def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
     is_for_photos = definition.scope is Scope.PHOTO_SET or (definition.scope is None and project_id is None)
     is_chosen = select is not None and (select.every_photo or bool(select.criteria))
     if (select is not None or (is_for_photos and items is None)) and not is_chosen:
-        # What is left of a form whose switches were turned on and off again does not ask for everything.
-        raise InvalidValue("select", "nothing is chosen; Every photo takes all of them")
+        # A form whose switches were turned on and off again sends an empty selection, which must not mean all photos.
+        raise InvalidValue("select", 'no photo is chosen; to take all photos, turn on "Every photo"')
     payload = {
         **(given["payload"] or {}),
         **({"force": True} if given.get("force") else {}),
@@ -193,7 +193,7 @@ def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
         payload=payload or given["payload"],
         source=given["source"],
         flow_run_id=flow_run_id,
-        # What goes over everything would do the same work twice, whoever asked the second time.
+        # Two such tasks at a time would do the same work twice.
         is_exclusive=given["source"] == SCHEDULE_SOURCE or definition.scope is Scope.GLOBAL,
     )
     if is_plan:

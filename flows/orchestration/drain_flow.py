@@ -1,4 +1,4 @@
-"""The queue of standalone jobs as a Prefect flow: from `enqueue`, from other programs, from work that died half-way."""
+"""The Prefect flow that runs the queued standalone jobs, from `enqueue`, other programs or interrupted work."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,17 +26,17 @@ from storage.queue.lanes import LanesRepository
 from storage.records import Job
 
 Lane = Annotated[str | None, Field(title="Lane", description="Only jobs of this lane; empty means every lane.")]
-Tenant = Annotated[str | None, Field(title="Tenant", description="Only this tenant's jobs; empty means everybody's.")]
+Tenant = Annotated[str | None, Field(title="Tenant", description="Only this tenant's jobs; empty means every tenant.")]
 
 
 @flow(
     name="drain_queue",
-    description="Drain Queue\n\nWorks off the jobs that wait and that no task of a running flow is attending to.",
+    description="Drain Queue\n\nRuns the queued jobs that belong to no task.",
     task_runner=JobTaskRunner(),
     persist_result=False,
 )
 def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
-    """Run the jobs that wait, the best of each lane first, until nothing is left that may run now."""
+    """Run the queued standalone jobs, the best of each lane first, until no job is left that may run now."""
     watch_supervisor(end_within_seconds=Runtime.current_settings().drain_seconds)
     runtime = Runtime.current()
     sweep(runtime)
@@ -57,14 +57,14 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
         is_stopped = queue.is_stopped()
     if watch.suspended is not None:
         raise Pause(state=watch.suspended)
-    message = ", ".join(f"{count} {name}" for name, count in sorted(queue.ended.items())) or "nothing was waiting"
+    message = ", ".join(f"{count} {name}" for name, count in sorted(queue.ended.items())) or "no job was waiting"
     if is_stopped:
-        return Cancelled(message=f"{message}; what was not completed stays in the queue")
+        return Cancelled(message=f"{message}; unfinished jobs stay in the queue")
     return Failed(message=message) if queue.ended["failed"] else Completed(message=message)
 
 
 class _StandaloneJobs(Source["PrefectFuture[Any]"]):
-    """The jobs of no task that may run now, the best of each lane first; each is tried once."""
+    """The standalone jobs that may run now, the best of each lane first. Each is followed once."""
 
     look_seconds = 0.5
 
@@ -78,7 +78,7 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
         self.ended = Counter[str]()
 
     def read(self, room: int, followed: Mapping[int, PrefectFuture[Any]]) -> list[Job]:
-        """A window of each lane of its own: where the slots of one are taken, another goes on."""
+        """Return the next jobs. Each lane has its own window, so that a full lane does not hold up the others."""
         size = self._runtime.settings.window_size
         found: list[Job] = []
         for lane in self._lanes:
@@ -94,25 +94,25 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
         return found[:room]
 
     def begin(self, jobs: Sequence[Job]) -> Iterator[PrefectFuture[Any]]:
-        """Submit a Prefect task run for each."""
+        """Submit a Prefect task run for each job."""
         self._seen |= {job.id: job.priority for job in jobs}
-        # Before the first is waited for: the best goes first, whichever is claimed when.
+        # All heartbeats begin before the first wait, so that the jobs are claimed in rank order.
         heartbeats.attend(self._runtime.database, [job.id for job in jobs], worker_id=self._runtime.worker_id)
         for job in jobs:
             run = task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))
             yield run.submit(job.id, f"#{job.id}")
 
     def not_ready(self) -> int:
-        """Not asked for: the lanes' windows say how many are followed."""
+        """Return 0: the windows of the lanes limit how many jobs are followed."""
         return 0
 
     def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:
-        """Count them."""
+        """Count the jobs that ended, by their states."""
         for future in futures:
-            # It has ended; only this takes its last state from it.
+            # The future has ended, but reads its final state only in `wait`.
             future.wait()
             self.ended[future.state.type.value.lower()] += 1
 
     def is_stopped(self) -> bool:
-        """Whether this process was made to stop with the jobs of no task."""
+        """Return whether this process was asked to stop working on standalone jobs."""
         return self._stopping.is_set()

@@ -1,4 +1,4 @@
-"""The parameters of compiled flows: their types as forms show them, and what is said of values that do not fit."""
+"""The parameters of compiled flows: their types as forms show them, and the messages for invalid values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from task_definitions.errors import MissingProject, PhotojobsError
 
 
 class UnusableParameters(FlowsError):
-    """Parameters of a flow run have values that do not fit; the message names the form's fields."""
+    """Parameters of a flow run are not valid; the message names the fields of the form."""
 
 
 class Item(BaseModel):
@@ -27,38 +27,43 @@ class Item(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     photo_id: int | None = Field(default=None, ge=1, description="The photo's id.")
-    filename: str | None = Field(default=None, description="Its base name; by itself it needs a project.")
+    filename: str | None = Field(default=None, description="Its base name; without a photo id it needs a project.")
 
 
-TenantId = Annotated[str, Field(title="Tenant", description="Whose photos.", min_length=1, max_length=255)]
+TenantId = Annotated[
+    str, Field(title="Tenant", description="The tenant that owns the photos.", min_length=1, max_length=255)
+]
 ProjectId = Annotated[
-    ProjectReference, Field(title="Project", description="By its id, its name, or both as in Alps (#12).")
+    ProjectReference, Field(title="Project", description="Its id, its name, or both, as in Alps (#12).")
 ]
 Destination = Annotated[
-    ProjectReference | None, Field(title="Into project", description="The project that the photos are put into.")
+    ProjectReference | None, Field(title="Into project", description="The project that receives the photos.")
 ]
 Items = Annotated[
-    list[Item] | None, Field(title="Photos, one by one", description="In place of a selection; for programs.")
+    list[Item] | None, Field(title="Photos, one by one", description="A list instead of a selection; for programs.")
 ]
 Selection = Annotated[
-    PhotoSelection | None, Field(title="Photos", description="Which photos; every criterion that is given must hold.")
+    PhotoSelection | None, Field(title="Photos", description="Which photos; a photo must meet every given criterion.")
 ]
-Force = Annotated[bool, Field(title="Force", description="Do again what is done already, too.")]
+Force = Annotated[bool, Field(title="Force", description="Repeat work that is already done.")]
 Reason = Annotated[
     str | None,
-    Field(title="Reason", description="Why, for those who read it later; kept with the task.", max_length=500),
+    Field(title="Reason", description="Why you start the task; stored with it.", max_length=500),
 ]
 Payload = Annotated[
-    dict[str, Any] | None, Field(title="Payload", description="Handed to every job; handlers document what they read.")
+    dict[str, Any] | None,
+    Field(title="Payload", description="Passed to every job; the step types document their keys."),
 ]
-Source = Annotated[str, Field(title="Source", description="Who asked for it, for example user or maintenance.")]
-IsPlan = Annotated[bool, Field(title="Plan", description="Only show what it would do, in an artifact; change nothing.")]
-TaskToUndo = Annotated[
-    str | None, Field(title="Task to undo", description="The id of the task that is to be taken back.", min_length=1)
+Source = Annotated[
+    str, Field(title="Source", description="Who or what started the task, for example user or maintenance.")
 ]
-TaskId = Annotated[str | None, Field(title="Task id", description="Leave empty; names a task that was started before.")]
+IsPlan = Annotated[
+    bool, Field(title="Plan", description="Only show the planned changes, in an artifact; change nothing.")
+]
+TaskToUndo = Annotated[str | None, Field(title="Task to undo", description="The id of the task to undo.", min_length=1)]
+TaskId = Annotated[str | None, Field(title="Task id", description="Leave empty; used to go on with an existing task.")]
 
-#: The parameters that a mistake is about, where the error itself does not name one.
+#: The parameters that an error concerns, for errors that do not name one.
 _PARAMETERS: tuple[tuple[type[PhotojobsError], tuple[str, ...]], ...] = (
     (UnknownTenant, ("tenant_id",)),
     (UnknownTag, ("select", "tags")),
@@ -69,7 +74,7 @@ _PARAMETERS: tuple[tuple[type[PhotojobsError], tuple[str, ...]], ...] = (
 
 
 def parameters_model(function: Callable[..., Any]) -> type[BaseModel]:
-    """A model of a flow's function, with a field for each of its parameters."""
+    """Return a model of a flow's function, with a field for each of its parameters."""
     fields: Any = {
         name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
@@ -78,15 +83,15 @@ def parameters_model(function: Callable[..., Any]) -> type[BaseModel]:
 
 
 def checked_parameters(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
-    """The given values as the flow's types, those that are not given as their defaults.
+    """Return the given values converted to the flow's types, and the defaults of the others.
 
     Raises:
-        UnusableParameters: a value does not fit.
+        UnusableParameters: a value is not valid.
     """
     try:
         checked = model.model_validate(given)
     except ValidationError as error:
-        # Of a value that may be of several types, each type has its own complaint; the first says enough.
+        # If a value may have several types, pydantic reports a problem for each type; the first is enough.
         problems = {problem["loc"][:1]: problem for problem in reversed(error.errors())}
         raise UnusableParameters(
             "; ".join(_sentence(model, problem["loc"], problem["msg"]) for problem in reversed(problems.values()))
@@ -95,7 +100,7 @@ def checked_parameters(model: type[BaseModel], given: dict[str, Any]) -> dict[st
 
 
 def mistake(model: type[BaseModel], error: PhotojobsError, *, given: dict[str, Any]) -> str:
-    """What was wrong with the parameters of a flow run, in one sentence that names the form's field."""
+    """Return what is wrong with the parameters of a flow run, in one sentence that names the form's field."""
     if isinstance(error, UnusableParameters):
         return str(error)
     if isinstance(error, InvalidValue) and error.name in model.model_fields:
@@ -116,7 +121,7 @@ def _sentence(model: type[BaseModel], place: tuple[int | str, ...], problem: str
 
 
 def _titles(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """The titles that a form has above the field at a place: of the parameter, and of the criterion in it."""
+    """Return the titles in the form of the field at a place: that of the parameter, and of the criterion in it."""
     fields: dict[str, FieldInfo] = {}
     titles = []
     for part, known in zip(place, (model.model_fields, PhotoSelection.model_fields), strict=False):

@@ -1,4 +1,4 @@
-"""The one generic Prefect task: it stands for a job, runs it here or follows it where it runs, and ends as it ended."""
+"""The generic Prefect task: it represents a job, runs it here or follows it elsewhere, and ends in the job's state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from storage.records import Job
 
 
 def _without_empty_traceback(record: logging.LogRecord) -> bool:
-    # Prefect logs a state that is returned as it logs an exception, and "NoneType: None" in place of the traceback.
+    # Prefect logs a returned state like an exception, with "NoneType: None" in place of the traceback.
     if record.exc_info is not None and record.exc_info[0] is None:
         record.exc_info = None
     return True
@@ -31,7 +31,7 @@ logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 
 def unfavourable_end(job: Job | None, job_id: int) -> State[Any] | None:
-    """The state of a task run whose job is no longer followed; None stands for completed."""
+    """Return the final state of a task run whose job was followed; None means that the job completed."""
     if job is None:
         return Cancelled(message=f"job {job_id} was removed")
     if not job.is_final:
@@ -44,28 +44,28 @@ def unfavourable_end(job: Job | None, job_id: int) -> State[Any] | None:
 
 
 class _WithProgress(FollowedRun):
-    """Shows how far the job is that this process runs."""
+    """Runs a followed job and shows its progress."""
 
     @contextmanager
     def running(self, job: Job) -> Iterator[OnProgress]:
-        """Show it as an artifact."""
+        """Show the progress of the job as an artifact."""
         yield ProgressBar(job).show
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)
 def run_job(job_id: int, position: str) -> Any:
-    """See a job to its end, in a thread that waits for it; `position` (like `3/40`) is for people.
+    """Follow a job to its end in a thread that waits for it; `position` (like `3/40`) is for the run's name.
 
-    So it is in Dask's workers and where Prefect's own task engine is wanted; else `JobTaskRunner` follows the job.
+    This runs in Dask's workers and in Prefect's own task engine. In all other cases `JobTaskRunner` follows the job.
     """
     runtime = Runtime.current()
-    # In a Dask worker, nobody else has asked for it.
+    # In a Dask worker, no other code subscribes to the events.
     runtime.events.listen(emit_to_prefect)
     return unfavourable_end(runtime.follower.follow(job_id, _WithProgress(runtime)).result(), job_id)
 
 
 def task_for(type: str, *, priority: int, tags: tuple[str, ...] = ()) -> Task[[int, str], Any]:
-    """The generic task as a step shows itself: named by its type, tagged with its priority and lane."""
+    """Return the generic task with the name of a step's type, tagged with its priority and lane."""
     return run_job.with_options(
         name=type,
         task_run_name=f"{type} {{position}}",

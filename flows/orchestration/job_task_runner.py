@@ -1,6 +1,6 @@
-"""The task runner of our flows: mapped job runs wait without a thread each, and Prefect is told of them in batches.
+"""The task runner of our flows: its task runs wait without a thread each, and their states go to Prefect in batches.
 
-What is no job's run, or one that may not begin as soon as its job's turn comes, is left to Prefect's own task engine.
+Prefect's own task engine runs all other tasks, and task runs that must first get a slot of a concurrency limit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from storage.records import Job
 
 
 class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
-    """Follows jobs for the task runs that stand for them, and records these as Prefect's own engine would."""
+    """Follows jobs for the task runs that represent them, and records these as Prefect's own engine would."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -42,7 +42,7 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
         self._unfinished: set[Future[State[Any]]] = set()
 
     def duplicate(self) -> Self:
-        """A new one; there is nothing to configure."""
+        """Return a new runner; there is nothing to configure."""
         return type(self)()
 
     def submit(
@@ -52,7 +52,7 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
         wait_for: Iterable[PrefectFuture[Any]] | None = None,
         dependencies: dict[str, set[RunInput]] | None = None,
     ) -> PrefectFuture[Any]:
-        """Follow the job that a call of `run_job` names; any other task goes to threads of Prefect's engine."""
+        """Follow the job of a `run_job` call. Any other task goes to a thread of Prefect's engine."""
         context = FlowRunContext.get()
         if (
             task.fn is not run_job.fn
@@ -72,12 +72,12 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
     def __enter__(self) -> Self:
         super().__enter__()
         self._others.__enter__()
-        # Only now: a runner that has not begun goes to other processes, with its flow.
+        # Not in `__init__`: a runner that has not begun is sent to other processes with its flow.
         self._limits = TagLimits()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        # As Prefect's own runner does: handlers come to a checkpoint, or the process ends them.
+        # Prefect's own runner waits, too: handlers reach a checkpoint, or the process ends them.
         wait(list(self._unfinished))
         self._limits.close()
         self._others.__exit__(*error)
@@ -85,7 +85,7 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
 
 
 class _JobRun(FollowedRun):
-    """The task run that stands for a job."""
+    """The task run that represents a job."""
 
     def __init__(
         self,
@@ -111,19 +111,19 @@ class _JobRun(FollowedRun):
         self._logger = task_run_logger(self.record.task_run, task, flow_run, context.flow)
 
     def follow(self) -> Future[State[Any]]:
-        """Follow the job; the result is the final state."""
+        """Follow the job. The future's result is the final state of the task run."""
         self._runtime.follower.follow(self._parameters["job_id"], self).add_done_callback(self._end)
         return self._outcome
 
     def refuses(self) -> bool:
-        """Whether one of the tags has come to be limited since the task run was submitted."""
+        """Return whether one of the tags got a concurrency limit after the task run was submitted."""
         self._is_refused = self._limits.concern(self.record.task_run.tags)
         return self._is_refused
 
     @contextmanager
     def running(self, job: Job) -> Iterator[OnProgress | None]:
-        """Say that the task run runs, and be the current one for all that asks Prefect for it."""
-        self._say_running()
+        """Record that the task run is running, and make it Prefect's current task run in the block."""
+        self._record_running()
         with TaskRunContext(
             task=self._task,
             task_run=self.record.task_run,
@@ -136,12 +136,12 @@ class _JobRun(FollowedRun):
             yield ProgressBar(job).show
 
     def running_elsewhere(self) -> None:
-        """Say that the task run runs."""
+        """Record that the task run is running."""
         if not self.record.state.is_running():
-            self._say_running()
+            self._record_running()
 
     def queued_again(self, before: Job, job: Job) -> None:
-        """Say when the next attempt is to come."""
+        """Record that the task run waits for its next attempt, or is pending again."""
         if job.attempts == before.attempts:
             self.record.set_state(Pending(message="The job went back to the queue."))
             return
@@ -149,17 +149,17 @@ class _JobRun(FollowedRun):
         self._logger.info("Task run failed: %s - the next attempt starts at %s", job.error_message, job.run_after)
         self.record.set_state(state)
 
-    def _say_running(self) -> None:
+    def _record_running(self) -> None:
         self.record.set_state(Retrying() if self.record.state.name == "AwaitingRetry" else Running())
 
     def _end(self, followed: Future[Job | None]) -> None:
         try:
             if self._is_refused:
-                # The thread is the one in which the job was refused.
+                # This is the thread in which the job was refused, so it may wait.
                 self._outcome.set_result(self._left_to_prefect())
             else:
                 self._outcome.set_result(self._final_state(followed))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the end must hear of it.
+        except BaseException as error:  # noqa: BLE001 - the future's result raises it.
             self._outcome.set_exception(error)
 
     def _left_to_prefect(self) -> State[Any]:
@@ -181,7 +181,7 @@ class _JobRun(FollowedRun):
             job = followed.result()
             state = unfavourable_end(job, self._parameters["job_id"]) or Completed()
             if job is not None and job.started_at is not None and self.record.task_run.start_time is None:
-                # Another executor began and ended it between two looks.
+                # Another executor began and ended the job between two reads of its row.
                 self.record.set_state(Running(timestamp=job.started_at))
         if state.is_failed():
             self._logger.error("Task run failed with state: %r", state)

@@ -1,6 +1,6 @@
-"""Where the mapped task runs of a flow run work: in threads of its process, or in a Dask cluster's processes.
+"""The choice of the task runner: mapped task runs work in threads of the flow run's process, or in a Dask cluster.
 
-Only job ids travel. Each process opens a runtime of its own, from its own environment.
+Dask's workers get only job ids. Each of them opens its own runtime from its own environment.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from flows.errors import ClusterFailed, MissingDask
 from flows.orchestration.job_task_runner import JobTaskRunner
 from storage.settings import Settings
 
-#: Jobs that a worker of a Dask cluster follows at a time; how many run is the setting `concurrency`.
+#: How many jobs a Dask worker follows at a time. The setting `concurrency` limits how many of them run.
 DASK_THREADS = 128
 
 
 def task_runner_of(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
-    """The task runner that the settings ask for.
+    """Return the task runner that the settings name.
 
     Raises:
-        MissingDask: it is Dask, and the extra that brings it is not installed.
+        MissingDask: the settings name Dask, and the extra for it is not installed.
     """
     if settings.task_runner != "dask":
         return JobTaskRunner()
@@ -38,7 +38,7 @@ def task_runner_of(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
     if settings.dask_address is not None:
         runner: Any = DaskTaskRunner(address=settings.dask_address)
     else:
-        # A run that waits for its turn takes a thread; with a few only, those that may run could not begin.
+        # Each waiting task run takes a thread. With few threads, the jobs that may run could not begin.
         cluster = {
             "n_workers": settings.dask_workers,
             "threads_per_worker": DASK_THREADS,
@@ -50,18 +50,18 @@ def task_runner_of(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
 
 
 def raise_if_none_ran(futures: Collection[PrefectFuture[Any]]) -> None:
-    """Give up where a Dask cluster could run none of the latest jobs; the same would happen to the next ones.
+    """Raise an error if a Dask cluster ran none of the latest jobs, because it would not run the next ones either.
 
     Raises:
-        ClusterFailed: not one task run came to an end of its own; names what Dask says.
+        ClusterFailed: Dask ran none of the task runs; the message has Dask's reason.
     """
     outcomes: list[Any] = [getattr(future, "wrapped_future", None) for future in futures]
-    # Only Dask's futures have a status; threads either run or are not there.
+    # Only Dask's futures have a status.
     broken = [outcome for outcome in outcomes if getattr(outcome, "status", "") in ("error", "lost", "cancelled")]
     if broken and len(broken) == len(futures):
         first = broken[0]
         reason = repr(first.exception()) if first.status == "error" else f"its task was {first.status}"
         raise ClusterFailed(
-            f"the Dask cluster ran none of {len(futures)} jobs: {reason}. Its workers need this very installation, and "
-            "the settings of this process in their environment."
+            f"the Dask cluster ran none of {len(futures)} jobs: {reason}. Its workers need the same installation as "
+            "this process, and its settings in their environment."
         )

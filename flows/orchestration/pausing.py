@@ -7,12 +7,12 @@ from storage.queue.pauses import pause_task
 
 
 def pause_here(task_id: str, runtime: Runtime, *, is_to_end: bool) -> None:
-    """Pause a task, and stop its handlers in this process without waiting for a heartbeat to find out.
+    """Pause a task, and stop its handlers in this process at once, before the next heartbeat would.
 
     Args:
-        task_id: of the task.
-        runtime: of this process.
-        is_to_end: whether this process is to stop following the task, too.
+        task_id: the id of the task.
+        runtime: the runtime of this process.
+        is_to_end: whether this process is also to stop following the task.
     """
     pause_task(runtime.database, task_id)
     for claim in runtime.heartbeat.running():

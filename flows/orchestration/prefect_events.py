@@ -1,4 +1,4 @@
-"""Our events as Prefect events, so that automations can act on them: `photojobs.task.*`, `.job.*`, `.items.*`."""
+"""Sending our events to Prefect, so that automations can react: `photojobs.task.*`, `.job.*` and `.items.*`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.telemetry.events import Event
 
 
 def emit_to_prefect(event: Event, by: PrefectLink = link) -> None:
-    """Send an event to Prefect in the background, with what it concerns and the run in which it happened."""
+    """Send an event to Prefect in the background, with its related resources and the run in which it happened."""
     related = [resource_of(f"photojobs.{role}.{id_}", role) for role, id_ in event.related.items()]
     in_flow, in_task = FlowRunContext.get(), TaskRunContext.get()
     flow_run = None if in_flow is None else in_flow.flow_run
@@ -20,7 +20,7 @@ def emit_to_prefect(event: Event, by: PrefectLink = link) -> None:
     tags = set() if flow_run is None else set(flow_run.tags)
     if in_task is not None:
         task_run = in_task.task_run
-        # In a process of a Dask cluster, there is no more than the task run.
+        # In a Dask worker, only the task run is known.
         flow_run_id = flow_run_id or task_run.flow_run_id
         tags.update(task_run.tags)
         related.append(resource_of(f"prefect.task-run.{task_run.id}", "task-run", task_run.name))

@@ -1,8 +1,9 @@
-"""The link of a process to Prefect's server: one client and one thread, for all that its flow runs say and ask.
+"""The link of a process to Prefect's server: one client and one thread for all requests of its flow runs.
 
-What is said waits for a server that is slow or away; no work does. Events are the states of our task runs and what
-automations can act on. Prefect's own way takes each of them through a queue, two threads and a message of its own,
-which would be most of what a small job costs; here they are sent together, as they come within a moment, in order.
+Requests wait for a slow or unavailable server in the background; no job waits for them. Events carry the states of our
+task runs, and automations react to them. Prefect's own client passes each event through a queue, two threads and a
+separate message, which would be most of the cost of a small job. Here the events of a moment are sent together, in
+order.
 """
 
 from __future__ import annotations
@@ -33,36 +34,36 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("photojobs.prefect")
 
-#: Events of so long are sent together.
+#: Events that occur within this time are sent together.
 GATHER_SECONDS = 0.1
 
-#: At most so many are sent together.
+#: The most events that are sent together.
 BATCH_SIZE = 200
 
-#: So many are kept while the server is away; those that come later are lost, since no work depends on them.
+#: The most events that are kept while the server is unavailable. Later ones are dropped; no work depends on them.
 MOST_KEPT = 20_000
 
-#: Of one kind of pictures, such as a job's progress bar, one is sent in so long.
+#: The shortest time between two updates of one artifact, such as a job's progress bar.
 PICTURE_SECONDS = 1.0
 
-#: The thread ends when nothing was to be done for so long.
+#: The thread ends after it had nothing to do for this long.
 IDLE_SECONDS = 5.0
 
-#: For so long a single answer is waited for.
+#: How long the link waits for one answer of the server.
 ANSWER_SECONDS = 10.0
 
-#: A process that ends waits so long for what is still to be sent.
+#: How long an ending process waits until everything is sent.
 EXIT_SECONDS = 2.0
 
 Resource = dict[str, str]
 
-#: Asks the server something, or tells it something.
+#: Makes requests to the server with the given client.
 Call = Callable[["SyncPrefectClient"], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sent:
-    """An event on its way, with the flow run in which it happened."""
+    """An event that is to be sent, with the flow run in which it happened."""
 
     body: dict[str, Any]
     flow_run_id: uuid.UUID | None
@@ -77,7 +78,7 @@ class _Question:
 
 
 class PrefectLink:
-    """Talks to the server in the background."""
+    """Sends events and artifacts to the server, and polls it, in the background."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -94,7 +95,7 @@ class PrefectLink:
         self._questions: list[_Question] = []
 
     def send(self, body: dict[str, Any], flow_run: FlowRun | None, flow_run_id: uuid.UUID | None = None) -> None:
-        """Send the event of that body, with the flow run in which it happened, and what that belongs to, as related."""
+        """Send an event with this body; its flow run, with its flow, deployment and pool, become related resources."""
         with self._changed:
             if len(self._events) >= MOST_KEPT:
                 self._lost += 1
@@ -107,14 +108,14 @@ class PrefectLink:
                 self._wake()
 
     def show(self, kind: str, show: Call) -> None:
-        """Call `show` soon, in place of what of this kind waits to be shown; what cannot be shown is dropped."""
+        """Call `show` soon. It replaces a waiting call of the same kind. A call that fails is logged and dropped."""
         with self._changed:
             self._pictures[kind] = show
             self._wake()
 
     @contextmanager
     def asking(self, ask: Call, *, every_seconds: float, first_after_seconds: float = 0.0) -> Iterator[None]:
-        """Call `ask` again and again while the block runs, until it returns True; what it raises is logged."""
+        """Call `ask` repeatedly while the block runs, until it returns True. Its errors are logged."""
         question = _Question(ask, every_seconds, time.monotonic() + first_after_seconds)
         with self._changed:
             self._questions.append(question)
@@ -127,22 +128,25 @@ class PrefectLink:
                     self._questions.remove(question)
 
     def flush(self, limit_seconds: float) -> bool:
-        """Wait until all is sent and shown, and the thread has ended unless it asks; False where that takes longer."""
+        """Wait until all events and artifacts are sent. Returns False if that takes longer than the limit.
+
+        It also waits for the end of the thread, unless a block of `asking` still needs it.
+        """
         with self._changed:
             self._flushes += 1
             self._changed.notify_all()
             try:
-                return self._changed.wait_for(self._has_said_all, limit_seconds)
+                return self._changed.wait_for(self._has_sent_all, limit_seconds)
             finally:
                 self._flushes -= 1
 
-    def _has_said_all(self) -> bool:
+    def _has_sent_all(self) -> bool:
         is_idle = not (self._events or self._pictures or self._is_showing)
         return is_idle and (self._thread is None or bool(self._questions))
 
     def _wake(self) -> None:
         if self._thread is None:
-            # In the context of the first: that is where Prefect's settings are, its server's address among them.
+            # In the context of the first caller, which holds Prefect's settings, such as the address of the server.
             run = copy_context().run
             self._thread = threading.Thread(target=run, args=(self._run,), name="photojobs-prefect", daemon=True)
             self._thread.start()
@@ -156,15 +160,15 @@ class PrefectLink:
                         call(client)
                         call = self._next()
                     return
-            except Exception as error:  # noqa: BLE001 - no client could be made; the truth is in SQL.
+            except Exception as error:  # noqa: BLE001 - no client could be opened; no work depends on it.
                 with self._changed:
                     self._pictures.clear()
                     for question in self._questions:
                         question.at = time.monotonic() + question.every_seconds
-                self._put_up_with(error)
+                self._retry_or_drop(error)
 
     def _next(self) -> Call | None:
-        """Wait for what is to be done next; None, and the thread ends, where nothing came for a while."""
+        """Wait for the next call. Returns None after `IDLE_SECONDS` without one; the thread must then end."""
         with self._changed:
             idle_at = time.monotonic() + IDLE_SECONDS
             while True:
@@ -180,7 +184,7 @@ class PrefectLink:
                 self._changed.wait((idle_at if call is None else at) - now)
 
     def _due(self) -> tuple[float, Call | None]:
-        """What is to be done first, and when."""
+        """Return the call that is due first, and its time; a call of None if there is none."""
         due: list[tuple[float, Call]] = [(one.at, partial(self._ask, one)) for one in self._questions]
         if self._events:
             is_full = self._failures == 0 and (self._flushes or len(self._events) >= BATCH_SIZE)
@@ -194,8 +198,8 @@ class PrefectLink:
         question.at = time.monotonic() + question.every_seconds
         try:
             is_over = question.ask(client) is True
-        except Exception as error:  # noqa: BLE001 - a server or a database that is away comes back.
-            logger.info("asking Prefect again: %s", error)
+        except Exception as error:  # noqa: BLE001 - the server or the database may come back.
+            logger.info("a request to Prefect failed; trying again: %s", error)
             return
         if is_over:
             with self._changed:
@@ -211,8 +215,8 @@ class PrefectLink:
             self._is_showing = True
         try:
             show(client)
-        except Exception as error:  # noqa: BLE001 - Prefect's server may be away; the truth is in SQL.
-            logger.info("not shown in Prefect: %s", error)
+        except Exception as error:  # noqa: BLE001 - the server may be unavailable; no work depends on it.
+            logger.info("an artifact could not be sent to Prefect: %s", error)
         finally:
             with self._changed:
                 self._is_showing = False
@@ -223,8 +227,8 @@ class PrefectLink:
             batch = self._events[:BATCH_SIZE]
         try:
             self._send(client, batch)
-        except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from taking them, the truth is in SQL.
-            self._put_up_with(error)
+        except Exception as error:  # noqa: BLE001 - whatever the error is, no work depends on the events.
+            self._retry_or_drop(error)
             return
         with self._changed:
             self._failures = 0
@@ -232,7 +236,9 @@ class PrefectLink:
             self._events_at = time.monotonic() + GATHER_SECONDS
             self._changed.notify_all()
             if self._lost:
-                logger.warning("%d events were not told to Prefect, whose server was away for too long", self._lost)
+                logger.warning(
+                    "events that Prefect did not get, because its server was unavailable for too long: %d", self._lost
+                )
                 self._lost = 0
 
     def _send(self, client: SyncPrefectClient, batch: list[_Sent]) -> None:
@@ -242,20 +248,20 @@ class PrefectLink:
             if may_pass(error):
                 raise
             if len(batch) == 1:
-                logger.warning("Prefect does not take the event %s: %s", batch[0].body["event"], error)
+                logger.warning("Prefect refused the event %s: %s", batch[0].body["event"], error)
                 return
-            # One that it does not take must not cost the others.
+            # One refused event must not cost the others.
             for sent in batch:
                 self._send(client, [sent])
 
     def _post(self, client: SyncPrefectClient, batch: list[_Sent]) -> None:
         events = [sent.body | {"related": self._related_to(client, sent)} for sent in batch]
-        # File names may hold what is no text.
+        # File names may contain bytes that are not valid text.
         content = json.dumps(events, ensure_ascii=False, default=str).encode(errors="replace")
         client.request("POST", "/events", content=content, headers={"Content-Type": "application/json"})
 
     def _related_to(self, client: SyncPrefectClient, sent: _Sent) -> list[Resource]:
-        """What an event concerns, with its flow run and what that belongs to, each once."""
+        """Return the related resources of an event, and those of its flow run, each once."""
         related: list[Resource] = sent.body["related"]
         named = {resource["prefect.resource.id"] for resource in related}
         return related + [
@@ -272,34 +278,34 @@ class PrefectLink:
             except Exception as error:
                 if may_pass(error):
                     raise
-                # Of a flow run or deployment that was deleted meanwhile: the event says less, and is sent all the same.
-                logger.info("what the flow run %s belongs to is not known: %s", sent.flow_run_id, error)
+                # The flow run or its deployment was deleted; the event is sent with fewer related resources.
+                logger.info("the flow or deployment of flow run %s could not be read: %s", sent.flow_run_id, error)
                 known = [resource_of(f"prefect.flow-run.{sent.flow_run_id}", "flow-run")]
             self._of_flow_run[sent.flow_run_id] = known
         return known
 
-    def _put_up_with(self, error: Exception) -> None:
+    def _retry_or_drop(self, error: Exception) -> None:
         with self._changed:
             self._failures += 1
             if may_pass(error):
-                logger.info("telling Prefect again of what happened: %s", error)
+                logger.info("events could not be sent to Prefect; trying again: %s", error)
                 wait_seconds = backoff_seconds(self._failures, first_seconds=0.25, longest_seconds=5.0)
                 self._events_at = time.monotonic() + wait_seconds
             else:
-                logger.warning("%d events could not be told to Prefect: %s", len(self._events[:BATCH_SIZE]), error)
+                logger.warning("events that Prefect did not get: %d: %s", len(self._events[:BATCH_SIZE]), error)
                 del self._events[:BATCH_SIZE]
                 self._failures = 0
                 self._changed.notify_all()
 
 
 def resource_of(id_: str, role: str, name: str | None = None) -> Resource:
-    """What an event concerns, in Prefect's words."""
+    """Return a related resource of an event, in Prefect's form."""
     resource = {"prefect.resource.id": id_, "prefect.resource.role": role}
     return resource if name is None else resource | {"prefect.resource.name": name}
 
 
 def _resources_of(client: SyncPrefectClient, flow_run: FlowRun) -> list[Resource]:
-    """A flow run with its flow, deployment and work pool, as Prefect names them, and the tags of these."""
+    """Return a flow run, its flow, deployment, work queue and work pool, and their tags as Prefect resources."""
     found: list[tuple[str, Any]] = [("flow-run", flow_run), ("flow", client.read_flow(flow_run.flow_id))]
     if flow_run.deployment_id is not None:
         found.append(("deployment", client.read_deployment(flow_run.deployment_id)))

@@ -1,8 +1,8 @@
-"""Flow-run processes under `photojobs up`: they are known to it, outlive it by a moment only, and stop when it says so.
+"""The supervision of flow-run processes by `photojobs up`: it knows them, and they stop with it or at its request.
 
-`up` puts the name of its folder into the environment of what it starts. A flow-run process makes a file there that has
-its process id as name, keeps it locked while it lives, and watches two things: whether its parent is still there, and
-whether `up` wants to stop.
+`up` passes the name of its folder to the processes that it starts, in the environment. A flow-run process creates a
+file in the folder that is named by its process id, and keeps it locked while it lives. It regularly checks whether its
+parent process is alive, and whether `up` asks it to stop.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from storage.database.private_files import create_private, make_private_folder, 
 #: Set by `photojobs up` for the processes that it starts.
 FOLDER_VARIABLE = "PHOTOJOBS_UP_FOLDER"
 
-#: How often a flow-run process looks.
+#: The time between two checks of a flow-run process.
 WATCH_SECONDS = 0.5
 
-#: How long a runner whose `photojobs up` has died may take to end after its flow runs.
+#: How long a runner may take to end after its flow runs, if `photojobs up` has died.
 ORPHAN_SECONDS = 5.0
 
 _STOP_FILE = "stop"
@@ -34,10 +34,10 @@ _marks: list[IO[bytes]] = []
 
 
 def watch_supervisor(*, end_within_seconds: float) -> None:
-    """Begin to watch, once for this process, if `photojobs up` started it; elsewhere do nothing.
+    """Start the watching thread of this process if `photojobs up` started the process. Later calls do nothing.
 
     Args:
-        end_within_seconds: from the wish to stop; a process that is there longer is killed, and its jobs are rescued.
+        end_within_seconds: how long the process may take to stop. After that it is killed, and its jobs are rescued.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder is None:
@@ -58,9 +58,9 @@ def watch_supervisor(*, end_within_seconds: float) -> None:
 
 
 def stop_runs_when_orphaned(*, end_within_seconds: float) -> None:
-    """In the process that starts flow runs: have them stop when the `photojobs up` dies that started it, and end.
+    """Stop the flow runs of this process, and end it, when the `photojobs up` that started it dies.
 
-    Their own parent is still there then, as it waits for them.
+    The process that starts flow runs calls this. It waits for them, so they would not notice that `up` died.
 
     Args:
         end_within_seconds: how long the flow runs may take to stop.
@@ -76,9 +76,9 @@ def stop_runs_when_orphaned(*, end_within_seconds: float) -> None:
 
 
 def end_within(seconds: float) -> None:
-    """Kill this process if it is still there after so long; for one that was told to end and hands back its jobs.
+    """Kill this process after so many seconds, if it has not ended. It was asked to end, and hands back its jobs.
 
-    A second signal may interrupt Prefect while it ends its threads, and it would wait for them for minutes.
+    A second signal may interrupt Prefect while it ends its threads; Prefect would then wait for them for minutes.
     """
 
     def kill() -> None:
@@ -89,32 +89,32 @@ def end_within(seconds: float) -> None:
 
 
 def register(folder: Path, process_id: int) -> None:
-    """Make this flow-run process known to `photojobs up`, until it ends."""
+    """Register this flow-run process with `photojobs up` until it ends."""
     make_private_folder(folder)
     mark = open_private(folder / f"{process_id}.run")
-    # The proof that the process is this one: after a crash, something else may have its id.
+    # The lock proves that the process is this one: after a crash, another process may get its id.
     fcntl.flock(mark, fcntl.LOCK_EX)
     _marks.append(mark)
 
 
 def unregister(folder: Path, process_id: int) -> None:
-    """Say that a flow-run process ends."""
+    """Remove the registration of a flow-run process."""
     (folder / f"{process_id}.run").unlink(missing_ok=True)
 
 
 def request_stop(folder: Path) -> None:
-    """Ask all flow-run processes of the folder to hand back what they run, and to end."""
+    """Ask all flow-run processes of the folder to hand back their jobs and to end."""
     make_private_folder(folder)
     create_private(folder / _STOP_FILE)
 
 
 def withdraw_stop(folder: Path) -> None:
-    """Let flow-run processes run again."""
+    """Withdraw the request to stop, so that flow-run processes may run again."""
     (folder / _STOP_FILE).unlink(missing_ok=True)
 
 
 def running_processes(folder: Path) -> list[int]:
-    """The ids of the known flow-run processes that are alive; what is left of dead ones is cleared away."""
+    """Return the ids of the registered flow-run processes that are alive. Files of dead processes are deleted."""
     alive = []
     for entry in folder.glob("*.run"):
         process_id = int(entry.stem)
@@ -133,7 +133,7 @@ def _wait_for_death(folder: Path, parent_id: int, end_within_seconds: float) -> 
     give_up_at = time.monotonic() + end_within_seconds
     while running_processes(folder) and time.monotonic() < give_up_at:
         waiting.wait(WATCH_SECONDS)
-    # Prefect's runner may wait without end for the server that has died with `photojobs up`.
+    # Prefect's runner may wait forever for the server, which ended with `photojobs up`.
     end_within(ORPHAN_SECONDS)
 
 
@@ -141,9 +141,9 @@ def _watch(folder: Path, parent_id: int, end_within_seconds: float) -> None:
     waiting = threading.Event()
     while not waiting.wait(WATCH_SECONDS):
         if os.getppid() != parent_id or (folder / _STOP_FILE).exists():
-            # To ourselves: Prefect turns it into an exception in the main thread, and our flow hands back its jobs.
+            # Prefect turns the signal into an exception in the main thread, and the flow hands back its jobs.
             os.kill(os.getpid(), signal.SIGTERM)
-            # Prefect would go on for minutes telling a server that has died with `photojobs up`.
+            # Prefect may try for minutes to reach the server, which ended with `photojobs up`.
             waiting.wait(end_within_seconds)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -166,7 +166,7 @@ def _is_alive(process_id: int) -> bool:
         return False
     except PermissionError:
         return True
-    # A process that has ended but was not waited for answers signals too.
+    # A zombie process, which its parent has not waited for, accepts signals, too.
     try:
         return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (OSError, IndexError):

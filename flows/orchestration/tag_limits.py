@@ -1,4 +1,4 @@
-"""Which tags have a concurrency limit in Prefect, so that only task runs with these have to ask for a slot."""
+"""The tags that have a concurrency limit in Prefect. Only task runs with such tags must ask Prefect for a slot."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 
-#: How often the limits are read.
+#: The time between two reads of the limits.
 LOOK_SECONDS = 2.0
 
 _PAGE = 200
 
 
 class TagLimits:
-    """Reads the limits from the first question on; call `close` in the end.
+    """Reads the limits regularly after the first call of `concern`, until `close`.
 
-    While the server is away, what it said last counts.
+    While the server is unavailable, the limits of the last read count.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class TagLimits:
         self._asking: ExitStack | None = None
 
     def concern(self, tags: Collection[str]) -> bool:
-        """Whether one of the tags has a limit."""
+        """Return whether one of the tags has a limit."""
         if self._asking is None:
             self._asking = ExitStack()
             self._asking.enter_context(link.asking(self._look, every_seconds=LOOK_SECONDS))
@@ -39,7 +39,7 @@ class TagLimits:
         return not self._limited.isdisjoint(f"tag:{tag}" for tag in tags)
 
     def close(self) -> None:
-        """Read them no more."""
+        """Stop reading the limits."""
         if self._asking is not None:
             self._asking.close()
 

@@ -1,4 +1,4 @@
-"""The body of every compiled flow: map a task's jobs step by step, and end as it ended."""
+"""The body of every compiled flow: it maps the jobs of a task step by step, and ends in the state of the task."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ from storage.reports.task_summary import TaskSummary, summarise_task
 
 logger = logging.getLogger("photojobs.flows")
 
-#: A process that was told to end has so long beside `drain_seconds` for ending Prefect's threads.
+#: How long a process that was asked to end may take for Prefect's threads, in addition to `drain_seconds`.
 END_SECONDS = 15.0
 
-#: The reason of a task that was canceled through its flow run.
+#: The cancellation reason of a task whose flow run was canceled.
 BY_FLOW_RUN = "its flow run was canceled"
 
 
 def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
-    """Follow a task to its end, wherever it stands, and return the flow run's final state."""
+    """Follow a task from its current step to its end, and return the final state of the flow run."""
     tasks = TasksRepository(runtime.database)
     task = tasks.get(task_id)
     if task.status in ("failed", "canceled") and (flow_run.run_count or 1) > 1:
-        # Somebody pressed "Retry": only what failed is run again.
+        # The user pressed "Retry": only the failed jobs run again.
         task = tasks.retry(task_id)
     flow_run_id = flow_run.id
     if flow_run_id and task.flow_run_id != flow_run_id:
         tasks.link_flow_run(task_id, flow_run_id)
-    # It was paused before, and the user has pressed Resume or Retry.
+    # If the task was paused, the user has pressed Resume or Retry.
     resume_paused_task(runtime.database, task_id)
     runtime.events.listen(emit_to_prefect)
     runtime.events.task_running(task)
@@ -70,7 +70,7 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
     ) as watch:
         ended = follow_task(task_id, runtime).is_final
     if not ended:
-        # Prefect's own signal: the process ends, and the run stays as it is until it is resumed.
+        # Prefect's exception for a suspended run: the process ends, and the run stays paused until it is resumed.
         raise Pause(state=watch.suspended)
     summary = summarise_task(runtime.database, task_id)
     runtime.events.task_ended(summary.task, message=summary.message)
@@ -80,16 +80,16 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
 
 
 def follow_task(task_id: str, runtime: Runtime) -> Task:
-    """Map Prefect task runs over the jobs of the task's current step until the task has ended; returns the task.
+    """Map Prefect task runs over the jobs of each step until the task has ended. Returns the task.
 
-    It also returns, with the task unfinished, if this process was made to stop following it (`Runtime.stop_task`).
+    The returned task is unfinished if this process was asked to stop following it (`Runtime.stop_task`).
 
-    It may be called at any point of the task's life, by several processes at once: what has ended is not run again.
-    Ctrl-C cancels the task and waits for its handlers to stop; a second one ends the process. Any other exception
-    from outside (SIGTERM, in Prefect's hands) hands back what runs here, and the task goes on elsewhere.
+    Several processes may call it for the same task, at any time; jobs that have ended are not run again. Ctrl-C cancels
+    the task and waits for its handlers to stop; a second Ctrl-C ends the process. After any other interruption (Prefect
+    raises an exception for SIGTERM) the running jobs are handed back, and another process can go on with the task.
     """
     window = RollingWindow["PrefectFuture[Any]"](runtime.follower, size=runtime.settings.window_size)
-    # The sweeper: the task may wait for a job whose executor has died, and nobody else may be there to notice.
+    # The sweeper is needed because the task may wait for a job whose executor has died.
     with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime):
         try:
             return _follow(task_id, runtime, window)
@@ -100,7 +100,7 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
                     wait(list(window.followed.values()))
                     return _follow(task_id, runtime, window)
                 except BaseException:
-                    # What waits for a database that is away must not keep this process alive.
+                    # Threads that wait for an unavailable database must not keep this process alive.
                     runtime.stop_task(task_id)
                     raise
         except TerminationSignal:
@@ -137,18 +137,18 @@ class _MappedStep(StepSource["PrefectFuture[Any]"]):
         self._latest: deque[PrefectFuture[Any]] = deque(maxlen=runtime.settings.window_size)
 
     def begin(self, jobs: Sequence[Job]) -> Iterator[PrefectFuture[Any]]:
-        """Map the generic task over the jobs."""
+        """Map the generic Prefect task over the jobs."""
         self._begun += len(jobs)
         for group in _by_type(jobs):
             yield from _submit(self._task, group)
 
     def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:
-        """Give up if nothing runs any job.
+        """Raise an error if no job of the latest ones was run.
 
         Raises:
-            ClusterFailed: none of the latest ran.
+            ClusterFailed: the Dask cluster ran none of the latest jobs.
         """
-        # They have ended; Prefect warns of futures that were not waited for.
+        # The futures have ended, but Prefect warns about futures without a call of `wait`.
         wait(list(futures))
         self._latest += futures
         if futures and len(self._latest) == min(self._begun, self._latest.maxlen or 1):
@@ -157,12 +157,12 @@ class _MappedStep(StepSource["PrefectFuture[Any]"]):
 
 @contextmanager
 def _interrupted_at_once() -> Iterator[None]:
-    """Have Ctrl-C end the process while the block runs, whatever its threads are doing.
+    """Make Ctrl-C end the process at once while the block runs.
 
-    Python itself would wait for them. What they leave behind, the next start repairs.
+    By default Python would wait for the threads. The next start repairs interrupted work.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    # At a prompt, or in a notebook, the process is more than this run.
+    # At a prompt or in a notebook, the process must outlive this run.
     if not in_main_thread or hasattr(sys, "ps1") or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
@@ -175,17 +175,17 @@ def _interrupted_at_once() -> Iterator[None]:
 
 
 def cancel_with_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Prefect's hook: a flow run was canceled in the UI or by the API, and so is the task that it followed."""
+    """Cancel the task of a flow run that was canceled in the UI or by the API. Prefect calls this hook."""
     runtime = Runtime.current()
     tasks = TasksRepository(runtime.database)
     task = tasks.get_by_id(flow_run.parameters.get("task_id") or str(flow_run.id))
-    # A run that was refused, since the task is another tenant's, cancels nothing either.
+    # A run with another tenant's task id was refused, so it must not cancel that task either.
     if task is not None and task.tenant_id == flow_run.parameters.get("tenant_id", DEFAULT_TENANT):
         tasks.cancel(task.id, reason=BY_FLOW_RUN)
 
 
 def final_state(summary: TaskSummary) -> State[Any]:
-    """The Prefect state that tells the truth about a task that has ended."""
+    """Return the Prefect state for a task that has ended."""
     task = summary.task
     if summary.found_nothing:
         return Completed(name="Skipped", message=summary.message)
@@ -197,7 +197,7 @@ def final_state(summary: TaskSummary) -> State[Any]:
 
 
 def _log_steps(summary: TaskSummary) -> None:
-    # To the logger of the flow run, whose lines its page shows; ours goes to the process's own log.
+    # The page of the flow run shows the lines of this logger, but not those of the process's own log.
     if flow_run.id:
         for step in summary.steps:
             get_run_logger().info("%s", step_line(step))

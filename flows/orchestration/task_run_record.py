@@ -1,7 +1,7 @@
-"""What Prefect's pages show of a task run: its states, as events that the server records.
+"""The record of a task run in Prefect: its states, sent as events.
 
-In Prefect 3 the client decides on a task run's states, and the server takes them from events. They are made here as
-`prefect.task_engine` makes them, so that many can be sent together. A test compares what a server shows of both.
+In Prefect 3 the client sets the states of a task run, and the server records them from events. This module builds the
+same events as `prefect.task_engine`, so that many can be sent together. A test compares the results on a server.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from prefect.states import Pending
 from prefect.utilities.engine import link_state_to_task_run_result
 from prefect.utilities.text import truncated_to
 
-#: Longer messages of states are cut.
+#: Longer messages of states are truncated to this number of characters.
 _LONGEST_MESSAGE = 100_000
 
-#: An event says which one it follows, where that happened no longer ago.
+#: An event names the one before it if that happened within this time.
 _FOLLOWS_WITHIN = timedelta(minutes=5)
 
-#: What the server knows from elsewhere, or finds by itself.
-_NOT_TOLD = {
+#: Fields of a task run that are not sent, because the server knows or computes them.
+_NOT_SENT = {
     "id",
     "created",
     "updated",
@@ -41,13 +41,13 @@ _NOT_TOLD = {
 
 
 class TaskRunRecord:
-    """One task run of a flow run, which begins as pending.
+    """One task run of a flow run. It begins in the state Pending.
 
     Args:
-        task: the task.
-        parameters: of its call; plain values.
-        dependencies: the runs that each parameter comes from.
-        flow_run: that it belongs to.
+        task: the Prefect task.
+        parameters: the arguments of its call; plain values.
+        dependencies: the runs that produced each parameter.
+        flow_run: the flow run of the task run.
         send: sends the body of an event.
     """
 
@@ -81,13 +81,13 @@ class TaskRunRecord:
             expected_start_time=created_at,
         )
         self._note(self.state)
-        self._tell(before=None)
+        self._send_state(before=None)
 
     def set_state(self, state: State[Any]) -> None:
-        """Take the next state, at the moment that it says."""
+        """Set the next state, at its timestamp, and send it."""
         before, task_run = self.state, self.task_run
         if state.timestamp <= before.timestamp:
-            # The server puts states in order by it, and keeps the latest.
+            # The server orders states by timestamp, and keeps the latest.
             state.timestamp = before.timestamp + timedelta(microseconds=1)
         self._note(state)
         at: Any = state.timestamp
@@ -99,10 +99,10 @@ class TaskRunRecord:
                 task_run.start_time = at
                 task_run.flow_run_run_count = self._flow_run.run_count
         if state.is_final():
-            # No run of ours has a result that another could depend on.
+            # No other run depends on a result of our task runs.
             link_state_to_task_run_result(state, None)
             task_run.end_time = at if task_run.start_time is not None else None
-        self._tell(before=before)
+        self._send_state(before=before)
 
     def _note(self, state: State[Any]) -> None:
         state.state_details.task_run_id = self.task_run.id
@@ -110,7 +110,7 @@ class TaskRunRecord:
         self.state = self.task_run.state = state
         self.task_run.state_id, self.task_run.state_type, self.task_run.state_name = state.id, state.type, state.name
 
-    def _tell(self, *, before: State[Any] | None) -> None:
+    def _send_state(self, *, before: State[Any] | None) -> None:
         state, task_run = self.state, self.task_run
         body: dict[str, Any] = {
             "id": str(state.id),
@@ -124,15 +124,15 @@ class TaskRunRecord:
                 "prefect.state-name": state.name or "",
                 "prefect.state-timestamp": state.timestamp.isoformat(),
                 "prefect.state-type": state.type.value,
-                # Without it the server would not take the state from the event.
+                # Without this key the server would not record the state from the event.
                 "prefect.orchestration": "client",
             },
             "related": [tag.model_dump() for tag in tags_as_related_resources(task_run.tags)],
             "payload": {
                 "intended": {"from": None if before is None else before.type.value, "to": state.type.value},
-                "initial_state": None if before is None else _told(before),
-                "validated_state": _told(state) | {"data": None},
-                "task_run": task_run.model_dump(mode="json", exclude_none=True, exclude=_NOT_TOLD),
+                "initial_state": None if before is None else _as_json(before),
+                "validated_state": _as_json(state) | {"data": None},
+                "task_run": task_run.model_dump(mode="json", exclude_none=True, exclude=_NOT_SENT),
             },
         }
         if self._last is not None and state.timestamp - self._last[1] < _FOLLOWS_WITHIN:
@@ -141,7 +141,7 @@ class TaskRunRecord:
         self._send(body)
 
 
-def _told(state: State[Any]) -> dict[str, Any]:
+def _as_json(state: State[Any]) -> dict[str, Any]:
     details = state.state_details.model_dump(
         mode="json", exclude_none=True, exclude_unset=True, exclude={"flow_run_id", "task_run_id"}
     )

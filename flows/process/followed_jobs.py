@@ -192,7 +192,7 @@ class JobFollower:
                 continue
             for followed in batch:
                 job = jobs.get(followed.job_id)
-                # Without `stopping` this was its first read; after a wait, the row is the result even if not final.
+                # `stopping` is None before the first wait. After a wait, the row is the result, final or not.
                 if job is not None and not job.is_final and followed.stopping is None:
                     self._wait(followed, job)
                 else:

@@ -175,7 +175,7 @@ class Heartbeat:
             write()
         except StorageError as error:
             # The database may come back before the jobs count as stale. Until then each claim asks it before going on.
-            logger.warning("heartbeats could not be written: %s", error)
+            logger.warning("heartbeats could not be written; trying again: %s", error)
         except Exception:
             # Without this thread every job of the process would count as stale.
             logger.exception("heartbeats could not be written")

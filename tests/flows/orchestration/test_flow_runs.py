@@ -369,8 +369,11 @@ def test_the_flow_run_is_the_task_when_prefect_started_it(api: Api, runtime: Run
     [
         ({"items": [{"photo_id": 12345}]}, "Photos, one by one: 1 photo id does not exist for this tenant: 12345."),
         ({"items": [{"photo": 1}]}, "Photos, one by one: Extra inputs are not permitted"),
-        ({}, "Photos: nothing is chosen; Every photo takes all of them"),
-        ({"select": {"failed_only": False, "tags": []}}, "Photos: nothing is chosen; Every photo takes all of them"),
+        ({}, 'Photos: no photo is chosen; to take all photos, turn on "Every photo"'),
+        (
+            {"select": {"failed_only": False, "tags": []}},
+            'Photos: no photo is chosen; to take all photos, turn on "Every photo"',
+        ),
         (
             {"select": {"every_photo": True, "tags": ["best"]}},
             "Photos: Every photo takes all photos; leave it out, or tags",
@@ -471,7 +474,7 @@ def test_the_drain_flow_is_canceled_and_leaves_what_is_not_done_in_the_queue(
 
     assert (state.type.value, state.message) == (
         "CANCELLED",
-        "2 cancelled; what was not completed stays in the queue",
+        "2 cancelled; unfinished jobs stay in the queue",
     )
     assert [job and job.status for job in map(jobs.get_by_id, (stopped.id, waiting.id))] == ["queued", "queued"]
     assert [job_id for _, job_id in stage.started] == [stopped.id]
