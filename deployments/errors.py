@@ -38,7 +38,7 @@ class MetricsNotServed(DeploymentsError):
 
 
 class MissingExtra(DeploymentsError):
-    """A function needs a library that is not installed; the message names the extra with it."""
+    """A function needs a library that is not installed; the message names the extra that installs it."""
 
 
 class NoWorkPool(DeploymentsError):

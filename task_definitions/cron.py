@@ -99,8 +99,9 @@ def _check_both_days(day_part: str, weekday_part: str, days: set[int], weekdays:
             raise ValueError(f'the {of.name} "{part}" is every day; write "*"')
         if "*" in part:
             raise ValueError(
-                f'with the {of.name} "{part}" and the other day restricted too, plain cron runs when both match, and '
-                "Prefect when either does; write the days as numbers (then either runs), or leave one of them out"
+                f'the {of.name} "{part}" contains "*", and the other day field is restricted, too: plain cron then runs '
+                "if both fields match, but Prefect if one of them matches; write the days as numbers (then both run if "
+                "one field matches), or restrict only one of the two fields"
             )
 
 

@@ -17,7 +17,7 @@ from storage.database.clock import format_timestamp
 from storage.library import Manifest, ProjectFolder, move_to_trash, write_manifest
 from storage.records import Project
 
-#: The number of rows of each tenant whose file is not a picture, by the kind of file.
+#: The names of the broken files. Each name says what is wrong with the file.
 BROKEN = ("cut_off_halfway", "garbled_after_the_header", "text_named_like_a_photo", "empty_file")
 
 #: The number of photos of Lofoten with the same name as a photo of Iceland.

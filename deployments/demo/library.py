@@ -171,7 +171,7 @@ def _shots_of(project: DemoProject, folder: ProjectFolder, photos: int, large_ph
 
 
 def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None) -> None:
-    # Not at the top: a help page does not need an image library.
+    # Imported here and not at the top, because help pages do not need an image library.
     from deployments.demo.scenes import draw_shots
 
     # Spawned, not forked: a forked copy has no threads of this process, but keeps their locks locked.

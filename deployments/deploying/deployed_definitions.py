@@ -1,4 +1,4 @@
-"""Definitions in their deployments: each description ends with the declaration, which people and programs can read."""
+"""Reads definitions back from deployments: the description of a deployment ends with its definition as YAML."""
 
 from __future__ import annotations
 

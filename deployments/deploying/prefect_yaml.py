@@ -40,7 +40,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def render_prefect_yaml(definitions: Iterable[TaskDefinition], settings: Settings, *, pool: str) -> str:
-    """The text of a `prefect.yaml` that declares the deployments of these definitions, and of the drained queue."""
+    """The text of a `prefect.yaml` with a deployment for each definition, and one for standalone jobs."""
     deployments = [deployment_of(definition, settings, work_pool=pool) for definition in definitions]
     deployments.append(drain_deployment(work_pool=pool))
     document = {"deployments": [_entry(deployment, pool) for deployment in deployments]}

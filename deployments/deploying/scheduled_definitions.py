@@ -1,5 +1,6 @@
-"""Which definitions run by themselves, and for which tenants: as declared, unless the settings say otherwise.
+"""Decides which definitions have a schedule, and for which tenants: as declared, unless the settings change it.
 
+`deployments.deploying.runner_deployments` gives the schedules to Prefect.
 Prefect's scheduler plans and starts the runs; `deployments.status.planned_runs` reads the plan.
 """
 

@@ -35,7 +35,7 @@ def accept_original(database: Database, settings: Settings, path: str, *, tenant
     """
     known = {one.path: one for one in VerificationRepository(database).corrupt(tenant_id=tenant_id)}
     if path not in known:
-        raise NotCorrupt(f"{path}: is not known to be corrupt. `photojobs library verify` lists the corrupt originals.")
+        raise NotCorrupt(f"{path} is not known to be corrupt. `photojobs library verify` lists the corrupt files.")
     corrupt = known[path]
     before = OriginalsRepository(database).get_many([corrupt.photo_id])[corrupt.photo_id].get(corrupt.name)
     fingerprint = None if before is None else fingerprint_of(before)

@@ -100,9 +100,9 @@ def survey_library(folder: Path, kinds: AcceptedExtensions, *, layout: Layout | 
     """
     folder = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 - absolute() would keep "..".
     if not folder.is_dir():
-        raise NotALibrary(f"{folder} is not a folder. Make it, or name another.")
+        raise NotALibrary(f"{folder} is not a folder. Make it, or name another folder.")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise NotALibrary(f"{folder} cannot be read. Correct its permissions, or name another.")
+        raise NotALibrary(f"{folder} cannot be read. Correct its permissions, or name another folder.")
     layout = layout or _layout_of(folder, kinds)
     root = {Layout.LIBRARY: folder, Layout.TENANT: folder.parent, Layout.PROJECT: folder.parent.parent}[layout]
     if root == Path(root.anchor):

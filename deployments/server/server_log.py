@@ -79,11 +79,11 @@ def errors_since(log: Path, offset: int) -> list[ServerError]:
 
 @contextmanager
 def errors_shown(log: Path, *, since: int) -> Iterator[None]:
-    """Log the errors in the server's log as our own errors while the block runs.
+    """While the block runs, copy each error in the server's log to the log of this process.
 
     Args:
         log: the server's log.
-        since: how many bytes of the log are skipped.
+        since: the number of bytes at the beginning of the log that are skipped.
     """
     stopped = threading.Event()
     thread = threading.Thread(target=_follow, args=(log, since, stopped), name="photojobs-server-log", daemon=True)

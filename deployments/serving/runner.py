@@ -63,7 +63,7 @@ RESTORED_SECONDS = 120.0
 
 
 class Serving:
-    """The definitions that a runner serves, kept in line with the files."""
+    """The definitions that a runner serves. They are updated when their files change."""
 
     def __init__(self, runner: Runner, settings: Settings) -> None:
         self._runner = runner

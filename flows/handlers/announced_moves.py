@@ -109,7 +109,10 @@ class MoveGroup:
             except (LibraryError, OSError) as error:
                 if not move.is_derivative:
                     self.is_half = True
-                    raise MoveInterrupted(f"{move.source.name}: stopped half way: {reason}") from error
+                    raise MoveInterrupted(
+                        f"{move.source.name}: only some files of the group were moved ({reason}), and they could not be "
+                        "moved back. The next job that holds the project tries again."
+                    ) from error
 
 
 def announce(database: Database, groups: Iterable[MoveGroup], *, job: Job, library: Library, now: datetime) -> None:

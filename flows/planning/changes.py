@@ -16,7 +16,7 @@ from storage.library.tree import TreeChange
 from storage.shadow.row_changes import RowChange
 from task_definitions.foreign_documents import parse_json
 
-#: The actions of changes in the order of reports, each with its object.
+#: The actions of changes, in the order of a report, with the words that a report shows.
 ACTIONS: Final[Mapping[str, str]] = {
     "trash": "files to trash",
     "move": "files to move",

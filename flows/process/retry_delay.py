@@ -1,4 +1,7 @@
-"""The delay before another attempt: it grows exponentially up to a limit, with jitter."""
+"""The delay before another attempt: it grows exponentially up to a limit, with jitter.
+
+`flows.execution.job_run` calls it with the values of the step.
+"""
 
 from __future__ import annotations
 

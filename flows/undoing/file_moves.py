@@ -1,4 +1,7 @@
-"""Returns the files of journal entries to their former places. Overwrites nothing; every call can be repeated."""
+"""Returns the files of journal entries to their former places. Overwrites nothing; every call can be repeated.
+
+The order of the entries is in `storage.history.undo_entries`.
+"""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class PhotoUndo:
                 raise CannotComeBack(f"another photo of {project.project_name} has its name")
             known = wanted["manifest_id"]
             if state is None and known is not None and taken_manifest_ids(connection, [known], but_for=[photo_id]):
-                raise CannotComeBack("another photo has its manifest_id")
+                raise CannotComeBack("another photo now has its manifest_id")
 
     def _check_gone(self, ways: Sequence[WayBack], gone: Sequence[WayBack], reversal: Reversal) -> None:
         if not gone:

@@ -143,7 +143,7 @@ class ProjectUndo:
         with self._ctx.read() as connection:
             reason = is_in_use(connection, project_id, own_tags=own_tags)
         if reason is not None:
-            raise CannotComeBack(f"the task had created this project, and it now has {reason}; it is kept")
+            raise CannotComeBack(f"the task created this project, but the project now has {reason}, so it is kept")
 
     def _write(
         self,

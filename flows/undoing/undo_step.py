@@ -16,6 +16,7 @@ from flows.undoing.task_to_undo import task_to_undo
 from storage.history.photo_states import current_projects
 from storage.history.undo_entries import EntryGroup, count_undoable, iterate_groups, projects_removed_with_folder
 from storage.library.errors import LibraryError
+from task_definitions.wording import quantity
 
 _AWAY = "the folder of its project is empty; its disk may be away"
 
@@ -63,8 +64,8 @@ class _Undo:
                     self._undo_one(group)
                 self._ctx.progress(done, self._total)
         self._undo_photos(waiting)
-        if self._photos.failures:
-            raise ItemsFailed(f"{len(self._photos.failures)} failed; first {self._photos.failures[0]}")
+        if failures := self._photos.failures:
+            raise ItemsFailed(f"{quantity(len(failures), 'photo')} could not be restored; the first: {failures[0]}")
 
     def _undo_photos(self, groups: list[EntryGroup]) -> None:
         if not groups:

@@ -21,7 +21,7 @@ Identifier = BigInteger().with_variant(Integer, "sqlite")
 #: The largest integer that both databases store.
 MAX_INTEGER = 2**63 - 1
 
-#: The limits for a stored document when it is read. Our own are smaller; other programs write to these columns, too.
+#: The limits for reading a stored document. The limits for writing are smaller, but other programs write here, too.
 _STORED_BOUNDS = Bounds(max_bytes=16 * 1024 * 1024, max_depth=64)
 
 #: The largest integer that the columns for counts can store: progress, attempts, slots.

@@ -352,7 +352,7 @@ def _execute(driver: Any, step: Step) -> Any:
     return driver.execute(statement.text("postgresql"), bound(parameters, "postgresql"))
 
 
-#: The database of each engine's pool: a repository that gets a caller's connection finds the clock here.
+#: Maps the pool of an engine to its `Database`: a repository that has only a connection finds the clock this way.
 _databases: weakref.WeakKeyDictionary[Any, Database] = weakref.WeakKeyDictionary()
 
 

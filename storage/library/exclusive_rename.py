@@ -63,7 +63,7 @@ def finish_interrupted(source: Path, target: Path) -> bool:
         return False
     if os.path.samestat(before, after):
         if not _are_two_entries(source, target):
-            source.rename(target)  # Both names are one entry, in different case.
+            source.rename(target)  # Both names are the same directory entry; they differ only in case.
             return True
         if before.st_nlink < 2 or not stat.S_ISREG(before.st_mode):
             return False

@@ -1,5 +1,8 @@
 """Claims jobs: chooses the best queued job within the slots of a lane and sets it to `running`.
 
+Use it for one job whose id is known, and for lanes with aging or fairness. The order of jobs is `RANK` in
+`storage.queue.exchange_statements`; `storage.queue.exchange` takes the best jobs of all other lanes.
+
 Every claim writes a new `claim_token`. The executor's later writes name the token, so they change nothing after the
 job was taken away from it.
 """

@@ -19,7 +19,7 @@ from storage.queue.claims import by_index
 from storage.queue.lanes import LanesRepository
 from storage.records import Job, JobStatus
 
-#: The number of ended jobs, the latest, that times are computed from.
+#: Times are computed from at most this many of the jobs that ended last.
 SAMPLE_SIZE = 1_000
 
 

@@ -72,8 +72,9 @@ def test_a_cron_text_that_no_cron_understands_is_refused(text: str, problem: str
 
 
 BOTH_MATCH = (
-    "and the other day restricted too, plain cron runs when both match, and Prefect when either does; write the days "
-    "as numbers (then either runs), or leave one of them out"
+    'contains "*", and the other day field is restricted, too: plain cron then runs if both fields match, but Prefect '
+    "if one of them matches; write the days as numbers (then both run if one field matches), or restrict only one of "
+    "the two fields"
 )
 LEFT_OUT = "with these days Prefect leaves out {} March; end them at 28, as in 1-28/5, or add 29, 30 and 31"
 
@@ -81,8 +82,8 @@ LEFT_OUT = "with these days Prefect leaves out {} March; end them at 28, as in 1
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("0 3 */2 * 1", f'with the day of month "*/2" {BOTH_MATCH}'),
-        ("0 3 13 * */3", f'with the day of week "*/3" {BOTH_MATCH}'),
+        ("0 3 */2 * 1", f'the day of month "*/2" {BOTH_MATCH}'),
+        ("0 3 13 * */3", f'the day of week "*/3" {BOTH_MATCH}'),
         ("0 3 13 * 0-6", 'the day of week "0-6" is every day; write "*"'),
         ("0 3 1-31 * 1", 'the day of month "1-31" is every day; write "*"'),
         ("0 3 1,* * 1", 'the day of month "1,*" is a list with "*", which is the same as "*" alone'),

@@ -1,4 +1,4 @@
-"""Updates the rows of photos whose files a user moved by hand. It moves no files but derivatives."""
+"""Updates the rows of photos whose files a user moved by hand. The only files that it moves are derivatives."""
 
 from __future__ import annotations
 

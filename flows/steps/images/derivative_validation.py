@@ -1,4 +1,7 @@
-"""The step `derivative_validation`: rows of thumbnails and previews become right, and missing ones are requested."""
+"""The step `derivative_validation`: rows of thumbnails and previews become right, and missing ones are requested.
+
+The rule that says which derivatives are outdated is in `storage.comparison.derivative_scan`.
+"""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _settle(
         # A repetition of the run that archived the project does not count as a later run.
         ctx.report.count("kept", example=f"{project.project_name}: archived by this run")
     elif archived.created_at > ctx.now() - timedelta(seconds=ctx.settings.missing_grace_seconds):
-        # The disk may only be unplugged.
+        # Perhaps nothing was deleted, and the disk is only disconnected.
         ctx.report.count("kept", example=f"{project.project_name}: its folder has not been missing for long enough")
     elif _has_found_photos(ctx, arrivals, project):
         ctx.report.count("kept", example=f"{project.project_name}: photos of it are in other folders")

@@ -1,4 +1,7 @@
-"""Iterates over the projects of a job, and checks whether a missing file may count as deleted."""
+"""Iterates over the projects of a job, and checks whether a missing file may count as deleted.
+
+If the disk of a library, a tenant or a project is missing, the checks raise errors, and the rows are kept.
+"""
 
 from __future__ import annotations
 

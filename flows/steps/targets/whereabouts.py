@@ -45,7 +45,7 @@ class Whereabouts:
             return iter(ProjectsRepository(connection).list(tenant_id=self._ctx.tenant_id, archived=False))
 
     def project(self, project_id: int) -> Project:
-        """The project's row, as it was when its folder was looked for."""
+        """Return the project's row, which was read when this object searched for the folder."""
         self.state(project_id)
         return self._projects[project_id]
 

@@ -208,7 +208,7 @@ def test_a_move_that_stopped_half_way_goes_on_there(studio, monkeypatch):
 
     monkeypatch.setattr(transfer, "_place", failing)
     job = _move(studio, norway, photo_id)
-    assert "stopped half way" in job.error_message
+    assert "tries again" in job.error_message
     monkeypatch.undo()
     JobsRepository(studio.database).requeue(job.id)
     assert run_queued_job(studio.runtime, job.id).status == "completed"
