@@ -25,6 +25,9 @@ from storage import Database
 #: Of the sessions of executors; statements that wait for a lock are longer at work.
 STATEMENT_TIMEOUT_MS = 300
 
+#: For so long a fault waits for the locks of executors.
+LOCK_SECONDS = 3
+
 DISK_FULL = "disk full"
 READ_ONLY = "read-only"
 TIMEOUT = "statement timeout"
@@ -145,7 +148,7 @@ class DatabaseFaults:
         # Else there would be room for more within the files, which do not shrink by themselves.
         if self._database.is_postgresql:
             with self._session() as session:
-                session.execute("VACUUM FULL jobs, job_items, tasks")
+                self._with_locks(session, "VACUUM FULL jobs, job_items, tasks")
         else:
             with suppress(sqlite3.Error), closing(sqlite3.connect(str(self._database.path))) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -162,9 +165,21 @@ class DatabaseFaults:
         # Readers go on, so that the harness sees how the task stands.
         stack = ExitStack()
         session = stack.enter_context(self._session())
-        session.execute("BEGIN")
-        session.execute("LOCK TABLE jobs, tasks IN EXCLUSIVE MODE")
+        self._with_locks(session, "BEGIN", "LOCK TABLE jobs, tasks IN EXCLUSIVE MODE")
         return stack.close
+
+    def _with_locks(self, session: psycopg.Connection[Any], *statements: str) -> None:
+        """Execute statements that lock tables, also if a frozen executor keeps its locks on them."""
+        session.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        try:
+            for statement in statements:
+                session.execute(statement)
+        except psycopg.errors.LockNotAvailable:
+            session.execute("ROLLBACK")
+            # The harness thaws it only after this call, so its sessions are ended, as an administrator would do.
+            self.cut(100)
+            for statement in statements:
+                session.execute(statement)
 
     def _set(self, name: str, value: str) -> None:
         with self._session() as session:
