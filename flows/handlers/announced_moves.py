@@ -110,8 +110,8 @@ class MoveGroup:
                 if not move.is_derivative:
                     self.is_half = True
                     raise MoveInterrupted(
-                        f"{move.source.name}: only some files of the group were moved ({reason}), and they could not be "
-                        "moved back. The next job that holds the project tries again."
+                        f"{move.source.name}: only some files of the group were moved ({reason}), and they could not "
+                        "be moved back. The next job that holds the project tries again."
                     ) from error
 
 
