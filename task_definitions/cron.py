@@ -100,8 +100,8 @@ def _check_both_days(day_part: str, weekday_part: str, days: set[int], weekdays:
         if "*" in part:
             raise ValueError(
                 f'the {of.name} "{part}" contains "*", and the other day field is restricted, too: plain cron then '
-                "runs if both fields match, but Prefect if one of them matches; write the days as numbers (then both run "
-                "if one field matches), or restrict only one of the two fields"
+                "runs if both fields match, but Prefect if one of them matches; write the days as numbers (then both "
+                "run if one field matches), or restrict only one of the two fields"
             )
 
 
