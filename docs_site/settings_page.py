@@ -44,7 +44,7 @@ def settings_page() -> str:
     return "\n".join((_INTRODUCTION, table(("setting", "default", "allowed", "what it is"), rows), ""))
 
 
-#: Defaults that are reckoned where photojobs runs.
+#: Defaults that are computed where photojobs runs.
 _OF_THE_MACHINE = {"concurrency": "the machine's cores", "max_flow_runs": "the machine's cores, at least 8"}
 
 

@@ -96,7 +96,7 @@ def test_a_worker_that_must_end_drains_what_runs(runtime: Runtime, stage: Any, f
     thread.join(120)
 
     assert [type(error) for error in raised] == [SchemaMismatch]
-    # Its handler was still at its gate, so it went back; nobody else has to wait until it counts as abandoned.
+    # Its handler had not ended, so the job went back to the queue at once, before it counts as abandoned.
     found = jobs.get_by_id(running.id)
     assert found is not None
     assert (found.status, found.attempts) == ("queued", 0)

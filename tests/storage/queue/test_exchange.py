@@ -106,7 +106,7 @@ def test_a_claim_that_was_lost_ends_nothing_and_frees_no_slot(database: Database
     done = _exchange(jobs, _completed(lost))
     assert (done.ended, done.claimed) == ((), ())
     assert _statuses(jobs, *others) == ["running", "running"]
-    # Ended by somebody else, without a token: what was queued held no slot.
+    # Another caller ended it without a token. A queued job holds no slot.
     waiting = next(job for job in jobs.list_ready() if job.id != lost.id)
     done = _exchange(jobs, [End(job_id=waiting.id, status=JobStatus.CANCELED)])
     assert ([job.id for job in done.ended], done.claimed) == ([waiting.id], ())
@@ -291,7 +291,7 @@ def test_many_executors_take_every_job_once_and_never_more_than_there_are_slots(
 def test_ends_of_one_step_at_the_same_moment_settle_their_task_once(
     database: Database, jobs: JobsRepository, make_task: Any, make_project: Any, make_photos: Any
 ) -> None:
-    """No end locks the task; whoever looks last sees that the step is over."""
+    """No end locks the task. The caller that looks last sees that the step has ended."""
     photo_ids = make_photos(make_project(), 6)
     for _ in range(5):
         task = make_task({"unit": "items", "chunk_size": 1}, "library", photo_ids=photo_ids)

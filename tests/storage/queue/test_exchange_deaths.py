@@ -61,7 +61,7 @@ def test_a_death_between_any_two_statements_loses_nothing_and_does_nothing_twice
             if is_over:
                 break
     own.close()
-    # The ends, the claim, the look and the settling were all struck.
+    # A death was made before the ends, the claim, the look and the settling.
     assert statement > 8
 
 

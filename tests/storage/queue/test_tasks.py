@@ -133,7 +133,7 @@ def test_a_chunk_whose_end_waited_for_that_of_another_one_starts_the_next_step(
     task = make_task(SMALL_CHUNKS, "projects", photo_ids=photo_ids[:4])
     first, last = tasks.list_jobs(task.id)
     with ThreadPoolExecutor(1) as threads:
-        # Both end by transactions of a caller's own; the second began when nobody else could see that the first ended.
+        # Both end in transactions of their callers. The second began before the first was committed.
         with database.begin() as connection:
             assert JobsRepository(connection).complete(first.id) is not None
             ended = threads.submit(_complete_in_a_transaction, database, last.id)
