@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from storage.records import Job, JobStatus
 WANTED = Wanted(lanes=("priority", "normal"))
 
 
-@pytest.mark.skipif(not hasattr(sys, "getdlopenflags"), reason="needs fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the process that dies is forked")
 def test_a_death_between_any_two_statements_loses_nothing_and_does_nothing_twice(
     database: Database, database_url: str, make_task: Any
 ) -> None:
