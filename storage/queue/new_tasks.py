@@ -13,10 +13,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage.database.column_types import check_integer, check_tenant_id, check_text
 from storage.database.engine import Access
 from storage.database.tables import jobs, photos, projects, task_items, task_projects, tasks
-from storage.errors import AlreadyRunning, InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTask
+from storage.errors import AlreadyRunning, InvalidValue, TaskConflict, UnknownPhoto, UnknownTask
 from storage.history.undo_entries import UNDO, UNDO_STEP
 from storage.lifecycle import job_items, state_machine
-from storage.lifecycle.job_rows import checked_payload
+from storage.lifecycle.job_rows import check_project_exists, checked_payload
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.lifecycle.spooled_items import SpooledItems
 from storage.lifecycle.step_jobs import insert_step_jobs, of_tenant
@@ -76,7 +76,7 @@ def write_task(access: Access, new: NewTask) -> WrittenTask:
             _check_alone(connection, new)
         if new.project_id is not None:
             check_integer(new.project_id, name="project_id", minimum=1)
-            _check_project(connection, new.project_id, new.tenant_id)
+            check_project_exists(connection, new.project_id, tenant_id=new.tenant_id)
         definition = new.definition.definition
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         inserted = connection.execute(
@@ -157,18 +157,6 @@ def _check_undone(connection: Connection, payload: Mapping[str, Any], tenant_id:
     task = task_of_tenant(existing_task(state_machine.get_task(connection, task_id), task_id), tenant_id)
     if not task.is_final:
         raise TaskConflict(f"task {task_id} is {task.status}. Cancel it or wait for its end, then undo it.")
-
-
-def _check_project(connection: Connection, project_id: int, tenant_id: str) -> None:
-    statement = select(projects.c.id).where(projects.c.id == project_id, of_tenant(tenant_id))
-    if connection.execute(statement).first() is None:
-        raise _unknown_project(project_id, tenant_id)
-
-
-def _unknown_project(project_id: int, tenant_id: str) -> UnknownProject:
-    return UnknownProject(
-        f"project {project_id} does not exist for tenant {tenant_id}. `photojobs library list` shows those that do."
-    )
 
 
 def _write_items(connection: Connection, new: NewTask, items: SpooledItems) -> None:
