@@ -23,11 +23,12 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled
 
+from flows.orchestration.task_flow import final_state
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import DRAIN_PATH, TAG
 from flows.starting.prefect_requests import request_drain, request_flow_run
@@ -38,6 +39,7 @@ from storage.queue.jobs import JobsRepository
 from storage.queue.pauses import pause_task
 from storage.queue.tasks import TasksRepository
 from storage.records import Task
+from storage.reports.task_summary import summarise_task
 
 logger = logging.getLogger("photojobs.attendant")
 
@@ -53,6 +55,9 @@ RESTART_WITHIN = timedelta(days=1)
 
 #: After this long in Prefect's state `Cancelling`, a run has no process that could end it.
 CANCELING_SECONDS = 45
+
+#: How long after the end of its task a live flow run may take to report that end to Prefect.
+REPORT_SECONDS = 60
 
 #: How recently Prefect's server must have canceled a run for the attendant to check its task. The tasks of older runs
 #: are found because no flow run has attended them for a while.
@@ -71,6 +76,7 @@ def attend(runtime: Runtime) -> None:
     with get_client(sync_client=True) as client:
         _attend_tasks(client, runtime, tasks.list_unattended(silent_seconds=silent_seconds))
         restart_crashed_runs(client, tasks)
+        report_ended_tasks(client, runtime.database)
         end_canceled_runs(client, tasks)
         if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
             request_drain()
@@ -106,32 +112,91 @@ def skip_missed_runs() -> int:
 
 
 def revive_runs_left_behind(runtime: Runtime) -> int:
-    """Restart flow runs that had no task when their runner died, and return how many there were.
+    """Restart flow runs that had begun nothing yet when their runner died, and return how many there were.
 
-    Such a run was about to write its task, to make a plan, or to work off standalone jobs; `attend` cannot find it.
-    Call this function before a runner starts. It leaves runs of work pools to Prefect's workers.
+    Such a run was about to write its task, to retry an ended task, to make a plan, or to work off standalone jobs;
+    `attend` cannot find it. Call this function before a runner starts. It leaves runs of work pools to their workers.
     """
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
-        begun = all_flow_runs(
-            client,
-            FlowRunFilter(
-                tags=FlowRunFilterTags(all_=[TAG]),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])),
-            ),
-        )
-        left = [run for run in begun if run.work_pool_name is None and tasks.get_by_id(_task_id(run)) is None]
+        begun = _our_runs(client, StateType.PENDING, StateType.RUNNING)
+        ours = [run for run in begun if run.work_pool_name is None]
+        left = [run for run in ours if _has_begun_nothing(tasks.get_by_id(_task_id(run)), run.state)]
         for run in left:
             client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
     return len(left)
 
 
 def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository) -> int:
-    """Restart runs whose process died before it wrote their task, and return how many there were.
+    """Restart runs whose process died before it wrote or retried their task, and return how many there were.
 
-    `attend` finds runs with a task by that task. Runs of work pools are left to their workers.
+    `attend` finds runs of unfinished tasks by the task, and `report_ended_tasks` finds those of ended tasks. Runs of
+    work pools are left to their workers.
     """
-    crashed = all_flow_runs(
+    restarted = 0
+    for run in _crashed_runs(client):
+        task = tasks.get_by_id(_task_id(run))
+        if run.deployment_id is None or run.work_pool_name is not None:
+            continue
+        if task is not None and not task.is_final:
+            continue
+        states = client.read_flow_run_states(run.id)
+        crashes = sum(state.type == StateType.CRASHED for state in states)
+        if crashes <= MAX_RESTARTS and _has_begun_nothing(task, _last_start(states)):
+            logger.info("flow run %s died before it began; it is restarted", run.name)
+            client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
+            restarted += 1
+    return restarted
+
+
+def report_ended_tasks(client: SyncPrefectClient, database: Database) -> int:
+    """Report the end of tasks to Prefect whose flow run died before it could, and return how many there were.
+
+    Prefect shows such a run as `Crashed`, or as `Running` if its runner died as well.
+    """
+    tasks = TasksRepository(database)
+    reported = 0
+    for run in [*_our_runs(client, StateType.RUNNING), *_crashed_runs(client)]:
+        task = tasks.get_by_id(_task_id(run))
+        if task is None or task.finished_at is None or not task.is_final or run.state is None:
+            continue
+        if run.state.type == StateType.RUNNING:
+            # The process of this run may still report the end itself.
+            is_silent = task.finished_at < datetime.now(UTC) - timedelta(seconds=REPORT_SECONDS)
+            is_dead = is_silent and not _is_after_end(run.state, task)
+        else:
+            is_dead = not _is_after_end(_last_start(client.read_flow_run_states(run.id)), task)
+        if is_dead:
+            logger.info("flow run %s died before it reported the end of its task; the end is reported", run.name)
+            client.set_flow_run_state(run.id, final_state(summarise_task(database, task.id)), force=True)
+            reported += 1
+    return reported
+
+
+def _has_begun_nothing(task: Task | None, started: State | None) -> bool:
+    """Return True if a dead flow run has no task yet, or started after the end of its task, to retry it."""
+    return task is None or _is_after_end(started, task)
+
+
+def _is_after_end(state: State | None, task: Task) -> bool:
+    """Return True if a flow run entered this state after its task had ended."""
+    return state is not None and task.finished_at is not None and state.timestamp > task.finished_at
+
+
+def _last_start(states: Iterable[State]) -> State | None:
+    """Return the latest state in which a process began the flow run."""
+    begun = (state for state in states if state.type == StateType.RUNNING)
+    return max(begun, key=lambda state: state.timestamp, default=None)
+
+
+def _our_runs(client: SyncPrefectClient, *types: StateType) -> list[FlowRun]:
+    states = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
+    return all_flow_runs(client, FlowRunFilter(tags=FlowRunFilterTags(all_=[TAG]), state=states))
+
+
+def _crashed_runs(client: SyncPrefectClient) -> list[FlowRun]:
+    """Return our flow runs that Prefect lists as `Crashed` since `RESTART_WITHIN`."""
+    return all_flow_runs(
         client,
         FlowRunFilter(
             tags=FlowRunFilterTags(all_=[TAG]),
@@ -139,16 +204,6 @@ def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository) -> i
             end_time=FlowRunFilterEndTime(after_=datetime.now(UTC) - RESTART_WITHIN),  # type: ignore[arg-type]
         ),
     )
-    restarted = 0
-    for run in crashed:
-        if run.deployment_id is None or run.work_pool_name is not None or tasks.get_by_id(_task_id(run)) is not None:
-            continue
-        crashes = sum(state.type == StateType.CRASHED for state in client.read_flow_run_states(run.id))
-        if crashes <= MAX_RESTARTS:
-            logger.info("flow run %s died before it began; it is restarted", run.name)
-            client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
-            restarted += 1
-    return restarted
 
 
 def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
@@ -171,13 +226,7 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
     Such a run had not begun, was paused, or lost its process. A paused run also ends if its task was canceled in the
     database. If Prefect's server ended a run itself, this function ends the run's task.
     """
-    stopped = all_flow_runs(
-        client,
-        FlowRunFilter(
-            tags=FlowRunFilterTags(all_=[TAG]),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING, StateType.PAUSED])),
-        ),
-    )
+    stopped = _our_runs(client, StateType.CANCELLING, StateType.PAUSED)
     long_ago = datetime.now(UTC) - timedelta(seconds=CANCELING_SECONDS)
     for run in stopped:
         if run.state is None:

@@ -13,9 +13,16 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed, Pending, Running, Scheduled, Suspended
 
 from deployments.deploying.runner_deployments import deployment_of
-from deployments.serving.attendant import end_canceled_runs, restart_crashed_runs, revive_runs_left_behind
+from deployments.serving import attendant
+from deployments.serving.attendant import (
+    end_canceled_runs,
+    report_ended_tasks,
+    restart_crashed_runs,
+    revive_runs_left_behind,
+)
 from deployments.serving.planned_names import PLANNED_TAG, name_planned_runs
 from flows.api.start import start_task
+from flows.execution.worker import drain_queue
 from flows.process.runtime import Runtime
 from storage.queue.tasks import TasksRepository
 from storage.settings import Settings
@@ -81,6 +88,56 @@ def test_a_run_whose_process_died_before_it_wrote_its_task_is_started_again_thre
     assert names == ["AwaitingRetry", "Crashed"]
     assert restarts == [1, 0, 1, 1, 0]
     assert last == "Crashed"
+
+
+def test_the_end_of_a_task_is_reported_if_its_flow_run_died_before_it_could(
+    prefect_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "user_0" / "alps").mkdir(parents=True)
+    settings = Settings.load(database_url=f"sqlite:///{tmp_path}/photojobs.db", library_root=tmp_path, schedules={})
+    deployment_id = deployment_of(load_definitions()["project_scavenge_global"], settings).apply()
+    assert isinstance(deployment_id, UUID)
+    with Runtime.open(settings) as runtime, runtime.as_current(), get_client(sync_client=True) as client:
+        tasks = TasksRepository(runtime.database)
+
+        def run(status: str, *states: State) -> UUID:
+            task_id = start_task(type="folder_discovery", tenant_id="user_0").task_id
+            made = client.create_flow_run_from_deployment(deployment_id, parameters={"task_id": task_id})
+            client.set_flow_run_state(made.id, Running(), force=True)
+            if status == "canceled":
+                tasks.cancel(task_id)
+            elif status == "completed":
+                drain_queue(runtime=runtime)
+            for state in states:
+                client.set_flow_run_state(made.id, state, force=True)
+            assert tasks.get(task_id).status == status
+            return made.id
+
+        crashed, silent = run("completed", Crashed()), run("completed")
+        canceled = run("canceled", Crashed())
+        retried_and_dead = run("canceled", Running(), Crashed())
+        retried = run("canceled", Running())
+        unfinished = run("queued", Crashed())
+        pages = [crashed, silent, canceled, retried_and_dead, retried, unfinished]
+
+        def names() -> list[str | None]:
+            return [client.read_flow_run(run_id).state_name for run_id in pages]
+
+        report_ended_tasks(client, runtime.database)
+        early = names()
+        # A minute later.
+        monkeypatch.setattr(attendant, "REPORT_SECONDS", -1)
+        report_ended_tasks(client, runtime.database)
+        late = names()
+        message = client.read_flow_run(crashed).state.message
+        restart_crashed_runs(client, tasks)
+        revive_runs_left_behind(runtime)
+        restarted = names()
+        client.delete_deployment(deployment_id)
+    assert early == ["Completed", "Running", "Cancelled", "Crashed", "Running", "Crashed"]
+    assert message == "1 job completed, 0 failed, 0 canceled"
+    assert late == ["Completed", "Completed", "Cancelled", "Crashed", "Running", "Crashed"]
+    assert restarted == ["Completed", "Completed", "Cancelled", "AwaitingRetry", "AwaitingRetry", "Crashed"]
 
 
 def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_names(
