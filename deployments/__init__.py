@@ -1,1 +1,1 @@
-"""When and from where definitions run: the `photojobs` command, servers, runners, deployments, reports, metrics."""
+"""The `photojobs` command, servers, runners, deployments, reports and metrics: when and from where definitions run."""

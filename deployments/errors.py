@@ -34,7 +34,7 @@ class PortInUse(PrefectServerFailed):
 
 
 class MetricsNotServed(DeploymentsError):
-    """The address of the metrics is not an address of this machine, or may not be used."""
+    """The address for metrics does not belong to this machine, or this process may not listen on it."""
 
 
 class MissingExtra(DeploymentsError):
@@ -50,7 +50,7 @@ class UnknownPoolType(DeploymentsError):
 
 
 class ImageMismatch(DeploymentsError):
-    """A work pool needs an image and none was named, or an image was named for a pool that runs none."""
+    """A work pool needs a container image and none was named, or an image was named for a pool without containers."""
 
 
 class NoSecretBlock(DeploymentsError):

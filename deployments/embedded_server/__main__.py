@@ -1,4 +1,4 @@
-"""The process: build the application, and serve it until SIGINT or SIGTERM."""
+"""The server's process: builds the application, and serves it until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prefect.settings import get_current_settings
 
 from deployments.embedded_server.application import embedded_application
 
-#: Open pages keep their connections; after this time the server ends without waiting for them.
+#: How long the server waits at its end for connections, which open pages keep.
 SHUTDOWN_SECONDS = 3
 
 
 def main(host: str, port: int, hosts: Sequence[str] = ()) -> None:
-    """Serve on the address, also under the names `hosts`; log warnings and errors on stderr."""
+    """Serve on the address `host` and `port`, also under the names in `hosts`; log warnings and errors on stderr."""
     os.umask(0o077)
     api = get_current_settings().server.api
     uvicorn.run(

@@ -13,15 +13,15 @@ from deployments.embedded_server.serial_writers import serialise_writers
 
 
 def embedded_application(host: str, *, hosts: Sequence[str] = ()) -> FastAPI:
-    """Prefect's API and pages with our middleware, one for each process.
+    """Return Prefect's API and pages with our middleware; call this once in a process.
 
     Args:
         host: the address that the server listens on.
-        hosts: further names by which browsers reach it.
+        hosts: further names under which browsers reach the server.
     """
     serialise_writers()
     application = create_app(final=True)
-    # Before the route of Prefect's pages, which matches every path.
+    # Placed before the route of Prefect's pages, which matches every path.
     application.router.routes.insert(0, login_route())
     is_open = host not in LOOPBACK_NAMES
     application.add_middleware(OwnPagesOnly, hosts=[*hosts, *([host] if is_open else [])], is_open=is_open)

@@ -1,7 +1,7 @@
-"""The empty database of a Prefect server as SQL: it is created at once, but 150 migrations would take seconds.
+"""Creates the empty database of a Prefect server from SQL, at once; Prefect's 150 migrations would take seconds.
 
-It has the schema of the oldest supported Prefect; a newer one migrates it. After a change of that version, renew
-`empty_database.sql` with `python -m deployments.embedded_server.empty_database`.
+The SQL has the schema of the oldest supported Prefect; a newer Prefect migrates it. When the oldest supported version
+changes, renew `empty_database.sql` with `python -m deployments.embedded_server.empty_database`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 
 from storage.database.private_files import make_private_folder
 
-#: Prefect's name of the file in its home.
+#: The name that Prefect gives to the database file in its home.
 DATABASE_NAME = "prefect.db"
 
 _SQL = Path(__file__).with_name("empty_database.sql")
 
 
 def database_is_elsewhere() -> bool:
-    """Whether the environment names another database for Prefect's server than the file in its home."""
+    """Return True if the environment names another database for Prefect's server than the file in its home."""
     return any(name.startswith("PREFECT_") and "DATABASE" in name and os.environ[name] for name in os.environ)
 
 
 def prepare_database(home: Path) -> Path:
-    """The database of the server with this home, created if it is missing; an existing database is not changed."""
+    """Return the server's database file in `home`, created if it is missing; an existing file is not changed."""
     file = home / DATABASE_NAME
     if file.exists():
         return file
@@ -42,7 +42,7 @@ def prepare_database(home: Path) -> Path:
         with suppress(FileExistsError):
             os.link(name, file)
     except OSError:
-        # This file system has no hard links.
+        # The file system has no hard links.
         if not file.exists():
             shutil.copyfile(name, file)
     finally:
@@ -51,13 +51,13 @@ def prepare_database(home: Path) -> Path:
 
 
 def dump_of(file: Path) -> str:
-    """A database as SQL statements."""
+    """Return the content of an SQLite database as SQL statements."""
     with closing(sqlite3.connect(file)) as connection:
         return "\n".join(connection.iterdump()) + "\n"
 
 
 def migrated_database(home: Path) -> Path:
-    """A database created by the migrations of the installed Prefect."""
+    """Create a database in `home` by the migrations of the installed Prefect; return its file."""
     from prefect.server.database import provide_database_interface
     from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
 

@@ -1,7 +1,7 @@
-"""Which requests the embedded server accepts: those for its own names, from its own pages, and in no foreign frame.
+"""Restricts the embedded server to requests for its own names and from its own pages; forbids frames of other sites.
 
-Authentication and tokens against forged requests are settings of Prefect, which
-`deployments.server.prefect_server` sets.
+The password and the tokens against forged requests are settings of Prefect, which `deployments.server.prefect_server`
+sets.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class OwnPagesOnly:
-    """Refuses requests for a foreign host (a page can rebind a name of its own), and requests of foreign origins.
+    """ASGI middleware that refuses requests with a foreign Host header and requests of foreign origins.
+
+    A foreign Host header means that a page has rebound its own name to this machine.
 
     Args:
         app: the guarded application.
         hosts: the allowed names in the Host header, besides those of the loopback.
-        is_open: whether the server listens on more than the loopback; then any numeric address is an allowed host,
-            because only names can be rebound.
+        is_open: whether the server listens on other addresses than the loopback. Then every numeric address is an
+            allowed host, because only names can be rebound.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] = (), is_open: bool = False) -> None:
@@ -34,7 +36,7 @@ class OwnPagesOnly:
         self._is_open = is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse with 403 (WebSockets: close before they are accepted)."""
+        """Pass a request on to the application, or refuse it with 403; a refused WebSocket is closed."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -49,7 +51,7 @@ class OwnPagesOnly:
     def _problem(self, headers: Headers) -> str | None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not self._is_own(hosts[0]):
-            return "This is not a name of this server; see the setting server_hosts of photojobs."
+            return "The Host header is not a name of this server; see the setting server_hosts of photojobs."
         if any(not self._is_own_origin(origin, hosts[0]) for origin in origins):
             return "Pages of other origins may not use this server."
         return None
@@ -64,7 +66,7 @@ class OwnPagesOnly:
             return False
         if parts[2].lower() == host.lower():
             return True
-        # The page was opened with the other name of the loopback.
+        # `localhost` and `127.0.0.1` mean the same server; the page was opened under the other name.
         name, own_name = _name_of(parts[2]), _name_of(host)
         is_loopback = name in LOOPBACK_NAMES and own_name in LOOPBACK_NAMES
         return is_loopback and _port_of(parts[2]) == _port_of(host)
@@ -74,7 +76,7 @@ def _unframed(send: Send) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            # A foreign page could put this page into a frame, and misuse a user's clicks.
+            # Otherwise a foreign page could show this page in a frame, and misuse a user's clicks.
             headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
             headers.setdefault("X-Frame-Options", "DENY")
             headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -85,7 +87,7 @@ def _unframed(send: Send) -> Send:
 
 
 def _name_of(host: str) -> str | None:
-    """The host without its port, in small letters; None if it is not a host."""
+    """Return the host without its port, in small letters; None if the text is not a host."""
     try:
         parts = urlsplit(f"//{host}")
         _ = parts.port

@@ -1,7 +1,7 @@
-"""The page behind the link that `photojobs up` prints: it gives the browser the password, and opens Prefect's pages.
+"""The page for the link that `photojobs up` prints: it stores the password in the browser, and opens Prefect's pages.
 
-The password is in the link's fragment, which a browser sends to no server. Prefect's pages store it under the same key
-when a user types it into their prompt.
+The password is in the link's fragment, which a browser never sends to a server. The page stores it as Prefect's pages
+do after a user has typed it into their prompt.
 """
 
 from __future__ import annotations
@@ -33,5 +33,5 @@ async def _page(_request: Request) -> HTMLResponse:
 
 
 def login_route() -> Route:
-    """The route of the page; it must come before Prefect's own pages."""
+    """Return the route of the page; it must come before the routes of Prefect's own pages."""
     return Route(LOGIN_PATH, _page, methods=["GET"])

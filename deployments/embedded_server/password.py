@@ -1,4 +1,4 @@
-"""The random password of the embedded server, in a file that only its owner can read.
+"""Creates and finds the embedded server's random password, in a file that only its owner can read.
 
 For a server that photojobs did not start, the user sets `PREFECT_API_AUTH_STRING`.
 """
@@ -11,21 +11,21 @@ import os
 import secrets
 from pathlib import Path
 
-#: The file in the server's folder with the password in Prefect's form, `user:password`.
+#: The file in the server's folder that contains the password in Prefect's form, `user:password`.
 AUTH_FILE = "auth_string"
-#: The file in the server's folder with the address of its API; it stays after the server ends.
+#: The file in the server's folder that contains the URL of its API; it stays after the server ends.
 ADDRESS_FILE = "address"
 
-#: The page of the embedded server that gives a browser the password; see `deployments.embedded_server.login`.
+#: The path of the page that stores the password in a browser; see `deployments.embedded_server.login`.
 LOGIN_PATH = "/photojobs-login"
 
 _USER = "photojobs"
 
 
 def auth_string_of(home: Path) -> str:
-    """The password of the server in `home`, created if it is missing.
+    """Return the password of the server in `home`; create it if it is missing.
 
-    `PREFECT_SERVER_API_AUTH_STRING` in the environment comes first; it is not stored.
+    The variable `PREFECT_SERVER_API_AUTH_STRING` takes precedence; its value is not stored.
     """
     given = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
     if given:
@@ -35,7 +35,7 @@ def auth_string_of(home: Path) -> str:
     if known:
         return known
     made = f"{_USER}:{secrets.token_urlsafe(24)}"
-    # Another process may create it at the same time; the first one is used.
+    # Another process may create the file at the same time. A link fails if the file exists, so the first one wins.
     temporary = home / f".{AUTH_FILE}.{os.getpid()}"
     _write_private(temporary, made)
     try:
@@ -48,19 +48,19 @@ def auth_string_of(home: Path) -> str:
 
 
 def login_link(site_url: str, auth_string: str) -> str:
-    """The link that opens the pages of the server at `site_url` without a prompt."""
+    """Return the link that opens the pages of the server at `site_url` without a prompt for the password."""
     return f"{site_url}{LOGIN_PATH}#{base64.b64encode(auth_string.encode()).decode()}"
 
 
 def note_address(home: Path, url: str) -> None:
-    """Store the address of the server in `home`, so that commands know which password belongs to it."""
+    """Store the API's URL beside the password in `home`, so that commands know to which server the password belongs."""
     _write_private(home / ADDRESS_FILE, url)
 
 
 def use_password_of(home: Path) -> None:
-    """Set Prefect to the password of the server in `home`, if `PREFECT_API_URL` names that server without a password.
+    """Let Prefect use the password in `home` if `PREFECT_API_URL` names the server of that folder.
 
-    Call this before Prefect reads its settings. A password in the environment is not changed.
+    Call this before Prefect reads its settings. A password or key in the environment is not changed.
     """
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if not url or os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get("PREFECT_API_KEY"):
@@ -72,7 +72,7 @@ def use_password_of(home: Path) -> None:
 
 
 def known_password(home: Path) -> str | None:
-    """The password of the server in `home`; None if it has none yet."""
+    """Return the password of the server in `home`; None if it has none yet."""
     return _read(home / AUTH_FILE) or None
 
 

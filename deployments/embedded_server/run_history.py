@@ -1,7 +1,7 @@
-"""Writes a task that ran without Prefect into the history of the embedded server while that is not running.
+"""Writes tasks that ran without Prefect into the database of the embedded server, so that its pages show them.
 
-The tables are Prefect's own, in the schema of the installed server. If they lack a column that is written here, or
-require another one, nothing is written: `RunHistory.of` returns None, and the task must run through Prefect.
+The tables are Prefect's own, in the schema of the installed server. If they lack a column that this module writes, or
+require another column, `RunHistory.of` returns None, and the task must run through Prefect.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
 from storage.reports.task_summary import TaskSummary
 
-#: How long to wait for a running server that locks this database.
+#: How long to wait for a running server that has locked the database.
 BUSY_SECONDS = 30.0
 
 _STATE = ("id", "type", "name", "message", "timestamp", "state_details")
@@ -34,7 +34,7 @@ _RUN = (
 )
 _ARTIFACT = ("key", "type", "data", "metadata_", "flow_run_id", "description")
 
-#: The columns that are written, by table.
+#: The columns that this module writes, by table.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "flow": ("id", "name", "tags", "labels"),
     "flow_run": ("flow_id", "parameters", *(name for name in _RUN if name != "flow_run_id")),
@@ -46,7 +46,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "log": ("id", "name", "level", "flow_run_id", "message", "timestamp"),
 }
 
-#: Tables of features that act while a task runs, and so need Prefect itself: automations, and limits of tags.
+#: Queries for features of Prefect that must act while a task runs: automations, and concurrency limits of tags.
 _ACTING = (
     "SELECT 1 FROM automation WHERE enabled",
     "SELECT 1 FROM concurrency_limit",
@@ -67,10 +67,10 @@ class RunHistory:
 
     @classmethod
     def of(cls, home: Path) -> RunHistory | None:
-        """The history of the server with this home; its database is created if it is missing.
+        """Return the history of the server with this home; its database is created if it is missing.
 
-        None if it cannot be written without the server: another database is configured, its tables have an unknown
-        form, or an automation or a limit of a tag must act while a task runs.
+        Return None if tasks must run through Prefect: another database is configured, its tables have an unknown
+        form, or an automation or a concurrency limit of a tag must act while a task runs.
         """
         if database_is_elsewhere():
             return None
@@ -91,11 +91,11 @@ class RunHistory:
             database: the database with its jobs.
 
         Raises:
-            sqlite3.Error: it could not be written.
+            sqlite3.Error: the database could not be written.
         """
         task, flow_run_id = summary.task, str(uuid.uuid4())
         with self._connected() as connection:
-            # The transaction takes the write lock at once: after a read, it could fail to get the lock.
+            # IMMEDIATE takes the write lock at once. A transaction that first reads may fail to get the lock later.
             connection.execute("BEGIN IMMEDIATE")
             _write_flow_run(connection, summary, flow_run_id)
             for job in TasksRepository(database).list_jobs(task.id):
@@ -181,7 +181,7 @@ def _write_task_run(connection: sqlite3.Connection, job: Job, flow_run_id: str) 
 
 
 def _states(row: Task | Job, *, ending: str, message: str | None) -> list[tuple[str, datetime, str | None]]:
-    """The states of a run in Prefect: name, moment and message of each."""
+    """Return the states of a run in Prefect, in order: the name, moment and message of each."""
     ended_at = row.finished_at or row.updated_at or row.created_at
     states: list[tuple[str, datetime, str | None]] = [("Pending", row.created_at, None)]
     if row.started_at is not None:
@@ -190,7 +190,7 @@ def _states(row: Task | Job, *, ending: str, message: str | None) -> list[tuple[
 
 
 def _type(name: str) -> str:
-    # The name of a state may differ from its type.
+    # `Skipped` is a name of ours for a state of the type COMPLETED.
     return "COMPLETED" if name == "Skipped" else name.upper()
 
 
@@ -216,7 +216,7 @@ def _write_run(
         "expected_start_time": states[0][1],
         "start_time": started_at,
         "end_time": last[1],
-        # Prefect stores a duration as a moment after the epoch.
+        # Prefect stores a duration as the moment that lies this long after the epoch.
         "total_run_time": datetime.fromtimestamp(0, UTC) + (last[1] - (started_at or last[1])),
         "tags": [],
         "labels": {},
@@ -237,7 +237,7 @@ def _write_artifact(
         "description": description,
     }
     _insert(connection, "artifact", artifact | {"id": artifact_id})
-    # The collection has the latest artifact of each key.
+    # The table `artifact_collection` has only the latest artifact of each key.
     connection.execute("DELETE FROM artifact_collection WHERE key = ?", (key,))
     _insert(connection, "artifact_collection", artifact | {"latest_id": artifact_id})
 

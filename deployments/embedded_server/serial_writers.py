@@ -1,7 +1,8 @@
-"""How the embedded server begins transactions in SQLite: each takes the write lock first, one after another.
+"""Makes each transaction of the embedded server in SQLite take the write lock at its begin.
 
-Prefect begins most transactions deferred. If another connection writes after such a transaction has read, its own
-write fails at once, whatever the busy timeout; the API then answers 503, and the page shows an error.
+Prefect begins most transactions deferred. If such a transaction has read, and another connection then writes, the
+transaction's own write fails at once, whatever the busy timeout is. The API then answers 503, and the page shows an
+error.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 
 class SerialWriters(AioSqliteConfiguration):
-    """Prefect's configuration for SQLite, with every explicit transaction begun by `BEGIN IMMEDIATE`.
+    """Prefect's configuration for SQLite, except that every explicit transaction begins with `BEGIN IMMEDIATE`.
 
-    Reads outside of a transaction are not affected: they see the last commit, and wait for nothing.
+    Reads outside of a transaction are not affected: they see the last commit, and never wait.
     """
 
     @asynccontextmanager
     async def begin_transaction(
         self, session: AsyncSession, with_for_update: bool = False
     ) -> AsyncGenerator[AsyncSessionTransaction, None]:
-        """Begin with the write lock held; waits for it as long as Prefect's busy timeout, 60 s."""
+        """Begin a transaction with the write lock; wait for the lock at most for Prefect's busy timeout, 60 s."""
         async with super().begin_transaction(session, with_for_update=True) as transaction:
             yield transaction
 
 
 def serialise_writers() -> None:
-    """Have this process's Prefect server use `SerialWriters`, if its database is SQLite."""
+    """Let the Prefect server in this process use `SerialWriters`, if its database is SQLite."""
     configuration = provide_database_interface().database_config
     if isinstance(configuration, AioSqliteConfiguration):
         set_database_config(SerialWriters(configuration.connection_url))

@@ -1,4 +1,4 @@
-"""Accepting a corrupt original: its current content counts as correct from then on."""
+"""Accepts a corrupt original: its current content then counts as correct."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from storage.settings import Settings
 
 
 class NotCorrupt(DeploymentsError):
-    """The original to accept is not known to be corrupt, or has changed since."""
+    """The original to accept is not recorded as corrupt, or has changed since it was verified."""
 
 
 def accept_original(database: Database, settings: Settings, path: str, *, tenant_id: str | None = None) -> None:
-    """Accept the current content of a corrupt original as correct; reads the file.
+    """Read a corrupt original, and accept its current content as correct.
 
-    The next upkeep makes thumbnail, preview and metadata again.
+    The next upkeep makes its thumbnail and preview again, and reads its metadata again.
 
     Args:
         database: the database that records the original as corrupt.
@@ -30,12 +30,12 @@ def accept_original(database: Database, settings: Settings, path: str, *, tenant
         tenant_id: the tenant; by default any tenant.
 
     Raises:
-        NotCorrupt: no such original is known to be corrupt, or it changed meanwhile.
+        NotCorrupt: the original is not recorded as corrupt, or it changed meanwhile.
         ImagingError: the file is missing or cannot be read.
     """
     known = {one.path: one for one in VerificationRepository(database).corrupt(tenant_id=tenant_id)}
     if path not in known:
-        raise NotCorrupt(f"{path} is not known to be corrupt. `photojobs library verify` lists the corrupt files.")
+        raise NotCorrupt(f"{path} is not recorded as corrupt. `photojobs library verify` lists the corrupt originals.")
     corrupt = known[path]
     before = OriginalsRepository(database).get_many([corrupt.photo_id])[corrupt.photo_id].get(corrupt.name)
     fingerprint = None if before is None else fingerprint_of(before)
@@ -52,4 +52,4 @@ def accept_original(database: Database, settings: Settings, path: str, *, tenant
                 if is_written:
                     mark_changed(connection, [after], now=now)
     if not is_written:
-        raise NotCorrupt(f"{path}: was changed meanwhile. Look again by `photojobs library verify`.")
+        raise NotCorrupt(f"{path} changed meanwhile. `photojobs library verify` shows its state.")

@@ -1,4 +1,4 @@
-"""A settings file and a database for folders of photographs: plans what to write, and writes it."""
+"""Plans and writes a settings file and a database for folders of photographs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flows.process.runtime import Runtime
     from storage.upkeep.integrity import IntegrityReport
 
-#: The SQLite file beside the settings file, if no other database is named.
+#: The name of the SQLite file, which is beside the settings file if no other database is named.
 DATABASE_FILE = "photojobs.db"
 
 #: The definition that adds folders as projects, and their files as photos.
@@ -33,20 +33,20 @@ DISCOVERY = "folder_discovery"
 
 
 class SetUpAlready(DeploymentsError):
-    """A settings file exists already; nothing is overwritten."""
+    """The settings file exists already, and is not overwritten."""
 
 
 class BadPlace(DeploymentsError):
-    """Settings and database cannot be written to the given place."""
+    """The settings file and the database cannot be written to the given folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibrarySetup:
-    """The settings and the database to write for a library.
+    """The planned settings file and database of a library.
 
     Attributes:
-        report: the check of the database, if it exists already.
-        verifies: whether originals are verified each week.
+        report: the result of the database's check; None if the database does not exist yet.
+        verifies: whether the settings let originals be verified each week.
     """
 
     survey: LibrarySurvey
@@ -57,7 +57,7 @@ class LibrarySetup:
 
     @property
     def settings_text(self) -> str:
-        """The settings file."""
+        """The content of the settings file."""
         lines = [
             "# Settings of photojobs. Environment variables override them; `photojobs doctor` checks everything.",
             f"library_root = {_toml(str(self.survey.root))}",
@@ -78,7 +78,7 @@ class LibrarySetup:
 
     @property
     def tenant_options(self) -> tuple[str, ...]:
-        """What commands need besides, one for each tenant: nothing where there is but one, whom the settings name."""
+        """The options that select each tenant in a command; empty for the tenant that the settings name."""
         if len(self.survey.tenant_ids) <= 1:
             return ("",)
         return tuple(
@@ -101,21 +101,21 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
     """
     into = Path(os.path.abspath(into.expanduser()))  # noqa: PTH100 - absolute() would keep "..".
     if not into.is_dir():
-        raise BadPlace(f"{into} is not a folder. Make it, or name another by --into.")
+        raise BadPlace(f"{into} is not a folder. Create it, or name another folder with --into.")
     for project in survey.projects:
         folder = survey.root / project.tenant_id / project.folder
         if into == folder or folder in into.parents:
             raise BadPlace(
-                f"{into} is inside {folder}, which is a project. Settings and database belong elsewhere: go to another "
-                "folder, or name one by --into."
+                f"{into} is inside {folder}, which is a project. Settings and database belong elsewhere: change to "
+                "another folder, or name one with --into."
             )
     file = into / SETTINGS_FILE
     if os.path.lexists(file):
         raise SetUpAlready(
-            f"{file} already exists, and is not overwritten. `photojobs doctor` checks everything; for "
-            "another library name another folder by --into."
+            f"{file} already exists, and is not overwritten. `photojobs doctor` checks it. For another library, name "
+            "another folder with --into."
         )
-    # Not at the top: this imports migrations, which a help page does not need.
+    # Imported here and not at the top, because a help page does not need the migrations.
     from storage.upkeep.integrity import check
 
     url = _database_url(database, into)
@@ -132,8 +132,8 @@ def write_setup(setup: LibrarySetup) -> Settings:
     """Create the database or upgrade it to the newest schema, write the settings file, and return the settings.
 
     Raises:
-        SetUpAlready: another program wrote the file meanwhile.
-        BadPlace: the file cannot be written.
+        SetUpAlready: another program has written the settings file meanwhile.
+        BadPlace: the settings file cannot be written.
         StorageError: the database cannot be created or upgraded.
     """
     database = Database(setup.database_url)
@@ -142,11 +142,11 @@ def write_setup(setup: LibrarySetup) -> Settings:
     finally:
         database.close()
     try:
-        # The database's URL may hold a password.
+        # The file is private because the database's URL may contain a password.
         with open_private(setup.settings_file, "xb") as file:
             file.write(setup.settings_text.encode())
     except FileExistsError:
-        raise SetUpAlready(f"{setup.settings_file} has been written meanwhile by another program.") from None
+        raise SetUpAlready(f"{setup.settings_file}: another program has written this file meanwhile.") from None
     except OSError as error:
         raise BadPlace(f"{setup.settings_file} cannot be written: {error.strerror}.") from None
     return Settings.load(
@@ -164,12 +164,15 @@ def discover_projects(
 ) -> list[TaskSummary]:
     """Add the folders of tenants as projects, and their files as photos, in this process without Prefect.
 
-    Writes rows, a manifest into each folder without one, thumbnails and previews; it changes no photograph.
+    This writes rows, a manifest into each folder without one, thumbnails and previews; it changes no photograph.
 
     Args:
         settings: the settings with the library and the database.
         tenant_ids: the tenants.
-        follow: a context manager for a task's id, which is entered while that task runs.
+        follow: makes a context manager from the runtime and a task's id; the task runs inside it.
+
+    Returns:
+        The summary of the task of each tenant.
     """
     from flows.execution.worker import Worker
     from flows.process.runtime import Runtime
@@ -195,5 +198,5 @@ def _database_url(named: str | None, into: Path) -> str:
 
 
 def _toml(text: str) -> str:
-    # TOML has the escapes of JSON; in addition the character 127 must be escaped.
+    # A JSON string is a TOML string, except that TOML also requires an escape for the character 127.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""Finds out how a folder of photographs fits the layout `<root>/<tenant>/<project>/`. It only reads."""
+"""Finds out how a folder of photographs fits the layout `<root>/<tenant>/<project>/`; changes nothing."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from deployments.errors import DeploymentsError
 from storage.library.kinds import MANIFEST_NAME, AcceptedExtensions
 from storage.library.names import printable, unsafe_reason
 
-#: How many files and folders of each kind a survey names.
+#: How many files and folders of each kind a survey names at most.
 EXAMPLES = 5
 
 
 class NotALibrary(DeploymentsError):
-    """A folder cannot be a library in its place, or cannot be read; the message says how to arrange it."""
+    """A folder cannot be used as a library, or cannot be read; the message says how to arrange the photographs."""
 
 
 class Layout(StrEnum):
-    """The role of a folder, by the place of its photographs.
+    """The role of a folder, which follows from the depth of its photographs.
 
-    LIBRARY: `<folder>/<tenant>/<project>/`. TENANT: the folders in it are projects; the folder above is the root.
-    PROJECT: the photographs are in the folder itself; the root is two folders above.
+    LIBRARY: the folder contains `<tenant>/<project>/`. TENANT: the folder contains projects; the root is the folder
+    above. PROJECT: the photographs are directly in the folder; the root is two folders above.
     """
 
     LIBRARY = "library"
@@ -36,7 +36,7 @@ class Layout(StrEnum):
 #: The depth of the photographs below the folder, for each layout.
 _DEPTHS = {0: Layout.PROJECT, 1: Layout.TENANT, 2: Layout.LIBRARY}
 
-#: If two depths have the same number of photographs, the layout that comes first here is chosen: the most common.
+#: If several layouts have the same number of photographs, the first of them here is chosen: the most common one.
 _PREFERENCE = (Layout.TENANT, Layout.LIBRARY, Layout.PROJECT)
 
 
@@ -53,16 +53,17 @@ class FoundProject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibrarySurvey:
-    """What was found.
+    """The result of a survey.
 
     Attributes:
+        folder: the surveyed folder.
         root: the library's root, for the setting `library_root`.
         loose: photographs above the projects, which photojobs does not read.
         deeper: photographs below the projects' folders, which photojobs does not read either.
         unreadable: folders that cannot be listed.
-        unsafe: names of folders that no project can have, with the reason.
-        sharing: pictures of one kind with one base name, which count as one photo; a text for each such photo.
-        neighbours: projects beside the given folder, if that is itself a project.
+        unsafe: folders whose names no project can have, each with the reason.
+        sharing: a text for each photo that has several pictures of the same kind and base name.
+        neighbours: the other projects of the tenant, if the surveyed folder is a project.
     """
 
     folder: Path
@@ -78,37 +79,38 @@ class LibrarySurvey:
 
     @property
     def tenant_ids(self) -> tuple[str, ...]:
-        """The tenants with photographs."""
+        """The tenants that have projects."""
         return tuple(sorted({project.tenant_id for project in self.projects}))
 
     @property
     def photos(self) -> int:
-        """How many photographs the projects have; a JPEG and its RAW file count as one each."""
+        """The number of image files in the projects; a JPEG and its RAW file count as two."""
         return sum(project.photos for project in self.projects)
 
 
 def survey_library(folder: Path, kinds: AcceptedExtensions, *, layout: Layout | None = None) -> LibrarySurvey:
-    """Survey a folder, and find its layout.
+    """Survey a folder, and find out its layout.
 
     Args:
-        folder: an existing folder; its path may contain symlinks, but no symlink below it is followed.
+        folder: an existing folder; its path may contain symlinks, but no symlink in it is followed.
         kinds: decides which files are photographs.
-        layout: the layout; by default the one that fits most of its photographs.
+        layout: the layout; by default the one that fits most of the photographs.
 
     Raises:
-        NotALibrary: the folder is missing or unreadable, or the library's root would be the root of the disk.
+        NotALibrary: the folder is missing or unreadable, or the library's root would be the root of the file system.
     """
     folder = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 - absolute() would keep "..".
     if not folder.is_dir():
-        raise NotALibrary(f"{folder} is not a folder. Make it, or name another folder.")
+        raise NotALibrary(f"{folder} is not a folder. Create it, or name another folder.")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise NotALibrary(f"{folder} cannot be read. Correct its permissions, or name another folder.")
     layout = layout or _layout_of(folder, kinds)
     root = {Layout.LIBRARY: folder, Layout.TENANT: folder.parent, Layout.PROJECT: folder.parent.parent}[layout]
     if root == Path(root.anchor):
         raise NotALibrary(
-            f"{folder}: as a {layout} its library would be the whole disk. Lay it out as a library, with folders that "
-            f"you move yourself: LIBRARY/user_0/{folder.name or 'Photos'}/photo.jpg, and run `photojobs init LIBRARY`."
+            f"{folder}: if this folder is a {layout}, the root of its library is {root}, the whole disk. Move the "
+            f"photographs into folders like LIBRARY/user_0/{folder.name or 'Photos'}/photo.jpg, and run "
+            "`photojobs init LIBRARY`."
         )
     return _Survey(folder, root, layout, kinds).made()
 
@@ -195,7 +197,10 @@ class _Survey:
 
 
 def _layout_of(folder: Path, kinds: AcceptedExtensions) -> Layout:
-    """The layout by manifests if there are any, else by most photographs; an empty folder is a new library."""
+    """Return the layout at whose depth most manifests are, or without manifests most photographs.
+
+    An empty folder is a new library.
+    """
     manifests: Counter[int] = Counter()
     photos: Counter[int] = Counter()
     level = [folder]

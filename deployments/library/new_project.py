@@ -1,4 +1,4 @@
-"""Creates a new, empty project: row, folder and manifest together, or none of them."""
+"""Creates a new, empty project: its row, its folder and its manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.settings import Settings
 
 
 class FolderTaken(DeploymentsError):
-    """The folder of a new project exists already, or belongs to another project."""
+    """The folder for a new project exists already, or belongs to another project."""
 
 
 def add_project(
@@ -25,25 +25,25 @@ def add_project(
     Args:
         database: the database for the row.
         settings: the settings with the library's root, which must exist.
-        name: the name for people.
-        tenant_id: the tenant.
-        folder: the folder's name; by default derived from `name`.
+        name: the project's name, which people see.
+        tenant_id: the project's tenant.
+        folder: the name of the project's folder; by default derived from `name`.
 
     Raises:
-        FolderTaken: the folder exists, or another project has it.
+        FolderTaken: the folder exists, or belongs to another project.
         LibraryUnavailable: the library's root does not exist.
-        UnsafePath: the tenant or the folder cannot be the name of a folder.
+        UnsafePath: `tenant_id` or `folder` cannot be the name of a folder.
     """
     folder = sanitise_folder_name(name) if folder is None else folder
     place = Library(settings.library_root).project(tenant_id, folder)
     with database.begin() as connection:
         projects = ProjectsRepository(connection)
         if any(project.project_folder == folder for project in projects.list_beside(tenant_id)):
-            raise FolderTaken(f'"{folder}" is the folder of another project; give another one with --folder.')
+            raise FolderTaken(f'"{folder}" is the folder of another project; name another folder with --folder.')
         if place.exists():
             raise FolderTaken(
-                f"{place.path} is there already. `photojobs run folder_discovery` makes a project of it; or give "
-                "another one with --folder."
+                f"{place.path} already exists. `photojobs run folder_discovery` makes a project of it; or name another "
+                "folder with --folder."
             )
         project = projects.create(project_name=name, project_folder=folder, tenant_id=tenant_id)
         place.create()

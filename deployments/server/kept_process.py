@@ -1,4 +1,4 @@
-"""A child process that runs as long as a block; if it ends earlier, it is started again."""
+"""Keeps a child process running during a `with` block: starts it again if it ends earlier."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def kept_process(
     wait_until_ready: Callable[[subprocess.Popen[bytes]], None],
     stop: Callable[[subprocess.Popen[bytes]], None],
 ) -> Iterator[None]:
-    """Start a process, keep it running, and stop it at the end.
+    """Start a process, keep it running during the block, and stop it at the end of the block.
 
     Args:
-        name: its name in the log, such as "Prefect's server".
-        launch: starts it; a thread calls this again if the process ended.
-        wait_until_ready: returns when it can be used; raises a `PhotojobsError` if it cannot.
-        stop: ends it. It may have ended already.
+        name: the process's name in the log, such as "Prefect's server".
+        launch: starts the process; a thread calls this again after the process ended.
+        wait_until_ready: returns when the process can be used; raises a `PhotojobsError` if it cannot be used.
+        stop: ends the process, which may have ended already.
 
     Raises:
         PhotojobsError: the first start failed; later failures are logged, and the start is repeated.
@@ -67,7 +67,7 @@ class _KeptProcess:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start it, and wait until it is ready, unless the block has ended."""
+        """Start the process and wait until it is ready; do nothing after the end of the block."""
         with self._lock:
             if self._let_go.is_set():
                 return
@@ -75,7 +75,7 @@ class _KeptProcess:
         self._wait_until_ready(self._process)
 
     def keep(self) -> None:
-        """Start it again if it ended, until the block ends."""
+        """Start the process again each time it ends, until the end of the block."""
         while self._process is not None:
             code = self._process.wait()
             if self._let_go.is_set():
@@ -84,7 +84,7 @@ class _KeptProcess:
             self._start_again()
 
     def let_go(self) -> subprocess.Popen[bytes] | None:
-        """Stop restarting it; return the process that was started last."""
+        """Stop restarting the process; return the one that was started last."""
         with self._lock:
             self._let_go.set()
             return self._process
@@ -94,11 +94,11 @@ class _KeptProcess:
         while not self._let_go.wait(self._pause_seconds(failures + 1)):
             try:
                 if self._process is not None:
-                    # Its children may still run; after a failed start, the process itself.
+                    # Children of a dead process may still run. After a failed start, the process itself may run.
                     self._stop(self._process)
                 self.start()
             except Exception as error:
-                # Any error: without this thread the process would not be started again.
+                # Every error is caught: if this thread ended, the process would stay down.
                 failures += 1
                 if not self._let_go.is_set():
                     logger.error(

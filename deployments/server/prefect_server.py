@@ -1,4 +1,4 @@
-"""Prefect's server as a child of this process: starts it, waits for it, restarts it if it dies, and stops it in order.
+"""Runs Prefect's server as a child process: starts it, waits for it, restarts it if it dies, and stops it.
 
 If `PREFECT_API_URL` names a server, that one is used and nothing is started.
 """
@@ -28,7 +28,7 @@ from deployments.server.server_log import SERVER_LOG
 from deployments.server.telemetry_off import NO_TELEMETRY
 from storage.database.private_files import make_private_folder, open_private
 
-#: A first start creates the server's database, which takes about 15 seconds on a slow disk.
+#: How long a start may take. The first start creates the server's database, for about 15 seconds on a slow disk.
 START_TIMEOUT_SECONDS = 120.0
 
 #: How long a server may take to stop before it is killed.
@@ -37,11 +37,11 @@ STOP_TIMEOUT_SECONDS = 15.0
 #: The default address on which an embedded server listens.
 LOOPBACK = "127.0.0.1"
 
-#: Where in its folder `photojobs up` keeps the home of its server.
+#: The subfolder in which `photojobs up` keeps the home of its server.
 SERVER_FOLDER = "prefect"
 
 _PR_SET_PDEATHSIG = 1
-# Opened here, because between fork and exec a child of a process with threads can do almost nothing.
+# Loaded at import: between fork and exec, a child of a process with threads must not load a library.
 _libc = ctypes.CDLL(None)
 
 
@@ -49,7 +49,7 @@ _libc = ctypes.CDLL(None)
 def prefect_server(
     home: Path, *, host: str = LOOPBACK, port: int | None = None, hosts: Sequence[str] = ()
 ) -> Iterator[str]:
-    """The URL of a Prefect API: the one in `PREFECT_API_URL`, else that of an embedded server."""
+    """Yield the URL of a Prefect API: the one in `PREFECT_API_URL`, else that of an embedded server for the block."""
     given = os.environ.get("PREFECT_API_URL")
     if given:
         yield given
@@ -62,20 +62,20 @@ def prefect_server(
 def embedded_server(
     home: Path, *, host: str = LOOPBACK, port: int | None = None, hosts: Sequence[str] = ()
 ) -> Iterator[str]:
-    """A Prefect server with its database and log in `home`; the block gets its API's URL, and Prefect is set to it.
+    """Run a Prefect server with its database and log in `home` during the block; yield the URL of its API.
 
-    It asks for the password in `home`, which this process and its children have; see
-    `deployments.embedded_server.password`.
+    During the block, Prefect in this process uses this server. The server asks for the password that is stored in
+    `home`. This process and its children have it; see `deployments.embedded_server.password`.
 
     Args:
-        home: a folder of its own (`PREFECT_HOME`), created if it is missing; a later start uses its content.
+        home: the server's own folder (`PREFECT_HOME`), created if it is missing; a later start uses its content.
         host: the address to listen on.
-        port: by default a free one.
-        hosts: names by which browsers reach it besides the loopback, such as that of a proxy.
+        port: the port to listen on; by default a free one.
+        hosts: names, besides those of the loopback, under which browsers reach the server, such as that of a proxy.
 
     Raises:
         PortInUse: the port is taken.
-        PrefectHomeTooNew: a newer Prefect used `home`.
+        PrefectHomeTooNew: a newer Prefect has used `home`.
         PrefectServerFailed: the server ended, or did not answer in time; the message names its log.
     """
     make_private_folder(home)
@@ -96,13 +96,13 @@ def embedded_server(
         log_begins_at = log.tell()
 
         def launch() -> subprocess.Popen[bytes]:
-            return subprocess.Popen(  # noqa: S603 - our own interpreter, and arguments of ours.
+            return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments.
                 [sys.executable, "-m", "deployments.embedded_server", host, str(port), *hosts],
                 env=os.environ | of_server,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Not in the terminal's process group: Ctrl-C must not stop the server before the runs have ended.
+                # A session of its own, so that Ctrl-C does not stop the server before the runs have ended.
                 start_new_session=True,
                 preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )
@@ -130,7 +130,7 @@ def _using(environment: Mapping[str, str]) -> Iterator[None]:
     os.environ.update(environment)
     try:
         if "prefect" in sys.modules:
-            # Prefect has read its settings already.
+            # Prefect has read its settings already, so changed variables have no effect on it.
             from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
             known = (PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME)
@@ -148,7 +148,7 @@ def _using(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def _send_what_is_left() -> None:
-    # Logs and events are sent in batches; sending them after the server stopped would print an error.
+    # Logs and events are sent in batches. Sending them after the server has stopped would print an error.
     if "prefect" in sys.modules:
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
@@ -162,7 +162,7 @@ def _send_what_is_left() -> None:
 
 
 def _client_environment(home: Path, url: str, auth_string: str) -> dict[str, str]:
-    """The environment with which this process and its children reach the server."""
+    """Return the environment variables with which this process and its children reach the server."""
     return {
         "PREFECT_HOME": str(home.absolute()),
         "PREFECT_PROFILES_PATH": str(home.absolute() / "profiles.toml"),
@@ -174,13 +174,13 @@ def _client_environment(home: Path, url: str, auth_string: str) -> dict[str, str
 
 
 def _server_environment(url: str, auth_string: str, *, is_open: bool) -> dict[str, str]:
-    """The additional environment of the server's process."""
+    """Return the additional environment variables of the server's process."""
     loopback = url.removesuffix("/api")
     return {
         "PREFECT_SERVER_API_AUTH_STRING": auth_string,
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{loopback},{loopback.replace(LOOPBACK, 'localhost')}",
-        # Pages on another machine cannot reach our loopback address.
+        # A browser on another machine cannot reach our loopback address, so its pages need a relative URL.
         "PREFECT_UI_API_URL": "/api" if is_open else url,
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }
@@ -210,9 +210,9 @@ def _is_too_new(log_path: Path, since: int) -> bool:
 
 def _too_new(home: Path) -> str:
     return (
-        f"{home} was made by a newer Prefect than {importlib.metadata.version('prefect')}, which is installed. Install "
-        "that one again, or move the folder away: it contains the history of runs and what was switched in the pages; "
-        "tasks and jobs are in the database of photojobs."
+        f"{home} was made by a newer Prefect than the installed version {importlib.metadata.version('prefect')}. "
+        "Install the newer version again, or move the folder away. It contains the history of runs and the switches "
+        "that users set in Prefect's pages; tasks and jobs are in the database of photojobs."
     )
 
 
@@ -227,7 +227,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def die_with_parent() -> None:
-    """To be run in a child: have the kernel end it when its parent dies. Linux only."""
+    """Have the kernel end this child process when its parent dies. Linux only."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

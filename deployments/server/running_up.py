@@ -1,4 +1,4 @@
-"""How other commands find the `photojobs up` that serves a database: its address, and its server's log."""
+"""Lets other commands find the `photojobs up` that serves a database: its address, and the log of its server."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ _FILE = "up.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningUp:
-    """A running `photojobs up` or `photojobs serve`.
+    """The data of a running `photojobs up` or `photojobs serve`.
 
     Attributes:
-        api_url: the API's URL of its Prefect server.
+        api_url: the URL of the API of its Prefect server.
         database: the URL of its database, without the password.
+        process_id: the id of its process.
         server_log: the log of the server that it started; None if another program runs the server.
-        log_begins_at: the size of the log in bytes before the start.
+        log_begins_at: the size of the log in bytes when the server was started.
     """
 
     api_url: str
@@ -43,8 +44,8 @@ def announced(home: Path, running: RunningUp) -> Iterator[None]:
     """Let other commands find `running` while the block runs.
 
     Args:
-        home: the `prefect_home` of its database, as other commands compute it.
-        running: the data that they find.
+        home: the `prefect_home` of the database; other commands compute the same folder.
+        running: the data that other commands find.
     """
     make_private_folder(home)
     file = home / _FILE
@@ -59,19 +60,19 @@ def announced(home: Path, running: RunningUp) -> Iterator[None]:
 
 
 def find_running_up(database: Database) -> RunningUp | None:
-    """The `photojobs up` that serves a database; None if none runs."""
+    """Return the `photojobs up` that serves a database; None if none runs."""
     file = prefect_home(database) / _FILE
     try:
         running = RunningUp(**parse_json(read_foreign_file(file), source=str(file)))
         os.kill(running.process_id, 0)
     except (OSError, TypeError, UnreadableDocument):
-        # The file is missing, or a killed process left it behind.
+        # The file is missing or damaged, or a killed process left it behind.
         return None
     return running if running.database == database.url else None
 
 
 def prefect_home(database: Database) -> Path:
-    """The folder of an embedded Prefect server's database and log: PREFECT_HOME, else beside our database."""
+    """Return the folder for the database and log of an embedded server: PREFECT_HOME, else beside our database."""
     named = os.environ.get("PREFECT_HOME")
     if named:
         return Path(named)
@@ -80,12 +81,12 @@ def prefect_home(database: Database) -> Path:
 
 
 def server_home(database: Database) -> Path:
-    """The home of the embedded server of this database, with its runs and history: that of `photojobs up`."""
+    """Return the folder in which the server that `photojobs up` starts for this database keeps its runs."""
     return prefect_home(database) / SERVER_FOLDER
 
 
 def server_of(database: Database) -> ServerApi | None:
-    """Prefect's server that plans the runs of a database: the one in the environment, else that of a running `up`."""
+    """Return the Prefect server for a database: the one in the environment, else that of a running `photojobs up`."""
     named = os.environ.get("PREFECT_API_URL")
     if named:
         return ServerApi(named.rstrip("/"))
@@ -97,7 +98,7 @@ def server_of(database: Database) -> ServerApi | None:
 
 
 def server_errors(database: Database) -> list[ServerError]:
-    """The errors that the server of the running `photojobs up` has logged since its start."""
+    """Return the errors that the server of the running `photojobs up` has logged since its start."""
     running = find_running_up(database)
     if running is None or running.server_log is None:
         return []

@@ -1,4 +1,4 @@
-"""Prefect's HTTP API for commands that only read it; without Prefect's client, whose import takes seconds."""
+"""Reads Prefect's HTTP API without Prefect's client, whose import takes seconds."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BOUNDS = Bounds(max_bytes=32 * 1024 * 1024, max_depth=64)
 
 @dataclass(frozen=True, slots=True)
 class ServerApi:
-    """The API at a URL that ends with `/api`; `password` replaces that of the environment."""
+    """A Prefect API, whose URL ends with `/api`; `password` replaces the password in the environment."""
 
     url: str
     password: str | None = None
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """The answer to a request, such as `/deployments/filter`.
+        """Send a request to a path such as `/deployments/filter`; return the answer.
 
         Raises:
             OSError: the server does not answer, or refuses.
@@ -39,7 +39,7 @@ class ServerApi:
         except urllib.error.HTTPError as error:
             if error.code != HTTPStatus.FORBIDDEN:
                 raise
-        # The server requires a token with each POST, as every server that photojobs starts does.
+        # The server requires a token with each POST; every server that photojobs starts does.
         client = str(uuid.uuid4())
         token = self._ask(f"/csrf-token?client={client}", None, {})["token"]
         return self._ask(path, body, {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": str(token)})
@@ -56,7 +56,7 @@ class ServerApi:
 
 
 def authorization(password: str | None = None) -> dict[str, str]:
-    """The header that authenticates this process; empty without a password or key."""
+    """Return the HTTP header that authenticates this process; empty without a password or key."""
     login, key = password or os.environ.get("PREFECT_API_AUTH_STRING"), os.environ.get("PREFECT_API_KEY")
     if login:
         return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}

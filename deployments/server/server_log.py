@@ -1,4 +1,4 @@
-"""The errors in the log of Prefect's server: shown to the user while it runs, and read afterwards."""
+"""Reads the errors in the log of Prefect's server, and shows them to the user while the server runs."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ MAX_BYTES = 1_000_000
 
 _RECORD = re.compile(r"(?P<at>\d\d:\d\d:\d\d\.\d{3}) \| (?P<level>[A-Z]+) +\| (?P<logger>\S+) - (?P<message>.*)")
 
-#: The form of Uvicorn, for messages that Prefect's own loggers do not format, such as the exception of a request.
+#: Uvicorn's form of a record. Prefect's loggers do not format such messages, for example exceptions of requests.
 _UVICORN_RECORD = re.compile(r"(?P<level>[A-Z]+): {2,}(?P<message>.*)")
 
-#: The names in records of the scheduler: the service, or the module.
+#: Names of the scheduler's services and of its module, as records contain them.
 _SCHEDULER = ("schedule_deployments", "schedule_recent_deployments", "services.scheduler")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """A record of the level ERROR or above.
+    """A record with the level ERROR or above in the server's log.
 
     Attributes:
-        at: the time of day, as the log has it.
+        at: the time of day as the log states it; empty if the record has none.
         says: the message and the exception, on one line.
     """
 
@@ -51,12 +51,12 @@ class ServerError:
 
     @property
     def is_of_scheduler(self) -> bool:
-        """Whether the server's scheduler logged it."""
+        """Whether the server's scheduler logged this error."""
         return any(name in self.says for name in _SCHEDULER)
 
 
 def errors_in(lines: Iterable[str]) -> Iterator[ServerError]:
-    """The errors among the lines of a log, in Prefect's text form or its JSON form."""
+    """Yield the errors among the lines of a log, which has Prefect's text form or its JSON form."""
     record: tuple[str, str, str] | None = None
     last = ""
     for line in lines:
@@ -72,7 +72,7 @@ def errors_in(lines: Iterable[str]) -> Iterator[ServerError]:
 
 
 def errors_since(log: Path, offset: int) -> list[ServerError]:
-    """The errors in a log after its first `offset` bytes, the oldest first; empty if the log cannot be read."""
+    """Return the errors in a log after its first `offset` bytes, the oldest first; empty if it cannot be read."""
     text, _ = _read(log, offset)
     return list(errors_in(text.splitlines()))
 
@@ -83,7 +83,7 @@ def errors_shown(log: Path, *, since: int) -> Iterator[None]:
 
     Args:
         log: the server's log.
-        since: the number of bytes at the beginning of the log that are skipped.
+        since: the number of bytes to skip at the beginning of the log.
     """
     stopped = threading.Event()
     thread = threading.Thread(target=_follow, args=(log, since, stopped), name="photojobs-server-log", daemon=True)
@@ -107,7 +107,7 @@ def _follow(log: Path, offset: int, stopped: threading.Event) -> None:
 
 
 def _read(log: Path, offset: int) -> tuple[str, int]:
-    """The whole lines after `offset`, and the offset after them."""
+    """Return the complete lines after `offset`, and the offset after them."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
@@ -123,7 +123,7 @@ def _read(log: Path, offset: int) -> tuple[str, int]:
 
 
 def _begins(line: str) -> tuple[str, str, str] | None:
-    """Time, level and text of the record that begins in a line; None if no record begins there."""
+    """Return the time, level and text of the record that begins in a line; None if none begins there."""
     if found := _RECORD.match(line):
         return found["at"], found["level"], f"{found['logger']}: {found['message']}"
     if found := _UVICORN_RECORD.match(line):

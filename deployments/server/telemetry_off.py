@@ -1,11 +1,11 @@
-"""The switches that keep Prefect, and every other program that we start, from reporting on its use."""
+"""The switches that keep Prefect and every other program that we start from sending reports on their use."""
 
 from __future__ import annotations
 
 import os
 from typing import Final
 
-#: `DO_NOT_TRACK` is for every client, the other switch for Prefect's server.
+#: Programs that respect `DO_NOT_TRACK` send nothing; Prefect's server has a switch of its own.
 NO_TELEMETRY: Final = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
