@@ -59,14 +59,6 @@ class PluginError(FlowsError):
     """A step type that an installed package declares in the group `photojobs.steps` could not be loaded."""
 
 
-class JobFailed(FlowsError):
-    """The job of a Prefect task run failed; the message is the job's."""
-
-
-class NoFlowRun(FlowsError):
-    """A call that needs a flow run was made outside of one."""
-
-
 class RunBroken(FlowsError):
     """A flow run ended before its task did, for example because Prefect's server went away or the flow crashed."""
 

@@ -61,11 +61,6 @@ class Derivatives:
     preview: WrittenImage | None = None
     metadata: PhotoMetadata | None = None
 
-    @property
-    def bytes_written(self) -> int:
-        """The total size of the written files."""
-        return sum(written.size_bytes for written in (self.thumbnail, self.preview) if written is not None)
-
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:

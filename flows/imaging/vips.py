@@ -61,11 +61,6 @@ def threads() -> int:
     return count
 
 
-def can_read(suffix: str) -> bool:
-    """Return whether this build of libvips has a decoder for files with this suffix, such as `.heic`."""
-    return suffix.lower() in load_vips().get_suffixes()
-
-
 def short_reason(error: Exception) -> str:
     """Return a short reason for a libvips error, whose text has many lines, some of them from earlier errors."""
     text = str(error)

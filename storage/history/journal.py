@@ -110,12 +110,6 @@ def write_journal(
     return len(rows)
 
 
-def list_journal(connection: Connection, *, task_id: str) -> list[JournalEntry]:
-    """Return the entries of a task, in the order of the changes."""
-    statement = select(file_journal).where(file_journal.c.task_id == task_id).order_by(file_journal.c.id)
-    return [JournalEntry.from_row(row) for row in connection.execute(statement).mappings()]
-
-
 def journaled_targets(connection: Connection, targets: Sequence[str], *, project_id: int) -> set[str]:
     """Return those of the paths that are the target of an entry of the project."""
     found: set[str] = set()

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storage.library.atomic_write import remove_stale_temporaries, write_atomically
     from storage.library.companions import Fit, owner_keys
-    from storage.library.content_hash import HASH_ALGORITHM, ContentHasher, hash_contents, matching_hashes
+    from storage.library.content_hash import hash_contents, matching_hashes
     from storage.library.folder_names import FolderNames, unique_name
-    from storage.library.ignored_names import DEFAULT_IGNORED_NAMES, IgnoredNames
-    from storage.library.kinds import AcceptedExtensions, FileKind, FileName
-    from storage.library.listing import ListedNames, list_names
+    from storage.library.ignored_names import IgnoredNames
+    from storage.library.kinds import AcceptedExtensions, FileKind
+    from storage.library.listing import list_names
     from storage.library.manifest import (
         Manifest,
         WrittenManifest,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     )
     from storage.library.trash import (
         TrashEntry,
-        TrashName,
         expired,
         list_trash,
         move_to_trash,
@@ -48,24 +47,18 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "DEFAULT_IGNORED_NAMES",
-    "HASH_ALGORITHM",
     "AcceptedExtensions",
-    "ContentHasher",
     "FileKind",
-    "FileName",
     "Fit",
     "FolderNames",
     "IgnoredNames",
     "Library",
-    "ListedNames",
     "Manifest",
     "ProjectFolder",
     "ScannedDerivative",
     "ScannedFile",
     "TenantFolder",
     "TrashEntry",
-    "TrashName",
     "WrittenManifest",
     "expired",
     "hash_contents",
@@ -98,25 +91,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ContentHasher": "content_hash",
-    "HASH_ALGORITHM": "content_hash",
     "hash_contents": "content_hash",
     "AcceptedExtensions": "kinds",
-    "DEFAULT_IGNORED_NAMES": "ignored_names",
     "FileKind": "kinds",
-    "FileName": "kinds",
     "Fit": "companions",
     "FolderNames": "folder_names",
     "IgnoredNames": "ignored_names",
     "Library": "paths",
-    "ListedNames": "listing",
     "Manifest": "manifest",
     "ProjectFolder": "paths",
     "ScannedDerivative": "scan",
     "ScannedFile": "scan",
     "TenantFolder": "paths",
     "TrashEntry": "trash",
-    "TrashName": "trash",
     "WrittenManifest": "manifest",
     "expired": "trash",
     "list_names": "listing",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -144,13 +144,6 @@ def find_files(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo])
     names = [photo.filename for photo in reversed(photos)]
     found = _FileSearch(folder, names, known).run()
     return {photo.id: found[photo.filename] if by_name[photo.filename] is photo else PhotoFiles() for photo in photos}
-
-
-def find_files_named(folder: ProjectFolder, names: Iterable[str]) -> dict[str, PhotoFiles]:
-    """The files with exactly these base names; raises as `find_files`."""
-    wanted = list(names)
-    keys = {name_key(name) for name in wanted}
-    return _FileSearch(folder, wanted, lambda others: {name for name in others if name_key(name) in keys}).run()
 
 
 class _FileSearch:

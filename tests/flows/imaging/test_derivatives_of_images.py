@@ -104,7 +104,6 @@ def test_the_long_edge_is_bounded_and_nothing_is_enlarged(
         image = pyvips.Image.new_from_file(str(path))
         assert (image.width, image.height) == expected
         assert written == thumbnail_and_preview.WrittenImage(*expected, size_bytes=path.stat().st_size)
-    assert made.bytes_written == sum(path.stat().st_size for path in targets.values())
 
 
 @pytest.mark.parametrize("which", ["thumbnail", "preview"])
@@ -386,13 +385,13 @@ def test_the_default_effort_costs_few_bytes_and_no_likeness(
     image.jpegsave(str(tmp_path / "a.jpg"), Q=95)
     likenesses, sizes = [], []
     for effort in (4, PREVIEW.effort):
-        made = make_derivatives(
+        make_derivatives(
             tmp_path / "a.jpg",
             **targets,
             options=ImageOptions(preview=Rendition(PREVIEW.long_edge_pixels, PREVIEW.quality, effort)),
         )
         likenesses.append(likeness(pyvips, image, pyvips.Image.new_from_file(str(targets["preview"]))))
-        sizes.append(made.bytes_written)
+        sizes.append(targets["preview"].stat().st_size)
     assert sizes[1] <= 1.12 * sizes[0]
     assert abs(likenesses[1] - likenesses[0]) <= 0.005
 

@@ -1,0 +1,66 @@
+"""All tables for SQLAlchemy Core. The migrations create them.
+
+The comments explain each table and column for people who write SQL; the reference page of the tables shows them.
+
+Other programs use the first block of columns in `projects`, `photos`, `jobs` and `job_items`. Every column that
+photojobs added is nullable or has a default, so that those programs can insert rows without it.
+"""
+
+from __future__ import annotations
+
+# The order of the tables in the reference.
+# isort: off
+from storage.database.tables.schema import metadata
+from storage.database.tables.library import (
+    TENANT_FOLDER_INDEX,
+    photo_derivatives,
+    photo_originals,
+    photo_tags,
+    photos,
+    projects,
+    tags,
+)
+from storage.database.tables.jobs import (
+    ATTENDED,
+    DELAYED,
+    FAILED,
+    HELD,
+    READY,
+    RUNNING,
+    UNFINISHED_UNIQUE,
+    job_items,
+    jobs,
+)
+from storage.database.tables.tasks import UNFINISHED_TASK, task_items, task_projects, tasks
+from storage.database.tables.queue import holds, lanes, project_claims
+from storage.database.tables.changes import file_journal, move_intents
+# isort: on
+
+__all__ = [
+    "ATTENDED",
+    "DELAYED",
+    "FAILED",
+    "HELD",
+    "READY",
+    "RUNNING",
+    "TENANT_FOLDER_INDEX",
+    "UNFINISHED_TASK",
+    "UNFINISHED_UNIQUE",
+    "file_journal",
+    "holds",
+    "job_items",
+    "jobs",
+    "lanes",
+    "metadata",
+    "move_intents",
+    "photo_derivatives",
+    "photo_originals",
+    "photo_tags",
+    "photos",
+    "project_claims",
+    "projects",
+    "tags",
+    "task_items",
+    "task_projects",
+    "tasks",
+]

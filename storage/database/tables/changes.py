@@ -1,0 +1,75 @@
+"""The tables of changed files: the journal, and the moves that are about to be made."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Table, Text
+
+from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
+from storage.database.tables.schema import metadata
+
+file_journal = Table(
+    "file_journal",
+    metadata,
+    Column("id", Identifier, primary_key=True, comment="The entry's number, in the order of the changes."),
+    Column("tenant_id", Text, nullable=False, comment="The file's tenant."),
+    Column("task_id", Text, comment="The task that made the change, or NULL."),
+    Column("job_id", Identifier, comment="The job that made the change, or NULL."),
+    Column("project_id", Identifier, comment="The project, even if its row was removed."),
+    Column("photo_id", Identifier, comment="The photo, even if its row was removed."),
+    Column(
+        "action",
+        Text,
+        nullable=False,
+        comment="The change: trashed, moved, followed, renamed, renamed_folder, followed_folder, "
+        "removed, restored, added_row, changed_row, removed_row, wrote_manifest or "
+        "archived_as_gone.",
+    ),
+    Column(
+        "source",
+        Text,
+        nullable=False,
+        comment="The file's or folder's path before the change, relative to the root of the library.",
+    ),
+    Column(
+        "target",
+        Text,
+        comment="Its path after the change, relative to the root of the library; NULL if it was removed.",
+    ),
+    Column("size_bytes", BigInteger, comment="The file's size."),
+    Column(
+        "row_json",
+        JsonDocument,
+        comment="The row of the photo or project before the change. For a changed row: `before` and "
+        "`after` with the columns that differ. For a manifest: its texts before and after.",
+    ),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When the change was made."),
+    Column("undone_at", UtcTimestamp, comment="When the change was undone."),
+    Index("idx_file_journal_task", "task_id", "id"),
+    Index("idx_file_journal_project", "project_id", "id"),
+    sqlite_autoincrement=True,
+    comment="A change of an original file or folder, written with the row change that belongs to it.",
+)
+
+move_intents = Table(
+    "move_intents",
+    metadata,
+    Column("id", Identifier, primary_key=True, comment="The intent's number."),
+    Column("group_id", Text, nullable=False, comment="The same for all files that move together or not at all."),
+    Column("tenant_id", Text, nullable=False, comment="The file's tenant."),
+    Column("job_id", Identifier, comment="The job that moves it."),
+    Column(
+        "project_id",
+        Identifier,
+        comment="The project whose folder the file leaves; NULL if the folder belongs to no project.",
+    ),
+    Column("target_project_id", Identifier, comment="The project whose folder the file moves to."),
+    Column("photo_id", Identifier, comment="The photo that the file belongs to, or NULL."),
+    Column("source", Text, nullable=False, comment="The file's path, relative to the root of the library."),
+    Column("target", Text, nullable=False, comment="The file's new path, relative to the root of the library."),
+    Column("size_bytes", BigInteger, nullable=False, comment="The file's size."),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When the intent was written."),
+    Index("idx_move_intents_project", "project_id"),
+    Index("idx_move_intents_target", "target_project_id"),
+    sqlite_autoincrement=True,
+    comment="A file that is about to be moved. The row is removed when the move is in the tables or was reverted.",
+)

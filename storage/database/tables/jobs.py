@@ -1,0 +1,170 @@
+"""The tables of jobs and their items."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, text
+
+from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
+from storage.database.tables.schema import metadata, partial_index
+
+#: Jobs that can be claimed now. The partial indexes and the claims must use exactly this text.
+READY = "status = 'queued' AND run_after IS NULL AND held_by IS NULL"
+#: Queued jobs that become ready at a set time.
+DELAYED = "status = 'queued' AND run_after IS NOT NULL"
+#: Queued jobs that wait until a hold is released.
+HELD = "status = 'queued' AND run_after IS NULL AND held_by IS NOT NULL"
+#: Queued jobs that an executor waits for; its heartbeat covers them, as it covers running jobs. The condition names the
+#: executor, not the heartbeat: if an index used the heartbeat, PostgreSQL would write to every index at each one.
+ATTENDED = "status = 'queued' AND worker_id IS NOT NULL"
+RUNNING = "status = 'running'"
+FAILED = "status = 'failed'"
+UNFINISHED_UNIQUE = "unique_key IS NOT NULL AND status IN ('queued', 'running')"
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Identifier, primary_key=True, comment="The job's number."),
+    Column("tenant_id", Text, nullable=False, comment="The tenant that the job works for."),
+    Column(
+        "project_id",
+        Identifier,
+        ForeignKey("projects.id", ondelete="SET NULL"),
+        comment="The project of the job, or NULL.",
+    ),
+    Column("type", Text, nullable=False, comment="The step type, which determines the handler."),
+    Column(
+        "status",
+        Text,
+        nullable=False,
+        comment="queued, running, completed, failed or canceled; the last three are final.",
+    ),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When it was enqueued."),
+    Column("started_at", UtcTimestamp, comment="When its latest attempt began."),
+    Column("finished_at", UtcTimestamp, comment="When it ended."),
+    Column(
+        "progress_total",
+        Integer,
+        comment="The amount of work, in items or in the handler's own unit; NULL while unknown.",
+    ),
+    Column("progress_done", Integer, comment="The amount of work that is done, in the same unit."),
+    Column(
+        "payload_json",
+        JsonDocument,
+        comment="A JSON object for the handler. A job of a task also has task_id, task_type, source, "
+        "chunk_index and total_chunks in it.",
+    ),
+    Column(
+        "error_message",
+        Text,
+        comment="Why it failed, cut at 1000 characters; after a retry, why the previous attempt failed.",
+    ),
+    Column(
+        "worker_id",
+        Text,
+        comment="The executor that runs it or, while it is queued, waits for it; each start of a process has a new id.",
+    ),
+    Column(
+        "heartbeat_at",
+        UtcTimestamp,
+        comment="The last heartbeat of the executor that runs it or, while it is queued, waits for it.",
+    ),
+    Column(
+        "priority",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="0 to 100; jobs from 90 up run in the lane `priority`.",
+    ),
+    Column("scope", Text, nullable=False, server_default=text("'project'"), comment="project, photo_set or global."),
+    Column(
+        "attempts",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="How many attempts failed or were lost and led to a retry.",
+    ),
+    Column("max_attempts", Integer, comment="How many attempts are allowed; NULL if the setting decides."),
+    Column("last_error_at", UtcTimestamp, comment="When an attempt last failed."),
+    Column("updated_at", UtcTimestamp, comment="When the row was last changed."),
+    # Added by photojobs:
+    Column("task_id", Text, comment="The task that it belongs to; NULL for a standalone job."),
+    Column("task_type", Text, comment="The name of the task's definition."),
+    Column(
+        "step_index",
+        Integer,
+        comment="The position of its step, from 0; follow-up jobs have one more than the last step.",
+    ),
+    Column("chunk_index", Integer, comment="The number of the chunk within the step, from 0."),
+    Column("total_chunks", Integer, comment="The number of chunks of the step."),
+    Column("run_after", UtcTimestamp, comment="The job does not start before this time; NULL if it may start at once."),
+    Column("claim_token", Text, comment="New with each claim; a write with an older token changes nothing."),
+    Column("flow_run_id", Text, comment="The Prefect flow run that runs it."),
+    Column("unique_key", Text, comment="At most one unfinished job of a tenant has a given key."),
+    Column(
+        "held_by",
+        Text,
+        comment="Why it does not start: `task`, `tenant` or `lane` for a hold, `steps` if it waits for"
+        " the task's steps; else NULL.",
+    ),
+    Column(
+        "result_json", JsonDocument, comment="The result: counts, first examples, counts for each project, and errors."
+    ),
+    Index("idx_jobs_project_created", "project_id", text("created_at DESC")),
+    # Other programs rely on these indexes. PostgreSQL does not have them: if its statistics say that nothing is queued,
+    # it would use one of them to read the whole queue in search of the best job.
+    Index("idx_jobs_status", "status").ddl_if(dialect="sqlite"),
+    Index("idx_jobs_tenant_created", "tenant_id", text("created_at DESC")).ddl_if(dialect="sqlite"),
+    Index("idx_jobs_tenant_status", "tenant_id", "status").ddl_if(dialect="sqlite"),
+    Index("idx_jobs_status_priority_created", "status", text("priority DESC"), "created_at").ddl_if(dialect="sqlite"),
+    Index("idx_jobs_scope_status_created", "scope", "status", text("created_at DESC")).ddl_if(dialect="sqlite"),
+    Index("idx_jobs_tenant_scope_status_created", "tenant_id", "scope", "status", text("created_at DESC")).ddl_if(
+        dialect="sqlite"
+    ),
+    partial_index("idx_jobs_ready", READY, text("priority DESC"), "created_at", "id"),
+    partial_index("idx_jobs_ready_tenant", READY, "tenant_id", text("priority DESC"), "created_at", "id"),
+    # Counts by priority read the priority from this index and the next.
+    partial_index("idx_jobs_delayed", DELAYED, "run_after", "priority"),
+    partial_index("idx_jobs_held", HELD, "priority"),
+    partial_index("idx_jobs_attended", ATTENDED, text("priority DESC"), "created_at", "id"),
+    partial_index("idx_jobs_running", RUNNING, "priority", "tenant_id"),
+    partial_index("idx_jobs_unique_key", UNFINISHED_UNIQUE, "tenant_id", "unique_key", unique=True),
+    partial_index("idx_jobs_task", "task_id IS NOT NULL", "task_id", "step_index", "status"),
+    partial_index("idx_jobs_finished", "finished_at IS NOT NULL", "finished_at"),
+    partial_index("idx_jobs_failed", FAILED, text("created_at DESC")),
+    # The status is last: directly after the tenant, it would make the planner expect few queued rows of the tenant.
+    Index("idx_jobs_tenant_created_status", "tenant_id", text("created_at DESC"), "status").ddl_if(
+        dialect="postgresql"
+    ),
+    # Counts by type read this index alone.
+    Index("idx_jobs_type_status", "type", "status"),
+    sqlite_autoincrement=True,
+    comment="A job: one step of a task, one chunk of it, or a standalone piece of work.",
+)
+
+job_items = Table(
+    "job_items",
+    metadata,
+    Column("id", Identifier, primary_key=True, comment="The item's number; items are processed in this order."),
+    Column("tenant_id", Text, nullable=False, comment="The photo's tenant."),
+    Column("job_id", Identifier, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, comment="The job."),
+    Column(
+        "photo_id",
+        Identifier,
+        ForeignKey("photos.id", ondelete="SET NULL"),
+        comment="The photo; NULL if its row was removed, or if only a name was given.",
+    ),
+    Column("filename", Text, comment="The photo's name when the item was written, for people."),
+    Column("status", Text, nullable=False, comment="pending, running, done, failed or skipped."),
+    Column("message", Text, comment="Why it failed or was skipped."),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
+    Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
+    # Added by photojobs:
+    Column("attempts", Integer, nullable=False, server_default=text("0"), comment="How often the item was attempted."),
+    Column("error_type", Text, comment="The name of the error's class."),
+    Index("idx_job_items_job", "job_id"),
+    Index("idx_job_items_tenant", "tenant_id"),
+    # Removing a photo sets `photo_id` to NULL in its items; without this index each removal would scan the table.
+    partial_index("idx_job_items_photo", "photo_id IS NOT NULL", "photo_id"),
+    sqlite_autoincrement=True,
+    comment="A photo of a job, with its result.",
+)

@@ -1,0 +1,235 @@
+"""The tables of the library: projects, photos and their tags, originals and derivatives."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
+from storage.database.tables.schema import metadata, partial_index
+from storage.default_tenant import DEFAULT_TENANT
+
+#: The index that keeps folder names unique among the projects of a tenant.
+TENANT_FOLDER_INDEX = "uq_projects_tenant_folder"
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Identifier, primary_key=True, comment="The project's number; the manifest in its folder has it too."),
+    Column(
+        "project_folder",
+        Text,
+        nullable=False,
+        comment="The folder's name in the tenant's folder, unique within the tenant; in an SQLite file"
+        " of another program, unique among all tenants.",
+    ),
+    Column("project_name", Text, nullable=False, comment="The name for people."),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
+    Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
+    Column("schema_version", Text, comment="Kept for other programs."),
+    Column("status", Text, comment="NULL if the project is active, `canceled` if it is archived."),
+    Column("archived_at", UtcTimestamp, comment="When the project was archived."),
+    Column(
+        "manifest_version",
+        Text,
+        server_default=text("'1.0'"),
+        comment="The format version of the manifest in the folder.",
+    ),
+    # Added by photojobs:
+    Column("tenant_id", Text, comment="The tenant that the project belongs to; NULL is the default tenant, `user_0`."),
+    Index("idx_projects_status", "status"),
+    Index("idx_projects_folder", "project_folder"),
+    # In the SQLite files of other programs, `project_folder` itself is unique instead.
+    Index(TENANT_FOLDER_INDEX, text(f"coalesce(tenant_id, '{DEFAULT_TENANT}')"), "project_folder", unique=True),
+    sqlite_autoincrement=True,
+    comment="A project: a folder of the library with its photos.",
+)
+
+photos = Table(
+    "photos",
+    metadata,
+    Column(
+        "id",
+        Identifier,
+        primary_key=True,
+        comment="The photo's number; `job_items.photo_id` and `task_items.photo_id` name it.",
+    ),
+    Column(
+        "project_id",
+        Identifier,
+        ForeignKey("projects.id", ondelete="CASCADE"),
+        nullable=False,
+        comment="The project whose folder has its files.",
+    ),
+    Column("manifest_id", Text, unique=True, comment="A unique id that other programs use."),
+    Column("filename", Text, nullable=False, comment="The base name of its files, without extension."),
+    Column("basename", Text, comment="The base name as other programs wrote it."),
+    Column("ext", Text, comment="The extension of the photo's first file."),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
+    Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
+    Column("date_time_original", Text, comment="When the photo was taken, from its metadata, as text."),
+    Column(
+        "jpg_available",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="1 if a JPEG is in the folder, else 0.",
+    ),
+    Column(
+        "raw_available",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="1 if a RAW file is in the folder, else 0.",
+    ),
+    Column(
+        "other_available",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="1 if a file of another accepted kind is in the folder, else 0.",
+    ),
+    Column(
+        "keep_jpg",
+        Integer,
+        nullable=False,
+        server_default=text("1"),
+        comment="0 if the next file_removal is to remove the JPEG, else 1.",
+    ),
+    Column(
+        "keep_raw",
+        Integer,
+        nullable=False,
+        server_default=text("1"),
+        comment="0 if the next file_removal is to remove the RAW file, else 1.",
+    ),
+    Column(
+        "thumbnail_status",
+        Text,
+        comment="The state of the thumbnail: NULL, pending, generated, failed, missing or not_supported.",
+    ),
+    Column(
+        "preview_status",
+        Text,
+        comment="The state of the preview: NULL, pending, generated, failed, missing or not_supported.",
+    ),
+    Column("orientation", Integer, comment="EXIF orientation, 1 to 8."),
+    Column("meta_json", JsonDocument, comment="A JSON object: make, model, size, and values of other programs."),
+    Column(
+        "visibility",
+        Text,
+        nullable=False,
+        server_default=text("'private'"),
+        comment="For other programs; new photos are private.",
+    ),
+    Index("idx_photos_project_filename", "project_id", "filename"),
+    Index("idx_photos_project_date", "project_id", "date_time_original"),
+    Index("idx_photos_date", text("date_time_original DESC"), text("created_at DESC"), text("id DESC")),
+    # A project's photos are read in batches, in order of id; without this index each batch would sort all of them.
+    Index("idx_photos_project_id", "project_id", "id"),
+    sqlite_autoincrement=True,
+    comment="A photo: a base name with one or more files in a project's folder.",
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("id", Identifier, primary_key=True, comment="The tag's number."),
+    Column(
+        "project_id",
+        Identifier,
+        ForeignKey("projects.id", ondelete="CASCADE"),
+        nullable=False,
+        comment="The project whose tag it is.",
+    ),
+    Column("name", Text, nullable=False, comment="Its name, unique in the project."),
+    UniqueConstraint("project_id", "name"),
+    comment="A tag of a project.",
+)
+
+photo_tags = Table(
+    "photo_tags",
+    metadata,
+    Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False, comment="The photo."),
+    Column(
+        "tag_id",
+        Identifier,
+        ForeignKey("tags.id", ondelete="CASCADE"),
+        nullable=False,
+        comment="The tag, one of the photo's project.",
+    ),
+    PrimaryKeyConstraint("photo_id", "tag_id"),
+    Index("idx_photo_tags_tag", "tag_id"),
+    comment="A tag on a photo.",
+)
+
+photo_derivatives = Table(
+    "photo_derivatives",
+    metadata,
+    Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False, comment="The photo."),
+    Column("kind", Text, nullable=False, comment="thumbnail, preview or metadata."),
+    Column("source_name", Text, nullable=False, comment="The original that it was made from, also if that failed."),
+    Column(
+        "source_hash",
+        Text,
+        comment="The content hash of that original at that time; NULL if the original never changed.",
+    ),
+    Column("width", Integer, comment="The width of the derivative in pixels."),
+    Column("height", Integer, comment="The height of the derivative in pixels."),
+    Column("size_bytes", BigInteger, comment="The size of the derivative's file."),
+    Column("generated_at", UtcTimestamp, nullable=False, comment="When it was made."),
+    PrimaryKeyConstraint("photo_id", "kind"),
+    comment="A derivative of a photo or its metadata, with the file that it was made from.",
+)
+
+photo_originals = Table(
+    "photo_originals",
+    metadata,
+    Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False, comment="The photo."),
+    Column("name", Text, nullable=False, comment="The file's name in the project's folder."),
+    Column("kind", Text, nullable=False, comment="jpg, raw or other."),
+    Column("size_bytes", BigInteger, comment="The file's size."),
+    Column("mtime_ns", BigInteger, comment="When the contents were last modified, in nanoseconds since 1970."),
+    Column(
+        "ctime_ns",
+        BigInteger,
+        comment="When the contents or the inode last changed, in nanoseconds since 1970; NULL if unknown.",
+    ),
+    Column(
+        "content_hash",
+        Text,
+        comment="A hash of the contents, as algorithm:hexadecimal; NULL if the file was never fully read.",
+    ),
+    Column("hashed_at", UtcTimestamp, comment="When that hash was first computed."),
+    Column("verified_at", UtcTimestamp, comment="When the contents were last read and had that hash."),
+    Column("missing_since", UtcTimestamp, comment="When the file was found missing; NULL if it exists."),
+    Column(
+        "checked_at",
+        UtcTimestamp,
+        comment="When the contents were last read, with any result, or could not be read; NULL if never.",
+    ),
+    Column(
+        "corrupt_since",
+        UtcTimestamp,
+        comment="When different contents with the same size and times were first found; NULL if never.",
+    ),
+    Column("corrupt_hash", Text, comment="The hash of those different contents."),
+    PrimaryKeyConstraint("photo_id", "name"),
+    # The originals that were read longest ago are verified next.
+    Index("idx_photo_originals_checked", "checked_at", "photo_id", "name"),
+    # The search for the photo of a new file looks only at originals of the same size.
+    partial_index("idx_photo_originals_size", "content_hash IS NOT NULL", "size_bytes"),
+    partial_index("idx_photo_originals_corrupt", "corrupt_since IS NOT NULL", "photo_id", "name"),
+    sqlite_with_rowid=False,
+    comment="An image file of a photo, as it was when it was last checked.",
+)

@@ -1,0 +1,75 @@
+"""The tables that decide which jobs may run: lanes, holds, and the projects that running jobs have claimed."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, Text, text
+
+from storage.database.column_types import Identifier, UtcTimestamp
+from storage.database.tables.schema import metadata
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("name", Text, primary_key=True, comment="priority or normal."),
+    Column("min_priority", Integer, nullable=False, comment="The lowest priority of its jobs."),
+    Column("max_priority", Integer, nullable=False, comment="The highest priority of its jobs."),
+    Column(
+        "slots",
+        Integer,
+        comment="How many jobs may run at the same time, in all processes together; NULL for no limit.",
+    ),
+    Column(
+        "aging_seconds",
+        Integer,
+        comment="Each time that a job has waited this long, it ranks one priority higher; NULL turns this off.",
+    ),
+    Column(
+        "fair_tenants",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="1 if, among jobs of equal priority, the tenant with the fewest running jobs comes first.",
+    ),
+    Column("updated_at", UtcTimestamp, comment="When it was last changed."),
+    comment="A range of priorities with a number of slots.",
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("kind", Text, nullable=False, comment="task, tenant or lane."),
+    Column("name", Text, nullable=False, comment="The id of the task or tenant, or the name of the lane."),
+    Column("reason", Text, comment="The reason that the user gave."),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When the hold began."),
+    PrimaryKeyConstraint("kind", "name"),
+    comment="A task, tenant or lane whose jobs do not start until it is released.",
+)
+
+project_claims = Table(
+    "project_claims",
+    metadata,
+    Column(
+        "project_id",
+        Identifier,
+        ForeignKey("projects.id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="The project.",
+    ),
+    Column(
+        "job_id",
+        Identifier,
+        ForeignKey("jobs.id", ondelete="CASCADE"),
+        nullable=False,
+        comment="The job that changes it.",
+    ),
+    Column("claim_token", Text, nullable=False, comment="The job's claim."),
+    Column(
+        "claimed_at",
+        UtcTimestamp,
+        nullable=False,
+        comment="When the claim was made; if the job no longer runs, the last time that its executor "
+        "was known to work.",
+    ),
+    Index("idx_project_claims_job", "job_id"),
+    comment="A project whose files a running job may change; no other job may at the same time.",
+)

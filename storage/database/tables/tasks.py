@@ -1,0 +1,96 @@
+"""The tables of tasks, and of what they were started with."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, Text, text
+
+from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
+from storage.database.tables.schema import metadata, partial_index
+
+#: The condition of the sweep; it has the text of the partial index.
+UNFINISHED_TASK = "tasks.status IN ('queued', 'running')"
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column(
+        "id", Text, primary_key=True, comment="The task's id; equal to the flow run's id if Prefect started the task."
+    ),
+    Column("tenant_id", Text, nullable=False, comment="The tenant that the task works for."),
+    Column("type", Text, nullable=False, comment="The name of its definition."),
+    Column("label", Text, nullable=False, comment="The definition's label, for people."),
+    Column("scope", Text, nullable=False, comment="project, photo_set or global."),
+    Column(
+        "project_id",
+        Identifier,
+        ForeignKey("projects.id", ondelete="SET NULL"),
+        comment="The project that it was started for, or NULL.",
+    ),
+    Column("status", Text, nullable=False, comment="queued, running, completed, failed or canceled."),
+    Column(
+        "source",
+        Text,
+        nullable=False,
+        comment="The origin of the task: user, schedule, maintenance, or a text of the caller.",
+    ),
+    Column("priority", Integer, nullable=False, comment="The highest priority of its steps."),
+    Column("step_index", Integer, nullable=False, comment="The current step, from 0."),
+    Column(
+        "item_count",
+        Integer,
+        comment="The number of photos that the task was started with; NULL if its steps find them.",
+    ),
+    Column(
+        "definition_json",
+        JsonDocument,
+        nullable=False,
+        comment="The definition at the task's start, with the unit of each step.",
+    ),
+    Column("payload_json", JsonDocument, comment="A JSON object that each of its jobs gets."),
+    Column("flags_json", JsonDocument, comment="Flags that its steps set, for `run_if`."),
+    Column("error_message", Text, comment="Why it failed, or was canceled."),
+    Column("flow_run_id", Text, comment="The Prefect flow run that drives it."),
+    Column("attended_at", UtcTimestamp, comment="When a process last followed the task."),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When it was started."),
+    Column("started_at", UtcTimestamp, comment="When its first job began."),
+    Column("finished_at", UtcTimestamp, comment="When it ended."),
+    Column("updated_at", UtcTimestamp, nullable=False, comment="When the row was last changed."),
+    Column(
+        "library_json",
+        JsonDocument,
+        comment="Figures of the library before the first job and after the last, for the report.",
+    ),
+    Index("idx_tasks_created", text("created_at DESC"), text("id DESC")),
+    Index("idx_tasks_tenant_created", "tenant_id", text("created_at DESC")),
+    Index("idx_tasks_type_status", "type", "status"),
+    partial_index("idx_tasks_unfinished", "status IN ('queued', 'running')", "attended_at"),
+    partial_index("idx_tasks_finished", "finished_at IS NOT NULL", "finished_at"),
+    comment="A run of a definition.",
+)
+
+task_items = Table(
+    "task_items",
+    metadata,
+    Column("task_id", Text, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False, comment="The task."),
+    Column(
+        "position", Integer, nullable=False, comment="The place in the order in which the photos were given, from 0."
+    ),
+    Column("photo_id", Identifier, comment="The photo."),
+    Column("filename", Text, comment="The name that was given, or NULL."),
+    PrimaryKeyConstraint("task_id", "position"),
+    sqlite_with_rowid=False,
+    comment="A photo that a task was started with; each step makes its chunks from these rows.",
+)
+
+task_projects = Table(
+    "task_projects",
+    metadata,
+    Column("task_id", Text, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False, comment="The task."),
+    Column(
+        "project_id", Identifier, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, comment="The project."
+    ),
+    PrimaryKeyConstraint("task_id", "project_id"),
+    Index("idx_task_projects_project", "project_id"),
+    sqlite_with_rowid=False,
+    comment="A project that a task touches, noted at the task's start.",
+)
