@@ -1,6 +1,6 @@
-"""All state: SQL tables, repositories, the state machine, and the library on disk. It does not use Prefect.
+"""Stores all state: SQL tables, repositories, the state machine, and the library on disk. It does not use Prefect.
 
-Each name below is loaded on first use, so that a command that only reads its settings does not load SQLAlchemy.
+Each name below is loaded on first use, so that a command that only needs the settings does not load SQLAlchemy.
 """
 
 from importlib import import_module

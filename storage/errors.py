@@ -1,4 +1,4 @@
-"""The errors of storage. Every class is a `PhotojobsError`; its docstring states when it is raised."""
+"""The errors of storage. Every class is a `PhotojobsError`; its docstring names the cause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class StorageError(PhotojobsError):
 
 
 class DatabaseFault(StorageError):
-    """The parent of temporary errors: the same call may succeed later, and executors wait for that."""
+    """The parent of temporary errors of the database. The same call may succeed later; executors wait and repeat it."""
 
 
 class DatabaseUnavailable(DatabaseFault):
@@ -20,7 +20,7 @@ class DatabaseUnavailable(DatabaseFault):
 
 
 class UnsuitableEncoding(DatabaseUnavailable):
-    """A PostgreSQL database has another encoding than UTF8, which cannot hold every file name."""
+    """The encoding of a PostgreSQL database is not UTF8, so it cannot store every file name."""
 
 
 class UnsuitablePooler(DatabaseUnavailable):
@@ -40,11 +40,11 @@ class DiskFull(DatabaseFault):
 
 
 class SchemaMismatch(StorageError):
-    """The database has an older or newer schema, or that of another program, so this version must not use it."""
+    """The database has an older or newer schema, or the schema of another program; this version must not use it."""
 
 
 class ConstraintViolated(StorageError):
-    """A row violates a constraint of its table; nothing was written. Raised if no other error is more precise."""
+    """A row violates a constraint of its table, and no other error is more precise; nothing was written."""
 
 
 class InvalidValue(StorageError):
@@ -92,7 +92,7 @@ class UnknownLane(StorageError):
 
 
 class TooManyItems(StorageError):
-    """A job has more items than one job may have, and `auto_chunk` was not set."""
+    """More items were given than one job may have, without `auto_chunk`, which would make several jobs."""
 
     def __init__(self, count: int, maximum: int) -> None:
         super().__init__(
@@ -108,7 +108,7 @@ class TaskConflict(StorageError):
 
 
 class AlreadyRunning(StorageError):
-    """A task cannot start because another one that excludes it is unfinished."""
+    """A task cannot start because an unfinished task must not run at the same time."""
 
 
 class CorruptPayload(StorageError):

@@ -1,6 +1,6 @@
-"""The photos of a job with their projects, and the maximum size of a job.
+"""Finds the photos that a job works on, with their projects, and checks that a payload fits into one job.
 
-For handlers and programs that process jobs themselves. It reads rows, never files.
+Handlers use this module, and programs that process jobs themselves. It reads rows, never files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from storage.records import Job, JobItem, Photo, Project
 from storage.settings import Settings
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: Rows read by one statement.
+#: The number of items or photos that one statement reads.
 BATCH_SIZE = 1_000
 
 
@@ -71,7 +71,10 @@ def resolve_job_targets(job: Job, db: Database | Connection | None = None) -> li
 def iterate_job_targets(
     job: Job, db: Database | Connection | None = None, *, batch_size: int = BATCH_SIZE
 ) -> Iterator[PhotoTarget]:
-    """Yield the photos of `resolve_job_targets`, in the order of the items, else by id; rows are read in batches."""
+    """Yield the photos that `resolve_job_targets` returns, in the order of the items or, without items, of their ids.
+
+    Rows are read in batches of `batch_size`.
+    """
     access = Access(configured_database() if db is None else db)
     if job.scope != "global" and (job.scope == "photo_set" or _has_items(access, job)):
         yield from _items_targets(access, job, batch_size)
@@ -80,7 +83,7 @@ def iterate_job_targets(
 
 
 def group_items_by_project(items: Iterable[JobItem], db: Database | Connection | None = None) -> list[ProjectPhotos]:
-    """Return the photos of items by project; projects are in order of id, photos in the order of the items.
+    """Return the photos of items, grouped by project. Projects are in order of id, photos in the order of the items.
 
     Archived projects are included; check `project.is_archived`. Items whose photo has no row or belongs to another
     tenant are left out. A photo of several items is included once.
@@ -111,7 +114,7 @@ def chunk_photo_ids(photo_ids: Iterable[int], size: int = MAX_ITEMS_PER_JOB) -> 
 def validate_payload_size(
     payload: Mapping[str, Any] | Sequence[Any] | None, max_items: int = MAX_ITEMS_PER_JOB
 ) -> PayloadSize:
-    """Check the longest list in a payload (such as `items` or `photo_ids`), or the list itself if one is given."""
+    """Check the length of the longest list in a payload, such as `items` or `photo_ids`, or of a list given instead."""
     lists: dict[str, Any] = dict(payload) if isinstance(payload, Mapping) else {"payload": payload}
     name, count = max(
         ((str(key), len(value)) for key, value in lists.items() if isinstance(value, list | tuple | set | frozenset)),

@@ -25,7 +25,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the status changes only by a `requeue` or a retry of the user."""
+        """Whether only a user changes this status, by a requeue or a retry."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
@@ -43,12 +43,12 @@ class ItemStatus(StrEnum):
     SKIPPED = "skipped"
 
 
-#: For each field of a record: the index of its value in the driver's row, and the function that converts the value.
+#: For each field of a record, the index of its value in the driver's row and the function that converts the value.
 Readers = Mapping[str, tuple[int, Callable[[Any], Any] | None]]
 
 
 class Record:
-    """A row. Columns that the class does not have are ignored, so that a newer schema stays readable.
+    """A row of a table. Columns without a field in the class are ignored, so that a newer schema stays readable.
 
     Subclasses are frozen dataclasses with slots.
     """
@@ -57,7 +57,7 @@ class Record:
 
     @classmethod
     def from_row(cls, row: RowMapping | Mapping[str, Any]) -> Self:
-        """Make the record of a row that has at least the columns of this class."""
+        """Return the record of a row, which must have a column for each field of this class."""
         record = object.__new__(cls)
         for name, set_value in _setters_of(cls):
             set_value(record, row[name])
@@ -65,7 +65,7 @@ class Record:
 
     @classmethod
     def from_driver(cls, values: Sequence[Any], readers: Readers) -> Self:
-        """Make the record of a driver's row; each value is converted when it is first used."""
+        """Return the record of a row as the database driver gives it; each value is converted when it is first used."""
         record = object.__new__(cls)
         _set_unread(record, (values, readers))
         return record
@@ -73,7 +73,7 @@ class Record:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            # Python calls this only if the slot of a field is still empty.
+            # Python calls this method only if the slot of a field is still empty.
             readers = {} if name == "_unread" else getattr(self, "_unread", ((), {}))[1]
             if name not in readers:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -87,7 +87,7 @@ class Record:
 
 _set_unread = Record.__dict__["_unread"].__set__
 
-#: The setters of a record's slots. The `__init__` of a frozen dataclass takes three times as long.
+#: The setters of a record's slots. The `__init__` of a frozen dataclass would take three times as long.
 _Setters = tuple[tuple[str, Callable[[Any, Any], None]], ...]
 
 _known_setters: dict[type[Record], _Setters] = {}
@@ -153,7 +153,7 @@ class Job(Record):
 
     @property
     def result(self) -> dict[str, Any]:
-        """The handler's report of its last run, with counts and first names; empty if there is no report."""
+        """The report of the job's last run, with counts and the first names of files; empty if there is no report."""
         return self.result_json if isinstance(self.result_json, dict) else {}
 
     @property
@@ -233,7 +233,7 @@ class Project(Record):
 
     @property
     def is_archived(self) -> bool:
-        """Whether the project is archived, so that only steps that remove it process it."""
+        """Whether the project is archived. Only steps that remove projects work on archived projects."""
         return self.status == "canceled"
 
 
@@ -275,7 +275,7 @@ class Lane(Record):
 
     @property
     def is_plain(self) -> bool:
-        """Whether its jobs rank by priority and creation time alone: it has neither aging nor fairness."""
+        """Whether priority and creation time alone decide the order of the lane's jobs, without aging and fairness."""
         return self.aging_seconds is None and not self.fair_tenants
 
     def covers(self, priority: int) -> bool:

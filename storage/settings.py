@@ -1,4 +1,4 @@
-"""The settings: from the environment (`PHOTOJOBS_…`), else from `photojobs.toml`, else defaults. All are checked."""
+"""Reads and checks the settings: from environment variables (`PHOTOJOBS_…`), else `photojobs.toml`, else defaults."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SETTINGS_FILE = "photojobs.toml"
 _PREFIX = "PHOTOJOBS_"
 _MAX_FILE_BYTES = 256 * 1024
 _BOUNDS = Bounds(max_bytes=_MAX_FILE_BYTES)
-#: Variables with our prefix that are not settings.
+#: Environment variables that begin with `PHOTOJOBS_` and are not settings.
 _OTHER_VARIABLES = frozenset(
     {
         "PHOTOJOBS_CONFIG",
@@ -76,33 +76,34 @@ class Settings(BaseSettings):
         60.0,
         gt=0,
         le=86_400,
-        description="A running job without a heartbeat for this long is rescued; at least three heartbeats.",
+        description="A running job without a heartbeat for this long is rescued; at least three times "
+        "`heartbeat_seconds`.",
     )
     poll_seconds: float = Field(
         0.5, gt=0, le=3600, description="How often an idle executor checks for work if no notification wakes it."
     )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="Attempts of a job if neither the job nor its step sets them."
+        3, ge=1, le=100, description="Maximum number of attempts of a job if neither the job nor its step sets it."
     )
     retry_delay_seconds: float = Field(
         5.0,
         ge=0,
         le=86_400,
-        description="Wait before the second attempt; it doubles with each further one, with jitter.",
+        description="Wait before the second attempt; it doubles with each further attempt, with jitter.",
     )
     max_retry_delay_seconds: float = Field(3600.0, ge=0, le=604_800, description="Longest wait between two attempts.")
     concurrency: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
         le=256,
-        description="Jobs that one process runs at the same time.",
+        description="Number of jobs that one process runs at the same time.",
     )
     max_flow_runs: int = Field(
         default_factory=lambda: max(8, os.cpu_count() or 1),
         ge=1,
         le=1000,
-        description="Flow runs that `photojobs up` and `serve` run at the same time, each in its own process. Flow "
-        "runs that wait for a hold or a retry count; further flow runs wait in Prefect.",
+        description="Number of flow runs that `photojobs up` and `serve` run at the same time, each in its own "
+        "process. Flow runs that wait for a hold or a retry are included; further flow runs wait in Prefect.",
     )
     drain_seconds: float = Field(
         30.0,
@@ -114,27 +115,32 @@ class Settings(BaseSettings):
         100,
         ge=1,
         le=10_000,
-        description="Jobs of one step that a run follows at the same time, in addition to those that cannot start; at "
-        "most 500.",
+        description="Number of jobs of one step that a run follows at the same time, in addition to jobs that cannot "
+        "start yet; at most 500 in all.",
     )
     task_runner: Literal["threads", "prefect", "dask"] = Field(
         "threads",
-        description="Where flow runs execute jobs: in threads of their process; also there, but with Prefect's task "
-        "engine for every task run; or in a Dask cluster (extra `dask`).",
+        description="How flow runs execute jobs: `threads` of their process, such threads with Prefect's task engine "
+        "for every task run (`prefect`), or a `dask` cluster (needs the extra `dask`).",
     )
     dask_address: str | None = Field(
-        None, description="Scheduler of a Dask cluster; without it, each flow run starts a cluster on its machine."
+        None,
+        description="Address of the scheduler of a Dask cluster. Without it, each flow run starts a cluster on its "
+        "machine.",
     )
-    dask_workers: int = Field(2, ge=1, le=256, description="Processes of a Dask cluster that a flow run starts.")
+    dask_workers: int = Field(
+        2, ge=1, le=256, description="Number of processes of a Dask cluster that a flow run starts."
+    )
 
     schedules: dict[str, str | dict[str, Any]] = Field(
         {},
-        description="Schedules that replace those of definitions, by definition: a cron text, a mapping as in a "
-        'definition file, or "off". By default maintenance_global runs at 3:00, folder_discovery every hour, '
-        "verify_originals on Saturdays at 5:00, and project_scavenge_global on Sundays at 4:00, all in UTC.",
+        description="Schedules that replace the schedules of definitions, by name of definition: a cron text, a "
+        'mapping as in a definition file, or "off". By default, maintenance_global runs at 3:00, folder_discovery '
+        "every hour, verify_originals on Saturdays at 5:00, and project_scavenge_global on Sundays at 4:00, all in "
+        "UTC.",
     )
     tenant: str = Field(
-        DEFAULT_TENANT, min_length=1, max_length=255, description="The tenant of commands that name none."
+        DEFAULT_TENANT, min_length=1, max_length=255, description="The tenant of commands without a tenant option."
     )
     scheduled_tenants: tuple[str, ...] = Field(
         (DEFAULT_TENANT,), description="Tenants for which scheduled definitions run."
@@ -149,17 +155,18 @@ class Settings(BaseSettings):
         ge=0,
         le=65_535,
         description="Port on which `photojobs up` and `worker` serve metrics for Prometheus; 0 is any free port. "
-        "Without it, they serve none.",
+        "Without it, they serve no metrics.",
     )
     metrics_host: str = Field(
         "127.0.0.1",
-        description="Address of the metrics; with any other than the loopback address, other machines can read them.",
+        description="Address on which metrics are served. Other machines can read them unless it is the loopback "
+        "address.",
     )
 
     server_hosts: tuple[str, ...] = Field(
         (),
-        description="Host names with which browsers reach the server of `photojobs up`, for example behind a proxy, in "
-        "addition to the loopback. Requests for other names are refused.",
+        description="Host names by which browsers reach the server of `photojobs up`, for example behind a proxy, in "
+        "addition to the loopback names. Requests for other names are refused.",
     )
 
     trash_ttl_seconds: int = Field(86_400, ge=0, description="How long a file stays in `.trash` before it is removed.")
@@ -181,24 +188,24 @@ class Settings(BaseSettings):
     )
     rename_user_files: Literal["report", "rename"] = Field(
         "report",
-        description="What duplicate_resolution does with a base name that another project has, folder_alignment with a "
-        "folder whose name is not its project's, and folder_discovery (only in an SQLite file of another program) with "
-        "a new folder whose name another tenant's project has: report it, or rename it.",
+        description="Whether steps report or rename: duplicate_resolution a photo whose base name another project has, "
+        "folder_alignment a folder whose name differs from its project's name, and folder_discovery (only in an SQLite "
+        "file of another program) a new folder whose name another tenant's project has.",
     )
     merge_folders: bool = Field(
         False,
-        description="Whether folder_discovery moves the files of a folder to a project that shares photos with it, if "
-        "the folder is a copy of the project's folder or has the project's name; never if two files of the same name "
-        "differ. Without it, the folder becomes a new project.",
+        description="Whether folder_discovery moves the files of a new folder to a project with some of the same "
+        "photos. The folder must be a copy of the project's folder or have the project's name, and no two files of the "
+        "same name may differ. Otherwise the folder becomes a new project.",
     )
     ignored_names: tuple[str, ...] = Field(
         DEFAULT_IGNORED_NAMES,
-        description="Names of files and folders that operating and storage systems create and that are not tenants, "
-        "projects or photos; in any case, with `*` for any text.",
+        description="Names of files and folders that operating systems and storage systems create. They are never "
+        "tenants, projects or photos. Case does not matter, and `*` is any text.",
     )
     companion_patterns: tuple[str, ...] = Field(
         (),
-        description="Further names of files that belong to photos, such as `{base}-edit.psd` or `Edits/{file}.*`: "
+        description="Names of further files that belong to photos, such as `{base}-edit.psd` or `Edits/{file}.*`: "
         "`{base}` is a photo's base name, `{file}` the name of one of its images, `*` any text, `?` one character.",
     )
     thumbnail_pixels: int = Field(800, ge=16, le=16_383, description="Longest edge of a thumbnail, in pixels.")
@@ -206,7 +213,9 @@ class Settings(BaseSettings):
     preview_pixels: int = Field(5000, ge=16, le=16_383, description="Longest edge of a preview, in pixels.")
     preview_quality: int = Field(60, ge=1, le=100, description="WebP quality of a preview.")
     webp_effort: int = Field(2, ge=0, le=6, description="WebP effort: higher is slower and smaller.")
-    max_image_megapixels: int = Field(500, ge=1, description="Larger images fail instead of being decoded.")
+    max_image_megapixels: int = Field(
+        500, ge=1, description="Size of the largest image that is decoded; larger images fail."
+    )
     image_seconds: float = Field(120.0, gt=0, description="Longest time that decoding one image may take.")
     settle_seconds: float = Field(
         5.0,
@@ -252,7 +261,7 @@ class Settings(BaseSettings):
             problems += [
                 _problem(str(item["loc"][0]), item["msg"], overrides, file)
                 for item in error.errors()
-                # Unknown names are already among the problems.
+                # `problems` already has the unknown names.
                 if item["type"] != "extra_forbidden" or item["loc"][0] in overrides
             ]
         if problems:
@@ -273,7 +282,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources in order of precedence: arguments, the environment, the file. Overrides pydantic's."""
+        """Return the sources in order of precedence: arguments, environment, file. Overrides pydantic's method."""
         file = settings_file()
         environment = _Environment(settings_cls)
         if file is None:
@@ -282,7 +291,7 @@ class Settings(BaseSettings):
 
 
 def settings_file() -> Path | None:
-    """Return the settings file, or None if there is none.
+    """Return the path of the settings file, or None if there is no such file.
 
     Raises:
         InvalidSettings: `PHOTOJOBS_CONFIG` names a file that does not exist.
@@ -308,7 +317,7 @@ def _document_of(file: Path) -> dict[str, Any]:
 
 
 class _Environment(EnvSettingsSource):
-    """Reads environment variables; JSON for lists and mappings is parsed within `_BOUNDS`."""
+    """Reads environment variables. Lists and mappings are JSON, which is parsed within `_BOUNDS`."""
 
     @override
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:

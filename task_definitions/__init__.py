@@ -1,7 +1,7 @@
-"""Definitions of tasks: their model, the built-in ones, and the loader for users' own.
+"""Task definitions: the model, the built-in definitions, and the loader for users' definitions.
 
-This package does not use the database, Prefect or the handlers. All names except the errors are loaded on first use,
-because the command's help does not need the model.
+This package does not use the database, Prefect or the handlers. The errors are loaded at once, all other names on first
+use, so that the help of the command starts without loading the model.
 """
 
 from importlib import import_module

@@ -1,14 +1,14 @@
-"""Checks a cron text before it is used for a schedule. Prefect computes the next moment, not this module.
+"""Checks the cron texts of schedules. Prefect computes the times at which a schedule runs.
 
-An accepted text means the same to Prefect and to plain cron. A few texts that are valid in both are refused, because
-Prefect runs them at other moments.
+An accepted text means the same to Prefect and to plain cron. A text is refused if Prefect would run it at other times
+than plain cron.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: The shorthands that stand for a whole cron text.
+#: Shorthands that replace a whole cron text.
 CRON_SHORTHANDS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
 #: The form of a cron text, for error messages and the JSON Schema.
 CRON_FORM = 'five fields "minute hour day-of-month month day-of-week", as in "0 3 * * *", or a shorthand like "@daily"'
@@ -66,17 +66,21 @@ def check_cron(text: str) -> None:
     weekdays = _values(parts[4], _DAY_OF_WEEK)
     if parts[2] != "*" != parts[4]:
         _check_both_days(parts[2], parts[4], days, weekdays)
-    # Even if a day of the week is given: plain cron would run on that day, but Prefect finds no time at all.
+    # This is also checked if a day of the week is given: plain cron would run on that day, but Prefect finds no time.
     if min(days) > max(_LONGEST_MONTH_DAYS[month - 1] for month in months):
         raise ValueError(f"none of its months has a day {min(days)}")
     if {2, 3} <= months and (left_out := _left_out_in_march(days)):
         raise ValueError(
-            f"with these days Prefect leaves out {left_out} March; end them at 28, as in 1-28/5, or add 29, 30 and 31"
+            f"with these days of the month, Prefect would not run on {left_out} March; end them at 28, as in 1-28/5, "
+            "or add 29, 30 and 31"
         )
 
 
 def _left_out_in_march(days: set[int]) -> int | None:
-    """Return the first day of March that Prefect skips, because it searches for a day that February does not have."""
+    """Return the first day of March that Prefect skips, or None.
+
+    Prefect skips it if it searches February for a day of the month that February does not have.
+    """
     for february in (28, 29):
         beyond = min((day for day in days if day > february), default=february)
         missed = [day for day in days if day < beyond - february]
@@ -88,19 +92,19 @@ def _left_out_in_march(days: set[int]) -> int | None:
 def _check_both_days(day_part: str, weekday_part: str, days: set[int], weekdays: set[int]) -> None:
     """Check that a text with a day of the month and a day of the week means the same to Prefect and to plain cron.
 
-    For plain cron a field that begins with `*` is no restriction, so both fields must match. For Prefect a field that
-    names every day is no restriction.
+    Both run on a day that matches one of the two fields. If a field restricts nothing, the day must match the other
+    field. In plain cron, a field restricts nothing if it begins with `*`; in Prefect, if it names every day.
     """
     for of, part, is_all in (
         (_DAY_OF_MONTH, day_part, len(days) == 31),
         (_DAY_OF_WEEK, weekday_part, len({day % 7 for day in weekdays}) == 7),
     ):
         if is_all:
-            raise ValueError(f'the {of.name} "{part}" is every day; write "*"')
+            raise ValueError(f'the {of.name} "{part}" means every day; write "*"')
         if "*" in part:
             raise ValueError(
-                f'the {of.name} "{part}" contains "*", and the other day field is restricted, too: plain cron then '
-                "runs if both fields match, but Prefect if one of them matches; write the days as numbers (then both "
+                f'the {of.name} "{part}" contains "*", and the other day field is restricted, too: plain cron would '
+                "run if both fields match, Prefect if one field matches; write the days as numbers (then both programs "
                 "run if one field matches), or restrict only one of the two fields"
             )
 
@@ -115,13 +119,13 @@ def _values(part: str, of: _Field) -> set[int]:
         if term == "*" != part:
             raise ValueError(f'the {of.name} "{part}" is a list with "*", which is the same as "*" alone')
         start = of.lowest if first is None else of.number(first)
-        # "5/15" is every 15th from 5 on; "5" is only 5.
+        # "5/15" means 5, 20, 35 and so on; "5" means only 5.
         end = of.number(last) if last else start if first and not step else of.highest
         if first and step and not last and (start == of.highest or of is _DAY_OF_WEEK):
-            # Prefect reads "59/9" as "*/9", and its days of the week end at 6, not at 7 as in plain cron.
-            raise ValueError(f'the {of.name} "{term}" is read in different ways; write the range, as in "1-5/2"')
+            # Prefect reads "59/9" as "*/9". In Prefect, days of the week end at 6, in plain cron at 7.
+            raise ValueError(f'Prefect and cron read the {of.name} "{term}" differently; write a range, as in "1-5/2"')
         if last and end == start:
-            # Prefect reads it as the whole range: "20-20" is every hour.
+            # Prefect reads a range of one value as all values: "20-20" means every hour.
             raise ValueError(f'the {of.name} range "{term}" is one value; write "{first}"')
         if end < start:
             raise ValueError(f'the {of.name} range "{term}" runs backwards')

@@ -1,4 +1,4 @@
-"""Differences between two sets of definitions, with the names that their files use. It does not load them."""
+"""Compares two sets of loaded definitions. Differences name fields as definition files do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from task_definitions.model import StepDefinition, TaskDefinition
 
 Kind = Literal["added", "removed", "changed", "moved"]
 
-#: The text for a missing value in a difference.
+#: A difference shows this text for a missing value.
 _NOTHING = "—"
 
 
@@ -21,11 +21,12 @@ class FieldDifference:
     """One difference between two versions of a definition.
 
     Attributes:
-        where: a field of the definition, such as `label`, or of a step, such as `steps[2] metadata: priority`; for a
-            step as a whole, `steps[2] metadata`. Steps count from 0, by the newer version if it has the step.
+        where: the place of the change: `label` for a field of the definition, `steps[2] metadata: priority` for a field
+            of a step, or `steps[2] metadata` for a whole step. The number of the step is that of the newer version if
+            it has the step, and begins with 0.
         kind: the kind of change; only whole steps are `moved`.
-        before: the former value; for a moved step the former number; None if it was added.
-        after: the new value; for a moved step the new number; None if it was removed.
+        before: the former value, or the former number of a moved step; None if the field or step was added.
+        after: the new value, or the new number of a moved step; None if the field or step was removed.
     """
 
     where: str
@@ -43,7 +44,7 @@ class FieldDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionDifference:
-    """A definition that was added, removed or changed; `fields` is empty unless it was changed."""
+    """A definition that was added, removed or changed; only for a changed one, `fields` has entries."""
 
     name: str
     kind: Literal["added", "removed", "changed"]
@@ -57,7 +58,7 @@ class DefinitionDifference:
 def compare_definitions(
     before: Mapping[str, TaskDefinition], after: Mapping[str, TaskDefinition]
 ) -> tuple[DefinitionDifference, ...]:
-    """Return the differences between `before` and `after`, in order of name; empty if they are equal."""
+    """Return the differences between two sets of definitions, in order of name; empty if the sets are equal."""
     found = []
     for name in sorted({*before, *after}):
         if name not in after:

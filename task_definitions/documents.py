@@ -1,6 +1,6 @@
-"""Turns the text of a definition file into Python data. It does not interpret the data.
+"""Parses the text of definition files into Python data, without interpreting the data.
 
-The same rules hold for JSON and YAML: UTF-8, one document, no repeated key, bounded size.
+The same rules apply to JSON and YAML: UTF-8, one document, bounded size; repeated keys are recorded.
 """
 
 from collections.abc import Hashable, Iterator
@@ -28,7 +28,8 @@ def read_definition_file(path: Path) -> object:
     """Return the parsed content of the file at `path`.
 
     Raises:
-        UnreadableDefinitionFile: it is missing, not a regular file, too large, not UTF-8, empty, or not well-formed.
+        UnreadableDefinitionFile: the file is missing, not a regular file, too large, not UTF-8, empty, or not
+            well-formed.
     """
     source = str(path)
     if path.suffix.lower() not in DEFINITION_SUFFIXES:
@@ -44,7 +45,7 @@ def parse_definition_text(content: bytes, *, source: str, is_json: bool) -> obje
     """Return the parsed `content`; `source` names it in errors.
 
     Raises:
-        UnreadableDefinitionFile: it is too large, not UTF-8, empty, or not well-formed.
+        UnreadableDefinitionFile: the content is too large, not UTF-8, empty, or not well-formed.
     """
     if not content.removeprefix(b"\xef\xbb\xbf").strip():
         raise UnreadableDefinitionFile("is empty: give one definition, or a mapping of several.", source=source)
@@ -66,7 +67,7 @@ def _json_mapping(pairs: list[tuple[str, object]]) -> ParsedMapping:
 
 
 class _DefinitionLoader(BoundedLoader):
-    """Keeps dates as text, and records repeated keys."""
+    """A YAML loader that keeps dates as text and records repeated keys."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the name and form that PyYAML looks for.
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -78,7 +79,7 @@ class _DefinitionLoader(BoundedLoader):
         self._repeated: dict[yaml.Node, dict[str, str]] = {}
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        """Read one mapping; overrides PyYAML's."""
+        """Read one mapping; overrides PyYAML's method."""
         node = super().compose_mapping_node(anchor)
         self._repeated[node] = _repeated_keys(node)
         return node

@@ -1,25 +1,25 @@
-"""The root of the project's error tree, and every way in which a definition can be wrong.
+"""`PhotojobsError`, from which every error of the project derives, and the errors of definitions.
 
-Each message is one line: where (source, definition, field), what is wrong, and what to do about it.
+Each message is one line with the place (source, definition, field), the problem, and what to do about it.
 """
 
 from collections.abc import Iterable
 
 from task_definitions.wording import printable
 
-#: The number of characters of a source, a name or a field that a message shows; only paths can be that long.
+#: The maximum number of characters of a source, a name or a field in a message; only paths can be longer.
 MAX_PLACE_CHARACTERS = 1000
 
 
 class PhotojobsError(Exception):
-    """The root of every error that photojobs raises on purpose."""
+    """The base class of every error that photojobs raises on purpose."""
 
 
 class DefinitionError(PhotojobsError):
-    """A definition is wrong; the subclasses say how.
+    """A definition is not valid; each subclass is for one kind of problem.
 
     Attributes:
-        problem: The sentence that says what is wrong and what is allowed.
+        problem: The problem and what is allowed, as a sentence.
         source: The file (or built-in, or `<mapping>`) with the definition, if known.
         definition: The name of the definition, if known.
         field: The place in the definition, as in `steps[2].type` (counted from 0), if known.
@@ -70,7 +70,7 @@ class UnknownDefinition(DefinitionError):
 
 
 class DefinitionErrors(DefinitionError):
-    """All problems of a file, a folder or a mapping at once; the message has a line for each.
+    """All problems of a file, a folder or a mapping at once; the message has one line for each problem.
 
     Attributes:
         errors: The problems, in the order in which they were found.
@@ -92,7 +92,7 @@ class ConflictingStepType(PhotojobsError):
 
 
 class InvalidStepType(PhotojobsError):
-    """A step type is declared with a name, a unit or a default that does not exist."""
+    """A step type is declared with a name, a unit or default items that are not allowed."""
 
 
 class ScopeError(PhotojobsError):

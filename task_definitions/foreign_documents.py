@@ -1,7 +1,7 @@
 """Parses YAML, JSON and TOML that other people or programs wrote, within bounds. It does not interpret the data.
 
-Code that reads a file, an option or a column that photojobs did not write itself must use one of these functions: they
-check size, depth, aliases and the length of numbers before they build anything from the text.
+Code must use these functions for every file, option or column that photojobs did not write itself. They check size,
+depth, aliases and the length of numbers before they build any value from the text.
 """
 
 import json
@@ -18,17 +18,18 @@ import yaml
 from task_definitions.errors import PhotojobsError
 from task_definitions.wording import printable
 
-#: The depth of nested mappings and lists. Python's parsers recurse, and so does code that reads their result.
+#: The maximum depth of nested mappings and lists. Python's parsers recurse, and so does code that reads their result.
 MAX_DEPTH = 32
-#: The number of values in one YAML document. Aliases count, so that a few shared lists cannot fill the memory.
+#: The maximum number of values in one YAML document. Each use of an alias counts as all the values that it stands for,
+#: so that a few shared lists cannot fill the memory.
 MAX_VALUES = 20_000
 #: The default size limit of a text.
 MAX_BYTES = 1024 * 1024
-#: The number of characters of a number in YAML. To parse its sexagesimal form (`1:30:00`) takes quadratic time.
+#: The maximum number of characters of a number in YAML. A number in sexagesimal form (`1:30:00`) takes quadratic time.
 MAX_NUMBER_CHARACTERS = 400
 
-#: Everything that the parsers raise for text that is not well-formed: YAML's constructors raise the errors of `int()`,
-#: of `datetime` and of a failed lookup, and all parsers recurse.
+#: The errors that the parsers raise for text that is not well-formed. YAML's constructors pass on the errors of
+#: `int()`, of `datetime` and of failed lookups. All parsers recurse, so each can raise `RecursionError`.
 _PARSER_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 
 
@@ -54,9 +55,9 @@ class Bounds:
     """The bounds of a foreign text.
 
     Attributes:
-        max_bytes: the size of the text in bytes of UTF-8.
-        max_depth: the depth of nested mappings and lists; YAML counts the innermost value, too.
-        max_values: the number of values of a YAML document; aliases count.
+        max_bytes: the maximum size of the text in bytes of UTF-8.
+        max_depth: the maximum depth of nested mappings and lists; in YAML, the innermost value counts as a level, too.
+        max_values: the maximum number of values of a YAML document; each use of an alias counts.
         has_aliases: whether YAML aliases are allowed.
     """
 
@@ -73,7 +74,7 @@ def read_foreign_file(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the content of a regular file.
 
     Raises:
-        UnreadableDocument: it is missing, not a regular file, unreadable or too large.
+        UnreadableDocument: the file is missing, not a regular file, unreadable or too large.
     """
     source = str(path)
     try:
@@ -116,7 +117,7 @@ def parse_toml(content: bytes | str, *, source: str, bounds: Bounds = DEFAULT_BO
     """
     text = _checked_text(content, source, bounds)
     with _named_errors("TOML", source, bounds):
-        # tomllib needs quadratic time for a dotted key, and each dot is a level.
+        # tomllib needs quadratic time for a dotted key, and each dot makes a level of nesting.
         if any(part.partition("#")[0].count(".") > bounds.max_depth for part in re.split(r"[=,{}\n]", text)):
             raise RecursionError
         document = tomllib.loads(text)
@@ -191,14 +192,14 @@ class BoundedLoader(yaml.SafeLoader):
         self._sizes: dict[yaml.Node, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Read one value; overrides PyYAML's."""
+        """Read one value; overrides PyYAML's method."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # The stubs leave it untyped.
         is_alias = self.check_event(yaml.AliasEvent)
         if is_alias and not self._bounds.has_aliases:
             raise yaml.MarkedYAMLError(problem="an alias is not allowed here", problem_mark=mark)
         self._level += 1
         self._nodes += 1
-        # Check before the recursion, because PyYAML recurses, and before a huge file is read completely.
+        # Both bounds are checked here, before PyYAML recurses and before it has read a huge text completely.
         self._refuse_beyond(self._nodes, self._bounds.max_values * 2, "values", mark)
         self._refuse_beyond(self._level, self._bounds.max_depth, "levels", mark)
         node = super().compose_node(parent, index)
@@ -210,7 +211,7 @@ class BoundedLoader(yaml.SafeLoader):
         return node
 
     def _measure(self, node: yaml.Node, mark: yaml.Mark) -> None:
-        # The value of an alias was measured when it was composed; each use counts its whole size.
+        # The value that an alias names was measured before; each use of the alias counts as its whole size.
         children = list(_children(node))
         self._sizes[node] = 1 + sum(self._sizes[child] for child in children)
         self._depths[node] = 1 + max((self._depths[child] for child in children), default=0)
@@ -222,7 +223,7 @@ class BoundedLoader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=f"more than {most} {what}, aliases counted", problem_mark=mark)
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        """Build a number whose text is not too long; replaces PyYAML's constructors."""
+        """Build a number if its text is not too long; replaces PyYAML's constructors of numbers."""
         if len(node.value) > MAX_NUMBER_CHARACTERS:
             raise yaml.MarkedYAMLError(problem="a number has too many digits", problem_mark=node.start_mark)
         is_integer = node.tag == "tag:yaml.org,2002:int"
@@ -281,7 +282,7 @@ def _place_and_reason(error: BaseException, bounds: Bounds) -> str:
         return f"it is nested too deeply ({bounds.max_depth} levels are allowed)"
     if isinstance(error, ValueError) and "digits" not in str(error):
         return " ".join(str(error).split())[:200]
-    return "a value is not what its tag says, or a number has too many digits"
+    return "a value does not match its tag, or a number has too many digits"
 
 
 def _refuse_constant(name: str) -> object:

@@ -1,6 +1,6 @@
-"""A JSON Schema for definition files, with which editors complete and check them. The loader does not use it.
+"""Makes the JSON Schema of definition files. Editors complete and check the files with it; the loader does not use it.
 
-Only the loader checks what a schema cannot express: unique names, and cron texts that have a moment.
+A schema cannot express that names are unique and that a cron text matches a time. Only the loader checks these rules.
 """
 
 import json
@@ -22,8 +22,8 @@ _ENTRIES = ("TaskDefinition", "StepDefinition", "Schedule", "Scope")
 def definitions_json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a definition file: one definition, or a mapping of names to definitions.
 
-    Known step types are listed by name. Others are allowed, because their package may be installed only on the machine
-    that runs the definition.
+    The schema lists known step types by name. It allows others, because their package may be installed only on the
+    machine that runs the definition.
     """
     generated = TaskDefinition.model_json_schema(mode="validation", ref_template="#/$defs/{model}")
     entries = generated.pop("$defs")

@@ -22,7 +22,7 @@ from task_definitions.step_types import BUILTIN_STEP_TYPES, known_step_type_name
 from task_definitions.validation import read_definition
 from task_definitions.wording import shown
 
-#: Errors about definitions that a program gave as a mapping name this as their source.
+#: The source in errors about definitions that a program gave as a mapping.
 MAPPING_SOURCE = "<mapping>"
 
 
@@ -33,16 +33,16 @@ def load_definitions(
     builtin: bool = True,
     step_types: Collection[str] | None = None,
 ) -> Definitions:
-    """Load definitions, and report everything that is wrong with them at once.
+    """Load definitions, and report all their problems at once.
 
     Args:
         source: A file, a folder (all its `.json`, `.yaml` and `.yml` files in order of name, without hidden files and
-            subfolders), a mapping in the form of a file, or None for the built-in definitions alone. A file has one
-            definition, whose name is its `name` or else the file's name without extension, or a mapping of names to
-            definitions.
-        strict: Whether any problem is an error. Otherwise the valid definitions are returned, and the problems are in
-            the result's `errors`.
-        builtin: Whether the built-in definitions are loaded, too. They cannot be replaced.
+            subfolders), a mapping in the form of a file, or None for the built-in definitions alone. A file has either
+            a mapping of names to definitions, or one definition. One definition has the name in its field `name`, else
+            the file's name without extension.
+        strict: Whether to raise an error if there is a problem. If false, the result has the valid definitions, and its
+            `errors` has the problems.
+        builtin: Whether the built-in definitions are loaded, too. Other definitions cannot replace them.
         step_types: The step types that definitions of `source` may use; by default, all known step types.
 
     Raises:
@@ -128,7 +128,10 @@ def _definition_files(path: Path) -> Iterable[Path]:
 def _declare(
     document: object, *, source: str, stem: str | None, into: _Collected, known_step_types: Collection[str]
 ) -> None:
-    """Add the definitions of a document: one (called `stem` if it has no name), or several by name."""
+    """Add the definitions of a document, which is one definition or a mapping of names to definitions.
+
+    One definition without a name is called `stem`.
+    """
     if not isinstance(document, Mapping):
         what = "nothing" if document is None else f"{shown(document)} at the top"
         problem = f"holds {what}: give one definition, or a mapping of names to definitions."

@@ -23,9 +23,9 @@ MAX_NAME_CHARACTERS = 64
 MAX_LABEL_CHARACTERS = 200
 #: The maximum length of a description, in characters.
 MAX_DESCRIPTION_CHARACTERS = 4000
-#: The form of names of definitions and flags: they become parts of URLs, tags and file names.
+#: The form of the names of definitions and flags, which become parts of URLs, tags and file names.
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
-#: The form of names of step types: like those of definitions, but dots and hyphens are allowed.
+#: The form of the names of step types. Unlike names of definitions, they may have dots and hyphens.
 STEP_TYPE_PATTERN = r"^[a-z][a-z0-9_.-]*$"
 
 
@@ -79,7 +79,8 @@ class StepDefinition(BaseModel):
         ge=0,
         le=MAX_SECONDS,
         allow_inf_nan=False,
-        description="The wait before the second attempt, which doubles each time; without it, the setting decides.",
+        description="The wait before the second attempt; it doubles with each further attempt. Without it, the setting "
+        "decides.",
     )
     timeout_seconds: float | None = Field(
         default=None,
@@ -107,7 +108,7 @@ class StepDefinition(BaseModel):
     )
 
     def __hash__(self) -> int:
-        # `params` is left out because it is not hashable; equal steps still have equal hashes.
+        # `params` is not hashable. Equal steps have equal hashes without it.
         return hash((self.type, self.priority, self.chunk_size, self.on_failure, self.run_if))
 
 
@@ -127,12 +128,12 @@ class TaskDefinition(BaseModel):
         description="The text that people see instead of the name, on one line.",
     )
     user_relevant: StrictBool = Field(
-        default=False, description="Whether its runs matter to users; false for maintenance in the background."
+        default=False, description="Whether runs matter to users; false for maintenance in the background."
     )
     scope: Scope | None = Field(
         default=None,
         description="What a run works on: project (needs a project_id), photo_set (may have one) or global (has "
-        "none). Without it, a run with a project_id has the scope project, and a run without one photo_set.",
+        "none). Without a scope, a run that has a project_id gets the scope project, any other run photo_set.",
     )
     description: Annotated[StrictStr, AfterValidator(_storable)] | None = Field(
         default=None, max_length=MAX_DESCRIPTION_CHARACTERS, description="What the definition does, and when to run it."
@@ -146,14 +147,14 @@ class TaskDefinition(BaseModel):
 
     @property
     def priority(self) -> int:
-        """The highest priority of its steps."""
+        """The highest priority of all steps."""
         return max(step.priority for step in self.steps)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return `{name: {label, user_relevant, scope, steps, …}}`, the form of a definition file.
 
-        Defaults are included, so that a pinned definition keeps its meaning when a default changes. Values that the
-        settings decide are left out.
+        Defaults are included, so that a definition that is stored with a task keeps its meaning when a default changes.
+        Fields for which a setting is used are left out.
         """
         body = self.model_dump(mode="json", exclude_none=True, exclude={"name": True, "steps": True})
         return {self.name: {**body, "steps": [_step_mapping(step) for step in self.steps]}}
@@ -164,5 +165,5 @@ class TaskDefinition(BaseModel):
 
 
 def _step_mapping(step: StepDefinition) -> dict[str, Any]:
-    # `params` is added unchanged: a null in it is a user's value, not a missing key.
+    # `params` is added unchanged, because a null in it is a user's value and not a missing key.
     return {**step.model_dump(mode="json", exclude_none=True, exclude={"params"}), "params": step.params}

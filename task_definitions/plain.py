@@ -1,6 +1,6 @@
-"""The kinds of values that a definition may contain: those that JSON, YAML and both databases keep unchanged.
+"""Copies values into plain data: the kinds of values that JSON, YAML and both databases keep unchanged.
 
-The model defines what the fields of a definition mean, not this module.
+A definition contains only such values. `task_definitions.model` defines its fields.
 """
 
 import math
@@ -18,11 +18,11 @@ MAX_INTEGER = 2**63 - 1
 
 
 class ParsedMapping(dict[object, object]):
-    """A mapping of a definition file that records the repeated keys of the file."""
+    """A mapping from a definition file, with the keys that the file repeats."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: Each repeated key, with its second place, as in "line 7"; empty if the format does not report places.
+        #: Each repeated key, with the place where it is repeated, as in "line 7"; the place is "" if it is not known.
         self.repeated: dict[object, str] = {}
 
 
@@ -37,7 +37,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class PlainValue:
-    """A value of plain dicts, lists, texts, numbers, booleans and None; None replaces parts that are not allowed."""
+    """A value made of dicts, lists, texts, numbers, booleans and None; None replaces parts that are not allowed."""
 
     value: JsonValue
     problems: tuple[Problem, ...]
@@ -50,7 +50,7 @@ def plain(value: object, *, path: str = "") -> PlainValue:
 
     Args:
         value: Anything that a file or a program may give.
-        path: The field of `value`, with which the fields of the problems begin.
+        path: The field that has the value; the fields of all problems begin with it.
     """
     copy = _Copy()
     result = copy.of(value, path, 0)
@@ -124,7 +124,7 @@ class _Copy:
 
 
 def unstorable(text: str) -> str:
-    """Name a character in `text` that a database cannot store; empty if there is none."""
+    """Return a description of a character in `text` that a database cannot store; empty if there is none."""
     if "\x00" in text:
         return "a NUL character"
     try:

@@ -1,4 +1,4 @@
-"""The loaded definitions by name, and the problems of the others. It does not load them."""
+"""A mapping of names to loaded definitions, with the problems of the definitions that cannot be used."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from task_definitions.wording import did_you_mean, shown
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedDefinition:
-    """A definition, and the file (or built-in, or `<mapping>`) that declares it."""
+    """A definition with its source: the file that declares it, `built-in` with a file name, or `<mapping>`."""
 
     definition: TaskDefinition
     source: str
@@ -22,7 +22,7 @@ class Definitions(Mapping[str, TaskDefinition]):
 
     Attributes:
         errors: The problems of the unusable definitions; always empty after strict loading.
-        sources: The file (or built-in, or `<mapping>`) of each usable definition, by name.
+        sources: The source of each usable definition, by name; see `LoadedDefinition`.
     """
 
     def __init__(self, loaded: Iterable[LoadedDefinition], *, errors: Iterable[DefinitionError] = ()) -> None:
@@ -47,7 +47,7 @@ class Definitions(Mapping[str, TaskDefinition]):
         """Return the definition called `name`.
 
         Raises:
-            UnknownDefinition: the definition does not exist, or has problems, which the message names.
+            UnknownDefinition: the definition does not exist, or it has a problem, which the message names.
         """
         definition = self._definitions.get(name)
         if definition is not None:

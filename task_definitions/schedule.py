@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, mo
 from task_definitions.cron import check_cron
 from task_definitions.wording import did_you_mean
 
-#: The longest interval, retry delay and timeout: a year. Longer values are mistakes, and could overflow.
+#: The longest interval, retry delay and timeout: one year. A longer value is a mistake, and could overflow.
 MAX_SECONDS = 366 * 24 * 60 * 60
 
 
@@ -34,7 +34,7 @@ def did_you_mean_timezone(name: str) -> str:
 
 
 class Schedule(BaseModel):
-    """When a definition runs automatically, as a cron text or as a mapping with these keys.
+    """The times at which a definition runs automatically: a cron text, or a mapping with these keys.
 
     Exactly one of `cron` and `interval_seconds` is given.
     """

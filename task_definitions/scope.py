@@ -1,4 +1,4 @@
-"""The scope of a run: one project, a set of photos, or everything; and the default for a missing scope."""
+"""The scope of a run: one project, a set of photos, or everything. Also determines the scope if none is given."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""The step types for definitions: what each works on and does. The handlers are in `flows`."""
+"""The step types that definitions use, with a description of each. The handlers are in `flows`."""
 
 import re
 import threading
@@ -28,13 +28,13 @@ class StepType:
         unit: What its jobs work on: `items` (photos, in chunks), `projects` or the whole `library`.
         summary: What it does, on one line.
         description: What a user should know before using it.
-        default_items: For the unit `items`: the photos of the target projects that it works on if the task has no
-            items. `pending_deletions` are the photos with a file on disk whose keep flag is 0.
+        default_items: For the unit `items`: the photos of its projects that a task without items works on.
+            `pending_deletions` are the photos with a file on disk whose keep flag is 0.
         modifies_files: Whether it changes originals or their rows, so that no other such step may work on the same
             project at the same time.
         takes_force: Whether `force` in the payload makes it repeat work that is already done.
         takes_destination: For the unit `items`: whether the task's project is the destination of the photos, so that a
-            photo set must name one.
+            task with a photo set must have a project.
     """
 
     name: str
@@ -65,8 +65,8 @@ _BUILTIN = (
         name="trash_maintenance",
         unit="projects",
         summary="Removes files that have been in .trash for longer than the time to live.",
-        description="The time begins when a file is moved to .trash; a setting changes its length, which is 24 hours. "
-        "This is the only step that removes originals for good, apart from the deletion of a whole project.",
+        description="The time begins when a file is moved to .trash. It is 24 hours; the setting trash_ttl_seconds "
+        "changes it. Only this step and the deletion of a whole project remove originals for good.",
     ),
     StepType(
         name="orphaned_project_cleanup",
@@ -78,14 +78,14 @@ _BUILTIN = (
     StepType(
         name="duplicate_resolution",
         unit="projects",
-        summary="Reports, or renames, later photos that have the base name of an earlier one in another project.",
-        description="With the setting rename_user_files = rename, they become <name>_duplicate<n> on disk and in SQL, "
-        "with all companions, and are post-processed. Put it before folder_check.",
+        summary="Reports, or renames, photos that have the base name of an earlier photo in another project.",
+        description="With the setting rename_user_files = rename, these photos become <name>_duplicate<n> on disk and "
+        "in SQL, with all companions, and are post-processed. Put this step before folder_check.",
     ),
     StepType(
         name="folder_alignment",
         unit="projects",
-        summary="Reports, or renames, project folders whose names are not those of their projects.",
+        summary="Reports, or renames, project folders whose names differ from the names of their projects.",
         description="With the setting rename_user_files = rename, a folder gets its project's name, made safe and "
         "unique; folder, row and manifest change together. Skips a project whose folder is missing or whose new name "
         "is taken.",
@@ -93,7 +93,7 @@ _BUILTIN = (
     StepType(
         name="manifest_check",
         unit="projects",
-        summary="Repairs the manifest, and updates the availability of files in SQL to the state of the disk.",
+        summary="Repairs the manifest, and updates in SQL which files are available on disk.",
         description="Writes a missing or wrong .project.yaml. Scans each project's folder once, and updates only the "
         "rows that differ.",
     ),
@@ -101,7 +101,7 @@ _BUILTIN = (
         name="folder_check",
         unit="projects",
         summary="Adds rows for new files on disk, and reports files of no accepted kind.",
-        description="New photos are post-processed. A photo that a user moved keeps its row, which follows its file. "
+        description="New photos are post-processed. If a user moved a photo, its row is kept and follows the file. "
         "Files of no accepted kind stay, unless the setting unaccepted_files is trash; hidden files, the manifest and "
         "sidecars always stay.",
     ),
@@ -109,8 +109,8 @@ _BUILTIN = (
         name="manifest_cleaning",
         unit="projects",
         summary="Removes the rows of photos whose files have been missing for long.",
-        description="Removes a photo if all its files are missing now and were already missing in a run at least "
-        "missing_grace_seconds ago. Before that, rows follow files that a user moved.",
+        description="Removes a row if all files of the photo are missing now and were already missing in a run at "
+        "least missing_grace_seconds ago. First, the rows of photos that a user moved follow their files.",
     ),
     StepType(
         name="derivative_validation",
@@ -123,7 +123,7 @@ _BUILTIN = (
         name="generate_derivatives",
         unit="items",
         summary="Makes the thumbnail and the preview of each photo.",
-        description="Makes only missing, failed or outdated ones, or all with force. RAW files need the extra raw. "
+        description="Makes only missing, failed or outdated images; with force, all. RAW files need the extra raw. "
         "A corrupt file fails only its own item.",
         modifies_files=False,
         takes_force=True,
@@ -169,8 +169,8 @@ _BUILTIN = (
     StepType(
         name="folder_discovery",
         unit="library",
-        summary="Updates the projects in SQL to the folders of the library.",
-        description="A folder without a project becomes one, a folder that was renamed keeps its project, and a "
+        summary="Makes the projects in SQL match the folders of the library.",
+        description="A folder without a project becomes a project, a folder that was renamed keeps its project, and a "
         "project whose folder is missing is archived. Two folders of the same project are merged without overwriting "
         "files.",
     ),
@@ -180,8 +180,8 @@ _BUILTIN = (
         summary="Reads originals again, and finds corrupt ones.",
         description="Begins with the originals that were read longest ago, and stops after bytes_per_run; "
         "megabytes_per_second limits the speed; 0 is no limit. If the contents of an original changed, but not its "
-        "size and times, the job fails and names it, with the time when it was last correct. An edited file is no "
-        "failure. Changes no file.",
+        "size and times, the job fails and names the original and the time at which it was last correct. An edited "
+        "file is not a failure. Changes no file.",
         modifies_files=False,
     ),
     StepType(
@@ -200,7 +200,7 @@ _BUILTIN = (
         name="project_cleanup_db",
         unit="projects",
         summary="Removes the project's photos, its tags and the project from SQL.",
-        description="In one transaction.",
+        description="Removes everything in one transaction.",
     ),
     StepType(
         name="project_scavenge",
@@ -224,7 +224,7 @@ _registering = threading.Lock()
 
 
 def register_step_type(step_type: StepType) -> None:
-    """Register a step type for use in definitions. Registering the same one again changes nothing.
+    """Register a step type for use in definitions. Registering an equal step type again changes nothing.
 
     Raises:
         ConflictingStepType: the name belongs to a step type with other properties.
@@ -259,9 +259,9 @@ def takes_destination(definition: TaskDefinition) -> bool:
 
 
 def known_step_type_names() -> frozenset[str]:
-    """Return all names of step types that definitions may use.
+    """Return the names of all step types that definitions may use.
 
-    They are the names in `step_types()` and the names of installed entry points in the group `photojobs.steps`. Entry
-    points are not loaded, so that a broken package does not make definitions unreadable.
+    These are the names in `step_types()` and the names of installed entry points in the group `photojobs.steps`. Entry
+    points are not loaded, so that definitions can be read even if an installed package is broken.
     """
     return frozenset(step_types()) | {entry_point.name for entry_point in entry_points(group=STEP_ENTRY_POINT_GROUP)}

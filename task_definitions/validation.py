@@ -1,7 +1,7 @@
-"""Turns the declared body of one definition into a `TaskDefinition`, or into errors for everything wrong with it.
+"""Turns the body of one definition into a `TaskDefinition`, or into a list of all its problems.
 
-pydantic finds the faults; this module writes their messages, which name the field and say what is allowed. The loader
-reads files.
+pydantic finds the problems. This module writes the messages, which name the field and what is allowed.
+`task_definitions.loader` reads files.
 """
 
 import re
@@ -30,7 +30,7 @@ from task_definitions.schedule import MAX_SECONDS, Schedule, did_you_mean_timezo
 from task_definitions.scope import Scope
 from task_definitions.wording import did_you_mean, listed, shown
 
-#: The source in errors about a pinned definition.
+#: The source in errors about a pinned definition, which is the definition that is stored with a task.
 PINNED_SOURCE = "<pinned>"
 
 _NAME = f"1 to {MAX_NAME_CHARACTERS} characters, a small letter first, then small letters, digits and _"
@@ -89,11 +89,11 @@ def read_definition(
             errors.append(InvalidDefinition(text, source=source, definition=name))
         raise DefinitionErrors(errors)
     if copy.is_cut:
-        # Otherwise the part that was cut off would be reported as missing.
+        # Further checks would report the part that was cut off as missing.
         raise DefinitionErrors(errors)
     own_name = copy.value.pop("name", name)
     if own_name != name:
-        text = f"{shown(own_name)} is not the key of the definition: leave it out, or give {shown(name)}."
+        text = f"{shown(own_name)} differs from the key of the definition: leave the name out, or give {shown(name)}."
         errors.append(InvalidDefinition(text, source=source, definition=name, field="name"))
     if known_step_types is not None:
         errors += _unknown_step_types(copy.value, known_step_types, source=source, name=name)
@@ -114,7 +114,7 @@ def read_definition(
 def read_pinned_definition(pinned: str | Mapping[str, Any]) -> TaskDefinition:
     """Return the definition that `TaskDefinition.to_json` or `to_mapping` wrote.
 
-    Step types are not checked: a task keeps its definition even if one of its handlers is no longer installed.
+    Step types are not checked, because a task keeps its definition even if a handler is no longer installed.
 
     Raises:
         DefinitionErrors: `pinned` is not such a definition; the error lists all problems.
@@ -151,7 +151,7 @@ def _unknown_step_types(
 
 
 def _is_consequence(fault: ErrorDetails, faults: Collection[ErrorDetails]) -> bool:
-    # If every step is wrong, pydantic also reports that the list of valid steps is too short.
+    # If no step is valid, pydantic also reports that the list of valid steps is too short.
     own = fault["loc"]
     return any(len(other["loc"]) > len(own) and other["loc"][: len(own)] == own for other in faults)
 
@@ -164,7 +164,7 @@ def _step_index(error: DefinitionError) -> int:
 def _explained(fault: ErrorDetails, body: Mapping[str, JsonValue], *, source: str, name: str) -> DefinitionError:
     location = fault["loc"]
     if location[:1] == ("schedule",) and isinstance(body.get("schedule"), str):
-        # A schedule that is a text has no keys, so an error must not name `schedule.cron`.
+        # A schedule that is a cron text has no keys, so an error must not name `schedule.cron`.
         field, kind = "schedule", "schedule.cron"
     else:
         field, kind = _spelled(location, with_index=True), _spelled(location, with_index=False)

@@ -1,13 +1,10 @@
-"""How values and words are shown in messages: on one line, and never too long to read.
-
-It does not write whole messages: each error has its own sentence.
-"""
+"""Formats values, words, numbers and durations for messages: on one line, and shortened if they are long."""
 
 import difflib
 import json
 from collections.abc import Iterable, Mapping
 
-#: How many characters of a user's value a message quotes; more would hide the sentence around it.
+#: The maximum number of characters of a user's value in a message; more would hide the sentence around the value.
 MAX_SHOWN_CHARACTERS = 60
 
 
@@ -20,7 +17,7 @@ def printable(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a user's value as a message quotes it: in JSON spelling, on one line, shortened if it is long."""
+    """Return a user's value in the form for messages: as JSON, on one line, shortened if it is long."""
     if isinstance(value, str):
         text = printable(json.dumps(value[: MAX_SHOWN_CHARACTERS * 2], ensure_ascii=False))
     elif isinstance(value, int) and abs(value) > 2**64:
@@ -38,7 +35,8 @@ def shown(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean "…"?` for the most similar known word; empty if no word is similar."""
-    # A comparison costs the product of the lengths, so only the beginning of a long word is compared.
+    # The time of a comparison is proportional to the product of both lengths, so only the beginning of a long word is
+    # compared.
     by_lower = {candidate.lower(): candidate for candidate in sorted(known)}
     near = difflib.get_close_matches(word[:100].lower(), by_lower, n=1, cutoff=0.6)
     return f' Did you mean "{by_lower[near[0]]}"?' if near else ""
@@ -56,12 +54,12 @@ def quantity(number: int, noun: str) -> str:
 
 
 def tally(counts: Mapping[str, int]) -> str:
-    """Return counts by name, as in `photos found: 3, projects made: 1`; the form fits any number."""
+    """Return counts by name, as in `photos found: 3, projects made: 1`, a form without singular and plural."""
     return ", ".join(f"{what}: {number}" for what, number in sorted(counts.items()))
 
 
 def lasting(seconds: float) -> str:
-    """Return a duration as a person reads it: `0.4 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    """Return a duration as text for people: `0.4 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -72,7 +70,7 @@ def lasting(seconds: float) -> str:
 
 
 def size_in_words(size_bytes: int) -> str:
-    """Return a size as a person reads it: `0 B`, `3.4 MB`."""
+    """Return a size as text for people: `0 B`, `3.4 MB`."""
     value, unit = float(size_bytes), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if abs(value) < 1000 or unit == "TB":

@@ -72,11 +72,14 @@ def test_a_cron_text_that_no_cron_understands_is_refused(text: str, problem: str
 
 
 BOTH_MATCH = (
-    'contains "*", and the other day field is restricted, too: plain cron then runs if both fields match, but Prefect '
-    "if one of them matches; write the days as numbers (then both run if one field matches), or restrict only one of "
-    "the two fields"
+    'contains "*", and the other day field is restricted, too: plain cron would run if both fields match, Prefect if '
+    "one field matches; write the days as numbers (then both programs run if one field matches), or restrict only one "
+    "of the two fields"
 )
-LEFT_OUT = "with these days Prefect leaves out {} March; end them at 28, as in 1-28/5, or add 29, 30 and 31"
+LEFT_OUT = (
+    "with these days of the month, Prefect would not run on {} March; end them at 28, as in 1-28/5, or add 29, 30 and "
+    "31"
+)
 
 
 @pytest.mark.parametrize(
@@ -84,12 +87,12 @@ LEFT_OUT = "with these days Prefect leaves out {} March; end them at 28, as in 1
     [
         ("0 3 */2 * 1", f'the day of month "*/2" {BOTH_MATCH}'),
         ("0 3 13 * */3", f'the day of week "*/3" {BOTH_MATCH}'),
-        ("0 3 13 * 0-6", 'the day of week "0-6" is every day; write "*"'),
-        ("0 3 1-31 * 1", 'the day of month "1-31" is every day; write "*"'),
+        ("0 3 13 * 0-6", 'the day of week "0-6" means every day; write "*"'),
+        ("0 3 1-31 * 1", 'the day of month "1-31" means every day; write "*"'),
         ("0 3 1,* * 1", 'the day of month "1,*" is a list with "*", which is the same as "*" alone'),
         ("0 20-20 * * *", 'the hour range "20-20" is one value; write "20"'),
-        ("59/9 * * * *", 'the minute "59/9" is read in different ways; write the range, as in "1-5/2"'),
-        ("0 3 * * 4/3", 'the day of week "4/3" is read in different ways; write the range, as in "1-5/2"'),
+        ("59/9 * * * *", 'Prefect and cron read the minute "59/9" differently; write a range, as in "1-5/2"'),
+        ("0 3 * * 4/3", 'Prefect and cron read the day of week "4/3" differently; write a range, as in "1-5/2"'),
         ("0 3 */5 * *", LEFT_OUT.format(1)),
         ("0 3 2,31 * *", LEFT_OUT.format(2)),
         ("0 3 1-31/3 * *", LEFT_OUT.format(1)),

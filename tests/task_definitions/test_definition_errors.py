@@ -290,7 +290,7 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         definition(name="weekly_check"),
         InvalidDefinition,
         "name",
-        '"weekly_check" is not the key of the definition: leave it out, or give "nightly_check".',
+        '"weekly_check" differs from the key of the definition: leave the name out, or give "nightly_check".',
     ),
 ]
 
@@ -381,7 +381,7 @@ FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
         "a.json",
         b'{"label": ' + b"9" * 5000 + b"}",
         UnreadableDefinitionFile,
-        "is not well-formed JSON: a value is not what its tag says, or a number has too many digits.",
+        "is not well-formed JSON: a value does not match its tag, or a number has too many digits.",
     ),
     (
         "a.yaml",
@@ -413,7 +413,7 @@ FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
         "a.yaml",
         b"label: !!int ''",
         UnreadableDefinitionFile,
-        "is not well-formed YAML: a value is not what its tag says, or a number has too many digits.",
+        "is not well-formed YAML: a value does not match its tag, or a number has too many digits.",
     ),
     (
         "a.yaml",
