@@ -63,13 +63,13 @@ def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
     if head.startswith(b"\xff\xd8\xff"):
         return _of_jpeg(read_at, 0)
     if head.startswith(b"FUJIFILMCCD-RAW"):
-        return _of_jpeg(read_at, _number(">I", read_at(84, 4)))
+        return _of_jpeg(read_at, number(">I", read_at(84, 4)))
     if head.startswith(b"\0MRM"):
         return _of_minolta(read_at)
     if head.startswith(b"FOVb"):
         return _of_sigma(read_at, size_bytes)
     if head[6:14] == b"HEAPCCDR":
-        return EmbeddedMetadata(_of_ciff(read_at, _number("<I", head[2:6]), size_bytes))
+        return EmbeddedMetadata(_of_ciff(read_at, number("<I", head[2:6]), size_bytes))
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return _of_png(read_at, size_bytes)
     if head[4:8] in (b"ftyp", b"JXL ", b"jP  "):
@@ -84,7 +84,8 @@ def needs_a_decoder_of_its_own(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and head[8:12] in (b"avis", b"hevc", b"hevx", b"msf1")
 
 
-def _number(form: str, data: bytes) -> int:
+def number(form: str, data: bytes) -> int:
+    """Return the integer that the bytes store in a form of `struct`; 0 if there are too few bytes."""
     return int(struct.unpack(form, data)[0]) if len(data) == struct.calcsize(form) else 0
 
 
@@ -106,7 +107,7 @@ def _jpeg_segments(read_at: Reader, start: int) -> Iterator[tuple[int, int, int]
             # Any number of FF bytes may precede a marker.
             at += 1
             continue
-        length = _number(">H", marker[2:])
+        length = number(">H", marker[2:])
         yield marker[1], at + 4, max(length - 2, 0)
         at += 2 + length
 
@@ -135,9 +136,9 @@ def _of_jpeg(read_at: Reader, start: int) -> EmbeddedMetadata:
 
 
 def _of_minolta(read_at: Reader) -> EmbeddedMetadata:
-    at, end = 8, 8 + _number(">I", read_at(4, 4))
+    at, end = 8, 8 + number(">I", read_at(4, 4))
     for _ in range(_MAX_PARTS):
-        name, length = read_at(at, 4), _number(">I", read_at(at + 4, 4))
+        name, length = read_at(at, 4), number(">I", read_at(at + 4, 4))
         if name == b"\0TTW":
             return EmbeddedMetadata(read_tiff(_within(read_at, at + 8)))
         at += 8 + length
@@ -147,10 +148,10 @@ def _of_minolta(read_at: Reader) -> EmbeddedMetadata:
 
 
 def _of_sigma(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
-    directory = _number("<I", read_at(size_bytes - 4, 4))
+    directory = number("<I", read_at(size_bytes - 4, 4))
     found, properties = EmbeddedMetadata(), ExifTags()
-    for number in range(min(_number("<I", read_at(directory + 8, 4)), _MAX_PARTS)):
-        entry = read_at(directory + 12 + 12 * number, 12)
+    for index in range(min(number("<I", read_at(directory + 8, 4)), _MAX_PARTS)):
+        entry = read_at(directory + 12 + 12 * index, 12)
         if len(entry) < 12:
             break
         offset, length, kind = struct.unpack("<II4s", entry)
@@ -163,9 +164,9 @@ def _of_sigma(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
 
 def _of_sigma_properties(section: bytes) -> ExifTags:
     """Return the tags of older Sigma cameras. They are stored as pairs of offsets, in characters, into UTF-16 text."""
-    count = min(_number("<I", section[8:12]), _MAX_PARTS)
+    count = min(number("<I", section[8:12]), _MAX_PARTS)
     text = section[24 + 8 * count :].decode("utf-16-le", errors="replace")
-    pairs = [struct.unpack_from("<II", section, 24 + 8 * number) for number in range(count) if text]
+    pairs = [struct.unpack_from("<II", section, 24 + 8 * index) for index in range(count) if text]
     values = {text[name:].split("\0", 1)[0]: text[value:].split("\0", 1)[0] for name, value in pairs}
     return ExifTags(
         taken_at=_unix_moment(values.get("TIME", "")),
@@ -189,9 +190,9 @@ def _of_ciff(read_at: Reader, heap: int, size_bytes: int) -> ExifTags:
         if not heaps:
             break
         start, end = heaps.pop()
-        folder = start + _number("<I", read_at(end - 4, 4))
-        for number in range(min(_number("<H", read_at(folder, 2)), _MAX_PARTS)):
-            entry = read_at(folder + 2 + 10 * number, 10)
+        folder = start + number("<I", read_at(end - 4, 4))
+        for index in range(min(number("<H", read_at(folder, 2)), _MAX_PARTS)):
+            entry = read_at(folder + 2 + 10 * index, 10)
             if len(entry) < 10:
                 break
             tag, length, offset = struct.unpack("<HII", entry)
@@ -203,24 +204,32 @@ def _of_ciff(read_at: Reader, heap: int, size_bytes: int) -> ExifTags:
             elif place == 0 and tag & 0x3FFF in (0x080A, 0x180E, 0x1810):
                 values.setdefault(tag & 0x3FFF, read_at(start + offset, min(length, 1000)))
     make, _, model = values.get(0x080A, b"").partition(b"\0")
-    turned = _number("<i", values.get(0x1810, b"")[12:16]) % 360
+    turned = number("<i", values.get(0x1810, b"")[12:16]) % 360
     return ExifTags(
-        taken_at=_unix_moment(str(_number("<I", values.get(0x180E, b"")[:4]))),
+        taken_at=_unix_moment(str(number("<I", values.get(0x180E, b"")[:4]))),
         orientation={0: 1, 90: 6, 180: 3, 270: 8}.get(turned) if 0x1810 in values else None,
         make=plain_text(make.decode("latin-1")),
         model=plain_text(model.split(b"\0")[0].decode("latin-1")),
     )
 
 
-def _of_png(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
-    tags, xmp, at = ExifTags(), None, 8
+def png_chunks(read_at: Reader, size_bytes: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the type of each chunk of a PNG file, and offset and length of its contents."""
+    at = 8
     for _ in range(_MAX_PARTS):
         head = read_at(at, 8)
         if len(head) < 8 or at > size_bytes:
-            break
-        length, kind = _number(">I", head[:4]), head[4:]
+            return
+        length = number(">I", head[:4])
+        yield head[4:], at + 8, length
+        at += 12 + length
+
+
+def _of_png(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
+    tags, xmp = ExifTags(), None
+    for kind, at, length in png_chunks(read_at, size_bytes):
         if kind in (b"eXIf", b"zTXt", b"tEXt", b"iTXt") and length <= MAX_XMP_BYTES:
-            body = read_at(at + 8, length)
+            body = read_at(at, length)
             keyword, _, text = body.partition(b"\0")
             if kind == b"eXIf":
                 tags = read_exif_block(body).completed_by(tags)
@@ -231,7 +240,6 @@ def _of_png(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
             elif kind == b"iTXt" and keyword == b"XML:com.adobe.xmp":
                 packet = text[2:].split(b"\0", 2)[-1]
                 xmp = _inflated(packet) if text[:1] == b"\1" else packet
-        at += 12 + length
     return EmbeddedMetadata(tags, xmp)
 
 
@@ -269,9 +277,9 @@ def boxes(read_at: Reader, start: int, end: int) -> Iterator[tuple[bytes, int, i
         head = read_at(start, 16)
         if len(head) < 8 or start >= end:
             return
-        length, kind, header = _number(">I", head[:4]), head[4:8], 8
+        length, kind, header = number(">I", head[:4]), head[4:8], 8
         if length == 1:
-            length, header = _number(">Q", head[8:16]), 16
+            length, header = number(">Q", head[8:16]), 16
         stop = end if length == 0 else min(start + length, end)
         if stop < start + header:
             return

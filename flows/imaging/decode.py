@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.imaging import pillow, vips
+from flows.imaging.coded_colors import CodedColors, read_coded_colors
 from flows.imaging.containers import jpeg_sample_bits, needs_a_decoder_of_its_own
 from flows.imaging.errors import ImageTimeout, ImageTooLarge, UnreadableImage
 from flows.imaging.exif import interoperability_index
@@ -85,6 +86,7 @@ class OpenImage:
         header: the image of libvips; None if only Pillow can decode it.
         source: the `pyvips.Source` of the header.
         pixels: how to read the pixels of a TIFF; None for other formats.
+        colors: the colors that code points of the file name; None for sRGB, and if its profile applies.
         file: the file; None for an embedded preview.
     """
 
@@ -95,6 +97,7 @@ class OpenImage:
     source: Any = None
     pixels: TiffPixels | None = None
     file: SourceFile | None = None
+    colors: CodedColors | None = None
 
     @property
     def is_heif(self) -> bool:
@@ -143,8 +146,22 @@ def open_image(file: SourceFile) -> OpenImage:
         other = pillow.read_header(file)
         if other is None:
             raise _without_decoder(file.name) from error
-        return OpenImage(other.width, other.height, other.orientation, file=file)
-    return OpenImage(header.width, header.height, stored_orientation(header), header, source, pixels, file)
+        colors = _coded_colors(file, has_profile=other.has_profile)
+        return OpenImage(other.width, other.height, other.orientation, file=file, colors=colors)
+    colors = _coded_colors(file, has_profile=_has_profile(header))
+    return OpenImage(header.width, header.height, stored_orientation(header), header, source, pixels, file, colors)
+
+
+def _coded_colors(file: SourceFile, *, has_profile: bool) -> CodedColors | None:
+    colors = read_coded_colors(file.read_at, size_bytes=file.size_bytes)
+    if colors is None or (has_profile and not colors.outranks_profile):
+        return None
+    if not colors.is_known:
+        raise ColoursNotDefined(
+            f"{file.name}: photojobs does not know the colors that it names "
+            f"(primaries {colors.primaries}, transfer {colors.transfer})."
+        )
+    return None if colors.is_srgb else colors
 
 
 def check_codec(image: OpenImage, *, name: str, max_seconds: float) -> None:
@@ -237,11 +254,14 @@ def decode(
     if other is None:
         raise _without_decoder(name)
     sizes: dict[str, Any] = {"height": long_edge_pixels, "size": "down"}
-    if other.get_typeof("icc-profile-data") != 0 or other.interpretation == "cmyk":
+    if image.colors is None and (_has_profile(other) or other.interpretation == "cmyk"):
         sizes[_output_profile_option()] = "srgb"
-    return _in_memory(
-        lambda: _in_srgb(other.thumbnail_image(long_edge_pixels, **sizes)), name=name, max_seconds=max_seconds
-    )
+
+    def in_srgb() -> Any:
+        reduced = other.thumbnail_image(long_edge_pixels, **sizes)
+        return _in_srgb(reduced if image.colors is None else image.colors.to_srgb(reduced))
+
+    return _in_memory(in_srgb, name=name, max_seconds=max_seconds)
 
 
 def _with_its_end(image: OpenImage, *, max_seconds: float) -> OpenImage | None:
@@ -272,8 +292,8 @@ def _decode_by_libvips(
     options: dict[str, Any] = {"height": long_edge_pixels, "size": "down"}
     if not follow_orientation:
         options["no_rotate"] = True
-    has_profile = header.get_typeof("icc-profile-data") != 0
-    if has_profile or header.interpretation == "cmyk":
+    has_profile = _has_profile(header)
+    if image.colors is None and (has_profile or header.interpretation == "cmyk"):
         # Only in these cases: a conversion from sRGB to sRGB would take longer than everything else.
         options[_output_profile_option()] = "srgb"
 
@@ -284,6 +304,10 @@ def _decode_by_libvips(
             return colours.autorot() if follow_orientation else colours
         if pixels is not None and not pixels.is_plain(header):
             return pixels.to_plain(header).thumbnail_image(long_edge_pixels, **options)
+        if image.colors is not None and header.format == "ushort" and header.bands in (1, 3):
+            # `thumbnail_source` would round the values to 8 bits first; skies of HDR pictures would show steps.
+            deep = _resized(read_header(image.source, name), long_edge_pixels)
+            return deep.autorot() if follow_orientation else deep
         # libvips ignores `fail_on` as an option for sources (issue 5195): half a file would give half a picture.
         load_options = f"fail_on={_FAIL_ON}" if pixels is None else f"fail_on={_FAIL_ON},page={pixels.page}"
         if image.is_heif:
@@ -293,6 +317,8 @@ def _decode_by_libvips(
         )
 
     def in_srgb() -> Any:
+        if image.colors is not None:
+            return _in_srgb(image.colors.to_srgb(reduced()))
         is_adobe_rgb = not has_profile and _is_adobe_rgb(header)
         return _in_srgb(_from_adobe_rgb(reduced()) if is_adobe_rgb else reduced())
 
@@ -337,6 +363,10 @@ def stored_orientation(header: Any) -> int | None:
         return None
     orientation = header.get("orientation")
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else None
+
+
+def _has_profile(header: Any) -> bool:
+    return bool(header.get_typeof("icc-profile-data") != 0)
 
 
 def _is_heif(header: Any) -> bool:

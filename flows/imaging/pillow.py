@@ -30,11 +30,13 @@ class PillowHeader:
         width: the stored width, in pixels.
         height: the stored height, in pixels.
         orientation: EXIF orientation, 1 to 8, of the stored pixels.
+        has_profile: whether the file has a color profile.
     """
 
     width: int
     height: int
     orientation: int
+    has_profile: bool
 
 
 @functools.cache
@@ -66,7 +68,8 @@ def read_header(file: SourceFile) -> PillowHeader | None:
             return None
         orientation = 1 if picture.format in _TURNED_BY_THEMSELVES else picture.getexif().get(_ORIENTATION, 1)
         width, height = picture.size
-        return PillowHeader(width, height, orientation if orientation in range(1, 9) else 1)
+        has_profile = bool(picture.info.get("icc_profile"))
+        return PillowHeader(width, height, orientation if orientation in range(1, 9) else 1, has_profile)
 
 
 def read_pixels(file: SourceFile) -> Any | None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -123,11 +123,11 @@ def artifacts(site: Site, run_id: str) -> dict[str, str]:
     return {each["key"]: each["data"] for each in site.api.artifacts(run_id)}
 
 
-def open_chromium(*, width: int = 1280, height: int = 900) -> webdriver.Chrome:
+def open_chromium(*, width: int = 1280, height: int = 900, arguments: Sequence[str] = ()) -> webdriver.Chrome:
     """A Chromium without a window."""
     options = webdriver.ChromeOptions()
     options.binary_location = chromium() or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", *arguments):
         options.add_argument(argument)
     options.add_argument(f"--window-size={width},{height}")
     return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver") or ""))
