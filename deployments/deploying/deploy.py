@@ -1,6 +1,7 @@
-"""Registering definitions in a Prefect work pool, from which workers on any machine run them.
+"""Registers definitions in a Prefect work pool, whose workers on any machine run them.
 
-It first makes a plan, which only reads, and then carries it out. `deployments.serving` serves from this machine.
+`plan_deployments` only reads, and `carry_out` makes the changes of the plan. Use `deployments.serving` to run
+definitions on this machine without a pool.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from flows.starting.deployment_names import DRAIN
 from storage.settings import Settings
 from task_definitions import Definitions
 
-#: The work queues of a pool and their priority in Prefect, where 1 comes first.
+#: The work queues of a pool with their priorities in Prefect; 1 is the highest.
 QUEUES = {PRIORITY_QUEUE: 1, NORMAL_QUEUE: 2}
 
-#: Variables that a container must not inherit from the deployer's environment: secrets, and values of one machine.
+#: Beginnings of variables that a container must not get from this environment: secrets, and values of this machine.
 _NOT_PASSED_ON = ("PHOTOJOBS_DATABASE_URL", "PHOTOJOBS_TEST_", "PHOTOJOBS_UP_", "PHOTOJOBS_CONFIG")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolChoice:
-    """The work pool of a deployment.
+    """The work pool to deploy to, and options of its runs.
 
     Attributes:
         name: the pool's name.
-        create_type: the type of a pool to create if it is missing.
-        image: the image of the runs, if the pool's type runs images.
-        database_secret: a Prefect Secret block with the database's URL, which workers look up for each run.
+        create_type: the type of the pool to create if it is missing; None creates no pool.
+        image: the container image of the runs; None for a pool without containers.
+        database_secret: the name of a Prefect Secret block with the database's URL, which workers read for each run.
     """
 
     name: str
@@ -57,10 +58,11 @@ class PlannedDeployment:
     """The planned action for one deployment.
 
     Attributes:
-        path: its path in Prefect's API, `<flow>/<deployment>`.
-        action: what to do; `pause` if its definition does not exist any more.
-        queue: the work queue; None if it is paused.
-        schedules: the schedules in words.
+        path: the deployment's path in Prefect's API, `<flow>/<deployment>`.
+        action: what to do; `pause` if the definition no longer exists.
+        queue: the work queue; None if the action is `pause`.
+        schedules: the schedules as texts.
+        deployment: the deployment to register; None if the action is `pause`.
     """
 
     path: str
@@ -72,7 +74,7 @@ class PlannedDeployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentPlan:
-    """Everything that `carry_out` would do.
+    """The changes that `carry_out` would make.
 
     Attributes:
         pool_template: the base job template of the pool to create; None if the pool exists.
@@ -104,16 +106,16 @@ def plan_deployments(
         definitions: all definitions.
         settings: the settings with the schedules.
         choice: the pool, and the options of its runs.
-        names: names of definitions, or `drain_queue`; by default all. Then deployments of the pool without a
-            definition are paused.
+        names: names of definitions, or `drain_queue`; by default all. If all are deployed, the plan also pauses the
+            pool's deployments whose definition no longer exists.
 
     Raises:
         UnknownDefinition: a definition does not exist.
         MissingHandler: a step's type has no handler here.
         NoWorkPool: the pool does not exist, and `choice` has no type to create it.
         UnknownPoolType: Prefect does not know the type of the pool to create.
-        ImageMismatch: the pool's type needs an image and none is given, or the other way round.
-        NoSecretBlock: the Secret block does not exist.
+        ImageMismatch: the pool's type needs an image and none is given, or an image is given for another type.
+        NoSecretBlock: the Secret block does not exist on the server.
     """
     chosen = tuple(dict.fromkeys(names))
     known = [definitions.get_or_raise(name) for name in chosen if name != DRAIN] if chosen else definitions.values()
@@ -179,7 +181,7 @@ def _as_text(schedule: Any) -> str:
 
 
 def _pool(client: SyncPrefectClient, choice: PoolChoice) -> tuple[str, Mapping[str, Any], bool]:
-    """The pool's type, its base job template, and whether it must be created."""
+    """Return the pool's type, its base job template, and whether the pool must be created."""
     try:
         pool: WorkPool = client.read_work_pool(choice.name)
     except ObjectNotFound:
@@ -188,14 +190,14 @@ def _pool(client: SyncPrefectClient, choice: PoolChoice) -> tuple[str, Mapping[s
         return pool.type, pool.base_job_template, False
     if choice.create_type is None:
         raise NoWorkPool(
-            f'there is no work pool "{choice.name}". Make it with `prefect work-pool create {choice.name} --type '
+            f'there is no work pool "{choice.name}". Create it with `prefect work-pool create {choice.name} --type '
             "process` (or docker, or kubernetes), or add --create-pool process."
         )
     template: Any = run_coro_as_sync(get_default_base_job_template_for_infrastructure_type(choice.create_type))
     if template is None:
         raise UnknownPoolType(
-            f'Prefect knows no type "{choice.create_type}" of work pools; process, docker and kubernetes are the '
-            "common ones."
+            f'Prefect has no work pools of the type "{choice.create_type}"; the common types are process, docker and '
+            "kubernetes."
         )
     return choice.create_type, cast("Mapping[str, Any]", template), True
 
@@ -204,13 +206,13 @@ def _check_image(choice: PoolChoice, pool_type: str, template: Mapping[str, Any]
     runs_images = "image" in template.get("variables", {}).get("properties", {})
     if runs_images and choice.image is None:
         raise ImageMismatch(
-            f'the work pool "{choice.name}" of type {pool_type} runs images: name an image that contains photojobs '
-            "with --image, for example the one that the Dockerfile builds."
+            f'the work pool "{choice.name}" of type {pool_type} runs containers: name an image that contains photojobs '
+            "with --image, for example the image that the Dockerfile builds."
         )
     if choice.image is not None and not runs_images:
         raise ImageMismatch(
-            f'the work pool "{choice.name}" of type {pool_type} runs no images, but the packages on the '
-            "machine of its worker; leave --image out."
+            f'the work pool "{choice.name}" of type {pool_type} runs no containers, but the packages that are '
+            "installed on the worker's machine; leave --image out."
         )
 
 
@@ -232,7 +234,7 @@ def _job_variables(client: SyncPrefectClient, choice: PoolChoice) -> dict[str, A
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings of an environment that may be part of a deployment, which every user of Prefect can read."""
+    """Return the PHOTOJOBS_ variables that a deployment may contain; every user of the server can read it."""
     return {
         name: value
         for name, value in sorted(environment.items())

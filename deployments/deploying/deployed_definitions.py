@@ -14,7 +14,7 @@ from flows.starting.deployment_names import DRAIN_PATH, TAG
 from task_definitions import DefinitionErrors, TaskDefinition, read_pinned_definition
 from task_definitions.foreign_documents import UnreadableDocument, parse_yaml
 
-#: How many deployments are read at a time: the server's limit.
+#: How many deployments are read in one request: the server's limit.
 _PAGE = 200
 
 _DECLARATION = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -22,10 +22,10 @@ _DECLARATION = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployedDefinitions:
-    """The definitions from which the deployments of a server were made.
+    """The definitions that the deployments of a server contain.
 
     Attributes:
-        definitions: the definitions by name, without those whose deployment is paused because they were deleted.
+        definitions: the definitions by name, without those whose deployment is paused.
         unreadable: paths of deployments whose description contains no definition, because a user edited it or an
             older version wrote it.
     """
@@ -35,14 +35,14 @@ class DeployedDefinitions:
 
 
 def declaration(definition: TaskDefinition) -> str:
-    """The definition in the form of its file, as a Markdown block."""
+    """Return a definition as the YAML of its file in a Markdown block, which ends a deployment's description."""
     body = definition.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
     text = yaml.safe_dump({definition.name: body}, sort_keys=False, allow_unicode=True, width=100)
     return f"```yaml\n{text}```"
 
 
 def declared_in(description: str | None) -> TaskDefinition | None:
-    """The definition at the end of a description; None if there is none."""
+    """Return the definition at the end of a deployment's description; None if the description has none."""
     blocks = _DECLARATION.findall(description or "")
     try:
         return read_pinned_definition(parse_yaml(blocks[-1], source="the description")) if blocks else None
@@ -51,7 +51,7 @@ def declared_in(description: str | None) -> TaskDefinition | None:
 
 
 def our_deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
-    """Every deployment of ours by its path, `<flow>/<deployment>`."""
+    """Return every deployment with the tag of photojobs, by its path `<flow>/<deployment>`."""
     flows = {}
     found: dict[str, DeploymentResponse] = {}
     for deployment in all_deployments(client, DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))):
@@ -62,7 +62,7 @@ def our_deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
 
 
 def all_deployments(client: SyncPrefectClient, wanted: DeploymentFilter) -> list[DeploymentResponse]:
-    """All deployments that a filter selects; Prefect's server returns one page at a time."""
+    """Return all deployments that a filter selects; Prefect's server returns one page at a time."""
     found: list[DeploymentResponse] = []
     while page := client.read_deployments(deployment_filter=wanted, limit=_PAGE, offset=len(found)):
         found += page
@@ -72,7 +72,7 @@ def all_deployments(client: SyncPrefectClient, wanted: DeploymentFilter) -> list
 
 
 def deployed_definitions(client: SyncPrefectClient) -> DeployedDefinitions:
-    """The definitions of a server, as they were when they were served or deployed."""
+    """Return the definitions of a server, as they were when they were served or deployed."""
     known: dict[str, TaskDefinition] = {}
     unreadable = []
     for path, deployment in our_deployments(client).items():

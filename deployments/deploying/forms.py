@@ -1,7 +1,7 @@
-"""The form of a deployment in Prefect's UI: titles, descriptions and choices.
+"""Builds the form of a deployment in Prefect's UI: the fields with their titles, descriptions and choices.
 
-It is the JSON schema of the flow's parameters, by which Prefect's server validates every new flow run. The choices do
-not restrict programs, which can still give ids and names.
+A form is the JSON schema of the flow's parameters, by which Prefect's server validates every new flow run. The choices
+do not restrict programs, which can still give ids and names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from storage.settings import Settings
 from task_definitions import Scope, TaskDefinition
 from task_definitions.step_types import takes_destination, takes_force
 
-#: The longest list of choices. The server sends the form with every deployment; with more, the user types the id.
+#: The longest list of choices. If there are more, the user types an id, because the server sends the form with every
+#: deployment.
 MAX_CHOICES = 300
 
 #: Parameters for programs, which the form does not show.
@@ -34,7 +35,7 @@ _HIDDEN = ("source", "task_id", "items")
 #: The order of the form's fields; parameters that are not named here come last.
 _ORDER = (UNDO, "lane", "tenant_id", "select", "project_id", "force", "plan", "reason", "payload")
 
-#: What a criterion may be if "Every photo" is chosen: no value, as its type says it.
+#: The JSON schema of an empty criterion by its type; other criteria must be empty if "Every photo" is chosen.
 _NOTHING: Mapping[str, dict[str, Any]] = {"boolean": {"const": False}, "string": {"type": "null"}}
 
 
@@ -49,7 +50,7 @@ class Choices:
 
     @classmethod
     def read(cls, database: Database) -> Choices:
-        """Read them, in four short queries."""
+        """Read the choices from a database, in four short queries."""
         projects = ProjectsRepository(database)
         limit = MAX_CHOICES + 1
         return cls(
@@ -61,7 +62,7 @@ class Choices:
 
     @classmethod
     def of_settings(cls, settings: Settings) -> Choices:
-        """The choices from the database in the settings, read now."""
+        """Read the choices from the database that the settings name."""
         database = Database(settings.database_url.get_secret_value())
         try:
             return cls.read(database)
@@ -69,12 +70,12 @@ class Choices:
             database.close()
 
 
-#: The choices without a database.
+#: The choices of a form that is made without a database.
 NO_CHOICES = Choices()
 
 
 def form_of(flow: Flow[..., Any], choices: Choices, definition: TaskDefinition | None = None) -> ParameterSchema:
-    """The parameters of a flow as a form; fields without an effect for `definition` are left out."""
+    """Return the form for the parameters of a flow, without the fields that have no effect for `definition`."""
     schema: dict[str, Any] = parameters_model(flow.fn).model_json_schema(ref_template="#/definitions/{model}")
     fields: dict[str, dict[str, Any]] = schema["properties"]
     models: dict[str, dict[str, Any]] = schema.get("$defs", {})
@@ -85,7 +86,7 @@ def form_of(flow: Flow[..., Any], choices: Choices, definition: TaskDefinition |
         if not takes_force(definition):
             fields.pop("force", None)
         if definition.scope is Scope.PHOTO_SET:
-            # For other definitions it would not restrict the photos, although it looks as if it did.
+            # The project is the destination of a move. In other definitions the field would only seem to select photos.
             if takes_destination(definition):
                 required = [*required, "project_id"]
             else:
@@ -97,10 +98,10 @@ def form_of(flow: Flow[..., Any], choices: Choices, definition: TaskDefinition |
     if "project_id" in required:
         _without_null(fields["project_id"])
     required = [*required, *_offer_tenants(fields, choices)]
-    _offer(fields, "project_id", choices.projects, {"type": "integer", "minimum": 1, "title": "By id"}, "By name")
-    _offer(fields, "lane", choices.lanes, None, "By name")
+    _offer(fields, "project_id", choices.projects, {"type": "integer", "minimum": 1, "title": "By id"})
+    _offer(fields, "lane", choices.lanes)
     if selection is not None:
-        # As a plain object instead of a choice of two types, it has no switch between a value and no value.
+        # A plain object; for a choice between an object and null, the form would show a switch.
         fields["select"] = _selection_field(selection, choices) | {
             key: fields["select"][key] for key in ("title", "description")
         }
@@ -123,7 +124,7 @@ def _selection_field(selection: dict[str, Any], choices: Choices) -> dict[str, A
         f"missing_{kind}": {
             "type": "boolean",
             "title": f"Missing {kind}",
-            "description": f"Photos that lack a {kind}, also because making it failed.",
+            "description": f"Photos without a {kind}, including those whose {kind} failed.",
         }
         for kind in get_args(Derivative)
     }
@@ -131,7 +132,7 @@ def _selection_field(selection: dict[str, Any], choices: Choices) -> dict[str, A
     return {
         "type": "object",
         "properties": _in_order({**switches, **criteria}, [*switches, *criteria]),
-        # For programs only; forms show properties.
+        # Only programs may send `missing`; a form shows properties, not pattern properties.
         "patternProperties": {"^missing$": listed},
         "additionalProperties": False,
         "if": {"properties": {"every_photo": {"const": True}}, "required": ["every_photo"]},
@@ -150,10 +151,10 @@ def _in_order(fields: Mapping[str, dict[str, Any]], names: Sequence[str]) -> dic
 
 
 def _without_empty_default(field: dict[str, Any]) -> None:
-    # With a default of null the form would open with "None" chosen, or send empty lists as if a user chose them.
+    # With a default of null, the form would open with "None" chosen; with an empty list, it would send that list.
     kinds = [kind for kind in field.get("anyOf", []) if kind.get("type") != "null"]
     if any(kind.get("type") == "object" for kind in kinds):
-        # The field accepts only JSON, so its editor is hidden until a user needs it.
+        # A field for JSON keeps its default, so its editor is hidden until a user needs it.
         return
     if "default" in field and field["default"] in (None, [], False):
         del field["default"]
@@ -174,11 +175,11 @@ def _offer_tenants(fields: dict[str, dict[str, Any]], choices: Choices) -> list[
     field = fields["tenant_id"]
     must_be_given = "default" in field and DEFAULT_TENANT not in choices.tenants
     if must_be_given:
-        # No tenant has the default name.
+        # No tenant has the name that is the default of the parameter.
         del field["default"]
         if len(choices.tenants) == 1:
             field["default"] = choices.tenants[0]
-    _offer(fields, "tenant_id", choices.tenants, None, "By name")
+    _offer(fields, "tenant_id", choices.tenants)
     return ["tenant_id"] if must_be_given else []
 
 
@@ -186,13 +187,12 @@ def _offer(
     fields: Mapping[str, dict[str, Any]],
     name: str,
     choices: tuple[str, ...],
-    by_id: dict[str, Any] | None,
-    by_name: str,
+    by_id: dict[str, Any] | None = None,
 ) -> None:
     if name not in fields or not choices:
         return
     field = fields[name]
-    text = {"type": "string", "title": by_name, "minLength": 1, "maxLength": 300}
+    text = {"type": "string", "title": "By name", "minLength": 1, "maxLength": 300}
     nothing = [kind for kind in field.get("anyOf", []) if kind.get("type") == "null"]
     for key in ("type", "minLength", "maxLength"):
         field.pop(key, None)

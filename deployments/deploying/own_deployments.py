@@ -1,7 +1,7 @@
-"""The runner starts only flow runs of our own flows.
+"""Keeps the runner from starting flow runs of other flows than those of photojobs.
 
-Every user with the server's password can change a deployment: steps that "pull" code, or another entrypoint, would
-run programs on this machine.
+Every user with the server's password can change a deployment. A changed entrypoint, or steps that "pull" code, would
+run foreign programs on this machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flows.starting.deployment_names import CATALOG
 
 
 def foreign_reason(deployment: DeploymentResponse | RunnerDeployment) -> str | None:
-    """Why a deployment does not run our flows; None if it does."""
+    """Return the reason why a deployment does not run one of our flows; None if it runs one."""
     if getattr(deployment, "pull_steps", None):
         return "it has pull steps"
     module, _, flow = (deployment.entrypoint or "").rpartition(".")
@@ -30,7 +30,7 @@ def foreign_reason(deployment: DeploymentResponse | RunnerDeployment) -> str | N
 
 
 def only_own(start: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Wrap what starts the process of a flow run: a run of a foreign deployment ends as failed, and nothing starts."""
+    """Wrap the function that starts the process of a flow run; a run of a foreign deployment ends as `Failed`."""
 
     async def start_if_own(command: list[str], *, env: Mapping[str, str], **options: Any) -> Any:
         await _check(UUID(env["PREFECT__FLOW_RUN_ID"]))

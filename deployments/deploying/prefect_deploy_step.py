@@ -1,7 +1,7 @@
-"""The build step of our `prefect.yaml`: `prefect deploy` keeps the switches that users changed on the server.
+"""The build step of our `prefect.yaml`, which makes `prefect deploy` keep the switches that users set on the server.
 
-That command resumes each deployment, and replaces all of its schedules if one has no slug. `photojobs deploy` does not
-need this.
+Without this step, `prefect deploy` resumes each deployment, and replaces all of its schedules if one has no slug.
+`photojobs deploy` does not need the step.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ class _Switches:
     schedules: tuple[DeploymentSchedule, ...]
 
 
-#: The deployments with changed switches, as they were when this process began to deploy.
+#: The switches of each deployment that a user has changed, as they were when this process began to deploy.
 _switched: dict[UUID, _Switches] | None = None
 
 
 def keep_switches() -> dict[str, object]:
-    """Remember the switches of users, and restore them after each deployment; runs before each, and at the end.
+    """Remember the switches that users set, and restore those that earlier deployments of this process have changed.
 
-    A step runs before its deployment is registered, so the next step, or the end of the process, restores them.
+    Prefect runs this step before it registers a deployment. The step of the next deployment, or the end of the process,
+    therefore restores the switches.
     """
     global _switched
     with get_client(sync_client=True) as client:
@@ -51,7 +52,7 @@ def keep_switches() -> dict[str, object]:
 
 
 def restore_switches() -> None:
-    """Restore what this process has changed of a deployment."""
+    """Restore the switches that this process has changed."""
     if _switched:
         with get_client(sync_client=True) as client:
             _restore(client, _switched)

@@ -1,4 +1,4 @@
-"""`prefect.yaml`: the same deployments as a declaration, for users of Prefect's own command."""
+"""Writes `prefect.yaml`: the deployments as a declaration, for users of Prefect's own command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ build:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a text of several lines as a block."""
+    """Writes a text of several lines as a YAML block."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -40,7 +40,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def render_prefect_yaml(definitions: Iterable[TaskDefinition], settings: Settings, *, pool: str) -> str:
-    """The text of a `prefect.yaml` with a deployment for each definition, and one for standalone jobs."""
+    """Return the text of a `prefect.yaml` with a deployment for each definition, and one for standalone jobs."""
     deployments = [deployment_of(definition, settings, work_pool=pool) for definition in definitions]
     deployments.append(drain_deployment(work_pool=pool))
     document = {"deployments": [_entry(deployment, pool) for deployment in deployments]}

@@ -1,4 +1,4 @@
-"""Registering a deployment on Prefect's server without changing what users switched there.
+"""Registers a deployment on Prefect's server without changing the switches that users set there.
 
 A paused deployment stays paused, an inactive schedule stays inactive, and a schedule that was added on the server
 stays. Prefect's own registration resumes every deployment, and replaces all schedules if one has no slug.
@@ -29,7 +29,7 @@ from flows.starting.deployment_names import SCHEDULE_SOURCE
 #: The tag of a deployment that photojobs paused because its definition is missing.
 MISSING_TAG = "definition-missing"
 
-#: How many planned runs are read in one request: the server's limit, and more runs than it plans.
+#: How many planned runs are read in one request: the server's limit. It plans fewer runs for a deployment.
 MAX_PLANNED_RUNS = 200
 
 
@@ -39,6 +39,7 @@ class Registration:
 
     Attributes:
         known: the deployment before the registration; None if it is new.
+        declared: the schedules that the definition and the settings declare.
         began_at: a moment before the first change on the server.
     """
 
@@ -48,9 +49,9 @@ class Registration:
 
 
 def begin_registration(client: SyncPrefectClient, deployment: RunnerDeployment) -> Registration:
-    """Read the server's state, and remove from `deployment` what its update must not send.
+    """Read the server's state, and unset the fields of `deployment` that an update must not change.
 
-    Next, the caller applies `deployment`, and then calls `finish_registration`.
+    The caller then applies `deployment`, and calls `finish_registration`.
     """
     began_at = datetime.now(UTC)
     declared = tuple(DeploymentScheduleCreate(**dict(each)) for each in deployment.schedules or ())
@@ -67,7 +68,7 @@ def begin_registration(client: SyncPrefectClient, deployment: RunnerDeployment) 
 
 
 def finish_registration(client: SyncPrefectClient, registration: Registration, deployment_id: UUID) -> None:
-    """Update the declared schedules of an applied deployment, and plan its runs."""
+    """Update the declared schedules of a deployment that was just applied, and plan its runs."""
     known = registration.known
     if known is None:
         is_paused, is_scheduled = False, bool(registration.declared)
@@ -80,10 +81,11 @@ def finish_registration(client: SyncPrefectClient, registration: Registration, d
 
 
 def plan_runs(client: SyncPrefectClient, deployment_id: UUID, *, since: datetime) -> None:
-    """Have the server plan the runs of a deployment now; it must not be paused.
+    """Let the server plan the runs of a deployment now; the deployment must not be paused.
 
-    Every update of a deployment removes its planned runs, and the server's scheduler plans only runs after its next
-    round. Without this call, a run that is due in between would be lost.
+    Every update of a deployment removes its planned runs, and the server's scheduler plans only runs that are due after
+    its next round. Without this call, a run that is due before that round would be lost. Runs are planned from the
+    moment `since` on.
     """
     client.request(
         "POST", "/deployments/{id}/schedule", path_params={"id": deployment_id}, json={"start_time": since.isoformat()}
@@ -91,7 +93,7 @@ def plan_runs(client: SyncPrefectClient, deployment_id: UUID, *, since: datetime
 
 
 def pause_missing(client: SyncPrefectClient, deployment: DeploymentResponse) -> bool:
-    """Pause a deployment whose definition is missing, until it is registered again; returns False if it is paused."""
+    """Pause a deployment whose definition is missing, until it is registered again; return False if it was paused."""
     if deployment.paused:
         return False
     tags = [*(tag for tag in deployment.tags if tag != MISSING_TAG), MISSING_TAG]
@@ -104,8 +106,8 @@ def restore_parameters(
 ) -> bool:
     """Restore the parameters of a deployment's declared schedules; return whether any had lost them.
 
-    Prefect clears the parameters of a schedule when a user switches it off or on in the pages. Without their tenant,
-    the next planned runs would be for the default tenant.
+    Prefect clears the parameters of a schedule when a user switches it off or on in Prefect's pages. Without the
+    parameter for the tenant, the next planned runs would be for the default tenant.
     """
     began_at = datetime.now(UTC)
     wanted = {each.slug: each.parameters for each in declared}
@@ -120,9 +122,9 @@ def restore_parameters(
 def remove_runs_without_parameters(
     client: SyncPrefectClient, deployment: DeploymentResponse, declared: Iterable[DeploymentScheduleCreate]
 ) -> int:
-    """Remove planned runs of the declared schedules that lack their parameters, and plan the runs again.
+    """Remove planned runs that lack the parameters of their declared schedule, and plan these runs again.
 
-    The server's scheduler may write such runs after `restore_parameters`, if it read the schedule before.
+    The server's scheduler may write such runs after `restore_parameters`, if it read the schedule before that.
 
     Returns:
         The number of runs that were removed.
@@ -136,7 +138,7 @@ def remove_runs_without_parameters(
     began_at = datetime.now(UTC)
     removed = 0
     for run in client.read_flow_runs(flow_run_filter=planned, limit=MAX_PLANNED_RUNS):
-        # `scheduled DEPLOYMENT SCHEDULE MOMENT`: nothing else says which schedule planned a run.
+        # The key is `scheduled DEPLOYMENT SCHEDULE MOMENT`. No other field says which schedule planned a run.
         words = (run.idempotency_key or "").split()
         expected = by_schedule.get(words[2], {}) if words[:1] == ["scheduled"] and len(words) > 2 else {}
         if not expected.keys() <= run.parameters.keys():
@@ -163,17 +165,17 @@ def _update_schedules(
                 known.id, found.id, schedule=wanted.schedule, parameters=wanted.parameters, slug=wanted.slug
             )
     for schedule in former:
-        # Users may have added other schedules.
+        # A schedule that a user added stays.
         if _is_ours(schedule):
             client.delete_deployment_schedule(known.id, schedule.id)
-    # Last, because a renamed or deleted schedule may have had the slug of a new one.
+    # New schedules come last, because a renamed or deleted schedule may have had the same slug.
     if new:
         client.create_deployment_schedules(known.id, new)
 
 
 def _is_same(schedule: DeploymentSchedule, wanted: DeploymentScheduleCreate) -> bool:
-    # By its slug alone if its parameters are lost: see `restore_parameters`. Otherwise by its tenant as well, because
-    # an older version gave the same slug to several tenants.
+    # The tenant identifies a schedule, because an older version gave the same slug to several tenants. If the
+    # parameters are lost (see `restore_parameters`), only the slug is left.
     if _is_ours(schedule):
         return schedule.parameters.get("tenant_id") == (wanted.parameters or {}).get("tenant_id")
     return schedule.slug == wanted.slug

@@ -1,4 +1,4 @@
-"""A definition as a deployment of Prefect: its name, form, description and schedules."""
+"""Builds the Prefect deployment of a definition: its name, form, description and schedules."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from storage.settings import Settings
 from task_definitions import Schedule as DeclaredSchedule
 from task_definitions import TaskDefinition
 
-#: The largest number of steps in a row of a definition's picture; more steps are drawn one below the other.
+#: The picture of a definition shows at most this many steps side by side; more steps are drawn one below the other.
 MAX_STEPS_SIDE_BY_SIDE = 4
 
-#: Intervals count from the beginning of this day (year, month, day) in the schedule's time zone. Prefect would count
-#: from the moment of each registration, so that an interval that is longer than the time between two starts never ends.
+#: Intervals count from the beginning of this day (year, month, day) in the schedule's time zone. By default, Prefect
+#: counts from the moment of the registration, so an interval that is longer than the time between two restarts of
+#: `photojobs up` would never end.
 INTERVAL_ANCHOR = (2020, 1, 1)
 
-#: The work queues of a work pool.
+#: The names of the two work queues of a work pool.
 PRIORITY_QUEUE, NORMAL_QUEUE = "priority", "normal"
 
 
@@ -45,12 +46,14 @@ def deployment_of(
     work_pool: str | None = None,
     job_variables: Mapping[str, Any] | None = None,
 ) -> RunnerDeployment:
-    """The deployment of a definition, for a runner of this machine or for a work pool.
+    """Return the deployment of a definition, for a runner on this machine or for a work pool.
 
-    The form offers `choices`.
-
-    In a work pool the work queue is `priority` or `normal`, by the definition's highest step. `job_variables` are
-    added to the variables of the pool.
+    Args:
+        definition: the definition.
+        settings: the settings with the schedules and their tenants.
+        choices: the choices that the form offers.
+        work_pool: the name of the work pool; None for a runner on this machine.
+        job_variables: values that replace variables of the work pool.
     """
     flow = compile_task(definition)
     deployment = flow.to_deployment(
@@ -69,7 +72,7 @@ def deployment_of(
 def drain_deployment(
     *, choices: Choices = NO_CHOICES, work_pool: str | None = None, job_variables: Mapping[str, Any] | None = None
 ) -> RunnerDeployment:
-    """The deployment that runs standalone jobs."""
+    """Return the deployment that runs standalone jobs; see `deployment_of` for the parameters."""
     deployment = cast(
         "RunnerDeployment",
         drain_queue.to_deployment(
@@ -81,7 +84,7 @@ def drain_deployment(
             job_variables=dict(job_variables or {}),
         ),
     )
-    # As for every other flow; Prefect would use the module of the function.
+    # Prefect would use the module of the function; all our flows have their entrypoint in the catalog.
     deployment.entrypoint = f"{CATALOG}.{DRAIN}"
     return _with_form(deployment, form_of(drain_queue, choices))
 
@@ -93,7 +96,7 @@ def _with_form(deployment: Any, form: ParameterSchema) -> RunnerDeployment:
 
 
 def update_form(client: SyncPrefectClient, path: str, deployment: RunnerDeployment) -> None:
-    """Set the form of a registered deployment to that of `deployment`; change nothing else."""
+    """Give a registered deployment the form of `deployment`; change nothing else."""
     began_at = datetime.now(UTC)
     registered = client.read_deployment_by_name(path)
     form = deployment._parameter_openapi_schema.model_dump(exclude_unset=True)
@@ -103,14 +106,14 @@ def update_form(client: SyncPrefectClient, path: str, deployment: RunnerDeployme
 
 
 def queue_of(definition: TaskDefinition) -> str:
-    """The work queue of a definition: `priority` if one of its steps has that lane, else `normal`."""
+    """Return the work queue of a definition: `priority` if a step has a priority in that lane, else `normal`."""
     return PRIORITY_QUEUE if definition.priority >= PRIORITY_LANE_FROM else NORMAL_QUEUE
 
 
 def schedule_slug(tenant_id: str) -> str:
-    """The slug by which Prefect identifies the schedule of a tenant: small letters, digits and hyphens.
+    """Return the slug by which Prefect identifies the schedule of a tenant: small letters, digits and hyphens.
 
-    Each tenant has its own. A digest of the tenant's id is added if two tenants could have the same slug.
+    The slug ends with a digest of the tenant's id if another id could result in the same slug.
     """
     slug = "".join(character if character.isascii() and character.isalnum() else "-" for character in tenant_id).lower()
     if slug.replace("-", "_") == tenant_id:
@@ -134,7 +137,7 @@ def _schedule(declared: DeclaredSchedule, tenant_id: str) -> Schedule:
     return Interval(
         interval,
         anchor_date=datetime(*INTERVAL_ANCHOR, tzinfo=zone_of(declared.timezone)),
-        # With another zone, Prefect skips the repeated hour in autumn on Python before 3.13.
+        # Shorter intervals use UTC: in another zone, Prefect skips the repeated hour in autumn on Python before 3.13.
         timezone=declared.timezone if interval >= timedelta(days=1) else "UTC",
         parameters=parameters,
         slug=slug,
@@ -143,7 +146,7 @@ def _schedule(declared: DeclaredSchedule, tenant_id: str) -> Schedule:
 
 def _description(definition: TaskDefinition) -> str:
     flow_description = compile_task(definition).description or definition.label
-    # Many boxes side by side would be too small to read.
+    # More boxes side by side would be too small to read.
     direction = "LR" if len(definition.steps) <= MAX_STEPS_SIDE_BY_SIDE else "TD"
     arrows = " --> ".join(
         f'{index}["{step.type}<br/>{step.priority}"]' for index, step in enumerate(definition.steps, start=1)

@@ -1,7 +1,7 @@
-"""Decides which definitions have a schedule, and for which tenants: as declared, unless the settings change it.
+"""Decides which definitions have a schedule, and for which tenants.
 
-`deployments.deploying.runner_deployments` gives the schedules to Prefect.
-Prefect's scheduler plans and starts the runs; `deployments.status.planned_runs` reads the plan.
+A definition declares its schedule, and the settings may replace it or switch it off. Prefect's scheduler plans and
+starts the runs; `deployments.status.planned_runs` reads its plan.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from task_definitions import Schedule, Scope, TaskDefinition
 
 
 def schedule_of(definition: TaskDefinition, settings: Settings) -> Schedule | None:
-    """The effective schedule of a definition: that of the settings, else its own; only global definitions have one.
+    """Return the schedule of a definition in the settings, else its own; None if it has none or is not global.
 
     Raises:
         InvalidSettings: the value in the settings is not a schedule.
@@ -32,7 +32,7 @@ def schedule_of(definition: TaskDefinition, settings: Settings) -> Schedule | No
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise InvalidSettings(
-            f'schedules: {definition.name}: "{text}" is no schedule: {reason}. Write a cron text of five fields, a '
+            f'schedules: {definition.name}: "{text}" is not a schedule: {reason}. Write a cron text of five fields, a '
             'mapping with cron or interval_seconds and timezone, or "off".'
         ) from None
 
@@ -40,7 +40,7 @@ def schedule_of(definition: TaskDefinition, settings: Settings) -> Schedule | No
 def declared_schedules(
     definitions: Mapping[str, TaskDefinition], settings: Settings
 ) -> dict[tuple[str, str], Schedule]:
-    """The schedule of each definition that has one, for each of its tenants.
+    """Return the schedules by definition and tenant; definitions without a schedule are left out.
 
     Raises:
         InvalidSettings: the settings have an invalid schedule.
@@ -55,12 +55,12 @@ def declared_schedules(
 
 
 def in_words(schedule: Schedule) -> str:
-    """A schedule on one line."""
+    """Return a schedule as a text on one line."""
     if schedule.cron is not None:
         return f"{schedule.cron} {schedule.timezone}"
     return f"every {schedule.interval_seconds:g} s"
 
 
 def zone_of(timezone: str) -> tzinfo:
-    """The time zone of that name; UTC works even if the system has no time zone data."""
+    """Return the time zone of this name; UTC works even if the system has no time zone data."""
     return UTC if timezone == "UTC" else ZoneInfo(timezone)

@@ -1,1 +1,1 @@
-"""Checks everything that photojobs needs: one module for each subject; findings say what to do."""
+"""Checks everything that photojobs needs, with one module for each subject; each finding says what to do."""

@@ -17,7 +17,7 @@ from storage.upkeep.integrity_rules import Severity
 
 _area = Area("database")
 
-#: Our tables that the database user may not read and write.
+#: A query for our tables that the database's user may not read and write.
 _CLOSED_TABLES = text(
     """
     SELECT name FROM unnest(CAST(:tables AS text[])) AS name
@@ -30,7 +30,7 @@ _CLOSED_TABLES = text(
     """
 )
 
-#: The sequences that give out our ids and that the user may not use.
+#: A query for the sequences of our ids that the database's user may not use.
 _CLOSED_SEQUENCES = text(
     """
     SELECT sequence FROM unnest(CAST(:tables AS text[])) AS name
@@ -48,14 +48,14 @@ def examine_database(database: Database) -> Iterator[Finding]:
         yield _area.problem(
             "exists",
             f"There is no database at {database.path}.",
-            "`photojobs init` makes one for your photographs; or name another in PHOTOJOBS_DATABASE_URL.",
+            "`photojobs init` creates one for your photographs; or name an existing one in PHOTOJOBS_DATABASE_URL.",
         )
         return
     try:
         if database.is_postgresql and _has_no_schema(database):
             yield _area.problem(
                 "rights",
-                "Its user may use none of the schemas of its search_path.",
+                "The database's user may not use any schema of its search_path.",
                 "GRANT USAGE ON SCHEMA … TO the user, or correct the search_path.",
             )
             return
@@ -67,7 +67,9 @@ def examine_database(database: Database) -> Iterator[Finding]:
         yield _area.problem("pooling", str(error), "Set pool_mode = session, or name the port of PostgreSQL itself.")
         return
     except StorageError as error:
-        yield _area.problem("opens", f"It cannot be opened: {error}", "Start it, or correct PHOTOJOBS_DATABASE_URL.")
+        yield _area.problem(
+            "opens", f"The database cannot be opened: {error}", "Start it, or correct PHOTOJOBS_DATABASE_URL."
+        )
         return
     yield _area.fine("opens", f"{report.database} can be opened.")
     if report.revision == report.newest_revision:
@@ -76,13 +78,15 @@ def examine_database(database: Database) -> Iterator[Finding]:
         yield _area.warning(
             "schema",
             f"Its schema is {report.revision or 'that of another program'}; the newest is {report.newest_revision}.",
-            "`photojobs db upgrade` upgrades it; `photojobs db check` says what that would change.",
+            "`photojobs db upgrade` upgrades it; `photojobs db check` shows what an upgrade would change.",
         )
     for finding in report.findings:
         make = _area.problem if finding.severity is Severity.ERROR else _area.warning
-        yield make(finding.name, f"{finding.table or 'It'}: {finding.problem} ({finding.count}).", finding.remedy)
+        yield make(
+            finding.name, f"{finding.table or 'The database'}: {finding.problem} ({finding.count}).", finding.remedy
+        )
     if report.is_sound:
-        yield _area.fine("integrity", "It is sound: no damage, no orphans, no impossible states.")
+        yield _area.fine("integrity", "It has no damage, no orphans and no impossible states.")
     yield _writable(database)
     if database.is_postgresql:
         yield _area.fine("encoding", "It is encoded in UTF8.")
@@ -101,12 +105,14 @@ def _writable(database: Database) -> Finding:
         )
     try:
         with database.connect() as connection:
-            # Takes the write lock, and releases it.
+            # This statement takes the write lock, and the rollback releases it.
             connection.execute(text("UPDATE jobs SET status = status WHERE id IS NULL"))
             connection.rollback()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the user has to know.
+    except Exception as error:  # noqa: BLE001 - the user must see any error.
         return _area.problem(
-            "writable", f"It cannot be written: {error}", "Correct its permissions, or end what keeps it locked."
+            "writable",
+            f"The database cannot be written: {error}",
+            "Correct its permissions, or end the program that keeps it locked.",
         )
     return _area.fine("writable", "It can be written.")
 
@@ -133,10 +139,10 @@ def _rights(database: Database) -> Finding:
     if lacking:
         return _area.problem(
             "rights",
-            f"Its user lacks the right {' and '.join(lacking)}.",
-            "GRANT TEMPORARY ON DATABASE … for comparing large projects, GRANT CREATE ON SCHEMA … for upgrades, "
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … and GRANT USAGE ON ALL SEQUENCES IN SCHEMA "
-            "… for all work.",
+            f"The database's user lacks these rights: {', '.join(lacking)}.",
+            "Comparisons of large projects need GRANT TEMPORARY ON DATABASE …, and upgrades GRANT CREATE ON SCHEMA …. "
+            "All work needs GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … and GRANT USAGE ON ALL "
+            "SEQUENCES IN SCHEMA ….",
         )
     return _area.fine("rights", "Its user has the rights that are needed.")
 
@@ -146,19 +152,19 @@ def _file(database: Database) -> Iterator[Finding]:
     with database.connect() as connection:
         mode = str(connection.execute(text("PRAGMA journal_mode")).scalar_one())
     if mode == "wal":
-        yield _area.fine("journal", "Readers and writers do not keep each other waiting (WAL).")
+        yield _area.fine("journal", "Readers and writers do not wait for each other (WAL).")
     else:
         yield _area.warning(
             "journal",
-            f"Its journal mode is {mode}, with which readers and writers wait for each other.",
-            f"`sqlite3 {database.path} 'PRAGMA journal_mode = WAL'`, while nothing else uses it.",
+            f"Its journal mode is {mode}, in which readers and writers wait for each other.",
+            f"Run `sqlite3 {database.path} 'PRAGMA journal_mode = WAL'` while no other program uses the file.",
         )
     type_name = file_system_type(database.path)
     if is_network(type_name):
         yield _area.problem(
             "file_system",
-            f"The file lies on a file system of another machine ({type_name}), where SQLite's locks cannot be trusted.",
-            "Move it to a disk of this machine, or use PostgreSQL where several machines work.",
+            f"The file is on another machine's file system ({type_name}), where SQLite's locks do not work reliably.",
+            "Move the file to a disk of this machine, or use PostgreSQL if several machines work.",
         )
     else:
-        yield _area.fine("file_system", f"It lies on a disk of this machine ({type_name or 'of a type not known'}).")
+        yield _area.fine("file_system", f"It is on a disk of this machine ({type_name or 'unknown type'}).")

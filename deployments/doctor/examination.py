@@ -1,4 +1,4 @@
-"""The whole examination, in order; an error during a check is a finding too."""
+"""Runs all checks in order; an error during a check becomes a finding."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from storage.settings import Settings, settings_file
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Check everything that the settings name, and this installation.
+    """Check this installation and everything that the settings name.
 
-    Changes nothing: experiments in the library use a hidden folder, which is removed afterwards.
+    No data is changed: experiments in the library use a hidden folder, which is removed at their end.
     """
     file = settings_file()
-    says = "No settings file; the environment and the defaults hold."
+    says = "There is no settings file; the environment and the defaults apply."
     yield Area("settings").fine("file", says if file is None else f"{file.resolve()} is read.")
     database = Database(settings.database_url.get_secret_value())
     try:
@@ -55,8 +55,8 @@ def _safely(area: str, examine_area: Callable[[], Iterator[Finding]]) -> Iterato
     except Exception as error:  # noqa: BLE001 - one failed check must not hide the others.
         yield Area(area).problem(
             "examination",
-            f"It could not be looked at: {type(error).__name__}: {error}",
-            "`photojobs doctor --verbose` and a report of this help to fix photojobs.",
+            f"The check ended with an error: {type(error).__name__}: {error}",
+            "This is a bug in photojobs. Please report it with the output of `photojobs doctor --verbose`.",
         )
 
 
@@ -64,5 +64,5 @@ def _has_projects(database: Database) -> bool:
     try:
         with database.connect() as connection:
             return connection.execute(text("SELECT 1 FROM projects LIMIT 1")).first() is not None
-    except Exception:  # noqa: BLE001 - a database without the table has none.
+    except Exception:  # noqa: BLE001 - a database without the table has no projects.
         return False

@@ -14,7 +14,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def file_system_type(path: Path, *, mounts: Path = _MOUNTS) -> str | None:
-    """The type of the file system of a path, such as `ext4`; None if the operating system does not report it."""
+    """Return the type of the file system of a path, such as `ext4`; None if the operating system does not report it."""
     try:
         text = mounts.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -27,19 +27,19 @@ def file_system_type(path: Path, *, mounts: Path = _MOUNTS) -> str | None:
         if len(fields) < 5 or not after:
             continue
         point = fields[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
-        # If several are mounted at the same place, the last one is visible.
+        # If several file systems are mounted at the same place, the last one is visible.
         if len(point) >= best and (real == point or real.startswith(point.rstrip("/") + "/")):
             best, found = len(point), after.split()[0]
     return found
 
 
 def is_network(type_name: str | None) -> bool:
-    """Whether a file system of this type is another machine's."""
+    """Return True if a file system of this type belongs to another machine."""
     return type_name in NETWORK_TYPES
 
 
 def space(path: Path) -> tuple[int, int]:
-    """Free and total bytes of the file system of a path, or of its nearest existing parent folder."""
+    """Return the free and the total bytes of a path's file system; a missing path counts as its parent folder."""
     while not path.exists() and path != path.parent:
         path = path.parent
     stat = os.statvfs(path)

@@ -7,7 +7,11 @@ from enum import StrEnum
 
 
 class Standing(StrEnum):
-    """FINE: nothing to do. WARNING: it works, but something may fail or is missing. PROBLEM: it does not work."""
+    """The severity of a finding.
+
+    FINE: there is nothing to do. WARNING: photojobs works, but something is missing or may fail. PROBLEM: something
+    does not work.
+    """
 
     FINE = "fine"
     WARNING = "warning"
@@ -21,7 +25,8 @@ class Finding:
     Attributes:
         area: the area of the check: database, library, originals, Prefect, pictures, steps, space, schedules or
             clocks.
-        name: the name of the check for programs; it never changes.
+        name: the name of the check, by which programs recognize it; it never changes.
+        standing: the severity.
         says: the result, in a sentence.
         remedy: what to do; empty if there is nothing to do.
     """
@@ -40,13 +45,13 @@ class Area:
     name: str
 
     def fine(self, name: str, says: str) -> Finding:
-        """Nothing to do."""
+        """Return a finding that needs no action."""
         return Finding(area=self.name, name=name, standing=Standing.FINE, says=says)
 
     def warning(self, name: str, says: str, remedy: str) -> Finding:
-        """It works, but something may fail or is missing."""
+        """Return a finding about something that is missing or may fail."""
         return Finding(area=self.name, name=name, standing=Standing.WARNING, says=says, remedy=remedy)
 
     def problem(self, name: str, says: str, remedy: str) -> Finding:
-        """It does not work."""
+        """Return a finding about something that does not work."""
         return Finding(area=self.name, name=name, standing=Standing.PROBLEM, says=says, remedy=remedy)

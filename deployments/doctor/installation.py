@@ -22,7 +22,7 @@ SERVER_SECONDS = 5.0
 
 
 def examine_packages() -> Iterator[Finding]:
-    """Check that the installed versions are in the ranges that photojobs was tested with."""
+    """Check that the installed packages have supported versions."""
     wrong = []
     for line in importlib.metadata.requires("photojobs") or ():
         requirement = Requirement(line)
@@ -34,14 +34,16 @@ def examine_packages() -> Iterator[Finding]:
             wrong.append(f"{requirement.name} is missing")
             continue
         if not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
+            wrong.append(f"{requirement.name} {version} is installed, but photojobs needs {requirement.specifier}")
     prefect = f"Prefect {importlib.metadata.version('prefect')}, FastAPI {importlib.metadata.version('fastapi')}"
     if wrong:
         yield _packages.problem(
-            "versions", f"{'; '.join(wrong)}.", "`pip install -c constraints.txt photojobs` brings the tested ones."
+            "versions",
+            f"{'; '.join(wrong)}.",
+            "`pip install -c constraints.txt photojobs` installs the tested versions.",
         )
     else:
-        yield _packages.fine("versions", f"{prefect}, and all others are in the range that photojobs is made for.")
+        yield _packages.fine("versions", f"{prefect} and all other packages have supported versions.")
 
 
 def examine_prefect() -> Iterator[Finding]:
@@ -57,8 +59,8 @@ def examine_prefect() -> Iterator[Finding]:
     except urllib.error.HTTPError as error:
         yield _prefect.warning(
             "server",
-            f"The server at {url} answers with {error.code}, and does not tell its version.",
-            "Look at PREFECT_API_URL, which ends with /api, and at PREFECT_API_AUTH_STRING or PREFECT_API_KEY.",
+            f"The server at {url} answers a request for its version with HTTP status {error.code}.",
+            "Check PREFECT_API_URL, which must end with /api, and PREFECT_API_AUTH_STRING or PREFECT_API_KEY.",
         )
         return
     except (OSError, ValueError, UnreadableDocument) as error:
@@ -74,8 +76,8 @@ def examine_prefect() -> Iterator[Finding]:
     else:
         yield _prefect.warning(
             "server",
-            f"The server at {url} has version {version}, and this machine {ours}.",
-            "Bring both to the same version; the server may be the newer one, not the older.",
+            f"The server at {url} has Prefect {version}, and this machine has Prefect {ours}.",
+            "Install the same version on both; the server may be newer than this machine, but not older.",
         )
 
 
@@ -86,17 +88,19 @@ def examine_steps(settings: Settings) -> Iterator[Finding]:
 
     available = handlers()
     for broken in broken_plugins().values():
-        yield _steps.problem("plug_ins", str(broken), "Fix or uninstall that package.")
+        yield _steps.problem("plug_ins", str(broken), "Fix or uninstall the package.")
     if not broken_plugins():
         yield _steps.fine("plug_ins", f"All {len(available)} step types can run here.")
     known = load_definitions(settings.definitions, strict=False)
     for error in known.errors:
-        yield _steps.problem("definitions", str(error), "`photojobs definitions lint` names all that is wrong.")
+        yield _steps.problem("definitions", str(error), "`photojobs definitions lint` lists all errors.")
     missing = {name: [step.type for step in one.steps if step.type not in available] for name, one in known.items()}
     for name, types in missing.items():
         if types:
             yield _steps.problem(
-                "definitions", f"{name}: no handler here for {', '.join(types)}.", "Install the package that has it."
+                "definitions",
+                f"{name}: this installation has no handler for {', '.join(types)}.",
+                "Install the package that provides it.",
             )
     if not known.errors and not any(missing.values()):
-        yield _steps.fine("definitions", f"All {len(known)} definitions are right.")
+        yield _steps.fine("definitions", f"All {len(known)} definitions are valid.")

@@ -1,6 +1,6 @@
 """Checks that the library exists, and that files in it can be moved safely.
 
-It tries this in a hidden folder in the library's root, which it removes again; nothing else is changed.
+The checks write to a hidden folder in the library's root, and remove it afterwards; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding
 
     Args:
         library: the library; it may be missing.
-        has_projects: whether the database has projects; an empty root then means that the disk is not mounted.
+        has_projects: whether the database has projects. If it has, an empty root means that the disk is not mounted.
     """
     try:
         library.check_available()
@@ -41,15 +41,15 @@ def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding
             return
         yield _area.warning(
             "exists",
-            f"{library.root} holds no folder yet.",
-            "`photojobs library add-project NAME` makes a project; or copy folders to LIBRARY/TENANT/PROJECT.",
+            f"{library.root} has no folders yet.",
+            "`photojobs library add-project NAME` creates a project; or copy folders to LIBRARY/TENANT/PROJECT.",
         )
         tenants = []
     else:
-        yield _area.fine("exists", f"{library.root} has the folders of {len(tenants)} tenants.")
+        yield _area.fine("exists", f"{library.root} has the folders of {quantity(len(tenants), 'tenant')}.")
     type_name = file_system_type(library.root)
     where = "of another machine" if is_network(type_name) else "of this machine"
-    yield _area.fine("file_system", f"It lies on a disk {where} ({type_name or 'of a type not known'}).")
+    yield _area.fine("file_system", f"The library is on a disk {where} ({type_name or 'unknown type'}).")
     yield from _tried_out(library.root)
     yield from _projects(library, tenants)
 
@@ -57,27 +57,27 @@ def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding
 def _tried_out(root: Path) -> Iterator[Finding]:
     try:
         with _folder_of_ours(root) as folder:
-            yield _area.fine("writable", "Files and folders can be made in it.")
+            yield _area.fine("writable", "Files and folders can be created in the library.")
             first, second = folder / "first", folder / "second"
             first.write_bytes(b"1")
             second.write_bytes(b"2")
             if _overwrites_nothing(first, second):
-                yield _area.fine("rename", "A rename that can overwrite nothing is one atomic step.")
+                yield _area.fine("rename", "The file system has an atomic rename that overwrites nothing.")
             else:
                 yield _area.warning(
                     "rename",
                     "The file system has no atomic rename that overwrites nothing.",
-                    "Nothing to do: hard links or reservations are used instead, and still nothing is overwritten. "
-                    "No other program should rename files in the library meanwhile.",
+                    "You need not do anything: photojobs uses hard links or reserved names, and overwrites nothing. "
+                    "Do not let other programs rename files in the library while photojobs runs.",
                 )
             if (folder / "FIRST").exists():
                 yield _area.warning(
                     "case",
-                    "The file system takes IMG.jpg and img.jpg for the same name.",
-                    "Nothing to do here; photos whose names differ by case alone cannot be brought to this disk.",
+                    "The file system does not distinguish IMG.jpg from img.jpg.",
+                    "You need not do anything, but this disk cannot store photos whose names differ only in case.",
                 )
             else:
-                yield _area.fine("case", "The file system tells IMG.jpg from img.jpg.")
+                yield _area.fine("case", "The file system distinguishes IMG.jpg from img.jpg.")
     except OSError as error:
         yield _area.problem(
             "writable",
@@ -126,16 +126,17 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
     if unreadable:
         yield _area.problem(
             "projects",
-            f"{len(unreadable)} of {count} project folders cannot be read and written: {', '.join(unreadable[:3])}.",
+            f"{len(unreadable)} of {quantity(count, 'project folder')} cannot be read or cannot be written: "
+            f"{', '.join(unreadable[:3])}.",
             "Correct their permissions.",
         )
     else:
-        yield _area.fine("projects", f"All {count} project folders can be read and written.")
+        yield _area.fine("projects", f"All project folders ({count}) can be read and written.")
     if odd:
         yield _area.warning(
             "trash",
-            f"In {quantity(len(odd), 'project')} .trash is on another disk than the photographs: {', '.join(odd[:3])}.",
-            "Let .trash be a folder of the project: then a removal is a rename, and not a copy.",
+            f"{quantity(len(odd), 'project')} with .trash on another disk than the photographs: {', '.join(odd[:3])}.",
+            "Make .trash an ordinary folder of the project, so that a removal is a rename instead of a copy.",
         )
     elif count:
-        yield _area.fine("trash", "Trash and photographs lie on the same disk, so that a removal is a rename.")
+        yield _area.fine("trash", "Trash and photographs are on the same disk, so a removal is a rename.")

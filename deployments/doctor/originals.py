@@ -1,4 +1,4 @@
-"""Checks whether an original is known to be corrupt."""
+"""Checks whether originals are recorded as corrupt."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from deployments.doctor.finding import Area, Finding
 from storage.database.engine import Database
 from storage.photos.verification import VerificationRepository
+from task_definitions.wording import quantity
 
 _area = Area("originals")
 
@@ -15,17 +16,18 @@ _NAMED = 3
 
 
 def examine_originals(database: Database) -> Iterator[Finding]:
-    """Check whether the verification of originals found corrupt ones."""
+    """Check whether the verification of originals has found corrupt ones."""
     corrupt = VerificationRepository(database).corrupt()
     if not corrupt:
         yield _area.fine(
-            "contents", "None is known to be corrupt; `photojobs library verify` shows how many were verified."
+            "contents", "No original is recorded as corrupt; `photojobs library verify` shows how many were verified."
         )
         return
     more = f" and {len(corrupt) - _NAMED} more" if len(corrupt) > _NAMED else ""
     yield _area.problem(
         "contents",
-        f"{len(corrupt)} corrupt, with other contents but the same size and times: "
+        f"{quantity(len(corrupt), 'original')} with changed contents, but the same size and times: "
         f"{', '.join(one.path for one in corrupt[:_NAMED])}{more}.",
-        "Restore from a backup what `photojobs library verify` lists, or accept it there. And check that disk.",
+        "Check the disk. `photojobs library verify` lists the corrupt originals: restore them from a backup, or accept "
+        "them with --accept.",
     )

@@ -10,10 +10,10 @@ from deployments.doctor.finding import Area, Finding
 
 _area = Area("pictures")
 
-#: Formats that must be decoded, with libvips' names for their files.
+#: The formats that libvips must decode, with their file suffixes.
 NEEDED = (("JPEG", ".jpg"), ("PNG", ".png"), ("TIFF", ".tif"), ("WebP", ".webp"))
 
-# A HEIC file with valid boxes and an empty picture, compressed.
+# A HEIC file with valid boxes and an empty picture, compressed and encoded in Base85.
 _HEIC_SAMPLE = (
     b"c-muNV30^FsVvAy%}izhg51nBLn!-7ZfZ#)0|Y2$q~sJq*$f4l$t4VEfUh94Bp1wL1Y)_&oP4lxE+9T5RP+lF^8m4OW@cU"
     b"*T&*aOlgb3;Wt1fwf|wDR1w{ow+B&l!IUh*N10|dp854la31FRa9~l1p{qci=fgi*Z$t*5Ng}TH6ibXREa$(K~x`C+?WQRy@"
@@ -22,7 +22,7 @@ _HEIC_SAMPLE = (
 
 
 def examine_pictures() -> Iterator[Finding]:
-    """Check which formats libvips and rawpy decode, by decoding a small picture of each that can be made here."""
+    """Check which formats libvips and rawpy decode. For libvips, small pictures are written and decoded."""
     try:
         from flows.imaging.pillow import can_read_heic
         from flows.imaging.vips import load_vips
@@ -30,16 +30,14 @@ def examine_pictures() -> Iterator[Finding]:
         vips = load_vips()
         version = ".".join(str(vips.version(part)) for part in range(3))
     except Exception as error:  # noqa: BLE001 - an import of a C library fails in many ways.
-        yield _area.problem(
-            "libvips", f"libvips cannot be loaded: {error}", "`pip install pyvips-binary` brings it along."
-        )
+        yield _area.problem("libvips", f"libvips cannot be loaded: {error}", "`pip install pyvips-binary` installs it.")
         return
     broken = [name for name, suffix in NEEDED if not _round_trip(vips, suffix)]
     if broken:
         yield _area.problem(
             "formats",
             f"libvips {version} cannot decode {', '.join(broken)}.",
-            "`pip install --force-reinstall pyvips-binary` brings a libvips that can.",
+            "`pip install --force-reinstall pyvips-binary` installs a libvips that decodes all of them.",
         )
     else:
         yield _area.fine("formats", f"libvips {version} decodes {', '.join(name for name, _ in NEEDED)}.")
@@ -48,16 +46,16 @@ def examine_pictures() -> Iterator[Finding]:
     else:
         yield _area.warning(
             "avif",
-            "This libvips has no decoder for AVIF; such photos are kept, without thumbnail and preview.",
-            "`pip install --force-reinstall pyvips-binary` brings a libvips that has one.",
+            "The installed libvips has no decoder for AVIF; AVIF photos get no thumbnail and no preview.",
+            "`pip install --force-reinstall pyvips-binary` installs a libvips with this decoder.",
         )
     if _decodes_heic(vips) or can_read_heic():
         yield _area.fine("heic", "HEIC is decoded.")
     else:
         yield _area.warning(
             "heic",
-            "Nothing that is installed decodes HEIC; such photos are kept, without thumbnail and preview.",
-            "`pip install photojobs[heic]` brings a decoder.",
+            "No decoder for HEIC is installed; HEIC photos get no thumbnail and no preview.",
+            "`pip install photojobs[heic]` installs a decoder.",
         )
     yield _raw()
 
@@ -67,12 +65,12 @@ def _round_trip(vips: object, suffix: str) -> bool:
         image = vips.Image.black(16, 16, bands=3)  # type: ignore[attr-defined]
         back = vips.Image.new_from_buffer(image.write_to_buffer(suffix), "")  # type: ignore[attr-defined]
         return int(back.width) == 16 and float(back.avg()) < 32
-    except Exception:  # noqa: BLE001 - every way of not being able to is the same answer.
+    except Exception:  # noqa: BLE001 - every error means that the format is not supported.
         return False
 
 
 def _decodes_heic(vips: object) -> bool:
-    """Whether HEVC has a decoder: then the sample fails because its picture is empty, not for lack of a decoder."""
+    """Return True if libvips can decode HEIC: the sample then fails because it is empty, not for lack of a decoder."""
     from flows.imaging.vips import is_unsupported_codec
 
     try:
@@ -89,8 +87,8 @@ def _raw() -> Finding:
     if rawpy is None:
         return _area.warning(
             "raw",
-            "rawpy is not installed; RAW files are kept, and their embedded previews are not used.",
-            "`pip install photojobs[raw]`, if you have RAW files without a JPEG beside them.",
+            "rawpy is not installed; RAW files without a JPEG get no thumbnail and no preview.",
+            "`pip install photojobs[raw]` installs it.",
         )
     version = ".".join(map(str, rawpy.libraw_version))
-    return _area.fine("raw", f"The previews in RAW files are read, by LibRaw {version}.")
+    return _area.fine("raw", f"LibRaw {version} reads the previews in RAW files.")

@@ -17,15 +17,16 @@ _area = Area("schedules")
 _WRONG = {
     Standing.NOT_PLANNED: (
         "the server has planned no run",
-        "Check its log for errors of the scheduler, and that the packages have the versions of constraints.txt.",
+        "Look for errors of the scheduler in the server's log, and install the packages with the versions of "
+        "constraints.txt.",
     ),
     Standing.LATE: (
-        "its run is due but does not begin",
-        "Start `photojobs up`, or a worker of its pool.",
+        "its run is due, but does not begin",
+        "Start `photojobs up`, or a worker of the deployment's work pool.",
     ),
     Standing.NOT_SERVED: (
         "the server has no such schedule",
-        "Start `photojobs up` again; `photojobs definitions lint` says whether the definition can be served.",
+        "Start `photojobs up` again; `photojobs definitions lint` shows why a definition cannot be served.",
     ),
 }
 
@@ -40,13 +41,14 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
             make = _area.warning if run.standing is Standing.NOT_SERVED else _area.problem
             yield make("planned", f"{run.definition} for {tenant} ({run.when}): {says}.", remedy)
     if runs and all(run.standing is Standing.NO_SERVER for run in runs):
-        says = f"No server runs, so that none of {len(runs)} schedules runs by itself until `photojobs up` is started."
+        says = f"No server runs. Start `photojobs up` to run {quantity(len(runs), 'schedule')}."
         yield _area.fine("planned", says)
     elif not any(run.standing.is_wrong for run in runs):
         planned = sum(run.standing is Standing.PLANNED for run in runs)
         off = sum(run.standing in (Standing.SWITCHED_OFF, Standing.PAUSED) for run in runs)
         yield _area.fine(
-            "planned", f"Of {len(runs)} schedules {planned} have a planned run, and {off} are switched off."
+            "planned",
+            f"{quantity(len(runs), 'schedule')}: {planned} with a planned run, {off} switched off or paused.",
         )
     errors = server_errors(database)
     of_scheduler = [error for error in errors if error.is_of_scheduler]
@@ -55,12 +57,12 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
             "scheduler",
             f"The scheduler of Prefect's server logged {quantity(len(of_scheduler), 'error')}, "
             f"the last at {of_scheduler[-1].at}: {of_scheduler[-1].says}.",
-            "`pip install -c constraints.txt photojobs` brings the packages that were tested; then start it again.",
+            "`pip install -c constraints.txt photojobs` installs the tested packages; then start `photojobs up` again.",
         )
     elif errors:
         yield _area.warning(
             "server",
             f"Prefect's server logged {quantity(len(errors), 'error')}, the last at {errors[-1].at}: "
             f"{errors[-1].says}.",
-            "If something does not work, look at its log, server.log.",
+            "If something does not work, look at the server's log, server.log.",
         )

@@ -20,10 +20,10 @@ from storage.settings import Settings
 
 _space, _clocks = Area("space"), Area("clocks")
 
-#: With less free space than this, work stops; less than ten times this is a warning.
+#: Less free space than this is a problem, because work stops; less than ten times this is a warning.
 NEEDED_BYTES = 200_000_000
 
-#: The largest difference of clocks; with more, waits and ages would be wrong.
+#: The largest tolerated difference of two clocks; a larger one makes waiting times and ages wrong.
 TOLERATED_SECONDS = 2.0
 
 
@@ -34,11 +34,11 @@ def examine_space(settings: Settings, database: Database) -> Iterator[Finding]:
         places["database"] = database.path
     for name, path in places.items():
         free, total = space(Path(path).expanduser())
-        says = f"For {name}: {_gigabytes(free)} free of {_gigabytes(total)}."
+        says = f"{_gigabytes(free)} of {_gigabytes(total)} are free for {name}."
         if free < NEEDED_BYTES:
-            yield _space.problem(f"{name.split()[0]}", says, "Make space: thumbnails, previews and rows need it.")
+            yield _space.problem(f"{name.split()[0]}", says, "Free some space: thumbnails, previews and rows need it.")
         elif free < 10 * NEEDED_BYTES:
-            yield _space.warning(f"{name.split()[0]}", says, "Make space soon.")
+            yield _space.warning(f"{name.split()[0]}", says, "Free some space soon.")
         else:
             yield _space.fine(f"{name.split()[0]}", says)
 
@@ -50,7 +50,7 @@ def examine_clocks(settings: Settings, database: Database) -> Iterator[Finding]:
             moment = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         yield _compare("database", "the database's server", moment.timestamp(), settings)
     else:
-        yield _clocks.fine("database", "The database has this machine's clock.")
+        yield _clocks.fine("database", "The database uses this machine's clock.")
     stamp = _time_of_disk(settings.library_root)
     if stamp is not None:
         yield _compare("library", "the library's disk", stamp, settings)
@@ -60,10 +60,10 @@ def examine_clocks(settings: Settings, database: Database) -> Iterator[Finding]:
             with urllib.request.urlopen(f"{url}/health", timeout=SERVER_SECONDS) as answer:  # noqa: S310 - the user's own.
                 date = answer.headers.get("Date")
         except OSError:
-            # Another finding says whether it answers.
+            # Another finding reports that the server does not answer.
             return
         if date:
-            # The header has whole seconds.
+            # The header has whole seconds, so half a second is the most probable rest.
             yield _compare("prefect", "Prefect's server", parsedate_to_datetime(date).timestamp() + 0.5, settings)
 
 
@@ -75,10 +75,10 @@ def _compare(name: str, whose: str, moment: float, settings: Settings) -> Findin
         return _clocks.problem(
             name,
             says,
-            f"Set both by NTP: jobs count as dead after {settings.stale_seconds:g} s of silence, by these clocks.",
+            f"Set both clocks by NTP. A difference of {settings.stale_seconds:g} s makes running jobs count as dead.",
         )
     if abs(difference) >= TOLERATED_SECONDS:
-        return _clocks.warning(name, says, "Set both by NTP.")
+        return _clocks.warning(name, says, "Set both clocks by NTP.")
     return _clocks.fine(name, f"The clock of {whose} agrees with this machine's.")
 
 
@@ -90,7 +90,7 @@ def _time_of_disk(root: Path) -> float | None:
             os.utime(file.fileno())
             return os.fstat(file.fileno()).st_mtime
     except OSError:
-        # Another finding says whether it can be written.
+        # Another finding reports that the library cannot be written.
         return None
 
 

@@ -1,4 +1,4 @@
-"""The content of a picture of a definition: its steps with lanes and fan-outs, and for a task their progress."""
+"""Collects the content of a picture of a definition: its steps with lanes and fan-outs; for a task, their progress."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ class Activity:
     """The progress of a step of a task.
 
     Attributes:
-        jobs: number of jobs by status.
-        items: number of items by status.
-        seconds: from the first start to the last end; None until a job has ended.
+        state: the state of the whole step.
+        jobs: the number of jobs in each status.
+        items: the number of items in each status.
+        seconds: the time from the first start of a job to the last end; None until a job has ended.
     """
 
     state: State
@@ -46,20 +47,20 @@ class Activity:
 
     @property
     def says(self) -> str:
-        """Jobs and items, with the failed ones, in words."""
+        """The numbers of jobs and items, and of failed ones, as a text."""
         return ", ".join(part for part in (_counted(self.jobs, "job"), _counted(self.items, "item")) if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphStep:
-    """A step, or the follow-up jobs of one type.
+    """A step of a definition, or all follow-up jobs of one type.
 
     Attributes:
-        index: the position in the definition; follow-up jobs have the one after the last step.
-        fans_out: whether the step has a job for each chunk of its photos.
-        chunk_size: the largest number of photos of a job, if it fans out.
-        is_follow_up: whether handlers created it; it is not in the definition.
-        activity: None in the picture of a definition.
+        index: the position of the step in the definition; for follow-up jobs, the number of its steps.
+        fans_out: whether the step has one job for each chunk of its photos.
+        chunk_size: the largest number of photos in a job, if the step fans out.
+        is_follow_up: whether handlers requested these jobs, which are not in the definition.
+        activity: the progress in a task; None in the picture of a definition.
     """
 
     index: int
@@ -76,15 +77,15 @@ class GraphStep:
 
     @property
     def fan_out(self) -> str:
-        """The jobs of the step in words."""
+        """The number of the step's jobs as a text."""
         return f"a job for each {self.chunk_size} photos" if self.fans_out else "one job"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The conditions for this step and the steps after it, in words."""
+        """The conditions for this step and for the steps after it, as texts."""
         notes = [] if self.run_if is None else [f"only if {self.run_if}"]
         if self.is_follow_up:
-            notes.append("follow-up, asked for by a step")
+            notes.append("follow-up, requested by a step")
         elif self.stops_on_failure:
             notes.append("a failure stops the task here")
         return tuple(notes)
@@ -92,10 +93,10 @@ class GraphStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionGraph:
-    """A definition with its steps in the order in which they run, or a task of it.
+    """The content of a picture of a definition or of a task; the steps are in the order in which they run.
 
     Attributes:
-        lanes: the lanes that its steps run in, the highest first.
+        lanes: the lanes of the steps, the highest first.
         task: the id and the status of the task; None for a definition.
     """
 
@@ -108,7 +109,7 @@ class DefinitionGraph:
 
     @property
     def title(self) -> str:
-        """The title of the picture."""
+        """The label, the name and the scope, and for a task its id and status."""
         return f"{self.label} ({self.name}, {self.scope}){self._of_task}"
 
     @property
@@ -124,7 +125,7 @@ class DefinitionGraph:
 def graph_of_definition(
     definition: TaskDefinition, step_types: Mapping[str, StepType], *, lanes: Sequence[Lane] = ()
 ) -> DefinitionGraph:
-    """The graph of a definition; without `lanes`, those of a new database are used.
+    """Return the graph of a definition; without `lanes`, the lanes of a new database are used.
 
     Raises:
         KeyError: `step_types` lacks a type of the definition.
@@ -135,7 +136,7 @@ def graph_of_definition(
 def graph_of_task(
     summary: TaskSummary, step_types: Mapping[str, StepType], *, lanes: Sequence[Lane] = ()
 ) -> DefinitionGraph:
-    """The graph of the definition that a task was started with, with the progress of each step."""
+    """Return the graph of the definition that a task was started with, with the progress of each step."""
     task = summary.task
     pinned = PinnedDefinition.from_json(task.definition_json)
     done = {step.step_index: step for step in summary.steps if step.step_index < pinned.follow_up_index}
@@ -205,7 +206,7 @@ def _step(
 
 
 def _summary_of(type: str, step_types: Mapping[str, StepType]) -> str:
-    # The task may have been started on a machine with a package that is not installed here.
+    # The step type may belong to a package that is not installed here, but on the machine that started the task.
     return step_types[type].summary if type in step_types else ""
 
 

@@ -1,4 +1,4 @@
-"""A graph as Mermaid text, which GitHub, GitLab and many editors draw."""
+"""Writes a graph as Mermaid text, which GitHub, GitLab and many editors draw."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from deployments.graph.definition_graph import SYMBOLS, DefinitionGraph, GraphStep
 from task_definitions.wording import lasting
 
-#: Colours that can be read on a light and on a dark page.
+#: The colors of each state and lane, which are readable on light and dark pages.
 _STYLES = {
     "completed": "fill:#d7ecd9,stroke:#2e7d32,color:#10300f",
     "running": "fill:#d6e6fa,stroke:#1565c0,color:#0b2545",
@@ -22,7 +22,7 @@ _STYLES = {
 
 
 def as_mermaid(graph: DefinitionGraph) -> str:
-    """The graph as a Mermaid flowchart; a step that fans out has double sides."""
+    """Return a graph as a Mermaid flowchart; a step that fans out is a box with double sides."""
     return "\n".join(_lines(graph)) + "\n"
 
 
@@ -60,7 +60,7 @@ def _label(step: GraphStep) -> Iterator[str]:
 
 
 def _name(graph: DefinitionGraph, step: GraphStep) -> int:
-    # Follow-up jobs of several types share one index.
+    # Not the index of the step, because follow-up jobs of several types have the same index.
     return graph.steps.index(step)
 
 
@@ -71,5 +71,5 @@ def _style(step: GraphStep) -> str:
 
 
 def _escaped(text: str) -> str:
-    """`text` with entity codes for all characters that have a meaning in Mermaid or HTML."""
+    """Return `text` with entity codes in place of all characters that have a meaning in Mermaid or HTML."""
     return "".join(c if c.isalnum() or c in " _,.:()/…✓▶✗⊘·" else f"#{ord(c)};" for c in text)

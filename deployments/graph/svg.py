@@ -1,4 +1,4 @@
-"""A graph as an SVG file for any browser: lanes side by side, steps from top to bottom."""
+"""Draws a graph as an SVG file for any browser: lanes side by side, steps from top to bottom."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from deployments.graph.definition_graph import SYMBOLS, DefinitionGraph, GraphStep
 from task_definitions.wording import lasting, printable
 
-#: Pixels.
+#: The sizes of boxes, gaps and margins in pixels.
 _MARGIN, _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _HEAD = 24, 300, 76, 48, 40, 110
 
-#: The number of characters of a line in a box, and pixels of a character in the title; longer lines are shortened.
+#: The largest number of characters on a line in a box, and the width of a character of the title in pixels. Longer
+#: lines are shortened.
 _LINE_CHARACTERS = 44
 _TITLE_PIXELS = 10
 
-#: The narrowest picture: the id of a task fits.
+#: The smallest width of the picture in pixels, into which the id of a task fits.
 _MIN_WIDTH = 580
 
 _STYLE = """
@@ -37,7 +38,7 @@ text.queued, text.waiting, text.skipped, text.canceled { fill: var(--quiet); } t
 
 
 def as_svg(graph: DefinitionGraph) -> str:
-    """The graph as SVG text; it follows the viewer's light or dark mode."""
+    """Return a graph as SVG text; the picture follows the viewer's light or dark mode."""
     width = max(2 * _MARGIN + len(graph.lanes) * (_BOX_WIDTH + _GAP_X) - _GAP_X, _MIN_WIDTH)
     height = _HEAD + len(graph.steps) * (_BOX_HEIGHT + _GAP_Y) + _MARGIN
     root = Element(
@@ -84,7 +85,7 @@ def _draw_step(root: Element, step: GraphStep, x: int, y: int) -> None:
     group = SubElement(root, "g")
     SubElement(group, "title").text = printable(step.summary or step.type)
     state = "" if step.activity is None else f" {step.activity.state}"
-    # Sheets behind the box stand for the jobs of a step that fans out.
+    # If a step fans out, sheets behind its box represent its jobs.
     for offset in (8, 4, 0) if step.fans_out else (0,):
         box = {"x": x + offset, "y": y + offset, "width": _BOX_WIDTH, "height": _BOX_HEIGHT, "rx": 6}
         SubElement(group, "rect", {"class": f"box{state}"} | {name: str(value) for name, value in box.items()})

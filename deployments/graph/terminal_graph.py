@@ -1,4 +1,4 @@
-"""A graph as lines of text, for terminals of any width and for pipes."""
+"""Draws a graph as lines of text, for terminals and pipes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from deployments.graph.definition_graph import SYMBOLS, DefinitionGraph, GraphStep
 from task_definitions.wording import lasting, printable
 
-#: The connection of a step to the step before it: one job, or many side by side.
+#: The symbols that connect a step with the step before it: for one job, and for many jobs side by side.
 _ONE_JOB, _FAN_OUT = "├───○", "├─≡≡●"
 
 
 def as_lines(graph: DefinitionGraph) -> Iterator[str]:
-    """The graph line by line; the names of steps, priorities and lanes stand below each other."""
+    """Yield the lines of a graph; names, priorities and lanes are aligned in columns."""
     yield printable(graph.title)
     yield "│"
     widths = (

@@ -16,13 +16,13 @@ logger = logging.getLogger("photojobs.metrics")
 
 @contextmanager
 def metrics_endpoint(database: Database, settings: Settings) -> Iterator[str | None]:
-    """Answer on `metrics_host` and `metrics_port` while the block runs; return the address, or None without a port.
+    """Answer on `metrics_host` and `metrics_port` during the block; yield the address, or None if nothing is served.
 
-    A port that is in use is only a warning: several processes can share one settings file, and each would report the
-    same numbers of the database.
+    A port that is in use causes only a warning: several processes can share one settings file, and each would report
+    the same numbers of the database.
 
     Raises:
-        MetricsNotServed: the host is not an address of this machine, or the port may not be used.
+        MetricsNotServed: the host does not belong to this machine, or the port may not be used.
     """
     if settings.metrics_port is None:
         yield None
@@ -42,16 +42,16 @@ def metrics_endpoint(database: Database, settings: Settings) -> Iterator[str | N
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             logger.warning(
-                "metrics are not served here: another process answers on %s:%d. If that is not photojobs, give another "
-                "port by PHOTOJOBS_METRICS_PORT.",
+                "this process serves no metrics: another process answers on %s:%d. If it is not photojobs, name "
+                "another port in PHOTOJOBS_METRICS_PORT.",
                 host,
                 settings.metrics_port,
             )
             yield None
             return
         raise MetricsNotServed(
-            f"metrics cannot be served on {host}:{settings.metrics_port}: {error.strerror or error}. Give another port "
-            "by PHOTOJOBS_METRICS_PORT, or another address by PHOTOJOBS_METRICS_HOST."
+            f"metrics cannot be served on {host}:{settings.metrics_port}: {error.strerror or error}. Name another port "
+            "in PHOTOJOBS_METRICS_PORT, or another address in PHOTOJOBS_METRICS_HOST."
         ) from None
     address = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
     logger.info("metrics are served at %s", address)

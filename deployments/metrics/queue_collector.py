@@ -1,7 +1,7 @@
-"""The numbers for Prometheus: those of the whole database, whichever process answers.
+"""Collects the numbers for Prometheus, which are the same in every process: those of the whole database.
 
 All are read from the tables, so jobs of every executor on every machine count, including flow runs whose process has
-ended. A scrape reads from indexes what waits and runs, and what has ended since the previous scrape.
+ended. A scrape reads, from indexes, the jobs that wait or run and those that have ended since the previous scrape.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from storage.reports.statistics import LaneLoad, OpenJobs, Statistics
 
 logger = logging.getLogger("photojobs.metrics")
 
-#: The delay after which an ended job is counted: by then the transaction that ended it has committed.
+#: How long after its end a job is counted. By then, the transaction that ended it has committed.
 SETTLED_SECONDS = 15.0
 
 #: The largest number of ended jobs that a scrape reads; the next scrape continues there.
 MAX_ENDED_PER_SCRAPE = 20_000
 
-#: How many types of jobs have numbers of their own; a type can be any text, so the rest counts as `other`.
+#: How many types of jobs have separate numbers. A type can be any text; further types count as `other`.
 MAX_TYPES = 200
 
-#: Upper bounds in seconds: a job may process one photo, or run for an hour.
+#: Upper bounds of the histograms in seconds; a job may process one photo, or run for an hour.
 RUN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 WAIT_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
 
 
 class QueueCollector(Collector):
-    """Reads the numbers of a database; counters begin at 0 when it is made."""
+    """Reads the numbers of a database; its counters begin at 0 when the collector is created."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -52,32 +52,32 @@ class QueueCollector(Collector):
         self._counted = CollectorRegistry()
         self._ends = Counter(
             "photojobs_jobs_ended",
-            "Jobs that have ended, by how.",
+            "Jobs that have ended, by their final status.",
             ("lane", "type", "status"),
             registry=self._counted,
         )
         self._run_seconds = Histogram(
             "photojobs_job_run_seconds",
-            "From the last start of a job to its end.",
+            "Seconds from the last start of a job to its end.",
             ("lane", "type"),
             buckets=RUN_BUCKETS,
             registry=self._counted,
         )
         self._wait_seconds = Histogram(
             "photojobs_job_wait_seconds",
-            "From the creation of a job to its last start.",
+            "Seconds from the creation of a job to its last start.",
             ("lane",),
             buckets=WAIT_BUCKETS,
             registry=self._counted,
         )
 
     def describe(self) -> Iterator[Metric]:
-        """Only the names: the registration must not read the database."""
+        """Yield the metrics without values, because a registration must not read the database."""
         yield from self._families(1, (), {}, 0, 0.0)
         yield from self._counted.collect()
 
     def collect(self) -> Iterator[Metric]:
-        """The current numbers; without a database, only `photojobs_database_up` 0 and the previous counts."""
+        """Yield the current numbers; without a database, only `photojobs_database_up` 0 and the previous counts."""
         with self._lock:
             try:
                 now = self._database.clock()
@@ -94,7 +94,7 @@ class QueueCollector(Collector):
                     )
                     lanes = LanesRepository(connection).list() if ended else ()
             except StorageError as error:
-                logger.warning("no numbers: %s", error)
+                logger.warning("the numbers could not be read: %s", error)
                 yield _gauge("photojobs_database_up", "Whether the database answers.", 0)
             else:
                 self._count(ended, lanes)
@@ -107,7 +107,7 @@ class QueueCollector(Collector):
             kind = self._known(job.type)
             self._ends.labels(lane, kind, job.status).inc()
             if job.started_at is not None:
-                # The clocks of two machines may differ slightly.
+                # The clocks of two machines may differ slightly, so a difference may be negative.
                 ran = max(0.0, (job.finished_at - job.started_at).total_seconds())
                 self._run_seconds.labels(lane, kind).observe(ran)
                 self._wait_seconds.labels(lane).observe(max(0.0, (job.started_at - job.created_at).total_seconds()))
@@ -123,16 +123,16 @@ class QueueCollector(Collector):
     def _families(
         self, is_up: int, loads: Sequence[LaneLoad], by_type: dict[str, OpenJobs], delayed: int, now: float
     ) -> Iterator[Metric]:
-        yield InfoMetricFamily("photojobs", "The version that answers.", {"version": version("photojobs")})
+        yield InfoMetricFamily("photojobs", "The version of photojobs.", {"version": version("photojobs")})
         yield _gauge("photojobs_database_up", "Whether the database answers.", is_up)
         queued = GaugeMetricFamily("photojobs_jobs_queued", "Jobs that wait.", labels=("lane",))
         running = GaugeMetricFamily("photojobs_jobs_running", "Jobs that run: slots in use.", labels=("lane",))
         slots = GaugeMetricFamily(
-            "photojobs_lane_slots", "Slots of a lane; one without a limit has no such number.", labels=("lane",)
+            "photojobs_lane_slots", "Slots of a lane; a lane without a limit has no such metric.", labels=("lane",)
         )
         oldest = GaugeMetricFamily(
             "photojobs_oldest_waiting_seconds",
-            "How long the oldest job has waited that could run now; 0 where none does.",
+            "How long the oldest job that could run now has waited; 0 if no such job waits.",
             labels=("lane",),
         )
         for load in loads:
@@ -143,7 +143,7 @@ class QueueCollector(Collector):
             waited = 0.0 if load.oldest_waiting_at is None else max(0.0, now - load.oldest_waiting_at.timestamp())
             oldest.add_metric((load.name,), waited)
         yield from (queued, running, slots, oldest)
-        yield _gauge("photojobs_jobs_delayed", "Queued jobs that are to run later, retries among them.", delayed)
+        yield _gauge("photojobs_jobs_delayed", "Queued jobs that must not start yet, including retries.", delayed)
         open_jobs = GaugeMetricFamily(
             "photojobs_jobs_open", "Jobs that wait or run, by type.", labels=("type", "status")
         )

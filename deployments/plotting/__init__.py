@@ -1,1 +1,1 @@
-"""Plots as SVG, in one style for reports and benchmarks. Needs the extra `report`; importing this does not."""
+"""Plots as SVG, in one style for reports and benchmarks; drawing needs the extra `report`, importing does not."""

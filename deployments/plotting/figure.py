@@ -1,4 +1,4 @@
-"""A figure in a common style, and as SVG: text stays text, and colours follow the page's light or dark mode."""
+"""Makes figures in a common style and writes them as SVG with text as text and colors of the page's mode."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours of the page, which are variables of its style, by the placeholders that matplotlib draws with.
+#: The colors that the page's style defines as variables. matplotlib draws with these placeholders.
 PAGE_COLOURS = {"ink": "#010203", "quiet": "#010204", "rule": "#010205", "accent": "#010206", "failed": "#010207"}
 _FALLBACKS = {"ink": "#1f2933", "quiet": "#5c6975", "rule": "#d5dbe1", "accent": "#2f6f9f", "failed": "#c62828"}
 _DARK = {"ink": "#e6eaee", "quiet": "#9aa5b1", "rule": "#3a444e", "accent": "#7fb4f0", "failed": "#f08a84"}
 INK, QUIET, RULE, ACCENT, FAILED = (PAGE_COLOURS[name] for name in ("ink", "quiet", "rule", "accent", "failed"))
 
-#: Colours of series in this order: distinct on light and dark, and for most people with colour blindness.
+#: The colors of series, in this order. They differ on light and dark pages, and for most people with color blindness.
 PALETTE = ("#4e79a7", "#e08a2c", "#59a14f", "#b07aa1", "#2fa5a0", "#c9a227", "#9c755f", "#8a8fd1", "#d37295", "#7f8c8d")
 
-#: The number of characters of a label beside an axis; longer labels are shortened.
+#: The largest number of characters of a label beside an axis; longer labels are shortened.
 LABEL_CHARACTERS = 40
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Give all figures that are made in the block the same style.
+    """Give all figures that are created in the block the same style.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -66,7 +66,7 @@ def house_style() -> Iterator[None]:
 
 
 def new_figure(*, width: float = 9.6, height: float = 3.0) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes, in inches; within `house_style`. No window and no global state is made."""
+    """Create a figure with one pair of axes, within `house_style`; width and height are in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
@@ -74,13 +74,13 @@ def new_figure(*, width: float = 9.6, height: float = 3.0) -> tuple[Figure, Axes
 
 
 def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
-    """A figure as an `<svg>` element, with texts for screen readers.
+    """Return a figure as an `<svg>` element with texts for screen readers.
 
     Args:
-        figure: a figure made within `house_style`.
-        title: its subject.
-        description: its content in words.
-        name: a name that is unique in the page: letters, digits and hyphens.
+        figure: a figure that was created within `house_style`.
+        title: the subject of the figure.
+        description: the content of the figure in words.
+        name: a name that is unique in the page, of letters, digits and hyphens.
     """
     import matplotlib as mpl
 
@@ -90,12 +90,12 @@ def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )
     svg = buffer.getvalue()
-    # The text before the element, and the remaining metadata, refer to other documents.
+    # Remove the text before the element and the remaining metadata, because they refer to other documents.
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
     for colour_name, stand_in in PAGE_COLOURS.items():
         svg = svg.replace(stand_in, f"var(--{colour_name}, {_FALLBACKS[colour_name]})")
-    # Ids must be unique in the whole page.
+    # Add the name to all ids, which must be unique in the whole page.
     svg = re.sub(rf'\bid="(?!{name}-)', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     words = (
@@ -107,7 +107,7 @@ def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
 
 
 def standalone(svg: str) -> str:
-    """An `<svg>` element as a file of its own; it follows the viewer's light or dark mode."""
+    """Return an `<svg>` element as the text of a file, which follows the viewer's light or dark mode."""
     light = ";".join(f"--{name}:{colour}" for name, colour in _FALLBACKS.items())
     dark = ";".join(f"--{name}:{colour}" for name, colour in _DARK.items())
     style = (
@@ -119,11 +119,11 @@ def standalone(svg: str) -> str:
 
 
 def short(label: str) -> str:
-    """A label that fits beside an axis, on one line."""
+    """Return a label on one line, shortened to fit beside an axis."""
     printable = "".join(c if c.isprintable() else "�" for c in label)
     return printable if len(printable) <= LABEL_CHARACTERS else printable[: LABEL_CHARACTERS - 1] + "…"
 
 
 def colours_for(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each name, the same for the same names in the same order."""
+    """Return a color for each name; the same names in the same order always get the same colors."""
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(dict.fromkeys(names))}

@@ -1,4 +1,4 @@
-"""The charts of a report: jobs over time, throughput, waits."""
+"""Draws the charts of a report: jobs over time, throughput, and waiting times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: How many workers have a row of their own; the others share one.
 MAX_WORKERS = 12
 
-#: The largest number of rows of bars; further bars are drawn over others.
+#: The largest number of rows of bars for a worker; further bars are drawn over others.
 MAX_ROWS_OF_WORKER = 8
 
 
@@ -38,7 +38,7 @@ def timeline(
     begin: datetime,
     end: datetime,
 ) -> str:
-    """Jobs as bars, by lane and worker; jobs that a worker ran at the same time have rows of their own."""
+    """Draw jobs as bars, grouped by lane and worker; jobs that a worker ran at the same time are in separate rows."""
     groups = _grouped(spans, lanes)
     rows: list[tuple[_Group, list[list[JobSpan]]]] = [
         (group, _packed(groups[group], end)) for group in sorted(groups, key=lambda g: (_rank(g.lane, lanes), g.worker))
@@ -82,13 +82,13 @@ def timeline(
             title="Jobs in time, by lane and worker",
             description=f"{quantity(total, 'job')} of {quantity(len(kinds), 'kind')} over "
             f"{lasting((end - begin).total_seconds())}. "
-            "Failed ones are hatched. The table of steps below has the numbers.",
+            "Failed jobs are hatched. The table of steps below has the numbers.",
             name="timeline",
         )
 
 
 def throughput_chart(done: Throughput) -> str:
-    """How many photos, or jobs, were processed in each second."""
+    """Draw how many photos or jobs were processed per second over the task's time."""
     seconds = done.part_seconds * len(done.rates)
     scale, unit = _time_scale(seconds)
     edges = [number * done.part_seconds / scale for number in range(len(done.rates) + 1)]
@@ -109,7 +109,7 @@ def throughput_chart(done: Throughput) -> str:
 
 
 def waits_chart(times: Sequence[StepTimes]) -> str:
-    """How long the jobs of each step waited and ran: the median as a bar, 95 % as a line, the longest as a dot."""
+    """Draw how long the jobs of each step waited and ran: the median as a bar, 95 % as a line, the longest as a dot."""
     with house_style():
         figure, axes = new_figure(height=0.9 + 0.5 * len(times))
         for row, step in enumerate(times):
@@ -160,7 +160,7 @@ def _grouped(spans: Sequence[JobSpan], lanes: Sequence[Lane]) -> dict[_Group, li
 
 
 def _packed(spans: Sequence[JobSpan], end: datetime) -> list[list[JobSpan]]:
-    """The spans in as few rows as possible, without overlaps."""
+    """Distribute spans over rows without overlaps; beyond `MAX_ROWS_OF_WORKER` rows, spans overlap."""
     rows: list[list[JobSpan]] = []
     for span in sorted(spans, key=lambda one: one.started_at):
         free = next((row for row in rows if (row[-1].finished_at or end) <= span.started_at), None)

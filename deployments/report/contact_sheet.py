@@ -1,4 +1,4 @@
-"""Thumbnails of photographs, small enough for a page."""
+"""Makes the contact sheet of a report: thumbnails of photographs, small enough for a page."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from storage.reports.task_history import ChangedPhoto
 
 logger = logging.getLogger("photojobs.report")
 
-#: Longest edge in pixels, and quality: about 6 kB each.
+#: The size and quality of a picture on the sheet; each has about 6 kB.
 MINIATURE = Rendition(long_edge_pixels=240, quality=55, effort=4)
 
-#: The largest size in bytes of one picture, and of all of them; larger ones are left out.
+#: The largest size of one picture, and of all pictures together. Pictures beyond it are left out.
 MAX_PICTURE_BYTES = 40_000
 MAX_SHEET_BYTES = 4_000_000
 
@@ -35,16 +35,16 @@ class Frame:
 
     @property
     def change(self) -> str:
-        """The change of the photo in one word."""
+        """The change of the photo in one word: new, moved or changed."""
         if self.photo.is_new:
             return "new"
         return "moved" if self.photo.is_moved else "changed"
 
 
 def contact_sheet(library: Library, photos: Sequence[ChangedPhoto]) -> Sequence[Frame]:
-    """The photos in order, with their current thumbnails.
+    """Return the photos in the given order, with their current thumbnails.
 
-    Thumbnails are decoded like originals, in a separate process, because another program can replace their files.
+    Thumbnails are decoded in a separate process, as originals are, because another program can replace their files.
     """
     if not photos:
         return ()
@@ -68,7 +68,7 @@ def _miniature(pool: ImagePool, library: Library, photo: ChangedPhoto, target: P
         pool.make_derivatives(thumbnail, thumbnail=target)
         return target.read_bytes()
     except (ImagingError, LibraryError, OSError) as error:
-        logger.info("%s: no picture: %s", photo.name, error)
+        logger.info("%s: the contact sheet has no picture of it: %s", photo.name, error)
         return None
 
 

@@ -1,4 +1,4 @@
-"""A report as one HTML page: no script, nothing from the network, every text escaped."""
+"""Renders a report as one HTML page without scripts and without content from the network; every text is escaped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deployments.report.task_report import TaskReport
 from storage.reports.library_figures import LibraryFigures
 from task_definitions.wording import lasting, printable, size_in_words
 
-#: The names of a library's figures, in the order of the page.
+#: The label of each figure of the library, in the order of the page.
 FIGURE_NAMES = {
     "projects": "projects",
     "archived_projects": "archived projects",
@@ -30,7 +30,7 @@ FIGURE_NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureRow:
-    """One figure of the library, before and after, in words."""
+    """One figure of the library before and after the task, as texts."""
 
     name: str
     before: str
@@ -39,7 +39,7 @@ class FigureRow:
 
 
 def render_report(report: TaskReport) -> str:
-    """The page of a report.
+    """Return the HTML page of a report.
 
     Raises:
         MissingExtra: the extra `report` is not installed.

@@ -1,4 +1,4 @@
-"""The content of a report about a task, read from the tables and the library; not its layout."""
+"""Reads the content of a report about a task from the tables and the library; `page.py` makes its layout."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ class TaskReport:
     """The content of a report.
 
     Attributes:
-        made_at: when the data was read.
+        made_at: the moment at which the data was read.
         lanes: the current lanes.
-        library: the figures before and after; the current ones if the figures at the end were not stored.
-        is_after_now: whether the later figures are the current ones.
-        changed: how many photos changed; `frames` are the first of them.
+        library: the library's figures before and after the task.
+        is_after_now: whether the figures after the task are current ones, because none were stored at its end.
+        frames: the first changed photos, with their thumbnails.
+        changed: the number of all photos that changed.
     """
 
     made_at: datetime
@@ -59,18 +60,18 @@ class TaskReport:
 
     @property
     def begin(self) -> datetime:
-        """When the task began: the start of its first job, or its creation if no job has started."""
+        """The moment at which the task began: the start of its first job, or its creation if no job has started."""
         starts = [span.started_at for span in self.spans]
         return min([*starts, self.summary.task.started_at or self.made_at], default=self.summary.task.created_at)
 
     @property
     def throughput(self) -> Throughput:
-        """How much was done in each part of the time."""
+        """How much was done in each part of the task's time."""
         return throughput_of(self.spans, begin=self.begin, end=self.end)
 
     @property
     def end(self) -> datetime:
-        """When it ended, or now."""
+        """The moment at which the task ended; the current moment if it has not ended."""
         return self.summary.task.finished_at or self.made_at
 
 
@@ -78,13 +79,13 @@ def read_report(database: Database, library: Library, task_id: str, *, photos: i
     """Read the report of a task, which may still run.
 
     Args:
-        database: the database with its rows.
+        database: the database with the task's rows.
         library: the library with the thumbnails.
-        task_id: the task.
+        task_id: the id of the task.
         photos: the largest number of changed photos to show.
 
     Raises:
-        UnknownTask: there is no such task.
+        UnknownTask: no task has this id.
     """
     now = database.clock()
     with database.connect() as connection:

@@ -1,4 +1,4 @@
-"""How much was done in each part of a task's time: the work of a job is spread evenly over its running time."""
+"""Computes how much was done in each part of a task's time; a job's work is spread evenly over its running time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PARTS = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """Photos, or jobs if they have no photos, per second in equal parts of a task's time.
+    """The number of processed photos per second, in equal parts of a task's time; of jobs, if they have no photos.
 
     Attributes:
-        noun: the counted things, such as photos.
+        noun: what is counted: photos or jobs.
         part_seconds: the length of a part.
-        rates: the rate of each part.
-        total: the sum over all parts.
+        rates: the number per second in each part.
+        total: the number in all parts together.
     """
 
     noun: str
@@ -30,7 +30,7 @@ class Throughput:
 
 
 def throughput_of(spans: Sequence[JobSpan], *, begin: datetime, end: datetime) -> Throughput:
-    """The throughput of jobs between two moments."""
+    """Return the throughput of jobs between two moments."""
     counts_items = any(span.items for span in spans)
     part_seconds = max((end - begin).total_seconds(), 0.001) / PARTS
     done = [0.0] * PARTS

@@ -1,6 +1,6 @@
-"""Finds tasks whose flow run died, and standalone jobs that no flow run works off, and asks Prefect to run them.
+"""The attendant: finds tasks whose flow run died, and standalone jobs that no flow run runs; asks Prefect to run them.
 
-The attendant runs nothing itself. It reads the database at each look, and keeps no state of its own.
+The attendant runs no job itself. Each look reads the database again; no state is kept between two looks.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from storage.reports.task_summary import summarise_task
 
 logger = logging.getLogger("photojobs.attendant")
 
-#: A scheduled run that is this late was missed: no runner was up when it was due.
+#: A scheduled run that is late by this much counts as missed: no runner was running when it was due.
 MISSED_SECONDS = 60
 
 #: How many flow runs Prefect's server returns in one page, at most.
 _PAGE_SIZE = 200
 
-#: How often a run that died before it wrote its task is restarted, and how recently it must have died.
+#: How many times a run that died before it wrote its task is restarted, and how recently it must have died.
 MAX_RESTARTS = 3
 RESTART_WITHIN = timedelta(days=1)
 
@@ -70,7 +70,7 @@ _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateT
 
 
 def attend(runtime: Runtime) -> None:
-    """Revive dead flow runs, request missing ones, and request a drain run if standalone jobs are ready."""
+    """Restart dead flow runs, request missing ones, and request a run of Drain Queue if standalone jobs are ready."""
     silent_seconds = max(ATTENDANCE_SECONDS, 3 * runtime.settings.heartbeat_seconds)
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
@@ -104,7 +104,10 @@ def skip_missed_runs() -> int:
             for run in runs[:-1]:
                 client.set_flow_run_state(
                     run.id,
-                    Cancelled(name="Skipped", message="Missed while nothing ran; the latest missed run runs instead."),
+                    Cancelled(
+                        name="Skipped",
+                        message="Missed while nothing ran; the latest missed run takes its place.",
+                    ),
                     force=True,
                 )
                 skipped += 1
@@ -112,10 +115,10 @@ def skip_missed_runs() -> int:
 
 
 def revive_runs_left_behind(runtime: Runtime) -> int:
-    """Restart flow runs that had begun nothing yet when their runner died, and return how many there were.
+    """Restart flow runs whose runner died before they wrote or retried a task; return how many were restarted.
 
-    Such a run was about to write its task, to retry an ended task, to make a plan, or to work off standalone jobs;
-    `attend` cannot find it. Call this function before a runner starts. It leaves runs of work pools to their workers.
+    Such a run was about to write its task, to retry an ended task, to make a plan, or to run standalone jobs. `attend`
+    cannot find it. Call this function before a runner starts. It leaves runs of work pools to their workers.
     """
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
@@ -128,10 +131,10 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
 
 
 def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository) -> int:
-    """Restart runs whose process died before it wrote or retried their task, and return how many there were.
+    """Restart runs whose process died before it wrote or retried their task; return how many were restarted.
 
-    `attend` finds runs of unfinished tasks by the task, and `report_ended_tasks` finds those of ended tasks. Runs of
-    work pools are left to their workers.
+    `attend` restarts runs of unfinished tasks, and `report_ended_tasks` reports the end of ended tasks. Runs of work
+    pools are left to their workers.
     """
     restarted = 0
     for run in _crashed_runs(client):
@@ -150,7 +153,7 @@ def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository) -> i
 
 
 def report_ended_tasks(client: SyncPrefectClient, database: Database) -> int:
-    """Report the end of tasks to Prefect whose flow run died before it could, and return how many there were.
+    """Report the end of tasks whose flow run died before it reported that end to Prefect; return how many there were.
 
     Prefect shows such a run as `Crashed`, or as `Running` if its runner died as well.
     """
@@ -161,7 +164,7 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database) -> int:
         if task is None or task.finished_at is None or not task.is_final or run.state is None:
             continue
         if run.state.type == StateType.RUNNING:
-            # The process of this run may still report the end itself.
+            # The run's own process may still report the end.
             is_silent = task.finished_at < datetime.now(UTC) - timedelta(seconds=REPORT_SECONDS)
             is_dead = is_silent and not _is_after_end(run.state, task)
         else:
@@ -174,7 +177,7 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database) -> int:
 
 
 def _has_begun_nothing(task: Task | None, started: State | None) -> bool:
-    """Return True if a dead flow run has no task yet, or started after the end of its task, to retry it."""
+    """Return True if a dead flow run has no task yet, or was started to retry its ended task and did not."""
     return task is None or _is_after_end(started, task)
 
 
@@ -195,7 +198,7 @@ def _our_runs(client: SyncPrefectClient, *types: StateType) -> list[FlowRun]:
 
 
 def _crashed_runs(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return our flow runs that Prefect lists as `Crashed` since `RESTART_WITHIN`."""
+    """Return our flow runs that crashed within the last `RESTART_WITHIN`, as Prefect lists them."""
     return all_flow_runs(
         client,
         FlowRunFilter(
@@ -221,10 +224,10 @@ def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[Flow
 
 
 def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None:
-    """End flow runs that were canceled while no process ran them; Prefect leaves them in `Cancelling` forever.
+    """End flow runs that a user canceled while no process ran them; Prefect would leave them in `Cancelling`.
 
-    Such a run had not begun, was paused, or lost its process. A paused run also ends if its task was canceled in the
-    database. If Prefect's server ended a run itself, this function ends the run's task.
+    Such a run had not begun, was paused, or had lost its process. A paused run also ends if its task was canceled in
+    the database. If Prefect's server has ended a run itself, this function cancels the run's task.
     """
     stopped = _our_runs(client, StateType.CANCELLING, StateType.PAUSED)
     long_ago = datetime.now(UTC) - timedelta(seconds=CANCELING_SECONDS)
@@ -235,7 +238,7 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
             task = tasks.get_by_id(_task_id(run))
             is_over = task is not None and task.is_final
         else:
-            # If a runner has the process of this run, it ends the run within seconds.
+            # If a runner has a process for this run, the runner ends the run within seconds.
             is_over = run.start_time is None or run.state.timestamp < long_ago
         if is_over:
             _end_as_canceled(client, tasks, run)
@@ -305,7 +308,7 @@ def _will_begin(run: FlowRun) -> bool:
 def _attend_task(
     client: SyncPrefectClient, database: Database, task: Task, run: FlowRun | None, *, may_start: bool
 ) -> bool:
-    """Bring one task and its flow run in line; return True if a flow run of the task will start."""
+    """Restart or request the flow run of an unattended task, or cancel or hold the task; return True if one starts."""
     tasks = TasksRepository(database)
     state = None if run is None else run.state
     if run is None or state is None or state.type == StateType.COMPLETED:

@@ -16,7 +16,7 @@ PLANNED_TAG = "auto-scheduled"
 
 
 def name_planned_runs() -> int:
-    """Give planned runs of our deployments the names that they will have when they run; return how many changed."""
+    """Give planned runs of our deployments their final names; return how many names were changed."""
     named = 0
     with get_client(sync_client=True) as client:
         flow_name = cache(lambda flow_id: client.read_flow(flow_id).name)

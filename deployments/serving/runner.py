@@ -49,21 +49,21 @@ from task_definitions.difference import DefinitionDifference, compare_definition
 
 logger = logging.getLogger("photojobs.serving")
 
-#: How often the runner asks Prefect for runs that are due. A run from the UI starts within twice this time.
+#: Seconds between two requests to Prefect for runs that are due. A run from the UI starts within twice this time.
 QUERY_SECONDS = 0.5
 
-#: How often definition files are checked for changes.
+#: Seconds between two checks of the definition files for changes.
 RELOAD_SECONDS = 2.0
 
-#: How often the deployments on the server are checked.
+#: Seconds between two checks of the deployments on the server.
 DEPLOYMENTS_SECONDS = 20.0
 
-#: How long planned runs are checked after the parameters of their schedule were restored.
+#: After the parameters of a schedule were restored, its planned runs are checked for this long.
 RESTORED_SECONDS = 120.0
 
 
 class Serving:
-    """The definitions that a runner serves. They are updated when their files change."""
+    """The definitions that a runner serves, which are updated when their files change."""
 
     def __init__(self, runner: Runner, settings: Settings) -> None:
         self._runner = runner
@@ -79,7 +79,7 @@ class Serving:
         try:
             choices = await asyncio.to_thread(Choices.of_settings, self._settings)
         except StorageError as error:
-            self._say(f"the forms keep their lists: {error}")
+            self._say(f"the lists in the forms could not be updated: {error}")
             return
         if choices == self._choices:
             return
@@ -99,11 +99,10 @@ class Serving:
                 update_form(client, DRAIN_PATH, self._drain_deployment())
 
     async def serve_drain(self) -> None:
-        """Serve the deployment that works off standalone jobs."""
+        """Serve the deployment that runs standalone jobs."""
         await self._register(await asyncio.to_thread(self._drain_deployment))
 
     def _drain_deployment(self) -> RunnerDeployment:
-        """Return the deployment that works off standalone jobs, with its form."""
         return drain_deployment(choices=self._choices)
 
     def _deployment(self, definition: TaskDefinition) -> RunnerDeployment:
@@ -121,7 +120,7 @@ class Serving:
 
     async def _serve(self, definition: TaskDefinition, difference: DefinitionDifference) -> None:
         try:
-            # In a thread: compiling imports handlers, and inside a loop Prefect would return a coroutine.
+            # In a thread, because compiling imports handlers, and because Prefect returns a coroutine in an event loop.
             deployment = await asyncio.to_thread(self._deployment, definition)
         except MissingHandler as error:
             self._say(f"{definition.name}: {error}")
@@ -130,7 +129,7 @@ class Serving:
             return
         before = self._served.get(definition.name)
         if before is not None and deployment_path(before) != deployment_path(definition):
-            # A new label means a new deployment. Without the pause, the schedule of the former one would run too.
+            # A new label means a new deployment. Without the pause, the former deployment's schedule would run too.
             await self._pause(before)
         self._served[definition.name] = definition
         logger.info("%s", difference)
@@ -212,7 +211,7 @@ class Serving:
 
 
 def _served_before(known: Collection[str]) -> list[str]:
-    """Return the paths of deployments that a runner served, without the known ones and those of work pools."""
+    """Return the paths of deployments that an earlier runner served, without those in `known` and those of pools."""
     with get_client(sync_client=True) as client:
         return [
             path
@@ -230,7 +229,7 @@ def _pause(path: str) -> bool:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve the definitions until this process is stopped, and reload their files when they change."""
+    """Serve the definitions, and reload their files when they change, until this process is stopped."""
     runner = Runner(
         name="photojobs", query_seconds=QUERY_SECONDS, limit=settings.max_flow_runs, pause_on_shutdown=False
     )
@@ -255,7 +254,7 @@ async def serve(settings: Settings) -> None:
             task.cancel()
 
 
-#: The environment variable with the path of a file; the runner creates it when every definition is served.
+#: The environment variable that names a file; the runner creates the file when every definition is served.
 READY_VARIABLE = "PHOTOJOBS_UP_READY"
 
 #: The environment variable that is set if this runner is the only one of its server. It may then pause deployments
@@ -297,7 +296,7 @@ def fingerprint(source: Path | None) -> Mapping[str, tuple[int, int]]:
 
 def main() -> None:
     """Run the runner process."""
-    # On our own logger: Prefect replaces the handlers of the root logger.
+    # The handler is on our own logger, because Prefect replaces the handlers of the root logger.
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     ours = logging.getLogger("photojobs")

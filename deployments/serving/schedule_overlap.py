@@ -1,4 +1,4 @@
-"""Skips a scheduled run before its process starts if an earlier run of the same schedule has not ended.
+"""Skips a scheduled run, before its process starts, if an earlier run of the same schedule has not ended.
 
 The flow itself refuses a second task of the same definition and tenant. With a short schedule, however, more and more
 processes would start only to refuse. Prefect's concurrency limit does not fit: it counts all runs of a deployment, and
@@ -30,7 +30,7 @@ _AT_WORK = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 def skip_overlaps(start: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """Wrap the function that starts the process of a flow run; an overlapping scheduled run ends as `Skipped`."""
-    # Prefect logs a traceback for each exception at the start of a process; a skipped run is no error.
+    # Prefect logs a traceback for each exception at the start of a process, but a skipped run is not an error.
     logging.getLogger("prefect.runner.flow_run_executor").addFilter(_is_no_overlap)
 
     async def start_unless_overlapping(command: list[str], *, env: Mapping[str, str], **options: Any) -> Any:
@@ -61,7 +61,7 @@ async def _check(flow_run_id: UUID) -> None:
 
 
 def _precedes(other: FlowRun, run: FlowRun) -> bool:
-    """Return True if `other` makes `run` an overlap; of two runs that are about to start, the earlier due one stays."""
+    """Return True if `run` must wait for `other`; if both are about to start, the one that was due earlier runs."""
     if other.id == run.id or other.parameters.get("tenant_id") != run.parameters.get("tenant_id"):
         return False
     return other.state_type != StateType.PENDING or _rank(other) < _rank(run)

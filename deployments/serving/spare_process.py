@@ -1,8 +1,8 @@
-"""A spare process that has imported Prefect and the handlers, so that the next flow run begins at once.
+"""Keeps a spare process that has already imported Prefect and the handlers, so that the next flow run begins at once.
 
-The imports take two seconds. The runner keeps one spare process. A flow run takes it, with the environment that Prefect
-meant for a new process, and the runner prepares the next one. The spare process reads no definitions or settings before
-a flow run takes it. It runs as `python -m deployments.serving.spare_process`.
+The imports take two seconds. A flow run takes the spare process with the environment that Prefect made for a new
+process, and the runner then prepares the next one. The spare process reads no definitions or settings before a flow run
+takes it. It runs as `python -m deployments.serving.spare_process`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from flows.handlers.step import load_steps
 
 logger = logging.getLogger("photojobs.serving")
 
-#: How long after a flow run took the spare process the next one is prepared, so that the flow run begins first.
+#: How long the runner waits before it prepares the next spare process, so that the flow run begins first.
 PREPARE_AFTER_SECONDS = 3.0
 
 _ENGINE = "prefect.engine"
 
 
 class SpareProcess:
-    """Starts flow runs in the spare process, or in a new process if there is no spare one.
+    """Starts flow runs in the spare process; in a new process if there is no spare one or its settings differ.
 
     Args:
         start_new: Prefect's own function that starts a process, `prefect.utilities.processutils.run_process`.
@@ -72,7 +72,7 @@ class SpareProcess:
         cwd: Any = None,
         **options: Any,
     ) -> anyio.abc.Process:
-        """Start the command, report the process to `task_status`, and wait for its end, as Prefect's `run_process`."""
+        """Do the same as Prefect's `run_process`: start the command, report the process, and wait for its end."""
         process = self._take() if command[1:] == ["-m", _ENGINE] and self._fits(env, cwd) else None
         if process is None or process.stdin is None:
             started: anyio.abc.Process = await self._start_new(
@@ -94,7 +94,7 @@ class SpareProcess:
         return process
 
     def _fits(self, environment: Mapping[str, str], folder: Any) -> bool:
-        # Prefect reads its settings at import, so the spare process cannot take other ones.
+        # Prefect reads its settings at import, so the spare process has them already.
         return folder is None and _prefect_settings(environment) == self._settings
 
     def _take(self) -> anyio.abc.Process | None:
@@ -119,8 +119,8 @@ async def use_spare_process() -> None:
     except (ImportError, AttributeError):
         # Prefect has no public interface for this.
         raise RunnerFailed(
-            "this version of Prefect starts flow runs in another way, so photojobs cannot check what they run. "
-            "Install the version of constraints.txt."
+            "the installed version of Prefect starts flow runs in another way, so photojobs cannot check what they "
+            "run. Install the version that constraints.txt names."
         ) from None
     await spare.prepare()
     vars(starter)["run_process"] = only_own(skip_overlaps(spare.run_process))

@@ -1,4 +1,4 @@
-"""Starts and stops Prefect's server, the runner, the sweeps and the attendant together, for `photojobs up`.
+"""Starts and stops everything that `photojobs up` needs: Prefect's server, the runner, the sweeps and the attendant.
 
 A server or runner that dies is restarted.
 """
@@ -37,10 +37,10 @@ logger = logging.getLogger("photojobs.up")
 #: Prefect's default port.
 DEFAULT_PORT = 4200
 
-#: How often the attendant looks for unattended work.
+#: Seconds between two looks of the attendant.
 ATTEND_SECONDS = 5.0
 
-#: Planned runs get readable names once in this many looks; Prefect plans new runs once a minute.
+#: Planned runs get readable names at each look whose number is a multiple of this; Prefect plans once a minute.
 NAMING_ROUNDS = 6
 
 #: How long the runner may take to start.
@@ -74,14 +74,14 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
 
     Args:
         settings: where the database, the library and the definitions are.
-        home: a folder for the server's database, the logs, and marker files of running processes.
+        home: the folder for the server's database, the logs, and marker files of running processes.
         host: the address that an embedded server listens on; by default the loopback.
         port: the port of the embedded server; None for any free port.
 
     Raises:
         AlreadyUp: another `up` uses the same folder.
         PortInUse: the port is taken.
-        MetricsNotServed: the address of the metrics is not an address of this machine, or may not be used.
+        MetricsNotServed: the address for metrics does not belong to this machine, or may not be used.
         PrefectServerFailed: the server could not be started.
         RunnerFailed: the runner could not be started; the message names its log.
     """
@@ -91,7 +91,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         stack.enter_context(_only_one(home))
         runtime = stack.enter_context(Runtime.open(settings))
         _end_leftovers(runs, settings.drain_seconds)
-        # Before the server is started, which changes PREFECT_HOME in this process.
+        # Read this before the server is started, which changes PREFECT_HOME in this process.
         known_home = prefect_home(runtime.database)
         log = None if os.environ.get("PREFECT_API_URL") else home / SERVER_FOLDER / SERVER_LOG
         log_begins_at = log.stat().st_size if log is not None and log.exists() else 0
@@ -128,7 +128,7 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
     log_path = home / "runner.log"
 
     def launch() -> subprocess.Popen[bytes]:
-        # Only here: the runner of an `up` that was just killed may still ask its runs to stop.
+        # Not earlier: the runner of an `up` that was just killed may still request its runs to stop.
         withdraw_stop(runs)
         _prepare_runs(runtime)
         ready.unlink(missing_ok=True)
@@ -140,13 +140,13 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # Outside the terminal's process group: Ctrl-C must return jobs to the queue, not cancel all flow runs.
+            # A session of its own, so that Ctrl-C returns jobs to the queue instead of canceling all flow runs.
             start_new_session=True,
             preexec_fn=die_with_parent if sys.platform == "linux" else None,
         )
 
     def stop(process: subprocess.Popen[bytes]) -> None:
-        # Before the runner stops: it would cancel the flow runs that it runs.
+        # Flow runs end before the runner, which would cancel them when it stops.
         _end_runs(runs, drain_seconds)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -172,12 +172,12 @@ def _wait_for(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], lo
         if process.poll() is not None:
             raise RunnerFailed(f"the runner ended with code {process.returncode}; see {log_path}")
         if time.monotonic() > give_up_at:
-            raise RunnerFailed(f"the runner did not begin within {RUNNER_TIMEOUT_SECONDS:g} s; see {log_path}")
+            raise RunnerFailed(f"the runner was not ready within {RUNNER_TIMEOUT_SECONDS:g} s; see {log_path}")
         time.sleep(0.05)
 
 
 def _prepare_runs(runtime: Runtime) -> None:
-    """Before a runner starts, restart runs without a process, and skip missed runs except the latest of a schedule.
+    """Restart runs that have lost their process, and skip missed runs; call this before a runner starts.
 
     Raises:
         RunnerFailed: Prefect's server is unavailable.
@@ -197,7 +197,7 @@ def _prepare_runs(runtime: Runtime) -> None:
     if revived:
         logger.info("%d flow runs that were left behind are restarted", revived)
     if skipped:
-        logger.info("%d missed scheduled runs were skipped; the latest of each runs now", skipped)
+        logger.info("%d missed scheduled runs were skipped; the latest missed run of each schedule runs now", skipped)
 
 
 @contextmanager
@@ -233,7 +233,7 @@ def _end_runs(runs: Path, limit_seconds: float) -> None:
 
 
 def _end_leftovers(runs: Path, limit_seconds: float) -> None:
-    # These processes noticed that their parent died, and are returning their jobs to the queue.
+    # Processes that outlived their `up` have noticed its death, and are returning their jobs to the queue.
     if running_processes(runs):
         request_stop(runs)
         _wait_until_ended(runs, limit_seconds)
@@ -259,5 +259,5 @@ def _only_one(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise AlreadyUp(f"photojobs is already up with the folder {home}; stop it first") from None
+            raise AlreadyUp(f"another `photojobs up` or `serve` uses the folder {home}; stop it first") from None
         yield

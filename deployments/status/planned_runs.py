@@ -1,6 +1,6 @@
-"""When definitions run next, as planned by Prefect's server; and why it has planned no run.
+"""Reads from Prefect's server when each definition runs next, or why no run is planned.
 
-Nothing is computed here: the server starts the runs, so only its plan is right.
+No moment is computed here: the server starts the runs, so only its plan is right.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from flows.starting.deployment_names import TAG
 from storage.settings import Settings
 from task_definitions import TaskDefinition
 
-#: Prefect's scheduler plans the runs of a changed schedule in its next round; a round begins each minute.
+#: After this time, Prefect's scheduler must have planned the runs of a changed schedule; its rounds begin each minute.
 SCHEDULER_SECONDS = 120.0
 
 #: How far ahead Prefect's scheduler plans runs.
 HORIZON = timedelta(days=100)
 
-#: A run that is this late has no runner; on a busy machine a run may begin a minute late.
+#: A run that is later than this has no runner. On a busy machine a run may begin a minute late.
 LATE_SECONDS = 300.0
 
 _PAGE = 200
@@ -43,18 +43,19 @@ class Standing(StrEnum):
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it should run, but does not."""
+        """Whether the schedule should run, but does not."""
         return self in (Standing.LATE, Standing.NOT_PLANNED, Standing.NOT_SERVED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduledRun:
-    """The next run of a definition for a tenant.
+    """A schedule with its next run.
 
     Attributes:
-        tenant_id: the tenant; None if the schedule names none, which is possible if a user added it.
-        when: the schedule in words.
-        next_at: the moment of the run that the server has planned; None if it has planned none.
+        definition: the name of the definition that runs.
+        tenant_id: the tenant; None for a schedule that a user added without a tenant.
+        when: the schedule as a text, such as `0 3 * * * UTC`.
+        next_at: the moment of the next run that the server has planned; None if it has planned none.
     """
 
     definition: str
@@ -67,7 +68,7 @@ class ScheduledRun:
 def scheduled_runs(
     definitions: Mapping[str, TaskDefinition], settings: Settings, server: ServerApi | None
 ) -> list[ScheduledRun]:
-    """The next run of each schedule that is declared or that the server has, the soonest first.
+    """Return the next run of each schedule that is declared or that the server has, the soonest run first.
 
     Args:
         definitions: the definitions with declared schedules.
@@ -107,7 +108,7 @@ def _on_server(server: ServerApi) -> Iterator[ScheduledRun]:
 
 
 def _planned(server: ServerApi, deployment_id: str) -> dict[str, datetime]:
-    """The first planned run of each schedule of a deployment."""
+    """Return the moment of the first planned run of each schedule of a deployment, by the schedule's id."""
     first: dict[str, datetime] = {}
     offset = 0
     filters = {
@@ -147,10 +148,10 @@ def _standing(deployment: dict[str, Any], schedule: dict[str, Any], next_at: dat
 
 
 def _comes_before(schedule: dict[str, Any], now: datetime) -> bool:
-    """Whether Prefect's scheduler should have planned a run: one that comes before its horizon."""
+    """Return True if a schedule has a run between now and the scheduler's horizon."""
     import asyncio
 
-    # Not at the top: the import takes seconds, and is needed only if something is wrong.
+    # Imported here, because the import takes seconds, and is needed only if a schedule has no planned run.
     from prefect.server.schemas.core import DeploymentSchedule
 
     parsed = DeploymentSchedule.model_validate({"schedule": schedule}).schedule

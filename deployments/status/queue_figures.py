@@ -1,4 +1,4 @@
-"""The content of listings: lanes with their load, projects with their number of photos, filtered jobs and items."""
+"""Reads the rows that listings show: lanes with their load, projects with their photos, jobs and items."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ class ProjectFigures:
     """A project, and the numbers of its photos.
 
     Attributes:
-        without_derivatives: photos without a thumbnail or preview, if the format can have one.
-        failed: photos whose thumbnail or preview failed.
+        photos: the number of photos.
+        without_derivatives: the number of photos whose thumbnail or preview is missing; formats that cannot have
+            one do not count.
+        failed: the number of photos whose thumbnail or preview failed.
     """
 
     project: Project
@@ -50,7 +52,7 @@ class ProjectFigures:
 
 
 def lane_figures(source: Database | Connection) -> list[LaneFigures]:
-    """Every lane, the highest first."""
+    """Return every lane with the numbers of its jobs, the lane with the highest priorities first."""
     with Access(source).read() as connection:
         lanes = LanesRepository(connection).list()
         loads = {load.name: load for load in Statistics(connection).lanes()}
@@ -74,7 +76,13 @@ def lane_figures(source: Database | Connection) -> list[LaneFigures]:
 def project_figures(
     database: Database, *, tenant_id: str | None = None, archived: bool | None = False
 ) -> list[ProjectFigures]:
-    """Projects in id order, with the numbers of their photos."""
+    """Return projects with the numbers of their photos, in the order of their ids.
+
+    Args:
+        database: the database.
+        tenant_id: only projects of this tenant; by default of all.
+        archived: False for active projects, True for archived ones, None for both.
+    """
     lacking = photos.c.thumbnail_status.is_(None) | photos.c.preview_status.is_(None)
     lacking |= photos.c.thumbnail_status.in_(("pending", "missing"))
     lacking |= photos.c.preview_status.in_(("pending", "missing"))
@@ -96,12 +104,12 @@ def project_figures(
 
 
 def list_jobs(database: Database, filters: Mapping[str, Any], *, limit: int, offset: int = 0) -> list[Job]:
-    """Jobs of all tenants, newest first; `filters` are columns with their values, and None filters nothing."""
+    """Return jobs, the newest first; `filters` maps columns to wanted values, and a value of None filters nothing."""
     return list_newest(Access(database).look, filters, limit=limit, offset=offset)
 
 
 def list_items(database: Database, job_id: int, *, status: str | None, limit: int | None) -> list[JobItem]:
-    """The items of a job in id order, optionally only those in one status; at most `limit`."""
+    """Return at most `limit` items of a job in the order of their ids; with `status`, only items in this status."""
     if limit is not None:
         check_page(limit=limit)
     statement = select(job_items).where(job_items.c.job_id == job_id).order_by(job_items.c.id).limit(limit)
@@ -112,7 +120,7 @@ def list_items(database: Database, job_id: int, *, status: str | None, limit: in
 
 
 def item_counts(database: Database, job_ids: list[int]) -> dict[int, dict[str, int]]:
-    """How many items of each job are in each status."""
+    """Return the number of items in each status, for each of these jobs."""
     statement = (
         select(job_items.c.job_id, job_items.c.status, func.count())
         .where(among(job_items.c.job_id, job_ids))
@@ -126,7 +134,7 @@ def item_counts(database: Database, job_ids: list[int]) -> dict[int, dict[str, i
 
 
 def failed_item_names(database: Database, task_ids: list[str]) -> frozenset[str]:
-    """The names of the photos that failed in any job of these tasks."""
+    """Return the names of the photos that failed in any job of these tasks."""
     statement = (
         select(job_items.c.filename)
         .join(jobs, jobs.c.id == job_items.c.job_id)

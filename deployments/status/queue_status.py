@@ -1,4 +1,4 @@
-"""The content of `photojobs status`, read at once: for people on a terminal, and for programs."""
+"""Reads everything that `photojobs status` shows, in one transaction."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class RunningJob:
     """A running job, and its speed.
 
     Attributes:
-        seconds: the time since its start.
-        silent_seconds: the time since its last heartbeat.
-        rate: items (or projects) per second; None until the first one is done.
-        remaining_seconds: the remaining time at that rate; None if the total is not known.
+        seconds: the time since the job's start.
+        silent_seconds: the time since the job's last heartbeat.
+        rate: finished items or projects per second; None until the first one is finished.
+        remaining_seconds: the remaining time at this rate; None if the rate or the total is not known.
     """
 
     job: Job
@@ -43,7 +43,7 @@ class RunningJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingJob:
-    """A waiting job, and the reason that decides how long it waits."""
+    """A waiting job, the time since its creation, and the reason that decides how long it waits."""
 
     job: Job
     seconds: float
@@ -52,11 +52,12 @@ class WaitingJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
-    """The state at one moment, by the database's clock; each list has only its first entries.
+    """The state of the queue at the moment `at` of the database's clock; each list has at most `limit` entries.
 
     Attributes:
-        corrupt_originals: the number of originals that are known to be corrupt.
-        delayed: the number of queued jobs that are delayed.
+        counts: the number of jobs in each status.
+        delayed: the number of queued jobs that must not start yet.
+        corrupt_originals: the number of originals that are recorded as corrupt.
         scheduler_errors: the number of errors that the scheduler has logged since `photojobs up` started the server.
     """
 
@@ -91,7 +92,7 @@ def read_status(
         settings: the settings of this process, with `stale_seconds` and schedules.
         definitions: the definitions whose schedules are shown.
         tenant_id: only jobs and tasks of this tenant; lanes, holds and counts are those of all tenants.
-        limit: the largest number of entries of each list.
+        limit: the largest number of entries of each list, except lanes, holds and schedules.
 
     Raises:
         InvalidSettings: the settings have an invalid schedule.
@@ -126,7 +127,7 @@ def read_status(
 
 
 def _tasks(repository: TasksRepository, tenant_id: str | None, limit: int) -> list[Task]:
-    """Unfinished tasks first, then the latest ended ones."""
+    """Return at most `limit` tasks: running ones first, then queued ones, then the latest ended ones."""
     tasks = [
         task
         for status in ("running", "queued")

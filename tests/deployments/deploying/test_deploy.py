@@ -142,7 +142,7 @@ def test_containers_get_the_image_and_the_settings_but_no_secret(
     ("words", "complaint"),
     [
         ((), "prefect work-pool create {pool} --type process"),
-        (("--create-pool", "nonsense"), 'Prefect knows no type "nonsense"'),
+        (("--create-pool", "nonsense"), 'Prefect has no work pools of the type "nonsense"'),
         (("--create-pool", "docker"), "--image"),
         (("--create-pool", "process", "--image", "photojobs:1"), "leave --image out"),
         (("--create-pool", "process", "--database-secret", "nowhere"), 'no Secret block "nowhere"'),

@@ -129,11 +129,11 @@ def test_the_rights_of_the_user_are_looked_at(postgresql_url: str) -> None:
         owner.close()
     assert rights.standing is Standing.PROBLEM
     assert rights.says == (
-        "Its user lacks the right TEMPORARY and CREATE and to read and write holds and to use the sequence "
+        "The database's user lacks these rights: TEMPORARY, CREATE, to read and write holds, to use the sequence "
         "public.jobs_id_seq."
     )
     assert (shut_out.name, shut_out.standing) == ("rights", Standing.PROBLEM)
-    assert "none of the schemas" in shut_out.says
+    assert "may not use any schema" in shut_out.says
     assert names["encoding"] is names["pooling"] is Standing.FINE
 
 
@@ -155,7 +155,7 @@ def test_a_package_out_of_its_range_is_named(monkeypatch: pytest.MonkeyPatch) ->
     found = of(examine_packages(), "versions")
 
     assert found.standing is Standing.PROBLEM
-    assert "prefect 3.8.8 is not <3.10,>=3.9.1" in found.says
+    assert "prefect 3.8.8 is installed, but photojobs needs <3.10,>=3.9.1" in found.says
 
 
 def test_little_space_is_a_warning_and_none_a_problem(
@@ -239,4 +239,4 @@ def test_what_stays_says_that_the_named_server_has_another_version(
         ran = command(line)
 
     assert ran.code == 2
-    assert "has version 1.2.3" in ran.complaints[0]
+    assert "has Prefect 1.2.3" in ran.complaints[0]
