@@ -21,10 +21,10 @@ from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command, in_turns
 from benchmarks.photographs import likeness, write_photograph
 from benchmarks.sharp_peer import Sharp, why_missing
-from flows.imaging.isolation import ImagePool
+from flows.imaging.isolation.image_processing import ImagePool
 from flows.imaging.limits import PREVIEW, THUMBNAIL
+from flows.imaging.pixels.vips import load_vips
 from flows.imaging.thumbnail_and_preview import make_derivatives
-from flows.imaging.vips import load_vips
 
 _DETAILS = (0.3, 0.6, 0.8, 1.0)
 _RENDITIONS = {"thumb": THUMBNAIL, "preview": PREVIEW}

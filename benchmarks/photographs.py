@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.imaging.vips import load_vips
+from flows.imaging.pixels.vips import load_vips
 
 #: How far apart the shapes of a picture are, in pixels, and how much they weigh: light and form in each colour by
 #: itself, and the detail of leaves, cloth or stone, which is in all colours alike.

@@ -9,7 +9,7 @@
 # Versions: pyvips 3.2.0, pyvips-binary 8.18.7 (libvips 8.18), Pillow 13.0.0.
 # Date: 2026-11-28.
 # Source: ISO/IEC 23008-12 and ITU-T H.273 (`nclx`); PNG specification, third edition (`cICP`).
-# Covered by: flows/imaging/coded_colors.py; tests/flows/imaging/test_coded_colors.py, which compares with Chromium.
+# Covered by: flows/imaging/pixels/coded_colors.py; tests/flows/imaging/test_coded_colors.py, which compares with Chromium.
 set -euo pipefail
 
 folder=$(mktemp -d)

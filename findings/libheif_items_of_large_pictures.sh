@@ -10,7 +10,7 @@
 # Date: 2026-11-28.
 # Source: ISO/IEC 23008-12, "Image grid"; libheif, `libheif/api/libheif/heif_security.h`; a sample of a Galaxy S24 Ultra
 #     among the test images of the package pillow-heif 1.8.1 (`heif_special/200MP.heic`, 822 items).
-# Covered by: flows/imaging/decode.py (`read_header`); tests/flows/imaging/test_pillow_formats.py.
+# Covered by: flows/imaging/pixels/decode.py (`read_header`); tests/flows/imaging/test_pillow_formats.py.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -9,7 +9,7 @@
 # Versions: imagecodecs 2026.3.6 (libjxl 0.11), brotli 1.2.1, Pillow 13.0.0 to write the JPEG.
 # Date: 2026-11-28.
 # Source: ISO/IEC 18181-2:2024, "Brotli-compressed box" and "Partial codestream box".
-# Covered by: flows/imaging/containers.py and flows/imaging/stored_size.py; tests/flows/imaging/test_pillow_formats.py.
+# Covered by: flows/imaging/headers/containers.py and flows/imaging/headers/stored_size.py; tests/flows/imaging/test_pillow_formats.py.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -8,7 +8,7 @@
 # Versions: pyvips 3.2.0, pyvips-binary 8.18.7 (libvips 8.18).
 # Date: 2026-11-28.
 # Source: TIFF 6.0, sections 8 and 21; DNG 1.7, "PhotometricInterpretation"; libvips, `libvips/foreign/tiff2vips.c`.
-# Covered by: flows/imaging/tiff_pixels.py; tests/flows/imaging/test_colours_of_images.py.
+# Covered by: flows/imaging/headers/tiff_pixels.py; tests/flows/imaging/test_colours_of_images.py.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -8,7 +8,7 @@
 # Versions: pyvips 3.2.0, pyvips-binary 8.18.7 (libvips 8.18), tifffile 2026.3.3 to write the file.
 # Date: 2026-11-28.
 # Source: TIFF 6.0, section "ExtraSamples"; libvips, `libvips/foreign/tiff2vips.c`, which counts bands only.
-# Covered by: flows/imaging/tiff_pixels.py; tests/flows/imaging/test_colours_of_images.py.
+# Covered by: flows/imaging/headers/tiff_pixels.py; tests/flows/imaging/test_colours_of_images.py.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -7,7 +7,7 @@
 # Versions: pyvips 3.2.0, pyvips-binary 8.18.7 (libvips 8.18), tifffile 2026.3.3, Pillow 13.0.0 (littleCMS) to compare.
 # Date: 2026-11-28.
 # Source: TIFF 6.0, section 23, and Photoshop's TIFF technical notes; libvips, `libvips/colour/Lab2XYZ.c` (D65 default).
-# Covered by: flows/imaging/decode.py; tests/flows/imaging/test_colours_of_images.py.
+# Covered by: flows/imaging/pixels/decode.py; tests/flows/imaging/test_colours_of_images.py.
 set -euo pipefail
 
 folder=$(mktemp -d)

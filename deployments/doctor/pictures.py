@@ -24,8 +24,8 @@ _HEIC_SAMPLE = (
 def examine_pictures() -> Iterator[Finding]:
     """Check which formats libvips and rawpy decode. For libvips, small pictures are written and decoded."""
     try:
-        from flows.imaging.pillow import can_read_heic
-        from flows.imaging.vips import load_vips
+        from flows.imaging.pixels.pillow import can_read_heic
+        from flows.imaging.pixels.vips import load_vips
 
         vips = load_vips()
         version = ".".join(str(vips.version(part)) for part in range(3))
@@ -71,7 +71,7 @@ def _round_trip(vips: object, suffix: str) -> bool:
 
 def _decodes_heic(vips: object) -> bool:
     """Return True if libvips can decode HEIC: the sample then fails because it is empty, not for lack of a decoder."""
-    from flows.imaging.vips import is_unsupported_codec
+    from flows.imaging.pixels.vips import is_unsupported_codec
 
     try:
         vips.Image.new_from_buffer(zlib.decompress(base64.b85decode(_HEIC_SAMPLE)), "").avg()  # type: ignore[attr-defined]
@@ -81,7 +81,7 @@ def _decodes_heic(vips: object) -> bool:
 
 
 def _raw() -> Finding:
-    from flows.imaging.raw import load_rawpy
+    from flows.imaging.pixels.raw import load_rawpy
 
     rawpy = load_rawpy()
     if rawpy is None:

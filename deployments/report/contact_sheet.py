@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.imaging.errors import ImagingError
-from flows.imaging.isolation import ImagePool
+from flows.imaging.isolation.image_processing import ImagePool
 from flows.imaging.limits import ImageOptions, Rendition
 from storage.library.errors import LibraryError
 from storage.library.paths import Library

@@ -36,7 +36,7 @@ from task_definitions.errors import PhotojobsError
 from task_definitions.step_types import step_types
 
 if TYPE_CHECKING:
-    from flows.imaging.isolation import ImageProcessing
+    from flows.imaging.isolation.image_processing import ImageProcessing
 
 #: Shortest time between two events on items. An event for each small batch would hide all other events.
 EVENT_INTERVAL_SECONDS = 1.0

@@ -5,10 +5,10 @@ It does not detect damage that only a full decode shows, such as a truncated pic
 
 from pathlib import Path
 
-from flows.imaging import decode
 from flows.imaging.fingerprint import fingerprint_of
 from flows.imaging.limits import DEFAULT_LIMITS, ImageLimits
-from flows.imaging.raw import NoEmbeddedPreview, has_raw_name, read_raw
+from flows.imaging.pixels import decode
+from flows.imaging.pixels.raw import NoEmbeddedPreview, has_raw_name, read_raw
 from flows.imaging.source_file import SourceFile, open_source
 from flows.imaging.thumbnail_and_preview import Derivatives, upright_size
 

@@ -9,16 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows.imaging import decode
-from flows.imaging.containers import EmbeddedMetadata, read_embedded
 from flows.imaging.errors import UnreadableImage
-from flows.imaging.exif import ExifTags, read_exif_block
-from flows.imaging.iptc import iptc_created_at
-from flows.imaging.moments import first_believable
-from flows.imaging.raw import NoEmbeddedPreview, RawFile, has_raw_name, read_raw
+from flows.imaging.headers.containers import EmbeddedMetadata, read_embedded
+from flows.imaging.headers.exif import ExifTags, read_exif_block
+from flows.imaging.headers.iptc import iptc_created_at
+from flows.imaging.headers.moments import first_believable
+from flows.imaging.headers.stored_size import read_stored_size
+from flows.imaging.headers.xmp import sidecar_taken_at, xmp_taken_at
+from flows.imaging.pixels import decode
+from flows.imaging.pixels.raw import NoEmbeddedPreview, RawFile, has_raw_name, read_raw
 from flows.imaging.source_file import SourceFile, open_source
-from flows.imaging.stored_size import read_stored_size
-from flows.imaging.xmp import sidecar_taken_at, xmp_taken_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.imaging import decode, vips
-from flows.imaging.encode import encode
 from flows.imaging.errors import UnreadableImage
 from flows.imaging.fingerprint import Fingerprint, fingerprint_of, fingerprint_with_hash
 from flows.imaging.limits import DEFAULT_OPTIONS, ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import PhotoMetadata, metadata_of
-from flows.imaging.raw import NoEmbeddedPreview, RawFile, has_raw_name, read_raw
+from flows.imaging.pixels import decode, vips
+from flows.imaging.pixels.encode import encode
+from flows.imaging.pixels.raw import NoEmbeddedPreview, RawFile, has_raw_name, read_raw
 from flows.imaging.source_file import SourceFile, open_source
 from storage.library.atomic_write import link_new, replacing, write_new
 

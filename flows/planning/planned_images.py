@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.imaging.fingerprint import Fingerprint, SourceReading
-from flows.imaging.isolation import ImageProcessing
+from flows.imaging.isolation.image_processing import ImageProcessing
 from flows.imaging.metadata import PhotoMetadata
 from flows.imaging.thumbnail_and_preview import Derivatives, WrittenImage
 from storage.library import Library, write_atomically

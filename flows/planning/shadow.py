@@ -26,7 +26,7 @@ from storage.shadow.copied_rows import copy_rows, projects_in_reach, snapshot
 from storage.shadow.row_changes import RowChanges
 
 if TYPE_CHECKING:
-    from flows.imaging.isolation import ImageProcessing
+    from flows.imaging.isolation.image_processing import ImageProcessing
 
 #: Built-in steps that read other projects of the tenant than those of their task.
 _LOOK_AROUND = frozenset({"duplicate_resolution", "folder_check", "folder_discovery", "manifest_cleaning"})

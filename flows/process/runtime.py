@@ -30,7 +30,7 @@ from storage.queue.wakeups import Wakeups
 from storage.settings import Settings
 
 if TYPE_CHECKING:
-    from flows.imaging.isolation import ImageProcessing
+    from flows.imaging.isolation.image_processing import ImageProcessing
 
 
 _current: ContextVar[Runtime | None] = ContextVar("photojobs_runtime", default=None)
@@ -139,7 +139,7 @@ class Runtime:
         """The processes that decode and encode images; they start at the first use."""
         with self._lock:
             if self._images is None:
-                from flows.imaging.isolation import open_image_processing
+                from flows.imaging.isolation.image_processing import open_image_processing
 
                 self._images = open_image_processing(self.settings)
             return self._images

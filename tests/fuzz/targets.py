@@ -13,12 +13,12 @@ from pathlib import Path
 
 import yaml
 
-from flows.imaging.containers import read_embedded
-from flows.imaging.exif import read_exif_block
-from flows.imaging.iptc import iptc_created_at
+from flows.imaging.headers.containers import read_embedded
+from flows.imaging.headers.exif import read_exif_block
+from flows.imaging.headers.iptc import iptc_created_at
+from flows.imaging.headers.tiff import read_pages
+from flows.imaging.headers.xmp import xmp_taken_at
 from flows.imaging.source_file import SourceFile, open_source
-from flows.imaging.tiff import read_pages
-from flows.imaging.xmp import xmp_taken_at
 from storage.library import Library, read_manifest
 from storage.library.companions import CompanionNames, owner_keys
 from storage.lifecycle.job_rows import checked_payload

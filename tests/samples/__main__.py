@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flows.imaging.errors import ImagingError
-from flows.imaging.isolation import ImagePool
+from flows.imaging.isolation.image_processing import ImagePool
 from flows.imaging.thumbnail_and_preview import Derivatives
 from storage.library.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
 

@@ -89,7 +89,7 @@ def test_a_file_is_read_only_if_it_is_regular_and_small(tmp_path: Path) -> None:
 #: Parsers of texts that photojobs wrote itself, which nothing else can have changed.
 OWN_TEXTS = {
     "deployments/serving/spare_process.py",
-    "flows/imaging/worker_process.py",
+    "flows/imaging/isolation/worker_process.py",
     "storage/lifecycle/spooled_items.py",
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows.errors import SkipItem
 from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
-from flows.imaging.isolation import ImageProcessing
+from flows.imaging.isolation.image_processing import ImageProcessing
 from flows.imaging.metadata import PhotoMetadata
 from flows.steps.images.observation import (
     fingerprint_of,

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.errors import SkipItem
 from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
-from flows.imaging.isolation import ImageProcessing
+from flows.imaging.isolation.image_processing import ImageProcessing
 from flows.imaging.metadata import PhotoMetadata
 from flows.steps.images.observation import first_seen, observe, why_unusable
 from flows.steps.targets.photo_files import PhotoTask

@@ -13,7 +13,7 @@ from pathlib import Path
 from flows.errors import PermanentStepError, SkipItem
 from flows.imaging.errors import ImagingError
 from flows.imaging.fingerprint import Fingerprint
-from flows.imaging.isolation import ImageProcessing
+from flows.imaging.isolation.image_processing import ImageProcessing
 from storage.library import ScannedFile
 from storage.library.scan import storable_ns
 from storage.photos.originals import Original

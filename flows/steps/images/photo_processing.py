@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from flows.errors import SkipItem
 from flows.handlers.step_context import StepContext
-from flows.imaging.isolation import available_cores
+from flows.imaging.isolation.image_processing import available_cores
 from flows.steps.images.metadata_work import MetadataWork
 from flows.steps.targets.photo_files import (
     PhotoFiles,

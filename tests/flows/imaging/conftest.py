@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.imaging import vips
+from flows.imaging.pixels import vips
 
 BYTE, ASCII, SHORT, LONG, UNDEFINED, SIGNED_RATIONAL = 1, 2, 3, 4, 7, 10
 _SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, UNDEFINED: 1, SIGNED_RATIONAL: 8}

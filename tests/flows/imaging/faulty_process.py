@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.imaging import vips, worker_process
+from flows.imaging.isolation import worker_process
+from flows.imaging.pixels import vips
 
 
 def main() -> None:
-    """Serve, as `flows.imaging.worker_process` does."""
+    """Serve, as `flows.imaging.isolation.worker_process` does."""
     worker_process.main(
         {
             "abort": os.abort,

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.imaging.containers import EmbeddedMetadata, read_embedded
-from flows.imaging.exif import ExifTags
+from flows.imaging.headers.containers import EmbeddedMetadata, read_embedded
+from flows.imaging.headers.exif import ExifTags
+from flows.imaging.headers.xmp import xmp_taken_at
 from flows.imaging.metadata import read_metadata
 from flows.imaging.source_file import open_source
-from flows.imaging.xmp import xmp_taken_at
 from tests.flows.imaging.conftest import ASCII, LONG, SHORT, tiff_structure
 
 LONG8 = 16

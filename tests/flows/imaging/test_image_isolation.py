@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from flows.imaging import isolation, worker
 from flows.imaging.errors import (
     DecoderCrashed,
     DecoderKilled,
@@ -23,9 +22,10 @@ from flows.imaging.errors import (
     SlowMachine,
     UnreadableImage,
 )
-from flows.imaging.isolation import ImagePool, InProcessImages, open_image_processing
+from flows.imaging.isolation import image_processing, worker
+from flows.imaging.isolation.image_processing import ImagePool, InProcessImages, open_image_processing
+from flows.imaging.isolation.no_network import command_without_network
 from flows.imaging.limits import ImageLimits, ImageOptions
-from flows.imaging.no_network import command_without_network
 
 PROGRAM = "tests.flows.imaging.faulty_process"
 
@@ -217,8 +217,8 @@ def test_ctrl_c_is_left_to_the_parent(shared_pool: ImagePool, photo: Path) -> No
 def test_workers_die_with_their_parent_even_in_the_middle_of_an_image() -> None:
     program = (
         "import os, threading, time\n"
-        "from flows.imaging import worker\n"
-        "from flows.imaging.isolation import ImagePool\n"
+        "from flows.imaging.isolation import worker\n"
+        "from flows.imaging.isolation.image_processing import ImagePool\n"
         f"worker.PROGRAM = {PROGRAM!r}\n"
         "pool = ImagePool(processes=1, timeout_seconds=3600)\n"
         "print(pool.run('process_id', int, name='a.jpg'), flush=True)\n"
@@ -245,7 +245,7 @@ def test_workers_die_with_their_parent_even_in_the_middle_of_an_image() -> None:
 def test_processes_times_threads_never_exceed_the_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, processes: int
 ) -> None:
-    monkeypatch.setattr(isolation, "available_cores", lambda: cores)
+    monkeypatch.setattr(image_processing, "available_cores", lambda: cores)
     with ImagePool(processes=processes) as pool:
         threads = {worker._threads for worker in pool._workers}
         assert all(count * processes <= max(cores, processes) for count in threads)
@@ -253,7 +253,7 @@ def test_processes_times_threads_never_exceed_the_cores(
 
 def test_the_thread_count_reaches_libvips(shared_pool: ImagePool) -> None:
     with ImagePool(processes=1) as pool:
-        assert pool.run("threads", int, name="a.jpg") == isolation.available_cores()
+        assert pool.run("threads", int, name="a.jpg") == image_processing.available_cores()
 
 
 def test_a_call_costs_less_than_a_millisecond(shared_pool: ImagePool, photo: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_call_costs_less_than_a_millisecond(shared_pool: ImagePool, photo: Pat
 
 
 def test_the_settings_choose_the_way_and_the_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "available_cores", lambda: 4)
+    monkeypatch.setattr(image_processing, "available_cores", lambda: 4)
     values = {
         "concurrency": 2,
         "image_isolation": True,
@@ -295,7 +295,7 @@ def test_the_settings_choose_the_way_and_the_looks(monkeypatch: pytest.MonkeyPat
 
 def test_importing_the_package_loads_neither_libvips_nor_prefect() -> None:
     program = (
-        "import sys, flows.imaging.isolation; "
+        "import sys, flows.imaging.isolation.image_processing; "
         "print([m for m in ('pyvips', 'rawpy', 'prefect', 'numpy') if m in sys.modules])"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -433,7 +433,7 @@ def test_a_fault_of_the_file_is_not_tried_again(
 
 def test_a_process_imports_neither_the_database_nor_prefect() -> None:
     program = (
-        "import sys, flows.imaging.worker_process; "
+        "import sys, flows.imaging.isolation.worker_process; "
         "print([m for m in ('sqlalchemy', 'prefect', 'pydantic', 'yaml') if m in sys.modules])"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

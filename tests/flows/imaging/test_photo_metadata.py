@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flows.imaging.errors import ImageMissing, UnreadableImage
-from flows.imaging.exif import ExifTags, read_exif_block, read_tiff
+from flows.imaging.headers.exif import ExifTags, read_exif_block, read_tiff
+from flows.imaging.headers.moments import first_believable, moment_text
 from flows.imaging.metadata import PhotoMetadata, read_metadata
-from flows.imaging.moments import first_believable, moment_text
 from flows.imaging.thumbnail_and_preview import make_derivatives, upright_size
 from tests.flows.imaging.conftest import QUARTERS, exiftool_program
 

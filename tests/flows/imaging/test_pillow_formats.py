@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flows.imaging import pillow
 from flows.imaging.errors import ImageTooLarge, UnreadableImage
 from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import ImageLimits, ImageOptions
 from flows.imaging.metadata import read_metadata
+from flows.imaging.pixels import pillow
 from flows.imaging.thumbnail_and_preview import make_derivatives
 from tests.flows.imaging.conftest import QUARTERS
 from tests.flows.imaging.test_containers import SEEN, box, jxl
@@ -132,7 +132,7 @@ def test_a_compressed_box_that_is_broken_or_too_large_costs_only_itself(
     for content in (whole[:at] + b"\xff" * 8 + whole[at + 8 :], whole):
         path.write_bytes(content)
         with monkeypatch.context() as patch:
-            patch.setattr("flows.imaging.containers.MAX_XMP_BYTES", 20)
+            patch.setattr("flows.imaging.headers.containers.MAX_XMP_BYTES", 20)
             assert read_metadata(path).make is None
     monkeypatch.setitem(sys.modules, "brotli", None)
     assert read_metadata(path).make is None

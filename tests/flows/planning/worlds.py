@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from flows.imaging.fingerprint import take_fingerprint
-from flows.imaging.vips import load_vips
+from flows.imaging.pixels.vips import load_vips
 from flows.process.runtime import Runtime
 from flows.steps.images.observation import first_seen, with_fingerprint
 from storage import Database, PhotosRepository, ProjectsRepository

@@ -209,7 +209,7 @@ def runtime(request: pytest.FixtureRequest, database: Database, tmp_path: Path) 
 @pytest.fixture(scope="session")
 def jpeg() -> Callable[..., bytes]:
     """A JPEG, with what its EXIF is to say: `jpeg(DateTimeOriginal="2024:05:06 07:08:09", Make="Nikon")`."""
-    from flows.imaging.vips import load_vips
+    from flows.imaging.pixels.vips import load_vips
 
     pyvips = load_vips()
     folders = {"Make": 0, "Model": 0, "Orientation": 0, "ModifyDate": 0, "DateTimeOriginal": 2}

@@ -16,7 +16,7 @@ from flows.execution.job_run import run_claimed_job
 from flows.handlers import job_progress, step_context
 from flows.imaging import fingerprint
 from flows.imaging.errors import DecoderCrashed
-from flows.imaging.vips import load_vips
+from flows.imaging.pixels.vips import load_vips
 from flows.process.runtime import Runtime
 from flows.steps.images import photo_processing
 from flows.testing import run_queued_job

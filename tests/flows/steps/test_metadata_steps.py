@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from flows.imaging.vips import load_vips
+from flows.imaging.pixels.vips import load_vips
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
 
 

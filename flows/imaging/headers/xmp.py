@@ -5,8 +5,8 @@ from typing import Final
 from xml.parsers import expat
 
 from flows.imaging.errors import UnreadableImage
-from flows.imaging.exif import MAX_XMP_BYTES
-from flows.imaging.moments import first_believable, moment_text
+from flows.imaging.headers.exif import MAX_XMP_BYTES
+from flows.imaging.headers.moments import first_believable, moment_text
 from flows.imaging.source_file import open_source
 
 # In the order of preference, as for EXIF: taken, created, digitised.

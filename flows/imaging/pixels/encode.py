@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from flows.imaging import vips
 from flows.imaging.limits import Rendition
+from flows.imaging.pixels import vips
 
 #: In smaller pictures, encoding the samples would take the time that it saves.
 _MIN_SAMPLED_PIXELS: Final = 4_000_000

@@ -15,11 +15,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from flows.imaging import vips
 from flows.imaging.errors import ImageTooLarge
 from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import read_metadata
+from flows.imaging.pixels import vips
 from flows.imaging.thumbnail_and_preview import write_derivatives
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")

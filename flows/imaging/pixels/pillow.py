@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flows.imaging import vips
 from flows.imaging.errors import UnreadableImage
+from flows.imaging.pixels import vips
 from flows.imaging.source_file import SourceFile
 
 _ORIENTATION: Final = 0x0112

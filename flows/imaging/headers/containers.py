@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from flows.imaging.exif import (
+from flows.imaging.headers.exif import (
     MAX_BLOCK_BYTES,
     MAX_XMP_BYTES,
     ExifTags,
@@ -22,8 +22,8 @@ from flows.imaging.exif import (
     read_tiff,
     xmp_of_tiff,
 )
-from flows.imaging.iptc import iptc_of_resources
-from flows.imaging.tiff import Reader, is_tiff
+from flows.imaging.headers.iptc import iptc_of_resources
+from flows.imaging.headers.tiff import Reader, is_tiff
 
 _MAX_PARTS: Final = 1000
 _XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"

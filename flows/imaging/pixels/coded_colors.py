@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flows.imaging import vips
-from flows.imaging.containers import boxes, number, png_chunks
-from flows.imaging.tiff import Reader
+from flows.imaging.headers.containers import boxes, number, png_chunks
+from flows.imaging.headers.tiff import Reader
+from flows.imaging.pixels import vips
 
 #: Code points of "unspecified", which is read as sRGB.
 _UNSPECIFIED: Final = 2

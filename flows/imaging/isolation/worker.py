@@ -30,8 +30,8 @@ from flows.imaging.errors import (
     SlowMachine,
     UnreadableImage,
 )
+from flows.imaging.isolation.no_network import command_without_network
 from flows.imaging.limits import ImageOptions
-from flows.imaging.no_network import command_without_network
 from storage.library.errors import FolderMissing
 
 #: A start takes well under a second. After this time, the machine is considered stuck.
@@ -44,7 +44,7 @@ _STOP_SECONDS: Final = 2.0
 _MAX_ANSWER_BYTES: Final = 64 << 10
 
 #: The module whose `main` runs in the process.
-PROGRAM: Final = "flows.imaging.worker_process"
+PROGRAM: Final = "flows.imaging.isolation.worker_process"
 
 # glibc keeps freed memory: 290 MB after a dozen large pictures, but only 140 MB with these values, in slightly less
 # time. Lower values keep 80 MB and take 7 % more time, because pages are returned and requested again. Values in the

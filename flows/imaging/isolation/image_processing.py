@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from flows.imaging import vips
 from flows.imaging.errors import DecoderCrashed, DecoderKilled, ImageTimeout, PoolClosed, SlowMachine
 from flows.imaging.fingerprint import Fingerprint, SourceReading, read_source, take_fingerprint
 from flows.imaging.inspection import inspect_image
+from flows.imaging.isolation.worker import Worker
 from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import PhotoMetadata, read_metadata
+from flows.imaging.pixels import vips
 from flows.imaging.thumbnail_and_preview import Derivatives, make_derivatives, replace_derivatives
-from flows.imaging.worker import Worker
 
 if TYPE_CHECKING:
     from storage.settings import Settings

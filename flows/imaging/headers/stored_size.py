@@ -4,9 +4,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from flows.imaging.containers import boxes
-from flows.imaging.tiff import Reader
-from flows.imaging.tiff_pixels import read_pixels
+from flows.imaging.headers.containers import boxes
+from flows.imaging.headers.tiff import Reader
+from flows.imaging.headers.tiff_pixels import read_pixels
 
 #: More than the size and orientation at the start of a JPEG XL codestream ever take.
 _JXL_HEADER_BYTES: Final = 16

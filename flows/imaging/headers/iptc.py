@@ -7,7 +7,7 @@ import re
 import struct
 from typing import Final
 
-from flows.imaging.moments import moment_text
+from flows.imaging.headers.moments import moment_text
 
 _IMAGE_RESOURCE: Final = 0x0404
 _DATE, _TIME = (2, 55), (2, 60)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal
 
-from flows.imaging.tiff import Folder, Reader, read_pages
+from flows.imaging.headers.tiff import Folder, Reader, read_pages
 
 _WIDTH, _HEIGHT = 0x0100, 0x0101
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 0x00FE, 0x0102, 0x0106, 0x0152, 0x0153

@@ -7,9 +7,9 @@ Reads the few tags that photojobs uses, within bounds. Broken structures raise n
 from dataclasses import dataclass
 from typing import Final
 
-from flows.imaging.iptc import iptc_of_resources
-from flows.imaging.moments import first_believable, moment_text
-from flows.imaging.tiff import Folder, Reader, is_tiff, read_folder, read_pages
+from flows.imaging.headers.iptc import iptc_of_resources
+from flows.imaging.headers.moments import first_believable, moment_text
+from flows.imaging.headers.tiff import Folder, Reader, is_tiff, read_folder, read_pages
 
 _MAX_TEXT_BYTES: Final = 1000
 #: Larger XMP packets are not read.

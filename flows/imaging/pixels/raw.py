@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from flows.imaging.containers import read_embedded
 from flows.imaging.errors import ImageMissing, UnreadableImage
+from flows.imaging.headers.containers import read_embedded
 from flows.imaging.source_file import SourceFile
 from storage.library.kinds import RAW_EXTENSIONS
 

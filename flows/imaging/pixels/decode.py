@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flows.imaging import pillow, vips
-from flows.imaging.coded_colors import CodedColors, read_coded_colors
-from flows.imaging.containers import jpeg_sample_bits, needs_a_decoder_of_its_own
 from flows.imaging.errors import ImageTimeout, ImageTooLarge, UnreadableImage
-from flows.imaging.exif import interoperability_index
+from flows.imaging.headers.containers import jpeg_sample_bits, needs_a_decoder_of_its_own
+from flows.imaging.headers.exif import interoperability_index
+from flows.imaging.headers.tiff_pixels import Numbers, TiffPixels, read_pixels
 from flows.imaging.limits import ImageLimits
+from flows.imaging.pixels import pillow, vips
+from flows.imaging.pixels.coded_colors import CodedColors, read_coded_colors
 from flows.imaging.source_file import SourceFile
-from flows.imaging.tiff_pixels import Numbers, TiffPixels, read_pixels
 
 # Adobe RGB (1998) Color Image Encoding, section 4.3.5.3.
 _ADOBE_RGB_TO_XYZ = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
