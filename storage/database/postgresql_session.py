@@ -23,6 +23,10 @@ _NETWORK = {
     "tcp_user_timeout": 25_000,
 }
 
+#: After this long without a statement, the server ends a transaction and its session. A process that was frozen, or
+#: whose machine sleeps, then no longer keeps others from the rows that it locked.
+IDLE_TRANSACTION_SECONDS = 60
+
 #: The planner's methods that read a whole table, or a whole part of it.
 _OTHER_WAYS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_sort")
 
@@ -54,9 +58,15 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     if plans_once:
         settings |= dict.fromkeys(_OTHER_WAYS, "off")
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    # A power cut must not lose a commit that was reported. A setting that is stricter than `on` stays.
+    # A power cut must not lose a commit that was reported. A setting that is stricter than `on` stays, as does the
+    # user's own limit for idle transactions.
     synchronous = "replace(current_setting('synchronous_commit'), 'off', 'on')"
-    statement = f"SELECT pg_backend_pid(), {values}, set_config('synchronous_commit', {synchronous}, false)"
+    idle = "idle_in_transaction_session_timeout"
+    idle_limit = f"coalesce(nullif(current_setting('{idle}'), '0'), '{IDLE_TRANSACTION_SECONDS}s')"
+    statement = (
+        f"SELECT pg_backend_pid(), {values}, set_config('synchronous_commit', {synchronous}, false), "
+        f"set_config('{idle}', {idle_limit}, false)"
+    )
 
     looked_at_pooler: list[bool] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -51,11 +52,11 @@ def test_a_session_is_what_the_statements_rely_on_whatever_was_preset(
     )
     database = Database(empty_postgresql_url)
     names = ["TimeZone", "DateStyle", "transaction_isolation", "lock_timeout", "plan_cache_mode", "client_encoding"]
-    names.append("synchronous_commit")
+    names += ["synchronous_commit", "idle_in_transaction_session_timeout"]
     shown = ", ".join(f"current_setting('{name}')" for name in names)
     [settings] = database.run(DriverStatement(f"SELECT {shown}", is_planned_once=planned_once), {})
     plans = "force_generic_plan" if planned_once else "auto"
-    assert settings == ("UTC", "ISO, MDY", "read committed", "30s", plans, "UTF8", "on")
+    assert settings == ("UTC", "ISO, MDY", "read committed", "30s", plans, "UTF8", "on", "1min")
     database.close()
 
 
@@ -170,6 +171,28 @@ def test_a_statement_that_the_server_stops_is_worth_another_try(postgresql_datab
         with pytest.raises(DatabaseBusy, match="statement timeout"):
             connection.execute(text("SELECT pg_sleep(10)"))
         connection.rollback()
+
+
+def test_a_process_that_is_frozen_in_a_transaction_gives_its_rows_free(
+    empty_postgresql_url: str, execute: Execute
+) -> None:
+    execute("CREATE TABLE locked ()")
+    preset(execute, empty_postgresql_url, idle_in_transaction_session_timeout="1s")
+    lock = text("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
+
+    def freeze() -> None:
+        with frozen.begin() as connection:
+            connection.execute(lock)
+            # This process does nothing now; the server ends its transaction.
+            with other.begin() as waiting:
+                waiting.execute(lock)
+            connection.execute(text("SELECT 1"))
+
+    with closing(Database(empty_postgresql_url)) as frozen, closing(Database(empty_postgresql_url)) as other:
+        with pytest.raises(DatabaseUnavailable):
+            freeze()
+        with frozen.begin() as connection:
+            assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
 
 @pytest.mark.parametrize("planned_once", [False, True])
