@@ -1,0 +1,156 @@
+"""Runs the tests that execute a changed line, in a process that has already imported the libraries.
+
+Each trial is a fork: pytest, SQLAlchemy and the like are imported once, and one PostgreSQL server serves all trials.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coverage import CoverageData
+
+from tests.mutation.mutants import Mutant
+
+_LIBRARIES = ("sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite", "alembic.command", "pydantic_settings")
+#: A change may lead to a loop without end: a trial that takes this much longer than the tests took has noticed it.
+_TIMES_LONGER = 4.0
+_SECONDS_MORE = 60.0
+_OPTIONS = ("-q", "-n0", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+
+
+@dataclass
+class Trials:
+    """Tests of a copy of the project, and what is known of them."""
+
+    project: Path
+    tests: Sequence[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+    #: For each file and line, the tests that run it.
+    tests_of: dict[str, dict[int, set[str]]] = field(default_factory=dict)
+    _moments: itertools.count[int] = field(default_factory=lambda: itertools.count(1_000_000_000))
+
+    def measure(self, modules: Sequence[str]) -> None:
+        """Run all tests once without any change, to learn how long each takes and which lines it runs."""
+        for name in _LIBRARIES:
+            importlib.import_module(name)
+        with tempfile.TemporaryDirectory(prefix="pj-") as folder:
+            durations, lines = Path(folder, "durations.json"), Path(folder, "coverage")
+            os.environ["COVERAGE_FILE"] = str(lines)
+            packages = sorted({f"--cov={module.partition('/')[0]}" for module in modules})
+            code = self._in_fork(
+                lambda: pytest.main(
+                    [*_OPTIONS, *packages, "--cov-context=test", "--cov-report=", *self.tests],
+                    plugins=[_Durations(durations)],
+                ),
+                seconds=3600,
+            )
+            if code != 0:
+                sys.exit("The tests fail without any change.")
+            self.seconds = json.loads(durations.read_text())
+            data = CoverageData(str(lines))
+            data.read()
+            for module in modules:
+                contexts = data.contexts_by_lineno(str(self.project / module))
+                self.tests_of[module] = {
+                    line: {each.partition("|")[0] for each in names} for line, names in contexts.items()
+                }
+
+    def is_noticed(self, mutant: Mutant) -> bool:
+        """Whether a test fails on this mutant."""
+        chosen = self._tests_for(mutant)
+        if not chosen:
+            return False
+        path = self.project / mutant.module
+        original = path.read_text()
+        self._write(path, mutant.source)
+        try:
+            seconds = sum(self.seconds[name] for name in chosen) * _TIMES_LONGER + _SECONDS_MORE
+            return self._in_fork(lambda: pytest.main([*_OPTIONS, "-x", *chosen]), seconds=seconds) != 0
+        finally:
+            self._write(path, original)
+
+    def _tests_for(self, mutant: Mutant) -> list[str]:
+        """The tests that run the changed lines, those of SQLite and the fastest first."""
+        lines = self.tests_of[mutant.module]
+        chosen = set().union(*(lines.get(line, ()) for line in mutant.lines)) if mutant.lines else {""}
+        # What was run outside a test, as at an import, may concern all of them.
+        names = set(self.seconds) if "" in chosen else chosen & set(self.seconds)
+        return sorted(names, key=lambda name: ("postgresql" in name, self.seconds[name]))
+
+    def _write(self, path: Path, source: str) -> None:
+        path.write_text(source)
+        # The bytecode of another mutant of the same size must not count as that of this one.
+        moment = next(self._moments)
+        os.utime(path, (moment, moment))
+
+    def _in_fork(self, run: Callable[[], int], *, seconds: float) -> int:
+        """Run a function in a fork, with a temporary folder of its own; a fork that takes too long gives 1."""
+        with tempfile.TemporaryDirectory(prefix="pj-", ignore_cleanup_errors=True) as folder:
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    os.setpgid(0, 0)
+                    _redirect_output(self.project / "output")
+                    os.environ["TMPDIR"] = tempfile.tempdir = folder
+                    os.chdir(self.project)
+                    sys.path.insert(0, str(self.project))
+                    for name in [each for each in sys.modules if each.partition(".")[0] == "tests"]:
+                        del sys.modules[name]
+                    code = int(run())
+                except BaseException:  # noqa: BLE001 - a fork must not go on as its parent.
+                    traceback.print_exc()
+                finally:
+                    sys.stdout.flush()
+                    os._exit(code)
+            return _code_of(pid, seconds=seconds)
+
+
+def _redirect_output(path: Path) -> None:
+    with path.open("w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+
+
+def _code_of(pid: int, *, seconds: float) -> int:
+    deadline = time.monotonic() + seconds
+    pause = 0.005
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return 1
+        time.sleep(pause)
+        pause = min(0.1, pause * 1.5)
+
+
+class _Durations:
+    """Writes how long each test took."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seconds: Mapping[str, float] = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when == "call":
+            self._seconds[report.nodeid] += report.duration  # type: ignore[index]
+
+    def pytest_sessionfinish(self) -> None:
+        self._path.write_text(json.dumps(self._seconds))
