@@ -245,7 +245,9 @@ def _open_lanes(run: Runs, wanted: Wanted, done: _Round) -> list[tuple[tuple[int
     assert wanted.lanes is not None  # noqa: S101 - the caller has checked it.
     found = run(OPEN_LANES_SQLITE, {"lanes": list(wanted.lanes)})
     done.unknown_lane = _first_unknown(wanted.lanes, [name for name, *_ in found])
-    lanes = []
+    lanes: list[tuple[tuple[int, int], int]] = []
+    if done.unknown_lane is not None:
+        return lanes
     for name, lowest, highest, free, is_plain, is_released in found:
         if not is_released or (free is not None and free <= 0):
             continue

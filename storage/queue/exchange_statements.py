@@ -67,9 +67,10 @@ PROMOTE_POSTGRESQL = DriverStatement(_PROMOTE, is_planned_once=True)
 def choose_lanes(for_tenant: bool) -> DriverStatement:
     """Return a statement that chooses the lanes of `:lanes` with ready jobs, up to the first with aging or fairness.
 
-    The statement returns the name of the lane with aging or fairness, and the names of all lanes. It locks a lane with
-    slots if the claim may take more slots than the transaction has freed. The freed slots need no lock, because other
-    transactions count them as taken until the commit.
+    It chooses none if one of `:lanes` does not exist. The statement returns the name of the lane with aging or
+    fairness, and the names of all lanes. It locks a lane with slots if the claim may take more slots than the
+    transaction has freed. The freed slots need no lock, because other transactions count them as taken until the
+    commit.
     """
     of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
     in_lane = f"priority BETWEEN lanes.min_priority AND lanes.max_priority {of_tenant}"
@@ -87,6 +88,7 @@ def choose_lanes(for_tenant: bool) -> DriverStatement:
             SELECT name, place FROM useful WHERE NOT is_plain ORDER BY place LIMIT 1
         ), chosen AS MATERIALIZED (
             SELECT * FROM useful WHERE place < coalesce((SELECT place FROM special), 2147483647)
+                AND CAST(:lanes AS text[]) <@ (SELECT array_agg(CAST(name AS text)) FROM lanes)
         ), locked AS MATERIALIZED (
             SELECT name FROM lanes
             WHERE name IN (SELECT name FROM chosen WHERE slots - running > freed AND freed < :limit)
