@@ -17,86 +17,53 @@ from deployments.cli.output.loudness import Loudness, is_verbose, set_loudness
 from task_definitions.errors import PhotojobsError
 from task_definitions.wording import did_you_mean, shown
 
-#: The groups of commands in the order of the help page. Each command has a name, an import path and a summary.
+_ROOM = "deployments.cli.commands"
+
+#: The groups of commands in the order of the help page. Each command has a name, a module and app in `commands`, and a
+#: summary.
 COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Begin": (
-        (
-            "init",
-            "deployments.cli.commands.init:app",
-            "Make a settings file and a database for your folders of photographs.",
-        ),
-        (
-            "doctor",
-            "deployments.cli.commands.doctor:app",
-            "Check whether everything works, and show how to fix what does not.",
-        ),
-        ("demo", "deployments.cli.commands.demo:app", "Create a library with many kinds of faults, and repair it."),
+        ("init", "installation.init:app", "Make a settings file and a database for your folders of photographs."),
+        ("doctor", "installation.doctor:app", "Check whether everything works, and show how to fix what does not."),
+        ("demo", "installation.demo:app", "Create a library with many kinds of faults, and repair it."),
     ),
     "Run": (
-        ("plan", "deployments.cli.commands.plan:app", "Show what a definition would do; change nothing."),
-        ("run", "deployments.cli.commands.run:app", "Run a definition in this process, and wait until it ends."),
-        ("start", "deployments.cli.commands.start:app", "Start a definition, and return at once."),
-        (
-            "undo",
-            "deployments.cli.commands.undo:app",
-            "Undo a task: put its files back where they were, and restore its rows.",
-        ),
-        (
-            "cancel",
-            "deployments.cli.commands.tasks:cancel_app",
-            "Cancel a task and all its jobs; finished work is kept.",
-        ),
-        ("retry", "deployments.cli.commands.tasks:retry_app", "Run the failed and canceled jobs of a task again."),
-        (
-            "hold",
-            "deployments.cli.commands.holds:hold_app",
-            "Keep the jobs of a task, a tenant or a lane from starting.",
-        ),
-        ("release", "deployments.cli.commands.holds:release_app", "Let held jobs start again."),
+        ("plan", "tasks.plan:app", "Show what a definition would do; change nothing."),
+        ("run", "tasks.run:app", "Run a definition in this process, and wait until it ends."),
+        ("start", "tasks.start:app", "Start a definition, and return at once."),
+        ("undo", "tasks.undo:app", "Undo a task: put its files back where they were, and restore its rows."),
+        ("cancel", "tasks.tasks:cancel_app", "Cancel a task and all its jobs; finished work is kept."),
+        ("retry", "tasks.tasks:retry_app", "Run the failed and canceled jobs of a task again."),
+        ("hold", "queue.holds:hold_app", "Keep the jobs of a task, a tenant or a lane from starting."),
+        ("release", "queue.holds:release_app", "Let held jobs start again."),
     ),
     "Serve": (
-        ("up", "deployments.cli.commands.service:up_app", "Start Prefect's server and everything that runs tasks."),
-        (
-            "serve",
-            "deployments.cli.commands.service:serve_app",
-            "Serve definitions to a Prefect server that is already running.",
-        ),
-        ("worker", "deployments.cli.commands.service:worker_app", "Run jobs without Prefect."),
-        (
-            "deploy",
-            "deployments.cli.commands.deploy:app",
-            "Deploy definitions to a Prefect work pool, whose workers run them.",
-        ),
+        ("up", "installation.service:up_app", "Start Prefect's server and everything that runs tasks."),
+        ("serve", "installation.service:serve_app", "Serve definitions to a Prefect server that is already running."),
+        ("worker", "installation.service:worker_app", "Run jobs without Prefect."),
+        ("deploy", "definitions.deploy:app", "Deploy definitions to a Prefect work pool, whose workers run them."),
     ),
     "Look": (
         (
             "status",
-            "deployments.cli.commands.status:app",
+            "queue.status:app",
             "Show what is running, what is waiting and why, what failed, and what comes next.",
         ),
-        (
-            "report",
-            "deployments.cli.commands.report:app",
-            "Write an HTML page about a task: its timeline, failures, changes and photos.",
-        ),
-        ("tasks", "deployments.cli.commands.tasks:app", "List tasks, and show one of them."),
-        ("jobs", "deployments.cli.commands.jobs:app", "List, show, explain, cancel and retry jobs."),
-        ("lanes", "deployments.cli.commands.lanes:app", "Show and change how many jobs may run at the same time."),
-        ("definitions", "deployments.cli.commands.definitions:app", "List, show and check definitions."),
-        ("steps", "deployments.cli.commands.steps:app", "List and show the step types that definitions can use."),
-        (
-            "library",
-            "deployments.cli.commands.library:app",
-            "List projects, add one, and show which originals were verified.",
-        ),
+        ("report", "tasks.report:app", "Write an HTML page about a task: its timeline, failures, changes and photos."),
+        ("tasks", "tasks.tasks:app", "List tasks, and show one of them."),
+        ("jobs", "queue.jobs:app", "List, show, explain, cancel and retry jobs."),
+        ("lanes", "queue.lanes:app", "Show and change how many jobs may run at the same time."),
+        ("definitions", "definitions.definitions:app", "List, show and check definitions."),
+        ("steps", "definitions.steps:app", "List and show the step types that definitions can use."),
+        ("library", "installation.library:app", "List projects, add one, and show which originals were verified."),
     ),
     "Keep": (
         (
             "completion",
-            "deployments.cli.commands.completion:app",
+            "installation.completion:app",
             "Print a script for your shell that completes `photojobs` commands.",
         ),
-        ("db", "deployments.cli.commands.db:app", "Upgrade, check, back up and prune the database."),
+        ("db", "installation.db:app", "Upgrade, check, back up and prune the database."),
     ),
 }
 
@@ -127,7 +94,7 @@ def build_app() -> App:
         app[flag].group = COMMON_OPTIONS
     for title, commands in COMMANDS.items():
         for place_in_group, (name, place, summary) in enumerate(commands):
-            app.command(place, name=name, help=summary, group=_GROUPS[title], sort_key=place_in_group)
+            app.command(f"{_ROOM}.{place}", name=name, help=summary, group=_GROUPS[title], sort_key=place_in_group)
 
     @app.meta.default
     def launch(

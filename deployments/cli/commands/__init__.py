@@ -1,1 +1,1 @@
-"""The commands, one module for each; a module is imported only if the command line names its command."""
+"""The commands, grouped by what they work on; a module is imported only if the command line names its command."""

@@ -163,7 +163,7 @@ def test_a_fault_of_ours_shows_no_traceback_unless_it_is_asked_for(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr("deployments.cli.commands.status.read_status", broken)
+    monkeypatch.setattr("deployments.cli.commands.queue.status.read_status", broken)
 
     quiet, verbose = command("status"), command("status", "--verbose")
 

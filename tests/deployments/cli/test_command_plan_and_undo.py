@@ -95,7 +95,7 @@ def test_a_plan_that_is_ended_by_sigterm_leaves_no_copy_behind(
         with tempfile.TemporaryDirectory(prefix="photojobs-plan-"):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("deployments.cli.commands.plan.plan_task", shadow)
+    monkeypatch.setattr("deployments.cli.commands.tasks.plan.plan_task", shadow)
     before = signal.getsignal(signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.cli.commands import demo
+from deployments.cli.commands.installation import demo
 from deployments.demo.faults import BROKEN
 from deployments.demo.library import make_library
 from storage import Database, JobsRepository, ProjectsRepository

@@ -20,7 +20,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.runner import Runner
 
-from deployments.cli.commands import deploy
+from deployments.cli.commands.definitions import deploy
 from deployments.deploying import runner_deployments
 from deployments.deploying.registration import begin_registration, finish_registration
 from deployments.deploying.runner_deployments import deployment_of, schedule_slug, update_form

@@ -210,7 +210,7 @@ def test_a_database_that_is_there_is_kept_with_its_rows(command: Command, site: 
 
 def test_no_is_an_answer(command: Command, site: Path, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     put(place.folder / "Mine", "Iceland/1.jpg")
-    monkeypatch.setattr("deployments.cli.commands.init._is_asked", lambda: True)
+    monkeypatch.setattr("deployments.cli.commands.installation.init._is_asked", lambda: True)
     monkeypatch.setattr("rich.prompt.Confirm.ask", lambda *_, **__: False)
 
     ran = command("init", "../Mine")

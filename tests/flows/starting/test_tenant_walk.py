@@ -18,7 +18,7 @@ from prefect.exceptions import ParameterTypeError
 
 import flows
 from deployments.cli.command_line import COMMANDS, run_command_line
-from deployments.cli.commands.jobs import JobOptions
+from deployments.cli.commands.queue.jobs import JobOptions
 from deployments.cli.options.task_options import TaskOptions
 from flows.orchestration.compiler import compile_task
 from flows.orchestration.flow_parameters import Item
@@ -251,7 +251,7 @@ def commands() -> dict[str, list[str]]:
     for group in COMMANDS.values():
         for name, place, _ in group:
             module, attribute = place.split(":")
-            walk(getattr(import_module(module), attribute), name)
+            walk(getattr(import_module(f"deployments.cli.commands.{module}"), attribute), name)
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from cyclopts import App
 
 from deployments.cli.options.errors import BadInput
-from deployments.cli.options.json_option import Json as Json
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.named_server import named_server_client
 from deployments.cli.options.opening import opened_database
 from deployments.cli.output.terminal import confirm, output, print_fields, print_json, print_table, remark, say, warn
@@ -21,12 +21,12 @@ from task_definitions.wording import quantity
 
 app = App(name="definitions")
 app.command(
-    "deployments.cli.commands.new_definition:app",
+    "deployments.cli.commands.definitions.new_definition:app",
     name="new",
     help="Write a new file with a commented definition that is ready to run.",
 )
 app.command(
-    "deployments.cli.commands.definition_graph:app",
+    "deployments.cli.commands.definitions.definition_graph:app",
     name="graph",
     help="Draw a definition with its lanes, priorities and fan-outs, or a task with its progress.",
 )

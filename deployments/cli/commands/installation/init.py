@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from deployments.cli.commands.definitions import Json
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.exit_codes import TASK_FAILED
+from deployments.cli.options.json_option import Json
 from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.progress import following
 from deployments.cli.output.summary import print_summary

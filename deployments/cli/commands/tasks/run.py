@@ -59,7 +59,7 @@ def run(
 
 
 def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Settings, *, json: bool) -> int:
-    from deployments.cli.commands.running import run_here
+    from deployments.cli.commands.tasks.running import run_here
     from deployments.cli.options.ending import removing_temporary_files
     from deployments.cli.options.opening import opened_database
     from deployments.cli.output.progress import BY_CTRL_C

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from deployments.cli.commands.definitions import Json
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
 from deployments.cli.options.task_options import TaskOptions, read_request
 from deployments.cli.output.terminal import print_json, remark, say

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deployments.cli.commands.definitions import Json
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
 from deployments.cli.output.terminal import confirm, print_fields, print_json, print_table, remark, say
 from storage.database.engine import Database

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.progress import BarColumn, Progress, TextColumn
 
-from deployments.cli.commands.demo_report import (
+from deployments.cli.commands.installation.demo_report import (
     print_failures,
     print_library,
     print_next,
@@ -21,7 +21,7 @@ from deployments.cli.commands.demo_report import (
     print_sameness,
     title,
 )
-from deployments.cli.commands.running import run_followed
+from deployments.cli.commands.tasks.running import run_followed
 from deployments.cli.options.task_options import TaskOptions, read_request
 from deployments.cli.output.progress import BY_CTRL_C
 from deployments.cli.output.summary import print_summary

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deployments.cli.commands.definitions import Json
 from deployments.cli.options.exit_codes import TASK_FAILED
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
 from deployments.cli.output.terminal import confirm, print_json, print_table, remark, say
 from deployments.library.new_project import add_project

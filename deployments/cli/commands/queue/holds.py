@@ -7,7 +7,7 @@ from typing import Literal
 from cyclopts import App
 from sqlalchemy import Connection
 
-from deployments.cli.commands.definitions import Json
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
 from deployments.cli.output.terminal import confirm, print_json
 from flows.api import task_control

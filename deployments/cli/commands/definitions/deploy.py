@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deployments.cli.commands.definitions import Json
 from deployments.cli.options.errors import BadInput
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.named_server import named_server_client
 from deployments.cli.output.terminal import print_json, print_table, remark, say
 from storage.settings import Settings

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from deployments.cli.commands.definitions import Json
 from deployments.cli.options.errors import BadInput
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
 from deployments.cli.output.job_cells import progress_of, took
 from deployments.cli.output.terminal import confirm, output, print_fields, print_json, print_table, remark, say, shown

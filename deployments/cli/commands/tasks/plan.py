@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from deployments.cli.commands.definitions import Json
 from deployments.cli.options.ending import removing_temporary_files
 from deployments.cli.options.exit_codes import TASK_FAILED
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
 from deployments.cli.options.task_options import TaskOptions, TaskRequest, read_request
 from deployments.cli.output.terminal import print_json, print_table, remark, say, warn

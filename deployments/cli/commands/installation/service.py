@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from deployments.cli.commands.definitions import Json
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database, use_password
 from deployments.cli.output.terminal import confirm, print_json, warn
 from deployments.server.running_up import prefect_home

@@ -15,8 +15,8 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from deployments.cli.commands.definitions import Json
-from deployments.cli.commands.lanes import LANE_COLUMNS, LANE_NUMBERS, lane_rows
+from deployments.cli.commands.queue.lanes import LANE_COLUMNS, LANE_NUMBERS, lane_rows
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
 from deployments.cli.output.job_cells import progress_of, short_id, took
 from deployments.cli.output.terminal import (

@@ -8,9 +8,9 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from deployments.cli.commands.definitions import Json
 from deployments.cli.options.ending import removing_temporary_files
 from deployments.cli.options.errors import BadInput
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
 from deployments.cli.output.terminal import print_json, say
 from deployments.report.page import render_report

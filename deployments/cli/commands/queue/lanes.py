@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deployments.cli.commands.definitions import Json
 from deployments.cli.options.errors import BadInput
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
 from deployments.cli.output.terminal import print_json, print_table
 from deployments.status.queue_figures import LaneFigures, lane_figures

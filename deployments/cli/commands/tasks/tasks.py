@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from deployments.cli.commands.definitions import Json
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
 from deployments.cli.output.job_cells import short_id, took
 from deployments.cli.output.summary import print_summary, print_summary_json

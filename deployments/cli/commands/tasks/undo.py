@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from deployments.cli.commands.definitions import Json
-from deployments.cli.commands.plan import plan_document, print_plan
-from deployments.cli.commands.running import run_here
+from deployments.cli.commands.tasks.plan import plan_document, print_plan
+from deployments.cli.commands.tasks.running import run_here
 from deployments.cli.options.ending import removing_temporary_files
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.exit_codes import CANCELED, TASK_FAILED
+from deployments.cli.options.json_option import Json
 from deployments.cli.options.named_server import check_named_server
 from deployments.cli.options.opening import opened_database
 from deployments.cli.options.task_options import TaskRequest

@@ -1,0 +1,1 @@
+"""Commands for definitions and step types: definitions, steps, deploy."""

@@ -1,0 +1,1 @@
+"""Commands for the installation: init, doctor, demo, library, db, completion, and the services up, serve and worker."""

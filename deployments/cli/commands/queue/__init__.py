@@ -1,0 +1,1 @@
+"""Commands that show and change what runs now and next: status, jobs, lanes, hold, release."""

@@ -1,0 +1,1 @@
+"""Commands that run tasks and show them: plan, run, start, undo, cancel, retry, tasks, report."""
