@@ -26,6 +26,10 @@ _DARKTABLE_VERSION: Final = re.compile(r"(?P<base>.+)_\d{2,}", re.DOTALL)
 _APPLE_MARKED: Final = re.compile(r"(?P<prefix>[A-Z]{3}_)(?P<mark>[EO])(?P<number>\d{4}.*)", re.DOTALL | re.IGNORECASE)
 _MARK_PLACE: Final = 4
 _APPLE_EXTENSIONS: Final = frozenset({"aae", "mov"})
+#: Companions that other programs write files for: IMG_9.MOV.xmp, IMG_9.xmp.bak.
+_WITH_COMPANIONS: Final = frozenset({"aae", "m4v", "mov", "mp4", "wav", "xmp"})
+#: Syncthing keeps the other version of a file that was changed on two machines under such a name.
+_SYNC_CONFLICT: Final = re.compile(r"(?P<base>.+)\.sync-conflict-\d{8}-\d{6}-\w{7}\.[^.]+", re.DOTALL | re.ASCII)
 _PLACEHOLDERS: Final = re.compile(r"(\{base\}|\{file\}|\*|\?)")
 
 
@@ -95,7 +99,7 @@ class CompanionNames:
     def __init__(self, photo_extensions: Collection[str], patterns: Sequence[str] = ()) -> None:
         self._extensions = photo_extensions
         self._beginnings = {extension[:length] for extension in photo_extensions for length in range(len(extension))}
-        self._patterns = [(pattern, _compiled(pattern)) for pattern in (*patterns, *FOLDER_PATTERNS)]
+        self._patterns = [(pattern, _compiled(pattern, photo_extensions)) for pattern in (*patterns, *FOLDER_PATTERNS)]
         #: The folders that companions may be in, as parts of their paths in the project's folder; `*` is any text.
         self.folders = tuple(
             dict.fromkeys(tuple(pattern.split("/")[:-1]) for pattern, _ in self._patterns if "/" in pattern)
@@ -108,7 +112,7 @@ class CompanionNames:
             match = compiled.fullmatch(path) if ("/" in pattern) == ("/" in path) else None
             if match is None:
                 continue
-            base_name = match["name"] if "{base}" in pattern else self._base_name(match["name"])
+            base_name = match["name"] if "{base}" in pattern else _base_name(match["name"], self._extensions)
             if base_name is not None:
                 start = match.start("name")
                 found.append(Fit(path, base_name, path[start + len(base_name) :], path[:start]))
@@ -126,10 +130,14 @@ class CompanionNames:
             yield Fit(name, stem, f".{extension}")
             yield from self._takeout(name, numbered["title"], numbered["number"])
             return
-        yield from self._of_image(name)
+        yield from _of_files(name, self._extensions)
         # The name of a motion photo's movie is exactly the photo's base name: PXL_1.MP and PXL_1.MP.jpg.
         yield Fit(name, name, "")
         yield Fit(name, stem, f".{extension}")
+        yield from _of_files(name, _WITH_COMPANIONS)
+        conflict = _SYNC_CONFLICT.fullmatch(name)
+        if conflict is not None:
+            yield Fit(name, conflict["base"], name[len(conflict["base"]) :])
         if is_json:
             yield from self._takeout(name, stem, "")
         elif extension.lower() in _APPLE_EXTENSIONS:
@@ -138,17 +146,9 @@ class CompanionNames:
                 base_name = marked["prefix"] + marked["number"]
                 yield Fit(name, base_name, f".{extension}", mark=marked["mark"])
         elif extension.lower() == "xmp":
-            version = _DARKTABLE_VERSION.fullmatch(self._base_name(stem) or "")
+            version = _DARKTABLE_VERSION.fullmatch(_base_name(stem, self._extensions) or "")
             if version is not None:
                 yield Fit(name, version["base"], name[len(version["base"]) :])
-
-    def _of_image(self, name: str) -> Iterator[Fit]:
-        """Yield the photos of all images whose full name is the beginning of this name, the longest first."""
-        end = len(name)
-        while (end := name.rfind(".", 0, end)) > 0:
-            base_name = self._base_name(name[:end])
-            if base_name is not None:
-                yield Fit(name, base_name, name[len(base_name) :])
 
     def _takeout(self, name: str, title: str, number: str) -> Iterator[Fit]:
         """Yield the photos whose metadata Takeout may have written to a file of this numbered or cut name."""
@@ -164,10 +164,20 @@ class CompanionNames:
         if len(title) == _TAKEOUT_CHARACTERS:
             yield Fit(name, title + number, ending, is_cut=True)
 
-    def _base_name(self, name: str) -> str | None:
-        """Return the base name of an image file, or None if the name is not that of an image."""
-        stem, _, extension = name.rpartition(".")
-        return stem if stem and extension.lower() in self._extensions else None
+
+def _of_files(name: str, extensions: Collection[str]) -> Iterator[Fit]:
+    """Yield the photos of all files with one of the extensions whose names this name begins with, the longest first."""
+    end = len(name)
+    while (end := name.rfind(".", 0, end)) > 0:
+        base_name = _base_name(name[:end], extensions)
+        if base_name is not None:
+            yield Fit(name, base_name, name[len(base_name) :])
+
+
+def _base_name(name: str, extensions: Collection[str]) -> str | None:
+    """Return the base name of a file with one of the extensions; None if it has another."""
+    stem, _, extension = name.rpartition(".")
+    return stem if stem and extension.lower() in extensions else None
 
 
 def _cut_key(text: str) -> str:
@@ -175,7 +185,7 @@ def _cut_key(text: str) -> str:
     return f"\0{name_key(text)}"
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compiled(pattern: str, photo_extensions: Collection[str]) -> re.Pattern[str]:
     parts = pattern.split("/")
     placeholders = [part for part in _PLACEHOLDERS.findall(pattern) if part.startswith("{")]
     if len(placeholders) != 1 or placeholders[0] not in parts[-1]:
@@ -184,6 +194,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         raise ValueError(f"{pattern!r} must name a file that is not hidden, at most {MAX_FOLDERS} folders deep")
     if pattern == placeholders[0]:
         raise ValueError(f"{pattern!r} would make every file the companion of a photo")
-    texts = {"{base}": "(?P<name>[^/]+)", "{file}": "(?P<name>[^/]+)", "*": "[^/]*", "?": "[^/]"}
+    image = rf"(?P<name>[^/]+\.(?:{'|'.join(sorted(photo_extensions))}))"
+    texts = {"{base}": "(?P<name>[^/]+)", "{file}": image, "*": "[^/]*", "?": "[^/]"}
     regex = "".join(texts.get(part, re.escape(part)) for part in _PLACEHOLDERS.split(pattern))
     return re.compile(regex, re.DOTALL | re.IGNORECASE)

@@ -24,7 +24,22 @@ from storage.records import Project
 from task_definitions.wording import quantity
 
 #: Extensions of incomplete downloads and uploads. To move such a file would break the transfer.
-UNFINISHED_EXTENSIONS: Final = frozenset({"part", "partial", "crdownload", "download", "filepart", "tmp", "temp"})
+UNFINISHED_EXTENSIONS: Final = frozenset(
+    {
+        "!qb",
+        "!ut",
+        "aria2",
+        "crdownload",
+        "download",
+        "filepart",
+        "opdownload",
+        "part",
+        "partial",
+        "temp",
+        "tmp",
+        "xltd",
+    }
+)
 
 
 @step("folder_check", unit="projects")

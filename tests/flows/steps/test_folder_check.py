@@ -116,14 +116,14 @@ def test_files_of_no_accepted_kind_are_trashed_where_so_set_but_for_unfinished_t
     trash_unaccepted(studio)
     project = studio.project("Iceland")
     studio.photo(project, "a", "jpg", "xmp")
-    put(studio, project, "film.mp4", "b.jpg.part", "c.crdownload", ".hidden", "lonely.xmp")
+    put(studio, project, "film.mp4", "b.jpg.part", "c.crdownload", "d.jpg.!ut", ".hidden", "lonely.xmp")
 
     job = studio.run("folder_check", project_id=project.id)
     after = studio.everything()
     studio.run("folder_check", project_id=project.id)
 
     assert studio.everything() == after
-    assert job.result["counts"] == {"trashed": 1, "kept": 2}
+    assert job.result["counts"] == {"trashed": 1, "kept": 3}
     assert {name for name in studio.disk() if "/.trash/" in name} == {"tenant/Iceland/.trash/film.mp4"}
     assert studio.journal() == [("trashed", "tenant/Iceland/film.mp4", "tenant/Iceland/.trash/film.mp4")]
     assert {f"tenant/Iceland/{name}" for name in ("a.jpg", "a.xmp", "b.jpg.part", ".hidden", "lonely.xmp")} <= (
