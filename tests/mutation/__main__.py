@@ -30,6 +30,7 @@ PARTS = {
         ["storage/queue/claims.py", "storage/queue/exchange.py", "storage/queue/exchange_statements.py"],
         [
             "tests/storage/queue/test_claims.py",
+            "tests/storage/queue/test_special_lanes.py",
             "tests/storage/queue/test_exchange.py",
             "tests/storage/queue/test_holds.py",
             "tests/storage/queue/test_wakeups.py",
@@ -53,7 +54,11 @@ PARTS = {
     ),
     "exclusive_rename": (
         ["storage/library/exclusive_rename.py"],
-        ["tests/storage/library/test_library_exclusive_rename.py", "tests/storage/library/test_library_transfer.py"],
+        [
+            "tests/storage/library/test_library_exclusive_rename.py",
+            "tests/storage/library/test_exclusive_rename_errors.py",
+            "tests/storage/library/test_library_transfer.py",
+        ],
     ),
     "moves": (
         ["flows/steps/moving/image_move.py", "storage/photos/photo_moves.py"],
