@@ -180,7 +180,7 @@ def _run_handler(context: StepContext) -> None:
             if not context.claim.lost.is_set():
                 context.finish()
         finally:
-            context.tell_of_items()
+            context.emit_item_event()
     context.raise_failures()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
@@ -14,7 +13,8 @@ from sqlalchemy import Connection
 from flows.errors import PermanentStepError, SkipItem, StepTimeout, reason_of
 from flows.handlers.announced_moves import MoveGroup, announce, interrupted, take_back
 from flows.handlers.failures import Failures
-from flows.handlers.job_progress import PROGRESS_INTERVAL_SECONDS, JobProgress
+from flows.handlers.item_outcomes import OUTCOME_BATCH_SIZE, ItemOutcomes
+from flows.handlers.job_progress import JobProgress
 from flows.handlers.job_report import Report, store_report
 from flows.handlers.job_targets import JobTargets, TargetItem
 from flows.handlers.project_hold import hold_projects
@@ -26,7 +26,7 @@ from storage.history.journal import FileAction, FileChange, write_journal
 from storage.history.row_notes import RowChangesNote
 from storage.library.errors import LibraryError
 from storage.library.paths import Library, ProjectFolder
-from storage.lifecycle.job_items import ItemOutcome, record_outcomes
+from storage.lifecycle.job_items import ItemOutcome
 from storage.lifecycle.state_machine import lock_task
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.queue.tasks import TasksRepository
@@ -38,14 +38,8 @@ from task_definitions.step_types import step_types
 if TYPE_CHECKING:
     from flows.imaging.isolation.image_processing import ImageProcessing
 
-#: Shortest time between two events on items. An event for each small batch would hide all other events.
-EVENT_INTERVAL_SECONDS = 1.0
-
-#: A job that takes longer stores its report together with the outcomes of its items.
-KEPT_REPORT_SECONDS = 1.0
-
-#: Outcomes of items are written once this many have gathered, or once `PROGRESS_INTERVAL_SECONDS` have passed.
-OUTCOME_BATCH_SIZE = 200
+#: The priority of follow-up jobs that make missing derivatives: below the work that users wait for.
+FOLLOW_UP_PRIORITY = 85
 
 
 class StepContext:
@@ -71,14 +65,10 @@ class StepContext:
         self.job: Job = claim.job
         self.params = dict(params or {})
         self.report = Report.continued(claim.job.result) if self._keeps_report else Report()
-        self._began_at = time.monotonic()
         self.logger = logger or logging.getLogger(f"photojobs.steps.{claim.job.type}")
         self._runtime = runtime
         self._targets = JobTargets(runtime.database, claim.job)
-        self._outcomes: list[ItemOutcome] = []
-        self._outcomes_written_at = time.monotonic()
-        self._unreported: list[ItemOutcome] = []
-        self._event_emitted_at = time.monotonic()
+        self._outcomes = ItemOutcomes(self, runtime)
         self._progress = JobProgress(claim, runtime, on_progress)
         self._failures = Failures()
         self._unsafe_projects: set[int] = set()
@@ -325,7 +315,7 @@ class StepContext:
         another tenant. The outcomes of a batch are written before the next batch is read.
         """
         for batch, left_out in self._targets.open_items(size=size):
-            self._outcomes += left_out
+            self._outcomes.add(*left_out)
             for outcome in left_out:
                 self.report.count(str(outcome.status), example=f"item {outcome.item_id}: {outcome.message}")
                 if outcome.status == ItemStatus.FAILED:
@@ -348,49 +338,33 @@ class StepContext:
             with self.report.timing(item.name):
                 yield
         except SkipItem as error:
-            self._outcomes.append(ItemOutcome(item.id, ItemStatus.SKIPPED, reason_of(error)))
+            self._outcomes.add(ItemOutcome(item.id, ItemStatus.SKIPPED, reason_of(error)))
             self.report.count("skipped", example=f"{item.name}: {reason_of(error)}")
         except StepTimeout:
             raise
         except Exception as error:
             self._failures.add(item.name, error)
-            self._outcomes.append(ItemOutcome(item.id, ItemStatus.FAILED, reason_of(error), type(error).__name__))
+            self._outcomes.add(ItemOutcome(item.id, ItemStatus.FAILED, reason_of(error), type(error).__name__))
             self.report.fail(item.name, reason_of(error))
             self.logger.warning("%s: %s", item.name, reason_of(error), exc_info=_unexpected(error))
         else:
-            self._outcomes.append(ItemOutcome(item.id, ItemStatus.DONE))
-        if (
-            len(self._outcomes) >= OUTCOME_BATCH_SIZE
-            or time.monotonic() - self._outcomes_written_at >= PROGRESS_INTERVAL_SECONDS
-        ):
-            self.write_outcomes()
+            self._outcomes.add(ItemOutcome(item.id, ItemStatus.DONE))
+        self._outcomes.write_if_due()
 
     def write_outcomes(self) -> None:
         """Write the outcomes of the items that have ended since the last write, and the progress."""
-        self._outcomes_written_at = time.monotonic()
-        if not self._outcomes:
-            return
-        # A database that is unreachable for a moment must not lose finished work.
-        done = self.claim.insist(self._record_outcomes)
-        self._unreported += self._outcomes
-        self._outcomes = []
-        if time.monotonic() - self._event_emitted_at >= EVENT_INTERVAL_SECONDS:
-            self.tell_of_items()
-        self.progress(done, self.job.progress_total)
+        self._outcomes.write()
 
-    def tell_of_items(self) -> None:
+    def emit_item_event(self) -> None:
         """Emit one event for the items whose outcomes were written since the last such event."""
-        self._event_emitted_at = time.monotonic()
-        if self._unreported:
-            self._runtime.events.items_recorded(self.job, self._unreported)
-            self._unreported = []
+        self._outcomes.emit_event()
 
     def enqueue(
         self,
         type: str,
         *,
         photo_ids: Iterable[int],
-        priority: int,
+        priority: int = FOLLOW_UP_PRIORITY,
         payload: Mapping[str, Any] | None = None,
         connection: Connection | None = None,
     ) -> None:
@@ -433,23 +407,16 @@ class StepContext:
         """Store the report for the next attempt, which continues it. Called when the job is to be repeated."""
         # Tried once: giving the job back is more important.
         with suppress(StorageError), self._runtime.database.begin() as connection:
-            self._keep_report(connection)
+            self.store_report(connection)
+
+    def store_report(self, connection: Connection) -> None:
+        """Store the report with the job in this transaction, if the next attempt continues it."""
+        if self._keeps_report:
+            store_report(connection, self.report, claim=self.claim)
 
     def raise_failures(self) -> None:
         """Raise one error for all items and projects that failed, as `Failures.raise_if_any`."""
         self._failures.raise_if_any()
-
-    def _record_outcomes(self) -> int:
-        with self.transaction() as connection:
-            record_outcomes(connection, self._outcomes, now=self.now())
-            if time.monotonic() - self._began_at >= KEPT_REPORT_SECONDS:
-                # In the same transaction: another attempt does not repeat these items, so it could not count them.
-                self._keep_report(connection)
-            return self._targets.count_closed_items(connection)
-
-    def _keep_report(self, connection: Connection) -> None:
-        if self._keeps_report:
-            store_report(connection, self.report, claim=self.claim)
 
 
 def _unexpected(error: BaseException) -> BaseException | None:

@@ -31,9 +31,6 @@ BATCH_SIZE: Final = 100
 #: The report counts changes that cannot be undone under this name.
 CANNOT: Final = "cannot come back"
 
-#: Priority of the follow-up job that makes the derivatives again which the task had removed.
-GENERATE_PRIORITY: Final = 85
-
 _PATHS = {
     DerivativeKind.THUMBNAIL: ProjectFolder.thumbnail,
     DerivativeKind.PREVIEW: ProjectFolder.preview_image,
@@ -225,7 +222,6 @@ class PhotoUndo:
             ctx.enqueue(
                 "generate_derivatives",
                 photo_ids=[photo_id for photo_id in lacking if photo_id is not None],
-                priority=GENERATE_PRIORITY,
                 connection=connection,
             )
         for undone in done:

@@ -12,10 +12,10 @@ from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photos
+from storage.database.upsert import upsert
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Record
@@ -104,17 +104,7 @@ class DerivativesRepository:
         if not derivatives:
             return
         with self._access.write() as connection:
-            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-            statement = dialect.insert(photo_derivatives)
-            written = {
-                column.name: statement.excluded[column.name]
-                for column in photo_derivatives.columns
-                if not column.primary_key
-            }
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["photo_id", "kind"], set_=written),
-                [asdict(derivative) for derivative in derivatives],
-            )
+            upsert(connection, photo_derivatives, [asdict(derivative) for derivative in derivatives])
 
     def write_processed(self, processed: Sequence[ProcessedPhoto]) -> set[int]:
         """Write the results for photos; return the ids of the photos that were moved, renamed or removed meanwhile.

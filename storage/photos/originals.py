@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.database.column_types import UtcTimestamp
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_originals, photos
+from storage.database.upsert import upsert
 from storage.records import Record
 
 #: The kinds of originals.
@@ -101,17 +101,7 @@ class OriginalsRepository:
                         for original in hashed
                     ],
                 )
-            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-            statement = dialect.insert(photo_originals)
-            written = {
-                column.name: statement.excluded[column.name]
-                for column in photo_originals.columns
-                if not column.primary_key
-            }
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["photo_id", "name"], set_=written),
-                [asdict(original) for original in originals],
-            )
+            upsert(connection, photo_originals, [asdict(original) for original in originals])
 
     def mark_missing(self, photo_ids: Sequence[int], kinds: Sequence[str], *, now: datetime) -> None:
         """Mark the files of these kinds as missing; a file that is already missing keeps its time.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, or_, select
+from sqlalchemy import Column, ColumnElement, Select, Table, delete, exists, func, or_, select
 
 from storage.database.column_types import check_integer
 from storage.database.engine import Database
@@ -24,7 +24,7 @@ BATCH_SIZE = 1_000
 #: Journal entries that are younger than this are kept. It is the default time that a file stays in `.trash`.
 KEEP_JOURNAL_SECONDS = 86_400
 
-#: Tasks that one transaction removes, and the maximum number of their rows in `task_items`.
+#: Tasks that one transaction removes, and the maximum number of these with their rows in `task_items`.
 #: A task with more items is removed alone: a million items take about a second.
 TASKS_PER_BATCH = 50
 TASK_ITEMS_PER_BATCH = 50_000
@@ -77,7 +77,7 @@ def prune(
     old_jobs = (*old.jobs, _of_no_task())
     pruned_jobs = pruned_items = 0
     while True:
-        ids = _next_jobs(database, *old_jobs, size=batch_size)
+        ids = _next_rows(database, jobs, jobs.c.progress_total, *old_jobs, size=batch_size, weight=batch_size)
         if not ids:
             break
         with database.begin() as connection:
@@ -140,35 +140,35 @@ def _of_no_task() -> ColumnElement[bool]:
 
 def _remove_tasks(database: Database, old: Sequence[ColumnElement[bool]], *, size: int) -> int:
     removed = 0
-    while ids := _next_tasks(database, *old, size=min(size, TASKS_PER_BATCH)):
+    while ids := _next_rows(
+        database, tasks, tasks.c.item_count, *old, size=min(size, TASKS_PER_BATCH), weight=TASK_ITEMS_PER_BATCH
+    ):
         # Remove the task's row before its jobs, so that a task without some of its jobs cannot be retried.
         with database.begin() as connection:
             removed += connection.execute(delete(tasks).where(tasks.c.id.in_(ids), *old)).rowcount
     return removed
 
 
-def _next_tasks(database: Database, *conditions: ColumnElement[bool], size: int) -> list[str]:
-    statement = select(tasks.c.id, tasks.c.item_count).where(*conditions).order_by(tasks.c.finished_at).limit(size)
-    ids: list[str] = []
-    items = 0
+def _next_rows(
+    database: Database, table: Table, number: Column[int], *conditions: ColumnElement[bool], size: int, weight: int
+) -> list[Any]:
+    """Return the ids of the next tasks or jobs: at most `size`, and about `weight` with their items, but at least one.
+
+    Args:
+        database: the database.
+        table: the table of tasks or of jobs.
+        number: the column with the number of items.
+        conditions: which rows.
+        size: the maximum number of rows.
+        weight: the maximum number of rows and items together.
+    """
+    statement = select(table.c.id, number.label("items")).where(*conditions).order_by(table.c.finished_at).limit(size)
+    ids: list[Any] = []
+    total = 0
     with database.connect() as connection:
         for row in connection.execute(statement):
-            items += row.item_count or 0
-            if ids and items > TASK_ITEMS_PER_BATCH:
-                break
-            ids.append(row.id)
-    return ids
-
-
-def _next_jobs(database: Database, *conditions: ColumnElement[bool], size: int) -> list[int]:
-    """Return the next jobs that have about `size` rows together with their items, but at least one job."""
-    statement = select(jobs.c.id, jobs.c.progress_total).where(*conditions).order_by(jobs.c.finished_at).limit(size)
-    ids: list[int] = []
-    rows = 0
-    with database.connect() as connection:
-        for row in connection.execute(statement):
-            rows += 1 + (row.progress_total or 0)
-            if ids and rows > size:
+            total += 1 + (row.items or 0)
+            if ids and total > weight:
                 break
             ids.append(row.id)
     return ids

@@ -33,9 +33,6 @@ from storage.records import Photo, Project
 #: Photos in a batch: their derivatives move first, then their rows are written.
 BATCH_SIZE: Final = 100
 
-#: Priority of the follow-up job that makes derivatives which could not be moved with their photo.
-_GENERATE_PRIORITY: Final = 85
-
 
 @dataclass(slots=True)
 class _Following:
@@ -174,7 +171,7 @@ def _write_rows(
         _write_originals(OriginalsRepository(connection), done)
         write_availability(connection, [_availability(one.photo.id, one.arrival.new) for one in done], now=ctx.now())
         lacking = [one.id for one in moved if lacks_derivatives(one.thumbnail_status, one.preview_status)]
-        ctx.enqueue("generate_derivatives", photo_ids=lacking, priority=_GENERATE_PRIORITY, connection=connection)
+        ctx.enqueue("generate_derivatives", photo_ids=lacking, connection=connection)
         settled(connection, groups)
 
 

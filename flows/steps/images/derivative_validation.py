@@ -27,9 +27,6 @@ from storage.photos.photos import PhotosRepository
 from storage.records import Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: Priority of the follow-up jobs that make missing derivatives.
-GENERATE_PRIORITY = 85
-
 Entry = TypeVar("Entry")
 
 
@@ -65,7 +62,7 @@ def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder
                 marked = mark_missing(connection, kind, ids, now=ctx.now())
             ctx.report.count(f"{kind}s found missing", marked)
     for ids in staged.outdated_metadata():
-        ctx.enqueue("metadata", photo_ids=ids, priority=GENERATE_PRIORITY)
+        ctx.enqueue("metadata", photo_ids=ids)
         ctx.report.count("metadata to be read again", len(ids))
     _ask_for_missing(ctx, project)
 
@@ -113,7 +110,7 @@ def _ask_for_missing(ctx: StepContext, project: Project) -> None:
         if not ids:
             return
         last_id = ids[-1]
-        ctx.enqueue("generate_derivatives", photo_ids=ids, priority=GENERATE_PRIORITY)
+        ctx.enqueue("generate_derivatives", photo_ids=ids)
         ctx.report.count("asked for", len(ids))
 
 

@@ -15,6 +15,7 @@ from flows.api.start import start_task
 from flows.errors import ClaimLost, PermanentStepError, StepTimeout
 from flows.execution.sweep import sweep
 from flows.execution.worker import Worker, drain_queue
+from flows.handlers.item_outcomes import ItemOutcomes
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.process.heartbeat_thread import TIMEOUT_GRACE_SECONDS, Heartbeat
@@ -289,16 +290,16 @@ def test_items_that_were_done_are_not_lost_over_a_database_that_is_away(
     job = jobs.enqueue_with_items(tenant_id="user_0", type="note", items=make_items(), max_attempts=1)
     assert isinstance(job, Job)
     errors = iter([DatabaseUnavailable("away")])
-    record = StepContext._record_outcomes
+    record = ItemOutcomes._record
 
-    def away_at_first(self: StepContext) -> int:
+    def away_at_first(self: ItemOutcomes) -> int:
         done = record(self)
         for error in errors:
             # Written, and the answer got lost.
             raise error
         return done
 
-    monkeypatch.setattr(StepContext, "_record_outcomes", away_at_first)
+    monkeypatch.setattr(ItemOutcomes, "_record", away_at_first)
 
     ended = run_queued_job(runtime, job.id)
 

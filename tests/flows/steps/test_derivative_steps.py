@@ -13,7 +13,7 @@ from blake3 import blake3
 from sqlalchemy import select, update
 
 from flows.execution.job_run import run_claimed_job
-from flows.handlers import job_progress, step_context
+from flows.handlers import item_outcomes, job_progress
 from flows.imaging import fingerprint
 from flows.imaging.errors import DecoderCrashed
 from flows.imaging.pixels.vips import load_vips
@@ -326,7 +326,7 @@ def test_one_job_decodes_in_several_threads_and_writes_in_batches(studio, pictur
 
 def test_finished_photos_are_written_while_another_one_takes_long(studio, picture, monkeypatch):
     monkeypatch.setattr(photo_processing, "WRITE_SECONDS", 0.01)
-    for module in (step_context, job_progress):
+    for module in (item_outcomes, job_progress):
         monkeypatch.setattr(module, "PROGRESS_INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(photo_processing, "available_cores", lambda: 2)
     iceland = studio.project("Iceland")
@@ -353,7 +353,7 @@ def test_what_an_earlier_attempt_did_counts_in_the_report(studio, picture, monke
     # One photo at a time, so that the one after the third is not begun.
     monkeypatch.setattr(photo_processing, "THREADS_PER_PROCESS", 1)
     monkeypatch.setattr(photo_processing, "WINDOW_PER_THREAD", 1)
-    monkeypatch.setattr(step_context, "KEPT_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(item_outcomes, "KEPT_REPORT_SECONDS", 0.0)
     iceland = studio.project("Iceland")
     ids = [picture(iceland, f"fox{number}") for number in range(6)]
     stopping, make = threading.Event(), studio.runtime.images.make_derivatives

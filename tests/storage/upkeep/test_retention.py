@@ -115,7 +115,7 @@ def test_tasks_with_long_lists_of_items_are_removed_apart_so_that_nobody_waits_l
     clock: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("storage.upkeep.retention.TASK_ITEMS_PER_BATCH", 4)
+    monkeypatch.setattr("storage.upkeep.retention.TASK_ITEMS_PER_BATCH", 5)
     for count in (1, 2, 5, 1):
         task = make_task("items", photo_ids=photo_ids[:count])
         jobs.complete(tasks.list_jobs(task.id)[0].id)
