@@ -20,7 +20,7 @@ _WHAT = {
     "flows": "How it runs: starting and running tasks, steps of your own, plans, and working off the queue.",
 }
 #: Public by their names alone.
-_HOOKS = ("from_row", "settings_customise_sources")
+_HOOKS = ("from_driver", "from_row", "settings_customise_sources")
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Examples):$")
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -61,11 +61,19 @@ def _described(value: type | FunctionType, name: str) -> Iterator[str]:
         described = {field: about.description or "" for field, about in value.model_fields.items()}
         if any(described.values()):
             yield table(("field", "meaning"), [(code(field), meaning) for field, meaning in described.items()]) + "\n"
-    (*_, last) = nodes
-    if isinstance(last, ast.ClassDef):
-        public = (node for node in _definitions(last.body) if not node.name.startswith("_") and node.name not in _HOOKS)
-        for method, forms in groupby(public, key=lambda node: node.name):
-            yield from _entry(list(forms), source, heading=f"### {name}.{method}")
+    if isinstance(value, type):
+        for base in value.__mro__:
+            if base.__module__.partition(".")[0] in _WHAT:
+                yield from _methods_described(base, name)
+
+
+def _methods_described(value: type, name: str) -> Iterator[str]:
+    source = inspect.getsource(import_module(value.__module__))
+    for last in (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)):
+        if last.name == value.__name__:
+            public = (each for each in _definitions(last.body) if not each.name.startswith("_"))
+            for method, forms in groupby((e for e in public if e.name not in _HOOKS), key=lambda node: node.name):
+                yield from _entry(list(forms), source, heading=f"### {name}.{method}")
 
 
 def _entry(nodes: list[_Definition], source: str, *, heading: str) -> Iterator[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
 
 from flows.handlers.job_progress import PROGRESS_INTERVAL_SECONDS
 from flows.process.runtime import Runtime
@@ -28,11 +31,13 @@ class ItemOutcomes:
     Args:
         ctx: the job's context.
         runtime: emits the events.
+        store_report: stores the report of a job that takes long, in the transaction of its outcomes.
     """
 
-    def __init__(self, ctx: StepContext, runtime: Runtime) -> None:
+    def __init__(self, ctx: StepContext, runtime: Runtime, store_report: Callable[[Connection], None]) -> None:
         self._ctx = ctx
         self._runtime = runtime
+        self._store_report = store_report
         self._unwritten: list[ItemOutcome] = []
         self._unreported: list[ItemOutcome] = []
         self._began_at = self._written_at = self._event_emitted_at = time.monotonic()
@@ -74,5 +79,5 @@ class ItemOutcomes:
             record_outcomes(connection, self._unwritten, now=self._ctx.now())
             if time.monotonic() - self._began_at >= KEPT_REPORT_SECONDS:
                 # In the same transaction: another attempt does not repeat these items, so it could not count them.
-                self._ctx.store_report(connection)
+                self._store_report(connection)
             return self._ctx.targets.count_closed_items(connection)

@@ -68,7 +68,7 @@ class StepContext:
         self.logger = logger or logging.getLogger(f"photojobs.steps.{claim.job.type}")
         self._runtime = runtime
         self._targets = JobTargets(runtime.database, claim.job)
-        self._outcomes = ItemOutcomes(self, runtime)
+        self._outcomes = ItemOutcomes(self, runtime, self._store_report)
         self._progress = JobProgress(claim, runtime, on_progress)
         self._failures = Failures()
         self._unsafe_projects: set[int] = set()
@@ -407,16 +407,15 @@ class StepContext:
         """Store the report for the next attempt, which continues it. Called when the job is to be repeated."""
         # Tried once: giving the job back is more important.
         with suppress(StorageError), self._runtime.database.begin() as connection:
-            self.store_report(connection)
-
-    def store_report(self, connection: Connection) -> None:
-        """Store the report with the job in this transaction, if the next attempt continues it."""
-        if self._keeps_report:
-            store_report(connection, self.report, claim=self.claim)
+            self._store_report(connection)
 
     def raise_failures(self) -> None:
         """Raise one error for all items and projects that failed, as `Failures.raise_if_any`."""
         self._failures.raise_if_any()
+
+    def _store_report(self, connection: Connection) -> None:
+        if self._keeps_report:
+            store_report(connection, self.report, claim=self.claim)
 
 
 def _unexpected(error: BaseException) -> BaseException | None:

@@ -1,23 +1,23 @@
-"""The table `jobs`: `JobsRepository` has every call of the jobs quick reference, and the calls of the engine."""
+"""`JobsRepository`: every call of the jobs quick reference, and the calls of the engine.
+
+The calls that change nothing are in `job_reading`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, func, literal_column, select, update
+from sqlalchemy import func, literal_column, update
 
 from storage.database.column_types import MAX_COUNT, check_integer, check_text
-from storage.database.engine import Access, Database
-from storage.database.given_values import among
 from storage.database.tables import jobs
 from storage.errors import InvalidValue, TooManyItems
 from storage.lifecycle import job_items
 from storage.lifecycle.chunks import insert_chunks
-from storage.lifecycle.job_listings import DEFAULT_LIMIT, list_newest, ready_jobs
 from storage.lifecycle.job_rows import (
     checked_payload,
     checked_result,
@@ -28,7 +28,6 @@ from storage.lifecycle.job_rows import (
     new_job_values,
     with_surroundings,
 )
-from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
 from storage.lifecycle.notifications import notify
 from storage.lifecycle.spooled_items import SpooledItems
 from storage.lifecycle.state_machine import (
@@ -41,21 +40,17 @@ from storage.lifecycle.state_machine import (
 )
 from storage.queue.claims import ANY_PRIORITY
 from storage.queue.exchange import End, Exchanged, Wanted, exchange, settle_after
+from storage.queue.job_reading import JobReading
 from storage.records import Job, JobItem, JobStatus
 from task_definitions import MAX_ITEMS_PER_JOB
 
-_BY_ID = JobStatement(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = :id")
 
-
-class JobsRepository:
+class JobsRepository(JobReading):
     """Jobs and their items, in a `Database` or inside the caller's own transaction.
 
     Args:
         source: a `Database`, or an open SQLAlchemy connection; then the calls join its transaction.
     """
-
-    def __init__(self, source: Database | Connection) -> None:
-        self._access = Access(source)
 
     def enqueue(
         self,
@@ -164,19 +159,6 @@ class JobsRepository:
         with self._access.write() as connection:
             repository = JobsRepository(connection)
             return [repository.enqueue(**specification) for specification in specified]
-
-    def get_by_id(self, id: int) -> Job | None:
-        """Return the job with this id, or None."""
-        found = _BY_ID.jobs(self._access.look, {"id": id})
-        return found[0] if found else None
-
-    def get_many(self, ids: Sequence[int]) -> dict[int, Job]:
-        """Return the jobs with these ids, by id; ids that do not exist are left out."""
-        if not ids:
-            return {}
-        with self._access.read() as connection:
-            rows = connection.execute(select(jobs).where(among(jobs.c.id, ids))).mappings()
-            return {row["id"]: Job.from_row(row) for row in rows}
 
     def claim_next(
         self,
@@ -384,83 +366,6 @@ class JobsRepository:
                 now=now,
             )
         return sorted(job.id for job in given_back)
-
-    def list_by_project(
-        self,
-        project_id: int,
-        *,
-        limit: int = DEFAULT_LIMIT,
-        offset: int = 0,
-        status: str | None = None,
-        type: str | None = None,
-    ) -> list[Job]:
-        """Return the jobs of a project, newest first."""
-        filters = {"project_id": project_id, "status": status, "type": type}
-        return list_newest(self._access.look, filters, limit=limit, offset=offset)
-
-    def list_by_tenant(
-        self,
-        tenant_id: str,
-        *,
-        limit: int = DEFAULT_LIMIT,
-        offset: int = 0,
-        status: str | None = None,
-        type: str | None = None,
-        scope: str | None = None,
-        before: tuple[datetime, int] | None = None,
-    ) -> list[Job]:
-        """Return the jobs of a tenant, newest first, in all scopes unless `scope` is given.
-
-        To get the next page, pass `(job.created_at, job.id)` of the last job as `before`. Each page then costs the
-        same, while the cost of `offset` grows.
-        """
-        filters = {"tenant_id": tenant_id, "status": status, "type": type, "scope": scope}
-        return list_newest(self._access.look, filters, limit=limit, offset=offset, before=before)
-
-    def list_ready(
-        self,
-        *,
-        limit: int = DEFAULT_LIMIT,
-        tenant_id: str | None = None,
-        min_priority: int | None = None,
-        max_priority: int | None = None,
-        standalone: bool = False,
-    ) -> list[Job]:
-        """Return the queued jobs that may be claimed now, best first: due, not on hold, and without a live waiter.
-
-        With `standalone`, only jobs that belong to no task.
-        """
-        statement = ready_jobs(
-            now=self._access.clock(),
-            limit=limit,
-            tenant_id=tenant_id,
-            min_priority=min_priority,
-            max_priority=max_priority,
-            standalone=standalone,
-        )
-        with self._access.read() as connection:
-            return [Job.from_row(row) for row in connection.execute(statement).mappings()]
-
-    def list_items(self, job_id: int) -> list[JobItem]:
-        """Return the items of a job in id order."""
-        with self._access.read() as connection:
-            return job_items.list_items(connection, job_id)
-
-    def iterate_items(self, job_id: int) -> Iterator[JobItem]:
-        """Yield the items of a job in id order; they are read in batches, with no transaction open in between."""
-        last_id = 0
-        while True:
-            with self._access.read() as connection:
-                batch = job_items.items_after(connection, job_id, last_id)
-            yield from batch
-            if len(batch) < job_items.BATCH_SIZE:
-                return
-            last_id = batch[-1].id
-
-    def next_pending_item(self, job_id: int) -> JobItem | None:
-        """Return the pending item with the lowest id, or None."""
-        with self._access.read() as connection:
-            return job_items.next_pending_item(connection, job_id)
 
     def update_item_status(self, item_id: int, *, status: str, message: str | None = None) -> JobItem | None:
         """Set the status and message of an item; returns the item, or None if it does not exist.

@@ -1,0 +1,115 @@
+"""The calls of `JobsRepository` that read jobs and items, and change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from storage.database.engine import Access, Database
+from storage.database.given_values import among
+from storage.database.tables import jobs
+from storage.lifecycle import job_items
+from storage.lifecycle.job_listings import DEFAULT_LIMIT, list_newest, ready_jobs
+from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
+from storage.records import Job, JobItem
+
+_BY_ID = JobStatement(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = :id")
+
+
+class JobReading:
+    """Reads jobs and items, in a `Database` or inside the caller's own transaction."""
+
+    def __init__(self, source: Database | Connection) -> None:
+        self._access = Access(source)
+
+    def get_by_id(self, id: int) -> Job | None:
+        """Return the job with this id, or None."""
+        found = _BY_ID.jobs(self._access.look, {"id": id})
+        return found[0] if found else None
+
+    def get_many(self, ids: Sequence[int]) -> dict[int, Job]:
+        """Return the jobs with these ids, by id; ids that do not exist are left out."""
+        if not ids:
+            return {}
+        with self._access.read() as connection:
+            rows = connection.execute(select(jobs).where(among(jobs.c.id, ids))).mappings()
+            return {row["id"]: Job.from_row(row) for row in rows}
+
+    def list_by_project(
+        self,
+        project_id: int,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        offset: int = 0,
+        status: str | None = None,
+        type: str | None = None,
+    ) -> list[Job]:
+        """Return the jobs of a project, newest first."""
+        filters = {"project_id": project_id, "status": status, "type": type}
+        return list_newest(self._access.look, filters, limit=limit, offset=offset)
+
+    def list_by_tenant(
+        self,
+        tenant_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        offset: int = 0,
+        status: str | None = None,
+        type: str | None = None,
+        scope: str | None = None,
+        before: tuple[datetime, int] | None = None,
+    ) -> list[Job]:
+        """Return the jobs of a tenant, newest first, in all scopes unless `scope` is given.
+
+        To get the next page, pass `(job.created_at, job.id)` of the last job as `before`. Each page then costs the
+        same, while the cost of `offset` grows.
+        """
+        filters = {"tenant_id": tenant_id, "status": status, "type": type, "scope": scope}
+        return list_newest(self._access.look, filters, limit=limit, offset=offset, before=before)
+
+    def list_ready(
+        self,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        tenant_id: str | None = None,
+        min_priority: int | None = None,
+        max_priority: int | None = None,
+        standalone: bool = False,
+    ) -> list[Job]:
+        """Return the queued jobs that may be claimed now, best first: due, not on hold, and without a live waiter.
+
+        With `standalone`, only jobs that belong to no task.
+        """
+        statement = ready_jobs(
+            now=self._access.clock(),
+            limit=limit,
+            tenant_id=tenant_id,
+            min_priority=min_priority,
+            max_priority=max_priority,
+            standalone=standalone,
+        )
+        with self._access.read() as connection:
+            return [Job.from_row(row) for row in connection.execute(statement).mappings()]
+
+    def list_items(self, job_id: int) -> list[JobItem]:
+        """Return the items of a job in id order."""
+        with self._access.read() as connection:
+            return job_items.list_items(connection, job_id)
+
+    def iterate_items(self, job_id: int) -> Iterator[JobItem]:
+        """Yield the items of a job in id order; they are read in batches, with no transaction open in between."""
+        last_id = 0
+        while True:
+            with self._access.read() as connection:
+                batch = job_items.items_after(connection, job_id, last_id)
+            yield from batch
+            if len(batch) < job_items.BATCH_SIZE:
+                return
+            last_id = batch[-1].id
+
+    def next_pending_item(self, job_id: int) -> JobItem | None:
+        """Return the pending item with the lowest id, or None."""
+        with self._access.read() as connection:
+            return job_items.next_pending_item(connection, job_id)
