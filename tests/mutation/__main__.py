@@ -49,6 +49,7 @@ PARTS = {
         [
             "tests/storage/library/test_library_transfer.py",
             "tests/storage/library/test_library_transfer_limits.py",
+            "tests/storage/library/test_transfer_errors.py",
             "tests/storage/library/test_library_exclusive_rename.py",
         ],
     ),

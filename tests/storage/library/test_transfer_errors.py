@@ -1,0 +1,230 @@
+"""Moves, and renames of folders, whose disk fails, writes in parts, or changes under them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.library import (
+    FolderNames,
+    ProjectFolder,
+    move_without_overwrite,
+    remove_derivative,
+    rename_folder_without_overwrite,
+    transfer,
+)
+from storage.library.errors import Collision, CrossesFileSystems, SourceChanged, SourceMissing, UnsafePath
+
+CONTENTS = bytes(range(256)) * 5000  # More than one block.
+MOMENT = 1_600_000_000_123_456_789
+
+two_file_systems = pytest.mark.parametrize("file_system", ["two file systems"], indirect=True)
+
+
+@pytest.fixture
+def photo(project: ProjectFolder) -> Path:
+    path = project.original("a.jpg")
+    path.write_bytes(CONTENTS)
+    path.chmod(0o640)
+    os.utime(path, ns=(MOMENT - 7, MOMENT))
+    return path
+
+
+@pytest.fixture
+def target(other_project: ProjectFolder) -> Path:
+    return other_project.original("b.jpg")
+
+
+def _raising(number: int) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def _files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_file()}
+
+
+@two_file_systems
+def test_a_copy_has_the_mode_and_both_times_of_the_original(file_system: str, photo: Path, target: Path) -> None:
+    move_without_overwrite(photo, target)
+    status = target.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_atime_ns, status.st_mtime_ns) == (0o640, MOMENT - 7, MOMENT)
+
+
+@two_file_systems
+@pytest.mark.parametrize("call", ["chmod", "utime"])
+def test_a_disk_that_stores_no_mode_or_time_gets_the_contents_all_the_same(
+    file_system: str, photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(os, call, _raising(errno.EPERM))
+    move_without_overwrite(photo, target)
+    assert (target.read_bytes(), photo.exists()) == (CONTENTS, False)
+
+
+@two_file_systems
+def test_a_disk_that_writes_in_parts_gets_all_of_them(
+    file_system: str, photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, block: write(descriptor, block[: max(1, len(block) // 3)]))
+    move_without_overwrite(photo, target)
+    assert target.read_bytes() == CONTENTS
+
+
+@two_file_systems
+@pytest.mark.parametrize("change", ["contents", "size", "another file"])
+@pytest.mark.parametrize("when", ["during the copy", "after it has its name"])
+def test_a_file_that_changes_before_its_old_name_is_removed_stays(
+    file_system: str, photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch, change: str, when: str
+) -> None:
+    def apply() -> None:
+        if change == "another file":
+            other = photo.with_name("other")
+            other.write_bytes(CONTENTS[::-1])
+            other.replace(photo)
+        else:
+            photo.write_bytes(CONTENTS[::-1] + (b"x" if change == "size" else b""))
+        # A program may keep the time.
+        os.utime(photo, ns=(MOMENT, MOMENT + (change == "contents")))
+
+    rename = transfer.rename_exclusively
+
+    def renaming(source: Path, target: Path, **more: Any) -> None:
+        if when == "after it has its name" and source.parent == target.parent:
+            rename(source, target, **more)
+            apply()
+            return
+        rename(source, target, **more)
+
+    if when == "during the copy":
+        times = transfer._copy_times_and_mode
+        monkeypatch.setattr(transfer, "_copy_times_and_mode", lambda *given: (times(*given), apply()))
+    monkeypatch.setattr(transfer, "rename_exclusively", renaming)
+    with pytest.raises(SourceChanged):
+        move_without_overwrite(photo, target)
+    assert photo.read_bytes()[: len(CONTENTS)] == CONTENTS[::-1]
+    assert _files(target.parent) == (set() if when == "during the copy" else {"b.jpg"})
+
+
+@two_file_systems
+@pytest.mark.parametrize("kind", ["shorter", "folder", "link"])
+def test_what_is_not_a_copy_of_the_file_is_not_taken_for_one(
+    file_system: str, photo: Path, target: Path, kind: str
+) -> None:
+    if kind == "shorter":
+        target.write_bytes(CONTENTS[:-1])
+        os.utime(target, ns=(MOMENT, MOMENT))
+    elif kind == "folder":
+        target.mkdir()
+    else:
+        target.symlink_to(photo)
+    with pytest.raises(Collision, match=r"b\.jpg"):
+        move_without_overwrite(photo, target)
+    assert photo.read_bytes() == CONTENTS
+
+
+def test_on_one_file_system_a_copy_is_another_file(photo: Path, target: Path) -> None:
+    target.write_bytes(CONTENTS)
+    os.utime(target, ns=(MOMENT, MOMENT))
+    with pytest.raises(Collision):
+        move_without_overwrite(photo, target)
+    assert photo.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ENOSPC])
+def test_an_error_of_the_disk_begins_no_copy(
+    photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(transfer, "rename_exclusively", _raising(number))
+    with pytest.raises(OSError) as raised:
+        move_without_overwrite(photo, target)
+    assert raised.value.errno == number
+    assert (photo.read_bytes(), _files(target.parent)) == (CONTENTS, set())
+
+
+def test_a_file_that_disappears_in_the_last_moment_is_named(
+    photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "rename_exclusively", _raising(errno.ENOENT))
+    with pytest.raises(SourceMissing, match=r"a\.jpg disappeared"):
+        move_without_overwrite(photo, target)
+
+
+def test_a_file_that_has_its_name_stays(photo: Path) -> None:
+    names = FolderNames.read(photo.parent)
+    move_without_overwrite(photo, photo, names=names)
+    assert (photo.read_bytes(), names.same_as("a.jpg")) == (CONTENTS, {"a.jpg"})
+
+
+def test_within_a_folder_the_old_name_is_free_again(photo: Path) -> None:
+    names = FolderNames.read(photo.parent)
+    move_without_overwrite(photo, photo.with_name("c.jpg"), names=names)
+    assert (names.same_as("a.jpg"), names.same_as("c.jpg")) == (set(), {"c.jpg"})
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.EEXIST, Collision),
+        (errno.ENOTEMPTY, Collision),
+        (errno.ENOTDIR, Collision),
+        (errno.EXDEV, CrossesFileSystems),
+        (errno.EBUSY, CrossesFileSystems),
+        (errno.EIO, OSError),
+        (errno.EACCES, OSError),
+    ],
+)
+def test_a_folder_that_cannot_be_renamed_says_why(
+    project: ProjectFolder, photo: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[Exception]
+) -> None:
+    monkeypatch.setattr(transfer, "rename_noreplace", _raising(number))
+    with pytest.raises(expected) as raised:
+        rename_folder_without_overwrite(project.path, project.path.with_name("Norway"))
+    assert expected is not OSError or getattr(raised.value, "errno", None) == number
+    assert photo.exists()
+
+
+def test_a_folder_that_has_its_name_is_missing_or_a_link_is_not_renamed(project: ProjectFolder, photo: Path) -> None:
+    rename_folder_without_overwrite(project.path, project.path)
+    assert photo.exists()
+    with pytest.raises(SourceMissing):
+        rename_folder_without_overwrite(project.path.with_name("gone"), project.path.with_name("Norway"))
+    link = project.path.with_name("link")
+    link.symlink_to(project.path)
+    for source in (link, photo):
+        with pytest.raises(UnsafePath, match="not a folder"):
+            rename_folder_without_overwrite(source, project.path.with_name("Norway"))
+
+
+@pytest.mark.parametrize("folder", [".thumb", ".preview"])
+def test_a_derivative_is_a_file_directly_in_its_folder(project: ProjectFolder, photo: Path, folder: str) -> None:
+    derivatives = project.path / folder
+    derivatives.mkdir(exist_ok=True)
+    path = derivatives / "a.webp"
+    path.touch()
+    (derivatives / "deeper").mkdir()
+    (derivatives / "deeper" / "a.webp").touch()
+    refused = [
+        derivatives / "deeper",
+        derivatives / "deeper" / "a.webp",
+        derivatives / ".." / folder / "a.webp",
+        derivatives / "..",
+        Path(os.path.relpath(path)),
+        Path(folder, "a.webp"),
+        photo,
+    ]
+    for other in refused:
+        with pytest.raises(UnsafePath):
+            remove_derivative(other)
+    assert path.exists()
+    assert remove_derivative(path)
+    assert not remove_derivative(path)
+    assert photo.exists()
