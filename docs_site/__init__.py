@@ -1,5 +1,5 @@
-"""The site of `docs/`: reference pages written from the code, diagrams drawn beforehand, and links to files.
+"""Builds the documentation site from `docs/`: writes reference pages, draws diagrams, and corrects links.
 
-`python -m docs_site` writes the reference pages. `mkdocs build --strict` runs the rest through
-`docs_site/mkdocs_hook.py`. Nothing of it is installed with photojobs.
+`python -m docs_site` writes the reference pages. `mkdocs build --strict` calls the rest through
+`docs_site/mkdocs_hook.py`. This package is not installed with photojobs.
 """

@@ -1,4 +1,4 @@
-"""Write the reference pages of `docs/` that are read from the code: `python -m docs_site`."""
+"""Writes the reference pages of `docs/` from the code: `python -m docs_site`."""
 
 from __future__ import annotations
 

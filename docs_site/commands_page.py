@@ -1,4 +1,4 @@
-"""The page of commands, read from the command itself."""
+"""Writes the page of commands from the command's own help pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ adds logs and the place of an error.
 
 
 def commands_page() -> str:
-    """Every command with its arguments, options and examples, after the exit codes."""
+    """Return the page: the exit codes, and then every command with its arguments, options and examples."""
     _, *pages = command_pages(build_app())
     codes = [(str(code), f"{meaning[0].upper()}{meaning[1:]}.") for code, meaning in MEANINGS.items()]
     return "\n".join(
@@ -33,7 +33,7 @@ def _section(page: CommandPage) -> Iterator[str]:
     level = "#" * (len(page.path) + 1)
     yield f"{level} photojobs {' '.join(page.path)}\n"
     yield page.summary + (f"\n\n{page.description}" if page.description else "") + "\n"
-    # The usage is not a line that a reader could type.
+    # Not a `console` block, because the usage is not a command that the tests can run.
     yield f"```text\n{page.usage}\n```\n"
     if page.options:
         yield table(("option", "meaning"), [(_names(option), _meaning(option)) for option in page.options]) + "\n"

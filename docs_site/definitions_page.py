@@ -1,4 +1,4 @@
-"""The page of definitions: the keys of a definition and a step, and the built-in definitions with their steps."""
+"""Writes the page of definitions: the keys of a definition and of a step, and the built-in definitions."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ An unknown key, an unknown step type or a value that is not allowed is an error.
 definition and the field, and says what is allowed. Definitions without an error stay usable. `photojobs definitions
 lint` shows all errors at once. With [the JSON Schema](schema.md) an editor completes and checks the files.
 """
-#: Keys that stand in a table of their own.
+#: Keys that have a table of their own.
 _APART = ("name", "steps")
 
 
 def definitions_page() -> str:
-    """What a definition and a step may say, then every built-in definition."""
+    """Return the page: the keys of a definition and of a step, and then every built-in definition."""
     parts = [
         _INTRODUCTION,
         "## Keys of a definition\n",
@@ -76,7 +76,7 @@ def _conditions(step: StepDefinition) -> str:
 
 
 def _short(definition: TaskDefinition) -> dict[str, Any]:
-    """The definition as a user would write it, without values that are the default."""
+    """Return a definition as a user would write it, without default values."""
     ((name, body),) = definition.to_mapping().items()
     defaults = {key: field.default for key, field in StepDefinition.model_fields.items()}
     steps = [

@@ -1,4 +1,4 @@
-"""Mermaid diagrams as pictures in the page, drawn when the site is built: readers load no script for them."""
+"""Draws Mermaid diagrams when the site is built, so that readers load no script for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import mermaidx
 
 from docs_site.pages import ROOT
 
-#: Drawing takes seconds, so what was drawn is kept, by its text and what it was drawn with.
+#: The folder with drawn diagrams: drawing takes seconds, so a diagram is drawn again only if its text has changed.
 _CACHE = ROOT / ".cache" / "diagrams"
 #: Texts are measured with DejaVu Sans; Verdana has the same widths.
 _CONFIG = {
@@ -22,10 +22,10 @@ _CONFIG = {
 
 
 def drawn(source: str, language: str, css_class: str, options: dict[str, Any], md: Any, **_: Any) -> str:
-    """The fenced block as an element of the page; called by the Markdown extension for fenced blocks.
+    """Return a fenced block as an HTML element with its diagram; the Markdown extension for fenced blocks calls this.
 
     Raises:
-        RuntimeError: Mermaid does not understand the text.
+        RuntimeError: Mermaid cannot draw the text.
     """
     return f'<figure class="diagram">{_svg(source)}</figure>'
 
@@ -36,7 +36,7 @@ def _svg(source: str) -> str:
     if kept.is_file():
         return kept.read_text(encoding="utf-8")
     svg: str = mermaidx.render(source, theme="neutral", config=_CONFIG).svg()
-    # Its styles are those of its id, and a page may have several.
+    # The styles in a diagram refer to its id, which must be unique because a page may have several diagrams.
     svg = svg.replace("my-svg", f"diagram-{key}")
     wide = re.search(r"max-width: ([0-9.]+)px", svg)
     if wide:

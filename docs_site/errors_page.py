@@ -1,4 +1,4 @@
-"""The page of errors: the tree of `PhotojobsError`, each class with the sentence of its docstring."""
+"""Writes the page of errors: the tree of `PhotojobsError` with the first sentence of each class's docstring."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ the class.
 """
 #: The packages whose modules declare errors.
 _PACKAGES = ("task_definitions", "storage", "flows", "deployments")
-#: What only Alembic can import, and declares none.
+#: Modules that only Alembic can import; they declare no errors.
 _OF_ALEMBIC = ("storage.upkeep.migrations.env", "storage.upkeep.migrations.versions")
 
 
 def errors_page() -> str:
-    """The tree, as nested lists."""
+    """Return the page with the tree of errors as nested lists."""
     for package in _PACKAGES:
         for module in pkgutil.walk_packages(import_module(package).__path__, f"{package}."):
             if not module.name.startswith(_OF_ALEMBIC):

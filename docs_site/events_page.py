@@ -1,4 +1,4 @@
-"""The page of events, made of the events that `flows.telemetry.events` tells of rows that stand for any."""
+"""Writes the page of events from the events that `flows.telemetry.events` sends for sample rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOMENT = datetime(2025, 10, 1, 12, tzinfo=UTC)
 
 
 def events_page() -> str:
-    """Every event with what it concerns and what it carries."""
+    """Return the page with every event, its resources and its payload."""
     told: list[tuple[Event, str]] = []
     events = Events()
     said = ""
@@ -52,6 +52,6 @@ def events_page() -> str:
 
 
 def _row(record: type[Any], **values: Any) -> Any:
-    """A record with plain values in every field that is not given."""
+    """Return a record with sample values in every field that is not given."""
     plain = {"str": "ID", "int": 1, "datetime": _MOMENT, "Any": {}}
     return record(**{field.name: plain.get(str(field.type).split(" ")[0]) for field in fields(record)} | values)

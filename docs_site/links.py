@@ -1,4 +1,4 @@
-"""Links of pages that lead out of `docs/`: to pages that stand elsewhere in the site, and to files of the project."""
+"""Corrects links that lead out of `docs/`: to pages with another place in the site, and to files of the project."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 from docs_site.pages import ADOPTED, DOCS, REPLACED, ROOT
 
-#: A link to a file, without those to addresses and within the page.
+#: A link to a file; links to URLs and to places within a page do not match.
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2`*$", re.MULTILINE | re.DOTALL)
-#: Where the pages with files of the project stand.
+#: The folder of the site for pages that show files of the project.
 SOURCE = "source"
 
 
 def site_links(markdown: str, *, file: Path, uri: str) -> str:
-    """The text of a page with its links as the site needs them.
+    """Return the text of a page with links that work in the site.
 
     Args:
-        markdown: the text.
-        file: where it is read from, to which its links are relative.
-        uri: where its page stands in the site.
+        markdown: the text of the page.
+        file: the file of the text, to which its links are relative.
+        uri: the place of the page in the site.
     """
 
     def leading(match: re.Match[str]) -> str:
@@ -40,7 +40,7 @@ def site_links(markdown: str, *, file: Path, uri: str) -> str:
 
 
 def linked_sources(markdown: str, *, file: Path) -> Iterator[Path]:
-    """The files of the project that a page links to and that are no pages themselves."""
+    """Return the files of the project that a page links to and that are not pages of the site."""
     for match in _LINK.finditer(_FENCE.sub("", markdown)):
         place = _place(file, match[1])
         if place is not None and place.startswith(f"{SOURCE}/"):
@@ -48,7 +48,7 @@ def linked_sources(markdown: str, *, file: Path) -> Iterator[Path]:
 
 
 def source_page(file: Path) -> tuple[str, str]:
-    """Where the page with a file of the project stands, and its text."""
+    """Return the place in the site of the page that shows a file of the project, and the text of that page."""
     name = file.relative_to(ROOT).as_posix()
     content = file.read_text(encoding="utf-8")
     language = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".md": "markdown"}.get(file.suffix, "text")
@@ -57,7 +57,7 @@ def source_page(file: Path) -> tuple[str, str]:
 
 
 def _place(file: Path, link: str) -> str | None:
-    """Where in the site a link leads; None where it is as it should be, or leads nowhere."""
+    """Return the place in the site to which a link must lead; None if the link is right, or its file is missing."""
     target = Path(os.path.normpath(file.parent / link))
     if target.is_dir():
         target = next((found for name in ("README.md", "__init__.py") if (found := target / name).is_file()), target)

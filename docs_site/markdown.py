@@ -1,4 +1,4 @@
-"""Markdown from values: tables whose cells hold any text, and anchors."""
+"""Formats values as Markdown: tables with any text in their cells, and code."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; the cells are Markdown, on one line each."""
+    """Return a table; each cell is Markdown on one line."""
     lines = [_row(columns), _row(["---"] * len(columns))]
     lines += [_row(row) for row in rows]
     return "\n".join(lines)
 
 
 def code(text: str) -> str:
-    """Text set as code, whatever it holds; nothing for nothing."""
+    """Return a text as inline code, even if it contains backquotes; an empty text stays empty."""
     if not text:
         return ""
     return f"`` {text} ``" if "`" in text else f"`{text}`"

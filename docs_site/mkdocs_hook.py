@@ -1,6 +1,6 @@
-"""What MkDocs calls: adds pages from outside of `docs/`, corrects links to them, and draws diagrams.
+"""The functions that MkDocs calls: they add pages from outside of `docs/`, correct links, and draw diagrams.
 
-It does not write what the pages say: the other modules of this package do, and know nothing of MkDocs.
+The other modules of this package do this work, and do not depend on MkDocs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-# The command of MkDocs does not look for modules where it is started.
+# The command of MkDocs does not search the working folder for modules.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from docs_site.diagrams import drawn
@@ -25,7 +25,7 @@ _ORIGINS = {uri: ROOT / name for name, uri in ADOPTED.items()}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Have blocks of Mermaid drawn."""
+    """Let the Markdown extension draw blocks of Mermaid."""
     fences: dict[str, Any] = config.mdx_configs.setdefault("pymdownx.superfences", {})
     fences["custom_fences"] = [{"name": "mermaid", "class": "diagram", "format": drawn}]
     return config
@@ -44,8 +44,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links to where the site has what they mean, and have command lines coloured as such."""
+    """Correct the links of a page, and let command lines be colored as shell code."""
     uri = page.file.src_uri
-    # The colours of `console` are for lines behind a prompt; without one they take commands for output.
+    # The colors of `console` expect a prompt before each command; without a prompt, commands look like output.
     coloured = re.sub(r"^( *```)console\n((?:(?!\1|\s*\$ ).*\n)*?\1)$", r"\1bash\n\2", markdown, flags=re.MULTILINE)
     return site_links(coloured, file=_ORIGINS.get(uri, DOCS / uri), uri=uri)

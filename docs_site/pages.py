@@ -1,4 +1,4 @@
-"""Which pages of `docs/` are written from the code, and which files outside of `docs/` are pages of the site too."""
+"""Lists the pages of `docs/` that are written from the code, and the files outside of `docs/` that are pages too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from docs_site.tables_page import tables_page
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
-#: Pages written from the code, by their place in `docs/`.
+#: The functions that write pages from the code, by the place of the page in `docs/`.
 GENERATED: Mapping[str, Callable[[], str]] = MappingProxyType(
     {
         "reference/commands.md": commands_page,
@@ -35,14 +35,14 @@ GENERATED: Mapping[str, Callable[[], str]] = MappingProxyType(
         "reference/python/flows.md": partial(python_page, "flows"),
     }
 )
-#: Files beside `docs/` that are pages of the site too.
+#: Files outside of `docs/` that are pages of the site too.
 ADOPTED: Mapping[str, str] = MappingProxyType(
     {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "report-security.md"}
 )
-#: Files beside `docs/` in whose place the site has a page of its own.
+#: Files outside of `docs/` that the site replaces by pages of its own.
 REPLACED: Mapping[str, str] = MappingProxyType({"README.md": "index.md"})
 
 
 def written_page(uri: str) -> str:
-    """The text of a page of `GENERATED` as its file has it."""
+    """Return the text of the file of a page in `GENERATED`."""
     return f"<!-- Written by `python -m docs_site`. Change the code, not this page. -->\n\n{GENERATED[uri]()}"

@@ -1,4 +1,4 @@
-"""The pages of the Python interface: every public name of the three packages, as its source has it."""
+"""Writes the pages of the Python interface: every public name of the three packages, from its source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def python_page(package: str) -> str:
-    """The page of one of the packages."""
+    """Return the page of one of the packages."""
     module = import_module(package)
     names = [name for name in module.__all__ if not _is_repeated(module, name)]
     constants = [name for name in names if not hasattr(getattr(module, name), "__module__")]
@@ -77,7 +77,7 @@ def _methods_described(value: type, name: str) -> Iterator[str]:
 
 
 def _entry(nodes: list[_Definition], source: str, *, heading: str) -> Iterator[str]:
-    # Of a function with overloads the callers see those.
+    # If a function has overloads, callers see them instead of the implementation.
     shown = [node for node in nodes if _is_overload(node)] or nodes[-1:]
     yield f"{heading}\n\n```python"
     yield from (_signature(node, source) for node in shown)
@@ -94,7 +94,7 @@ def _is_overload(node: _Definition) -> bool:
 
 
 def _signature(node: _Definition, source: str) -> str:
-    """The lines before the body, as they are written; of a class also its fields, and how one is made."""
+    """Return the lines before the body as they are written; for a class, also its fields and its constructor."""
     decorators = [f"@{text}" for each in node.decorator_list if (text := ast.unparse(each)) != "overload"]
     lines = source.splitlines()[node.lineno - 1 : node.body[0].lineno]
     lines[-1] = lines[-1][: node.body[0].col_offset] if len(lines[-1].strip()) > 0 else ""
@@ -124,7 +124,7 @@ def _text(node: ast.AST, source: str) -> str:
 
 
 def _as_markdown(docstring: str) -> Iterator[str]:
-    """A docstring with its sections as lists."""
+    """Return a docstring as Markdown, with its sections as lists."""
     in_list = False
     for line in docstring.splitlines():
         if section := _SECTION.match(line):

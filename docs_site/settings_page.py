@@ -1,4 +1,4 @@
-"""The page of settings, read from `storage.settings.Settings`."""
+"""Writes the page of settings from `storage.settings.Settings`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LIMITS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at mos
 
 
 def settings_page() -> str:
-    """Every setting with its variable, default and limits."""
+    """Return the page with every setting, its variable, default and limits."""
     rows = [
         (
             f"{code(name)}<br>{code(f'PHOTOJOBS_{name.upper()}')}",
@@ -44,7 +44,7 @@ def settings_page() -> str:
     return "\n".join((_INTRODUCTION, table(("setting", "default", "allowed", "what it is"), rows), ""))
 
 
-#: Defaults that are computed where photojobs runs.
+#: Descriptions of defaults that depend on the machine.
 _OF_THE_MACHINE = {"concurrency": "the machine's cores", "max_flow_runs": "the machine's cores, at least 8"}
 
 

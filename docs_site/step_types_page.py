@@ -1,4 +1,4 @@
-"""The page of step types, read from `task_definitions.step_types`."""
+"""Writes the page of step types from `task_definitions.step_types`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ nothing to do.
 
 
 def step_types_page() -> str:
-    """Every built-in step type with what it works on, and the definitions that use it."""
+    """Return the page with every built-in step type, what it works on, and the definitions that use it."""
     definitions = load_definitions()
     parts = [_INTRODUCTION]
     for found in BUILTIN_STEP_TYPES.values():

@@ -1,4 +1,4 @@
-"""The page of tables, read from `storage.database.tables`."""
+"""Writes the page of tables from `storage.database.tables`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ changes that belong to it in one transaction.
 """
 _SQLITE: Dialect = sqlite.dialect()  # type: ignore[no-untyped-call]
 _POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-#: The first of the columns that were added, of the tables that older programs know.
+#: The first column that photojobs added to each table of older programs.
 _FIRST_ADDED = {"projects": "tenant_id", "jobs": "task_id", "job_items": "attempts"}
 
 
 def tables_page() -> str:
-    """Every table with its columns, in the order in which `storage.database.tables` has them."""
+    """Return the page with every table and its columns, in the order of `storage.database.tables`."""
     parts = [_INTRODUCTION]
     for found in metadata.tables.values():
         rows = [_row(found, column) for column in found.columns]

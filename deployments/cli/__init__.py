@@ -1,4 +1,4 @@
-"""The `photojobs` command: thin commands over functions that programs can call too.
+"""The `photojobs` command; its commands are thin and call functions that programs can call too.
 
 `main` imports a command only if the command line names it, so that `photojobs --help` answers at once.
 """

@@ -1,4 +1,4 @@
-"""The names and summaries of all commands; runs a command line and returns its exit code."""
+"""Runs a command line and returns its exit code; lists all commands with their summaries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROOM = "deployments.cli.commands"
 #: summary.
 COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Begin": (
-        ("init", "installation.init:app", "Make a settings file and a database for your folders of photographs."),
+        ("init", "installation.init:app", "Create a settings file and a database for your folders of photographs."),
         ("doctor", "installation.doctor:app", "Check whether everything works, and show how to fix what does not."),
         ("demo", "installation.demo:app", "Create a library with many kinds of faults, and repair it."),
     ),
@@ -67,17 +67,17 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 
-#: Each of these asks for a help page, at any place in a command line.
+#: Each of these options shows a help page, wherever it is in a command line.
 HELP_FLAGS = frozenset({"--help", "-h"})
 
-# Created once: the apps of the commands live as long as the process, and remember their group.
+# Created once, because the apps of the commands exist as long as the process, and keep their group.
 _GROUPS = {title: Group(title, sort_key=order) for order, title in enumerate(COMMANDS)}
 
 _HELP = "Declared pipelines for a photo library, run by Prefect, kept in SQL."
 
 
 def build_app() -> App:
-    """Return the root of the command; no command is imported yet."""
+    """Return the root of the command line without importing any command."""
     app = App(
         name="photojobs",
         help=_HELP,
@@ -137,7 +137,7 @@ def run_command_line(tokens: Sequence[str]) -> int:
             traceback.print_exc()
         return _complain(str(error))
     except BrokenPipeError:
-        # Python flushes stdout when it exits, and would report the closed pipe again.
+        # Python flushes stdout at its exit, and would report the closed pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except KeyboardInterrupt:
@@ -165,11 +165,11 @@ def _set_loudness(*, quiet: bool, verbose: bool) -> None:
 
 
 def _check_command(tokens: Sequence[str]) -> None:
-    # Cyclopts would import every command to suggest the right one.
+    # Checked here, because Cyclopts would import every command to suggest one.
     known = [name for commands in COMMANDS.values() for name, _, _ in commands]
     if tokens and not tokens[0].startswith("-") and tokens[0] not in known:
         raise UnknownCommand(
-            f"{shown(tokens[0])} is not a command.{did_you_mean(tokens[0], known)} `photojobs --help` shows all."
+            f"{shown(tokens[0])} is not a command.{did_you_mean(tokens[0], known)} `photojobs --help` lists all."
         )
 
 

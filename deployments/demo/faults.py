@@ -1,6 +1,6 @@
-"""The faults of the demo's library: files that are not pictures, trash, files without rows and rows without files.
+"""Creates the faults of the demo's library: files that are not pictures, trash, files without rows and the reverse.
 
-This module creates each fault, on disk or as a row to be written, and names it as the demo reports it.
+Each fault is created on disk, or as a row that the caller writes. Its name is the one that the demo reports.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from storage.records import Project
 #: The names of the broken files. Each name says what is wrong with the file.
 BROKEN = ("cut_off_halfway", "garbled_after_the_header", "text_named_like_a_photo", "empty_file")
 
-#: The number of photos of Lofoten with the same name as a photo of Iceland.
+#: The number of photos in the project Lofoten that have the same name as a photo in the project Iceland.
 DUPLICATES = 5
 
-#: The number of photos in the folder of Iceland without a row.
+#: The number of photos in the folder of the project Iceland that have no row.
 NEW_FILES = 12
 
-#: The number of rows of the garden whose file is deleted.
+#: The number of rows in the project of the garden whose file does not exist.
 MISSING_FILES = 5
 
-#: The number of rows of the project without a folder.
+#: The number of rows in the project whose folder does not exist.
 LOST_ROWS = 8
 
-#: The number of thumbnails that are deleted, and of previews that are emptied, after they were made.
+#: The number of thumbnails that `spoil_derivatives` deletes, and of previews that it empties.
 SPOILED = 6
 
 
 @dataclass(slots=True)
 class Faults:
-    """The faults that were created: the number of each kind, by its name."""
+    """Counts the created faults: `counts` has the number of each kind, by its name."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -48,7 +48,7 @@ class Faults:
 
 
 def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) -> tuple[list[Shot], list[Shot]]:
-    """Return the faulty photos that get a row, and the faulty photos that do not."""
+    """Return the additional photos that get a row, whose names exist twice, and those that get no row."""
     duplicates = [
         Shot(
             path=folders[LOFOTEN].original(f"{ICELAND.photo_name(index)}.jpg"),
@@ -60,7 +60,7 @@ def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) 
         )
         for index in range(DUPLICATES)
     ]
-    faults.note("names that two projects of a tenant have", len(duplicates))
+    faults.note("names that exist in two projects of a tenant", len(duplicates))
     unknown = [
         Shot(
             path=folders[ICELAND].original(f"IMG_9{index:03d}.jpg"),
@@ -77,16 +77,16 @@ def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) 
         Shot(path=folders[STUDIO].original(f"screenshot {index}.png"), scene_seed=778, number=index)
         for index in range(1, 4)
     ]
-    faults.note("files that have no row", len(unknown))
+    faults.note("files without a row", len(unknown))
     return duplicates, unknown
 
 
 def write_broken_files(project: DemoProject, folder: ProjectFolder, faults: Faults) -> list[str]:
-    """Write files whose names, but not contents, are those of JPEGs; return their base names."""
+    """Write files that have names of JPEGs, but are not; return their base names."""
     whole = folder.original(f"{project.photo_name(0)}.jpg").read_bytes()
     contents = {
         "cut_off_halfway": whole[: len(whole) * 2 // 5],
-        "garbled_after_the_header": whole[:24] + random.Random(1).randbytes(4_000),  # noqa: S311 - noise, no secret.
+        "garbled_after_the_header": whole[:24] + random.Random(1).randbytes(4_000),  # noqa: S311 - noise, not a secret.
         "text_named_like_a_photo": b"Dear diary, today I renamed a letter to .jpg.\n" * 20,
         "empty_file": b"",
     }
@@ -97,17 +97,17 @@ def write_broken_files(project: DemoProject, folder: ProjectFolder, faults: Faul
 
 
 def write_bystanders(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) -> None:
-    """Write files that are common in photo folders and are not photos: sidecars, a film, a note."""
+    """Write files that are common in photo folders, but are not photos: sidecars, a film, a note."""
     for index in range(3):
         name = f"{ICELAND.photo_name(10 + index)}.xmp"
         folders[ICELAND].original(name).write_text('<x:xmpmeta xmlns:x="adobe:ns:meta/"/>\n', encoding="utf-8")
     folders[LOFOTEN].original("northern lights.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(4_000))
     folders[LOFOTEN].original("notes.txt").write_text("Tripod, spare battery, gloves.\n", encoding="utf-8")
-    faults.note("files that are no photos, which stay", 2)
+    faults.note("files that are not photos (to be kept)", 2)
 
 
 def fill_trash(folders: Mapping[DemoProject, ProjectFolder], faults: Faults, *, now: datetime) -> None:
-    """Put files into the trash: some are old enough to be removed, some are an hour old."""
+    """Put files into the trash: some are three days old, some are an hour old."""
     for project, old, fresh in ((ICELAND, 3, 2), (ALPS, 1, 0)):
         folder = folders[project]
         picture = folder.original(f"{project.photo_name(0)}.jpg").read_bytes()
@@ -117,11 +117,11 @@ def fill_trash(folders: Mapping[DemoProject, ProjectFolder], faults: Faults, *, 
             age = timedelta(days=3) if index < old else timedelta(hours=1)
             move_to_trash(folder, file, at=now - age)
         faults.note("old files in the trash", old)
-        faults.note("fresh files in the trash, which stay", fresh)
+        faults.note("fresh files in the trash (to be kept)", fresh)
 
 
 def rows_without_files(project_ids: Mapping[DemoProject, int], faults: Faults) -> list[dict[str, Any]]:
-    """Rows of photos whose files do not exist."""
+    """Return rows of photos whose files do not exist."""
     missing = [(GARDEN, f"P106{index:04d}") for index in range(MISSING_FILES)]
     lost = [(LOST_DRIVE, LOST_DRIVE.photo_name(index)) for index in range(LOST_ROWS)]
     faults.note("rows whose file is missing", len(missing))
@@ -133,7 +133,7 @@ def rows_without_files(project_ids: Mapping[DemoProject, int], faults: Faults) -
 
 
 def spoil_derivatives(folder: ProjectFolder) -> int:
-    """Delete thumbnails and empty previews of a project, as a full disk or a user's mistake may do; return how many."""
+    """Delete some thumbnails of a project, and empty some of its previews; return how many files were changed."""
     thumbnails, previews = sorted(folder.thumb.iterdir())[:SPOILED], sorted(folder.preview.iterdir())[-SPOILED:]
     for path in thumbnails:
         path.unlink()
@@ -149,11 +149,11 @@ def write_manifests(
     *,
     now: datetime,
 ) -> None:
-    """Write the manifests of most projects: the garden has none, and the manifest of the Alps has a wrong name."""
+    """Write the manifests of the projects: the garden gets none, and the manifest of the Alps gets a wrong name."""
     for project, folder in folders.items():
         if project is not GARDEN:
             name = "Alps" if project is ALPS else project.name
             created_at = format_timestamp(rows[project].created_at)
             write_manifest(folder, Manifest(name=name, id=rows[project].id, created_at=created_at), at=now)
     faults.note("missing and wrong manifests", 2)
-    faults.note("folders that are not named like their project", int(WEDDING.folder != WEDDING.name))
+    faults.note("folders with another name than their project", int(WEDDING.folder != WEDDING.name))

@@ -1,4 +1,4 @@
-"""The folder of the demo: library, database and Prefect's data. A marker file identifies it; no other is changed."""
+"""The folder of the demo, with its library, database and Prefect data; a marker file identifies it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from deployments.errors import DeploymentsError
 from task_definitions.foreign_documents import UnreadableDocument, parse_json, read_foreign_file
 
-#: The file by which the demo recognises a folder that it made.
+#: The marker file by which the demo recognizes a folder that it created.
 MARKER = "photojobs-demo.json"
 
 _MADE_BY = "photojobs demo"
 
 
 class DemoState(StrEnum):
-    """The state of the demo in its folder."""
+    """How far the demo in a folder has come."""
 
     MAKING = "making"
     MADE = "made"
-    REPAIRED = "mended"  # The stored word of existing folders.
+    REPAIRED = "mended"  # Existing folders contain this older word.
 
 
 class DemoFolderRefused(DeploymentsError):
-    """The demo did not make the given folder, or cannot make it."""
+    """The demo did not create the given folder, or cannot create it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class DemoFolder:
 
     @property
     def state(self) -> DemoState:
-        """The state of the demo in it."""
+        """How far the demo in this folder has come."""
         try:
             return DemoState(str(_read_marker(self.path).get("state")))
         except ValueError:
@@ -64,12 +64,12 @@ class DemoFolder:
 
 
 def claim_folder(path: Path) -> DemoFolder:
-    """Make the folder of the demo, or open an existing one.
+    """Create the folder of the demo, or open an existing one.
 
-    An incomplete library of an interrupted start is removed; the demo made all of it.
+    If an earlier start was interrupted, its incomplete library is removed.
 
     Raises:
-        DemoFolderRefused: the folder exists and the demo did not make it, or it cannot be made.
+        DemoFolderRefused: the folder exists and the demo did not create it, or it cannot be created.
     """
     path = Path(path).expanduser().absolute()
     try:
@@ -78,11 +78,11 @@ def claim_folder(path: Path) -> DemoFolder:
     except FileExistsError:
         if path.is_symlink() or _read_marker(path).get("made_by") != _MADE_BY:
             raise DemoFolderRefused(
-                f"{path}: is there and was not made by the demo, so it stays as it is. Name another with --folder."
+                f"{path} already exists, but the demo did not create it. Name another folder with --folder."
             ) from None
     except OSError as error:
         raise DemoFolderRefused(
-            f"{path}: cannot be made: {error.strerror}. Name a folder with --folder whose parent exists."
+            f"{path} cannot be created: {error.strerror}. With --folder, name a folder whose parent exists."
         ) from None
     folder = DemoFolder(path=path)
     if folder.state is DemoState.MAKING:

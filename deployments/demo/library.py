@@ -1,4 +1,4 @@
-"""Makes the demo's library: projects of two tenants with photos and their rows, and faults for upkeep to repair.
+"""Creates the demo's library: projects of two tenants with photos and their rows, and faults for upkeep to repair.
 
 Tests and benchmarks use it too: it needs a folder and a migrated database, but neither Prefect nor the command.
 """
@@ -35,7 +35,7 @@ from storage.library import Library, ProjectFolder
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 
-#: The default number of JPEGs: more than one job can have items, for one of the tenants.
+#: The default number of JPEGs, so that one tenant has more photos than a job can have items.
 DEFAULT_PHOTOS = 2_300
 
 #: The number of photos of 6000 by 4000 pixels.
@@ -44,7 +44,7 @@ DEFAULT_LARGE_PHOTOS = 4
 #: How many consecutive photos show the same landscape.
 SHOTS_PER_SCENE = 25
 
-#: How many photos a process draws in one piece of work; the scene is drawn once for each piece.
+#: How many photos a process draws in one batch; each batch draws its scenes again.
 BATCH_SIZE = 50
 
 #: One of this many photos of Iceland has the tag `best`.
@@ -56,11 +56,11 @@ MARKED_FOR_REMOVAL = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoLibrary:
-    """What was made.
+    """A description of the created library.
 
     Attributes:
-        root: the library's root, `<root>/<tenant>/<project_folder>/`.
-        project_ids: by the project's name.
+        root: the library's root, which contains `<tenant>/<project_folder>/`.
+        project_ids: the ids of the projects by their names.
         jpegs: the number of JPEG files that can be decoded.
         pngs: the number of PNG files.
         faults: the number of faults of each kind, by name.
@@ -82,16 +82,16 @@ def make_library(
     large_photos: int = DEFAULT_LARGE_PHOTOS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DemoLibrary:
-    """Make the library in a folder that does not exist yet, with the rows of its photos in a migrated database.
+    """Create the library in a folder that does not exist yet, and the rows of its photos in a migrated database.
 
     The same arguments make the same pictures. The rows are written in one transaction after all files.
 
     Args:
         root: the library's root; its parent must exist.
-        database: gets the projects, photos and tags.
-        photos: about how many JPEGs; a few more come with the faults.
-        large_photos: how many with 24 megapixels.
-        on_progress: called with the number of photos drawn, and of all.
+        database: the database for the rows of projects, photos and tags.
+        photos: the approximate number of JPEGs; the faults add a few more.
+        large_photos: the number of photos with 24 megapixels.
+        on_progress: called with the number of photos that are drawn, and the number of all photos.
 
     Raises:
         FileExistsError: the folder exists already; nothing was changed.
@@ -142,7 +142,7 @@ def _shots_of(project: DemoProject, folder: ProjectFolder, photos: int, large_ph
             orientation=index % 8 + 1 if index % 3 == 0 else 1,
             make=project.make,
             model=project.model,
-            # Some pictures come from cameras that did not know the time.
+            # Some pictures have no time, as if their camera had no clock.
             taken_at=None if index % 50 == 49 else project.taken_at(index),
         )
         for index in range(project.count(photos))
@@ -174,7 +174,7 @@ def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None)
     # Imported here and not at the top, because help pages do not need an image library.
     from deployments.demo.scenes import draw_shots
 
-    # Spawned, not forked: a forked copy has no threads of this process, but keeps their locks locked.
+    # The processes are spawned, because a forked copy has none of our threads, but keeps their locks locked.
     pool = ProcessPoolExecutor(
         max_workers=min(os.cpu_count() or 1, 8),
         mp_context=multiprocessing.get_context("spawn"),
@@ -213,7 +213,7 @@ def _children_ignore_interrupts() -> Iterator[None]:
 def _batches(shots: Sequence[Shot]) -> Iterator[list[Shot]]:
     large = [shot for shot in shots if shot.width > 1_000]
     small = [shot for shot in shots if shot.width <= 1_000]
-    # The large ones first and one at a time, so that no process has to draw them at the end.
+    # Large photos come first and one at a time, so that no process draws them while all others have finished.
     yield from ([shot] for shot in large)
     for start in range(0, len(small), BATCH_SIZE):
         yield small[start : start + BATCH_SIZE]

@@ -14,6 +14,8 @@ class DemoProject:
     """A project of the demo.
 
     Attributes:
+        name: the project's name.
+        other_folder: the name of its folder if it differs from the project's name.
         share: its share of the library's photos.
         prefix: the beginning of its file names; a number from `first_number` on follows.
         first_shot_at: when its first photo was taken, by the camera's clock.
@@ -38,15 +40,15 @@ class DemoProject:
         return self.other_folder or self.name
 
     def photo_name(self, index: int) -> str:
-        """The base name of its photo number `index`, from 0."""
+        """Return the base name of photo number `index`; numbers begin with 0."""
         return f"{self.prefix}{self.first_number + index:04d}"
 
     def taken_at(self, index: int) -> datetime:
-        """When its photo number `index` was taken."""
+        """Return the time at which photo number `index` was taken."""
         return self.first_shot_at + timedelta(minutes=11 * index)
 
     def count(self, photos: int) -> int:
-        """How many of the library's photos it has."""
+        """Return how many of the library's photos the project has."""
         return max(4, round(photos * self.share))
 
 

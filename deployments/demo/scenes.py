@@ -15,7 +15,7 @@ import pyvips
 
 from deployments.demo.shot import Shot
 
-#: By how many pixels a scene is larger than the small photos cut out of it, so that each shows another part.
+#: By how many pixels a scene is larger than the photos that are cut out of it, so that each shows another part.
 ROOM_PIXELS = 160
 
 #: The number of hill ranges in a scene.
@@ -85,7 +85,7 @@ def _kept_noise(size: int) -> Any:
 
 
 def _scene(width: int, height: int, seed: int) -> Any:
-    chance = random.Random(seed)  # noqa: S311 - a picture, no secret.
+    chance = random.Random(seed)  # noqa: S311 - a picture, not a secret.
     place = pyvips.Image.xyz(width, height)
     x, y = place[0], place[1]
     zenith = [chance.randint(40, 110), chance.randint(90, 160), chance.randint(170, 235)]

@@ -12,9 +12,9 @@ class Shot:
     """A photograph to be drawn.
 
     Attributes:
-        path: where it is written; the extension decides between JPEG and PNG.
-        scene_seed: photos with the same seed show the same landscape.
-        number: distinguishes the photos of a scene: another part, another light.
+        path: the file to write; its extension decides between JPEG and PNG.
+        scene_seed: the seed of the landscape; photos with the same seed show the same landscape.
+        number: the number of the photo in its scene, which decides which part it shows and in which light.
         width: pixels as stored, before the orientation is applied.
         height: pixels as stored.
         orientation: EXIF, 1 to 8.

@@ -1,4 +1,4 @@
-"""A snapshot of a library and its rows, to prove that a run changed nothing, or to show what it changed."""
+"""Takes a snapshot of a library and its rows, to prove that a run changed nothing, or to show what it changed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from storage.database.tables import photo_tags, photos, projects, tags
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every file of a library and every row of its projects and photos, by name, with a text for its state."""
+    """The state of every file of a library and of every row of its projects and photos, as a text by name."""
 
     files: dict[str, str]
     rows: dict[str, str]
 
     def differences(self, later: Snapshot) -> list[str]:
-        """The differences to a later snapshot, one line each."""
+        """Return the differences to a later snapshot, each as one line."""
         return [
             f"{what}: {name}"
             for before, after in ((self.files, later.files), (self.rows, later.rows))
@@ -31,7 +31,7 @@ class Snapshot:
 
 
 def take_snapshot(root: Path, database: Database) -> Snapshot:
-    """The files below `root` with their contents and times, and the rows of projects, photos and tags."""
+    """Read the files below `root` with their contents and times, and the rows of projects, photos and tags."""
     files = {
         path.relative_to(root).as_posix(): f"{path.lstat().st_mtime_ns} {_digest(path)}"
         for path in root.rglob("*")

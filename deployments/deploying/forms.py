@@ -175,7 +175,7 @@ def _offer_tenants(fields: dict[str, dict[str, Any]], choices: Choices) -> list[
     field = fields["tenant_id"]
     must_be_given = "default" in field and DEFAULT_TENANT not in choices.tenants
     if must_be_given:
-        # No tenant has the name that is the default of the parameter.
+        # The parameter's default is a tenant that does not exist here.
         del field["default"]
         if len(choices.tenants) == 1:
             field["default"] = choices.tenants[0]

@@ -29,18 +29,21 @@ TOLERATED_SECONDS = 2.0
 
 def examine_space(settings: Settings, database: Database) -> Iterator[Finding]:
     """Check the free space for the library, the database and temporary files."""
-    places = {"library": settings.library_root, "temporary files": Path(tempfile.gettempdir())}
+    places = [
+        ("library", "the library", settings.library_root),
+        ("temporary", "temporary files", Path(tempfile.gettempdir())),
+    ]
     if database.path is not None:
-        places["database"] = database.path
-    for name, path in places.items():
+        places.append(("database", "the database", database.path))
+    for name, whose, path in places:
         free, total = space(Path(path).expanduser())
-        says = f"{_gigabytes(free)} of {_gigabytes(total)} are free for {name}."
+        says = f"{_gigabytes(free)} of {_gigabytes(total)} are free for {whose}."
         if free < NEEDED_BYTES:
-            yield _space.problem(f"{name.split()[0]}", says, "Free some space: thumbnails, previews and rows need it.")
+            yield _space.problem(name, says, "Free some space: thumbnails, previews and rows need it.")
         elif free < 10 * NEEDED_BYTES:
-            yield _space.warning(f"{name.split()[0]}", says, "Free some space soon.")
+            yield _space.warning(name, says, "Free some space soon.")
         else:
-            yield _space.fine(f"{name.split()[0]}", says)
+            yield _space.fine(name, says)
 
 
 def examine_clocks(settings: Settings, database: Database) -> Iterator[Finding]:

@@ -130,7 +130,7 @@ def waits_chart(times: Sequence[StepTimes]) -> str:
             figure,
             title="How long jobs waited and ran",
             description="; ".join(
-                f"{step.type}: waited {lasting(step.wait_median)}, ran {lasting(step.run_median)} in the median"
+                f"{step.type}: median wait {lasting(step.wait_median)}, median run {lasting(step.run_median)}"
                 for step in times
             ),
             name="waits",

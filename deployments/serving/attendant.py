@@ -49,7 +49,7 @@ MISSED_SECONDS = 60
 #: How many flow runs Prefect's server returns in one page, at most.
 _PAGE_SIZE = 200
 
-#: How many times a run that died before it wrote its task is restarted, and how recently it must have died.
+#: A run that died before it wrote its task is restarted at most this many times, and only within this time.
 MAX_RESTARTS = 3
 RESTART_WITHIN = timedelta(days=1)
 

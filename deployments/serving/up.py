@@ -37,7 +37,7 @@ logger = logging.getLogger("photojobs.up")
 #: Prefect's default port.
 DEFAULT_PORT = 4200
 
-#: Seconds between two looks of the attendant.
+#: Seconds between two looks of the attendant at unattended tasks and jobs.
 ATTEND_SECONDS = 5.0
 
 #: Planned runs get readable names at each look whose number is a multiple of this; Prefect plans once a minute.

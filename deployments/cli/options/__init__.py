@@ -1,1 +1,1 @@
-"""Code that commands share: options, the opening of databases, the named server, errors and exit codes."""
+"""What commands share: options, access to the database and to a Prefect server, errors and exit codes."""

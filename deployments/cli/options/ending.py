@@ -1,6 +1,7 @@
-"""Raises an exception on SIGTERM in commands with temporary files, so that the files are removed.
+"""Lets commands remove their temporary files on SIGTERM.
 
-Commands that run tasks do not need this: their tasks survive the process. Long-running commands handle it themselves.
+Commands that run tasks do not need this, because tasks survive the process. Long-running commands handle the signal
+themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def removing_temporary_files() -> Iterator[None]:
-    """Raise an exception in the block on SIGTERM."""
+    """Raise SystemExit in the block on SIGTERM, so that context managers in it remove their files."""
 
     def end(*_: object) -> None:
         sys.exit(128 + signal.SIGTERM)

@@ -6,7 +6,7 @@ from deployments.errors import DeploymentsError
 
 
 class BadInput(DeploymentsError):
-    """An argument, or a file that it names, cannot be used; the message says what to type instead."""
+    """An argument, or a file that an argument names, cannot be used; the message says what to type instead."""
 
 
 class UnknownCommand(BadInput):
@@ -14,11 +14,11 @@ class UnknownCommand(BadInput):
 
 
 class NoDatabaseYet(DeploymentsError):
-    """A command that only reads, or needs rows, was called, but the SQLite file does not exist."""
+    """A command needs an existing database, but there is none with tables of photojobs."""
 
 
 class OlderSchema(DeploymentsError):
-    """A command that only reads was called for a database that must be upgraded first."""
+    """A command that only reads needs a database with the newest schema, but this one must be upgraded first."""
 
 
 class ServerAway(DeploymentsError):

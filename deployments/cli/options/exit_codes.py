@@ -7,7 +7,7 @@ from collections.abc import Mapping
 #: The exit codes of every command, besides 0.
 TASK_FAILED, BAD_INPUT, FAULT_OF_OURS, CANCELED, PIPE_CLOSED = 1, 2, 70, 130, 141
 
-#: The default meanings.
+#: The meanings for commands that are not in `OF_COMMANDS`.
 MEANINGS: Mapping[int, str] = {
     0: "done",
     TASK_FAILED: "the command worked, but a task failed or something is wrong",
@@ -46,15 +46,15 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
         TASK_FAILED: "the files were written, but not every folder could be added",
     },
     "doctor": {
-        0: "nothing is wrong; warnings are harmless for now",
+        0: "nothing is wrong, except for possible warnings",
         TASK_FAILED: "something is wrong",
     },
     "library verify": {
-        0: "no original is known to be corrupt",
-        TASK_FAILED: "an original is corrupt",
+        0: "no original is recorded as corrupt",
+        TASK_FAILED: "an original is recorded as corrupt",
     },
     "db check": {
-        0: "nothing is wrong; warnings do no harm",
+        0: "nothing is wrong, except for possible warnings",
         TASK_FAILED: "something is wrong",
     },
 }

@@ -1,4 +1,4 @@
-"""The option `--json` of every command with output."""
+"""The option `--json`, which every command with output has."""
 
 from typing import Annotated
 

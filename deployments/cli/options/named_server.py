@@ -1,4 +1,4 @@
-"""The Prefect server that the environment names: whether it answers, and a client for commands that need it."""
+"""Checks the Prefect server that the environment names, and creates clients of it."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ def check_named_server() -> None:
     """Check that the server in `PREFECT_API_URL` answers, if the variable is set.
 
     Raises:
-        ServerAway: no server answers there.
+        ServerAway: no server answers at this URL.
     """
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         return
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_SECONDS):  # noqa: S310 - the user's own.
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_SECONDS):  # noqa: S310 - the user's own URL.
             return
     except urllib.error.HTTPError:
-        # A server answered. Prefect has the key, and checks later whether the server accepts it.
+        # An HTTP error is an answer of a server. Prefect's client checks later whether its key is accepted.
         return
     except (OSError, ValueError) as error:
         raise ServerAway(
-            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). Start it with `photojobs up`, or name "
-            "another; without the variable, commands that run something start their own."
+            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). Start the server, name another, or unset "
+            "the variable: without it, commands start their own server if they need one."
         ) from None
 
 
 @contextmanager
 def named_server_client() -> Iterator[SyncPrefectClient]:
-    """A client of the server that the environment, or Prefect's own profile, names.
+    """Yield a client of the server that the environment, or Prefect's own profile, names.
 
     Raises:
-        NoPrefectServer: neither names one.
-        ServerAway: it does not answer.
+        NoPrefectServer: no server is named.
+        ServerAway: the server does not answer.
     """
     check_named_server()
     use_password(Settings.load())
     from flows.starting.prefect_requests import has_server
 
     if not has_server():
-        raise NoPrefectServer("PREFECT_API_URL is not set; name the Prefect server in it")
+        raise NoPrefectServer("PREFECT_API_URL is not set. Set it to the URL of the Prefect server's API.")
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:

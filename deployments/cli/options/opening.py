@@ -18,13 +18,14 @@ from storage.settings import Settings
 def opened_database(
     *, settings: Settings | None = None, upgrade: bool = False, create: bool = False, needs_library: bool = False
 ) -> Iterator[Database]:
-    """Open the database that the settings name; it has the newest schema.
+    """Open the database that the settings name; in the block, its schema is the newest.
 
     Args:
         settings: the settings; by default those of this process.
         upgrade: whether an older schema is upgraded; commands that only read leave it false.
-        create: whether a missing SQLite file is created; it is upgraded as well.
-        needs_library: do not create a file if the library folder is missing: the working folder is probably wrong.
+        create: whether a missing SQLite file is created; this includes `upgrade`.
+        needs_library: whether a missing library folder prevents the creation: then the working folder is probably
+            wrong.
 
     Raises:
         NoDatabaseYet: the database is missing or has no photojobs tables, and `create` is false.
@@ -40,19 +41,19 @@ def opened_database(
     try:
         if not create and database.path is not None and not database.path.is_file():
             remedy = (
-                "make this one with `photojobs run folder_discovery`, which gives each folder of the library its "
-                "project."
+                "create this one with `photojobs run folder_discovery`, which makes a project of each folder in the "
+                "library."
                 if has_library
-                else f"name your library in PHOTOJOBS_LIBRARY_ROOT, since {settings.library_root} is not a folder; "
-                "`photojobs init` asks for both."
+                else f"name your library in PHOTOJOBS_LIBRARY_ROOT, because {settings.library_root} is not a folder; "
+                "`photojobs init` sets up both."
             )
             raise NoDatabaseYet(
-                f"{database.path}: there is no database yet. Name another in PHOTOJOBS_DATABASE_URL, or {remedy}"
+                f"{database.path}: this database does not exist. Name another in PHOTOJOBS_DATABASE_URL, or {remedy}"
             )
         if not create and not _is_ours(database):
             raise NoDatabaseYet(
-                f"{database.url}: it has no tables of photojobs, and nothing was changed in it. Check that this is the "
-                "right database, or run `photojobs db upgrade` to create them."
+                f"{database.url}: this database has no tables of photojobs, and was not changed. Check that it is the "
+                "right database, or run `photojobs db upgrade` to create the tables."
             )
         if upgrade:
             database.migrate()
@@ -78,13 +79,13 @@ def _check_schema(database: Database) -> None:
         revision = current_revision(connection)
     if revision != head_revision():
         raise OlderSchema(
-            f"{database.url}: its tables are of an older version; `photojobs db upgrade` upgrades it"
+            f"{database.url}: this database has an older schema; `photojobs db upgrade` upgrades it"
             f"{'' if database.is_postgresql else ', after a backup'}."
         )
 
 
 def use_password(settings: Settings) -> None:
-    """Set Prefect to the password of the server of `photojobs up`, if `PREFECT_API_URL` names that server."""
+    """Let Prefect use the password of the server of `photojobs up`, if `PREFECT_API_URL` names that server."""
     if not os.environ.get("PREFECT_API_URL"):
         return
     with suppress(DatabaseUnavailable), closing(Database(settings.database_url.get_secret_value())) as database:

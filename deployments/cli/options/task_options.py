@@ -1,4 +1,4 @@
-"""The options of `photojobs run` and `photojobs start`, and the checked request that they form."""
+"""The options of `photojobs run`, `start` and `plan`; checks them, and makes the request for a task of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse
 from task_definitions.step_types import takes_destination
 
 _PAYLOAD_BOUNDS = Bounds(max_bytes=MAX_PAYLOAD_BYTES, max_depth=MAX_PAYLOAD_DEPTH)
-#: The bounds of a list of photos, in which each photo takes about twenty bytes.
+#: The bounds of a file with ids of photos; each photo needs about twenty bytes.
 _ITEMS_BOUNDS = Bounds(max_bytes=64 * 1024 * 1024)
 
 _Flag = Parameter(negative="", show_default=False)
@@ -43,19 +43,19 @@ _Many = Parameter(consume_multiple=True, negative="")
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
-    """The tenant, the photos and the payload of a run."""
+    """The options that select the tenant, the photos and the payload of a run."""
 
     tenant: str | None = None
     "The tenant whose photos are used; by default the setting `tenant`."
 
     project: str | None = None
-    "The project to work on, by its name or id; for a move, the destination."
+    "The project to work on, by its name or id; in a move, the destination."
 
     item: Annotated[list[int] | None, _Many] = None
     "Ids of photos."
 
     items_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
-    "A file with one photo id on each line, or with a JSON list; - for the standard input."
+    "A file with one photo id on each line, or with a JSON list; - reads the standard input."
 
     all: Annotated[bool, _Flag] = False
     "All photos of the tenant or of the project, or all photos that the options below select."
@@ -79,26 +79,26 @@ class TaskOptions:
     "Photos whose thumbnail or preview failed."
 
     payload: str | None = None
-    "A JSON object for every job."
+    "A JSON object that every job gets."
 
     scope: str | None = None
-    "The scope, for definitions that have none: project, photo_set or global."
+    "The scope of the run, for definitions that do not set it: project, photo_set or global."
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRequest:
-    """A run that was checked as far as possible without the database."""
+    """A request to run a definition, checked as far as possible without the database."""
 
     definition: TaskDefinition
     new: NewTask
 
     @property
     def needs_rows(self) -> bool:
-        """Whether it needs existing projects and photos."""
+        """Whether the run needs existing projects and photos."""
         return self.new.scope is not Scope.GLOBAL
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of `flows.start_task` and `flows.run_task`."""
+        """Return the request as arguments for `flows.start_task` and `flows.run_task`."""
         return {
             "type": self.definition,
             "tenant_id": self.new.tenant_id,
@@ -112,11 +112,11 @@ class TaskRequest:
 
 
 def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskRequest:
-    """Check the options of a run of the definition called `name`.
+    """Check the options of a run of the definition called `name`; return the request.
 
     Raises:
-        UnknownDefinition: there is no such definition.
-        ScopeError: scope and project do not fit the definition.
+        UnknownDefinition: no definition has this name.
+        ScopeError: the scope or the project does not fit the definition.
         InvalidValue: photos are given to a definition that takes none.
         BadInput: an option cannot be used.
         MissingHandler: a step has no handler in this installation.
@@ -130,26 +130,27 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
         scope = detect_scope(scope=options.scope, project_id=project_id, definition_scope=definition.scope)
     except MissingProject:
         raise BadInput(
-            f"{name}: works on one project: give its name or id by --project. `photojobs library list` shows all."
+            f"{name} works on one project. Give the project's name or id with --project; `photojobs library list` "
+            "lists the projects."
         ) from None
     except UnexpectedProject:
-        raise BadInput(f"{name}: works on every project of a tenant; leave --project out.") from None
+        raise BadInput(f"{name} works on all projects of a tenant; leave --project out.") from None
     payload = _payload(options.payload)
     in_project = [ids[project] for project in options.in_project or ()]
     if project_id is not None and not in_project and not takes_destination(definition):
         in_project = [project_id]
     items, selection = _items(options), _selection(options, in_project)
     if items is not None and selection is not None:
-        raise BadInput("give photos by --item and --items-file, or select them by the other options, not both.")
+        raise BadInput("name photos with --item or --items-file, or select them with the other options, but not both.")
     if scope is Scope.PHOTO_SET and items is None and selection is None:
         only = "" if options.project is None else f" --in-project {options.project},"
         raise BadInput(
-            f"{name}: which photos? Give --all,{only} --item or --items-file, or select them: --in-project, --tag, "
-            "--from, --to, --missing, --failed-only."
+            f"{name}: which photos? Give --all,{only} --item or --items-file, or select photos with --in-project, "
+            "--tag, --from, --to, --missing or --failed-only."
         )
     if scope is not Scope.PHOTO_SET and (items is not None or selection is not None):
         raise BadInput(
-            f'{name}: runs with scope "{scope}", which takes no photos; leave the options that name some out.'
+            f'{name} runs with the scope "{scope}", which takes no photos; leave out the options that select photos.'
         )
     new = new_task(
         definition,
@@ -171,9 +172,9 @@ def _payload(text: str | None) -> dict[str, Any] | None:
     try:
         payload = parse_json(text, source="--payload", bounds=_PAYLOAD_BOUNDS)
     except UnreadableDocument as error:
-        raise BadInput(f"{error} Give an object, as in '{{\"force\": true}}'.") from None
+        raise BadInput(f"{error} Give a JSON object, as in '{{\"force\": true}}'.") from None
     if not isinstance(payload, dict):
-        raise BadInput("--payload: is JSON, but no object; give one, as in '{\"force\": true}'.")
+        raise BadInput("--payload: this JSON is not an object. Give an object, as in '{\"force\": true}'.")
     return checked_payload(payload)
 
 
@@ -209,7 +210,7 @@ def _selection(options: TaskOptions, project_ids: Sequence[int]) -> PhotoSelecti
 
 
 def _sentence(message: str) -> str:
-    # The model names the options --from and --to differently.
+    # The options --from and --to have other names in the model.
     return message.removeprefix("Value error, ").replace("taken_from", "--from").replace("taken_to", "--to")
 
 
@@ -230,7 +231,7 @@ def _items_of_file(path: Path) -> Iterator[dict[str, Any]]:
     except UnreadableDocument as error:
         raise BadInput(f"--items-file: {error}") from None
     except UnicodeDecodeError:
-        raise BadInput(f"--items-file: {path}: is not text in UTF-8; give an id of a photo on each line.") from None
+        raise BadInput(f"--items-file: {path} is not a UTF-8 text. Give the id of a photo on each line.") from None
     if text.lstrip().startswith("["):
         yield from _items_of_json(text, path)
         return
@@ -263,4 +264,7 @@ def _items_of_json(text: str, path: Path) -> Iterator[dict[str, Any]]:
         elif isinstance(entry, Mapping):
             yield dict(entry)
         else:
-            raise BadInput(f'--items-file: {path}: [{index}]: give an id, or an object like {{"photo_id": 1}}.')
+            raise BadInput(
+                f"--items-file: {path}: entry [{index}] is not a photo. Give an id, or an object like "
+                '{"photo_id": 1}.'
+            )

@@ -22,14 +22,14 @@ def _examples(*pairs: tuple[str, str]) -> tuple[Example, ...]:
 
 EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "": _examples(
-        ("Try it on a library that the demo creates", "photojobs demo"),
+        ("Try photojobs on a library that the demo creates", "photojobs demo"),
         ("Set up your own photographs; the command asks before it writes", "photojobs init ~/Pictures"),
         ("See what the nightly maintenance would do; nothing is changed", "photojobs plan maintenance_global"),
         ("Run the nightly maintenance", "photojobs run maintenance_global"),
         ("Show what is running, what is waiting and why, and what failed", "photojobs status"),
     ),
     "init": _examples(
-        ("Look at the folder, and ask before writing", "photojobs init ~/Pictures"),
+        ("Look at the folder; the command asks before it writes", "photojobs init ~/Pictures"),
         ("See what would be written", "photojobs init ~/Pictures --dry-run"),
         ("Ask nothing, and add the photographs too", "photojobs init ~/Pictures --yes --discover"),
         ("Write the settings to another folder", "photojobs init ~/Pictures --into ~/photojobs --yes"),
@@ -67,7 +67,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "cancel": _examples(("Cancel a task, and give the reason", 'photojobs cancel TASK --reason "wrong project"')),
     "retry": _examples(
         ("Run the failed and canceled jobs again", "photojobs retry TASK"),
-        ("Run all steps again, starting with one step", "photojobs retry TASK --from manifest_check"),
+        ("Run a step and all steps after it again", "photojobs retry TASK --from manifest_check"),
     ),
     "hold": _examples(
         ("Hold all jobs of a lane", 'photojobs hold lane normal --reason "backup until six"'),
@@ -164,7 +164,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ("Create a definition that checks all projects", "photojobs definitions new nightly_look"),
         (
             "Choose the steps; each run names its photos",
-            "photojobs definitions new after_import --step metadata generate_derivatives --scope photo_set",
+            "photojobs definitions new dates --step metadata folder_check --scope photo_set",
         ),
         ("Choose the file", 'photojobs definitions new weekly --label "Weekly Look" --output look.yaml'),
     ),
@@ -216,12 +216,12 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "db check": _examples(("Check the database, and show what an upgrade would do", "photojobs db check")),
     "db backup": _examples(
         ("Write the backup beside the database", "photojobs db backup"),
-        ("Name the backup file", "photojobs db backup photojobs-backup.db"),
+        ("Name the backup file", "photojobs db backup backup.db"),
     ),
     "db restore": _examples(
         (
             "Restore into a new database",
-            "PHOTOJOBS_DATABASE_URL=sqlite:///restored.db photojobs db restore photojobs-backup.db",
+            "PHOTOJOBS_DATABASE_URL=sqlite:///restored.db photojobs db restore backup.db",
         )
     ),
     "db prune": _examples(

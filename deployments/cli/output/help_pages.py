@@ -1,4 +1,4 @@
-"""The help page of every command: its docstring, with examples and exit codes; on the terminal, and as data."""
+"""Builds the help page of every command from its docstring, examples and exit codes: for the terminal, and as data."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class OptionHelp:
     """An option or an argument of a command.
 
     Attributes:
-        names: the names as they are typed; for an argument, its placeholder.
-        takes: the kind of value in capitals; empty for a flag.
-        default: the default as it is typed; empty if there is none.
+        names: the names of an option as users type them; the placeholder of an argument.
+        takes: the type of the value in capitals; empty for a flag.
+        says: the description.
+        default: the default value as users type it; empty if there is none.
     """
 
     names: tuple[str, ...]
@@ -46,11 +47,11 @@ class CommandPage:
     """The help of a command or a group of commands.
 
     Attributes:
-        path: its words; empty for the root.
-        summary: the first sentence.
-        description: the other paragraphs; empty if there is only one sentence.
-        commands: the words of the commands in a group.
-        exit_codes: the meanings of exit codes, if the command has more than 0 and 2.
+        path: the words of the command; empty for the root.
+        summary: the first paragraph of the docstring.
+        description: the other paragraphs; empty if there are none.
+        commands: the names of the commands in a group.
+        exit_codes: the meanings of exit codes that differ from those of all commands.
     """
 
     path: tuple[str, ...]
@@ -64,7 +65,7 @@ class CommandPage:
 
 
 def complete_help(app: App, tokens: Sequence[str]) -> None:
-    """Complete the help pages of the command that the tokens name, and of the groups above it."""
+    """Add examples, exit codes and the whole docstring to the help page of the command that the tokens name."""
     path: tuple[str, ...] = ()
     _complete(app, path)
     for token in tokens:
@@ -81,11 +82,24 @@ def command_pages(app: App) -> Iterator[CommandPage]:
 
 def _complete(app: App, path: tuple[str, ...]) -> None:
     if path and app.default_command is not None:
-        # The whole docstring of the function, instead of its summary in the page of the group.
-        app.help = "\n\n".join(_paragraphs(app.default_command.__doc__ or ""))
+        command = app.default_command
+        command.__doc__ = _unfolded(command.__doc__ or "")
+        # The page of a command shows its whole docstring; the page of its group shows only the summary.
+        app.help = "\n\n".join(_paragraphs(command.__doc__))
     if path:
         app.group_parameters = OPTIONS
     app.help_epilogue = _epilogue(path)
+
+
+def _unfolded(docstring: str) -> str:
+    """Return a docstring with the description of each parameter on one line; Cyclopts would keep the line breaks."""
+    lines: list[str] = []
+    for line in inspect.cleandoc(docstring).splitlines():
+        if line.startswith(" ") and lines and lines[-1].startswith(" "):
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def _paragraphs(docstring: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Jobs and tasks in the cells of tables."""
+"""Formats values of jobs and tasks for the cells of tables."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from storage.records import Job, Task
 #: How many characters of an id a table shows.
 SHORT_ID_CHARACTERS = 8
 
+#: How many characters of an error or a reason a table shows.
+MESSAGE_CHARACTERS = 120
+
 
 def progress_of(job: Job) -> str:
-    """Return the progress of a job, with the total if it is known."""
+    """Return the progress of a job as `done/total`, or only the finished number if the total is not known."""
     if job.progress_total is None:
         return str(job.progress_done or "")
     return f"{job.progress_done or 0}/{job.progress_total}"
 
 
 def short_id(task_id: str | None) -> str | None:
-    """Return the first characters of a task's id, which commands accept as the id; other texts are not shortened."""
+    """Return the first characters of a task's id, which commands accept in its place; other texts are not shortened."""
     try:
         uuid.UUID(task_id or "")
     except ValueError:
@@ -28,7 +31,13 @@ def short_id(task_id: str | None) -> str | None:
 
 
 def took(ended: Job | Task) -> str:
-    """Return the time from start to end as a text; empty before the end."""
+    """Return the time from start to end as a text; empty if the job or task has not ended."""
     if ended.started_at is None or ended.finished_at is None:
         return ""
     return duration((ended.finished_at - ended.started_at).total_seconds())
+
+
+def beginning(message: str | None) -> str | None:
+    """Return the first line of a message, shortened for a cell."""
+    line = next(iter((message or "").splitlines()), "")
+    return line if len(line) <= MESSAGE_CHARACTERS else f"{line[:MESSAGE_CHARACTERS]}…"

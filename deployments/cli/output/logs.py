@@ -1,6 +1,6 @@
-"""Which logs of libraries a command shows on the terminal: errors, and with `--verbose` everything.
+"""Sets up which logs of libraries a command shows on the terminal: errors, and with `--verbose` everything.
 
-No information is lost: Prefect still sends the logs of runs to its server, and failures are in the tables.
+The logs of runs are still sent to Prefect's server, and failures are in the tables.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ class _TerminalHandler(logging.Handler):
 
 
 class _OneLine(logging.Formatter):
-    """The message alone, without a traceback."""
+    """Formats a log record as its message, without a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         return " ".join(record.getMessage().split())
 
 
 def set_up_logs(*, is_verbose: bool) -> None:
-    """Set up logging before Prefect is imported; environment variables for Prefect's logs stay in force."""
+    """Set up logging; call this before Prefect is imported. Environment variables for Prefect's logs stay in force."""
     handler = _TerminalHandler()
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s") if is_verbose else _OneLine())
     ours = logging.getLogger("photojobs")
     ours.handlers = [handler]
     ours.propagate = False
-    # Warnings are about single photos and projects, which a command shows in its results.
+    # Warnings are about single photos and projects, which commands show in their results.
     ours.setLevel(logging.INFO if is_verbose else logging.ERROR)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO" if is_verbose else "CRITICAL")
     if not is_verbose and not sys.warnoptions:

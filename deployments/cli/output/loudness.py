@@ -1,4 +1,4 @@
-"""How much the command prints besides results and errors; each command line sets it for the whole process."""
+"""Stores how much this process prints besides results and errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Loudness(StrEnum):
-    """QUIET: only results and errors. NORMAL: also progress and remarks. VERBOSE: also logs."""
+    """What a command prints. QUIET: results and errors. NORMAL: also progress and remarks. VERBOSE: also logs."""
 
     QUIET = "quiet"
     NORMAL = "normal"

@@ -1,6 +1,6 @@
-"""Follows a task in the tables while it runs: a bar for each step on a terminal, otherwise a line from time to time.
+"""Shows the progress of a running task: a bar for each step on a terminal, otherwise a line from time to time.
 
-It only reads, except that Ctrl-C cancels the task.
+The progress is read from the tables. Ctrl-C cancels the task.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ LOOK_SECONDS = 0.5
 #: The largest share of the time that reads of the tables may take.
 LOOK_SHARE = 0.05
 
-#: The reason of a task that was canceled at the terminal.
+#: The stored reason of a task that Ctrl-C canceled.
 BY_CTRL_C = "canceled by Ctrl-C"
 
-#: Seconds between two lines about the same step, without a terminal.
+#: Seconds between two lines about the same step, if there is no terminal.
 LINE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepProgress:
-    """The progress of a step, from its jobs."""
+    """The progress of a step: the sum over its jobs."""
 
     step_index: int
     type: str
@@ -59,7 +59,7 @@ class StepProgress:
 
     @property
     def counted(self) -> str:
-        """The finished part and the total, in items if they are known, else in jobs."""
+        """The finished number and the total as a text, in items if their number is known, else in jobs."""
         if self.total:
             return f"{self.done}/{self.total}"
         return f"{self.ended_jobs}/{quantity(self.jobs, 'job')}"
@@ -76,7 +76,7 @@ class ProgressView(Protocol):
 
 
 class CancelRequest:
-    """Yield an event that Ctrl-C sets."""
+    """An event that Ctrl-C sets."""
 
     def __init__(self) -> None:
         self.is_set = threading.Event()
@@ -86,7 +86,7 @@ class CancelRequest:
 def following(runtime: Runtime, task_id: str, *, is_shown: bool) -> Iterator[CancelRequest]:
     """Show the progress of a task while the block runs; Ctrl-C cancels the task, a second Ctrl-C ends the block.
 
-    It must be entered in the main thread, which receives signals.
+    The block must be entered in the main thread, which receives signals.
     """
     request, finished = CancelRequest(), threading.Event()
     view = _view(is_shown=is_shown)
@@ -112,7 +112,7 @@ def following(runtime: Runtime, task_id: str, *, is_shown: bool) -> Iterator[Can
 
 
 def step_progress(jobs: list[Job]) -> list[StepProgress]:
-    """The progress of a task's steps, from its jobs."""
+    """Return the progress of each step of a task, computed from the task's jobs."""
     steps: dict[tuple[int, str], list[Job]] = {}
     for job in jobs:
         steps.setdefault((job.step_index or 0, job.type), []).append(job)
@@ -130,7 +130,7 @@ def step_progress(jobs: list[Job]) -> list[StepProgress]:
 
 
 def pace(speed: float, remaining_seconds: float | None) -> str:
-    """The rate per second, and the remaining time if it is known."""
+    """Return the rate per second, and the remaining time if it is known, as a text."""
     left = "" if remaining_seconds is None else f", {duration(remaining_seconds)} left"
     return f"{speed:.1f}/s{left}"
 
@@ -155,8 +155,8 @@ def _watch(
                 is_canceled = True
             view.show(step_progress(tasks.list_jobs(task_id)))
         except StorageError as error:
-            # The executors handle a busy database; the next read shows the progress.
-            logger.info("no progress: %s", error)
+            # The executors handle a busy database. The next read shows the progress.
+            logger.info("the progress could not be read: %s", error)
         took = time.monotonic() - began
         if has_finished:
             return
@@ -215,7 +215,7 @@ class _Counted(ProgressColumn):
 
 
 class _Pace(ProgressColumn):
-    """The rate per second, and the remaining time at that rate; empty until they are known."""
+    """A column with the rate per second and the remaining time; empty until they are known."""
 
     def render(self, task: Task) -> Text:
         if task.finished or not task.speed:

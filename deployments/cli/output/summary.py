@@ -1,4 +1,4 @@
-"""The output for an ended task, for people and for programs."""
+"""Prints the summary of a task, for people and as JSON."""
 
 from __future__ import annotations
 

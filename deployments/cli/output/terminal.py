@@ -1,4 +1,4 @@
-"""How commands print: tables for people, plain columns for pipes, JSON for programs."""
+"""Prints the output of commands: tables for people, plain columns for pipes, JSON for programs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ from task_definitions.wording import lasting, printable
 #: The width of a table that is written to a file or a pipe: such a table is never folded.
 UNFOLDED_COLUMNS = 10_000
 
-
 #: The number of spaces between two columns.
 GAP_COLUMNS = 2
 
-#: Cells with words and more characters than this are prose, which may be folded to this width.
+#: A cell with several words and more characters than this is prose, which a narrow terminal folds to this width.
 PROSE_COLUMNS = 24
 
 
@@ -56,13 +55,13 @@ def say(text: str) -> None:
 
 
 def confirm(text: str) -> None:
-    """Print a line about what was done; nothing with --quiet."""
+    """Print a line about what the command did; print nothing with --quiet."""
     if not is_quiet():
         say(text)
 
 
 def remark(text: str) -> None:
-    """Print a line of progress or advice, on stderr; nothing with --quiet."""
+    """Print a line of progress or advice on stderr; print nothing with --quiet."""
     if not is_quiet():
         messages().print(Text(text), soft_wrap=True)
 
@@ -81,10 +80,10 @@ def table(
     that is not enough, each row becomes a paragraph with named values, because an id must not be broken in two.
 
     Args:
-        columns: their names.
-        rows: a value for each column.
+        columns: the names of the columns.
+        rows: the rows, each with a value for each column.
         numbers: the columns that are aligned to the right.
-        spared: the columns that a narrow terminal does not show, the first one first.
+        spared: the columns that are left out on a narrow terminal, in the order in which they are left out.
     """
     cells = [[_cell(cell) for cell in row] for row in rows]
     if output().is_terminal:

@@ -79,7 +79,7 @@ def test_help_shows_options_examples_and_exit_codes_in_order(command: Command) -
     assert "Examples:\n" in command("jobs", "why", "--help").out
     assert "Settings come from" in command("--help").out
     (complaint,) = command("jbos", "--help").complaints
-    assert complaint == '"jbos" is not a command. Did you mean "jobs"? `photojobs --help` shows all.'
+    assert complaint == '"jbos" is not a command. Did you mean "jobs"? `photojobs --help` lists all.'
 
 
 @pytest.fixture

@@ -105,7 +105,10 @@ def test_a_started_task_is_seen_held_released_and_canceled(
     started = command("start", "maintenance", "--project", iceland)
     task_id = started.out.strip()
     assert TasksRepository(place_database).get(task_id).type == "maintenance"
-    assert task_id[:8] in command("status").out
+    short_id = task_id[:8]
+    assert short_id in command("status").out
+    assert task_id in command("definitions", "graph", "--task", short_id).out
+    assert command("definitions", "diff", "--task", short_id).out == "no difference\n"
 
     assert command("hold", "task", task_id, "--reason", "wait for the backup").code == 0
     assert "wait for the backup" in command("status").out
@@ -184,7 +187,7 @@ def test_definitions_and_steps_are_shown_as_text_and_as_json(command: Command, p
     assert "maintenance_global" in command("definitions", "list").out
     document = command("definitions", "show", "process_photos", "--json").document
     assert [step["type"] for step in document["steps"]] == ["metadata", "generate_derivatives"]
-    assert "1 definition, nothing wrong" in command("definitions", "lint", file).out
+    assert "1 definition, no errors" in command("definitions", "lint", file).out
     assert command("definitions", "schema").document["title"] == "photojobs definitions"
     assert "manifest_check" in command("steps", "list").out
     assert command("steps", "show", "manifest_check", "--json").document["unit"] == "projects"
@@ -238,6 +241,6 @@ def test_many_jobs_are_canceled_and_queued_again_by_what_they_have_in_common(
     assert command("jobs", "retry", "--project", "Iceland", "--json").document == {"queued": 3}
     assert statuses() == dict.fromkeys([*here, other], "queued")
     assert "1 job is canceled" in command("jobs", "cancel", other).out
-    assert "only a queued or running job can be canceled" in command("jobs", "cancel", other).complaints[0]
+    assert "only a job that is queued or running can be canceled" in command("jobs", "cancel", other).complaints[0]
     assert "no project of tenant user_0" in command("jobs", "cancel", "--project", "Icland").complaints[0]
     assert [job["id"] for job in command("jobs", "list", "--project", "Iceland", "--json").document] == here[::-1]

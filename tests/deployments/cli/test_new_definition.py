@@ -26,7 +26,7 @@ def test_a_new_definition_lints_clean_and_fits_the_schema_that_it_names(
 
     file = place.folder / "weekly_look.yaml"
     assert (ran.code, ran.out) == (0, "weekly_look.yaml\n")
-    assert "nothing wrong" in command("definitions", "lint", file).out
+    assert "no errors" in command("definitions", "lint", file).out
     first, *_ = file.read_text().splitlines()
     schema = place.folder / first.removeprefix("# yaml-language-server: $schema=")
     jsonschema.validate(yaml.safe_load(file.read_text()), json.loads(schema.read_text()))
@@ -39,7 +39,7 @@ def test_a_new_definition_lints_clean_and_fits_the_schema_that_it_names(
 def test_every_line_that_is_commented_out_may_stand_in_the_definition(command: Command, place: Any) -> None:
     command("definitions", "new", "weekly_look", "--step", "metadata")
     file = place.folder / "weekly_look.yaml"
-    offered = ("description:", "  Looks through", "schedule:", "max_attempts:", "timeout_seconds:", "chunk_size:")
+    offered = ("description:", "  Checks every", "schedule:", "max_attempts:", "timeout_seconds:", "chunk_size:")
 
     file.write_text(
         "\n".join(
@@ -49,7 +49,7 @@ def test_every_line_that_is_commented_out_may_stand_in_the_definition(command: C
     )
 
     definition = load_definitions(file)["weekly_look"]
-    assert definition.description == "Looks through every project at night."
+    assert definition.description == "Checks every project at night."
     assert definition.schedule is not None
     assert (definition.steps[0].chunk_size, definition.steps[0].max_attempts) == (500, 3)
 
@@ -72,12 +72,12 @@ def test_it_goes_where_the_settings_look_for_definitions_and_the_schema_is_not_t
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["Weekly-Look"], "is not a name"),
+        (["Weekly-Look"], "is not a valid name"),
         (["maintenance"], "is already defined in built-in maintenance.yaml"),
         (["taken"], "already exists, and was not changed"),
         (["odd", "--step", "manifest_chek"], 'Did you mean "manifest_check"?'),
         (["odd", "--label", "two\nlines"], "on one line"),
-        (["odd", "--output", "odd.json"], "ends in .yaml"),
+        (["odd", "--output", "odd.json"], "must end in .yaml"),
         (["odd", "--output", "nowhere/odd.yaml"], "a folder that exists"),
     ],
 )

@@ -95,7 +95,7 @@ def test_pictures_that_share_a_base_name_are_named(command: Command, site: Path,
 
     ran = command("init", "../Mine", "--yes")
 
-    assert "are one photo: Iceland: 1.JPG, 1.jpg; Iceland: 2.png, 2.tif. Rename" in ran.out
+    assert "count as one photo: Iceland: 1.JPG, 1.jpg; Iceland: 2.png, 2.tif. If" in ran.out
 
 
 def test_the_commands_that_come_next_are_words_of_a_shell(command: Command, site: Path, place: Any) -> None:
@@ -124,7 +124,7 @@ def test_a_dry_run_shows_and_writes_nothing(command: Command, site: Path, place:
     ran = command("init", "../Mine", "--dry-run")
 
     assert ran.code == 0
-    assert 'its name, "Mine", is their tenant' in ran.out
+    assert 'their tenant is "Mine"' in ran.out
     assert command("init", "../Mine", "--dry-run", "--json").document["survey"]["layout"] == "tenant"
     assert place.files() == before
 
@@ -173,7 +173,7 @@ def test_nothing_is_overwritten_and_nothing_goes_into_a_project(command: Command
     ("words", "said"),
     [
         ((), "which folder?"),
-        (("../Mine",), "questions need a terminal"),
+        (("../Mine",), "there is no terminal for questions"),
         (("../Mine/Iceland", "--yes"), "--layout project"),
         (("../nowhere", "--yes"), "is not a folder"),
         (("/", "--yes", "--layout", "tenant"), "the whole disk"),
@@ -204,7 +204,7 @@ def test_a_database_that_is_there_is_kept_with_its_rows(command: Command, site: 
     ran = command("init", mine, "--yes")
 
     assert ran.code == 0
-    assert "kept as it is" in ran.out
+    assert "not changed" in ran.out
     assert [one["project"]["project_name"] for one in command("library", "list", "--json").document] == ["Old"]
 
 
@@ -225,7 +225,7 @@ def test_on_a_terminal_it_asks(site: Path, place: Any) -> None:
     seen = _on_terminal(site, [f"{mine}\r", "y\r", "n\r", "n\r"])
 
     assert "Where are your photographs?" in seen
-    assert "What next" in seen
+    assert "What to do next" in seen
     assert {"photojobs.toml", "photojobs.db"} <= {path.name for path in site.iterdir()}
     assert contents(mine).keys() == {"Iceland/1.jpg"}
 

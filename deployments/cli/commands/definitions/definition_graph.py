@@ -16,6 +16,7 @@ from deployments.graph.mermaid import as_mermaid
 from deployments.graph.svg import as_svg
 from deployments.graph.terminal_graph import as_lines
 from storage.queue.lanes import LanesRepository
+from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import summarise_task
 from storage.settings import Settings
 from task_definitions import load_definitions
@@ -23,7 +24,7 @@ from task_definitions.step_types import step_types
 
 Form = Literal["text", "mermaid", "svg"]
 
-#: The form for each file name suffix.
+#: The form of a drawing for each suffix of a file name.
 FORMS_BY_SUFFIX: dict[str, Form] = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".txt": "text"}
 
 app = App(name="graph")
@@ -46,14 +47,14 @@ def draw(
     name
         The definition; `photojobs definitions list` shows all.
     task
-        Draw the task with this id instead of a definition; it has the definition that it was started with.
+        Draw this task instead of a definition, by its id or the first characters of its id.
     form
-        text, mermaid or svg; by default the form that fits the file name of --output, else text.
+        The form of the drawing; by default the form that fits the suffix of --output, else text.
     output
         The file to write; an existing file is replaced.
     """
     if (name is None) == (task is None):
-        raise BadInput("draw what? Give the NAME of a definition, or a task by --task; not both.")
+        raise BadInput("draw what? Give the NAME of a definition, or name a task with --task, but not both.")
     graph = _of_task(task) if task is not None else _of_definition(name or "")
     if json:
         print_json(graph)
@@ -72,13 +73,13 @@ def draw(
 
 def _of_definition(name: str) -> DefinitionGraph:
     definition = load_definitions(Settings.load().definitions, strict=False).get_or_raise(name)
-    # With the lanes of a new database: a definition can be drawn before a database exists.
+    # Drawn with the lanes of a new database, because a definition can be drawn before a database exists.
     return graph_of_definition(definition, step_types())
 
 
 def _of_task(task_id: str) -> DefinitionGraph:
     with opened_database() as database:
-        summary = summarise_task(database, task_id)
+        summary = summarise_task(database, TasksRepository(database).whole_id(task_id))
         return graph_of_task(summary, step_types(), lanes=LanesRepository(database).list())
 
 

@@ -11,6 +11,7 @@ from deployments.cli.options.json_option import Json
 from deployments.cli.options.named_server import named_server_client
 from deployments.cli.options.opening import opened_database
 from deployments.cli.output.terminal import confirm, output, print_fields, print_json, print_table, remark, say, warn
+from deployments.deploying.scheduled_definitions import in_words
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.tasks import TasksRepository
 from storage.settings import Settings
@@ -50,7 +51,9 @@ def list_definitions(*, json: Json = False) -> None:
         )
         for name, definition in known.items()
     ]
-    print_table(("name", "label", "scope", "steps", "schedule", "from"), rows, numbers=("steps",))
+    print_table(
+        ("name", "label", "scope", "steps", "schedule", "from"), rows, numbers=("steps",), spared=("from", "label")
+    )
 
 
 @app.command(name="show")
@@ -103,7 +106,7 @@ def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None
     Parameters
     ----------
     path
-        A file or a folder; by default the one that PHOTOJOBS_DEFINITIONS names.
+        The file or folder to check; by default the one that PHOTOJOBS_DEFINITIONS names.
     """
     source = path or Settings.load().definitions
     checked = load_definitions(source)
@@ -111,9 +114,9 @@ def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None
     if json:
         print_json({"path": source, "definitions": own})
     elif source is None:
-        confirm(f"PHOTOJOBS_DEFINITIONS is not set; the {len(checked)} built-in definitions are valid.")
+        confirm(f"PHOTOJOBS_DEFINITIONS names no file; the {len(checked)} built-in definitions are valid.")
     else:
-        confirm(f"{source}: {quantity(len(own), 'definition')}, nothing wrong.")
+        confirm(f"{source}: {quantity(len(own), 'definition')}, no errors.")
 
 
 @app.command(name="diff")
@@ -123,7 +126,8 @@ def diff_definitions(*, task: str | None = None, json: Json = False) -> None:
     Parameters
     ----------
     task
-        Compare with the definition that this task was started with, and still uses, instead of the server's.
+        Compare with the definition that this task uses instead of the server's: the task's id, or the first characters
+        of its id.
     """
     here = load_definitions(Settings.load().definitions)
     differences = _since_start(here, task) if task is not None else _since_deployed(here)
@@ -161,7 +165,8 @@ def definitions_schema(*, output: Path | None = None) -> None:
 
 def _since_start(here: Definitions, task_id: str) -> tuple[DefinitionDifference, ...]:
     with opened_database() as database:
-        pinned = PinnedDefinition.from_json(TasksRepository(database).get(task_id).definition_json).definition
+        tasks = TasksRepository(database)
+        pinned = PinnedDefinition.from_json(tasks.get(tasks.whole_id(task_id)).definition_json).definition
     name = pinned.name
     return compare_definitions({name: pinned}, {name: here[name]} if name in here else {})
 
@@ -172,7 +177,7 @@ def _since_deployed(here: Definitions) -> tuple[DefinitionDifference, ...]:
 
         deployed = deployed_definitions(client)
     for path in deployed.unreadable:
-        warn(f"{path}: its description no longer contains a definition; deploy or serve it again")
+        warn(f"{path}: the deployment's description no longer contains its definition; deploy or serve it again")
     return compare_definitions(deployed.definitions, here)
 
 
@@ -188,8 +193,4 @@ def _document(known: Definitions, name: str) -> dict[str, object]:
 
 
 def _when(schedule: Schedule | None) -> str:
-    if schedule is None:
-        return ""
-    if schedule.cron is not None:
-        return f"{schedule.cron} {schedule.timezone}"
-    return f"every {schedule.interval_seconds:g} s"
+    return "" if schedule is None else in_words(schedule)

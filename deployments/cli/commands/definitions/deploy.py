@@ -45,11 +45,11 @@ def deploy(
     create_pool
         Create the pool with this type if it is missing: process, docker or kubernetes.
     image
-        The image for a pool whose workers start containers. The containers get the PHOTOJOBS_ variables of this
-        environment, except the database's URL.
+        The container image, for a pool whose workers start containers. The containers get the PHOTOJOBS_ variables of
+        this environment, except the database's URL.
     database_secret
-        The name of a Prefect Secret block with the database's URL. Workers read it for each run, so no deployment
-        contains the URL; by default runs get the URL from their worker or their image.
+        The name of a Prefect Secret block with the database's URL. Workers read the block for each run, so no
+        deployment contains the URL. By default, runs get the URL from their worker or their image.
     dry_run
         Only show what would be done.
     write_prefect_yaml
@@ -78,7 +78,7 @@ def deploy(
         remark("nothing was changed")
         return
     if image is not None and database_secret is None:
-        remark("the deployments contain no database URL: set it in the image or the pool, or give --database-secret")
+        remark("the deployments contain no database URL: set it in the image or the pool, or use --database-secret")
     remark(f"to start a worker: prefect worker start --pool {pool} --type {plan.pool_type}")
 
 

@@ -33,7 +33,7 @@ def new(
     /,
     *,
     step: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True, show_default=False)] = (),
-    scope: Scope = Scope.GLOBAL,
+    scope: Annotated[Scope, Parameter(name_transform=str.lower)] = Scope.GLOBAL,
     label: str | None = None,
     output: Path | None = None,
 ) -> None:
@@ -46,7 +46,7 @@ def new(
     step
         The types of its steps, in order; `photojobs steps list` shows all.
     scope
-        project, photo_set or global.
+        What a run works on: one project, photos that each run names, or all projects of a tenant.
     label
         The title that people see instead of the name.
     output
@@ -55,25 +55,25 @@ def new(
     """
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > MAX_NAME_CHARACTERS:
         raise BadInput(
-            f"{shown(name)} is not a name: give 1 to {MAX_NAME_CHARACTERS} characters, a small letter first, then "
-            "small letters, digits and _."
+            f"{shown(name)} is not a valid name. Use at most {MAX_NAME_CHARACTERS} lowercase letters, digits and _, "
+            "with a letter first."
         )
     _check_steps(step)
     label = name.replace("_", " ").title() if label is None else label
     if not label.isprintable() or not label.strip() or len(label) > MAX_LABEL_CHARACTERS:
-        raise BadInput(f"--label: give 1 to {MAX_LABEL_CHARACTERS} visible characters on one line.")
+        raise BadInput(f"--label: use 1 to {MAX_LABEL_CHARACTERS} visible characters on one line.")
     folder = Settings.load().definitions
     known = load_definitions(folder, strict=False)
     if name in known:
-        raise BadInput(f"{name} is already defined in {known.sources[name]}. Give another name.")
+        raise BadInput(f"{name} is already defined in {known.sources[name]}. Choose another name.")
     file = output or ((folder if folder is not None and folder.is_dir() else Path()) / f"{name}.yaml")
     if file.suffix.lower() not in (".yaml", ".yml"):
-        raise BadInput(f"{file}: a commented definition is YAML. Name a file that ends in .yaml.")
+        raise BadInput(f"{file}: the new definition is YAML, so the name of its file must end in .yaml.")
     _write_new(file, commented_definition(name, label=label, scope=scope, steps=step or DEFAULT_STEPS))
     say(str(file))
     _write_schema(file.parent / SCHEMA_FILE)
     if folder is None or not (folder == file or folder == file.parent):
-        remark(f"photojobs runs it when PHOTOJOBS_DEFINITIONS names {file} or its folder.")
+        remark(f"To use the definition, set PHOTOJOBS_DEFINITIONS to {file} or its folder.")
 
 
 def commented_definition(name: str, *, label: str, scope: Scope, steps: Sequence[str]) -> str:
@@ -83,9 +83,9 @@ def commented_definition(name: str, *, label: str, scope: Scope, steps: Sequence
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "#",
-        "# A definition: what happens to the photographs, step by step. Editors that know YAML complete it by the line",
-        "# above. `photojobs definitions lint` checks it, `photojobs definitions graph` draws it, and `photojobs plan`",
-        "# says what it would do.",
+        "# A definition: what happens to the photographs, step by step. The line above lets editors complete and check",
+        "# it. `photojobs definitions lint` checks it, `photojobs definitions graph` draws it, and `photojobs plan`",
+        "# shows what it would do.",
         "",
         f"{name}:",
         "  # The title that people see instead of the name.",
@@ -93,12 +93,12 @@ def commented_definition(name: str, *, label: str, scope: Scope, steps: Sequence
         "",
         "  # What it does, and when to run it.",
         "  # description: >-",
-        "  #   Looks through every project at night.",
+        "  #   Checks every project at night.",
         "",
         "  # project: one project, named at each run. photo_set: the photos that a run names. global: all projects.",
         f"  scope: {scope}",
         "",
-        "  # When it runs by itself while `photojobs up` or `serve` runs: a cron text, or a mapping.",
+        "  # When `photojobs up` or `serve` starts it: a cron text, or a mapping.",
         '  # schedule: {cron: "0 2 * * *", timezone: Europe/Berlin}',
         "",
         "  # The steps run one after the other. From priority 90 on, jobs run in the priority lane.",
@@ -115,16 +115,16 @@ def _commented_step(type: str, known: StepType | None, *, is_first: bool) -> lis
     lines += [f"    - type: {type}", "      priority: 85"]
     if is_first:
         lines += [
-            "      # continue: the next steps run also where this one failed. stop (the default): they do not.",
+            "      # If the step fails: continue runs the next steps, stop (the default) ends the task.",
             "      on_failure: continue",
-            "      # How often a job is tried, and how long one attempt may take; by default as the settings say.",
+            "      # How often a job is tried, and how long one attempt may take; by default, settings decide.",
             "      # max_attempts: 3",
             "      # timeout_seconds: 3600",
         ]
     else:
         lines.append("      on_failure: continue")
     if known is not None and known.unit == "items":
-        lines.append("      # chunk_size: 500  # Photos of one job; the jobs of a step run side by side.")
+        lines.append("      # chunk_size: 500  # The number of photos in a job; the jobs of a step run side by side.")
     return lines
 
 
@@ -156,7 +156,7 @@ def _write_schema(file: Path) -> None:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(render())
     except FileExistsError:
-        # It may be of a version with other steps; `definitions schema --output` replaces it.
+        # The existing schema may belong to a version with other steps; `definitions schema --output` replaces it.
         return
     except OSError as error:
         remark(f"{file}: cannot be written ({error.strerror}); editors will not complete the definition.")

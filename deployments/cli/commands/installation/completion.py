@@ -44,11 +44,11 @@ def completion(
     except OSError as error:
         raise BadInput(f"completion: {error.filename}: cannot be written: {error.strerror}.") from None
     confirm(f"written: {written}")
-    remark("New shells complete `photojobs` from now on.")
+    remark("Shells that you start from now on complete `photojobs`.")
 
 
 def _start_completing_in_zsh(script: Path) -> None:
-    """Switch on completion in new shells: zsh does not do that by itself, unless a framework does it."""
+    """Switch on completion in the start file of zsh, which does not load it by itself."""
     start_file = Path.home() / ".zshrc"
     text = start_file.read_text(errors="surrogateescape") if start_file.exists() else ""
     if str(script.parent) in text and "compinit" not in text:

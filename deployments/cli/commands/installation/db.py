@@ -37,7 +37,7 @@ def upgrade_database(*, json: Json = False) -> None:
     if json:
         print_json(report)
     elif not report.is_changed:
-        confirm(f"the database has the newest schema, {report.to_revision}; nothing was done")
+        confirm(f"the database already has the newest schema, {report.to_revision}")
     else:
         print_fields(
             {
@@ -52,8 +52,8 @@ def upgrade_database(*, json: Json = False) -> None:
             say(f"For other programs that use this file, {kept}.")
         if report.legacy_kinds:
             say(
-                'Folders and files keep their names: rename_user_files is "report". To have the nightly upkeep rename '
-                'them, as before, set rename_user_files = "rename" in photojobs.toml.'
+                'Folders and files keep their names, because rename_user_files is "report". To let the nightly upkeep '
+                'rename them as before, set rename_user_files = "rename" in photojobs.toml.'
             )
 
 
@@ -84,7 +84,7 @@ def check_database(*, json: Json = False) -> int:
     if rows:
         print_table(("table", "rows", "statuses"), rows, numbers=("rows",))
     if report.upgrade_changes:
-        say("an upgrade would change:")
+        say("an upgrade would make these changes:")
         _list_changes(report.upgrade_changes)
     for finding in report.findings:
         say(str(finding))
@@ -96,8 +96,8 @@ def check_database(*, json: Json = False) -> int:
 def back_up_database(target: Path | None = None, /, *, json: Json = False) -> None:
     """Copy the database into one file, and check that the copy is complete.
 
-    On SQLite, the whole file is copied while other programs go on writing. On PostgreSQL, the tables of photojobs are
-    copied.
+    On SQLite, the command copies the whole file, and other programs may write meanwhile. On PostgreSQL, it copies the
+    tables of photojobs.
 
     Parameters
     ----------
@@ -116,8 +116,8 @@ def back_up_database(target: Path | None = None, /, *, json: Json = False) -> No
 def restore_database(archive: Path, /, *, json: Json = False) -> None:
     """Fill an empty database from a backup.
 
-    PHOTOJOBS_DATABASE_URL must name an empty database, or one that does not exist yet. Restore into a new database,
-    check it, and let PHOTOJOBS_DATABASE_URL name it from then on.
+    PHOTOJOBS_DATABASE_URL must name a database that is empty or does not exist yet. Restore into a new database, check
+    it, and then use it in place of the old one.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def restore_database(archive: Path, /, *, json: Json = False) -> None:
 def downgrade_database(
     *, revision: str = "0001", force: Flag = False, backup: Path | None = None, json: Json = False
 ) -> None:
-    """Downgrade the schema to an older one, after a backup; everything that newer schemas added is dropped.
+    """Back up the database, and downgrade its schema to an older one; everything that newer schemas added is dropped.
 
     Parameters
     ----------
@@ -167,10 +167,11 @@ def prune_database(
     dry_run: Flag = False,
     json: Json = False,
 ) -> None:
-    """Remove the history of tasks and jobs that ended long ago, in small batches, so that other programs do not wait.
+    """Remove the history of tasks and jobs that ended long ago.
 
-    The command keeps everything that has not ended, and every task whose files can still be restored from the trash.
-    It does not touch photographs and their rows. If it is interrupted, run it again to continue.
+    The command keeps unfinished tasks and jobs, and tasks whose files can still be restored from the trash. It does not
+    change photographs or their rows. It works in small batches, so other programs hardly wait. If it is interrupted,
+    run it again to continue.
 
     Parameters
     ----------
@@ -200,12 +201,12 @@ def prune_database(
             }
         )
         if dry_run:
-            remark("Nothing was removed.")
+            remark("Nothing was removed. A run without --dry-run would remove these rows.")
 
 
 @contextmanager
 def _database() -> Iterator[Database]:
-    # Opened without an upgrade: these commands also work on databases with an older or a newer schema.
+    # Opened without an upgrade, because these commands also work on databases with an older or a newer schema.
     database = Database(Settings.load().database_url.get_secret_value())
     try:
         yield database

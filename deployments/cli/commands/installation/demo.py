@@ -43,7 +43,7 @@ from storage.settings import Settings
 #: A demo with fewer photos than this has one large photo instead of several.
 SMALL_DEMO = 1_000
 
-#: The photos that must fail: files that are not pictures, and photos of the project without a folder.
+#: The names of photos that must fail: files that are not pictures, and photos of the project without a folder.
 HOPELESS = frozenset(BROKEN) | {LOST_DRIVE.photo_name(index) for index in range(LOST_ROWS)}
 
 app = App(name="demo")
@@ -78,9 +78,9 @@ def demo(
         trash_ttl_seconds=86_400,
         unaccepted_files="keep",
         rename_user_files="rename",
-        # Nothing is repaired between two attempts here, so a second attempt would only take time.
+        # No fault disappears between two attempts, so a second attempt would only take time.
         max_attempts=1,
-        # No broken file here is still being written.
+        # No file is still being written, so steps need not wait for the end of changes.
         settle_seconds=0,
     )
     database = Database(place.database_path)
@@ -88,7 +88,7 @@ def demo(
     if place.state is DemoState.MAKING:
         _make(place, database, photos)
     else:
-        say(f"{place.path} is there already: the same library is worked on again.")
+        say(f"{place.path} already exists; the demo works on the same library again.")
     with Runtime(database, settings=settings) as runtime:
         remark("Starting Prefect's server …")
         with embedded_server(place.prefect_home) as url:
@@ -121,7 +121,7 @@ def _repair(place: DemoFolder, runtime: Runtime) -> bool:
     spoiled = spoil_derivatives(Library(place.library_root).project(LOFOTEN.tenant_id, LOFOTEN.folder))
     say(f"\nMeanwhile {spoiled} thumbnails and previews of {LOFOTEN.name} were deleted or emptied.")
     nights = [_run(runtime, "maintenance_global", tenant_id) for tenant_id in TENANTS]
-    # The second night removes what the first night archived.
+    # A project that the first night archived is due for removal in the second night.
     nights += [
         _run(runtime, "maintenance_global", night.task.tenant_id)
         for night in nights

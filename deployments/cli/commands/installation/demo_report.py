@@ -1,4 +1,4 @@
-"""Prints the report of the demo: the library and its faults, the repairs, SQL queries, and what to try next."""
+"""Prints what the demo shows: the library and its faults, the repairs, SQL queries, and what to try next."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def print_library(place: DemoFolder, made: DemoLibrary, *, large: int) -> None:
         f"{quantity(len(made.project_ids), 'project')}, "
         f"{made.jpegs} JPEGs ({large} of 24 megapixels), {made.pngs} PNGs; its rows in {place.database_path}"
     )
-    title("Faults in it")
+    title("Faults in the library")
     print_table(("number", "what"), [(number, what) for what, number in made.faults.items()], numbers=("number",))
 
 
@@ -64,7 +64,7 @@ def print_repaired(database: Database, nights: Sequence[TaskSummary]) -> None:
             for what, number in job.result.get("counts", {}).items():
                 counts[job.type, what] += number
                 examples.setdefault((job.type, what), []).extend(job.result.get("examples", {}).get(what, []))
-    title("What upkeep found and repaired, in two nights")
+    title("What two nights of upkeep found and repaired")
     rows = [
         (step, number, what, "; ".join(dict.fromkeys(examples[step, what][:EXAMPLES])))
         for (step, what), number in counts.items()
@@ -75,18 +75,18 @@ def print_repaired(database: Database, nights: Sequence[TaskSummary]) -> None:
 
 def print_failures(database: Database) -> None:
     """Print which photos failed, and why."""
-    title("What failed, each as its own item with its reason, while the rest went on")
+    title("What failed and why, while everything else went on")
     _print_query(database, FAILED_ITEMS)
 
 
 def print_sameness(before: Snapshot, after: Snapshot) -> None:
-    """Print the changes of a second run, or that there were none."""
+    """Print the differences that a second run made, or that it made none."""
     title("Run again")
     differences = before.differences(after)
     if not differences:
         say(
             f"Nothing changed: {len(after.files)} files have the same contents and times as before, and "
-            f"{len(after.rows)} rows of projects, photos and tags the same values."
+            f"{len(after.rows)} rows of projects, photos and tags have the same values."
         )
         return
     say(f"{len(differences)} files and rows differ, because the library was changed after the last run:")

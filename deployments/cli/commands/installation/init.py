@@ -1,4 +1,4 @@
-"""`photojobs init`: create a settings file and a database for folders of photographs, by questions or options."""
+"""`photojobs init`: create a settings file and a database for folders of photographs."""
 
 from __future__ import annotations
 
@@ -47,28 +47,30 @@ def init(
     dry_run: Flag = False,
     json: Json = False,
 ) -> int:
-    """Make a settings file and a database for your folders of photographs.
+    """Create a settings file and a database for your folders of photographs.
 
     The command shows what it found and what it would write, and asks before it writes. It overwrites no file, and
-    does not change or move a photograph. If your folders are not laid out as LIBRARY/TENANT/PROJECT/photo.jpg, it finds
-    the level at which they fit, or shows what to move.
+    does not change or move a photograph. The layout of a library is LIBRARY/TENANT/PROJECT/photo.jpg. If your folders
+    have only a part of it, such as a folder of albums, the command finds out which part; otherwise it shows what to
+    move.
 
     Parameters
     ----------
     folder
-        The photographs: a library, a folder of projects (albums), or one project. Asked for on a terminal.
+        The folder with the photographs: a library, a folder of projects (albums), or one project. On a terminal, the
+        command asks for a missing folder.
     into
-        The folder for the settings file and the SQLite database; by default the working folder.
+        The folder for the settings file and the SQLite database.
     database
-        URL of the database, or path of an SQLite file. In an existing database only the schema is upgraded.
+        The URL of the database, or the path of an SQLite file. An existing database gets only a schema upgrade.
     layout
-        The kind of folder, if its contents do not show it.
+        What the folder is; by default the command finds out from its contents.
     discover
         Also add folders as projects, and files as photos. This writes a manifest, `.project.yaml`, into each folder
         that has none, and thumbnails and previews into hidden folders beside the photographs.
     verify
-        Read originals again each week, 100 GB at most, to find corrupt ones; no file is changed. Without this option
-        the settings file switches the check off.
+        Read originals again each week, at most 100 GB, to find corrupt ones; no file is changed. Without this option,
+        the settings file switches this check off.
     yes
         Do not ask questions.
     dry_run
@@ -78,7 +80,7 @@ def init(
     if folder is None:
         if not can_ask:
             raise BadInput(
-                "init: which folder? Give the folder with your photographs, as in `photojobs init ~/Pictures`."
+                "init: which folder? Name the folder with your photographs, as in `photojobs init ~/Pictures`."
             )
         folder = Path(_ask("Where are your photographs?", default=str(Path.cwd())))
     setup = set_up(survey_library(folder, DEFAULT_EXTENSIONS, layout=layout), into=into, database=database)
@@ -95,7 +97,8 @@ def init(
         return 0
     if can_ask and not verify:
         verify = _agrees(
-            "Read originals again each week (verify_originals, 100 GB at most) to find silent corruption", default=False
+            "Read originals again each week (verify_originals, at most 100 GB) to find silent corruption?",
+            default=False,
         )
         setup = replace(setup, verifies=verify)
     settings = write_setup(setup)
@@ -104,7 +107,7 @@ def init(
     tenants = setup.survey.tenant_ids
     if can_ask and not discover and tenants:
         discover = _agrees(
-            "Add the folders as projects now? They get a manifest (.project.yaml), thumbnails and previews",
+            "Add the folders as projects now? They get a manifest (.project.yaml), thumbnails and previews.",
             default=True,
         )
     summaries = []
@@ -129,15 +132,16 @@ def _is_asked() -> bool:
 
 def _has_consent(setup: LibrarySetup, layout: Layout | None, *, can_ask: bool, yes: bool) -> bool:
     if can_ask:
-        return _agrees("Write this?", default=not setup.survey.neighbours)
+        return _agrees("Write these files?", default=not setup.survey.neighbours)
     if not yes:
         raise BadInput(
-            "init: nothing was written, because questions need a terminal. --yes agrees; --dry-run only shows."
+            "init: nothing was written, because there is no terminal for questions. Use --yes to write the files, or "
+            "--dry-run to see them."
         )
     if setup.survey.neighbours and layout is None:
         raise BadInput(
             f"init: {setup.survey.folder} is one project, and the folders beside it would be projects of the same "
-            "library. --layout project says that this is meant."
+            "library. If you want that, add --layout project."
         )
     return True
 
@@ -148,16 +152,16 @@ def _show_even_unread(setup: LibrarySetup, *, is_agreed: bool) -> None:
     except BrokenPipeError:
         if not is_agreed:
             raise
-        # The reader, such as `head`, has ended. The user agreed with --yes, so the files are written anyway.
+        # The program that reads the output, such as `head`, has ended. Because of --yes, the files are still written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show(setup: LibrarySetup) -> None:
     survey = setup.survey
     as_what = {
-        Layout.LIBRARY: "a library: a folder for each tenant, in it one for each project",
-        Layout.TENANT: f'a folder of projects; its name, "{survey.folder.name}", is their tenant',
-        Layout.PROJECT: f'one project, of the tenant "{survey.folder.parent.name}"',
+        Layout.LIBRARY: "a library: a folder for each tenant, with a folder for each project",
+        Layout.TENANT: f'a folder of projects; their tenant is "{survey.folder.name}", the name of the folder',
+        Layout.PROJECT: f'one project of the tenant "{survey.folder.parent.name}"',
     }[survey.layout]
     print_fields(
         {
@@ -195,47 +199,46 @@ def _database(setup: LibrarySetup) -> str:
     if setup.report is None:
         return f"{place}, new"
     if setup.report.revision == setup.report.newest_revision:
-        return f"{place}, kept as it is"
-    return f"{place}, brought to the newest schema" + (" after a backup" if setup.report.counts else "")
+        return f"{place}, not changed"
+    return f"{place}, upgraded to the newest schema" + (" after a backup" if setup.report.counts else "")
 
 
 def _remarks(survey: LibrarySurvey) -> Iterator[str]:
     if not survey.projects:
         yield (
-            "no folder here is a project yet. Photographs belong in LIBRARY/TENANT/PROJECT/, as in "
-            f"{survey.root}/user_0/Summer/photo.jpg; `photojobs library add-project Summer` makes such a folder."
+            "there is no project yet. Photographs belong in LIBRARY/TENANT/PROJECT/, as in "
+            f"{survey.root}/user_0/Summer/photo.jpg; `photojobs library add-project Summer` creates such a folder."
         )
     if survey.neighbours:
         yield (
-            f"{survey.folder.name} is one project, and {_listed(survey.neighbours)} beside it "
-            f"{'is another' if len(survey.neighbours) == 1 else 'are others'} of the same tenant."
+            f"{survey.folder.name} is one project. The tenant has "
+            f"{'another one' if len(survey.neighbours) == 1 else 'others'} beside it: {_listed(survey.neighbours)}."
         )
     if survey.loose:
         yield (
-            f"{_count(survey.loose)} above the projects, which photojobs does not read: {_listed(survey.loose)}. "
-            "Move them into a project."
+            f"{_count(survey.loose)} above the projects, where photojobs reads nothing: {_listed(survey.loose)}. "
+            f"Move {'it' if len(survey.loose) == 1 else 'them'} into a project."
         )
     if survey.deeper:
         yield (
-            f"{_count(survey.deeper)} in folders within a project, which photojobs does not read: "
-            f"{_listed(survey.deeper)}. "
-            "A project's photographs must be directly in its folder."
+            f"{_count(survey.deeper)} in folders within a project, where photojobs reads nothing: "
+            f"{_listed(survey.deeper)}. A project's photographs must be directly in its folder."
         )
     for folder in survey.unreadable:
-        yield f"cannot be read: {folder}"
+        yield f"this folder cannot be read: {folder}"
     for name in survey.unsafe:
-        yield f"cannot be a project: {name}"
+        yield f"this folder cannot be a project: {name}"
     if survey.sharing:
         yield (
-            f"several pictures share a base name and are one photo: {_listed(survey.sharing, separator='; ')}. Rename "
-            "those that are different pictures."
+            f"pictures with the same base name count as one photo: {_listed(survey.sharing, separator='; ')}. If they "
+            "are different pictures, rename them."
         )
     folders = Counter(project.folder for project in survey.projects)
     twice = sorted(name for name, count in folders.items() if count > 1)
     if twice:
         yield (
-            f"several tenants have a folder {_listed(twice)}. If another program uses the same database file, only "
-            "one of them can become a project."
+            f"several tenants have a folder of this name: {_listed(twice)}. If another program uses the same database "
+            "file, only one of these folders can become a project."
         )
 
 
@@ -248,7 +251,7 @@ def _show_next(setup: LibrarySetup, *, is_discovered: bool) -> None:
         if setup.survey.projects:
             lines.append(f"photojobs plan maintenance_global{tenant}")
             lines.append(f"photojobs run process_photos --all{tenant}")
-    say("\nWhat next:")
+    say("\nWhat to do next:")
     for line in lines:
         say(f"  {line}")
 

@@ -19,7 +19,7 @@ from deployments.status.queue_figures import project_figures
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.photos.verification import Amount, Coverage, VerificationRepository
 from storage.settings import Settings
-from task_definitions.wording import size_in_words
+from task_definitions.wording import quantity, size_in_words
 
 app = App(name="library")
 
@@ -38,7 +38,7 @@ def list_projects(
     tenant
         Only projects of this tenant.
     archived
-        The archived projects instead of the active ones.
+        List archived projects instead of active ones.
     """
     with opened_database() as database:
         found = project_figures(database, tenant_id=tenant, archived=archived)
@@ -50,7 +50,7 @@ def list_projects(
         if archived or tenant is not None:
             remark(no_project + ("." if tenant is None else f" of tenant {tenant}."))
         else:
-            remark(f"{no_project}. `photojobs run folder_discovery` makes a project of each folder in the library.")
+            remark("There is no project. `photojobs run folder_discovery` makes a project of each folder.")
         return
     rows = [
         (
@@ -68,6 +68,7 @@ def list_projects(
         ("id", "tenant", "name", "folder", "photos", "without derivatives", "failed"),
         rows,
         numbers=("id", "photos", "without derivatives", "failed"),
+        spared=("folder", "tenant"),
     )
 
 
@@ -91,7 +92,7 @@ def add(name: str, /, *, tenant: str | None = None, folder: str | None = None, j
     if json:
         print_json({"project": project, "path": path})
         return
-    confirm(f"project {project.id} in {path}")
+    confirm(f"project {project.id} was added: {path}")
 
 
 @app.command(name="verify")
@@ -101,10 +102,10 @@ def show_verification(
     accept: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     json: Json = False,
 ) -> int:
-    """Show which share of the originals was verified, when, and which originals are corrupt.
+    """Show how many originals were verified, when, and which originals are corrupt.
 
-    `photojobs run verify_originals` verifies originals: it reads them again, starting with those that were read longest
-    ago. An original is corrupt if its contents changed although its size and times are the same. Restore it from a
+    `photojobs run verify_originals` verifies originals: it reads them again, and starts with those that were read
+    longest ago. An original is corrupt if its contents have changed, but not its size and times. Restore it from a
     backup; the next verification or the next upkeep then marks it as intact.
 
     Parameters
@@ -112,7 +113,8 @@ def show_verification(
     tenant
         Only originals of this tenant.
     accept
-        Accept the present contents of this corrupt original, with the path as listed; may be given several times.
+        Accept the current contents of the corrupt original with this path, as the list shows it; may be given several
+        times.
     """
     settings = Settings.load()
     with opened_database(settings=settings, upgrade=bool(accept)) as database:
@@ -135,12 +137,13 @@ def show_verification(
             numbers=("originals", "size", "share"),
         )
         if coverage.unreadable.originals:
-            say(f"\n{coverage.unreadable.originals} could not be read at the last attempt.")
+            unreadable = quantity(coverage.unreadable.originals, "original")
+            say(f"\n{unreadable} could not be read at the last attempt.")
         if corrupt:
-            say(f"\n{len(corrupt)} corrupt: the contents changed, although size and times are the same.")
+            say(f"\nCorrupt: {quantity(len(corrupt), 'original')} with changed contents, but the same size and times.")
             rows = [(one.path, one.verified_at, one.corrupt_since, size_in_words(one.size_bytes)) for one in corrupt]
-            print_table(("corrupt", "last right", "found", "size"), rows, numbers=("size",))
-            remark("Restore them from a backup, or accept one as it is with --accept.")
+            print_table(("corrupt", "last intact", "found", "size"), rows, numbers=("size",))
+            remark("Restore corrupt originals from a backup, or accept their current contents with --accept.")
     return TASK_FAILED if corrupt else 0
 
 

@@ -34,17 +34,17 @@ def up(
 ) -> None:
     """Start Prefect's server and everything that runs tasks.
 
-    The command serves every definition, runs the schedules, and recovers work that a dead process left behind. If
-    PREFECT_API_URL is set, it uses that server. Ctrl-C or SIGTERM returns running jobs to the queue and stops
-    everything. A second Ctrl-C stops at once; the next start repairs what was interrupted.
+    The command serves every definition, runs the schedules, and continues work that a dead process left behind. If
+    PREFECT_API_URL names a server, the command uses it and starts none. Ctrl-C or SIGTERM returns running jobs to the
+    queue and stops everything. A second Ctrl-C stops at once; the next start repairs what was interrupted.
 
     Parameters
     ----------
     port
         The port of the server and its UI; 0 for any free port.
     host
-        The address that the server listens on. With any address except the loopback, other machines can connect with
-        the password; the traffic is not encrypted.
+        The address that the server listens on. With another address than the loopback, other machines can connect with
+        the password, which travels unencrypted.
     folder
         The folder for the server's database and the logs; by default beside the database.
     """
@@ -57,9 +57,9 @@ def up(
         with start(settings, home=_home(settings, folder), host=host, port=port or None) as running:
             confirm(f"up: {running.ui_url} (Ctrl-C stops)")
             if running.login_url is not None:
-                # Logs are kept, and other people read them: they must not contain the password.
+                # The link with the password is printed only on a terminal, because other people may read logs.
                 is_seen = sys.stdout.isatty() or sys.stderr.isatty()
-                confirm(f"open: {running.login_url}" if is_seen else f"its password: {running.password_file}")
+                confirm(f"open: {running.login_url}" if is_seen else f"password in: {running.password_file}")
             if running.metrics_url is not None:
                 confirm(f"metrics: {running.metrics_url}")
             wait()
@@ -71,7 +71,7 @@ def up(
 def serve(*, folder: Path | None = None) -> None:
     """Serve definitions to a Prefect server that is already running.
 
-    PREFECT_API_URL names the server. Otherwise the command works like `photojobs up`.
+    PREFECT_API_URL must name the server. Except for that, the command works like `photojobs up`.
 
     Parameters
     ----------
@@ -82,7 +82,9 @@ def serve(*, folder: Path | None = None) -> None:
     from deployments.serving.up import up as start
 
     if not os.environ.get("PREFECT_API_URL"):
-        raise NoPrefectServer("PREFECT_API_URL is not set; name the server in it, or use `photojobs up`")
+        raise NoPrefectServer(
+            "PREFECT_API_URL is not set. Set it to the URL of the server's API; `photojobs up` starts a server itself."
+        )
     settings = _settings()
     _warn_of_named_server()
     with _until_asked_to_stop() as wait, start(settings, home=_home(settings, folder), port=None) as running:
@@ -103,9 +105,9 @@ def worker(
 ) -> None:
     """Run jobs without Prefect.
 
-    The worker runs jobs of tasks without a flow run, standalone jobs, and jobs of other programs. After Ctrl-C or
-    SIGTERM it claims no more jobs. It finishes running jobs within the setting `drain_seconds`, or returns them to the
-    queue. After a second Ctrl-C or SIGTERM it returns them at once.
+    The worker runs jobs of tasks without a flow run, standalone jobs, and jobs that other programs inserted. After
+    Ctrl-C or SIGTERM it starts no more jobs. It gives running jobs the time of the setting `drain_seconds` to finish,
+    and then returns them to the queue. After a second Ctrl-C or SIGTERM it returns them at once.
 
     Parameters
     ----------
@@ -148,7 +150,7 @@ def worker(
         print_json({"worker_id": runtime.worker_id, "ended": summary.ended})
         return
     ended = ", ".join(f"{number} {status}" for status, number in sorted(summary.ended.items()))
-    confirm(f"worker ends: {ended or 'nothing was run'}")
+    confirm(f"worker ends: {ended or 'it ran no jobs'}")
 
 
 def _settings(**overrides: Any) -> Settings:

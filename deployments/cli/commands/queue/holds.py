@@ -23,7 +23,7 @@ Kind = Literal["task", "tenant", "lane"]
 def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | None = None, json: Json = False) -> None:
     """Keep the jobs of a task, a tenant or a lane from starting.
 
-    Running jobs go on, and queued jobs stay queued.
+    Running jobs continue, and queued jobs stay queued.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
     reason
         The reason that `photojobs status` shows.
     tenant
-        The tenant that the task must belong to, or that NAME must be; every lane is refused.
+        Refuse the command unless the task belongs to this tenant, or NAME is this tenant. Lanes are always refused.
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)
@@ -42,7 +42,7 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
     if json:
         print_json({"kind": kind, "name": name, "is_held": True})
         return
-    confirm(f"{kind} {name} is held; `photojobs release {kind} {name}` lets it go on")
+    confirm(f"{kind} {name} is held; `photojobs release {kind} {name}` ends the hold")
 
 
 @release_app.default
@@ -56,7 +56,7 @@ def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json =
     name
         The task's id, the tenant's id or the lane's name.
     tenant
-        The tenant that the task must belong to, or that NAME must be; every lane is refused.
+        Refuse the command unless the task belongs to this tenant, or NAME is this tenant. Lanes are always refused.
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)

@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
-from deployments.cli.output.job_cells import progress_of, took
+from deployments.cli.output.job_cells import beginning, progress_of, took
 from deployments.cli.output.terminal import confirm, output, print_fields, print_json, print_table, remark, say, shown
 from deployments.status.queue_figures import item_counts, list_items, list_jobs
 from storage.database.engine import Database
@@ -28,9 +28,6 @@ from storage.records import Job
 from storage.reports.waiting_reasons import explain_job
 from storage.settings import Settings
 from task_definitions.wording import listed, quantity
-
-#: How many characters of an error a list shows; `jobs show` shows the whole error.
-SHOWN_CHARACTERS = 120
 
 app = App(name="jobs")
 
@@ -85,7 +82,7 @@ def list_all(
             return
         counts = item_counts(database, [job.id for job in found])
     if not found:
-        remark("No jobs." if not any(filters.values()) else "No such jobs.")
+        remark("There are no jobs." if not any(filters.values()) else "No jobs match these options.")
         return
     rows = [
         (
@@ -99,7 +96,7 @@ def list_all(
             counts.get(job.id, {}).get("failed"),
             job.created_at,
             took(job),
-            _beginning(job.error_message),
+            beginning(job.error_message),
         )
         for job in found
     ]
@@ -144,7 +141,7 @@ def show_job(id: int, /, *, tenant: str | None = None, json: Json = False) -> No
             "chunk": None if job.chunk_index is None else f"{job.chunk_index + 1} of {job.total_chunks}",
             "progress": progress_of(job) or None,
             "items": ", ".join(f"{number} {status}" for status, number in counts.items()) or None,
-            "attempts": f"{job.attempts} failed" + (f" of {job.max_attempts}" if job.max_attempts else ""),
+            "retries": f"{job.attempts}" + (f" (of {job.max_attempts - 1})" if job.max_attempts else ""),
             "created": job.created_at,
             "started": job.started_at,
             "finished": job.finished_at,
@@ -158,10 +155,11 @@ def show_job(id: int, /, *, tenant: str | None = None, json: Json = False) -> No
             "did": job.result.get("counts"),
         }
     )
-    if job.result.get("examples"):
+    examples = job.result.get("examples")
+    if examples:
         print_table(
-            ("did", "first ones"),
-            [(what, ", ".join(map(str, names))) for what, names in job.result["examples"].items()],
+            ("did", "first names"),
+            [(what, "; ".join(str(name).rstrip(".") for name in names)) for what, names in examples.items()],
         )
 
 
@@ -230,7 +228,7 @@ def explain(id: int, /, *, tenant: str | None = None, json: Json = False) -> Non
     if others:
         output().print()
         print_table(
-            ("looked at", "", "found"),
+            ("checked", "", "found"),
             [(reason.name, reason.standing, f"{reason.says} {reason.remedy}".strip()) for reason in others],
         )
 
@@ -296,13 +294,13 @@ def _selected(
 ) -> Iterator[tuple[Database, JobFilter]]:
     options = options or JobOptions()
     if not ids and options == JobOptions():
-        raise BadInput(f"jobs {command}: which jobs? Give their ids, or select them: --status, --type, --task, …")
+        raise BadInput(f"jobs {command}: which jobs? Give their ids, or select jobs with --status, --type, --task, …")
     settings = Settings.load()
     with opened_database(settings=settings, upgrade=True) as database:
         for job_id in ids:
             job = _job(database, job_id, options.tenant)
             if job.status not in statuses:
-                raise BadInput(f"job {job_id} is {job.status}: only a {listed(statuses)} job can be {does}.")
+                raise BadInput(f"job {job_id} is {job.status}; only a job that is {listed(statuses)} can be {does}.")
         task = options.task
         yield (
             database,
@@ -331,10 +329,5 @@ def _project_id(database: Database, reference: str | None, *, tenant_id: str) ->
 def _job(database: Database, job_id: int, tenant: str | None) -> Job:
     job = JobsRepository(database).get_by_id(job_id)
     if job is None or tenant not in (None, job.tenant_id):
-        raise UnknownJob(f"job {job_id} does not exist. `photojobs jobs list` shows the latest ones.")
+        raise UnknownJob(f"job {job_id} does not exist. `photojobs jobs list` lists the latest jobs.")
     return job
-
-
-def _beginning(message: str | None) -> str | None:
-    line = next(iter((message or "").splitlines()), "")
-    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"

@@ -18,7 +18,7 @@ from rich.text import Text
 from deployments.cli.commands.queue.lanes import LANE_COLUMNS, LANE_NUMBERS, lane_rows
 from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
-from deployments.cli.output.job_cells import progress_of, short_id, took
+from deployments.cli.output.job_cells import beginning, progress_of, short_id, took
 from deployments.cli.output.terminal import (
     Section,
     duration,
@@ -34,9 +34,6 @@ from storage.database.engine import Database
 from storage.settings import Settings
 from task_definitions import Definitions, load_definitions
 from task_definitions.wording import quantity
-
-#: How many characters of a reason a row shows.
-REASON_CHARACTERS = 100
 
 app = App(name="status")
 
@@ -56,8 +53,8 @@ def show_status(
 ) -> None:
     """Show what is running, what is waiting and why, what failed, and what comes next.
 
-    The output has the lanes with their slots, the running jobs, the waiting jobs in the order in which they will start,
-    the failures by reason, tasks, holds and schedules.
+    The output has lanes with their slots, running jobs, waiting jobs in the order in which they will start, failures by
+    reason, tasks, holds and schedules.
 
     Parameters
     ----------
@@ -114,7 +111,7 @@ def _watch(looks: Iterator[QueueStatus], *, interval: float, times: int | None, 
 def _ctrl_c() -> Iterator[threading.Event]:
     """Yield an event that Ctrl-C sets; a second Ctrl-C raises KeyboardInterrupt.
 
-    An exception at the first Ctrl-C could occur in the clean-up of a database driver, which would ignore it.
+    The first Ctrl-C raises nothing, because a database driver would ignore an exception during its clean-up.
     """
     pressed = threading.Event()
     before = signal.getsignal(signal.SIGINT)
@@ -188,7 +185,7 @@ def _head(status: QueueStatus) -> Iterator[str]:
         yield f"Originals {status.corrupt_originals} corrupt: see `photojobs library verify`"
     wrong = sum(run.standing.is_wrong for run in status.schedules)
     if wrong or status.scheduler_errors:
-        counted = f"{wrong} of {len(status.schedules)} do not run as they should"
+        counted = f"{wrong} of {quantity(len(status.schedules), 'schedule')} not running as planned"
         logged = f"; the scheduler of Prefect's server logged {quantity(status.scheduler_errors, 'error')}"
         yield f"Schedules {counted}{logged if status.scheduler_errors else ''}: see `photojobs doctor`"
 
@@ -200,7 +197,7 @@ def _at_work(status: QueueStatus) -> str:
         words.append(f"flow runs of {quantity(activity.attended_tasks, 'task')}")
     words += [f"{one.worker_id} is silent ({one.running} running)" for one in activity.silent]
     if words or activity.is_any_alive:
-        return ", ".join(words) or "an executor, a moment ago"
+        return ", ".join(words) or "no job; an executor was active a moment ago"
     if any(one.reason.name == "executor" for one in status.waiting):
         return "no executor, although jobs wait: start `photojobs up` or `photojobs worker`"
     return "no executor, and no job waits"
@@ -225,7 +222,7 @@ def _sections(status: QueueStatus) -> Iterator[Section]:
                     one.job.priority,
                     one.job.tenant_id,
                     duration(one.seconds),
-                    one.reason.says[:REASON_CHARACTERS],
+                    beginning(one.reason.says),
                 )
                 for one in status.waiting
             ],
@@ -235,7 +232,7 @@ def _sections(status: QueueStatus) -> Iterator[Section]:
     if status.failures:
         yield Section(
             ("failed", "jobs", "last", "job", "reason"),
-            [(one.type, one.count, one.last_at, one.job_id, one.reason[:REASON_CHARACTERS]) for one in status.failures],
+            [(one.type, one.count, one.last_at, one.job_id, beginning(one.reason)) for one in status.failures],
             ("jobs", "job"),
         )
     if status.tasks:

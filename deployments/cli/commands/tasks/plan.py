@@ -49,7 +49,7 @@ def plan(
     save
         Write all changes to this new file, one on each line; `photojobs run --plan FILE` carries them out.
     thorough
-        Decode every picture that needs a thumbnail or preview. Otherwise only file headers are checked for damage.
+        Decode every picture that needs a thumbnail or preview; by default, only file headers are checked for damage.
     """
     settings = Settings.load()
     request = read_request(name, options or TaskOptions(), settings)
@@ -70,7 +70,7 @@ def plan(
 
 @contextmanager
 def _opened(settings: Settings, request: TaskRequest) -> Iterator[Database]:
-    """Open the database; if none exists yet and the plan needs no rows, use an empty one in a temporary folder."""
+    """Open the database, or an empty one in a temporary folder if none exists and the plan needs no rows."""
     file = Database(settings.database_url.get_secret_value()).path
     if file is None or file.exists() or request.needs_rows or not settings.library_root.is_dir():
         with opened_database(settings=settings) as database:
@@ -93,7 +93,7 @@ def print_plan(made: Plan) -> None:
             warn(f"{step.type} would fail: {reason.splitlines()[0]}")
     say(f"{made.message}. Nothing has been changed.")
     if made.saved_as is not None:
-        remark(f"`photojobs run --plan {made.saved_as}` carries it out, except for files and rows that changed since.")
+        remark(f"`photojobs run --plan {made.saved_as}` carries it out, except for what changes until then.")
 
 
 def plan_document(made: Plan) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from storage.library.paths import Library
 from storage.queue.tasks import TasksRepository
 from storage.settings import Settings
 
-#: The highest number of thumbnails on a page.
+#: The largest number of thumbnails on a page.
 MAX_PHOTOS = 500
 
 app = App(name="report")
@@ -53,7 +53,7 @@ def write_report(
         if task is None:
             newest = TasksRepository(database).list_newest(limit=1)
             if not newest:
-                raise BadInput("there is no task yet. `photojobs run NAME` creates one.")
+                raise BadInput("there is no task to report on. `photojobs run NAME` creates one.")
             task = newest[0].id
         else:
             task = TasksRepository(database).whole_id(task)
@@ -91,5 +91,5 @@ def _document(report: TaskReport) -> dict[str, object]:
 
 
 def _file_name(task_id: str) -> str:
-    # An id may contain any characters.
+    # A task's id may contain characters that a file name cannot.
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in task_id)[:64]

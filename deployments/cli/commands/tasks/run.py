@@ -1,6 +1,6 @@
 """`photojobs run`: run a definition in this process, show its progress, and print a summary.
 
-Most imports follow after the first line of output, so that it appears at once.
+Most imports are inside functions, so that bad input is reported at once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def run(
     name
         The definition; `photojobs definitions list` shows all.
     plan
-        Carry out this saved plan instead of a definition. Changes to files or rows that changed since are refused.
+        Carry out this saved plan instead of a definition, except for files and rows that have changed since.
     """
     settings = Settings.load()
     check_named_server()
@@ -51,7 +51,8 @@ def run(
         saved = _read_plan(plan, name, options)
     elif name is None:
         raise BadInput(
-            "run what? Give the NAME of a definition, or a plan by --plan. `photojobs definitions list` shows all."
+            "run what? Give the NAME of a definition, or a saved plan with --plan. `photojobs definitions list` lists "
+            "the definitions."
         )
     else:
         request = read_request(name, options or TaskOptions(), settings)
@@ -102,7 +103,7 @@ def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Setting
 
 def _read_plan(path: Path, name: str | None, options: TaskOptions | None) -> SavedPlan:
     if name is not None or (options is not None and options != TaskOptions()):
-        raise BadInput("--plan: the plan contains the definition and its options; leave them out.")
+        raise BadInput("--plan: a saved plan contains the definition and its options; leave out NAME and options.")
     from flows.planning.saved_plan import SavedPlan
 
     return SavedPlan.read(path)
@@ -112,5 +113,5 @@ def _nothing_left(refusals: tuple[Refusal, ...], *, json: bool) -> int:
     if json:
         print_json({"task_id": None, "status": "refused" if refusals else "completed", "refused": refusals})
     else:
-        confirm("nothing was started: " + ("all of the plan was refused" if refusals else "the plan has nothing to do"))
+        confirm("nothing was started: " + ("the whole plan was refused" if refusals else "the plan has no changes"))
     return BAD_INPUT if refusals else 0

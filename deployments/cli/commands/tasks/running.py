@@ -17,14 +17,14 @@ from storage.reports.task_summary import TaskSummary
 
 
 def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
-    """Start a task and run it to its end; then Prefect has a flow run of it.
+    """Start a task, run it to its end, and return its summary; Prefect then shows a flow run of it.
 
     Raises:
         PhotojobsError: the task cannot be started.
         RunBroken: the flow run ended before the task.
     """
     tasks = TasksRepository(runtime.database)
-    # Before the server, which takes long to start: a request with unknown projects or photos must fail at once.
+    # The server is started later, because that takes long, and unknown projects or photos must be reported at once.
     tasks.start(request.new)
     if is_shown:
         remark(f"task {request.new.id} begins")
@@ -41,7 +41,7 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
 
 
 def run_followed(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
-    """Run a task through Prefect in this process, and show its progress meanwhile.
+    """Run a task through Prefect in this process, show its progress, and return its summary.
 
     Raises:
         RunBroken: the flow run ended before the task.

@@ -65,7 +65,8 @@ def list_tasks(
         print_json(found)
         return
     if not found:
-        remark("No tasks." if status is None and type is None and tenant is None else "No such tasks.")
+        is_filtered = (status, type, tenant) != (None, None, None)
+        remark("No tasks match these options." if is_filtered else "There are no tasks.")
         return
     print_table(
         TASK_COLUMNS,
@@ -150,10 +151,10 @@ def cancel_task(
         print_summary_json(summary)
         return
     if before.is_final:
-        confirm(f"task {task} had already ended: {before.status}")
+        confirm(f"task {task} has already ended; it is {before.status}")
         return
     canceled = quantity(summary.jobs.get("canceled", 0), "job")
-    confirm(f"task {task} canceled with {canceled}; running jobs stop at their next checkpoint")
+    confirm(f"task {task} is canceled with {canceled}; running jobs stop at their next checkpoint")
 
 
 @retry_app.default
@@ -167,7 +168,7 @@ def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = N
     task
         The task's id.
     from_
-        Run all steps again, starting with this one: give its type or its number, which counts from 0.
+        Run this step and all steps after it again; give the step's type, or its number, which counts from 0.
     tenant
         The tenant that the task must belong to; by default any tenant.
     """
@@ -181,7 +182,7 @@ def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = N
         return
     steps = PinnedDefinition.from_json(summary.task.definition_json).steps
     step_index = summary.task.step_index
-    where = steps[step_index].type if step_index < len(steps) else "its follow-ups"
+    where = steps[step_index].type if step_index < len(steps) else "its follow-up jobs"
     queued = summary.jobs.get("queued", 0)
     who = "Prefect" if summary.task.flow_run_id is not None else "`photojobs up` or a worker"
     confirm(

@@ -31,7 +31,7 @@ from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 from storage.settings import Settings
 
-#: How many names are shown of files and rows that cannot be restored.
+#: How many files and rows that cannot be restored are named.
 MAX_SHOWN = 20
 
 _Flag = Parameter(negative="", show_default=False)
@@ -65,7 +65,8 @@ def undo(
     settings = Settings.load()
     if not (dry_run or yes or sys.stdin.isatty()):
         raise BadInput(
-            "undo: the confirmation needs a terminal. Give --yes to undo the task, or --dry-run for a preview."
+            "undo: there is no terminal to ask for a confirmation. Use --yes to undo the task, or --dry-run for a "
+            "preview."
         )
     if not dry_run:
         check_named_server()
@@ -105,7 +106,7 @@ def _warn_of_left(left: Mapping[str, str], words: str) -> None:
     for name, reason in list(left.items())[:MAX_SHOWN]:
         warn(f"{words}: {name}: {reason}")
     if len(left) > MAX_SHOWN:
-        remark(f"… and {len(left) - MAX_SHOWN} more; --json lists them.")
+        remark(f"… and {len(left) - MAX_SHOWN} more; --json lists all.")
 
 
 def _left_of(made: Plan) -> dict[str, str]:
@@ -113,7 +114,7 @@ def _left_of(made: Plan) -> dict[str, str]:
 
 
 def _is_wanted() -> bool:
-    sys.stderr.write("Undo it? [y/N] ")
+    sys.stderr.write("Undo the task? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
