@@ -19,7 +19,7 @@ _WHAT = {
     "storage": "Where state is kept: the database, its repositories and records. Needs no Prefect.",
     "flows": "How it runs: starting and running tasks, steps of your own, plans, and working off the queue.",
 }
-#: Public by their names alone.
+#: Methods with public names that the pages leave out, because only our code and pydantic call them.
 _HOOKS = ("from_driver", "from_row", "settings_customise_sources")
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Examples):$")
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

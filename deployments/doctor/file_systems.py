@@ -1,4 +1,4 @@
-"""The file system of a path, if the operating system reports it."""
+"""Finds out the file system of a path, if the operating system reports it."""
 
 from __future__ import annotations
 

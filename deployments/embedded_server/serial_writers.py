@@ -1,4 +1,4 @@
-"""Makes each transaction of the embedded server in SQLite take the write lock at its begin.
+"""Makes each transaction of the embedded server in SQLite take the write lock at its beginning.
 
 Prefect begins most transactions deferred. If such a transaction has read, and another connection then writes, the
 transaction's own write fails at once, whatever the busy timeout is. The API then answers 503, and the page shows an

@@ -160,7 +160,7 @@ def _grouped(spans: Sequence[JobSpan], lanes: Sequence[Lane]) -> dict[_Group, li
 
 
 def _packed(spans: Sequence[JobSpan], end: datetime) -> list[list[JobSpan]]:
-    """Distribute spans over rows without overlaps; beyond `MAX_ROWS_OF_WORKER` rows, spans overlap."""
+    """Distribute spans over rows so that they do not overlap, unless that needs more than `MAX_ROWS_OF_WORKER` rows."""
     rows: list[list[JobSpan]] = []
     for span in sorted(spans, key=lambda one: one.started_at):
         free = next((row for row in rows if (row[-1].finished_at or end) <= span.started_at), None)

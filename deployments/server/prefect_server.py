@@ -204,7 +204,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Pa
 def _is_too_new(log_path: Path, since: int) -> bool:
     with log_path.open("rb") as log:
         log.seek(since)
-        # The message of Alembic, which migrates the server's database.
+        # Alembic, which migrates the server's database, logs this if a newer Prefect has migrated it before.
         return b"Can't locate revision identified by" in log.read()
 
 

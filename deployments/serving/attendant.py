@@ -60,7 +60,7 @@ CANCELING_SECONDS = 45
 REPORT_SECONDS = 60
 
 #: How recently Prefect's server must have canceled a run for the attendant to check its task. The tasks of older runs
-#: are found because no flow run has attended them for a while.
+#: are found because no flow run has worked on them for a while.
 CANCELED_WITHIN = timedelta(minutes=10)
 
 #: How long a run may be `Pending` before a second process is started for it.

@@ -94,7 +94,7 @@ class SpareProcess:
         return process
 
     def _fits(self, environment: Mapping[str, str], folder: Any) -> bool:
-        # Prefect reads its settings at import, so the spare process has them already.
+        # Prefect reads its settings at import, so the spare process cannot take other settings.
         return folder is None and _prefect_settings(environment) == self._settings
 
     def _take(self) -> anyio.abc.Process | None:

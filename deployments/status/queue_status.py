@@ -52,7 +52,7 @@ class WaitingJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
-    """The state of the queue at the moment `at` of the database's clock; each list has at most `limit` entries.
+    """The state of the queue at the moment `at` of the database's clock; long lists are cut off.
 
     Attributes:
         counts: the number of jobs in each status.
