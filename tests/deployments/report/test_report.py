@@ -212,7 +212,7 @@ def test_without_the_extra_the_command_says_what_to_install_and_writes_nothing(
 
 def test_there_is_no_task_yet(command: Callable[..., Any], place_database: Database) -> None:
     assert TasksRepository(place_database).list_newest() == []
-    assert "there is no task yet" in command("report").complaints[0]
+    assert "there is no task to report on" in command("report").complaints[0]
 
 
 def test_what_a_job_did_is_spread_over_the_time_that_it_ran() -> None:
