@@ -1,7 +1,7 @@
-"""How definitions run: compiled into Prefect flows, or by workers without Prefect; and the handlers of every step type.
+"""Runs definitions, as Prefect flows or by workers without Prefect, and has the handlers of all built-in step types.
 
-The names below are loaded when they are first used: what does not need Prefect does not import it. Those with an `a`
-before them are for coroutines: `await astart_task(...)` is `start_task(...)` in a thread of its own.
+Each public name is imported when it is first used, so a program that does not need Prefect does not import Prefect.
+The forms for coroutines have the prefix `a`: `await astart_task(...)` calls `start_task(...)` in a separate thread.
 """
 
 from importlib import import_module

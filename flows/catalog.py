@@ -1,6 +1,6 @@
-"""Every definition, built-in or the user's own, as an importable flow: `from flows.catalog import maintenance_global`.
+"""Offers every built-in and user definition as an importable flow: `from flows.catalog import maintenance_global`.
 
-Prefect finds a served or deployed flow by this module and its name.
+Prefect loads a served or deployed flow by the name of this module and the name of the flow.
 """
 
 from functools import cache
@@ -17,13 +17,13 @@ from task_definitions.errors import UnknownDefinition
 
 @cache
 def definitions() -> Definitions:
-    """The built-in definitions and those that the setting `definitions` names; invalid ones are left out."""
+    """Return the built-in definitions and the valid definitions of the files that the setting `definitions` names."""
     return load_definitions(Settings.load().definitions, strict=False)
 
 
 @cache
 def flow_named(name: str) -> Flow[..., Any]:
-    """The compiled flow of a definition.
+    """Return the compiled flow of a definition.
 
     Raises:
         UnknownDefinition: there is no definition of that name.
@@ -31,7 +31,7 @@ def flow_named(name: str) -> Flow[..., Any]:
     return compile_task(definitions().get_or_raise(name))
 
 
-#: The deployment that works off standalone jobs.
+#: The flow that runs standalone jobs.
 drain_queue = drain_queue_flow
 
 

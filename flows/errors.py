@@ -11,16 +11,16 @@ class FlowsError(PhotojobsError):
 
 
 class PermanentStepError(FlowsError):
-    """Raised by a handler if a repetition cannot succeed; the job, or the item, fails at once."""
+    """A handler raises this error if a repetition cannot succeed; the job or the item fails without another attempt."""
 
 
 def is_repeatable(error: BaseException) -> bool:
-    """Whether a repetition may succeed. A path that leaves the library does so each time."""
+    """Return whether a repetition may succeed: not after a `PermanentStepError`, or if a path leaves the library."""
     return not isinstance(error, PermanentStepError | UnsafePath)
 
 
 class SkipItem(FlowsError):
-    """Raised by a handler inside `ctx.item(...)` if there is nothing to do for the item; it ends as skipped."""
+    """A handler raises this error inside `ctx.item(...)` if the item needs no work; the item ends as skipped."""
 
 
 class MissingHandler(PermanentStepError):
@@ -36,7 +36,7 @@ class StepTimeout(FlowsError):
 
 
 def reason_of(error: BaseException) -> str:
-    """The text of an error; the name of its class if the text is empty or cannot be computed."""
+    """Return the text of an error, or the name of its class if the text is empty or cannot be computed."""
     try:
         return str(error) or type(error).__name__
     except Exception:  # noqa: BLE001 - the `__str__` of a handler's own error may raise any error.
@@ -44,15 +44,15 @@ def reason_of(error: BaseException) -> str:
 
 
 class ExecutorStop(BaseException):
-    """The parent of what stops a handler from outside. `except Exception` in a handler does not catch it."""
+    """The parent of the exceptions that stop a handler from outside. `except Exception` does not catch them."""
 
 
 class ClaimLost(ExecutorStop):
-    """The job was canceled, or given to another executor: this executor must not change anything for it any more."""
+    """The job was canceled or given to another executor, so this executor must change nothing more for the job."""
 
 
 class StopRequested(ExecutorStop):
-    """The process is to end. The job goes back to the queue, without an attempt more."""
+    """The process was asked to end. The job returns to the queue, and this attempt is not counted."""
 
 
 class PluginError(FlowsError):
@@ -60,18 +60,18 @@ class PluginError(FlowsError):
 
 
 class RunBroken(FlowsError):
-    """A flow run ended before its task did, for example because Prefect's server went away or the flow crashed."""
+    """A flow run ended before its task did, for example because Prefect's server stopped or the flow crashed."""
 
     def __init__(self, task_id: str, *, status: str, state: str) -> None:
         super().__init__(
-            f"task {task_id}: its flow run ended ({state}) while the task is {status}. Prefect's server may have gone "
-            "away. Nothing is lost: `photojobs up` or `photojobs worker` goes on with the task."
+            f"task {task_id}: its flow run ended ({state}) while the task is {status}. Prefect's server may have "
+            "stopped. Nothing is lost: `photojobs up` or `photojobs worker` continues the task."
         )
         self.task_id = task_id
 
 
 class MissingDask(FlowsError):
-    """The settings ask for a Dask cluster, and the extra `dask` is not installed."""
+    """The settings ask for a Dask cluster, but the extra `dask` is not installed."""
 
 
 class ClusterFailed(FlowsError):

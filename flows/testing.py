@@ -1,4 +1,4 @@
-"""For tests of handlers: run one job here and now, without Prefect and without a worker."""
+"""Functions for tests of handlers: they run one job in the calling thread, without Prefect and without a worker."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def run_step(
     items: Iterable[Mapping[str, Any]] | None = None,
     payload: Mapping[str, Any] | None = None,
 ) -> Job:
-    """Enqueue a job of a step type, run it, and return its row as it is afterwards.
+    """Enqueue a job of a step type, run it, and return its row after the run.
 
-    Nothing is raised for a job that failed: look at `job.status` and `job.error_message`.
+    A failed job raises no error: check `job.status` and `job.error_message`.
     """
     jobs = JobsRepository(runtime.database)
     arguments: dict[str, Any] = {
@@ -35,17 +35,17 @@ def run_step(
         "payload": payload,
     }
     queued = jobs.enqueue(**arguments) if items is None else jobs.enqueue_with_items(**arguments, items=items)
-    assert isinstance(queued, Job)  # noqa: S101 - without auto_chunk it is one job.
+    assert isinstance(queued, Job)  # noqa: S101 - without auto_chunk, `enqueue` returns one job.
     return run_queued_job(runtime, queued.id)
 
 
 def run_queued_job(runtime: Runtime, job_id: int) -> Job:
-    """Claim the queued job of that id, whatever waits before it, run it, and return its row as it is afterwards."""
+    """Claim the queued job with this id before all other jobs, run it, and return its row after the run."""
     with runtime.database.begin() as connection:
         claimant = Claimant(worker_id=new_worker_id("test"), now=runtime.database.clock())
         claimed = claim_by_id(connection, claimant, job_id)
     if claimed is None:
         raise AssertionError(f"job {job_id} is not queued")
     ended = run_claimed_job(claimed, runtime)
-    assert ended is not None  # noqa: S101 - nobody removes the row of a job under test.
+    assert ended is not None  # noqa: S101 - no other process removes the row of a job under test.
     return ended

@@ -1,4 +1,4 @@
-"""Runs a saved plan. Projects and photos that have changed since are refused by name; the rest runs as planned."""
+"""Runs a saved plan, except the projects and photos that have changed since the plan was made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 from task_definitions import Scope
 
-#: Each round leaves out what still differs. After so many rounds, the library must be changing all the time.
+#: Largest number of comparisons of the saved plan with a fresh one. Each round leaves out the projects and photos that
+#: differ, so only a library that changes all the time needs more rounds.
 MAX_ROUNDS = 20
 
 
@@ -36,7 +37,7 @@ class PreparedRun:
     """A saved plan after the comparison with the current library.
 
     Attributes:
-        new: the task for the rest of the plan; None if nothing is left to do.
+        new: the task that carries out the unchanged part of the plan; None if nothing is left to do.
         refusals: the projects, folders and photos that are left out, with reasons.
         counts: the number of changes to make, by action.
     """
@@ -62,14 +63,15 @@ class PlannedRun:
 def run_saved_plan(path: Path) -> PlannedRun:
     """Run a saved plan in this process, except the projects and photos that have changed since.
 
-    First a fresh plan is made. A project (for a photo set: a photo) whose fresh plan differs is left out and refused by
-    name. This repeats until the fresh plan has only changes of the saved one. The definition in the plan counts, even
-    if the definition's file has changed.
+    The function first makes a fresh plan. If the changes of a project differ from the saved plan, the project is left
+    out, and the result names it; for a photo set, only the photo is left out. The comparison repeats until the fresh
+    plan has only changes that the saved plan also has. The run uses the definition as it was saved in the plan, even if
+    the definition's file has changed.
 
     Raises:
         PlanFileError: the file cannot be read, is not a plan, or is incomplete.
-        PlanOutdated: a setting that changes what a run does has another value now.
-        PlanUnsettled: the library changes all the time.
+        PlanOutdated: a setting that affects the run has changed since the plan was made.
+        PlanUnsettled: the library keeps changing during the comparison.
     """
     runtime = Runtime.current()
     prepared = prepare_run(SavedPlan.read(path), runtime)
@@ -140,7 +142,7 @@ class _Preparation:
     def _refuse(self, found: list[Difference]) -> None:
         known = self._photo_ids(found)
         settled: set[str] = set()
-        # Photos first: a difference in their project may only be a consequence.
+        # Photos come first, because a difference of their project may only follow from the difference of a photo.
         for difference in sorted(found, key=lambda one: not self._is_of_item_step(one.change)):
             change = difference.change
             key = (change.project_id, change.photo)
@@ -165,7 +167,7 @@ class _Preparation:
             name = f"folder {change.project}"
             self._left_out = replace(before, folders=before.folders | {change.project})
         if self._left_out == before:
-            raise PlanUnsettled(f"{self._saved.path}: {name} was left out, but would still be changed.")
+            raise PlanUnsettled(f"{self._saved.path}: {name} cannot be left out of the run. Nothing was started.")
         return name
 
     def _new_task(self) -> NewTask:
@@ -197,7 +199,7 @@ class _Preparation:
         return change.step >= len(steps) or steps[change.step].unit == "items"
 
     def _is_of_photo(self, change: Change) -> bool:
-        """Return whether leaving out one photo of the task leaves out this change."""
+        """Return whether the change disappears if one photo is left out of the task."""
         return self._saved.scope is Scope.PHOTO_SET and change.photo is not None and self._is_of_item_step(change)
 
     def _is_left_out(self, change: Change) -> bool:

@@ -1,4 +1,4 @@
-"""Starts tasks: `start_task` writes a task and asks Prefect to run it, `run_task` runs it in this process."""
+"""Starts tasks: `start_task` writes a task and asks Prefect to run it; `run_task` runs the task in this process."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from task_definitions import TaskDefinition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedTask:
-    """A task that has been written and will run.
+    """A task that is stored in the database and will run.
 
     Attributes:
-        job_ids: the jobs of its first step, in chunk order.
+        job_ids: the ids of the jobs of its first step, in chunk order.
         total_chunks: the number of these jobs.
-        flow_run_id: the requested Prefect flow run; None if Prefect could not be reached. `photojobs up` or a worker
-            then runs the task.
+        flow_run_id: the id of the requested Prefect flow run; None if Prefect could not be reached. In that case
+            `photojobs up` or a worker runs the task.
     """
 
     task_id: str
@@ -61,18 +61,20 @@ def start_task(
     Args:
         type: the name of a definition, or a definition.
         tenant_id: the tenant whose photos the task works on.
-        scope: the scope, if the definition has none of its own.
-        project_id: for scope `project`; the destination of a move.
-        items: the photos of a `photo_set`: an iterable, of any length, of mappings with `photo_id` or `filename`.
-        select: a selection of photos in place of `items`.
-        payload: data for every job.
-        source: who asks for the task.
+        scope: the scope of the task; needed only if the definition names no scope.
+        project_id: the project of a task with scope `project`, or the project that a task moves photos to.
+        items: the photos of a task with scope `photo_set`: an iterable, of any length, of mappings with `photo_id` or
+            `filename`.
+        select: the selection of photos, as an alternative to `items`.
+        payload: data that every job of the task receives.
+        source: the program or person that asks for the task.
         task_id: an id that the caller chooses. A second call with the same id starts no second task.
-        connection: a transaction to join. Prefect is asked when it commits; without a commit, nothing is started.
+        connection: a connection whose transaction the call joins. Prefect is asked after the commit; after a rollback,
+            nothing is started.
 
     Raises:
         UnknownDefinition: there is no definition of that name.
-        ScopeError: scope and project do not fit the definition.
+        ScopeError: the scope or the project does not fit the definition.
         UnknownProject: the project does not exist for the tenant.
         UnknownPhoto: an item does not exist for the tenant.
         InvalidValue: a value cannot be stored.
@@ -121,12 +123,12 @@ def run_task(
 ) -> TaskSummary:
     """Start a task like `start_task`, run its flow in this process, and return the summary of the task.
 
-    If called inside another flow, it runs as a subflow. The summary is read from the tables after the task has ended:
+    Inside another flow, the task runs as a subflow. The summary is read from the tables after the task has ended:
     `summary.task.status` is `completed`, `failed` or `canceled`. A failed or canceled task raises no error.
 
     Raises:
-        RunBroken: the flow run ended before the task. `photojobs up` or a worker continues the task.
-        PhotojobsError: any error of `start_task`, before anything is written.
+        RunBroken: the flow run ended before the task did. `photojobs up` or a worker continues the task.
+        PhotojobsError: any error of `start_task`; nothing was written.
     """
     from flows.orchestration.compiler import compile_task
 
@@ -143,7 +145,7 @@ def run_task(
         payload=payload,
         source=source,
     )
-    # The task is written first, so that Prefect gets only its id and not the list of items.
+    # The task is written before the flow starts, so that Prefect gets only the task's id and not the list of items.
     task = TasksRepository(runtime.database).start(new)
     flow = compile_task(definition)
     parameters: dict[str, Any] = {"tenant_id": tenant_id, "source": source, "task_id": task.id}

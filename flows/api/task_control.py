@@ -1,8 +1,8 @@
-"""Inspects and controls tasks: status, cancel, retry, hold and release.
+"""Functions that inspect and control tasks: status, cancel, retry, hold and release.
 
-Each call opens the database of the settings, or joins the transaction of the given `connection`. With a `tenant_id`, a
-task of another tenant counts as unknown. Each call runs a few statements; only `retry_task` without a connection also
-waits for Prefect.
+Each function opens the database of the settings, or joins the transaction of the given `connection`. If a `tenant_id`
+is given, a task of another tenant counts as unknown. Each call runs a few statements; only `retry_task` without a
+connection also waits for Prefect.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from task_definitions.wording import did_you_mean, listed, shown
 
 
 def task_status(task_id: str, *, tenant_id: str | None = None, connection: Connection | None = None) -> TaskSummary:
-    """Return the state of a task: its row, and counts of its jobs and items for each step.
+    """Return the state of a task: its row, and the counts of jobs and items of each step.
 
     Args:
-        task_id: as `start_task` returned it.
+        task_id: the task's id, which `start_task` returned.
         tenant_id: the tenant that the task must belong to.
-        connection: a transaction to read in.
+        connection: a connection whose transaction the call reads in.
 
     Raises:
         UnknownTask: the task does not exist, or belongs to another tenant.
@@ -50,10 +50,10 @@ def cancel_task(
     Finished work is kept. A running handler stops at its next checkpoint. The flow run of the task ends as Cancelled.
 
     Args:
-        task_id: as `start_task` returned it.
+        task_id: the task's id, which `start_task` returned.
         reason: the reason that is stored in the rows of the task and its jobs.
         tenant_id: the tenant that the task must belong to.
-        connection: a transaction to join. Without a commit, nothing is canceled.
+        connection: a connection whose transaction the call joins. After a rollback, nothing is canceled.
 
     Raises:
         UnknownTask: the task does not exist, or belongs to another tenant.
@@ -74,14 +74,15 @@ def retry_task(
 ) -> TaskSummary:
     """Run the failed and canceled jobs of an ended task again. Items that are done are not repeated.
 
-    Like `start_task`, it asks Prefect for a flow run. If Prefect cannot be reached, `photojobs up` or a worker
-    continues the task.
+    The function asks Prefect for a flow run, as `start_task` does. If Prefect cannot be reached, `photojobs up` or a
+    worker continues the task.
 
     Args:
-        task_id: as `start_task` returned it.
-        from_step: run everything again from this step on: the step's index, starting at 0, or its type.
+        task_id: the task's id, which `start_task` returned.
+        from_step: the step, given by its index from 0 or by its type, from which all steps run again, including the
+            jobs that completed.
         tenant_id: the tenant that the task must belong to.
-        connection: a transaction to join. Prefect is asked when it commits.
+        connection: a connection whose transaction the call joins. Prefect is asked after the commit.
 
     Raises:
         UnknownTask: the task does not exist, or belongs to another tenant.
@@ -112,9 +113,9 @@ def hold(
         kind: `task`, `tenant` or `lane`.
         name: the task's id, the tenant's id or the lane's name.
         reason: the reason that `photojobs status` shows.
-        tenant_id: only allow a hold of this tenant or of one of its tasks. A lane belongs to all tenants, so it is
-            refused.
-        connection: a transaction to join.
+        tenant_id: the tenant that the caller acts for. The call then refuses other tenants, their tasks, and lanes,
+            because a lane serves all tenants.
+        connection: a connection whose transaction the call joins.
 
     Raises:
         InvalidValue: the kind is unknown, a text cannot be stored, or the tenant may not hold this.
@@ -129,17 +130,17 @@ def hold(
 def release(
     kind: HoldKind | str, name: str, *, tenant_id: str | None = None, connection: Connection | None = None
 ) -> bool:
-    """Remove a hold, so that its jobs can start unless another hold applies. Return False if there was no such hold.
+    """Remove a hold, and return whether it existed. Its jobs can start unless another hold applies to them.
 
     Args:
         kind: `task`, `tenant` or `lane`.
         name: the task's id, the tenant's id or the lane's name.
-        tenant_id: as in `hold`.
-        connection: a transaction to join.
+        tenant_id: the tenant that the caller acts for, as in `hold`.
+        connection: a connection whose transaction the call joins.
 
     Raises:
-        InvalidValue: the kind is not `task`, `tenant` or `lane`, or the tenant may not release this.
-        UnknownTask: with `tenant_id`: the task does not exist, or belongs to another tenant.
+        InvalidValue: the kind is not `task`, `tenant` or `lane`, or the tenant may not release this hold.
+        UnknownTask: `tenant_id` is given, and the task does not exist or belongs to another tenant.
     """
     source = _source(connection)
     _check_holder(source, kind, name, tenant_id)

@@ -1,4 +1,4 @@
-"""Undoes tasks: `plan_undo` returns what an undo would do, `undo_task` does it."""
+"""Undoes tasks: `plan_undo` returns the plan of an undo; `undo_task` runs the undo."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from storage.history.undo_entries import UNDO, count_undoable
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import StepSummary, TaskSummary
 
-#: The name of the built-in definition.
+#: The name of the built-in definition that undoes a task.
 DEFINITION: Final = "undo"
 
 
 def plan_undo(task_id: str, *, tenant_id: str | None = None) -> Plan:
-    """Return what `undo_task` would do, without changing a file or a row.
+    """Return the plan of an undo; change no file and no row.
 
-    `plan.steps[0].left` has the files and rows that cannot be restored, by name, with the reason: the trash was
-    emptied, another file has the name, or they were changed since.
+    `plan.steps[0].left` maps the names of the files and rows that cannot be restored to the reasons: the trash was
+    emptied, another file has the name, or the file or row was changed after the task.
 
     Args:
         task_id: the id of an ended task.
@@ -35,15 +35,15 @@ def plan_undo(task_id: str, *, tenant_id: str | None = None) -> Plan:
 
 
 def undo_task(task_id: str, *, tenant_id: str | None = None, source: str = "user") -> TaskSummary:
-    """Take back the moves, removals, renames and changes of a task. The undo is a new task that runs in this process.
+    """Undo the moves, removals, renames and changes of a task. The undo is a new task that runs in this process.
 
-    Files return to their former places, and rows are restored with their ids and tags. Nothing is overwritten. To get
-    the result of the first task again, undo the undo. `left_by` returns what could not be restored.
+    Files return to their former places, and rows are restored with their ids and tags. Nothing is overwritten. An undo
+    can itself be undone. `left_by` returns the files and rows that could not be restored.
 
     Args:
         task_id: the id of an ended task.
         tenant_id: the tenant that the task must belong to.
-        source: who asks for the undo.
+        source: the program or person that asks for the undo.
 
     Raises:
         NothingToUndo: the task does not exist, has not ended, or has nothing to undo.
@@ -56,7 +56,11 @@ aundo_task = in_thread(undo_task)
 
 
 def undo_arguments(task_id: str, *, tenant_id: str | None = None) -> dict[str, Any]:
-    """Return the arguments for `start_task`, `run_task` or `plan_task` to undo a task. Raises as `undo_task` does."""
+    """Return the arguments with which `start_task`, `run_task` or `plan_task` undoes a task.
+
+    Raises:
+        NothingToUndo: the task does not exist, has not ended, or has nothing to undo.
+    """
     database = Runtime.current().database
     known = TasksRepository(database).get_by_id(task_id)
     owner = tenant_id or (known.tenant_id if known is not None else "")
@@ -72,6 +76,6 @@ def undo_arguments(task_id: str, *, tenant_id: str | None = None) -> dict[str, A
 
 
 def left_by(summary: TaskSummary) -> Mapping[str, str]:
-    """Return the files and rows that an undo could not restore, by name, with the reason."""
+    """Return the reason for each file and row, by name, that an undo could not restore."""
     steps: tuple[StepSummary, ...] = tuple(summary.steps)
     return {name: reason for step in steps if step.type == DEFINITION for name, reason in step.left.items()}

@@ -1,1 +1,1 @@
-"""Plans: what a task would do, found out by running it on a shadow of the library, and running what was planned."""
+"""Plans: what a task would do. The task runs on a shadow, which has copies of rows and file names, but no images."""

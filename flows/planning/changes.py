@@ -1,4 +1,4 @@
-"""One change of a plan: of a file, a folder or a row, in a form for people and for programs."""
+"""Describes one planned change of a file, a folder or a database row, in words for readers and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.library.tree import TreeChange
 from storage.shadow.row_changes import RowChange
 from task_definitions.foreign_documents import parse_json
 
-#: The actions of changes, in the order of a report, with the words that a report shows.
+#: The possible actions of a change, in the order in which a report lists them, with the words that it shows.
 ACTIONS: Final[Mapping[str, str]] = {
     "trash": "files to trash",
     "move": "files to move",
@@ -41,8 +41,8 @@ class Owner:
     """The owner of a change: a project, or a folder without a project.
 
     Attributes:
-        project_id: None for such a folder, and for a project that the plan itself creates.
-        name: the name of the project, else of the folder.
+        project_id: the project's id; None for a folder without a project, and for a project that the plan creates.
+        name: the name of the project or of the folder.
     """
 
     project_id: int | None
@@ -51,22 +51,22 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One change.
+    """One planned change of a file, a folder or a row.
 
     Attributes:
-        step: the index of the step; one after the last for follow-up work.
+        step: the index of the step. For follow-up work, it is the index after the last step.
         type: the step's type.
         action: one of `ACTIONS`.
-        project_id: see `Owner`.
-        project: the owner's name.
-        photo: the base name of the photo, if the change is about one.
+        project_id: the `project_id` of the owner.
+        project: the name of the owner.
+        photo: the base name of the photo that the change affects, if any.
         path: the current path of the file or folder, relative to the library's root; for a new one, its future path.
-        target: the future path; in the trash with the original name.
+        target: the path after a move or a new name. For a file in the trash, it ends with the original file name.
         size_bytes: the current size of the file, if it exists.
         mtime_ns: the current modification time of the file, if it exists.
         table: the table of the row.
-        row: the name of the row for people.
-        columns: the columns of the row, each with its value now and afterwards; a moment afterwards is None.
+        row: the name of the row for readers.
+        columns: for each changed column, its value before and after. A future moment is None, because it is unknown.
     """
 
     step: int
@@ -85,11 +85,11 @@ class Change:
 
     @property
     def freed_bytes(self) -> int:
-        """How many bytes the change frees on the disk."""
+        """The number of bytes that the change frees on the disk."""
         return (self.size_bytes or 0) if self.action == "remove" else 0
 
     def describe(self) -> str:
-        """The change in one line."""
+        """Return the change as one line of text."""
         if self.path is not None:
             target = "" if self.target is None or self.action == "trash" else f" → {self.target}"
             return f"{self.path}{target}"
@@ -100,13 +100,13 @@ class Change:
         return f"{self.table} {self.row}" + (f": {columns}" if columns and self.action == "change_row" else "")
 
     def to_json(self) -> str:
-        """One line of JSON; equal for equal changes."""
+        """Return the change as one line of JSON. Equal changes have equal lines."""
         known = {name: value for name, value in asdict(self).items() if value is not None and value != {}}
         return json.dumps(known, ensure_ascii=False, sort_keys=True, default=str)
 
     @classmethod
     def from_json(cls, line: str) -> Self:
-        """The change in a line that `to_json` wrote.
+        """Return the change that `to_json` wrote as this line.
 
         Raises:
             UnreadableDocument, AttributeError, TypeError, ValueError: the line is not a change.
@@ -119,18 +119,20 @@ class Change:
 def file_change(
     change: TreeChange, *, step: int, type: str, owners: Mapping[str, Owner], began_at: datetime, describe: Any
 ) -> Change | None:
-    """The change of a file or folder; None if a plan does not show it separately.
+    """Return the planned change of a file or folder; None if a plan does not list it.
+
+    A plan does not list the folder in which the trash keeps a file with a long name.
 
     Args:
-        change: the difference between two scans of the library.
-        step: the index of the step that made it.
+        change: the difference between two scans of the shadow library.
+        step: the index of the step that made the change.
         type: the type of the step.
         owners: the owners by project folder.
-        began_at: when the plan began; newer entries of the trash belong to the plan.
+        began_at: when the plan began. Only the plan itself made newer entries of the trash.
         describe: `AcceptedExtensions.describe`.
     """
     place = change.source or change.target
-    assert place is not None  # noqa: S101 - a change has one of them.
+    assert place is not None  # noqa: S101 - a change has a source or a target.
     if change.is_folder and _is_wrapping(place):
         return None
     action = _action(change)
@@ -153,16 +155,16 @@ def file_change(
 
 
 def row_change(change: RowChange, *, step: int, type: str, owners: Mapping[int, Owner]) -> Change:
-    """The change of a row."""
+    """Return the planned change of a row."""
     owner = None if change.project_id is None else owners.get(change.project_id)
-    hangs_on_photo = change.table in {"photos", "photo_tags", "photo_derivatives"}
+    is_of_photo = change.table in {"photos", "photo_tags", "photo_derivatives"}
     return Change(
         step=step,
         type=type,
         action=_ROW_ACTIONS[change.action],
         project_id=None if owner is None else owner.project_id,
         project="" if owner is None else owner.name,
-        photo=change.name.rpartition(": ")[0] or change.name if hangs_on_photo else None,
+        photo=change.name.rpartition(": ")[0] or change.name if is_of_photo else None,
         table=change.table,
         row=change.name,
         columns=change.columns,
@@ -186,12 +188,12 @@ def _action(change: TreeChange) -> str:
 
 
 def _hidden_folder(path: Path) -> str | None:
-    """The hidden folder of a project that contains a path."""
+    """Return the name of the hidden folder of a project that contains a path, or None."""
     return path.parts[2] if len(path.parts) > 3 and path.parts[2].startswith(".") else None
 
 
 def _is_wrapping(path: Path) -> bool:
-    # In the trash, a long name is stored in a folder of its own.
+    # The trash stores a file with a long name in a separate folder.
     parsed = parse_trash_name(path.name)
     return _hidden_folder(path) == TRASH_FOLDER and parsed is not None and not parsed.original_name
 
@@ -209,7 +211,7 @@ def _photo_of(path: Path, describe: Any) -> str | None:
 
 
 def _text(path: Path, *, began_at: datetime) -> str:
-    # Files that the plan moves to the trash get another name in each run.
+    # Each run gives another name in the trash to the same file, so the text has the file's original name.
     if _is_own(path, began_at):
         parts = [part for part in path.parts[3:] if parse_trash_name(part) is None]
         names = parts or [(parsed.original_name if (parsed := parse_trash_name(path.name)) else path.name)]

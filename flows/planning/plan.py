@@ -1,4 +1,4 @@
-"""Planning a task: the task runs on a shadow of the library, and the differences there are the plan."""
+"""Plans a task: runs it on a shadow, a copy of the rows and of the file names, and lists the changes made there."""
 
 from __future__ import annotations
 
@@ -28,26 +28,28 @@ from storage.reports.task_summary import StepSummary, summarise_task
 from task_definitions import TaskDefinition
 from task_definitions.wording import quantity
 
-#: How many examples of each action of a step, and how many projects, are kept; the totals count everything.
+#: Largest number of examples that are kept for each action of a step. The counts have no limit.
 MAX_EXAMPLES = 10
+
+#: Largest number of projects of a step that have separate counts. The counts of the step include all projects.
 MAX_PROJECTS = 200
 
-#: Receives each change when it is found.
+#: A function that receives each change when it is found.
 ChangeListener = Callable[[Change], None]
 
 
 class PlanBroken(FlowsError):
-    """A plan could not be completed; nothing was changed."""
+    """A job of a plan could not be run. Files and rows of the library have not changed."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """The counted changes of a step or a project.
+    """Counts the changes of a step or a project.
 
     Attributes:
-        counts: the number of changes by action, see `flows.planning.changes.ACTIONS`.
-        freed_bytes: how many bytes are freed on the disk.
-        examples: the first changes of each action, in words.
+        counts: the number of changes by action; `flows.planning.changes.ACTIONS` lists the actions.
+        freed_bytes: the number of bytes that the changes free on the disk.
+        examples: descriptions of the first changes of each action.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -55,7 +57,7 @@ class Tally:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, change: Change) -> None:
-        """Count one more change."""
+        """Count a change."""
         self.counts[change.action] += 1
         self.freed_bytes += change.freed_bytes
         known = self.examples.setdefault(change.action, [])
@@ -63,23 +65,24 @@ class Tally:
             known.append(change.describe())
 
     def in_words(self) -> str:
-        """The counts as a list: `3 files to trash, 5 rows to change`."""
+        """Return the counts as text: `3 files to trash, 5 rows to change`."""
         return counted(self.counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
-    """What one step would do.
+    """The planned work of one step.
 
     Attributes:
-        index: the index of the step; one after the last step for follow-up work.
-        type: its step type.
-        status: how its jobs would end: `completed`, `failed`, or `skipped` if it would not run.
-        tally: what it would change.
-        projects: the same for each project; at most 200 of them.
-        remarks: what the step reports, such as what it does not change and why, each with its first names.
-        errors: why its jobs would fail.
-        left: what it would not change, by name, with the reason; for an undo, what cannot be restored.
+        index: the index of the step. For follow-up work, it is the index after the last step.
+        type: the step's type.
+        status: how the jobs of the step would end: `completed`, `failed`, or `skipped` if the step would not run.
+        tally: the counted changes of the step.
+        projects: the counted changes of each project, for at most 200 projects.
+        remarks: the counts in the step's report by kind, such as `skipped`, each with the first names.
+        errors: the reasons why jobs of the step would fail.
+        left: the reason for each file or photo, by name, that the step would leave unchanged. For an undo, these are
+            the files and rows that cannot be restored.
     """
 
     index: int
@@ -94,12 +97,12 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a task would do; nothing of it has been done.
+    """The changes that a task would make.
 
     Attributes:
         type: the definition's name.
         made_at: when the plan began, by the database's clock.
-        steps: the steps in order; follow-up work has one for each type.
+        steps: the steps in order, then one entry for each step type of follow-up work.
         saved_as: the file with all changes, if the plan was saved.
     """
 
@@ -114,27 +117,27 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The counts by action, over all steps."""
+        """The number of changes of all steps, by action."""
         return dict(sum((step.tally.counts for step in self.steps), Counter()))
 
     @property
     def freed_bytes(self) -> int:
-        """How many bytes all steps would free on the disk."""
+        """The number of bytes that all steps would free on the disk."""
         return sum(step.tally.freed_bytes for step in self.steps)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing would be changed."""
+        """Whether the task would change nothing."""
         return not self.counts
 
     @property
     def would_fail(self) -> bool:
-        """Whether a job would fail."""
+        """Whether a job of the task would fail."""
         return any(step.status == "failed" for step in self.steps)
 
     @property
     def message(self) -> str:
-        """The plan in one line."""
+        """A summary of the plan on one line."""
         failed = sum(step.status == "failed" for step in self.steps)
         doing = f"Plan: {counted(self.counts)}" if self.counts else "Plan: nothing to do"
         freed = f"; {self.freed_bytes:,} bytes to free" if self.freed_bytes else ""
@@ -142,7 +145,7 @@ class Plan:
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """Counts by action in words, in the order of `ACTIONS`."""
+    """Return the counts of changes as text, in the order of `ACTIONS`."""
     return ", ".join(
         f"{counts[action]:,} {words if counts[action] != 1 else words.replace('s to ', ' to ', 1)}"
         for action, words in ACTIONS.items()
@@ -163,27 +166,27 @@ def plan_task(
     thorough: bool = False,
     save: Path | None = None,
 ) -> Plan:
-    """Return what `run_task` with the same arguments would do; change nothing.
+    """Return the changes that `run_task` with the same arguments would make, without making them.
 
-    The task runs to its end on a shadow: copies of the rows, and files with the same names, sizes and times. Each step
-    sees the results of the steps before it.
+    The task runs to its end on a shadow, which has copies of the rows, and files with the same names, sizes and times.
+    Each step sees the results of the steps before it.
 
     Args:
         type: the name of a definition, or a definition.
-        tenant_id: whose photos.
-        scope: only where the definition has none of its own.
-        project_id: for scope `project`; the destination of a move.
-        items: the photos of a `photo_set`, as `start_task` takes them.
-        select: in place of `items`: which photos.
-        payload: handed to every job.
-        source: who asked.
-        thorough: decode every image whose derivatives would be made. Otherwise only headers are read, and damage
-            behind a header is not found.
-        save: a new file for all changes; `run_saved_plan` runs it.
+        tenant_id: the tenant whose photos the task works on.
+        scope: the scope of the task; needed only if the definition names no scope.
+        project_id: the project of a task with scope `project`, or the project that a task moves photos to.
+        items: the photos of a task with scope `photo_set`, as for `start_task`.
+        select: the selection of photos, as an alternative to `items`.
+        payload: data that every job of the task receives.
+        source: the program or person that asks for the plan.
+        thorough: whether to decode every image whose derivatives would be made. Otherwise, only the headers of images
+            are read, so damage behind a header is not found.
+        save: a new file that receives all changes. `run_saved_plan` runs a saved plan.
 
     Raises:
         PlanFileError: the file exists or cannot be written.
-        PhotojobsError: what `start_task` raises.
+        PhotojobsError: any error of `start_task`.
     """
     from flows.planning.saved_plan import PlanWriter
 
@@ -212,11 +215,11 @@ aplan_task = in_thread(plan_task)
 def make_plan(
     runtime: Runtime, new: NewTask, *, is_thorough: bool = False, on_change: ChangeListener | None = None
 ) -> Plan:
-    """Plan a task that has been checked; its items must be readable more than once.
+    """Plan a task whose arguments `new_task` has checked. Its items must be an iterable that can be read repeatedly.
 
     Raises:
         PlanBroken: a job of the plan could not be run.
-        PhotojobsError: what starting the task raises.
+        PhotojobsError: any error of starting the task.
     """
     made_at = runtime.database.clock()
     with shadow_for(runtime, new, is_thorough=is_thorough) as shadow:
@@ -247,7 +250,7 @@ class _Planner:
         self._folders: dict[str, Owner] = {}
 
     def run(self) -> None:
-        """Run the task, and report after each step what it changed."""
+        """Run the task, and collect the changes of each step after the step."""
         tasks = TasksRepository(self._database)
         self._know_projects(are_new=False)
         tasks.start(self._new)
@@ -258,14 +261,14 @@ class _Planner:
             job = min(waiting, key=lambda job: (-job.priority, job.id), default=None)
             key = None if job is None else (job.step_index or 0, job.type)
             if current is not None and key != current:
-                self._tell(*current)
+                self._collect_changes(*current)
             if job is None or key is None:
                 return
             current = key
             self._run(job)
 
     def steps(self) -> tuple[PlannedStep, ...]:
-        """What each step would do."""
+        """Return the planned work of each step."""
         summary = summarise_task(self._database, self._new.id)
         known = {(step.step_index, step.type): step for step in summary.steps}
         named = {(step.index, step.type) for step in self._new.definition.steps}
@@ -293,14 +296,14 @@ class _Planner:
     def _run(self, job: Job) -> None:
         runtime = self._shadow.runtime
         with self._database.begin() as connection:
-            # A plan does not wait before another attempt.
+            # A plan repeats a failed job without the delay between attempts.
             promote_due(connection, now=datetime.max.replace(tzinfo=UTC))
             claimant = Claimant(worker_id=runtime.worker_id, now=self._database.clock())
             claimed = claim_by_id(connection, claimant, job.id)
         if claimed is None or run_claimed_job(claimed, runtime) is None:
-            raise PlanBroken(f"{job.type}: a job of the plan could not be run. Nothing was changed; plan again.")
+            raise PlanBroken(f"{job.type}: the plan could not run this step. Nothing was changed. Plan again.")
 
-    def _tell(self, step: int, type: str) -> None:
+    def _collect_changes(self, step: int, type: str) -> None:
         self._know_projects(are_new=True)
         describe = self._shadow.runtime.library.accepted_extensions.describe
         tally, projects = self._tallies.setdefault((step, type), (Tally(), {}))
@@ -327,7 +330,7 @@ class _Planner:
             yield row_change(one, step=step, type=type, owners=self._owners)
 
     def _know_projects(self, *, are_new: bool) -> None:
-        # A project keeps its first name in the whole plan, and its former folders still belong to it.
+        # All steps of the plan call a project by its first name. Its former folders still belong to it.
         for project in ProjectsRepository(self._database).list(tenant_id=self._new.tenant_id):
             owner = Owner(project_id=None if are_new else project.id, name=project.project_name)
             self._folders.setdefault(project.project_folder, self._owners.setdefault(project.id, owner))

@@ -1,4 +1,4 @@
-"""A plan as Markdown, for an artifact or a file: what would be done, step by step, where, and what would fail."""
+"""Writes a plan as Markdown, for an artifact or a file: the planned changes and failures of each step, by project."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from flows.planning.changes import ACTIONS
 from flows.planning.plan import Plan, PlannedStep
 from flows.telemetry.step_markdown import cell, row
 
-#: How many projects of each step are shown; the totals count all of them.
+#: Largest number of projects that are shown for a step. The counts of the step include all projects.
 MAX_PROJECTS = 50
 
 
 def plan_markdown(plan: Plan) -> str:
-    """The plan in words and tables."""
+    """Return the plan as Markdown."""
     lines = [f"# {plan.label}: what it would do", "", f"{plan.message}. Nothing has been changed."]
     for step in plan.steps:
         lines += _step(step)

@@ -1,4 +1,4 @@
-"""Images in a plan: read from their originals, and checked by their headers instead of being decoded."""
+"""Image processing for plans: it reads images from the real library, and checks headers instead of decoding images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PLACEHOLDER = b"planned"
 
 
 class PlannedImages:
-    """Image processing for a shadow library: derivatives are placeholders, unless the plan is thorough.
+    """Image processing for a shadow library. Derivatives are placeholders unless the plan is thorough.
 
     Args:
-        images: reads the originals.
-        library: the shadow.
-        is_thorough: decode every image and make its derivatives in the shadow, which takes as long as the run.
+        images: the image processing that reads the originals.
+        library: the shadow library.
+        is_thorough: whether to decode every image and make its derivatives in the shadow. This takes as long as a run.
     """
 
     def __init__(self, images: ImageProcessing, library: Library, *, is_thorough: bool) -> None:
@@ -41,9 +41,9 @@ class PlannedImages:
         with_hash: bool = False,
         with_metadata: bool = False,
     ) -> Derivatives:
-        """See `ImageProcessing`; only a thorough plan finds faults that need a full decode.
+        """Make derivatives, or only check the header if the plan is not thorough; see `ImageProcessing`.
 
-        Neither hash nor metadata: the hash of a file that was not decoded would cost more than all the rest.
+        The result has neither hash nor metadata, because a hash would take longer than the rest of the plan.
         """
         original = self._original(source)
         if self._is_thorough:
@@ -70,17 +70,17 @@ class PlannedImages:
         return self._images.inspect(self._original(source))
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
-        """The size and time alone: the hash of a file that was not decoded would cost more than all the rest."""
+        """Return the size and times of a file, without a hash, which would take longer than the rest of the plan."""
         status = self._original(source).stat()
         return Fingerprint(status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns))
 
     def read_source(
         self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
     ) -> SourceReading | None:
-        """See `ImageProcessing`; only a thorough plan reads files that are as they were known."""
+        """Read a file as `ImageProcessing` does. Unless the plan is thorough, skip it if size and times are known."""
         original = self._original(source)
         if not self._is_thorough:
-            # Reading the file also shows whether it exists.
+            # If the file is missing, the call below reports it.
             with suppress(FileNotFoundError):
                 now = self.take_fingerprint(source)
                 if known.is_of(size_bytes=now.size_bytes, mtime_ns=now.mtime_ns, ctime_ns=now.ctime_ns or 0):
@@ -95,5 +95,5 @@ class PlannedImages:
         try:
             return self._library.content_path(source)
         except FileNotFoundError:
-            # Opening the file reports the error.
+            # The caller opens the file and reports that it is missing.
             return source

@@ -1,4 +1,4 @@
-"""Compares a new plan with a saved one: differences are named, and left out of the run."""
+"""Compares a fresh plan with a saved one, and describes the differences, which the run leaves out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Refusal:
     """A project, folder or photo of a saved plan that is left out of its run.
 
     Attributes:
-        name: its name for people.
+        name: the name of the project, folder or photo for readers.
         reason: the first difference from the saved plan.
     """
 
@@ -26,7 +26,7 @@ class Refusal:
 
 
 class Comparison:
-    """The changes of two plans in a scratch database, so that memory stays flat. Use it as a context manager."""
+    """Compares the changes of two plans, in a temporary database to save memory. Use it as a context manager."""
 
     def __init__(self, scratch: Path) -> None:
         self._connection = sqlite3.connect(scratch, isolation_level=None)
@@ -41,15 +41,15 @@ class Comparison:
         self._add("saved", change)
 
     def add_fresh(self, change: Change) -> None:
-        """Add a change of the new plan."""
+        """Add a change of the fresh plan."""
         self._add("fresh", change)
 
     def forget_fresh(self) -> None:
-        """Discard the changes of the new plan."""
+        """Discard the changes of the fresh plan."""
         self._connection.execute("DELETE FROM fresh")
 
     def differences(self) -> Iterator[Difference]:
-        """For each owner, photo and step, in order, a change that only one of the plans has."""
+        """Yield one difference for each owner, photo and step whose changes differ between the plans, in this order."""
         statement = """
             SELECT owner, photo, min(step), min(CASE WHEN is_saved THEN line END),
                 min(CASE WHEN NOT is_saved THEN line END)
@@ -69,7 +69,7 @@ class Comparison:
             )
 
     def close(self) -> None:
-        """Close the scratch file."""
+        """Close the temporary database."""
         self._connection.close()
 
     def __enter__(self) -> Comparison:
@@ -89,28 +89,28 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A change of a photo or project that only one of two plans has; at least one side is set."""
+    """A difference between the changes of two plans. At least one of `saved` and `fresh` is set."""
 
     saved: Change | None
     fresh: Change | None
 
     @property
     def change(self) -> Change:
-        """Either side."""
+        """The saved change, or the fresh change if there is no saved one."""
         change = self.saved or self.fresh
-        assert change is not None  # noqa: S101 - one side is there.
+        assert change is not None  # noqa: S101 - at least one change is set.
         return change
 
     def reason(self) -> str:
-        """The difference, as a part of a sentence."""
+        """Return the difference as a clause without a period."""
         saved, fresh = self.saved, self.fresh
         if saved is None:
-            assert fresh is not None  # noqa: S101 - one side is there.
-            return f"there is more to do now: {_told(fresh)}"
+            assert fresh is not None  # noqa: S101 - at least one change is set.
+            return f"there is more to do now: {_in_words(fresh)}"
         if fresh is None:
-            return f"it is no longer due: {_told(saved)}"
+            return f"it is no longer due: {_in_words(saved)}"
         if (saved.action, saved.path, saved.row) != (fresh.action, fresh.path, fresh.row):
-            return f"{_told(saved)} became {_told(fresh)}"
+            return f"{_in_words(saved)} became {_in_words(fresh)}"
         if saved.size_bytes != fresh.size_bytes:
             return f"{saved.path} has changed: it had {saved.size_bytes} bytes, and has {fresh.size_bytes}"
         if saved.mtime_ns != fresh.mtime_ns:
@@ -122,6 +122,6 @@ class Difference:
         return f"the row {saved.table} {saved.row} has changed"
 
 
-def _told(change: Change) -> str:
+def _in_words(change: Change) -> str:
     what = counted({change.action: 1}).removeprefix("1 ")
     return f"{change.describe()} ({what})"

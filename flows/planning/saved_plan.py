@@ -1,4 +1,4 @@
-"""The file of a saved plan: one line of JSON for the task, one for each change, and a closing line."""
+"""Writes and reads the file of a saved plan: one line of JSON for the task, one for each change, and a closing line."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse
 FORMAT: Final = "photojobs plan"
 VERSION: Final = 1
 
-#: The largest size of a line. The first line has the ids of all photos.
+#: Limits for one line. They are high because the first line has the ids of all photos.
 _LINE_BOUNDS: Final = Bounds(max_bytes=256 * 1024 * 1024, max_depth=64)
 
-#: The settings on which the changes of a run depend.
+#: The settings that affect the changes of a run. A plan is outdated if one of them has changed.
 _SETTINGS_THAT_MATTER: Final = (
     "trash_ttl_seconds",
     "unaccepted_files",
@@ -50,15 +50,17 @@ class PlanFileError(FlowsError):
 
 
 class DamagedPlan(PlanFileError):
-    """A file is not a plan of `--save`, is incomplete, or was changed since."""
+    """A file is not a saved plan, is incomplete, or was changed after it was saved."""
 
 
 class PlanOutdated(FlowsError):
-    """A plan was made with other settings than the current ones, so it cannot be run."""
+    """A saved plan cannot be run because a setting that affects the run has changed since."""
 
 
 class PlanWriter:
-    """Writes a plan to a temporary file, which gets its name when it is complete. Use it as a context manager.
+    """Writes a plan to a temporary file, which gets its final name when the plan is complete.
+
+    Use it as a context manager.
 
     Raises:
         PlanFileError: the file exists already or cannot be written.
@@ -116,13 +118,13 @@ class PlanWriter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedPlan:
-    """A saved plan that was found complete.
+    """A saved plan that was read and found complete.
 
     Attributes:
-        path: the file.
+        path: the file of the plan.
         made_at: when the plan was made, as text.
-        definition: the definition at that time.
-        settings: the settings on which it depends, at that time.
+        definition: the definition when the plan was made.
+        settings: the values, when the plan was made, of the settings that affect the run.
     """
 
     path: Path
@@ -170,7 +172,7 @@ class SavedPlan:
             raise DamagedPlan(f"{path}: its first line is not valid ({error}). Plan again.") from None
 
     def changes(self) -> Iterator[Change]:
-        """All changes in order, streamed.
+        """Yield the changes of the plan in order.
 
         Raises:
             DamagedPlan: a line is not a change.
@@ -186,7 +188,7 @@ class SavedPlan:
                 ahead = line
 
     def new_task(self, *, items: list[dict[str, Any]] | None, payload: dict[str, Any]) -> NewTask:
-        """The planned task, as a new one."""
+        """Return a new task with the planned definition and arguments, for these items and this payload."""
         return NewTask(
             id=str(uuid.uuid4()),
             tenant_id=self.tenant_id,
@@ -200,7 +202,7 @@ class SavedPlan:
         )
 
     def check_settings(self, settings: Settings) -> None:
-        """Check that the settings on which the plan depends have not changed.
+        """Check that the settings that affect the run have not changed since the plan was made.
 
         Raises:
             PlanOutdated: a setting has changed; the message names it.

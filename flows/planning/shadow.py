@@ -1,4 +1,4 @@
-"""A shadow on which a task runs: copies of the rows that the task sees, in another database, and a shadow library."""
+"""Makes the shadow on which a plan runs its task: a temporary database with copies of rows, and a shadow library."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from storage.shadow.row_changes import RowChanges
 if TYPE_CHECKING:
     from flows.imaging.isolation.image_processing import ImageProcessing
 
-#: Built-in steps that read other projects of the tenant than those of their task.
+#: The built-in step types that also read projects of the tenant that do not belong to their task.
 _LOOK_AROUND = frozenset({"duplicate_resolution", "folder_check", "folder_discovery", "manifest_cleaning"})
 
 
 class ShadowRuntime(Runtime):
-    """A runtime whose library is a shadow, and whose images are read from the originals.
+    """A runtime whose database and library are a shadow. It reads images from the real library.
 
     Args:
         database: the shadow's database.
-        settings: settings with the shadow's library root.
-        tree: finds the original of each file.
+        settings: the settings, with the root of the shadow library.
+        tree: the index that finds the original of each file of the shadow.
         is_thorough: see `PlannedImages`.
     """
 
@@ -51,7 +51,7 @@ class ShadowRuntime(Runtime):
 
     @cached_property
     def library(self) -> Library:
-        """The shadow."""
+        """The shadow library."""
         return replace(super().library, origin=self._tree.origin)
 
     @property
@@ -65,12 +65,12 @@ class ShadowRuntime(Runtime):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadow:
-    """A shadow, ready for a task.
+    """A shadow on which a task can run.
 
     Attributes:
-        runtime: runs jobs on it.
-        tree: the changes of its files.
-        rows: the changes of its rows.
+        runtime: the runtime that runs jobs on the shadow.
+        tree: finds the changes of the shadow's files.
+        rows: finds the changes of the shadow's rows.
         root: the root of the shadow library.
         real_root: the root of the real library.
     """
@@ -82,20 +82,20 @@ class Shadow:
     real_root: Path
 
     def in_real_words(self, text: str) -> str:
-        """A message of a step with the real paths instead of those of the shadow."""
+        """Return a message of a step with the paths of the real library in place of the shadow's paths."""
         return text.replace(str(self.root), str(self.real_root))
 
 
 @contextmanager
 def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator[Shadow]:
-    """The shadow of everything that a task can see, in a temporary folder that is removed after the block.
+    """Make a shadow of all rows and files that a task can read, in a temporary folder that is removed after the block.
 
-    Rows are read in one snapshot, files one after the other: a change during that time may or may not be included.
+    Rows are read in one snapshot, but files one after the other, so a file that changes meanwhile may be old or new.
     """
     with tempfile.TemporaryDirectory(prefix="photojobs-plan-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         root = folder / "library"
-        # Only this process writes the database, which is removed afterwards, so it needs no journal.
+        # The database needs no journal, because only this process writes it, and it is removed afterwards.
         database = Database(folder / "shadow.db", clock=runtime.database.clock)
         with LibraryTree(root, folder / "tree.db") as tree:
             try:
@@ -117,7 +117,7 @@ def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator
 
 
 def _copy_rows(real: Database, shadow: Database, new: NewTask) -> set[str] | None:
-    """Copy the rows; return the project folders that the task can work on, or None for all."""
+    """Copy the rows, and return the project folders that the task can work on; None stands for all."""
     looks_around = any(_looks_around(step.type) for step in new.definition.steps)
     with snapshot(real) as connection:
         project_ids = projects_in_reach(connection, new, of_whole_tenant=looks_around)
@@ -134,6 +134,6 @@ def _copy_rows(real: Database, shadow: Database, new: NewTask) -> set[str] | Non
 
 
 def _looks_around(step_type: str) -> bool:
-    # It is unknown what a step of another package reads, so it sees everything that it may.
+    # A step of another package may read any project of the tenant.
     is_ours = handler_of(step_type).__module__.startswith("flows.")
     return step_type in _LOOK_AROUND or not is_ours

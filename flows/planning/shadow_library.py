@@ -1,7 +1,7 @@
-"""The shadow of a library: the same folders and names, and empty (sparse) files of the same size and time.
+"""Makes the shadow of a library: the same folders and names, and empty (sparse) files of the same size and time.
 
-Steps work on it as on the real library, which is only read. The content of a file is read from its original, which is
-found by the shadow's inode, even if a step moved the file.
+Steps work on the shadow as on the real library, which is only read. The content of a file is read from its original in
+the real library, which is found by the inode of the shadow's file, even if a step has moved that file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from storage.library.errors import UnsafePath
 from storage.library.kinds import MANIFEST_NAME
 from storage.library.tree import LibraryTree
 
-#: Steps read manifests, so the shadow has real copies of them; steps do not accept longer ones anyway.
+#: The shadow has real copies of manifests below this size, because steps read them. Steps refuse longer manifests.
 _MAX_MANIFEST_BYTES: Final = (1 << 16) + 1
 
 
@@ -26,13 +26,13 @@ def cast_shadow(
 ) -> None:
     """Make the shadow of a tenant's folder.
 
-    Other project folders of the tenant, and folders of other tenants, are only shown with their manifests. Symlinks in
-    the shadow never lead into the library.
+    Project folders of the tenant that are not in `project_folders` have only their manifests in the shadow, and folders
+    of other tenants are empty. Symlinks in the shadow never lead into the library.
 
     Args:
-        real: the library, which is only read.
-        shadow_root: the root of the shadow; its parent exists.
-        tree: receives the original of each file and folder of the shadow.
+        real: the real library.
+        shadow_root: the root of the shadow, a path that does not exist yet in a folder that exists.
+        tree: the index that receives the original of each file and folder of the shadow.
         tenant_id: the tenant.
         project_folders: the project folders whose files are shadowed; None for all.
     """
@@ -49,7 +49,7 @@ class _Shadow:
         try:
             self._tenant: Path | None = real.tenant(tenant_id).path
         except UnsafePath:
-            # The steps report that themselves.
+            # The steps report an unsafe tenant id.
             self._tenant = None
         self._nowhere = shadow_root.with_name(f"{shadow_root.name}-links")
         (self._nowhere / "folder").mkdir(parents=True)
@@ -58,7 +58,7 @@ class _Shadow:
 
     def cast(self, tree: LibraryTree) -> None:
         tree.note_origins(self._cast())
-        # At the end, the innermost folders first: no file can be created in a read-only folder.
+        # Modes are set at the end, of the innermost folders first, because a read-only folder accepts no new files.
         for path, mode in reversed(self._modes):
             path.chmod(mode)
 
@@ -90,14 +90,15 @@ class _Shadow:
                         if stat.S_ISDIR(status.st_mode):
                             if self._is_shown(path, depth):
                                 waiting.append((path, shadow / entry.name, depth + 1))
-                        elif self._is_shown(path, depth) and self._stand_in(path, shadow / entry.name, status, depth):
+                        elif self._is_shown(path, depth):
+                            self._make_file(path, shadow / entry.name, status, depth)
                             yield (shadow / entry.name).lstat(), path
             except PermissionError:
-                # The steps cannot list it either.
+                # The steps cannot list this folder either.
                 continue
 
     def _is_shown(self, path: Path, depth: int) -> bool:
-        """Whether the content of a folder of this depth below the root is shadowed."""
+        """Return whether the shadow has an entry of a folder that is `depth` levels below the root."""
         if depth == 0:
             return True
         if self._tenant is None or not path.is_relative_to(self._tenant):
@@ -107,7 +108,7 @@ class _Shadow:
         folder = path.relative_to(self._tenant).parts[0]
         return folder in self._wanted or folder.startswith(".") or (depth == 2 and path.name == MANIFEST_NAME)
 
-    def _stand_in(self, real: Path, shadow: Path, status: os.stat_result, depth: int) -> bool:
+    def _make_file(self, real: Path, shadow: Path, status: os.stat_result, depth: int) -> None:
         mode = status.st_mode
         if stat.S_ISLNK(mode):
             shadow.symlink_to(self._link_target(real))
@@ -119,7 +120,6 @@ class _Shadow:
             with shadow.open("xb") as file:
                 file.truncate(status.st_size)
         os.utime(shadow, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
-        return True
 
     def _copy_manifest(self, real: Path, shadow: Path) -> None:
         try:
@@ -138,5 +138,5 @@ class _Shadow:
 
 
 def _own_mode(real: Path) -> int:
-    """The mode that gives this process the same rights in its own folder as in the real one."""
+    """Return the mode that gives this process the same rights in the shadow's folder as in the real one."""
     return sum(bit for bit, right in ((0o400, os.R_OK), (0o200, os.W_OK), (0o100, os.X_OK)) if os.access(real, right))

@@ -1,1 +1,1 @@
-"""Starting tasks: the arguments are checked, the task is written, and Prefect is asked for its flow run."""
+"""Starting tasks: modules that check the arguments, make the task, and ask Prefect for its flow run."""

@@ -1,4 +1,4 @@
-"""The names of our deployments and flow runs in Prefect. Callers of Prefect's API depend on them."""
+"""The names of the deployments and flow runs of photojobs in Prefect. Callers of Prefect's API depend on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from task_definitions import TaskDefinition
 
-#: Every deployment of ours has this tag; no other deployment has it.
+#: The tag that every deployment of photojobs has in Prefect, and no other deployment.
 TAG = "photojobs"
 
 #: Characters that Prefect does not allow in names.
@@ -16,28 +16,29 @@ _BANNED = str.maketrans({"/": "-", "%": "-", "&": "-", "<": "-", ">": "-"})
 
 
 def deployment_name(definition: TaskDefinition) -> str:
-    """The name of a definition's deployment: its label."""
+    """Return the name of a definition's deployment, which is the label of the definition."""
     return definition.label.translate(_BANNED)
 
 
 def deployment_path(definition: TaskDefinition) -> str:
-    """The deployment as Prefect's API addresses it: `<flow>/<deployment>`."""
+    """Return the path by which Prefect's API addresses a definition's deployment: `<flow>/<deployment>`."""
     return f"{definition.name}/{deployment_name(definition)}"
 
 
-#: The `source` of runs that a schedule starts. Such a run is skipped while an earlier one of its kind is unfinished.
+#: The `source` of runs that a schedule starts. Such a run is skipped while an earlier run of the same definition is
+#: unfinished.
 SCHEDULE_SOURCE = "schedule"
 
-#: The module that has every flow of ours under its name, for Prefect to load.
+#: The module from which Prefect loads every flow of photojobs by name.
 CATALOG = "flows.catalog"
 
-#: The flow that runs standalone jobs, and its deployment.
+#: The name of the flow that runs standalone jobs. `DRAIN_PATH` addresses its deployment.
 DRAIN = "drain_queue"
 DRAIN_PATH = f"{DRAIN}/Drain Queue"
 
 
 def flow_run_name(flow_name: str, parameters: Mapping[str, Any]) -> str:
-    """The name of a flow run: its definition, tenant and project, and `plan of` if it only plans."""
+    """Return the name of a flow run: definition, tenant and project, after `plan of` if the run only makes a plan."""
     where = [str(parameters.get("tenant_id") or DEFAULT_TENANT)]
     if project := parameters.get("project_id"):
         where.append(f"project {project}" if isinstance(project, int) else str(project))

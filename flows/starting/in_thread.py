@@ -1,4 +1,4 @@
-"""Makes a blocking call awaitable: it runs in a thread, so that it does not block the event loop."""
+"""Makes a blocking function awaitable, by running it in a thread so that it does not block the event loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _Result = TypeVar("_Result")
 
 
 def in_thread(call: Callable[_Arguments, _Result]) -> Callable[_Arguments, Coroutine[Any, Any, _Result]]:
-    """Return an awaitable form of `call`, with the same arguments, result and errors.
+    """Return a coroutine function with the arguments, result and errors of `call`, which it runs in a thread.
 
     The thread has the context variables of the caller, among them Prefect's current flow run. If the coroutine is
-    canceled, it stops waiting; the call itself runs to its end.
+    canceled, it stops waiting, but `call` runs to its end.
     """
 
     @wraps(call)

@@ -1,4 +1,4 @@
-"""The definitions of this process: the built-in ones, and those that its settings name."""
+"""Finds definitions by name among the built-in ones and those of the files that the settings name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from task_definitions import Definitions, TaskDefinition, load_definitions
 
 
 def find_definition(type: str | TaskDefinition) -> TaskDefinition:
-    """Return the definition with this name.
+    """Return the definition with this name. A definition in place of a name is returned unchanged.
 
     Raises:
-        UnknownDefinition: there is none.
+        UnknownDefinition: there is no definition of that name.
     """
     if isinstance(type, TaskDefinition):
         return type
@@ -18,5 +18,5 @@ def find_definition(type: str | TaskDefinition) -> TaskDefinition:
 
 
 def known_definitions() -> Definitions:
-    """The built-in definitions and those that the setting `definitions` names; invalid ones are left out."""
+    """Return the built-in definitions and the valid definitions of the files that the setting `definitions` names."""
     return load_definitions(Runtime.current().settings.definitions, strict=False)

@@ -1,4 +1,4 @@
-"""Checks that a tenant exists. A run for an unknown tenant would do nothing, and would seem to succeed."""
+"""Checks that a tenant exists, because a run for an unknown tenant would do nothing and would seem to succeed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.photos.projects import ProjectsRepository
 from task_definitions.wording import did_you_mean, shown
 
-#: Number of tenants that an unknown name is compared with, to suggest a similar one.
+#: Largest number of tenants with which an unknown name is compared, to suggest a similar name.
 MAX_SIMILAR_TENANTS = 1000
 
 
 def check_tenant(tenant_id: str, runtime: Runtime) -> None:
-    """Return if the tenant has a project or a folder in the library.
+    """Check that the tenant has a project or a folder in the library.
 
-    The default tenant is also accepted if there are no tenants at all.
+    The default tenant is also accepted if the library has no tenants.
 
     Raises:
         UnknownTenant: the tenant has neither a project nor a folder.
@@ -27,7 +27,7 @@ def check_tenant(tenant_id: str, runtime: Runtime) -> None:
     if projects.has_tenant(tenant_id):
         return
     known = {*projects.list_tenants(limit=MAX_SIMILAR_TENANTS)}
-    # The steps themselves report a library that is missing.
+    # A missing library is no error here, because the steps report it.
     with suppress(LibraryUnavailable):
         known |= {*runtime.library.tenant_ids()}
     if tenant_id in known or (not known and tenant_id == DEFAULT_TENANT):

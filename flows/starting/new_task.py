@@ -1,4 +1,4 @@
-"""Makes a `NewTask` from the arguments of a start, checked against the definition. Nothing is written."""
+"""Makes a `NewTask` from the arguments of a start and checks them against the definition. It writes nothing."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def new_task(
     flow_run_id: str | None = None,
     is_exclusive: bool = False,
 ) -> NewTask:
-    """Check the arguments, decide the scope and pin the definition.
+    """Return the task for checked arguments, with its scope and the definition as it is now.
 
     Raises:
-        ScopeMismatch: the scope is not that of the definition.
+        ScopeMismatch: the given scope differs from the scope of the definition.
         MissingProject: the scope, or a step that moves photos into a project, needs a project, and none is given.
         UnexpectedProject: the scope is `global`, and a project is given.
         InvalidValue: items are given for a scope without items, or are missing for a photo set; a project is given
-            with a selection, though no step moves photos into it; or the payload's `leave_out` is not valid.
+            with a selection, although no step moves photos into it; or the payload's `leave_out` is not valid.
         MissingHandler: a step's type has no handler in this installation.
-        NothingToUndo: the definition undoes a task, and the payload names none.
+        NothingToUndo: the definition undoes a task, but the payload does not name the task.
     """
     LeftOut.of_payload(payload or {})
     for step in definition.steps:

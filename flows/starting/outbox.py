@@ -17,12 +17,12 @@ from storage.records import Task
 
 logger = logging.getLogger("photojobs.outbox")
 
-#: If the commit takes longer, Prefect is not asked.
+#: How long the commit of the caller may take. After a longer time, Prefect is not asked.
 COMMIT_SECONDS = 30.0
 
 
 def ask_now(tasks: TasksRepository, task: Task) -> str | None:
-    """Ask Prefect for a flow run of a committed task, and link the two.
+    """Ask Prefect for a flow run of a committed task, and store the id of the flow run in the task's row.
 
     Returns:
         The id of the flow run; None if Prefect did not answer.
@@ -32,25 +32,25 @@ def ask_now(tasks: TasksRepository, task: Task) -> str | None:
         try:
             tasks.link_flow_run(task.id, flow_run_id)
         except StorageError as error:
-            # The flow run links itself when it begins. An error here would make the caller start the task again.
+            # The flow run stores its id itself when it begins. An error here would make the caller start another task.
             logger.warning("task %s: its flow run could not be linked: %s", task.id, error, extra=about_task(task))
     return flow_run_id
 
 
 def ask_after_commit(connection: Connection, task: Task) -> None:
-    """Ask Prefect for a flow run of a task after the transaction that wrote it commits; return at once.
+    """Have a thread ask Prefect for a flow run of a task after the transaction commits; return at once.
 
-    A separate thread asks. Prefect is not asked if the transaction, or the savepoint that the task was written in, is
-    rolled back. It is not asked either if the engine is asynchronous, because its connections belong to the event
-    loop; `photojobs up` or a worker finds such a task.
+    The transaction is that of `connection`, which wrote the task. Prefect is not asked if this transaction, or the
+    savepoint in which the task was written, is rolled back. With an asynchronous engine, Prefect is not asked either,
+    because the connections belong to the event loop; `photojobs up` or a worker finds such a task.
     """
     engine = connection.engine
     if engine.dialect.is_async:
         return
 
     def ask(committing: Connection) -> None:
-        # The event comes before the commit. A request from here would keep the caller's locks until Prefect answers,
-        # and the flow run might begin before the task is visible.
+        # SQLAlchemy calls this function before the commit. A request from here would keep the caller's locks until
+        # Prefect answers, and the flow run might begin before the task is visible.
         if _is_written(committing, task):
             threading.Thread(target=_ask_when_committed, args=(engine, task), name="photojobs-ask-prefect").start()
 
@@ -61,7 +61,7 @@ def _is_written(connection: Connection, task: Task) -> bool:
     try:
         return _is_current(TasksRepository(connection).get_by_id(task.id), task)
     except (StorageError, SQLAlchemyError):
-        # A statement of the transaction has failed, so nothing will be committed.
+        # A statement of the transaction has failed, so the database will roll the transaction back.
         return False
 
 
@@ -80,7 +80,7 @@ def _ask_when_committed(engine: Engine, task: Task) -> None:
                 TasksRepository(connection).link_flow_run(task.id, flow_run_id)
     except (StorageError, SQLAlchemyError) as error:
         logger.warning(
-            "task %s: Prefect was not asked (%s); `photojobs up` or a worker will run it",
+            "task %s: Prefect was not asked for a flow run (%s); `photojobs up` or a worker runs the task",
             task.id,
             error,
             extra=about_task(task),
@@ -93,5 +93,5 @@ def _committed(engine: Engine, task: Task) -> Task | None:
 
 
 def _is_current(found: Task | None, task: Task) -> bool:
-    """Whether a row is as new as the task, or newer; a task that is retried had a final row before."""
+    """Return whether a row was read after the commit. Before, a new task has no row, and a retried task an old one."""
     return found is not None and (not found.is_final or found.updated_at > task.updated_at)

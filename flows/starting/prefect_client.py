@@ -1,4 +1,4 @@
-"""Prefect's client for callers that continue without an answer rather than wait for it."""
+"""A client of Prefect's server that gives up after a short time, for callers that can continue without an answer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-#: Hosts of servers of this machine, which do not redirect to TLS.
+#: Hosts by which servers of this machine are addressed. Such servers do not redirect to TLS.
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @contextmanager
 def impatient_client(*, answer_seconds: float) -> Iterator[SyncPrefectClient]:
-    """A client that sends each request once and waits `answer_seconds` for the answer.
+    """Open a client that sends each request once and waits `answer_seconds` for the answer.
 
-    It raises at once if the server is unreachable or returns an error. Prefect's own retries would take about ten
-    minutes, or as long as the server reports maintenance.
+    The client raises at once if the server is unreachable or returns an error. Prefect's own retries would take about
+    ten minutes, or as long as the server reports maintenance.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -28,7 +28,7 @@ def impatient_client(*, answer_seconds: float) -> Iterator[SyncPrefectClient]:
     settings: dict[str, Any] = {"timeout": answer_seconds}
     url = urlsplit(PREFECT_API_URL.value() or "")
     if url.scheme == "http" and url.hostname in _LOOPBACK:
-        # Loading the certificates of all authorities takes longer than all requests of a short run; HTTP needs none.
+        # HTTP needs no certificates. Loading those of all authorities takes longer than all requests of a short run.
         settings["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
@@ -38,7 +38,7 @@ def impatient_client(*, answer_seconds: float) -> Iterator[SyncPrefectClient]:
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether the same request may succeed in a moment: the server was busy, or could not be reached."""
+    """Return whether the same request may succeed later, because the server was busy or could not be reached."""
     import httpx
 
     if isinstance(error, httpx.HTTPStatusError):

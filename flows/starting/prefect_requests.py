@@ -1,4 +1,4 @@
-"""Asks Prefect's server for flow runs. This is best effort: a task that is stored runs without it, too."""
+"""Asks Prefect's server for flow runs. A failed request does no harm, because other processes also run stored tasks."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from storage.records import Task
 
 logger = logging.getLogger("photojobs.requests")
 
-#: How long to repeat a request while the server is slow or its database is locked.
+#: How long a request is repeated while the server is slow or its database is locked.
 ASK_SECONDS = 30.0
 
-#: How long to wait for a single answer.
+#: How long one request waits for its answer.
 ANSWER_SECONDS = 10.0
 
 
 def request_flow_run(task: Task) -> str | None:
-    """Ask for a flow run that follows the task. It takes at most little more than `ASK_SECONDS`.
+    """Ask for a flow run that follows the task. The call takes little more than `ASK_SECONDS` at most.
 
-    Repeated requests, also of other processes, give the same flow run until that one has ended: the idempotency key
-    is the task's id. For a task that is retried, the key is its id and the id of the flow run before.
+    The idempotency key is the task's id, so repeated requests, also from other processes, return the same flow run
+    until that flow run has ended. For a retried task, the key is the task's id and the id of its last flow run.
 
     Returns:
-        The id of the flow run; None if there is no server, or if it did not answer.
+        The id of the flow run; None if no server is configured, or if it did not answer.
     """
     parameters: dict[str, Any] = {"task_id": task.id, "tenant_id": task.tenant_id, "source": task.source}
     if task.project_id is not None:
@@ -41,12 +41,12 @@ def request_flow_run(task: Task) -> str | None:
 
 
 def request_drain() -> str | None:
-    """Ask for a flow run that runs standalone jobs; returns as `request_flow_run`."""
+    """Ask for a flow run that runs standalone jobs; return its id, or None if there was no answer."""
     return _request(DRAIN_PATH, {}, idempotency_key=str(uuid.uuid4()))
 
 
 def has_server() -> bool:
-    """Whether a Prefect server is configured. Without one, Prefect's client would start a server."""
+    """Return whether a Prefect server is configured. If none is, Prefect's client would start one."""
     if "PREFECT_API_URL" in os.environ:
         return True
     from prefect.settings import get_current_settings
@@ -67,7 +67,7 @@ def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str) -> 
             failures += 1
             wait_seconds = backoff_seconds(failures, first_seconds=0.25, longest_seconds=5.0)
             if not _is_there(error) or not may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
-                logger.warning("Prefect did not take a run of %s (%s); `photojobs up` or a worker will", path, error)
+                logger.warning("Prefect starts no run of %s (%s); `photojobs up` or a worker will", path, error)
                 return None
             logger.info("asking Prefect again for a run of %s: %s", path, error)
             threading.Event().wait(wait_seconds)
@@ -86,7 +86,7 @@ def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswe
                 deployment.id, parameters=parameters, state=Scheduled(), idempotency_key=key
             )
             unanswered.discard(key)
-            # A final flow run belongs to an earlier run of the task, unless this call created it and lost the answer.
+            # An ended flow run is that of an earlier run of the task, unless this call created it and lost the answer.
             if is_repeated or run.state is None or not run.state.is_final():
                 return str(run.id)
             key = f"{idempotency_key}:{run.id}"

@@ -1,4 +1,4 @@
-"""The job that the current thread works on, for its log lines and spans."""
+"""Stores which job the current thread runs, for its log lines and spans."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _job: ContextVar[Job | None] = ContextVar("photojobs_job_at_work", default=None)
 
 
 def job_at_work() -> Job | None:
-    """Return the job that this thread runs; None if it runs none."""
+    """Return the job that the current thread runs, or None."""
     return _job.get()
 
 
 @contextmanager
 def at_work_on(job: Job) -> Iterator[None]:
-    """Make this the job of the thread while the block runs."""
+    """Set the job that the current thread runs while the block runs."""
     token = _job.set(job)
     try:
         yield

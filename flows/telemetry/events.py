@@ -1,4 +1,4 @@
-"""Notifies listeners of events of tasks, jobs and items. Events are for information; the tables hold the state."""
+"""Notifies listeners of events of tasks, jobs and items. Events only inform; the database tables hold the state."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Event:
 
     Attributes:
         name: the kind of event, for example `photojobs.job.completed`.
-        subject: the task or job, for example `photojobs.job.12`.
-        label: the subject's name for people.
+        subject: the id of the task or job in Prefect's form, for example `photojobs.job.12`.
+        label: the name of the task or job for readers.
         related: the ids of related objects by role: `task`, `tenant`, `project` or `flow-run`.
-        payload: details; values that JSON can hold.
+        payload: further details, as values that JSON can hold.
     """
 
     name: str
@@ -33,40 +33,43 @@ class Event:
     payload: dict[str, Any] = field(default_factory=dict)
 
 
-#: Is called for each event, and must return quickly. Its errors are logged and not raised.
+#: A function that is called for each event and must return quickly. Its errors are logged and not raised.
 EventListener = Callable[[Event], None]
 
 
 class Events:
-    """The listeners of a process."""
+    """The listeners of a process, and one method for each kind of event, which notifies all of them."""
 
     def __init__(self) -> None:
         self._listeners: list[EventListener] = []
 
     def listen(self, listener: EventListener) -> None:
-        """Call `listener` for every event from now on. A second registration has no effect."""
+        """Register a function that is called for every later event. A second registration has no effect."""
         if listener not in self._listeners:
             self._listeners.append(listener)
 
     def task_running(self, task: Task) -> None:
-        """A flow run has started to run a task."""
+        """Notify the listeners that a flow run has started to run a task."""
         self._emit_for_task(task, "running")
 
     def task_ended(self, task: Task, *, message: str) -> None:
-        """A task has ended, with the status in its row."""
+        """Notify the listeners that a task has ended with the status in its row."""
         self._emit_for_task(task, task.status, message=message)
 
     def job_running(self, job: Job) -> None:
-        """An executor starts a job."""
+        """Notify the listeners that an executor starts a job."""
         self._emit_for_job(job, "running")
 
     def job_ended(self, job: Job) -> None:
-        """An attempt at a job has ended, with the status in its row, or with `retrying` if another attempt follows."""
+        """Notify the listeners that an attempt at a job has ended.
+
+        The event has the status in the job's row, or `retrying` if another attempt follows.
+        """
         state = "retrying" if job.status == "queued" else job.status
         self._emit_for_job(job, state, error=job.error_message, counts=job.result.get("counts", {}))
 
     def items_recorded(self, job: Job, outcomes: Iterable[ItemOutcome]) -> None:
-        """A batch of items is done: one event with the counts and the first failures."""
+        """Notify the listeners of a batch of ended items, by one event with the counts and the first failures."""
         known = list(outcomes)
         failed = [(outcome.item_id, outcome.message) for outcome in known if outcome.status == "failed"]
         self._emit(

@@ -1,4 +1,4 @@
-"""The fields of a log line for its job or task: `logger.warning(…, extra=about_job(job))`."""
+"""The fields of a log line that name its job or task: `logger.warning(…, extra=about_job(job))`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with the task, job and tenant that the line is about."""
+"""Writes structured logs: one JSON object on each line, with the task, job and tenant that the line is about."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from storage.settings import Settings
 
 logger = logging.getLogger("photojobs.log")
 
-#: Events that are too frequent for a line each. The line at the end of their job has the totals.
+#: Events that are too frequent for log lines. The log line at the end of their job has the totals.
 _UNLOGGED_EVENTS = frozenset({"photojobs.items.recorded"})
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one JSON object on one line. A traceback becomes a text field."""
+    """Formats a log record as one JSON object on one line. A traceback becomes a text field."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record, without a line feed."""
+        """Return the log line of a record, without a line feed."""
         line: dict[str, Any] = {
             "at": format_timestamp(datetime.fromtimestamp(record.created, UTC)),
             "level": record.levelname.lower(),
@@ -42,7 +42,7 @@ class JsonLines(logging.Formatter):
             line["event"] = event
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        # ASCII only: some readers also end a line at characters other than a line feed.
+        # The line is ASCII, because some readers also end a line at other characters than a line feed.
         return json.dumps(line, default=str)
 
 
@@ -61,11 +61,11 @@ class _CurrentStderr(logging.StreamHandler[TextIO]):
 def structure_logs(settings: Settings, *, handler: logging.Handler | None = None) -> None:
     """Write the logs of this process as JSON lines if the setting `log_format` is `json`.
 
-    Call it before Prefect is imported. Prefect's own lines then have Prefect's own JSON form.
+    Call this function before Prefect is imported. Prefect then also writes its own log lines as JSON, in its own form.
 
     Args:
         settings: the settings of this process.
-        handler: the handler for the lines; by default they go to stderr.
+        handler: the handler for the lines; by default, they go to stderr.
     """
     if settings.log_format != "json":
         return
@@ -82,7 +82,7 @@ def structure_logs(settings: Settings, *, handler: logging.Handler | None = None
 
 
 def log_events(events: Events, settings: Settings) -> None:
-    """Log a line for each start and end of a task or job, if logs are structured."""
+    """Log a line for each start and each end of a task or job if logs are structured."""
     if settings.log_format == "json":
         events.listen(_log_event)
 

@@ -1,4 +1,4 @@
-"""The interface for spans of tasks and jobs that executors use, and its implementation without spans."""
+"""The interface by which executors create spans of tasks and jobs, and an implementation that creates no spans."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from storage.reports.task_summary import TaskSummary
 
 
 class JobSpan(Protocol):
-    """The span of a job that runs."""
+    """The span of a running job."""
 
     def ended(self, job: Job | None) -> None:
-        """Record the job's row after the run; None if the row no longer exists."""
+        """Record the job's row after the run. `job` is None if the row no longer exists."""
         ...
 
 
 class Tracing(Protocol):
-    """Creates spans, or does nothing."""
+    """An object that creates spans, or does nothing if `is_on` is false."""
 
     #: Whether spans are created.
     is_on: bool
 
     def job(self, job: Job) -> AbstractContextManager[JobSpan]:
-        """Create the span of a job. It is the current span while the block runs."""
+        """Create the span of a job, which is the current span while the block runs."""
         ...
 
     def task_ended(self, summary: TaskSummary) -> None:
-        """Create the spans of a task and its steps. Their ends are known only when the task has ended."""
+        """Create the spans of a task and its steps. Call it after the task has ended, when their ends are known."""
         ...
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class Tracing(Protocol):
 
 
 class NoTracing:
-    """Creates no spans."""
+    """An implementation of `Tracing` that creates no spans."""
 
     is_on = False
 

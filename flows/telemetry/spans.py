@@ -1,7 +1,7 @@
 """OpenTelemetry spans of tasks, steps and jobs. `flows.telemetry.tracing` loads this module if the SDK is installed.
 
-The jobs of a task may run in many processes, and the span of a task is created only after the task has ended. So the
-ids of the trace, of the task's span and of the steps' spans are derived from the task's id, equally in every process.
+The jobs of a task may run in many processes, and the span of a task is created only after the task has ended. So every
+process computes the same ids of the trace, of the task's span and of the steps' spans from the task's id.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from storage.reports.task_summary import TaskSummary
 
 logger = logging.getLogger("photojobs.tracing")
 
-#: How long a process that ends waits for the export of its last spans.
+#: How long an ending process waits for the export of its last spans.
 FLUSH_MILLISECONDS = 3_000
 
 #: The trace id and the span id of the span that is created next.
@@ -41,7 +41,7 @@ _next_ids: ContextVar[tuple[int, int] | None] = ContextVar("photojobs_next_span_
 
 
 class _DerivedIds(IdGenerator):
-    """Returns the ids that were derived for the next span, and random ids for all other spans."""
+    """Returns the ids in `_next_ids` if they are set, and random ids otherwise."""
 
     def __init__(self) -> None:
         self._random = RandomIdGenerator()
@@ -56,7 +56,7 @@ class _DerivedIds(IdGenerator):
 
 
 def open_spans() -> Tracing:
-    """Return spans of the provider that the program has set, or of a new one from the `OTEL_…` variables."""
+    """Return a `Spans` with the tracer provider of the program, or with a new one from the `OTEL_…` variables."""
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         exporter = _exporter()
@@ -69,13 +69,13 @@ def open_spans() -> Tracing:
 
 
 class Spans:
-    """Creates spans with a provider of the SDK."""
+    """Creates spans with a tracer provider of the OpenTelemetry SDK."""
 
     is_on = True
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
-        # Only for our tracer, which copies the provider's generator when it is created.
+        # A tracer copies the provider's generator when it is created, so only our tracer gets the derived ids.
         before: IdGenerator = provider.id_generator
         provider.id_generator = _DerivedIds()  # type: ignore[assignment]
         self._tracer = provider.get_tracer("photojobs", version("photojobs"))
@@ -83,7 +83,7 @@ class Spans:
 
     @contextmanager
     def job(self, job: Job) -> Iterator[JobSpan]:
-        """Create the span of a job below the span of its step. It is the current span while the block runs."""
+        """Create the span of a job as a child of its step's span. It is the current span while the block runs."""
         context = Context()
         if job.task_id is not None:
             context = self._below(job.task_id, f"step {job.step_index} {job.type}")
@@ -133,7 +133,7 @@ class Spans:
 
     def _below(self, task_id: str, part: str) -> Context:
         trace_id = _trace_id(task_id)
-        # The same sampling decision as for the root of the trace, so that no trace is kept in part.
+        # The sampling decision is the same as for the root of the trace, so that no trace is exported in part.
         decision = self._provider.sampler.should_sample(Context(), trace_id, part).decision
         flags = TraceFlags(TraceFlags.SAMPLED if decision == Decision.RECORD_AND_SAMPLE else TraceFlags.DEFAULT)
         parent = SpanContext(trace_id, _span_id(task_id, part), is_remote=True, trace_flags=flags)
@@ -173,7 +173,7 @@ def _attributes_of(job: Job) -> Attributes:
 
 def _trace_id(task_id: str) -> int:
     try:
-        # The UUID of a task has the length of a trace id, so one can be found by the other.
+        # A UUID has the length of a trace id, so readers can find the trace of a task by the task's id.
         return uuid.UUID(task_id).int
     except ValueError:
         return int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:16])
@@ -196,7 +196,7 @@ def _exporter() -> SpanExporter | None:
     if name == "console":
         return ConsoleSpanExporter()
     if name != "otlp":
-        logger.warning('OTEL_TRACES_EXPORTER="%s" is not supported, so there are no spans: use otlp or console', name)
+        logger.warning('no spans: OTEL_TRACES_EXPORTER="%s" is not supported; set it to otlp or console', name)
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

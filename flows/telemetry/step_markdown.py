@@ -1,4 +1,4 @@
-"""The result of a step as Markdown: the endings of its jobs, the changes by project, and the failures with reasons."""
+"""Writes the result of a step as Markdown: how its jobs ended, the changes in each project, and the failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WORD_JOINER = "\u2060"
 
 
 def step_markdown(summary: StepSummary) -> str:
-    """Return the report of one step, for an artifact or a file."""
+    """Return the report of a step as Markdown, for an artifact or a file."""
     lines = [f"# {summary.type}", "", f"Priority {summary.priority}. {_counted(summary.jobs, 'job')}."]
     if summary.total_items:
         lines.append(f"{_counted(summary.items, 'item')}.")
@@ -34,7 +34,7 @@ def step_markdown(summary: StepSummary) -> str:
 
 
 def step_line(summary: StepSummary) -> str:
-    """Return the report on one line, for a log: jobs, items and counts."""
+    """Return the jobs, items and counts of a step on one line, for a log."""
     parts = [_counted(summary.jobs, "job")]
     if summary.total_items:
         parts.append(_counted(summary.items, "item"))
@@ -50,16 +50,15 @@ def _counted(by_status: dict[str, int], noun: str) -> str:
 
 
 def row(cells: Iterable[str]) -> str:
-    """Return a row of a table. The cells must be escaped, as by `cell`."""
+    """Return a row of a Markdown table. `cell` must have escaped each cell before."""
     return f"| {' | '.join(cells)} |"
 
 
 def cell(text: str) -> str:
-    """Escape a text for a cell of a table, so that it is shown unchanged."""
-    # File names may contain any character.
+    """Escape a text for a cell of a Markdown table. A character that cannot be printed becomes a question mark."""
     flat = "".join(character if character.isprintable() else "?" for character in text)
     flat = flat.replace("&", "&amp;")
     for special in "\\|`*_~$#<>[]":
         flat = flat.replace(special, f"\\{special}")
-    # Renderers make links of bare addresses. A character without width prevents that for names.
+    # Markdown renderers turn bare addresses into links. An invisible character in the text prevents that.
     return re.sub(r"(?<=://)|(?<=www)(?=\.)|(?<=@)", _WORD_JOINER, flat, flags=re.IGNORECASE)

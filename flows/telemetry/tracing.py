@@ -1,6 +1,6 @@
-"""Decides whether this process creates OpenTelemetry spans: if they are requested and the SDK is installed.
+"""Decides whether this process creates OpenTelemetry spans: they must be requested, and the SDK must be installed.
 
-`flows.telemetry.spans` creates them. It is loaded only if needed, so that other processes pay nothing.
+`flows.telemetry.spans` creates the spans. It is imported only if they are needed, because the import takes time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from flows.telemetry.span_makers import NoTracing, Tracing
 
 logger = logging.getLogger("photojobs.tracing")
 
-#: Standard variables. If one is set, spans are requested and exported accordingly.
+#: OpenTelemetry's environment variables for exporters. Setting one of them requests spans.
 EXPORTER_VARIABLES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -34,7 +34,7 @@ def _is_wanted() -> bool:
         return False
     if any(os.environ.get(name, "none") != "none" for name in EXPORTER_VARIABLES):
         return os.environ.get("OTEL_TRACES_EXPORTER") != "none"
-    # A program that has set up spans has imported the SDK.
+    # A program that has set up spans itself has already imported the SDK.
     if "opentelemetry.sdk.trace" not in sys.modules:
         return False
     from opentelemetry import trace
