@@ -1,1 +1,1 @@
-"""The handlers' side of a job: the `@step` decorator, the `StepContext`, and what it gives and records."""
+"""The interface for handlers, the functions that run jobs: the `@step` decorator, the `StepContext`, and its parts."""

@@ -1,7 +1,7 @@
-"""Groups of files that move together or not at all, also after a disk error, a crash or a power cut.
+"""Moves groups of files so that all files of a group move or none, even after a disk error, a crash or a power cut.
 
-The intents of a group are durable in the database before its first file moves; see `storage.history.move_intents`.
-An interrupted move is taken back as soon as a job holds the project again, before the job changes anything there.
+The database has the intents of a group durably before the first file moves; see `storage.history.move_intents`. The
+next job that holds the project moves the files of an interrupted group back before it changes anything there.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from storage.records import Job
 
 
 class MoveInterrupted(FlowsError):
-    """Some files of a group moved, and could not be moved back; this is done before the project's next change."""
+    """Some files of a group moved and could not be moved back. The next job that holds the project tries again."""
 
 
 @dataclass(slots=True)
 class FileMove:
-    """One file of a group.
+    """The move of one file of a group.
 
     Attributes:
-        is_derivative: whether the file can be made again. The other files then move even if this one cannot.
-        is_done: whether it has moved.
+        is_derivative: whether the file can be made again. If such a file cannot move, the other files still move.
+        is_done: whether the file has moved.
     """
 
     source: Path
@@ -49,9 +49,9 @@ class MoveGroup:
     """Files that move together.
 
     Attributes:
-        project_id: the project whose folder they are in; None for a folder that no project has.
-        target_project_id: the project whose folder they move to.
-        photo_id: the photo that they belong to, if any.
+        project_id: the project in whose folder the files are; None for a folder without a project.
+        target_project_id: the project to whose folder the files move.
+        photo_id: the photo to which the files belong, if any.
         is_half: whether some files have moved and could not be moved back.
     """
 
@@ -64,7 +64,7 @@ class MoveGroup:
 
     @property
     def originals(self) -> list[FileMove]:
-        """The moves of all files that cannot be made again."""
+        """The moves of the files that are not derivatives."""
         return [move for move in self.moves if not move.is_derivative]
 
     @property
@@ -76,12 +76,12 @@ class MoveGroup:
         """Move all files, or none.
 
         Args:
-            names: the names in `folder`, if the caller has read them; kept up to date.
-            folder: a folder that files move to.
+            names: the names in `folder`, if the caller has read them. The method keeps them up to date.
+            folder: a folder to which files move.
 
         Raises:
             MoveInterrupted: a file could not be moved, and others could not be moved back.
-            LibraryError, OSError: a file could not be moved; all files are where they were.
+            LibraryError, OSError: a file could not be moved; all files are at their former places.
         """
         try:
             for move in self.moves:
@@ -116,7 +116,7 @@ class MoveGroup:
 
 
 def announce(database: Database, groups: Iterable[MoveGroup], *, job: Job, library: Library, now: datetime) -> None:
-    """Store the intents of groups durably. Call it before any of their files moves."""
+    """Store the intents of groups durably. Call this function before any file of the groups moves."""
     intents = [
         MoveIntent(
             group_id=group.group_id,
@@ -139,26 +139,29 @@ def announce(database: Database, groups: Iterable[MoveGroup], *, job: Job, libra
 
 
 def sync_folders(groups: Iterable[MoveGroup]) -> None:
-    """Sync the folders of all moves. Only then may rows be written that say where the files are."""
-    # Moves that were taken back have changed folders, too.
+    """Sync the folders of all moves. Call this function before the transaction that writes the new places to rows."""
+    # The list includes files that were moved back, because their moves have changed the folders too.
     sync_moves((move.source, move.target) for group in groups for move in group.moves)
 
 
 def settled(connection: Connection, groups: Iterable[MoveGroup]) -> None:
-    """Remove the intents of groups, in the transaction that writes their rows. Half-moved groups keep theirs."""
+    """Remove the intents of groups, in the transaction that writes their rows. Half-moved groups keep their intents."""
     forget_intents(connection, [group.group_id for group in groups if not group.is_half])
 
 
 def interrupted(database: Database, project_ids: Collection[int]) -> list[MoveIntent]:
-    """The interrupted moves in these projects. The caller holds the projects."""
+    """Return the interrupted moves in these projects. The caller must hold the projects."""
     with database.connect() as connection:
         return pending_intents(connection, project_ids)
 
 
 def take_back(database: Database, library: Library, intents: Sequence[MoveIntent]) -> int:
-    """Move files back whose rows do not yet say that they moved; returns the number of files.
+    """Move the files of interrupted moves back, because their rows still have the former places.
 
-    The caller holds all projects that the intents name. A file that is at neither place is left to the other steps.
+    The caller must hold all projects that the intents name. A file that is at neither place is ignored.
+
+    Returns:
+        The number of files that were moved back.
 
     Raises:
         LibraryError, OSError: a file could not be moved back; the intents stay.
@@ -171,7 +174,7 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
         if not os.path.lexists(target):
             continue
         if os.path.lexists(source):
-            # The move has not begun, or it stopped while the file had both names: then it is finished first.
+            # The move has not begun, or it stopped while the file had both names. The second case is finished first.
             try:
                 move_without_overwrite(source, target, names=FolderNames())
             except (Collision, SourceMissing):
@@ -188,7 +191,7 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
 
 
 class _Places:
-    """Finds the present paths of intents: the folder of a project may have been renamed since."""
+    """Finds the current paths of intents, because the folder of a project may have been renamed since."""
 
     def __init__(self, database: Database, library: Library) -> None:
         with database.connect() as connection:

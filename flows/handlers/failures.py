@@ -1,4 +1,4 @@
-"""The failures of a job's items and projects: they decide whether the job fails, and whether it is repeated."""
+"""Counts the failed items and projects of a job, which decide whether the job fails and whether it is repeated."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from flows.errors import ItemsFailed, PermanentStepError, is_repeatable, reason_
 
 
 class Failures:
-    """Counts the items and projects that a job tried and those that failed.
+    """Counts the items and projects that a job tried, and how many of them failed.
 
-    It keeps no error: the traceback of an error keeps every object of the handler's frames alive, decoded pictures
-    among them.
+    The object keeps no exception, because the traceback of an exception keeps all objects of the handler's frames in
+    memory, including decoded pictures.
 
     Attributes:
-        tried: items and projects that the job has tried.
+        tried: the number of items and projects that the job has tried.
     """
 
     def __init__(self) -> None:
@@ -28,11 +28,11 @@ class Failures:
         self._is_repeatable = self._is_repeatable or is_repeatable(error)
 
     def raise_if_any(self) -> None:
-        """Raise one error for all failures; it has their number and the first reason.
+        """Raise one error for all failures, with their number and the first reason. Return if nothing failed.
 
         Raises:
-            ItemsFailed: some failed, and a repetition may repair at least one of them.
-            PermanentStepError: some failed, and no repetition repairs any of them.
+            ItemsFailed: items or projects failed, and a repetition may succeed for at least one of them.
+            PermanentStepError: items or projects failed, and a repetition cannot succeed for any of them.
         """
         if not self._failed:
             return

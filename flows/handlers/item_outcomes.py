@@ -1,4 +1,4 @@
-"""The outcomes of a job's items: gathered, written in batches with the progress, and reported by events."""
+"""Collects the outcomes of a job's items, writes them in batches with the progress, and emits events about them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from storage.lifecycle.job_items import ItemOutcome, record_outcomes
 if TYPE_CHECKING:
     from flows.handlers.step_context import StepContext
 
-#: Shortest time between two events on items. An event for each small batch would hide all other events.
+#: Shortest time between two events about items. If each small batch had an event, the other events would be hard to
+#: find.
 EVENT_INTERVAL_SECONDS = 1.0
 
-#: A job that takes longer stores its report together with the outcomes of its items.
+#: A job that runs longer stores its report whenever it writes outcomes of items.
 KEPT_REPORT_SECONDS = 1.0
 
-#: Outcomes of items are written once this many have gathered, or once `PROGRESS_INTERVAL_SECONDS` have passed.
+#: Outcomes of items are written after this many items, or after `PROGRESS_INTERVAL_SECONDS`.
 OUTCOME_BATCH_SIZE = 200
 
 
@@ -29,9 +30,10 @@ class ItemOutcomes:
     """The outcomes of the items of one job.
 
     Args:
-        ctx: the job's context.
-        runtime: emits the events.
-        store_report: stores the report of a job that takes long, in the transaction of its outcomes.
+        ctx: the context of the job.
+        runtime: the runtime that emits the events.
+        store_report: a function that stores the job's report in the transaction of the outcomes. It is called only if
+            the job runs longer than `KEPT_REPORT_SECONDS`.
     """
 
     def __init__(self, ctx: StepContext, runtime: Runtime, store_report: Callable[[Connection], None]) -> None:
@@ -43,11 +45,11 @@ class ItemOutcomes:
         self._began_at = self._written_at = self._event_emitted_at = time.monotonic()
 
     def add(self, *outcomes: ItemOutcome) -> None:
-        """Add outcomes, to be written with the next batch."""
+        """Add outcomes to the next batch."""
         self._unwritten += outcomes
 
     def write_if_due(self) -> None:
-        """Write the outcomes if there are many, or if the last write was some time ago."""
+        """Write the outcomes if a batch is full or the last write was at least `PROGRESS_INTERVAL_SECONDS` ago."""
         if (
             len(self._unwritten) >= OUTCOME_BATCH_SIZE
             or time.monotonic() - self._written_at >= PROGRESS_INTERVAL_SECONDS
@@ -55,11 +57,11 @@ class ItemOutcomes:
             self.write()
 
     def write(self) -> None:
-        """Write the outcomes that were added since the last write, and the progress."""
+        """Write the progress, and the outcomes that were added since the last write."""
         self._written_at = time.monotonic()
         if not self._unwritten:
             return
-        # A database that is unreachable for a moment must not lose finished work.
+        # The write is repeated while the database is unreachable, so that no finished work is lost.
         done = self._ctx.claim.insist(self._record)
         self._unreported += self._unwritten
         self._unwritten = []
@@ -68,7 +70,7 @@ class ItemOutcomes:
         self._ctx.progress(done, self._ctx.job.progress_total)
 
     def emit_event(self) -> None:
-        """Emit one event for the items whose outcomes were written since the last such event."""
+        """Emit one event for the items whose outcomes were written since the last event about items."""
         self._event_emitted_at = time.monotonic()
         if self._unreported:
             self._runtime.events.items_recorded(self._ctx.job, self._unreported)
@@ -78,6 +80,6 @@ class ItemOutcomes:
         with self._ctx.transaction() as connection:
             record_outcomes(connection, self._unwritten, now=self._ctx.now())
             if time.monotonic() - self._began_at >= KEPT_REPORT_SECONDS:
-                # In the same transaction: another attempt does not repeat these items, so it could not count them.
+                # The report is stored in the same transaction, because another attempt does not count these items.
                 self._store_report(connection)
             return self._ctx.targets.count_closed_items(connection)

@@ -1,4 +1,4 @@
-"""How far a job is: its progress is written to its row and shown in Prefect, both at a bounded rate."""
+"""Writes the progress of a job to its row and shows it in Prefect, both at most once a second."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from flows.process.runtime import Runtime
 from storage.database.column_types import MAX_COUNT, check_integer
 from storage.database.tables import jobs
 
-#: A job that has shown no progress for so long after its start shows what its row says.
+#: A job whose handler reports no progress for this time after its start shows the progress in its row.
 FIRST_PROGRESS_SECONDS = 2.5
 
-#: Shortest time between two writes of the progress. The last progress is always written.
+#: Shortest time between two writes of the progress. The last progress of a job is always written.
 PROGRESS_INTERVAL_SECONDS = 1.0
 
 
@@ -23,9 +23,9 @@ class JobProgress:
     """The progress of one claimed job.
 
     Args:
-        claim: of the job.
-        runtime: has the database.
-        on_progress: called with `done` and `total` after each write; None shows nothing.
+        claim: the claim of the job.
+        runtime: the runtime whose database has the job.
+        on_progress: a function that is called with `done` and `total` after each write; None shows nothing.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class JobProgress:
         """Show the progress of the row if the handler has reported none for `FIRST_PROGRESS_SECONDS`."""
         if self._on_progress is not None and time.monotonic() >= self._first_shown_at:
             self._first_shown_at = math.inf
-            # Shown, not written: the caller may have a transaction open.
+            # The progress is not written here, because the caller may have an open transaction.
             self._on_progress(self._claim.job.progress_done or 0, self._claim.job.progress_total)
 
     def report(self, done: int, total: int | None) -> None:
-        """Set the progress, and write it if the last write is long enough ago.
+        """Set the progress, and write it if the last write is at least `PROGRESS_INTERVAL_SECONDS` ago.
 
         Raises:
             InvalidValue: a number is negative, or is too large to be stored.

@@ -1,4 +1,7 @@
-"""The report of a job: counts and first names of what it did, stored in `jobs.result_json` and shown as an artifact."""
+"""Collects the report of a job: what it changed and left unchanged, as counts with the first names.
+
+The report is stored in `jobs.result_json` and shown as an artifact in Prefect.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,19 @@ from storage.database.column_types import encode_json
 from storage.database.tables import jobs
 from storage.errors import InvalidValue
 
-#: Names that are kept for each kind of change. The counts have no such limit.
+#: Largest number of names that are kept for each kind of change. The counts have no such limit.
 MAX_EXAMPLES = 10
 
-#: Number of slow items and projects that are kept with their duration, and the duration from which they are slow.
+#: Largest number of slow items and projects that are kept with their durations.
 MAX_SLOWEST = 10
+
+#: The duration from which an item or a project is slow.
 SLOW_SECONDS = 0.5
 
-#: Projects that have counts of their own. The total counts have no such limit.
+#: Largest number of projects that have separate counts. The total counts have no such limit.
 MAX_PROJECTS = 200
 
-#: Number of files and photos that are kept by name because the job left them unchanged.
+#: Largest number of unchanged files and photos whose names are kept with the reason.
 MAX_LEFT = 1_000
 
 
@@ -48,9 +53,9 @@ class Report:
 
     @classmethod
     def continued(cls, earlier: Mapping[str, Any]) -> Self:
-        """A report that continues the report of earlier attempts, which `to_json` returned.
+        """Return a report that continues the report of earlier attempts, as `to_json` returned it.
 
-        Earlier failures are left out, because this attempt tries these items again.
+        Failures of earlier attempts are left out, because this attempt tries the failed items again.
         """
 
         def mapping(part: Any) -> dict[str, Any]:
@@ -71,8 +76,8 @@ class Report:
 
         Args:
             name: the kind, such as `renamed`.
-            number: how many.
-            example: the name of one of them, such as a file.
+            number: the number to add.
+            example: the name of one of the counted objects, such as a file.
 
         Raises:
             InvalidValue: the number is not finite, or a name has a NUL character; nothing is counted.
@@ -90,7 +95,7 @@ class Report:
             self.projects.setdefault(self._project, Counter())[name] += number
 
     def enter_project(self, name: str | None) -> None:
-        """From now on, count for this project as well as for the job; None ends that."""
+        """Count everything from now on for this project as well as for the job; None stops this."""
         self._project = None if name is None else storable(name)
 
     def fail(self, name: str, reason: str) -> None:
@@ -104,7 +109,7 @@ class Report:
         """Keep the duration of an item or a project if it is one of the slowest.
 
         Raises:
-            InvalidValue: `seconds` is no finite number, or the name holds a NUL character; nothing is kept.
+            InvalidValue: `seconds` is not a finite number, or the name has a NUL character; nothing is kept.
         """
         _check_number(seconds, name)
         name = storable(name)
@@ -116,7 +121,7 @@ class Report:
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
-        """Measure the duration of the block, and keep it as `took` does."""
+        """Measure the duration of the block, and keep it if the item or project is one of the slowest."""
         began_at = time.monotonic()
         try:
             yield
@@ -124,12 +129,12 @@ class Report:
             self.took(name, time.monotonic() - began_at)
 
     def leave(self, name: str, reason: str) -> None:
-        """Keep the name of what the job left unchanged, with the first reason. It is not a failure."""
+        """Keep the name of a file or photo that the job left unchanged, with the first reason. This is no failure."""
         if len(self.left) < MAX_LEFT:
             self.left.setdefault(storable(name), storable(reason))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with `counts`, `examples`, `projects`, `errors`, `left` and `slowest`, without empty parts."""
+        """Return the parts `counts`, `examples`, `projects`, `errors`, `left` and `slowest` that are not empty."""
         parts: dict[str, Any] = {
             "counts": dict(self.counts),
             "examples": self.examples,
@@ -145,7 +150,7 @@ class Report:
 
 
 def storable(text: str) -> str:
-    """Replace each lone surrogate by a question mark. File names may have them, and no database stores them.
+    """Replace lone surrogates, which file names may contain and databases do not store, by question marks.
 
     Raises:
         InvalidValue: the text has a NUL character, which no file name has.
@@ -157,7 +162,7 @@ def storable(text: str) -> str:
 
 def _check_number(number: object, name: str) -> None:
     try:
-        # A number that no float can hold is refused, because most JSON readers cannot read it.
+        # An integer that exceeds the range of floats is refused, because most JSON readers cannot read it.
         is_finite = isinstance(number, int | float) and math.isfinite(number)
     except OverflowError:
         is_finite = False
@@ -166,7 +171,7 @@ def _check_number(number: object, name: str) -> None:
 
 
 def store_report(connection: Connection, report: Report, *, claim: JobClaim) -> None:
-    """Write a report to the row of its job. Write nothing if it cannot be stored: the end of the job reports that."""
+    """Write a report to the row of its job. If it cannot be stored, write nothing; the end of the job reports that."""
     result = report.to_json()
     try:
         encode_json(result)

@@ -1,4 +1,4 @@
-"""The targets of a job: the projects of its scope, and its items with their photos."""
+"""Finds the targets of a job: the projects of its scope, and its items with their photos."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from storage.queue.jobs import JobsRepository
 from storage.queue.tasks import TasksRepository
 from storage.records import ItemStatus, Job, JobItem, Photo, Project
 
-#: The key of a task's payload that holds `LeftOut`.
+#: The key of a task's payload under which `LeftOut` is stored.
 LEAVE_OUT = "leave_out"
 
 _OPEN = ("pending", "running")
@@ -36,23 +36,23 @@ class TargetItem:
 
     @property
     def id(self) -> int:
-        """The item's id."""
+        """The id of the item."""
         return self.item.id
 
     @property
     def name(self) -> str:
-        """The photo's base name."""
+        """The base name of the photo."""
         return self.photo.filename
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """What a task must not touch: the part `leave_out` of its payload.
+    """The projects, photos and folders that a task must not change: the part `leave_out` of its payload.
 
     Attributes:
-        projects: ids of projects.
-        photos: ids of photos; no item step works on them.
-        folders: names of folders of the tenant without a project; discovery ignores them.
+        projects: the ids of projects.
+        photos: the ids of photos, which steps with unit `items` skip.
+        folders: the names of folders of the tenant without a project, which `folder_discovery` ignores.
     """
 
     projects: frozenset[int] = frozenset()
@@ -61,32 +61,32 @@ class LeftOut:
 
     @classmethod
     def of_payload(cls, payload: Mapping[str, Any]) -> Self:
-        """Read it from a payload; empty if the payload has no such part.
+        """Read the part `leave_out` of a payload. The result is empty if the payload has no such part.
 
         Raises:
             InvalidValue: the part is not valid.
         """
-        said = payload.get(LEAVE_OUT) or {}
+        part = payload.get(LEAVE_OUT) or {}
         kinds = {"projects": int, "photos": int, "folders": str}
-        if not isinstance(said, Mapping) or any(
+        if not isinstance(part, Mapping) or any(
             name not in kinds
             or not isinstance(names, list | tuple)
             or not all(isinstance(each, kinds[name]) for each in names)
-            for name, names in said.items()
+            for name, names in part.items()
         ):
             raise InvalidValue(
                 "payload", f"{LEAVE_OUT} must map projects, photos and folders to lists of ids and names"
             )
-        return cls(**{name: frozenset(said.get(name, ())) for name in kinds})
+        return cls(**{name: frozenset(part.get(name, ())) for name in kinds})
 
     def to_payload(self) -> dict[str, Any]:
-        """The part of a payload that `of_payload` reads; empty if nothing is left out."""
-        said = {name: sorted(getattr(self, name)) for name in ("projects", "photos", "folders")}
-        return {LEAVE_OUT: said} if any(said.values()) else {}
+        """Return a payload with the part that `of_payload` reads; empty if nothing is left out."""
+        part = {name: sorted(getattr(self, name)) for name in ("projects", "photos", "folders")}
+        return {LEAVE_OUT: part} if any(part.values()) else {}
 
 
 class JobTargets:
-    """The projects and items of one job."""
+    """Reads the projects and items on which one job works."""
 
     def __init__(self, database: Database, job: Job) -> None:
         self._database = database
@@ -94,12 +94,12 @@ class JobTargets:
 
     @cached_property
     def left_out(self) -> LeftOut:
-        """What the task must not touch; its follow-up jobs do not touch it either."""
+        """The projects, photos and folders that no job of the task may change, including follow-up jobs."""
         task = None if self._job.task_id is None else TasksRepository(self._database).get_by_id(self._job.task_id)
         return LeftOut.of_payload(self._job.payload if task is None else task.payload)
 
     def projects(self, *, archived: bool = False) -> list[Project]:
-        """The projects of the job's scope and tenant, active or archived, in id order.
+        """Return the projects of the job's scope and tenant, active or archived, in the order of their ids.
 
         A job of a task works on the projects of the task. A standalone `photo_set` job works on the projects of its
         items.
@@ -110,11 +110,11 @@ class JobTargets:
         return [project for project in found if project.id not in self.left_out.projects]
 
     def reload(self, project: Project) -> Project | None:
-        """Read the row of a project again; None if it no longer exists."""
+        """Return the current row of a project; None if the row no longer exists."""
         return ProjectsRepository(self._database).get_by_id(project.id)
 
     def open_items(self, *, size: int) -> Iterator[tuple[list[TargetItem], list[ItemOutcome]]]:
-        """Batches of open items; beside each, the outcomes of items that cannot be worked on."""
+        """Yield batches of open items, each with the outcomes of the items that were left out of the batch."""
         last_id = 0
         while True:
             with self._database.connect() as connection:
@@ -133,7 +133,7 @@ class JobTargets:
             yield batch, left_out
 
     def count_closed_items(self, connection: Connection) -> int:
-        """The number of items of the job that are done, failed or skipped."""
+        """Return the number of items of the job that are done, failed or skipped."""
         statement = select(func.count()).where(job_items.c.job_id == self._job.id, job_items.c.status.not_in(_OPEN))
         return int(connection.execute(statement).scalar_one())
 
@@ -146,7 +146,7 @@ class JobTargets:
         priority: int,
         payload: Mapping[str, Any] | None,
     ) -> None:
-        """Queue follow-up work of a standalone job. Equal requests queue it once."""
+        """Enqueue follow-up work of a standalone job. Equal requests enqueue it once."""
         digest = hashlib.blake2b(repr([item["photo_id"] for item in items]).encode(), digest_size=16).hexdigest()
         JobsRepository(connection).enqueue_with_items(
             tenant_id=self._job.tenant_id,
@@ -178,7 +178,7 @@ class JobTargets:
         return sorted(found | ({job.project_id} if job.project_id is not None else set()))
 
     def _item_statement(self, last_id: int, size: int) -> Any:
-        # An item without a photo id is found by its file name within the job's project.
+        # The photo of an item without a photo id is found by its file name in the job's project.
         is_photo = photos.c.id == job_items.c.photo_id
         if self._job.project_id is not None:
             is_photo |= and_(

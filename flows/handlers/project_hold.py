@@ -1,4 +1,4 @@
-"""Holding projects: while a job holds a project, no other job that modifies files works on it."""
+"""Holds projects for a job. While a job holds a project, no other job that modifies files works on that project."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def hold_projects(ctx: StepContext, project_ids: Sequence[int]) -> Iterator[None]:
-    """Hold all of the projects while the block runs; wait until all of them are free.
+    """Wait until all of the projects are free, and hold them while the block runs.
 
     Raises:
-        ClaimLost, StepTimeout, StopRequested: as `StepContext.checkpoint`, while it waits.
+        ClaimLost, StepTimeout, StopRequested: raised by `StepContext.checkpoint` during the wait.
     """
     job_id, token = ctx.job.id, ctx.claim.token
     while not claim_projects(

@@ -14,10 +14,10 @@ from flows.errors import MissingHandler, PluginError
 if TYPE_CHECKING:
     from flows.handlers.step_context import StepContext
 
-#: Installed packages name their handlers in this entry-point group: `type = "package.module:function"`.
+#: The entry-point group in which installed packages declare their handlers: `type = "package.module:function"`.
 ENTRY_POINT_GROUP = "photojobs.steps"
 
-#: A handler does the work of one job; what it returns is ignored.
+#: The type of handlers, functions that run one job. The return value is ignored.
 Handler = Callable[["StepContext"], None]
 
 #: The modules whose import registers the built-in handlers.
@@ -64,16 +64,16 @@ def step(
     """Register a function as the handler of a step type.
 
     Args:
-        name: the type, as definitions and `jobs.type` spell it.
-        unit: what a job works on: `items` (chunks of at most 2000), `projects`, or the `library` as a whole.
-        summary: one line for listings; by default the first line of the function's docstring.
-        modifies_files: whether the handler changes files of projects. Two such steps never work on one project at the
-            same time.
-        takes_destination: whether the task's project is the place that the photos move to. A photo set must then name
-            a project.
+        name: the step type, as it is written in definitions and in `jobs.type`.
+        unit: what one job works on: `items` (a chunk of at most 2,000 photos), `projects`, or the `library` as a whole.
+        summary: one line for listings; by default, the first line of the function's docstring.
+        modifies_files: whether the handler changes files of projects. Two such handlers never work on the same project
+            at the same time.
+        takes_destination: whether the task's project is the destination of the photos. A task with scope `photo_set`
+            must then name a project.
 
     Raises:
-        PluginError: the name already has another handler, or was declared with another unit.
+        PluginError: the name already has another handler, or was declared before with another unit.
 
     Example:
         >>> @step("count_photos", unit="projects", modifies_files=False)
@@ -83,7 +83,7 @@ def step(
     """
 
     def register(handler: Handler) -> Handler:
-        # Here, because an image process imports this package and needs no pydantic.
+        # The import is here because image processes import this package and do not need pydantic.
         from task_definitions.step_types import StepType, register_step_type, step_types
 
         known = _registry.handlers.get(name)
@@ -109,10 +109,11 @@ def step(
 
 
 def handler_of(type: str) -> Handler:
-    """The handler of a step type.
+    """Return the handler of a step type.
 
     Raises:
-        MissingHandler: there is none. If an installed package declares it, the message says why it could not load.
+        MissingHandler: the type has no handler. If an installed package declares the type, the message has the reason
+            why the handler could not be loaded.
     """
     load_steps()
     if type in _registry.handlers:
@@ -120,12 +121,12 @@ def handler_of(type: str) -> Handler:
     if type in _registry.broken:
         raise MissingHandler(str(_registry.broken[type]))
     raise MissingHandler(
-        f'"{type}" is not a step type that this installation can run. `photojobs steps list` shows those that it can.'
+        f'"{type}" is not a step type that this installation can run. `photojobs steps list` shows the step types.'
     )
 
 
 def why_not_run(type: str) -> str | None:
-    """The reason why this installation cannot run jobs of a type, as a sentence; None if it can."""
+    """Return the reason why this installation cannot run jobs of a type, as a sentence; None if it can run them."""
     try:
         handler_of(type)
     except MissingHandler as error:
@@ -134,24 +135,24 @@ def why_not_run(type: str) -> str | None:
 
 
 def handlers() -> Mapping[str, Handler]:
-    """Every handler by its type."""
+    """Return all handlers by step type."""
     load_steps()
     return MappingProxyType(_registry.handlers)
 
 
 def broken_plugins() -> Mapping[str, PluginError]:
-    """The step types that an installed package declares and that could not be loaded, with the reason."""
+    """Return the reason for each step type of an installed package that could not be loaded."""
     load_steps()
     return MappingProxyType(_registry.broken)
 
 
 def load_steps() -> None:
-    """Register the built-in handlers and those of installed packages. A broken package affects only its own types."""
+    """Register the built-in handlers and those of installed packages. Handlers that cannot be loaded are left out."""
     if _registry.is_loaded:
         return
-    # Other threads wait: with half a registry, they would fail jobs whose type is only not registered yet.
+    # Other threads wait here, because they would otherwise fail jobs whose type is not registered yet.
     with _loading:
-        # A package that is being loaded may itself ask for handlers.
+        # A package that is being loaded may call this function again.
         if _registry.is_loaded or _registry.is_loading:
             return
         _registry.is_loading = True
@@ -174,7 +175,7 @@ def _load_all() -> None:
                 raise PluginError(f'{entry_point.value} is not a function with @step("{entry_point.name}")')
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may raise any error when it is loaded.
             package = entry_point.dist.name if entry_point.dist else entry_point.value
-            # Two packages may declare the same type and both fail; both are named.
+            # If two packages declare the same type and both fail, both are named.
             key = entry_point.name if entry_point.name not in _registry.broken else f"{entry_point.name} of {package}"
             reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             _registry.broken[key] = PluginError(

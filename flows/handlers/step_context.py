@@ -1,4 +1,4 @@
-"""`StepContext`: everything that a handler may use. Each write of it is refused once the job's claim is lost."""
+"""`StepContext`: the calls that a handler may make. All writes are refused after the job's claim is lost."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class StepContext:
     """The job that a handler runs, the projects and photos that it works on, and the calls that the handler may make.
 
     Attributes:
-        job: the claimed row.
+        job: the row of the claimed job.
         params: the `params` of the step in its definition; empty for standalone jobs.
-        report: counts what the handler did, with the first names of each kind.
-        logger: adds task, job and tenant to each line.
+        report: the counts of the handler's work, with the first names of each kind.
+        logger: a logger that adds the task, job and tenant to each line.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class StepContext:
 
     @property
     def tenant_id(self) -> str:
-        """The job's tenant. A handler touches nothing of another tenant."""
+        """The job's tenant. A handler must not change files or rows of other tenants."""
         return self.job.tenant_id
 
     @property
@@ -105,7 +105,7 @@ class StepContext:
 
     @property
     def images(self) -> ImageProcessing:
-        """Decodes and encodes images in separate processes."""
+        """The image processing, which decodes and encodes images in separate processes."""
         return self._runtime.images
 
     @property
@@ -115,30 +115,30 @@ class StepContext:
 
     @property
     def names_photos(self) -> bool:
-        """Whether the job works on its items only.
+        """Whether the job works only on its items.
 
-        A standalone job without items works on all photos of its project, or of all projects. A job of a task never
-        does: if none of its photos is left, it works on none.
+        If it is false, the job works on all photos of its project, or of all projects. It is true for every job of a
+        task, even if all photos of the job were deleted, and for standalone jobs with items.
         """
         return self.job.task_id is not None or bool(self.job.progress_total)
 
     def now(self) -> datetime:
-        """The current moment, from the database's clock."""
+        """Return the current time of the database's clock."""
         return self._runtime.database.clock()
 
     def checkpoint(self) -> None:
-        """Return if the handler may go on. Call it before each side effect.
+        """Return if the handler may continue, otherwise raise. Call this method before each side effect.
 
         Raises:
             ClaimLost: the job was canceled, or rescued and given to another executor.
-            StepTimeout: the step's time is over.
-            StopRequested: the process is to end.
+            StepTimeout: the handler has run for longer than the `timeout_seconds` of the step.
+            StopRequested: the process was asked to end.
         """
         self.claim.check()
         self._progress.show_if_late()
 
     def progress(self, done: int, total: int | None = None) -> None:
-        """Report how far the job is. It is written at most once a second, and at the end.
+        """Set the progress of the job. It is written at most once a second, and at the end of the job.
 
         Raises:
             InvalidValue: a number is negative, or is too large to be stored.
@@ -159,20 +159,21 @@ class StepContext:
         """Open a transaction that commits only if the claim is still valid.
 
         Args:
-            enqueues: whether follow-up work is requested in it.
-            durable: whether it, and everything committed before it, must survive a power cut after the block.
-            photo_ids: the photos whose rows it may change. For a job of a task, their rows before the change are
-                journaled, so that an undo can restore them.
-            columns: the columns of these photos that it may change; by default all columns, tags and derivatives.
-            project_ids: the projects whose rows it may change; they are journaled in the same way.
-            remarks: further facts for an undo of a changed photo, by photo id.
+            enqueues: whether the transaction requests follow-up work.
+            durable: whether this commit and all earlier commits must survive a power cut after the block.
+            photo_ids: the photos whose rows the transaction may change. For a job of a task, the journal keeps the
+                former rows, so that an undo can restore them.
+            columns: the columns of these photos that the transaction may change; by default, all columns, tags and
+                derivatives.
+            project_ids: the projects whose rows the transaction may change. The journal keeps their former rows too.
+            remarks: further facts that the undo of a changed photo needs, by photo id.
 
         Raises:
             ClaimLost: the job was canceled or given to another executor; nothing was written.
         """
         with self._runtime.database.begin(durable=durable) as connection:
             if enqueues and self.job.task_id is not None:
-                # A cancellation of the task locks the rows in the same order.
+                # The task is locked first, as in a cancellation, so that the two cannot wait for each other.
                 lock_task(connection, self.job.task_id)
             self.claim.lock(connection)
             if self.job.task_id is None or not (photo_ids or project_ids):
@@ -189,7 +190,7 @@ class StepContext:
             yield connection
 
     def journal(self, connection: Connection, changes: Iterable[FileChange]) -> None:
-        """Journal changes of originals, in the transaction that changes their rows."""
+        """Write changes of originals to the journal, in the transaction that changes their rows."""
         write_journal(
             connection,
             changes,
@@ -200,7 +201,13 @@ class StepContext:
         )
 
     def journal_added(self, connection: Connection, project: Project, photos: Mapping[int, str] | None = None) -> None:
-        """Journal the rows that a task has added: the project's row, or those of `photos` (base names by id)."""
+        """Write rows that the job has added to the journal: the project's row, or the rows of `photos`.
+
+        Args:
+            connection: the connection of the transaction that adds the rows.
+            project: the project of the rows.
+            photos: the base names of the added photos, by id; None for the row of the project.
+        """
         if self.job.task_id is None:
             return
         folder = f"{self.tenant_id}/{project.project_folder}"
@@ -216,17 +223,17 @@ class StepContext:
         )
 
     def tenant_of(self, project: Project) -> str:
-        """The tenant of a project. A row from before tenants existed belongs to the default tenant."""
+        """Return the tenant of a project. A row without a tenant belongs to the default tenant."""
         return project.tenant_id or DEFAULT_TENANT
 
     def folder_of(self, project: Project) -> ProjectFolder:
-        """The folder of a project, whether or not it exists."""
+        """Return the folder of a project, even if it does not exist on the disk."""
         return self.library.project(self.tenant_of(project), project.project_folder)
 
     def projects(self, *, archived: bool = False) -> list[Project]:
-        """The projects that the job works on, in id order: the active ones, or the archived ones if `archived`.
+        """Return the active projects that the job works on, or the archived ones, in the order of their ids.
 
-        A project whose folder has an unsafe name, or is a symlink, is recorded as failed and left out.
+        A project whose folder has an unsafe name or is a symlink is recorded as failed and left out.
         """
         workable: list[Project] = []
         for project in self._targets.projects(archived=archived):
@@ -242,18 +249,18 @@ class StepContext:
         return workable
 
     def reload(self, project: Project) -> Project | None:
-        """Read the row of a project again, for example after a wait; None if the row no longer exists."""
+        """Return the current row of a project, for example after a wait; None if the row no longer exists."""
         return self._targets.reload(project)
 
     @contextmanager
     def project(self, project: Project) -> Iterator[ProjectFolder]:
-        """Work on one project of several. A failure in the block is recorded, and the handler goes on.
+        """Run the block for one of the job's projects. A failure in the block is recorded, and the handler continues.
 
-        A step type that modifies files waits until the project is free, then holds it during the block. The folder is
-        read after that wait.
+        If the step type modifies files, the method waits until the project is free, holds it during the block, and
+        reads the name of its folder after the wait.
 
         Raises:
-            LibraryError, OSError: interrupted moves in the project could not be taken back; this is recorded, too.
+            LibraryError, OSError: files of an interrupted move could not be moved back. This failure is recorded too.
         """
         self._failures.tried += 1
         self.report.enter_project(project.project_name)
@@ -282,10 +289,10 @@ class StepContext:
 
     @contextmanager
     def exclusively(self, project_ids: Sequence[int]) -> Iterator[None]:
-        """Hold all of the projects while the block runs. For a step type that modifies no files, hold nothing.
+        """Hold all of the projects while the block runs. A step type that modifies no files holds no projects.
 
-        A handler that needs two projects asks for both in one call: if it held one and waited for the other, two
-        handlers could wait for each other without end. Interrupted moves in these projects are taken back first.
+        A handler that needs two projects must name both in one call. If it held one and then waited for the other, two
+        handlers could wait for each other forever. Before the block, files of interrupted moves are moved back.
         """
         step_type = step_types().get(self.job.type)
         if step_type is not None and not step_type.modifies_files:
@@ -304,15 +311,15 @@ class StepContext:
             yield
 
     def announce(self, groups: Sequence[MoveGroup]) -> None:
-        """Store durably which files are about to move, before any of them moves; see `announced_moves`."""
+        """Store the intents of moves durably. Call this method before any of the files moves; see `announced_moves`."""
         self.checkpoint()
         announce(self.database, groups, job=self.job, library=self.library, now=self.now())
 
     def item_batches(self, *, size: int = OUTCOME_BATCH_SIZE) -> Iterator[list[TargetItem]]:
-        """The job's open items with their photos and projects, in batches; each batch is one query.
+        """Yield the job's open items with their photos and projects, in batches. Each batch is one query.
 
-        An item is recorded and left out if its photo no longer exists, or if its project is archived or belongs to
-        another tenant. The outcomes of a batch are written before the next batch is read.
+        If the photo of an item no longer exists, or its project is archived or belongs to another tenant, the item is
+        recorded as skipped or failed and left out. The outcomes of a batch are written before the next batch is read.
         """
         for batch, left_out in self._targets.open_items(size=size):
             self._outcomes.add(*left_out)
@@ -327,10 +334,10 @@ class StepContext:
 
     @contextmanager
     def item(self, item: TargetItem) -> Iterator[None]:
-        """Work on one item. It ends as done, or as failed with the reason, and the handler goes on.
+        """Run the block for one item. The item ends as done, or as failed if the block raises; the handler continues.
 
-        Raise `SkipItem` in the block if there is nothing to do for the item. Raise `PermanentStepError` if a
-        repetition cannot succeed.
+        Raise `SkipItem` in the block if the item needs no work, and `PermanentStepError` if a repetition cannot
+        succeed.
         """
         self.checkpoint()
         self._failures.tried += 1
@@ -352,11 +359,11 @@ class StepContext:
         self._outcomes.write_if_due()
 
     def write_outcomes(self) -> None:
-        """Write the outcomes of the items that have ended since the last write, and the progress."""
+        """Write the progress, and the outcomes of the items that have ended since the last write."""
         self._outcomes.write()
 
     def emit_item_event(self) -> None:
-        """Emit one event for the items whose outcomes were written since the last such event."""
+        """Emit one event for the items whose outcomes were written since the last event about items."""
         self._outcomes.emit_event()
 
     def enqueue(
@@ -368,17 +375,18 @@ class StepContext:
         payload: Mapping[str, Any] | None = None,
         connection: Connection | None = None,
     ) -> None:
-        """Request follow-up work on photos, to be done after the last step of this job's task.
+        """Request follow-up jobs for photos, which run after the last step of this job's task.
 
-        The work is done once, even if another chunk, or a repetition of this job, requests it again. For a job
-        without a task, the follow-up is a standalone job.
+        The follow-up jobs have each photo once, even if another chunk, or a repetition of this job, requests it again.
+        The follow-up of a job without a task is a standalone job.
 
         Args:
             type: the step type of the follow-up jobs.
-            photo_ids: the photos.
-            priority: of the follow-up jobs.
-            payload: of the follow-up jobs.
-            connection: of `ctx.transaction(enqueues=True)`, if the request must commit together with other changes.
+            photo_ids: the ids of the photos.
+            priority: the priority of the follow-up jobs.
+            payload: the payload of the follow-up jobs.
+            connection: the connection of `ctx.transaction(enqueues=True)`, if the request must commit together with
+                other changes.
         """
         ids = list(dict.fromkeys(photo_ids))
         if not ids:
@@ -393,24 +401,24 @@ class StepContext:
                 self._targets.enqueue_standalone(connection, type, items=items, priority=priority, payload=payload)
 
     def set_flag(self, flag: str, value: bool) -> None:
-        """Set a flag that the `run_if` of a later step names. It is true if any chunk sets it to true."""
+        """Set a flag that the `run_if` of a later step reads. The flag is true if any chunk sets it to true."""
         if self.job.task_id is not None:
             with self.transaction(enqueues=True) as connection:
                 TasksRepository(connection).set_flag(self.job.task_id, flag, value)
 
     def finish(self) -> None:
-        """Write the remaining outcomes and the progress. Called when the handler has returned or raised."""
+        """Write the remaining outcomes and the progress. Call this method when the handler has returned or raised."""
         self.write_outcomes()
         self._progress.write()
 
     def keep_report(self) -> None:
-        """Store the report for the next attempt, which continues it. Called when the job is to be repeated."""
-        # Tried once: giving the job back is more important.
+        """Store the report for the next attempt, which continues it. Call this method before the job is repeated."""
+        # The write is not repeated, because returning the job to the queue is more important.
         with suppress(StorageError), self._runtime.database.begin() as connection:
             self._store_report(connection)
 
     def raise_failures(self) -> None:
-        """Raise one error for all items and projects that failed, as `Failures.raise_if_any`."""
+        """Raise one error for all failed items and projects, as `Failures.raise_if_any` does."""
         self._failures.raise_if_any()
 
     def _store_report(self, connection: Connection) -> None:

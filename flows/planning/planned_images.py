@@ -77,7 +77,7 @@ class PlannedImages:
     def read_source(
         self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
     ) -> SourceReading | None:
-        """Read a file as `ImageProcessing` does. Unless the plan is thorough, skip it if size and times are known."""
+        """Read a file as `ImageProcessing` does. Return None for an unchanged file unless the plan is thorough."""
         original = self._original(source)
         if not self._is_thorough:
             # If the file is missing, the call below reports it.
