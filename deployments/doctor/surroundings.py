@@ -66,7 +66,7 @@ def examine_clocks(settings: Settings, database: Database) -> Iterator[Finding]:
             # Another finding reports that the server does not answer.
             return
         if date:
-            # The header has whole seconds, so half a second is the most probable rest.
+            # The header is rounded down to seconds, by half a second on average.
             yield _compare("prefect", "Prefect's server", parsedate_to_datetime(date).timestamp() + 0.5, settings)
 
 

@@ -112,7 +112,7 @@ def _read(log: Path, offset: int) -> tuple[str, int]:
         with log.open("rb") as file:
             size = file.seek(0, 2)
             if size < offset:
-                # The log was replaced by a new one.
+                # The log is shorter than before, because a new log has replaced it.
                 offset = 0
             file.seek(max(offset, size - MAX_BYTES))
             content = file.read()

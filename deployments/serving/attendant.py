@@ -298,7 +298,7 @@ def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
 
 
 def _will_begin(run: FlowRun) -> bool:
-    """Return True if a flow run that does not attend its task yet will probably begin."""
+    """Return True if a flow run that has not begun to work on its task will probably begin."""
     state = run.state
     if state is None or state.type == StateType.SCHEDULED:
         return state is not None

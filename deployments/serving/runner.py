@@ -87,7 +87,7 @@ class Serving:
         try:
             await asyncio.to_thread(self._update_forms)
         except (httpx.HTTPError, PrefectException) as error:
-            # The next call tries again.
+            # Forget the new lists, so that the next call updates the forms.
             self._choices = before
             self._say(f"the forms could not be updated: {error}")
 

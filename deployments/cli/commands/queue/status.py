@@ -179,7 +179,7 @@ def _line(status: QueueStatus) -> str:
 def _head(status: QueueStatus) -> Iterator[str]:
     counts = ", ".join(f"{number} {name}" for name, number in status.counts.items())
     yield f"Database  {status.database}"
-    yield f"Jobs      {counts}" + (f"; {status.delayed} of the queued to run later" if status.delayed else "")
+    yield f"Jobs      {counts}" + (f"; {status.delayed} of the queued jobs start later" if status.delayed else "")
     yield f"At work   {_at_work(status)}"
     if status.corrupt_originals:
         yield f"Originals {status.corrupt_originals} corrupt: see `photojobs library verify`"
