@@ -1,1 +1,1 @@
-"""Databases: engines, sessions, tables, column types, time, and the differences between SQLite and PostgreSQL."""
+"""Opens databases: engines, sessions, tables, column types, time, and the differences of SQLite and PostgreSQL."""

@@ -1,7 +1,7 @@
-"""A limit on the time that a PostgreSQL server may take to answer. This process enforces it.
+"""Limits the time that a PostgreSQL server may take to answer. The client process enforces the limit.
 
-A frozen server runs into neither its own timeouts nor those of TCP: its machine still acknowledges packets.
-Use the limit only for statements that are short by design: claims, ends and heartbeats.
+Timeouts of PostgreSQL and TCP do not detect a frozen server, because its machine still acknowledges packets. Use the
+limit only for statements that are short by design: claims, ends and heartbeats.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-#: Seconds between two checks, while any statement waits.
+#: The number of seconds between two checks while a statement waits.
 LOOK_SECONDS = 1.0
 
 #: The thread ends after this number of checks in a row without a waiting statement.
@@ -22,7 +22,7 @@ _IDLE_LOOKS = 60
 
 
 class AnswerWatch:
-    """Shuts down connections whose server did not answer in time; the waiting statement then gets an error."""
+    """Shuts down connections whose server does not answer in time. The waiting statement then fails."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,13 +33,13 @@ class AnswerWatch:
 
     @contextmanager
     def within(self, seconds: float, connection: Any) -> Iterator[None]:
-        """Limit the time of the whole block: after `seconds`, shut the psycopg connection down."""
+        """Limit the time of the block: if it takes longer than `seconds`, shut down the psycopg connection."""
         with self._lock:
             self._numbers += 1
             number = self._numbers
             self._waits[number] = (time.monotonic() + seconds, connection)
             if self._thread is None or self._pid != os.getpid():
-                # A forked process inherits the object, but not its thread.
+                # A forked process inherits this object, but not its thread.
                 self._pid = os.getpid()
                 self._thread = threading.Thread(target=self._run, name="photojobs-answer-watch", daemon=True)
                 self._thread.start()
@@ -66,7 +66,7 @@ class AnswerWatch:
 
 
 def _shut_down(connection: Any) -> None:
-    # Use a copy of the descriptor: only the thread that uses the connection may close the original.
+    # A copy of the descriptor is used, because only the thread that uses the connection may close the original.
     try:
         copy = socket.socket(fileno=os.dup(connection.pgconn.socket))
     except Exception:  # noqa: BLE001 - the connection was closed meanwhile.

@@ -1,4 +1,4 @@
-"""The one place for time: aware UTC datetimes in Python, ISO 8601 text with milliseconds and `Z` on SQLite."""
+"""Times of the whole project: aware UTC datetimes in Python, ISO 8601 text with milliseconds and `Z` in SQLite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Clock = Callable[[], datetime]
 
 
 def system_clock() -> datetime:
-    """Return the system's time, cut to the milliseconds that the tables store."""
+    """Return the system's time, cut to milliseconds, because the tables store no microseconds."""
     return to_milliseconds(datetime.now(UTC))
 
 
@@ -32,8 +32,9 @@ def format_timestamp(moment: datetime) -> str:
 def parse_timestamp(text: str) -> datetime | None:
     """Return the time in `text`, or None if `text` is not a valid time.
 
-    Other programs write the same columns, some without milliseconds, time zone or `T`. A time without a zone is UTC.
-    An invalid text returns None, so that its row stays readable; `photojobs db check` reports it.
+    Other programs write to the same columns, sometimes without milliseconds, time zone or `T`. A time without a zone is
+    read as UTC. For an invalid text the result is None, so that the row stays readable; `photojobs db check` reports
+    the text.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -44,7 +45,7 @@ def parse_timestamp(text: str) -> datetime | None:
 
 def _in_utc(moment: datetime) -> datetime:
     if moment.tzinfo is UTC:
-        # The usual case: times from the clock.
+        # This is the usual case: the time comes from the clock.
         return moment
     if moment.tzinfo is None:
         raise ValueError(f"{moment!r} has no time zone; pass an aware datetime, for example datetime.now(UTC)")

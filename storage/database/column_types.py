@@ -15,24 +15,24 @@ from storage.errors import InvalidValue
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
 from task_definitions.wording import shown
 
-#: 64 bits on both databases. In SQLite only a primary key of the type INTEGER is the row id.
+#: The type of ids: 64 bits on both databases. SQLite uses a primary key as row id only if its type is INTEGER.
 Identifier = BigInteger().with_variant(Integer, "sqlite")
 
 #: The largest integer that both databases store.
 MAX_INTEGER = 2**63 - 1
 
-#: The limits for reading a stored document. The limits for writing are smaller, but other programs write here, too.
+#: The limits for reading a stored document. They exceed our limits for writing, because other programs write, too.
 _STORED_BOUNDS = Bounds(max_bytes=16 * 1024 * 1024, max_depth=64)
 
-#: The largest integer that the columns for counts can store: progress, attempts, slots.
+#: The largest integer in columns for counts, such as progress, attempts and slots.
 MAX_COUNT = 2**31 - 1
 
-#: Not allowed in a tenant's id, which is also the name of its folder in the library.
+#: Characters that are not allowed in a tenant's id, because the id is also the name of a folder in the library.
 _SEPARATORS = frozenset("/\\")
 
 
 class UtcTimestamp(types.TypeDecorator[datetime]):
-    """An aware UTC datetime: TEXT `2025-10-01T12:00:00.000Z` on SQLite, `timestamptz` on PostgreSQL."""
+    """The type of times, as aware UTC datetimes: TEXT as in `clock` in SQLite, `timestamptz` in PostgreSQL."""
 
     impl = Text
     cache_ok = True
@@ -57,13 +57,13 @@ class UtcTimestamp(types.TypeDecorator[datetime]):
 
 
 class UnreadableJson(str):
-    """The text of a JSON column if it is not JSON or exceeds our limits. Only other programs write such texts."""
+    """A text from a JSON column that is not JSON or exceeds our limits. Only other programs write such texts."""
 
     __slots__ = ()
 
 
 class JsonDocument(types.TypeDecorator[Any]):
-    """A JSON value: TEXT on SQLite, `jsonb` on PostgreSQL. Text that is not JSON is read as `UnreadableJson`."""
+    """The type of JSON values: TEXT in SQLite, `jsonb` in PostgreSQL. Other text becomes `UnreadableJson`."""
 
     impl = Text
     cache_ok = True
@@ -84,7 +84,7 @@ class JsonDocument(types.TypeDecorator[Any]):
 
 
 def read_stored_json(text: str | bytes) -> Any:
-    """Return the value of a JSON column; `UnreadableJson` if it is not JSON, so that one bad row stops no query."""
+    """Return the value of a JSON column, or `UnreadableJson` if the text is not JSON, so that no query fails."""
     try:
         return parse_json(text, source="a JSON column", bounds=_STORED_BOUNDS)
     except UnreadableDocument:
@@ -126,10 +126,10 @@ def check_text(value: object, *, name: str, maximum: int | None = None) -> str:
 
 
 def check_tenant_id(value: object) -> str:
-    """Return `value` if it can be the id of a tenant: text that can also be the name of a folder in the library.
+    """Return `value` if it can be the id of a tenant: a text that can also be the name of a folder in the library.
 
     Raises:
-        InvalidValue: `value` cannot be one.
+        InvalidValue: `value` cannot be the id of a tenant.
     """
     tenant_id = check_text(value, name="tenant_id", maximum=255)
     if not _SEPARATORS.isdisjoint(tenant_id) or tenant_id.startswith("."):

@@ -1,4 +1,4 @@
-"""The database of the settings, opened once per process, for calls without a database argument."""
+"""Opens the database of the settings, once in each process, for calls without a database argument."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _opened: tuple[tuple[int, str], Database] | None = None
 
 
 def configured_database() -> Database:
-    """Return the database of `Settings.load()`; the same object as long as the settings have the same URL.
+    """Return the database of `Settings.load()`. Calls return the same object while the settings have the same URL.
 
     Raises:
         InvalidSettings: the settings are not valid.
-        DatabaseUnavailable: their database URL is not valid, or the folder of the SQLite file does not exist.
+        DatabaseUnavailable: the database URL is not valid, or the folder of the SQLite file does not exist.
     """
     global _opened
     url = Settings.load().database_url.get_secret_value()

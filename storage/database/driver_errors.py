@@ -20,10 +20,10 @@ from storage.errors import (
 
 
 def storage_error(error: BaseException, engine: Engine | None) -> StorageError | None:
-    """Return the `StorageError` that stands for a driver's error, or None if there is none."""
+    """Return the `StorageError` for a driver's error, or None if no class fits."""
     place = shown_url(engine.url) if engine is not None else "the database"
     if isinstance(error, OverflowError | UnicodeEncodeError):
-        # The driver raised it before it sent anything.
+        # The driver raised the error before it sent anything.
         return InvalidValue("value", f"cannot be stored ({error}); nothing was written")
     if isinstance(error, sqlite3.Error):
         return _sqlite_error(error, place)
@@ -33,10 +33,10 @@ def storage_error(error: BaseException, engine: Engine | None) -> StorageError |
 
 
 def translate_error(context: ExceptionContext) -> StorageError | None:
-    """Translate the error of a statement; a handler of SQLAlchemy's event `handle_error`."""
+    """Return the `StorageError` for the error of a statement; a handler of SQLAlchemy's event `handle_error`."""
     translated = storage_error(context.original_exception, context.engine)
     if isinstance(translated, DatabaseReadOnly | DatabaseUnavailable):
-        # After a failover this server may no longer accept writes; a new connection can reach the one that does.
+        # After a failover, this server may no longer accept writes; a new connection can reach the new primary server.
         context.is_disconnect = True
     return translated
 
@@ -60,7 +60,7 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
     return None
 
 
-#: Of the driver, as an error of the connection. Another try would end as this one.
+#: psycopg raises an error with this text as a connection error, although a second try would fail, too.
 _TOO_MANY_PARAMETERS = "number of parameters must be between"
 
 
@@ -82,7 +82,7 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
     if state.startswith("23"):
         return ConstraintViolated(f"{place}: {detail}; nothing was written.")
     if type(error).__name__ in ("OperationalError", "AdminShutdown", "ConnectionTimeout", "InterfaceError") or (
-        # Connections, logins, transaction states, and faults of the server or of its operating system.
+        # Classes for connections, logins, transaction states, and faults of the server or its operating system.
         state.startswith(("08", "25", "28", "3D", "57", "58", "XX"))
     ):
         return DatabaseUnavailable(f"{place}: {detail}. Check that the server runs and the URL is right.")

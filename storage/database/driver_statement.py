@@ -1,6 +1,6 @@
-"""SQL statements that go to the driver directly. They run for every job, and SQLAlchemy would take longer than they do.
+"""SQL statements that run on the driver directly. They run for every job, and SQLAlchemy would double their time.
 
-Their text is fixed: use SQLAlchemy for statements that are assembled at run time.
+Their text is fixed. Use SQLAlchemy for statements that are assembled at run time.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 
 
 class DriverStatement:
-    """An SQL text with `:name` parameters that both databases accept and that returns rows of known columns.
+    """An SQL text with `:name` parameters, which returns rows with the columns `returns`.
 
     Parameters may be text, numbers, None, aware datetimes, JSON objects (dicts) and lists. SQLite gets a list as a
-    JSON array. Rows have the same values as from SQLAlchemy: aware datetimes and parsed JSON.
+    JSON array. Rows have the same values as with SQLAlchemy: aware datetimes and parsed JSON.
     """
 
     __slots__ = ("_texts", "converters", "is_planned_once")
 
     def __init__(self, sql: str, *, returns: Sequence[Column[Any]] = (), is_planned_once: bool = False) -> None:
-        #: PostgreSQL only: one plan is best for all values, and planning takes longer than running the statement.
+        #: Whether PostgreSQL makes one plan for all values, because planning would take longer than the statement.
         self.is_planned_once = is_planned_once
-        # psycopg caches how to parse a statement only up to a certain length.
+        # psycopg caches parsed statements only up to a certain length, so spaces are removed.
         sql = " ".join(sql.split())
         self._texts = {"sqlite": sql, "postgresql": _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))}
         self.converters = {
@@ -50,7 +50,7 @@ class DriverStatement:
         return self._texts[dialect]
 
     def rows(self, found: Sequence[Sequence[Any]], dialect: str) -> list[Any]:
-        """Return the driver's rows with times and JSON as Python values."""
+        """Return the driver's rows, with times and JSON converted to Python values."""
         converters = self.converters[dialect]
         return [
             tuple(
@@ -67,7 +67,7 @@ class DriverStatement:
         return self.rows(result.all(), dialect) if result.returns_rows else []
 
 
-#: Runs a statement, in its own transaction or in the caller's.
+#: A function that runs a statement and returns its rows.
 Runs = Callable[[DriverStatement, Mapping[str, Any]], list[Any]]
 
 #: A statement and its parameters.
@@ -88,7 +88,7 @@ def bound(parameters: Mapping[str, Any], dialect: str) -> dict[str, Any]:
 
 
 _TO_SQLITE: dict[type, Callable[[Any], Any]] = {datetime: format_timestamp, dict: encode_json, list: json.dumps}
-# JSON goes as text, which the statement casts, so that no psycopg type for JSON is needed.
+# JSON is sent as text, which the statement casts, so that no psycopg type for JSON is needed.
 _TO_POSTGRESQL: dict[type, Callable[[Any], Any]] = {datetime: to_milliseconds, dict: encode_json}
 
 

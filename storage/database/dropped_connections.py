@@ -1,6 +1,6 @@
-"""Detects pooled connections that the PostgreSQL server has dropped, before use and mostly without a query.
+"""Detects pooled connections that the PostgreSQL server has dropped, before they are used.
 
-A query before each use would take as long as a claim.
+Mostly, this takes no query. A query before each use would take as long as a claim.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from sqlalchemy.exc import DisconnectionError
 
 from storage.database.answer_watch import AnswerWatch
 
-#: A connection that was idle for this long is tested by a query: a network can drop it without a notice.
+#: A connection that was idle for this number of seconds is tested by a query, because a network can drop it silently.
 SILENT_SECONDS = 30.0
 
-#: Seconds that a server has to answer that query; a frozen server never does.
+#: The number of seconds that a server has to answer that query; a frozen server never answers.
 ANSWER_SECONDS = 5.0
 
 _watch = AnswerWatch()

@@ -1,7 +1,4 @@
-"""A database, SQLite or PostgreSQL: opens it and begins transactions.
-
-The SQL of each table is in its repository, not here.
-"""
+"""Opens an SQLite or PostgreSQL database and begins transactions. The repositories have the SQL of the tables."""
 
 from __future__ import annotations
 
@@ -34,22 +31,22 @@ from storage.errors import (
     DatabaseUnavailable,
 )
 
-#: Seconds that a statement waits for a lock before it fails with `DatabaseBusy`.
+#: The number of seconds that a statement waits for a lock before it fails with `DatabaseBusy`.
 BUSY_TIMEOUT_SECONDS = 30
 
-#: Seconds that a server may take for a claim, an end or a heartbeat, in addition to its wait for a lock.
+#: The number of seconds that a server may take for a claim, an end or a heartbeat, after the wait for a lock.
 ANSWER_SECONDS = 15
 
-#: Connections kept open per process; heartbeat, claims and handlers each need one at the same time.
+#: The number of connections that a process keeps open; heartbeats, claims and handlers need one each at the same time.
 POOL_SIZE = 10
 
 
 class Database:
-    """One database and the clock that its timestamps come from.
+    """One database, and the clock for the timestamps in it.
 
     Args:
-        url: an SQLAlchemy URL (`sqlite:////abs/file.db`, `postgresql://user:password@host/name`) or a path of a file.
-        clock: returns an aware UTC datetime; every timestamp written through this object comes from it.
+        url: an SQLAlchemy URL (`sqlite:////abs/file.db`, `postgresql://user:password@host/name`) or the path of a file.
+        clock: returns the current time as an aware UTC datetime, for every timestamp that this object writes.
         busy_timeout_seconds: how long a statement waits for a lock.
 
     Raises:
@@ -66,13 +63,14 @@ class Database:
         self.clock = clock or system_clock
         self._busy_timeout_seconds = busy_timeout_seconds
         self.engine = self._create_engine(str(url))
-        # These statements have their own connections: the setting is for a whole session and slows other statements.
+        # Statements that are planned once have their own connections, because the setting for them is for a whole
+        # session and would slow other statements.
         self._planning_once = (
             self._create_postgresql_engine(self.engine.url, plans_once=True) if self.is_postgresql else self.engine
         )
         self._kept = KeptConnections(self.engine)
         self._answers = AnswerWatch()
-        # Longer than the server itself waits for a lock.
+        # This limit must be longer than the server itself waits for a lock.
         self._answer_seconds = busy_timeout_seconds + ANSWER_SECONDS
         self._reader = self.engine.execution_options(photojobs_read=True)
         self._autocommitting_reader = (
@@ -104,11 +102,11 @@ class Database:
         """Open a connection in a transaction that may write; commit at the end, roll back on an exception.
 
         On SQLite the transaction takes the write lock at its beginning (`BEGIN IMMEDIATE`), so it can change a row that
-        it has read. Keep it short: other writers wait.
+        it has read. Keep the transaction short, because other writers wait.
 
         Args:
-            durable: whether to `sync` after the commit. On SQLite a power cut can undo the most recent commits since
-                the last sync; it never undoes a commit and keeps a later one.
+            durable: whether to call `sync` after the commit. On SQLite, a power cut can undo the last commits since the
+                last sync, but never an earlier commit without the later ones.
         """
         with self.engine.begin() as connection:
             yield connection
@@ -123,8 +121,8 @@ class Database:
         """
         if self.path is None:
             return
-        # Commits that left the write-ahead log were synced into the file. SQLite holds no lock on the log, so that
-        # closing it here releases none.
+        # SQLite itself syncs commits that it moves from the write-ahead log to the file. SQLite holds no lock on the
+        # log, so closing the log here releases no lock.
         for path in (self.path.with_name(f"{self.path.name}-wal"), self.path.parent):
             with suppress(FileNotFoundError):
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -135,7 +133,7 @@ class Database:
 
     @contextmanager
     def begin_briefly(self, limit_seconds: float) -> Iterator[Connection]:
-        """As `begin`; a PostgreSQL server that takes longer than `limit_seconds` for it counts as unreachable."""
+        """Open a transaction as `begin` does; it fails if PostgreSQL takes longer than `limit_seconds` for it."""
         with self.begin() as connection:
             if not self.is_postgresql:
                 yield connection
@@ -145,18 +143,18 @@ class Database:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """Open a connection for reading; it does not wait for writers, and writers do not wait for it."""
+        """Open a connection for reading. It does not wait for writers, and writers do not wait for it."""
         with self._reader.connect() as connection:
             yield connection
 
     @contextmanager
     def connect_to_look(self) -> Iterator[Connection]:
-        """As `connect`, for a single statement: without a BEGIN on PostgreSQL, which would be another round trip."""
+        """Open a connection for a single statement that reads. PostgreSQL gets no BEGIN, which saves a round trip."""
         with self._autocommitting_reader.connect() as connection:
             yield connection
 
     def run(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
-        """Run one statement as its own transaction, in the fastest way of the driver; return its rows."""
+        """Run one statement as a transaction of its own, in the driver's fastest way, and return its rows."""
         if isinstance(self.engine.pool, StaticPool):
             with self.begin() as connection:
                 return statement.on(connection, parameters)
@@ -172,19 +170,20 @@ class Database:
         return statement.rows(found, dialect)
 
     def run_together(self, steps: Sequence[Step], looks: Sequence[Step] = ()) -> list[list[Any]]:
-        """Run statements in order as one transaction; return the rows of each. None may need another's result.
+        """Run statements in order as one transaction; return the rows of each. No statement can use rows of another.
 
-        On PostgreSQL they are sent together, so that no lock is held during a round trip.
+        On PostgreSQL all statements are sent together, so that no lock is held during a round trip.
 
         Args:
             steps: the statements of the transaction.
-            looks: statements that are sent with them and run after the commit, so that they see other commits, too.
+            looks: queries that are sent together with the steps, but run after their commit, so that they see the
+                commits of others, too.
         """
         if not self.is_postgresql:
             with self.run_in_transaction() as run:
                 return [run(statement, parameters) for statement, parameters in (*steps, *looks)]
         with self._driver(is_planned_once=all(step.is_planned_once for step, _ in (*steps, *looks))) as driver:
-            # All statements before a `sync` are one transaction, without a BEGIN.
+            # In a pipeline, all statements before a `sync` are one transaction without a BEGIN.
             driver.autocommit = True
             with driver.pipeline() if _can_pipeline() else driver.transaction() as pipeline:
                 cursors = [_execute(driver, step) for step in steps]
@@ -201,7 +200,7 @@ class Database:
 
     @contextmanager
     def run_in_transaction(self) -> Iterator[Runs]:
-        """Open a transaction; the block gets a function that runs statements in it, in the fastest way for SQLite."""
+        """Open a transaction; the block gets a function that runs statements in it, in SQLite's fastest way."""
         if self.is_postgresql or isinstance(self.engine.pool, StaticPool):
             with self.begin() as connection:
                 yield partial(run_on, connection)
@@ -229,19 +228,20 @@ class Database:
                 with self._answers.within(self._answer_seconds, pooled.driver_connection):
                     yield pooled.driver_connection
             except Exception:
-                # The connection may be in any state: it must not be used again.
+                # The connection may be in any state, so it must not be used again.
                 pooled.invalidate()
                 raise
             finally:
                 pooled.close()
 
     def migrate(self) -> None:
-        """Upgrade the database to the newest schema; do nothing if it already has it.
+        """Upgrade the database to the newest schema; do nothing if it has this schema already.
 
         Raises:
-            SchemaMismatch: a newer version wrote the database, or another program's tables have the names of ours.
+            SchemaMismatch: a newer version of photojobs wrote the database, or tables of another program have the names
+                of our tables.
         """
-        # By name: `storage.upkeep` imports this module, and imports between the rooms must not form a circle.
+        # Imported by name, because `storage.upkeep` imports this module, and imports must not form a circle.
         import_module("storage.upkeep.schema_upgrade").upgrade(self)
 
     def close(self) -> None:
@@ -252,13 +252,14 @@ class Database:
 
     def _create_engine(self, url: str) -> Engine:
         if "://" not in url and re.search(r":[^/]*@", url):
-            # Probably a server's URL without its scheme. As the name of a file, its password would be shown.
+            # The text is probably a server's URL without its scheme. If it were taken for a file's name, messages would
+            # show its password.
             raise DatabaseUnavailable(_NO_URL)
         try:
-            # A path is not parsed as a URL, in which `?` and `%` have a meaning.
+            # A path is not parsed as a URL, because `?` and `%` have a meaning in URLs.
             parsed = make_url(url) if "://" in url else URL.create("sqlite", database=str(Path(url).absolute()))
             if "@" in (parsed.host or ""):
-                # An unescaped @ in the password. A message about the host would show a part of the password.
+                # The password contains an unescaped @, so a message about the host would show a part of the password.
                 raise ArgumentError
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
@@ -295,7 +296,7 @@ class Database:
 
             @event.listens_for(engine, "do_connect")
             def create(*_: object) -> None:
-                # If the file cannot be created, SQLite reports why when it opens it.
+                # If the file cannot be created, SQLite reports the reason when it opens the file.
                 with suppress(OSError):
                     create_private(Path(str(name)))
 
@@ -335,7 +336,7 @@ _NO_URL = (
 
 
 def _fetched(cursor: Any) -> list[Any]:
-    # `description` would be slower: it makes an object for each of thirty columns.
+    # `cursor.description` would be slower, because it makes an object for each of thirty columns.
     found: list[Any] = cursor.fetchall() if cursor.pgresult.nfields else []
     return found
 
@@ -352,14 +353,15 @@ def _execute(driver: Any, step: Step) -> Any:
     return driver.execute(statement.text("postgresql"), bound(parameters, "postgresql"))
 
 
-#: Maps the pool of an engine to its `Database`: a repository that has only a connection finds the clock this way.
+#: Maps the pool of an engine to its `Database`, so that a repository that has only a connection finds the clock.
 _databases: weakref.WeakKeyDictionary[Any, Database] = weakref.WeakKeyDictionary()
 
 
 class Access:
-    """The access of a repository to its tables: through a `Database`, or inside the transaction of a caller.
+    """The access of a repository to its tables: through a `Database`, or through the caller's open connection.
 
-    It never commits, rolls back or closes a caller's connection.
+    With a caller's connection, all statements belong to the caller's transaction; it is never committed, rolled back or
+    closed here.
     """
 
     def __init__(self, source: Database | Connection) -> None:
@@ -374,13 +376,13 @@ class Access:
             self.is_postgresql = source.dialect.name == "postgresql"
 
     def run(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
-        """Run one statement that may write, in its own transaction or in the caller's."""
+        """Run one statement that may write, in a transaction of its own or in the caller's transaction."""
         if isinstance(self._source, Database):
             return self._source.run(statement, parameters)
         return statement.on(self._source, parameters)
 
     def run_together(self, steps: Sequence[Step], looks: Sequence[Step] = ()) -> list[list[Any]]:
-        """Run statements in order in one transaction; return the rows of each. None may need another's result."""
+        """Run statements in order in one transaction; return the rows of each. No statement can use rows of another."""
         if isinstance(self._source, Database):
             return self._source.run_together(steps, looks)
         return [statement.on(self._source, parameters) for statement, parameters in (*steps, *looks)]
@@ -400,7 +402,7 @@ class Access:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Open a connection in a transaction, or use the caller's."""
+        """Open a connection in a transaction that may write, or use the caller's connection."""
         if isinstance(self._source, Database):
             with self._source.begin() as connection:
                 yield connection
@@ -409,7 +411,7 @@ class Access:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a connection for reading, or use the caller's."""
+        """Open a connection for reading, or use the caller's connection."""
         if isinstance(self._source, Database):
             with self._source.connect_to_look() as connection:
                 yield connection

@@ -1,6 +1,6 @@
-"""Conditions on many given values, passed as one bound parameter.
+"""SQL conditions for a column that has one of many given values, which are passed as one bound parameter.
 
-A parameter for each value would limit them to 65,535 on PostgreSQL and to 32,766 on SQLite.
+If each value were a parameter, at most 65,535 values would be possible on PostgreSQL, and 32,766 on SQLite.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from sqlalchemy.sql.functions import FunctionElement
 
 
 class _GivenTexts(FunctionElement[Any]):
-    """A query for the texts of a JSON array."""
+    """A subquery for the texts in a JSON array, which is a bound parameter."""
 
     inherit_cache = True
     name = "given_texts"
 
 
 class _GivenIds(FunctionElement[Any]):
-    """A query for the integers of a JSON array."""
+    """A subquery for the integers in a JSON array, which is a bound parameter."""
 
     inherit_cache = True
     name = "given_ids"
 
 
 def among(column: ColumnElement[Any], values: Iterable[int] | Iterable[str]) -> ColumnElement[bool]:
-    """Return the condition that a column has one of the values. They must be all integers or all texts."""
+    """Return the condition that a column has one of the values, which must be all integers or all texts."""
     given = list(values)
     array = literal(json.dumps(given), Text)
     query = _GivenTexts(array) if given and isinstance(given[0], str) else _GivenIds(array)

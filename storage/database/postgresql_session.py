@@ -1,7 +1,7 @@
-"""Sets up a PostgreSQL session for our statements, whatever the server, the role, the database or a pooler preset.
+"""Sets up each PostgreSQL session in the same way, whatever the server, role, database or pooler preset.
 
-The settings are made after connecting, not as startup options: PgBouncer refuses those, and they would replace the
-user's own.
+The settings are made after connecting and not as startup options, because PgBouncer refuses startup options, and they
+would replace the user's options.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from sqlalchemy import URL, Engine, event
 from storage.database.database_url import shown_url
 from storage.errors import UnsuitableEncoding, UnsuitablePooler
 
-#: Options of libpq that end a connection if the server is silent (`keepalives`, seconds) or does not acknowledge data
-#: (`tcp_user_timeout`, milliseconds). Both take less time than it takes until a job counts as abandoned.
+#: Options of libpq that end a connection if the server is silent (`keepalives`, in seconds) or does not acknowledge
+#: data (`tcp_user_timeout`, in milliseconds). Both times are shorter than the time after which a job counts as
+#: abandoned.
 _NETWORK = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -23,16 +24,16 @@ _NETWORK = {
     "tcp_user_timeout": 25_000,
 }
 
-#: After this long without a statement, the server ends a transaction and its session. A process that was frozen, or
-#: whose machine sleeps, then no longer keeps others from the rows that it locked.
+#: After this number of seconds without a statement, the server ends a transaction and its session. A process that was
+#: frozen, or whose machine sleeps, then no longer keeps others from the rows that it locked.
 IDLE_TRANSACTION_SECONDS = 60
 
-#: The planner's methods that read a whole table, or a whole part of it.
+#: The planner's methods that do not read rows by an index in order; they are switched off for some sessions.
 _OTHER_WAYS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_sort")
 
 
 def connect_arguments(url: URL) -> dict[str, Any]:
-    """Return the options with which every connection is opened, without those that the user's URL sets."""
+    """Return the options for opening every connection, without options that the user's URL sets."""
     wanted = {"connect_timeout": 10, "application_name": "photojobs", **_NETWORK}
     return {name: value for name, value in wanted.items() if name not in url.query}
 
@@ -43,8 +44,8 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     Args:
         engine: the engine of a PostgreSQL database.
         lock_timeout_seconds: how long a statement waits for a lock.
-        plans_once: whether PostgreSQL plans every statement without its values and reads rows by indexes, in their
-            order, whatever the statistics say. Statistics lag behind a queue that fills or drains.
+        plans_once: whether PostgreSQL plans every statement without its values, and reads rows in the order of indexes
+            whatever the statistics say. Statistics are out of date while a queue fills or empties.
     """
     settings = {
         "TimeZone": "UTC",
@@ -58,8 +59,8 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     if plans_once:
         settings |= dict.fromkeys(_OTHER_WAYS, "off")
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    # A power cut must not lose a commit that was reported. A setting that is stricter than `on` stays, as does the
-    # user's own limit for idle transactions.
+    # `off` becomes `on`, because a power cut must not lose a commit that was reported. Stricter settings are kept, and
+    # so is the user's own limit for idle transactions.
     synchronous = "replace(current_setting('synchronous_commit'), 'off', 'on')"
     idle = "idle_in_transaction_session_timeout"
     idle_limit = f"coalesce(nullif(current_setting('{idle}'), '0'), '{IDLE_TRANSACTION_SECONDS}s')"
@@ -73,11 +74,11 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
         _check_encoding(connection, engine.url)
-        # In a transaction, a rollback would undo the settings.
+        # Without autocommit, a rollback would undo the settings.
         connection.autocommit = True
         (server_process, *_) = connection.execute(statement).fetchone()
         if server_process != connection.info.backend_pid and not looked_at_pooler:
-            # The two process ids differ, so there is a pooler between us and the server.
+            # The connection reports another process id than the server, so there is a pooler between.
             _check_pooler(connection, engine.url)
             looked_at_pooler.append(True)
         connection.autocommit = False
@@ -98,7 +99,8 @@ def _check_encoding(connection: Any, url: URL) -> None:
 def _check_pooler(connection: Any, url: URL) -> None:
     """Refuse a pooler that shares one server connection among several clients.
 
-    A second client shows it: in session mode it never gets the first client's server process.
+    A second connection shows whether the pooler does: in session mode, two connections never get the same server
+    process.
     """
     import psycopg
 

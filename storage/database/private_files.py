@@ -1,6 +1,6 @@
-"""Files and folders that only their owner can read: databases, backups, settings with a password, logs.
+"""Creates files and folders that only their owner can read: databases, backups, settings with a password, logs.
 
-Each is created with its final mode. If the mode were set afterwards, others could open the file before that.
+Each file is created with its final mode. If the mode were set later, other users could open the file before that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def make_private_folder(path: Path) -> None:
 
 
 def open_private(path: Path, mode: str = "ab") -> IO[bytes]:
-    """Open a file for writing bytes; a new file gets mode 0600."""
+    """Open a file for writing bytes, by default at its end; a new file gets mode 0600."""
     return open(path, mode, opener=_private)
 
 

@@ -1,10 +1,10 @@
-"""A limited wait for the end of a thread that uses the database, because its server may never answer."""
+"""Waits for a limited time for the end of a thread that uses the database, because the server may never answer."""
 
 from __future__ import annotations
 
 import threading
 
-#: Seconds that such a thread has to end.
+#: The number of seconds that a thread has to end.
 END_SECONDS = 1.0
 
 

@@ -1,6 +1,6 @@
-"""The library on disk: every path, scan, move, removal and manifest in `<root>/<tenant_id>/<project_folder>/`.
+"""The library on disk: builds paths, and scans, moves and removes files in `<root>/<tenant_id>/<project_folder>/`.
 
-No SQL and no images here. Callers pass names and times, and get checked paths and frozen records.
+This room uses no SQL and decodes no images. Callers pass names and times, and get checked paths and frozen records.
 
 Each name below is loaded on first use, because an image process needs only a few of them. Import the function `scan`
 from the module `storage.library.scan`.

@@ -1,6 +1,6 @@
-"""Atomic writes: a file has either its old contents or all of its new contents, never a part of them.
+"""Writes files atomically: a file has either its old contents or all of its new contents, never a part of them.
 
-Use them for derivatives and manifests only. `storage.library.transfer` moves originals.
+Use these functions for derivatives and manifests only. `storage.library.transfer` moves originals.
 """
 
 import contextlib
@@ -14,20 +14,21 @@ from typing import Final
 
 from storage.library.errors import FolderMissing
 
-#: The prefix of temporary files: it hides them from scans and distinguishes leftovers from users' files.
+#: The prefix of temporary files. It hides them from scans, and distinguishes those that a crash left from users' files.
 TEMPORARY_PREFIX: Final = ".photojobs-tmp-"
 _TEMPORARY_NAME: Final = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}(\.[A-Za-z0-9]{1,8})?")
 _TOKEN: Final = re.compile(r"[0-9a-f]{16}")
-#: Seconds after which a temporary file is abandoned: longer than any copy or decoding takes.
+#: A temporary file that is older than this number of seconds is abandoned. No copy or decoding takes so long.
 STALE_TEMPORARY_SECONDS: Final = 24 * 3600.0
 
 
 def temporary_path(target: Path, *, token: str | None = None) -> Path:
-    """Return a hidden path in the target's folder, with its extension. The name is short and ASCII.
+    """Return the path of a hidden file in the target's folder. It has the target's extension and a short ASCII name.
 
     Args:
         target: the file to be written.
-        token: 16 hexadecimal digits, if another process must be able to find the file after a crash; else random.
+        token: 16 hexadecimal digits that become part of the name, so that another process can find the file after a
+            crash. If None, they are random.
     """
     token = secrets.token_hex(8) if token is None else token
     if not _TOKEN.fullmatch(token):
@@ -38,14 +39,14 @@ def temporary_path(target: Path, *, token: str | None = None) -> Path:
 
 @contextlib.contextmanager
 def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
-    """Give the block a temporary path for each path; afterwards, the temporary files replace the files at the paths.
+    """Write several files: the block writes temporary files, which then replace the files at the given paths.
 
+    The block gets a dictionary with a temporary path for each path. If it removes an entry, that file is not replaced.
     All files are synced to the disk before the first is renamed. If a step fails, the temporary files are removed, and
-    old files that were not replaced yet stay. A crash can leave temporary files behind, which
-    `remove_stale_temporaries` removes. If the block removes a path from the dictionary, that file is not replaced.
+    old files that were not replaced yet stay. After a crash, `remove_stale_temporaries` removes the temporary files.
 
     Args:
-        paths: the files to write; paths that the library built.
+        paths: the files to write, as paths that `Library` built.
 
     Raises:
         FolderMissing: the folder of a file does not exist.
@@ -73,8 +74,8 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> N
     """Write a temporary file, sync it to disk and rename it to `path`; see `replacing`. Writing again is always safe.
 
     Args:
-        path: the file to write; a path that the library built.
-        content: the bytes, or a function that writes them to the path that it gets.
+        path: the file to write, as a path that `Library` built.
+        content: the bytes, or a function that gets the temporary path and writes the bytes there.
     """
     with replacing(path) as temporaries:
         if isinstance(content, bytes):
@@ -84,7 +85,10 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> N
 
 
 def link_new(path: Path, source: Path) -> None:
-    """Give a file a second name, which must be free; copy it if the file system has no hard links."""
+    """Make `path` a hard link to the file `source`, or a copy if the file system has no hard links.
+
+    Nothing may exist at `path`.
+    """
     try:
         os.link(source, path, follow_symlinks=False)
     except OSError:
@@ -99,7 +103,7 @@ def remove_stale_temporaries(
 ) -> int:
     """Remove temporary files that crashed processes left in one folder.
 
-    Their age is the difference between the system's clock and the file system's time, which come from the same clock.
+    The age of a file is the system's time minus the file's mtime; both come from the same clock.
 
     Args:
         folder: the folder with the temporary files.
@@ -130,7 +134,7 @@ def _flush(paths: Iterable[Path]) -> None:
     flushed: set[tuple[int, int]] = set()
     for path in paths:
         status = path.stat(follow_symlinks=False)
-        # A file with two names is synced once.
+        # A file with two hard links is synced once.
         if (status.st_dev, status.st_ino) not in flushed:
             fsync_file(path)
             flushed.add((status.st_dev, status.st_ino))
@@ -146,7 +150,7 @@ def fsync_file(path: Path) -> None:
 
 
 def fsync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk, if the file system can sync folders."""
+    """Wait until the file names in a folder are on the disk, if the file system can sync folders."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):  # Some network and FUSE file systems cannot sync a folder.
@@ -156,7 +160,7 @@ def fsync_folder(path: Path) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that does not exist yet, without syncing it."""
+    """Write a file that does not exist yet. The file is not synced."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         remaining = memoryview(content)

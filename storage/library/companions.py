@@ -1,8 +1,8 @@
 """Companions: files that belong to a photo by their names, such as sidecars, edits, Live Photo movies and Takeout JSON.
 
-The photo depends on which photos exist: `IMG_9_01.jpg.xmp` is the sidecar of `IMG_9_01.jpg` or, without that photo, of
-the second version of `IMG_9.jpg` in darktable. A name therefore has several fits, best first; the file belongs to the
-first photo that exists. `docs/reference/companions.md` lists the names and the programs that write them.
+One file name may fit several photos: `IMG_9_01.jpg.xmp` is the sidecar of `IMG_9_01.jpg` or, if that photo does not
+exist, of `IMG_9.jpg`, whose second version in darktable has this name. The file belongs to the first photo that exists.
+`docs/reference/companions.md` lists the names and the programs that write them.
 """
 
 import re
@@ -17,12 +17,12 @@ FOLDER_PATTERNS: Final = ("NKSC_PARAM/{file}.*", "CaptureOne/Settings*/{file}.*"
 #: The number of nested folders that a pattern may name below the project's folder.
 MAX_FOLDERS: Final = 2
 
-#: Google Takeout cuts the name of a JSON file to this length; `.json` and the number do not count.
+#: Google Takeout cuts the name of a JSON file to this number of characters, without `.json` and the number.
 _TAKEOUT_CHARACTERS: Final = 46
 _TAKEOUT_SUFFIX: Final = "supplemental-metadata"
 _NUMBERED: Final = re.compile(r"(?P<title>.+)(?P<number>\(\d+\))", re.DOTALL)
 _DARKTABLE_VERSION: Final = re.compile(r"(?P<base>.+)_\d{2,}", re.DOTALL)
-#: Apple marks files of the edited photo with E, and files of its original with O: IMG_O1234.AAE.
+#: Apple marks the files of an edited photo with E and the files of its original with O, as in IMG_O1234.AAE.
 _APPLE_MARKED: Final = re.compile(r"(?P<prefix>[A-Z]{3}_)(?P<mark>[EO])(?P<number>\d{4}.*)", re.DOTALL | re.IGNORECASE)
 _MARK_PLACE: Final = 4
 _APPLE_EXTENSIONS: Final = frozenset({"aae", "mov"})
@@ -40,10 +40,10 @@ class Fit:
     Attributes:
         path: the file's path, relative to the project's folder.
         base_name: the photo's base name; if `is_cut`, only its beginning, followed by Takeout's number.
-        after: the text after the photo's base name when the file is renamed with its photo.
-        before: the text before the photo's base name.
+        after: the part of the path after the photo's base name; kept when file and photo are renamed.
+        before: the part of the path before the photo's base name; kept, too.
         is_cut: whether `base_name` is only the beginning of the photo's name.
-        mark: the text that the file's name has after the first four characters of the photo's base name.
+        mark: the letter that the file's name has after the first four characters of the photo's base name, or "".
     """
 
     path: str
@@ -55,13 +55,13 @@ class Fit:
 
     @property
     def key(self) -> str:
-        """One of the `owner_keys` of the photo."""
+        """The key of the photo; the file belongs to a photo that has this key among its `owner_keys`."""
         return _cut_key(self.base_name) if self.is_cut else name_key(self.base_name)
 
     def renamed(self, new: str, *, old: str) -> str:
         """Return the file's path after the base name of its photo changes from `old` to `new`.
 
-        A name that Takeout cut or numbered is replaced by the photo's full name.
+        If Takeout cut or numbered the file's name, the new path has the photo's full name.
         """
         is_plain = not self.is_cut and f"{self.before}{self.base_name}{self.after}" == self.path
         if new == old and not is_plain:
@@ -72,13 +72,13 @@ class Fit:
 
 
 def owner_keys(base_name: str) -> tuple[str, ...]:
-    """Return the keys of a photo. A companion's `Fit.key` is one of them."""
+    """Return the keys of a photo: its companions have one of them as `Fit.key`."""
     key = name_key(base_name)
     if len(base_name) < _TAKEOUT_CHARACTERS:
         return (key,)
     cut = _cut_key(base_name[:_TAKEOUT_CHARACTERS])
     numbered = _NUMBERED.fullmatch(base_name)
-    # The number may be Takeout's own, or part of the title.
+    # A number at the end may come from Takeout or be part of the title.
     if numbered is None or len(numbered["title"]) < _TAKEOUT_CHARACTERS:
         return (key, cut)
     return (key, _cut_key(numbered["title"][:_TAKEOUT_CHARACTERS] + numbered["number"]), cut)
@@ -89,8 +89,8 @@ class CompanionNames:
 
     Args:
         photo_extensions: the extensions of image files, in lower case, without the dot.
-        patterns: further names, such as `{base}-edit.psd` or `Edits/{file}.*`: `{base}` is a photo's base name,
-            `{file}` the name of one of its images, `*` any text without `/`, `?` one character.
+        patterns: names of further companions, such as `{base}-edit.psd` or `Edits/{file}.*`: `{base}` is a photo's base
+            name, `{file}` the name of one of its images, `*` any text without `/`, `?` one character.
 
     Raises:
         ValueError: a pattern is not of this form.
@@ -100,7 +100,8 @@ class CompanionNames:
         self._extensions = photo_extensions
         self._beginnings = {extension[:length] for extension in photo_extensions for length in range(len(extension))}
         self._patterns = [(pattern, _compiled(pattern, photo_extensions)) for pattern in (*patterns, *FOLDER_PATTERNS)]
-        #: The folders that companions may be in, as parts of their paths in the project's folder; `*` is any text.
+        #: The folders that may have companions: each as the parts of its path below the project's folder; `*` is any
+        #: text.
         self.folders = tuple(
             dict.fromkeys(tuple(pattern.split("/")[:-1]) for pattern, _ in self._patterns if "/" in pattern)
         )
@@ -126,7 +127,7 @@ class CompanionNames:
         is_json = extension.lower() == "json"
         numbered = _NUMBERED.fullmatch(stem) if is_json else None
         if numbered is not None:
-            # The photo without the number does not fit: the number means that the file belongs to another photo.
+            # The photo without the number does not fit, because a file with a number belongs to another photo.
             yield Fit(name, stem, f".{extension}")
             yield from self._takeout(name, numbered["title"], numbered["number"])
             return
@@ -151,7 +152,7 @@ class CompanionNames:
                 yield Fit(name, version["base"], name[len(version["base"]) :])
 
     def _takeout(self, name: str, title: str, number: str) -> Iterator[Fit]:
-        """Yield the photos whose metadata Takeout may have written to a file of this numbered or cut name."""
+        """Yield the photos whose metadata Takeout may have written to a JSON file with this title and number."""
         ending = name[-len(".json") :]
         for place in range(1, len(title)):
             if title[place] != ".":
@@ -181,7 +182,7 @@ def _base_name(name: str, extensions: Collection[str]) -> str | None:
 
 
 def _cut_key(text: str) -> str:
-    # No file name can contain NUL, so this key differs from every name.
+    # No file name can contain NUL, so this key differs from the key of every whole name.
     return f"\0{name_key(text)}"
 
 

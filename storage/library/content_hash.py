@@ -1,4 +1,4 @@
-"""Hashes of file contents. Each names its algorithm, so that hashes of earlier versions can still be compared."""
+"""Hashes of file contents. Each hash names its algorithm, so that hashes of other algorithms can still be compared."""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from blake3 import blake3
 
-#: The algorithm of new hashes. The hexadecimal part of such a hash is the output of `b3sum`.
+#: The algorithm of new hashes. The hexadecimal part of such a hash equals the output of the program `b3sum`.
 HASH_ALGORITHM: Final = "blake3"
 
 _ALGORITHMS: Final[dict[str, Callable[[], Any]]] = {
@@ -19,7 +19,7 @@ _BLOCK_BYTES: Final = 1 << 18
 
 
 class ContentHasher:
-    """Hashes contents in blocks, with the current algorithm and with the algorithms of known hashes.
+    """Hashes contents, given in blocks, with the current algorithm and with the algorithms of known hashes.
 
     Args:
         known: hashes to compare the contents with.
@@ -63,7 +63,7 @@ def hash_contents(path: Path) -> str:
 
 
 def matching_hashes(path: Path, known: Collection[str]) -> set[str]:
-    """Read a whole file once and return the known hashes that its contents have."""
+    """Read a whole file once and return those of the known hashes that its contents have."""
     hasher = _hasher(path, *known)
     return {content_hash for content_hash in known if hasher.has(content_hash)}
 

@@ -20,7 +20,7 @@ class FolderMissing(LibraryError):
 
 
 class FolderUnreadable(LibraryError):
-    """A folder exists, but could not be listed completely; files that were not listed may still exist."""
+    """A folder exists, but could not be listed completely. Files that are not in the listing may still exist."""
 
 
 class SourceMissing(LibraryError):

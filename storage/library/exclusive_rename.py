@@ -1,6 +1,6 @@
-"""Renames a file within one file system without ever replacing another, in the safest way that the system offers.
+"""Renames a file within one file system, never replacing another file, in the safest way that the system offers.
 
-`storage.library.transfer` decides which name a file may get, and moves files between file systems.
+`storage.library.transfer` checks names, and moves files between file systems.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ _NO_HARD_LINKS: Final = _UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EACCES}
 def rename_exclusively(source: Path, target: Path, *, on_behalf_of: Path | None = None) -> None:
     """Rename a regular file within a file system, unless the new name exists.
 
-    On Linux this is one atomic step (`renameat2`). If the file system does not support that, the file gets the new name
-    as a hard link and then loses the old one. If there are no hard links, an empty file first reserves the new name and
-    the rename replaces it. After a crash between these steps, `finish_interrupted` completes the rename.
+    On Linux this is one atomic step (`renameat2`). If the file system does not support `renameat2`, the file gets a
+    hard link with the new name, and the old name is removed. Without hard links, an empty file first reserves the new
+    name, and the rename replaces the empty file. After a crash, `finish_interrupted` completes the rename.
 
     Args:
         source: the file.
         target: its new name.
-        on_behalf_of: the file that `finish_interrupted` will get as source, if it is not this source.
+        on_behalf_of: the path that `finish_interrupted` will get as its source, if it differs from `source`.
 
     Raises:
         FileExistsError: the target exists.
@@ -51,11 +51,11 @@ def rename_exclusively(source: Path, target: Path, *, on_behalf_of: Path | None 
 
 
 def finish_interrupted(source: Path, target: Path) -> bool:
-    """Finish a rename from source to target that a crash interrupted, if both names exist.
+    """Finish a rename that a crash interrupted when both names existed.
 
     Returns:
-        Whether it was finished. If not, the source is unchanged and any file at the target is a different file: an
-        unusable reservation was removed.
+        Whether the rename was finished. If false, the source is unchanged. An empty file that only reserved the target
+        was removed, so a file that is still at the target is another file.
     """
     try:
         before, after = source.lstat(), target.lstat()
@@ -84,7 +84,7 @@ def rename_noreplace(source: Path, target: Path) -> bool:
     """Rename a file or folder in one atomic step that never replaces anything.
 
     Returns:
-        False, with nothing changed, if the system has no such step.
+        Whether the file was renamed. False if the system has no such step; then nothing was changed.
 
     Raises:
         OSError: `FileExistsError` if the target exists, or another error of the system.
@@ -127,7 +127,7 @@ def _rename_noreplace(source: Path, target: Path) -> None:
 
 def _link_and_unlink(source: Path, target: Path) -> None:
     os.link(source, target, follow_symlinks=False)
-    # Sync the new name before the old one is removed: there is only one copy of the file.
+    # The new name is on the disk before the old name is removed, because there is only one copy of the file.
     fsync_folder(target.parent)
     source.unlink()
 
@@ -156,8 +156,8 @@ def _create(path: Path, flags: int) -> None:
 
 
 def _reservation_note(owner: Path, target: Path) -> Path:
-    # The name of this empty file identifies the rename. It is created before the reservation, so that after a crash
-    # the reservation can be recognized. `remove_stale_temporaries` removes a note that was left behind.
+    # The name of this empty file, the note, identifies the rename. The note is created before the reservation, so that
+    # a reservation can be recognized after a crash. `remove_stale_temporaries` removes a note that a crash left.
     pair = os.fsencode(owner) + b"\0" + os.fsencode(target)
     return temporary_path(target, token=hashlib.blake2b(pair, digest_size=8).hexdigest())
 
@@ -167,7 +167,7 @@ def _is_reservation(owner: Path, target: Path, status: os.stat_result) -> bool:
 
 
 def _are_two_entries(source: Path, target: Path) -> bool:
-    # If the file system ignores case, two spellings can be one entry, and unlinking either would remove the file.
+    # If the file system ignores case, two spellings can be one directory entry; unlinking one would remove the file.
     if not os.path.samestat(source.parent.stat(), target.parent.stat()):
         return True
     with os.scandir(source.parent) as entries:

@@ -1,4 +1,4 @@
-"""The names that are taken in a folder, compared without regard to case and Unicode form."""
+"""Finds out which names are taken in a folder, without regard to case and Unicode form, and which are free."""
 
 import os
 from collections import Counter
@@ -10,14 +10,14 @@ from storage.library.errors import FolderMissing, FolderUnreadable
 from storage.library.kinds import DEFAULT_EXTENSIONS, AcceptedExtensions
 from storage.library.names import MAX_NAME_BYTES, cut_to_bytes, name_key
 
-#: Bytes of a file name that are reserved for the extension of the file or of its derivatives.
+#: The number of bytes of a file name that are kept free for the extension of the file or of its derivatives.
 _EXTENSION_BYTES = 10
 
 
 class FolderNames:
-    """The names in one folder, so that a batch of moves scans it only once. The caller adds and discards names.
+    """The names in one folder, so that a batch of moves scans the folder only once. The caller adds and discards names.
 
-    Not safe for use by several threads. Changes by other programs are not seen; moves never overwrite regardless.
+    Only one thread may use an object. It does not notice files that other programs add; moves never overwrite these.
     """
 
     def __init__(self, names: Iterable[str] = (), *, accepted_extensions: AcceptedExtensions = DEFAULT_EXTENSIONS):
@@ -40,7 +40,7 @@ class FolderNames:
         Args:
             folder: the folder.
             accepted_extensions: determine the base name of each file.
-            is_wanted: whether to keep the names with a given base name; other names take no memory.
+            is_wanted: returns whether to keep names with this base name; if None, all names are kept.
 
         Raises:
             FolderMissing: the folder does not exist.
@@ -60,7 +60,7 @@ class FolderNames:
             raise FolderUnreadable(f"Folder {folder} cannot be listed: {error.strerror}.") from error
 
     def same_as(self, name: str) -> frozenset[str]:
-        """Return the names in the folder that count as this name; the name itself is included if it exists."""
+        """Return the names in the folder that differ from this name at most in case or Unicode form."""
         return frozenset(self._names.get(name_key(name), ()))
 
     def has_base_name(self, base_name: str) -> bool:
@@ -97,10 +97,10 @@ def unique_name(
     A long base name is cut, so that there is room for an extension.
 
     Args:
-        folder: the folder, or its names if they were read before.
+        folder: the folder, or its names if the caller has read them.
         base: the base name that is taken.
         suffix: the text between the base name and the number.
-        also_taken: further base names to avoid, for example of rows without a file.
+        also_taken: further base names to avoid, for example of photos whose files are missing.
 
     Raises:
         FolderMissing: the folder does not exist.

@@ -1,4 +1,4 @@
-"""Names of the files and folders that operating systems and storage systems create in users' folders."""
+"""Names of files and folders that operating systems and storage systems create in users' folders; we ignore them."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase

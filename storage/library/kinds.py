@@ -1,4 +1,4 @@
-"""The kind of a file in a project folder, determined by its name alone. `flows.imaging` reads the contents."""
+"""Determines the kind of a file in a project folder by its name alone. `flows.imaging` reads the contents."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -61,12 +61,12 @@ class FileKind(StrEnum):
 
     @property
     def is_photo(self) -> bool:
-        """Whether a file of this kind makes a photo available: JPEG, RAW or other image."""
+        """Whether a file of this kind is an image: JPEG, RAW or other."""
         return self in {FileKind.JPG, FileKind.RAW, FileKind.OTHER}
 
     @property
     def is_hidden(self) -> bool:
-        """Whether files of this kind are not the user's: hidden files, including the manifest."""
+        """Whether files of this kind are hidden. They are not the user's; the manifest is one of them."""
         return self in {FileKind.HIDDEN, FileKind.MANIFEST}
 
 
@@ -76,7 +76,7 @@ class FileName:
 
     Attributes:
         name: the whole file name.
-        base_name: the base name of the file's photo; for a companion, of the first of its `fits`.
+        base_name: the base name of the file's photo. For a companion, this is the photo that fits best.
         extension: the extension in lower case, without the dot; empty if there is none.
         kind: the kind of the file.
     """
@@ -95,8 +95,8 @@ class AcceptedExtensions:
         companion_patterns: names of further files that belong to photos; see `CompanionNames`.
 
     Raises:
-        ValueError: an extension is empty, belongs to two kinds, is a sidecar's, or has characters other than letters
-            and digits; or a pattern is not valid.
+        ValueError: an extension is empty, belongs to two kinds, belongs to sidecars, or has characters other than
+            letters and digits; or a pattern is not valid.
     """
 
     jpg: frozenset[str] = JPG_EXTENSIONS
@@ -123,7 +123,7 @@ class AcceptedExtensions:
 
     @property
     def companion_folders(self) -> tuple[tuple[str, ...], ...]:
-        """The folders below a project's folder that companions may be in; see `CompanionNames.folders`."""
+        """The folders below a project's folder that may have companions; see `CompanionNames.folders`."""
         return self._companions.folders
 
     def is_image(self, name: str) -> bool:
@@ -146,7 +146,7 @@ class AcceptedExtensions:
         return FileName(name, base_name, extension, found)
 
     def fits(self, path: str) -> list[Fit]:
-        """Return the photos that a file may belong to, best first: an image's own photo, or those of a companion.
+        """Return the photos that a file may belong to, best first. For an image, this is only its own photo.
 
         `path` is relative to the project's folder. Hidden files belong to no photo.
         """
@@ -175,5 +175,5 @@ def _normalized(extensions: Iterable[str]) -> frozenset[str]:
     return normalized
 
 
-#: The extensions that are accepted without a setting.
+#: The extensions that are accepted if no setting changes them.
 DEFAULT_EXTENSIONS: Final = AcceptedExtensions()

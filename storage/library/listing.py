@@ -1,7 +1,7 @@
-"""Lists the names in a project folder in batches, for the comparison with the rows, without a `stat` of each file.
+"""Lists the names in a project folder in batches, for the comparison with the rows, without calling `stat` for each.
 
 Most file systems return the type of an entry with its name. A `stat` of each file would take several times as long as
-the listing. Use `storage.library.scan.look_at` for the files whose size or times matter.
+the listing. Use `storage.library.scan.look_at` for files whose size or times matter.
 """
 
 import re
@@ -13,7 +13,7 @@ from storage.library.names import MAX_NAME_BYTES, unsafe_reason
 from storage.library.paths import ProjectFolder
 from storage.library.scan import ScannedFile, describe_entry, entries_of
 
-#: Entries in a batch.
+#: The number of entries in a batch.
 BATCH_SIZE: Final = 5_000
 
 #: Matches names that need no further check: printable ASCII, not hidden, without separators.
@@ -22,11 +22,11 @@ _is_plain = re.compile(rf"[ -\-0-\[\]-~][ -.0-\[\]-~]{{0,{MAX_NAME_BYTES - 1}}}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedNames:
-    """A batch of a folder's entries, without hidden ones.
+    """A batch of a folder's entries, without hidden entries.
 
     Attributes:
         names: the names of regular files; `ProjectFolder.original` accepts them.
-        odd: entries with a problem, which we never change.
+        odd: entries with a problem; we never change them.
     """
 
     names: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class ListedNames:
 
 
 def list_names(project: ProjectFolder) -> Iterator[ListedNames]:
-    """Yield every entry of a project folder that is not hidden, in the disk's order, from one directory scan.
+    """Yield the entries of a project folder that are not hidden, in the disk's order, from one directory scan.
 
     Raises:
         FolderMissing: the project has no folder.

@@ -1,4 +1,4 @@
-"""The manifest `.project.yaml`. It identifies a folder as a project's, even after a user renamed the folder."""
+"""Reads and writes the manifest `.project.yaml`. It names a folder's project, even after a user renamed the folder."""
 
 import os
 import stat
@@ -21,9 +21,9 @@ from task_definitions.wording import shown
 
 #: The format version of the manifests that we write.
 MANIFEST_VERSION: Final = "1.0"
-#: A manifest has a few lines; a file that is larger than this is not a manifest.
+#: A manifest has a few lines; a file with more bytes than this is not a manifest.
 _MAX_MANIFEST_BYTES: Final = 1 << 16
-#: No aliases: with them, a few lines could expand to more values than fit in memory.
+#: YAML aliases are refused, because with them a few lines could expand to more values than fit in memory.
 _BOUNDS: Final = Bounds(max_bytes=_MAX_MANIFEST_BYTES, max_values=2_000, has_aliases=False)
 _KEYS: Final = ("name", "id", "created_at", "version")
 
@@ -51,8 +51,8 @@ def read_manifest(project: ProjectFolder) -> Manifest | None:
     """Read a project's manifest; return None if there is none.
 
     Raises:
-        ManifestUnreadable: it is not a YAML mapping with a name, an id and a creation time, or it is too large.
-        UnsafePath: it is a symlink.
+        ManifestUnreadable: the file is too large, or not a YAML mapping with a name, an id and a creation time.
+        UnsafePath: the file is a symlink.
     """
     path = project.manifest_path
     text = _read(path)
@@ -88,7 +88,7 @@ def manifest_text(project: ProjectFolder) -> str | None:
 
 
 def write_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) -> bool:
-    """Call `replace_manifest`; return whether the file had to be written."""
+    """Write a project's manifest by `replace_manifest`; return whether the file was written."""
     return replace_manifest(project, manifest, at=at) is not None
 
 
@@ -99,15 +99,15 @@ def replace_manifest(
     at: datetime,
     announce: Callable[[WrittenManifest], None] | None = None,
 ) -> WrittenManifest | None:
-    """Write a project's manifest in one atomic step. Other keys in the file are kept.
+    """Write a project's manifest in one atomic step. Keys of the old file that are not in `manifest` are kept.
 
-    An unreadable manifest is moved to the trash first, so that a user can still read it.
+    An unreadable manifest is first moved to the trash, so that a user can still look at it.
 
     Args:
         project: the project.
         manifest: the new contents; its `other` keys replace the same keys in the file.
-        at: the current time, aware, for the trash.
-        announce: gets the result before any file changes, if the manifest must be written.
+        at: the current time as an aware datetime, for the name in the trash.
+        announce: is called with the result before any file changes, if the manifest must be written.
 
     Returns:
         The result; None if the file already has these contents.
@@ -156,7 +156,7 @@ def _is_said(mapping: dict[str, Any], path: Path, wanted: Manifest) -> bool:
         said = _manifest_of(mapping, path)
     except ManifestUnreadable:
         return False
-    # Other keys of the file are kept, so only those that `wanted` has are compared.
+    # Of the other keys of the file, only the keys that `wanted` has are compared, because the rest is kept.
     return replace(said, other={}) == replace(wanted, other={}) and all(
         key in said.other and said.other[key] == value for key, value in wanted.other.items()
     )
@@ -211,11 +211,11 @@ def _is_id(value: object) -> TypeGuard[int]:
 
 
 def _moment_text(value: object) -> str | None:
-    # YAML reads an unquoted time as a date or datetime.
+    # YAML parses an unquoted time as a date or datetime.
     if isinstance(value, datetime):
         try:
             aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-        except OverflowError:  # In UTC, a time of the year 1 or 9999 may be out of range.
+        except OverflowError:  # Converted to UTC, a time in the year 1 or 9999 may be out of range.
             return None
         return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, date):

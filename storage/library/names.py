@@ -1,4 +1,4 @@
-"""Names of tenants, folders and photos: which are safe, which count as the same, and how to make a safe one.
+"""Checks names of tenants, folders and photos, compares them, and makes safe names from any text.
 
 `storage.library.paths` builds paths from checked names.
 """
@@ -9,12 +9,13 @@ from typing import Final
 
 from storage.library.errors import UnsafePath
 
-#: The limit for one name on Linux, macOS and the usual exchange file systems, in bytes of UTF-8.
+#: The maximum length of a file name on Linux, macOS and usual file systems of memory cards, in bytes of UTF-8.
 MAX_NAME_BYTES: Final = 255
-#: The limit for folder names that we make. It leaves room for suffixes and for the path limits of other systems.
+#: The maximum length of folder names that we make, in bytes of UTF-8. It leaves room for suffixes, and for the path
+#: limits of other systems.
 MAX_FOLDER_NAME_BYTES: Final = 120
 
-# The backslash is not a separator on POSIX, but the library may be shared with or moved to a system on which it is.
+# The backslash is no separator on POSIX, but the library may be shared with Windows or moved there.
 _SEPARATORS: Final = frozenset("/\\")
 _CONTROL_CATEGORIES: Final = frozenset({"Cc", "Zl", "Zp"})
 # Invisible characters make two names look the same. Joiners are allowed: emoji and many scripts need them.
@@ -24,8 +25,8 @@ _INVISIBLE: Final = frozenset("\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\
 def name_key(name: str) -> str:
     """Return the comparison key of a name. Two names with the same key count as the same name.
 
-    On some file systems, names that differ only in case or Unicode form are the same name. A folder must therefore
-    never have two such names.
+    Names that differ only in case or Unicode form have the same key. On some file systems they are the same file, so a
+    folder must never have two such names.
     """
     if name.isascii():
         return name.lower()
@@ -47,14 +48,14 @@ def is_decodable(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """Return the name for display: unchanged if that is safe, else as an escaped Python literal."""
+    """Return the name for display: unchanged if it is safe to print, else as an escaped Python literal."""
     if is_decodable(name) and not has_control_characters(name):
         return name
     return ascii(name)
 
 
 def unsafe_reason(name: str) -> str | None:
-    """Return why this cannot be the name of a tenant, a folder or a photo file; None if it can."""
+    """Return the reason why this text cannot be the name of a tenant, a folder or a photo file; None if it can."""
     if not name:
         return "it is empty"
     if name in {os.curdir, os.pardir}:
@@ -92,7 +93,7 @@ def check_name(name: str, *, what: str) -> str:
 
 
 def cut_to_bytes(name: str, max_bytes: int) -> str:
-    """Return the longest beginning of a name that fits in `max_bytes` of UTF-8 and ends with a whole character."""
+    """Return as many whole characters from the beginning of a name as fit in `max_bytes` of UTF-8."""
     encoded = name.encode()
     if len(encoded) <= max_bytes:
         return name
@@ -107,7 +108,7 @@ def sanitise_folder_name(name: str, *, fallback: str = "project") -> str:
 
     Args:
         name: any text.
-        fallback: the result if no character of the text is allowed; a safe name.
+        fallback: a safe name; the result if the text has no allowed character.
     """
     kept: list[str] = []
     for character in unicodedata.normalize("NFC", name):
@@ -119,6 +120,6 @@ def sanitise_folder_name(name: str, *, fallback: str = "project") -> str:
             continue
         elif is_decodable(character):
             kept.append(character)
-    # Characters that become neighbors may compose, and a cut may leave dots or spaces at the end.
+    # Removing characters makes others neighbors, which NFC may combine. A cut may leave dots or spaces at the end.
     whole = unicodedata.normalize("NFC", " ".join("".join(kept).split())).lstrip(". ")
     return cut_to_bytes(whole, MAX_FOLDER_NAME_BYTES).rstrip(". ") or fallback

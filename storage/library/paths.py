@@ -32,10 +32,11 @@ class Library:
     not access the disk.
 
     Attributes:
-        root: the root folder; made absolute, and `~` is the home folder.
+        root: the root folder, which is made absolute; `~` is the home folder.
         accepted_extensions: the extensions of image files.
         ignored_names: files and folders of operating systems and storage systems, which are not part of the library.
-        origin: maps a path to the path of its contents, if this is the shadow library of a plan; see `content_path`.
+        origin: set if this is the shadow library of a plan: maps a path to the path with its contents; see
+            `content_path`.
     """
 
     root: Path
@@ -66,10 +67,10 @@ class Library:
         return self.tenant(tenant_id).project(project_folder)
 
     def content_path(self, path: Path) -> Path:
-        """Return the path from which to read the contents and the change time of a file; never write to it.
+        """Return the path from which to read the contents and the change time of a file; never write to this path.
 
-        It is the path itself, except in the shadow library of a plan: there, every file is empty and stands for an
-        original elsewhere.
+        The result is the given path, except in the shadow library of a plan: its files are empty, and each stands for
+        an original in the real library.
         """
         return path if self.origin is None else self.origin(path)
 
@@ -78,7 +79,8 @@ class Library:
 
         Args:
             folder: the file's folder.
-            name: the file's name. Only a plan joins the two: in a scan, paths of all files would cost time and memory.
+            name: the file's name. It is not joined to the folder unless this is a plan, because a scan would then build
+                a path for each file.
             status: the file's status from the system.
         """
         if self.origin is None:
@@ -101,7 +103,7 @@ class Library:
             ) from error
 
     def check_available(self) -> None:
-        """Check that the library is mounted. Call this before a missing file is taken for a deleted one.
+        """Check that the library is mounted. Call this before you treat a missing file as deleted.
 
         Raises:
             LibraryUnavailable: the root is missing, not a folder, unreadable, or has no tenant's folder.
@@ -114,9 +116,9 @@ class Library:
     def is_missing_or_empty(self, folder: Path) -> bool:
         """Return whether a folder is missing or has no visible folder, like the mount point of an unmounted disk.
 
-        Call this for the library root or a tenant's folder before missing files are taken for deleted ones. Files,
-        hidden entries and ignored names do not count: a mount point may have a note or a marker in it, and a newly
-        formatted disk has `lost+found`.
+        Call this for the library root or a tenant's folder before you treat missing files as deleted. Files, hidden
+        entries and ignored names do not count: a mount point may contain a marker file, and a newly formatted disk has
+        `lost+found`.
 
         Raises:
             LibraryUnavailable: `folder` is not a folder, or cannot be read.
@@ -205,7 +207,7 @@ class ProjectFolder:
         return _refuse_anything_but_a_folder(self.path)
 
     def is_empty(self) -> bool:
-        """Whether the folder holds nothing, not even a hidden folder, as a mount point without its disk."""
+        """Whether the folder has no entry, not even a hidden folder; a mount point without its disk is so empty."""
         with os.scandir(self.path) as entries:
             return next(entries, None) is None
 
@@ -220,7 +222,7 @@ class ProjectFolder:
         return path
 
     def companion(self, path: str) -> Path:
-        """Return the path of a file in the project's folder, or in a folder that a program keeps there for companions.
+        """Return the path of a file in the project's folder, or in a folder of companions below it.
 
         Raises:
             UnsafePath: a name in `path` is not safe, a folder on the path is a symlink or a file, or the file is a
@@ -242,7 +244,7 @@ class ProjectFolder:
         return place
 
     def inside(self, path: str) -> Path:
-        """Return the path of any entry of the project's folder, including those in its hidden folders.
+        """Return the path of any entry below the project's folder, hidden folders included.
 
         Raises:
             UnsafePath: a name in `path` is not safe, a folder on the path is a symlink or a file, or the file is a
@@ -270,8 +272,8 @@ class ProjectFolder:
         """Create the project's folder and its hidden folders if they are missing, but never the library's root.
 
         Raises:
-            LibraryUnavailable: the root is missing. If it were created while its disk is not mounted, files would be
-                written to the wrong disk.
+            LibraryUnavailable: the root is missing. A new root would be on the wrong disk if its own disk is not
+                mounted.
             UnsafePath: one of the folders is a symlink or a file.
         """
         if not self.library.root.is_dir():
@@ -299,8 +301,8 @@ class ProjectFolder:
 def derivative_stem(name: str) -> str:
     """Return the name of the derivatives of a photo, without their extension.
 
-    It is the photo's base name. If that leaves no room for the extension, it is cut and ends with a hash of the whole
-    name.
+    The result is the photo's base name. If the base name is too long for an extension, it is cut, and a hash of the
+    whole name is added.
     """
     room_bytes = MAX_NAME_BYTES - len(DERIVATIVE_EXTENSION)
     if len(name.encode()) <= room_bytes:

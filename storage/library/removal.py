@@ -1,4 +1,4 @@
-"""Removes whole trees: project folders and entries of the trash. No other originals are ever removed."""
+"""Removes project folders and entries of the trash with their contents. No other originals are ever removed."""
 
 import contextlib
 import hashlib
@@ -22,8 +22,8 @@ def remove_project_folder(project: ProjectFolder) -> bool:
     """Remove a project's folder with everything in it, including its trash. This cannot be undone.
 
     The folder first gets a hidden name in its tenant's folder, so that it disappears at once; then its contents are
-    removed. After a crash, the next call continues. It also removes a folder of the same name that was created since.
-    Symlinks are not followed, and mounted file systems inside are not entered.
+    removed. After a crash, the next call continues. That call also removes a folder that was created at the same path
+    in the meantime. Symlinks are not followed, and file systems that are mounted in the folder are not entered.
 
     Returns:
         Whether there was a folder to remove.
@@ -73,14 +73,14 @@ def remove_tree(path: Path) -> None:
 def _set_aside(folder: Path, hidden: Path) -> None:
     if folder.lstat().st_dev != folder.parent.lstat().st_dev:
         raise CrossesFileSystems(f"{printable(str(folder))} is a mount point. Unmount it, then remove the project.")
-    with contextlib.suppress(FileNotFoundError):  # Another process is removing it, too.
+    with contextlib.suppress(FileNotFoundError):  # Another process may be removing the folder, too.
         if not rename_noreplace(folder, hidden):
             folder.rename(hidden)
         fsync_folder(folder.parent)
 
 
 def _removing_mark(project: ProjectFolder) -> str:
-    # A digest, because the folder's name may already have the maximum length.
+    # The mark has a digest, because the folder's name may already have the maximum length.
     digest = hashlib.blake2b(project.project_folder.encode(), digest_size=12).hexdigest()
     return f"{_REMOVING_PREFIX}{digest}-"
 

@@ -1,4 +1,4 @@
-"""Scans a project folder in one streamed pass: its files and the problems with them. Changes nothing."""
+"""Scans a project folder and yields its files, with the problems that they have. Changes nothing."""
 
 import os
 import stat
@@ -32,12 +32,12 @@ _MAX_NS: Final = 2**63 - 1
 class ScannedFile:
     """One entry of a project folder.
 
-    An entry with a problem exists, but we must not touch it: report it, and change neither the file nor its rows. If an
-    entry is not hidden and has no problem, `ProjectFolder.original` accepts its name.
+    If an entry has a problem, report it, but change neither the file nor its rows. If an entry is not hidden and has no
+    problem, `ProjectFolder.original` accepts its name.
 
     Attributes:
-        name: the name on disk. If there is a problem, it may have line breaks or surrogates, so show `printable_name`.
-            For a companion in a folder below the project's folder, the path relative to the project's folder.
+        name: the name on disk. It may have line breaks or surrogates if there is a problem, so show `printable_name`.
+            For a companion in a folder below the project's folder, this is the path relative to the project's folder.
         base_name: the base name of the photo that the file belongs to.
         extension: the extension in lower case, without the dot.
         kind: the kind of the file, determined by its name.
@@ -58,7 +58,7 @@ class ScannedFile:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether the entry is not a user's file: a hidden file or the manifest."""
+        """Whether the entry is a hidden file or the manifest, and so not a user's file."""
         return self.kind.is_hidden
 
     @property
@@ -72,7 +72,7 @@ class ScannedDerivative:
     """A thumbnail or preview on disk.
 
     Attributes:
-        base_name: the base name of its photo; for a long base name, the `derivative_stem`.
+        base_name: the base name of the photo; if it is too long, its `derivative_stem`.
         size_bytes: the file's size; 0 if a full disk interrupted the write.
         mtime_ns: when the file was written, in nanoseconds since 1970.
     """
@@ -83,9 +83,9 @@ class ScannedDerivative:
 
 
 def storable_ns(moment_ns: int) -> int:
-    """Limit a file's time, in nanoseconds since 1970, to the years 1678 to 2262, which databases can store.
+    """Limit a file's time, in nanoseconds since 1970, to the years 1678 to 2262, which a 64-bit column can store.
 
-    Cameras with a wrong clock and programs with a wrong unit write times outside of this range to file systems.
+    Files may have times outside of this range, from cameras with a wrong clock or programs that use a wrong unit.
     """
     return max(-_MAX_NS, min(_MAX_NS, moment_ns))
 
@@ -124,7 +124,7 @@ def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = No
 
     Args:
         project: the folder to scan.
-        is_wanted: whether to include the entry with a given name; None includes all.
+        is_wanted: returns whether to include the entry with this name; None includes all entries.
 
     Raises:
         FolderMissing: the project has no folder.
@@ -140,11 +140,11 @@ def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = No
 
 
 def scan_companion_folders(project: ProjectFolder, *, is_wanted: Callable[[str], bool]) -> Iterator[ScannedFile]:
-    """Yield the wanted files in the folders that some programs keep in a project's folder; symlinks are not followed.
+    """Yield the wanted files in the folders of companions below a project's folder. Symlinks are not followed.
 
     Args:
         project: the project whose folders are scanned.
-        is_wanted: whether to include the file with a given path, relative to the project's folder.
+        is_wanted: returns whether to include the file with this path, relative to the project's folder.
 
     Raises:
         FolderUnreadable: a folder could not be listed completely.
@@ -195,12 +195,12 @@ def look_at(project: ProjectFolder, name: str) -> ScannedFile | None:
 
 @contextmanager
 def entries_of(project: ProjectFolder) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """Open an iterator of a project folder's entries, without ignored names.
+    """Open a project folder and give the block an iterator of its entries, without ignored names.
 
     Raises:
         FolderMissing, FolderUnreadable, UnsafePath: see `scan`.
     """
-    project.exists()  # Raises if a symlink has replaced the folder since the path was built.
+    project.exists()  # Raises `UnsafePath` if a symlink has replaced the folder since the path was built.
     try:
         with os.scandir(project.path) as entries:
             ignored = project.library.ignored_names

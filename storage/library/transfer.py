@@ -1,6 +1,6 @@
-"""Moves originals and renames project folders without ever overwriting or losing a file, and removes derivatives.
+"""Moves originals and renames project folders without overwriting or losing a file, and removes derivatives.
 
-Every operation can be repeated after a crash at any point, and then continues.
+After a crash at any point, repeat the call: it continues the operation.
 """
 
 import contextlib
@@ -36,29 +36,29 @@ from storage.library.names import name_key, printable
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
 
 _BLOCK_BYTES: Final = 1 << 20
-#: Bytes that a copy leaves free on the target's disk, for databases and logs.
+#: The number of bytes that must stay free on the target's disk after a copy, for databases and logs.
 SPARE_BYTES: Final = 64 << 20
 # FAT stores times with a precision of two seconds.
 _MTIME_TOLERANCE_NS: Final = 2_000_000_000
 
 
 def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | None = None) -> None:
-    """Move a file to a new name, in the same or another folder, unless that name is taken.
+    """Move a file to a new name, in the same or another folder, unless the name is taken.
 
     Within a file system, the move is atomic. Between two file systems, the file is copied to a temporary name in the
-    target's folder, synced, read back, compared and renamed. Only then is the source removed. The file's times stay.
+    target's folder, synced, read back, compared and renamed. Only then is the source removed. The file keeps its times.
 
-    A second call finishes a move that a crash interrupted. If the move was finished, it raises `SourceMissing`.
+    A second call finishes a move that a crash interrupted. If the move had ended, the call raises `SourceMissing`.
 
     Args:
-        source: the file; a path that the library built.
-        target: the new path; a path that the library built.
+        source: the file, as a path that `Library` built.
+        target: the new path, as `Library` built it.
         names: the names in the target's folder, for a batch of moves; this call updates them. If None, the folder is
-            scanned. If empty, the move fails only if the target itself exists.
+            scanned. If it has no names, the move fails only if the target itself exists.
 
     Raises:
-        SourceMissing: the file does not exist, or no longer.
-        Collision: the target exists, or a name exists that differs from it only in case or Unicode form.
+        SourceMissing: the file does not exist, or no longer exists.
+        Collision: the target exists, or a file whose name differs from the target only in case or Unicode form.
         FolderMissing: the target's folder does not exist.
         NotEnoughSpace, CopyMismatch, SourceChanged: the copy to another file system failed; the source is unchanged.
         UnsafePath: the source is not a regular file.
@@ -69,7 +69,7 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
     try:
         if not (finish_interrupted(source, target) or _finish_copy(source, target)):
             if names is not None and not os.path.lexists(target):
-                names.discard(target.name)  # It was only a reservation of this move.
+                names.discard(target.name)  # An earlier, interrupted call of this move had only reserved the name.
             _refuse_taken_name(source, target, names)
             _place(source, target, status)
     except FileExistsError as error:
@@ -85,14 +85,14 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
 
 
 def sync_moves(moves: Iterable[tuple[Path, Path]]) -> None:
-    """Wait until moves from source to target, and the folders created for them, are on the disk.
+    """Wait until moves, given as pairs of source and target, and the folders created for them are on the disk.
 
-    New names are synced first: some file systems write the two names of a move separately, and a file must always have
-    one of them.
+    The new names are synced first. Some file systems write the two names of a move separately, and a file must have one
+    of the two names at any time.
     """
     pairs = list(moves)
     new = {target.parent for _, target in pairs}
-    # A move creates at most two new folders on a path: sync the folders that contain them, too.
+    # A move creates at most two nested folders; the folders that contain them are synced, too.
     others = {folder for _, target in pairs for folder in target.parents[1:3]} | {source.parent for source, _ in pairs}
     for folder in (*sorted(new), *sorted(others - new, reverse=True)):
         with contextlib.suppress(FileNotFoundError):
@@ -103,13 +103,13 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
     """Rename a folder in one atomic step, unless the new name is taken.
 
     Args:
-        source: the folder; a path that the library built.
-        target: the new path; a path that the library built.
+        source: the folder, as a path that `Library` built.
+        target: the new path, as `Library` built it.
         names: see `move_without_overwrite`.
 
     Raises:
-        SourceMissing: the folder does not exist, or no longer.
-        Collision: the target exists, or a name exists that differs from it only in case or Unicode form.
+        SourceMissing: the folder does not exist, or no longer exists.
+        Collision: the target exists, or an entry whose name differs from the target only in case or Unicode form.
         CrossesFileSystems: the target is on another file system, or the folder is a mount point.
         UnsafePath: the source is a symlink or not a folder.
     """
@@ -129,9 +129,9 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
         if is_same or not rename_noreplace(source, target):
             if not is_same and os.path.lexists(target):
                 raise _collision(target, target.name)
-            # The target was missing just now; the rename of a folder can replace only an empty folder.
+            # The target was missing a moment ago. If it exists now, the rename can at most replace an empty folder.
             source.rename(target)
-        # The new name must be on the disk before the row has it.
+        # The new name must be on the disk before the project's row has it.
         fsync_folder(target.parent)
     except OSError as error:
         if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
@@ -234,7 +234,7 @@ def _copy(source: Path, target: Path) -> str:
                     remaining = remaining[os.write(descriptor, remaining) :]
         os.fsync(descriptor)
         if hasattr(os, "posix_fadvise"):
-            # Drop the file from the page cache, so that the comparison reads it from the disk.
+            # Without the copy in the page cache, the comparison reads the disk.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
@@ -242,7 +242,7 @@ def _copy(source: Path, target: Path) -> str:
 
 
 def _copy_times_and_mode(status: os.stat_result, target: Path) -> None:
-    # Some file systems cannot store a mode or an exact time; the contents matter more.
+    # Some file systems cannot store a mode or an exact time. The move succeeds nevertheless.
     with contextlib.suppress(OSError):
         target.chmod(stat.S_IMODE(status.st_mode))
     with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""The `.trash` of a project: moving files there, finding expired files, removing them for good, and restoring files.
+"""The `.trash` of a project: moves files there, finds expired files, removes them for good, and restores files.
 
-The name in the trash contains the time of the move. The file's own times do not count, because a move keeps them.
+The name of a file in the trash contains the time of the move, because the file keeps its own times.
 """
 
 import contextlib
@@ -30,8 +30,8 @@ class TrashName:
     """The parts of the name of an entry in the trash.
 
     Attributes:
-        original_name: the file's former name; empty if the entry is a folder with one file that has its former name.
-        trashed_at: when the file was moved to the trash, in UTC, in milliseconds.
+        original_name: the file's former name; empty if the entry is a folder with the file, which has its former name.
+        trashed_at: when the file was moved to the trash, in UTC, with milliseconds.
     """
 
     original_name: str
@@ -45,8 +45,8 @@ class TrashEntry:
     Attributes:
         project: the project.
         name: the name in the trash; show `original_name` to people.
-        original_name: the name in the project; if another program put the entry there, its name in the trash.
-        trashed_at: when the entry was moved to the trash, from its name; if another program put it there, its ctime.
+        original_name: the name in the project; if another program put the entry into the trash, its name there.
+        trashed_at: when the entry was moved to the trash, from its name. If another program moved it, its ctime.
     """
 
     project: ProjectFolder
@@ -73,7 +73,7 @@ def parse_trash_name(name: str) -> TrashName | None:
 
 
 def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
-    """Return a free path in a project's trash for a file; it contains the file's name. Changes nothing on disk.
+    """Return a free path for a file in a project's trash. The path contains the file's name. Changes nothing on disk.
 
     Args:
         project: the project that the file is in.
@@ -94,7 +94,7 @@ def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
     mark = f"{moment}Z_{secrets.token_hex(6)}_"
     if len(os.fsencode(mark + file.name)) <= MAX_NAME_BYTES:
         return project.trash / (mark + file.name)
-    # Both together are too long for one name, so the mark becomes a folder.
+    # Mark and name together are too long for one name, so the mark becomes a folder.
     return project.trash / mark / file.name
 
 
@@ -121,9 +121,9 @@ def move_to_trash(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
 
 
 def expired(project: ProjectFolder, *, now: datetime, ttl_seconds: float) -> Iterator[TrashEntry]:
-    """Return the entries of a project's trash that are older than the time to live, streamed, in no particular order.
+    """Yield the entries of a project's trash that are older than the time to live, in no particular order.
 
-    An entry with a time in the future is not expired. Such times occur if the clock was set back.
+    An entry whose time is in the future, because the clock was set back, is not expired.
 
     Args:
         project: the project.
@@ -173,7 +173,7 @@ def restore(trashed: Path, target: Path, *, names: FolderNames | None = None) ->
         names: see `move_without_overwrite`.
 
     Raises:
-        SourceMissing: the file is not in the trash, or no longer.
+        SourceMissing: the file is not in the trash, or no longer there.
         Collision: the target's name is taken.
     """
     move_without_overwrite(trashed, target, names=names)

@@ -1,7 +1,7 @@
-"""Compares snapshots of a folder tree: which files and folders moved, appeared, disappeared or were replaced.
+"""Compares snapshots of a folder tree, and yields files and folders that moved, appeared, disappeared or were replaced.
 
-Inode, size and mtime identify a file, so that a renamed file is not taken for a removed one. The snapshots are stored
-in a scratch database on disk, so that memory does not grow with the number of files.
+Inode, size and mtime identify a file, so that a renamed file does not count as removed. The snapshots are stored in a
+temporary database on disk, so that memory does not grow with the number of files.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class TreeChange:
     """A difference between two snapshots of a tree.
 
     Attributes:
-        action: `came` for a new entry, `went` for one that disappeared, `replaced` if another file now has the name of
-            one that disappeared.
+        action: `came` for a new entry, `went` for an entry that disappeared, `moved` for a new path, and `replaced` if
+            another file now has the name of a file that disappeared.
         is_folder: whether the entry is a folder. The contents of a moved folder are not reported as moved.
         source: the old path, relative to the root; None if the entry came.
         target: the new path, relative to the root; None if the entry went.
@@ -45,7 +45,7 @@ class TreeChange:
 
 
 class LibraryTree:
-    """Snapshots of one folder tree. Use it as a context manager; the caller removes the scratch file.
+    """Snapshots of one folder tree, in a scratch file. Use it as a context manager; the caller removes the file.
 
     Args:
         root: the folder.
@@ -80,7 +80,7 @@ class LibraryTree:
                 self._connection.execute("COMMIT")
 
     def origin(self, path: Path) -> Path:
-        """Return the path that an entry stands for, even if the entry has moved; the path itself if it has none.
+        """Return the path that an entry stands for, even after the entry has moved; if it stands for none, `path`.
 
         Raises:
             FileNotFoundError: the path does not exist.
@@ -88,18 +88,18 @@ class LibraryTree:
         inode, is_folder, size, mtime_ns = _identity(path.lstat())
         with self._lock:
             row = self._connection.execute("SELECT * FROM origins WHERE inode = ?", (inode,)).fetchone()
-        # The inode of a removed file may be reused, but with another time.
+        # A new file may have the inode of a removed one, but it has another time.
         is_known = row is not None and row[1] == is_folder and (is_folder or row[2:4] == (size, mtime_ns))
         return Path(os.fsdecode(row[4])) if is_known else path
 
     def look(self) -> None:
-        """Take the first snapshot; the first call of `changes` compares with it."""
+        """Take the first snapshot, with which the first call of `changes` compares."""
         self._record("before")
 
     def changes(self) -> Iterator[TreeChange]:
         """Take a snapshot and yield its differences from the previous one, in the order of paths.
 
-        The caller must read all of them. Then the next call compares with this snapshot.
+        The caller must consume all differences. The next call compares with this snapshot.
         """
         self._record("after")
         self._connection.executescript(_FIND_CHANGES)
@@ -157,7 +157,7 @@ class LibraryTree:
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     if stat.S_ISDIR(status.st_mode):
         return status.st_ino, 1, 0, 0
-    # A symlink's size is the length of its target; a symlink that stands for another has another size.
+    # The size of a symlink is the length of its target, which differs in a copy of the tree.
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
     return status.st_ino, 0, size, status.st_mtime_ns
 
@@ -178,7 +178,7 @@ _FIND_CHANGES = f"""
     CREATE INDEX went_names ON went (parent, name);
     CREATE INDEX came_names ON came (parent, name);"""
 
-# A file that went and another that came with its name are one change: replaced.
+# If one file went and another came with the same name, this is one change: `replaced`.
 _CHANGES = f"""
     SELECT b.is_folder, b.size, b.mtime_ns, b.path, a.path, 0 FROM before AS b JOIN after AS a ON {_SAME}
         WHERE a.parent <> b.parent OR a.name <> b.name

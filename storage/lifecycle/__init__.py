@@ -1,1 +1,1 @@
-"""The life cycle of jobs, items and tasks: writes their rows, keeps them alive, ends them and starts what follows."""
+"""The life cycle of jobs, items and tasks: inserts their rows, writes heartbeats, ends jobs and starts next steps."""

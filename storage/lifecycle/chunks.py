@@ -1,4 +1,4 @@
-"""Splits many items into jobs of at most 2000; the payload of each job has its chunk index and the chunk count."""
+"""Divides many items among jobs of at most 2000 items; the payload of each job has its chunk index and their number."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from task_definitions import MAX_ITEMS_PER_JOB
 
 
 def insert_chunks(connection: Connection, values: Mapping[str, Any], items: SpooledItems) -> Job | list[Job]:
-    """Insert the items and their jobs; returns the jobs in order, or the unfinished job with the same unique key.
+    """Insert the items and their jobs; return the jobs in order, or the unfinished job with the same unique key.
 
     Args:
-        connection: in a transaction, which the caller must roll back if this raises.
+        connection: a connection in a transaction, which the caller must roll back if this function raises an error.
         values: the values of each job, from `job_rows.new_job_values`. The unique key applies to all jobs together and
             is stored in the first.
         items: the items; they are read once.

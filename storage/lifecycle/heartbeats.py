@@ -1,4 +1,4 @@
-"""Heartbeats: one statement for all jobs that a process runs, and one for all jobs that it waits for."""
+"""Writes heartbeats: one statement for all jobs that a process runs, and one for all jobs that it waits for."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from storage.database.given_values import among
 from storage.database.tables import jobs, project_claims
 from storage.lifecycle.job_statement import is_given_and_queued
 
-#: A waiter without a heartbeat for this many seconds is dead; other waiters no longer wait for its jobs.
+#: A waiter without a heartbeat for this number of seconds counts as dead; its jobs no longer hold back other jobs.
 ATTENDANCE_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """The state of a job, for its waiters."""
+    """The state of a job, for the processes that wait for it."""
 
     status: str
     run_after: datetime | None
 
 
 def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
-    """Write the heartbeats of running jobs, given as pairs of job id and claim token; returns the lost tokens.
+    """Write the heartbeats of running jobs, given as pairs of job id and claim token; return the lost tokens.
 
-    On PostgreSQL this skips locked rows: a job whose row a handler's transaction has locked is alive without a
-    heartbeat, and it must not delay the heartbeats of the other jobs of the process.
+    On PostgreSQL locked rows are skipped. If a handler's transaction has locked the row of a job, the job is alive
+    without a heartbeat, and must not delay the heartbeats of the process's other jobs.
     """
     pairs = list(claims)
     if not pairs:
@@ -53,7 +53,7 @@ def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
 
 
 def beat_for_lost(database: Database, tokens: Collection[str]) -> None:
-    """Keep the project claims of lost jobs alive: the handlers still work there until their next checkpoint."""
+    """Renew the claims on projects of lost jobs, whose handlers work in the projects until their next checkpoint."""
     if tokens:
         with database.begin() as connection:
             held = among(project_claims.c.claim_token, tokens)
@@ -61,14 +61,14 @@ def beat_for_lost(database: Database, tokens: Collection[str]) -> None:
 
 
 def attend(database: Database, job_ids: Sequence[int], *, worker_id: str) -> None:
-    """Record that an executor waits for these queued jobs, so that no job of a lower rank gets a slot before them."""
+    """Record that an executor waits for these queued jobs, so that no job with a lower rank gets a slot before them."""
     if job_ids:
         parameters = {"job_ids": list(job_ids), "now": database.clock(), "worker_id": worker_id}
         database.run(_attend_statement(database.is_postgresql), parameters)
 
 
 def leave(database: Database, job_ids: Sequence[int]) -> None:
-    """Record that no executor waits for these queued jobs any more."""
+    """Record that the executor no longer waits for these queued jobs."""
     if job_ids:
         database.run(_leave_statement(database.is_postgresql), {"job_ids": list(job_ids)})
 
@@ -91,7 +91,7 @@ def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[
 def _attend_statement(is_postgresql: bool) -> DriverStatement:
     waiting = f"SELECT id FROM jobs WHERE {is_given_and_queued(is_postgresql=is_postgresql)}"
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
-    # If several executors wait for a job, the name of the first stays: another name would change the indexes again.
+    # If several executors wait for a job, the id of the first is kept, because another id would change the indexes.
     return DriverStatement(
         f"""UPDATE jobs SET heartbeat_at = :now, worker_id = coalesce(worker_id, :worker_id)
         WHERE id IN ({waiting} {lock})""",

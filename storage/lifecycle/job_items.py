@@ -1,4 +1,4 @@
-"""The table `job_items`: writes many items fast, reads them in order, and records the outcome of each."""
+"""The table `job_items`: writes many items fast, reads them in order, and records their outcomes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ALLOWED_KEYS = frozenset({"photo_id", "filename", "status", "message"})
 def insert_items(
     connection: Connection, job_id: int, tenant_id: str, items: Iterable[Mapping[str, Any]], *, now: datetime
 ) -> int:
-    """Write the items of a job in order and return their number; at most one batch is in memory.
+    """Write the items of a job in order and return their number. At most one batch of items is in memory.
 
     Raises:
         InvalidValue: an item has an unknown key, or a value that cannot be stored; the caller's transaction must then
@@ -39,7 +39,7 @@ def insert_items(
     """
     count = 0
     iterator = iter(items)
-    # A batch is read before it is written: the items may come from a query on this same connection.
+    # A batch is read completely before it is written, because the items may come from a query on this connection.
     while batch := list(islice(iterator, BATCH_SIZE)):
         count += insert_items_of_jobs(connection, [(job_id, len(batch))], tenant_id, batch, now=now, first_index=count)
     return count
@@ -57,7 +57,7 @@ def insert_items_of_jobs(
     """Write the items of several jobs as one stream and return their number.
 
     `sizes` has pairs of job id and number of items. `items` must not use the connection. `first_index` is the position
-    of the first item in the caller's list.
+    of the first item in the caller's list, for messages.
 
     Raises:
         InvalidValue: as in `insert_items`.
@@ -78,7 +78,7 @@ def insert_items_of_jobs(
                     and type(photo_id := item.get("photo_id")) is int
                     and 0 < photo_id <= MAX_INTEGER
                 ):
-                    # Nearly all items have this form, and this takes half the time of `item_values`.
+                    # Nearly all items have this form. Checking it here takes half the time of `item_values`.
                     yield (tenant_id, job_id, photo_id, None, "pending", None, moment, moment)
                 else:
                     yield (tenant_id, job_id, *item_values(item, first_index + count), moment, moment)
@@ -108,7 +108,7 @@ def _check_photos(connection: Connection, job_ids: Sequence[int], tenant_id: str
 
 
 def write_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    """Write many rows of plain values by the driver's fastest method: COPY, or one prepared statement."""
+    """Write many rows of simple values by the driver's fastest method: COPY, or one prepared statement."""
     names = ", ".join(columns)
     if not connection.in_transaction():
         connection.begin()
@@ -122,7 +122,7 @@ def write_rows(connection: Connection, table: str, columns: Sequence[str], rows:
         else:
             cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
     except Exception as error:
-        # SQLAlchemy does not see the errors of the driver's own cursor.
+        # SQLAlchemy does not translate errors of the driver's own cursor.
         translated = storage_error(error, connection.engine)
         if translated is None:
             raise
@@ -138,7 +138,7 @@ def list_items(connection: Connection, job_id: int) -> list[JobItem]:
 
 
 def items_after(connection: Connection, job_id: int, last_id: int) -> list[JobItem]:
-    """Return the items of a job after `last_id`, in id order, at most `BATCH_SIZE`."""
+    """Return the items of a job with ids above `last_id`, in id order, at most `BATCH_SIZE`."""
     statement = (
         select(job_items)
         .where(job_items.c.job_id == job_id, job_items.c.id > last_id)
@@ -169,7 +169,7 @@ def update_item_status(
     now: datetime,
     error_type: str | None = None,
 ) -> JobItem | None:
-    """Set the status of an item. A `message` of None clears the message of an earlier failure."""
+    """Set the status and message of an item; a `message` of None removes the message of an earlier failure."""
     if status not in _ITEM_STATUSES:
         raise InvalidValue("status", f'"{status}" is not an item status. Allowed: {", ".join(ItemStatus)}.')
     values: dict[str, Any] = {
@@ -205,7 +205,7 @@ def item_values(item: Mapping[str, Any], index: int) -> tuple[int | None, str | 
         InvalidValue: the item has an unknown key, or a value that cannot be stored.
     """
     if type(item) is dict:
-        # Nearly all items have one of these two forms; the checks are as strict as those below.
+        # Nearly all items have one of these two forms, which are checked as strictly as the others below.
         photo_id, filename = item.get("photo_id"), item.get("filename")
         if type(photo_id) is int and 0 < photo_id <= MAX_INTEGER:
             if len(item) == 1:
@@ -265,7 +265,8 @@ def record_outcomes(connection: Connection, outcomes: Sequence[ItemOutcome], *, 
     )
 
 
-# Changes only open items: a write is repeated if its answer was lost, and must not count the attempt twice.
+# The statement changes only open items, because it is repeated if its result was lost, and must not count an attempt
+# twice.
 _RECORD_OUTCOME = (
     update(job_items)
     .where(

@@ -1,4 +1,4 @@
-"""Pages of jobs: all jobs with the newest first, or the jobs that may be claimed with the best first."""
+"""Lists jobs in pages: all jobs, newest first, or the jobs that may be claimed, best first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def list_newest(
     offset: int,
     before: tuple[datetime, int] | None = None,
 ) -> list[Job]:
-    """Return the jobs whose columns have the values of `filters` (None means any value), newest first.
+    """Return the jobs whose columns have the values of `filters`, newest first. None in `filters` means any value.
 
     `before` is `(created_at, id)` of the last job of the previous page.
 
@@ -81,7 +81,7 @@ def ready_jobs(
 def _page(filters: tuple[str, ...], is_paged: bool, limit: int, offset: int) -> JobStatement:
     conditions = [f"{name} = :{name}" for name in filters]
     if is_paged:
-        # The first condition limits the range of the index; the second one cuts exactly.
+        # The first condition limits the range of the index, the second excludes the jobs of the previous page.
         conditions += ["created_at <= :before_at", "(created_at, id) < (:before_at, :before_id)"]
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     return JobStatement(

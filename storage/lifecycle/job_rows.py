@@ -23,9 +23,9 @@ from task_definitions import detect_scope
 from task_definitions.foreign_documents import check_json_depth
 from task_definitions.model import MAX_PRIORITY
 
-#: The most bytes of a payload as JSON. Every job of a task gets a copy of the payload.
+#: The maximum size of a payload in bytes of JSON. Every job of a task gets a copy of the payload.
 MAX_PAYLOAD_BYTES = 1024 * 1024
-#: The most levels of nested mappings and lists.
+#: The maximum number of levels of nested mappings and lists in a payload.
 MAX_PAYLOAD_DEPTH = 32
 
 
@@ -79,7 +79,7 @@ def new_job_values(
 
 
 def with_surroundings(connection: Connection, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check that the project of a new job exists, and return the values with the hold that applies to the job.
+    """Check that the project of a new job exists, and return the job's values with `held_by` set if a hold applies.
 
     Raises:
         UnknownProject: the project does not exist, or it belongs to another tenant.
@@ -101,7 +101,7 @@ def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
     hold = "SELECT kind FROM holds WHERE holds.kind = 'tenant' AND holds.name = :tenant_id"
     if not is_postgresql:
         return JobStatement(f"{insertion}, ({hold})) RETURNING {JOB_COLUMNS}")
-    # This is the lock of `hold_on`.
+    # `hold_on` takes the same lock.
     return JobStatement(
         f"""
         WITH hold AS MATERIALIZED ({hold} FOR SHARE),
@@ -113,12 +113,15 @@ def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
 
 
 def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:
-    """Insert a queued job and wake waiters; if an unfinished job has its unique key, return that job instead."""
+    """Insert a queued job, wake waiters, and return the job.
+
+    If an unfinished job has the same unique key, that job is returned and nothing is inserted.
+    """
     return insert_or_find(connection, values)[0]
 
 
 def insert_or_find(connection: Connection, values: Mapping[str, Any]) -> tuple[Job, bool]:
-    """Return the job as `insert_job` does, and whether it is new; the caller adds items only to a new job."""
+    """Return the job as `insert_job` does, and whether it is new, because only a new job gets items."""
     if values.get("unique_key") is None:
         plain = insert(jobs).values(values).returning(*jobs.columns)
         inserted = connection.execute(plain).mappings().one()
@@ -136,7 +139,7 @@ def insert_or_find(connection: Connection, values: Mapping[str, Any]) -> tuple[J
         if row is not None:
             notify(connection)
             return Job.from_row(row), True
-        # The twin may end between the two statements; then the insert succeeds.
+        # If the twin ended after the insert failed, it is not found, and the insert is repeated.
         twin = find_twin(connection, values)
         if twin is not None:
             return twin, False

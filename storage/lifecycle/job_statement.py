@@ -1,4 +1,4 @@
-"""Statements that return whole rows of `jobs`, such as claims and ends, which run once for each job."""
+"""Driver statements that return whole rows of `jobs`, such as claims and ends, which run for each job."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from storage.records import Job
 
 _COLUMNS = tuple(jobs.c[field.name] for field in fields(Job))
 
-#: Each column by name: `RETURNING *` has the column order of the file, which differs after an upgrade.
+#: All columns of `jobs` by name. `RETURNING *` would have the column order of the file, which differs after an upgrade.
 JOB_COLUMNS = ", ".join(f"jobs.{column.name}" for column in _COLUMNS)
 
 
-#: A condition on jobs that are found by id. `IS TRUE` prevents the use of an index, which would read all queued jobs.
+#: A condition for jobs that are found by id. `IS TRUE` prevents that PostgreSQL uses an index of all queued jobs.
 STILL_QUEUED = "(jobs.status = 'queued') IS TRUE"
 
 
 def is_given(column: str, *, is_postgresql: bool) -> str:
-    """Return the condition that a column is in the list `:job_ids`; the statement is the same for any number of ids."""
+    """Return the condition that a column is in the list `:job_ids`; its text is the same for any number of ids."""
     if is_postgresql:
-        # Not a join: PostgreSQL may read the other table of a join first.
+        # A join is not used, because PostgreSQL may read the other table of a join first.
         return f"{column} = ANY(CAST(:job_ids AS bigint[]))"
     return f"{column} IN (SELECT value FROM json_each(:job_ids))"
 

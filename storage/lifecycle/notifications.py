@@ -1,4 +1,4 @@
-"""Notifies the waiters of other processes that there may be work. Only on PostgreSQL; on SQLite the waiters poll."""
+"""Notifies waiters in other processes on PostgreSQL that there may be work. On SQLite, the waiters poll."""
 
 from __future__ import annotations
 
@@ -18,29 +18,32 @@ _IS_WAITED_FOR = f"EXISTS (SELECT 1 FROM jobs WHERE {ATTENDED} AND heartbeat_at 
 
 
 def notify_waiters(tasks: str) -> str:
-    """Return SQL that wakes the waiters for a slot and the followers of tasks; `tasks` is an SQL condition."""
+    """Return SQL that wakes the executors that wait for a slot and the followers of tasks.
+
+    `tasks` is the SQL condition that selects the tasks.
+    """
     return f"""SELECT pg_notify('{CHANNEL}', '') WHERE {_IS_WAITED_FOR}
         OR EXISTS (SELECT 1 FROM tasks WHERE {tasks} AND attended_at > :fresh_since)"""
 
 
 def notify(connection: Connection) -> None:
-    """Wake the waiters of other processes when the transaction commits: there may be new work."""
+    """Wake the waiters in other processes when the transaction commits, because there may be new work."""
     if connection.dialect.name == "postgresql":
         connection.execute(_NOTIFY)
 
 
 def notify_followers(connection: Connection, task_ids: Sequence[str], *, now: datetime) -> None:
-    """Wake waiters when the transaction commits: jobs of these tasks, or of no task, have ended and freed slots.
+    """Wake waiters when the transaction commits, because jobs of these tasks, or of no task, have ended.
 
-    Notifies only if a process waits for a slot or follows one of the tasks. PostgreSQL commits transactions that notify
-    one after another, and workers with a long queue must not be slowed down by that.
+    Notifies only if a process waits for a slot or follows one of the tasks. PostgreSQL commits transactions with
+    notifications one after another, which must not slow down workers that have a long queue.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_NOTIFY_FOLLOWERS, {"task_ids": list(task_ids), "fresh_since": fresh_since(now)})
 
 
 def fresh_since(now: datetime) -> datetime:
-    """Return the earliest time of a live waiter's or follower's last heartbeat."""
+    """Return the earliest time that the last heartbeat of a live waiter or follower can have."""
     return now - timedelta(seconds=ATTENDANCE_SECONDS)
 
 

@@ -1,6 +1,6 @@
-"""The copy of a definition that a task keeps, with the unit of each step; it is all that creating the next jobs needs.
+"""The pinned definition of a task: the copy of its definition, with the unit of each step, as it was at the start.
 
-A task never reads the definition files after its start. A later change of a file affects only later tasks.
+A task never reads definition files after its start, so a change of a file affects only later tasks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from task_definitions.model import StepDefinition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedStep:
-    """A step, with the settings of its step type at the start of the task."""
+    """A step of a pinned definition, with the settings that its step type had at the start of the task."""
 
     index: int
     definition: StepDefinition
@@ -32,14 +32,14 @@ class PinnedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedDefinition:
-    """A definition with the units of its steps."""
+    """A definition with the units of its steps, as it is stored in `tasks.definition_json`."""
 
     definition: TaskDefinition
     steps: tuple[PinnedStep, ...]
 
     @classmethod
     def pin(cls, definition: TaskDefinition, step_types: Mapping[str, StepType]) -> Self:
-        """Return `definition` with the current settings of its step types."""
+        """Return the pinned definition for `definition` with the current settings of its step types."""
         return cls(
             definition=definition,
             steps=tuple(

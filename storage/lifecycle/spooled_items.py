@@ -1,4 +1,4 @@
-"""Reads the caller's items to their end before a transaction begins, so that a slow iterable keeps no lock."""
+"""Reads all items from a caller's iterable before a transaction begins, so that a slow iterable holds no lock."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Self
 
-#: The number of items that are written to the file, or read from it, at once.
+#: The number of items that are written to the temporary file, or read from it, at once.
 _BATCH_SIZE = 5_000
 
-#: Items up to this size in total stay in memory.
+#: Items stay in memory up to this total number of bytes.
 _MAX_BYTES_IN_MEMORY = 4_000_000
 
 
 class SpooledItems:
-    """Any number of items in their order: a list or tuple is used directly, another iterable is written to a file.
+    """Items that can be read several times, in order. If they are not in a list or tuple, they are written to a file.
 
-    Use it as a context manager. The temporary file has no name and is deleted at the end of the block.
+    Use this as a context manager. The temporary file has no name and is deleted at the end of the block.
     """
 
     def __init__(self, items: Iterable[Mapping[str, Any]]) -> None:

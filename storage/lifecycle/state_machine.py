@@ -1,8 +1,8 @@
 """The state machine of jobs and tasks: ends many jobs at once, and starts the next step of a task or ends the task.
 
-`storage.queue.exchange` ends single jobs and settles their tasks after the commit. The functions of this module lock
-the row of a task before they change its jobs, and settle the task in the same transaction. Unless the transaction is
-the user's own, `settle_after` must be called after the commit.
+The functions of this module lock the row of a task before they change its jobs, and settle the task in the same
+transaction: the task goes to its next step, or ends. After the commit, the caller must call `settle_after`, unless the
+transaction belongs to a user. `storage.queue.exchange` ends single jobs, and settles their tasks after the commit.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.lifecycle.step_jobs import HOLD_OF_JOB, hold_on, insert_step_jobs
 from storage.records import Job, JobStatus, Task, TaskStatus
 
-#: Longer error messages are cut to this many characters; the log has the full text.
+#: The maximum number of characters of an error message in a row; the log has the full text.
 ERROR_MESSAGE_LENGTH = 1000
 
-#: The value of `held_by` in follow-up jobs until the steps of their task have ended.
+#: The value of `held_by` of follow-up jobs until the steps of their task have ended.
 HELD_BY_STEPS = "steps"
 
-#: The columns that change when a job is queued again. `held_by` is read again, because holds may have changed.
+#: The columns that change when a job is queued again. `held_by` is determined again, because holds may have changed.
 QUEUED_ANEW: Mapping[str, Any] = MappingProxyType(
     {
         "status": str(JobStatus.QUEUED),
@@ -55,14 +55,14 @@ def end_jobs(
 ) -> list[Job]:
     """End the queued and running jobs that meet the conditions, settle their tasks, and return the ended jobs.
 
-    Jobs that had ended before stay unchanged: a late `complete` does not change a canceled job.
+    Jobs that had ended before stay unchanged, so a late `complete` does not change a canceled job.
     """
     open_jobs = (jobs.c.status.in_(UNFINISHED), *conditions)
     task_ids = lock_tasks_of(connection, *open_jobs)
     ended = _end_locked(
         connection, *open_jobs, task_ids=task_ids, status=status, now=now, error_message=error_message, result=result
     )
-    # A task may have been started in the meantime; it must be locked before its jobs are ended.
+    # If a task was started in the meantime, it must be locked before its jobs are ended.
     while late := lock_tasks_of(connection, *open_jobs) if connection.dialect.name == "postgresql" else []:
         ended += _end_locked(
             connection, *open_jobs, task_ids=late, status=status, now=now, error_message=error_message, result=result
@@ -106,9 +106,9 @@ def give_back(
     error_message: str | None = None,
     count_attempt: bool = True,
 ) -> list[Job]:
-    """Queue running jobs again, to run from `run_after` on; by default this counts one attempt.
+    """Queue running jobs again, to start at `run_after` at the earliest, and return them; by default, count an attempt.
 
-    Their failed and interrupted items become pending, so the next attempt processes only unfinished items.
+    Their failed and interrupted items become pending, so that the next attempt processes only unfinished items.
     """
     values: dict[str, Any] = {**QUEUED_ANEW, "run_after": run_after, "updated_at": now}
     if count_attempt:
@@ -136,16 +136,16 @@ def reopen_items(connection: Connection, job_ids: list[int], *, now: datetime) -
 
 
 def _keep_claims(connection: Connection, job_ids: list[int], *, now: datetime) -> None:
-    """Renew the project claims of these jobs: their executors may still work there until they stop or die."""
+    """Renew the claims on projects of these jobs, because their executors may still work in the projects."""
     if job_ids:
         held = among(project_claims.c.job_id, job_ids)
         connection.execute(update(project_claims).where(held).values(claimed_at=now))
 
 
 def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: datetime) -> list[Job]:
-    """Queue again the failed and canceled jobs that meet the conditions, with their attempts reset; returns them.
+    """Queue the failed and canceled jobs that meet the conditions again, reset their attempts, and return them.
 
-    Their tasks, even ended ones, continue from the first step that has such a job. Items that are done stay done. A job
+    Their tasks, even if ended, continue from the first step that has such a job. Items that are done stay done. A job
     stays unchanged if an unfinished or a later job has the same `unique_key`.
     """
     closed = (jobs.c.status.in_((JobStatus.FAILED, JobStatus.CANCELED)), *conditions)
@@ -169,7 +169,7 @@ def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: d
 
 
 def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: datetime) -> Task | None:
-    """Let a task continue from a step that has queued jobs; an unfinished task may move back, but not forward."""
+    """Let a task continue from a step that has queued jobs. An unfinished task goes back to it, but not forward."""
     task = lock_task(connection, task_id)
     if task is None:
         return None
@@ -183,13 +183,13 @@ def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: d
                 finished_at=None,
                 error_message=None,
                 attended_at=None,
-                # The old flow run ended with the task. If it was canceled, that must not cancel the reopened task.
+                # The old flow run ended with the task. If it was canceled, it must not cancel the reopened task.
                 flow_run_id=None if task.is_final else task.flow_run_id,
                 updated_at=now,
             )
         )
     else:
-        # The task is still at an earlier step, but a follow-up job that was queued again must wait.
+        # The task stays at its earlier step, and a follow-up job that was queued again must wait.
         step_index = task.step_index
     follow_up_index = PinnedDefinition.from_json(task.definition_json).follow_up_index
     if step_index < follow_up_index:
@@ -202,10 +202,10 @@ def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: d
 
 
 def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task | None:
-    """Advance a task as far as its jobs allow: insert the jobs of the next step, or end the task; returns the task.
+    """Advance a task as far as its jobs allow, and return it: insert the jobs of the next step, or end the task.
 
-    Does nothing while a job of the current step is unfinished, so it can be called repeatedly. Followers of a task call
-    it too, because other programs end jobs by plain SQL.
+    Does nothing if a job of the current step is unfinished, so repeated calls do no harm. Followers of a task also call
+    it, because other programs end jobs by plain SQL.
     """
     task = lock_task(connection, task_id)
     while task is not None and not task.is_final and not _has_unfinished(connection, task):
@@ -214,7 +214,7 @@ def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task 
         try:
             goes_on = _advance(connection, task, now=now)
         except CorruptDefinition as error:
-            # The task fails: its unreadable definition must not block the end of its jobs, or other tasks.
+            # The task fails, because its unreadable definition must not keep its jobs from ending, nor other tasks.
             return _end_task(connection, task, status=TaskStatus.FAILED, now=now, error_message=str(error))
         if not goes_on:
             return _finish(connection, task, now=now)
@@ -224,7 +224,7 @@ def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task 
 
 def cancel_task_row(connection: Connection, task: Task, *, now: datetime, reason: str | None = None) -> Task:
     """Cancel a task and its unfinished jobs."""
-    # The task ends first: the end of its jobs settles it, and a canceled task must not start its next step.
+    # The task ends before its jobs. Their end settles the task, and a canceled task starts no next step.
     connection.execute(
         update(tasks)
         .where(tasks.c.id == task.id)
@@ -259,7 +259,7 @@ def lock_tasks_of(connection: Connection, *conditions: ColumnElement[bool]) -> l
 
 
 def cut(message: str) -> str:
-    """Return `message` in a form that the column can store: at most 1000 characters, no NUL, no lone surrogates."""
+    """Return `message` so that a column can store it: cut at 1000 characters, without NUL and lone surrogates."""
     return message.replace("\0", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()[:ERROR_MESSAGE_LENGTH]
 
 
@@ -278,7 +278,7 @@ def _superseded(connection: Connection, *conditions: ColumnElement[bool]) -> lis
 
 
 def _advance(connection: Connection, task: Task, *, now: datetime) -> bool:
-    """Move a task whose step has ended to its next step or its follow-ups; returns False if there is neither."""
+    """Move a task whose step has ended to its next step or its follow-up jobs; return False if there is neither."""
     pinned = PinnedDefinition.from_json(task.definition_json)
     if task.step_index >= pinned.follow_up_index:
         return False
@@ -288,11 +288,11 @@ def _advance(connection: Connection, task: Task, *, now: datetime) -> bool:
         if not (task.flags_json or {}).get(step.definition.run_if or "", True):
             continue
         _move_to(connection, task, step.index, now=now)
-        # In a retry, a later step may have its jobs already; completed jobs are not repeated.
+        # After a retry, a later step may have jobs already; its completed jobs are not repeated.
         if not _has_jobs(connection, task, step.index):
             insert_step_jobs(connection, task, step, now=now)
         return True
-    # Follow-ups belong to completed work, so they run even if a failure stops the steps.
+    # Follow-up jobs belong to completed work, so they run even if a failure stopped the steps.
     _move_to(connection, task, pinned.follow_up_index, now=now)
     _release_follow_ups(connection, task, pinned.follow_up_index, now=now)
     return True

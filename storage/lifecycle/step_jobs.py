@@ -1,4 +1,4 @@
-"""Creates the jobs of a step, one for each chunk, and their items, with a few statements for any number of jobs."""
+"""Creates the jobs of a step, one for each chunk, and their items, by a few statements for any number of jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.records import Task
 
 
 def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, now: datetime) -> int:
-    """Insert the queued jobs of a step and their items; returns the number of jobs.
+    """Insert the queued jobs of a step and their items, and return the number of jobs.
 
     A step with the unit `items` gets a job for each chunk of the task's items. If the task was started without items,
     the photos of its projects are the items. Other steps get one job. A step without items gets one empty job, so that
@@ -45,7 +45,7 @@ def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, no
 
 
 def target_projects(task: Task) -> Select[Any]:
-    """Return a query of the ids of the task's projects: its project, its items' projects, or all active projects."""
+    """Return a query of the ids of a task's projects: its own, those of its items, or all active projects."""
     if task.scope == "project":
         return select(projects.c.id).where(projects.c.id == task.project_id)
     if task.scope == "photo_set":
@@ -64,7 +64,7 @@ def is_active() -> Any:
 
 
 def job_payload(task: Task, *, chunk_index: int, total_chunks: int) -> dict[str, Any]:
-    """Return the `payload_json` of a job: the payload, id, type and source of its task, and its chunk."""
+    """Return the `payload_json` of a job: the payload of its task, the task's id, type and source, and the chunk."""
     return {
         **task.payload,
         "task_id": task.id,
@@ -77,7 +77,7 @@ def job_payload(task: Task, *, chunk_index: int, total_chunks: int) -> dict[str,
 
 def hold_on(connection: Connection, *, tenant_id: str, task_id: str | None) -> str | None:
     """Return the kind of the hold that applies to a new job of this tenant and task, or None."""
-    # The shared lock makes a simultaneous release on PostgreSQL wait, so that it sees the new job.
+    # On PostgreSQL, the shared lock makes a simultaneous release wait, so that the release sees the new job.
     return connection.execute(
         select(holds.c.kind)
         .where(
@@ -89,7 +89,7 @@ def hold_on(connection: Connection, *, tenant_id: str, task_id: str | None) -> s
     ).scalar_one_or_none()
 
 
-#: A subquery like `hold_on`, with the same lock, for the row of `jobs` that a statement changes.
+#: A subquery for the hold on the row of `jobs` that a statement changes. It locks as `hold_on` does.
 HOLD_OF_JOB = (
     select(holds.c.kind)
     .where(
@@ -170,7 +170,7 @@ _COUNT_ITEMS = text("""
 
 
 def _items_of_task(task: Task) -> Select[Any]:
-    # An earlier step may have removed a photo; without its row in `photos`, it is no longer an item.
+    # A photo that an earlier step removed has no row in `photos`, so it is no longer an item.
     return (
         select(task_items.c.photo_id, func.coalesce(task_items.c.filename, photos.c.filename).label("filename"))
         .add_columns(task_items.c.position)

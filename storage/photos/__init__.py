@@ -1,1 +1,1 @@
-"""The rows of projects, photos, tags, originals and derivatives, and selections of photos."""
+"""Reads and writes the rows of projects, photos, tags, originals and derivatives, and selects photos."""

@@ -19,7 +19,7 @@ AVAILABILITY_COLUMNS = ("jpg_available", "raw_available", "other_available", "ke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
-    """The kinds of files that a photo has on disk, if its row differs: 1 for each kind that exists, else 0."""
+    """The kinds of files that a photo has on disk, for an update of its row: 1 for each kind that exists, else 0."""
 
     photo_id: int
     filename: str
@@ -34,13 +34,16 @@ class Availability:
 
 
 def has_photos_marked_without_file(connection: Connection, project_id: int) -> bool:
-    """Return whether a photo of the project has no file according to its row."""
+    """Return whether the project has a photo without a file, according to the photo's row."""
     statement = select(photos.c.id).where(photos.c.project_id == project_id, *_marked_without_file()).limit(1)
     return connection.execute(statement).first() is not None
 
 
 def has_rows_to_remove(connection: Connection, project_ids: Collection[int], *, missing_before: datetime) -> bool:
-    """Return whether a photo of the projects has no file, a known content hash, and was missing by `missing_before`."""
+    """Return whether the projects have a photo without a file that was missing at `missing_before`.
+
+    Only photos with a known content hash count.
+    """
     statement = (
         select(photos.c.id)
         .join(photo_originals, photo_originals.c.photo_id == photos.c.id)
@@ -62,10 +65,10 @@ def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) 
 
 
 def write_availability(connection: Connection, changes: Sequence[Availability], *, now: datetime) -> None:
-    """Update rows to the state of the disk, with one statement for all rows that get the same values.
+    """Write the availability of files to rows, by one statement for all rows that get the same values.
 
-    The keep flag of a new file is set to 1, because no user can have chosen to remove a file that did not exist. Other
-    keep flags stay, including the flag of a file that was missing for a while.
+    The keep flag of a new file is set to 1, because a user cannot have marked a file that did not exist for removal.
+    Other keep flags are unchanged, including the flag of a file that was missing for some time.
     """
     ordered = sorted(changes, key=lambda change: (change.flags, change.photo_id))
     for (jpg, raw, other), group in groupby(ordered, key=lambda change: change.flags):
@@ -91,7 +94,7 @@ def write_availability(connection: Connection, changes: Sequence[Availability], 
 def _comes_first(kind: str) -> Any:
     was_known = exists().where(
         photo_originals.c.photo_id == photos.c.id,
-        # A row without a size does not name the file that was missing.
+        # A row without a size was written for a missing file of unknown kind.
         (photo_originals.c.kind == kind) | photo_originals.c.size_bytes.is_(None),
         photo_originals.c.missing_since.is_not(None),
     )

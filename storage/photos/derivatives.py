@@ -20,13 +20,13 @@ from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Record
 
-#: Rows read or written by one statement.
+#: The number of rows that one statement reads or writes.
 BATCH_SIZE = 1_000
 
-#: The kind of the row that names the file from which the metadata of a photo were read.
+#: The `kind` of the row for the metadata of a photo; the row names the file from which they were read.
 METADATA: Final = "metadata"
 
-#: The source hash if the state of the original that was used is unknown, for example because it changed meanwhile.
+#: The source hash if the contents that were used are unknown, for example because the original changed meanwhile.
 UNKNOWN: Final = "unknown"
 
 
@@ -44,8 +44,8 @@ class Derivative(Record):
     Attributes:
         kind: a `DerivativeKind`, or `METADATA`.
         source_name: the name of the original.
-        source_hash: the content hash of the original at that time; None if the original never changed.
-        width: in pixels; None if no file was made. The same is true of `height` and `size_bytes`.
+        source_hash: the content hash that the original had then; None if the original never changed.
+        width: the width in pixels; None if no file was made. Then `height` and `size_bytes` are None, too.
     """
 
     photo_id: int
@@ -58,20 +58,20 @@ class Derivative(Record):
     generated_at: datetime
 
     def is_made_from(self, original: Original) -> bool:
-        """Return whether it was made from this original in its current state."""
+        """Return whether the derivative was made from this original with its current contents."""
         return (self.source_name, self.source_hash) == (original.name, original.content_hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessedPhoto:
-    """The results for a photo, to be written if the photo was neither moved nor removed meanwhile.
+    """The results for a photo. They are written only if the photo was neither moved nor removed meanwhile.
 
     Attributes:
-        photo: the photo when the work began.
-        values: the new values of columns of its row that change.
-        meta: new values of keys of `meta_json`; keys with None are removed.
-        derivatives: new rows of its derivatives.
-        originals: new rows of its originals.
+        photo: the photo as it was when the work began.
+        values: new values for columns of the photo's row.
+        meta: new values for keys of `meta_json`; keys with None are removed.
+        derivatives: new rows of the photo's derivatives.
+        originals: new rows of the photo's originals.
     """
 
     photo: Photo
@@ -115,7 +115,7 @@ class DerivativesRepository:
         with self._access.write() as connection:
             for start in range(0, len(processed), BATCH_SIZE):
                 batch = processed[start : start + BATCH_SIZE]
-                # Lock the rows, so that none changes or is removed before the rows that refer to it are written.
+                # The photos are locked, so that none changes before the rows that refer to it are written.
                 statement = (
                     select(photos.c.id, photos.c.project_id, photos.c.filename, photos.c.meta_json)
                     .where(photos.c.id.in_([one.photo.id for one in batch]))
@@ -153,7 +153,7 @@ class DerivativesRepository:
 
 
 def merged_meta(meta_json: Any, own: Mapping[str, Any]) -> Any:
-    """Return `meta_json` with new values of our keys; keys with None are removed, and keys of other programs stay.
+    """Return `meta_json` with the values `own`; keys with None are removed, and keys of other programs are kept.
 
     A `meta_json` that is not an object is returned unchanged.
     """

@@ -1,6 +1,7 @@
-"""Finds base names that photos in several projects of a tenant share, with set-based statements in temporary tables.
+"""Finds base names that photos in several projects of a tenant share, by SQL on temporary tables.
 
-Names that differ only in case or Unicode form count as one name. This module changes no row; the step renames photos.
+Names that differ only in case or Unicode form count as one name. The step `duplicate_resolution` renames photos; this
+module changes no row of a photo.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from storage.lifecycle.job_items import write_rows
 from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.records import Photo
 
-#: The number of names to search for the original of a copy: the name itself and its numbered renamings.
+#: The maximum number of names in a search for the original of a copy: the name itself, and its numbered forms.
 _MAX_COPIES = 20
 
 _tenant_names = table("tenant_names", column("photo_id"), column("project_id"), column("name_key"))
@@ -44,7 +45,7 @@ _STILL_DUPLICATE = """SELECT duplicate_names.photo_id FROM duplicate_names
 
 
 class DuplicateNames:
-    """The names of all photos in a tenant's active projects; needs a connection from `temporary_tables`."""
+    """The names of all photos in a tenant's active projects, in temporary tables (see `temporary_tables`)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -56,8 +57,8 @@ class DuplicateNames:
     def find(self, tenant_id: str) -> dict[int, int]:
         """Read all names; return the number of photos with a duplicate name, by project.
 
-        The oldest photo with a name keeps it (by `created_at`, then id), and so do other photos in its project. Photos
-        with that name in other projects are duplicates.
+        Of the photos with the same name, the oldest (by `created_at`, then id) and the photos in its project keep the
+        name. The photos in other projects are duplicates.
         """
         self._copy_plain_names(tenant_id)
         self._copy_other_names(tenant_id)
@@ -87,7 +88,7 @@ class DuplicateNames:
             yield ids
 
     def photos_like(self, name: str, *, but_for: int) -> list[int]:
-        """Return the tenant's photos that have this name or a numbered renaming of it, except `but_for`, by id."""
+        """Return the ids of the tenant's photos with this name or a numbered form of it, except the photo `but_for`."""
         keys = [name_key(name), *(name_key(f"{name}_duplicate{number}") for number in range(1, _MAX_COPIES))]
         statement = select(_tenant_names.c.photo_id).where(
             _tenant_names.c.name_key.in_(keys), _tenant_names.c.photo_id != but_for
@@ -110,7 +111,7 @@ class DuplicateNames:
         self._connection.commit()
 
     def _copy_plain_names(self, tenant_id: str) -> None:
-        # The key of an ASCII name is the name in lower case, which SQL can compute.
+        # The comparison key of an ASCII name is the name in lower case, which SQL can compute.
         name = photos.c.filename if self._is_sqlite else photos.c.filename.collate("C")
         source = (
             select(photos.c.id, photos.c.project_id, func.lower(name))

@@ -1,4 +1,4 @@
-"""Searches a tenant's originals by size, to find the photo whose contents a new file has."""
+"""Searches a tenant's originals by size, to find the photo that has the same contents as a new file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from storage.database.tables import photo_originals, photos, projects
 from storage.lifecycle.step_jobs import of_tenant
 from storage.photos.originals import Original
 
-#: Sizes in one statement.
+#: The number of sizes in one statement.
 _BATCH_SIZE = 500
 
-#: Rows fetched at a time.
+#: The number of rows that are fetched at once.
 _FETCH_SIZE = 1_000
 
 
@@ -23,7 +23,7 @@ class KnownOriginal:
     """An original with a known content hash.
 
     Attributes:
-        photo_id: the photo that it belongs to.
+        photo_id: the photo that the original belongs to.
         project_id: the photo's project.
         base_name: the photo's base name.
         name: the file's name.
@@ -80,7 +80,7 @@ def originals_of_project(connection: Connection, project_id: int) -> Generator[O
 
 
 def count_known_photos(connection: Connection, project_id: int) -> int:
-    """Return the number of photos of a project that have an original with a known content hash that is not missing."""
+    """Return the number of photos of a project that have an existing original with a known content hash."""
     statement = (
         select(func.count(func.distinct(photo_originals.c.photo_id)))
         .join(photos, photos.c.id == photo_originals.c.photo_id)

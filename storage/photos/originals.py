@@ -1,7 +1,7 @@
 """The table `photo_originals`: the state of each image file of a photo when it was last checked.
 
-A file is unchanged if its size, mtime and ctime are; otherwise its content hash decides. A derivative names the hash of
-the original that it was made from (`storage.photos.derivatives`). `storage.library` handles the files.
+If size, mtime and ctime of a file are unchanged, the file is unchanged; otherwise its content hash decides. The row of
+a derivative has the hash of its original (`storage.photos.derivatives`). `storage.library` handles the files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from storage.records import Record
 #: The kinds of originals.
 ORIGINAL_KINDS: Final = ("jpg", "raw", "other")
 
-#: Rows read or written by one statement.
+#: The number of rows that one statement reads or writes.
 BATCH_SIZE = 1_000
 
 
@@ -32,16 +32,16 @@ class Original(Record):
 
     Attributes:
         kind: `jpg`, `raw` or `other`.
-        size_bytes: the file's size; None if the file was never seen. The same is true of its times.
+        size_bytes: the file's size; None if the file was never seen, as are its times then.
         mtime_ns: when the contents last changed, in nanoseconds since 1970.
         ctime_ns: when the contents or the inode last changed, in nanoseconds since 1970; None if unknown.
         content_hash: `algorithm:hexadecimal`; None if the file was never fully read.
-        hashed_at: when that hash was first computed.
-        verified_at: when the contents were last read and had that hash.
+        hashed_at: when `content_hash` was first computed.
+        verified_at: when the contents were last read and had the hash `content_hash`.
         missing_since: when the file was found missing; None if it exists.
-        checked_at: when the contents were last read, with any result, or could not be read; None if never.
+        checked_at: when the contents were last read, or could not be read; None if never.
         corrupt_since: when different contents with the same size and times were first found; None if never.
-        corrupt_hash: the hash of those different contents.
+        corrupt_hash: the hash of these different contents.
     """
 
     photo_id: int
@@ -66,7 +66,7 @@ class OriginalsRepository:
         self._access = Access(source)
 
     def get_many(self, photo_ids: Sequence[int]) -> dict[int, dict[str, Original]]:
-        """Return the originals of these photos by photo id and name; every photo has an entry."""
+        """Return the originals of these photos, by photo id and file name; every photo has an entry."""
         found: dict[int, dict[str, Original]] = {photo_id: {} for photo_id in photo_ids}
         with self._access.read() as connection:
             for start in range(0, len(photo_ids), BATCH_SIZE):
@@ -80,7 +80,7 @@ class OriginalsRepository:
     def save_many(self, originals: Sequence[Original]) -> None:
         """Insert rows, or replace the rows of the same photo and name.
 
-        If an unchanged file gets its first hash, its existing derivatives get it as their source hash.
+        If an unchanged file gets its first hash, the rows of its derivatives get this hash as their source hash.
         """
         if not originals:
             return
@@ -104,9 +104,10 @@ class OriginalsRepository:
             upsert(connection, photo_originals, [asdict(original) for original in originals])
 
     def mark_missing(self, photo_ids: Sequence[int], kinds: Sequence[str], *, now: datetime) -> None:
-        """Mark the files of these kinds as missing; a file that is already missing keeps its time.
+        """Mark the files of these kinds as missing from now on; a file that is already missing keeps its time.
 
-        If all kinds are given, a photo without rows gets a row that has the photo's name, but no size or times.
+        If all kinds are given, a photo without rows of originals gets a row with the photo's name, without size and
+        times.
         """
         if not kinds:
             return
@@ -146,7 +147,7 @@ class OriginalsRepository:
             )
 
     def missing_since(self, photo_ids: Sequence[int]) -> dict[int, datetime]:
-        """Return the time since which all files of a photo are missing, by photo; other photos are left out."""
+        """Return for each photo whose files are all missing the time since when they are; other photos are left out."""
         statement = (
             select(photo_originals.c.photo_id, func.max(photo_originals.c.missing_since, type_=UtcTimestamp()))
             .where(photo_originals.c.photo_id.in_(photo_ids))
@@ -172,14 +173,14 @@ class OriginalsRepository:
                 connection.execute(_RENAME, renamed)
 
     def forget_kinds(self, kinds: Mapping[int, Iterable[str]]) -> None:
-        """Remove the rows of these kinds of originals, given by photo: the files were removed intentionally."""
+        """Remove the rows of originals whose files were removed intentionally; `kinds` has the kinds by photo id."""
         rows = [{"of_photo": photo_id, "of_kind": str(kind)} for photo_id, own in kinds.items() for kind in own]
         if rows:
             with self._access.write() as connection:
                 connection.execute(_FORGET_KIND, rows)
 
     def forget(self, files: Iterable[tuple[int, str]]) -> None:
-        """Remove the rows of originals, each given by its photo's id and its name."""
+        """Remove the rows of originals, given as pairs of photo id and file name."""
         rows = [{"of_photo": photo_id, "of_name": name} for photo_id, name in files]
         if rows:
             with self._access.write() as connection:

@@ -1,4 +1,4 @@
-"""Moves the rows of photos to another project, with their tags. The files must be moved before."""
+"""Moves the rows of photos to another project, with their tags. The caller must have moved the files before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_tags, photos, tags
 from storage.photos.originals import OriginalsRepository
 
-#: Rows read or written by one statement.
+#: The number of rows that one statement reads or writes.
 BATCH_SIZE = 1_000
 
 
@@ -22,11 +22,11 @@ class MovedPhoto:
     """A photo whose files were moved to another project.
 
     Attributes:
-        old_name: its old base name.
-        name: its new base name.
+        old_name: the photo's old base name.
+        name: the photo's new base name.
         thumbnail_status: the new `photos.thumbnail_status`.
         preview_status: the new `photos.preview_status`.
-        left_behind: the kinds of derivatives that were not moved with it: `thumbnail`, `preview`.
+        left_behind: the kinds of derivatives that were not moved with the photo: `thumbnail`, `preview`.
     """
 
     id: int
@@ -61,7 +61,7 @@ class PhotoMovesRepository:
             yield from (name for _, name in rows)
 
     def move_rows(self, moved: Sequence[MovedPhoto], *, project_id: int) -> None:
-        """Move rows to another project. Photos get its tags of the same names; missing tags are created."""
+        """Move rows to another project. Photos keep the names of their tags; tags that it lacks are created."""
         if not moved:
             return
         with self._access.write() as connection:

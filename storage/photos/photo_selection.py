@@ -1,4 +1,4 @@
-"""A selection of photos by criteria, instead of a list of ids."""
+"""Selections of photos by criteria, instead of lists of ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.photos.projects import ProjectsRepository
 from task_definitions.wording import listed
 
-#: The statuses of a derivative that does not exist.
+#: The statuses of derivatives that do not exist.
 _LACKING = ("pending", "missing", "failed")
 
 #: The kinds of derivatives that a photo may lack.
@@ -28,7 +28,7 @@ ProjectReference = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length
 class PhotoSelection(BaseModel):
     """A selection of the photos in a tenant's active projects; a photo must meet all given criteria.
 
-    `missing_preview` and `missing_thumbnail` are accepted as switches instead of `missing`.
+    The constructor also accepts `missing_preview=True` and `missing_thumbnail=True` instead of `missing`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,7 +36,7 @@ class PhotoSelection(BaseModel):
     missing: tuple[Derivative, ...] = Field(
         default=(),
         title="Missing",
-        description="Only photos without at least one of these derivatives, also because making it failed.",
+        description="Only photos that lack at least one of these derivatives, also if making it failed.",
     )
     failed_only: bool = Field(
         default=False,
@@ -54,7 +54,7 @@ class PhotoSelection(BaseModel):
         default=None, title="Taken to", description="Only photos taken on this day or earlier."
     )
     every_photo: bool = Field(
-        default=False, title="Every photo", description="All photos of the tenant; leave the other criteria empty then."
+        default=False, title="Every photo", description="All photos of the tenant; then leave the other criteria empty."
     )
 
     @model_validator(mode="before")
@@ -79,11 +79,11 @@ class PhotoSelection(BaseModel):
 
     @property
     def criteria(self) -> tuple[str, ...]:
-        """The names of the criteria that are given, without `every_photo`."""
+        """The names of the given criteria, without `every_photo`."""
         return tuple(self.model_dump(exclude={"every_photo"}, exclude_defaults=True))
 
     def checked(self, connection: Connection, *, tenant_id: str) -> PhotoSelection:
-        """Return the selection with its projects as ids, after checking projects and tags.
+        """Check the projects and tags, and return the selection with ids of projects instead of names and labels.
 
         Raises:
             UnknownProject: the tenant has no such project, or the name and the id in a label do not match.
@@ -95,7 +95,7 @@ class PhotoSelection(BaseModel):
         return self.model_copy(update={"project_ids": known.find_all(self.project_ids, tenant_id=tenant_id)})
 
     def statement(self, tenant_id: str) -> Select[Any]:
-        """Return a select of `photo_id` and `filename` of the selected photos, for use inside another statement."""
+        """Return a query of `photo_id` and `filename` of the selected photos, for use as a subquery."""
         statement = (
             select(photos.c.id.label("photo_id"), photos.c.filename)
             .join(projects, projects.c.id == photos.c.project_id)
@@ -113,7 +113,7 @@ class PhotoSelection(BaseModel):
         if self.taken_from:
             statement = statement.where(photos.c.date_time_original >= self.taken_from.isoformat())
         if self.taken_to:
-            # The column is text; the next day's date sorts after every time of the last day.
+            # The column is text, and the date of the next day sorts after every time of the day `taken_to`.
             statement = statement.where(photos.c.date_time_original < (self.taken_to + timedelta(days=1)).isoformat())
         columns = {"thumbnail": photos.c.thumbnail_status, "preview": photos.c.preview_status}
         if self.missing:

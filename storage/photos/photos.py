@@ -11,7 +11,7 @@ from storage.database.engine import Access, Database
 from storage.database.tables import photos
 from storage.records import Photo
 
-#: Rows read or written by one statement.
+#: The number of rows that one statement reads or writes.
 BATCH_SIZE = 1_000
 
 
@@ -57,7 +57,7 @@ class PhotosRepository:
         return next(iter(self.get_many([id])), None)
 
     def get_many(self, ids: Sequence[int]) -> list[Photo]:
-        """Return the photos with these ids that exist, in order of id."""
+        """Return the photos with these ids, in order of id; ids that do not exist are left out."""
         found: list[Photo] = []
         with self._access.read() as connection:
             for start in range(0, len(ids), BATCH_SIZE):
@@ -66,7 +66,10 @@ class PhotosRepository:
         return sorted(found, key=lambda photo: photo.id)
 
     def iterate_project(self, project_id: int, *, after_id: int = 0, batch_size: int = BATCH_SIZE) -> Iterator[Photo]:
-        """Yield the photos of a project after `after_id`, in order of id. No transaction stays open between batches."""
+        """Yield the photos of a project with ids above `after_id`, in order of id.
+
+        No transaction is open between batches.
+        """
         last_id = after_id
         while True:
             statement = (
@@ -87,7 +90,7 @@ class PhotosRepository:
         return list(self.iterate_project(project_id))
 
     def list_pending_deletions(self, project_id: int, *, after_id: int = 0, limit: int = BATCH_SIZE) -> list[Photo]:
-        """Return photos of a project that have a file with keep flag 0, after `after_id`, in order of id."""
+        """Return photos of a project that have a file with keep flag 0, with ids above `after_id`, in order of id."""
         statement = (
             select(photos)
             .where(
@@ -103,9 +106,10 @@ class PhotosRepository:
             return [Photo.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_lacking_derivatives(self, project_id: int, *, after_id: int = 0, limit: int = BATCH_SIZE) -> list[int]:
-        """Return the ids of photos that have a file but lack a thumbnail or preview, after `after_id`, in order.
+        """Return the ids above `after_id` of photos that have a file but lack a thumbnail or preview, in order.
 
-        Photos whose derivatives failed or are not supported are left out: another attempt would end in the same way.
+        Photos whose derivatives failed or are not supported are left out, because another attempt would end in the same
+        way.
         """
         lacks = [
             status.is_(None) | status.in_(("pending", "missing"))

@@ -1,4 +1,4 @@
-"""Labels of projects for lists to choose from: `Wedding 2024 (#12)`."""
+"""Labels of projects, such as `Wedding 2024 (#12)`, for lists in forms."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _LABEL = re.compile(r"(.*?)\s*\(#(\d{1,18})\)", re.DOTALL)
 
 
 def project_label(project: Project) -> str:
-    """Return the project's name and id; names alone need not be unique."""
+    """Return a label with the project's name and id, because names need not be unique."""
     return f"{project.project_name} (#{project.id})"
 
 
 def read_reference(reference: int | str) -> tuple[str | None, int | None]:
-    """Return the name and the id in a label. Digits or an integer are an id alone, any other text a name alone."""
+    """Return the name and the id in a label. An integer or digits are only an id; any other text is only a name."""
     if not isinstance(reference, str):
         return None, reference
     text = reference.strip()

@@ -19,7 +19,7 @@ from storage.photos.project_labels import project_label, read_reference
 from storage.records import Project
 from task_definitions.wording import did_you_mean, shown
 
-#: The number of tags that an unknown tag is compared with, to suggest a similar one.
+#: The maximum number of tags that an unknown tag is compared with, to suggest a similar tag.
 MAX_SIMILAR_TAGS = 1000
 
 
@@ -86,12 +86,12 @@ class ProjectsRepository:
         return self._one(projects.c.id == id)
 
     def get_by_folder(self, project_folder: str, *, tenant_id: str | None = None) -> Project | None:
-        """Return the tenant's project with this folder name, or None. Without a tenant, search those of all tenants."""
+        """Return the tenant's project with this folder name, or None. Without a tenant, search all projects."""
         owned = [] if tenant_id is None else [of_tenant(tenant_id)]
         return self._one(projects.c.project_folder == project_folder, *owned)
 
     def get(self, id: int, *, tenant_id: str | None = None) -> Project:
-        """Return the project with this id, of this tenant if one is given.
+        """Return the project with this id; if `tenant_id` is given, it must belong to this tenant.
 
         Raises:
             UnknownProject: the project does not exist, or belongs to another tenant.
@@ -106,8 +106,8 @@ class ProjectsRepository:
         """Return the id of a tenant's project, given by its id, a label such as `Alps (#12)`, its name or its folder.
 
         Raises:
-            UnknownProject: no active project of the tenant has the name, or several have it; or the name and the id in
-                a label do not match.
+            UnknownProject: the tenant has no such project or several of them, or the name and the id in a label do not
+                match.
         """
         name, project_id = read_reference(reference)
         if project_id is not None:
@@ -129,10 +129,10 @@ class ProjectsRepository:
         return int(ids[0])
 
     def find_all(self, references: Sequence[int | str], *, tenant_id: str) -> tuple[int, ...]:
-        """Return the ids of several projects as `find` does, with one query for all that are given by id.
+        """Return the ids of several projects as `find` does; one query reads all projects that are given by id.
 
         Raises:
-            UnknownProject: as for `find`.
+            UnknownProject: see `find`.
         """
         given = [reference for reference in references if isinstance(reference, int)]
         owned = select(projects.c.id).where(among(projects.c.id, given), of_tenant(tenant_id))
@@ -146,7 +146,7 @@ class ProjectsRepository:
         )
 
     def list_labelled(self, *, limit: int) -> Sequence[Project]:
-        """Return up to `limit` active projects of all tenants, ordered by name, for lists to choose from."""
+        """Return up to `limit` active projects of all tenants, ordered by name, for lists in forms."""
         statement = select(projects).where(is_active()).order_by(projects.c.project_name, projects.c.id).limit(limit)
         with self._access.read() as connection:
             return [Project.from_row(row) for row in connection.execute(statement).mappings()]
@@ -163,7 +163,7 @@ class ProjectsRepository:
             return list(connection.scalars(select(tenant).distinct().order_by(tenant).limit(limit)))
 
     def list_tags(self, *, limit: int) -> Sequence[str]:
-        """Return up to `limit` names of tags, each once, in order."""
+        """Return up to `limit` different names of tags, in order."""
         with self._access.read() as connection:
             return list(connection.scalars(select(tags.c.name).distinct().order_by(tags.c.name).limit(limit)))
 
@@ -171,7 +171,7 @@ class ProjectsRepository:
         """Check that each tag belongs to a project of the tenant.
 
         Raises:
-            UnknownTag: a tag does not.
+            UnknownTag: no project of the tenant has a tag with one of the names.
         """
         known_to_tenant = (
             select(tags.c.name)
@@ -187,9 +187,9 @@ class ProjectsRepository:
                 raise UnknownTag(f"no project of tenant {tenant_id} has the tag {shown(unknown[0])}.{similar}")
 
     def list_beside(self, tenant_id: str) -> list[Project]:
-        """Return the projects whose folder names are taken for a project of this tenant, in order of id.
+        """Return the projects whose folder names a new project of this tenant must not have, in order of id.
 
-        They are the tenant's projects; in an SQLite file of another program, they are all projects.
+        These are the tenant's projects, and in an SQLite file of another program all projects.
         """
         with self._access.read() as connection:
             is_per_tenant = folders_are_unique_per_tenant(connection)
@@ -202,7 +202,7 @@ class ProjectsRepository:
 
         Args:
             tenant_id: only projects of this tenant.
-            archived: only archived projects if True, only active ones if False.
+            archived: True for archived projects only, False for active projects only.
             ids: only projects with these ids.
         """
         statement = select(projects).order_by(projects.c.id)
@@ -216,16 +216,16 @@ class ProjectsRepository:
             return [Project.from_row(row) for row in connection.execute(statement).mappings()]
 
     def archive(self, id: int) -> Project | None:
-        """Archive a project, so that only steps that remove it process it; return None if it does not exist."""
+        """Archive a project, so that only steps that remove projects process it; return None if it does not exist."""
         now = self._access.clock()
         return self._change(id, status="canceled", archived_at=now)
 
     def restore(self, id: int) -> Project | None:
-        """Make an archived project active again; return None if it does not exist."""
+        """Make an archived project active again, and return it, or None if it does not exist."""
         return self._change(id, status=None, archived_at=None)
 
     def rename(self, id: int, *, project_name: str | None = None, project_folder: str | None = None) -> Project | None:
-        """Change the name or folder name in the row, not the folder on disk; return None if the row does not exist."""
+        """Change the name or folder name in the row, but not the folder on disk; return None if there is no row."""
         if project_name is not None:
             check_text(project_name, name="project_name")
         if project_folder is not None:
@@ -234,12 +234,12 @@ class ProjectsRepository:
         return self._change(id, **{name: value for name, value in values.items() if value is not None})
 
     def remove(self, id: int) -> bool:
-        """Remove a project's row, its photos and its tags in one transaction; return False if it does not exist.
+        """Remove the rows of a project, its photos and its tags in one transaction; return False if it does not exist.
 
-        Its jobs stay, with the `project_id` NULL.
+        The project's jobs are kept; their `project_id` becomes NULL.
         """
         with self._access.write() as connection:
-            # Lock in the same order as the ending of a job does: tasks, jobs, project. The removal also updates jobs.
+            # The removal also updates jobs, so it locks in the same order as the end of a job: tasks, jobs, project.
             lock_tasks_of(connection, jobs.c.project_id == id)
             connection.execute(select(jobs.c.id).where(jobs.c.project_id == id).order_by(jobs.c.id).with_for_update())
             of_project = select(photos.c.id).where(photos.c.project_id == id)

@@ -1,4 +1,4 @@
-"""Verification of originals as rows: the originals to verify next, the results, and the coverage of a library.
+"""The rows for the verification of originals: originals to verify next, results, and the coverage of a library.
 
 The step `verify_originals` reads the files.
 """
@@ -29,7 +29,7 @@ class Verified:
     """The result of reading one original.
 
     Attributes:
-        before: the row when the file was read.
+        before: the row as it was when the file was read.
         after: the new row.
         is_same: whether the contents have the known hash.
     """
@@ -53,7 +53,7 @@ class Coverage:
 
     Attributes:
         all: all originals that exist and have a known size.
-        within: originals that were verified within a number of days, by that number; see `COVERAGE_DAYS`.
+        within: for each number of days in `COVERAGE_DAYS`, the originals that were verified within these days.
         earlier: originals that were verified before the longest of these periods.
         never: originals that were never verified.
         corrupt: originals whose contents changed while size and times stayed the same.
@@ -73,7 +73,7 @@ class CorruptOriginal(Record):
     """An original whose contents changed while its size and times stayed the same.
 
     Attributes:
-        verified_at: when its contents were last correct; None if unknown.
+        verified_at: when the contents were last read and correct; None if unknown.
         corrupt_since: when the different contents were first found.
     """
 
@@ -94,7 +94,7 @@ class CorruptOriginal(Record):
 
 
 class VerificationRepository:
-    """Verification as stored in `photo_originals`."""
+    """Reads and writes the columns of `photo_originals` that concern verification."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
@@ -102,8 +102,8 @@ class VerificationRepository:
     def oldest(self, *, before: datetime, size: int = BATCH_SIZE) -> Iterator[list[tuple[int, Original]]]:
         """Yield batches of originals of all tenants with their projects' ids.
 
-        Originals that were never read come first, then those that were read longest ago. Each batch is a new query, so
-        that rows can be written in between.
+        Originals that were never read come first, then the originals that were read longest ago. Each batch is a new
+        query, so that rows can be written in between.
 
         Args:
             before: only originals that were last read before this time.
@@ -141,7 +141,7 @@ class VerificationRepository:
         return self._bytes(tenant_id, photo_originals.c.checked_at >= since)
 
     def enter(self, originals: Sequence[Original]) -> None:
-        """Insert those originals that have no row yet and whose photos still exist."""
+        """Insert rows for originals that have no row yet and whose photos still exist."""
         with self._access.write() as connection:
             known = _locked(connection, {one.photo_id for one in originals})
             OriginalsRepository(connection).save_many(

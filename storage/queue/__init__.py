@@ -1,1 +1,1 @@
-"""Chooses the next job: claims, lanes, holds, rescue. Also has the repositories of tasks and jobs."""
+"""Decides which job runs next: claims, lanes, holds, rescue. Also has the repositories of tasks and jobs."""

@@ -1,4 +1,4 @@
-"""Cancels or retries all jobs that match a filter, in batches, by the same functions as single jobs."""
+"""Cancels or retries all jobs that match a filter, in batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storage.lifecycle.state_machine import UNFINISHED, end_jobs, reopen_jobs
 from storage.queue.exchange import settle_after
 from storage.records import Job, JobStatus
 
-#: The number of jobs that one transaction changes.
+#: The maximum number of jobs that one transaction changes.
 BATCH_SIZE = 500
 
 #: The statuses of jobs that can be retried.
@@ -66,12 +66,12 @@ class JobFilter:
 
 
 def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BATCH_SIZE) -> int:
-    """Cancel the queued and running jobs that the filter selects; returns how many.
+    """Cancel the queued and running jobs that the filter selects, and return their number.
 
     The task of a canceled job ends as canceled when the other jobs of the step have ended.
 
     Raises:
-        InvalidValue: the filter is empty or wrong.
+        InvalidValue: the filter has no criterion or an unknown status.
     """
 
     def cancel(connection: Connection, ids: Sequence[int]) -> list[Job]:
@@ -81,13 +81,13 @@ def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BA
 
 
 def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BATCH_SIZE) -> int:
-    """Queue again the failed and canceled jobs that the filter selects, with their attempts reset; returns how many.
+    """Queue the failed and canceled jobs that the filter selects again, and return their number.
 
-    Their tasks continue from the first step that has a retried job. A job stays unchanged if an unfinished job has the
-    same `unique_key`. Items that are done stay done.
+    Their attempts are reset. Their tasks continue from the first step that has a retried job. A job stays unchanged if
+    an unfinished job has the same `unique_key`. Items that are done stay done.
 
     Raises:
-        InvalidValue: the filter is empty or wrong.
+        InvalidValue: the filter has no criterion or an unknown status.
     """
 
     def retry(connection: Connection, ids: Sequence[int]) -> list[Job]:
@@ -108,7 +108,7 @@ def _in_batches(
     changed, last_id = 0, 0
     while True:
         statement = select(jobs.c.id).where(jobs.c.id > last_id, *conditions).order_by(jobs.c.id).limit(batch_size)
-        # This search locks nothing; `change` checks the status of each job again.
+        # The search locks no row, so `change` checks the status of each job again.
         with database.connect() as connection:
             ids = list(connection.execute(statement).scalars())
         if ids:

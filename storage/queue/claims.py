@@ -1,10 +1,10 @@
 """Claims jobs: chooses the best queued job within the slots of a lane and sets it to `running`.
 
-Use it for one job whose id is known, and for lanes with aging or fairness. The order of jobs is `RANK` in
-`storage.queue.exchange_statements`; `storage.queue.exchange` takes the best jobs of all other lanes.
+Use this module for jobs whose ids are known, and for lanes with aging or fairness. `storage.queue.exchange` claims the
+best jobs of all other lanes. `RANK` in `storage.queue.exchange_statements` is the order of jobs.
 
-Every claim writes a new `claim_token`. The executor's later writes name the token, so they change nothing after the
-job was taken away from it.
+Every claim writes a new `claim_token`. The executor's later writes contain the token, so they change nothing after the
+executor has lost the job.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from storage.queue.exchange_statements import DUE, NOT_ON_HOLD, RANK, TAKE, TAKE
 from storage.queue.lanes import COUNT_RUNNING_IN_LANE, free_slots
 from storage.records import Job, Lane
 
-#: Bounds that admit every priority.
+#: Bounds between which every priority is.
 ANY_PRIORITY = (-(2**31), 2**31 - 1)
 
 
@@ -63,7 +63,7 @@ def claim_in_special_lane(
 
 
 def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: str | None = None) -> list[Row[Any]]:
-    """Return the first ready job of each tenant and priority, ranked by the lane's aging and fairness, best first."""
+    """Return the first ready job of each tenant and priority, best first by the lane's aging and fairness."""
     bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
     heads = connection.execute(_heads_statement(connection.dialect.name == "postgresql"), bounds).all()
     return _ranked(
@@ -77,11 +77,11 @@ def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: 
 def claim_awaited(
     database: Database, claimant: Claimant, *, lane: Lane, job_ids: Sequence[int], limit: int
 ) -> list[Job]:
-    """Claim the jobs of `job_ids` that are entitled to a free slot of the lane, best first, at most `limit`.
+    """Claim those of the jobs `job_ids` that get a free slot of the lane, best first, at most `limit`.
 
-    The jobs that compete are `job_ids`, and the jobs that live waiters of other processes wait for. With N free slots,
-    the best N of them are entitled. `job_ids` outside the lane are ignored. The slots and holds of the lane are read
-    again; its aging and fairness are taken from `lane`.
+    These jobs compete with the jobs that live executors of other processes wait for. With N free slots, the best N jobs
+    of both get a slot. Jobs outside the lane are ignored. The slots and holds of the lane are read again; its aging and
+    fairness are taken from `lane`.
     """
     awaited = {
         "lane": lane.name,
@@ -95,7 +95,7 @@ def claim_awaited(
     parameters = claimant.parameters() | awaited | {"limit": limit}
     claim = _awaited_statement(database.is_postgresql)
     if not database.is_postgresql:
-        # In SQLite one statement is atomic, so counting the slots needs no lock.
+        # In SQLite a statement is atomic, so counting the slots needs no lock.
         claimed = database.run(claim, parameters)
     else:
         _, claimed = database.run_together([(_LOCK_LANE, {"lane": lane.name}), (claim, parameters)])
@@ -103,23 +103,23 @@ def claim_awaited(
 
 
 def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
-    """Claim this job if it is queued, regardless of better jobs and of the slots of its lane."""
+    """Claim a job if it is queued, regardless of better jobs and of the slots of its lane."""
     return _take(connection, claimant, job_id)
 
 
 def promote_due(connection: Connection, *, now: datetime) -> int:
-    """Make queued jobs ready whose `run_after` has passed, and return how many. Claims look only at ready jobs."""
+    """Make queued jobs ready whose `run_after` has passed, and return their number. Claims read only ready jobs."""
     return connection.execute(_promote_statement(connection.dialect.name == "postgresql"), {"now": now}).rowcount
 
 
 def next_due_at(database: Database) -> datetime | None:
-    """Return when the first delayed job is due, which may be in the past; None if no job is delayed."""
+    """Return the time at which the first delayed job is due, which may be in the past; None if no job is delayed."""
     found = Access(database).look(_next_due(database.is_postgresql), {})
     return found[0][0] if found else None
 
 
 def new_worker_id(name: str) -> str:
-    """Return a new worker id for each start, so that a restarted worker is never taken for its dead predecessor."""
+    """Return a worker id that is new for each start, so that a restarted worker differs from its dead predecessor."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
@@ -157,7 +157,7 @@ def _take(connection: Connection, claimant: Claimant, job_id: int) -> Job | None
 
 
 def _is_open(lane: str) -> str:
-    """Return a condition on `lanes`: the lane has this name, is not on hold, and has a free slot."""
+    """Return the SQL condition that a row of `lanes` has this name, is not on hold, and has a free slot."""
     return f"""name = {lane} AND (slots IS NULL OR slots > ({COUNT_RUNNING_IN_LANE}))
         AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)"""
 
@@ -170,9 +170,9 @@ _TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING
 
 
 def _awaited(is_postgresql: bool) -> str:
-    """Return the first part of a query: `awaited`, all jobs that compete for the lane's slots, including `:job_ids`.
+    """Return a WITH clause for `awaited`: all jobs that compete for the lane's slots, including `:job_ids`.
 
-    The column `free` is the number of jobs that may run. If the lane has no free slot, `awaited` is empty.
+    The column `free` is the number of free slots. If the lane has no free slot, `awaited` is empty.
     """
     may_run = f"""(run_after IS NULL OR run_after <= :now) AND held_by IS NULL
         AND priority BETWEEN open_lane.min_priority AND open_lane.max_priority AND {NOT_ON_HOLD}"""
@@ -205,7 +205,7 @@ def _awaited_statement(is_postgresql: bool) -> JobStatement:
 
 @cache
 def _candidates_statement(is_postgresql: bool) -> Executable:
-    """Select all jobs that compete for the slots of a lane with aging or fairness; Python ranks them."""
+    """Return a query of all jobs that compete for the slots of a lane with aging or fairness; Python ranks them."""
     times = [bindparam(name, type_=UtcTimestamp) for name in ("now", "fresh_since")]
     statement = text(f"{_awaited(is_postgresql)} SELECT * FROM awaited").bindparams(*times)
     return statement.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at, column("free", Integer))
@@ -213,7 +213,7 @@ def _candidates_statement(is_postgresql: bool) -> Executable:
 
 def by_index(is_postgresql: bool, index: str) -> str:
     """Return the clause after a table's name that makes SQLite use this index; empty on PostgreSQL."""
-    # By itself SQLite prefers the older indexes on `status`, which hold the whole queue.
+    # Without the clause, SQLite prefers the older indexes on `status`, which contain the whole queue.
     return "" if is_postgresql else f" INDEXED BY {index}"
 
 
@@ -226,7 +226,7 @@ def _promote_statement(is_postgresql: bool) -> TextClause:
 
 @cache
 def _next_due(is_postgresql: bool) -> DriverStatement:
-    # Jobs on hold become due when the hold is released.
+    # Jobs on hold are left out; they become due when the hold is released.
     delayed = f"jobs{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DELAYED} AND held_by IS NULL"
     return DriverStatement(
         f"SELECT run_after FROM {delayed} ORDER BY run_after LIMIT 1", returns=(jobs.c.run_after,), is_planned_once=True
@@ -235,7 +235,7 @@ def _next_due(is_postgresql: bool) -> DriverStatement:
 
 @cache
 def _heads_statement(is_postgresql: bool) -> TextClause:
-    # One index probe for each tenant and each of its priorities, for a queue of any length.
+    # The query reads one index entry for each tenant and priority, however long the queue is.
     ready = f"jobs{by_index(is_postgresql, 'idx_jobs_ready_tenant')} WHERE {READY}"
     return text(f"""
     WITH RECURSIVE tenants(tenant_id) AS (
@@ -259,7 +259,7 @@ def _heads_statement(is_postgresql: bool) -> TextClause:
 
 
 def _lateral_heads(ready: str) -> str:
-    # A join would let PostgreSQL read the whole table: it cannot know how few tenants and priorities there are.
+    # With a join, PostgreSQL might read the whole table, because it does not know how few tenants and priorities exist.
     return f"""SELECT head.* FROM ranks CROSS JOIN LATERAL (
             SELECT id, tenant_id, priority, created_at FROM {ready} AND jobs.tenant_id = ranks.tenant_id
                 AND jobs.priority = ranks.priority AND {NOT_ON_HOLD} ORDER BY created_at, id LIMIT 1

@@ -1,8 +1,9 @@
 """Ends jobs and claims the best queued jobs in one transaction.
 
-Ending a job locks no task. After the commit, a query finds the tasks whose step has no unfinished job left, and each of
-them is settled in its own transaction. If two jobs end at the same moment, at least the later query sees both ends. If
-a process dies between the end and the settling, the next sweep settles the task.
+Ending a job locks no task. After the commit, a query finds the tasks whose step has no unfinished job left. Each of
+these tasks is settled in its own transaction: it goes to its next step, or ends. If two jobs end at the same moment,
+at least the later query sees both ends. If a process dies between the end and the settling, the next sweep settles the
+task.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ logger = logging.getLogger("photojobs.queue")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a job ends.
+    """The end of a job.
 
     Attributes:
         job_id: the job.
         status: `completed`, `failed` or `canceled`.
-        claim_token: the job ends only if it has this token; with None, every queued or running job ends.
+        claim_token: the job ends only if it has this token; if None, it ends whether it is queued or running.
         error_message: the reason; cut at 1000 characters.
         result: the result of the handler, as `storage.lifecycle.job_rows.checked_result` returns it.
     """
@@ -62,13 +63,13 @@ class End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which jobs to claim: from lanes, or within bounds of priority.
+    """The jobs to claim: jobs of lanes, or jobs with priorities in a range.
 
     Attributes:
         lanes: the names of lanes; jobs of the first lane are claimed before jobs of the next. The slots, holds, aging
-            and fairness of the lanes apply. With None, `bounds` applies.
+            and fairness of the lanes apply. If None, `bounds` applies.
         bounds: the lowest and the highest priority, both inclusive, regardless of lanes.
-        tenant_id: only jobs of this tenant.
+        tenant_id: claim only jobs of this tenant; None for all tenants.
     """
 
     lanes: Sequence[str] | None = None
@@ -78,9 +79,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanged:
-    """The jobs that were ended, and the jobs that were claimed, best first.
+    """The result of an exchange: the jobs that it ended, and the jobs that it claimed, best first.
 
-    `ended` leaves out jobs that had ended before, and jobs whose claim was lost.
+    Jobs that had ended before, and jobs with another claim token, are not in `ended`.
     """
 
     ended: tuple[Job, ...]
@@ -101,18 +102,18 @@ def exchange(
 ) -> Exchanged:
     """End jobs, claim up to `limit` jobs that match `wanted`, and settle the tasks of the ended jobs.
 
-    If the answer of a call was lost, the call can be repeated: jobs that have ended stay unchanged, and their tasks are
+    If the result of a call was lost, the call can be repeated: jobs that have ended stay unchanged, and their tasks are
     checked again.
 
     Args:
         access: access to a `Database`; inside the caller's transaction, `ended` must be empty.
         worker_id: the executor that claims.
-        wanted: which jobs to claim; needed with a `limit`.
-        limit: the most jobs to claim.
-        ended: the jobs to end, and how.
+        wanted: the jobs to claim; needed if `limit` is not 0.
+        limit: the maximum number of jobs to claim.
+        ended: the ends of jobs.
 
     Raises:
-        UnknownLane: a lane in `wanted` does not exist; no job was claimed.
+        UnknownLane: a lane in `wanted` does not exist. No job was claimed.
     """
     claimant = Claimant(worker_id=worker_id, now=access.clock())
     found = _one_round(access, claimant, wanted, limit, ended)
@@ -123,7 +124,7 @@ def exchange(
     except DatabaseFault as error:
         if not found.claimed:
             raise
-        # The claimed jobs must not be lost; the next sweep settles the task.
+        # The caller must get the claimed jobs, so no error is raised.
         logger.warning("a task could not be settled now; the next sweep settles it: %s", error)
     if found.unknown_lane is not None:
         with access.read() as connection:
@@ -135,7 +136,7 @@ def exchange(
         later = wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :]
         again = Wanted(lanes=later, tenant_id=wanted.tenant_id) if later else None
     else:
-        # A settled task may have new jobs now.
+        # The next step of a settled task may have new jobs.
         again = wanted if found.stuck else None
     if again is not None and len(claimed) < limit:
         claimed += exchange(access, worker_id, again, limit=limit - len(claimed)).claimed
@@ -143,10 +144,10 @@ def exchange(
 
 
 def settle_after(access: Access, job_ids: Sequence[int]) -> None:
-    """Settle the tasks of jobs that another function has ended; call it after that function's commit.
+    """Settle the tasks of jobs that another function has ended. Call this after that function's commit.
 
-    The transaction that ended the jobs cannot see a simultaneous end by `exchange`, but this later query can. Does
-    nothing if `access` is a transaction of the caller's.
+    The transaction that ended the jobs cannot see that `exchange` ended other jobs at the same time; a later query can.
+    Does nothing if `access` belongs to the caller's transaction.
     """
     if job_ids and access.database is not None:
         look = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE
@@ -173,7 +174,7 @@ def _one_round(access: Access, claimant: Claimant, wanted: Wanted | None, limit:
     if access.is_postgresql:
         return _on_postgresql(access, claimant, wanted or Wanted(), limit, ended)
     if wanted is None and len(ended) == 1 and ended[0].claim_token is not None:
-        # A single statement needs no transaction, and the statement after it only reads.
+        # Only one of the statements writes, so they need no transaction.
         return _on_sqlite(access.run, claimant, Wanted(), limit, ended)
     with access.run_in_transaction() as run:
         return _on_sqlite(run, claimant, wanted or Wanted(), limit, ended)
@@ -223,7 +224,7 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
         given = _as_given(end)
         done.ended += run(END_SQLITE, given | {"now": claimant.now})
     if any(end.claim_token is None for end in ended):
-        # The executors of these jobs may still work in the projects.
+        # The executors of these jobs may still work in the projects, so the claims on projects are renewed.
         run(KEEP_PROJECTS_SQLITE, {"job_ids": [job.id for job in done.ended], "now": claimant.now})
     if len(done.ended) < len(ended) or any(job.task_id is not None for job in done.ended):
         done.stuck = [task_id for (task_id,) in run(LOOK_SQLITE, {"job_ids": [end.job_id for end in ended]})]
@@ -241,7 +242,7 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
 
 
 def _open_lanes(run: Runs, wanted: Wanted, done: _Round) -> list[tuple[tuple[int, int], int]]:
-    """Return the bounds and the free slots of each lane, up to the first lane with aging or fairness."""
+    """Return the bounds and the number of free slots of each lane, up to the first lane with aging or fairness."""
     assert wanted.lanes is not None  # noqa: S101 - the caller has checked it.
     found = run(OPEN_LANES_SQLITE, {"lanes": list(wanted.lanes)})
     done.unknown_lane = _first_unknown(wanted.lanes, [name for name, *_ in found])

@@ -1,7 +1,7 @@
 """The complete statements of `storage.queue.exchange` for each database.
 
-On PostgreSQL they are sent together in one round trip. A statement passes its findings to the next ones in settings of
-the transaction: the priorities that were freed, the lanes that may be served, and the lanes that are locked.
+On PostgreSQL the statements are sent together in one round trip. A statement passes values to the next statements in
+settings of the transaction: the priorities of the ended jobs, the lanes to claim from, and the lanes that are locked.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
 from storage.lifecycle.notifications import notify_waiters
 from storage.queue.lanes import COUNT_RUNNING_IN_LANE
 
-#: Parts of claim statements: which jobs, in which order, and the columns that a claim writes.
+#: Parts of claim statements: conditions on jobs, the order of jobs, and the columns that a claim writes.
 NOT_ON_HOLD = """NOT EXISTS (SELECT 1 FROM holds WHERE (holds.kind = 'tenant' AND holds.name = jobs.tenant_id)
     OR (holds.kind = 'task' AND holds.name = jobs.task_id))"""
 DUE = "status = 'queued' AND run_after IS NOT NULL AND run_after <= :now AND held_by IS NULL"
 RANK = "priority DESC, created_at, id"
 TAKE = """UPDATE jobs SET status = 'running', started_at = :now, heartbeat_at = :now, updated_at = :now,
     finished_at = NULL, worker_id = :worker_id, claim_token = :claim_token"""
-#: `TAKE` for several jobs, with a token for each job: a process recognizes its claims by the token alone.
+#: `TAKE` for several jobs. Each job gets its own token, because a process recognizes its claims by the token alone.
 TAKE_SEVERAL = TAKE.replace(":claim_token", ":claim_token || '-' || jobs.id")
 
 _IS_PLAIN = "aging_seconds IS NULL AND fair_tenants = 0"
@@ -54,7 +54,7 @@ END_POSTGRESQL = JobStatement(
     is_planned_once=True,
 )
 
-#: Part of a query of `lanes`: the number of slots of the lane that the transaction itself has freed.
+#: A subquery for a query of `lanes`: the number of slots of the lane that this transaction has freed.
 _FREED = """(SELECT count(*) FROM
     unnest(CAST(nullif(current_setting('photojobs.freed', true), '') AS integer[])) AS freed(priority)
     WHERE freed.priority BETWEEN lanes.min_priority AND lanes.max_priority)"""
@@ -65,12 +65,12 @@ PROMOTE_POSTGRESQL = DriverStatement(_PROMOTE, is_planned_once=True)
 
 @cache
 def choose_lanes(for_tenant: bool) -> DriverStatement:
-    """Return a statement that chooses the lanes of `:lanes` with ready jobs, up to the first with aging or fairness.
+    """Return a statement that chooses those of `:lanes` that have ready jobs, up to the first with aging or fairness.
 
-    It chooses none if one of `:lanes` does not exist. The statement returns the name of the lane with aging or
-    fairness, and the names of all lanes. It locks a lane with slots if the claim may take more slots than the
-    transaction has freed. The freed slots need no lock, because other transactions count them as taken until the
-    commit.
+    It chooses no lane if one of `:lanes` does not exist. The statement returns the name of the lane with aging or
+    fairness, and the names of all existing lanes. It locks a lane with a limit of slots if the claim may take more
+    slots than the transaction has freed. Freed slots need no lock, because other transactions count them as taken until
+    the commit.
     """
     of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
     in_lane = f"priority BETWEEN lanes.min_priority AND lanes.max_priority {of_tenant}"
@@ -105,7 +105,7 @@ def choose_lanes(for_tenant: bool) -> DriverStatement:
 
 @cache
 def take_from_chosen_lanes(for_tenant: bool) -> JobStatement:
-    """Return a statement that claims up to `:limit` jobs of the chosen lanes, in the order of the lanes, best first."""
+    """Return a statement that claims up to `:limit` jobs of the chosen lanes, lane by lane, best first."""
     of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
     return JobStatement(
         f"""
@@ -169,7 +169,7 @@ PROMOTE_SQLITE = DriverStatement(
     f"UPDATE jobs SET run_after = NULL WHERE id IN (SELECT id FROM jobs INDEXED BY idx_jobs_delayed WHERE {DUE})"
 )
 
-#: Selects the lanes of `:lanes` in their order, with the number of free slots; NULL if there is no limit.
+#: Selects the lanes `:lanes` in their order, with the number of free slots; NULL if the lane has no limit.
 OPEN_LANES_SQLITE = DriverStatement(
     f"""
     SELECT name, min_priority, max_priority, slots - ({COUNT_RUNNING_IN_LANE}), {_IS_PLAIN}, {_NOT_HELD}
@@ -179,7 +179,7 @@ OPEN_LANES_SQLITE = DriverStatement(
 
 @cache
 def take_within(is_postgresql: bool, for_tenant: bool) -> JobStatement:
-    """Return a statement that claims up to `:limit` ready jobs within bounds, best first, regardless of slots."""
+    """Return a statement that claims up to `:limit` ready jobs in a range of priorities, best first, without slots."""
     of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
     index = "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready"
     within = f"{READY} AND {NOT_ON_HOLD} {of_tenant} AND priority BETWEEN :min_priority AND :max_priority"

@@ -1,4 +1,4 @@
-"""Holds: no further job of a held task, tenant or lane is claimed until the hold is released.
+"""Holds on tasks, tenants and lanes: until a hold is released, no further job under it is claimed.
 
 Running jobs continue, and queued jobs stay queued. To end jobs, cancel them.
 """
@@ -24,7 +24,7 @@ from storage.records import Record
 
 
 class HoldKind(StrEnum):
-    """The kinds of things that can be put on hold."""
+    """The kinds of holds, by the thing that is on hold."""
 
     TASK = "task"
     TENANT = "tenant"
@@ -48,7 +48,7 @@ class HoldsRepository:
         self._access = Access(source)
 
     def hold(self, kind: HoldKind | str, name: str, reason: str | None = None) -> Hold:
-        """Put a task, a tenant or a lane on hold: its jobs are not claimed. If it is on hold, only the reason changes.
+        """Put a task, tenant or lane on hold, so that its jobs are not claimed; an existing hold gets the new reason.
 
         Raises:
             InvalidValue: the kind is not one of the three, or a text cannot be stored.
@@ -69,7 +69,7 @@ class HoldsRepository:
                 .on_conflict_do_update(index_elements=["kind", "name"], set_={"reason": reason})
             )
             if checked is not HoldKind.LANE:
-                # Claims check `holds` too, but the mark in `held_by` keeps them from reading each held job every time.
+                # Claims check `holds`, too. The mark in `held_by` only keeps each claim from reading all held jobs.
                 connection.execute(
                     update(jobs)
                     .where(_jobs_under(checked, name), jobs.c.status == "queued", jobs.c.held_by.is_(None))
@@ -78,7 +78,7 @@ class HoldsRepository:
             return Hold.from_row(connection.execute(select(holds).where(*this)).mappings().one())
 
     def release(self, kind: HoldKind | str, name: str) -> bool:
-        """Release a hold; jobs under another hold stay held. Returns False if there was no such hold.
+        """Release a hold; return False if there was no such hold. Jobs under another hold stay held.
 
         Raises:
             InvalidValue: the kind is not one of the three.
@@ -130,7 +130,7 @@ def _jobs_under(kind: HoldKind, name: str) -> ColumnElement[bool]:
 
 
 def _other_hold(kind: HoldKind) -> ScalarSelect[Any]:
-    """Select the kind of the hold that applies to a job after this one is released, or NULL."""
+    """Return a subquery for the kind of another hold on a job, apart from holds of this kind, or NULL."""
     if kind is HoldKind.TENANT:
         other, name = HoldKind.TASK, jobs.c.task_id
     else:

@@ -63,8 +63,8 @@ class JobReading:
     ) -> list[Job]:
         """Return the jobs of a tenant, newest first, in all scopes unless `scope` is given.
 
-        To get the next page, pass `(job.created_at, job.id)` of the last job as `before`. Each page then costs the
-        same, while the cost of `offset` grows.
+        To get the next page, pass `(job.created_at, job.id)` of the last job as `before`. Then all pages take the same
+        time, while the time for `offset` grows with each page.
         """
         filters = {"tenant_id": tenant_id, "status": status, "type": type, "scope": scope}
         return list_newest(self._access.look, filters, limit=limit, offset=offset, before=before)
@@ -78,9 +78,10 @@ class JobReading:
         max_priority: int | None = None,
         standalone: bool = False,
     ) -> list[Job]:
-        """Return the queued jobs that may be claimed now, best first: due, not on hold, and without a live waiter.
+        """Return the queued jobs that may be claimed now, best first.
 
-        With `standalone`, only jobs that belong to no task.
+        They are due, not on hold, and no live executor waits for them. With `standalone`, only jobs without a task are
+        returned.
         """
         statement = ready_jobs(
             now=self._access.clock(),
@@ -99,7 +100,7 @@ class JobReading:
             return job_items.list_items(connection, job_id)
 
     def iterate_items(self, job_id: int) -> Iterator[JobItem]:
-        """Yield the items of a job in id order; they are read in batches, with no transaction open in between."""
+        """Yield the items of a job in id order. They are read in batches, and no transaction is open in between."""
         last_id = 0
         while True:
             with self._access.read() as connection:

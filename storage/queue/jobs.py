@@ -1,4 +1,4 @@
-"""`JobsRepository`: every call of the jobs quick reference, and the calls of the engine.
+"""`JobsRepository`: all calls for programs (see the jobs quick reference), and the calls for executors.
 
 The calls that change nothing are in `job_reading`.
 """
@@ -112,14 +112,14 @@ class JobsRepository(JobReading):
         """Queue a job with its items, in one transaction; `progress_total` is the number of items.
 
         `items` is any iterable of mappings. Each mapping has `photo_id`, `filename` or both, and optionally `status`
-        and `message`. The iterable is read to its end before anything is written, and is never held whole in memory.
+        and `message`. The iterable is read to its end before anything is written. It is never completely in memory.
         Up to `MAX_ITEMS_PER_JOB` items make one job, which is returned. More items are refused, unless `auto_chunk` is
-        true: then a list of jobs is returned in order, and the payload of each has `chunk_index` (from 0) and
+        true: then a list of jobs is returned in order, and the payload of each job has `chunk_index` (from 0) and
         `total_chunks`. With a `unique_key`, a queued or running job of the same tenant and key is returned unchanged,
         without these items.
 
         Raises:
-            TooManyItems: there are more than 2000 items, and `auto_chunk` is false. At most 2001 items are read then.
+            TooManyItems: there are more than 2000 items, and `auto_chunk` is false. At most 2001 items were read.
             InvalidValue: an item or another value cannot be stored.
             UnknownProject: there is no such project, or it is another tenant's.
             UnknownPhoto: the photo of an item belongs to another tenant.
@@ -169,11 +169,11 @@ class JobsRepository(JobReading):
         max_priority: int | None = None,
         lane: str | None = None,
     ) -> Job | None:
-        """Claim the best queued job that fits and return it, or None if there is none.
+        """Claim the best queued job that meets the conditions and return it, or None if there is no such job.
 
-        Best is the highest priority, then the oldest, then the lowest id. Both bounds are inclusive. The returned job
-        is `running` and has a new `claim_token`. Two callers never get the same job. With `lane`, the bounds, slots,
-        aging and fairness of the lane apply.
+        The best job has the highest priority, then the earliest creation time, then the lowest id. Both bounds are
+        inclusive. The returned job is `running` and has a new `claim_token`. Two callers never get the same job. With
+        `lane`, the bounds, slots, aging and fairness of the lane apply.
 
         Raises:
             DatabaseBusy: the database stayed locked for longer than the busy timeout.
@@ -211,13 +211,13 @@ class JobsRepository(JobReading):
         return exchange(self._access, worker_id, wanted, limit=limit, ended=ended)
 
     def heartbeat(self, id: int, *, claim_token: str | None = None) -> bool:
-        """Record a heartbeat of a running job; returns False if the job is not running, or the claim was lost."""
+        """Record a heartbeat of a running job; return False if the job is not running or has another claim token."""
         return self._update_running(id, claim_token, {"heartbeat_at": self._access.clock()})
 
     def update_progress(
         self, id: int, *, done: int | None = None, total: int | None = None, claim_token: str | None = None
     ) -> bool:
-        """Set `progress_done`, `progress_total` or both; returns False if the job is missing or the claim was lost."""
+        """Set `progress_done`, `progress_total` or both; return False if no such job has this claim token."""
         values: dict[str, Any] = {}
         if done is not None:
             values["progress_done"] = check_integer(done, name="done", minimum=0, maximum=MAX_COUNT)
@@ -237,7 +237,7 @@ class JobsRepository(JobReading):
     ) -> Job | None:
         """End a job as completed; if it was the last job of its step, start the next step of its task.
 
-        Returns the job, or None if nothing changed: the job had ended already, or it has another claim token by now.
+        Returns the job, or None if nothing changed because the job had ended or has another claim token.
         """
         return self.end(End(job_id=id, status=JobStatus.COMPLETED, claim_token=claim_token, result=result))
 
@@ -249,20 +249,23 @@ class JobsRepository(JobReading):
         claim_token: str | None = None,
         result: Mapping[str, Any] | None = None,
     ) -> Job | None:
-        """End a job as failed with a reason (cut at 1000 characters); returns None if nothing changed."""
+        """End a job as failed with a reason, which is cut at 1000 characters; see `complete` for the result."""
         message = str(error_message)
         return self.end(
             End(job_id=id, status=JobStatus.FAILED, claim_token=claim_token, error_message=message, result=result)
         )
 
     def cancel(self, id: int) -> Job | None:
-        """Cancel a queued or running job; its executor stops at the next checkpoint. Returns None if it had ended."""
+        """Cancel a queued or running job and return it, or None if it had ended.
+
+        If the job is running, its executor stops at the next checkpoint.
+        """
         return self.end(End(job_id=id, status=JobStatus.CANCELED))
 
     def end(self, end: End) -> Job | None:
         """End a job; if it was the last job of its step, start the next step of its task.
 
-        Returns the job, or None if nothing changed: the job had ended already, or it has another claim token by now.
+        Returns the job, or None if nothing changed because the job had ended or has another claim token.
         """
         end = replace(end, result=None if end.result is None else checked_result(end.result))
         if self._access.database is not None:
@@ -285,7 +288,7 @@ class JobsRepository(JobReading):
     def cancel_by_project(
         self, project_id: int, *, except_task_id: str | None = None, except_job_id: int | None = None
     ) -> list[Job]:
-        """Cancel the queued and running jobs of a project, except one job or the jobs of one task; returns them."""
+        """Cancel the queued and running jobs of a project and return them; one job or one task can be left out."""
         conditions = [jobs.c.project_id == project_id]
         if except_job_id is not None:
             conditions.append(jobs.c.id != except_job_id)
@@ -299,7 +302,10 @@ class JobsRepository(JobReading):
     def retry_later(
         self, id: int, error_message: str, *, run_after: datetime, claim_token: str | None = None
     ) -> Job | None:
-        """Queue a running job again, with `run_after` and one more attempt; returns None if the claim was lost."""
+        """Queue a running job again after a failed attempt, to start at `run_after` at the earliest.
+
+        Returns the job, or None if it is not running or has another claim token.
+        """
         conditions = [jobs.c.id == id]
         if claim_token is not None:
             conditions.append(jobs.c.claim_token == claim_token)
@@ -310,7 +316,7 @@ class JobsRepository(JobReading):
         return given_back[0] if given_back else None
 
     def hand_back(self, id: int, *, claim_token: str) -> Job | None:
-        """Queue a claimed job again without counting an attempt; returns None if the claim was lost."""
+        """Queue a claimed job again without counting an attempt; return it, or None if it has another claim token."""
         with self._access.write() as connection:
             given_back = give_back(
                 connection,
@@ -356,7 +362,7 @@ class JobsRepository(JobReading):
         return self.get_by_id(id)
 
     def requeue_stale_running(self, stale_seconds: float) -> list[int]:
-        """Queue again running jobs without a heartbeat for `stale_seconds`, as one more attempt; returns the ids."""
+        """Queue running jobs again that had no heartbeat for `stale_seconds`, as one more attempt; return their ids."""
         with self._access.write() as connection:
             now = self._access.clock()
             given_back = give_back(
@@ -368,10 +374,10 @@ class JobsRepository(JobReading):
         return sorted(job.id for job in given_back)
 
     def update_item_status(self, item_id: int, *, status: str, message: str | None = None) -> JobItem | None:
-        """Set the status and message of an item; returns the item, or None if it does not exist.
+        """Set the status and message of an item; return the item, or None if it does not exist.
 
-        The job's `progress_done` is updated too, as long as it equals the number of items that are done, failed or
-        skipped. After `update_progress` has set another number, it stays unchanged.
+        The job's `progress_done` is also updated if it equals the number of items that were done, failed or skipped so
+        far. A number that `update_progress` has set stays unchanged.
         """
         with self._access.write() as connection:
             return job_items.update_item_status(

@@ -1,4 +1,4 @@
-"""Lanes: ranges of priorities with a number of slots. Each running job takes a slot. Changes apply at once."""
+"""Lanes: ranges of priorities with a number of slots. Each running job takes a slot of its lane."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from storage.errors import InvalidValue, UnknownLane
 from storage.lifecycle.notifications import notify
 from storage.records import Lane
 
-#: Jobs with this priority or a higher one belong to the lane `priority`, all others to `normal`.
+#: Jobs with at least this priority belong to the lane `priority`, all others to the lane `normal`.
 PRIORITY_LANE_FROM = 90
 
-#: Part of a query of `lanes`: the number of running jobs of the lane.
+#: A subquery for a query of `lanes`: the number of running jobs of the lane.
 COUNT_RUNNING_IN_LANE = f"""SELECT count(*) FROM jobs AS running WHERE running.{RUNNING}
     AND running.priority BETWEEN lanes.min_priority AND lanes.max_priority"""
 
@@ -56,7 +56,7 @@ class LanesRepository:
         aging_seconds: int | None = None,
         fair_tenants: bool | None = None,
     ) -> Lane:
-        """Change the given settings for all later claims; 0 removes the limit of slots, or the aging.
+        """Change the given settings of a lane for all later claims; 0 removes the limit of slots, or the aging.
 
         Running jobs keep their slots until they end.
 
@@ -78,7 +78,7 @@ class LanesRepository:
         return self.get(name)
 
     def add(self, name: str, *, min_priority: int, max_priority: int, slots: int | None = None) -> Lane:
-        """Add a lane for priorities that no lane has yet (both bounds inclusive); `slots` of 0 or None mean no limit.
+        """Add a lane for priorities that no lane has yet. Both bounds are inclusive. 0 or None `slots` mean no limit.
 
         Raises:
             InvalidValue: the range is empty or overlaps another lane, or a number cannot be stored.
@@ -92,7 +92,7 @@ class LanesRepository:
             raise InvalidValue("min_priority", f"{min_priority} is above max_priority {max_priority}")
         with self._access.write() as connection:
             if connection.dialect.name == "postgresql":
-                # Without the lock, two simultaneous calls would not see each other's lane. Claims are not blocked.
+                # Without the lock, two simultaneous calls would not see each other's lane. The lock blocks no claims.
                 connection.execute(text("LOCK TABLE lanes IN SHARE ROW EXCLUSIVE MODE"))
             for lane in LanesRepository(connection).list():
                 if lane.min_priority <= max_priority and min_priority <= lane.max_priority:
@@ -118,11 +118,11 @@ def lane_of(priority: int, lanes: Iterable[Lane]) -> Lane | None:
 
 
 def free_slots(connection: Connection, lane: Lane) -> int:
-    """Return how many more jobs of the lane may run; on PostgreSQL the lane stays locked until the transaction ends.
+    """Return the number of free slots of a lane; on PostgreSQL the lane is locked until the transaction ends.
 
-    The lane is read again, so a change of its slots applies from the next claim on.
+    The lane is read again, so that a change of its slots applies from the next claim on.
     """
-    # A second statement counts, because the snapshot of the first is out of date after it waited for the lock.
+    # A second statement counts the jobs, because the snapshot of the first is out of date after a wait for the lock.
     row = connection.execute(_LOCK_LANE, {"name": lane.name}).one_or_none()
     if row is not None and row.held:
         return 0
@@ -142,5 +142,5 @@ _LOCK_LANE = (
 
 
 def lane_name(priority: int) -> str:
-    """Return the name of the built-in lane of a priority."""
+    """Return the name of the built-in lane to which a priority belongs."""
     return "priority" if priority >= PRIORITY_LANE_FROM else "normal"

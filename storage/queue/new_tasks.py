@@ -32,8 +32,8 @@ class NewTask:
     Attributes:
         items: the photos of a `photo_set`, as mappings with `photo_id`, `filename` or both; None if the task has no
             items of its own.
-        selection: selects the photos, instead of `items`.
-        is_exclusive: do not start while a task of the same type, tenant and project is unfinished.
+        selection: selects the photos by criteria; given instead of `items`.
+        is_exclusive: whether the start is refused while a task of the same type, tenant and project is unfinished.
     """
 
     id: str
@@ -105,7 +105,7 @@ def write_task(access: Access, new: NewTask) -> WrittenTask:
             _write_items(connection, new, items)
             task = existing_task(state_machine.get_task(connection, new.id), new.id)
             insert_step_jobs(connection, task, new.definition.steps[0], now=now)
-        # Otherwise another caller has started the task in the meantime.
+        # If no row was written, another caller has started the task in the meantime.
         return _started(connection, existing_task(state_machine.get_task(connection, new.id), new.id))
 
 
@@ -202,7 +202,7 @@ def _check_photos(connection: Connection, new: NewTask) -> None:
 
 
 def _write_projects(connection: Connection, new: NewTask) -> None:
-    # Stored at the start: a step may move photos, and the projects that they leave still belong to the task.
+    # The projects are stored at the start, because a step may move photos out of a project of the task.
     of_items = (
         select(literal(new.id), photos.c.project_id)
         .join(task_items, task_items.c.photo_id == photos.c.id)

@@ -1,4 +1,4 @@
-"""Pauses a task when its flow run is paused in Prefect: the task is on hold and no job of it runs until it resumes."""
+"""Pauses a task when its flow run is paused in Prefect: until it resumes, it is on hold and none of its jobs runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from storage.database.tables import jobs
 from storage.lifecycle.state_machine import give_back, lock_task
 from storage.queue.holds import HoldKind, HoldsRepository
 
-#: The reason of the hold. A hold with another reason was placed by a user and stays after the pause.
+#: The reason of the hold that a pause places. A user placed a hold with another reason, so it stays after the pause.
 PAUSED_IN_PREFECT = "paused in Prefect"
 
 
 def pause_task(source: Database | Connection, task_id: str) -> None:
-    """Put a task on hold and queue its running jobs again; does nothing if the task has ended.
+    """Put a task on hold and queue its running jobs again; do nothing if the task has ended.
 
-    No attempt is counted. The executors, in any process, stop at their next checkpoint.
+    No attempt is counted. The executors of the jobs, in any process, stop at their next checkpoint.
     """
     access = Access(source)
     with access.write() as connection:
@@ -29,7 +29,7 @@ def pause_task(source: Database | Connection, task_id: str) -> None:
 
 
 def resume_paused_task(source: Database | Connection, task_id: str) -> None:
-    """Release the hold of a pause; a hold that a user placed stays."""
+    """Release the hold that a pause placed; a hold that a user placed stays."""
     with Access(source).write() as connection:
         if _hold_reason(connection, task_id) == PAUSED_IN_PREFECT:
             HoldsRepository(connection).release(HoldKind.TASK, task_id)

@@ -1,8 +1,8 @@
-"""Claims on projects: two steps that change the files of a project never work on it at the same time.
+"""Claims on projects, so that two steps that change files never work in the same project at the same time.
 
-A claim is a row that names a job and its claim token. The executor deletes it when it stops working in the project, not
-when the job ends: the handler of a canceled job may work until its next checkpoint. If the job no longer runs, the
-claim counts until it has had no heartbeat for `stale_seconds`.
+A claim is a row with a job and its claim token. The executor deletes the row when it stops working in the project. This
+may be after the end of the job, because the handler of a canceled job works until its next checkpoint. If the job no
+longer runs, the claim is valid until it has had no heartbeat for `stale_seconds`.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ def claim_projects(
     claim_token: str,
     stale_seconds: float = STALE_SECONDS,
 ) -> bool:
-    """Claim all of these projects for a running job, or none; returns False if another executor has one of them.
+    """Claim all given projects for a running job; return False and claim none if another executor has one of them.
 
     Args:
         database: the database of the projects.
         project_ids: the projects.
         job_id: the job.
         claim_token: the claim token of the job.
-        stale_seconds: an executor without a heartbeat for this long is dead.
+        stale_seconds: an executor without a heartbeat for this long counts as dead.
     """
     with database.begin() as connection:
         silent_since = database.clock() - timedelta(seconds=stale_seconds)
         for project_id in sorted(set(project_ids)):
             if not _claim(connection, database, project_id, job_id, claim_token, silent_since):
-                # All or none: a job that waits for a second project must not keep others from the first.
+                # A job that waits for one project must not keep other jobs from another project.
                 _release(connection, project_ids, job_id, claim_token)
                 return False
     return True
 
 
 def release_projects(database: Database, project_ids: Sequence[int], *, job_id: int, claim_token: str) -> None:
-    """Release the projects that are held with this claim token of the job.
+    """Release the projects that the job has claimed with this token.
 
-    An executor that lost the job must not release projects that the job's next executor holds.
+    An executor that lost the job so releases no projects that the job's next executor has claimed.
     """
     with database.begin() as connection:
         _release(connection, project_ids, job_id, claim_token)
 
 
 def holders(connection: Connection, project_id: int) -> list[int]:
-    """Return the ids of the running jobs that hold a project."""
+    """Return the ids of the running jobs that have claimed a project."""
     statement = (
         select(project_claims.c.job_id)
         .join(
@@ -78,7 +78,7 @@ def _claim(
     claim_token: str,
     silent_since: datetime,
 ) -> bool:
-    # The row lock makes simultaneous claims of the project take turns on PostgreSQL.
+    # On PostgreSQL, the row lock makes simultaneous claims of the project wait for each other.
     known = connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update()).first()
     if known is None:
         return True

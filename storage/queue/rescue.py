@@ -1,4 +1,4 @@
-"""Rescue: queues running jobs without a heartbeat again, or fails them after their last attempt."""
+"""Rescues running jobs without a heartbeat: queues them again, or fails them after their last attempt."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ WORKER_LOST = "worker lost: its heartbeat stopped"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescued:
-    """The ids of the jobs that a rescue queued again, and of the jobs that failed without an attempt left."""
+    """The ids of the jobs that a rescue queued again, and of the jobs that failed because no attempt was left."""
 
     requeued: tuple[int, ...]
     failed: tuple[int, ...]
 
 
 def find_silent(database: Database, *, stale_seconds: float) -> dict[int, datetime]:
-    """Return the running jobs without a heartbeat for `stale_seconds`: job id -> time of the last heartbeat."""
+    """Return the last heartbeats of running jobs without a heartbeat for `stale_seconds`, by job id."""
     with database.connect() as connection:
         statement = select(jobs.c.id, _last_sign).where(text(RUNNING), _is_silent(database, stale_seconds))
         return {row[0]: row[1] for row in connection.execute(statement)}
@@ -41,15 +41,15 @@ def rescue_stale(
     max_attempts: int,
     suspects: Mapping[int, datetime] | None = None,
 ) -> Rescued:
-    """Queue again the running jobs that had no heartbeat for `stale_seconds`, and count one attempt.
+    """Queue running jobs again that had no heartbeat for `stale_seconds`, and count one attempt.
 
-    A job without an attempt left fails with "worker lost" instead. A job with heartbeats is never changed, for as long
-    as it runs.
+    A job without an attempt left fails with "worker lost" instead. A job with heartbeats is never changed, however long
+    it runs.
 
     Args:
         database: the database of the jobs.
-        stale_seconds: an executor whose last heartbeat is older than this is dead.
-        max_attempts: for jobs that have no `max_attempts` of their own.
+        stale_seconds: an executor whose last heartbeat is older than this counts as dead.
+        max_attempts: the maximum for jobs that have no `max_attempts` of their own.
         suspects: an earlier result of `find_silent`; only these jobs are rescued, and only if they had no heartbeat
             since. After a machine slept or the database was unavailable, live executors look dead until their next
             heartbeat.
@@ -63,7 +63,7 @@ def rescue_stale(
         if not silent:
             return Rescued(requeued=(), failed=())
         lock_tasks_of(connection, among(jobs.c.id, silent))
-        # A locked row is in use by an executor, so the executor is alive.
+        # A locked row is left out: an executor uses it, so the executor is alive.
         mine = among(
             jobs.c.id,
             connection.execute(
@@ -80,14 +80,14 @@ def rescue_stale(
 
 
 def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_attempts: int, reason: str) -> Rescued:
-    """Queue again a job that this process began and cannot end, as one more attempt; fail it if none is left.
+    """Queue a job again that this process began and cannot end, and count the attempt; fail it if none is left.
 
     Args:
         database: the database of the job.
         job_id: the job.
-        claim_token: the token of the claim; if the job has another token by now, nothing changes.
-        max_attempts: for a job that has no `max_attempts` of its own.
-        reason: becomes the error message of the job.
+        claim_token: the token of the claim; if the job now has another token, nothing changes.
+        max_attempts: the maximum for a job that has no `max_attempts` of its own.
+        reason: the error message for the job.
     """
     with database.begin() as connection:
         claimed = (jobs.c.id == job_id) & (jobs.c.claim_token == claim_token) & (jobs.c.status == "running")
@@ -99,17 +99,17 @@ def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_at
 def give_back_lost(
     database: Database, *, worker_id: str, known: Collection[str], older_than_seconds: float
 ) -> list[int]:
-    """Queue again the jobs whose claim never reached their executor; returns their ids.
+    """Queue jobs again of whose claim their executor does not know; return their ids.
 
-    This happens if the connection broke while a claim was committed, so that the answer was lost. The executor has not
-    begun such a job, so no attempt is counted. Use `give_up_attempt` for a job that the executor began.
+    Such jobs exist if the connection broke while a claim was committed, so that the result was lost. The executor has
+    not begun such a job, so no attempt is counted. Use `give_up_attempt` for a job that the executor began.
 
     Args:
         database: the database of the jobs.
         worker_id: the id of the executor.
         known: the tokens of the claims that the executor knows.
-        older_than_seconds: the answer to a younger claim may still be on its way to the executor. This must be longer
-            than the time for which an executor trusts a claim.
+        older_than_seconds: the minimum age of the claims, because the result of a younger claim may still be on its way
+            to the executor. It must be longer than the time for which an executor trusts a claim.
     """
     silent = (
         jobs.c.status == literal_column("'running'"),
@@ -132,7 +132,7 @@ def _give_up_attempt(
     spent = jobs.c.attempts + 1 >= func.coalesce(jobs.c.max_attempts, max_attempts)
     failed = end_jobs(connection, claimed, spent, status=JobStatus.FAILED, now=now, error_message=reason)
     requeued = give_back(connection, claimed, now=now, error_message=reason)
-    # The executors are dead or have stopped, so they no longer work in any project.
+    # The executors are dead or have stopped, so their claims on projects are removed.
     gone = among(project_claims.c.job_id, [job.id for job in (*failed, *requeued)])
     connection.execute(delete(project_claims).where(gone))
     return Rescued(requeued=tuple(sorted(job.id for job in requeued)), failed=tuple(sorted(job.id for job in failed)))

@@ -1,4 +1,4 @@
-"""The table `tasks`: starts, follows, cancels and retries tasks."""
+"""The table `tasks`: starts, finds, advances, cancels and retries tasks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class TasksRepository:
         self._access = Access(source)
 
     def start(self, new: NewTask) -> Task:
-        """Write a task and the jobs of its first step in one transaction; if the task exists, return it unchanged.
+        """Write a task and the jobs of its first step in one transaction, and return the task.
+
+        If a task with this id exists, it is returned unchanged.
 
         The items are read to their end before the transaction begins.
 
@@ -68,7 +70,7 @@ class TasksRepository:
         """Return the task with this id.
 
         Raises:
-            UnknownTask: it does not exist, or it belongs to another tenant.
+            UnknownTask: the task does not exist, or it belongs to another tenant.
         """
         task = existing_task(self.get_by_id(task_id), task_id)
         return task if tenant_id is None else task_of_tenant(task, tenant_id)
@@ -77,7 +79,7 @@ class TasksRepository:
         """Return the id of the only task whose id starts with `beginning`.
 
         Raises:
-            UnknownTask: there is no such task, or it belongs to another tenant.
+            UnknownTask: the tenant has no such task.
             InvalidValue: several ids start with `beginning`.
         """
         statement = select(tasks.c.id).where(tasks.c.id.startswith(beginning, autoescape=True)).order_by(tasks.c.id)
@@ -95,8 +97,9 @@ class TasksRepository:
         return str(found[0])
 
     def has_ended_with(self, job: Job) -> bool:
-        """Return whether the end of this job ended its task: true for exactly one job. Reads less than `get`."""
-        # The task and its last jobs have the same end time. If several jobs do, the highest id counts.
+        """Return whether the end of this job ended its task. This is true for exactly one job of a task."""
+        # A task has the end time of its last job. If several jobs have this end time, the job with the highest id is
+        # the last.
         ended = {"task_id": job.task_id, "finished_at": job.finished_at, "id": job.id}
         return bool(self._access.look(_ENDED_WITH, ended))
 
@@ -123,7 +126,7 @@ class TasksRepository:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 
     def settle(self, task_id: str) -> Task:
-        """Advance a task as far as the states of its jobs allow, and return it; safe to call at any time, repeatedly.
+        """Advance a task as far as the states of its jobs allow, and return it. Repeated calls do no harm.
 
         Raises:
             UnknownTask: there is no such task.
@@ -133,14 +136,14 @@ class TasksRepository:
         return existing_task(task, task_id)
 
     def attend(self, task_ids: Sequence[str]) -> None:
-        """Record that a flow run follows these tasks, and set them to running; tasks that have ended stay unchanged."""
+        """Record that a process follows these tasks, and set them to running; tasks that have ended stay unchanged."""
         if task_ids:
             now = self._access.clock()
             unfinished = tasks.c.status.in_(state_machine.UNFINISHED)
             self._run(among(tasks.c.id, task_ids), unfinished, since=now, attended_at=now)
 
     def begin(self, task_id: str, *, since: datetime) -> None:
-        """Set a queued task to running; `since` is the start of its first job, in any process."""
+        """Set a queued task to running; `since` is the time at which its first job started."""
         self._run(tasks.c.id == task_id, tasks.c.status == str(TaskStatus.QUEUED), since=since)
 
     def link_flow_run(self, task_id: str, flow_run_id: str) -> None:
@@ -154,7 +157,7 @@ class TasksRepository:
             )
 
     def list_unattended(self, *, silent_seconds: float, limit: int = 100) -> list[Task]:
-        """Return unfinished tasks that no flow run has followed for this many seconds, oldest first."""
+        """Return unfinished tasks that no process has followed for `silent_seconds`, oldest first."""
         silent_since = self._access.clock() - timedelta(seconds=silent_seconds)
         statement = (
             select(tasks)
@@ -169,7 +172,7 @@ class TasksRepository:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_stuck(self, *, limit: int = 100) -> list[Task]:
-        """Return unfinished tasks whose current step has no unfinished job: another program ended the last by SQL."""
+        """Return unfinished tasks whose current step has no unfinished job, for example because SQL ended the last."""
         unfinished = select(jobs.c.id).where(
             jobs.c.task_id == tasks.c.id,
             jobs.c.step_index == tasks.c.step_index,
@@ -212,7 +215,7 @@ class TasksRepository:
             return {row[0]: row[1] for row in connection.execute(statement)}
 
     def set_flag(self, task_id: str, flag: str, value: bool) -> None:
-        """Set a flag that the `run_if` of a later step names. Once true, it stays true for all chunks."""
+        """Set a flag of the task for the `run_if` of later steps. A flag that is true stays true."""
         with self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)
             flags = task.flags_json or {}
@@ -229,11 +232,11 @@ class TasksRepository:
         payload: Mapping[str, Any] | None = None,
         project_id: int | None = None,
     ) -> list[int]:
-        """Add items to follow-up jobs of the task, which run after its last step; returns the ids of these jobs.
+        """Add items to follow-up jobs of the task, which run after its last step; return the ids of these jobs.
 
-        A photo is left out if a follow-up job of the same type, priority and payload has it already. So each photo is
-        processed once, even if several chunks or repeated jobs of the task ask for it. New items first fill the last
-        job up to 2000 items.
+        A photo is left out if a follow-up job of the same type, priority and payload already has it. So each photo is
+        processed once, even if several chunks or repeated jobs of the task add it. New items are added to the last job
+        until it has 2000 items, then to new jobs.
         """
         with SpooledItems(items) as given, self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)
@@ -318,9 +321,9 @@ class TasksRepository:
             return state_machine.cancel_task_row(connection, task, now=self._access.clock(), reason=reason)
 
     def retry(self, task_id: str, *, from_step: int | None = None) -> Task:
-        """Run the failed and canceled jobs of an ended task again; with `from_step`, all steps from that one on.
+        """Queue the failed and canceled jobs of an ended task again, or with `from_step` all jobs from that step on.
 
-        Items that are done stay done, except in steps that `from_step` runs again.
+        Items that are done stay done, except in the steps that `from_step` repeats.
 
         Raises:
             UnknownTask: there is no such task.

@@ -1,6 +1,6 @@
-"""Waits for work without constant queries: by LISTEN on PostgreSQL, by one cheap poll per process on SQLite.
+"""Lets threads wait for work without constant queries: by LISTEN on PostgreSQL, by a cheap poll per process on SQLite.
 
-A wake-up is only a hint to read the tables. A waiter that misses one waits for its timeout at most.
+A wake-up is only a hint to read the tables. A waiter that misses a wake-up waits until its timeout.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from storage.database.thread_ends import wait_for_end
 from storage.errors import StorageError
 from storage.lifecycle.notifications import CHANNEL
 
-#: Average seconds between two polls of an SQLite file while a thread waits; one poll takes some microseconds.
+#: The average number of seconds between two polls of an SQLite file while a thread waits. A poll takes microseconds.
 POLL_SECONDS = 0.1
 
 #: The first and the longest delay, in seconds, before a dropped connection is opened again; it doubles each time.
 RECONNECT_SECONDS = (0.1, 5.0)
 
-#: Seconds without a notification after which a PostgreSQL connection is checked.
+#: The number of seconds without a notification after which a PostgreSQL connection is checked.
 KEEPALIVE_SECONDS = 30
 
 
 class Wakeups:
-    """Wakes threads that wait for work. One listener thread serves all of them; without a waiter it does not poll.
+    """Wakes threads that wait for work. One listener thread of the process serves all; it polls only if a thread waits.
 
     Use it as a context manager, or call `close`.
     """
@@ -47,10 +47,10 @@ class Wakeups:
         self._seen = threading.local()
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait until jobs may have been queued, at most `timeout_seconds`; returns True if there may be work.
+        """Wait until jobs may have been queued, at most `timeout_seconds`; return True if there may be work.
 
-        A wake-up since the last wait of the calling thread counts too, so that none is missed between two waits. After
-        `close`, it returns at once.
+        A wake-up since the last wait of the calling thread also ends the wait, so that none is missed between two
+        waits. After `close`, every wait returns at once.
         """
         with self._changed:
             seen = getattr(self._seen, "generation", self._generation)
@@ -71,7 +71,7 @@ class Wakeups:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End all waits and the listener thread; waits for the end of the thread, but never for a server."""
+        """End all waits and the listener thread; wait for the thread, but not for a server that does not answer."""
         with self._changed:
             if self._closed:
                 return
@@ -80,7 +80,7 @@ class Wakeups:
             listener = self._listener
         if listener is not None and self._pid == os.getpid():
             with suppress(OSError):
-                # The listener may have ended already.
+                # The listener may have ended, so the socket may be closed.
                 self._stop_sender.send(b"x")
             if not wait_for_end(listener):
                 # The listener closes the sockets when it ends.
@@ -94,11 +94,11 @@ class Wakeups:
         self.close()
 
     def _start_listener(self) -> None:
-        # A forked process has this object, but not its thread.
+        # A forked process inherits this object, but not its thread.
         if self._closed or (self._listener is not None and self._pid == os.getpid()):
             return
         if not self._database.is_postgresql and self._database.path is None:
-            # Only this process uses a database in memory, and it calls `notify`.
+            # Only this process uses a database in memory, and it calls `notify` itself.
             return
         if self._pid != os.getpid():
             self._pid = os.getpid()
@@ -137,13 +137,13 @@ class Wakeups:
         """Wake the waiting threads at each notification, until `close` or until the connection drops."""
         pooled = self._database.engine.raw_connection()
         connection: Any = pooled.driver_connection
-        # The connection is used until `close`, so it must not count as a connection of the pool.
+        # The connection is used until `close`, so it must not occupy a place in the pool.
         pooled.detach()
         try:
             connection.rollback()
             connection.autocommit = True
             connection.execute(f"LISTEN {CHANNEL}")
-            # The server does not repeat notifications from before LISTEN, or from while the connection was down.
+            # The server does not send notifications from before LISTEN, such as those during a lost connection.
             self.notify()
             while not self._closed:
                 readable, _, _ = select.select(
@@ -171,13 +171,13 @@ class Wakeups:
                         connection = self._open_file()
                     (now,) = connection.execute("PRAGMA data_version").fetchone()
                 except sqlite3.Error:
-                    # The file does not exist yet, or is busy: the waiters have their timeouts.
+                    # The file does not exist yet or is busy. The waiters have timeouts, so no error is needed.
                     now = version
                 if now != version:
-                    # Also at the first poll: no poll has seen an earlier change.
+                    # The first poll also notifies, because a change before it was not seen.
                     self.notify()
                 version = now
-                # Jitter keeps the processes of a machine from polling all at the same moment.
+                # Jitter prevents all processes of a machine from polling at the same moment.
                 select.select(
                     [self._stop_receiver],
                     [],

@@ -1,14 +1,14 @@
-"""All tables for SQLAlchemy Core. The migrations create them.
+"""Declares all tables for SQLAlchemy Core. The migrations create the tables.
 
-The comments explain each table and column for people who write SQL; the reference page of the tables shows them.
+The comments explain each table and column for people who write SQL. The reference page of the tables shows them.
 
 Other programs use the first block of columns in `projects`, `photos`, `jobs` and `job_items`. Every column that
-photojobs added is nullable or has a default, so that those programs can insert rows without it.
+photojobs added is nullable or has a default, so that those programs can insert rows without the column.
 """
 
 from __future__ import annotations
 
-# The order of the tables in the reference.
+# The reference page lists the tables in the order of these imports.
 # isort: off
 from storage.database.tables.schema import metadata
 from storage.database.tables.library import (

@@ -1,4 +1,4 @@
-"""The tables of changed files: the journal, and the moves that are about to be made."""
+"""The tables of changes of files: the journal of changes, and the intents of moves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ file_journal = Table(
     Column(
         "target",
         Text,
-        comment="Its path after the change, relative to the root of the library; NULL if it was removed.",
+        comment="The path after the change, relative to the root of the library; NULL if the file was removed.",
     ),
     Column("size_bytes", BigInteger, comment="The file's size."),
     Column(
@@ -54,9 +54,9 @@ move_intents = Table(
     "move_intents",
     metadata,
     Column("id", Identifier, primary_key=True, comment="The intent's number."),
-    Column("group_id", Text, nullable=False, comment="The same for all files that move together or not at all."),
+    Column("group_id", Text, nullable=False, comment="An id that all files have that move together or not at all."),
     Column("tenant_id", Text, nullable=False, comment="The file's tenant."),
-    Column("job_id", Identifier, comment="The job that moves it."),
+    Column("job_id", Identifier, comment="The job that moves the file."),
     Column(
         "project_id",
         Identifier,
@@ -71,5 +71,6 @@ move_intents = Table(
     Index("idx_move_intents_project", "project_id"),
     Index("idx_move_intents_target", "target_project_id"),
     sqlite_autoincrement=True,
-    comment="A file that is about to be moved. The row is removed when the move is in the tables or was reverted.",
+    comment="A file that a job is about to move. The row is removed when the other tables have the move, or when it was"
+    " reverted.",
 )

@@ -13,8 +13,8 @@ READY = "status = 'queued' AND run_after IS NULL AND held_by IS NULL"
 DELAYED = "status = 'queued' AND run_after IS NOT NULL"
 #: Queued jobs that wait until a hold is released.
 HELD = "status = 'queued' AND run_after IS NULL AND held_by IS NOT NULL"
-#: Queued jobs that an executor waits for; its heartbeat covers them, as it covers running jobs. The condition names the
-#: executor, not the heartbeat: if an index used the heartbeat, PostgreSQL would write to every index at each one.
+#: Queued jobs for which an executor waits and writes heartbeats. The condition does not use the heartbeat, because
+#: PostgreSQL would then write to every index at each heartbeat.
 ATTENDED = "status = 'queued' AND worker_id IS NOT NULL"
 RUNNING = "status = 'running'"
 FAILED = "status = 'failed'"
@@ -38,9 +38,9 @@ jobs = Table(
         nullable=False,
         comment="queued, running, completed, failed or canceled; the last three are final.",
     ),
-    Column("created_at", UtcTimestamp, nullable=False, comment="When it was enqueued."),
-    Column("started_at", UtcTimestamp, comment="When its latest attempt began."),
-    Column("finished_at", UtcTimestamp, comment="When it ended."),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When the job was enqueued."),
+    Column("started_at", UtcTimestamp, comment="When the latest attempt of the job began."),
+    Column("finished_at", UtcTimestamp, comment="When the job ended."),
     Column(
         "progress_total",
         Integer,
@@ -56,17 +56,18 @@ jobs = Table(
     Column(
         "error_message",
         Text,
-        comment="Why it failed, cut at 1000 characters; after a retry, why the previous attempt failed.",
+        comment="Why the job failed, cut at 1000 characters; after a retry, why the previous attempt failed.",
     ),
     Column(
         "worker_id",
         Text,
-        comment="The executor that runs it or, while it is queued, waits for it; each start of a process has a new id.",
+        comment="The executor that runs the job or, if the job is queued, waits for it. Each start of a process has a "
+        "new id.",
     ),
     Column(
         "heartbeat_at",
         UtcTimestamp,
-        comment="The last heartbeat of the executor that runs it or, while it is queued, waits for it.",
+        comment="The last heartbeat of the executor that runs the job or, if the job is queued, waits for it.",
     ),
     Column(
         "priority",
@@ -81,37 +82,37 @@ jobs = Table(
         Integer,
         nullable=False,
         server_default=text("0"),
-        comment="How many attempts failed or were lost and led to a retry.",
+        comment="The number of attempts that failed or were lost, and led to a retry.",
     ),
-    Column("max_attempts", Integer, comment="How many attempts are allowed; NULL if the setting decides."),
+    Column("max_attempts", Integer, comment="The maximum number of attempts; NULL if the setting decides."),
     Column("last_error_at", UtcTimestamp, comment="When an attempt last failed."),
     Column("updated_at", UtcTimestamp, comment="When the row was last changed."),
     # Added by photojobs:
-    Column("task_id", Text, comment="The task that it belongs to; NULL for a standalone job."),
+    Column("task_id", Text, comment="The task that the job belongs to; NULL for a standalone job."),
     Column("task_type", Text, comment="The name of the task's definition."),
     Column(
         "step_index",
         Integer,
-        comment="The position of its step, from 0; follow-up jobs have one more than the last step.",
+        comment="The position of the job's step, from 0; for a follow-up job, the number of steps.",
     ),
     Column("chunk_index", Integer, comment="The number of the chunk within the step, from 0."),
     Column("total_chunks", Integer, comment="The number of chunks of the step."),
     Column("run_after", UtcTimestamp, comment="The job does not start before this time; NULL if it may start at once."),
-    Column("claim_token", Text, comment="New with each claim; a write with an older token changes nothing."),
-    Column("flow_run_id", Text, comment="The Prefect flow run that runs it."),
+    Column("claim_token", Text, comment="A new text for each claim; a write with an older token changes nothing."),
+    Column("flow_run_id", Text, comment="The Prefect flow run that runs the job."),
     Column("unique_key", Text, comment="At most one unfinished job of a tenant has a given key."),
     Column(
         "held_by",
         Text,
-        comment="Why it does not start: `task`, `tenant` or `lane` for a hold, `steps` if it waits for"
-        " the task's steps; else NULL.",
+        comment="Why the job does not start: `task`, `tenant` or `lane` for a hold, `steps` for a follow-up job that"
+        " waits for the task's steps; else NULL.",
     ),
     Column(
         "result_json", JsonDocument, comment="The result: counts, first examples, counts for each project, and errors."
     ),
     Index("idx_jobs_project_created", "project_id", text("created_at DESC")),
-    # Other programs rely on these indexes. PostgreSQL does not have them: if its statistics say that nothing is queued,
-    # it would use one of them to read the whole queue in search of the best job.
+    # Other programs rely on these indexes. Only SQLite has them: PostgreSQL would read the whole queue by one of them
+    # if its statistics say that nothing is queued.
     Index("idx_jobs_status", "status").ddl_if(dialect="sqlite"),
     Index("idx_jobs_tenant_created", "tenant_id", text("created_at DESC")).ddl_if(dialect="sqlite"),
     Index("idx_jobs_tenant_status", "tenant_id", "status").ddl_if(dialect="sqlite"),
@@ -122,7 +123,7 @@ jobs = Table(
     ),
     partial_index("idx_jobs_ready", READY, text("priority DESC"), "created_at", "id"),
     partial_index("idx_jobs_ready_tenant", READY, "tenant_id", text("priority DESC"), "created_at", "id"),
-    # Counts by priority read the priority from this index and the next.
+    # Counts of jobs by priority read only this index and the next.
     partial_index("idx_jobs_delayed", DELAYED, "run_after", "priority"),
     partial_index("idx_jobs_held", HELD, "priority"),
     partial_index("idx_jobs_attended", ATTENDED, text("priority DESC"), "created_at", "id"),
@@ -131,11 +132,11 @@ jobs = Table(
     partial_index("idx_jobs_task", "task_id IS NOT NULL", "task_id", "step_index", "status"),
     partial_index("idx_jobs_finished", "finished_at IS NOT NULL", "finished_at"),
     partial_index("idx_jobs_failed", FAILED, text("created_at DESC")),
-    # The status is last: directly after the tenant, it would make the planner expect few queued rows of the tenant.
+    # The status is the last column. Directly after the tenant, it would make the planner expect few queued rows.
     Index("idx_jobs_tenant_created_status", "tenant_id", text("created_at DESC"), "status").ddl_if(
         dialect="postgresql"
     ),
-    # Counts by type read this index alone.
+    # Counts of jobs by type read only this index.
     Index("idx_jobs_type_status", "type", "status"),
     sqlite_autoincrement=True,
     comment="A job: one step of a task, one chunk of it, or a standalone piece of work.",
@@ -155,7 +156,7 @@ job_items = Table(
     ),
     Column("filename", Text, comment="The photo's name when the item was written, for people."),
     Column("status", Text, nullable=False, comment="pending, running, done, failed or skipped."),
-    Column("message", Text, comment="Why it failed or was skipped."),
+    Column("message", Text, comment="Why the item failed or was skipped."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
     Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
     # Added by photojobs:
@@ -163,7 +164,7 @@ job_items = Table(
     Column("error_type", Text, comment="The name of the error's class."),
     Index("idx_job_items_job", "job_id"),
     Index("idx_job_items_tenant", "tenant_id"),
-    # Removing a photo sets `photo_id` to NULL in its items; without this index each removal would scan the table.
+    # Removing a photo sets `photo_id` to NULL in its items. Without this index, each removal would scan the table.
     partial_index("idx_job_items_photo", "photo_id IS NOT NULL", "photo_id"),
     sqlite_autoincrement=True,
     comment="A photo of a job, with its result.",

@@ -25,15 +25,17 @@ TENANT_FOLDER_INDEX = "uq_projects_tenant_folder"
 projects = Table(
     "projects",
     metadata,
-    Column("id", Identifier, primary_key=True, comment="The project's number; the manifest in its folder has it too."),
+    Column(
+        "id", Identifier, primary_key=True, comment="The project's number, as in the manifest in the project's folder."
+    ),
     Column(
         "project_folder",
         Text,
         nullable=False,
-        comment="The folder's name in the tenant's folder, unique within the tenant; in an SQLite file"
+        comment="The name of the project's folder in the tenant's folder, unique within the tenant; in an SQLite file"
         " of another program, unique among all tenants.",
     ),
-    Column("project_name", Text, nullable=False, comment="The name for people."),
+    Column("project_name", Text, nullable=False, comment="The project's name for people."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
     Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
     Column("schema_version", Text, comment="Kept for other programs."),
@@ -69,10 +71,10 @@ photos = Table(
         Identifier,
         ForeignKey("projects.id", ondelete="CASCADE"),
         nullable=False,
-        comment="The project whose folder has its files.",
+        comment="The project whose folder has the photo's files.",
     ),
     Column("manifest_id", Text, unique=True, comment="A unique id that other programs use."),
-    Column("filename", Text, nullable=False, comment="The base name of its files, without extension."),
+    Column("filename", Text, nullable=False, comment="The base name of the photo's files, without extension."),
     Column("basename", Text, comment="The base name as other programs wrote it."),
     Column("ext", Text, comment="The extension of the photo's first file."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
@@ -104,14 +106,14 @@ photos = Table(
         Integer,
         nullable=False,
         server_default=text("1"),
-        comment="0 if the next file_removal is to remove the JPEG, else 1.",
+        comment="0 if the next step file_removal removes the JPEG, else 1.",
     ),
     Column(
         "keep_raw",
         Integer,
         nullable=False,
         server_default=text("1"),
-        comment="0 if the next file_removal is to remove the RAW file, else 1.",
+        comment="0 if the next step file_removal removes the RAW file, else 1.",
     ),
     Column(
         "thumbnail_status",
@@ -135,7 +137,7 @@ photos = Table(
     Index("idx_photos_project_filename", "project_id", "filename"),
     Index("idx_photos_project_date", "project_id", "date_time_original"),
     Index("idx_photos_date", text("date_time_original DESC"), text("created_at DESC"), text("id DESC")),
-    # A project's photos are read in batches, in order of id; without this index each batch would sort all of them.
+    # A project's photos are read in batches, in order of id. Without this index, each batch would sort all photos.
     Index("idx_photos_project_id", "project_id", "id"),
     sqlite_autoincrement=True,
     comment="A photo: a base name with one or more files in a project's folder.",
@@ -150,9 +152,9 @@ tags = Table(
         Identifier,
         ForeignKey("projects.id", ondelete="CASCADE"),
         nullable=False,
-        comment="The project whose tag it is.",
+        comment="The project that the tag belongs to.",
     ),
-    Column("name", Text, nullable=False, comment="Its name, unique in the project."),
+    Column("name", Text, nullable=False, comment="The tag's name, unique in the project."),
     UniqueConstraint("project_id", "name"),
     comment="A tag of a project.",
 )
@@ -178,18 +180,18 @@ photo_derivatives = Table(
     metadata,
     Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False, comment="The photo."),
     Column("kind", Text, nullable=False, comment="thumbnail, preview or metadata."),
-    Column("source_name", Text, nullable=False, comment="The original that it was made from, also if that failed."),
+    Column("source_name", Text, nullable=False, comment="The original that was read, also if reading it failed."),
     Column(
         "source_hash",
         Text,
-        comment="The content hash of that original at that time; NULL if the original never changed.",
+        comment="The content hash that the original had then; NULL if the original never changed.",
     ),
     Column("width", Integer, comment="The width of the derivative in pixels."),
     Column("height", Integer, comment="The height of the derivative in pixels."),
     Column("size_bytes", BigInteger, comment="The size of the derivative's file."),
-    Column("generated_at", UtcTimestamp, nullable=False, comment="When it was made."),
+    Column("generated_at", UtcTimestamp, nullable=False, comment="When the derivative was made, or the metadata read."),
     PrimaryKeyConstraint("photo_id", "kind"),
-    comment="A derivative of a photo or its metadata, with the file that it was made from.",
+    comment="A derivative or the metadata of a photo, with the original that it comes from.",
 )
 
 photo_originals = Table(
@@ -210,24 +212,24 @@ photo_originals = Table(
         Text,
         comment="A hash of the contents, as algorithm:hexadecimal; NULL if the file was never fully read.",
     ),
-    Column("hashed_at", UtcTimestamp, comment="When that hash was first computed."),
-    Column("verified_at", UtcTimestamp, comment="When the contents were last read and had that hash."),
+    Column("hashed_at", UtcTimestamp, comment="When `content_hash` was first computed."),
+    Column("verified_at", UtcTimestamp, comment="When the contents were last read and had the hash `content_hash`."),
     Column("missing_since", UtcTimestamp, comment="When the file was found missing; NULL if it exists."),
     Column(
         "checked_at",
         UtcTimestamp,
-        comment="When the contents were last read, with any result, or could not be read; NULL if never.",
+        comment="When the contents were last read, or could not be read; NULL if never.",
     ),
     Column(
         "corrupt_since",
         UtcTimestamp,
         comment="When different contents with the same size and times were first found; NULL if never.",
     ),
-    Column("corrupt_hash", Text, comment="The hash of those different contents."),
+    Column("corrupt_hash", Text, comment="The hash of the different contents; see `corrupt_since`."),
     PrimaryKeyConstraint("photo_id", "name"),
     # The originals that were read longest ago are verified next.
     Index("idx_photo_originals_checked", "checked_at", "photo_id", "name"),
-    # The search for the photo of a new file looks only at originals of the same size.
+    # The search for the photo of a new file compares only originals of the same size.
     partial_index("idx_photo_originals_size", "content_hash IS NOT NULL", "size_bytes"),
     partial_index("idx_photo_originals_corrupt", "corrupt_since IS NOT NULL", "photo_id", "name"),
     sqlite_with_rowid=False,

@@ -11,17 +11,18 @@ lanes = Table(
     "lanes",
     metadata,
     Column("name", Text, primary_key=True, comment="priority or normal."),
-    Column("min_priority", Integer, nullable=False, comment="The lowest priority of its jobs."),
-    Column("max_priority", Integer, nullable=False, comment="The highest priority of its jobs."),
+    Column("min_priority", Integer, nullable=False, comment="The lowest priority of jobs in the lane."),
+    Column("max_priority", Integer, nullable=False, comment="The highest priority of jobs in the lane."),
     Column(
         "slots",
         Integer,
-        comment="How many jobs may run at the same time, in all processes together; NULL for no limit.",
+        comment="The number of jobs that may run at the same time, in all processes together; NULL for no limit.",
     ),
     Column(
         "aging_seconds",
         Integer,
-        comment="Each time that a job has waited this long, it ranks one priority higher; NULL turns this off.",
+        comment="A job ranks one priority higher for each time that it has waited this number of seconds; NULL for no"
+        " aging.",
     ),
     Column(
         "fair_tenants",
@@ -42,7 +43,7 @@ holds = Table(
     Column("reason", Text, comment="The reason that the user gave."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the hold began."),
     PrimaryKeyConstraint("kind", "name"),
-    comment="A task, tenant or lane whose jobs do not start until it is released.",
+    comment="A hold on a task, tenant or lane: its jobs do not start until the hold is released.",
 )
 
 project_claims = Table(
@@ -60,16 +61,16 @@ project_claims = Table(
         Identifier,
         ForeignKey("jobs.id", ondelete="CASCADE"),
         nullable=False,
-        comment="The job that changes it.",
+        comment="The job that changes the project's files.",
     ),
-    Column("claim_token", Text, nullable=False, comment="The job's claim."),
+    Column("claim_token", Text, nullable=False, comment="The claim token that the job had."),
     Column(
         "claimed_at",
         UtcTimestamp,
         nullable=False,
-        comment="When the claim was made; if the job no longer runs, the last time that its executor "
-        "was known to work.",
+        comment="When the project was claimed; if the job no longer runs, the last time at which its executor "
+        "was known to be alive.",
     ),
     Index("idx_project_claims_job", "job_id"),
-    comment="A project whose files a running job may change; no other job may at the same time.",
+    comment="A claim of a job on a project. No other job may change the project's files at the same time.",
 )

@@ -1,4 +1,4 @@
-"""The tables of tasks, and of what they were started with."""
+"""The tables of tasks, and of the photos and projects that tasks were started with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy import Column, ForeignKey, Index, Integer, PrimaryKeyConstraint,
 from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
 from storage.database.tables.schema import metadata, partial_index
 
-#: The condition of the sweep; it has the text of the partial index.
+#: The condition by which the sweep finds tasks. It must have the same text as the partial index.
 UNFINISHED_TASK = "tasks.status IN ('queued', 'running')"
 
 tasks = Table(
@@ -17,14 +17,14 @@ tasks = Table(
         "id", Text, primary_key=True, comment="The task's id; equal to the flow run's id if Prefect started the task."
     ),
     Column("tenant_id", Text, nullable=False, comment="The tenant that the task works for."),
-    Column("type", Text, nullable=False, comment="The name of its definition."),
+    Column("type", Text, nullable=False, comment="The name of the task's definition."),
     Column("label", Text, nullable=False, comment="The definition's label, for people."),
     Column("scope", Text, nullable=False, comment="project, photo_set or global."),
     Column(
         "project_id",
         Identifier,
         ForeignKey("projects.id", ondelete="SET NULL"),
-        comment="The project that it was started for, or NULL.",
+        comment="The project that the task was started for, or NULL.",
     ),
     Column("status", Text, nullable=False, comment="queued, running, completed, failed or canceled."),
     Column(
@@ -33,12 +33,12 @@ tasks = Table(
         nullable=False,
         comment="The origin of the task: user, schedule, maintenance, or a text of the caller.",
     ),
-    Column("priority", Integer, nullable=False, comment="The highest priority of its steps."),
+    Column("priority", Integer, nullable=False, comment="The highest priority of the task's steps."),
     Column("step_index", Integer, nullable=False, comment="The current step, from 0."),
     Column(
         "item_count",
         Integer,
-        comment="The number of photos that the task was started with; NULL if its steps find them.",
+        comment="The number of photos that the task was started with; NULL if its steps find the photos.",
     ),
     Column(
         "definition_json",
@@ -46,14 +46,14 @@ tasks = Table(
         nullable=False,
         comment="The definition at the task's start, with the unit of each step.",
     ),
-    Column("payload_json", JsonDocument, comment="A JSON object that each of its jobs gets."),
-    Column("flags_json", JsonDocument, comment="Flags that its steps set, for `run_if`."),
-    Column("error_message", Text, comment="Why it failed, or was canceled."),
-    Column("flow_run_id", Text, comment="The Prefect flow run that drives it."),
+    Column("payload_json", JsonDocument, comment="A JSON object that each job of the task gets."),
+    Column("flags_json", JsonDocument, comment="Flags that steps of the task set, for `run_if`."),
+    Column("error_message", Text, comment="Why the task failed, or was canceled."),
+    Column("flow_run_id", Text, comment="The Prefect flow run that runs the task."),
     Column("attended_at", UtcTimestamp, comment="When a process last followed the task."),
-    Column("created_at", UtcTimestamp, nullable=False, comment="When it was started."),
-    Column("started_at", UtcTimestamp, comment="When its first job began."),
-    Column("finished_at", UtcTimestamp, comment="When it ended."),
+    Column("created_at", UtcTimestamp, nullable=False, comment="When the task was started."),
+    Column("started_at", UtcTimestamp, comment="When the first job of the task began."),
+    Column("finished_at", UtcTimestamp, comment="When the task ended."),
     Column("updated_at", UtcTimestamp, nullable=False, comment="When the row was last changed."),
     Column(
         "library_json",
@@ -92,5 +92,5 @@ task_projects = Table(
     PrimaryKeyConstraint("task_id", "project_id"),
     Index("idx_task_projects_project", "project_id"),
     sqlite_with_rowid=False,
-    comment="A project that a task touches, noted at the task's start.",
+    comment="A project that a task works on, stored at the task's start.",
 )
