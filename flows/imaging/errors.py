@@ -1,4 +1,4 @@
-"""The errors of one image. Each fails its own item only."""
+"""The errors of reading and writing images. Each error fails only the item of its image."""
 
 from flows.errors import FlowsError
 
@@ -16,7 +16,7 @@ class ImageMissing(UnreadableImage):
 
 
 class ImageTooLarge(ImagingError):
-    """The image has more pixels, or a longer edge, than the limits allow; it was not decoded."""
+    """The image has more pixels, or a longer edge, than the limits allow, or needs too much memory to be decoded."""
 
 
 class ImageTimeout(ImagingError):
@@ -32,7 +32,7 @@ class DecoderCrashed(ImagingError):
 
 
 class DecoderKilled(DecoderCrashed):
-    """The process was killed from outside, for example by Linux when memory ran out."""
+    """Another process or the system killed the process that decoded the image, for example when memory ran out."""
 
 
 class PoolClosed(ImagingError):

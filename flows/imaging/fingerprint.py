@@ -1,4 +1,4 @@
-"""Fingerprints of originals: they show whether a file has changed. They do not search for duplicates."""
+"""Fingerprints of originals, by which a changed file is detected. They are not for the search for duplicates."""
 
 import os
 from collections.abc import Callable
@@ -13,13 +13,14 @@ from storage.library.scan import storable_ns
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """The state of an original at some time.
+    """The size, times and content hash of an original when it was read.
 
     Attributes:
-        size_bytes: its size.
-        mtime_ns: the last change of its contents, in nanoseconds since 1970.
-        ctime_ns: the last change of its contents or status, in nanoseconds since 1970; None if it was not recorded.
-        content_hash: `algorithm:hexadecimal`; None if it was not computed. See `storage.library.content_hash`.
+        size_bytes: the size of the file.
+        mtime_ns: the last change of the contents, in nanoseconds since 1970.
+        ctime_ns: the last change of the contents or status, in nanoseconds since 1970; None if it was not recorded.
+        content_hash: the hash as `algorithm:hexadecimal`; None if it was not computed. See
+            `storage.library.content_hash`.
     """
 
     size_bytes: int
@@ -28,7 +29,7 @@ class Fingerprint:
     content_hash: str | None = None
 
     def is_of(self, *, size_bytes: int, mtime_ns: int, ctime_ns: int) -> bool:
-        """Return whether size and times are equal, so that the file has probably not changed."""
+        """Return whether the size and times are those of this fingerprint, so the file has probably not changed."""
         return (self.size_bytes, self.mtime_ns) == (size_bytes, mtime_ns) and self.ctime_ns in (None, ctime_ns)
 
 
@@ -37,8 +38,8 @@ class SourceReading:
     """The result of `read_source`.
 
     Attributes:
-        fingerprint: the current state, with a new hash; without a hash if the file changed while it was read.
-        is_same: whether the contents have the known hash; None if one of the hashes is missing.
+        fingerprint: the current fingerprint. It has a new hash unless the file changed while it was read.
+        is_same: whether the contents have the known hash; None if the known hash or the new hash is missing.
     """
 
     fingerprint: Fingerprint
@@ -68,8 +69,9 @@ def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], Non
 
     Args:
         path: the path of the original.
-        known: its known fingerprint.
-        on_bytes: is called with the number of bytes after each block. An error that it raises ends the reading.
+        known: the known fingerprint of the original.
+        on_bytes: a function that is called after each block with the number of bytes. An error that it raises ends the
+            reading.
 
     Raises:
         ImageMissing: the file does not exist.
@@ -83,7 +85,7 @@ def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], Non
 
 
 def fingerprint_with_hash(source: SourceFile) -> Fingerprint:
-    """Return the fingerprint of an open original. Its hash is None if the file changed after it was opened.
+    """Return the fingerprint of an open original, with its hash, or without if the file changed since it was opened.
 
     Raises:
         UnreadableImage: the file cannot be read.
@@ -96,7 +98,7 @@ def _read_whole(
 ) -> Fingerprint:
     before = fingerprint_of(source)
     try:
-        # Decoders have moved the position in the file.
+        # The position may be anywhere, because decoders have read the file.
         os.lseek(source.descriptor, 0, os.SEEK_SET)
         with os.fdopen(source.descriptor, "rb", buffering=0, closefd=False) as file:
             for block in blocks(file):

@@ -1,6 +1,6 @@
-"""Predicts from headers whether the derivatives of an original can be made, in a fraction of the time.
+"""Predicts from headers whether the derivatives of an original can be made, which is much faster than making them.
 
-It does not detect damage that only a full decode shows, such as a truncated picture.
+The prediction does not include damage that only a full decode shows, such as a truncated picture.
 """
 
 from pathlib import Path
@@ -14,12 +14,12 @@ from flows.imaging.thumbnail_and_preview import Derivatives, upright_size
 
 
 def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Derivatives:
-    """Return what `make_derivatives` would return for an original, without written files.
+    """Return the expected result of `make_derivatives` for an original, without writing files.
 
     Raises:
         ImageMissing: the original does not exist.
-        UnreadableImage: it is empty, not an image of an accepted format, or its header is damaged.
-        ImageTooLarge: it is larger than the limits allow.
+        UnreadableImage: the file is empty, not an image of an accepted format, or its header is damaged.
+        ImageTooLarge: the image is larger than the limits allow.
         ImageTimeout: the test decode, which some formats need, took too long.
     """
     with open_source(source) as file:

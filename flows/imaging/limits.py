@@ -1,4 +1,4 @@
-"""Limits for the cost of an image, and the properties of derivatives. Plain values, which other modules enforce."""
+"""The limits of size, time and memory for an image, and the properties of derivatives. Other modules enforce them."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,10 +12,13 @@ class ImageLimits:
     """Limits for one image. An image beyond a limit fails with a reason.
 
     Attributes:
-        max_pixels: width times height. The default is twice the size of the largest panoramas that cameras make.
-        max_edge_pixels: the longer edge. The default is the limit of JPEG; a longer edge is an attack or a mistake.
-        max_seconds: the time for one image, from its opening to its derivatives.
-        max_memory_bytes: the address space of an image process. Formats that cannot be decoded in strips need most.
+        max_pixels: the largest product of width and height. The default is twice the size of the largest panoramas of
+            cameras.
+        max_edge_pixels: the largest longer edge. The default is the limit of JPEG; a longer edge is an attack or a
+            mistake.
+        max_seconds: the longest time from opening an image to finishing its derivatives.
+        max_memory_bytes: the largest address space of an image process. Formats that must be decoded as a whole need
+            most memory.
     """
 
     max_pixels: int = 500_000_000
@@ -25,9 +28,10 @@ class ImageLimits:
 
     @property
     def max_whole_bytes(self) -> int:
-        """The limit for the decoded pixels of a picture that can only be decoded as a whole.
+        """The largest size of the decoded pixels of a picture that must be decoded as a whole.
 
-        A decoder needs about twice as much, and the encoder needs memory, too.
+        It is a quarter of the memory, because a decoder needs about twice the size of the pixels, and the encoder also
+        needs memory.
         """
         return self.max_memory_bytes // 4
 
@@ -41,7 +45,7 @@ class Rendition:
     """The properties of one kind of derivative.
 
     Attributes:
-        long_edge_pixels: the maximum of the longer edge; smaller images keep their size.
+        long_edge_pixels: the maximum of the longer edge. Smaller images keep their size.
         quality: the quality of WebP, 1 to 100.
         effort: the effort of WebP, 0 (fast) to 6 (small).
     """
@@ -55,16 +59,16 @@ class Rendition:
             1 <= self.long_edge_pixels <= MAX_WEBP_EDGE_PIXELS and 1 <= self.quality <= 100 and 0 <= self.effort <= 6
         ):
             raise ValueError(
-                f"{self} is not possible: the edge goes from 1 to {MAX_WEBP_EDGE_PIXELS}, "
-                "quality from 1 to 100, effort from 0 to 6"
+                f"{self} is not valid: the edge must be from 1 to {MAX_WEBP_EDGE_PIXELS}, the quality from 1 to 100, "
+                "and the effort from 0 to 6"
             )
 
 
-#: The limits if no setting changes them.
+#: The limits for images if no setting changes them.
 DEFAULT_LIMITS: Final = ImageLimits()
 THUMBNAIL: Final = Rendition(long_edge_pixels=800, quality=50, effort=2)
-#: Encoding takes most of the time. Effort 2 takes 0.4 of the time of effort 4, for 4 to 14 % more bytes and the same
-#: likeness (SSIM within 0.003). `encode` decides when effort 1 is enough.
+#: The properties of previews. Encoding takes most of the time of a derivative. Effort 2 takes 0.4 of the time of
+#: effort 4, for 4 to 14 % more bytes and the same similarity (SSIM within 0.003). `encode` may choose effort 1.
 PREVIEW: Final = Rendition(long_edge_pixels=5000, quality=60, effort=2)
 
 
@@ -83,5 +87,5 @@ class ImageOptions:
     preview: Rendition = PREVIEW
 
 
-#: The options if no setting changes them.
+#: The options for images if no setting changes them.
 DEFAULT_OPTIONS: Final = ImageOptions()

@@ -1,6 +1,6 @@
 """Reads the metadata of an original: time, camera, orientation and size.
 
-Reads headers only. Broken EXIF is no error, but a file that is not an image is one.
+Only headers are read. Broken EXIF data raises no error, but a file that is not an image does.
 """
 
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ from flows.imaging.source_file import SourceFile, open_source
 
 @dataclass(frozen=True, slots=True)
 class PhotoMetadata:
-    """The metadata of an original; None for a missing value.
+    """The metadata of an original. A missing value is None.
 
     Attributes:
-        taken_at: when the picture was taken, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`: the first valid
-            date of EXIF DateTimeOriginal and CreateDate, IPTC, XMP, the XMP sidecar, and EXIF ModifyDate. Without an
-            offset, it is the camera's local time.
-        orientation: EXIF orientation, 1 to 8.
+        taken_at: when the picture was taken, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`. It is the first
+            valid date among EXIF DateTimeOriginal and CreateDate, IPTC, XMP, the XMP sidecar, and EXIF ModifyDate.
+            Without an offset, it is the camera's local time.
+        orientation: the EXIF orientation, 1 to 8.
         make: the maker of the camera.
         model: the model of the camera.
         width: the stored width in pixels, before the picture is turned upright.
@@ -58,7 +58,7 @@ def read_metadata(source: Path) -> PhotoMetadata:
 
 
 def metadata_of(file: SourceFile) -> PhotoMetadata:
-    """Return the metadata of an open original. Raises `UnreadableImage` as `read_metadata` does."""
+    """Return the metadata of an open original. Raises `UnreadableImage` if it is not an image of an accepted format."""
     return _of_raw(file) if has_raw_name(file) else _of_image(file)
 
 
@@ -81,7 +81,7 @@ def _of_raw(file: SourceFile) -> PhotoMetadata:
     tags = embedded.tags
     raw: RawFile | None
     try:
-        # A file of an unknown format may have tags only in its preview.
+        # If the format of a RAW file is unknown, the only tags may be those of its preview.
         raw = read_raw(file, with_preview=tags.taken_at is None)
     except NoEmbeddedPreview:
         raw = _sizes(file)
@@ -93,7 +93,7 @@ def _of_raw(file: SourceFile) -> PhotoMetadata:
         return _metadata(replace(embedded, tags=tags), file)
     if raw.jpeg is not None:
         tags = tags.completed_by(_tags_of_embedded(raw.jpeg, file.name))
-    # The orientation of LibRaw, as for the derivatives, so that the row agrees with them.
+    # The derivatives follow the orientation of LibRaw, so the row has the same orientation.
     tags = replace(tags, orientation=raw.orientation)
     return _metadata(replace(embedded, tags=tags), file, width=raw.width, height=raw.height)
 
@@ -110,7 +110,7 @@ def _tags_of_embedded(jpeg: bytes, name: str) -> ExifTags:
         tags = _tags_of_block(decode.open_memory(jpeg, name).header)
     except UnreadableImage:
         return ExifTags()
-    # LibRaw adds an EXIF block to a preview without one. A missing date is the start of 1970 there, in local time.
+    # LibRaw adds an EXIF block to a preview without one. It writes a missing date as the start of 1970 in local time.
     no_date = datetime.fromtimestamp(0).isoformat()
     return replace(
         tags,
@@ -147,19 +147,19 @@ def _metadata(
 
 
 def _moments(embedded: EmbeddedMetadata, file: SourceFile) -> Iterator[str | None]:
-    """Yield the possible dates of the picture, in the order of preference."""
+    """Yield the possible dates of the picture, the most preferred first."""
     created_at, has_time = iptc_created_at(embedded.iptc)
     changed_at = embedded.tags.changed_at
     yield embedded.tags.taken_at
-    # Before XMP, which may have the same day without the time.
+    # A date with a time comes before XMP, which may have the same day without the time.
     if has_time:
         yield created_at
     if embedded.xmp is not None:
         yield xmp_taken_at(embedded.xmp)
-    # If IPTC has only a day and the file was changed on that day, the time of the change is more precise.
+    # If IPTC has only the day, and EXIF's date of change is on the same day, the date of change is more precise.
     if created_at is not None and changed_at is not None and changed_at[:10] == created_at[:10]:
         yield changed_at
     yield created_at
     yield sidecar_taken_at(file.path)
-    # Last, because programs that change the file write the time of the change here.
+    # The date of change comes last, because programs that edit the file set it to the current time.
     yield changed_at

@@ -16,11 +16,11 @@ class SourceFile:
     """An open original.
 
     Attributes:
-        path: the path, for messages and for the extension.
-        descriptor: the descriptor for reading, which `open_source` closes.
+        path: the path, which gives the name for messages and the extension.
+        descriptor: the file descriptor for reading, which `open_source` closes.
         size_bytes: the size when the file was opened.
-        mtime_ns: the last change of its contents when it was opened, in nanoseconds since 1970.
-        ctime_ns: the last change of its contents or status when it was opened, in nanoseconds since 1970.
+        mtime_ns: the last change of the contents before the file was opened, in nanoseconds since 1970.
+        ctime_ns: the last change of the contents or status before the file was opened, in nanoseconds since 1970.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class SourceFile:
         return self.path.name
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
-        """Return up to `size_bytes` bytes from an offset; fewer or none at the end of the file."""
+        """Return up to `size_bytes` bytes from an offset. At the end of the file, there are fewer bytes or none."""
         # A damaged file may contain offsets or lengths that the system call does not accept.
         is_readable = 0 <= offset < self.size_bytes and size_bytes > 0
         return os.pread(self.descriptor, size_bytes, offset) if is_readable else b""

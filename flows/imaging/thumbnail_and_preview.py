@@ -1,4 +1,4 @@
-"""Makes the thumbnail and the preview of an original from one decode. They are written completely or not at all."""
+"""Makes the thumbnail and the preview of an original by decoding it once, and writes both complete files or neither."""
 
 import contextlib
 import threading
@@ -39,13 +39,13 @@ class Derivatives:
     """The result of making the derivatives of an original.
 
     Attributes:
-        status: `generated`; `not_supported` if no installed decoder supports the original. Then nothing was written.
-        reason: why the original is not supported; None if it is.
+        status: `generated`, or `not_supported` if no installed decoder supports the original and no file was written.
+        reason: the reason why the original is not supported; None if it is supported.
         orientation: the EXIF orientation, 1 to 8, of the original. The derivatives are upright.
         width: the width of the upright original, in pixels; 0 if it is not supported.
         height: the height of the upright original, in pixels; 0 if it is not supported.
-        source: the state of the original when it was opened. It has a hash if one was requested and the file did not
-            change while it was read.
+        source: the fingerprint of the original when it was opened. It has a hash if a hash was requested and the file
+            did not change while it was read.
         thumbnail: the written thumbnail; None if none was requested.
         preview: the written preview; None if none was requested.
         metadata: the metadata of the original; None if they were not requested or cannot be read.
@@ -81,21 +81,22 @@ def make_derivatives(
 ) -> Derivatives:
     """Write the thumbnail, the preview or both of an original as WebP: upright, in sRGB, never enlarged.
 
-    The contents of the file decide how it is decoded. Only RAW files are recognised by their extension; their embedded
-    preview is used. Derivatives contain no metadata. The same original always gives the same files.
+    The format is found from the contents of the file, except that RAW files are recognized by their extension. The
+    derivatives of a RAW file are made from its embedded preview. Derivatives contain no metadata. The same original
+    always gives the same files.
 
     Args:
         source: the original.
-        thumbnail: the path of the thumbnail, built by the library; None for no thumbnail.
-        preview: the path of the preview, built by the library; None for no preview.
-        options: limits for the image, and the properties of its derivatives.
-        with_hash: also compute the hash of the contents, while the system has the file in memory.
-        with_metadata: also read the metadata.
+        thumbnail: the path of the thumbnail, from `storage.library`; None for no thumbnail.
+        preview: the path of the preview, from `storage.library`; None for no preview.
+        options: the limits for the image, and the properties of its derivatives.
+        with_hash: whether to compute the hash of the contents too, while the system has the file in memory.
+        with_metadata: whether to read the metadata too.
 
     Raises:
         ImageMissing: the original does not exist.
-        UnreadableImage: it is empty, damaged, truncated, or not an image of an accepted format.
-        ImageTooLarge: it is larger than the limits allow; it was not decoded.
+        UnreadableImage: the original is empty, damaged, truncated, or not an image of an accepted format.
+        ImageTooLarge: the original is larger than the limits allow and was not decoded.
         ImageTimeout: decoding took too long.
         FolderMissing: the folder of a derivative does not exist.
         OSError: the disk is full or fails.
@@ -120,9 +121,9 @@ def replace_derivatives(
     """Write derivatives under temporary names, flush them to the disk, and rename them to their final names.
 
     Args:
-        write: writes a thumbnail and a preview to the given paths, as `write_derivatives` does.
-        thumbnail: see `make_derivatives`.
-        preview: see `make_derivatives`.
+        write: a function that writes a thumbnail and a preview to the given paths, as `write_derivatives` does.
+        thumbnail: the final path of the thumbnail; None for no thumbnail.
+        preview: the final path of the preview; None for no preview.
     """
     with replacing(*(path for path in (preview, thumbnail) if path is not None)) as temporaries:
         made = write(
@@ -142,7 +143,7 @@ def write_derivatives(
     with_hash: bool,
     with_metadata: bool,
 ) -> Derivatives:
-    """Write derivatives like `make_derivatives`, but only to names that do not exist yet, and without a flush."""
+    """Write derivatives like `make_derivatives`, but only to paths that do not exist, and without flushing them."""
     wanted = [
         (path, rendition)
         for path, rendition in ((preview, options.preview), (thumbnail, options.thumbnail))
@@ -155,7 +156,7 @@ def write_derivatives(
     with open_source(source) as file:
         edge = max(rendition.long_edge_pixels for _, rendition in wanted)
         if with_metadata:
-            # If they cannot be read, the caller gets the reason from `read_metadata`.
+            # If the metadata cannot be read, the caller calls `read_metadata`, which raises the reason.
             with contextlib.suppress(UnreadableImage):
                 metadata = metadata_of(file)
         try:
@@ -206,7 +207,7 @@ def _decode_raw(file: SourceFile, raw: RawFile, *, long_edge_pixels: int, limits
 def _decode_embedded(jpeg: bytes, raw: RawFile, name: str, *, long_edge_pixels: int, limits: ImageLimits) -> Any:
     preview = decode.open_memory(jpeg, name)
     decode.check_image(preview, name=name, limits=limits)
-    # Some cameras store an upright preview, but LibRaw still reports the orientation of the sensor for it.
+    # Some cameras store a preview that is already upright, but LibRaw reports the orientation of the sensor for it.
     is_to_turn = _lies_as_the_sensor(preview, raw)
     pixels = decode.decode(
         preview,
@@ -225,7 +226,7 @@ def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """Return width and height of a picture after it is turned upright."""
+    """Return the width and height of a picture after it is turned upright by an EXIF orientation."""
     return (height, width) if orientation >= 5 else (width, height)
 
 
@@ -241,7 +242,7 @@ def _write_all(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, 
         except BaseException as error:  # noqa: BLE001 - raised again below, in the thread of the caller.
             failures.append(error)
 
-    # WebP encodes in one thread. If libvips may use more, a second thread encodes the thumbnail meanwhile.
+    # WebP uses one thread for an image. If libvips may use several, a second thread encodes the thumbnail meanwhile.
     beside = [threading.Thread(target=write, args=job) for job in wanted[1:] if vips.threads() > 1]
     for thread in beside:
         thread.start()
@@ -260,7 +261,7 @@ def _fits(pixels: Any, rendition: Rendition) -> bool:
 
 
 def _write_both(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, WrittenImage]:
-    """Write two derivatives with the same pixels as one file with two names, in the higher of both qualities."""
+    """Write two derivatives with equal pixels as one file with two names, in the higher of the two qualities."""
     (first, _), (second, _) = wanted
     written = _write(pixels, first, max((rendition for _, rendition in wanted), key=attrgetter("quality")))
     link_new(second, first)

@@ -1,1 +1,1 @@
-"""What the headers of image files say, read within bounds and without a decoder: dates, camera, orientation, size."""
+"""Readers of image headers: dates, camera, orientation and size, without a decoder and with limits for broken files."""

@@ -1,7 +1,7 @@
 """Finds the EXIF block, the XMP packet and the IPTC block in files of many formats.
 
-Reads the structure of TIFF, RAF, MRW, CRW, X3F, CR3, PNG, JPEG XL, JPEG 2000 and JPEG files, within bounds. Broken
-files raise no errors. `exif`, `xmp` and `iptc` read the contents of the blocks.
+The module reads the structure of TIFF, RAF, MRW, CRW, X3F, CR3, PNG, JPEG XL, JPEG 2000 and JPEG files, up to limits of
+size and number. Broken files raise no errors. `exif`, `xmp` and `iptc` read the contents of the blocks.
 """
 
 import re
@@ -28,7 +28,7 @@ from flows.imaging.headers.tiff import Reader, is_tiff
 _MAX_PARTS: Final = 1000
 _XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _RESOURCES_MARK: Final = b"Photoshop 3.0\0"
-#: The markers of frame headers, which describe how the pixels of a JPEG are stored.
+#: The markers of JPEG frame headers, which describe how the pixels are stored.
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _CANON_BOX: Final = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _XMP_BOX: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -40,9 +40,9 @@ class EmbeddedMetadata:
     """The metadata in a file, read without a decoder.
 
     Attributes:
-        tags: the tags of its EXIF block, or of the format's own equivalent.
-        xmp: its XMP packet; None if it has none.
-        iptc: its IPTC block; empty if it has none.
+        tags: the tags of the EXIF block, or of the format's own equivalent.
+        xmp: the XMP packet; None if the file has none.
+        iptc: the IPTC block; empty if the file has none.
     """
 
     tags: ExifTags = field(default_factory=ExifTags)
@@ -51,10 +51,10 @@ class EmbeddedMetadata:
 
 
 def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
-    """Return the metadata of a file. Its first bytes decide its format; the result is empty for an unknown format.
+    """Return the metadata of a file, whose format is found from its first bytes. An unknown format has no metadata.
 
     Args:
-        read_at: reads from the file.
+        read_at: a function that reads from the file.
         size_bytes: the size of the file.
     """
     head = read_at(0, 32)
@@ -78,7 +78,10 @@ def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
 
 
 def needs_a_decoder_of_its_own(head: bytes) -> bool:
-    """Return whether the first bytes belong to JPEG XL, JPEG 2000 or a HEIF sequence: libvips cannot decode these."""
+    """Return whether the first bytes are those of a format that libvips cannot decode but Pillow may.
+
+    These formats are JPEG XL, JPEG 2000 and HEIF sequences.
+    """
     if head.startswith((b"\xff\x0a", b"\xff\x4f\xff\x51")) or head[4:8] in (b"JXL ", b"jP  "):
         return True
     return head[4:8] == b"ftyp" and head[8:12] in (b"avis", b"hevc", b"hevx", b"msf1")
@@ -94,7 +97,7 @@ def _within(read_at: Reader, start: int) -> Reader:
 
 
 def _jpeg_segments(read_at: Reader, start: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the second byte of each segment's marker, and offset and length of its contents, up to the pixels."""
+    """Yield, for each segment before the pixels, its marker's second byte and the offset and length of its contents."""
     at = start + 2
     if read_at(start, 2) != b"\xff\xd8":
         return
@@ -113,7 +116,7 @@ def _jpeg_segments(read_at: Reader, start: int) -> Iterator[tuple[int, int, int]
 
 
 def jpeg_sample_bits(read_at: Reader) -> int | None:
-    """Return the bits of each sample of a JPEG; None if the file is not a JPEG."""
+    """Return the number of bits of a sample of a JPEG; None if the file is not a JPEG."""
     for kind, at, _ in _jpeg_segments(read_at, 0):
         if kind in _JPEG_FRAMES:
             return next(iter(read_at(at, 1)), None)
@@ -126,7 +129,7 @@ def _of_jpeg(read_at: Reader, start: int) -> EmbeddedMetadata:
         if kind in (0xE1, 0xED):
             body = read_at(at, length)
             if body.startswith(_RESOURCES_MARK) and len(resources) < MAX_BLOCK_BYTES:
-                # Resources that are larger than a segment continue in the next one.
+                # A block of resources that is larger than a segment continues in the next segment.
                 resources += body[len(_RESOURCES_MARK) :]
             elif body.startswith(b"Exif\0") and tags == ExifTags():
                 tags = read_exif_block(body)
@@ -163,7 +166,7 @@ def _of_sigma(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
 
 
 def _of_sigma_properties(section: bytes) -> ExifTags:
-    """Return the tags of older Sigma cameras. They are stored as pairs of offsets, in characters, into UTF-16 text."""
+    """Return the tags of older Sigma cameras, which store pairs of offsets, counted in characters, into UTF-16 text."""
     count = min(number("<I", section[8:12]), _MAX_PARTS)
     text = section[24 + 8 * count :].decode("utf-16-le", errors="replace")
     pairs = [struct.unpack_from("<II", section, 24 + 8 * index) for index in range(count) if text]
@@ -176,14 +179,14 @@ def _of_sigma_properties(section: bytes) -> ExifTags:
 
 
 def _unix_moment(seconds: str) -> str | None:
-    # The seconds count the camera's local time as if it were UTC.
+    # The camera computes the seconds since 1970 as if its local time were UTC.
     if not re.fullmatch(r"[0-9]{1,10}", seconds) or int(seconds) == 0:
         return None
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _of_ciff(read_at: Reader, heap: int, size_bytes: int) -> ExifTags:
-    """Return the tags of a Canon CRW file. It has folders of 10-byte entries, each folder at the end of its heap."""
+    """Return the tags of a Canon CRW file, which has folders of 10-byte entries, each at the end of a heap."""
     values: dict[int, bytes] = {}
     heaps = [(heap, size_bytes)]
     for _ in range(_MAX_PARTS):
@@ -198,7 +201,7 @@ def _of_ciff(read_at: Reader, heap: int, size_bytes: int) -> ExifTags:
             tag, length, offset = struct.unpack("<HII", entry)
             place = tag & 0xC000
             if place == 0 and tag & 0x3800 in (0x2800, 0x3000):
-                # Only smaller heaps: a folder that refers to its own heap would be read without end.
+                # Only a part of this heap or a smaller heap is read: a heap that contains itself would have no end.
                 if (start <= start + offset and start + offset + length < end) or length < end - start:
                     heaps.append((start + offset, start + offset + length))
             elif place == 0 and tag & 0x3FFF in (0x080A, 0x180E, 0x1810):
@@ -263,7 +266,7 @@ def _without_brotli(data: bytes) -> bytes:
 
 
 def _raw_profile(text: bytes) -> bytes:
-    """Decode a block in ImageMagick's form: a name, the length, then the bytes as lines of hexadecimal digits."""
+    """Decode a block in ImageMagick's format: a name, the length, then the bytes as lines of hexadecimal digits."""
     parts = text.split(None, 2)
     try:
         return bytes.fromhex(parts[2].decode("ascii")) if len(parts) == 3 else b""
@@ -272,7 +275,7 @@ def _raw_profile(text: bytes) -> bytes:
 
 
 def boxes(read_at: Reader, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the type of each box of an ISO base media file, and the start and end of its contents, within a range."""
+    """Yield the type of each box in a range of an ISO base media file, and the start and end of its contents."""
     for _ in range(_MAX_PARTS):
         head = read_at(start, 16)
         if len(head) < 8 or start >= end:
@@ -297,7 +300,7 @@ def _of_boxes(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
             if kind == b"brob":
                 kind, content = content[:4], _without_brotli(content[4:])
             if kind == b"Exif":
-                # The offset of the structure comes first. Some writers put the JPEG mark `Exif` after it.
+                # The box begins with the offset of the TIFF structure. Some programs write the mark `Exif` after it.
                 tags = tags.completed_by(read_exif_block(content[:MAX_BLOCK_BYTES]))
             elif kind == b"xml ":
                 xmp = xmp or content

@@ -1,7 +1,7 @@
-"""Reads EXIF tags from a TIFF structure: an EXIF block, a TIFF or BigTIFF file, or a RAW file built like one.
+"""Reads EXIF tags from a TIFF structure: an EXIF block, a TIFF or BigTIFF file, or a RAW file with a TIFF structure.
 
-Reads the few tags that photojobs uses, within bounds. Broken structures raise no errors.
-`moments` parses the dates, `containers` finds the structures in other file formats.
+The module reads the few tags that photojobs uses, up to limits of size and number. Broken structures raise no errors.
+`moments` parses the dates; `containers` finds EXIF blocks in other file formats.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from flows.imaging.headers.moments import first_believable, moment_text
 from flows.imaging.headers.tiff import Folder, Reader, is_tiff, read_folder, read_pages
 
 _MAX_TEXT_BYTES: Final = 1000
-#: Larger XMP packets are not read.
+#: The largest XMP packet that is read.
 MAX_XMP_BYTES: Final = 4 << 20
 #: The largest part of an EXIF or IPTC block that is read.
 MAX_BLOCK_BYTES: Final = 1 << 20
@@ -29,7 +29,7 @@ class _Moment:
     offset: int
 
 
-# In the order of preference: when the picture was taken, when it was digitised.
+# The tags of the date in the order of preference: when the picture was taken, then when it was digitized.
 _TAKEN: Final = (
     _Moment(date=0x9003, fraction=0x9291, offset=0x9011),
     _Moment(date=0x9004, fraction=0x9292, offset=0x9012),
@@ -39,15 +39,16 @@ _CHANGED: Final = _Moment(date=0x0132, fraction=0x9290, offset=0x9010)
 
 @dataclass(frozen=True, slots=True)
 class ExifTags:
-    """The tags that were found; None for a tag that is missing or not plausible.
+    """The tags that were found. A tag that is missing or not plausible is None.
 
     Attributes:
-        taken_at: when the picture was taken or digitised, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`.
+        taken_at: when the picture was taken or digitized, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`.
             Without an offset, it is the camera's local time.
         orientation: the EXIF orientation, 1 to 8.
         make: the maker of the camera.
         model: the model of the camera.
-        changed_at: when the file was last changed, as text like `taken_at`. A camera writes the time of the picture.
+        changed_at: when the file was last changed, as text in the form of `taken_at`. In a file that no program has
+            changed, it is the time at which the picture was taken.
     """
 
     taken_at: str | None = None
@@ -57,7 +58,7 @@ class ExifTags:
     changed_at: str | None = None
 
     def completed_by(self, others: "ExifTags") -> "ExifTags":
-        """Return these tags, with missing ones filled from `others`."""
+        """Return these tags; a missing tag has the value in `others`."""
         return ExifTags(
             taken_at=self.taken_at or others.taken_at,
             changed_at=self.changed_at or others.changed_at,
@@ -73,7 +74,7 @@ def read_exif_block(block: bytes) -> ExifTags:
 
 
 def interoperability_index(block: bytes) -> str | None:
-    """Return the colour space of an EXIF block by DCF: `R98` is sRGB, `R03` is Adobe RGB; None if it is not given."""
+    """Return the DCF interoperability index of an EXIF block: `R98` for sRGB, `R03` for Adobe RGB, or None."""
     read_at = _structure_of(block)
     exif = read_folder(read_at, _number(next(read_pages(read_at), {}), _EXIF_FOLDER) or 0)
     return _text(read_folder(read_at, _number(exif, _INTEROPERABILITY_FOLDER) or 0), _INTEROPERABILITY_INDEX)
@@ -86,7 +87,7 @@ def _structure_of(block: bytes) -> Reader:
 
 
 def read_tiff(read_at: Reader) -> ExifTags:
-    """Return the tags of a TIFF structure, which `read_at` reads piece by piece."""
+    """Return the tags of a TIFF structure, whose parts are read with `read_at`."""
     folder = next(read_pages(read_at), {})
     pointer = _number(folder, _EXIF_FOLDER)
     tags = folder if not pointer else read_folder(read_at, pointer) | folder
@@ -129,7 +130,7 @@ def _text(folder: Folder, tag: int) -> str | None:
 
 
 def plain_text(text: str | None) -> str | None:
-    """Return the text without unprintable characters and superfluous spaces; None if nothing is left."""
+    """Return the text without unprintable characters and superfluous spaces; None if the result is empty."""
     if text is None:
         return None
     cleaned = " ".join("".join(character if character.isprintable() else " " for character in text).split())

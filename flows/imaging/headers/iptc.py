@@ -1,6 +1,7 @@
 """Reads the date of an IPTC block, which news agencies and older programs write in addition to EXIF or instead of it.
 
-Source: IPTC-NAA Information Interchange Model 4.2, data sets 2:55 and 2:60; Adobe's image resource 0x0404 around it.
+Sources: IPTC-NAA Information Interchange Model 4.2, data sets 2:55 and 2:60; Adobe's image resource 0x0404, which
+contains the block.
 """
 
 import re
@@ -17,7 +18,7 @@ _CLOCK: Final = re.compile(r"(\d\d)(\d\d)(\d\d)([+-]\d{4})?")
 
 
 def iptc_of_resources(resources: bytes) -> bytes:
-    """Return the IPTC block in Adobe's image resources, which JPEG and some TIFF files have; empty if there is none."""
+    """Return the IPTC block in Adobe's image resources, which JPEG and some TIFF files contain; empty if missing."""
     at = 0
     for _ in range(_MAX_PARTS):
         if resources[at : at + 4] != b"8BIM" or len(resources) < at + 7:
@@ -35,7 +36,7 @@ def iptc_of_resources(resources: bytes) -> bytes:
 
 
 def iptc_created_at(block: bytes) -> tuple[str | None, bool]:
-    """Return when the picture was created, as ISO 8601 text or None, and whether the time of day is known."""
+    """Return the date of the picture's creation, as ISO 8601 text or None, and whether the time of day is known."""
     values: dict[tuple[int, int], str] = {}
     at = 0
     for _ in range(_MAX_PARTS):

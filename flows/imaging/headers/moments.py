@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-#: The year of the oldest known photograph. An earlier date is an error of the clock or of the program.
+#: The year of the oldest known photograph. An earlier date is an error of the camera's clock or of a program.
 FIRST_PHOTOGRAPH: Final = 1826
 
 _DATE: Final = re.compile(r"(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})(?:[ T]+(.*))?", re.DOTALL)
@@ -17,14 +17,14 @@ _OFFSET: Final = re.compile(r"([+-])(\d{2}):?(\d{2})")
 def moment_text(date: str, *, fraction: str = "", offset: str = "") -> str | None:
     """Return a date of EXIF or XMP as ISO 8601 text; None if it is not a date, such as `0000:00:00 00:00:00`.
 
-    If the day is known, missing or blank parts count as zero. So do seconds above 60, which some programs write. Second
-    60 becomes 59, and hour 24 becomes hour 0 of the same day; cameras write both.
+    If the day is known, missing or blank parts count as zero. Seconds above 60, which some programs write, also count
+    as zero. Second 60 becomes 59, and hour 24 becomes hour 0 of the same day, because cameras write both.
 
     Args:
-        date: the date, as in `2024:05:17 18:30:00`. Other separators, and a fraction and an offset at its end, are
-            accepted too.
+        date: the date, such as `2024:05:17 18:30:00`. Other separators are also accepted, and so are a fraction of the
+            seconds and an offset at the end.
         fraction: the digits after the decimal point of the seconds.
-        offset: the offset from UTC, as in `+02:00` or `Z`.
+        offset: the offset from UTC, such as `+02:00` or `Z`.
     """
     found = _DATE.match(date.strip("\0 "))
     if found is None:
@@ -45,10 +45,10 @@ def moment_text(date: str, *, fraction: str = "", offset: str = "") -> str | Non
 
 
 def first_believable(moments: Iterable[str | None]) -> str | None:
-    """Return the first plausible date of a photograph among dates as `moment_text` returns them.
+    """Return the first plausible date of a photograph among results of `moment_text`.
 
-    A date before the first photograph or in the future is returned only if no date is plausible. The iteration stops at
-    the first plausible date.
+    A date before the first photograph or in the future is returned only if no date is plausible. The function reads the
+    iterable only up to the first plausible date.
     """
     first = None
     for moment in moments:
@@ -59,7 +59,7 @@ def first_believable(moments: Iterable[str | None]) -> str | None:
 
 
 def _is_believable(moment: str) -> bool:
-    # Tomorrow is still plausible: the camera's local time may be up to 14 hours ahead of UTC.
+    # A date within the next day is plausible, because the camera's local time may be 14 hours ahead of UTC.
     latest = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")
     return int(moment[:4]) >= FIRST_PHOTOGRAPH and moment[:19] <= latest
 

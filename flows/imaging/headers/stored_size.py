@@ -8,21 +8,21 @@ from flows.imaging.headers.containers import boxes
 from flows.imaging.headers.tiff import Reader
 from flows.imaging.headers.tiff_pixels import read_pixels
 
-#: More than the size and orientation at the start of a JPEG XL codestream ever take.
+#: The number of bytes that are read at the start of a JPEG XL codestream. Size and orientation never take more.
 _JXL_HEADER_BYTES: Final = 16
-# Ratios of width to height by their number in JPEG XL. Number 0 means that the width follows.
+# The ratios of width to height by their code in JPEG XL. Code 0 means that the header also has the width.
 _JXL_RATIOS: Final = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 _JXL_EDGE_BITS: Final = (9, 13, 18, 30)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSize:
-    """The stored size of a picture; None for a value that the header does not have.
+    """The stored size of a picture. A value that the header does not have is None.
 
     Attributes:
         width: the width in pixels.
         height: the height in pixels.
-        orientation: the format's own orientation, as EXIF orientation 1 to 8. It replaces the orientation in EXIF.
+        orientation: the orientation in the header, as EXIF orientation 1 to 8. It overrides the orientation in EXIF.
     """
 
     width: int | None = None
@@ -31,10 +31,10 @@ class StoredSize:
 
 
 def read_stored_size(read_at: Reader, *, size_bytes: int) -> StoredSize:
-    """Return the size in the header of a file. Its first bytes decide its format.
+    """Return the size in the header of a file, whose format is found from its first bytes.
 
     Args:
-        read_at: reads from the file.
+        read_at: a function that reads from the file.
         size_bytes: the size of the file.
     """
     head = read_at(0, 24)
@@ -51,7 +51,7 @@ def read_stored_size(read_at: Reader, *, size_bytes: int) -> StoredSize:
 
 
 def _jxl_codestream(read_at: Reader, size_bytes: int) -> bytes:
-    """Return the start of the codestream. It may be split into boxes, each of which begins with a number of 4 bytes."""
+    """Return the start of the codestream, which may be split into boxes that each begin with a number of 4 bytes."""
     begun = b""
     for kind, start, end in boxes(read_at, 0, size_bytes):
         if kind in (b"jxlc", b"jxlp"):
@@ -63,7 +63,7 @@ def _jxl_codestream(read_at: Reader, size_bytes: int) -> bytes:
 
 
 def _of_jxl(codestream: bytes) -> StoredSize:
-    # The header is a sequence of numbers of different lengths in bits, the lowest bit first.
+    # The header is a sequence of numbers with different lengths in bits, each stored with its lowest bit first.
     bits, read = int.from_bytes(codestream[2:], "little"), 0
 
     def number(count: int) -> int:

@@ -1,6 +1,6 @@
-"""Reads the structure of TIFF and BigTIFF, folders of tags, within bounds. Broken parts count as missing.
+"""Reads the structure of TIFF and BigTIFF files, which are folders of tags, up to limits of size and number.
 
-`exif` and `tiff_pixels` interpret the tags.
+Broken parts count as missing. `exif` and `tiff_pixels` interpret the tags.
 """
 
 import struct
@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-#: Reads bytes: takes an offset and a maximum size in bytes.
+#: A function that reads bytes of a file. Its arguments are an offset and a maximum size in bytes.
 Reader = Callable[[int, int], bytes]
 
-# Types of bytes, text, undefined data, and the UTF-8 text of EXIF 3.0.
+# The type numbers of bytes, text, undefined data, and the UTF-8 text of EXIF 3.0.
 _TEXT_TYPES: Final = frozenset({1, 2, 7, 129})
-# Types of integers and offsets of folders, with their `struct` formats. BigTIFF has the 64-bit types.
+# The type numbers of integers and offsets of folders, with their `struct` formats. Only BigTIFF has the 64-bit types.
 _NUMBER_FORMATS: Final = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-# 42 is TIFF and most RAW formats. The others are variants of Olympus and Panasonic.
+# The accepted version numbers in a TIFF header: 42 in TIFF and most RAW formats, the others in RAW files of Olympus and
+# Panasonic.
 _MAGIC: Final = frozenset({42, 0x4F52, 0x5352, 0x55})
 _BIG_MAGIC: Final = 43
 _MAX_ENTRIES: Final = 1000
@@ -24,14 +25,14 @@ _MAX_PAGES: Final = 100
 
 
 def is_tiff(head: bytes) -> bool:
-    """Return whether the first four bytes belong to a TIFF structure, or to a RAW file built like one."""
+    """Return whether the first four bytes are those of a TIFF structure or of a RAW file with such a structure."""
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     return order is not None and len(head) >= 4 and struct.unpack(order + "H", head[2:4])[0] in _MAGIC | {_BIG_MAGIC}
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a structure stores its folders, as formats of `struct`."""
+    """The byte order and the `struct` formats with which a TIFF structure stores its folders."""
 
     order: str
     count: str
@@ -45,10 +46,10 @@ class _Form:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tag of a folder. Its value is read on request.
+    """One tag of a folder. The value is read only when it is needed.
 
     Attributes:
-        place: the offset of the value field, where a short value is stored.
+        place: the offset of the value field, which has the value itself if it is short.
     """
 
     _read_at: Reader
@@ -59,7 +60,7 @@ class Entry:
     place: int
 
     def numbers(self) -> tuple[int, ...]:
-        """Return its integers; empty if it has none, or more than 64."""
+        """Return the integers of the value; empty if it has no integers or more than 64."""
         form = _NUMBER_FORMATS.get(self._kind)
         if form is None or not 1 <= self._count <= _MAX_NUMBERS:
             return ()
@@ -68,18 +69,18 @@ class Entry:
         return packed.unpack(data) if len(data) == packed.size else ()
 
     def number(self) -> int | None:
-        """Return its integer; None if it has none or several."""
+        """Return the integer of the value; None if it has no integer or several."""
         numbers = self.numbers()
         return numbers[0] if len(numbers) == 1 else None
 
     def content(self, max_bytes: int) -> bytes | None:
-        """Return the first `max_bytes` bytes of a text or of undefined data; None for other types."""
+        """Return the first `max_bytes` bytes of the value if it is text or undefined data; None for other types."""
         if self._kind not in _TEXT_TYPES or self._count < 1:
             return None
         return self._data(self._count)[:max_bytes] if self._count <= max_bytes else self._data(self._count, max_bytes)
 
     def block(self, max_bytes: int) -> bytes:
-        """Return the bytes of a value of any type, because some programs store blocks as 32-bit numbers."""
+        """Return the bytes of the value, whatever its type, because some programs store blocks as 32-bit numbers."""
         form = _NUMBER_FORMATS.get(self._kind)
         return self._data(min(self._count * (1 if form is None else struct.calcsize("<" + form)), max_bytes))
 
@@ -93,7 +94,7 @@ Folder = dict[int, Entry]
 
 
 def read_pages(read_at: Reader) -> Iterator[Folder]:
-    """Yield the folders of a structure, one for each page. If a folder has a tag twice, the first entry counts."""
+    """Yield the folders of a TIFF structure, one for each page. If a folder has a tag twice, the first entry counts."""
     found = _form_of(read_at(0, 16))
     if found is None:
         return
@@ -118,14 +119,14 @@ def _form_of(head: bytes) -> tuple[_Form, int] | None:
     form = _Form(order, count="H", entry="HHI4s", offset="I")
     if form.number("H", head[2:]) != _BIG_MAGIC:
         return form, form.number("I", head[4:])
-    # The size of an offset in bytes. BigTIFF defines 8 only.
+    # The header has the size of an offset in bytes. BigTIFF defines only the size 8.
     if len(head) < 16 or form.number("H", head[4:]) != 8:
         return None
     return _Form(order, count="Q", entry="HHQ8s", offset="Q"), form.number("Q", head[8:])
 
 
 def _read_folder(read_at: Reader, form: _Form, offset: int) -> tuple[Folder, int]:
-    """Return a folder and the offset of the next one; 0 if it is the last."""
+    """Return a folder and the offset of the next folder; the offset is 0 after the last folder."""
     count_bytes = struct.calcsize(form.order + form.count)
     head = read_at(offset, count_bytes)
     if len(head) < count_bytes:

@@ -1,6 +1,7 @@
 """Interprets the pixel values of TIFF files that libvips would misinterpret.
 
-libvips does not know 8-bit Lab and ICC Lab, and takes a saved selection for transparency, and 32-bit values for 8-bit.
+libvips does not support 8-bit Lab and ICC Lab. It also interprets a saved selection as transparency, and 32-bit values
+as 8-bit values.
 """
 
 import mmap
@@ -14,50 +15,51 @@ _WIDTH, _HEIGHT = 0x0100, 0x0101
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 0x00FE, 0x0102, 0x0106, 0x0152, 0x0153
 _COMPRESSION, _INK_SET, _SUBSAMPLING = 0x0103, 0x014C, 0x0212
 _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _LOG_L, _LOG_LUV = 3, 5, 6, 8, 9, 32_844, 32_845
-#: Colour spaces outside of `_COLOURS` that libvips converts correctly or refuses. All others, such as a transparency
-#: mask, the mosaic of a sensor or colours in linear light, would be shown as grey or RGB.
+#: Color spaces outside of `_COLORS` that libvips converts correctly or refuses. libvips would show all other color
+#: spaces, such as a transparency mask, the mosaic of a sensor or colors in linear light, as gray or RGB.
 _KNOWN: Final = frozenset({_PALETTE, _YCBCR, _LOG_L, _LOG_LUV})
 _JPEG: Final = (6, 7)
 _INKS_OF_CMYK: Final = 1
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _IS_REDUCED: Final = 1
 _TRANSPARENCY: Final = (1, 2)
-#: The number of colour channels by colour space: white is zero, black is zero, RGB, CMYK, CIELAB, ICC Lab.
-_COLOURS: Final = {0: 1, 1: 1, 2: 3, _CMYK: 4, _CIELAB: 3, _ICCLAB: 3}
-# Values of a reduced image may be this far outside of the range, at hard edges.
+#: The number of color channels by TIFF color space. 0 is gray with white as zero, 1 gray with black as zero, 2 RGB.
+_COLORS: Final = {0: 1, 1: 1, 2: 3, _CMYK: 4, _CIELAB: 3, _ICCLAB: 3}
+# How far values of a reduced image may be outside of the range from 0 to 1, which happens at hard edges.
 _OVERSHOOT: Final = 0.25
 
 
 class Numbers(Enum):
-    """The encoding of colours as numbers."""
+    """The encoding of colors as numbers."""
 
-    #: libvips interprets the values correctly.
+    #: Values that libvips interprets correctly.
     PLAIN = "plain"
     #: Integers that use all 32 bits.
     LONG = "long"
     #: Floating-point numbers from 0 (black) to 1 (white).
     FLOAT = "float"
-    #: Lightness from 0 to 255, a and b as signed bytes.
+    #: Lab with lightness from 0 to 255, and a and b as signed bytes.
     LAB_8 = "lab 8"
-    #: Lightness from 0 to 65535, a and b as signed 256ths.
+    #: Lab with lightness from 0 to 65535, and a and b as signed 256ths.
     LAB_16 = "Lab 16"
-    #: Lightness from 0 to 255, a and b increased by 128.
+    #: Lab with lightness from 0 to 255, and a and b increased by 128.
     ICC_LAB_8 = "ICC Lab 8"
-    #: Lightness from 0 to 65280, a and b increased by 128, in 256ths.
+    #: Lab with lightness from 0 to 65280, and a and b increased by 128, in 256ths.
     ICC_LAB_16 = "ICC Lab 16"
 
 
 @dataclass(frozen=True, slots=True)
 class TiffPixels:
-    """How to read the pixels of a TIFF.
+    """The layout and encoding of the pixels of a TIFF.
 
     Attributes:
         width: the width of the page in pixels; None if it is missing.
         height: the height of the page in pixels; None if it is missing.
         page: the index of the page with the picture, starting at 0.
-        numbers: the encoding of colours; None if it is not known.
-        bands: the number of channels for colours and transparency; None if all channels are used.
-        colour_space_at: the offset of the colour space in the file, if libvips must see another one; None otherwise.
+        numbers: the encoding of colors; None if it is not known.
+        bands: the number of channels for colors and transparency; None if all channels are used.
+        color_space_at: the offset in the file of the color space, which must be replaced for libvips; None if libvips
+            can read the file unchanged.
         byte_order: the byte order of the file.
     """
 
@@ -66,23 +68,23 @@ class TiffPixels:
     page: int = 0
     numbers: Numbers | None = Numbers.PLAIN
     bands: int | None = None
-    colour_space_at: int | None = None
+    color_space_at: int | None = None
     byte_order: Literal["little", "big"] = "little"
 
     def content(self, descriptor: int) -> Any | None:
-        """Return a modified copy of the file for libvips in memory; None if libvips can read the file itself."""
-        if self.colour_space_at is None:
+        """Return a modified copy of the file in memory for libvips; None if libvips can read the file unchanged."""
+        if self.color_space_at is None:
             return None
         content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
-        content[self.colour_space_at : self.colour_space_at + 2] = _ICCLAB.to_bytes(2, self.byte_order)
+        content[self.color_space_at : self.color_space_at + 2] = _ICCLAB.to_bytes(2, self.byte_order)
         return content
 
     def is_plain(self, image: Any) -> bool:
-        """Return whether libvips interprets the image of this header correctly."""
+        """Return whether libvips interprets the values of this image correctly."""
         return self.numbers is Numbers.PLAIN and (self.bands is None or image.bands <= self.bands)
 
     def to_plain(self, image: Any) -> Any:
-        """Return the image with values that libvips interprets correctly. Pixels are converted as they are read."""
+        """Return the image with values that libvips interprets correctly. Pixels are converted when they are read."""
         kept = image if self.bands is None or image.bands <= self.bands else image[: self.bands]
         match self.numbers:
             case Numbers.LONG:
@@ -90,7 +92,7 @@ class TiffPixels:
             case Numbers.FLOAT:
                 return _sixteen_bits(kept * 65_535)
             case Numbers.LAB_8:
-                # The same bytes, interpreted as signed.
+                # The copy has the same bytes, which libvips then interprets as signed.
                 return _lab(kept, kept[0] * (100 / 255), kept[1:3].copy(format="char"))
             case Numbers.LAB_16:
                 return _lab(kept, kept[0] * (100 / 65_535), kept[1:3].copy(format="short") / 256, alpha_unit=257)
@@ -107,12 +109,12 @@ class TiffPixels:
         return self.numbers in (Numbers.LAB_8, Numbers.LAB_16, Numbers.ICC_LAB_8, Numbers.ICC_LAB_16)
 
     def is_in_range(self, small: Any) -> bool:
-        """Return whether a reduced copy of a float image has values from 0 to 1, with a tolerance for the reduction."""
+        """Return whether the values of a reduced float image are from 0 to 1, with a tolerance for the reduction."""
         return bool(small.min() >= -_OVERSHOOT and small.max() <= 1 + _OVERSHOOT)
 
 
 def read_pixels(read_at: Reader) -> TiffPixels | None:
-    """Return how to read the pixels of a TIFF; None if the file is not a TIFF."""
+    """Return the layout and encoding of the pixels of a TIFF; None if the file is not a TIFF."""
     pages = list(read_pages(read_at))
     if not pages:
         return None
@@ -121,8 +123,8 @@ def read_pixels(read_at: Reader) -> TiffPixels | None:
     folder = pages[page]
     width, height = (folder[tag].number() if tag in folder else None for tag in (_WIDTH, _HEIGHT))
     photometric = _number(folder, _PHOTOMETRIC, -1)
-    colours = _COLOURS.get(photometric)
-    if colours is None:
+    colors = _COLORS.get(photometric)
+    if colors is None:
         return TiffPixels(width, height, page, Numbers.PLAIN if _is_known(photometric, folder) else None)
     extra = folder[_EXTRA_SAMPLES].numbers() if _EXTRA_SAMPLES in folder else ()
     if photometric == _CMYK and _number(folder, _INK_SET, _INKS_OF_CMYK) != _INKS_OF_CMYK:
@@ -133,18 +135,18 @@ def read_pixels(read_at: Reader) -> TiffPixels | None:
         height,
         page,
         numbers,
-        bands=colours + (1 if extra[0] in _TRANSPARENCY else 0) if extra else None,
-        colour_space_at=folder[_PHOTOMETRIC].place if photometric == _CIELAB else None,
+        bands=colors + (1 if extra[0] in _TRANSPARENCY else 0) if extra else None,
+        color_space_at=folder[_PHOTOMETRIC].place if photometric == _CIELAB else None,
         byte_order="little" if read_at(0, 2) == b"II" else "big",
     )
 
 
 def _is_known(photometric: int, folder: Folder) -> bool:
     if photometric == _YCBCR and _number(folder, _COMPRESSION, 1) not in _JPEG:
-        # Without subsampling, libvips takes the channels for RGB.
+        # libvips interprets the channels as RGB if they are not subsampled.
         is_whole = _SUBSAMPLING in folder and folder[_SUBSAMPLING].numbers() == (1, 1)
         return not is_whole
-    # libvips refuses a file without a colour space.
+    # libvips refuses a file without a color space.
     return photometric in _KNOWN or photometric < 0
 
 
@@ -155,7 +157,8 @@ def _numbers(photometric: int, sample_format: int, bits: int) -> Numbers | None:
         return {8: Numbers.ICC_LAB_8, 16: Numbers.ICC_LAB_16}.get(bits)
     if sample_format == _FLOAT:
         return Numbers.FLOAT
-    # Programs store 10, 12 and 14 bits either unchanged or multiplied by a power of two. The file does not show which.
+    # Values of 10, 12 and 14 bits are not supported, because some programs multiply them by a power of two, and the
+    # file does not show whether they did.
     if sample_format == _SIGNED or 8 < bits < 16:
         return None
     return Numbers.LONG if bits == 32 else Numbers.PLAIN
@@ -170,9 +173,9 @@ def _sixteen_bits(image: Any) -> Any:
     return image.cast("ushort").copy(interpretation="grey16" if image.bands <= 2 else "rgb16")
 
 
-def _lab(image: Any, lightness: Any, colours: Any, *, alpha_unit: int = 1) -> Any:
-    lab = lightness.bandjoin(colours)
+def _lab(image: Any, lightness: Any, colors: Any, *, alpha_unit: int = 1) -> Any:
+    lab = lightness.bandjoin(colors)
     if image.bands > 3:
         lab = lab.bandjoin(image[3] / alpha_unit)
-    # Not yet marked as Lab: libvips would assume the white point of sRGB when it reduces the image.
+    # The image is not marked as Lab yet, because libvips would assume the white point of sRGB when it reduces it.
     return lab.cast("float").copy(interpretation="multiband")

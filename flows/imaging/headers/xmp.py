@@ -9,7 +9,7 @@ from flows.imaging.headers.exif import MAX_XMP_BYTES
 from flows.imaging.headers.moments import first_believable, moment_text
 from flows.imaging.source_file import open_source
 
-# In the order of preference, as for EXIF: taken, created, digitised.
+# The date properties in the order of preference, as for EXIF: taken, created, digitized.
 _DATES: Final = (
     "http://ns.adobe.com/exif/1.0/ DateTimeOriginal",
     "http://ns.adobe.com/photoshop/1.0/ DateCreated",
@@ -19,17 +19,17 @@ _MAX_DEPTH: Final = 64
 
 
 class _Refused(Exception):
-    """The packet has a document type, or elements that are nested too deeply. No valid packet needs either."""
+    """The packet has a document type, or elements that are nested too deeply. A valid packet has neither."""
 
 
 def xmp_taken_at(packet: bytes) -> str | None:
-    """Return when the picture was taken, as ISO 8601 text; None if the packet has no date or cannot be read."""
+    """Return the date on which the picture was taken, as ISO 8601 text; None if the packet has none or is broken."""
     values = _wanted_values(packet)
     return first_believable(moment_text(values[name].strip()) for name in _DATES if name in values)
 
 
 def sidecar_taken_at(original: Path) -> str | None:
-    """Return the date in the XMP sidecar of an original, `IMG_1.xmp` or `IMG_1.CR3.xmp`; None if there is none."""
+    """Return the date in the XMP sidecar of an original, such as `IMG_1.xmp` or `IMG_1.CR3.xmp`; None if missing."""
     for name in (f"{original.name}.xmp", f"{original.stem}.xmp", f"{original.name}.XMP", f"{original.stem}.XMP"):
         try:
             with open_source(original.with_name(name)) as file:
@@ -42,7 +42,7 @@ def sidecar_taken_at(original: Path) -> str | None:
 
 
 def _wanted_values(packet: bytes) -> dict[str, str]:
-    """Return the date properties. Programs write them as attributes or as elements."""
+    """Return the date properties of a packet, which programs write as attributes or as elements."""
     values: dict[str, str] = {}
     open_elements: list[str] = []
 
@@ -66,7 +66,7 @@ def _wanted_values(packet: bytes) -> dict[str, str]:
     parser.StartElementHandler = start
     parser.EndElementHandler = lambda _: open_elements.pop()
     parser.CharacterDataHandler = text
-    # Only a document type can declare entities, and a packet needs none.
+    # A document type is refused, because only a document type can declare entities, which a packet does not need.
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(packet.strip(b"\0 \t\r\n"), True)

@@ -1,1 +1,1 @@
-"""Image operations in processes of their own, where a crash of a decoder affects only one image, or in this one."""
+"""Image operations in separate processes, so that a crash of a decoder affects only one image, or in this process."""

@@ -1,7 +1,7 @@
-"""Runs image operations in this process or in separate processes, where a crash of a decoder affects only one image.
+"""Runs image operations in this process, or in separate processes so that a crash of a decoder affects only one image.
 
-Both ways have the same interface, and several threads may use them at once. Together they use at most one thread for
-each core.
+`InProcessImages` and `ImagePool` have the same interface, and several threads may use them at once. All images of a
+process together use at most one thread for each core.
 """
 
 import os
@@ -24,14 +24,14 @@ from flows.imaging.thumbnail_and_preview import Derivatives, make_derivatives, r
 if TYPE_CHECKING:
     from storage.settings import Settings
 
-#: Time after the limit until a process is killed. At the limit itself, a decoder that still responds stops on its own.
+#: How long after the time limit a process is killed. A decoder that still responds stops itself at the limit.
 _GRACE_SECONDS = 2.0
 
 Result = TypeVar("Result")
 
 
 class ImageProcessing(Protocol):
-    """Makes derivatives and reads metadata, in this process or in others."""
+    """An object that makes derivatives and reads metadata, in this process or in separate processes."""
 
     def make_derivatives(
         self,
@@ -60,16 +60,16 @@ class ImageProcessing(Protocol):
     def read_source(
         self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
     ) -> SourceReading | None:
-        """See `flows.imaging.fingerprint.read_source`. Returns None if a plan need not read the file."""
+        """See `flows.imaging.fingerprint.read_source`. Return None if a plan need not read the file."""
         ...
 
     def close(self) -> None:
-        """Stop image processing. Later calls raise `PoolClosed`. A second call has no effect."""
+        """Stop image processing. Later operations raise `PoolClosed`. A second call of `close` has no effect."""
         ...
 
 
 class ImagePool:
-    """Decodes in a few processes, which start at their first use and are replaced if they die.
+    """Decodes images in a few processes, which start at their first use and are replaced if they die.
 
     A call waits for a free process. `close` ends running calls, which then raise `PoolClosed`.
 
@@ -84,9 +84,10 @@ class ImagePool:
         """Prepare a pool without starting a process.
 
         Args:
-            processes: the maximum number of processes; None for one for each core.
-            timeout_seconds: the time limit of a call, without the wait for a process; None for the limit in `options`.
-            options: limits and renditions.
+            processes: the maximum number of processes. None stands for one process for each core.
+            timeout_seconds: the time limit of a call, without the wait for a process. None stands for the limit in
+                `options`.
+            options: the limits of images and the properties of derivatives.
         """
         self._options = options or ImageOptions()
         self._timeout_seconds = (
@@ -98,7 +99,7 @@ class ImagePool:
         threads = max(1, available_cores() // count)
         self._workers = [Worker(threads=threads, options=self._options) for _ in range(count)]
         self._count = count
-        # The process that was used last is taken first, so that a pool with little work starts few processes.
+        # The process that was used last is used first, so that a pool with little work starts few processes.
         self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -141,7 +142,7 @@ class ImagePool:
                 **{kind: None if path is None else str(path) for kind, path in paths.items()},
             )
 
-        # The flush happens in this process, so that the image process can decode the next picture meanwhile.
+        # This process flushes the files to the disk, so that the image process can decode the next picture meanwhile.
         return replace_derivatives(write, thumbnail=thumbnail, preview=preview)
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
@@ -153,13 +154,13 @@ class ImagePool:
         return self.run("inspect_image", Derivatives, name=source.name, source=str(source))
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
-        """See `flows.imaging.fingerprint.take_fingerprint`. Runs in this process, because it decodes nothing."""
+        """See `flows.imaging.fingerprint.take_fingerprint`. It runs in this process, because it decodes nothing."""
         return take_fingerprint(source)
 
     def read_source(
         self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
     ) -> SourceReading:
-        """See `flows.imaging.fingerprint.read_source`. Runs in this process, because it decodes nothing."""
+        """See `flows.imaging.fingerprint.read_source`. It runs in this process, because it decodes nothing."""
         return read_source(source, known, on_bytes=on_bytes)
 
     def run(
@@ -173,14 +174,14 @@ class ImagePool:
     ) -> Result:
         """Run an operation in one of the processes.
 
-        If the process was killed from outside, or got too little processor time, the operation runs once more while
-        the other processes of the pool are idle.
+        If the system killed the process, or the process got too little processor time, the operation runs once more
+        while the other processes of the pool are idle.
 
         Args:
-            operation: see `Worker.call`, also for `result_type`, `name` and `arguments`.
+            operation: the name of an operation of `worker_process`.
             result_type: the type of the result.
             name: the file's name, for messages.
-            after_failure: is called after each attempt that the process did not finish.
+            after_failure: a function that is called after each attempt that the process did not finish.
             arguments: the arguments of the operation.
         """
 
@@ -199,13 +200,13 @@ class ImagePool:
             with self._taken(1, name) as workers:
                 return attempt(workers[0])
         except (DecoderKilled, SlowMachine):
-            # One call at a time: two calls that each hold some of the processes would wait for each other forever.
+            # The lock allows one call at a time: two calls that each hold some of the processes would wait forever.
             with self._alone, self._taken(self._count, name) as workers:
                 return attempt(workers[0])
 
     @contextmanager
     def _taken(self, count: int, name: str) -> Generator[list[Worker]]:
-        """Wait for `count` processes, and reserve them while the block runs."""
+        """Wait for `count` free processes, and reserve them while the block runs."""
         taken: list[Worker] = []
         try:
             for _ in range(count):
@@ -220,7 +221,7 @@ class ImagePool:
                 self._release(worker)
 
     def close(self) -> None:
-        """End all processes, even in the middle of an image. A second call has no effect."""
+        """End all processes, even during an operation. A second call has no effect."""
         with self._lock:
             self._closed = True
             idle = _drain(self._idle)
@@ -247,17 +248,18 @@ class ImagePool:
 
 
 class InProcessImages:
-    """Decodes in this process. It starts faster, but a crash of a decoder ends the process.
+    """Decodes images in this process. It starts faster than a pool, but a crash of a decoder ends the process.
 
-    The time limit applies to decoding. The time of encoding is bounded by the size limits.
+    The time limit applies only to decoding. The size limits bound the time of encoding.
     """
 
     def __init__(self, *, at_once: int | None = None, options: ImageOptions | None = None) -> None:
         """Prepare image processing in this process.
 
         Args:
-            at_once: the maximum number of images at a time; further callers wait. None for one for each core.
-            options: limits and renditions.
+            at_once: the maximum number of images at a time; further callers wait. None stands for one image for each
+                core.
+            options: the limits of images and the properties of derivatives.
         """
         self._options = options or ImageOptions()
         count = available_cores() if at_once is None else at_once
@@ -306,7 +308,7 @@ class InProcessImages:
         return read_source(source, known, on_bytes=on_bytes)
 
     def close(self) -> None:
-        """Accept no more images. Running operations finish."""
+        """Refuse further operations. Running operations finish."""
         self._closed = True
 
     def __enter__(self) -> Self:
@@ -324,7 +326,7 @@ class InProcessImages:
 
 
 def open_image_processing(settings: "Settings") -> ImageProcessing:
-    """Open image processing by the settings: isolated or not, with at most one image at a time for each core."""
+    """Open image processing, in separate processes or not as the settings say, with at most one image for each core."""
     options = ImageOptions(
         limits=ImageLimits(
             max_pixels=settings.max_image_megapixels * 10**6,

@@ -1,6 +1,6 @@
-"""Starts programs without network access where the system allows it, with `unshare` of util-linux.
+"""Starts programs without network access, with `unshare` of util-linux, if the system allows this.
 
-No maintained Python library does this, and `os.unshare` needs Python 3.12.
+No maintained Python library offers this, and `os.unshare` needs Python 3.12.
 """
 
 import functools
@@ -12,14 +12,14 @@ import sys
 
 @functools.cache
 def command_without_network() -> tuple[str, ...]:
-    """Return the prefix of a command that takes its network away; empty if the system does not allow this.
+    """Return the prefix that makes a command run without network access; empty if the system does not allow this.
 
     The program keeps its process id, its user and its groups.
     """
     unshare = shutil.which("unshare") if sys.platform == "linux" else None
     if unshare is None:
         return ()
-    # In a user namespace, root could no longer read files of other users. Other users need such a namespace.
+    # Users other than root need a user namespace. For root, a user namespace would hide the files of other users.
     options = ("--net",) if os.geteuid() == 0 else ("--user", "--map-current-user", "--net")
     command = (unshare, *options, "--")
     try:

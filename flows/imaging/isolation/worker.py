@@ -1,7 +1,7 @@
-"""The parent's side of a process that decodes images: starts it, sends one request at a time, and kills it if stuck.
+"""Controls a process that decodes images: starts it, sends it one request at a time, and kills it if it hangs.
 
-`isolation.py` decides how many processes there are and which call gets which. The answers of a process are not trusted:
-they must be JSON of bounded size that matches the expected type.
+`isolation.py` decides how many processes there are and which process runs a call. The answers of a process are not
+trusted: they must be JSON of limited size that matches the expected type.
 """
 
 import contextlib
@@ -34,11 +34,12 @@ from flows.imaging.isolation.no_network import command_without_network
 from flows.imaging.limits import ImageOptions
 from storage.library.errors import FolderMissing
 
-#: A start takes well under a second. After this time, the machine is considered stuck.
+#: The longest time for the start of a process, which normally takes less than a second.
 START_SECONDS: Final = 60.0
-#: A process with more resident memory is replaced, to limit memory leaks of decoders.
+#: The resident memory from which a process is replaced, to limit memory leaks of decoders.
 MAX_RESIDENT_BYTES: Final = 400 << 20
-#: If a process got less than this part of a core until the time limit, the machine was too slow, not the file.
+#: The smallest share of a core that a process must have got before a timeout counts as the fault of the file. If the
+#: share was smaller, the machine was too slow.
 _FAIR_SHARE: Final = 0.7
 _STOP_SECONDS: Final = 2.0
 _MAX_ANSWER_BYTES: Final = 64 << 10
@@ -46,21 +47,22 @@ _MAX_ANSWER_BYTES: Final = 64 << 10
 #: The module whose `main` runs in the process.
 PROGRAM: Final = "flows.imaging.isolation.worker_process"
 
-# glibc keeps freed memory: 290 MB after a dozen large pictures, but only 140 MB with these values, in slightly less
-# time. Lower values keep 80 MB and take 7 % more time, because pages are returned and requested again. Values in the
-# environment take precedence. Without glibc, the variables have no effect.
+# Variables that limit the freed memory that glibc keeps: 140 MB instead of 290 MB after a dozen large pictures, in
+# slightly less time. Lower values keep 80 MB but take 7 % more time, because pages are returned and requested again.
+# Values in the environment take precedence. Without glibc, the variables have no effect.
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 
-#: The environment variables that a decoder needs. Others may contain passwords, such as the database's.
+#: The environment variables that a process gets. Other variables may contain passwords, such as the database's.
 _PASSED_ON: Final = re.compile(
     r"PATH|HOME|TMPDIR|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|DYLD_\w+|MALLOC_\w+|VIPS_\w+|PYTHON(?!PATH)\w+|COVERAGE_\w+"
 )
 
-#: The errors of a process that are raised again here. All others become an `ImagingError` with their text.
+#: The classes of errors in a process that are raised again in the parent. All other errors become an `ImagingError`
+#: with the same text.
 _RAISED: Final[Mapping[str, type[Exception]]] = {
     kind.__name__: kind
     for kind in (ImageMissing, UnreadableImage, ImageTooLarge, ImageTimeout, ImagingError, FolderMissing, ValueError)
@@ -113,7 +115,7 @@ class _Process:
         self.connection = Connection(ours.detach())
         self._is_ready = False
         given = json.dumps({"threads": threads, **asdict(options)})
-        # -P: modules in the working folder must not replace ours.
+        # With -P, modules in the working folder cannot replace the modules of photojobs.
         program = (sys.executable, "-P", "-c", f"from {PROGRAM} import main; main()")
         try:
             self.popen = subprocess.Popen(  # noqa: S603 - our own interpreter with our own module.
@@ -131,7 +133,7 @@ class _Process:
             os.close(lifeline_end)
 
     def is_ready(self, *, wait_seconds: float = 0.0) -> bool:
-        """Return whether the process has started. Wait for the start for at most `wait_seconds`."""
+        """Wait up to `wait_seconds` for the start of the process, and return whether it has started."""
         if not self._is_ready:
             with contextlib.suppress(EOFError, OSError):
                 self._is_ready = self.connection.poll(wait_seconds) and self.connection.recv_bytes(16) == b"ready"
@@ -166,7 +168,7 @@ class _Process:
 
 
 class Worker:
-    """A process that performs one operation at a time.
+    """A process that runs one image operation at a time.
 
     Only `kill` may be called from another thread.
     """
@@ -189,15 +191,16 @@ class Worker:
 
         Args:
             operation: the name of the operation.
-            result_type: the type of its result.
+            result_type: the type of the operation's result.
             name: the file's name, for messages.
-            timeout_seconds: the time limit. A process that exceeds it is killed.
+            timeout_seconds: the time limit, after which the process is killed.
             arguments: the arguments of the operation, which must fit into JSON.
 
         Raises:
-            ImageTimeout: the operation took too long; `SlowMachine` if the process got too little processor time.
-            DecoderCrashed: the process died; `DecoderKilled` if it was killed from outside.
-            ImagingError, FolderMissing, OSError, ValueError: the operation raised this error.
+            ImageTimeout: the operation took too long. It is a `SlowMachine` if the process got too little processor
+                time.
+            DecoderCrashed: the process died. It is a `DecoderKilled` if another process or the system killed it.
+            ImagingError, FolderMissing, OSError, ValueError: the operation raised this error in the process.
         """
         request = json.dumps({"operation": operation, "arguments": arguments}).encode()
         process = self._send(request, name)
@@ -222,10 +225,10 @@ class Worker:
             process.popen.kill()
 
     def stop(self, *, at_once: bool = False) -> None:
-        """End the process, if one is running. The next call starts another.
+        """End the process, if one is running. The next call starts another process.
 
         Args:
-            at_once: kill the process at once, without waiting for its normal end.
+            at_once: whether to kill the process without waiting for its normal end.
         """
         processes = (self._process, self._successor)
         self._process = self._successor = None
@@ -242,7 +245,7 @@ class Worker:
             try:
                 process.connection.send_bytes(request)
             except OSError as error:
-                # The process died after its last call, so this request did not reach it.
+                # The process died after its last call, so it did not get this request.
                 ending = self._ending()
                 if is_last:
                     raise DecoderCrashed(f"{name}: the image process died before the request ({ending}).") from error
@@ -271,7 +274,7 @@ class Worker:
                 f"{name}: the process that decoded it died ({ending}). The file is probably damaged, or memory ran out."
             ) from error
         except BaseException:
-            # After an interrupted wait, the next call would receive the late answer of this one.
+            # The process is stopped, because the next call would otherwise receive the late answer of this call.
             self.stop(at_once=True)
             raise
         late = clock.blamed(ImageTimeout(f"{name}: it took longer than {timeout_seconds:g} seconds and was stopped."))

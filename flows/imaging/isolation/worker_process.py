@@ -1,6 +1,6 @@
-"""The program of a process that decodes images: performs one operation after the other, and ends with its parent.
+"""The program of a process that decodes images. It runs one operation after the other, and ends when its parent ends.
 
-`worker.py` is the parent's side. Requests and answers are JSON. The program does not use pools, jobs or SQL.
+`worker.py` controls the process from the parent. Requests and answers are JSON. The program uses no pools, jobs or SQL.
 """
 
 import json
@@ -25,15 +25,15 @@ from flows.imaging.thumbnail_and_preview import write_derivatives
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MAX_TEXT_CHARACTERS: Final = 2000
 
-#: Performs one request. The result must fit into JSON, or be a dataclass of such values.
+#: A function that runs one operation. The result must be a JSON value or a dataclass of JSON values.
 Operation = Callable[..., Any]
 
 
 def main(more: Mapping[str, Operation] | None = None) -> None:
-    """Serve requests from the connection whose descriptor is the first command-line argument, until it closes.
+    """Serve requests until the connection is closed.
 
-    The second argument is a descriptor that closes when the parent dies. The third is JSON with the number of threads
-    for libvips and the image options.
+    The command line has three arguments: the descriptor of the connection; the descriptor of a pipe that closes when
+    the parent dies; and JSON with the image options and the number of threads for libvips.
 
     Args:
         more: further operations by name.
@@ -46,9 +46,9 @@ def main(more: Mapping[str, Operation] | None = None) -> None:
         preview=Rendition(**given["preview"]),
     )
     if sys.platform == "linux":
-        # An image that needs more memory fails, and does not affect the machine.
+        # An image that needs more memory fails, so that the machine does not run out of memory.
         resource.setrlimit(resource.RLIMIT_AS, (options.limits.max_memory_bytes, options.limits.max_memory_bytes))
-    # Ctrl-C in a terminal reaches all processes there. The parent decides how to react.
+    # Ctrl-C in a terminal sends SIGINT to all processes. Only the parent reacts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     vips.set_threads(given["threads"])
@@ -83,7 +83,7 @@ def _serve(connection: Connection, operations: Mapping[str, Operation]) -> None:
         answer = _answer(operations[request["operation"]], request["arguments"])
         answer["resident_bytes"] = _resident_bytes()
         try:
-            # Names may contain invalid Unicode, which the parent's parser refuses.
+            # File names may contain invalid Unicode, which the parser of the parent refuses, so it is replaced.
             connection.send_bytes(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
         except OSError:
             return
@@ -118,13 +118,13 @@ def _resident_bytes() -> int:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a path object for each image costs more.
             return int(file.read().split()[1]) * _PAGE_BYTES
     except OSError:
-        # Other systems provide only the highest value so far.
+        # Systems other than Linux provide only the highest value so far.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _die_with_parent(lifeline: int) -> None:
-    # Nothing is written to the pipe. The read returns when the parent, which holds the other end, has died. The main
-    # thread would not notice that during a decode.
+    # The parent holds the other end of the pipe and writes nothing, so the read returns when the parent dies. A
+    # separate thread reads, because the main thread cannot react while it decodes.
     os.read(lifeline, 1)
     os._exit(0)

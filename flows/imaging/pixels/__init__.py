@@ -1,1 +1,1 @@
-"""The pixels of an image, decoded from an original and encoded as WebP. Only this room calls libraries for images."""
+"""Decoding originals to pixels, and encoding pixels as WebP. Only this package calls image libraries."""

@@ -1,7 +1,7 @@
-"""Converts pixels whose colors a file names by the code points of ITU-T H.273 (CICP) in place of a profile.
+"""Converts pixels to sRGB if the file defines its colors by code points of ITU-T H.273 (CICP) instead of a profile.
 
-HEIC and AVIF files name them in a `colr` box of type `nclx`, PNG files in a `cICP` chunk. Cameras that store HDR
-pictures do so. Decoders such as libheif return the pixels as they are stored.
+HEIC and AVIF files have the code points in a `colr` box of type `nclx`, PNG files in a `cICP` chunk. HDR pictures of
+cameras use them. Decoders such as libheif return the pixels without converting them.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from flows.imaging.headers.containers import boxes, number, png_chunks
 from flows.imaging.headers.tiff import Reader
 from flows.imaging.pixels import vips
 
-#: Code points of "unspecified", which is read as sRGB.
+#: The code point for "unspecified", which counts as sRGB.
 _UNSPECIFIED: Final = 2
-#: Chromaticities of red, green and blue for each code point of primaries, from H.273, table 2. Their white is D65.
+#: The chromaticities of red, green and blue for each code point of primaries, from H.273, table 2. The white is D65.
 _PRIMARIES: Final = {
     1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     5: ((0.640, 0.330), (0.290, 0.600), (0.150, 0.060)),
@@ -25,14 +25,14 @@ _PRIMARIES: Final = {
     22: ((0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
 }
 _WHITE: Final = (0.3127, 0.3290)
-#: Curves of video, which browsers show as that of sRGB (13).
+#: The code points of transfer curves that count as the curve of sRGB (13), as in browsers.
 _LIKE_SRGB: Final = frozenset({1, _UNSPECIFIED, 6, 11, 13, 14, 15})
 _GAMMAS: Final = {4: 2.2, 5: 2.8, 8: 1.0}
 _PQ, _HLG = 16, 18
 
-#: The brightness of white paper in an HDR picture, in cd/m², from Report ITU-R BT.2408. It becomes white.
+#: The brightness, in cd/m², that becomes white: white paper in an HDR picture, from Report ITU-R BT.2408.
 _WHITE_NITS = 203.0
-#: The brightest light that is not clipped, in cd/m². Screens and cameras with HDR are made for it.
+#: The brightest light that is not clipped, in cd/m². HDR screens and cameras are made for this brightness.
 _PEAK_NITS = 1000.0
 #: The constants of PQ, from Recommendation ITU-R BT.2100, table 4.
 _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
@@ -44,12 +44,12 @@ _LUMINANCE: Final = [0.2627, 0.6780, 0.0593]
 
 @dataclass(frozen=True, slots=True)
 class CodedColors:
-    """The colors that the values of a picture stand for.
+    """The code points that define which colors the values of a picture represent.
 
     Attributes:
         primaries: the code point of the chromaticities of red, green and blue.
         transfer: the code point of the curve from values to light.
-        outranks_profile: whether the pair applies even if the file also has a profile.
+        outranks_profile: whether the code points apply even if the file also has a profile.
     """
 
     primaries: int
@@ -68,9 +68,9 @@ class CodedColors:
         return has_curve and (self.primaries == _UNSPECIFIED or self.primaries in _PRIMARIES)
 
     def to_srgb(self, image: Any) -> Any:
-        """Convert a libvips image with these colors to sRGB, 8 bits a channel; transparency is kept.
+        """Convert a libvips image with these colors to sRGB, 8 bits per channel; transparency is kept.
 
-        The highlights of an HDR picture are compressed by Report ITU-R BT.2390.
+        The highlights of an HDR picture are compressed as in Report ITU-R BT.2390.
         """
         largest = 255 if image.format == "uchar" else 65535
         has_alpha = image.bands in (2, 4)
@@ -92,10 +92,10 @@ class CodedColors:
 
 
 def read_coded_colors(read_at: Reader, *, size_bytes: int) -> CodedColors | None:
-    """Return the code points that a HEIC, AVIF or PNG file names; None if it names none.
+    """Return the code points in a HEIC, AVIF or PNG file; None if the file has none.
 
     Args:
-        read_at: reads from the file.
+        read_at: a function that reads from the file.
         size_bytes: the size of the file.
     """
     head = read_at(0, 8)
@@ -135,7 +135,7 @@ def _of_primary_item(read_at: Reader, start: int, end: int) -> CodedColors | Non
 
 
 def _associations(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the id of each item and the number of each of its properties, which count from 1, from an `ipma` box."""
+    """Yield each pair of an item's id and the number of one of its properties, from 1, in an `ipma` box."""
     item_form, item_size = (">I", 4) if content[:1] > b"\0" else (">H", 2)
     index_form, index_size, mask = (">H", 2, 0x7FFF) if content[3:4] and content[3] & 1 else (">B", 1, 0x7F)
     at = 8
@@ -152,7 +152,7 @@ def _xyz_of(primaries: int) -> list[list[float]]:
     colors = _PRIMARIES[1 if primaries == _UNSPECIFIED else primaries]
     columns = [(x / y, 1.0, (1 - x - y) / y) for x, y in colors]
     white = (_WHITE[0] / _WHITE[1], 1.0, (1 - sum(_WHITE)) / _WHITE[1])
-    # Cramer's rule: how much of each primary makes white.
+    # Cramer's rule gives how much of each primary makes white.
     whole = _determinant(columns)
     scales = [
         _determinant([white if other == index else column for other, column in enumerate(columns)]) / whole

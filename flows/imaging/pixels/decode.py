@@ -1,6 +1,6 @@
-"""Decodes an open original to upright pixels in sRGB, 8 bits a channel, within the limits.
+"""Decodes an open original to upright sRGB pixels with 8 bits per channel, and refuses images beyond the limits.
 
-For RAW files, callers pass the embedded preview. `thumbnail_and_preview` writes the files.
+For RAW files, callers pass the embedded preview. `thumbnail_and_preview` writes the derivatives.
 """
 
 import threading
@@ -24,25 +24,25 @@ _ADOBE_RGB_TO_XYZ = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [
 _PROBE_PIXELS = 64
 
 _JPEG_END = b"\xff\xd9"
-#: The sample size that JPEG decoders support. Medical devices write JPEGs with 12 bits.
+#: The bits per sample that JPEG decoders support. Medical devices write JPEGs with 12 bits.
 _JPEG_SAMPLE_BITS = 8
-#: A larger JPEG is not read into memory to append a missing end marker.
+#: The largest JPEG that is read into memory to append a missing end marker.
 _MAX_OPEN_END_BYTES = 256 << 20
 
-#: Loaders that can decode a picture only as a whole.
+#: The libvips loaders that must decode a whole picture at once and not strip by strip.
 _WHOLE_LOADERS = ("heif", "webp")
-#: Bytes of a sample, for the libvips formats with more than one byte.
+#: The size in bytes of a sample, for the libvips formats whose samples are larger than one byte.
 _SAMPLE_BYTES = {"ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
-#: Bytes of a pixel that Pillow decodes.
+#: The size in bytes of a pixel that Pillow decodes.
 _PILLOW_BYTES = 4
 
-#: The edge of the reduced copy that is used to check the range of the values.
+#: The edge of the reduced copy in which the range of the values is checked.
 _RANGE_PIXELS = 512
 
-# The largest pictures of phones have more tiles than libheif allows by default. Our own limits still apply.
+# The largest pictures of phones have more tiles than libheif allows by default. `ImageLimits` still applies.
 _UNLIMITED = "[unlimited]"
 
-# Fail on errors of the decoder. Harmless irregularities that cameras write are only warnings.
+# Decoding fails on errors of the decoder, but not on warnings, which harmless irregularities of cameras cause.
 _FAIL_ON = "error"
 
 
@@ -50,8 +50,8 @@ class UnsupportedCodec(UnreadableImage):
     """The file needs a decoder that this build of libvips does not have, as HEIC does."""
 
 
-class ColoursNotDefined(UnsupportedCodec):
-    """The colours that the values of the image stand for are not known."""
+class ColorsNotDefined(UnsupportedCodec):
+    """The file does not define which colors its values represent."""
 
 
 def read_header(source: Any, name: str, *, page: int = 0) -> Any:
@@ -82,8 +82,8 @@ class OpenImage:
     Attributes:
         width: the stored width, in pixels.
         height: the stored height, in pixels.
-        orientation: EXIF orientation, 1 to 8, of the stored pixels; None if the file has none.
-        header: the image of libvips; None if only Pillow can decode it.
+        orientation: the EXIF orientation, 1 to 8, of the stored pixels; None if the file has none.
+        header: the libvips image, of which only the header was read; None if only Pillow can decode the file.
         source: the `pyvips.Source` of the header.
         pixels: how to read the pixels of a TIFF; None for other formats.
         colors: the colors that code points of the file name; None for sRGB, and if its profile applies.
@@ -101,25 +101,25 @@ class OpenImage:
 
     @property
     def is_heif(self) -> bool:
-        """Whether it is HEIC, AVIF or a similar format, whose header does not show whether it can be decoded."""
+        """Whether the format is HEIC, AVIF or similar, so that the header does not show whether it can be decoded."""
         return self.header is not None and _is_heif(self.header)
 
     @property
     def whole_bytes(self) -> int:
-        """The memory for its decoded pixels if the format can only be decoded as a whole; 0 otherwise."""
+        """The size in bytes of the decoded pixels if the image must be decoded as a whole; otherwise 0."""
         if self.header is None:
             return self.width * self.height * _PILLOW_BYTES
         loader = str(self.header.get("vips-loader"))
         is_interlaced = self.header.get_typeof("interlaced") != 0
         if not (is_interlaced or loader.startswith(_WHOLE_LOADERS)):
             return 0
-        # A progressive JPEG is held in memory as coefficients of two bytes.
+        # The decoder of a progressive JPEG keeps coefficients of two bytes in memory.
         sample_bytes = 2 if loader.startswith("jpeg") else _SAMPLE_BYTES.get(self.header.format, 1)
         return self.width * self.height * int(self.header.bands) * sample_bytes
 
 
 def open_memory(content: bytes, name: str) -> OpenImage:
-    """Open an image in memory and read its header. Raises as `open_image` does."""
+    """Open an image in memory and read its header. Raises the errors of `open_image`."""
     source = vips.load_vips().Source.new_from_memory(content)
     header = read_header(source, name)
     return OpenImage(header.width, header.height, stored_orientation(header), header, source)
@@ -130,11 +130,11 @@ def open_image(file: SourceFile) -> OpenImage:
 
     Raises:
         UnreadableImage: the file is not an image of an accepted format, or its header is damaged.
-        UnsupportedCodec: no installed decoder supports the image, or its colours are not defined.
+        UnsupportedCodec: no installed decoder supports the image, or its colors are not defined.
     """
     pixels = read_pixels(file.read_at)
     if pixels is not None and pixels.numbers is None:
-        raise ColoursNotDefined(f"{file.name}: photojobs cannot determine which colours its values stand for.")
+        raise ColorsNotDefined(f"{file.name}: photojobs cannot determine which colors its values represent.")
     content = None if pixels is None else pixels.content(file.descriptor)
     sources = vips.load_vips().Source
     source = sources.new_from_descriptor(file.descriptor) if content is None else sources.new_from_memory(content)
@@ -157,7 +157,7 @@ def _coded_colors(file: SourceFile, *, has_profile: bool) -> CodedColors | None:
     if colors is None or (has_profile and not colors.outranks_profile):
         return None
     if not colors.is_known:
-        raise ColoursNotDefined(
+        raise ColorsNotDefined(
             f"{file.name}: photojobs does not know the colors that it names "
             f"(primaries {colors.primaries}, transfer {colors.transfer})."
         )
@@ -165,7 +165,7 @@ def _coded_colors(file: SourceFile, *, has_profile: bool) -> CodedColors | None:
 
 
 def check_codec(image: OpenImage, *, name: str, max_seconds: float) -> None:
-    """Check that an image can be decoded, if its header does not show this. Raises as `decode` does."""
+    """Check that an image whose header does not show this can be decoded. Raises the errors of `decode`."""
     if image.is_heif:
         decode(image, long_edge_pixels=_PROBE_PIXELS, name=name, max_seconds=max_seconds)
     elif image.pixels is not None and image.header is not None and image.file is not None:
@@ -180,14 +180,14 @@ def check_codec(image: OpenImage, *, name: str, max_seconds: float) -> None:
 
 
 def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole_bytes: int = 0) -> None:
-    """Refuse an image that is too large, before it is decoded.
+    """Check before decoding that an image is not too large.
 
     Args:
         width: the width in pixels.
         height: the height in pixels.
         name: the file's name, for messages.
         limits: the limits for the image.
-        whole_bytes: see `OpenImage`.
+        whole_bytes: `OpenImage.whole_bytes` of the image.
 
     Raises:
         ImageTooLarge: the image has too many pixels, one edge is too long, or decoding would need too much memory.
@@ -210,35 +210,35 @@ def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole
 
 
 def check_image(image: OpenImage, *, name: str, limits: ImageLimits) -> None:
-    """Refuse an open image that is too large. Raises as `check_size` does."""
+    """Check that an open image is not too large. Raises the errors of `check_size`."""
     check_size(image.width, image.height, name=name, limits=limits, whole_bytes=image.whole_bytes)
 
 
 def decode(
     image: OpenImage, *, long_edge_pixels: int, name: str, max_seconds: float, follow_orientation: bool = True
 ) -> Any:
-    """Decode an image into memory: upright, in sRGB, 8 bits a channel, reduced to the given edge but never enlarged.
+    """Decode an image into memory: upright, in sRGB, 8 bits per channel, reduced to the given edge but never enlarged.
 
-    Transparency is kept. The memory depends on `long_edge_pixels` and not on the original, unless the format can only
-    be decoded as a whole.
+    Transparency is kept. The memory depends on `long_edge_pixels` and not on the original, unless the image must be
+    decoded as a whole.
 
     Args:
         image: the result of `open_image`.
-        long_edge_pixels: the longer edge of the result at most.
+        long_edge_pixels: the maximum of the longer edge of the result.
         name: the file's name, for messages.
         max_seconds: the time limit.
-        follow_orientation: turn and mirror the pixels by the orientation in the header.
+        follow_orientation: whether to turn and mirror the pixels by the orientation in the header.
 
     Raises:
         UnreadableImage: the image is damaged or truncated.
-        UnsupportedCodec: no installed decoder supports the image, or its colours are not defined.
+        UnsupportedCodec: no installed decoder supports the image, or its colors are not defined.
         ImageTimeout: decoding took too long.
     """
     if image.header is not None:
         options: dict[str, Any] = {"name": name, "max_seconds": max_seconds, "follow_orientation": follow_orientation}
         try:
             return _decode_by_libvips(image, long_edge_pixels=long_edge_pixels, **options)
-        except ColoursNotDefined:
+        except ColorsNotDefined:
             raise
         except UnsupportedCodec:
             if image.file is None:
@@ -265,14 +265,14 @@ def decode(
 
 
 def _with_its_end(image: OpenImage, *, max_seconds: float) -> OpenImage | None:
-    """Return a JPEG with its end marker, if only that marker was missing; None for all other images."""
+    """Return a JPEG with an appended end marker if only the end marker is missing; None for all other images."""
     file = image.file
     if file is None or file.read_at(0, 2) != b"\xff\xd8" or file.size_bytes > _MAX_OPEN_END_BYTES:
         return None
     content = file.read_at(0, file.size_bytes)
     if content.rstrip(b"\0").endswith(_JPEG_END):
         return None
-    # libvips does not detect missing last lines. If lines are missing, appended bytes change the picture.
+    # libvips does not detect missing last lines. But if lines are missing, appended bytes change the picture.
     buffers = (content + filling + _JPEG_END for filling in (b"", b"\x55" * 64))
     load = vips.load_vips().Image.new_from_buffer
     pictures = [load(buffer, "", access="sequential", fail_on="none") for buffer in buffers]
@@ -294,21 +294,21 @@ def _decode_by_libvips(
         options["no_rotate"] = True
     has_profile = _has_profile(header)
     if image.colors is None and (has_profile or header.interpretation == "cmyk"):
-        # Only in these cases: a conversion from sRGB to sRGB would take longer than everything else.
+        # Other images are in sRGB already, and their conversion would take longer than all other work.
         options[_output_profile_option()] = "srgb"
 
     def reduced() -> Any:
         if pixels is not None and pixels.is_lab:
             lab = _resized(pixels.to_plain(header), long_edge_pixels).copy(interpretation="lab")
-            colours = lab.icc_export(output_profile="srgb")
-            return colours.autorot() if follow_orientation else colours
+            colors = lab.icc_export(output_profile="srgb")
+            return colors.autorot() if follow_orientation else colors
         if pixels is not None and not pixels.is_plain(header):
             return pixels.to_plain(header).thumbnail_image(long_edge_pixels, **options)
         if image.colors is not None and header.format == "ushort" and header.bands in (1, 3):
             # `thumbnail_source` would round the values to 8 bits first; skies of HDR pictures would show steps.
             deep = _resized(read_header(image.source, name), long_edge_pixels)
             return deep.autorot() if follow_orientation else deep
-        # libvips ignores `fail_on` as an option for sources (issue 5195): half a file would give half a picture.
+        # libvips ignores `fail_on` as a separate option for sources (issue 5195), and would accept half a file.
         load_options = f"fail_on={_FAIL_ON}" if pixels is None else f"fail_on={_FAIL_ON},page={pixels.page}"
         if image.is_heif:
             load_options += ",unlimited"
@@ -329,24 +329,24 @@ def _decode_by_libvips(
 def _check_range(image: OpenImage, *, name: str, max_seconds: float) -> None:
     if image.pixels is None or image.pixels.numbers is not Numbers.FLOAT:
         return
-    # A new header, because an image can be read only once, from its beginning to its end.
+    # The header is read again, because the pixels of a libvips image can be read only once.
     values = read_header(image.source, name, page=image.pixels.page).copy(interpretation="multiband")
     small = _in_memory(lambda: _resized(values, _RANGE_PIXELS), name=name, max_seconds=max_seconds)
     if not image.pixels.is_in_range(small):
-        raise ColoursNotDefined(f"{name}: its values are not from 0 to 1, and the file does not define which is white.")
+        raise ColorsNotDefined(f"{name}: its values are not from 0 to 1, and the file does not define which is white.")
 
 
 def reduce(image: Any, *, long_edge_pixels: int) -> Any:
     """Return a smaller copy of decoded pixels, for a second derivative from the same decode."""
-    # No second rotation: the orientation tag is still present if `decode` did not follow it.
+    # The orientation tag may still be present if `decode` did not follow it, and must not turn the pixels here.
     return image.thumbnail_image(long_edge_pixels, height=long_edge_pixels, size="down", no_rotate=True)
 
 
 def turn_upright(image: Any, orientation: int) -> Any:
-    """Turn and mirror pixels upright that are stored with an EXIF orientation, 1 to 8."""
+    """Return pixels turned and mirrored by an EXIF orientation, 1 to 8, so that they are upright."""
     if orientation == 1:
         return image
-    # A copy, because the decoded pixels may have an orientation tag of their own.
+    # The orientation is set in a copy, because the decoded pixels may have another orientation tag.
     stored = image.copy()
     stored.set_type(vips.load_vips().GValue.gint_type, "orientation", orientation)
     return stored.autorot().copy_memory()
@@ -355,7 +355,7 @@ def turn_upright(image: Any, orientation: int) -> Any:
 def stored_orientation(header: Any) -> int | None:
     """Return the EXIF orientation, 1 to 8, of the pixels as libvips returns them; None if the file has none.
 
-    HEIF files have their own rotation, which libvips applies. Their EXIF orientation no longer applies then.
+    HEIF files store a rotation, which libvips applies, so their EXIF orientation is ignored.
     """
     if _is_heif(header):
         return 1
@@ -383,18 +383,18 @@ def _in_srgb(image: Any) -> Any:
         image = image.colourspace("srgb")
     if image.format != "uchar":
         image = image.cast("uchar")
-    # A TIFF may have more channels after red, green, blue and alpha.
+    # A TIFF may have further channels after red, green, blue and alpha, which are dropped.
     return image if image.bands <= 4 else image[:4]
 
 
 def _resized(image: Any, long_edge_pixels: int) -> Any:
-    # Not `thumbnail_image`, which would convert the values to colours.
+    # `thumbnail_image` is not used, because it would convert the values to colors.
     scale = long_edge_pixels / max(image.width, image.height)
     return image.resize(scale) if scale < 1 else image
 
 
 def _is_adobe_rgb(header: Any) -> bool:
-    """Return whether a file without a profile is in Adobe RGB by DCF: its interoperability index is R03."""
+    """Return whether a file without a profile is in Adobe RGB: DCF marks this by the interoperability index R03."""
     if header.interpretation != "srgb" or header.get_typeof("exif-data") == 0:
         return False
     return interoperability_index(bytes(header.get("exif-data"))) == "R03"
@@ -405,8 +405,8 @@ def _from_adobe_rgb(image: Any) -> Any:
     pyvips = vips.load_vips()
     linear = (image[:3] / 255) ** (563 / 256)
     xyz = linear.recomb(pyvips.Image.new_from_array(_ADOBE_RGB_TO_XYZ)) * 100
-    colours = xyz.copy(interpretation="xyz").colourspace("srgb")
-    return colours if image.bands == 3 else colours.bandjoin(image[3])
+    colors = xyz.copy(interpretation="xyz").colourspace("srgb")
+    return colors if image.bands == 3 else colors.bandjoin(image[3])
 
 
 def _in_memory(make: Callable[[], Any], *, name: str, max_seconds: float) -> Any:

@@ -1,24 +1,24 @@
-"""Encodes pixels as WebP, with less effort if that hardly enlarges the file."""
+"""Encodes pixels as WebP, with less effort if less effort hardly enlarges the file."""
 
 from typing import Any, Final
 
 from flows.imaging.limits import Rendition
 from flows.imaging.pixels import vips
 
-#: In smaller pictures, encoding the samples would take the time that it saves.
+#: The number of pixels from which samples are encoded. For smaller pictures, this would take as long as it saves.
 _MIN_SAMPLED_PIXELS: Final = 4_000_000
 _TILE_PIXELS: Final = 128
 _TILES_ACROSS, _TILES_DOWN = 5, 3
-#: How much larger samples may become with less effort. Whole pictures grow less than samples: of eight measured
-#: pictures, this bound accepts six, which grow by 1 to 9 %, 4 % on average.
+#: The largest accepted ratio of the size of samples with effort 1 to their size with effort 2. Whole pictures grow less
+#: than samples: of eight measured pictures, this bound accepts six, which grow by 1 to 9 %, 4 % on average.
 _MAX_GROWTH: Final = 1.09
 
 
 def encode(image: Any, rendition: Rendition) -> bytes:
     """Return the image as a WebP file without metadata.
 
-    Effort 1 takes two thirds of the time of effort 2. It replaces effort 2 for large pictures if it hardly enlarges
-    them, as with many pictures of fine detail. A few samples of the picture are encoded to find out.
+    Effort 1 takes two thirds of the time of effort 2. For a large picture, a few samples are encoded with both, and
+    effort 1 replaces effort 2 if it hardly enlarges the samples. This is true of many pictures with fine detail.
     """
     effort = rendition.effort
     if effort == 2 and image.width * image.height >= _MIN_SAMPLED_PIXELS:

@@ -1,6 +1,6 @@
-"""Decodes pictures that the wheel of libvips cannot decode, such as HEIC and JPEG 2000, with Pillow if it is installed.
+"""Decodes formats that libvips from PyPI cannot decode, such as HEIC and JPEG 2000, with Pillow if it is installed.
 
-The extras `heic` and `formats` install Pillow and its plug-ins. Without them, such files are not supported.
+The extras `heic` and `formats` install Pillow and its plug-ins. Without these extras, the formats are not supported.
 """
 
 import contextlib
@@ -16,20 +16,20 @@ from flows.imaging.pixels import vips
 from flows.imaging.source_file import SourceFile
 
 _ORIENTATION: Final = 0x0112
-#: Formats with their own rotation. Pillow applies it, so their EXIF orientation no longer applies.
+#: Formats that store a rotation of their own. Pillow applies that rotation, so their EXIF orientation is ignored.
 _TURNED_BY_THEMSELVES: Final = frozenset({"HEIF", "AVIF"})
-#: The libvips interpretations of Pillow's modes. Other modes are converted to grey, RGB or RGBA first.
+#: The libvips interpretations of Pillow's modes. Other modes are converted to gray, RGB or RGBA first.
 _INTERPRETATIONS: Final = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 
 
 @dataclass(frozen=True, slots=True)
 class PillowHeader:
-    """The header of a picture, as Pillow reads it.
+    """The size, orientation and profile of a picture, as Pillow reads them.
 
     Attributes:
         width: the stored width, in pixels.
         height: the stored height, in pixels.
-        orientation: EXIF orientation, 1 to 8, of the stored pixels.
+        orientation: the EXIF orientation, 1 to 8, of the stored pixels.
         has_profile: whether the file has a color profile.
     """
 
@@ -46,7 +46,7 @@ def load_pillow() -> Any | None:
         from PIL import Image
     except ImportError:
         return None
-    # Our own limits are checked before anything is decoded.
+    # Pillow's limit is not needed, because callers check `ImageLimits` before they decode.
     Image.MAX_IMAGE_PIXELS = None
     with contextlib.suppress(ImportError):
         import pi_heif
@@ -73,10 +73,10 @@ def read_header(file: SourceFile) -> PillowHeader | None:
 
 
 def read_pixels(file: SourceFile) -> Any | None:
-    """Return the stored pixels as a libvips image with profile and orientation; None if the format is not known.
+    """Return the stored pixels as a libvips image with profile and orientation; None if Pillow cannot read the format.
 
     Raises:
-        UnreadableImage: Pillow knows the format but cannot decode the picture.
+        UnreadableImage: Pillow can read the format but cannot decode the picture.
     """
     header = read_header(file)
     with _open(file) as picture:
@@ -117,7 +117,7 @@ def _open(file: SourceFile) -> Iterator[Any | None]:
         except image.UnidentifiedImageError:
             picture = None
         except Exception as error:
-            # A plug-in recognised its format.
+            # A plug-in has recognized the format, so the file is damaged.
             raise UnreadableImage(f"{file.name}: the file is cut off or damaged.") from error
         yield picture
         if picture is not None:

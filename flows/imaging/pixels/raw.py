@@ -1,4 +1,4 @@
-"""Reads the embedded preview of RAW files with rawpy, if it is installed. RAW data itself is never developed."""
+"""Reads the embedded preview of RAW files with rawpy, if it is installed. It never decodes the sensor data itself."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -8,7 +8,8 @@ from flows.imaging.headers.containers import read_embedded
 from flows.imaging.source_file import SourceFile
 from storage.library.kinds import RAW_EXTENSIONS
 
-#: First bytes of JPEG, PNG and WebP. LibRaw opens some of these files under a RAW name, but returns wrong sizes.
+#: The first bytes of JPEG, PNG and WebP files. LibRaw opens some of these files if they have a RAW extension, but
+#: returns wrong sizes.
 _OTHER_STARTS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
 
 # EXIF orientations by LibRaw's `flip`, a set of bits: 1 mirrors left and right, 2 top and bottom, 4 swaps the axes.
@@ -24,9 +25,9 @@ class RawFile:
     """The header and the embedded preview of a RAW file.
 
     Attributes:
-        width: the width of the sensor's picture, in pixels.
-        height: the height of the sensor's picture, in pixels.
-        orientation: the EXIF orientation that turns the picture upright.
+        width: the width of the sensor's picture, in pixels, before it is turned upright.
+        height: the height of the sensor's picture, in pixels, before it is turned upright.
+        orientation: the EXIF orientation by which the picture is turned upright.
         jpeg: the embedded preview as a JPEG file; None if it is stored as pixels or was not read.
         pixels: the embedded preview as rows of red, green and blue bytes; None if it is a JPEG or was not read.
         pixels_width: the width of `pixels`.
@@ -52,7 +53,7 @@ def load_rawpy() -> Any | None:
 
 
 def has_raw_name(source: SourceFile) -> bool:
-    """Return whether a file has the extension of a RAW file, and is not a JPEG, PNG or WebP under a wrong name."""
+    """Return whether a file has the extension of a RAW file but not the first bytes of a JPEG, PNG or WebP file."""
     is_raw = source.path.suffix.lower().removeprefix(".") in RAW_EXTENSIONS
     return is_raw and not source.read_at(0, 4).startswith(_OTHER_STARTS)
 
@@ -80,7 +81,7 @@ def read_raw(source: SourceFile, *, with_preview: bool) -> RawFile:
             height, width = preview.data.shape[:2]
             return replace(described, pixels=preview.data.tobytes(), pixels_width=int(width), pixels_height=int(height))
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
-        # LibRaw also reports a preview as missing if it does not know its compression, such as JPEG XL.
+        # LibRaw also raises this if it does not know the compression of the preview, such as JPEG XL.
         raise NoEmbeddedPreview(f"{source.name}: LibRaw finds no readable embedded preview.") from error
     except rawpy.LibRawFileUnsupportedError as error:
         tags = read_embedded(source.read_at, size_bytes=source.size_bytes).tags

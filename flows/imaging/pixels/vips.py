@@ -1,6 +1,6 @@
-"""The only module that loads libvips: restricts it to the accepted formats, and shortens its error texts.
+"""The only module that loads libvips. It restricts libvips to the accepted formats, and shortens its error texts.
 
-The import of this module is cheap; `load_vips` loads the library.
+Importing this module does not load libvips; `load_vips` does.
 """
 
 import logging
@@ -8,7 +8,7 @@ import re
 import threading
 from typing import Any, Final
 
-# The accepted formats, by the class names of the loaders. UltraHDR is left out: its files are read as JPEGs.
+# The accepted formats, by the class names of libvips loaders. UltraHDR is not listed, so its files are read as JPEGs.
 _ACCEPTED_LOADERS: Final = ("Jpeg", "Png", "Webp", "Tiff", "Heif")
 _REASONS: Final = (
     ("not a known|not in a known|unable to load from source", "it is not an image of an accepted format"),
@@ -28,8 +28,8 @@ _loaded: Any = None
 def load_vips() -> Any:
     """Return the `pyvips` module, configured for untrusted files.
 
-    In the whole process, only the accepted formats can be decoded. Nothing is cached, because no image is read twice.
-    The level of the `pyvips` log is `ERROR` unless the program has set another one.
+    The configuration applies to the whole process. Only the accepted formats can be decoded. The cache of libvips is
+    off, because no image is read twice. The level of the `pyvips` logger is `ERROR` unless the program has set another.
     """
     global _loaded  # libvips and its configuration exist once in a process.
     with _lock:
@@ -62,7 +62,7 @@ def threads() -> int:
 
 
 def short_reason(error: Exception) -> str:
-    """Return a short reason for a libvips error, whose text has many lines, some of them from earlier errors."""
+    """Return a libvips error in a few words. Its own text has many lines, some of them from earlier errors."""
     text = str(error)
     for pattern, reason in _REASONS:
         if re.search(pattern, text, re.IGNORECASE):
@@ -78,7 +78,7 @@ def is_unsupported_codec(error: Exception) -> bool:
 
 
 def is_over_limit_of_format(error: Exception) -> bool:
-    """Return whether the error means that the file exceeds the decoder's default limits, which can be lifted."""
+    """Return whether the error means that the file exceeds the decoder's default limits, which can be turned off."""
     return "exceeds the security limit" in str(error)
 
 

@@ -358,7 +358,7 @@ def test_asking_for_nothing_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [(0, 50, 4), (16_384, 50, 4), (800, 0, 4), (800, 101, 4), (800, 50, 7)])
 def test_impossible_renditions_are_refused(values: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="not possible"):
+    with pytest.raises(ValueError, match="not valid"):
         Rendition(*values)
 
 
