@@ -1,1 +1,1 @@
-"""Compares a project's files with its rows: finds new, missing and different files. Changes no file."""
+"""Compares a project's files with its rows, and finds new, missing and different files. Changes no file."""

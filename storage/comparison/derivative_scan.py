@@ -1,6 +1,6 @@
 """Compares derivatives on disk with their rows, for one project at a time, in temporary tables.
 
-This module does not access the library: callers stage scanned files and get ids of photos.
+This module does not access the library. Callers stage scanned files in temporary tables, and get ids of photos.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storage.lifecycle.job_items import write_rows
 from storage.photos.derivatives import METADATA, UNKNOWN, DerivativeKind
 from storage.photos.originals import Original
 
-#: Derivatives are made from the original with the lowest rank: a JPEG, else another image, else a RAW file.
+#: The rank of each kind of original. Derivatives are made from the original with the lowest rank.
 _RANKS = {FileKind.JPG: 0, FileKind.OTHER: 1, FileKind.RAW: 2}
 
 
@@ -31,7 +31,7 @@ class DerivativeScan:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._project_id = 0
-        # With this collation, names have the same order as in Python.
+        # With this collation, PostgreSQL sorts names as Python does.
         collation = ' COLLATE "C"' if connection.dialect.name == "postgresql" else ""
         for statement in _TABLES:
             connection.exec_driver_sql(statement.format(collation=collation))
@@ -84,8 +84,8 @@ class DerivativeScan:
     def outdated(self, kind: DerivativeKind) -> Iterator[list[int]]:
         """Yield batches of photos whose derivative is missing, empty or outdated.
 
-        A derivative is outdated if it was made from another original or from an earlier state of it. A failed or
-        unsupported derivative is outdated if its original changed.
+        A derivative is outdated if it was made from another original, or from earlier contents of its original. A
+        derivative that failed or is not supported is outdated if its original changed.
         """
         parameters = {"project_id": self._project_id, "kind": str(kind)}
         yield from self._ids(_FIND_OUTDATED.format(status=f"{kind}_status"), parameters)
@@ -132,7 +132,7 @@ def mark_missing(connection: Connection, kind: DerivativeKind, photo_ids: list[i
 
 
 def mark_changed(connection: Connection, originals: Sequence[Original], *, now: datetime) -> None:
-    """Mark existing derivatives of changed files as made from an unknown state of the file, if they have no row."""
+    """Insert rows with an unknown source hash for derivatives of changed originals that have no row yet."""
     rows = [
         {
             "photo_id": original.photo_id,
@@ -162,7 +162,7 @@ _TABLES = (
     PRIMARY KEY (photo_id, file_name))""",
 )
 
-# If a photo's base name is long, its derivatives have a shorter name.
+# The derivatives of a photo with a long base name have a shorter name, which is replaced by the base name.
 _NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
 
 _FIND_UNKNOWN = """INSERT INTO staged_results (photo_id, file_name)
@@ -181,7 +181,7 @@ _FIND_UNSETTLED = """INSERT INTO staged_results (photo_id, file_name)
         OR coalesce(known.ctime_ns, -1) <> staged.ctime_ns
     )"""
 
-# `source` is the file with the lowest rank: derivatives and metadata are made from it.
+# `source` is the original with the lowest rank, from which derivatives and metadata are made.
 _WITH_SOURCE = """
     LEFT JOIN staged_originals AS source ON source.base_name = photos.filename AND NOT EXISTS (
         SELECT 1 FROM staged_originals AS better WHERE better.base_name = photos.filename

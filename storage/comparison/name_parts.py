@@ -1,4 +1,4 @@
-"""The rows and file names of one project: in memory if they are few, else in parts in a temporary file.
+"""Stores the rows and file names of one project: in memory if they are few, else in parts in a temporary file.
 
 All spellings of a name are in the same part. Each part can therefore be compared separately, and memory does not grow
 with the size of the project.
@@ -22,7 +22,7 @@ PART_COUNT: Final = 64
 #: The number of rows and names of one part that are written to the file at once.
 _BLOCK_SIZE: Final = 500
 
-#: A photo's id, its base name, and its flags for JPEG, RAW and other files. A plain tuple, as there may be millions.
+#: A photo's id, base name, and flags for JPEG, RAW and other files; a plain tuple, because there may be millions.
 PhotoFlags: TypeAlias = tuple[int, str, int, int, int]
 
 
@@ -32,7 +32,7 @@ class NamePart:
 
     Attributes:
         names: names of usable files.
-        odd_names: names of entries with a problem, which we never change.
+        odd_names: names of entries with a problem; we never change such entries.
     """
 
     rows: list[PhotoFlags] = field(default_factory=list)
@@ -115,5 +115,5 @@ class NameParts:
 
 
 def _number(base_name: str) -> int:
-    # `hash` would differ between processes, but the order of parts determines the order of new rows.
+    # `hash` is not used, because it differs between processes, and the order of parts is the order of new rows.
     return crc32(name_key(base_name).encode(errors="surrogatepass")) % PART_COUNT

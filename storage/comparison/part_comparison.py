@@ -1,7 +1,7 @@
 """Compares one part of a project's rows with the file names that may belong to them.
 
-A file belongs to the photo with exactly its base name; if there is none, to a photo whose name differs only in case or
-Unicode form.
+A file belongs to the photo with exactly its base name. If there is no such photo, it belongs to a photo whose name
+differs only in case or Unicode form.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from storage.library.names import name_key
 from storage.library.scan import ScannedFile
 from storage.photos.availability import Availability
 
-#: Describes the file of a given name in the project; returns None if it no longer exists.
+#: A function that describes the file with a given name in the project; it returns None if the file no longer exists.
 Look = Callable[[str], ScannedFile | None]
 
-# The files of a base name are stored as bits of a number: one bit for each kind that has a file, then one bit for each
-# kind that has a file with a problem, and one bit that is always set, also if there is only a sidecar.
+# A number stores which files a base name has. It has a bit for each kind of file that exists, a bit for each kind of
+# which a file has a problem, and a bit that is always set, so that a name with only a sidecar is not 0.
 _KINDS: Final = (FileKind.JPG, FileKind.RAW, FileKind.OTHER)
 _KIND_BITS: Final = {kind: 1 << place for place, kind in enumerate(_KINDS)}
 _ODD_PLACES: Final = len(_KINDS)
 _IS_PHOTO: Final = (1 << 2 * _ODD_PLACES) - 1
 _IS_NAME: Final = _IS_PHOTO + 1
-#: The flags that a row should have, by the bits of its name.
+#: The availability flags that a row should have, by the bits of its base name.
 _FLAGS: Final = [tuple(bits >> place & 1 for place in range(len(_KINDS))) for bits in range(2 * _IS_NAME)]
 
 
@@ -50,7 +50,7 @@ class NewName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoWithoutFile:
-    """A photo without a file, both on disk and according to its row."""
+    """A photo that has no file on disk, and none according to its row."""
 
     photo_id: int
     filename: str
@@ -71,13 +71,13 @@ class PartComparison:
         self._look = look
         self._part = part
         self._known = self._know(part)
-        #: The base names that no row has exactly.
+        #: The base names on disk that no row has in this spelling.
         self._strangers = self._known.keys() - {row[1] for row in part.rows}
 
     def differing_availability(self) -> list[Availability]:
         """Return the photos whose availability differs from the disk, in order of id.
 
-        The flag of a kind whose only files have a problem stays as it is.
+        If all files of a kind have a problem, the flag of this kind is unchanged.
         """
         known = self._known
         suspects = [row for row in self._rows if row[2:] != _FLAGS[known.get(row[1], 0)]]
@@ -99,7 +99,7 @@ class PartComparison:
         return sorted(changes, key=lambda change: change.photo_id)
 
     def new_names(self) -> list[NewName]:
-        """Return the base names of photos without a row, in order; spellings of the same name are one photo."""
+        """Return the base names on disk without a row, in order. All spellings of a name are one photo."""
         if not self._strangers:
             return []
         files = self._look_closer(self._strangers)
@@ -111,7 +111,7 @@ class PartComparison:
         return sorted((new for new in found if new is not None), key=lambda new: new.name)
 
     def photos_without_file(self) -> list[PhotoWithoutFile]:
-        """Return the photos without a file, both on disk and according to their rows, in order of id."""
+        """Return the photos that have no file on disk and none according to their rows, in order of id."""
         spelled = self._bits_of_owners()
         return [
             PhotoWithoutFile(photo_id=row[0], filename=row[1])
@@ -121,11 +121,11 @@ class PartComparison:
 
     @cached_property
     def owners(self) -> dict[str, int]:
-        """The photos that names belong to, by name, if the name and the photo's base name differ in spelling."""
+        """The ids of photos by base name on disk, for names that differ in spelling from the photo's base name."""
         if not self._strangers:
             return {}
         keys = {name_key(name) for name in self._strangers}
-        # A row without a file of exactly its name comes first: the file is missing there.
+        # If several rows fit, a row without a file of exactly its name is preferred, because its file is missing.
         best: dict[str, tuple[bool, int]] = {}
         for row in self._rows:
             key = name_key(row[1])
@@ -165,7 +165,7 @@ class PartComparison:
         return found | {extension.upper(): bits for extension, bits in found.items()}
 
     def _look_closer(self, base_names: set[str]) -> dict[str, list[ScannedFile]]:
-        """Update the bits of these names from their files on disk; return their files without a problem."""
+        """Set the bits of these names by looking at their files on disk; return the files without a problem."""
         files: dict[str, list[ScannedFile]] = {}
         changed: dict[str, int] = {}
         for name in self._part.names:
@@ -201,7 +201,7 @@ def _odd_bits(kind: FileKind) -> int:
 
 
 def _new_name(spellings: Iterable[str], files: dict[str, list[ScannedFile]]) -> NewName | None:
-    """Return the new photo for files with these base names, or None if there are only sidecars."""
+    """Return the new photo with these spellings of its base name, or None if there are only sidecars."""
     names = list(spellings)
     extensions: dict[FileKind, str] = {}
     images = [file for name in names for file in files.get(name, ()) if file.kind.is_photo]

@@ -1,7 +1,7 @@
-"""Compares one project's files with its rows, from one listing and one query, in limited memory.
+"""Compares one project's files with its rows, by one listing of the folder and one query, in limited memory.
 
-This module neither accesses the library nor changes rows. `storage.comparison.part_comparison` defines which photo a
-file belongs to.
+This module neither accesses the library nor changes rows. `storage.comparison.part_comparison` decides to which photo a
+file belongs.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _Found = TypeVar("_Found")
 class ProjectComparison:
     """The rows of a project and the names in its folder.
 
-    Add the rows before the folder is listed. Then the names are the newer state if a file appears or disappears
-    meanwhile, and photos whose rows are inserted meanwhile are left out.
+    Add the rows before you list the folder. If a file appears or disappears in between, the names then show the newer
+    state, and photos whose rows are inserted in between are left out.
 
     Args:
         extensions: the accepted extensions.
@@ -62,20 +62,20 @@ class ProjectComparison:
     def differing_availability(self) -> Iterator[list[Availability]]:
         """Yield batches of photos whose availability differs from the disk.
 
-        The flag of a kind whose only files have a problem (a symlink, an unreadable file) stays as it is.
+        If all files of a kind have a problem, such as a symlink or an unreadable file, its flag is unchanged.
         """
         return self._found(PartComparison.differing_availability)
 
     def new_names(self) -> Iterator[list[NewName]]:
-        """Yield batches of base names on disk without a row. Spellings of the same name are one photo."""
+        """Yield batches of base names on disk without a row. All spellings of a name are one photo."""
         return self._found(PartComparison.new_names)
 
     def photos_without_file(self) -> Iterator[list[PhotoWithoutFile]]:
-        """Yield batches of photos without a file, both on disk and according to their rows."""
+        """Yield batches of photos that have no file on disk and none according to their rows."""
         return self._found(PartComparison.photos_without_file)
 
     def unaccepted_names(self) -> Iterator[list[str]]:
-        """Yield batches of names of usable files that are of no accepted kind and belong to no photo."""
+        """Yield batches of names of files that have no problem and no accepted kind, and belong to no photo."""
         unowned: dict[str, list[str]] = {}
         owned: set[str] = set()
         for part in self._parts:
@@ -87,7 +87,7 @@ class ProjectComparison:
                 possible = [fit.key for fit in self._extensions.fits(name)]
                 if keys.isdisjoint(possible):
                     unowned[name] = possible
-        # A file may belong to a photo in another part.
+        # A file may belong to a photo in another part, so all parts are searched.
         wanted = {key for possible in unowned.values() for key in possible}
         for part in self._parts if unowned else ():
             owned |= wanted & self._keys_of_photos(part)
@@ -124,14 +124,14 @@ class ProjectComparison:
 
 
 def has_available_photos(connection: Connection, project_id: int) -> bool:
-    """Return whether a photo of the project has a file according to its row."""
+    """Return whether the project has a photo with a file, according to the photo's row."""
     is_available = (photos.c.jpg_available == 1) | (photos.c.raw_available == 1) | (photos.c.other_available == 1)
     statement = select(photos.c.id).where(photos.c.project_id == project_id, is_available).limit(1)
     return connection.execute(statement).first() is not None
 
 
 def known_names(connection: Connection, project_id: int, names: Sequence[str]) -> set[str]:
-    """Return those of the names that a row of the project has exactly."""
+    """Return those of these names that a row of the project has in exactly this spelling."""
     statement = select(photos.c.filename).where(photos.c.project_id == project_id, photos.c.filename.in_(names))
     return set(connection.execute(statement).scalars())
 
@@ -139,7 +139,7 @@ def known_names(connection: Connection, project_id: int, names: Sequence[str]) -
 def names_of_other_photos(
     connection: Connection, project_id: int, names: Sequence[str], ids: Sequence[int]
 ) -> set[str]:
-    """Return those of the names that a photo of the project has, except the photos `ids`."""
+    """Return those of these names that a photo of the project has, apart from the photos `ids`."""
     statement = select(photos.c.filename).where(
         photos.c.project_id == project_id, photos.c.filename.in_(names), photos.c.id.not_in(ids)
     )
@@ -147,12 +147,12 @@ def names_of_other_photos(
 
 
 def _rows(connection: Connection, project_id: int) -> Iterator[list[PhotoFlags]]:
-    # Use the driver directly: for a million rows, SQLAlchemy takes longer to make its objects than the query takes.
+    # The driver is used directly, because for a million rows SQLAlchemy's objects would take longer than the query.
     dialect = connection.dialect.name
     if not connection.in_transaction():
         connection.begin()
     driver: Any = connection.connection
-    # On PostgreSQL a named cursor stays on the server; without a name, all rows would be fetched at once.
+    # On PostgreSQL a cursor with a name fetches rows in batches; without a name, it would fetch all rows at once.
     with closing(driver.cursor(*(("project_rows",) if dialect == "postgresql" else ()))) as cursor:
         try:
             cursor.execute(_ROWS.text(dialect), {"project_id": project_id})

@@ -1,1 +1,1 @@
-"""The journal of changes of files and rows, intents of moves, and the rows that an undo writes back."""
+"""The history of files and rows: the journal of changes, intents of moves, and rows that an undo writes back."""

@@ -1,6 +1,6 @@
-"""The table `file_journal`: every move and removal of an original, written in the transaction of the row change.
+"""The table `file_journal`: every move and removal of an original, written in the same transaction as the row change.
 
-For a task, it also has the rows and manifests before each change, so that an undo can restore them.
+For tasks, entries also have the rows and manifests before the change, so that an undo can restore them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from storage.database.tables import file_journal
 from storage.records import Record
 
-#: Paths in one statement.
+#: The number of paths in one statement.
 _BATCH_SIZE = 1_000
 
 
@@ -46,9 +46,9 @@ class FileChange:
         action: the kind of the change.
         source: the file's old path, relative to the library's root.
         target: the file's new path, relative to the library's root; None if it was removed.
-        row: the row of the photo or project before the change, if the change affects it. For a changed row: `before`
-            and `after` with the columns that differ, and further keys that an undo needs. For a manifest: its texts
-            before and after.
+        row: the row of the photo or project before the change, if the change affects the row. For a changed row:
+            `before` and `after` with the columns that differ, and further keys that an undo needs. For a manifest: its
+            text before and after.
     """
 
     action: FileAction
@@ -111,7 +111,7 @@ def write_journal(
 
 
 def journaled_targets(connection: Connection, targets: Sequence[str], *, project_id: int) -> set[str]:
-    """Return those of the paths that are the target of an entry of the project."""
+    """Return those of the paths `targets` that are the target of an entry of the project."""
     found: set[str] = set()
     for start in range(0, len(targets), _BATCH_SIZE):
         statement = select(file_journal.c.target).where(

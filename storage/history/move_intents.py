@@ -1,7 +1,7 @@
-"""The table `move_intents`: moves of files that are about to be made. Intents are durable before the first file moves.
+"""The table `move_intents`: files that a job is about to move. Intents are durable before the first file moves.
 
-The transaction that updates the rows after the moves also removes the intents. If a job holds a project and finds an
-intent, a crash or power cut interrupted that move, and the job moves the file back. So files always match their rows.
+After the moves, one transaction updates the rows and removes the intents. If a job finds an intent in a project that it
+has claimed, a crash or power cut interrupted the move; the job moves the file back. So files always match their rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, insert, or_, select
 from storage.database.tables import move_intents
 from storage.records import Record
 
-#: Groups in one statement.
+#: The number of groups in one statement.
 _BATCH_SIZE = 500
 
 
@@ -24,7 +24,7 @@ class MoveIntent(Record):
     """A file that is about to be moved.
 
     Attributes:
-        group_id: the same for all files that move together or not at all.
+        group_id: an id that all files have that move together or not at all.
         tenant_id: the file's tenant.
         job_id: the job that moves the file.
         project_id: the project whose folder the file leaves; None if the folder belongs to no project.
@@ -49,7 +49,7 @@ class MoveIntent(Record):
 
 
 def write_intents(connection: Connection, intents: Sequence[MoveIntent]) -> None:
-    """Write intents, inside a transaction that was begun with `Database.begin(durable=True)`."""
+    """Write intents. The transaction must have been begun by `Database.begin(durable=True)`."""
     if intents:
         columns = [name for name in move_intents.c.keys() if name != "id"]  # noqa: SIM118 - columns, not a mapping.
         connection.execute(
@@ -58,7 +58,7 @@ def write_intents(connection: Connection, intents: Sequence[MoveIntent]) -> None
 
 
 def pending_intents(connection: Connection, project_ids: Collection[int]) -> list[MoveIntent]:
-    """Return the intents of all groups that involve one of these projects, in the order in which they were written."""
+    """Return the intents of all groups that concern one of these projects, in the order in which they were written."""
     concerned = or_(move_intents.c.project_id.in_(project_ids), move_intents.c.target_project_id.in_(project_ids))
     groups = select(move_intents.c.group_id).where(concerned)
     statement = select(move_intents).where(move_intents.c.group_id.in_(groups)).order_by(move_intents.c.id)

@@ -1,6 +1,6 @@
-"""Snapshots of photos' and projects' rows as JSON, for the journal.
+"""Makes snapshots of the rows of photos and projects as JSON, for the journal.
 
-Use `storage.photos.photos` to read photos. `storage.history.photo_states` writes snapshots back.
+Use `storage.photos.photos` to read photos for other purposes. `storage.history.photo_states` writes snapshots back.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from sqlalchemy import Connection, RowMapping, func, select
 from storage.database.clock import format_timestamp
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
 
-#: Photos read by one statement.
+#: The number of photos that one statement reads.
 BATCH_SIZE = 1_000
 
-#: The keys of a photo's related rows in its snapshot.
+#: The keys in a photo's snapshot for the rows that refer to the photo.
 TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "originals"
 
-#: The key for the number of photos that were removed with a project; they have no entries of their own.
+#: The key in a project's snapshot for the number of photos that were removed with it; these have no entries.
 PHOTOS = "photos"
 
-#: Columns that every change updates; they are ignored in comparisons.
+#: Columns that every change of a row updates; they are ignored in comparisons.
 _FOLLOWING: Final = frozenset({"updated_at"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDifference:
-    """The columns that differ between two snapshots of a row, with their values in each."""
+    """The columns that differ between two snapshots of a row, with the values in both snapshots."""
 
     before: dict[str, Any]
     after: dict[str, Any]

@@ -23,7 +23,7 @@ _Row = TypeVar("_Row", Derivative, Original)
 
 
 class PhotoStates:
-    """The current and the wanted states of photos, as snapshots; None if there is, or is to be, no row."""
+    """The current and the wanted states of photos, as snapshots; None for a photo without a row."""
 
     def __init__(self, connection: Connection, photo_ids: Iterable[int]) -> None:
         self._ids = sorted(set(photo_ids))
@@ -32,11 +32,11 @@ class PhotoStates:
         self._new_tags: set[int] = set()
 
     def get(self, photo_id: int) -> dict[str, Any] | None:
-        """Return the wanted state of a photo, or its current state if none was put."""
+        """Return the wanted state of a photo, or its current state if `put` was not called for it."""
         return self._wanted.get(photo_id, self._loaded.get(photo_id))
 
     def put(self, photo_id: int, state: dict[str, Any] | None, *, unneeded_tags: Sequence[int] = ()) -> None:
-        """Set the wanted state of a photo. `write` removes the unneeded tags that no photo has afterwards."""
+        """Set the wanted state of a photo. `write` removes those of `unneeded_tags` that no photo has afterwards."""
         self._wanted[photo_id] = state
         self._new_tags.update(unneeded_tags)
 
@@ -117,7 +117,7 @@ def current_projects(connection: Connection, photo_ids: Sequence[int]) -> set[in
 def taken_names(
     connection: Connection, wanted: Iterable[tuple[int, str]], *, but_for: Sequence[int]
 ) -> set[tuple[int, str]]:
-    """Return those pairs of project id and base name that another photo has; the photos `but_for` do not count."""
+    """Return those of the pairs of project id and base name that a photo has, apart from the photos `but_for`."""
     pairs = set(wanted)
     if not pairs:
         return set()
@@ -130,7 +130,7 @@ def taken_names(
 
 
 def taken_manifest_ids(connection: Connection, wanted: Iterable[str], *, but_for: Sequence[int]) -> set[str]:
-    """Return those manifest ids that another photo has; the photos `but_for` do not count."""
+    """Return those of the wanted manifest ids that a photo has, apart from the photos `but_for`."""
     statement = select(photos.c.manifest_id).where(
         photos.c.manifest_id.in_(sorted(set(wanted))), photos.c.id.not_in(list(but_for))
     )
@@ -226,7 +226,7 @@ def _write_originals(connection: Connection, states: Sequence[tuple[int, dict[st
 
 
 def _record(kind: type[_Row], known: Mapping[str, Any]) -> _Row:
-    # The journal may be older than the schema: columns that no longer exist are left out.
+    # The journal may be older than the schema, so columns that no longer exist are left out.
     values: dict[str, Any] = {name: known.get(name) for name in kind.__dataclass_fields__}
     for name, value in values.items():
         if isinstance(value, str) and name.endswith(("_at", "_since")):

@@ -1,4 +1,4 @@
-"""Writes the rows of projects for an undo: restores them with their ids and tags, changes them back or removes them."""
+"""Writes rows of projects for an undo: restores removed rows with their ids and tags, changes rows, or removes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _MOMENTS = frozenset(column.name for column in projects.columns if isinstance(co
 
 
 def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str] = ()) -> str | None:
-    """Return what a project contains besides its own tags, such as "3 photos" or "1 tag"; None if nothing."""
+    """Return a text for the contents of a project, such as "3 photos" or "1 tag"; None if it has none.
+
+    The tags `own_tags` do not count.
+    """
     others = tags.c.name.not_in(list(own_tags))
     for word, table, condition in (("photo", photos, true()), ("tag", tags, others)):
         statement = select(func.count()).select_from(table).where(table.c.project_id == project_id, condition)
@@ -42,7 +45,7 @@ def change_project(connection: Connection, project_id: int, values: Mapping[str,
 
 
 def remove_empty_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
-    """Remove a project's row and return its snapshot."""
+    """Remove the row of a project without photos, and return its snapshot."""
     row = removed_project(connection, project_id)
     ProjectsRepository(connection).remove(project_id)
     return row

@@ -11,21 +11,21 @@ from storage.database.tables import tags
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import TAG_IDS, RowDifference, difference, snapshot_photos, snapshot_projects
 
-#: The key of an entry for the ids of the tags that a change of a photo added to the project.
+#: The key in a journal entry for the ids of the tags that the change of a photo added to its project.
 NEW_TAGS = "new_tags"
 
-#: Columns that are always read: they identify the photo in the journal.
+#: Columns that are always read, because they identify the photo in the journal.
 _NAMES = ("project_id", "filename")
 
 
 class RowChangesNote:
-    """Reads rows when it is created and again in `take`, and compares them.
+    """Finds the rows that a transaction changes: reads rows when it is created and again in `take`, and compares them.
 
     Args:
         connection: the connection of the transaction.
-        photo_ids: the photos that may change in it.
-        columns: the columns that may change; None for any column and the related rows.
-        project_ids: the projects that may change in it.
+        photo_ids: the photos that may change in the transaction.
+        columns: the columns of photos that may change; None for all columns and the related rows.
+        project_ids: the projects that may change in the transaction.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class RowChangesNote:
         project_ids: Sequence[int] = (),
     ) -> None:
         self._connection = connection
-        # Tags that this transaction adds get higher ids.
+        # Tags that the transaction adds get higher ids than this.
         self._last_tag_id = _last_tag_id(connection) if photo_ids and columns is None else 0
         self._columns = None if columns is None else tuple(dict.fromkeys((*_NAMES, *columns)))
         self._photos = snapshot_photos(connection, photo_ids, columns=self._columns) if photo_ids else {}
         self._projects = snapshot_projects(connection, project_ids) if project_ids else {}
 
     def take(self, *, tenant_id: str, remarks: Mapping[int, Mapping[str, Any]]) -> Iterator[FileChange]:
-        """Yield the rows that changed. Removed rows are left out: the code that removes them journals them."""
+        """Yield the rows that changed, without removed rows: the code that removes rows also writes their entries."""
         projects = snapshot_projects(self._connection, list(self._projects)) if self._projects else {}
         for project_id, before in self._projects.items():
             found = difference(before, projects[project_id]) if project_id in projects else None

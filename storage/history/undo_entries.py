@@ -1,4 +1,4 @@
-"""Reads the journal of a task for an undo: from the newest entry to the oldest, in groups of related entries."""
+"""Reads the journal of a task for an undo, from the newest entry to the oldest, in groups of related entries."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from storage.history.journal import FileAction, JournalEntry
 #: The step type that undoes a task.
 UNDO_STEP = "undo"
 
-#: The key in the payload of an undo for the id of the task that it undoes.
+#: The key in the payload of an undo task for the id of the task to undo.
 UNDO = "undo"
 
-#: Entries read at a time.
+#: The number of entries that are read at a time.
 PAGE_SIZE = 2_000
 
-#: The entries of one photo in one job were written by one transaction, so their ids differ by at most this number.
+#: The maximum difference of the ids of a photo's entries from one job; one transaction wrote these entries.
 _REACH = 10_000
 
 #: The actions that concern a whole project.
@@ -41,8 +41,8 @@ class EntryGroup:
     """Entries that are undone together or not at all, the newest first.
 
     Attributes:
-        photo_id: the photo that they concern; None if they concern a project, a folder or a single file.
-        is_of_project: whether they concern a project's row and folder.
+        photo_id: the photo that the entries concern; None if they concern a project, a folder or a single file.
+        is_of_project: whether the entries concern a project's row and folder.
     """
 
     photo_id: int | None
@@ -111,7 +111,7 @@ def projects_removed_with_folder(connection: Connection, *, task_id: str) -> set
 
 
 def archived_as_gone_at(connection: Connection, project_id: int) -> Sequence[Any]:
-    """Return the times at which a project was archived because its folder was missing, undone or not."""
+    """Return the times at which a project was archived because its folder was missing, including undone changes."""
     statement = select(file_journal.c.created_at).where(
         file_journal.c.project_id == project_id, file_journal.c.action == str(FileAction.ARCHIVED_AS_GONE)
     )
@@ -133,7 +133,7 @@ def _page(connection: Connection, task_id: str, before_id: int | None) -> list[J
 def _companions(
     connection: Connection, task_id: str, page: Sequence[JournalEntry], before_id: int
 ) -> list[JournalEntry]:
-    """Return the entries of the page's photos that are beyond the end of the page."""
+    """Return the older entries of the page's photos that are not on the page itself."""
     wanted = {(entry.job_id, entry.photo_id) for entry in page if entry.photo_id is not None}
     if len(page) < PAGE_SIZE or not wanted:
         return []

@@ -1,1 +1,1 @@
-"""Reports about tasks, jobs, lanes and libraries. They read; only figures of a library are stored with its task."""
+"""Reports about tasks, jobs, lanes and libraries. They only read, except that figures of a library are stored."""

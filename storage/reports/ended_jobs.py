@@ -1,4 +1,4 @@
-"""Reads ended jobs forward in batches, so that a caller can count each job exactly once."""
+"""Reads ended jobs in the order of their ends, in batches, so that a caller can count each job exactly once."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit:
     Args:
         connection: for reading.
         after: the place of the last job of the previous call.
-        before: a time in the past, early enough that no open transaction can still end a job before it.
-        limit: the maximum number of jobs; a call from the place of the last one continues.
+        before: a time so far in the past that no open transaction can still end a job before it.
+        limit: the maximum number of jobs; the next call continues from the place of the last job.
     """
     ended = jobs.c.finished_at
     statement = (
@@ -58,7 +58,7 @@ def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit:
             ended,
         )
         .where(
-            # The index has only `finished_at`; the first condition makes the database use it.
+            # The index has only `finished_at`. The first condition makes the database use the index.
             ended >= after.finished_at,
             ended < before,
             or_(ended > after.finished_at, and_(ended == after.finished_at, jobs.c.id > after.id)),

@@ -1,6 +1,6 @@
-"""Executors and flow runs that are alive, according to the heartbeats in the tables.
+"""Finds the executors and flow runs that are alive, according to the heartbeats in the tables.
 
-An idle worker writes no heartbeat, but no worker stays idle while it could claim a job.
+An idle worker writes no heartbeat. So an idle worker is not found, but it would claim a waiting job at once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Executor:
     """A process that runs jobs.
 
     Attributes:
-        running: the number of its running jobs.
-        last_sign_at: its latest heartbeat.
+        running: the number of jobs that the executor runs.
+        last_sign_at: the time of the executor's latest heartbeat.
     """
 
     worker_id: str
@@ -38,7 +38,7 @@ class Activity:
         alive: executors with running jobs and a recent heartbeat.
         silent: executors with running jobs, but without a recent heartbeat.
         attended_tasks: the number of unfinished tasks that flow runs follow.
-        ended_at: when an executor last ended a job, if that is recent.
+        ended_at: when an executor last ended a job; None if that was too long ago.
     """
 
     alive: tuple[Executor, ...]
@@ -48,7 +48,7 @@ class Activity:
 
     @property
     def is_any_alive(self) -> bool:
-        """Whether there is any recent activity."""
+        """Whether there is any recent activity of an executor or flow run."""
         return bool(self.alive or self.attended_tasks or self.ended_at)
 
 
@@ -79,7 +79,7 @@ def read_activity(connection: Connection, *, now: datetime, silent_seconds: floa
 @cache
 def _latest_signs(is_postgresql: bool) -> TextualSelect:
     attended, finished = (by_index(is_postgresql, index) for index in ("idx_jobs_attended", "idx_jobs_finished"))
-    # Canceled jobs do not count, because a cancel does not need an executor.
+    # Canceled jobs do not count, because canceling a job needs no executor.
     return (
         text(f"""
         SELECT (SELECT id FROM jobs{attended} WHERE {ATTENDED} AND heartbeat_at >= :since LIMIT 1) AS waited_for, (

@@ -1,6 +1,6 @@
-"""Figures of a task's library (projects, photos and derivatives) before its first job and after its last.
+"""Counts the projects, photos and derivatives of a task's library before its first job and after its last job.
 
-They are stored in `tasks.library_json`. They do not include sizes of originals.
+The figures are stored in `tasks.library_json`. They do not include sizes of originals.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class LibraryFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeforeAndAfter:
-    """The figures of a task's library before and after the task; None if they were not taken."""
+    """The figures of a task's library before and after the task; None if they were not counted."""
 
     before: LibraryFigures | None
     after: LibraryFigures | None
 
 
 def take_figures(connection: Connection, task: Task) -> LibraryFigures:
-    """Count the current figures: of the whole tenant for a global task, else of the task's projects."""
+    """Count the current figures, for a global task of the whole tenant, else of the task's projects."""
     of_task = _projects_of(task)
     project_counts = connection.execute(
         select(
@@ -119,7 +119,8 @@ def keep_figures(database: Database, task: Task, moment: Moment) -> None:
     Raises:
         StorageError: the database cannot be used.
     """
-    # Count outside of the write transaction: a large library takes seconds, and other writers would wait.
+    # The figures are counted outside of the write transaction. A large library takes seconds, and other writers would
+    # wait.
     with database.connect() as connection:
         if moment == "before" and _kept(connection, task.id):
             return
@@ -137,5 +138,5 @@ def _kept(connection: Connection, task_id: str) -> dict[str, Any]:
 def _projects_of(task: Task) -> ColumnElement[bool]:
     if task.scope == "global":
         return of_tenant(task.tenant_id)  # type: ignore[no-any-return]
-    # A task that moves a photo set names the target project.
+    # The project of a task that moves a photo set is the target of the move.
     return or_(projects.c.id.in_(target_projects(task)), projects.c.id == task.project_id)

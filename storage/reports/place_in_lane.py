@@ -1,4 +1,4 @@
-"""The state of a lane: its running jobs, the next job, and the number of jobs that rank before a given one."""
+"""Reads the state of a lane: its running jobs, the next job, and the number of jobs that rank before a given job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storage.records import Job, Lane
 #: The maximum number of running jobs that are read from a lane, the longest-running first.
 MAX_RUNNING_JOBS = 100
 
-#: The maximum number of jobs that are counted before a given one; the rest is shown as "more than".
+#: The maximum number of jobs that are counted before a given job. If there are more, users see "more than".
 MAX_COUNTED = 10_000
 
 
@@ -46,7 +46,7 @@ class LaneQueue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
-    """The number of ready jobs that rank before a job; `is_more` if there are more than were counted."""
+    """The number of ready jobs that rank before a job; `is_more` is set if not all of them were counted."""
 
     count: int
     is_more: bool
@@ -72,7 +72,7 @@ def read_lane_queue(connection: Connection, lane: Lane, *, now: datetime) -> Lan
 
 
 def count_before(connection: Connection, job: Job, lane: Lane) -> Ahead:
-    """Count the ready jobs of the lane that rank before this one, by priority, age and id."""
+    """Count the ready jobs of a lane that rank before a job, by priority, age and id."""
     counted = connection.execute(
         _count_before(connection.dialect.name == "postgresql"),
         {
@@ -88,7 +88,7 @@ def count_before(connection: Connection, job: Job, lane: Lane) -> Ahead:
 
 @cache
 def _count_before(is_postgresql: bool) -> TextClause:
-    # Three ranges of the index; at most `enough` entries of each are read.
+    # The query reads three ranges of the index, and at most `enough` entries of each.
     ready = f"SELECT 1 FROM jobs{by_index(is_postgresql, 'idx_jobs_ready')} WHERE {READY}"
     ranges = (
         "priority > :priority AND priority <= :max_priority",

@@ -1,6 +1,6 @@
-"""The first running jobs, waiting jobs and failures, for an overview of the queue.
+"""Reads the first running jobs, waiting jobs and failures, for an overview of the queue.
 
-Each list is read from the beginning of an index, so that it stays fast with millions of rows.
+Each list is read from the beginning of an index, so that it is fast even with millions of rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from storage.database.tables import DELAYED, FAILED, READY, RUNNING, jobs
 from storage.queue.claims import by_index
 from storage.records import Job
 
-#: The number of failed jobs, the most recently created, that failures are summarized from.
+#: The maximum number of failed jobs in a summary of failures; the most recently created jobs are used.
 FAILURE_SAMPLE = 200
 
 
@@ -26,9 +26,9 @@ class Failure:
     """Jobs of one type that failed for the same reason.
 
     Attributes:
-        count: the number of jobs, among the latest `FAILURE_SAMPLE` failed jobs.
-        last_at: when the latest of them failed.
-        job_id: the latest of them.
+        count: the number of such jobs among the latest `FAILURE_SAMPLE` failed jobs.
+        last_at: when the latest of these jobs failed.
+        job_id: the id of the latest of these jobs.
     """
 
     type: str
@@ -60,7 +60,7 @@ def waiting_jobs(connection: Connection, *, limit: int, tenant_id: str | None = 
 
 
 def latest_failures(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Failure]:
-    """Return the failures among the most recently created failed jobs, the latest failure first."""
+    """Return the failures among the most recently created failed jobs, by type and reason, the latest failure first."""
     is_postgresql = connection.dialect.name == "postgresql"
     latest = _latest_failures(is_postgresql, tenant_id is not None).bindparams(limit=FAILURE_SAMPLE)
     if tenant_id is not None:

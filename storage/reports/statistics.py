@@ -1,6 +1,6 @@
 """Statistics about jobs: counts by status, type, tenant and lane, waiting and running times, and the oldest ready job.
 
-Every count reads only an index, and times come from the latest ended jobs, so both stay fast with millions of rows.
+Counts read only indexes, and times come from the latest ended jobs, so both are fast even with millions of rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from storage.queue.claims import by_index
 from storage.queue.lanes import LanesRepository
 from storage.records import Job, JobStatus
 
-#: Times are computed from at most this many of the jobs that ended last.
+#: Times are computed from at most this number of jobs, those that ended last.
 SAMPLE_SIZE = 1_000
 
 
@@ -36,7 +36,7 @@ class Durations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneLoad:
-    """The load of a lane; `slots` None means no limit."""
+    """The load of a lane; `slots` is None if the lane has no limit."""
 
     name: str
     slots: int | None
@@ -68,7 +68,7 @@ class Statistics:
         self._access = Access(source)
 
     def count_by_status(self, *, tenant_id: str | None = None) -> dict[str, int]:
-        """Return the number of jobs by status, of all tenants or of one; a status without jobs is 0."""
+        """Return the number of jobs by status, of all tenants or of one tenant; 0 for a status without jobs."""
         statement = select(jobs.c.status, func.count()).group_by(jobs.c.status)
         if tenant_id is not None:
             statement = statement.where(jobs.c.tenant_id == tenant_id)
@@ -119,9 +119,10 @@ class Statistics:
         return loads
 
     def times(self, *, sample_size: int = SAMPLE_SIZE) -> Times:
-        """Return how long the latest `sample_size` ended jobs waited and ran.
+        """Return the times that the latest `sample_size` ended jobs waited and ran.
 
-        The waiting time is from the creation to the last start, including intended delays and earlier attempts.
+        The waiting time begins with the creation and ends with the last start, so it includes intended delays and
+        earlier attempts.
         """
         statement = (
             select(jobs.c.created_at, jobs.c.started_at, jobs.c.finished_at)
@@ -162,14 +163,14 @@ class Statistics:
         return counts
 
 
-#: Conditions that together cover the jobs of a status. A separate index has the jobs of each, with their priorities.
+#: Conditions that together cover all jobs of a status. For each condition, an index has the priorities of its jobs.
 _PARTS = {"running": (RUNNING,), "queued": (READY, DELAYED, HELD)}
 
 
 @cache
 def _count_by_priority(is_postgresql: bool, status: str) -> TextualSelect:
     if not is_postgresql:
-        # With a partial index, SQLite would also read each row to check the status.
+        # With a partial index, SQLite would read each row, too, to check the status.
         parts = [f"jobs{by_index(is_postgresql, 'idx_jobs_status_priority_created')} WHERE status = '{status}'"]
     else:
         parts = [f"jobs WHERE {condition}" for condition in _PARTS[status]]
@@ -178,7 +179,7 @@ def _count_by_priority(is_postgresql: bool, status: str) -> TextualSelect:
     return text(statement).columns(jobs.c.priority, number=Integer)
 
 
-# One index lookup for each type, and then a count of its open jobs only.
+# The query makes one index lookup for each type, and then counts only open jobs of the type.
 _OPEN_BY_TYPE = text("""
     WITH RECURSIVE types(type) AS (
         SELECT min(type) FROM jobs
@@ -194,7 +195,7 @@ _OPEN_BY_TYPE = text("""
 
 @cache
 def _oldest_by_priority(is_postgresql: bool) -> TextClause:
-    # One index lookup for each priority that has ready jobs, independent of the number of jobs.
+    # The query makes one index lookup for each priority that has ready jobs, however many jobs there are.
     ready = f"jobs{by_index(is_postgresql, 'idx_jobs_ready')} WHERE {READY}"
     return text(f"""
         WITH RECURSIVE ranks(priority) AS (
@@ -214,7 +215,7 @@ def _durations(seconds: Sequence[float]) -> Durations:
         return Durations(
             sample_size=0, average_seconds=None, median_seconds=None, p95_seconds=None, longest_seconds=None
         )
-    # The clocks of two machines may differ slightly.
+    # The clocks of two machines may differ slightly, so a duration may be negative.
     values = [max(0.0, value) for value in seconds]
     percentiles = quantiles(values, n=20, method="inclusive") if len(values) > 1 else values * 19
     return Durations(

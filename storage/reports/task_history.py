@@ -1,6 +1,6 @@
-"""The history of a task, for its report: job times, waits, failure reasons, slow items, and changed files and photos.
+"""Reads the history of a task for its report: times of jobs, reasons of failures, slow items, changed files and photos.
 
-SQL summarizes everything and every list is limited, so that a task of a million items needs few rows as well.
+SQL summarizes the rows, and every list is limited, so that few rows are read even for a task of a million items.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from storage.database.tables import file_journal, jobs, photo_derivatives, photo
 from storage.lifecycle.step_jobs import of_tenant
 from storage.records import Task
 
-#: Up to this number, each job is one span. Otherwise, jobs of a step and worker that start in the same bucket are one.
+#: If a task has at most this number of jobs, each job is one span. Otherwise, jobs of the same step and worker that
+#: start in the same bucket of time are one span.
 MAX_SINGLE_JOBS = 600
 
 #: The number of buckets that the time of a task is divided into.
@@ -34,7 +35,7 @@ class JobSpan:
 
     Attributes:
         items: the number of items that the jobs have processed; 0 for jobs without items.
-        finished_at: when the last of the jobs ended; None while one runs.
+        finished_at: when the last of the jobs ended; None while one of them runs.
     """
 
     step_index: int
@@ -65,7 +66,7 @@ class StepTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureReason:
-    """A reason why items, or jobs without failed items, failed; `first` is the name of one of the items."""
+    """A reason for failures of items, or of jobs without failed items; `first` is the name of one of the items."""
 
     type: str
     reason: str
@@ -85,7 +86,7 @@ class Slow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileChanges:
-    """Changes of originals of one kind, from the journal; `first` has the paths of a few of them."""
+    """Changes of one kind that a task made to originals, from the journal; `first` has paths of a few changes."""
 
     action: str
     files: int
@@ -185,7 +186,7 @@ _JOB_REASONS = text("""
 
 
 def failure_reasons(connection: Connection, task_id: str, *, limit: int = MAX_REASONS) -> Sequence[FailureReason]:
-    """Return why items failed, and why jobs without failed items failed; the most frequent reasons first.
+    """Return the reasons for failures of items and of jobs without failed items, the most frequent reason first.
 
     The name of the item is removed from its reason, so that items with the same reason are counted together.
     """
@@ -215,14 +216,14 @@ _SLOWEST_POSTGRESQL = text("""
 
 
 def slowest(connection: Connection, task_id: str, *, limit: int = MAX_SLOWEST) -> Sequence[Slow]:
-    """Return the slowest items and projects, from the slowest ones that each job recorded."""
+    """Return the slowest items and projects of a task. Each job has recorded its slowest items and projects."""
     statement = _SLOWEST_POSTGRESQL if connection.dialect.name == "postgresql" else _SLOWEST_SQLITE
     rows = connection.execute(statement, {"task_id": task_id, "limit": limit}).mappings()
     return [Slow(**row) for row in rows if row["name"] is not None and row["seconds"] is not None]
 
 
 def file_changes(connection: Connection, task_id: str, *, examples: int = 5) -> Sequence[FileChanges]:
-    """Return the changes that a task made to originals, by kind of change."""
+    """Return the changes that a task made to originals, summarized by kind of change."""
     of_task = file_journal.c.task_id == task_id
     counted = connection.execute(
         select(file_journal.c.action, func.count(), func.coalesce(func.sum(file_journal.c.size_bytes), 0))
@@ -242,10 +243,10 @@ def file_changes(connection: Connection, task_id: str, *, examples: int = 5) -> 
 def changed_photos(
     connection: Connection, task: Task, *, limit: int, now: datetime
 ) -> tuple[Sequence[ChangedPhoto], int]:
-    """Return the first photos that changed while the task ran, and the number of all of them.
+    """Return the first photos that changed while the task ran, and the number of all photos that changed.
 
-    They are photos of the task's tenant, or of its project. Rows do not store which task changed them, so changes of
-    other tasks at the same time are included.
+    Photos of the task's project count, or without a project photos of its tenant. Rows do not store which task changed
+    them, so changes by other tasks at the same time are included.
     """
     begin, end = task.started_at or task.created_at, task.finished_at or now
     remade = (

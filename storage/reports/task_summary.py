@@ -1,4 +1,4 @@
-"""Summaries of a task by step, counted in SQL, for final states, progress, tables and reports."""
+"""Summarizes a task by step, with counts from SQL, for final states, progress, tables and reports."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class StepSummary:
     Attributes:
         jobs: the number of jobs by status.
         items: the number of items by status.
-        counts: the handlers' counts, summed over the jobs.
+        counts: the counts that the handlers reported, summed over the jobs.
         examples: the first names for each count.
         projects: the counts by project, if the handlers count by project.
-        errors: the first reasons of failed jobs.
-        left: the names that the handlers left unchanged, with the reasons.
+        errors: the first error messages of failed jobs.
+        left: the names of files that the handlers left unchanged, with the reasons.
         seconds: the time from the first start to the last end; None while no job has ended.
         started_at: when the first job started.
         finished_at: when the latest job ended.
@@ -82,7 +82,7 @@ class TaskSummary:
 
     @property
     def found_nothing(self) -> bool:
-        """Whether the task was started for a selection that no photo fits."""
+        """Whether the task was started for a selection of photos that selects no photo."""
         return self.task.status == "completed" and self.task.item_count == 0
 
     @property
@@ -121,10 +121,10 @@ _KEY = (jobs.c.step_index, jobs.c.type, jobs.c.priority)
 def _statements(*names: str) -> tuple[Select[Any], Select[Any], Select[Any]]:
     """Return the statements for jobs, items and results, with a condition on each of the named columns of `jobs`.
 
-    They are cached, because building them takes longer than running them for a small task.
+    The statements are cached, because for a small task building them takes longer than running them.
     """
     condition = and_(*(jobs.c[name] == bindparam(name) for name in names))
-    # Group by job first, in the order of the index. To group by status at once, a million items would be sorted.
+    # Items are first grouped by job, in the order of the index. Grouping by status would sort up to a million items.
     counted = (
         select(
             job_items.c.job_id,

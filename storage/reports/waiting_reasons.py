@@ -1,6 +1,6 @@
-"""Explains why a job is not claimed, by checking everything that can keep a queued job from an executor.
+"""Explains why a queued job is not claimed, by checking everything that can prevent a claim.
 
-It only reads, with a fixed number of index lookups, independent of the length of the queue.
+The checks only read, by a fixed number of index lookups that does not depend on the length of the queue.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from storage.reports.place_in_lane import LaneQueue, count_before, read_lane_que
 from task_definitions import Scope
 from task_definitions.wording import lasting, listed, printable, quantity
 
-#: The maximum number of jobs, executors or tenants that a reason names.
+#: The maximum number of jobs, executors or tenants in the text of a reason.
 MAX_NAMED_JOBS = 5
 
-#: A job that has been ready for less than this counts as just queued: executors check for jobs up to twice a second.
+#: A job that has been ready for fewer seconds counts as just queued, because executors check for jobs twice a second.
 JUST_QUEUED_SECONDS = 3.0
 
 
 class Standing(StrEnum):
-    """What a reason means for the job: no obstacle, a wait that ends by itself, or a block that a user must remove."""
+    """The meaning of a reason: no obstacle, a wait that ends by itself, or a block that a user must remove."""
 
     FINE = "fine"
     WAITS = "waits"
@@ -48,8 +48,8 @@ class Reason:
     Attributes:
         name: the name of the check, for programs; it never changes.
         says: the result, as a sentence.
-        remedy: what to do; empty if there is nothing to do.
-        job_ids: the first of the jobs that the result is about.
+        remedy: an instruction for the user; empty if there is nothing to do.
+        job_ids: the ids of the first jobs that the result mentions.
     """
 
     name: str
@@ -84,8 +84,8 @@ def explain_job(
     Args:
         source: the database of the job.
         job_id: the job's id; the job may have any status.
-        stale_seconds: a running job without a heartbeat for this long counts as abandoned.
-        why_not_run: returns why this installation cannot run a step type, or None if it can.
+        stale_seconds: a running job without a heartbeat for this number of seconds counts as abandoned.
+        why_not_run: returns the reason why this installation cannot run a step type, or None if it can.
 
     Raises:
         UnknownJob: the job does not exist.
@@ -128,7 +128,7 @@ class WaitingReasons:
         else:
             found = list(self._queued(job))
         order = (Standing.BLOCKED, Standing.WAITS, Standing.FINE)
-        # The sort is stable: reasons of the same standing stay in the order of the checks.
+        # The sort is stable, so reasons of the same standing keep the order of the checks.
         return JobExplanation(job=job, reasons=tuple(sorted(found, key=lambda reason: order.index(reason.standing))))
 
     @property

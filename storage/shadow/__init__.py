@@ -1,1 +1,1 @@
-"""The rows of a plan: copies in another database, and their changes."""
+"""The rows of a plan: copies rows to another database, and finds the changes of the copies."""

@@ -1,7 +1,7 @@
-"""Copies the rows that a task can read and change to another database, in which the plan is made.
+"""Copies the rows that a task can read and change to another database, in which a plan is made.
 
-The rows come from one snapshot of the source, which is neither changed nor locked. Ids stay the same, and new rows in
-the copy get the ids that they would get in the source.
+All rows come from one snapshot of the source. The source is neither changed nor locked. Copied rows keep their ids, and
+new rows get the ids that they would get in the source.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from task_definitions import Scope
 #: The number of rows in a batch.
 BATCH_SIZE = 5_000
 
-#: The tables whose changes are in a plan. The journal is copied, too, but its changes are not in the plan.
+#: The tables whose changes a plan shows. The journal is also copied, but a plan does not show its changes.
 DOMAIN_TABLES: tuple[Table, ...] = (projects, photos, tags, photo_tags, photo_derivatives)
 
 
@@ -48,7 +48,9 @@ def snapshot(database: Database) -> Iterator[Connection]:
 
 
 def projects_in_reach(connection: Connection, new: NewTask, *, of_whole_tenant: bool) -> list[int]:
-    """Return the ids of the projects whose photos a task can change: its own, those of its items, or the tenant's.
+    """Return the ids of the projects whose photos a task can change.
+
+    These are the task's own project, the projects of its items, or all projects of the tenant.
 
     Args:
         connection: a connection to the source.
@@ -85,7 +87,7 @@ def copy_rows(
         target: an SQLite database of the newest schema, without rows.
         tenant_id: the tenant; its journal entries without a project are copied, too.
         project_ids: the projects whose photos and journal are copied.
-        undone_task_id: a task whose row and whole journal are copied, whatever projects the journal has.
+        undone_task_id: a task whose row and whole journal are copied, including entries of other projects.
     """
     with target.begin() as connection:
         if not folders_are_unique_per_tenant(source):
@@ -123,7 +125,7 @@ def _copy(
         wanted: Any = select(copied)
         write: Any = insert(copied)
     else:
-        # Copy the stored values unchanged, including values that only other programs write.
+        # The stored values are copied unchanged, including values that only other programs write.
         names = [one.name for one in copied.columns]
         raw = table(copied.name, *(column(name) for name in names))
         wanted, write = select(raw), insert(raw)

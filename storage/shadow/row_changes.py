@@ -1,7 +1,7 @@
 """Finds the rows that changed in an SQLite database, with triggers that store each row once.
 
-Use it only for a database without other users, such as that of a plan. A trigger stores a row as it was before its
-first change; `take` compares it with the current row.
+Use this module only for a database without other users, such as the database of a plan. A trigger stores each row as it
+was before its first change. `RowChanges.take` compares it with the current row.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from storage.database.engine import Database
 from storage.database.tables import photo_derivatives, photo_tags, photos, projects, tags
 from storage.shadow.copied_rows import DOMAIN_TABLES
 
-#: Columns with times. A real run writes other times, so a plan only knows that these columns change.
+#: Columns with times. A real run would write other times, so a plan only shows that these columns change.
 MOMENTS = frozenset({"created_at", "updated_at", "archived_at", "generated_at"})
 
-#: Columns that are left out of changes: keys, which names replace, and the time that every change updates.
+#: Columns that are left out of changes: keys, because changes show names instead, and the time of the last change.
 _KEYS: Mapping[str, frozenset[str]] = {
     projects.name: frozenset({"id", "updated_at"}),
     photos.name: frozenset({"id", "updated_at"}),
@@ -28,10 +28,10 @@ _KEYS: Mapping[str, frozenset[str]] = {
     photo_derivatives.name: frozenset({"photo_id", "kind", "generated_at"}),
 }
 
-#: Columns of a derivative that are known only after it was made.
+#: Columns of a derivative whose values are known only after it was made.
 _MADE_WITH_IT = frozenset({"width", "height", "size_bytes", "source_hash"})
 
-#: The name of a row and its project's id, by table, as SQL. `r` is the row, `p` its photo and `t` its tag.
+#: SQL for the name of a row and for its project's id, by table. `r` is the row, `p` its photo and `t` its tag.
 _NAMES: Mapping[str, tuple[str, str]] = {
     projects.name: ("r.project_name", "r.id"),
     photos.name: ("r.filename", "r.project_id"),
@@ -49,8 +49,8 @@ class RowChange:
         table: the table's name.
         name: the row's name for people, such as a photo's base name or a project's name.
         project_id: the row's project before the change; for an added row, its project now.
-        columns: the columns that differ, each with its values before and after. For an added row, the values before
-            are None; for a removed row, there are no columns. Times that the change sets are None.
+        columns: the columns that differ, each with the values before and after the change. For an added row, the values
+            before are None; a removed row has no columns here. New times are None.
     """
 
     action: Literal["added", "changed", "removed"]
@@ -101,7 +101,7 @@ class RowChanges:
 
 
 def _joined(name: str, expression: str) -> str:
-    # Use the photo's row from before the changes if there is one: the photo may be removed or renamed now.
+    # The photo's row from before the changes is preferred, because the photo may be removed or renamed now.
     side = "b" if name.endswith("before") else "r"
     if "p." not in expression:
         return f"{expression} AS {name}"
@@ -163,7 +163,7 @@ def _watch(connection: Connection, watched: Table) -> None:
     for event, side, was_there in (("INSERT", "NEW", 0), ("UPDATE", "OLD", 1), ("DELETE", "OLD", 1)):
         values = ", ".join(f"{side}.{column}" for column in names)
         known = " AND ".join(f"{column} = {side}.{column}" for column in key)
-        # INSERT OR IGNORE does not work here: in a trigger, the conflict clause of the outer statement replaces it.
+        # INSERT OR IGNORE does not work here, because the conflict clause of the outer statement replaces OR IGNORE.
         connection.exec_driver_sql(
             f"CREATE TRIGGER watch_{name}_{event.lower()} AFTER {event} ON {name} BEGIN "
             f"INSERT INTO touched_{name} (was_there, {', '.join(names)}) SELECT {was_there}, {values} "
