@@ -245,8 +245,8 @@ def changed_photos(
 ) -> tuple[Sequence[ChangedPhoto], int]:
     """Return the first photos that changed while the task ran, and the number of all photos that changed.
 
-    Photos of the task's project count, or without a project photos of its tenant. Rows do not store which task changed
-    them, so changes by other tasks at the same time are included.
+    For a task of the scope `project`, only photos of its project count, else all photos of its tenant. Rows do not
+    store which task changed them, so changes by other tasks at the same time are included.
     """
     begin, end = task.started_at or task.created_at, task.finished_at or now
     remade = (

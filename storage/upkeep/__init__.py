@@ -1,1 +1,1 @@
-"""Maintenance of the database: migrations, upgrades of legacy files, integrity checks, backups, and pruning."""
+"""Maintains the database: migrations, upgrades of files of other programs, integrity checks, backups, and pruning."""

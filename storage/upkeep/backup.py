@@ -1,8 +1,7 @@
 """Backups of a database: `backup` writes one file, and `restore` fills an empty database from it.
 
-SQLite itself copies its file, and other programs can write meanwhile. For PostgreSQL, see
-`storage.upkeep.postgresql_archive`. Existing files are never overwritten, and a backup gets its name only when it is
-complete.
+SQLite copies its file itself, and other programs can write meanwhile. `storage.upkeep.postgresql_archive` copies tables
+of PostgreSQL. Existing files are never overwritten, and a backup gets its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ def restore(database: Database, archive: Path) -> None:
     if is_sqlite_copy == database.is_postgresql:
         kind, other = ("an SQLite file", "PostgreSQL") if is_sqlite_copy else ("not an SQLite file", "SQLite")
         raise RestoreFailed(f"{archive}: is {kind}, so it cannot be restored into {database.url} ({other}).")
-    # Opening a missing file would create it.
+    # This is checked before the database is opened, because opening a missing file creates it.
     is_new = database.path is not None and not database.path.exists()
     with contextlib.nullcontext() if is_new else database.connect() as connection:
         names = [] if connection is None else inspect(connection).get_table_names()
@@ -112,7 +111,7 @@ def _exists(target: Path) -> str:
 
 @contextlib.contextmanager
 def _translating_errors(database: Database) -> Iterator[None]:
-    # COPY bypasses SQLAlchemy, and therefore the usual translation of the driver's errors.
+    # SQLAlchemy does not translate the errors of COPY, which the driver runs directly.
     try:
         yield
     except Exception as error:
@@ -131,7 +130,7 @@ def _default_target(database: Database) -> Path:
         folder, name = database.path.absolute().parent, database.path.name
     else:
         raise DatabaseUnavailable("a database in memory has no folder for a backup; name the file of the backup")
-    # The number gives a second backup within the same millisecond its own file.
+    # With the number, a second backup within the same millisecond gets a file of its own.
     numbers = iter(range(1, 1_000_000))
     target = folder / f"{name}.{stamp}.backup"
     while target.exists():
@@ -144,9 +143,9 @@ def _copy_sqlite(database: Database, target: Path) -> None:
         try:
             create_private(target)
             with contextlib.closing(sqlite3.connect(target)) as copy:
-                # Copy in one step: between steps, another program's write would restart the copy.
+                # The file is copied in one step. A write of another program between two steps would restart the copy.
                 source.backup(copy)
-                # In WAL mode, a database has more files. A backup must be complete in one file.
+                # A database in WAL mode has several files, but a backup must be one complete file.
                 copy.execute("PRAGMA journal_mode = DELETE")
                 problem = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
         except sqlite3.Error as error:
@@ -169,7 +168,7 @@ def _open_source(database: Database) -> sqlite3.Connection:
         return memory
     if not database.path.is_file():
         raise DatabaseUnavailable(f"{database.path}: the file does not exist.")
-    # Use a new connection: a pooled one may have an open transaction, namely the upgrade that needs this backup.
+    # A new connection is used, because a pooled one may have the open transaction of the upgrade that needs the backup.
     source = sqlite3.connect(f"{database.path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
     source.execute("PRAGMA busy_timeout = 30000")
     return source

@@ -1,4 +1,4 @@
-"""Checks whether a database is sound: its schema, the file itself, orphans and impossible states. It only reads.
+"""Checks a database without changing it: the schema, the file itself, orphans and impossible states.
 
 An SQLite file is opened read-only, so that a file can be checked before its first upgrade.
 """
@@ -45,7 +45,7 @@ class Finding:
     Attributes:
         name: the name of the finding, for programs; it never changes.
         table: the table, if the finding is about one table.
-        count: the number of affected rows; 0 if it is not about rows.
+        count: the number of affected rows; 0 if the finding is not about rows.
         examples: the keys of the first affected rows.
     """
 
@@ -66,7 +66,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableCount:
-    """The number of rows of a table, also by status if it has a column `status`."""
+    """The number of rows of a table, and the numbers by status if the table has a column `status`."""
 
     rows: int
     by_status: Mapping[str, int] = field(default_factory=dict)
@@ -78,9 +78,9 @@ class IntegrityReport:
 
     Attributes:
         database: the URL of the database, with the password masked.
-        revision: the revision of its schema; None if it has no revision.
-        newest_revision: the newest revision that this version knows.
-        legacy_kinds: `before_scopes`, `half_migrated`, `current` for a file of another program, else empty.
+        revision: the revision of the database's schema; None if it has no revision.
+        newest_revision: the newest revision that this version of photojobs knows.
+        legacy_kinds: for a file of another program, its kinds (see `LegacyKind`); else empty.
         upgrade_changes: the changes that an upgrade would make to existing tables, one sentence each.
         findings: errors, followed by warnings.
         counts: the numbers of rows, by table.
@@ -133,7 +133,7 @@ def check(database: Database) -> IntegrityReport:
         except StorageError as error:
             if not findings:
                 raise
-            # A damaged file cannot be read completely. Its damage is already among the findings.
+            # A damaged file cannot be read completely. `findings` already has the damage.
             findings.append(_error("unreadable", f"the check cannot continue: {error}", "Repair the damage first."))
     return IntegrityReport(
         database=database.url,
@@ -173,7 +173,7 @@ def _open_read_only(database: Database) -> sqlite3.Connection:
     if not path.is_file():
         raise DatabaseUnavailable(f"{path}: the file does not exist. Name the database in PHOTOJOBS_DATABASE_URL.")
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    # In WAL mode, a read-only connection does not remove its -wal and -shm files at the end; a writable one does.
+    # In WAL mode, a read-only connection leaves its -wal and -shm files behind; a writable connection removes them.
     is_at_rest = os.access(path, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
     connection = sqlite3.connect(
         uri.replace("mode=ro", "mode=rw") if is_at_rest else uri, uri=True, isolation_level=None
@@ -184,7 +184,7 @@ def _open_read_only(database: Database) -> sqlite3.Connection:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         connection.close()
-        # In a read-only folder, a file in WAL mode can be read only as an immutable file.
+        # In a read-only folder, a file in WAL mode can only be opened as an immutable file.
         if not str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
             raise
         connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
@@ -258,7 +258,7 @@ def _row_findings(connection: Connection) -> Iterator[Finding]:
         ]
         if not rules:
             continue
-        # One scan of the table for all rules.
+        # One scan of the table checks all rules.
         sums = ", ".join(f"sum(CASE WHEN {rule.condition} THEN 1 ELSE 0 END)" for rule in rules)
         row = connection.exec_driver_sql(f"SELECT {sums} FROM {table}").one()
         for rule, count in zip(rules, row, strict=True):
@@ -297,7 +297,7 @@ def _row_finding(connection: Connection, rule: Rule, count: int) -> Finding:
 
 
 def _columns(connection: Connection, table: str) -> set[str]:
-    """Return the columns of a table in lower case; none if the table does not exist."""
+    """Return the names of a table's columns in lower case; an empty set if the table does not exist."""
     if connection.dialect.name == "sqlite":
         found = read_table(connection, table)
         return set() if found is None else set(found.columns)

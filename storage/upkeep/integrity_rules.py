@@ -1,4 +1,4 @@
-"""The integrity rules for rows of our tables. Each rule is a condition that no row may meet."""
+"""The integrity rules for rows of our tables. Each rule has a condition that only faulty rows meet."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A condition that only wrong rows of a table meet.
+    """A rule for the rows of a table, with a condition that only faulty rows meet.
 
     Attributes:
         name: the name of the finding, for programs; it never changes.
         columns: the columns that the condition reads; the rule is skipped if an older file lacks one of them.
         tables: the other tables that the condition reads.
-        condition: the condition, in SQL for both databases or for the one that `dialect` names.
-        problem: what is wrong with these rows.
-        remedy: what to do.
+        condition: the condition in SQL, for both databases or for the database that `dialect` names.
+        problem: the problem of these rows, for the report.
+        remedy: an instruction for the user.
     """
 
     name: str
@@ -125,7 +125,7 @@ _JOB_RULES = (
         table="jobs",
         columns=("id",),
         tables=("job_items",),
-        # One pass, because older files may have no index on job_id.
+        # The condition scans `job_items` once, because older files may have no index on job_id.
         condition=f"""id IN (
             SELECT job_id FROM job_items GROUP BY job_id HAVING count(*) > {MAX_ITEMS_PER_JOB})""",
         problem=f"jobs have more than {MAX_ITEMS_PER_JOB} items",
@@ -238,7 +238,7 @@ _PHOTO_RULES = (
 
 
 def _reference_rules() -> Iterator[Rule]:
-    # Check each reference with SQL, because files of other programs may not declare foreign keys.
+    # Each reference is checked with SQL, because files of other programs may not declare foreign keys.
     for table in metadata.sorted_tables:
         for key in sorted(table.foreign_keys, key=lambda key: key.parent.name):
             column, parent = key.parent.name, key.column.table.name

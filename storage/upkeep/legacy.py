@@ -1,8 +1,9 @@
-"""SQLite files of earlier programs: their kind, and the changes that an upgrade in place would make. It only reads.
+"""Examines an SQLite file of an earlier program: its kind, and the changes that an upgrade in place would make.
 
-There are three kinds. "Before scopes": `jobs` has no `scope`, or its `project_id` is required. "Half-migrated": the
-table `jobs_legacy` exists, or a foreign key refers to it. "Current": only our columns and tables are missing. A file
-can be of the first two kinds. Columns, indexes, triggers, views and tables of other programs are kept.
+There are three kinds of files. "Before scopes": `jobs` has no column `scope`, or its `project_id` is required.
+"Half-migrated": the table `jobs_legacy` exists, or a foreign key refers to it. "Current": only our columns and tables
+are missing. A file can be of the first and the second kind. An upgrade keeps the columns, indexes, triggers, views and
+tables of other programs.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from storage.upkeep.sqlite_schema import Column, ForeignKey, IndexSchema, TableS
 from storage.upkeep.table_definition import TableConstraint, mentions, quote
 from task_definitions.wording import quantity
 
-#: The tables that other programs know, parents first.
+#: The tables that other programs know. Tables come before the tables that refer to them.
 BASELINE_TABLES = ("projects", "photos", "tags", "photo_tags", "jobs", "job_items")
 
-#: The columns that each table must have. A table of such a name without them belongs to another program.
+#: The columns that each table must have. A table that has the name but lacks a column is not a table of a library.
 _IDENTIFYING_COLUMNS = {
     "projects": ("id", "project_folder"),
     "photos": ("id", "project_id", "filename"),
@@ -37,12 +38,12 @@ _IDENTIFYING_COLUMNS = {
 }
 
 
-#: Columns with a fixed set of states. Newer versions have more states.
+#: Columns with a fixed set of states. Newer versions allow more states than older files.
 _STATE_COLUMNS = frozenset({"status", "scope", "thumbnail_status", "preview_status"})
 
 
 class LegacyKind(StrEnum):
-    """How a file without our migrations differs from their first revision."""
+    """The kinds of files of earlier programs, by their differences from our first revision."""
 
     BEFORE_SCOPES = "before_scopes"
     HALF_MIGRATED = "half_migrated"
@@ -51,7 +52,7 @@ class LegacyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReferenceSchema:
-    """The tables of a revision in a new file."""
+    """The tables that a new file has in a given revision."""
 
     tables: dict[str, TableSchema]
     index_names: frozenset[str]
@@ -65,10 +66,10 @@ class TablePlan:
         existing: the table in the file; None if it must be created.
         added: the missing columns.
         replaced: the columns whose definition must change.
-        defaulted: columns of other programs that need a default, because we insert rows without them.
-        nullable: such columns that are unique; they become nullable, because a default would not be unique.
+        defaulted: columns of other programs that get a default, because we insert rows without them.
+        nullable: unique columns of other programs that become nullable, because a default would not be unique.
         filled: columns in which the default replaces NULL, with the number of such rows.
-        reasons: why the table must be rebuilt; empty if it is enough to add columns.
+        reasons: the reasons why the table must be rebuilt; empty if it is enough to add columns.
     """
 
     name: str
@@ -96,7 +97,7 @@ class LegacyPlan:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """Each change as a sentence, except the changes of newer revisions."""
+        """The changes as sentences, one for each, without the changes of newer revisions."""
         lines: list[str] = []
         for table in self.tables:
             if table.existing is None:
@@ -122,15 +123,15 @@ class LegacyPlan:
 
 
 def kept_index_name(name: str) -> str:
-    """Return the new name for another program's index if one of our indexes has its name."""
+    """Return the new name for an index of another program that has the name of one of our indexes."""
     return f"legacy_{name}"
 
 
 def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
-    """Return the changes of an upgrade of this file; None if it has none of the `BASELINE_TABLES`.
+    """Return the changes that an upgrade of this file would make; None if it has none of the `BASELINE_TABLES`.
 
     Raises:
-        SchemaMismatch: another program's table has the name of one of ours.
+        SchemaMismatch: a table of another program has the name of one of our tables.
     """
     check_ours(connection, place)
     baseline, head = reference_schema("0001"), reference_schema("head")
@@ -167,7 +168,7 @@ def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
 
 
 def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return tables and columns that should be unique, have no duplicates, but have no unique index."""
+    """Return the columns, with their tables, that should have a unique index, have none, and have no duplicates."""
     missing = []
     for name in BASELINE_TABLES:
         table = read_table(connection, name)
@@ -180,7 +181,7 @@ def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]],
 
 
 def check_ours(connection: Connection, place: str) -> None:
-    """Raise `SchemaMismatch` if another program's table, view, index or column has the name of one of ours."""
+    """Raise `SchemaMismatch` if a table, view, index or column of another program has the name of one of ours."""
     baseline, head = reference_schema("0001"), reference_schema("head")
     for item in list_objects(connection):
         name = item.name.lower()
@@ -331,7 +332,7 @@ def _has_check(table: TableSchema, column: str) -> bool:
 
 
 def is_outdated_check(constraint: TableConstraint, reference: TableSchema) -> bool:
-    """Return whether a constraint is a CHECK on one of our states; it may not allow newer states."""
+    """Return whether a constraint is a CHECK on a column with states, which may not allow newer states."""
     states = _STATE_COLUMNS & reference.columns.keys()
     return constraint.kind == "CHECK" and any(mentions(constraint.text, name) for name in states)
 
@@ -349,7 +350,7 @@ def _count_null(connection: Connection, table: TableSchema, column: str) -> int:
 
 
 def _unique_columns(table: TableSchema) -> set[tuple[str, ...]]:
-    """Return the columns of each unique index, without the primary key."""
+    """Return the columns of each unique index of a table, except the primary key."""
     return {
         tuple(sorted(name.lower() for name, _ in index.columns if name is not None))
         for index in table.indexes
@@ -362,7 +363,7 @@ def _unique_columns(table: TableSchema) -> set[tuple[str, ...]]:
 
 def _has_duplicates(connection: Connection, table: TableSchema, columns: tuple[str, ...]) -> bool:
     if not set(columns) <= table.columns.keys():
-        # A missing column will be added with NULL in every row, and NULLs are not duplicates.
+        # The upgrade adds a missing column with NULL in every row, and NULLs are not duplicates.
         return False
     names = ", ".join(map(quote, columns))
     present = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)

@@ -1,8 +1,8 @@
-"""The table `jobs_legacy`, which a migration of an earlier program left behind, and the rows that `jobs` lacks.
+"""Plans the end of the table `jobs_legacy`, which an interrupted migration of an earlier program left behind.
 
-If an id is in both tables, `jobs` has the newer state of the job and is kept. If tenant, type or creation time differ,
-the rows are two jobs with one id, and `jobs_legacy` is kept as it is. It is also kept if a table or view of another
-program refers to it. Otherwise it is dropped when `jobs` has all of its rows.
+`jobs` gets the rows that only `jobs_legacy` has. If both tables have an id, the row in `jobs` is newer and is kept. But
+if tenant, type or creation time differ, the two rows are different jobs with the same id, and `jobs_legacy` is kept. It
+is also kept if a table or view of another program refers to it. Otherwise it is dropped.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from task_definitions.wording import quantity
 
 LEGACY_JOBS = "jobs_legacy"
 
-#: Two rows with the same id are the same job if these columns are equal.
+#: Two rows with the same id stand for the same job if these columns are equal.
 _IDENTITY = ("tenant_id", "type", "created_at")
-#: Tables whose references the upgrade changes to `jobs`.
+#: Tables whose references to `jobs_legacy` the upgrade changes to `jobs`.
 _OURS = frozenset({"projects", "photos", "tags", "photo_tags", "jobs", "job_items", LEGACY_JOBS})
 
 
@@ -29,11 +29,11 @@ class LegacyJobs:
     """The planned changes of `jobs_legacy`.
 
     Attributes:
-        row_count: the number of its rows.
+        row_count: the number of rows of `jobs_legacy`.
         merged: the number of its rows that `jobs` lacks and gets.
-        conflicts: the number of its rows whose id another job in `jobs` has.
-        extra_columns: the columns that `jobs` lacks and gets.
-        readers: the tables and views of other programs that refer to it.
+        conflicts: the number of its rows whose id belongs to another job in `jobs`.
+        extra_columns: its columns that `jobs` lacks and gets.
+        readers: the tables and views of other programs that refer to `jobs_legacy`.
     """
 
     table: TableSchema
@@ -45,12 +45,12 @@ class LegacyJobs:
 
     @property
     def is_dropped(self) -> bool:
-        """Whether it can be dropped: there are no conflicts and no readers."""
+        """Whether `jobs_legacy` can be dropped, because there are no conflicts and no readers."""
         return not self.conflicts and not self.readers
 
     @property
     def changes(self) -> list[str]:
-        """Each change as a sentence."""
+        """The changes as sentences, one for each."""
         lines = []
         if self.merged:
             lines.append(f"jobs: gets {quantity(self.merged, 'row')} that only jobs_legacy has, with the same ids")

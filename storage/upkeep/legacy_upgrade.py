@@ -1,7 +1,7 @@
-"""Upgrades an older SQLite file to our first revision, inside the caller's transaction; every row and id is kept.
+"""Upgrades an older SQLite file to our first revision, inside the caller's transaction. Every row and id is kept.
 
-A table that needs more than new columns is copied to a new table, which then gets its name, as SQLite's documentation
-recommends. References of other tables, views and triggers then still refer to the right table.
+If a table needs more than new columns, its rows are copied to a new table, which then gets the old table's name, as
+SQLite's documentation recommends. So references of other tables, views and triggers still refer to the right table.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _NEW_TABLE = "photojobs_new_{}"
 
 
 def adopt(connection: Connection, plan: LegacyPlan, now: str) -> dict[str, int]:
-    """Carry out the plan, up to the schema of our first revision; return the number of added rows, by table.
+    """Upgrade the file to our first revision by the plan; return the number of added rows, by table.
 
-    The caller begins the transaction with foreign keys off and `legacy_alter_table` on, drops the triggers before and
-    creates them again afterwards.
+    The caller must begin the transaction with foreign keys off and `legacy_alter_table` on, drop the triggers before
+    the call, and create them again afterwards.
     """
     gained: dict[str, int] = {}
     sequences = _read_sequences(connection)
@@ -144,7 +144,7 @@ def _new_definition(plan: TablePlan, existing: TableSchema) -> TableDefinition:
         columns.append(column)
     columns += [ColumnDefinition(column.name, _definition_text(plan.reference, column.name)) for column in plan.added]
     constraints = [part for part in old.constraints if not _is_superseded(part, plan, references)]
-    # A foreign key that needs no change may be part of its column's text; only the others are added.
+    # The text of a column may contain a foreign key that needs no change; only the other foreign keys are added.
     stated = {column for part in constraints if part.kind == "FOREIGN" for column in map(str.lower, part.columns)}
     constraints += [
         part
@@ -244,7 +244,7 @@ def _read_sequences(connection: Connection) -> dict[str, int]:
         return {}
     rows = connection.exec_driver_sql("SELECT lower(name), max(seq) FROM sqlite_sequence GROUP BY 1")
     sequences = {str(name): int(seq or 0) for name, seq in rows}
-    # An id that `jobs_legacy` has used must not be used for another job.
+    # A new job must not get an id that `jobs_legacy` has used.
     if LEGACY_JOBS in sequences:
         sequences["jobs"] = max(sequences.get("jobs", 0), sequences[LEGACY_JOBS])
     return sequences

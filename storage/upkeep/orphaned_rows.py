@@ -1,8 +1,8 @@
-"""Orphans: rows that refer to a missing row, in the tables that other programs use, and how an upgrade repairs them.
+"""Finds and repairs orphans: rows that refer to a missing row, in the tables that other programs use.
 
-Every row and id is kept. A reference becomes NULL if it may be NULL, as with ON DELETE SET NULL. Otherwise the missing
-row is replaced by a placeholder with its id, whose name or message says that it is one. A placeholder job has the type
-`unknown` and the status `failed`; a placeholder project is archived, so that no step processes it.
+Every row and id is kept. A reference becomes NULL if it may be NULL, as with ON DELETE SET NULL. Otherwise a
+placeholder with the id of the missing row is inserted; its name or message says that it is a placeholder. A placeholder
+job has the type `unknown` and the status `failed`. A placeholder project is archived, so that no step processes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from storage.errors import SchemaMismatch
 from storage.upkeep.sqlite_schema import read_table
 from storage.upkeep.table_definition import quote
 
-#: Child, column, parent. Tables whose placeholders need a parent come before that parent, so that one pass is enough.
+#: References, as child table, column and parent table. A table whose placeholders need a parent comes before the entry
+#: for that parent, so that one pass is enough.
 _REFERENCES = (
     ("photo_tags", "tag_id", "tags"),
     ("photo_tags", "photo_id", "photos"),
@@ -43,12 +44,12 @@ class Orphans:
 
     @property
     def is_cleared(self) -> bool:
-        """Whether the reference becomes NULL; otherwise a placeholder replaces the missing row."""
+        """Whether the reference becomes NULL; if not, a placeholder replaces the missing row."""
         return (self.table, self.column) in _MAY_BE_NULL
 
     @property
     def change(self) -> str:
-        """The change by an upgrade, as a sentence."""
+        """The change that an upgrade makes, as a sentence."""
         rows = "1 row refers" if self.count == 1 else f"{self.count} rows refer"
         end = "the reference becomes NULL" if self.is_cleared else f"{self.parent} gets placeholders with these ids"
         return f"{self.table}.{self.column}: {rows} to missing {self.parent}; {end}"
@@ -59,7 +60,7 @@ def find_orphans(connection: Connection, *, jobs_also_in: str | None = None) -> 
 
     Args:
         connection: a connection to an SQLite file, upgraded or not.
-        jobs_also_in: a second table with jobs, whose ids are not missing.
+        jobs_also_in: a second table with jobs; references to its ids are not orphans.
     """
     found = []
     for child, column, parent in _REFERENCES:

@@ -1,6 +1,6 @@
-"""Backups of PostgreSQL without its own tools: a ZIP file with the output of COPY for each of our tables.
+"""Makes backups of PostgreSQL without PostgreSQL's tools: a ZIP file with the output of COPY for each of our tables.
 
-They have only our tables, including columns that others added to them. Use `pg_dump` for whole databases.
+A backup has only our tables, with all columns that other programs added to them. Use `pg_dump` for whole databases.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _BLOCK_BYTES = 1 << 20
 
 
 class DamagedArchive(StorageError):
-    """An archive is not one of photojobs, is incomplete, or does not match its manifest."""
+    """A file is not an archive of photojobs, is incomplete, or does not match its manifest."""
 
 
 def our_tables(names: Iterable[str]) -> list[str]:
-    """Return those of these tables that are ours, parents before children."""
+    """Return those of the named tables that are ours. Tables come before the tables that refer to them."""
     present = set(names)
     return [table.name for table in metadata.sorted_tables if table.name in present]
 
@@ -42,7 +42,7 @@ def write(database: Database, target: Path) -> None:
 
     Raises:
         DamagedArchive: the written file cannot be read back.
-        SchemaMismatch: the database has no revision that this version knows.
+        SchemaMismatch: the database has no revision, or a revision that this version of photojobs does not know.
     """
     from storage.upkeep.revisions import check_known_revision, current_revision
 
@@ -84,7 +84,7 @@ def read(database: Database, source: Path) -> None:
 
     Raises:
         DamagedArchive: the file is not an archive, or is incomplete; nothing was written.
-        SchemaMismatch: a newer version wrote the archive.
+        SchemaMismatch: a newer version of photojobs wrote the archive.
     """
     from storage.upkeep.revisions import known_revisions, migrate_to
 
@@ -101,7 +101,7 @@ def read(database: Database, source: Path) -> None:
                     "Upgrade photojobs."
                 )
             migrate_to(connection, manifest["revision"])
-            # Migrations insert rows into some tables.
+            # Some tables have rows that migrations inserted; the archive has these rows, too.
             for name in reversed(our_tables(table["name"] for table in manifest["tables"])):
                 connection.execute(text(f"DELETE FROM {quote(name)}"))
             for table in manifest["tables"]:
@@ -133,7 +133,7 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
     cursor.close()
     sequence = _sequence(connection, name)
     if sequence is not None:
-        # Ids of removed rows must not be used again: the journal, manifests and other programs still refer to them.
+        # Ids of removed rows must not be used again, because the journal, manifests and other programs refer to them.
         connection.execute(
             text(
                 f"""SELECT setval(:sequence, greatest(max(id), :last_id, 1), coalesce(max(id), :last_id) IS NOT NULL)
@@ -152,7 +152,7 @@ def _sequence(connection: Connection, table: str) -> str | None:
 
 
 def _last_id(connection: Connection, table: str) -> int | None:
-    """Return the highest id that a table has used, also for removed rows; None if it has no sequence or no id yet."""
+    """Return the highest id that a table has used, including removed rows; None without a sequence or a used id."""
     sequence = _sequence(connection, table)
     if sequence is None:
         return None

@@ -1,6 +1,6 @@
-"""Pruning: removes old ended tasks and jobs in small batches, so that other writers do not wait long.
+"""Prunes the database: removes old ended tasks and jobs in small batches, so that other writers do not wait long.
 
-The journal of file changes makes `undo` possible; it is kept as long as a trashed file.
+The journal of file changes, which an undo needs, is kept as long as files stay in the trash.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from storage.database.tables import file_journal, job_items, jobs, tasks
 from storage.errors import InvalidValue
 from storage.records import JobStatus
 
-#: Rows that one transaction removes; other writers wait for that long at most.
+#: The maximum number of rows that one transaction removes, because other writers wait for it.
 BATCH_SIZE = 1_000
 
-#: Journal entries that are younger than this are kept. It is the default time that a file stays in `.trash`.
+#: The age in seconds up to which journal entries are kept; by default, files stay in `.trash` for this time.
 KEEP_JOURNAL_SECONDS = 86_400
 
-#: Tasks that one transaction removes, and the maximum number of these with their rows in `task_items`.
-#: A task with more items is removed alone: a million items take about a second.
+#: The maximum number of tasks that one transaction removes, and of tasks together with their rows in `task_items`.
+#: A task with more items is removed in a transaction of its own; a million items take about a second.
 TASKS_PER_BATCH = 50
 TASK_ITEMS_PER_BATCH = 50_000
 
-#: The maximum age that can be given: a hundred years.
+#: The maximum age in seconds that can be given, a hundred years.
 MAX_AGE_SECONDS = 3_155_760_000
 
 _ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELED))
@@ -37,7 +37,7 @@ _ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """The numbers of rows that were, or would be, removed."""
+    """The numbers of rows that a pruning removed, or would remove."""
 
     tasks: int
     jobs: int
@@ -47,7 +47,7 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class _Old:
-    """The conditions for removal, for each table."""
+    """The conditions for the removal of rows, for each table."""
 
     tasks: tuple[ColumnElement[bool], ...]
     jobs: tuple[ColumnElement[bool], ...]
@@ -63,9 +63,9 @@ def prune(
 ) -> Pruned:
     """Remove old ended tasks with their jobs and items, and old ended jobs without a task.
 
-    A task that can still be undone is kept with all its rows: its journal has entries that are younger than
-    `keep_journal_seconds` (set it to the trash TTL; 0 keeps no task for this reason). Unfinished tasks and jobs are
-    never removed. After an interruption, the next call continues.
+    A task that can be undone is kept with all its rows. This is a task with journal entries that are younger than
+    `keep_journal_seconds`; give the setting `trash_ttl_seconds`, or 0 to keep no task for this reason. Unfinished tasks
+    and jobs are never removed. After an interruption, the next call continues.
 
     Raises:
         InvalidValue: a number is negative or too large.
@@ -73,7 +73,7 @@ def prune(
     check_integer(batch_size, name="batch_size", minimum=1, maximum=100_000)
     old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)
     pruned_tasks = _remove_tasks(database, old.tasks, size=batch_size)
-    # The jobs of the removed tasks are now jobs without a task.
+    # Jobs of removed tasks now count as jobs without a task.
     old_jobs = (*old.jobs, _of_no_task())
     pruned_jobs = pruned_items = 0
     while True:
@@ -81,7 +81,7 @@ def prune(
         if not ids:
             break
         with database.begin() as connection:
-            # Check again under a lock: a job that was queued again meanwhile keeps its items.
+            # The conditions are checked again under a lock, because a job that was queued again must keep its items.
             locked = select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs).with_for_update()
             ids = list(connection.execute(locked).scalars())
             pruned_items += connection.execute(delete(job_items).where(job_items.c.job_id.in_(ids))).rowcount
@@ -143,7 +143,7 @@ def _remove_tasks(database: Database, old: Sequence[ColumnElement[bool]], *, siz
     while ids := _next_rows(
         database, tasks, tasks.c.item_count, *old, size=min(size, TASKS_PER_BATCH), weight=TASK_ITEMS_PER_BATCH
     ):
-        # Remove the task's row before its jobs, so that a task without some of its jobs cannot be retried.
+        # The rows of tasks are removed before their jobs, so that no task that lacks jobs can be retried.
         with database.begin() as connection:
             removed += connection.execute(delete(tasks).where(tasks.c.id.in_(ids), *old)).rowcount
     return removed
@@ -152,13 +152,13 @@ def _remove_tasks(database: Database, old: Sequence[ColumnElement[bool]], *, siz
 def _next_rows(
     database: Database, table: Table, number: Column[int], *conditions: ColumnElement[bool], size: int, weight: int
 ) -> list[Any]:
-    """Return the ids of the next tasks or jobs: at most `size`, and about `weight` with their items, but at least one.
+    """Return the ids of the next tasks or jobs to remove, at least one.
 
     Args:
         database: the database.
         table: the table of tasks or of jobs.
-        number: the column with the number of items.
-        conditions: which rows.
+        number: the column with the number of items of a row.
+        conditions: the conditions for the rows.
         size: the maximum number of rows.
         weight: the maximum number of rows and items together.
     """
@@ -177,7 +177,7 @@ def _next_rows(
 def _remove_journal(database: Database, *conditions: ColumnElement[bool], size: int) -> int:
     removed = last_id = 0
     while True:
-        # Find the ids without a lock: many entries that are kept may be between those that are removed.
+        # The ids are found without a lock, because there may be many entries to keep between the entries to remove.
         found = select(file_journal.c.id).where(file_journal.c.id > last_id, *conditions).order_by(file_journal.c.id)
         with database.connect() as connection:
             ids = list(connection.execute(found.limit(size)).scalars())

@@ -1,4 +1,4 @@
-"""The revisions of the schema: the revision of a database, the known revisions, and migrations to a revision."""
+"""Reads the revision of a database's schema, lists the known revisions, and migrates to a revision."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sqlalchemy import Connection, inspect
 from storage.database.engine import Database
 from storage.errors import SchemaMismatch
 
-#: The schema that other programs use; later revisions only add to it.
+#: The revision with the schema that other programs use. Later revisions only add to this schema.
 BASELINE = "0001"
 
 
 def current_revision(connection: Connection) -> str | None:
-    """Return the revision that the database records, or None for an empty database or one of an earlier program."""
+    """Return the revision that the database records; None if it is empty or belongs to an earlier program."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -59,7 +59,7 @@ def migrate_to(connection: Connection, revision: str) -> None:
 
 
 def alembic_config(connection: Connection | None) -> Config:
-    """Return Alembic's configuration for an open connection; None is enough to read the list of revisions."""
+    """Return Alembic's configuration for an open connection; the list of revisions needs no connection."""
     config = Config()
     config.set_main_option("script_location", "storage.upkeep:migrations")
     config.attributes["connection"] = connection

@@ -1,4 +1,4 @@
-"""Upgrades and downgrades of a database's schema, including upgrades of files of earlier programs."""
+"""Upgrades and downgrades the schema of a database, also of SQLite files of earlier programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from storage.upkeep.revisions import (
 )
 from task_definitions.wording import quantity
 
-#: The advisory lock with which upgrades of one PostgreSQL database wait for each other.
+#: The key of the advisory lock by which upgrades of the same PostgreSQL database wait for each other.
 _UPGRADE_LOCK = 7_468_106_206
 
 
@@ -42,10 +42,10 @@ class UpgradeReport:
     Attributes:
         from_revision: the old revision; None if the database had no revision.
         to_revision: the new revision.
-        legacy_kinds: `before_scopes`, `half_migrated` or `current` for a file of another program, else empty.
-        backup: the copy that was made before, or None if there were no rows.
+        legacy_kinds: for a file of another program, its kinds (see `LegacyKind`); else empty.
+        backup: the path of the copy that was made before the upgrade; None if no copy was made.
         row_counts: the number of rows of each table before the upgrade; all of these rows are kept.
-        changes: the changes of existing tables, one sentence each, except the changes of newer revisions.
+        changes: the changes of existing tables, one sentence each, without the changes of newer revisions.
         kept: one sentence for each rule of newer revisions that does not apply to files of other programs.
     """
 
@@ -59,13 +59,13 @@ class UpgradeReport:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the revision changed."""
+        """Whether the upgrade changed the revision."""
         return self.from_revision != self.to_revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DowngradeReport:
-    """The result of a downgrade; `backup` is a copy from before."""
+    """The result of a downgrade; `backup` is the path of the copy that was made before."""
 
     from_revision: str
     to_revision: str
@@ -73,13 +73,14 @@ class DowngradeReport:
 
 
 def upgrade(database: Database) -> UpgradeReport:
-    """Upgrade the database to the newest schema, in one transaction; SQLite files of earlier programs, too.
+    """Upgrade the database to the newest schema, in one transaction. This includes SQLite files of earlier programs.
 
-    An SQLite file that has rows is copied before (`storage.upkeep.backup`). PostgreSQL is not copied, because our
-    revisions only add to its tables. If the schema is the newest, nothing is changed.
+    An SQLite file with rows is first copied by `storage.upkeep.backup`. PostgreSQL is not copied, because our revisions
+    only add to its tables. If the schema is the newest, nothing is changed.
 
     Raises:
-        SchemaMismatch: a newer version wrote the database, or another program's tables have the names of ours.
+        SchemaMismatch: a newer version of photojobs wrote the database, or tables of another program have the names of
+            our tables.
         BackupFailed: the copy could not be made; nothing was changed.
         StorageError: the database cannot be opened, or is locked, read-only or damaged; nothing was changed.
     """
@@ -99,17 +100,19 @@ def upgrade(database: Database) -> UpgradeReport:
 def downgrade(
     database: Database, revision: str = BASELINE, *, force: bool = False, backup_to: Path | None = None
 ) -> DowngradeReport:
-    """Downgrade the schema to an older revision, in one transaction, after a backup; drop what newer revisions added.
+    """Make a backup, and downgrade the schema to an older revision, in one transaction.
+
+    The columns and tables of newer revisions are dropped.
 
     Args:
         database: the database.
         revision: an older revision; by default the schema that other programs use.
-        force: downgrade even if tasks are unfinished. Their jobs stay as standalone jobs.
+        force: whether to downgrade even if tasks are unfinished; their jobs stay as standalone jobs.
         backup_to: the file of the backup; by default next to the SQLite file, or in the working folder.
 
     Raises:
         UnfinishedTasks: tasks are unfinished, and `force` is not set.
-        SchemaMismatch: the revision of the database is not newer than that, or the downgrade is not possible.
+        SchemaMismatch: the database's revision is not newer than `revision`, or the downgrade is not possible.
         DatabaseUnavailable: the SQLite file does not exist.
     """
     from storage.upkeep.backup import backup
@@ -155,12 +158,12 @@ def _upgrade_sqlite(database: Database) -> UpgradeReport:
     from storage.upkeep.sqlite_schema import foreign_key_violations
 
     with _wrapping_errors(database), _without_foreign_keys(database) as connection:
-        # The write lock is held from here on, so the copy has the same rows as the upgrade.
+        # The transaction holds the write lock, so the copy has the same rows as the upgrade.
         check_known_revision(connection, database)
         revision = current_revision(connection)
         if revision == head_revision():
             return UpgradeReport(from_revision=revision, to_revision=revision)
-        # In later revisions, the tables are our own and need no plan.
+        # In later revisions, an earlier upgrade has already made the tables ours, so no plan is needed.
         plan = legacy.read_plan(connection, database.url) if revision in (None, BASELINE) else None
         before = legacy_upgrade.count_all_rows(connection)
         copy = backup(database) if before and database.path is not None else None
@@ -198,8 +201,8 @@ def _kept_for_other_programs(connection: Connection) -> tuple[str, ...]:
 def _without_foreign_keys(database: Database) -> Iterator[Connection]:
     """Open a transaction in which tables can be dropped and rebuilt under their old names.
 
-    With foreign keys, dropping a table would also delete rows that refer to it, and they cannot be switched off inside
-    a transaction.
+    With foreign keys, dropping a table would also delete rows that refer to it. Foreign keys cannot be switched off
+    inside a transaction.
     """
     with database.engine.connect() as connection:
         raw = connection.connection.driver_connection
@@ -253,7 +256,7 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
 
 
 def _enable_wal(database: Database) -> None:
-    # The journal mode cannot change inside a transaction. If it cannot change now, because the file is read-only or
+    # The journal mode cannot change inside a transaction. If it cannot be changed, because the file is read-only or
     # another program reads it, the database works without WAL, and the next start tries again.
     with suppress(sqlite3.OperationalError):
         raw = database.engine.raw_connection()

@@ -16,7 +16,7 @@ class Column:
     """A column of a table in a file.
 
     Attributes:
-        key_position: the column's position in the primary key, from 1; 0 if it is not part of it.
+        key_position: the column's position in the primary key, from 1; 0 if the column is not part of the key.
         is_generated: whether SQLite computes the value, so that it cannot be written.
     """
 
@@ -30,7 +30,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key of one column; `target` is None if it names no column and therefore means the primary key."""
+    """A foreign key of one column; `target` is None if it names no column, so that it refers to the primary key."""
 
     column: str
     table: str
@@ -40,7 +40,7 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class IndexSchema:
-    """An index of a table in a file; `columns` has the name and direction of each, None for an expression."""
+    """An index of a table in a file; `columns` has the name (None for an expression) and direction of each column."""
 
     name: str
     sql: str | None
@@ -51,7 +51,7 @@ class IndexSchema:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """A table in a file. Names are as written; look columns up by their lower-case name."""
+    """A table in a file. Names are spelled as in the file; look up columns by their names in lower case."""
 
     name: str
     sql: str
@@ -61,7 +61,7 @@ class TableSchema:
 
     @cached_property
     def definition(self) -> TableDefinition:
-        """The parts of its `CREATE TABLE` statement."""
+        """The parts of the table's `CREATE TABLE` statement."""
         return TableDefinition.parse(self.sql)
 
     @property
@@ -81,7 +81,7 @@ class SchemaObject:
 
     @property
     def is_table_of_rows(self) -> bool:
-        """Whether it is an ordinary table; a virtual table may need a module that is not installed."""
+        """Whether the object is an ordinary table. A virtual table is not: its module may not be installed."""
         return self.type == "table" and not self.sql.upper().startswith("CREATE VIRTUAL")
 
 
@@ -95,7 +95,7 @@ def list_objects(connection: Connection) -> list[SchemaObject]:
 
 
 def read_table(connection: Connection, name: str) -> TableSchema | None:
-    """Return the table with this name, ignoring case; None if there is no such table. A view does not count."""
+    """Return the table with this name in any case; None if there is no such table, or if it is a view."""
     row = connection.exec_driver_sql(
         "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND lower(name) = ?", (name.lower(),)
     ).one_or_none()
@@ -140,7 +140,7 @@ def count_rows(connection: Connection, table: str) -> int:
 
 
 def foreign_key_violations(connection: Connection) -> dict[str, int]:
-    """Return the number of rows with broken foreign keys, by table; all rows if a key cannot be checked."""
+    """Return the number of rows with broken foreign keys, by table; if a key cannot be checked, all rows count."""
     counts: dict[str, int] = {}
     for item in list_objects(connection):
         if (
@@ -152,7 +152,7 @@ def foreign_key_violations(connection: Connection) -> dict[str, int]:
             statement = "SELECT count(*) FROM pragma_foreign_key_check(?)"
             found = connection.exec_driver_sql(statement, (item.name,)).scalar_one()
         except OperationalError:
-            # The foreign key refers to columns that are not unique.
+            # The foreign key refers to columns that are not unique, so it cannot be checked.
             found = max(1, count_rows(connection, item.name))
         if found:
             counts[item.name] = found

@@ -1,7 +1,7 @@
 """Splits the text of a `CREATE TABLE` statement into parts, so that a table can be rebuilt with all its parts.
 
-SQLite stores the text as it was written. This is not a full SQL parser: of columns and constraints, it reads little
-more than the names.
+SQLite stores the text as it was written. This is not a full SQL parser: it finds little more than the names of columns
+and the kinds of constraints.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONSTRAINT_WORDS = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FORE
 
 @dataclass(frozen=True, slots=True)
 class ColumnDefinition:
-    """A column: its name, and its text, which includes the name."""
+    """A column of a table: its name, and its text in the statement, which begins with the name."""
 
     name: str
     text: str
@@ -81,14 +81,14 @@ class TableDefinition:
         return cls(tuple(columns), tuple(constraints), tuple(" ".join(word.split()) for word in rest if word.strip()))
 
     def create_statement(self, name: str) -> str:
-        """Return the statement that creates such a table with a given name."""
+        """Return the statement that creates this table with the given name."""
         body = ",\n\t".join([*(column.text for column in self.columns), *(part.text for part in self.constraints)])
         options = ", ".join(self.options)
         return f"CREATE TABLE {quote(name)} (\n\t{body}\n)" + (f" {options}" if options else "")
 
 
 def quote(name: str) -> str:
-    """Return `name` as a quoted identifier."""
+    """Return `name` as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -102,7 +102,7 @@ def unquote(token: str) -> str:
 
 
 def mentions(sql: str, name: str) -> bool:
-    """Return whether a statement has this identifier."""
+    """Return whether a statement contains this identifier."""
     return any(_is_identifier(kind, token, name) for kind, token in _tokens(sql))
 
 
@@ -129,7 +129,7 @@ def _tokens(sql: str) -> Iterator[tuple[str, str]]:
 
 
 def _split(sql: str) -> tuple[list[str], list[str]]:
-    """Return the comma-separated parts inside the outer parentheses and those after them, without comments."""
+    """Return the comma-separated parts inside the outer parentheses, and the parts after them, without comments."""
     depth = 0
     inside: list[list[str]] = []
     after: list[list[str]] | None = None

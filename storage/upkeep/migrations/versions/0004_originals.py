@@ -1,7 +1,7 @@
 """Adds the table of originals, with the state of each file of a photo when it was last checked.
 
-It gets the sizes and times of originals from `photo_derivatives`, so that no file must be read again. Change times were
-not stored before; the first one that is seen is accepted.
+The table gets sizes and times of originals from `photo_derivatives`, so that no file must be read again. Change times
+were not stored before, so the first change time that is found for a file is accepted.
 """
 
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ ALGORITHM = "blake2b-128:"
 
 EXTENSION = "lower(substr(source_name, length(filename) + 2))"
 
-# If a file has two derivatives, the younger one has its latest state.
+# If a file has two derivatives, the younger derivative has the latest state of the file.
 FILL = f"""INSERT INTO photo_originals
     (photo_id, name, kind, size_bytes, mtime_ns, content_hash, hashed_at)
     SELECT made.photo_id, source_name,
@@ -91,7 +91,7 @@ def upgrade() -> None:
 
 
 def _make_derivatives_anew() -> None:
-    """Rebuild the table without the two columns: SQLite drops no column while a view in the file is broken."""
+    """Rebuild the table without the two columns, because SQLite drops no column if a view in the file is broken."""
     kept = (
         sa.Column("photo_id", ID, sa.ForeignKey("photos.id", ondelete="CASCADE"), nullable=False),
         sa.Column("kind", sa.Text, nullable=False),

@@ -1,7 +1,7 @@
 """Converts times that other programs write in other formats to ours, so that SQLite sorts them correctly.
 
-`2025-10-01 12:00:00`, from `datetime('now')`, sorts before every `2025-10-01T…`, and texts with offsets do not sort at
-all. PostgreSQL has a type for times and needs no change. A text that is not a time stays as it is; `photojobs db check`
+`2025-10-01 12:00:00`, from `datetime('now')`, sorts before every `2025-10-01T…`, and texts with offsets do not sort by
+time. PostgreSQL has a type for times and needs no change. A text that is not a time is unchanged; `photojobs db check`
 reports it.
 """
 

@@ -1,4 +1,4 @@
-"""Adds the table of intended moves, with which moves that a crash interrupted are reverted."""
+"""Adds the table of intended moves, by which moves that a crash interrupted are reverted."""
 
 import sqlalchemy as sa
 from alembic import op

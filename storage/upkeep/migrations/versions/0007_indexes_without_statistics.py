@@ -1,9 +1,9 @@
-"""Changes indexes of `jobs` so that claims find the best job quickly whatever PostgreSQL's statistics say.
+"""Changes indexes of `jobs`, so that claims find the best job quickly whatever PostgreSQL's statistics say.
 
-On PostgreSQL, the indexes on the status are dropped. If the statistics say that nothing is queued, which is normal
-after a queue was emptied, PostgreSQL uses one of them to read the whole queue. On SQLite they stay: other programs rely
-on them, and our statements name their index. `heartbeat_at` is removed from the conditions of indexes, so that a
-heartbeat writes to no index.
+On PostgreSQL, the indexes on the status are dropped. PostgreSQL would read the whole queue by one of them if the
+statistics say that nothing is queued, which is normal after a queue was emptied. SQLite keeps these indexes, because
+other programs rely on them, and our statements name the index that they use. `heartbeat_at` is removed from the
+conditions of indexes, so that a heartbeat writes to no index.
 """
 
 from typing import Any
@@ -40,7 +40,7 @@ def upgrade() -> None:
         op.create_index("idx_jobs_tenant_created_status", "jobs", ["tenant_id", NEWEST, "status"])
         for name in DROPPED_ON_POSTGRESQL:
             op.drop_index(name, "jobs")
-        # Free space for the next version of a row on the same page; without it, a heartbeat writes to every index.
+        # A page keeps space for the next version of a row. Without this space, a heartbeat writes to every index.
         op.execute("ALTER TABLE jobs SET (fillfactor = 90)")
 
 

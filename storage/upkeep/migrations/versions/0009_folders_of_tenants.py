@@ -1,7 +1,7 @@
-"""Makes the folder of a project unique within its tenant, no longer among all tenants.
+"""Makes the folder name of a project unique within its tenant, and no longer among all tenants.
 
-In an SQLite file in which another program created `projects` or has tables of its own, folders stay unique among all
-tenants, because that program may rely on it.
+If another program created `projects` in an SQLite file or has tables in it, folder names stay unique among all tenants,
+because that program may rely on this.
 """
 
 import re
@@ -26,7 +26,7 @@ COLUMNS = (
     "created_at TEXT NOT NULL, updated_at TEXT NOT NULL, schema_version TEXT, status TEXT, archived_at TEXT, "
     "manifest_version TEXT DEFAULT '1.0', tenant_id TEXT"
 )
-#: The table's text as the first revisions write it, apart from spaces.
+#: The SQL text of `projects` as the first revisions write it, apart from spaces.
 OURS_BEFORE = f"CREATE TABLE projects ({COLUMNS}, UNIQUE (project_folder))"
 
 OUR_TABLES = (
