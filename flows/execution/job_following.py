@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flows.execution.job_run import run_claimed_job
+from flows.process.executor import EndWriter
 from flows.process.followed_jobs import Observer
 from flows.process.runtime import Runtime
 from storage.records import Job
@@ -21,12 +22,10 @@ class FollowedRun(Observer):
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    def run(self, job: Job, stopping: threading.Event, on_handled: Callable[[], None]) -> Job | None:
+    def run(self, job: Job, stopping: threading.Event, write_end: EndWriter) -> Job | None:
         """Run a claimed job. Returns its row, or None if the row was removed."""
         with self.running(job) as on_progress:
-            return run_claimed_job(
-                job, self._runtime, stopping=stopping, on_progress=on_progress, on_handled=on_handled
-            )
+            return run_claimed_job(job, self._runtime, stopping=stopping, on_progress=on_progress, write_end=write_end)
 
     @contextmanager
     def running(self, job: Job) -> Iterator[OnProgress | None]:

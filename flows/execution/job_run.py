@@ -15,6 +15,7 @@ from flows.errors import ClaimLost, ExecutorStop, PermanentStepError, StepTimeou
 from flows.execution.task_notes import note_end_of_task, note_start_of_task
 from flows.handlers.step import handler_of
 from flows.handlers.step_context import StepContext
+from flows.process.executor import EndWriter
 from flows.process.job_claim import JobClaim
 from flows.process.patience import insist
 from flows.process.retry_delay import backoff_seconds
@@ -36,9 +37,6 @@ _PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError, InvalidValue)
 #: How long a process that is to end may take to hand back a job or to store its end.
 HAND_BACK_SECONDS = 5.0
 
-#: Ends a claimed job. Returns its row, or None if the claim was lost.
-EndWriter = Callable[[End], Job | None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPolicy:
@@ -58,7 +56,6 @@ def run_claimed_job(
     stopping: threading.Event | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
     write_end: EndWriter | None = None,
-    on_handled: Callable[[], None] | None = None,
 ) -> Job | None:
     """Run a claimed job to its end, or requeue it for another attempt. Returns its row after that, None if removed.
 
@@ -71,7 +68,6 @@ def run_claimed_job(
         stopping: once set, the handler stops at its next checkpoint and the job goes back to the queue.
         on_progress: called with `done` and `total` after progress was written.
         write_end: ends the job; by default `JobsRepository.end`.
-        on_handled: called when the handler has returned or raised, before the outcome is written.
     """
     claim = JobClaim(
         runtime.database,
@@ -84,11 +80,9 @@ def run_claimed_job(
     with runtime.heartbeat.beating_for(claim), at_work_on(job), runtime.tracing.job(job) as span:
         runtime.events.job_running(job)
         note_start_of_task(job, runtime)
-        ended = _run_to_an_end(claim, runtime, on_progress, write_end, on_handled)
+        ended = _run_to_an_end(claim, runtime, on_progress, write_end)
         if ended is None:
             ended = insist(lambda: JobsRepository(runtime.database).get_by_id(job.id), unless=claim.stopping.is_set)
-        # A slot is free now, perhaps for a job that waits in this process.
-        runtime.dispatcher.wake()
         span.ended(ended)
         if ended is not None:
             runtime.events.job_ended(ended)
@@ -119,7 +113,6 @@ def _run_to_an_end(
     runtime: Runtime,
     on_progress: Callable[[int, int | None], None] | None,
     write_end: EndWriter | None,
-    on_handled: Callable[[], None] | None,
 ) -> Job | None:
     """Run the handler and write the outcome. Returns the row after that, or None if the claim was lost."""
     job, jobs = claim.job, JobsRepository(runtime.database)
@@ -142,12 +135,8 @@ def _run_to_an_end(
         on_progress=on_progress,
     )
     try:
-        try:
-            with runtime.heartbeat.time_limit(claim):
-                _run_handler(context)
-        finally:
-            if on_handled is not None:
-                on_handled()
+        with runtime.heartbeat.time_limit(claim):
+            _run_handler(context)
     except BaseException as error:
         if isinstance(error, ClaimLost) and claim.lost.is_set():
             logger.info("%s", error)

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 from flows.execution.job_following import FollowedRun
-from flows.execution.rolling_window import RollingWindow, StepSource
+from flows.execution.rolling_window import RollingWindow, StepSource, follow_steps
 from flows.execution.sweep import Sweeper
-from flows.process.patience import insist
 from flows.process.runtime import Runtime
 from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
@@ -26,7 +25,8 @@ def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
     # The sweeper is needed because the task may wait for a job whose executor has died.
     with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime):
         try:
-            _follow(task_id, runtime, tasks)
+            window = RollingWindow["Future[Job | None]"](runtime.followed, size=runtime.settings.window_size)
+            follow_steps(task_id, runtime, window, lambda task: _PlainStep(task, runtime))
         except BaseException:
             runtime.stop_task(task_id)
             raise
@@ -45,25 +45,17 @@ class _PlainStep(StepSource["Future[Job | None]"]):
     def begin(self, jobs: Sequence[Job]) -> Iterator[Future[Job | None]]:
         """Follow the jobs."""
         for job in jobs:
-            yield self._runtime.follower.follow(job.id, FollowedRun(self._runtime))
+            yield self._runtime.followed.follow(job.id, FollowedRun(self._runtime))
 
     def note_ended(self, futures: Sequence[Future[Job | None]]) -> None:
-        """Keep the errors of the futures; `_follow` raises the first."""
+        """Keep the errors of the futures."""
         self.errors += [error for future in futures if (error := future.exception()) is not None]
 
     def is_stopped(self) -> bool:
         """Return whether no more jobs are to be begun."""
         return bool(self.errors) or super().is_stopped()
 
-
-def _follow(task_id: str, runtime: Runtime, tasks: TasksRepository) -> None:
-    stopping = runtime.stopping(task_id)
-    window = RollingWindow["Future[Job | None]"](runtime.follower, size=runtime.settings.window_size)
-    while True:
-        task: Task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
-        if task.is_final:
-            return
-        step = _PlainStep(task, runtime)
-        window.follow(step)
-        if step.errors:
-            raise step.errors[0]
+    def raise_error(self) -> None:
+        """Raise the first error of a followed job."""
+        if self.errors:
+            raise self.errors[0]

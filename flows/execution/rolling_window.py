@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from flows.process.followed_jobs import JobFollower
+from flows.process.followed_jobs import FollowedJobs
 from flows.process.patience import insist
 from flows.process.runtime import Runtime
 from storage.queue.tasks import TasksRepository
@@ -59,12 +59,12 @@ class RollingWindow(Generic[AnyFuture]):
     """The jobs that a run follows now, with a future for each.
 
     Args:
-        follower: the follower of the process; it gets the rows of the jobs in advance.
+        all_followed: the followed jobs of the process; they get the rows of the jobs in advance.
         size: how many jobs that can begin now are followed at a time.
     """
 
-    def __init__(self, follower: JobFollower, *, size: int) -> None:
-        self._follower = follower
+    def __init__(self, all_followed: FollowedJobs, *, size: int) -> None:
+        self._all_followed = all_followed
         self._size = min(size, MOST_FOLLOWED)
         self._followed: dict[int, AnyFuture] = {}
         # Filled by the threads of the futures.
@@ -91,7 +91,7 @@ class RollingWindow(Generic[AnyFuture]):
             self._changed.wait(source.look_seconds)
 
     def _begin(self, new: Sequence[Job], source: Source[AnyFuture]) -> None:
-        self._follower.announce(new)
+        self._all_followed.announce(new)
         for job, future in zip(new, source.begin(new), strict=True):
             self._followed[job.id] = future
             future.add_done_callback(partial(self._note_end, job.id))
@@ -105,9 +105,43 @@ class RollingWindow(Generic[AnyFuture]):
         while self._ended:
             job_id = self._ended.popleft()
             # If another process followed the job, this one has not used the announced row.
-            self._follower.forget(job_id)
+            self._all_followed.forget(job_id)
             ended.append(self._followed.pop(job_id))
         return ended
+
+
+def follow_steps(
+    task_id: str,
+    runtime: Runtime,
+    window: RollingWindow[AnyFuture],
+    begin_step: Callable[[Task], StepSource[AnyFuture]],
+    *,
+    on_step_end: Callable[[Task, int], None] = lambda _task, _step_index: None,
+) -> Task:
+    """Follow the jobs of a task step by step until it has ended, or this process is to stop. Returns the task.
+
+    Args:
+        task_id: the task.
+        runtime: the runtime of this process.
+        window: follows the jobs.
+        begin_step: returns the source of the task's current step.
+        on_step_end: called with the task and the index of each step that has ended.
+    """
+    tasks = TasksRepository(runtime.database)
+    stopping = runtime.stopping(task_id)
+    step_index: int | None = None
+    while True:
+        task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
+        if stopping.is_set() and not task.is_final:
+            return task
+        if step_index is not None and (task.is_final or task.step_index != step_index):
+            on_step_end(task, step_index)
+        if task.is_final:
+            return task
+        step_index = task.step_index
+        step = begin_step(task)
+        window.follow(step)
+        step.raise_error()
 
 
 class StepSource(Source[AnyFuture]):
@@ -129,8 +163,11 @@ class StepSource(Source[AnyFuture]):
 
     def not_ready(self) -> int:
         """Return how many jobs run in another process or wait for their next attempt."""
-        return self._runtime.dispatcher.not_ready(self._task.id)
+        return self._runtime.followed.not_ready(self._task.id)
 
     def is_stopped(self) -> bool:
         """Return whether this process was asked to stop working on the task."""
         return self._stopping.is_set()
+
+    def raise_error(self) -> None:
+        """Raise the first error of a followed job, which kept other jobs from beginning."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flows.execution.executor import Executor
+from flows.execution.job_run import run_claimed_job
 from flows.execution.sweep import Sweeper, sweep
+from flows.process.executor import EndWriter, Executor
 from flows.process.runtime import Runtime
 from storage.queue.claims import next_due_at
 from storage.queue.exchange import End, Exchanged, Wanted
@@ -44,17 +45,38 @@ class Lanes:
         known = LanesRepository(runtime.database)
         lanes = [known.get(name).name for name in names] if names else [lane.name for lane in known.list()]
         self._wanted = Wanted(lanes=tuple(lanes), tenant_id=tenant_id)
+        self._stopping = threading.Event()
+        #: The status of each job after its run; `gone` if its row was removed.
+        self.ended: list[str] = []
 
     def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
         """Write the ends of jobs, and claim the best jobs of the first lane that has any."""
         jobs = JobsRepository(self._runtime.database)
         return jobs.claim(self._runtime.worker_id, self._wanted, limit=limit, ended=ended)
 
-    def next_due_seconds(self) -> float:
+    def look(self, *, has_room: bool) -> float:
         """Return the seconds until the first delayed job is due; infinite if it is due already and waits for a slot."""
-        due_at = next_due_at(self._runtime.database)
+        due_at = next_due_at(self._runtime.database) if has_room else None
         seconds = math.inf if due_at is None else (due_at - self._runtime.database.clock()).total_seconds()
         return seconds if seconds > 0 else math.inf
+
+    def is_over(self) -> bool:
+        """Return False, because jobs may be queued at any time."""
+        return False
+
+    def run(self, job: Job, write_end: EndWriter) -> None:
+        """Run a claimed job to its end."""
+        ended = run_claimed_job(job, self._runtime, stopping=self._stopping, write_end=write_end)
+        # Several threads append to the list; a counter would miss some.
+        self.ended.append("gone" if ended is None else ended.status)
+
+    def give_back(self, job: Job) -> None:
+        """Queue a claimed job again."""
+        JobsRepository(self._runtime.database).hand_back(job.id, claim_token=str(job.claim_token))
+
+    def stop_running(self) -> None:
+        """Make running handlers stop at their next checkpoint; their jobs go back to the queue."""
+        self._stopping.set()
 
 
 class Worker:
@@ -68,12 +90,8 @@ class Worker:
 
     def __init__(self, runtime: Runtime, *, lanes: Sequence[str] | None = None, tenant_id: str | None = None) -> None:
         self._runtime = runtime
-        #: Set when handlers are to stop.
-        self._stopping = threading.Event()
-        source = Lanes(runtime, lanes, tenant_id=tenant_id)
-        self._executor = Executor(runtime, source, reporter=self, stopping=self._stopping)
-        # Several threads append to it; a counter would miss some.
-        self._ended: list[str] = []
+        self._lanes = Lanes(runtime, lanes, tenant_id=tenant_id)
+        self._executor = Executor(self._lanes, settings=runtime.settings, wakeups=runtime.wakeups)
 
     def run(self) -> DrainSummary:
         """Run jobs until `stop` is called, then finish the running jobs or hand them back, within `drain_seconds`."""
@@ -95,15 +113,8 @@ class Worker:
         """Stop running handlers at their next checkpoint; their jobs go back to the queue. As safe as `stop`."""
         self._executor.stop_now()
 
-    def began(self, job: Job) -> Callable[[int, int | None], None] | None:
-        """Return None, because a worker shows no progress."""
-
-    def ended(self, job: Job, row: Job | None) -> None:
-        """Count a run."""
-        self._ended.append(row.status if row is not None else "gone")
-
     def _summary(self) -> DrainSummary:
-        return DrainSummary(ended=dict(Counter(self._ended)))
+        return DrainSummary(ended=dict(Counter(self._lanes.ended)))
 
 
 def drain_queue(

@@ -13,5 +13,5 @@ def cancel_here(task_id: str, runtime: Runtime, *, reason: str) -> Task:
     for claim in runtime.heartbeat.running():
         if claim.job.task_id == task_id:
             claim.lost.set()
-    runtime.dispatcher.look_now()
+    runtime.followed.look_now()
     return task

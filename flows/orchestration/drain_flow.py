@@ -50,7 +50,7 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
     ):
         queue = _StandaloneJobs(runtime, served, tenant_id)
         try:
-            RollingWindow["PrefectFuture[Any]"](runtime.follower, size=MOST_FOLLOWED).follow(queue)
+            RollingWindow["PrefectFuture[Any]"](runtime.followed, size=MOST_FOLLOWED).follow(queue)
         except BaseException:
             runtime.stop_task(None)
             raise

@@ -61,7 +61,7 @@ def run_job(job_id: int, position: str) -> Any:
     runtime = Runtime.current()
     # In a Dask worker, no other code subscribes to the events.
     runtime.events.listen(emit_to_prefect)
-    return unfavourable_end(runtime.follower.follow(job_id, _WithProgress(runtime)).result(), job_id)
+    return unfavourable_end(runtime.followed.follow(job_id, _WithProgress(runtime)).result(), job_id)
 
 
 def task_for(type: str, *, priority: int, tags: tuple[str, ...] = ()) -> Task[[int, str], Any]:

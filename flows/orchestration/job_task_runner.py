@@ -6,9 +6,11 @@ Prefect's own task engine runs all other tasks, and task runs that must first ge
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Self, cast
 
@@ -112,7 +114,7 @@ class _JobRun(FollowedRun):
 
     def follow(self) -> Future[State[Any]]:
         """Follow the job. The future's result is the final state of the task run."""
-        self._runtime.follower.follow(self._parameters["job_id"], self).add_done_callback(self._end)
+        self._runtime.followed.follow(self._parameters["job_id"], self).add_done_callback(self._end)
         return self._outcome
 
     def refuses(self) -> bool:
@@ -155,22 +157,26 @@ class _JobRun(FollowedRun):
     def _end(self, followed: Future[Job | None]) -> None:
         try:
             if self._is_refused:
-                # This is the thread in which the job was refused, so it may wait.
-                self._outcome.set_result(self._left_to_prefect())
+                # Not in this thread, which is one of the executor's: Prefect's engine waits for a turn of the job.
+                run = copy_context().run
+                threading.Thread(target=run, args=(self._leave_to_prefect,), name="photojobs-limited").start()
             else:
                 self._outcome.set_result(self._final_state(followed))
         except BaseException as error:  # noqa: BLE001 - the future's result raises it.
             self._outcome.set_exception(error)
 
-    def _left_to_prefect(self) -> State[Any]:
-        state: Any = run_task_sync(
-            self._task,
-            task_run_id=self.record.task_run.id,
-            parameters=self._parameters,
-            return_type="state",
-            dependencies=self._dependencies,
-        )
-        return cast("State[Any]", state)
+    def _leave_to_prefect(self) -> None:
+        try:
+            state: Any = run_task_sync(
+                self._task,
+                task_run_id=self.record.task_run.id,
+                parameters=self._parameters,
+                return_type="state",
+                dependencies=self._dependencies,
+            )
+            self._outcome.set_result(state)
+        except BaseException as error:  # noqa: BLE001 - the future's result raises it.
+            self._outcome.set_exception(error)
 
     def _final_state(self, followed: Future[Job | None]) -> State[Any]:
         error = followed.exception()

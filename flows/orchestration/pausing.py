@@ -20,4 +20,4 @@ def pause_here(task_id: str, runtime: Runtime, *, is_to_end: bool) -> None:
             claim.lost.set()
     if is_to_end:
         runtime.stop_task(task_id)
-    runtime.dispatcher.look_now()
+    runtime.followed.look_now()

@@ -20,7 +20,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.execution.rolling_window import RollingWindow, StepSource
+from flows.execution.rolling_window import RollingWindow, StepSource, follow_steps
 from flows.execution.sweep import Sweeper
 from flows.orchestration.artifacts import await_publication, publish_step
 from flows.orchestration.canceling import cancel_here
@@ -30,7 +30,6 @@ from flows.orchestration.mapped_runs import raise_if_none_ran
 from flows.orchestration.pausing import pause_here
 from flows.orchestration.prefect_events import emit_to_prefect
 from flows.orchestration.supervision import end_within
-from flows.process.patience import insist
 from flows.process.runtime import Runtime
 from flows.telemetry.step_markdown import step_line
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
@@ -88,17 +87,27 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
     the task and waits for its handlers to stop; a second Ctrl-C ends the process. After any other interruption (Prefect
     raises an exception for SIGTERM) the running jobs are handed back, and another process can go on with the task.
     """
-    window = RollingWindow["PrefectFuture[Any]"](runtime.follower, size=runtime.settings.window_size)
+    window = RollingWindow["PrefectFuture[Any]"](runtime.followed, size=runtime.settings.window_size)
+
+    def follow() -> Task:
+        return follow_steps(
+            task_id,
+            runtime,
+            window,
+            lambda task: _MappedStep(task, runtime),
+            on_step_end=lambda task, step_index: publish_step(runtime.database, task, step_index),
+        )
+
     # The sweeper is needed because the task may wait for a job whose executor has died.
     with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime):
         try:
-            return _follow(task_id, runtime, window)
+            return follow()
         except KeyboardInterrupt:
             with _interrupted_at_once():
                 try:
                     cancel_here(task_id, runtime, reason="canceled by Ctrl-C")
                     wait(list(window.followed.values()))
-                    return _follow(task_id, runtime, window)
+                    return follow()
                 except BaseException:
                     # Threads that wait for an unavailable database must not keep this process alive.
                     runtime.stop_task(task_id)
@@ -110,22 +119,6 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
         except BaseException:
             runtime.stop_task(task_id)
             raise
-
-
-def _follow(task_id: str, runtime: Runtime, window: RollingWindow[PrefectFuture[Any]]) -> Task:
-    tasks = TasksRepository(runtime.database)
-    stopping = runtime.stopping(task_id)
-    step_index: int | None = None
-    while True:
-        task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
-        if stopping.is_set() and not task.is_final:
-            return task
-        if step_index is not None and (task.is_final or task.step_index != step_index):
-            publish_step(runtime.database, task, step_index)
-        if task.is_final:
-            return task
-        step_index = task.step_index
-        window.follow(_MappedStep(task, runtime))
 
 
 class _MappedStep(StepSource["PrefectFuture[Any]"]):

@@ -1,28 +1,38 @@
 """Following jobs to their ends: each runs in this process when its turn comes, or is watched while another runs it.
 
-A waiting job takes no thread. Only running jobs do: one each, at most as many as the setting `concurrency`.
+The followed jobs of a process are the source of one executor, so that the setting `concurrency` limits how many of them
+run at a time, and rank decides which. A job that waits takes no thread.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
 from contextvars import copy_context
-from functools import partial
 
-from flows.process.claiming_thread import Dispatcher
-from flows.process.heartbeat_thread import Heartbeat
-from flows.process.patience import insist
+from flows.process.executor import EndWriter, Executor
 from flows.telemetry.log_fields import about_job
 from storage.database.engine import Database
+from storage.database.thread_ends import wait_for_end
+from storage.errors import DatabaseFault, StorageError
+from storage.lifecycle import heartbeats
+from storage.queue.exchange import End, Exchanged, Wanted
 from storage.queue.jobs import JobsRepository
-from storage.records import Job
+from storage.queue.lanes import LanesRepository
+from storage.queue.wakeups import Wakeups
+from storage.records import Job, Lane
+from storage.settings import Settings
 
 logger = logging.getLogger("photojobs.following")
+
+#: How long the bounds of the lanes are cached. Their slots are read at every claim.
+LANES_SECONDS = 5.0
 
 
 class Observer(ABC):
@@ -33,13 +43,13 @@ class Observer(ABC):
         return False
 
     @abstractmethod
-    def run(self, job: Job, stopping: threading.Event, on_handled: Callable[[], None]) -> Job | None:
+    def run(self, job: Job, stopping: threading.Event, write_end: EndWriter) -> Job | None:
         """Run a claimed job. Returns its row, or None if the row was removed.
 
         Args:
             job: its row when it was claimed.
             stopping: set when the job is to go back to the queue.
-            on_handled: to be called when the handler has ended, before its outcome is written.
+            write_end: ends the job.
         """
 
     def running_elsewhere(self) -> None:  # noqa: B027 - optional.
@@ -54,36 +64,53 @@ class Observer(ABC):
         """
 
 
-class JobFollower:
-    """Follows jobs in one process.
+class FollowedJobs:
+    """The jobs that a process follows, and the source of the executor that runs them.
+
+    The executor runs in a thread of its own while a job is followed.
 
     Args:
         database: the database that holds the jobs.
-        dispatcher: claims the jobs, and limits how many run at a time.
-        heartbeat: sends heartbeats for waiting and running jobs.
-        stopping: returns the event of a task that is set when the process is to stop working on it.
-        give_up_seconds: how long the read of a row is repeated while the database is unavailable.
+        settings: the settings of the process.
+        worker_id: the id under which this process claims.
+        wakeups: wakes the executor.
+        stopping: returns the event of a task that is set when the process is to stop working on it; None means
+            standalone jobs.
+        on_followed: called when a job is followed.
     """
 
     def __init__(
         self,
         database: Database,
-        dispatcher: Dispatcher,
-        heartbeat: Heartbeat,
         *,
+        settings: Settings,
+        worker_id: str,
+        wakeups: Wakeups,
         stopping: Callable[[str | None], threading.Event],
-        give_up_seconds: float,
+        on_followed: Callable[[], None],
     ) -> None:
+        self._database = database
         self._jobs = JobsRepository(database)
-        self._dispatcher = dispatcher
-        self._heartbeat = heartbeat
+        self._settings = settings
+        self._worker_id = worker_id
+        self._wakeups = wakeups
         self._stopping = stopping
-        self._give_up_seconds = give_up_seconds
+        self._on_followed = on_followed
         self._lock = threading.Lock()
         self._announced: dict[int, Job] = {}
-        # Their rows must be read to decide how to go on.
-        self._to_read: list[_Followed] = []
-        self._is_reading = False
+        #: The jobs that wait for their turn here, or run in another process.
+        self._waiting: dict[int, list[_Followed]] = {}
+        #: The claimed jobs, by token.
+        self._claimed: dict[str, _Followed] = {}
+        self._attended: set[int] = set()
+        self._not_ready: set[int] = set()
+        self._looked_at = -math.inf
+        self._due_at = math.inf
+        self._lanes: Sequence[Lane] = ()
+        self._lanes_read_at = -math.inf
+        self._is_closed = False
+        self._executor: Executor | None = None
+        self._thread: threading.Thread | None = None
 
     def announce(self, jobs: Iterable[Job]) -> None:
         """Keep the rows of jobs that the caller is about to follow, so that they are not read again."""
@@ -99,110 +126,319 @@ class JobFollower:
         """Follow a job to its end. The future's result is its row, or None if the row was removed.
 
         The row is not final if this process stopped waiting; the job then stays in the queue. The handler runs in the
-        context variables of the caller.
+        context variables of the caller. While the database is unavailable, the wait goes on.
         """
         with self._lock:
             job = self._announced.pop(job_id, None)
-        self._heartbeat.start()
+        self._on_followed()
         followed = _Followed(job_id, observer)
-        if job is None:
-            self._read_later(followed)
-        else:
-            self._wait(followed, job)
+        self._wait(followed, job)
         return followed.future
 
-    def _wait(self, followed: _Followed, job: Job) -> None:
-        """Wait for the turn of a job."""
-        stopping = followed.stopping = followed.stopping or self._stopping(job.task_id)
+    def attended(self) -> list[int]:
+        """Return the ids of the queued jobs for which this process waits with a free thread."""
+        with self._lock:
+            return [job_id for job_id in self._attended if job_id in self._waiting]
 
-        def take(claimed: Job | None) -> None:
-            if claimed is None:
-                self._read_later(followed)
-            else:
-                self._start(followed, claimed)
+    def not_ready(self, task_id: str | None) -> int:
+        """Return how many of the waiting jobs of a task cannot begin in this process now; None means standalone jobs.
 
-        self._dispatcher.wait_for(job, take, stopping=stopping, on_elsewhere=followed.observer.running_elsewhere)
+        Such a job runs in another process, or its next attempt is not due yet.
+        """
+        with self._lock:
+            return sum(self._is_of(task_id, job_id) for job_id in self._not_ready & set(self._waiting))
 
-    def _start(self, followed: _Followed, claimed: Job) -> None:
-        # A daemon: a handler that never reaches a checkpoint must not keep the process from ending.
-        name = f"photojobs-run-{claimed.id}"
-        # A copy, because the thread of the previous attempt may not have ended yet.
-        run = followed.context.copy().run
-        thread = threading.Thread(target=run, args=(self._run, followed, claimed), name=name, daemon=True)
+    def look_now(self) -> None:
+        """Check at once which of the waiting jobs have ended."""
+        self._looked_at = -math.inf
+        self._wakeups.notify()
+
+    def abandon(self, task_id: str | None) -> None:
+        """Stop waiting for the jobs of a task; None means standalone jobs. The caller has set their `stopping` before.
+
+        They stay queued, and no longer keep jobs of lower ranks from being claimed.
+        """
+        with self._lock:
+            job_ids = [job_id for job_id in self._waiting if self._is_of(task_id, job_id)]
+        self._dismiss(job_ids)
+
+    def close(self) -> None:
+        """Stop waiting for all jobs, and end the executor."""
+        with self._lock:
+            self._is_closed = True
+            job_ids = list(self._waiting)
+            executor, thread = self._executor, self._thread
+        self._dismiss(job_ids)
+        if executor is not None and thread is not None:
+            executor.stop()
+            self._wakeups.notify()
+            wait_for_end(thread)
+
+    # The source of the executor.
+
+    def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
+        """Write the ends of jobs, and claim the best waiting jobs that are entitled to slots."""
+        with self._lock:
+            job_ids = list(self._waiting) if limit > 0 else []
+        if not ended and not job_ids:
+            self._attend(0)
+            return Exchanged(ended=(), claimed=())
         try:
-            thread.start()
-        except RuntimeError as error:
-            # The system cannot start another thread now.
-            logger.warning(
-                "job %d: no thread could be started; it goes back to the queue: %s",
-                claimed.id,
-                error,
-                extra=about_job(claimed),
-            )
-            try:
-                self._give_back(claimed)
-            finally:
-                self._wait(followed, claimed)
+            wanted = Wanted(lanes=[lane.name for lane in self._known_lanes()], job_ids=job_ids)
+            limit = limit if job_ids else 0
+            exchanged = self._jobs.claim(self._worker_id, wanted, limit=limit, ended=ended)
+        except DatabaseFault:
+            raise
+        except Exception:
+            if ended:
+                raise
+            # Without the executor no waiting job of this process would ever run.
+            logger.exception("jobs could not be claimed; trying again")
+            return Exchanged(ended=(), claimed=())
+        claimed = [job for job in exchanged.claimed if self._takes(job)]
+        self._attend(limit - len(claimed))
+        return Exchanged(ended=exchanged.ended, claimed=tuple(claimed))
 
-    def _give_back(self, claimed: Job) -> None:
-        self._dispatcher.release()
+    def look(self, *, has_room: bool) -> float:
+        """Read the rows of new jobs, and regularly the states of all. Returns the seconds until the next look."""
+        with self._lock:
+            new = [job_id for job_id, waiters in self._waiting.items() if waiters[0].job is None]
+        try:
+            if new:
+                self._note_rows(new)
+            if time.monotonic() >= self._next_look_at():
+                self._look_at_states()
+        except DatabaseFault:
+            raise
+        except Exception:
+            # Without the executor no waiting job of this process would ever run.
+            logger.exception("the states of jobs could not be read; trying again")
+            return math.inf
+        return 0.0 if new else max(0.0, self._next_look_at() - time.monotonic())
+
+    def is_over(self) -> bool:
+        """Return whether no job waits. The next job that is followed then starts another executor."""
+        with self._lock:
+            if self._waiting and not self._is_closed:
+                return False
+            self._executor = self._thread = None
+            return True
+
+    def run(self, job: Job, write_end: EndWriter) -> None:
+        """Run a claimed job in the context of its follower."""
+        followed = self._claimed[str(job.claim_token)]
+        try:
+            # A copy, because the thread of the previous attempt may not have left it yet.
+            followed.context.copy().run(self._run, followed, job, write_end)
+        finally:
+            self._claimed.pop(str(job.claim_token), None)
+
+    def give_back(self, job: Job) -> None:
+        """Queue a claimed job again, and wait for it."""
+        followed = self._claimed.pop(str(job.claim_token))
+        self._hand_back(job)
+        self._wait(followed, job)
+
+    def stop_running(self) -> None:
+        """Make running handlers stop at their next checkpoint; their jobs go back to the queue."""
+        for followed in list(self._claimed.values()):
+            followed.stopping.set()
+
+    # Waiting.
+
+    def _wait(self, followed: _Followed, job: Job | None) -> None:
+        """Wait for the turn of a job; `job` is its row as last read, or None if it was not read yet."""
+        if job is not None:
+            followed.note(job, self._stopping(job.task_id))
+        with self._lock:
+            is_over = self._is_closed or followed.stopping.is_set()
+            if not is_over:
+                self._waiting.setdefault(followed.job_id, []).append(followed)
+                if job is not None:
+                    self._note_readiness(job)
+                self._start()
+        if is_over:
+            followed.future.set_result(job)
+        else:
+            self._wakeups.notify()
+
+    def _note_readiness(self, job: Job) -> None:
+        due_in_seconds = 0.0
+        if job.run_after is not None:
+            due_in_seconds = (job.run_after - self._database.clock()).total_seconds()
+        if due_in_seconds > 0:
+            self._due_at = min(self._due_at, time.monotonic() + due_in_seconds)
+        if due_in_seconds > 0 or job.status == "running":
+            self._not_ready.add(job.id)
+        else:
+            self._not_ready.discard(job.id)
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._executor = Executor(self, settings=self._settings, wakeups=self._wakeups)
+            run = self._executor.run
+            thread = threading.Thread(target=run, kwargs={"until_empty": False}, name="photojobs-executor", daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def _is_of(self, task_id: str | None, job_id: int) -> bool:
+        job = self._waiting[job_id][0].job
+        return job is not None and job.task_id == task_id
+
+    def _dismiss(self, job_ids: Sequence[int]) -> None:
+        try:
+            self._leave(job_ids)
+        except StorageError as error:
+            # Without heartbeats the rows soon stop keeping other jobs back.
+            logger.warning("jobs that this process no longer waits for could not be released: %s", error)
+        for job_id in job_ids:
+            self._answer(job_id)
+
+    def _answer(self, job_id: int, row: Job | None = None, *, is_gone: bool = False) -> None:
+        """End the wait for a job, with this row or the one that was read last."""
+        with self._lock:
+            waiters = self._waiting.pop(job_id, [])
+            self._attended.discard(job_id)
+            self._not_ready.discard(job_id)
+        for followed in waiters:
+            followed.future.set_result(None if is_gone else row or followed.job)
+
+    def _note_rows(self, job_ids: Sequence[int]) -> None:
+        """Read rows; end the waits for jobs that have ended or are gone, or that this process is not to work on."""
+        rows = self._jobs.get_many(job_ids)
+        for job_id in job_ids:
+            row = rows.get(job_id)
+            if row is None:
+                self._answer(job_id, is_gone=True)
+                continue
+            stopping = self._stopping(row.task_id)
+            if row.is_final or stopping.is_set():
+                self._answer(job_id, row)
+                continue
+            with self._lock:
+                for followed in self._waiting.get(job_id, ()):
+                    followed.note(row, stopping)
+                self._note_readiness(row)
+
+    def _next_look_at(self) -> float:
+        return min(self._looked_at + self._settings.poll_seconds, self._due_at)
+
+    def _look_at_states(self) -> None:
+        """Find out which of the jobs have ended, and when the first delayed job is due."""
+        with self._lock:
+            job_ids = list(self._waiting)
+            self._looked_at, self._due_at = time.monotonic(), math.inf
+        now = self._database.clock()
+        standings = heartbeats.standings(self._database, job_ids)
+        ended, not_ready, elsewhere = list[int](), set[int](), list[int]()
+        for job_id in job_ids:
+            standing = standings.get(job_id)
+            if standing is None or standing.status not in ("queued", "running"):
+                ended.append(job_id)
+            elif standing.run_after is not None and standing.run_after > now:
+                due_in_seconds = (standing.run_after - now).total_seconds()
+                self._due_at = min(self._due_at, self._looked_at + due_in_seconds)
+                not_ready.add(job_id)
+            elif standing.status == "running":
+                not_ready.add(job_id)
+                elsewhere.append(job_id)
+        with self._lock:
+            self._not_ready = not_ready
+            waiters = [followed for job_id in elsewhere for followed in self._waiting.get(job_id, ())]
+        for followed in waiters:
+            followed.observer.running_elsewhere()
+        if ended:
+            self._note_rows(ended)
+
+    # Claims.
+
+    def _takes(self, claimed: Job) -> bool:
+        """Find the follower of a claimed job. Without one, the job goes back to the queue at once."""
+        stopping = self._stopping(claimed.task_id)
+        with self._lock:
+            waiters = self._waiting.get(claimed.id)
+            followed = waiters.pop(0) if waiters else None
+            if not waiters:
+                self._waiting.pop(claimed.id, None)
+            self._attended.discard(claimed.id)
+            self._not_ready.discard(claimed.id)
+            if followed is not None:
+                followed.note(claimed, stopping)
+                self._claimed[str(claimed.claim_token)] = followed
+        if followed is None:
+            try:
+                self._hand_back(claimed)
+            except StorageError as error:
+                logger.warning(
+                    "job %d: could not go back to the queue; a sweep will requeue it: %s",
+                    claimed.id,
+                    error,
+                    extra=about_job(claimed),
+                )
+        return followed is not None
+
+    def _hand_back(self, claimed: Job) -> None:
         self._jobs.hand_back(claimed.id, claim_token=str(claimed.claim_token))
 
-    def _run(self, followed: _Followed, claimed: Job) -> None:
+    def _attend(self, free: int) -> None:
+        """Keep the next slots for the best waiting jobs of each lane, as many as there are free threads.
+
+        A process without a free thread could not use a slot, so its jobs must not keep others from it.
+        """
+        with self._lock:
+            ready = [
+                job
+                for job_id, waiters in self._waiting.items()
+                if free > 0 and job_id not in self._not_ready and (job := waiters[0].job) is not None
+            ]
+        ready.sort(key=lambda job: (-job.priority, job.created_at, job.id))
+        room = Counter[str | None]()
+        awaited = set[int]()
+        for job in ready:
+            lane = next((lane.name for lane in self._lanes if lane.covers(job.priority)), None)
+            if room[lane] < free:
+                room[lane] += 1
+                awaited.add(job.id)
+        with self._lock:
+            left = self._attended - awaited
+            newly = [job_id for job_id in awaited - self._attended if job_id in self._waiting]
+        try:
+            self._leave(left)
+            with self._lock:
+                self._attended.update(newly)
+            heartbeats.attend(self._database, newly, worker_id=self._worker_id)
+        except StorageError as error:
+            logger.warning("slots could not be kept for waiting jobs: %s", error)
+
+    def _leave(self, job_ids: Collection[int]) -> None:
+        with self._lock:
+            left = self._attended.intersection(job_ids)
+            self._attended -= left
+        heartbeats.leave(self._database, list(left))
+
+    def _known_lanes(self) -> Sequence[Lane]:
+        if time.monotonic() - self._lanes_read_at > LANES_SECONDS:
+            self._lanes = LanesRepository(self._database).list()
+            self._lanes_read_at = time.monotonic()
+        return self._lanes
+
+    # Running.
+
+    def _run(self, followed: _Followed, claimed: Job, write_end: EndWriter) -> None:
         job: Job | None = claimed
         try:
             if followed.observer.refuses():
-                self._give_back(claimed)
-                followed.future.set_result(claimed)
-                return
-            with ExitStack() as room:
-                room.callback(self._dispatcher.release)
-                # Released before the lane's slot is free: a full process leaves a free slot to jobs of lower ranks.
-                job = followed.observer.run(claimed, followed.stopping or threading.Event(), room.close)
-            if job is not None and not job.is_final:
-                followed.observer.queued_again(claimed, job)
-                self._wait(followed, job)
-                return
+                self._hand_back(claimed)
+            else:
+                job = followed.observer.run(claimed, followed.stopping, write_end)
+                if job is not None and not job.is_final:
+                    followed.observer.queued_again(claimed, job)
+                    self._wait(followed, job)
+                    return
         except BaseException as error:  # noqa: BLE001 - it is raised where the future is waited for.
             followed.future.set_exception(error)
         else:
             followed.future.set_result(job)
-
-    def _read_later(self, followed: _Followed) -> None:
-        """Read a row in a separate thread: the callers must be quick, and the database may be unavailable."""
-        with self._lock:
-            self._to_read.append(followed)
-            if self._is_reading:
-                return
-            self._is_reading = True
-        try:
-            threading.Thread(target=self._read, name="photojobs-following", daemon=True).start()
-        except RuntimeError:
-            # The system cannot start another thread now.
-            self._read()
-
-    def _read(self) -> None:
-        while batch := self._next_to_read():
-            ids = [followed.job_id for followed in batch]
-            try:
-                jobs = insist(partial(self._jobs.get_many, ids), give_up_seconds=self._give_up_seconds)
-            except BaseException as error:  # noqa: BLE001 - it is raised where the futures are waited for.
-                for followed in batch:
-                    followed.future.set_exception(error)
-                continue
-            for followed in batch:
-                job = jobs.get(followed.job_id)
-                # `stopping` is None before the first wait. After a wait, the row is the result, final or not.
-                if job is not None and not job.is_final and followed.stopping is None:
-                    self._wait(followed, job)
-                else:
-                    followed.future.set_result(job)
-
-    def _next_to_read(self) -> list[_Followed]:
-        with self._lock:
-            batch, self._to_read = self._to_read, []
-            self._is_reading = bool(batch)
-        return batch
 
 
 class _Followed:
@@ -213,5 +449,11 @@ class _Followed:
         self.observer = observer
         self.future: Future[Job | None] = Future()
         self.context = copy_context()
-        #: Set when this process stops following it; None before its first wait.
-        self.stopping: threading.Event | None = None
+        #: Its row as last read.
+        self.job: Job | None = None
+        #: Set when this process stops following it.
+        self.stopping = threading.Event()
+
+    def note(self, job: Job, stopping: threading.Event) -> None:
+        """Keep the row, and the event of its task."""
+        self.job, self.stopping = job, stopping

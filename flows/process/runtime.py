@@ -13,8 +13,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Self
 from weakref import WeakValueDictionary
 
-from flows.process.claiming_thread import Dispatcher
-from flows.process.followed_jobs import JobFollower
+from flows.process.followed_jobs import FollowedJobs
 from flows.process.heartbeat_thread import Heartbeat
 from flows.telemetry.events import Events
 from flows.telemetry.log_lines import log_events, structure_logs
@@ -54,18 +53,11 @@ class Runtime:
         log_events(self.events, self.settings)
         self.tracing = open_tracing()
         self.wakeups = Wakeups(database)
-        self.dispatcher = Dispatcher(
-            database,
-            worker_id=self.worker_id,
-            wakeups=self.wakeups,
-            poll_seconds=self.settings.poll_seconds,
-            concurrency=self.settings.concurrency,
-        )
         self.heartbeat = Heartbeat(
             database,
             worker_id=self.worker_id,
             interval_seconds=self.settings.heartbeat_seconds,
-            waiting=self.dispatcher.attended,
+            waiting=lambda: self.followed.attended(),
         )
         self.pinned_definition = lru_cache(maxsize=256)(self._read_pinned_definition)
         self._lock = threading.Lock()
@@ -74,12 +66,13 @@ class Runtime:
         self._stopping: WeakValueDictionary[str | None, threading.Event] = WeakValueDictionary()
         self._stopped: deque[threading.Event] = deque(maxlen=1_000)
         self._images: ImageProcessing | None = None
-        self.follower = JobFollower(
+        self.followed = FollowedJobs(
             database,
-            self.dispatcher,
-            self.heartbeat,
+            settings=self.settings,
+            worker_id=self.worker_id,
+            wakeups=self.wakeups,
             stopping=self.stopping,
-            give_up_seconds=self.settings.stale_seconds,
+            on_followed=self.heartbeat.start,
         )
 
     @classmethod
@@ -172,7 +165,7 @@ class Runtime:
         stopping = self.stopping(task_id)
         stopping.set()
         self._stopped.append(stopping)
-        self.dispatcher.abandon(task_id)
+        self.followed.abandon(task_id)
 
     def _event(self, task_id: str | None) -> threading.Event:
         event = self._stopping.get(task_id)
@@ -182,7 +175,7 @@ class Runtime:
 
     def close(self) -> None:
         """Stop the threads and the image processes, and close the database's connections."""
-        self.dispatcher.close()
+        self.followed.close()
         self.heartbeat.close()
         self.wakeups.close()
         with self._lock:

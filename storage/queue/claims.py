@@ -18,16 +18,16 @@ from datetime import datetime
 from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Integer, Row, TextClause, bindparam, column, text
+from sqlalchemy import Connection, Executable, Row, TextClause, bindparam, text
 
 from storage.database.column_types import UtcTimestamp
 from storage.database.driver_statement import DriverStatement, run_on
 from storage.database.engine import Access, Database
-from storage.database.tables import ATTENDED, DELAYED, READY, RUNNING, jobs
-from storage.lifecycle.job_statement import JOB_COLUMNS, STILL_QUEUED, JobStatement, is_given, is_given_and_queued
+from storage.database.tables import DELAYED, READY, RUNNING, jobs
+from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement, by_index
 from storage.lifecycle.notifications import fresh_since
-from storage.queue.exchange_statements import DUE, NOT_ON_HOLD, RANK, TAKE, TAKE_SEVERAL
-from storage.queue.lanes import COUNT_RUNNING_IN_LANE, free_slots
+from storage.queue.exchange_statements import DUE, NOT_ON_HOLD, TAKE, awaited
+from storage.queue.lanes import free_slots
 from storage.records import Job, Lane
 
 #: Bounds between which every priority is.
@@ -47,10 +47,22 @@ class Claimant:
 
 
 def claim_in_special_lane(
-    connection: Connection, claimant: Claimant, *, lane: Lane, tenant_id: str | None, limit: int
+    connection: Connection,
+    claimant: Claimant,
+    *,
+    lane: Lane,
+    tenant_id: str | None,
+    limit: int,
+    job_ids: Sequence[int] | None = None,
 ) -> list[Job]:
-    """Claim up to `limit` jobs of a lane with aging or fairness, within its slots, best first."""
-    room = min(limit, free_slots(connection, lane))
+    """Claim up to `limit` jobs of a lane with aging or fairness, within its slots, best first.
+
+    With `job_ids`, claim those of them that are entitled to a slot; `take_awaited` does this for other lanes.
+    """
+    free = max(0, free_slots(connection, lane))
+    if job_ids is not None:
+        return _claim_awaited(connection, claimant, lane, job_ids, free=free, limit=limit)
+    room = min(limit, free)
     promote_due(connection, now=claimant.now)
     claimed: list[Job] = []
     while len(claimed) < room:
@@ -74,34 +86,6 @@ def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: 
     )
 
 
-def claim_awaited(
-    database: Database, claimant: Claimant, *, lane: Lane, job_ids: Sequence[int], limit: int
-) -> list[Job]:
-    """Claim those of the jobs `job_ids` that get a free slot of the lane, best first, at most `limit`.
-
-    These jobs compete with the jobs that live executors of other processes wait for. With N free slots, the best N jobs
-    of both get a slot. Jobs outside the lane are ignored. The slots and holds of the lane are read again; its aging and
-    fairness are taken from `lane`.
-    """
-    awaited = {
-        "lane": lane.name,
-        "job_ids": list(job_ids),
-        "now": claimant.now,
-        "fresh_since": fresh_since(claimant.now),
-    }
-    if not lane.is_plain:
-        with database.begin() as connection:
-            return _claim_by_own_rank(connection, claimant, lane, awaited, own=set(job_ids), limit=limit)
-    parameters = claimant.parameters() | awaited | {"limit": limit}
-    claim = _awaited_statement(database.is_postgresql)
-    if not database.is_postgresql:
-        # In SQLite a statement is atomic, so counting the slots needs no lock.
-        claimed = database.run(claim, parameters)
-    else:
-        _, claimed = database.run_together([(_LOCK_LANE, {"lane": lane.name}), (claim, parameters)])
-    return sorted(claimed, key=lambda job: (-job.priority, job.created_at, job.id))
-
-
 def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
     """Claim a job if it is queued, regardless of better jobs and of the slots of its lane."""
     return _take(connection, claimant, job_id)
@@ -123,27 +107,24 @@ def new_worker_id(name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
-def _claim_by_own_rank(
-    connection: Connection,
-    claimant: Claimant,
-    lane: Lane,
-    awaited: dict[str, Any],
-    *,
-    own: set[int],
-    limit: int,
+def _claim_awaited(
+    connection: Connection, claimant: Claimant, lane: Lane, job_ids: Sequence[int], *, free: int, limit: int
 ) -> list[Job]:
-    if connection.dialect.name == "postgresql":
-        _LOCK_LANE.on(connection, {"lane": lane.name})
     is_postgresql = connection.dialect.name == "postgresql"
-    given = awaited if is_postgresql else awaited | {"job_ids": json.dumps(awaited["job_ids"])}
+    given = {
+        "job_ids": list(job_ids) if is_postgresql else json.dumps(list(job_ids)),
+        "min_priority": lane.min_priority,
+        "max_priority": lane.max_priority,
+        "now": claimant.now,
+        "fresh_since": fresh_since(claimant.now),
+    }
     candidates = connection.execute(_candidates_statement(is_postgresql), given).all()
-    free = candidates[0].free if candidates else 0
+    own = set(job_ids)
     claimed: list[Job] = []
     for candidate in _ranked(connection, candidates, lane=lane, now=claimant.now)[:free]:
         if candidate.id in own and len(claimed) < limit:
             job = _take(connection, claimant, candidate.id)
-            if job is not None:
-                claimed.append(job)
+            claimed += [] if job is None else [job]
     return claimed
 
 
@@ -156,65 +137,18 @@ def _take(connection: Connection, claimant: Claimant, job_id: int) -> Job | None
     return taken[0] if taken else None
 
 
-def _is_open(lane: str) -> str:
-    """Return the SQL condition that a row of `lanes` has this name, is not on hold, and has a free slot."""
-    return f"""name = {lane} AND (slots IS NULL OR slots > ({COUNT_RUNNING_IN_LANE}))
-        AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)"""
-
-
-_LOCK_LANE = DriverStatement(
-    "SELECT 1 FROM lanes WHERE name = :lane AND slots IS NOT NULL FOR UPDATE", is_planned_once=True
-)
-
 _TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING {JOB_COLUMNS}")
-
-
-def _awaited(is_postgresql: bool) -> str:
-    """Return a WITH clause for `awaited`: all jobs that compete for the lane's slots, including `:job_ids`.
-
-    The column `free` is the number of free slots. If the lane has no free slot, `awaited` is empty.
-    """
-    may_run = f"""(run_after IS NULL OR run_after <= :now) AND held_by IS NULL
-        AND priority BETWEEN open_lane.min_priority AND open_lane.max_priority AND {NOT_ON_HOLD}"""
-    columns = "jobs.id, jobs.tenant_id, jobs.priority, jobs.created_at, open_lane.free"
-    return f"""
-        WITH open_lane AS MATERIALIZED (
-            SELECT min_priority, max_priority, coalesce(slots - ({COUNT_RUNNING_IN_LANE}), 2147483647) AS free
-            FROM lanes WHERE {_is_open(":lane")}
-        ), awaited AS (
-            SELECT {columns} FROM jobs{by_index(is_postgresql, "idx_jobs_attended")} CROSS JOIN open_lane
-            WHERE {ATTENDED} AND heartbeat_at > :fresh_since AND {may_run}
-            UNION
-            SELECT {columns} FROM jobs CROSS JOIN open_lane
-            WHERE {is_given_and_queued(is_postgresql=is_postgresql)} AND {may_run}
-        )"""
-
-
-@cache
-def _awaited_statement(is_postgresql: bool) -> JobStatement:
-    return JobStatement(
-        f"""
-        {_awaited(is_postgresql)}, entitled AS (
-            SELECT id FROM (SELECT *, row_number() OVER (ORDER BY {RANK}) AS place FROM awaited) AS ranked
-            WHERE place <= free AND {is_given("id", is_postgresql=is_postgresql)} ORDER BY place LIMIT :limit
-        )
-        {TAKE_SEVERAL} WHERE id IN (SELECT id FROM entitled) AND {STILL_QUEUED} RETURNING {JOB_COLUMNS}""",
-        is_planned_once=True,
-    )
 
 
 @cache
 def _candidates_statement(is_postgresql: bool) -> Executable:
-    """Return a query of all jobs that compete for the slots of a lane with aging or fairness; Python ranks them."""
+    """Select all jobs that compete for the slots of a lane with aging or fairness; Python ranks them."""
+    number = "CAST({} AS integer) AS {}"
+    bounds = ", ".join(number.format(f":{name}", name) for name in ("min_priority", "max_priority"))
     times = [bindparam(name, type_=UtcTimestamp) for name in ("now", "fresh_since")]
-    statement = text(f"{_awaited(is_postgresql)} SELECT * FROM awaited").bindparams(*times)
-    return statement.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at, column("free", Integer))
-
-
-def by_index(is_postgresql: bool, index: str) -> str:
-    """Return the clause after a table's name that makes SQLite use this index; empty on PostgreSQL."""
-    # Without the clause, SQLite prefers the older indexes on `status`, which contain the whole queue.
-    return "" if is_postgresql else f" INDEXED BY {index}"
+    lane = f"SELECT {bounds}, 0 AS place, 0 AS free"
+    statement = text(f"{awaited(lane, is_postgresql=is_postgresql)} SELECT * FROM awaited").bindparams(*times)
+    return statement.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at)
 
 
 @cache

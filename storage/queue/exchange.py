@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +33,7 @@ from storage.queue.exchange_statements import (
     PROMOTE_POSTGRESQL,
     PROMOTE_SQLITE,
     choose_lanes,
+    take_awaited,
     take_from_chosen_lanes,
     take_within,
 )
@@ -70,11 +71,15 @@ class Wanted:
             and fairness of the lanes apply. If None, `bounds` applies.
         bounds: the lowest and the highest priority, both inclusive, regardless of lanes.
         tenant_id: claim only jobs of this tenant; None for all tenants.
+        job_ids: claim only these jobs of the lanes, for which the executor waits. They compete with the jobs that live
+            executors of other processes wait for: with N free slots in a lane, the best N jobs of both get a slot. The
+            list may be empty; `tenant_id` does not apply to it.
     """
 
     lanes: Sequence[str] | None = None
     bounds: tuple[int, int] = ANY_PRIORITY
     tenant_id: str | None = None
+    job_ids: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +139,10 @@ def exchange(
         assert wanted is not None and wanted.lanes is not None  # noqa: S101, PT018 - it is in `wanted.lanes`.
         claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
         later = wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :]
-        again = Wanted(lanes=later, tenant_id=wanted.tenant_id) if later else None
+        again = replace(wanted, lanes=later) if later else None
     else:
-        # The next step of a settled task may have new jobs.
-        again = wanted if found.stuck else None
+        # The next step of a settled task may have new jobs, but none of `job_ids`.
+        again = wanted if found.stuck and wanted is not None and wanted.job_ids is None else None
     if again is not None and len(claimed) < limit:
         claimed += exchange(access, worker_id, again, limit=limit - len(claimed)).claimed
     return Exchanged(ended=tuple(found.ended), claimed=tuple(claimed))
@@ -165,7 +170,9 @@ def _settle(access: Access, task_id: str, *, now: datetime) -> None:
 def _take_in_special_lane(access: Access, claimant: Claimant, wanted: Wanted, lane: str, limit: int) -> list[Job]:
     with access.write() as connection:
         found = LanesRepository(connection).get(lane)
-        return claim_in_special_lane(connection, claimant, lane=found, tenant_id=wanted.tenant_id, limit=limit)
+        return claim_in_special_lane(
+            connection, claimant, lane=found, tenant_id=wanted.tenant_id, limit=limit, job_ids=wanted.job_ids
+        )
 
 
 def _one_round(access: Access, claimant: Claimant, wanted: Wanted | None, limit: int, ended: Sequence[End]) -> _Round:
@@ -215,6 +222,8 @@ def _taking_steps(claimant: Claimant, wanted: Wanted, limit: int) -> list[Step]:
         take |= {"min_priority": wanted.bounds[0], "max_priority": wanted.bounds[1]}
         return [(PROMOTE_POSTGRESQL, {"now": claimant.now}), (take_within(True, for_tenant), take)]
     choose = take | {"lanes": list(wanted.lanes)}
+    if wanted.job_ids is not None:
+        return [(choose_lanes(False), choose), (take_awaited(True), take | _awaited_parameters(claimant, wanted))]
     return [(choose_lanes(for_tenant), choose), (take_from_chosen_lanes(for_tenant), take)]
 
 
@@ -233,12 +242,21 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
     run(PROMOTE_SQLITE, {"now": claimant.now})
     for bounds, free in [(wanted.bounds, limit)] if wanted.lanes is None else _open_lanes(run, wanted, done):
         room = min(free, limit - len(done.claimed))
-        if room > 0:
-            take = {**claimant.parameters(), "limit": room, "min_priority": bounds[0], "max_priority": bounds[1]}
-            if wanted.tenant_id is not None:
-                take["tenant_id"] = wanted.tenant_id
-            done.claimed += _ranked(run(take_within(False, wanted.tenant_id is not None), take))
+        if room <= 0:
+            continue
+        take = {**claimant.parameters(), "limit": room, "min_priority": bounds[0], "max_priority": bounds[1]}
+        if wanted.job_ids is not None:
+            take |= {"free": free, **_awaited_parameters(claimant, wanted)}
+            done.claimed += _ranked(run(take_awaited(False), take))
+            continue
+        if wanted.tenant_id is not None:
+            take["tenant_id"] = wanted.tenant_id
+        done.claimed += _ranked(run(take_within(False, wanted.tenant_id is not None), take))
     return done
+
+
+def _awaited_parameters(claimant: Claimant, wanted: Wanted) -> dict[str, Any]:
+    return {"job_ids": list(wanted.job_ids or ()), "fresh_since": fresh_since(claimant.now)}
 
 
 def _open_lanes(run: Runs, wanted: Wanted, done: _Round) -> list[tuple[tuple[int, int], int]]:

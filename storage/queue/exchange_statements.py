@@ -9,8 +9,15 @@ from __future__ import annotations
 from functools import cache
 
 from storage.database.driver_statement import DriverStatement
-from storage.database.tables import READY, UNFINISHED_TASK
-from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
+from storage.database.tables import ATTENDED, READY, UNFINISHED_TASK
+from storage.lifecycle.job_statement import (
+    JOB_COLUMNS,
+    STILL_QUEUED,
+    JobStatement,
+    by_index,
+    is_given,
+    is_given_and_queued,
+)
 from storage.lifecycle.notifications import notify_waiters
 from storage.queue.lanes import COUNT_RUNNING_IN_LANE
 
@@ -103,26 +110,29 @@ def choose_lanes(for_tenant: bool) -> DriverStatement:
     )
 
 
+#: The chosen lanes, with the number of slots in each that the transaction may take.
+_CHOSEN_LANES = f"""
+    SELECT min_priority, max_priority, place, greatest(0, CASE
+        WHEN slots IS NULL THEN 2147483647
+        WHEN name = ANY(CAST(nullif(current_setting('photojobs.locked', true), '') AS text[]))
+            THEN slots - ({COUNT_RUNNING_IN_LANE})
+        ELSE least({_FREED}, slots - ({COUNT_RUNNING_IN_LANE})) END) AS free
+    FROM unnest(CAST(nullif(current_setting('photojobs.lanes', true), '') AS text[]))
+        WITH ORDINALITY AS chosen(lane, place)
+    JOIN lanes ON lanes.name = chosen.lane"""
+
+
 @cache
 def take_from_chosen_lanes(for_tenant: bool) -> JobStatement:
     """Return a statement that claims up to `:limit` jobs of the chosen lanes, lane by lane, best first."""
     of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
     return JobStatement(
         f"""
-        WITH open AS MATERIALIZED (
-            SELECT min_priority, max_priority, place, greatest(0, CASE
-                WHEN slots IS NULL THEN :limit
-                WHEN name = ANY(CAST(nullif(current_setting('photojobs.locked', true), '') AS text[]))
-                    THEN least(:limit, slots - ({COUNT_RUNNING_IN_LANE}))
-                ELSE least({_FREED}, slots - ({COUNT_RUNNING_IN_LANE})) END) AS free
-            FROM unnest(CAST(nullif(current_setting('photojobs.lanes', true), '') AS text[]))
-                WITH ORDINALITY AS chosen(lane, place)
-            JOIN lanes ON lanes.name = chosen.lane
-        ), best AS MATERIALIZED (
+        WITH open AS MATERIALIZED ({_CHOSEN_LANES}), best AS MATERIALIZED (
             SELECT head.id FROM (SELECT * FROM open ORDER BY place) AS lane CROSS JOIN LATERAL (
                 SELECT id FROM jobs WHERE {READY} AND {NOT_ON_HOLD} {of_tenant}
                     AND priority BETWEEN lane.min_priority AND lane.max_priority
-                ORDER BY {RANK} LIMIT lane.free FOR UPDATE SKIP LOCKED
+                ORDER BY {RANK} LIMIT least(:limit, lane.free) FOR UPDATE SKIP LOCKED
             ) AS head LIMIT :limit
         )
         {TAKE_SEVERAL} FROM best WHERE jobs.id = best.id RETURNING {JOB_COLUMNS}""",
@@ -175,6 +185,46 @@ OPEN_LANES_SQLITE = DriverStatement(
     SELECT name, min_priority, max_priority, slots - ({COUNT_RUNNING_IN_LANE}), {_IS_PLAIN}, {_NOT_HELD}
     FROM json_each(:lanes) AS wanted JOIN lanes ON lanes.name = wanted.value ORDER BY wanted.key"""
 )
+
+
+def awaited(open_lanes: str, *, is_postgresql: bool) -> str:
+    """Return the first part of a query: `awaited`, all jobs that compete for the slots of `open`.
+
+    They are the jobs of `:job_ids`, and the jobs that live waiters of other processes wait for. `open_lanes` is a query
+    of the bounds, the place, and the number of free slots of each lane.
+    """
+    may_run = f"""(run_after IS NULL OR run_after <= :now) AND held_by IS NULL
+        AND priority BETWEEN open.min_priority AND open.max_priority AND {NOT_ON_HOLD}"""
+    columns = "jobs.id, jobs.tenant_id, jobs.priority, jobs.created_at, open.place, open.free"
+    return f"""
+        WITH open AS MATERIALIZED ({open_lanes}), awaited AS (
+            SELECT {columns} FROM jobs{by_index(is_postgresql, "idx_jobs_attended")} CROSS JOIN open
+            WHERE {ATTENDED} AND heartbeat_at > :fresh_since AND {may_run}
+            UNION
+            SELECT {columns} FROM jobs CROSS JOIN open
+            WHERE {is_given_and_queued(is_postgresql=is_postgresql)} AND {may_run}
+        )"""
+
+
+@cache
+def take_awaited(is_postgresql: bool) -> JobStatement:
+    """Return a statement that claims the jobs of `:job_ids` that are entitled to a free slot, at most `:limit`.
+
+    With N free slots in a lane, the best N of the jobs that compete for them are entitled. On PostgreSQL the lanes are
+    those that `choose_lanes` has chosen, on SQLite the one within the bounds, which has `:free` slots.
+    """
+    bounds = "SELECT :min_priority AS min_priority, :max_priority AS max_priority, 0 AS place, :free AS free"
+    return JobStatement(
+        f"""
+        {awaited(_CHOSEN_LANES if is_postgresql else bounds, is_postgresql=is_postgresql)}, entitled AS (
+            SELECT id FROM (
+                SELECT *, row_number() OVER (PARTITION BY place ORDER BY {RANK}) AS turn FROM awaited
+            ) AS ranked
+            WHERE turn <= free AND {is_given("id", is_postgresql=is_postgresql)} ORDER BY place, turn LIMIT :limit
+        )
+        {TAKE_SEVERAL} WHERE id IN (SELECT id FROM entitled) AND {STILL_QUEUED} RETURNING {JOB_COLUMNS}""",
+        is_planned_once=True,
+    )
 
 
 @cache

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, TextualSelect, bindparam, func, select, text
 
 from storage.database.column_types import Identifier, UtcTimestamp
 from storage.database.tables import ATTENDED, RUNNING, UNFINISHED_TASK, jobs, tasks
-from storage.queue.claims import by_index
+from storage.lifecycle.job_statement import by_index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, TextClause, bindparam, func, select, text
 
 from storage.database.column_types import Identifier, UtcTimestamp
 from storage.database.tables import READY, RUNNING, jobs
-from storage.queue.claims import by_index, rank_heads
+from storage.lifecycle.job_statement import by_index
+from storage.queue.claims import rank_heads
 from storage.records import Job, Lane
 
 #: The maximum number of running jobs that are read from a lane, the longest-running first.

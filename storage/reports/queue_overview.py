@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, TextualSelect, select, text
 
 from storage.database.tables import DELAYED, FAILED, READY, RUNNING, jobs
-from storage.queue.claims import by_index
+from storage.lifecycle.job_statement import by_index
 from storage.records import Job
 
 #: The maximum number of failed jobs in a summary of failures; the most recently created jobs are used.

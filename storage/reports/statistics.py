@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, Integer, TextClause, TextualSelect, a
 
 from storage.database.engine import Access, Database
 from storage.database.tables import DELAYED, HELD, READY, RUNNING, jobs
-from storage.queue.claims import by_index
+from storage.lifecycle.job_statement import by_index
 from storage.queue.lanes import LanesRepository
 from storage.records import Job, JobStatus
 

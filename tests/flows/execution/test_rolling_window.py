@@ -186,7 +186,7 @@ class _Ends:
 
 
 def test_as_many_are_followed_as_the_window_holds_and_each_once(runtime: Runtime) -> None:
-    source, window = _Given(10), RollingWindow["_Ends"](runtime.follower, size=4)
+    source, window = _Given(10), RollingWindow["_Ends"](runtime.followed, size=4)
     with _in_thread(lambda: window.follow(source)):
         wait_until(lambda: len(source.begun) == 4, what="the window is full")
         for number in (2, 0, 1):

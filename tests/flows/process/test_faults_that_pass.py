@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from flows.execution.executor import Executor
 from flows.execution.sweep import Sweeper
 from flows.execution.worker import Worker
+from flows.process.executor import Executor
 from flows.process.patience import insist
 from flows.process.runtime import Runtime
 from storage import Database, JobsRepository
@@ -105,7 +105,7 @@ def test_a_worker_that_must_end_drains_what_runs(runtime: Runtime, stage: Any, f
 def test_a_worker_stops_within_the_drain_time_though_an_end_cannot_be_stored(
     runtime: Runtime, stage: Any, failing: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.execution.executor.HAND_BACK_SECONDS", 5.0)
+    monkeypatch.setattr("flows.process.executor.HAND_BACK_SECONDS", 5.0)
     JobsRepository(runtime.database).enqueue(tenant_id="t", type="count", scope="global")
     failing("JobsRepository.claim with ends", DatabaseUnavailable, 1_000)
     worker = Worker(runtime)
@@ -153,7 +153,7 @@ def test_an_end_that_cannot_be_stored_yet_is_tried_again_while_the_process_stops
 
     def fail_until_it_stops(*arguments: Any, **more: Any) -> Any:
         if more["ended"] and True not in failed:
-            failed.append(worker._stopping.is_set())  # What handlers see.
+            failed.append(worker._lanes._stopping.is_set())  # What handlers see.
             worker.stop_now()
             raise DatabaseUnavailable("not now")
         return claim(*arguments, **more)

@@ -18,6 +18,7 @@ from flows.starting.new_task import new_task
 from storage import Database, JobsRepository, LanesRepository, TasksRepository
 from storage.records import Job
 from tests.flows.conftest import define, quick_settings
+from tests.flows.process.following import Turn
 from tests.waiting import wait_until
 
 
@@ -35,10 +36,9 @@ def executor(database_url: str, folder: Path) -> Iterator[Runtime]:
         yield opened
 
 
-def _wait_for(runtime: Runtime, job: Job) -> Future[Job | None]:
-    answer: Future[Job | None] = Future()
-    runtime.dispatcher.wait_for(job, answer.set_result, stopping=threading.Event())
-    return answer
+def _follow(runtime: Runtime, job: Job) -> tuple[Turn, Future[Job | None]]:
+    turn = Turn()
+    return turn, runtime.followed.follow(job.id, turn)
 
 
 def test_an_idle_worker_begins_at_once_and_at_the_hour_of_a_delayed_job(
@@ -70,20 +70,26 @@ def test_who_waits_is_woken_by_a_slot_that_another_process_frees(
     jobs = JobsRepository(rows)
     first, second = (jobs.enqueue(tenant_id="t", type="x", priority=95) for _ in range(2))
     with executor(database_url, tmp_path) as one, executor(database_url, tmp_path) as other:
-        running = _wait_for(one, first).result(30)
-        waiting = _wait_for(other, second)
-        wait_until(lambda: other.dispatcher.attended() == [second.id], what="the other process waits")
-        assert running is not None
+        running, ended = _follow(one, first)
+        claimed = running.claimed.result(60)
+        waiting, ended_too = _follow(other, second)
+        wait_until(lambda: other.followed.attended() == [second.id], what="the other process waits")
 
-        jobs.complete(first.id, claim_token=running.claim_token)
+        jobs.complete(first.id, claim_token=claimed.claim_token)
 
-        assert waiting.result(30) is not None
+        assert waiting.claimed.result(60).id == second.id
+        running.may_end.set()
+        waiting.may_end.set()
+        assert ended_too.result(60) is not None
+        # Its turn had ended the job no more, as it had ended already.
+        assert ended.result(60) is None
 
 
 def test_who_waits_for_a_delayed_job_gets_it_at_its_hour(database_url: str, rows: Database, tmp_path: Path) -> None:
     job = JobsRepository(rows).enqueue(tenant_id="t", type="x", run_after=rows.clock() + timedelta(seconds=0.5))
     with executor(database_url, tmp_path) as runtime:
-        claimed = _wait_for(runtime, job).result(30)
+        turn, ended = _follow(runtime, job)
+        turn.may_end.set()
 
-    assert claimed is not None
-    assert claimed.id == job.id
+        assert turn.claimed.result(60).id == job.id
+        assert ended.result(60) is not None

@@ -9,7 +9,6 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,10 +23,7 @@ from storage.lifecycle.heartbeats import attend, beat, leave, standings
 from storage.photo_sets import resolve_job_targets
 from storage.queue.bulk import JobFilter, cancel_jobs, retry_jobs
 from storage.queue.claims import (
-    Claimant,
-    _awaited_statement,
     _next_due,
-    claim_awaited,
     next_due_at,
     promote_due,
 )
@@ -37,6 +33,7 @@ from storage.queue.exchange_statements import (
     LOOK_POSTGRESQL,
     PROMOTE_POSTGRESQL,
     choose_lanes,
+    take_awaited,
     take_from_chosen_lanes,
     take_within,
 )
@@ -114,9 +111,8 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         return jobs.claim_next("worker")
 
     def awaited(**policy: Any) -> object:
-        lane = replace(LanesRepository(database).get("normal"), **policy)
-        claimant = Claimant(worker_id="w", now=database.clock())
-        return claim_awaited(database, claimant, lane=lane, job_ids=[1, 2, 3, 500], limit=5)
+        LanesRepository(database).change("normal", **policy)
+        return jobs.claim("w", Wanted(lanes=["normal"], job_ids=[1, 2, 3, 500]), limit=5)
 
     def in_transaction(call: Callable[[Connection], object]) -> Callable[[], object]:
         def run() -> None:
@@ -148,8 +144,8 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "a claim from several lanes": lambda: jobs.claim("w", Wanted(lanes=["priority", "normal"]), limit=2),
         "the same for a tenant": lambda: jobs.claim("w", Wanted(lanes=["normal"], tenant_id="tenant-4"), limit=1),
         "the next delayed job": lambda: next_due_at(database),
-        "claim_awaited": awaited,
-        "claim_awaited with aging": lambda: awaited(aging_seconds=60),
+        "a claim of awaited jobs": awaited,
+        "the same with aging": lambda: awaited(aging_seconds=60),
         "promote_due": in_transaction(lambda c: promote_due(c, now=database.clock() + timedelta(days=400))),
         "heartbeat": lambda: jobs.heartbeat(claim().id),
         "beat": lambda: beat(database, [(claim().id, "token")]),
@@ -237,7 +233,7 @@ def _planned_once() -> list[DriverStatement]:
     looks = [*(choose_lanes(for_tenant) for for_tenant in flags), LOOK_POSTGRESQL, _next_due(True)]
     ends = [END_POSTGRESQL, PROMOTE_POSTGRESQL]
     beats = [heartbeats._attend_statement(True), heartbeats._leave_statement(True)]
-    statements: list[DriverStatement] = [*claims, _awaited_statement(True), *looks, *ends, *beats]
+    statements: list[DriverStatement] = [*claims, take_awaited(True), *looks, *ends, *beats]
     assert all(statement.is_planned_once for statement in statements)
     return statements
 

@@ -15,7 +15,6 @@ from sqlalchemy import event
 from storage import Database, Job, JobsRepository, LanesRepository
 from storage.errors import InvalidValue, UnknownLane
 from storage.lifecycle.heartbeats import attend, beat, leave, standings
-from storage.queue.claims import Claimant, claim_awaited
 from storage.queue.exchange import Wanted
 from storage.queue.holds import HoldsRepository
 from storage.queue.lanes import lane_of
@@ -298,9 +297,8 @@ def test_a_lane_with_fairness_finds_due_jobs_and_respects_the_tenant(
 
 
 def _claim_awaited(database: Database, lane: str, *job_ids: int, limit: int = 100) -> list[int]:
-    claimant = Claimant(worker_id="worker", now=database.clock())
-    found = LanesRepository(database).get(lane)
-    return [job.id for job in claim_awaited(database, claimant, lane=found, job_ids=job_ids, limit=limit)]
+    wanted = Wanted(lanes=[lane], job_ids=job_ids)
+    return [job.id for job in JobsRepository(database).claim("worker", wanted, limit=limit).claimed]
 
 
 def test_a_waiter_gets_its_job_only_when_no_better_one_is_waited_for(

@@ -12,7 +12,7 @@ from storage import Database, JobsRepository, LanesRepository
 from storage.database import tables
 from storage.errors import UnknownLane
 from storage.lifecycle.heartbeats import attend
-from storage.queue.claims import Claimant, claim_awaited, next_due_at, rank_heads
+from storage.queue.claims import next_due_at, rank_heads
 from storage.queue.exchange import Wanted
 from storage.queue.holds import HoldsRepository
 
@@ -28,9 +28,8 @@ def _claim(jobs: JobsRepository, *lanes: str, limit: int = 9, tenant_id: str | N
 
 
 def _claim_awaited(database: Database, *job_ids: int, lane: str = "middle", limit: int = 9) -> list[int]:
-    claimant = Claimant(worker_id="worker", now=database.clock())
-    found = LanesRepository(database).get(lane)
-    return [job.id for job in claim_awaited(database, claimant, lane=found, job_ids=job_ids, limit=limit)]
+    wanted = Wanted(lanes=[lane], job_ids=job_ids)
+    return [job.id for job in JobsRepository(database).claim("worker", wanted, limit=limit).claimed]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from storage import Database, JobsRepository
 from storage.database.driver_statement import DriverStatement, bound
 from storage.lifecycle import heartbeats
-from storage.queue.claims import _awaited_statement, _next_due
+from storage.queue.claims import _next_due
 from storage.queue.exchange_statements import (
     END_POSTGRESQL,
     END_SQLITE,
@@ -29,6 +29,7 @@ from storage.queue.exchange_statements import (
     PROMOTE_POSTGRESQL,
     PROMOTE_SQLITE,
     choose_lanes,
+    take_awaited,
     take_from_chosen_lanes,
     take_within,
 )
@@ -106,7 +107,7 @@ def stale(request: pytest.FixtureRequest, database: Database) -> Database:
 
 
 def _hot_statements(is_postgresql: bool) -> dict[str, DriverStatement]:
-    statements: dict[str, DriverStatement] = {"claim_awaited": _awaited_statement(is_postgresql)}
+    statements: dict[str, DriverStatement] = {"claim of awaited jobs": take_awaited(is_postgresql)}
     for for_tenant in (False, True):
         whose = " of a tenant" if for_tenant else ""
         statements[f"claim{whose}"] = take_within(is_postgresql, for_tenant)
@@ -138,6 +139,7 @@ def _values(database: Database, job_id: int) -> dict[str, Any]:
         "max_priority": 100,
         "job_ids": [job_id],
         "limit": 4,
+        "free": 4,
         "id": job_id,
         "ended": json.dumps([{"id": job_id, "claim_token": None, "status": "completed"}]),
         "status": "completed",

@@ -4,7 +4,7 @@ A thread that has run a job writes the end of the job and takes its next job in 
 that finish during an exchange wait for it; then the first of them makes one exchange for all that wait. So no end is
 delayed to fill a batch, and a busy executor makes one transaction for several jobs. A thread that gets no job ends.
 
-A `Source` provides the jobs. A `Reporter` is notified of their starts and ends.
+A `Source` provides the jobs and runs each of them in a thread of the executor.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from flows.execution.job_run import run_claimed_job
 from flows.process.patience import insist
-from flows.process.runtime import Runtime
 from flows.telemetry.log_fields import about_job
 from storage.errors import DatabaseFault, DatabaseUnavailable, StorageError
 from storage.lifecycle.job_rows import checked_result
 from storage.queue.exchange import End, Exchanged
-from storage.queue.jobs import JobsRepository
+from storage.queue.wakeups import Wakeups
 from storage.records import Job
+from storage.settings import Settings
 
 logger = logging.getLogger("photojobs.executor")
 
@@ -37,33 +36,38 @@ HAND_BACK_SECONDS = 5.0
 LOOK_SECONDS = 0.1
 
 
+#: Ends a claimed job. Returns its row, or None if the claim was lost.
+EndWriter = Callable[[End], Job | None]
+
+
 class Source(Protocol):
-    """Provides the jobs of an executor. Any of the threads may call its methods, but only one at a time."""
+    """Provides the jobs of an executor, and runs them."""
 
     def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
         """Write the ends of jobs and claim up to `limit` jobs, in one transaction if possible; `limit` may be 0.
 
         The executor starts the claimed jobs at once. After an error, which may also mean that the answer was lost, it
-        passes the same ends again. `JobsRepository.claim` does this for lanes.
+        passes the same ends again. Any of its threads may call this, but only one at a time.
         """
 
-    def next_due_seconds(self) -> float:
-        """Return the seconds until a delayed job is due, which sends no wakeup; infinite if no such job is known."""
-
-
-class Reporter(Protocol):
-    """Is notified of the start and the end of each job, in the thread that runs the job."""
-
-    def began(self, job: Job) -> Callable[[int, int | None], None] | None:
-        """Take note that a job begins. Returns a function to call with `done` and `total` of its progress, or None."""
-
-    def ended(self, job: Job, row: Job | None) -> None:
-        """Take note that a job no longer runs.
+    def look(self, *, has_room: bool) -> float:
+        """Return the seconds until a delayed job is due, which sends no wakeup; infinite if no such job is known.
 
         Args:
-            job: its row when it began.
-            row: its row now, which is queued if the job is to be repeated; None if the row was removed.
+            has_room: whether a thread is free for another job.
         """
+
+    def is_over(self) -> bool:
+        """Return whether the executor is to end. It asks when no job runs and none could be claimed."""
+
+    def run(self, job: Job, write_end: EndWriter) -> None:
+        """Run a claimed job to its end, in the thread that calls this."""
+
+    def give_back(self, job: Job) -> None:
+        """Queue a claimed job again, because no thread could be started for it."""
+
+    def stop_running(self) -> None:
+        """Make running handlers stop at their next checkpoint; their jobs go back to the queue."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,27 +87,16 @@ class Executor:
     """Runs the jobs of a source, `concurrency` at a time.
 
     Args:
-        runtime: the runtime of this process.
         source: provides the jobs.
-        reporter: is notified of the jobs.
-        concurrency: how many jobs run at a time; by default the setting `concurrency`.
-        stopping: set when handlers are to stop at their next checkpoint and hand their jobs back.
+        settings: its `concurrency` limits how many jobs run at a time.
+        wakeups: wakes the executor when there may be work.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        source: Source,
-        *,
-        reporter: Reporter | None = None,
-        concurrency: int | None = None,
-        stopping: threading.Event | None = None,
-    ) -> None:
-        self._runtime = runtime
+    def __init__(self, source: Source, *, settings: Settings, wakeups: Wakeups) -> None:
         self._source = source
-        self._reporter = reporter
-        self._concurrency = concurrency or runtime.settings.concurrency
-        self._stopping = stopping or threading.Event()
+        self._settings = settings
+        self._wakeups = wakeups
+        self._concurrency = settings.concurrency
         # Plain flags: a signal handler must not take a lock, because the code that it interrupts may hold it.
         self._is_draining = False
         self._is_stopping = False
@@ -115,7 +108,7 @@ class Executor:
         self._threads: set[threading.Thread] = set()
 
     def run(self, *, until_empty: bool) -> None:
-        """Run jobs until `stop` is called, or with `until_empty` until no job is left.
+        """Run jobs until `stop` is called or the source is over, or with `until_empty` until no job is left.
 
         Then wait for the running jobs. Jobs that still run when the drain time is almost over are handed back.
 
@@ -139,8 +132,10 @@ class Executor:
         self.stop()
 
     def _serve_source(self, *, until_empty: bool) -> None:
-        settings = self._runtime.settings
+        settings = self._settings
         give_up_seconds = settings.stale_seconds if until_empty else math.inf
+        # From here on a wakeup is remembered until the next wait.
+        self._wakeups.wait(0.0)
         while not self._is_draining:
             # A thread without a next job may still report the end of its last one, so `until_empty` waits for it, too.
             was_idle, turn = not self._threads, _Turn(is_of_thread=False)
@@ -152,9 +147,9 @@ class Executor:
                         raise
             if turn.started:
                 continue
-            if until_empty and was_idle:
+            if was_idle and (until_empty or self._source.is_over()):
                 return
-            self._rest(min(settings.poll_seconds, self._due_seconds()))
+            self._rest(min(settings.poll_seconds, self._look()))
 
     def _take_jobs(self) -> _Turn:
         turn = self._take_turn(_Turn(is_of_thread=False))
@@ -162,9 +157,9 @@ class Executor:
             raise turn.error
         return turn
 
-    def _due_seconds(self) -> float:
+    def _look(self) -> float:
         try:
-            return self._source.next_due_seconds() if self._busy < self._concurrency else math.inf
+            return self._source.look(has_room=self._busy < self._concurrency)
         except DatabaseFault as error:
             logger.warning("trying the database again: %s", error)
             return math.inf
@@ -173,7 +168,7 @@ class Executor:
         """Wait for a wakeup in short pieces, because `stop` sets a flag without waking a thread."""
         rest_until = time.monotonic() + seconds
         while not self._is_draining and (left := rest_until - time.monotonic()) > 0:
-            if self._runtime.wakeups.wait(min(left, LOOK_SECONDS)):
+            if self._wakeups.wait(min(left, LOOK_SECONDS)):
                 return
 
     # Exchanges.
@@ -257,8 +252,8 @@ class Executor:
                     extra=about_job(job),
                 )
                 self._leave(thread)
-                JobsRepository(self._runtime.database).hand_back(job.id, claim_token=str(job.claim_token))
-                self._rest(self._runtime.settings.poll_seconds)
+                self._source.give_back(job)
+                self._rest(self._settings.poll_seconds)
         return len(claimed)
 
     # Threads.
@@ -280,7 +275,7 @@ class Executor:
         finally:
             with self._changed:
                 self._threads.discard(thread)
-            self._runtime.wakeups.notify()
+            self._wakeups.notify()
 
     def _run_one(self, job: Job) -> _Turn | None:
         """Run a job. Returns the turn that wrote its end, or None if no exchange did."""
@@ -295,12 +290,7 @@ class Executor:
             return turn.ended
 
         try:
-            on_progress = None if self._reporter is None else self._reporter.began(job)
-            ended = run_claimed_job(
-                job, self._runtime, stopping=self._stopping, on_progress=on_progress, write_end=hand_in
-            )
-            if self._reporter is not None:
-                self._reporter.ended(job, ended)
+            self._source.run(job, hand_in)
         except StorageError as error:
             # The next sweep counts this run as an attempt.
             logger.error("job %d: its end could not be stored: %s", job.id, error, extra=about_job(job))
@@ -314,9 +304,9 @@ class Executor:
             self._busy -= 1
 
     def _finish(self) -> None:
-        finish_seconds = max(0.0, self._runtime.settings.drain_seconds - HAND_BACK_SECONDS)
+        finish_seconds = max(0.0, self._settings.drain_seconds - HAND_BACK_SECONDS)
         self._wait_for_threads(finish_seconds, unless=lambda: self._is_stopping)
-        self._stopping.set()
+        self._source.stop_running()
         for thread in self._wait_for_threads(HAND_BACK_SECONDS):
             logger.warning("%s: reached no checkpoint in time; a sweep will requeue its job", thread.name)
 

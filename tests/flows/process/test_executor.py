@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.execution.executor import Executor
 from flows.execution.worker import Lanes
+from flows.process.executor import Executor
 from flows.process.runtime import Runtime
 from storage import JobsRepository, LanesRepository
 from storage.errors import DatabaseUnavailable, InvalidValue
@@ -20,21 +20,23 @@ from tests.waiting import wait_until
 CONCURRENCY = 4
 
 
-class Watched:
+class Watched(Lanes):
     """Lanes of which each exchange is noted, and can be made to wait or to fail."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._lanes = Lanes(runtime, None)
+        super().__init__(runtime, None)
         self.exchanges: list[tuple[list[int], int]] = []
         self.before: Callable[[Sequence[End], int], None] = lambda _ended, _limit: None
 
     def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
         self.exchanges.append(([end.job_id for end in ended], limit))
         self.before(ended, limit)
-        return self._lanes.exchange(ended, limit)
+        return super().exchange(ended, limit)
 
-    def next_due_seconds(self) -> float:
-        return self._lanes.next_due_seconds()
+
+def _executor(runtime: Runtime, source: Watched, concurrency: int = CONCURRENCY) -> Executor:
+    settings = runtime.settings.model_copy(update={"concurrency": concurrency})
+    return Executor(source, settings=settings, wakeups=runtime.wakeups)
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def _statuses(runtime: Runtime, of: Sequence[Job]) -> list[str]:
 
 def test_the_first_exchange_takes_a_job_for_each_free_thread(runtime: Runtime, stage: Any, source: Watched) -> None:
     queued = _enqueue(runtime, 9)
-    Executor(runtime, source, concurrency=CONCURRENCY).run(until_empty=True)
+    _executor(runtime, source).run(until_empty=True)
     assert source.exchanges[0] == ([], CONCURRENCY)
     # No more were ever asked for than there were threads without a job.
     assert all(limit <= CONCURRENCY for _, limit in source.exchanges)
@@ -67,7 +69,7 @@ def test_ends_that_come_while_an_exchange_is_under_way_share_the_next_one(
     runtime: Runtime, stage: Any, source: Watched
 ) -> None:
     queued = _enqueue(runtime, CONCURRENCY)
-    executor = Executor(runtime, source, concurrency=CONCURRENCY)
+    executor = _executor(runtime, source)
 
     def hold_the_first_end(ended: Sequence[End], _limit: int) -> None:
         if len(ended) == 1:
@@ -84,7 +86,7 @@ def test_an_end_that_the_database_refuses_costs_the_others_nothing(
     runtime: Runtime, stage: Any, source: Watched
 ) -> None:
     queued = _enqueue(runtime, CONCURRENCY)
-    executor = Executor(runtime, source, concurrency=CONCURRENCY)
+    executor = _executor(runtime, source)
 
     def refuse(ended: Sequence[End], _limit: int) -> None:
         if len(source.exchanges) == 2:
@@ -108,7 +110,7 @@ def test_a_claim_that_fails_costs_no_end(runtime: Runtime, stage: Any, source: W
             raise RuntimeError("a defect")
 
     source.before = refuse
-    Executor(runtime, source, concurrency=1).run(until_empty=True)
+    _executor(runtime, source, 1).run(until_empty=True)
     assert _statuses(runtime, [job]) == ["completed"]
 
 
@@ -121,7 +123,7 @@ def test_ends_are_handed_in_again_until_the_database_is_back(runtime: Runtime, s
             raise left.pop()
 
     source.before = fail
-    Executor(runtime, source, concurrency=CONCURRENCY).run(until_empty=True)
+    _executor(runtime, source).run(until_empty=True)
     assert left == []
     assert _statuses(runtime, queued) == ["completed"] * 6
     assert len(stage.started) == 6
@@ -132,7 +134,7 @@ def test_an_exchange_that_an_interrupt_of_the_process_ends_costs_the_other_threa
 ) -> None:
     """The main thread makes an exchange for all when Ctrl-C comes."""
     queued = _enqueue(runtime, 2, "wait_at_gate")
-    executor = Executor(runtime, source, concurrency=CONCURRENCY)
+    executor = _executor(runtime, source)
 
     def interrupt(ended: Sequence[End], _limit: int) -> None:
         if threading.current_thread() is main and stage.started and not ended:
@@ -151,7 +153,7 @@ def test_a_job_in_backoff_or_a_slow_one_keeps_no_other_from_beginning(
     runtime: Runtime, stage: Any, source: Watched
 ) -> None:
     [slow] = _enqueue(runtime, 1, "wait_at_gate", priority=80)
-    executor = Executor(runtime, source, concurrency=2)
+    executor = _executor(runtime, source, 2)
     thread = threading.Thread(target=executor.run, kwargs={"until_empty": False}, daemon=True)
     thread.start()
     wait_until(lambda: stage.started, what="the slow one has begun")
@@ -167,7 +169,7 @@ def test_a_job_in_backoff_or_a_slow_one_keeps_no_other_from_beginning(
 
 def test_no_thread_is_left_when_nothing_waits(runtime: Runtime, stage: Any, source: Watched) -> None:
     _enqueue(runtime, 3)
-    executor = Executor(runtime, source, concurrency=CONCURRENCY)
+    executor = _executor(runtime, source)
     thread = threading.Thread(target=executor.run, kwargs={"until_empty": False}, daemon=True)
     thread.start()
     wait_until(lambda: len(stage.started) == 3, what="all have begun")
