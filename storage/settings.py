@@ -306,7 +306,14 @@ def settings_file() -> Path | None:
 
 def _unknown_keys(file: Path) -> list[str]:
     document = _document_of(file)
-    return [f"{file}: {key}: is not a setting" + _similar(key) for key in document if key not in Settings.model_fields]
+    schedules = document.get("schedules")
+    return [
+        f"{file}: {key}: is not a setting" + _similar(key) for key in document if key not in Settings.model_fields
+    ] + [
+        f"{file}: schedules: {key}: is a setting, not a definition. Write it above [schedules]"
+        for key in (schedules if isinstance(schedules, dict) else ())
+        if key in Settings.model_fields
+    ]
 
 
 def _document_of(file: Path) -> dict[str, Any]:

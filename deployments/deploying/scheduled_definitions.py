@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from storage.settings import InvalidSettings, Settings
 from task_definitions import Schedule, Scope, TaskDefinition
+from task_definitions.wording import did_you_mean
 
 
 def schedule_of(definition: TaskDefinition, settings: Settings) -> Schedule | None:
@@ -52,6 +53,19 @@ def declared_schedules(
         if schedule is not None
         for tenant_id in settings.scheduled_tenants
     }
+
+
+def schedules_without_effect(definitions: Mapping[str, TaskDefinition], settings: Settings) -> list[str]:
+    """Return a sentence for each schedule in the settings whose definition does not exist or is not global."""
+    found = []
+    for name in settings.schedules:
+        if name not in definitions:
+            found.append(f'schedules: there is no definition "{name}".{did_you_mean(name, definitions)}')
+        elif definitions[name].scope is not Scope.GLOBAL:
+            found.append(
+                f"schedules: {name} has the scope {definitions[name].scope}; only global definitions are scheduled."
+            )
+    return found
 
 
 def in_words(schedule: Schedule) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deployments.deploying.scheduled_definitions import schedules_without_effect
 from deployments.doctor.finding import Area, Finding
 from deployments.server.running_up import server_errors, server_of
 from deployments.status.planned_runs import Standing, scheduled_runs
@@ -33,7 +34,10 @@ _WRONG = {
 
 def examine_schedules(settings: Settings, database: Database) -> Iterator[Finding]:
     """Compare the expected runs with the runs that the server has planned."""
-    runs = scheduled_runs(load_definitions(settings.definitions, strict=False), settings, server_of(database))
+    definitions = load_definitions(settings.definitions, strict=False)
+    for says in schedules_without_effect(definitions, settings):
+        yield _area.problem("settings", says, "Correct or remove it in the settings.")
+    runs = scheduled_runs(definitions, settings, server_of(database))
     for run in runs:
         if run.standing in _WRONG:
             says, remedy = _WRONG[run.standing]

@@ -35,6 +35,7 @@ from deployments.deploying.registration import (
     restore_parameters,
 )
 from deployments.deploying.runner_deployments import deployment_of, drain_deployment, update_form
+from deployments.deploying.scheduled_definitions import schedules_without_effect
 from deployments.serving.spare_process import use_spare_process
 from flows.errors import MissingHandler
 from flows.orchestration.supervision import stop_runs_when_orphaned
@@ -203,6 +204,8 @@ class Serving:
     def _report(self, definitions: Definitions) -> None:
         for error in definitions.errors:
             self._say(str(error))
+        for says in schedules_without_effect(definitions, self._settings):
+            self._say(says)
 
     def _say(self, problem: str) -> None:
         if problem not in self._reported:

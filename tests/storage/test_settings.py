@@ -77,12 +77,16 @@ def test_a_variable_that_is_not_json_within_bounds_is_named(monkeypatch: pytest.
 def test_every_unknown_name_is_told_with_its_place_and_what_was_meant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "photojobs.toml").write_text('libary_root = "x"\nnonsense = 1\nconcurrency = 0\n', encoding="utf-8")
+    text = 'libary_root = "x"\nnonsense = 1\nconcurrency = 0\n[schedules]\npoll_seconds = "1"\n'
+    (tmp_path / "photojobs.toml").write_text(text, encoding="utf-8")
     monkeypatch.setenv("PHOTOJOBS_HEARTBEAT_SECOND", "5")
     with pytest.raises(InvalidSettings) as refusal:
         Settings.load()
     lines = str(refusal.value).splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
+    assert (
+        "photojobs.toml: schedules: poll_seconds: is a setting, not a definition. Write it above [schedules]" in lines
+    )
     assert any(line.startswith("concurrency (from photojobs.toml)") for line in lines)
     assert 'photojobs.toml: libary_root: is not a setting. Did you mean "library_root"?' in lines
     assert any(line.startswith("photojobs.toml: nonsense: is not a setting") for line in lines)

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from deployments.deploying import scheduled_definitions
-from deployments.deploying.scheduled_definitions import declared_schedules, in_words, schedule_of, zone_of
+from deployments.deploying.scheduled_definitions import (
+    declared_schedules,
+    in_words,
+    schedule_of,
+    schedules_without_effect,
+    zone_of,
+)
 from storage.settings import InvalidSettings, Settings
 from task_definitions import load_definitions
 
@@ -58,6 +64,16 @@ def test_a_setting_that_is_no_schedule_is_named_with_its_definition() -> None:
         schedule_of(definition, Settings.load(schedules={"maintenance_global": "every night"}))
     with pytest.raises(InvalidSettings, match="schedules: maintenance_global"):
         schedule_of(definition, Settings.load(schedules={"maintenance_global": {"hour": 3}}))
+
+
+def test_a_schedule_that_starts_nothing_is_named() -> None:
+    settings = Settings.load(
+        schedules={"maintenance_globl": "off", "maintenance": "0 3 * * *", "folder_discovery": "off"}
+    )
+    assert schedules_without_effect(load_definitions(), settings) == [
+        'schedules: there is no definition "maintenance_globl". Did you mean "maintenance_global"?',
+        "schedules: maintenance has the scope project; only global definitions are scheduled.",
+    ]
 
 
 def test_utc_needs_no_time_zone_data(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,16 @@ def test_doctor_names_each_schedule_that_does_not_run(
     assert not any("planned for" in says for says in said)
 
 
+def test_doctor_names_a_schedule_of_no_definition(
+    command: Command, place_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOTOJOBS_SCHEDULES", '{"maintenance_globl": "off"}')
+    findings = command("doctor", "--json").document["findings"]
+    [found] = [one for one in findings if (one["area"], one["name"]) == ("schedules", "settings")]
+    assert found["standing"] == "problem"
+    assert 'Did you mean "maintenance_global"?' in found["says"]
+
+
 class CannedServer(ServerApi):
     """A server with one schedule that last changed long ago, and the given planned run of it."""
 
