@@ -1,4 +1,4 @@
-"""Matches files that have arrived with photos whose files are missing, without reading the disk."""
+"""Matches new files ("arrivals") with photos whose files are missing, without reading the disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from storage.photos.original_search import KnownOriginal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """A name without a row, with a file whose contents are equal to a missing file of a photo.
+    """A file whose name has no row, and whose contents are those of a missing file of a photo.
 
     Attributes:
-        project_id: the project that the file has come to.
+        project_id: the project in whose folder the file is.
         new: the name without a row.
         file: the file.
         candidates: the missing files with the same contents.
@@ -30,7 +30,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The result of a matching.
+    """The arrivals after the search for their photos.
 
     Attributes:
         certain: arrivals that match exactly one missing file.
@@ -51,12 +51,12 @@ def source_order(kind: str) -> int:
 def pair(arrivals: Sequence[Arrival], *, but_for: Collection[int]) -> Pairs:
     """Match arrivals with photos.
 
-    A photo with several files follows the file that is the preferred source of its picture. If several arrivals and
-    several photos have the same contents, names decide, provided that each arrival has a photo of its own name.
+    A photo with several files is matched by the file that is the preferred source of its picture. If several arrivals
+    and several photos have the same contents, they are matched by name, if each arrival has the name of one photo.
 
     Args:
         arrivals: all arrivals.
-        but_for: projects whose photos are not matched.
+        but_for: the ids of projects whose photos are not matched.
     """
     best: dict[int, int] = {}
     for candidate in (candidate for arrival in arrivals for candidate in arrival.candidates):

@@ -1,7 +1,7 @@
-"""Names on disk without a row: new photos get rows, and photos that were moved by hand keep theirs.
+"""Handles names on disk that have no row: new photos get rows, and photos that a user moved keep their rows.
 
-A photo was moved by hand if its own file is missing although its project is available, and a new file has the same size
-and contents. The row follows the file only if exactly one photo and one file match.
+A user moved a photo if its file is missing although its project is available, and a new file has the same size and
+contents. The row is updated only if exactly one photo and one file match.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from storage.photos.original_search import KnownOriginal, count_known_photos, or
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
-#: Limit of arrivals in memory. Further ones wait for the next run.
+#: Largest number of arrivals in memory. Further arrivals wait for the next run.
 MAX_ARRIVALS: Final = 50_000
 
-#: Limit of missing files in memory.
+#: Largest number of missing files in memory.
 _MAX_MISSING: Final = 100_000
 
 
@@ -40,7 +40,7 @@ class Arrivals:
     To update such a row, the step must hold two projects. `settle` does this while the step holds no other project.
 
     Attributes:
-        found: the projects, by photo id, of photos whose missing file was found elsewhere under a name without a row.
+        found: for each photo whose missing file was found under a name without a row, the project of the photo.
     """
 
     def __init__(self, ctx: StepContext) -> None:
@@ -79,8 +79,8 @@ class Arrivals:
         """Update the rows of moved photos. The step must hold no project.
 
         Args:
-            adds_rows: insert rows for arrivals that turn out to be new photos.
-            doomed: projects without a folder whose rows are about to be removed.
+            adds_rows: whether to insert rows for arrivals that prove to be new photos.
+            doomed: the ids of projects without a folder whose rows are about to be removed.
         """
         ctx = self._ctx
         arrivals, self._arrivals = self._arrivals, []
@@ -141,7 +141,7 @@ class Arrivals:
         return others
 
     def _look_into(self, folder: ProjectFolder) -> None:
-        """Note moved photos in a folder without a project."""
+        """Collect moved photos in a folder without a project."""
         accepted = self._ctx.library.accepted_extensions
         with closing(ProjectComparison(extensions=accepted, look=lambda name: look_at(folder, name))) as comparison:
             for listed in list_names(folder):
@@ -157,13 +157,13 @@ class Arrivals:
     def _arrivals_of(
         self, project_id: int, folder: ProjectFolder, names: Sequence[NewName]
     ) -> Iterator[tuple[NewName, Arrival | None]]:
-        """Yield each name, with the missing photos that match it. Leave out names whose file cannot be read."""
+        """Yield each name with its arrival, or None if no photo matches. Leave out names whose file cannot be read."""
         self._look_up({file.size_bytes for new in names for file in new.files} - {0})
         for new in names:
             try:
                 yield new, self._arrival(project_id, folder, new)
             except OSError as error:
-                # It has the size of a missing file, so it may be a moved photo and gets no row.
+                # The file has the size of a missing file, so it may be a moved photo and gets no row.
                 self._leave(f"{folder.project_folder}/{new.name}: {error.strerror or error}")
 
     def _arrival(self, project_id: int, folder: ProjectFolder, new: NewName) -> Arrival | None:
@@ -200,7 +200,10 @@ class Arrivals:
                     self._missing[known.size_bytes].append(known)
 
     def _away(self, arrivals: Sequence[Arrival]) -> set[int]:
-        """Return projects without a folder of which at most half of the photos arrived: their disk may be unmounted."""
+        """Return projects whose folder is missing and of which at most half of the photos arrived.
+
+        The disks of these projects may not be mounted.
+        """
         found: dict[int, set[int]] = {}
         for candidate in (candidate for arrival in arrivals for candidate in arrival.candidates):
             found.setdefault(candidate.project_id, set()).add(candidate.photo_id)

@@ -1,6 +1,6 @@
-"""The step `folder_check`: inserts rows for new photos, and updates the rows of photos that were moved by hand.
+"""The step `folder_check`: it inserts rows for new photos, and updates the rows of photos that a user moved.
 
-It reports files of no accepted kind, or moves them to the trash if `unaccepted_files` is `trash`.
+The step reports files of no accepted kind, or moves them to the trash if `unaccepted_files` is `trash`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ UNFINISHED_EXTENSIONS: Final = frozenset(
 
 @step("folder_check", unit="projects")
 def folder_check(ctx: StepContext) -> None:
-    """Give new files on disk a row, and report files of no accepted kind."""
+    """Insert rows for new files on disk, and report files of no accepted kind."""
     projects = ctx.projects()
     if not projects:
         return

@@ -1,4 +1,4 @@
-"""The step `manifest_cleaning`: removes rows of photos whose files are missing for long, with their derivatives."""
+"""The step `manifest_cleaning`: it removes rows and derivatives of photos whose files have been missing for long."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
     with ctx.read() as connection:
         if not has_photos_marked_without_file(connection, project.id):
             return
-    # The flags in the rows may be older than the latest upload, so the disk decides.
+    # The flags in the rows may be older than the latest upload, so the step compares with the disk.
     with compared(ctx, project, folder) as comparison:
         for batch in comparison.photos_without_file():
             doomed = []
@@ -68,7 +68,7 @@ def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
 
 
 def _without_grace(ctx: StepContext, photos: Sequence[PhotoWithoutFile]) -> list[PhotoWithoutFile]:
-    """Return the photos whose files an earlier run already missed, long enough ago. Report and keep the others."""
+    """Return the photos whose files have been missing for the grace period. Report the others as kept."""
     ids = [photo.photo_id for photo in photos]
     now, grace = ctx.now(), _grace(ctx)
     with ctx.transaction() as connection:
@@ -93,7 +93,7 @@ def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: S
     with ctx.read() as connection:
         ids = still_marked_without_file(connection, list(names))
         shared = names_of_other_photos(connection, project.id, sorted({names[photo_id] for photo_id in ids}), ids)
-    # Derivatives first: without the row, nothing shows which photo they belonged to.
+    # Derivatives are removed before the rows, because only the row shows to which photo they belong.
     for photo_id in ids:
         ctx.checkpoint()
         if names[photo_id] not in shared:

@@ -1,4 +1,4 @@
-"""Updates the rows of photos whose files a user moved by hand. The only files that it moves are derivatives."""
+"""Updates the rows of photos whose files a user moved, and moves the derivatives of these photos."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from storage.photos.photo_moves import PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 
-#: Photos in a batch: their derivatives move first, then their rows are written.
+#: The number of photos in a batch. Their derivatives move first, then their rows are written.
 BATCH_SIZE: Final = 100
 
 
 @dataclass(slots=True)
 class _Following:
-    """A photo whose row follows its file."""
+    """A photo whose row is updated to the new place of its file."""
 
     arrival: Arrival
     original: KnownOriginal
@@ -48,21 +48,22 @@ class _Following:
 def follow(
     ctx: StepContext, source: Project, target: Project, pairs: Sequence[tuple[Arrival, KnownOriginal]]
 ) -> list[Arrival]:
-    """Update rows whose files went to another project, or got another name. The caller holds both projects.
+    """Update the rows of photos whose files are in another project or have another name now.
 
-    A pair whose photo or file has changed since the matching is left for the next run.
+    The caller must hold both projects. A pair whose photo or file has changed since the matching is left for the next
+    run.
 
     Args:
         ctx: the context of the job.
         source: the project of the rows.
-        target: the project of the files.
+        target: the project where the files are now.
         pairs: each arrival with the missing file that it matches.
 
     Returns:
-        The arrivals that are new photos: the matched photo still has a better source of its picture at its old place.
+        The arrivals that are new photos, because the matched photo still has a better file at its old place.
 
     Raises:
-        FolderMissing, FolderUnreadable: a folder cannot be read, so a file that is not found may still exist.
+        FolderMissing, FolderUnreadable: a folder cannot be read, so a file that was not found may still exist.
     """
     fresh_source, fresh_target = ctx.reload(source), ctx.reload(target)
     if fresh_source is None or fresh_target is None or fresh_target.is_archived:
@@ -176,7 +177,7 @@ def _write_rows(
 
 
 def _write_originals(originals: OriginalsRepository, done: Sequence[_Following]) -> None:
-    """Update the rows of the files. The extension may be spelled differently at the new place."""
+    """Update the rows of the files. The spelling of the extension may differ at the new place."""
     known = originals.get_many([one.photo.id for one in done])
     outdated, found = [], []
     for one in done:

@@ -1,7 +1,7 @@
 """Inserts rows for new photos.
 
-A photo gets its row as soon as its file is seen, even while the file is still being written. Post-processing fails for
-an incomplete picture, and runs again once the file has changed. A row changes no file, so nothing is lost.
+A photo gets its row as soon as its file is seen, even if another program is still writing the file. Post-processing
+fails for an incomplete picture, and runs again after the file has changed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from storage.records import Project
 
 
 def add_rows(ctx: StepContext, project: Project, names: Sequence[NewName]) -> None:
-    """Insert the rows of new photos, and request their post-processing. The caller holds the project."""
+    """Insert the rows of new photos, and request their post-processing. The caller must hold the project."""
     if not names:
         return
     with ctx.transaction(enqueues=True) as connection:
-        # The program that uploaded the files may have written their rows since the scan.
+        # The program that uploaded the files may have inserted their rows since the scan.
         known = known_names(connection, project.id, [new.name for new in names])
         fresh = [new for new in names if new.name not in known]
         ids = PhotosRepository(connection).create_many(

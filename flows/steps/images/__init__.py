@@ -1,1 +1,1 @@
-"""The steps that read originals: thumbnails and previews, metadata, verification."""
+"""The steps that read originals: to make thumbnails and previews, to read metadata, and to verify contents."""

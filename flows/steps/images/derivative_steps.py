@@ -1,6 +1,6 @@
 """The steps that make thumbnails and previews: `generate_derivatives` and `upload_postprocess`.
 
-The step `derivative_validation` checks those that exist.
+The step `derivative_validation` checks thumbnails and previews that exist.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def generate_derivatives(ctx: StepContext) -> None:
 
 @step("upload_postprocess", unit="items", modifies_files=False)
 def upload_postprocess(ctx: StepContext) -> None:
-    """Make thumbnail and preview, read metadata and align the keep flags of each photo."""
+    """Make the thumbnail and the preview of each photo, read its metadata, and update its keep flags."""
     make = _maker(ctx, with_metadata=True)
     images, now, settle_seconds = ctx.images, ctx.now(), ctx.settings.settle_seconds
 
@@ -66,9 +66,9 @@ def _maker(ctx: StepContext, *, with_metadata: bool = False) -> Callable[[PhotoT
 
 
 def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
-    """The changes of a photo's availability and keep flags, given its files on disk.
+    """Return the availability and keep flags of a photo that differ from its files on disk, with their new values.
 
-    A file that is missing is not kept. A new file is kept. A file that exists and whose keep flag a user has cleared
+    The keep flag of a missing file becomes 0, that of a new file becomes 1. A file whose keep flag a user has cleared
     stays marked for deletion.
     """
     untouchable = {file.kind for file in files.untouchable}

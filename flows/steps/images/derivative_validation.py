@@ -1,6 +1,6 @@
-"""The step `derivative_validation`: rows of thumbnails and previews become right, and missing ones are requested.
+"""The step `derivative_validation`: it corrects the rows of thumbnails and previews, and requests missing ones.
 
-The rule that says which derivatives are outdated is in `storage.comparison.derivative_scan`.
+`storage.comparison.derivative_scan` decides which derivatives are outdated.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def derivative_validation(ctx: StepContext) -> None:
 
 
 def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder: ProjectFolder) -> None:
-    # If the folder is missing, nothing is known about its files: the disk may not be mounted.
+    # If the folder is missing, its disk may not be mounted, so its derivatives are not marked as missing.
     if skip_missing_folder(ctx, project, folder):
         return
     staged.begin(project.id)
@@ -49,7 +49,7 @@ def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder
         staged.add_derivatives(DerivativeKind.THUMBNAIL, batch)
     for batch in batches(scan_derivatives(folder.preview)):
         staged.add_derivatives(DerivativeKind.PREVIEW, batch)
-    # Originals last: one that changes meanwhile can then only look newer than its derivative, never older.
+    # Originals are scanned last, so that an original that changes meanwhile looks newer than its derivative.
     for files in batches(scan(folder)):
         ctx.checkpoint()
         staged.add_originals(files)
@@ -68,7 +68,7 @@ def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder
 
 
 def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int, str]]) -> None:
-    """Look at files that differ from their rows, and write what they are like now."""
+    """Write the current size, times and hash of files that differ from their rows."""
     images, now = ctx.images, ctx.now()
     with ctx.read() as connection:
         known = OriginalsRepository(connection).get_many(list(dict.fromkeys(photo_id for photo_id, _ in files)))
@@ -115,7 +115,7 @@ def _ask_for_missing(ctx: StepContext, project: Project) -> None:
 
 
 def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Entries of a folder, in lists of at most `BATCH_SIZE`."""
+    """Yield the entries of a folder in lists of at most `BATCH_SIZE`."""
     iterator = iter(entries)
     while batch := list(islice(iterator, BATCH_SIZE)):
         yield batch

@@ -1,6 +1,6 @@
 """Makes the thumbnail and the preview of one photo, if they are missing or outdated.
 
-It works on the disk alone, in any thread, and returns the changes for the rows. It does not select photos.
+The functions write only files, and may run in any thread. They return the changes of the rows, which the caller writes.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class DerivativeWork:
     """The result of the work on the derivatives of one photo.
 
     Attributes:
-        statuses: the new status of each kind that was worked on.
-        derivatives: new rows of derivatives, which name the source, also if making them failed.
-        original: the new row of the source, if it is to be written.
+        statuses: the new status of each kind of derivative that was worked on.
+        derivatives: new rows of derivatives, which name the source file even if making the derivative failed.
+        original: the new row of the source file; None if the row does not change.
         others: the new rows of the photo's other images, each with a content hash.
-        unreadable: why the contents of some images could not be read.
-        made: the kinds that were written.
+        unreadable: the reasons why the contents of images could not be read.
+        made: the kinds of derivatives that were written.
         replaced: the kinds among `made` that replaced a file.
-        not_supported: why this installation cannot make them, or None.
-        error: why making them failed or must wait, or None.
-        metadata: the metadata of the source, if they were requested and read together with it.
+        not_supported: the reason why this installation cannot make the derivatives, or None.
+        error: the reason why making the derivatives failed or must wait, or None.
+        metadata: the metadata of the source file, if they were requested and read together with it.
     """
 
     statuses: dict[DerivativeKind, str] = field(default_factory=dict)
@@ -73,14 +73,14 @@ def work_on_derivatives(
     now: datetime,
     with_metadata: bool = False,
 ) -> DerivativeWork:
-    """Make the derivatives of a photo that are missing, failed or outdated; with `force`, all. Hash each image.
+    """Make the derivatives of a photo that are missing, failed or outdated, or all with `force`. Hash each image.
 
-    If a file may still be being written (see `is_unsettled`) and fails, it is left for a later run.
+    If a file fails that another program may still be writing (see `is_unsettled`), a later run tries it again.
 
     Raises:
         SkipItem: the photo has no image file.
-        FileLeftAlone: its image file must not be touched, for example a symlink.
-        ImageMissing, PoolClosed, LibraryError, OSError: nothing is known of the image; a repetition may succeed.
+        FileLeftAlone: the image file of the photo must not be used, for example because it is a symlink.
+        ImageMissing, PoolClosed, LibraryError, OSError: the image could not be read; a repetition may succeed.
     """
     photo, folder = task.photo, task.folder
     sources = task.files.sources()
@@ -149,7 +149,7 @@ def _is_needed(
         return True
     if known is not None:
         return not known.is_made_from(original)
-    # Another program made it: it is current if it is not older than its original.
+    # A derivative that another program made is current if it is not older than its original.
     return written.st_mtime_ns < source.mtime_ns
 
 
@@ -176,7 +176,7 @@ def _make(
     work.metadata = made.metadata
     used = replace(made.source, content_hash=None)
     if made.source.content_hash is not None:
-        # With the hash, a later run can tell a new modification time from new contents.
+        # With the hash, a later run can distinguish a new modification time from new contents.
         known = made.source
         work.original = with_fingerprint(work.original, known, now=now)
     work.statuses = dict.fromkeys(paths, made.status)

@@ -1,4 +1,4 @@
-"""The steps that read metadata into rows: `metadata` for items, `regenerate_metadata` for whole projects."""
+"""The steps that read metadata of photos into their rows: `metadata` for items, `regenerate_metadata` for projects."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from flows.steps.targets.photo_files import PhotoTask
 
 @step("metadata", unit="items", modifies_files=False)
 def metadata(ctx: StepContext) -> None:
-    """Read date, orientation, camera and size of each photo into SQL."""
+    """Read the date, orientation, camera and size of each photo, and write them to its row."""
     process_items(ctx, _work(ctx))
 
 
 @step("regenerate_metadata", unit="projects", modifies_files=False)
 def regenerate_metadata(ctx: StepContext) -> None:
-    """Read the metadata of all photos of the projects into SQL again."""
+    """Read the metadata of all photos of the projects again, and write them to the rows."""
     process_projects(ctx, _work(ctx))
 
 

@@ -1,4 +1,4 @@
-"""Reads the metadata of one photo, and computes the changes of its row. It writes nothing."""
+"""Reads the metadata of one photo, and computes the changes of its row. The caller writes the row."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class MetadataWork:
 
     Attributes:
         values: the columns that change, with their new values.
-        meta: our keys of `meta_json`; a key with the value None is removed.
-        source: the new row that says which file the metadata are from.
+        meta: the keys of `meta_json` that photojobs owns, with their new values. A key with the value None is removed.
+        source: the new row that names the file from which the metadata were read.
         original: the new row of that file.
         has_changed: whether the photo's row changes.
-        error: why nothing could be read, or None.
+        error: the reason why no metadata could be read, or None.
     """
 
     source: Derivative
@@ -47,22 +47,22 @@ def work_on_metadata(
     original: Original | None = None,
     found: PhotoMetadata | None = None,
 ) -> MetadataWork:
-    """Read the metadata of a photo from its JPEG, else its other file, else its RAW file.
+    """Read the metadata of a photo from its JPEG file, otherwise from its other image, otherwise from its RAW file.
 
-    If the camera or the date is missing there, it is taken from the next file.
+    If the first file lacks the camera or the date, these values are read from the next file.
 
     Args:
-        task: the photo.
-        images: reads files.
-        settle_seconds: see `why_unusable`.
-        now: the current moment.
+        task: the photo and its files.
+        images: the image processing that reads the files.
+        settle_seconds: how long after its last change a file may be incomplete; see `is_unsettled`.
+        now: the current time.
         original: the row of the first file, if it is already up to date.
         found: the metadata of the first file, if they have just been read.
 
     Raises:
         SkipItem: the photo has no file.
-        FileLeftAlone: its file must not be touched, for example a symlink.
-        ImageMissing, PoolClosed, OSError: nothing is known of the image; a repetition may succeed.
+        FileLeftAlone: the file of the photo must not be used, for example because it is a symlink.
+        ImageMissing, PoolClosed, OSError: the image could not be read; a repetition may succeed.
     """
     photo, folder = task.photo, task.folder
     sources = task.files.sources()
@@ -86,7 +86,7 @@ def work_on_metadata(
     for source in sources[1:]:
         if found.taken_at is not None and found.make is not None:
             break
-        # Editors often drop the metadata of the camera; the RAW file still has them.
+        # Photo editors often drop the metadata of the camera from the JPEG, but the RAW file still has them.
         try:
             found = _completed(found, images.read_metadata(folder.original(source.name)))
         except PoolClosed:
@@ -94,7 +94,7 @@ def work_on_metadata(
         except ImagingError:
             continue
     known = task.metadata_source
-    # Values may be cleared only if we wrote them: another program may have written the row.
+    # Values are cleared only if photojobs wrote them, because another program may have written the others.
     clears = known is not None and not known.is_made_from(original)
     values = _values(photo, found, clears=clears)
     meta = _meta(found, clears=clears)

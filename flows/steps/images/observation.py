@@ -1,6 +1,6 @@
-"""Compares an original on disk with its row. If its size or times differ, its contents are hashed again.
+"""Compares an original on disk with its row, and hashes its contents again if its size or times differ.
 
-Thumbnails, previews and metadata follow one rule: each is current if it was made from the original as it is now.
+A thumbnail, a preview or metadata are current if they were made from the present contents of the original.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from storage.photos.originals import Original
 
 
 class UnusableImage(PermanentStepError):
-    """An original cannot be decoded, or its derivative would be behind a symlink. The derivative's status is failed."""
+    """An original cannot be decoded, or the path of its derivative leads through a symlink; the derivative fails."""
 
 
 def observe(
     photo_id: int, file: ScannedFile, path: Path, known: Original | None, *, images: ImageProcessing, now: datetime
 ) -> Original:
-    """The new row of an original; equal to `known` if nothing has changed.
+    """Return the new row of an original. It is equal to `known` if the file has not changed.
 
-    The file is read only if `known` has other times or another size.
+    The file is read only if its size or times differ from those in `known`.
 
     Raises:
         ImageMissing: the file no longer exists.
-        UnreadableImage: it cannot be read.
+        UnreadableImage: the file cannot be read.
     """
     fingerprint = None if known is None else fingerprint_of(known)
     if known is None or fingerprint is None:
@@ -43,13 +43,13 @@ def observe(
     reading = images.read_source(path, fingerprint)
     if reading is None:
         return present
-    # Derivatives of the same contents name the known hash, which may be of another algorithm.
+    # If the contents are the same, the known hash stays, because the rows of derivatives refer to it.
     content_hash = fingerprint.content_hash if reading.is_same else reading.fingerprint.content_hash
     return with_fingerprint(present, replace(reading.fingerprint, content_hash=content_hash), now=now)
 
 
 def first_seen(photo_id: int, file: ScannedFile) -> Original:
-    """The row of an original that has none yet. The file is not read."""
+    """Return the first row of an original, without reading the file."""
     return Original(
         photo_id=photo_id,
         name=file.name,
@@ -61,10 +61,10 @@ def first_seen(photo_id: int, file: ScannedFile) -> Original:
 
 
 def is_unsettled(file: ScannedFile, path: Path, *, settle_seconds: float) -> bool:
-    """Whether a file may still be being written.
+    """Return whether another program may still be writing a file.
 
-    It may be if it has changed since it was listed, or within the last `settle_seconds`. A modification time in the
-    future is ignored.
+    This is so if the file has changed since it was listed, or within the last `settle_seconds`. A modification time in
+    the future is ignored.
     """
     try:
         status = path.lstat()
@@ -72,30 +72,30 @@ def is_unsettled(file: ScannedFile, path: Path, *, settle_seconds: float) -> boo
         return True
     if (status.st_size, storable_ns(status.st_mtime_ns)) != (file.size_bytes, file.mtime_ns):
         return True
-    # File times come from the clock of this machine, not from that of the database.
+    # File times come from the clock of this machine and not from the database, so they are compared with that clock.
     return 0 <= time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < settle_seconds * 1e9
 
 
 def why_unusable(error: Exception, file: ScannedFile, path: Path, *, settle_seconds: float) -> Exception:
-    """The error of a photo whose file could not be read: `SkipItem` if it may still be being written."""
+    """Return the error of a photo whose file could not be read: `SkipItem` if the file may still be incomplete."""
     if isinstance(error, ImagingError) and is_unsettled(file, path, settle_seconds=settle_seconds):
         return SkipItem(f"may be incomplete; a later run tries it again: {error}")
     return UnusableImage(str(error))
 
 
 def fingerprint_of(original: Original) -> Fingerprint | None:
-    """The fingerprint in an original's row; None if the row has no size and time yet."""
+    """Return the fingerprint in the row of an original; None if the row has no size and time yet."""
     if original.size_bytes is None or original.mtime_ns is None:
         return None
     return Fingerprint(original.size_bytes, original.mtime_ns, original.ctime_ns, original.content_hash)
 
 
 def with_hash(original: Original, path: Path, *, images: ImageProcessing, now: datetime) -> Original:
-    """The row of an original, with a content hash. The file is read if its row has none.
+    """Return the row of an original with a content hash. The file is read only if the row has no hash.
 
     Raises:
         ImageMissing: the file no longer exists.
-        UnreadableImage: it cannot be read.
+        UnreadableImage: the file cannot be read.
     """
     if original.content_hash is not None:
         return original
@@ -103,10 +103,10 @@ def with_hash(original: Original, path: Path, *, images: ImageProcessing, now: d
 
 
 def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime, accepts: bool = False) -> Original:
-    """The row of an original with a new fingerprint.
+    """Return the row of an original with a new fingerprint.
 
-    If the contents are those that were found corrupt, the row says so until `accepts` is true, whatever the times of
-    the file are.
+    If the contents are the ones that were found corrupt, the row keeps this mark, even if the times of the file have
+    changed. `accepts` removes the mark.
     """
     seen = replace(original, size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns)
     if found.content_hash is None:
@@ -134,7 +134,7 @@ def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime, a
 
 
 def is_other(before: Original, now: Original) -> bool:
-    """Whether the contents of an original have changed, or may have changed."""
+    """Return whether the contents of an original have changed or may have changed."""
     is_same = (before.size_bytes, before.mtime_ns) == (now.size_bytes, now.mtime_ns)
     if before.content_hash is None or now.content_hash is None:
         return not is_same or before.ctime_ns not in (None, now.ctime_ns)

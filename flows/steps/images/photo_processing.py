@@ -1,4 +1,4 @@
-"""Processes many photos at once: all image processes decode, and rows are written in batches."""
+"""Processes many photos at once: threads keep all image processes busy, and rows are written in batches."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: How many finished photos are written together, and how long one waits at most. After a crash, they are done again.
+#: The number of finished photos whose rows are written together. After a crash, photos without written rows are
+#: processed again.
 BATCH_SIZE = 50
 WRITE_SECONDS = 2.0
 
-#: Number of photos of a project whose files are found by one directory scan.
+#: Largest number of photos of a project whose files are searched for in one directory scan.
 SCAN_BATCH_SIZE = 10_000
 
-#: Threads for each image process: while one photo waits for the disk, another one is decoded.
+#: The number of threads for each image process, so that one photo is decoded while another waits for the disk.
 THREADS_PER_PROCESS = 2
 
-#: Photos submitted for each thread, so that no thread is idle while results are written.
+#: The number of photos that are submitted for each thread, so that no thread is idle while results are written.
 WINDOW_PER_THREAD = 2
 
 Argument = TypeVar("Argument")
@@ -52,18 +53,18 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class PhotoResult:
-    """The result of the work on one photo. A thread makes it; the handler writes it.
+    """The result of the work on one photo, which a thread creates and the handler writes to the database.
 
     Attributes:
-        values: the columns of its row that change, with their new values.
-        meta: the keys of `meta_json` that change; a key with the value None is removed.
-        derivatives: new rows of derivatives, which say what they were made from.
-        originals: new rows of its files.
+        values: the columns of the photo's row that change, with their new values.
+        meta: the keys of `meta_json` that change. A key with the value None is removed.
+        derivatives: new rows of derivatives, which name the files from which the derivatives were made.
+        originals: new rows of the photo's files.
         made_anew: the kinds of derivatives that had no file before.
         has_written_files: whether any derivative was written.
-        counts: kinds to count in the report, each with an example.
-        error: why the photo failed or was skipped. The other attributes are written anyway.
-        seconds: duration of the work, including the wait for an image process.
+        counts: the kinds to count in the report, each with an example.
+        error: the reason why the photo failed or was skipped. The other attributes are still written.
+        seconds: the duration of the work, including the wait for an image process.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +78,7 @@ class PhotoResult:
     seconds: float = 0.0
 
     def take_metadata(self, task: PhotoTask, work: MetadataWork) -> None:
-        """Add the metadata of the photo."""
+        """Add the changes by the metadata of the photo."""
         self.values |= work.values
         self.meta = work.meta
         if task.metadata_source is None or not task.metadata_source.is_made_from(work.original):
@@ -89,12 +90,12 @@ class PhotoResult:
             self.counts.append(("metadata changed", task.photo.filename))
 
 
-#: Works on one photo, in a thread. It raises an error only if there is nothing to write.
+#: A function that works on one photo, in a thread. It raises an error only if there is nothing to write.
 PhotoWork = Callable[[PhotoTask], PhotoResult]
 
 
 def process_items(ctx: StepContext, work: PhotoWork) -> None:
-    """Work on the photos of the job's items, and end each item; without items, work on all photos of its projects."""
+    """Work on the photos of the job's items, and end each item. Without items, work on all photos of its projects."""
     ctx.library.check_available()
     if not ctx.names_photos:
         process_projects(ctx, work)
@@ -105,7 +106,7 @@ def process_items(ctx: StepContext, work: PhotoWork) -> None:
             by_photo = {item.photo.id: item for item in own}
             try:
                 folder = current_folder(ctx, project)
-                # Closed at once if this job stops: its threads must have ended before another executor runs the job.
+                # `closing` waits for the threads, which must have ended before another executor runs the job.
                 with closing(process_photos(ctx, folder, [item.photo for item in own], work)) as results:
                     for photo, error in results:
                         record(ctx, by_photo.pop(photo.id), error)
@@ -145,7 +146,7 @@ def process_photos(
         FolderMissing, FolderUnreadable: the project's folder cannot be listed.
     """
     files = find_files(ctx, folder, photos)
-    # Only if files exist: the folder may be the mount point of a missing disk.
+    # The check needs a photo with files, because the folder may be the mount point of a missing disk.
     has_files = any(own.images for own in files.values())
     if has_files and not (folder.thumb.is_dir() and folder.preview.is_dir()):
         folder.create()
@@ -158,7 +159,7 @@ def process_photos(
             finished.append((answer[0].photo, answer[1]))
         if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
             yield from _write(ctx, folder, finished)
-            # The outcomes that the caller has recorded meanwhile.
+            # The caller may have recorded outcomes of items meanwhile.
             ctx.write_outcomes()
             finished, written_at = [], time.monotonic()
     yield from _write(ctx, folder, finished)
@@ -167,9 +168,9 @@ def process_photos(
 def in_parallel(
     ctx: StepContext, arguments: Iterable[Argument], function: Callable[[Argument], Answer]
 ) -> Iterator[tuple[Argument, Answer]]:
-    """Call a function in as many threads as there are image processes. Yield answers in the order of their arrival.
+    """Call a function for each argument in several threads, and yield each argument with its answer when it arrives.
 
-    If the caller stops early, calls that have not begun are dropped, and the others are waited for.
+    If the caller stops early, calls that have not begun are dropped, and the generator waits for the running calls.
     """
     for answer in answers_and_pauses(ctx, arguments, function):
         if answer is not None:
@@ -183,7 +184,7 @@ def answers_and_pauses(
     *,
     threads: int | None = None,
 ) -> Iterator[tuple[Argument, Answer] | None]:
-    """As `in_parallel`, and yield None whenever no answer has come for `WRITE_SECONDS`."""
+    """Do the same as `in_parallel`, but also yield None whenever no answer has arrived for `WRITE_SECONDS`."""
     threads = threads or _processes(ctx)
     waiting: dict[Future[Answer], Argument] = {}
     executor = ThreadPoolExecutor(threads, thread_name_prefix="photojobs-images")
@@ -240,7 +241,7 @@ def _safely(work: PhotoWork, task: PhotoTask) -> PhotoResult:
     began_at = time.monotonic()
     try:
         result = work(task)
-    except Exception as error:  # noqa: BLE001 - it is a failure of this photo only.
+    except Exception as error:  # noqa: BLE001 - the error concerns only this photo.
         result = PhotoResult(error=error)
     result.seconds = time.monotonic() - began_at
     return result

@@ -1,4 +1,4 @@
-"""The step `verify_originals`: originals are read again, and their contents are compared with the stored hash.
+"""The step `verify_originals`: it reads originals again and compares their contents with the stored hashes.
 
 It never changes, repairs or moves a file.
 """
@@ -32,10 +32,10 @@ from storage.photos.projects import ProjectsRepository
 from storage.photos.verification import VerificationRepository, Verified
 from storage.records import Project
 
-#: The kind in the report of an original about which nothing is concluded.
+#: The kind under which the report counts an original that changed while it was read, so that it was not verified.
 _CHANGED = "changed while they were read"
 
-#: How long a thread that waits because of the rate limit sleeps until it checks the claim again.
+#: How long a thread that waits for the rate limit sleeps before it checks the claim again.
 _NAP_SECONDS = 0.25
 
 
@@ -49,7 +49,7 @@ def verify_originals(ctx: StepContext) -> None:
 
 
 def _take_up_unknown(ctx: StepContext) -> set[int]:
-    """Insert rows of originals that have none yet; returns the ids of projects whose folders are available."""
+    """Insert the rows of originals without a row, and return the ids of the projects whose folders are available."""
     available: set[int] = set()
     with ctx.read() as connection, temporary_tables(connection):
         staged = DerivativeScan(connection)
@@ -74,9 +74,9 @@ def _take_up_unknown(ctx: StepContext) -> set[int]:
 
 
 class _Pace:
-    """The limits of a run: `bytes_per_run` and `megabytes_per_second`; 0 is no limit.
+    """The limits of a run: `bytes_per_run` and `megabytes_per_second`. The value 0 means no limit.
 
-    A repetition of the job continues with the bytes that are left.
+    If the job is repeated, only the rest of `bytes_per_run` may be read.
 
     Raises:
         PermanentStepError: a limit is not a number, or is negative.
@@ -97,18 +97,21 @@ class _Pace:
 
     @property
     def threads(self) -> int | None:
-        """The number of threads that read: with a rate limit, one, which is fast enough and easy on hard disks."""
+        """The number of threads that read. It is 1 if there is a rate limit, because one thread is then fast enough."""
         return 1 if self._bytes_per_second else None
 
     def take(self, size_bytes: int) -> bool:
-        """Take a file's size from the budget; False if it exceeds what is left. The first file is always accepted."""
+        """Subtract a file's size from the rest of `bytes_per_run`; return False if the rest is too small.
+
+        The first file is always accepted.
+        """
         if self._budget_bytes and self._taken_bytes and self._taken_bytes + size_bytes > self._budget_bytes:
             return False
         self._taken_bytes += size_bytes
         return True
 
     def read(self, size_bytes: int) -> None:
-        """Count bytes that were read, and wait as the rate limit demands; raises as `StepContext.checkpoint`."""
+        """Count bytes that were read, and wait for the rate limit. Raises the errors of `StepContext.checkpoint`."""
         with self._lock:
             self._read_bytes += size_bytes
             due_at = 0.0
@@ -133,7 +136,7 @@ class _Pace:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """An original that is to be read, with its row, its path and its present size."""
+    """An original to be read, with its row, its path and its current size."""
 
     original: Original
     known: Fingerprint
@@ -160,9 +163,9 @@ class _Verification:
     """Reads originals, and writes the results in batches.
 
     Args:
-        ctx: of the job.
-        pace: the limits.
-        available: the projects whose originals are read.
+        ctx: the context of the job.
+        pace: the limits of the run.
+        available: the ids of the projects whose originals are read.
     """
 
     def __init__(self, ctx: StepContext, pace: _Pace, available: set[int]) -> None:
@@ -175,7 +178,7 @@ class _Verification:
         self._first_failure = ""
 
     def run(self) -> None:
-        """Read originals until the budget is used up.
+        """Read originals until `bytes_per_run` is used up.
 
         Raises:
             PermanentStepError: an original is corrupt, or cannot be read.
@@ -214,7 +217,7 @@ class _Verification:
                     yield wanted
 
     def _projects(self, ids: set[int]) -> dict[int, tuple[Project, ProjectFolder]]:
-        """The active projects among `ids`, with their present folders."""
+        """Return the active projects among `ids` with their current folders."""
         found: dict[int, tuple[Project, ProjectFolder]] = {}
         with self._ctx.read() as connection:
             rows = ProjectsRepository(connection).list(tenant_id=self._ctx.tenant_id, ids=sorted(ids))
@@ -239,7 +242,7 @@ class _Verification:
         return None
 
     def _has_gone(self, project: Project, folder: ProjectFolder) -> bool:
-        """Whether the project has become unavailable since the step began, for example because a disk was removed."""
+        """Return whether the project has become unavailable since the step began, for example with a removed disk."""
         if folder.manifest_path.exists():
             return False
         self._available.discard(project.id)
@@ -255,7 +258,7 @@ class _Verification:
             return error
 
     def _judge(self, wanted: _Wanted, reading: SourceReading | Exception | None) -> None:
-        """Decide what the contents of an original mean for its row. The next batch is written with it."""
+        """Compute the new row of an original from its contents, and add the row to the next batch."""
         before, name, now = wanted.original, wanted.name, self._now
         if reading is None:
             self._ctx.report.count("to be read", example=name)

@@ -1,1 +1,1 @@
-"""Steps that work on whole projects: names of folders, manifests, discovery, missing folders and deletion."""
+"""Steps that work on whole projects: folder names, manifests, discovery of folders, missing folders and deletion."""

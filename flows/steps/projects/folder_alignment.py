@@ -1,4 +1,4 @@
-"""The step `folder_alignment`: reports folders whose name differs from the name of their project.
+"""The step `folder_alignment`: it reports folders whose name differs from the name of their project.
 
 With the setting `rename_user_files = "rename"`, the step renames these folders. Their contents do not change.
 """
@@ -31,7 +31,7 @@ from storage.records import Project
 
 @step("folder_alignment", unit="projects")
 def folder_alignment(ctx: StepContext) -> None:
-    """Report, or rename, project folders whose name differs from the project's name."""
+    """Report or rename project folders whose name differs from the project's name."""
     projects = ctx.projects()
     if not projects:
         return
@@ -79,12 +79,12 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
     if ctx.settings.rename_user_files == "report":
         ctx.report.count("other folder names", example=f"{folder.project_folder}: the project is called {wanted}")
         return
-    # The first attempt has renamed nothing yet. If it finds the folder renamed, a user has done that.
+    # A folder that the first attempt finds renamed was renamed by a user, because no attempt has renamed it.
     is_followed = False
     try:
         target = folder.tenant.project(wanted)
         if folder.exists():
-            # Before the rename: if this run is interrupted, the next one identifies the folder by its manifest.
+            # The manifest is written before the rename, so that the next run finds the folder after an interruption.
             ctx.checkpoint()
             check_project(ctx, project, folder)
             bring_manifest(ctx, project, folder)
@@ -104,7 +104,7 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
 
 
 def _was_renamed(project: Project, target: ProjectFolder) -> bool:
-    """Return whether the folder was renamed already, without its row: by an interrupted attempt or by a user."""
+    """Return whether a user or an interrupted attempt has renamed the folder, but its row has the former name."""
     try:
         manifest = read_manifest(target)
     except ManifestUnreadable:

@@ -1,6 +1,6 @@
-"""The step `folder_discovery`: updates the projects in SQL after users created, renamed, copied or removed folders.
+"""The step `folder_discovery`: it updates the rows of projects after users created, renamed or removed folders.
 
-It works on folders and rows of projects. The files of known projects are left to manifest_check and folder_check.
+`manifest_check` and `folder_check` compare the files of known projects.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from storage.records import Project
 
 @step("folder_discovery", unit="library")
 def folder_discovery(ctx: StepContext) -> None:
-    """Bring the projects in SQL in line with the folders of the library."""
+    """Make the rows of projects agree with the folders of the library."""
     ctx.library.check_available()
     tenant = ctx.library.tenant(ctx.tenant_id)
     with ctx.read() as connection:
@@ -92,7 +92,7 @@ class _Discovery:
         ctx = self._ctx
         known = {project.project_folder: project for project in self._projects.values()}
         tasks = len(self._on_disk)
-        # Renamed folders first: photos from them may be in the other folders.
+        # Renamed folders come first, because their photos may have been moved to the other folders.
         for number, name in enumerate(sorted(self._on_disk, key=lambda name: not self._is_renamed(name))):
             ctx.checkpoint()
             try:
@@ -165,7 +165,7 @@ class _Discovery:
         for twin in self._twins(found) if self._ctx.settings.merge_folders and found.has_files else ():
             if self._merge(found, twin):
                 return
-        # Users copy folders on purpose, for example to print from them. A copy is named after its folder.
+        # Users copy folders on purpose, for example for prints. The project of a copy gets the name of its folder.
         self._create(found, name=name if owner is not None else found.name)
 
     def _owner(self, found: _Found) -> Project | None:
@@ -185,7 +185,7 @@ class _Discovery:
         return took_project_along(self._ctx, owner, found.folder)
 
     def _twins(self, found: _Found) -> Iterator[Project]:
-        """Yield active projects with a folder that have the same name as the found folder, or the same manifest."""
+        """Yield active projects with a folder whose name or manifest is that of the found folder."""
         keys = {name_key(found.name), name_key(found.folder.project_folder)}
         for project in list(self._projects.values()):
             same = {name_key(project.project_name), name_key(project.project_folder)}
@@ -253,7 +253,7 @@ class _Discovery:
         return project
 
     def _waits_for_folder(self, project: Project, name: str, stem: str) -> bool:
-        """Return whether a run was interrupted between the creation of the project and the renaming of its folder."""
+        """Return whether an earlier run created the project but was interrupted before it renamed the folder."""
         has_such_names = project.project_name == name and re.fullmatch(
             re.escape(stem) + r"_\d+", project.project_folder
         )
@@ -265,7 +265,7 @@ class _Discovery:
     def _follow_rename(self, project: Project, folder: ProjectFolder) -> None:
         ctx = self._ctx
         with ctx.exclusively([project.id]):
-            # If the project's name matched the old folder, it changes with the folder. Otherwise a user has chosen it.
+            # The project's name changes with the folder only if it matched the old one. Otherwise a user has chosen it.
             was_aligned = sanitise_folder_name(project.project_name) == project.project_folder
             name = folder.project_folder if was_aligned else project.project_name
             renamed = replace(project, project_name=name, project_folder=folder.project_folder)

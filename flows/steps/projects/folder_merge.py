@@ -1,4 +1,4 @@
-"""Merges a copy of a project's folder into that folder. Nothing is overwritten, renamed or removed."""
+"""Merges a copy of a project's folder into the original folder. No file is overwritten, renamed or removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from storage.library.scan import scan
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.records import Project
 
-#: Files moved before the journal is written.
+#: The number of files that are moved before the journal is written.
 _BATCH_SIZE: Final = 100
 
 
@@ -50,7 +50,7 @@ class FolderMerge:
         accepted = target.library.accepted_extensions
         self._names = FolderNames.read(target.path, accepted_extensions=accepted)
         files = [file for file in scan(source) if not file.is_hidden and not is_companion_folder(source, file)]
-        # Companions first: the remaining photos still identify the folder as a copy if the merge is interrupted.
+        # Companions move first. If the merge is interrupted, the remaining photos still identify the folder as a copy.
         files += scan_companion_folders(source, is_wanted=lambda _: True)
         self._files = sorted(files, key=lambda file: ("/" not in file.name, file.name))
         with ctx.read() as connection:
@@ -72,7 +72,7 @@ class FolderMerge:
         return None
 
     def run(self) -> None:
-        """Move the files that the target does not have. If repeated after a crash, continue where it stopped."""
+        """Move the files that the target does not have. A repetition after a crash moves the remaining files."""
         going = []
         for file in self._files:
             if self._is_there(file):
@@ -88,7 +88,7 @@ class FolderMerge:
                 folder = folder.parent
 
     def _same_as(self, path: str) -> Collection[str]:
-        """Return the target's files that count as the same name, including other spellings of it."""
+        """Return the files of the target whose name is the same, or differs only in its spelling."""
         if "/" not in path:
             return self._names.same_as(path)
         return [path] if os.path.lexists(self._target.companion(path)) else []

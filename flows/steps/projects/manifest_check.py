@@ -1,4 +1,4 @@
-"""The step `manifest_check`: writes manifests from SQL, and the availability of files in SQL from the disk."""
+"""The step `manifest_check`: it writes manifests from the database, and updates which files the rows call available."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from storage.records import Project
 
 @step("manifest_check", unit="projects")
 def manifest_check(ctx: StepContext) -> None:
-    """Repair the manifest, and bring the availability of files in SQL in line with the disk."""
+    """Repair the manifest, and make the rows say which files are available on disk."""
     projects = ctx.projects()
     if not projects:
         return
@@ -61,7 +61,7 @@ def bring_manifest(ctx: StepContext, project: Project, folder: ProjectFolder) ->
 def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     if skip_missing_folder(ctx, project, folder):
         return
-    # The manifest last: if it cannot be written, at least the rows are right.
+    # The manifest is written last, so that the rows are right even if it cannot be written.
     with compared(ctx, project, folder) as comparison:
         _align_availability(ctx, comparison)
     ctx.checkpoint()
@@ -77,7 +77,7 @@ def _align_availability(ctx: StepContext, comparison: ProjectComparison) -> None
             if reason is None:
                 changes.append(change)
             else:
-                # No file can have such a name here, so its absence says nothing about the photo.
+                # No file can have such a name on this system, so a missing file does not mean a deleted photo.
                 ctx.report.count("skipped", example=f"photo {change.photo_id}: no file can have its name: {reason}")
         ctx.checkpoint()
         ids = [change.photo_id for change in changes]

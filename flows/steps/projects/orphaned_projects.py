@@ -1,7 +1,7 @@
-"""The step `orphaned_project_cleanup`: archives projects whose folder is missing, and later removes their rows.
+"""The step `orphaned_project_cleanup`: it archives projects whose folder is missing, and later removes their rows.
 
 The rows stay for at least `missing_grace_seconds`. A folder counts as missing only if the library and the tenant's
-folder can be read, and the folder does not exist there under any name.
+folder can be read, and no folder of the tenant is the project's folder under another name.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> Non
         return
     with ctx.read() as connection:
         active = ProjectsRepository(connection).list(tenant_id=ctx.tenant_id, archived=False)
-    # A user may have removed the only project. If several disappear at once, the disk is probably not mounted.
+    # A user may have removed the only folder. If several folders disappear at once, the disk is probably not mounted.
     if len(active) > 1:
         raise LibraryUnavailable(
             f"Folder {path} is empty, although its tenant has {len(active)} projects. Mount its disk. If the folders "
@@ -78,7 +78,7 @@ def _settle(
         # A repetition of the run that archived the project does not count as a later run.
         ctx.report.count("kept", example=f"{project.project_name}: archived by this run")
     elif archived.created_at > ctx.now() - timedelta(seconds=ctx.settings.missing_grace_seconds):
-        # Perhaps nothing was deleted, and the disk is only disconnected.
+        # The rows stay for a while, because the disk may only be disconnected.
         ctx.report.count("kept", example=f"{project.project_name}: its folder has not been missing for long enough")
     elif _has_found_photos(ctx, arrivals, project):
         ctx.report.count("kept", example=f"{project.project_name}: photos of it are in other folders")

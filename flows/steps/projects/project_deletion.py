@@ -1,4 +1,4 @@
-"""The steps that delete projects. Only they remove whole folders."""
+"""The steps that delete projects. No other steps remove whole folders."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def project_stop_processes(ctx: StepContext) -> None:
     projects = [*ctx.projects(), *(ctx.projects(archived=True) if ctx.job.scope != "global" else ())]
     was_interrupted = False
     for number, project in enumerate(projects):
-        # Not `ctx.project`: it waits for the jobs that hold the project, but these are the jobs to stop.
+        # `ctx.project` is not used, because it waits for the jobs that hold the project, which this step cancels.
         with ctx.transaction(enqueues=True, project_ids=[project.id]) as connection:
             working = set(holders(connection, project.id)) - {ctx.job.id}
             if not project.is_archived:
                 ProjectsRepository(connection).archive(project.id)
                 ctx.report.count("archived", example=project.project_name)
-            # All queued and running jobs of the project, except this job and the jobs of its task.
+            # This job and the jobs of its task are not canceled.
             canceled = JobsRepository(connection).cancel_by_project(
                 project.id, except_task_id=ctx.job.task_id, except_job_id=ctx.job.id
             )
@@ -63,7 +63,7 @@ def project_delete_files(ctx: StepContext) -> None:
 
 @step("project_cleanup_db", unit="projects")
 def project_cleanup_db(ctx: StepContext) -> None:
-    """Remove the project's photos, its tags and the project from SQL."""
+    """Remove the rows of the project, its photos and its tags."""
     _refuse_active(ctx)
     each_project(ctx, partial(_remove_row, ctx), projects=ctx.projects(archived=True))
 
@@ -106,7 +106,7 @@ def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) ->
     ctx.checkpoint()
     entry_id: int | None = None
     if folder.exists():
-        # Before the removal: it cannot be undone, so the journal must have it even if it is interrupted.
+        # The journal is written first, because a removal cannot be undone and may be interrupted.
         with ctx.transaction(durable=True) as connection:
             entry_id = _journal_folder(ctx, connection, project, folder)
     try:
@@ -145,7 +145,7 @@ def _journal_row(ctx: StepContext, connection: Connection, project: Project, fol
 
 
 def _reason_to_keep(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:
-    """Return why the folder of an archived project must not be removed; None if it may be."""
+    """Return the reason why the folder of an archived project must not be removed; None if it may be removed."""
     if not folder.exists():
         return None
     with ctx.read() as connection:

@@ -1,1 +1,1 @@
-"""The targets of steps: the projects of a job, the files of its photos, and where missing ones are now."""
+"""The targets of steps: the projects of a job, the files of its photos, and where missing folders are now."""

@@ -1,6 +1,7 @@
 """Projects that were archived because their folder was missing, for example on an unplugged disk.
 
-The journal distinguishes them from projects that a user archived: only the files of the latter may be deleted.
+The journal distinguishes these projects from projects that a user archived, because only files of projects that a user
+archived may be deleted.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from storage.library import ProjectFolder
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
-#: Largest difference between the times in the row and in the journal: a clock may have been set back.
+#: Largest accepted difference between the times in the row and in the journal, because a clock may have been set back.
 _TOLERANCE = timedelta(minutes=1)
 
 
 def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Archive a project because its folder is missing, and journal this reason."""
+    """Archive a project because its folder is missing, and write this reason to the journal."""
     with ctx.transaction(project_ids=[project.id]) as connection:
         row = snapshot_project(connection, project.id)
         ProjectsRepository(connection).archive(project.id)
@@ -35,7 +36,7 @@ def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -
 
 
 def was_archived_as_gone(connection: Connection, project: Project) -> bool:
-    """Whether a project is archived only because its folder was missing."""
+    """Return whether a project was archived because its folder was missing, and not by a user."""
     if not project.is_archived or project.archived_at is None:
         return False
     entry = last_entry(connection, project_id=project.id, action=FileAction.ARCHIVED_AS_GONE)

@@ -1,4 +1,4 @@
-"""The files on disk that belong to each photo, and the items of a job by project."""
+"""Finds the files on disk that belong to each photo, and groups the items of a job by project."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ SOURCE_ORDER: Final = (FileKind.JPG, FileKind.OTHER, FileKind.RAW)
 
 
 class FileLeftAlone(PermanentStepError):
-    """A file of a photo must not be touched, for example a symlink, so nothing of the photo was changed."""
+    """A file of a photo must not be used, for example because it is a symlink; no file of the photo was changed."""
 
 
 class SeveralPictures(PermanentStepError):
-    """Several pictures have one base name, so that it is not known which of them the user saw."""
+    """Several pictures have the same base name, so it is unknown which of them the user saw."""
 
 
 @dataclass(slots=True)
 class PhotoFiles:
-    """The files of one photo on disk; each list is in the order of the names.
+    """The files of one photo on disk. Each list is sorted by name.
 
     Attributes:
-        images: JPEG, RAW and other image files.
-        companions: all other files that belong to the photo by their names, each with the way its name fits.
-        untouchable: files that must be left unchanged, such as symlinks.
+        images: the JPEG, RAW and other image files.
+        companions: the other files that belong to the photo by their names, each with how its name fits the photo.
+        untouchable: the files that must stay unchanged, such as symlinks.
     """
 
     images: list[ScannedFile] = field(default_factory=list)
@@ -58,24 +58,24 @@ class PhotoFiles:
     untouchable: list[ScannedFile] = field(default_factory=list)
 
     def of_kind(self, kind: FileKind) -> list[ScannedFile]:
-        """The images of one kind."""
+        """Return the images of one kind."""
         return [file for file in self.images if file.kind is kind]
 
     def has(self, kind: FileKind) -> bool:
-        """Whether there is an image of that kind."""
+        """Return whether the photo has an image of this kind."""
         return any(file.kind is kind for file in self.images)
 
     def all(self) -> list[ScannedFile]:
-        """The images, then the companions."""
+        """Return the images, then the companions."""
         return [*self.images, *(file for file, _ in self.companions)]
 
     def renamed(self, new: str, *, old: str) -> list[tuple[ScannedFile, str]]:
-        """Each file with its new name (or path below the project's folder) after the photo is renamed to `new`."""
+        """Return each file with its new name, or path below the project's folder, if the photo is renamed to `new`."""
         images = [(file, new + file.name[len(file.base_name) :]) for file in self.images]
         return images + [(file, fit.renamed(new, old=old)) for file, fit in self.companions]
 
     def add(self, file: ScannedFile, fit: Fit) -> None:
-        """Add a file to the list that it belongs to."""
+        """Add a file to the list of its kind."""
         if file.problem is not None:
             self.untouchable.append(file)
         elif file.kind.is_photo:
@@ -84,21 +84,21 @@ class PhotoFiles:
             self.companions.append((file, fit))
 
     def sources(self) -> list[ScannedFile]:
-        """The images in the order in which derivatives and metadata are taken from them: JPEG, other, RAW."""
+        """Return the images in the order in which they are used for derivatives and metadata: JPEG, other, RAW."""
         return [file for kind in SOURCE_ORDER for file in self.of_kind(kind)]
 
     def refuse_untouchable(self) -> None:
-        """Raise `FileLeftAlone` if a file of the photo must not be touched."""
+        """Raise `FileLeftAlone` if a file of the photo must stay unchanged, such as a symlink."""
         for file in self.untouchable:
             raise FileLeftAlone(
                 f"{file.printable_name}: {file.problem}. Replace it by a regular file, or take it out of the library."
             )
 
     def refuse_several_pictures(self, kinds: Collection[FileKind]) -> None:
-        """Raise `SeveralPictures` if a kind has several files of which only one can have been shown."""
+        """Raise `SeveralPictures` if a kind has several pictures, of which the user can have seen only one."""
         for kind in kinds:
             files = self.of_kind(kind)
-            # A RAW file and its conversion to another format are one picture; two of one extension are not.
+            # A RAW file and its conversion to another format are one picture. Two files of one extension are two.
             shown = 1 if kind is FileKind.JPG else len({file.extension for file in files})
             if len(files) > shown:
                 raise SeveralPictures(
@@ -109,12 +109,12 @@ class PhotoFiles:
 
 @dataclass(frozen=True, slots=True)
 class PhotoTask:
-    """One photo with everything that is needed to process it.
+    """One photo with the files and rows that are needed to process it.
 
     Attributes:
-        known: the rows of its derivatives, which say what they were made from, by kind.
-        metadata_source: the file that its metadata were read from; None if they were not.
-        originals: its files, as its rows describe them, by name.
+        known: the rows of the photo's derivatives by kind. A row names the file from which the derivative was made.
+        metadata_source: the row that names the file from which the metadata were read; None if they were not read.
+        originals: the rows of the photo's files by name.
     """
 
     photo: Photo
@@ -126,14 +126,14 @@ class PhotoTask:
 
 
 def find_files(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> dict[int, PhotoFiles]:
-    """The files of photos of one project, by photo id. Every photo has an entry.
+    """Return the files of photos of one project, by photo id. Every photo has an entry.
 
     A file belongs to the photo with exactly its base name; if there is none, to the photo whose name differs only in
-    case or Unicode form. A companion belongs to the photo, in SQL or on disk, that it fits best, and to no photo if it
-    fits several equally well.
+    case or Unicode form. A companion belongs to the photo, in the database or on disk, whose name it fits best. If it
+    fits several photos equally well, it belongs to none.
 
     Raises:
-        FolderMissing, FolderUnreadable: nothing is known about any of the files.
+        FolderMissing, FolderUnreadable: the project's folder could not be listed.
     """
 
     def known(names: list[str]) -> set[str]:
@@ -149,13 +149,13 @@ def find_files(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo])
 class _FileSearch:
     """Searches for the files of some photos of a project.
 
-    It lists the folder once, and a second time if names may fit other photos better.
+    The search lists the folder once, and a second time if names may fit other photos better.
 
     Args:
         folder: the project's folder.
         names: the base names of the photos. If two differ only in case, a file that fits neither exactly belongs to
             the later one.
-        known: returns those of the given names that photos have in SQL.
+        known: a function that returns which of the given names are names of photos in the database.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class _FileSearch:
         return any(fit.key in self._by_key for fit in self._accepted.fits(path))
 
     def _others(self, fits: Mapping[str, Sequence[Fit]]) -> dict[str, set[str]]:
-        """Other photos that the found files may belong to, by the keys of their names."""
+        """Return the names of other photos to which the found files may belong, by the keys of these names."""
         keys: set[str] = set()
         spelled: set[str] = set()
         for possible in fits.values():
@@ -209,7 +209,7 @@ class _FileSearch:
         return others
 
     def _add_images(self, others: dict[str, set[str]], keys: Collection[str]) -> None:
-        """Add the photos on disk that have one of these keys. Only names are read."""
+        """Add the names of images on disk that have one of these keys."""
 
         def note(name: str) -> bool:
             stem = name.rpartition(".")[0]
@@ -237,14 +237,14 @@ class _FileSearch:
 
 
 def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: ProjectFolder, new: str) -> list[FileMove]:
-    """The moves of a photo's files and derivatives to another project or name.
+    """Return the moves of a photo's files and derivatives to another project or name.
 
     Args:
         files: the photo's files.
-        source: the folder of its project.
-        old: its base name.
-        target: the folder of the project that it moves to.
-        new: its base name there.
+        source: the folder of the photo's current project.
+        old: the current base name of the photo.
+        target: the folder of the project to which the photo moves.
+        new: the new base name of the photo.
     """
     moves = [
         FileMove(source.companion(file.name), target.companion(path), file.size_bytes)
@@ -259,15 +259,15 @@ def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: Proje
 
 
 def remove_stray_derivatives(folder: ProjectFolder, name: str) -> None:
-    """Remove derivatives with the name of a photo that no longer exists."""
+    """Remove derivatives whose photo no longer exists."""
     for path_of in (folder.thumbnail, folder.preview_image):
         with suppress(LibraryError, OSError):
             remove_derivative(path_of(name))
 
 
 def remove_derivatives(ctx: StepContext, folder: ProjectFolder, name: str) -> None:
-    """Remove the derivatives of a photo, and report how many."""
-    # An unsafe path leads through a symlink. What is behind it does not belong to photojobs.
+    """Remove the derivatives of a photo, and count them in the report."""
+    # An unsafe path leads through a symlink. The files behind a symlink do not belong to photojobs.
     for path_of in (folder.thumbnail, folder.preview_image):
         with suppress(UnsafePath):
             if remove_derivative(path_of(name)):
@@ -275,7 +275,7 @@ def remove_derivatives(ctx: StepContext, folder: ProjectFolder, name: str) -> No
 
 
 def by_project(items: Sequence[TargetItem]) -> list[tuple[Project, list[TargetItem]]]:
-    """The items by project, in the order of the project ids."""
+    """Return the items grouped by project, in the order of the project ids."""
     ordered = sorted(items, key=lambda item: (item.project.id, item.id))
     return [
         (group[0].project, group)
@@ -284,7 +284,7 @@ def by_project(items: Sequence[TargetItem]) -> list[tuple[Project, list[TargetIt
 
 
 def current_folder(ctx: StepContext, project: Project) -> ProjectFolder:
-    """The present folder of a project; a wait for the project may have outdated the row.
+    """Return the current folder of a project. It may differ from the given row after a wait for the project.
 
     Raises:
         SkipItem: the project has been removed or archived meanwhile.
@@ -297,18 +297,18 @@ def current_folder(ctx: StepContext, project: Project) -> ProjectFolder:
 
 
 def record(ctx: StepContext, item: TargetItem, error: Exception | None = None) -> None:
-    """End an item as done, or with an error."""
+    """End an item as done, or as failed or skipped by an error."""
     with ctx.item(item):
         if error is not None:
             raise error
 
 
 def raise_failures(errors: Sequence[Exception], *, tried: int) -> None:
-    """Raise what the failures of a project's photos amount to, if there are any.
+    """Raise one error for the failures of a project's photos. Return if no photo failed.
 
     Raises:
-        PermanentStepError: no repetition mends any of them.
-        ItemsFailed: a repetition may mend at least one.
+        PermanentStepError: a repetition cannot succeed for any of the photos.
+        ItemsFailed: a repetition may succeed for at least one of the photos.
     """
     if errors:
         message = f"{len(errors)} of {tried} photos failed; first: {errors[0]}"
@@ -316,10 +316,10 @@ def raise_failures(errors: Sequence[Exception], *, tried: int) -> None:
 
 
 def relative_path(folder: ProjectFolder, path: Path) -> str:
-    """The path as the journal has it: below the library's root."""
+    """Return the path relative to the library's root, as in the journal."""
     return path.relative_to(folder.library.root).as_posix()
 
 
 def has_moved(photo: Photo, fresh: Photo | None) -> bool:
-    """Whether a photo's row has gone, or stands for other files, since it was read."""
+    """Return whether the current row of a photo is missing, or has another project or name than the row read before."""
     return fresh is None or (fresh.project_id, fresh.filename) != (photo.project_id, photo.filename)

@@ -1,4 +1,4 @@
-"""Finds project folders that a user renamed: folders without a project, whose manifest has a project's id."""
+"""Finds project folders that a user renamed: folders without a project whose manifest has the id of a project."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from storage.records import Project
 
 
 def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Whether a folder whose manifest has the project's id is the project's, renamed by hand, and no copy of it.
+    """Return whether a folder whose manifest has the project's id is the renamed folder of the project and not a copy.
 
-    It is if there is no other folder under the old name, or if one without a manifest has taken that name and a photo
-    of the project is in this one as it was last looked at: copies have another change time.
+    It is the renamed folder if no other folder has the old name. If another folder without a manifest has the old name,
+    it is the renamed folder if a photo in it is unchanged, because copies of files have another change time.
     """
     if is_only_name(ctx, project, folder):
         return True
@@ -29,7 +29,7 @@ def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder
 
 
 def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Whether there is no folder under the project's name for it, or none but this one in another case."""
+    """Return whether the project's old folder name names no folder, or the same folder with another case."""
     old = ctx.folder_of(project)
     return not old.exists() or old.path.samefile(folder.path)
 
@@ -43,7 +43,7 @@ def _is_unchanged(folder: ProjectFolder, original: Original) -> bool:
 
 
 class RenamedFolders:
-    """Reads the tenant's folders once, at the first call."""
+    """Finds the renamed folders of projects. The tenant's folders are read once, at the first call."""
 
     def __init__(self, ctx: StepContext) -> None:
         self._ctx = ctx
@@ -51,10 +51,10 @@ class RenamedFolders:
         self._unreadable: list[str] = []
 
     def folder_of(self, project: Project) -> str | None:
-        """The folder without a project whose manifest has the project's id, or None.
+        """Return the name of the folder without a project whose manifest has the project's id, or None.
 
         Raises:
-            FolderUnreadable: no such folder is found, but one that cannot be read may be it.
+            FolderUnreadable: no such folder was found, but it may be one that cannot be read.
         """
         if self._by_id is None:
             self._by_id = self._look()
@@ -79,7 +79,7 @@ class RenamedFolders:
             except OSError:
                 self._unreadable.append(name)
             except ManifestUnreadable as error:
-                # A manifest that is readable but not valid belongs to no project.
+                # A folder whose manifest can be read but is not valid belongs to no project.
                 if isinstance(error.__cause__, OSError):
                     self._unreadable.append(name)
             except UnsafePath:

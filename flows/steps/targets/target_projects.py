@@ -1,6 +1,6 @@
 """Iterates over the projects of a job, and checks whether a missing file may count as deleted.
 
-If the disk of a library, a tenant or a project is missing, the checks raise errors, and the rows are kept.
+If the disk of a library, a tenant or a project is missing, the checks raise errors, so that no rows are removed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from storage.library.errors import LibraryError, LibraryUnavailable
 from storage.library.names import is_decodable
 from storage.records import Project
 
-#: Does a step's work on one project. The row is read after the wait for the project.
+#: A function that does a step's work on one project. It gets the row as it is after the wait for the project.
 ProjectWork = Callable[[Project, ProjectFolder], None]
 
 
 class ProjectUnavailable(PermanentStepError):
-    """A project's folder has neither its manifest nor any of its photos, like the mount point of a missing disk."""
+    """A project's folder has neither the manifest nor a photo, so it may be the mount point of a missing disk."""
 
 
 def check_library(ctx: StepContext) -> None:
@@ -37,10 +37,10 @@ def check_library(ctx: StepContext) -> None:
 
 
 def each_project(ctx: StepContext, work: ProjectWork, *, projects: Sequence[Project] | None = None) -> None:
-    """Call `work` for each project of the job, or for the given projects, one after the other. Each is held meanwhile.
+    """Call `work` for each project of the job, or for each of `projects`, and hold the project during the call.
 
     A failure is recorded, and the next project follows. A project that was archived, made active again or removed
-    during the wait is left out.
+    during the wait for it is left out.
     """
     if projects is None:
         projects = ctx.projects()
@@ -63,13 +63,13 @@ def compared(
     """Compare a project's rows with the files in its folder, which is listed once.
 
     Args:
-        ctx: of the job.
+        ctx: the context of the job.
         project: the project.
-        folder: its folder.
-        is_reported: whether files that must be left unchanged are reported as skipped.
+        folder: the project's folder.
+        is_reported: whether to report files that must stay unchanged as skipped.
 
     Raises:
-        FolderMissing, FolderUnreadable: nothing is known about any file.
+        FolderMissing, FolderUnreadable: the folder could not be listed.
     """
 
     def report(file: ScannedFile) -> None:
@@ -94,11 +94,11 @@ def compared(
 
 
 def check_project(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Check that a folder has files of the project, before anything is concluded from it or written there.
+    """Check that a folder has files of the project, before missing files count as deleted or files are written there.
 
     Raises:
-        ProjectUnavailable: the folder has neither a manifest nor a file of a photo, although photos have rows.
-        FolderMissing, FolderUnreadable, UnsafePath: as `storage.library.scan`.
+        ProjectUnavailable: the folder has neither a manifest nor a file of a photo, although the project has photos.
+        FolderMissing, FolderUnreadable, UnsafePath: the folder could not be listed; see `storage.library.scan`.
     """
     if folder.manifest_path.exists():
         return
@@ -119,10 +119,10 @@ def check_project(ctx: StepContext, project: Project, folder: ProjectFolder) -> 
 
 
 def skip_missing_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Whether the project has no folder; this is reported as skipped. Its rows are kept.
+    """Return whether the project has no folder. A missing folder is reported as skipped, and its rows are kept.
 
     Raises:
-        ProjectUnavailable: as `check_project`.
+        ProjectUnavailable: the folder has no files of the project; see `check_project`.
     """
     if folder.exists():
         check_project(ctx, project, folder)

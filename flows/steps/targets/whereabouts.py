@@ -1,4 +1,4 @@
-"""Where the folders of projects are, and whether a missing file may count as missing."""
+"""Finds where the folders of projects are now, and whether a file that is not found is really missing."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from storage.records import Project
 
 
 class ProjectState(StrEnum):
-    """Where the folder of a project is."""
+    """The state of a project's folder."""
 
     HERE = "here"
-    #: A user renamed it; `folder_discovery` changes the row.
+    #: A user renamed the folder. `folder_discovery` will update the row.
     RENAMED = "renamed"
-    #: It exists under no name, and no user archived the project.
+    #: The folder exists under no name, and no user archived the project.
     MISSING = "missing"
-    #: Nothing is known about its files, for example because its disk is missing.
+    #: The files of the project cannot be read, for example because a disk is missing.
     UNAVAILABLE = "unavailable"
 
 
 class Whereabouts:
-    """Looks for the folder of each project of the tenant once, at the first call for the project."""
+    """Finds the folders of the tenant's projects. It searches for a folder once, at the first call for the project."""
 
     def __init__(self, ctx: StepContext) -> None:
         self._ctx = ctx
@@ -40,28 +40,28 @@ class Whereabouts:
         self._places: dict[int, tuple[ProjectState, ProjectFolder | None]] = {}
 
     def __iter__(self) -> Iterator[Project]:
-        """The tenant's active projects."""
+        """Iterate over the tenant's active projects."""
         with self._ctx.read() as connection:
             return iter(ProjectsRepository(connection).list(tenant_id=self._ctx.tenant_id, archived=False))
 
     def project(self, project_id: int) -> Project:
-        """Return the project's row, which was read when this object searched for the folder."""
+        """Return the project's row as it was when this object searched for the folder."""
         self.state(project_id)
         return self._projects[project_id]
 
     def state(self, project_id: int) -> ProjectState:
-        """Where the folder of the project is."""
+        """Return the state of the project's folder."""
         if project_id not in self._places:
             self._places[project_id] = self._look_at(project_id)
         return self._places[project_id][0]
 
     def look_again(self, project_id: int) -> ProjectState:
-        """As `state`, but look again."""
+        """Search for the project's folder again, and return its state."""
         self._places.pop(project_id, None)
         return self.state(project_id)
 
     def is_missing(self, known: KnownOriginal) -> bool:
-        """Whether a file is missing from the folder of its project, wherever that folder is now."""
+        """Return whether a file is missing from the folder of its project, even if that folder was renamed."""
         state = self.state(known.project_id)
         folder = self._places[known.project_id][1]
         if folder is None:
