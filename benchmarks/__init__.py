@@ -1,1 +1,1 @@
-"""Measurements of photojobs against the shortest way to do the same, each a command: `python -m benchmarks.NAME`."""
+"""Benchmarks that compare photojobs with other tools or minimal code. `python -m benchmarks.NAME` runs one of them."""

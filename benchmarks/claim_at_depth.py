@@ -1,4 +1,4 @@
-"""How fast jobs are claimed from a queue of 1,000,000 against one of 1,000."""
+"""Measures how fast jobs are claimed from a queue of 1,000,000 jobs, compared with a queue of 1,000 jobs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _rate(database: Database, count: int, lane: str | None) -> float:
     with database.begin() as connection:
         connection.exec_driver_sql(_GIVE_BACK)
     if database.is_postgresql:
-        # The dead row versions of the round would slow the next one on both sides, and hide the depth.
+        # The dead row versions of this round would slow the next round of both queues, and hide the effect of depth.
         with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             connection.exec_driver_sql("VACUUM jobs")
     return count / took

@@ -1,7 +1,7 @@
-"""Claim and complete on PostgreSQL, by 1, 4 and 8 worker processes, against Procrastinate and PgQueuer.
+"""Measures claims and ends of jobs on PostgreSQL by 1, 4 and 8 processes, compared with Procrastinate and PgQueuer.
 
-Every worker takes one job at a time and ends it before it takes the next. Each does so by the calls of its own worker:
-the others claim and end by two commits, ours ends a job and takes the next by one.
+Every worker ends its job before it takes the next. Each library is called as its own worker calls it: Procrastinate and
+PgQueuer claim and end a job in two commits; photojobs ends a job and claims the next in one commit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.measure import Options, Ratio, Report, command, in_turns
 
 
 def run(options: Options) -> Report:
-    """Measure all three on one server, in turns."""
+    """Measure the three libraries on one server, in turns."""
     count = options.size(4_000, 40)
     queue_classes: tuple[type[JobQueue], ...] = (Photojobs, Procrastinate, PgQueuer)
     report = Report("claim and complete on PostgreSQL", notes=[f"{count} jobs a round; one job at a time a process"])

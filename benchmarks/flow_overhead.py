@@ -1,9 +1,9 @@
-"""500 no-op jobs of one step through the compiled flow, against a raw Prefect flow that maps 500 no-op tasks.
+"""Measures the compiled flow with 500 no-op jobs of one step, compared with a raw Prefect flow of 500 no-op tasks.
 
-All run in this process, against one Prefect server of its own, which has worked off each before the next begins.
-Measured is the time until all events are sent, and the processor time of this process; that of a flow run of one job as
-well. The raw flow keeps Prefect's defaults. As information it is measured with tags as well, as ours have them: for a
-task run with tags Prefect asks its server for slots of each.
+All flows run in this process and report to one Prefect server, which has recorded each flow run before the next begins.
+The benchmark measures the time until all events are sent, and the processor time of this process, also for a flow run
+of one job. The raw flow has Prefect's defaults. For information, it is also measured with tags, as ours has them: for
+each tag of a task run, Prefect asks its server for a slot.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from storage import PhotosRepository, ProjectsRepository, Settings
 from task_definitions import TaskDefinition
 from tests.prefect_api import PrefectApi
 
-#: The server is given so long to record what a flow run told it.
+#: How long the server may take to record the events of a flow run.
 _RECORDED_WITHIN_SECONDS = 120.0
 
 
 def run(options: Options) -> Report:
     """Measure the two flows in turns."""
-    # Prefect's loggers print a line for each task run; both sides are spared that.
+    # Without this level, Prefect's loggers print a line for each task run of both flows.
     os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
     from deployments.server.prefect_server import embedded_server
 
@@ -83,7 +83,7 @@ def _ours(definition: TaskDefinition, photo_ids: list[int]) -> str:
 
 
 def _timed(run: Callable[[], str], count: int, processor: list[float]) -> float:
-    """Seconds until a flow has run and its events have been sent; adds the processor time of this process."""
+    """Return the seconds until a flow has run and its events are sent; append the processor time to `processor`."""
     from prefect.events.worker import EventsWorker
 
     began, used = time.perf_counter(), time.process_time()
@@ -113,7 +113,7 @@ def _raw_flow(*, tags: Sequence[str] = ()) -> Any:
 
 
 def _until_recorded(flow_run_id: str, count: int) -> None:
-    """Wait until the server has worked off what a flow run told it, so that the next one does not pay for it."""
+    """Wait until the server has recorded a flow run, so that this work does not slow the next measurement."""
     completed = {"state": {"type": {"any_": ["COMPLETED"]}}}
     body = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "task_runs": completed}
     give_up_at = time.monotonic() + _RECORDED_WITHIN_SECONDS

@@ -1,7 +1,7 @@
-"""`photojobs run` of one small step in an idle place: wall time, processor time, first line, first job.
+"""Measures `photojobs run` of one small step with nothing else to do: wall and processor time, first line, first job.
 
-Against the seconds that a person may have to wait; with BENCHMARK_BEFORE, the path of the command of another
-installation, also against that one, in turns.
+The times are compared with the longest acceptable times for a user. If BENCHMARK_BEFORE is the path of the command of
+another installation, they are also compared with that installation, in turns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OURS = Path(sys.executable).with_name("photojobs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seconds:
-    """What one run took, children included."""
+    """The durations of one run, which include child processes."""
 
     wall: float
     processor: float
@@ -34,12 +34,12 @@ class Seconds:
 
 
 LIMITS = Seconds(wall=3.0, processor=3.0, first_line=0.5, first_job=1.0)
-#: Of the wall time and of the processor time of the installation before.
+#: The target ratios of the wall time and the processor time to those of the other installation.
 TARGETS = {"wall": 0.3, "processor": 0.35}
 
 
 def run(options: Options) -> Report:
-    """Run each command again and again in a place of its own; the first run, which makes the databases, is dropped."""
+    """Run each command repeatedly in a separate folder. The first run, which creates the databases, is not counted."""
     before = os.environ.get("BENCHMARK_BEFORE")
     commands = {"ours": OURS} | ({"before": Path(before)} if before else {})
     taken: dict[str, list[Seconds]] = {name: [] for name in commands}
@@ -88,7 +88,7 @@ def _run(executable: Path, place: Path) -> Seconds:
     said += process.stdout.read()
     assert process.wait() == 0, said
     wall = time.monotonic() - began
-    # By plain SQL: the other installation may have another schema.
+    # The start is read by plain SQL, because the other installation may have another schema.
     with closing(sqlite3.connect(place / "photojobs.db")) as connection:
         [(started_at,)] = connection.execute("SELECT started_at FROM jobs ORDER BY id DESC LIMIT 1")
     return Seconds(

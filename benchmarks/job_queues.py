@@ -1,7 +1,7 @@
-"""The queues that ours is measured against on PostgreSQL: how each is set up, filled, and worked off.
+"""The job queues on PostgreSQL that the benchmarks compare: how each is set up, filled and drained.
 
-Each claims and ends jobs by the calls that its own worker makes, with the driver that its documentation recommends, and
-keeps its server settings. All of them, and ours, have each claim and each end on the disk before they go on.
+Each queue claims and ends jobs by the calls of its own worker, with the driver that its documentation recommends and
+its own settings of the server. All queues wait until each claim and each end is on disk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storage.records import JobStatus
 
 
 class JobQueue(Protocol):
-    """A queue in a database of its own."""
+    """A job queue in a separate database."""
 
     name: ClassVar[str]
 
@@ -36,7 +36,7 @@ class JobQueue(Protocol):
 
 
 class Photojobs:
-    """Ours: `claim`, as the executor calls it: one commit ends a job and takes the next."""
+    """photojobs: `claim`, as the executor calls it. One commit ends a job and claims the next."""
 
     name: ClassVar[str] = "photojobs"
 
@@ -44,7 +44,7 @@ class Photojobs:
         self._database = Database(url)
         self._database.migrate()
         with self._database.begin() as connection:
-            # Neither of the others limits how many jobs may run.
+            # The other queues do not limit how many jobs may run.
             connection.exec_driver_sql("UPDATE lanes SET slots = NULL")
 
     def fill(self, count: int) -> None:
@@ -74,7 +74,7 @@ class Photojobs:
 
 
 class Procrastinate:
-    """Procrastinate: `fetch_job` and `finish_job` of its job manager, on psycopg's asynchronous pool."""
+    """Procrastinate: `fetch_job` and `finish_job` of its job manager, with psycopg's asynchronous pool."""
 
     name: ClassVar[str] = "Procrastinate"
 
@@ -121,7 +121,7 @@ class Procrastinate:
 
 
 class PgQueuer:
-    """PgQueuer: `dequeue` and `log_jobs` of its queries, on asyncpg."""
+    """PgQueuer: `dequeue` and `log_jobs` of its queries, with asyncpg."""
 
     name: ClassVar[str] = "PgQueuer"
 

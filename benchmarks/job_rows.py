@@ -1,4 +1,4 @@
-"""Queues to measure on: many plain jobs at once, written as another program would."""
+"""Fills the table `jobs` for benchmarks with many plain jobs, by SQL as another program would write it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ FROM {numbers}
 
 
 def fill_queue(database: Database, count: int, *, type: str = "noop", priority: int = 50) -> None:
-    """Add plain jobs to `jobs`, each a second younger than the one before, and bring the statistics up to date."""
+    """Add plain jobs to `jobs`, each created a second after the one before, and update the statistics."""
     insert_jobs(database, count, type=type, priority=priority)
-    # As autovacuum would soon. SQLite gets no ANALYZE, since the application makes none.
+    # Autovacuum would soon do the same. SQLite gets no ANALYZE, because the application runs none.
     if database.is_postgresql:
         analyze(database)
 
 
 def insert_jobs(database: Database, count: int, *, type: str = "noop", priority: int = 50) -> None:
-    """Add plain jobs to `jobs`, each a second younger than the one before."""
+    """Add plain jobs to `jobs`, each created a second after the one before."""
     if database.is_postgresql:
         numbers = f"generate_series(1, {count}) AS numbers(i)"
         moment = "timestamptz '2025-01-01' + i * interval '1 second'"
@@ -34,12 +34,12 @@ def insert_jobs(database: Database, count: int, *, type: str = "noop", priority:
 
 
 def analyze(database: Database) -> None:
-    """Bring the statistics of `jobs` on PostgreSQL up to date."""
+    """Update the statistics of `jobs` on PostgreSQL."""
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql("VACUUM ANALYZE jobs")
 
 
 def empty_queue(database: Database) -> None:
-    """Remove every job."""
+    """Remove all jobs."""
     with database.begin() as connection:
         connection.exec_driver_sql("TRUNCATE jobs CASCADE" if database.is_postgresql else "DELETE FROM jobs")

@@ -1,6 +1,6 @@
-"""A page of 50 among 1,000,000 jobs, against the raw SQL of the same page.
+"""Measures listing a page of 50 among 1,000,000 jobs, compared with raw SQL for the same page.
 
-The raw side fetches the same columns of the same rows as tuples; ours are records with parsed payloads and moments.
+Raw SQL fetches the same columns of the same rows as tuples. photojobs returns records with parsed payloads and times.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ORDER = "ORDER BY created_at DESC, id DESC LIMIT 50"
 
 
 def run(options: Options) -> Report:
-    """Measure the first page, a filtered one, and one in the middle that is found by its key."""
+    """Measure the first page, the first page of a status, and a page in the middle that is found by its key."""
     count = options.size(1_000_000, 1_000)
     repetitions = options.size(200, 3)
     report = Report("a listing page", notes=[f"{count:,} jobs; median of {repetitions} calls a round"])

@@ -1,7 +1,7 @@
-"""What every benchmark shares: rounds taken in turns, ratios of one round each, and their table or JSON.
+"""Runs benchmarks: measures the sides in turns, computes a ratio for each round, and prints a table or JSON.
 
-A ratio compares two times of the same round, minutes apart at most, so that a busy machine slows both sides. The median
-of the rounds is the result; the extremes say how far to trust it.
+A ratio compares two values of the same round, which are measured within minutes, so that a busy machine slows both
+sides. The result is the median of the rounds; the smallest and largest ratio show how reliable it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a benchmark was asked to run."""
+    """The command-line options of a benchmark."""
 
     small: bool
     as_json: bool
@@ -32,26 +32,26 @@ class Options:
     given_rounds: int | None = None
 
     def rounds(self, full: int) -> int:
-        """How many rounds are measured: as many as were asked for, else `full`, or one in a small run."""
+        """Return the number of measured rounds: the option `--rounds`, otherwise 1 in a small run, otherwise `full`."""
         return self.given_rounds or self.size(full, 1)
 
     def size(self, full: int, small: int) -> int:
-        """`full`, or `small` for a run that only shows that the benchmark works."""
+        """Return `full`, or `small` for a run that only shows that the benchmark works."""
         return small if self.small else full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """Ours against another, round by round.
+    """The values of photojobs and of another side in each round.
 
     Attributes:
-        what: what was measured.
-        unit: of the values, for example `jobs/s`.
-        ours: a value for each round.
-        others: the other's values of the same rounds.
-        against: who the other is.
-        target: the bound of the median ratio ours / other; None where the ratio is only information.
-        at_least: whether the ratio must reach the bound; otherwise it must not pass it.
+        what: the measured operation.
+        unit: the unit of the values, for example `jobs/s`.
+        ours: the values of photojobs, one for each round.
+        others: the values of the other side in the same rounds.
+        against: the name of the other side.
+        target: the bound of the median of ours / other; None if the ratio is only for information.
+        at_least: whether the median must reach the bound. Otherwise, it must not exceed the bound.
     """
 
     what: str
@@ -141,9 +141,9 @@ class Report:
 
 
 def in_turns(contestants: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, list[float]]:
-    """Measure every contestant once a round, each round beginning with another; returns their values by round.
+    """Measure every side once in each round, and return the values of each side, one for each round.
 
-    The first round warms up and is dropped.
+    Each round begins with another side. The first round only warms up and is not counted.
     """
     values: dict[str, list[float]] = {name: [] for name in contestants}
     names = list(contestants)

@@ -1,4 +1,4 @@
-"""Step types that do nothing, or next to nothing, and a definition of one such step."""
+"""Step types that do nothing or almost nothing, and a definition with one such step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from task_definitions import TaskDefinition, load_definitions
 
 
 def register_noop_steps() -> None:
-    """Register `noop`, `wait` (5 ms without the processor) and `go_over_items`."""
+    """Register `noop`, `wait` (sleeps for 5 ms) and `go_over_items`."""
 
     @step("noop", unit="items", modifies_files=False)
     def noop(ctx: StepContext) -> None:
@@ -23,7 +23,7 @@ def register_noop_steps() -> None:
 
     @step("go_over_items", unit="items", modifies_files=False)
     def go_over_items(ctx: StepContext) -> None:
-        """Call every item done."""
+        """Mark every item as done."""
         for batch in ctx.item_batches():
             for item in batch:
                 with ctx.item(item):
@@ -31,7 +31,7 @@ def register_noop_steps() -> None:
 
 
 def noop_definition(type: str = "noop", *, chunk_size: int = 2_000) -> TaskDefinition:
-    """A definition of one step of that type."""
+    """Return a definition with one step of this type."""
     document = {
         "bench": {
             "label": "Bench",

@@ -1,8 +1,7 @@
-"""The nightly upkeep of a library in this process; run by path, also with the interpreter of another build.
+"""Runs the nightly upkeep of a library. `benchmarks.upkeep` starts this script, also with other builds of photojobs.
 
-Not a benchmark by itself: `benchmarks.upkeep` starts it. `make FOLDER FILES PROJECTS` builds a library whose photos
-have their derivatives, and keeps it up once; `measure FOLDER` does so again and prints what that took. `verify FOLDER`
-reads all originals again.
+`make FOLDER FILES PROJECTS` creates a library whose photos have derivatives, and runs the upkeep once. `measure FOLDER`
+runs the upkeep again and prints times and memory. `verify FOLDER` reads all originals again.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ _NOW = "2025-10-01T12:00:00.000Z"
 
 
 def make(folder: Path, files: int, projects: int) -> None:
-    """Build the library `FOLDER/library`, if it is not there, and this build's database beside it."""
+    """Create the library `FOLDER/library` if it does not exist, and a database for this build beside it."""
     root = folder / "library"
     is_new = not root.exists()
     database = Database(_database(folder))
@@ -42,7 +41,7 @@ def make(folder: Path, files: int, projects: int) -> None:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Keep the library up: wall and processor time of each step, and the peak memory of this process."""
+    """Run the upkeep; return the wall and processor time of each step and the peak memory of this process."""
     found: dict[str, float] = {}
     began, used = time.perf_counter(), time.process_time()
     settings = Settings.load(database_url=f"sqlite:///{_database(folder)}", library_root=folder / "library")
@@ -52,7 +51,7 @@ def measure(folder: Path) -> dict[str, float]:
             job: Any = run_step(runtime, type=step.type, tenant_id="user_0", scope="global")
             assert job.status == "completed", job.error_message
             found[step.type] = time.process_time() - step_began
-    # Image processes, if there are any, count.
+    # Image processes are included, if there are any.
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     found["processor"] = time.process_time() - used + children.ru_utime + children.ru_stime
     found["wall"] = time.perf_counter() - began
@@ -60,7 +59,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 def verify(folder: Path) -> dict[str, float]:
-    """Read all originals again, and print how long that took, and the peak memory of this process."""
+    """Read all originals again; return the duration and the peak memory of this process."""
     began = time.perf_counter()
     settings = Settings.load(database_url=f"sqlite:///{_database(folder)}", library_root=folder / "library")
     unlimited = {"bytes_per_run": 0, "megabytes_per_second": 0}
@@ -76,17 +75,17 @@ def _peak_mb() -> float:
 
 
 def _hash(name: str) -> str:
-    """Of the file of that name, by the algorithm that all builds know."""
+    """Return the hash of the file with this name, by an algorithm that all builds support."""
     return "blake2b-128:" + hashlib.blake2b(name.removesuffix(".jpg").encode(), digest_size=16).hexdigest()
 
 
 def _database(folder: Path) -> Path:
-    # Each build has its own; what lies beside an environment is its build.
+    # Each build has a separate database, named after the folder that contains its virtual environment.
     return folder / f"{Path(sys.prefix).parent.as_posix().strip('/').replace('/', '-')}.db"
 
 
 def _write_rows(connection: Any, place: Path, project_id: int) -> None:
-    """Rows of photos whose derivatives were made of their files, as this build remembers that."""
+    """Write rows of photos whose derivatives are current, in the tables of this build."""
     insert = (
         "INSERT INTO photos (project_id, filename, jpg_available, keep_jpg, thumbnail_status, preview_status, "
         "created_at, updated_at) VALUES (?, ?, 1, 1, 'generated', 'generated', ?, ?)"

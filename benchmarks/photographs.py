@@ -1,4 +1,4 @@
-"""Pictures to measure on, which compress about as photographs do, and how alike two pictures are."""
+"""Writes pictures that compress about as well as photographs, and measures the likeness of two pictures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from flows.imaging.pixels.vips import load_vips
 
-#: How far apart the shapes of a picture are, in pixels, and how much they weigh: light and form in each colour by
-#: itself, and the detail of leaves, cloth or stone, which is in all colours alike.
+#: The distances of the shapes in a picture, in pixels, with their weights. The shapes of `_FORMS` differ in each color.
+#: The shapes of `_DETAILS` are fine detail, as of leaves, cloth or stone, which is the same in all colors.
 _FORMS = ((1024, 90), (256, 40), (64, 18), (16, 7))
 _DETAILS = ((32, 60), (12, 60), (6, 60), (3, 40))
 
@@ -20,7 +20,7 @@ def write_photograph(path: Path, width: int, height: int, *, seed: int, detail: 
     """Write a JPEG of soft shapes at all scales, hard edges, patches of fine detail, and the noise of a sensor.
 
     Args:
-        detail: how much of it there is, from 0 (a clear sky) to 1 (a wood in summer).
+        detail: the amount of fine detail, from 0 (a clear sky) to 1 (a forest in summer).
     """
     pyvips = load_vips()
 
@@ -39,13 +39,13 @@ def write_photograph(path: Path, width: int, height: int, *, seed: int, detail: 
     patches = (patches < 0).ifthenelse(0, (patches > 1).ifthenelse(1, patches))
     noise = in_colours(pyvips.Image.gaussnoise(width, height, sigma=2, mean=0, seed=seed * 10 + n) for n in range(3))
     picture = in_colours(shapes(_FORMS, n) for n in range(3)) + edges + 118 + shapes(_DETAILS, 3) * patches * detail
-    # A camera makes each pixel's colours of its neighbours, so that neither noise nor detail is finer than this.
+    # A camera computes the colors of a pixel from its neighbors, so neither noise nor detail is finer than this blur.
     picture = (picture + noise).gaussblur(0.7)
     picture.cast("uchar").copy(interpretation="srgb").jpegsave(str(path), Q=92)
 
 
 def likeness(image: Any, reference: Any) -> float:
-    """The structural similarity (SSIM) of two pictures of one size, over the luma in blocks of 8 x 8 pixels."""
+    """Return the structural similarity (SSIM) of the luma of two pictures of equal size, in blocks of 8 x 8 pixels."""
     ours, other = (_blocks(one) for one in (image, reference))
     mean_a, mean_b = ours.mean(axis=(1, 3)), other.mean(axis=(1, 3))
     variance_a, variance_b = ours.var(axis=(1, 3)), other.var(axis=(1, 3))

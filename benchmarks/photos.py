@@ -1,6 +1,7 @@
-"""A library of 50,000 small photographs through process_photos, in photographs per second and core.
+"""Measures `process_photos` for a library of 50,000 small photographs, in photographs per second and core.
 
-Beside it, how many of the same files one core decodes and encodes with pyvips, two pipelines a file, no rows, no flush.
+The other side is one core that decodes and encodes the same files with two pyvips pipelines for each file, without rows
+and without flushing files to the disk.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from flows.starting.new_task import new_task
 from storage import Database, PhotosRepository, ProjectsRepository, Settings, TasksRepository
 from task_definitions import load_definitions
 
-#: Different pictures; the files of a library are hard links to them.
+#: The number of different pictures. The files of the library are hard links to them.
 _PICTURES = 8
 
 
 def run(options: Options) -> Report:
-    """Run the task with a worker, and the plain loop before and after it."""
+    """Run the task with a worker, and measure the pyvips loop before and after it."""
     count = options.size(50_000, 100)
     cores = available_cores()
     with temporary_folder() as folder:

@@ -1,6 +1,7 @@
-"""The time from `enqueue` to the start of the handler, with an idle worker in a process of its own.
+"""Measures the time from `enqueue` to the start of the handler, with an idle worker in a separate process.
 
-On PostgreSQL against PgQueuer, each woken by its notification; on SQLite against the poll interval.
+On PostgreSQL, it is compared with PgQueuer; notifications wake both workers. On SQLite, it is compared with the poll
+interval.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from benchmarks.databases import empty_postgresql, postgresql_server, sqlite_dat
 from benchmarks.measure import Options, Ratio, Report, command, in_turns
 from storage import Database, JobsRepository, Settings
 
-#: Between two jobs, so that the worker is idle again; odd, so that it does not beat with a poll.
+#: The pause between two jobs, after which the worker is idle again. It is no multiple or part of the poll interval.
 _PAUSE_SECONDS = 0.037
 
 
@@ -78,7 +79,7 @@ def _latency(enqueue: Callable[[], None], started: Connection, count: int) -> fl
     took = []
     for _ in range(count):
         time.sleep(_PAUSE_SECONDS)
-        # The monotonic clock is one for all processes of a machine.
+        # All processes of a machine share the monotonic clock.
         began = time.monotonic()
         enqueue()
         took.append(started.recv() - began)
@@ -107,7 +108,7 @@ def _photojobs_worker(url: str, pipe: Connection) -> None:
 
     @step("tell", unit="library", modifies_files=False)
     def tell(ctx: StepContext) -> None:
-        """Tell when it started."""
+        """Send the time at which the handler started."""
         pipe.send(time.monotonic())
 
     load_steps()

@@ -1,4 +1,4 @@
-"""The ratios of a benchmark as an SVG picture, in the style of the reports."""
+"""Plots the ratios of a benchmark as SVG, in the style of the reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from deployments.plotting.figure import ACCENT, FAILED, INK, QUIET, as_svg, hous
 
 
 def plot_report(report: Report) -> str:
-    """Each ratio of ours to another as a row: a dot for each round, a line at the median, and the bound."""
+    """Return an SVG with a row for each ratio: a dot for each round, a line at the median, a triangle at the bound."""
     with house_style():
         figure, axes = new_figure(height=1.3 + 0.55 * len(report.ratios))
         for row, ratio in enumerate(report.ratios):

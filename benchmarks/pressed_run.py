@@ -1,6 +1,6 @@
-"""From pressing Run on a deployment of an idle `photojobs up` to the flow run's start and to its first job's.
+"""Measures the time from a click on Run, with an idle `photojobs up`, to the start of the flow run and its first job.
 
-Against the seconds that a person may have to wait.
+The times are compared with the longest acceptable times for a user.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from benchmarks.measure import Options, Ratio, Report, command
 from storage import Database, Settings, TasksRepository
 from tests.prefect_api import headers_of
 
-#: Seconds from the press to the start of the flow run, and to the start of its first job.
+#: The longest acceptable times from the click to the start of the flow run, and to the start of its first job.
 RUN_LIMIT_SECONDS, JOB_LIMIT_SECONDS = 2.0, 8.0
 
-#: Between two presses, so that everything is idle again.
+#: The pause between two clicks, after which all processes are idle again.
 PAUSE_SECONDS = 3.0
 
 
 def run(options: Options) -> Report:
-    """Press Run again and again; the first press, which finds everything cold, counts as well."""
+    """Click Run repeatedly. The first click, before anything is cached, is also counted."""
     rounds = options.size(10, 1)
     to_run, to_job = [], []
     with temporary_folder() as folder, _up(folder) as (api, database):
@@ -59,7 +59,7 @@ def run(options: Options) -> Report:
 def _press(api: httpx.Client, database: Database) -> tuple[datetime, datetime]:
     deployment = api.get("/deployments/name/folder_discovery/Folder Discovery").raise_for_status().json()
     path = f"/deployments/{deployment['id']}/create_flow_run"
-    # Prefect's SQLite may be locked for a moment; a person presses again, too.
+    # Prefect's SQLite database may be locked for a moment; a user would click again.
     while (pressed := api.post(path, json={"state": {"type": "SCHEDULED"}})).status_code == 503:
         pass
     run_id = pressed.raise_for_status().json()["id"]

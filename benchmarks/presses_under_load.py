@@ -1,7 +1,7 @@
-"""How many of 300 presses on Submit fail while the server is busy: the embedded server against plain `prefect server`.
+"""Counts failed clicks on Submit, of 300, on a busy server: the embedded server compared with plain `prefect server`.
 
-Four processes keep the processors busy, and four clients make flow runs, states, logs and artifacts all the while, as
-flow runs do. A press is the page's own request, sent once.
+Meanwhile, four processes keep the processors busy, and four clients create flow runs, states, logs and artifacts, as
+flow runs do. A click is the request that Prefect's page sends, sent once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BURNERS, CLIENTS = 4, 4
 
 
 def run(options: Options) -> Report:
-    """Press on both servers, one after the other."""
+    """Measure both servers, one after the other."""
     presses = options.size(300, 5)
     with temporary_folder() as folder:
         plain_failures, plain_slowest = _press(_plain_server(folder / "plain"), presses)
@@ -62,7 +62,7 @@ def _press(server: Any, presses: int) -> tuple[int, float]:
         stack.enter_context(_busy_clients(url, flow_id))
         for _ in range(presses):
             began = time.monotonic()
-            # On a connection of its own: the server closes idle ones, and a browser would open another.
+            # Each click opens a new connection, as a browser does, because the server closes idle connections.
             answer = httpx.post(
                 f"{url}/deployments/{deployment_id}/create_flow_run", json={"state": {"type": "SCHEDULED"}}, timeout=120
             )
@@ -73,7 +73,7 @@ def _press(server: Any, presses: int) -> tuple[int, float]:
 
 
 def _made(api: httpx.Client, path: str, body: dict[str, Any]) -> str:
-    # A plain server that has just started may refuse these, too.
+    # A plain server that has just started may refuse these requests too.
     while (answer := api.post(path, json=body)).status_code == 503:
         time.sleep(0.2)
     return str(answer.raise_for_status().json()["id"])
@@ -142,7 +142,7 @@ def _busy_clients(url: str, flow_id: str) -> Iterator[None]:
 
 def _be_busy(url: str, flow_id: str, stopped: threading.Event) -> None:
     while not stopped.is_set():
-        # What is refused here is not counted: a flow run asks again.
+        # Refused requests of these clients are not counted, because a flow run would repeat them.
         with suppress(httpx.TransportError), httpx.Client(base_url=url, timeout=120) as api:
             made = api.post("/flow_runs/", json={"flow_id": flow_id, "state": {"type": "PENDING"}})
             if not made.is_success:

@@ -1,7 +1,7 @@
-"""manifest_check and folder_check over files that have not changed, against `find` and the bare reading of the rows.
+"""Measures `manifest_check` and `folder_check` over unchanged files, compared with `find` and a SELECT of the rows.
 
-And the peak memory of a process that does so over one project of 1,000,000 files, against one of 10,000. The files
-are empty: neither step reads what is in them.
+The benchmark also compares the peak memory of these steps for a project of 1,000,000 files with a project of 10,000
+files. The files are empty, because the steps do not read their contents.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOW = "2025-10-01T12:00:00.000Z"
 
 
 def run(options: Options) -> Report:
-    """Measure the time on 20 projects, and the memory on one, each size in a process of its own."""
+    """Measure the time for 20 projects, and the memory for one project, with a separate process for each size."""
     report = Report("reconciliation", notes=["SQLite; unchanged files, so that nothing is written"])
     _measure_time(report, options)
     _measure_memory(report, options)
@@ -101,10 +101,10 @@ def _measure_memory(report: Report, options: Options) -> None:
 
 
 def measure(folder: Path, url: str) -> dict[str, float]:
-    """Reconcile here, and tell the peak of this process."""
+    """Run the steps in this process, and return its peak memory."""
     with Runtime(Database(url), settings=_settings(folder, url)) as runtime:
         _reconcile(runtime)
-    # Not getrusage: its peak may be that of the process which started this one.
+    # `getrusage` is not used, because its peak may be that of the process which started this one.
     status = Path("/proc/self/status").read_text()
     [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return {"peak_mb": int(peak) / 1024}

@@ -1,4 +1,4 @@
-"""sharp, the library of Node by which photo servers make pictures, as a peer: two files at a time, one decode each."""
+"""Runs sharp, the Node library of many photo servers, for comparison: two files at a time, each decoded once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PROGRAM = Path(__file__).with_name("sharp_peer.cjs")
 
 
 def why_missing() -> str | None:
-    """Why sharp cannot be measured here, or None if it can."""
+    """Return the reason why sharp cannot be measured here, or None if it can."""
     node = shutil.which("node")
     if node is None:
         return "Node is missing: apt-get install nodejs npm"
@@ -27,10 +27,10 @@ def why_missing() -> str | None:
 
 
 class Sharp:
-    """A running Node with sharp."""
+    """A running Node process with sharp."""
 
     def __init__(self) -> None:
-        # Its modules are looked for from the working folder, too.
+        # Node also searches the working folder for modules.
         paths = [str(Path("node_modules").absolute()), os.environ.get("NODE_PATH", "")]
         self._node = subprocess.Popen(
             ["node", str(_PROGRAM)],
@@ -42,7 +42,7 @@ class Sharp:
         self.versions: dict[str, str] = self._answer()
 
     def make(self, jobs: Iterable[tuple[Path, dict[Path, Rendition]]]) -> tuple[float, float]:
-        """Make the renditions of each picture; returns the seconds of the clock and of the processor."""
+        """Make the renditions of each picture, and return the wall time and the processor time in seconds."""
         asked = [
             {
                 "source": str(source),
@@ -65,7 +65,7 @@ class Sharp:
         return wall, processor
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         assert self._node.stdin is not None
         self._node.stdin.close()
         self._node.wait()

@@ -1,7 +1,7 @@
-"""The peak memory of a process that runs a task over 1,000,000 items, against one over 10,000.
+"""Measures the peak memory of a process that runs a task with 1,000,000 items, compared with 10,000 items.
 
-The task goes through its compiled flow and a Prefect server (a process of its own): started with a generator of items,
-laid out in chunks, every item read with its photo and called done.
+The task runs in its compiled flow, with a Prefect server in a separate process. It is started with a generator of items
+and divided into chunks, and each item is read with its photo and marked as done.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from storage import Database, Settings
 
 
 def run(options: Options) -> Report:
-    """Measure each size in a process of its own."""
+    """Measure each size in a separate process."""
     from deployments.server.prefect_server import embedded_server
 
     large, small = options.size(1_000_000, 6_000), options.size(10_000, 2_000)
@@ -59,7 +59,7 @@ def run(options: Options) -> Report:
 
 
 def measure(url: str, count: int) -> dict[str, float]:
-    """Run the task here, and tell the peak of this process."""
+    """Run the task in this process, and return its peak memory."""
     from flows import run_task
     from flows.process.runtime import Runtime
 

@@ -1,9 +1,9 @@
-"""The nightly upkeep (`maintenance_global`) of files that have not changed, against another build; peak memory.
+"""Measures the nightly upkeep (`maintenance_global`) of unchanged files, compared with another build of photojobs.
 
-The peak memory of `verify_originals` is measured as well.
+The benchmark also measures the peak memory of the upkeep and of `verify_originals`.
 
-The other build is the one whose interpreter OTHER_BUILD_PYTHON names; without it only memory is measured. Processor
-time is compared, which other work on the machine changes less than wall time.
+OTHER_BUILD_PYTHON is the path of the Python interpreter of the other build. Without it, only memory is measured. The
+compared time is processor time, because other work on the machine changes it less than wall time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SCRIPT = Path(__file__).with_name("one_upkeep.py")
 
 
 def run(options: Options) -> Report:
-    """Measure the time on 20 projects, and the memory on one, each size in processes of its own."""
+    """Measure the time for 20 projects, and the memory for one project, with separate processes for each size."""
     report = Report("upkeep", notes=["SQLite; each photo has a JPEG, a thumbnail and a preview"])
     other = os.environ.get("OTHER_BUILD_PYTHON")
     if other is not None:
@@ -76,7 +76,7 @@ def _measure_memory(report: Report, options: Options) -> None:
 
 
 def _run(python: str, *arguments: object) -> bytes:
-    # Not in this folder: its `flows` and `storage` would be found before those of the other build.
+    # The script is run from another folder, so that the other build does not import `flows` and `storage` from here.
     command_line = [python, str(_SCRIPT), *map(str, arguments)]
     return subprocess.run(command_line, stdout=subprocess.PIPE, check=True, cwd=_SCRIPT.anchor).stdout
 

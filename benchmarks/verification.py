@@ -1,7 +1,7 @@
-"""`verify_originals` of a whole library against hashing the same files, and what hashing adds to `process_photos`.
+"""Measures `verify_originals` compared with hashing the same files, and how much time hashing adds to `process_photos`.
 
-The files are in memory: it is the processor that is measured, not the disk. The peers are the package `blake3`, which
-maps a file and uses all cores as `b3sum` does, and `sha256sum`.
+The files are in memory, so the processor is measured and not the disk. The other sides are the package `blake3`, which
+maps a file into memory and uses all cores, as `b3sum` does, and `sha256sum`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TENANT = "user_0"
 
 
 def run(options: Options) -> Report:
-    """Verify files of random contents; make derivatives of photographs with and without their hashes."""
+    """Measure verifying files with random contents, and making derivatives of photographs with and without hashes."""
     report = Report("verification", notes=["SQLite; files in memory; without a limit of bytes a second"])
     count, size_mb = options.size(100, 4), options.size(25, 1)
     ours, mapped, sha256 = [], [], []
@@ -93,7 +93,7 @@ def _library(contents: dict[str, bytes]) -> Iterator[tuple[Runtime, Path, list[i
 def _hashing(is_wanted: bool) -> Iterator[None]:
     usual = fingerprint.blocks
     if not is_wanted:
-        # Nothing is read for a hash, and nothing is hashed.
+        # Without blocks, no file is read for its hash.
         fingerprint.blocks = lambda file: iter(())
     try:
         yield

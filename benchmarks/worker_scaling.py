@@ -1,4 +1,4 @@
-"""How the throughput of whole workers grows from 1 to 4 processes: claim, heartbeat, handler, report and end."""
+"""Measures how the throughput of workers grows from 1 to 4 processes: claim, heartbeat, handler, report and end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(options: Options) -> Report:
 
 
 def open_worker(url: str) -> Iterator[Callable[[], int]]:
-    """A worker that works off what waits, at request."""
+    """Yield a function that runs all queued jobs with a worker."""
     from benchmarks.noop_steps import register_noop_steps
     from flows.execution.worker import drain_queue
     from flows.handlers.step import load_steps
