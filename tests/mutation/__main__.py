@@ -6,15 +6,17 @@ Works on a copy of the project. A change that no test notices is printed: it nee
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import psycopg
@@ -79,6 +81,7 @@ def main() -> int:
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--sample", type=int, help="try so many, chosen by chance; by default all")
     parser.add_argument("--seed", type=int, default=16, help="the seed of the choice (default 16)")
+    parser.add_argument("--minutes", type=float, help="try no further mutant after so many minutes; by default all")
     parser.add_argument("--wanted", type=float, default=0.9, help="the share of mutants to be noticed (default 0.9)")
     options = parser.parse_args()
     modules, tests = PARTS[options.part]
@@ -88,13 +91,16 @@ def main() -> int:
         # The processes that tests start take the copy, too.
         os.environ["PYTHONPATH"] = str(project)
         modules = [str(path.relative_to(project)) for module in modules for path in _files(project / module)]
-        tried = _chosen(project, modules, seed=options.seed, sample=options.sample)
+        chosen = _chosen(project, modules, seed=options.seed, sample=options.sample)
         trials = Trials(project, tests)
         trials.measure(modules)
-        print(f"{len(trials.seconds)} tests, {len(tried)} mutants", flush=True)  # noqa: T201
-        survived = sum(not _try(trials, mutant) for mutant in tried)
-    share = 1 - survived / len(tried)
-    print(f"{options.part}: {len(tried)} mutants tried, {survived} survived, {share:.1%} noticed")  # noqa: T201
+        print(f"{len(trials.seconds)} tests, {len(chosen)} mutants", flush=True)  # noqa: T201
+        deadline = time.monotonic() + 60 * (options.minutes or math.inf)
+        in_time = takewhile(lambda _: time.monotonic() < deadline, chosen)
+        noticed = [_try(trials, mutant) for mutant in in_time]
+    share = sum(noticed) / len(noticed)
+    survived = noticed.count(False)
+    print(f"{options.part}: {len(noticed)} mutants tried, {survived} survived, {share:.1%} noticed")  # noqa: T201
     return 0 if share >= options.wanted else 1
 
 

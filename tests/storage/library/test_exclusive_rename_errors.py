@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,3 +192,28 @@ def test_files_made_for_a_rename_are_for_the_owner_alone(
     monkeypatch.setattr(os, "rename", look)
     rename_exclusively(source, target)
     assert modes == [0o600, 0o600]
+
+
+def test_a_file_with_a_third_name_keeps_that_one(source: Path, target: Path) -> None:
+    third = source.with_name("owl.jpg")
+    for name in (target, third):
+        os.link(source, name)
+    assert finish_interrupted(source, target)
+    assert _names(target.parent) == {"hen.jpg", "owl.jpg"}
+
+
+def test_a_link_gets_a_new_name_and_not_what_it_leads_to(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = source.with_name("link.jpg")
+    link.symlink_to(source)
+    monkeypatch.setattr(exclusive_rename, "_renameat2", None)
+    rename_exclusively(link, target)
+    assert (target.is_symlink(), _names(target.parent)) == (True, {"fox.jpg", "hen.jpg"})
+
+
+def test_the_one_step_of_linux_is_used_on_linux_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_there = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "renameat2")
+    assert (exclusive_rename._renameat2 is not None) == is_there
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert exclusive_rename._load_renameat2() is None

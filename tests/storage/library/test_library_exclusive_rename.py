@@ -17,7 +17,9 @@ def test_a_rename_leads_only_to_names_of_the_same_file_system(tmp_path: Path) ->
     (tmp_path / "fox.jpg").touch()
 
     assert are_on_one_file_system(tmp_path / "fox.jpg", tmp_path / "hen.jpg")
+    # Whichever of them has the higher number.
     assert not are_on_one_file_system(Path("/proc/version"), tmp_path / "hen.jpg")
+    assert not are_on_one_file_system(tmp_path / "fox.jpg", Path("/proc/hen.jpg"))
 
 
 def test_two_hard_links_are_two_entries_and_two_spellings_of_one_name_are_not(tmp_path: Path) -> None:
