@@ -160,8 +160,27 @@ def test_a_file_that_disappears_in_the_last_moment_is_named(
 
 def test_a_file_that_has_its_name_stays(photo: Path) -> None:
     names = FolderNames.read(photo.parent)
-    move_without_overwrite(photo, photo, names=names)
+    move_without_overwrite(photo, Path(str(photo)), names=names)
     assert (photo.read_bytes(), names.same_as("a.jpg")) == (CONTENTS, {"a.jpg"})
+
+
+def test_a_listed_name_is_taken_only_as_long_as_the_file_is_there(photo: Path, target: Path) -> None:
+    target.touch()
+    names = FolderNames.read(target.parent)
+    with pytest.raises(Collision):
+        move_without_overwrite(photo, target, names=names)
+    target.unlink()
+    move_without_overwrite(photo, target, names=names)
+    assert (target.read_bytes(), names.same_as("b.jpg")) == (CONTENTS, {"b.jpg"})
+
+
+@pytest.mark.parametrize("place", ["1 earlier", "z later"])
+def test_a_folder_is_not_renamed_onto_itself_in_another_folder(project: ProjectFolder, photo: Path, place: str) -> None:
+    other = project.path.parent.with_name(place)
+    other.symlink_to(project.path.parent)
+    with pytest.raises(Collision):
+        rename_folder_without_overwrite(project.path, other / project.path.name)
+    assert photo.exists()
 
 
 def test_within_a_folder_the_old_name_is_free_again(photo: Path) -> None:
@@ -193,7 +212,7 @@ def test_a_folder_that_cannot_be_renamed_says_why(
 
 
 def test_a_folder_that_has_its_name_is_missing_or_a_link_is_not_renamed(project: ProjectFolder, photo: Path) -> None:
-    rename_folder_without_overwrite(project.path, project.path)
+    rename_folder_without_overwrite(project.path, Path(str(project.path)))
     assert photo.exists()
     with pytest.raises(SourceMissing):
         rename_folder_without_overwrite(project.path.with_name("gone"), project.path.with_name("Norway"))
