@@ -44,6 +44,8 @@ PARTS = {
             "tests/storage/queue/test_tasks.py",
             "tests/storage/lifecycle/test_job_lifecycle.py",
             "tests/storage/queue/test_exchange.py",
+            "tests/storage/queue/test_bulk.py",
+            "tests/storage/queue/test_holds.py",
         ],
     ),
     "transfer": (

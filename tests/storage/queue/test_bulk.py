@@ -96,6 +96,18 @@ def test_a_job_whose_unique_key_another_has_taken_is_not_retried(database: Datab
     assert retry_jobs(database, JobFilter(tenant_id="t")) == 0
 
 
+def test_the_unique_keys_of_other_tenants_and_other_keys_prevent_no_retry(
+    database: Database, jobs: JobsRepository
+) -> None:
+    ended = jobs.enqueue(tenant_id="t", type="x", unique_key="nightly")
+    jobs.fail(ended.id, "no")
+    for tenant_id, key in (("t", "weekly"), ("t", None), ("other", "nightly")):
+        jobs.enqueue(tenant_id=tenant_id, type="x", unique_key=key)
+    other = jobs.enqueue(tenant_id="other", type="x", unique_key="hourly")
+    jobs.fail(other.id, "no")
+    assert retry_jobs(database, JobFilter(status="failed")) == 2
+
+
 def test_a_filter_that_selects_everything_is_refused(database: Database) -> None:
     for call in (cancel_jobs, retry_jobs):
         with pytest.raises(InvalidValue, match="tenant_id"):
