@@ -19,9 +19,9 @@ from typing_extensions import override
 
 from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import StorageError
-from storage.library.companions import CompanionNames
-from storage.library.ignored_names import DEFAULT_IGNORED_NAMES
-from storage.library.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
+from storage.library.naming.companions import CompanionNames
+from storage.library.naming.ignored_names import DEFAULT_IGNORED_NAMES
+from storage.library.naming.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
 from task_definitions.foreign_documents import (
     Bounds,
     UnreadableDocument,

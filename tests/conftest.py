@@ -81,7 +81,7 @@ from storage import (  # noqa: E402
     Task,
     TasksRepository,
 )
-from storage.library.names import unsafe_reason  # noqa: E402
+from storage.library.naming.names import unsafe_reason  # noqa: E402
 from storage.lifecycle.pinned_definition import PinnedDefinition  # noqa: E402
 from storage.queue.new_tasks import NewTask  # noqa: E402
 from task_definitions import StepType, TaskDefinition, detect_scope  # noqa: E402

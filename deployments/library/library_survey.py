@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from deployments.errors import DeploymentsError
-from storage.library.kinds import MANIFEST_NAME, AcceptedExtensions
-from storage.library.names import printable, unsafe_reason
+from storage.library.naming.kinds import MANIFEST_NAME, AcceptedExtensions
+from storage.library.naming.names import printable, unsafe_reason
 
 #: How many files and folders of each kind a survey names at most.
 EXAMPLES = 5

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from storage.library.names import printable
+from storage.library.naming.names import printable
 from storage.library.paths import DERIVATIVE_EXTENSION, PREVIEW_FOLDER, THUMB_FOLDER, TRASH_FOLDER
 from storage.library.trash import parse_trash_name
 from storage.library.tree import TreeChange

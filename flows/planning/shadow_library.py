@@ -14,7 +14,7 @@ from typing import Final
 
 from storage.library import Library
 from storage.library.errors import UnsafePath
-from storage.library.kinds import MANIFEST_NAME
+from storage.library.naming.kinds import MANIFEST_NAME
 from storage.library.tree import LibraryTree
 
 #: The shadow has real copies of manifests below this size, because steps read them. Steps refuse longer manifests.

@@ -19,8 +19,8 @@ from flows.telemetry.events import Events
 from flows.telemetry.log_lines import log_events, structure_logs
 from flows.telemetry.tracing import open_tracing
 from storage.database.engine import Database
-from storage.library.ignored_names import IgnoredNames
-from storage.library.kinds import AcceptedExtensions
+from storage.library.naming.ignored_names import IgnoredNames
+from storage.library.naming.kinds import AcceptedExtensions
 from storage.library.paths import Library
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.claims import new_worker_id

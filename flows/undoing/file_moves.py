@@ -18,7 +18,7 @@ from flows.undoing.reversal import CannotComeBack
 from storage.history.journal import FileAction, FileChange, JournalEntry
 from storage.library import FolderNames, ProjectFolder, move_to_trash, move_without_overwrite, restore, sync_moves
 from storage.library.errors import LibraryError, UnsafePath
-from storage.library.names import printable
+from storage.library.naming.names import printable
 
 #: Each action that moves one file, with the action that reverses it.
 FILE_ACTIONS = {

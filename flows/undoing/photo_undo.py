@@ -20,7 +20,7 @@ from storage.history.photo_states import PhotoStates, taken_manifest_ids, taken_
 from storage.history.undo_entries import EntryGroup
 from storage.library import ProjectFolder, remove_derivative
 from storage.library.errors import LibraryError, UnsafePath
-from storage.library.names import printable
+from storage.library.naming.names import printable
 from storage.library.paths import TRASH_FOLDER
 from storage.library.trash import parse_trash_name
 from storage.photos.derivatives import DerivativeKind

@@ -32,7 +32,7 @@ from storage.library import (
 )
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, SourceMissing, UnsafePath
-from storage.library.kinds import MANIFEST_NAME
+from storage.library.naming.kinds import MANIFEST_NAME
 from task_definitions.wording import quantity
 
 #: Largest difference between the times in a row and in the journal for one and the same change.

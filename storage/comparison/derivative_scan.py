@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage.database.tables import photo_derivatives, photos
 from storage.database.temporary_tables import BATCH_SIZE
 from storage.library import FileKind, ScannedDerivative, ScannedFile
-from storage.library.names import is_decodable
+from storage.library.naming.names import is_decodable
 from storage.library.paths import derivative_stem
 from storage.lifecycle.job_items import write_rows
 from storage.photos.derivatives import METADATA, UNKNOWN, DerivativeKind

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import IO, Final, TypeAlias
 from zlib import crc32
 
-from storage.library.names import name_key
+from storage.library.naming.names import name_key
 
 #: The maximum number of rows and names that are kept in memory, about 15 MB.
 MAX_IN_MEMORY: Final = 50_000

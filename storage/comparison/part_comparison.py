@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Final
 
 from storage.comparison.name_parts import NamePart
-from storage.library.kinds import AcceptedExtensions, FileKind
-from storage.library.names import name_key
+from storage.library.naming.kinds import AcceptedExtensions, FileKind
+from storage.library.naming.names import name_key
 from storage.library.scan import ScannedFile
 from storage.photos.availability import Availability
 

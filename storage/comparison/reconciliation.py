@@ -17,10 +17,10 @@ from storage.comparison.part_comparison import Look, NewName, PartComparison, Ph
 from storage.database.driver_errors import storage_error
 from storage.database.driver_statement import DriverStatement
 from storage.database.tables import photos
-from storage.library.companions import owner_keys
-from storage.library.kinds import AcceptedExtensions, FileKind
 from storage.library.listing import ListedNames
-from storage.library.names import is_decodable
+from storage.library.naming.companions import owner_keys
+from storage.library.naming.kinds import AcceptedExtensions, FileKind
+from storage.library.naming.names import is_decodable
 from storage.photos.availability import Availability
 
 #: The number of rows or differences in a batch.

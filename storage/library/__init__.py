@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from storage.library.atomic_write import remove_stale_temporaries, write_atomically
-    from storage.library.companions import Fit, owner_keys
     from storage.library.content_hash import hash_contents, matching_hashes
-    from storage.library.folder_names import FolderNames, unique_name
-    from storage.library.ignored_names import IgnoredNames
-    from storage.library.kinds import AcceptedExtensions, FileKind
     from storage.library.listing import list_names
     from storage.library.manifest import (
         Manifest,
@@ -25,7 +21,11 @@ if TYPE_CHECKING:
         replace_manifest,
         write_manifest,
     )
-    from storage.library.names import name_key, sanitise_folder_name
+    from storage.library.naming.companions import Fit, owner_keys
+    from storage.library.naming.folder_names import FolderNames, unique_name
+    from storage.library.naming.ignored_names import IgnoredNames
+    from storage.library.naming.kinds import AcceptedExtensions, FileKind
+    from storage.library.naming.names import name_key, sanitise_folder_name
     from storage.library.paths import Library, ProjectFolder, TenantFolder
     from storage.library.removal import remove_project_folder
     from storage.library.scan import ScannedDerivative, ScannedFile, look_at, scan_companion_folders, scan_derivatives
@@ -92,11 +92,11 @@ __all__ = [
 
 _HOMES = {
     "hash_contents": "content_hash",
-    "AcceptedExtensions": "kinds",
-    "FileKind": "kinds",
-    "Fit": "companions",
-    "FolderNames": "folder_names",
-    "IgnoredNames": "ignored_names",
+    "AcceptedExtensions": "naming.kinds",
+    "FileKind": "naming.kinds",
+    "Fit": "naming.companions",
+    "FolderNames": "naming.folder_names",
+    "IgnoredNames": "naming.ignored_names",
     "Library": "paths",
     "Manifest": "manifest",
     "ProjectFolder": "paths",
@@ -113,8 +113,8 @@ _HOMES = {
     "matching_hashes": "content_hash",
     "move_to_trash": "trash",
     "move_without_overwrite": "transfer",
-    "name_key": "names",
-    "owner_keys": "companions",
+    "name_key": "naming.names",
+    "owner_keys": "naming.companions",
     "parse_trash_name": "trash",
     "purge": "trash",
     "read_manifest": "manifest",
@@ -124,12 +124,12 @@ _HOMES = {
     "rename_folder_without_overwrite": "transfer",
     "replace_manifest": "manifest",
     "restore": "trash",
-    "sanitise_folder_name": "names",
+    "sanitise_folder_name": "naming.names",
     "scan_companion_folders": "scan",
     "scan_derivatives": "scan",
     "sync_moves": "transfer",
     "trash_place": "trash",
-    "unique_name": "folder_names",
+    "unique_name": "naming.folder_names",
     "write_atomically": "atomic_write",
     "write_manifest": "manifest",
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from storage.library.names import MAX_NAME_BYTES, unsafe_reason
+from storage.library.naming.names import MAX_NAME_BYTES, unsafe_reason
 from storage.library.paths import ProjectFolder
 from storage.library.scan import ScannedFile, describe_entry, entries_of
 

@@ -12,7 +12,7 @@ import yaml
 
 from storage.library.atomic_write import fsync_folder, write_atomically
 from storage.library.errors import FolderMissing, ManifestUnreadable
-from storage.library.folder_names import FolderNames
+from storage.library.naming.folder_names import FolderNames
 from storage.library.paths import ProjectFolder
 from storage.library.transfer import move_without_overwrite, sync_moves
 from storage.library.trash import trash_place

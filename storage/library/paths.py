@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from storage.library.companions import MAX_FOLDERS
 from storage.library.errors import FolderMissing, FolderUnreadable, LibraryUnavailable, UnsafePath
-from storage.library.ignored_names import IgnoredNames
-from storage.library.kinds import DEFAULT_EXTENSIONS, MANIFEST_NAME, AcceptedExtensions
-from storage.library.names import MAX_NAME_BYTES, check_name, cut_to_bytes, printable, unsafe_reason
+from storage.library.naming.companions import MAX_FOLDERS
+from storage.library.naming.ignored_names import IgnoredNames
+from storage.library.naming.kinds import DEFAULT_EXTENSIONS, MANIFEST_NAME, AcceptedExtensions
+from storage.library.naming.names import MAX_NAME_BYTES, check_name, cut_to_bytes, printable, unsafe_reason
 
 THUMB_FOLDER: Final = ".thumb"
 PREVIEW_FOLDER: Final = ".preview"

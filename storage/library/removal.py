@@ -11,7 +11,7 @@ from typing import Final
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import CrossesFileSystems, UnsafePath
 from storage.library.exclusive_rename import rename_noreplace
-from storage.library.names import printable
+from storage.library.naming.names import printable
 from storage.library.paths import ProjectFolder
 
 _REMOVING_PREFIX: Final = ".photojobs-removing-"

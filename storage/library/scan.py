@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from storage.library.errors import FolderMissing, FolderUnreadable
-from storage.library.kinds import FileKind
-from storage.library.names import has_control_characters, is_decodable, printable, unsafe_reason
+from storage.library.naming.kinds import FileKind
+from storage.library.naming.names import has_control_characters, is_decodable, printable, unsafe_reason
 from storage.library.paths import DERIVATIVE_EXTENSION, ProjectFolder
 
 ScanProblem = Literal[

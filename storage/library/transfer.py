@@ -31,8 +31,8 @@ from storage.library.exclusive_rename import (
     rename_exclusively,
     rename_noreplace,
 )
-from storage.library.folder_names import FolderNames
-from storage.library.names import name_key, printable
+from storage.library.naming.folder_names import FolderNames
+from storage.library.naming.names import name_key, printable
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
 
 _BLOCK_BYTES: Final = 1 << 20

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from storage.library.errors import FolderUnreadable, UnsafePath
-from storage.library.folder_names import FolderNames
-from storage.library.kinds import MANIFEST_NAME
-from storage.library.names import MAX_NAME_BYTES, printable, unsafe_reason
+from storage.library.naming.folder_names import FolderNames
+from storage.library.naming.kinds import MANIFEST_NAME
+from storage.library.naming.names import MAX_NAME_BYTES, printable, unsafe_reason
 from storage.library.paths import ProjectFolder
 from storage.library.removal import remove_tree
 from storage.library.transfer import move_without_overwrite

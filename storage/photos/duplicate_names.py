@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, column, fun
 
 from storage.database.tables import photos, projects
 from storage.database.temporary_tables import BATCH_SIZE
-from storage.library.names import name_key
+from storage.library.naming.names import name_key
 from storage.lifecycle.job_items import write_rows
 from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.records import Photo

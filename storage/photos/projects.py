@@ -12,7 +12,7 @@ from storage.database.engine import Access, Database
 from storage.database.given_values import among
 from storage.database.tables import TENANT_FOLDER_INDEX, jobs, photo_tags, photos, projects, tags
 from storage.errors import InvalidValue, UnknownProject, UnknownTag
-from storage.library.names import unsafe_reason
+from storage.library.naming.names import unsafe_reason
 from storage.lifecycle.state_machine import lock_tasks_of
 from storage.lifecycle.step_jobs import DEFAULT_TENANT, is_active, of_tenant
 from storage.photos.project_labels import project_label, read_reference

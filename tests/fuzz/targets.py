@@ -20,7 +20,7 @@ from flows.imaging.headers.tiff import read_pages
 from flows.imaging.headers.xmp import xmp_taken_at
 from flows.imaging.source_file import SourceFile, open_source
 from storage.library import Library, read_manifest
-from storage.library.companions import CompanionNames, owner_keys
+from storage.library.naming.companions import CompanionNames, owner_keys
 from storage.lifecycle.job_rows import checked_payload
 from storage.settings import Settings
 from task_definitions import TaskDefinition, load_definitions

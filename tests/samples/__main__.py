@@ -20,7 +20,7 @@ from typing import Any, Final
 from flows.imaging.errors import ImagingError
 from flows.imaging.isolation.image_processing import ImagePool
 from flows.imaging.thumbnail_and_preview import Derivatives
-from storage.library.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
+from storage.library.naming.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
 
 ARCHIVES: Final = ("pillow==13.0.0", "pillow-heif==1.8.1", "piexif==1.1.3")
 SOURCE_PACKAGES: Final = ("libimage-exiftool-perl", "kimageformats")

@@ -6,7 +6,7 @@ from typing import Any, Final
 from flows.imaging.errors import ImageMissing, UnreadableImage
 from flows.imaging.headers.containers import read_embedded
 from flows.imaging.source_file import SourceFile
-from storage.library.kinds import RAW_EXTENSIONS
+from storage.library.naming.kinds import RAW_EXTENSIONS
 
 #: The first bytes of JPEG, PNG and WebP files. LibRaw opens some of these files if they have a RAW extension, but
 #: returns wrong sizes.

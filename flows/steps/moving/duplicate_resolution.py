@@ -26,7 +26,7 @@ from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_photos
 from storage.library import ProjectFolder, name_key
 from storage.library.errors import LibraryError
-from storage.library.names import unsafe_reason
+from storage.library.naming.names import unsafe_reason
 from storage.photos.duplicate_names import DuplicateNames, photos_named
 from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
 from storage.photos.photos import PhotosRepository

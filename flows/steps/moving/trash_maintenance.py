@@ -18,7 +18,7 @@ from storage.history.journal import FileAction, FileChange, latest_by_target, li
 from storage.library import ProjectFolder, TrashEntry, expired, parse_trash_name, purge, remove_stale_temporaries
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError
-from storage.library.names import printable
+from storage.library.naming.names import printable
 from storage.records import Project
 from task_definitions.wording import quantity
 

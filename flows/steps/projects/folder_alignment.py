@@ -24,7 +24,7 @@ from storage.library import (
     sanitise_folder_name,
 )
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, UnsafePath
-from storage.library.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
+from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 

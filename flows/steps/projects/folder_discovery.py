@@ -34,7 +34,7 @@ from storage.library import (
     sanitise_folder_name,
 )
 from storage.library.errors import LibraryError, LibraryUnavailable, ManifestUnreadable
-from storage.library.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
+from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
 from storage.library.scan import scan
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository

@@ -12,7 +12,7 @@ from storage.comparison.reconciliation import ProjectComparison
 from storage.database.clock import format_timestamp
 from storage.history.journal import FileAction, FileChange
 from storage.library import Manifest, ProjectFolder, WrittenManifest, replace_manifest
-from storage.library.names import unsafe_reason
+from storage.library.naming.names import unsafe_reason
 from storage.photos.availability import AVAILABILITY_COLUMNS, write_availability
 from storage.records import Project
 

@@ -25,7 +25,7 @@ from storage.library import (
     scan_companion_folders,
 )
 from storage.library.errors import LibraryError, UnsafePath
-from storage.library.names import is_decodable
+from storage.library.naming.names import is_decodable
 from storage.library.scan import scan
 from storage.photos.derivatives import Derivative, DerivativeKind
 from storage.photos.originals import Original

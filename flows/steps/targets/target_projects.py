@@ -13,7 +13,7 @@ from flows.handlers.step_context import StepContext
 from storage.comparison.reconciliation import ProjectComparison, has_available_photos, known_names
 from storage.library import ProjectFolder, ScannedFile, list_names, look_at
 from storage.library.errors import LibraryError, LibraryUnavailable
-from storage.library.names import is_decodable
+from storage.library.naming.names import is_decodable
 from storage.records import Project
 
 #: A function that does a step's work on one project. It gets the row as it is after the wait for the project.

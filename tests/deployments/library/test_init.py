@@ -16,7 +16,7 @@ import pytest
 
 from deployments.library.library_survey import Layout, survey_library
 from storage import Database, ProjectsRepository
-from storage.library.kinds import DEFAULT_EXTENSIONS
+from storage.library.naming.kinds import DEFAULT_EXTENSIONS
 from tests.deployments.conftest import PHOTOJOBS
 
 Command = Callable[..., Any]

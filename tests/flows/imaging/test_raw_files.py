@@ -11,7 +11,7 @@ from flows.imaging.inspection import inspect_image
 from flows.imaging.metadata import read_metadata
 from flows.imaging.pixels import raw
 from flows.imaging.thumbnail_and_preview import make_derivatives
-from storage.library.kinds import DEFAULT_EXTENSIONS, FileKind
+from storage.library.naming.kinds import DEFAULT_EXTENSIONS, FileKind
 
 ASCII = 2
 #: Cameras whose RAW files are built like a TIFF, by the extension; those of other forms are in `test_containers.py`.

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from storage.comparison import name_parts
 from storage.comparison.name_parts import NamePart, NameParts, PhotoFlags
 from storage.comparison.part_comparison import PartComparison
-from storage.library.kinds import DEFAULT_EXTENSIONS, FileKind
-from storage.library.names import name_key
+from storage.library.naming.kinds import DEFAULT_EXTENSIONS, FileKind
+from storage.library.naming.names import name_key
 from storage.library.scan import ScannedFile
 
 _BASES = ("fox", "Fox", "FOX", "caf\u00e9", "cafe\u0301", "owl", "jpg", "a.b")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from storage.errors import InvalidValue
 from storage.library import Library, Manifest, read_manifest
-from storage.library.companions import CompanionNames, owner_keys
 from storage.library.errors import ManifestUnreadable
+from storage.library.naming.companions import CompanionNames, owner_keys
 from storage.lifecycle.job_rows import checked_payload
 from storage.settings import InvalidSettings, Settings
 

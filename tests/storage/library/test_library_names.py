@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from storage.library import AcceptedExtensions, FileKind, name_key, sanitise_folder_name
 from storage.library.errors import UnsafePath
-from storage.library.kinds import DEFAULT_EXTENSIONS
-from storage.library.names import check_name, printable, unsafe_reason
+from storage.library.naming.kinds import DEFAULT_EXTENSIONS
+from storage.library.naming.names import check_name, printable, unsafe_reason
 
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text("./\\\0 \n\u202eÅå", max_size=12)
 

@@ -18,7 +18,7 @@ from storage.library import (
     transfer,
 )
 from storage.library.errors import Collision, NotEnoughSpace
-from storage.library.names import name_key
+from storage.library.naming.names import name_key
 
 CONTENTS = b"contents" * 1000
 SECOND = 1_000_000_000

@@ -22,7 +22,7 @@ from deployments.cli.output.summary import print_summary
 from deployments.cli.output.terminal import confirm, messages, print_fields, print_json, print_table, remark, say
 from deployments.library.library_setup import LibrarySetup, discover_projects, set_up, write_setup
 from deployments.library.library_survey import EXAMPLES, Layout, LibrarySurvey, survey_library
-from storage.library.kinds import DEFAULT_EXTENSIONS
+from storage.library.naming.kinds import DEFAULT_EXTENSIONS
 from storage.reports.task_summary import TaskSummary
 
 app = App(name="init")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from storage.library.companions import CompanionNames, Fit
+from storage.library.naming.companions import CompanionNames, Fit
 
 #: The manifest's file name in each project folder.
 MANIFEST_NAME: Final = ".project.yaml"

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from storage.library.names import name_key
+from storage.library.naming.names import name_key
 
 #: Companions in folders below the photos' folder; `*` is any text.
 FOLDER_PATTERNS: Final = ("NKSC_PARAM/{file}.*", "CaptureOne/Settings*/{file}.*")

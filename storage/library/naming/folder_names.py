@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from storage.library.errors import FolderMissing, FolderUnreadable
-from storage.library.kinds import DEFAULT_EXTENSIONS, AcceptedExtensions
-from storage.library.names import MAX_NAME_BYTES, cut_to_bytes, name_key
+from storage.library.naming.kinds import DEFAULT_EXTENSIONS, AcceptedExtensions
+from storage.library.naming.names import MAX_NAME_BYTES, cut_to_bytes, name_key
 
 #: The number of bytes of a file name that are kept free for the extension of the file or of its derivatives.
 _EXTENSION_BYTES = 10
