@@ -30,15 +30,15 @@ def write_photograph(path: Path, width: int, height: int, *, seed: int, detail: 
             image += pyvips.Image.perlin(width, height, cell_size=cell, seed=seed * 100 + cell + layer) * weight
         return image
 
-    def in_colours(layers: Iterable[Any]) -> Any:
+    def in_colors(layers: Iterable[Any]) -> Any:
         first, *others = layers
         return first.bandjoin(others)
 
     edges = (pyvips.Image.worley(width, height, cell_size=400, seed=seed) % 80 > 40).ifthenelse(22, 0)
     patches = pyvips.Image.perlin(width, height, cell_size=500, seed=seed) * 2.5 + 0.5
     patches = (patches < 0).ifthenelse(0, (patches > 1).ifthenelse(1, patches))
-    noise = in_colours(pyvips.Image.gaussnoise(width, height, sigma=2, mean=0, seed=seed * 10 + n) for n in range(3))
-    picture = in_colours(shapes(_FORMS, n) for n in range(3)) + edges + 118 + shapes(_DETAILS, 3) * patches * detail
+    noise = in_colors(pyvips.Image.gaussnoise(width, height, sigma=2, mean=0, seed=seed * 10 + n) for n in range(3))
+    picture = in_colors(shapes(_FORMS, n) for n in range(3)) + edges + 118 + shapes(_DETAILS, 3) * patches * detail
     # A camera computes the colors of a pixel from its neighbors, so neither noise nor detail is finer than this blur.
     picture = (picture + noise).gaussblur(0.7)
     picture.cast("uchar").copy(interpretation="srgb").jpegsave(str(path), Q=92)

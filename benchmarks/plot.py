@@ -11,9 +11,9 @@ def plot_report(report: Report) -> str:
     with house_style():
         figure, axes = new_figure(height=1.3 + 0.55 * len(report.ratios))
         for row, ratio in enumerate(report.ratios):
-            colour = FAILED if ratio.is_met is False else ACCENT
-            axes.plot(ratio.ratios, [row] * len(ratio.ratios), "o", color=colour, alpha=0.45, markersize=6)
-            axes.plot([ratio.median] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
+            color = FAILED if ratio.is_met is False else ACCENT
+            axes.plot(ratio.ratios, [row] * len(ratio.ratios), "o", color=color, alpha=0.45, markersize=6)
+            axes.plot([ratio.median] * 2, [row - 0.3, row + 0.3], color=color, linewidth=2.5)
             if ratio.target is not None:
                 axes.plot([ratio.target], [row], marker=">" if ratio.at_least else "<", color=INK, markersize=8)
             met = {True: ", met", False: ", missed", None: ""}[ratio.is_met]

@@ -47,5 +47,5 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Correct the links of a page, and let command lines be colored as shell code."""
     uri = page.file.src_uri
     # The colors of `console` expect a prompt before each command; without a prompt, commands look like output.
-    coloured = re.sub(r"^( *```)console\n((?:(?!\1|\s*\$ ).*\n)*?\1)$", r"\1bash\n\2", markdown, flags=re.MULTILINE)
-    return site_links(coloured, file=_ORIGINS.get(uri, DOCS / uri), uri=uri)
+    colored = re.sub(r"^( *```)console\n((?:(?!\1|\s*\$ ).*\n)*?\1)$", r"\1bash\n\2", markdown, flags=re.MULTILINE)
+    return site_links(colored, file=_ORIGINS.get(uri, DOCS / uri), uri=uri)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # libvips shows TIFFs as grey or RGB whose numbers are neither: the mosaic of a sensor, linear light, YCbCr.
 #
-# Guess: a loader refuses a colour space that it does not convert, as libvips does with LogLuv that is not compressed.
+# Guess: a loader refuses a color space that it does not convert, as libvips does with LogLuv that is not compressed.
 # Behaviour: whatever the tag PhotometricInterpretation names, samples are taken for grey (one) or RGB (three), without
 #     a warning. A sensor's mosaic becomes a black picture, linear light a dark one, and YCbCr 4:4:4 one in other
-#     colours, although YCbCr with shared colours (4:2:0) is converted.
+#     colors, although YCbCr with shared colors (4:2:0) is converted.
 # Versions: pyvips 3.2.0, pyvips-binary 8.18.7 (libvips 8.18).
 # Date: 2026-11-28.
 # Source: TIFF 6.0, sections 8 and 21; DNG 1.7, "PhotometricInterpretation"; libvips, `libvips/foreign/tiff2vips.c`.
-# Covered by: flows/imaging/headers/tiff_pixels.py; tests/flows/imaging/test_colours_of_images.py.
+# Covered by: flows/imaging/headers/tiff_pixels.py; tests/flows/imaging/test_colors_of_images.py.
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -25,7 +25,7 @@ EDGE = 16
 
 
 def tiff(photometric, bits, pixel, subsampling=None):
-    """A TIFF of one strip, all of one colour."""
+    """A TIFF of one strip, all of one color."""
     bands, pixels = len(pixel), struct.pack(f"<{len(pixel)}{'B' if bits == 8 else 'H'}", *pixel) * EDGE**2
     tags = [(0x100, 3, EDGE), (0x101, 3, EDGE), (0x103, 3, 1), (0x106, 3, photometric), (0x115, 3, bands)]
     tags += [(0x116, 3, EDGE), (0x117, 4, len(pixels))]

@@ -8,7 +8,7 @@
 # Versions: pyvips 3.2.0, pyvips-binary 8.18.7 (libvips 8.18), tifffile 2026.3.3 to write the file.
 # Date: 2026-11-28.
 # Source: TIFF 6.0, section "ExtraSamples"; libvips, `libvips/foreign/tiff2vips.c`, which counts bands only.
-# Covered by: flows/imaging/headers/tiff_pixels.py; tests/flows/imaging/test_colours_of_images.py.
+# Covered by: flows/imaging/headers/tiff_pixels.py; tests/flows/imaging/test_colors_of_images.py.
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -21,10 +21,10 @@ import numpy
 import pyvips
 import tifffile
 
-colours = numpy.full((64, 64, 3), (200, 40, 40), numpy.uint8)
+colors = numpy.full((64, 64, 3), (200, 40, 40), numpy.uint8)
 selection = numpy.zeros((64, 64, 1), numpy.uint8)
 tifffile.imwrite(
-    "selection.tif", numpy.concatenate([colours, selection], 2), photometric="rgb", extrasamples=["unspecified"]
+    "selection.tif", numpy.concatenate([colors, selection], 2), photometric="rgb", extrasamples=["unspecified"]
 )
 image = pyvips.Image.new_from_file("selection.tif")
 small = pyvips.Image.thumbnail("selection.tif", 16)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# `thumbnail_image` of numbers that are no colours clips them to 0 to 255, although nothing asked for colours.
+# `thumbnail_image` of numbers that are no colors clips them to 0 to 255, although nothing asked for colors.
 #
 # Guess: a float image with the interpretation "multiband" is only made smaller; `resize` and `thumbnail_image` differ in
 #     how they choose the size.
-# Behaviour: `thumbnail_image` converts to ordinary colours on its way: negative numbers become 0 and the result is
+# Behaviour: `thumbnail_image` converts to ordinary colors on its way: negative numbers become 0 and the result is
 #     8-bit. `resize` keeps them. Float greys from 0 to 1 become black in the same way.
 # Versions: pyvips 3.2.0, pyvips-binary 8.18.7 (libvips 8.18).
 # Date: 2026-11-28.
 # Source: libvips, `libvips/resample/thumbnail.c`: "to the processing colourspace".
-# Covered by: flows/imaging/pixels/decode.py (`_resized`); tests/flows/imaging/test_colours_of_images.py.
+# Covered by: flows/imaging/pixels/decode.py (`_resized`); tests/flows/imaging/test_colors_of_images.py.
 set -euo pipefail
 
 folder=$(mktemp -d)

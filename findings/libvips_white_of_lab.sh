@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# libvips shows a 16-bit CIELAB TIFF with the white of sRGB, so that saturated colours shift by more than ten levels.
+# libvips shows a 16-bit CIELAB TIFF with the white of sRGB, so that saturated colors shift by more than ten levels.
 #
-# Guess: Lab values are absolute colours, so that a Lab TIFF and the sRGB picture that it was made of look the same.
+# Guess: Lab values are absolute colors, so that a Lab TIFF and the sRGB picture that it was made of look the same.
 # Behaviour: `thumbnail` and `colourspace("srgb")` take Lab for relative to D65, while TIFF and ICC profiles mean D50.
 #     Greys are right, a green comes out 13 levels too red. `icc_export` takes the same numbers for D50, and is right.
 # Versions: pyvips 3.2.0, pyvips-binary 8.18.7 (libvips 8.18), tifffile 2026.3.3, Pillow 13.0.0 (littleCMS) to compare.
 # Date: 2026-11-28.
 # Source: TIFF 6.0, section 23, and Photoshop's TIFF technical notes; libvips, `libvips/colour/Lab2XYZ.c` (D65 default).
-# Covered by: flows/imaging/pixels/decode.py; tests/flows/imaging/test_colours_of_images.py.
+# Covered by: flows/imaging/pixels/decode.py; tests/flows/imaging/test_colors_of_images.py.
 set -euo pipefail
 
 folder=$(mktemp -d)

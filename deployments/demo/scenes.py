@@ -95,9 +95,9 @@ def _scene(width: int, height: int, seed: int) -> Any:
     radius = chance.uniform(0.03, 0.07) * height
     image = ((x - sun_x) ** 2 + (y - sun_y) ** 2 < radius**2).ifthenelse([255, 246, 214], image)
     for nearness in range(RANGES):
-        colour = [chance.randint(70, 140), chance.randint(85, 150), chance.randint(70, 130)]
+        color = [chance.randint(70, 140), chance.randint(85, 150), chance.randint(70, 130)]
         ridge = _ridge(width, height, chance, at=0.45 + 0.17 * nearness)
-        image = (y > ridge).ifthenelse([value * (0.95 - 0.25 * nearness) for value in colour], image)
+        image = (y > ridge).ifthenelse([value * (0.95 - 0.25 * nearness) for value in color], image)
     return image
 
 

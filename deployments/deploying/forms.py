@@ -55,7 +55,7 @@ class Choices:
         limit = MAX_CHOICES + 1
         return cls(
             tenants=_if_few(projects.list_tenants(limit=limit)),
-            projects=_if_few([project_label(project) for project in projects.list_labelled(limit=limit)]),
+            projects=_if_few([project_label(project) for project in projects.list_labeled(limit=limit)]),
             tags=_if_few(projects.list_tags(limit=limit)),
             lanes=_if_few([lane.name for lane in LanesRepository(database).list()]),
         )

@@ -9,7 +9,7 @@ from prefect.server.api.server import create_app
 
 from deployments.embedded_server.guards import LOOPBACK_NAMES, OwnPagesOnly
 from deployments.embedded_server.login import login_route
-from deployments.embedded_server.serial_writers import serialise_writers
+from deployments.embedded_server.serial_writers import serialize_writers
 
 
 def embedded_application(host: str, *, hosts: Sequence[str] = ()) -> FastAPI:
@@ -19,7 +19,7 @@ def embedded_application(host: str, *, hosts: Sequence[str] = ()) -> FastAPI:
         host: the address that the server listens on.
         hosts: further names under which browsers reach the server.
     """
-    serialise_writers()
+    serialize_writers()
     application = create_app(final=True)
     # Placed before the route of Prefect's pages, which matches every path.
     application.router.routes.insert(0, login_route())

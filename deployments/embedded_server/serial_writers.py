@@ -30,7 +30,7 @@ class SerialWriters(AioSqliteConfiguration):
             yield transaction
 
 
-def serialise_writers() -> None:
+def serialize_writers() -> None:
     """Let the Prefect server in this process use `SerialWriters`, if its database is SQLite."""
     configuration = provide_database_interface().database_config
     if isinstance(configuration, AioSqliteConfiguration):

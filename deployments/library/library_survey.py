@@ -63,7 +63,7 @@ class LibrarySurvey:
         unreadable: folders that cannot be listed.
         unsafe: folders whose names no project can have, each with the reason.
         sharing: a text for each photo that has several pictures of the same kind and base name.
-        neighbours: the other projects of the tenant, if the surveyed folder is a project.
+        neighbors: the other projects of the tenant, if the surveyed folder is a project.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class LibrarySurvey:
     unreadable: tuple[str, ...]
     unsafe: tuple[str, ...]
     sharing: tuple[str, ...]
-    neighbours: tuple[str, ...]
+    neighbors: tuple[str, ...]
 
     @property
     def tenant_ids(self) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ class _Survey:
             unreadable=tuple(sorted(self._unreadable)),
             unsafe=tuple(sorted(self._unsafe)),
             sharing=tuple(sorted(self._sharing)),
-            neighbours=tuple(
+            neighbors=tuple(
                 sorted(one.folder for one in self._projects if is_project and one.folder != self._folder.name)
             ),
         )

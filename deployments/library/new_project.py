@@ -7,7 +7,7 @@ from pathlib import Path
 from deployments.errors import DeploymentsError
 from storage.database.clock import format_timestamp
 from storage.database.engine import Database
-from storage.library import Library, Manifest, sanitise_folder_name, write_manifest
+from storage.library import Library, Manifest, sanitize_folder_name, write_manifest
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 from storage.settings import Settings
@@ -34,7 +34,7 @@ def add_project(
         LibraryUnavailable: the library's root does not exist.
         UnsafePath: `tenant_id` or `folder` cannot be the name of a folder.
     """
-    folder = sanitise_folder_name(name) if folder is None else folder
+    folder = sanitize_folder_name(name) if folder is None else folder
     place = Library(settings.library_root).project(tenant_id, folder)
     with database.begin() as connection:
         projects = ProjectsRepository(connection)

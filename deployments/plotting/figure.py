@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: The colors that the page's style defines as variables. matplotlib draws with these placeholders.
-PAGE_COLOURS = {"ink": "#010203", "quiet": "#010204", "rule": "#010205", "accent": "#010206", "failed": "#010207"}
+PAGE_COLORS = {"ink": "#010203", "quiet": "#010204", "rule": "#010205", "accent": "#010206", "failed": "#010207"}
 _FALLBACKS = {"ink": "#1f2933", "quiet": "#5c6975", "rule": "#d5dbe1", "accent": "#2f6f9f", "failed": "#c62828"}
 _DARK = {"ink": "#e6eaee", "quiet": "#9aa5b1", "rule": "#3a444e", "accent": "#7fb4f0", "failed": "#f08a84"}
-INK, QUIET, RULE, ACCENT, FAILED = (PAGE_COLOURS[name] for name in ("ink", "quiet", "rule", "accent", "failed"))
+INK, QUIET, RULE, ACCENT, FAILED = (PAGE_COLORS[name] for name in ("ink", "quiet", "rule", "accent", "failed"))
 
 #: The colors of series, in this order. They differ on light and dark pages, and for most people with color blindness.
 PALETTE = ("#4e79a7", "#e08a2c", "#59a14f", "#b07aa1", "#2fa5a0", "#c9a227", "#9c755f", "#8a8fd1", "#d37295", "#7f8c8d")
@@ -93,8 +93,8 @@ def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
     # Remove the text before the element and the remaining metadata, because they refer to other documents.
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
-    for colour_name, stand_in in PAGE_COLOURS.items():
-        svg = svg.replace(stand_in, f"var(--{colour_name}, {_FALLBACKS[colour_name]})")
+    for color_name, stand_in in PAGE_COLORS.items():
+        svg = svg.replace(stand_in, f"var(--{color_name}, {_FALLBACKS[color_name]})")
     # Add the name to all ids, which must be unique in the whole page.
     svg = re.sub(rf'\bid="(?!{name}-)', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
@@ -108,8 +108,8 @@ def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
 
 def standalone(svg: str) -> str:
     """Return an `<svg>` element as the text of a file, which follows the viewer's light or dark mode."""
-    light = ";".join(f"--{name}:{colour}" for name, colour in _FALLBACKS.items())
-    dark = ";".join(f"--{name}:{colour}" for name, colour in _DARK.items())
+    light = ";".join(f"--{name}:{color}" for name, color in _FALLBACKS.items())
+    dark = ";".join(f"--{name}:{color}" for name, color in _DARK.items())
     style = (
         f"<style>svg{{{light};background:#fff;font-family:system-ui,sans-serif}}"
         f"@media(prefers-color-scheme:dark){{svg{{{dark};background:#15191e}}}}</style>"
@@ -124,6 +124,6 @@ def short(label: str) -> str:
     return printable if len(printable) <= LABEL_CHARACTERS else printable[: LABEL_CHARACTERS - 1] + "…"
 
 
-def colours_for(names: Sequence[str]) -> dict[str, str]:
+def colors_for(names: Sequence[str]) -> dict[str, str]:
     """Return a color for each name; the same names in the same order always get the same colors."""
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(dict.fromkeys(names))}

@@ -33,7 +33,7 @@ class _Group:
 def timeline(
     spans: Sequence[JobSpan],
     lanes: Sequence[Lane],
-    colours: Mapping[str, str],
+    colors: Mapping[str, str],
     *,
     begin: datetime,
     end: datetime,
@@ -61,7 +61,7 @@ def timeline(
                         max(width, (end - begin).total_seconds() / scale / 400),
                         left=left,
                         height=0.78,
-                        color=colours[span.type],
+                        color=colors[span.type],
                         edgecolor=FAILED if is_failed else "none",
                         linewidth=1.6 if is_failed else 0,
                         hatch="////" if is_failed else None,
@@ -75,7 +75,7 @@ def timeline(
         axes.set_xlabel(f"{unit} since the start")
         axes.set_xlim(0, (end - begin).total_seconds() / scale or 1)
         kinds = list(dict.fromkeys(span.type for span in spans))
-        _legend(figure, [(short(kind), colours[kind]) for kind in kinds])
+        _legend(figure, [(short(kind), colors[kind]) for kind in kinds])
         total = sum(span.jobs for span in spans)
         return as_svg(
             figure,
@@ -113,13 +113,13 @@ def waits_chart(times: Sequence[StepTimes]) -> str:
     with house_style():
         figure, axes = new_figure(height=0.9 + 0.5 * len(times))
         for row, step in enumerate(times):
-            for shift, colour, median, p95, longest in (
+            for shift, color, median, p95, longest in (
                 (-0.18, QUIET, step.wait_median, step.wait_p95, step.wait_longest),
                 (0.18, ACCENT, step.run_median, step.run_p95, step.run_longest),
             ):
-                axes.barh(row + shift, median, height=0.3, color=colour)
-                axes.hlines(row + shift, median, p95, color=colour, linewidth=1.5)
-                axes.plot([longest], [row + shift], "o", color=colour, markersize=4, clip_on=False)
+                axes.barh(row + shift, median, height=0.3, color=color)
+                axes.hlines(row + shift, median, p95, color=color, linewidth=1.5)
+                axes.plot([longest], [row + shift], "o", color=color, markersize=4, clip_on=False)
         axes.set_yticks(range(len(times)), [short(step.type) for step in times])
         axes.invert_yaxis()
         axes.set_xlabel("seconds")
@@ -140,7 +140,7 @@ def waits_chart(times: Sequence[StepTimes]) -> str:
 def _legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=colour, label=label) for label, colour in entries]
+    handles = [Patch(color=color, label=label) for label, color in entries]
     figure.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=1.2, columnspacing=1.4)
 
 

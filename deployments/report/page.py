@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deployments.errors import MissingExtra
-from deployments.plotting.figure import colours_for
+from deployments.plotting.figure import colors_for
 from deployments.report.charts import throughput_chart, timeline, waits_chart
 from deployments.report.task_report import TaskReport
 from storage.reports.library_figures import LibraryFigures
@@ -57,9 +57,9 @@ def render_report(report: TaskReport) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"lasting": _lasting, "plain": _plain, "size": size_in_words, "number": _number}
-    colours = colours_for([step.type for step in report.summary.steps])
+    colors = colors_for([step.type for step in report.summary.steps])
     charts = {
-        "timeline": timeline(report.spans, report.lanes, colours, begin=report.begin, end=report.end)
+        "timeline": timeline(report.spans, report.lanes, colors, begin=report.begin, end=report.end)
         if report.spans
         else None,
         "throughput": throughput_chart(report.throughput) if report.spans else None,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from storage.library.naming.folder_names import FolderNames, unique_name
     from storage.library.naming.ignored_names import IgnoredNames
     from storage.library.naming.kinds import AcceptedExtensions, FileKind
-    from storage.library.naming.names import name_key, sanitise_folder_name
+    from storage.library.naming.names import name_key, sanitize_folder_name
     from storage.library.paths import Library, ProjectFolder, TenantFolder
     from storage.library.removal import remove_project_folder
     from storage.library.scan import ScannedDerivative, ScannedFile, look_at, scan_companion_folders, scan_derivatives
@@ -80,7 +80,7 @@ __all__ = [
     "rename_folder_without_overwrite",
     "replace_manifest",
     "restore",
-    "sanitise_folder_name",
+    "sanitize_folder_name",
     "scan_companion_folders",
     "scan_derivatives",
     "sync_moves",
@@ -124,7 +124,7 @@ _HOMES = {
     "rename_folder_without_overwrite": "transfer",
     "replace_manifest": "manifest",
     "restore": "trash",
-    "sanitise_folder_name": "naming.names",
+    "sanitize_folder_name": "naming.names",
     "scan_companion_folders": "scan",
     "scan_derivatives": "scan",
     "sync_moves": "transfer",

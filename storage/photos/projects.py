@@ -145,7 +145,7 @@ class ProjectsRepository:
             for reference in references
         )
 
-    def list_labelled(self, *, limit: int) -> Sequence[Project]:
+    def list_labeled(self, *, limit: int) -> Sequence[Project]:
         """Return up to `limit` active projects of all tenants, ordered by name, for lists in forms."""
         statement = select(projects).where(is_active()).order_by(projects.c.project_name, projects.c.id).limit(limit)
         with self._access.read() as connection:

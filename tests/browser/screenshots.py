@@ -94,7 +94,7 @@ def _save(browser: Browser, folder: Path, name: str, shown: WebElement) -> None:
     browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", shown)
     browser.settle()
     browser.driver.save_screenshot(str(folder / f"{name}.png"))
-    # A palette is a quarter of the size, and pages of flat colours lose nothing by it.
+    # A palette is a quarter of the size, and pages of flat colors lose nothing by it.
     _with_palette(folder / f"{name}.png")
 
 

@@ -21,7 +21,7 @@ from storage.library import (
     name_key,
     read_manifest,
     rename_folder_without_overwrite,
-    sanitise_folder_name,
+    sanitize_folder_name,
 )
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, UnsafePath
 from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
@@ -58,7 +58,7 @@ class _FolderOwners:
 
     def name_for(self, project: Project) -> str:
         """Return the project's name as a folder name, with a number if another project has that name."""
-        wanted = sanitise_folder_name(project.project_name, fallback=f"project-{project.id}")
+        wanted = sanitize_folder_name(project.project_name, fallback=f"project-{project.id}")
         if self.is_free(wanted, project):
             return wanted
         number = 2

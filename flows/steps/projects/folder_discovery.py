@@ -31,7 +31,7 @@ from storage.library import (
     name_key,
     read_manifest,
     rename_folder_without_overwrite,
-    sanitise_folder_name,
+    sanitize_folder_name,
 )
 from storage.library.errors import LibraryError, LibraryUnavailable, ManifestUnreadable
 from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
@@ -235,7 +235,7 @@ class _Discovery:
         The row is written first: after a crash, the next run renames the folder to the name in the row.
         """
         # folder_alignment numbers folders in the same way.
-        stem = cut_to_bytes(sanitise_folder_name(folder.project_folder), MAX_FOLDER_NAME_BYTES - 10)
+        stem = cut_to_bytes(sanitize_folder_name(folder.project_folder), MAX_FOLDER_NAME_BYTES - 10)
         project = next((one for one in self._projects.values() if self._waits_for_folder(one, name, stem)), None)
         if project is None:
             taken = {name_key(name) for name in (*self._on_disk, *self._taken)}
@@ -266,7 +266,7 @@ class _Discovery:
         ctx = self._ctx
         with ctx.exclusively([project.id]):
             # The project's name changes with the folder only if it matched the old one. Otherwise a user has chosen it.
-            was_aligned = sanitise_folder_name(project.project_name) == project.project_folder
+            was_aligned = sanitize_folder_name(project.project_name) == project.project_folder
             name = folder.project_folder if was_aligned else project.project_name
             renamed = replace(project, project_name=name, project_folder=folder.project_folder)
             self._write_manifest(renamed, folder)

@@ -100,7 +100,7 @@ def cut_to_bytes(name: str, max_bytes: int) -> str:
     return encoded[:max_bytes].decode(errors="ignore")
 
 
-def sanitise_folder_name(name: str, *, fallback: str = "project") -> str:
+def sanitize_folder_name(name: str, *, fallback: str = "project") -> str:
     """Make a folder name from any text, such as a project's name that a user typed.
 
     The result is in Unicode NFC, is not empty and has at most `MAX_FOLDER_NAME_BYTES` bytes. It has no separators,

@@ -16,7 +16,7 @@ from flows.imaging.pixels import vips
 BYTE, ASCII, SHORT, LONG, UNDEFINED, SIGNED_RATIONAL = 1, 2, 3, 4, 7, 10
 _SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, UNDEFINED: 1, SIGNED_RATIONAL: 8}
 
-#: The colours of the quarters of the test picture: top left, top right, bottom left, bottom right.
+#: The colors of the quarters of the test picture: top left, top right, bottom left, bottom right.
 QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))
 
 Tags = Mapping[int, tuple[int, Any]]
@@ -29,11 +29,11 @@ def pyvips() -> Any:
 
 @pytest.fixture(scope="session")
 def picture(pyvips: Any) -> Callable[[int, int], Any]:
-    """An upright picture whose quarters have different colours, in which no turn or flip goes unseen."""
+    """An upright picture whose quarters have different colors, in which no turn or flip goes unseen."""
 
     def make(width: int = 120, height: int = 80) -> Any:
         top_left, top_right, bottom_left, bottom_right = (
-            pyvips.Image.black(width // 2, height // 2, bands=3) + list(colour) for colour in QUARTERS
+            pyvips.Image.black(width // 2, height // 2, bands=3) + list(color) for color in QUARTERS
         )
         joined = top_left.join(top_right, "horizontal").join(bottom_left.join(bottom_right, "horizontal"), "vertical")
         return joined.cast("uchar").copy(interpretation="srgb")

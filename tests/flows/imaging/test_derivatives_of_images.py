@@ -129,7 +129,7 @@ def test_making_them_again_gives_the_same_files(detailed: Any, tmp_path: Path, t
     assert [target.read_bytes() for target in targets.values()] == first
 
 
-def test_a_wide_colour_profile_is_converted_and_left_out(
+def test_a_wide_color_profile_is_converted_and_left_out(
     pyvips: Any, picture: Any, tmp_path: Path, targets: dict[str, Path]
 ) -> None:
     # Seen without its profile, a picture in Display P3 looks paler than it is.

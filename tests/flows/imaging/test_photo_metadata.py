@@ -275,11 +275,11 @@ def test_the_row_of_an_avif_says_what_is_shown(
 
 
 def assert_same_quarters(shown: Image.Image) -> None:
-    """The colours of the test picture are in their quarters."""
+    """The colors of the test picture are in their quarters."""
     width, height = shown.size
     places = [(width // 4, height // 4), (3 * width // 4, height // 4), (width // 4, 3 * height // 4)]
-    for place, colour in zip(places, QUARTERS, strict=False):
-        assert shown.convert("RGB").getpixel(place) == pytest.approx(colour, abs=25)
+    for place, color in zip(places, QUARTERS, strict=False):
+        assert shown.convert("RGB").getpixel(place) == pytest.approx(color, abs=25)
 
 
 def test_heic_tells_its_size_even_without_a_decoder(heic_file: bytes, tmp_path: Path) -> None:

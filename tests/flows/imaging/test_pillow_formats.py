@@ -68,12 +68,12 @@ KINDS = ["heic", "jp2", "zstd", "avis"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_picture_is_shown_in_its_size_and_colours(kind: str, picture: Any, tmp_path: Path) -> None:
+def test_the_picture_is_shown_in_its_size_and_colors(kind: str, picture: Any, tmp_path: Path) -> None:
     path = make(kind, picture, tmp_path)
     made = make_derivatives(path, preview=tmp_path / "a.webp", thumbnail=tmp_path / "t.webp")
     assert (made.status, made.width, made.height, made.orientation) == ("generated", 64, 96, 1)
-    for seen, colour in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
-        assert seen == pytest.approx(colour, abs=25)
+    for seen, color in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
+        assert seen == pytest.approx(color, abs=25)
     assert inspect_image(path).status == "generated"
     read = read_metadata(path)
     assert (read.width, read.height, read.orientation or 1) == (64, 96, 1)
@@ -186,8 +186,8 @@ def test_a_jpeg_that_lacks_only_its_end_is_shown(jpeg: bytes, tmp_path: Path) ->
     (tmp_path / "a.jpg").write_bytes(jpeg[:-2])
     made = make_derivatives(tmp_path / "a.jpg", preview=tmp_path / "a.webp")
     assert (made.status, made.width) == ("generated", 120)
-    for seen, colour in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
-        assert seen == pytest.approx(colour, abs=25)
+    for seen, color in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
+        assert seen == pytest.approx(color, abs=25)
 
 
 @pytest.mark.parametrize("missing_bytes", [40, 400])

@@ -101,8 +101,8 @@ def test_only_photos_in_the_projects_of_the_job_are_renamed(studio: Any, scope: 
 
 
 def test_other_tenants_and_archived_projects_have_names_of_their_own(studio: Any) -> None:
-    (studio.root / "neighbour").mkdir()
-    mine, theirs = studio.project("mine"), studio.project("theirs", tenant_id="neighbour")
+    (studio.root / "neighbor").mkdir()
+    mine, theirs = studio.project("mine"), studio.project("theirs", tenant_id="neighbor")
     archived = studio.project("archived")
     for project in (theirs, archived, mine):
         studio.photo(project, "x", "jpg")

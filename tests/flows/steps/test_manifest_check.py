@@ -222,7 +222,7 @@ def test_an_unmounted_library_changes_no_row(studio: Any, tmp_path: Path, missin
     project = studio.project("Iceland")
     studio.photo(project, "a", "jpg")
     studio.photo(project, "b")
-    (studio.root / "neighbour" / "Project").mkdir(parents=True)
+    (studio.root / "neighbor" / "Project").mkdir(parents=True)
     away = tmp_path / "away"
     (studio.root if missing == "root" else studio.root / "tenant").rename(away)
     before = studio.everything()

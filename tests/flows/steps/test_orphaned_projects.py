@@ -143,13 +143,13 @@ def test_a_folder_that_came_back_keeps_the_rows(studio: Any, clock: Any) -> None
     assert studio.get_photo(photo_id) is not None
 
 
-@pytest.mark.parametrize("stand_in", ["symlink", "file", "unreadable neighbour"])
+@pytest.mark.parametrize("stand_in", ["symlink", "file", "unreadable neighbor"])
 def test_a_folder_that_cannot_be_looked_at_is_not_gone(
     studio: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: str
 ) -> None:
     project, _ = studio.project("Doubtful"), studio.project("There")
     path = studio.folder(project).path
-    if stand_in == "unreadable neighbour":
+    if stand_in == "unreadable neighbor":
         path.rename(studio.root / "tenant" / "Locked")
         _lock(monkeypatch, studio.root / "tenant" / "Locked")
     else:
@@ -175,7 +175,7 @@ def _lock(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def test_a_tenant_whose_projects_are_all_gone_at_once_looks_unmounted(studio: Any) -> None:
     projects = [studio.project(name) for name in ("A", "B")]
-    (studio.root / "neighbour" / "Project").mkdir(parents=True)
+    (studio.root / "neighbor" / "Project").mkdir(parents=True)
     for project in projects:
         remove_folder(studio, project)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from storage.library import AcceptedExtensions, FileKind, name_key, sanitise_folder_name
+from storage.library import AcceptedExtensions, FileKind, name_key, sanitize_folder_name
 from storage.library.errors import UnsafePath
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS
 from storage.library.naming.names import check_name, printable, unsafe_reason
@@ -32,13 +32,13 @@ def test_an_ordinary_name_stays_as_it_is(name: str) -> None:
 @example("...")
 @example(". .")
 @example("\u0344" * 80)
-def test_a_sanitised_name_is_always_a_safe_folder_name(text: str) -> None:
-    folder = sanitise_folder_name(text)
+def test_a_sanitized_name_is_always_a_safe_folder_name(text: str) -> None:
+    folder = sanitize_folder_name(text)
     assert unsafe_reason(folder) is None
     assert len(folder.encode()) <= 120
     assert folder == unicodedata.normalize("NFC", folder)
     assert folder == folder.strip(" ").rstrip(".")
-    assert sanitise_folder_name(folder) == folder
+    assert sanitize_folder_name(folder) == folder
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_a_sanitised_name_is_always_a_safe_folder_name(text: str) -> None:
         ("...", "project"),
     ],
 )
-def test_sanitising_keeps_what_is_readable(text: str, folder: str) -> None:
-    assert sanitise_folder_name(text) == folder
+def test_sanitizing_keeps_what_is_readable(text: str, folder: str) -> None:
+    assert sanitize_folder_name(text) == folder
 
 
 @given(st.text())

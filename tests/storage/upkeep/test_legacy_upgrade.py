@@ -461,7 +461,7 @@ def test_what_other_programs_added_is_kept(file: LegacyFile) -> None:
     create_tables(
         file,
         job_columns={
-            "colour": "TEXT COLLATE NOCASE DEFAULT 'red, (blue)'",
+            "color": "TEXT COLLATE NOCASE DEFAULT 'red, (blue)'",
             "[odd name]": "INTEGER CHECK ([odd name] > 0)",
         },
         project=" NOT NULL",
@@ -470,7 +470,7 @@ def test_what_other_programs_added_is_kept(file: LegacyFile) -> None:
     fill(file)
     file.script(
         'UPDATE jobs SET "odd name" = id',
-        "CREATE INDEX my_own ON jobs(colour, created_at DESC) WHERE colour IS NOT NULL",
+        "CREATE INDEX my_own ON jobs(color, created_at DESC) WHERE color IS NOT NULL",
         "CREATE TABLE audit (id INTEGER, was TEXT)",
         "CREATE VIEW open_jobs AS SELECT id, status FROM jobs WHERE status IN ('queued', 'running')",
         "CREATE TRIGGER changed UPDATE OF status ON jobs BEGIN INSERT INTO audit VALUES (old.id, old.status); END",
@@ -481,12 +481,12 @@ def test_what_other_programs_added_is_kept(file: LegacyFile) -> None:
     before = file.rows()
     file.upgrade()
     assert file.rows()["audit"] == before["audit"] == []
-    assert [(row["colour"], row["odd name"]) for row in file.execute("SELECT * FROM jobs WHERE id = 100")] == [
+    assert [(row["color"], row["odd name"]) for row in file.execute("SELECT * FROM jobs WHERE id = 100")] == [
         ("red, (blue)", 100)
     ]
-    assert file.execute("SELECT id FROM jobs WHERE colour = 'RED, (BLUE)'") != []
+    assert file.execute("SELECT id FROM jobs WHERE color = 'RED, (BLUE)'") != []
     assert [row["id"] for row in file.execute("SELECT id FROM open_jobs ORDER BY id")] == [100, 101]
-    assert len(file.execute("SELECT 1 FROM sqlite_master WHERE name = 'my_own' AND sql LIKE '%WHERE colour%'")) == 1
+    assert len(file.execute("SELECT 1 FROM sqlite_master WHERE name = 'my_own' AND sql LIKE '%WHERE color%'")) == 1
     file.execute("UPDATE jobs SET status = 'canceled' WHERE id = 100")
     assert file.rows()["audit"] == [{"id": 100, "was": "queued"}]
     with pytest.raises(sqlite3.IntegrityError):
@@ -801,7 +801,7 @@ def test_whatever_a_legacy_file_holds_or_lacks_is_found_again(
     is_half_migrated = data.draw(st.booleans(), label="half migrated")
     absent = data.draw(st.sets(st.sampled_from(sorted(JOB_MORE))), label="absent columns of jobs")
     nullable = data.draw(st.booleans(), label="project may be NULL")
-    more = data.draw(st.sets(st.sampled_from(["colour", '"odd name"', "[a,b]"])), label="columns of other programs")
+    more = data.draw(st.sets(st.sampled_from(["color", '"odd name"', "[a,b]"])), label="columns of other programs")
     job_columns = without(JOB_MORE, *absent)
     create_tables(
         file,

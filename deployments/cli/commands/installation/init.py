@@ -132,13 +132,13 @@ def _is_asked() -> bool:
 
 def _has_consent(setup: LibrarySetup, layout: Layout | None, *, can_ask: bool, yes: bool) -> bool:
     if can_ask:
-        return _agrees("Write these files?", default=not setup.survey.neighbours)
+        return _agrees("Write these files?", default=not setup.survey.neighbors)
     if not yes:
         raise BadInput(
             "init: nothing was written, because there is no terminal for questions. Use --yes to write the files, or "
             "--dry-run to see them."
         )
-    if setup.survey.neighbours and layout is None:
+    if setup.survey.neighbors and layout is None:
         raise BadInput(
             f"init: {setup.survey.folder} is one project, and the folders beside it would be projects of the same "
             "library. If you want that, add --layout project."
@@ -209,10 +209,10 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
             "there is no project yet. Photographs belong in LIBRARY/TENANT/PROJECT/, as in "
             f"{survey.root}/user_0/Summer/photo.jpg; `photojobs library add-project Summer` creates such a folder."
         )
-    if survey.neighbours:
+    if survey.neighbors:
         yield (
             f"{survey.folder.name} is one project. The tenant has "
-            f"{'another one' if len(survey.neighbours) == 1 else 'others'} beside it: {_listed(survey.neighbours)}."
+            f"{'another one' if len(survey.neighbors) == 1 else 'others'} beside it: {_listed(survey.neighbors)}."
         )
     if survey.loose:
         yield (

@@ -1,4 +1,4 @@
-"""Colours that libvips takes for others come out right, or the picture is not supported: never wrong, never empty."""
+"""Colors that libvips takes for others come out right, or the picture is not supported: never wrong, never empty."""
 
 import struct
 from collections.abc import Callable
@@ -19,12 +19,12 @@ WIDTH, HEIGHT = 96, 64
 GREYS = (30, 90, 160, 220)
 
 
-def quarters(colours: Any) -> Any:
-    """An array of height, width and channels, with a colour in each quarter."""
-    picture = np.zeros((HEIGHT, WIDTH, len(colours[0])), np.float64)
-    for number, colour in enumerate(colours):
+def quarters(colors: Any) -> Any:
+    """An array of height, width and channels, with a color in each quarter."""
+    picture = np.zeros((HEIGHT, WIDTH, len(colors[0])), np.float64)
+    for number, color in enumerate(colors):
         top, left = (number // 2) * HEIGHT // 2, (number % 2) * WIDTH // 2
-        picture[top : top + HEIGHT // 2, left : left + WIDTH // 2] = colour
+        picture[top : top + HEIGHT // 2, left : left + WIDTH // 2] = color
     return picture
 
 
@@ -55,7 +55,7 @@ def tiff_file(
 
 
 def shown(path: Path) -> list[tuple[int, ...]]:
-    """The colours of the quarters of the preview, with their opacity."""
+    """The colors of the quarters of the preview, with their opacity."""
     made = make_derivatives(path, preview=path.with_suffix(".webp"))
     assert made.status == "generated"
     with Image.open(path.with_suffix(".webp")) as preview:
@@ -68,8 +68,8 @@ def shown(path: Path) -> list[tuple[int, ...]]:
         ]
 
 
-def assert_shows(path: Path, colours: Any, *, opacity: int = 255) -> None:
-    for seen, expected in zip(shown(path), colours, strict=True):
+def assert_shows(path: Path, colors: Any, *, opacity: int = 255) -> None:
+    for seen, expected in zip(shown(path), colors, strict=True):
         wanted = tuple(expected) if len(expected) == 3 else tuple(expected) * 3
         assert seen[:3] == pytest.approx(wanted, abs=8)
         assert seen[3] == pytest.approx(opacity, abs=2)
@@ -80,15 +80,15 @@ GREY = quarters([(grey,) for grey in GREYS])
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize(("picture", "colours", "photometric"), [(RGB, QUARTERS, 2), (GREY, [(g,) for g in GREYS], 1)])
+@pytest.mark.parametrize(("picture", "colors", "photometric"), [(RGB, QUARTERS, 2), (GREY, [(g,) for g in GREYS], 1)])
 @pytest.mark.parametrize(
     ("kind", "full", "sample_format"),
     [("u1", 255, 1), ("u2", 65_535, 1), ("u4", 2**32 - 1, 1), ("f2", 1, 3), ("f4", 1, 3)],
 )
-def test_numbers_of_every_size_show_their_colours(
+def test_numbers_of_every_size_show_their_colors(
     tmp_path: Path,
     picture: Any,
-    colours: Any,
+    colors: Any,
     photometric: int,
     kind: str,
     full: int,
@@ -98,7 +98,7 @@ def test_numbers_of_every_size_show_their_colours(
     array = (picture / 255 * full).astype(kind)
     path = tmp_path / "a.tif"
     path.write_bytes(tiff_file(array, photometric=photometric, sample_format=sample_format, order=order))
-    assert_shows(path, colours)
+    assert_shows(path, colors)
 
 
 def assert_not_supported(path: Path) -> str:
@@ -132,7 +132,7 @@ def test_numbers_without_a_known_white_are_not_supported(tmp_path: Path, kind: s
     ],
     ids=["transparency mask", "YCbCr", "ITU Lab", "sensor", "linear light", "inks other than CMYK"],
 )
-def test_colours_that_would_be_taken_for_others_are_not_supported(
+def test_colors_that_would_be_taken_for_others_are_not_supported(
     tmp_path: Path, photometric: int, tags: dict[str, Any]
 ) -> None:
     bands = {4: 1, 32803: 1, 5: 4}.get(photometric, 3)
@@ -141,9 +141,9 @@ def test_colours_that_would_be_taken_for_others_are_not_supported(
     assert "photojobs cannot determine" in assert_not_supported(tmp_path / "a.tif")
 
 
-def test_ycbcr_that_shares_colours_among_pixels_is_shown(tmp_path: Path) -> None:
+def test_ycbcr_that_shares_colors_among_pixels_is_shown(tmp_path: Path) -> None:
     ycbcr = np.asarray(Image.fromarray(RGB.astype("u1")).convert("YCbCr"))
-    # Four times brightness, then the colours that its 2 x 2 pixels share.
+    # Four times brightness, then the colors that its 2 x 2 pixels share.
     blocks = ycbcr.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).transpose(0, 2, 1, 3, 4).reshape(-1, 4, 3)
     packed = np.concatenate([blocks[:, :, 0], blocks[:, 0, 1:]], axis=1).astype("u1")
     content = tiff_file(ycbcr, photometric=6, tag_212=(SHORT, [2, 2]))
@@ -177,44 +177,44 @@ def test_numbers_of_12_bits_are_not_supported(tmp_path: Path) -> None:
     assert_not_supported(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize(("picture", "colours", "photometric"), [(RGB, QUARTERS, 2), (GREY, [(g,) for g in GREYS], 1)])
+@pytest.mark.parametrize(("picture", "colors", "photometric"), [(RGB, QUARTERS, 2), (GREY, [(g,) for g in GREYS], 1)])
 @pytest.mark.parametrize(("extra", "opacity"), [((0,), 255), ((2,), 128), ((1,), 128), ((0, 0), 255), ((2, 0), 128)])
 def test_only_what_is_said_to_be_transparency_is(
-    tmp_path: Path, picture: Any, colours: Any, photometric: int, extra: tuple[int, ...], opacity: int
+    tmp_path: Path, picture: Any, colors: Any, photometric: int, extra: tuple[int, ...], opacity: int
 ) -> None:
     visible = picture * (128 / 255) if extra == (1,) else picture
     selections = [np.full((HEIGHT, WIDTH, 1), 128)] * len(extra)
     array = np.concatenate([visible, *selections], axis=2).astype("u1")
     (tmp_path / "a.tif").write_bytes(tiff_file(array, photometric=photometric, extra=extra))
-    assert_shows(tmp_path / "a.tif", colours, opacity=opacity)
+    assert_shows(tmp_path / "a.tif", colors, opacity=opacity)
 
 
-def lab_of(colours: Any) -> Any:
-    """CIELAB values: lightness 0 to 100, and two colours from -128 to 127; by littleCMS."""
+def lab_of(colors: Any) -> Any:
+    """CIELAB values: lightness 0 to 100, and two colors from -128 to 127; by littleCMS."""
     profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     one = Image.new("RGB", (1, 1))
     values = []
-    for colour in colours:
-        one.putpixel((0, 0), tuple(colour))
+    for color in colors:
+        one.putpixel((0, 0), tuple(color))
         lightness, a, b = ImageCms.profileToProfile(one, *profiles, outputMode="LAB").getpixel((0, 0))  # type: ignore
         values.append((lightness * 100 / 255, a - 128, b - 128))
     return values
 
 
-# Near grey, the signed numbers of neighbours change between 0 and 255.
+# Near grey, the signed numbers of neighbors change between 0 and 255.
 MUTED = ((200, 60, 60), (60, 170, 70), (60, 70, 180), (128, 128, 128))
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("with_alpha", [False, True])
 @pytest.mark.parametrize("form", ["lab8", "lab16", "icclab8", "icclab16"])
-def test_lab_shows_its_colours(tmp_path: Path, form: str, with_alpha: bool, order: str) -> None:
-    lightness, colours = np.split(quarters(lab_of(MUTED)), [1], axis=2)
+def test_lab_shows_its_colors(tmp_path: Path, form: str, with_alpha: bool, order: str) -> None:
+    lightness, colors = np.split(quarters(lab_of(MUTED)), [1], axis=2)
     array = {
-        "lab8": lambda: np.concatenate([lightness * 2.55, colours % 256], axis=2).round().astype("u1"),
-        "lab16": lambda: np.concatenate([lightness * 655.35, colours * 256 % 65_536], axis=2).round().astype("u2"),
-        "icclab8": lambda: np.concatenate([lightness * 2.55, colours + 128], axis=2).round().astype("u1"),
-        "icclab16": lambda: np.concatenate([lightness * 652.8, (colours + 128) * 256], axis=2).round().astype("u2"),
+        "lab8": lambda: np.concatenate([lightness * 2.55, colors % 256], axis=2).round().astype("u1"),
+        "lab16": lambda: np.concatenate([lightness * 655.35, colors * 256 % 65_536], axis=2).round().astype("u2"),
+        "icclab8": lambda: np.concatenate([lightness * 2.55, colors + 128], axis=2).round().astype("u1"),
+        "icclab16": lambda: np.concatenate([lightness * 652.8, (colors + 128) * 256], axis=2).round().astype("u2"),
     }[form]()
     if with_alpha:
         full = np.iinfo(array.dtype).max
@@ -250,13 +250,13 @@ def test_a_camera_says_by_dcf_that_it_used_adobe_rgb(
     exiftool: Callable[[Path], dict[str, Any]],
 ) -> None:
     # (0, 255, 0) of sRGB is (144, 255, 60) of Adobe RGB; the values are Adobe's own.
-    colours = [(144, 255, 60), (219, 0, 0), (128, 128, 128), (255, 255, 255)]
-    image = Image.fromarray(quarters(colours).astype("u1"))
+    colors = [(144, 255, 60), (219, 0, 0), (128, 128, 128), (255, 255, 255)]
+    image = Image.fromarray(quarters(colors).astype("u1"))
     image.save(tmp_path / "plain.jpg", quality=98, subsampling=0)
     (tmp_path / "a.jpg").write_bytes(with_index((tmp_path / "plain.jpg").read_bytes(), index))
     assert str(exiftool(tmp_path / "a.jpg")["InteropIndex"]).startswith(index[:3].decode())
     converted = [(0, 255, 0), (255, 0, 0), (128, 128, 128), (255, 255, 255)]
-    assert_shows(tmp_path / "a.jpg", converted if is_adobe_rgb else colours)
+    assert_shows(tmp_path / "a.jpg", converted if is_adobe_rgb else colors)
 
 
 def test_the_page_that_shows_the_picture_counts_not_the_small_copy_before_it(tmp_path: Path) -> None:
