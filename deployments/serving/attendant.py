@@ -88,7 +88,7 @@ def skip_missed_runs() -> int:
         missed = all_flow_runs(
             client,
             FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+                state=_in_state(StateType.SCHEDULED),
                 expected_start_time=FlowRunFilterExpectedStartTime(
                     before_=datetime.now(UTC) - timedelta(seconds=MISSED_SECONDS)  # type: ignore[arg-type]
                 ),
@@ -137,7 +137,7 @@ def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository) -> i
     pools are left to their workers.
     """
     restarted = 0
-    for run in _crashed_runs(client):
+    for run in _our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN):
         task = tasks.get_by_id(_task_id(run))
         if run.deployment_id is None or run.work_pool_name is not None:
             continue
@@ -159,7 +159,10 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database) -> int:
     """
     tasks = TasksRepository(database)
     reported = 0
-    for run in [*_our_runs(client, StateType.RUNNING), *_crashed_runs(client)]:
+    for run in [
+        *_our_runs(client, StateType.RUNNING),
+        *_our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN),
+    ]:
         task = tasks.get_by_id(_task_id(run))
         if task is None or task.finished_at is None or not task.is_final or run.state is None:
             continue
@@ -192,21 +195,15 @@ def _last_start(states: Iterable[State]) -> State | None:
     return max(begun, key=lambda state: state.timestamp, default=None)
 
 
-def _our_runs(client: SyncPrefectClient, *types: StateType) -> list[FlowRun]:
-    states = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
-    return all_flow_runs(client, FlowRunFilter(tags=FlowRunFilterTags(all_=[TAG]), state=states))
+def _our_runs(client: SyncPrefectClient, *types: StateType, ended_within: timedelta | None = None) -> list[FlowRun]:
+    """Return our flow runs in a state of these types, as Prefect lists them; by default however old."""
+    ended = None if ended_within is None else FlowRunFilterEndTime(after_=datetime.now(UTC) - ended_within)  # type: ignore[arg-type]
+    ours = FlowRunFilterTags(all_=[TAG])
+    return all_flow_runs(client, FlowRunFilter(tags=ours, state=_in_state(*types), end_time=ended))
 
 
-def _crashed_runs(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return our flow runs that crashed within the last `RESTART_WITHIN`, as Prefect lists them."""
-    return all_flow_runs(
-        client,
-        FlowRunFilter(
-            tags=FlowRunFilterTags(all_=[TAG]),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
-            end_time=FlowRunFilterEndTime(after_=datetime.now(UTC) - RESTART_WITHIN),  # type: ignore[arg-type]
-        ),
-    )
+def _in_state(*types: StateType) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
 
 
 def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
@@ -242,15 +239,7 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
             is_over = run.start_time is None or run.state.timestamp < long_ago
         if is_over:
             _end_as_canceled(client, tasks, run)
-    canceled = all_flow_runs(
-        client,
-        FlowRunFilter(
-            tags=FlowRunFilterTags(all_=[TAG]),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLED])),
-            end_time=FlowRunFilterEndTime(after_=datetime.now(UTC) - CANCELED_WITHIN),  # type: ignore[arg-type]
-        ),
-    )
-    for run in canceled:
+    for run in _our_runs(client, StateType.CANCELLED, ended_within=CANCELED_WITHIN):
         if _is_left_unended(tasks.get_by_id(_task_id(run)), run):
             _end_as_canceled(client, tasks, run)
 
@@ -288,9 +277,7 @@ def _attend_tasks(client: SyncPrefectClient, runtime: Runtime, unattended: list[
 
 def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
     """Return our flow runs outside work pools that are due, `Pending` or `Running`, even if their process is dead."""
-    states = FlowRunFilterState(
-        type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
-    )
+    states = _in_state(StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
     due = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))  # type: ignore[arg-type]
     ours = FlowRunFilterTags(all_=[TAG])
     found = all_flow_runs(client, FlowRunFilter(tags=ours, state=states, expected_start_time=due))
@@ -348,7 +335,7 @@ def _drains(client: SyncPrefectClient) -> bool:
         client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_UNFINISHED))),
+                state=_in_state(*_UNFINISHED),
             ),
             limit=1,
         )
