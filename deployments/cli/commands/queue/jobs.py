@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -36,14 +36,31 @@ ItemStatusName = Literal["pending", "running", "done", "failed", "skipped"]
 Limit = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """Options that select jobs."""
+
+    status: JobStatusName | None = None
+    "Only jobs in this status."
+
+    type: str | None = None
+    "Only jobs of this step type."
+
+    tenant: str | None = None
+    "Only jobs of this tenant."
+
+    project: str | None = None
+    "Only jobs of this project, by its name or id."
+
+    task: str | None = None
+    "Only jobs of this task, by its id or the first characters of its id."
+
+
 @app.command(name="list")
 def list_all(
     *,
-    status: JobStatusName | None = None,
-    type: str | None = None,
-    tenant: str | None = None,
-    project: str | None = None,
-    task: str | None = None,
+    options: JobOptions | None = None,
     limit: Limit = 50,
     offset: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     json: Json = False,
@@ -52,16 +69,6 @@ def list_all(
 
     Parameters
     ----------
-    status
-        Only jobs in this status.
-    type
-        Only jobs of this step type.
-    tenant
-        Only jobs of this tenant.
-    project
-        Only jobs of this project, by its name or id.
-    task
-        Only jobs of this task, by its id or the first characters of its id.
     limit
         How many jobs to list at most.
     offset
@@ -69,13 +76,7 @@ def list_all(
     """
     settings = Settings.load()
     with opened_database(settings=settings) as database:
-        filters = {
-            "status": status,
-            "type": type,
-            "tenant_id": tenant,
-            "project_id": _project_id(database, project, tenant_id=tenant or settings.tenant),
-            "task_id": None if task is None else TasksRepository(database).whole_id(task, tenant_id=tenant),
-        }
+        filters = _filters(database, options or JobOptions(), settings)
         found = list_jobs(database, filters, limit=limit, offset=offset)
         if json:
             print_json(found)
@@ -233,27 +234,6 @@ def explain(id: int, /, *, tenant: str | None = None, json: Json = False) -> Non
         )
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class JobOptions:
-    """Options that select jobs."""
-
-    status: JobStatusName | None = None
-    "Only jobs in this status."
-
-    type: str | None = None
-    "Only jobs of this step type."
-
-    tenant: str | None = None
-    "Only jobs of this tenant."
-
-    project: str | None = None
-    "Only jobs of this project, by its name or id."
-
-    task: str | None = None
-    "Only jobs of this task, by its id or the first characters of its id."
-
-
 @app.command(name="retry")
 def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
     """Queue failed or canceled jobs again, with all their attempts; finished items are not repeated.
@@ -301,18 +281,19 @@ def _selected(
             job = _job(database, job_id, options.tenant)
             if job.status not in statuses:
                 raise BadInput(f"job {job_id} is {job.status}; only a job that is {listed(statuses)} can be {does}.")
-        task = options.task
-        yield (
-            database,
-            JobFilter(
-                ids=ids or None,
-                status=options.status,
-                type=options.type,
-                tenant_id=options.tenant,
-                project_id=_project_id(database, options.project, tenant_id=options.tenant or settings.tenant),
-                task_id=None if task is None else TasksRepository(database).whole_id(task, tenant_id=options.tenant),
-            ),
-        )
+        yield database, JobFilter(ids=ids or None, **_filters(database, options, settings))
+
+
+def _filters(database: Database, options: JobOptions, settings: Settings) -> dict[str, Any]:
+    """Return the values of the columns that the options name; None for any value."""
+    task, tenant = options.task, options.tenant
+    return {
+        "status": options.status,
+        "type": options.type,
+        "tenant_id": tenant,
+        "project_id": _project_id(database, options.project, tenant_id=tenant or settings.tenant),
+        "task_id": None if task is None else TasksRepository(database).whole_id(task, tenant_id=tenant),
+    }
 
 
 def _are(count: int) -> str:
