@@ -98,7 +98,7 @@ def parse_json(
     bounds: Bounds = DEFAULT_BOUNDS,
     object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> Any:
-    """Return the value of a JSON text; NaN and infinities are refused, as the databases refuse them.
+    """Return the value of a JSON text. NaN and infinities are refused, because the databases refuse them, too.
 
     Raises:
         UnreadableDocument: the text exceeds the bounds or is not well-formed.

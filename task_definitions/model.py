@@ -71,7 +71,7 @@ class StepDefinition(BaseModel):
         default=None,
         ge=1,
         le=MAX_ATTEMPTS,
-        description="The maximum number of attempts of a job; without it, the setting decides.",
+        description="The maximum number of attempts of a job; without it, the setting max_attempts decides.",
     )
     retry_delay_seconds: float | None = Field(
         default=None,
@@ -80,7 +80,7 @@ class StepDefinition(BaseModel):
         le=MAX_SECONDS,
         allow_inf_nan=False,
         description="The wait before the second attempt; it doubles with each further attempt. Without it, the setting "
-        "decides.",
+        "retry_delay_seconds decides.",
     )
     timeout_seconds: float | None = Field(
         default=None,

@@ -57,7 +57,7 @@ class PhotoWithoutFile:
 
 
 class PartComparison:
-    """Compares one part.
+    """Compares one part of a project's rows with the names of the files that may belong to them.
 
     Args:
         part: the rows and names.

@@ -32,7 +32,10 @@ _SEPARATORS = frozenset("/\\")
 
 
 class UtcTimestamp(types.TypeDecorator[datetime]):
-    """The type of times, as aware UTC datetimes: TEXT as in `clock` in SQLite, `timestamptz` in PostgreSQL."""
+    """The type of times, as aware UTC datetimes.
+
+    SQLite stores TEXT such as `2025-10-01T12:00:00.000Z`, PostgreSQL `timestamptz`.
+    """
 
     impl = Text
     cache_ok = True

@@ -59,7 +59,7 @@ def has_rows_to_remove(connection: Connection, project_ids: Collection[int], *, 
 
 
 def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) -> list[int]:
-    """Return the ids of those photos that have no file according to their current rows."""
+    """Return those of the ids whose photos have no file according to their current rows."""
     statement = select(photos.c.id).where(photos.c.id.in_(photo_ids), *_marked_without_file()).order_by(photos.c.id)
     return list(connection.execute(statement).scalars())
 

@@ -32,7 +32,7 @@ class Original(Record):
 
     Attributes:
         kind: `jpg`, `raw` or `other`.
-        size_bytes: the file's size; None if the file was never seen, as are its times then.
+        size_bytes: the file's size; None if the file was never seen. Then its times are None, too.
         mtime_ns: when the contents last changed, in nanoseconds since 1970.
         ctime_ns: when the contents or the inode last changed, in nanoseconds since 1970; None if unknown.
         content_hash: `algorithm:hexadecimal`; None if the file was never fully read.

@@ -229,7 +229,10 @@ def take_awaited(is_postgresql: bool) -> JobStatement:
 
 @cache
 def take_within(is_postgresql: bool, for_tenant: bool) -> JobStatement:
-    """Return a statement that claims up to `:limit` ready jobs in a range of priorities, best first, without slots."""
+    """Return a statement that claims up to `:limit` ready jobs in a range of priorities, best first.
+
+    It does not count slots of lanes.
+    """
     of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
     index = "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready"
     within = f"{READY} AND {NOT_ON_HOLD} {of_tenant} AND priority BETWEEN :min_priority AND :max_priority"

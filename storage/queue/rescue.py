@@ -99,7 +99,7 @@ def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_at
 def give_back_lost(
     database: Database, *, worker_id: str, known: Collection[str], older_than_seconds: float
 ) -> list[int]:
-    """Queue jobs again of whose claim their executor does not know; return their ids.
+    """Queue jobs of an executor again if it does not know that it has claimed them; return their ids.
 
     Such jobs exist if the connection broke while a claim was committed, so that the result was lost. The executor has
     not begun such a job, so no attempt is counted. Use `give_up_attempt` for a job that the executor began.

@@ -24,7 +24,7 @@ class LibraryFigures:
     """The figures of a tenant's library, or of the projects of a task.
 
     Attributes:
-        lacking: the number of photos without a thumbnail or preview for which one can be made.
+        lacking: the number of photos that lack a thumbnail or preview that can be made.
         pending_deletions: the number of photos that have a file with keep flag 0.
         derivative_bytes: the total size of the thumbnails and previews whose size is known.
     """

@@ -76,7 +76,7 @@ task_items = Table(
         "position", Integer, nullable=False, comment="The place in the order in which the photos were given, from 0."
     ),
     Column("photo_id", Identifier, comment="The photo."),
-    Column("filename", Text, comment="The name that was given, or NULL."),
+    Column("filename", Text, comment="The photo's name, if the caller gave a name; else NULL."),
     PrimaryKeyConstraint("task_id", "position"),
     sqlite_with_rowid=False,
     comment="A photo that a task was started with; each step makes its chunks from these rows.",

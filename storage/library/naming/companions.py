@@ -26,9 +26,9 @@ _DARKTABLE_VERSION: Final = re.compile(r"(?P<base>.+)_\d{2,}", re.DOTALL)
 _APPLE_MARKED: Final = re.compile(r"(?P<prefix>[A-Z]{3}_)(?P<mark>[EO])(?P<number>\d{4}.*)", re.DOTALL | re.IGNORECASE)
 _MARK_PLACE: Final = 4
 _APPLE_EXTENSIONS: Final = frozenset({"aae", "mov"})
-#: Companions that other programs write files for: IMG_9.MOV.xmp, IMG_9.xmp.bak.
+#: Extensions of companions that may have companions of their own, as in IMG_9.MOV.xmp and IMG_9.xmp.bak.
 _WITH_COMPANIONS: Final = frozenset({"aae", "m4v", "mov", "mp4", "wav", "xmp"})
-#: Syncthing keeps the other version of a file that was changed on two machines under such a name.
+#: If a file was changed on two machines, Syncthing gives one of the two versions a name of this form.
 _SYNC_CONFLICT: Final = re.compile(r"(?P<base>.+)\.sync-conflict-\d{8}-\d{6}-\w{7}\.[^.]+", re.DOTALL | re.ASCII)
 _PLACEHOLDERS: Final = re.compile(r"(\{base\}|\{file\}|\*|\?)")
 

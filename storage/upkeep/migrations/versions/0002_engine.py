@@ -33,7 +33,7 @@ JOB_COLUMNS = (
     ("result_json", DOCUMENT),
 )
 
-# Name, condition, columns, unique.
+# The name, condition and columns of each index, and whether it is unique.
 JOB_INDEXES = (
     ("idx_jobs_ready", READY, BY_RANK, False),
     ("idx_jobs_ready_tenant", READY, ["tenant_id", *BY_RANK], False),
