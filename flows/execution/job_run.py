@@ -1,4 +1,4 @@
-"""Running one claimed job: find its handler, run it, and write the end of the job."""
+"""Runs one claimed job: finds its handler, calls the handler, and writes the end of the job."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ logger = logging.getLogger("photojobs.jobs")
 #: Errors that another attempt cannot avoid.
 _PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError, InvalidValue)
 
-#: How long a process that is to end may take to hand back a job or to store its end.
+#: How long a process that was asked to end may take to hand back a job or to store the job's end.
 HAND_BACK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPolicy:
-    """How a job is run: by the definition of its step, and by the settings for values that the definition omits."""
+    """The limits and parameters of a job, from its step in the definition, or from the settings if omitted there."""
 
     max_attempts: int
     retry_delay_seconds: float
@@ -120,7 +120,7 @@ def _run_to_an_end(
     try:
         policy = claim.insist(lambda: run_policy(job, runtime))
     except (UnknownTask, CorruptDefinition) as error:
-        # Another attempt could not succeed.
+        # Another attempt would fail in the same way.
         return end(JobStatus.FAILED, f"cannot be run: {error}")
     if policy.timeout_seconds is not None:
         claim.deadline = time.monotonic() + policy.timeout_seconds
@@ -145,7 +145,7 @@ def _run_to_an_end(
             context.keep_report()
             return insist(lambda: jobs.hand_back(job.id, claim_token=claim.token), give_up_seconds=HAND_BACK_SECONDS)
         if _interrupts_the_process(error):
-            # The job is not at fault, so this is not an attempt.
+            # The job did not cause the error, so this run is not counted as an attempt.
             jobs.hand_back(job.id, claim_token=claim.token)
             raise
         return _fail_or_retry(context, runtime, policy, error, end)

@@ -1,4 +1,4 @@
-"""Running a task in this process, without Prefect, so that its first job begins at once."""
+"""Runs a task in this process, without Prefect, so that its first job begins immediately."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from storage.reports.task_summary import TaskSummary, summarise_task
 
 
 def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
-    """Run a stored task to its end, and return a summary of what it did.
+    """Run a stored task to its end, and return its summary.
 
-    Several processes may call it for the same task, at any time; jobs that have ended are not run again. If an error
-    interrupts the call, the running jobs are handed back, and another process can go on with the task.
+    Several processes may call this function for the same task, at any time; jobs that have ended are not run again. If
+    an error interrupts the call, the running jobs return to the queue, and another process can continue the task.
     """
     tasks = TasksRepository(runtime.database)
     runtime.events.task_running(tasks.get(task_id))
@@ -52,7 +52,7 @@ class _PlainStep(StepSource["Future[Job | None]"]):
         self.errors += [error for future in futures if (error := future.exception()) is not None]
 
     def is_stopped(self) -> bool:
-        """Return whether no more jobs are to be begun."""
+        """Return whether the run must begin no more jobs."""
         return bool(self.errors) or super().is_stopped()
 
     def raise_error(self) -> None:

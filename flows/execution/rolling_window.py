@@ -1,4 +1,4 @@
-"""The rolling window of jobs that a run follows at a time: as soon as some end, the next begin."""
+"""Follows the jobs of a run in a rolling window: whenever some jobs end, the run follows the next ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows.process.runtime import Runtime
 from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
 
-#: The most jobs that one run follows, including jobs that wait for another attempt or run in another process.
+#: Largest number of jobs that one run follows, including jobs that wait for another attempt or run in another process.
 MOST_FOLLOWED = 500
 
 
@@ -82,7 +82,7 @@ class RollingWindow(Generic[AnyFuture]):
             self._changed.clear()
             source.note_ended(self._take_ended())
             room = min(self._size + source.not_ready(), MOST_FOLLOWED) - len(self._followed)
-            # Several at a time, since those that are followed are read again with them.
+            # New jobs are read several at a time, because each read also reads the followed jobs again.
             if 4 * room >= self._size and not source.is_stopped():
                 found = source.read(room, self._followed)
                 self._begin([job for job in found if job.id not in self._followed][:room], source)

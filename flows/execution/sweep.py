@@ -1,4 +1,4 @@
-"""The sweep, which each process repeats: requeue lost jobs, make delayed jobs ready, and settle stuck tasks."""
+"""The sweep, which each process repeats: it requeues lost jobs, makes delayed jobs ready, and settles stuck tasks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("photojobs.sweep")
 #: The time between two sweeps of a process. Several processes may sweep at the same time.
 SWEEP_SECONDS = 5.0
 
-#: How many heartbeat intervals the executor of a silent job gets before the job counts as abandoned.
+#: The number of heartbeat intervals after which a job without heartbeats counts as abandoned by its executor.
 DOUBT_HEARTBEATS = 1.5
 
 #: If this process does not know of its own claim after this many heartbeat intervals, the answer to the claim was lost.
@@ -117,7 +117,7 @@ class Sweeper:
             except StorageError as error:
                 logger.warning("a sweep failed; trying again: %s", error)
             except Exception:
-                # Without this thread, this process would rescue no more jobs.
+                # The thread must continue, because this process would otherwise rescue no more jobs.
                 logger.exception("a sweep failed; trying again")
             if self._stopped.wait(self._interval_seconds):
                 return

@@ -1,4 +1,4 @@
-"""Notes that a task gets once: at the start of its first job, and at the end of its last job."""
+"""Writes the notes of a task: at the start of its first job, and at the end of its last job, once each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("photojobs.tasks")
 
 
 def note_start_of_task(job: Job, runtime: Runtime) -> None:
-    """Note the start of a task, and the library's figures, if this is the task's first job. Errors are only logged."""
+    """If this is the task's first job, store the task's start and counts of the library. Errors are only logged."""
     if job.task_id is None or job.step_index != 0 or (job.chunk_index or 0) > 0:
         return
     try:
@@ -34,7 +34,7 @@ def note_start_of_task(job: Job, runtime: Runtime) -> None:
 
 
 def note_end_of_task(job: Job, runtime: Runtime) -> None:
-    """Note the library's figures and trace the task, if the end of this job ended the task. Errors are only logged."""
+    """If this job ended the task, store counts of the library and create the task's spans. Errors are only logged."""
     try:
         task = task_ended_by(job, runtime)
         if task is not None:
@@ -59,7 +59,7 @@ def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
 
 
 def _something_follows(job: Job, runtime: Runtime) -> bool:
-    # For most jobs of a task the definition answers this without a read of the database.
+    # For most jobs, the definition shows that another step follows, so the database need not be read.
     steps = runtime.pinned_definition(str(job.task_id)).steps
     later = steps[(job.step_index or 0) + 1 :]
     return job.status == "completed" and any(step.definition.run_if is None for step in later)

@@ -21,7 +21,7 @@ from storage.records import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainSummary:
-    """The runs of jobs that a worker made, counted by the status after each; a repeated job counts as `queued`."""
+    """The number of runs of jobs, by the status of the job after the run. A job to be repeated counts as `queued`."""
 
     ended: dict[str, int]
 
@@ -37,7 +37,7 @@ class Lanes:
     Args:
         runtime: the runtime of the executor.
         names: the names of the lanes, in order; by default all lanes, the highest first.
-        tenant_id: serve only this tenant.
+        tenant_id: the only tenant to serve; by default all tenants.
     """
 
     def __init__(self, runtime: Runtime, names: Sequence[str] | None, *, tenant_id: str | None = None) -> None:
@@ -126,9 +126,9 @@ def drain_queue(
     """Run the queued jobs, the best of each lane first, and return when no job is left to claim.
 
     Args:
-        lane: serve only this lane; by default all lanes, the highest first.
-        tenant_id: serve only this tenant.
-        runtime: by default that of this process.
+        lane: the only lane to serve; by default all lanes, the highest first.
+        tenant_id: the only tenant to serve; by default all tenants.
+        runtime: the runtime to use; by default the runtime of this process.
 
     Raises:
         UnknownLane: there is no such lane.

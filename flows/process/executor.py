@@ -28,15 +28,15 @@ from storage.settings import Settings
 
 logger = logging.getLogger("photojobs.executor")
 
-#: How long handlers that are asked to stop may take to reach a checkpoint and hand their jobs back. It is the last part
-#: of the drain time, because the process may be killed when that is over.
+#: How long handlers that are asked to stop may take to reach a checkpoint and hand their jobs back. This time is the
+#: last part of the drain time, because the process may be killed at the end of the drain time.
 HAND_BACK_SECONDS = 5.0
 
 #: How often an executor checks whether it was asked to stop.
 LOOK_SECONDS = 0.1
 
 
-#: Ends a claimed job. Returns its row, or None if the claim was lost.
+#: A function that ends a claimed job and returns the job's row, or None if the claim was lost.
 EndWriter = Callable[[End], Job | None]
 
 
@@ -72,7 +72,7 @@ class Source(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """The request of a thread to an exchange, and the answer to it. A request for jobs alone has no `end`."""
+    """The request of a thread to an exchange, and the answer. A request that only asks for a job has no `end`."""
 
     end: End | None = None
     is_of_thread: bool = True
@@ -97,7 +97,7 @@ class Executor:
         self._settings = settings
         self._wakeups = wakeups
         self._concurrency = settings.concurrency
-        # Plain flags: a signal handler must not take a lock, because the code that it interrupts may hold it.
+        # These are plain flags, because a signal handler must not take a lock that the interrupted code may hold.
         self._is_draining = False
         self._is_stopping = False
         self._changed = threading.Condition()
@@ -224,7 +224,7 @@ class Executor:
         return []
 
     def _hand_out(self, turns: list[_Turn], claimed: list[Job]) -> None:
-        """Give the waiting threads their next jobs and remove these from `claimed`. A thread without a job will end."""
+        """Give the waiting threads their next jobs, which leave `claimed`. A thread without a job ends."""
         for each in turns:
             each.is_done = True
             if not each.is_of_thread or each.error is not None:
@@ -237,7 +237,7 @@ class Executor:
 
     def _start_threads(self, claimed: list[Job]) -> int:
         for job in claimed:
-            # A daemon: a handler that never reaches a checkpoint must not keep the process from ending.
+            # The thread is a daemon, because a handler that reaches no checkpoint must not prevent the process's end.
             thread = threading.Thread(target=self._work, args=(job,), name=f"photojobs-job-{job.id}", daemon=True)
             with self._changed:
                 self._threads.add(thread)
@@ -278,7 +278,7 @@ class Executor:
             self._wakeups.notify()
 
     def _run_one(self, job: Job) -> _Turn | None:
-        """Run a job. Returns the turn that wrote its end, or None if no exchange did."""
+        """Run a job, and return the turn that wrote its end; None if no exchange wrote it."""
         handed_in: list[_Turn] = []
 
         def hand_in(end: End) -> Job | None:

@@ -1,1 +1,1 @@
-"""The undo of a task: reads its journal backwards, returns files to their places and rows to their earlier values."""
+"""The undo of a task: it reads the task's journal backwards, and restores the places of files and values of rows."""

@@ -1,6 +1,6 @@
-"""Returns the files of journal entries to their former places. Overwrites nothing; every call can be repeated.
+"""Moves the files of journal entries back to their former places. No file is overwritten; every call can be repeated.
 
-The order of the entries is in `storage.history.undo_entries`.
+`storage.history.undo_entries` decides the order of the entries.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from storage.library import FolderNames, ProjectFolder, move_to_trash, move_with
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.naming.names import printable
 
-#: Each action that moves one file, with the action that reverses it.
+#: The actions that move one file, each with the action that reverses it.
 FILE_ACTIONS = {
     FileAction.TRASHED: FileAction.RESTORED,
     FileAction.RESTORED: FileAction.TRASHED,
@@ -34,10 +34,10 @@ class WayBack:
     """The move that returns one file to its former place.
 
     Attributes:
-        now: where the file is now.
-        back: where the file belongs. For a file that returns to the trash: where it was in the trash.
-        is_back: the file is already at `back`: an earlier attempt or a user has put it there.
-        is_gone: the file is at neither place.
+        now: the current path of the file.
+        back: the path to which the file returns. For a file that returns to the trash, it is the former path there.
+        is_back: whether the file is already at `back`, because an earlier attempt or a user has moved it.
+        is_gone: whether the file is at neither path.
         project_id: the project that owns the file at `now`.
     """
 
@@ -58,7 +58,7 @@ class WayBack:
 class FileMoves:
     """Finds the ways back of files and moves the files.
 
-    Only a file of exactly the same name takes a name: `IMG_1.jpg` can return to a folder that has `img_1.jpg`.
+    A name is taken only by a file with exactly the same name: `IMG_1.jpg` can return to a folder that has `img_1.jpg`.
     """
 
     def __init__(self, ctx: StepContext, places: Places) -> None:
@@ -70,7 +70,7 @@ class FileMoves:
 
         Args:
             entry: an entry whose action is one of `FILE_ACTIONS`.
-            now_in: the current project of a moved photo.
+            now_in: the id of the current project of a moved photo.
 
         Raises:
             CannotComeBack: another file has the name, or the place does not belong to the tenant.
@@ -87,7 +87,7 @@ class FileMoves:
             raise CannotComeBack(str(error)) from error
         now, back = target, source
         if action is FileAction.RESTORED:
-            # The file gets a new name in the trash, so that its time there starts again.
+            # The file gets a new name in the trash, so that its time in the trash starts again.
             return WayBack(
                 entry, now, back, folder, is_back=False, is_gone=not os.path.lexists(now), project_id=of_target
             )
@@ -128,12 +128,12 @@ class FileMoves:
         )
 
     def sync(self, changes: Iterable[FileChange]) -> None:
-        """Wait until moves are on the disk. The rows may be written only after that."""
+        """Wait until moves are on the disk. Call this method before the rows are written."""
         root = self._ctx.library.root
         sync_moves((root / change.source, root / change.target) for change in changes if change.target is not None)
 
     def return_all(self, gone_ways: list[tuple[WayBack, FileChange]]) -> None:
-        """Take back the moves of `go` where possible, so that a photo's files stay together."""
+        """Undo the moves of `go` as far as possible, so that a photo's files stay together."""
         root = self._ctx.library.root
         for way, change in reversed(gone_ways):
             with contextlib.suppress(LibraryError, OSError):
@@ -141,7 +141,7 @@ class FileMoves:
                     move_without_overwrite(root / str(change.target), way.now, names=FolderNames())
 
     def _make_folder(self, folder: Path) -> None:
-        # The folder was removed once it was empty. Companions may have a subfolder.
+        # The folder may have been removed when it became empty. Companions may be in a subfolder.
         root = self._ctx.library.root
         tenant, *below = folder.relative_to(root).parts
         if below:

@@ -1,4 +1,4 @@
-"""Undoes changes of single photos: their files, derivatives and rows. Each photo is undone whole or not at all."""
+"""Undoes changes of photos: of their files, derivatives and rows. Each photo is undone completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from storage.library.paths import TRASH_FOLDER
 from storage.library.trash import parse_trash_name
 from storage.photos.derivatives import DerivativeKind
 
-#: Photos in a batch: their files move first, then one transaction writes their rows. A crash leaves at most one batch.
+#: The number of photos in a batch. Their files move first, then one transaction writes their rows. A crash interrupts
+#: only one batch.
 BATCH_SIZE: Final = 100
 
-#: The report counts changes that cannot be undone under this name.
+#: The kind under which the report counts changes that cannot be undone.
 CANNOT: Final = "cannot come back"
 
 _PATHS = {
@@ -46,7 +47,7 @@ _WORDS = {
 
 @dataclass(slots=True)
 class _Undone:
-    """Files that were moved for one group, and the report lines, until the rows are written."""
+    """The moved files and the report lines of one group of entries, until the rows are written."""
 
     group: EntryGroup
     name: str
@@ -56,17 +57,17 @@ class _Undone:
 
 
 class PhotoUndo:
-    """Undoes groups of entries about photos, a batch at a time; their projects are held by the caller."""
+    """Undoes groups of journal entries about photos, in batches. The caller must hold the projects of the photos."""
 
     def __init__(self, ctx: StepContext, places: Places) -> None:
         self._ctx = ctx
         self._places = places
         self._moves = FileMoves(ctx, places)
-        #: Failures that a repetition may fix.
+        #: The failures for which a repetition may succeed.
         self.failures: list[str] = []
 
     def fail(self, name: str, reason: str) -> None:
-        """Report a failure; the undo of everything else continues."""
+        """Report a failure. The undo of the other groups continues."""
         self._ctx.report.fail(name, reason)
         self.failures.append(f"{name}: {reason}")
 
@@ -177,7 +178,7 @@ class PhotoUndo:
             reversal.state[f"{kind}_available"] = 0
 
     def _settle_derivatives(self, state: dict[str, object] | None, reversal: Reversal, undone: _Undone) -> None:
-        """Move derivatives with the photo, remove the ones that the task had made, and note missing ones."""
+        """Move derivatives with the photo, remove those that the task had made, and mark missing ones in the row."""
         old, new = self._place_of(state), self._place_of(reversal.state)
         for kind, path_of in _PATHS.items():
             with suppress(UnsafePath):
@@ -238,7 +239,7 @@ class PhotoUndo:
 def _without_shared_names(groups: Sequence[EntryGroup]) -> Iterator[list[EntryGroup]]:
     """Yield the groups in batches. Within a batch, no two groups move files from or to the same name.
 
-    If a crash keeps the rows of a batch from being written, the next attempt identifies its files by their places.
+    If a crash prevents the rows of a batch from being written, the next attempt identifies its files by their places.
     """
     batch: list[EntryGroup] = []
     names: set[str | None] = set()

@@ -1,4 +1,4 @@
-"""Resolves paths of the journal. Project folders may have been renamed since the journal was written."""
+"""Finds the current paths of files in the journal, because project folders may have been renamed since."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Places:
         return {one: self._projects[one].project_folder for one in project_ids if one in self._projects}
 
     def empty_folders(self, project_ids: Iterable[int]) -> set[int]:
-        """Those of the projects whose folders hold nothing, as mount points of disks that are away do."""
+        """Return the projects whose folders are empty and may be the mount points of missing disks."""
         found = set()
         for project_id in project_ids:
             project = self.project(project_id)
@@ -77,6 +77,6 @@ class Places:
         return tenant.project(parts[1])
 
     def file(self, path: str, project_id: int | None) -> Path:
-        """Return the current path of a file of the journal, whether or not it exists. Raises as `folder` does."""
+        """Return the current path of a file in the journal, even if it is missing. Raises the errors of `folder`."""
         folder = self.folder(path, project_id)
         return folder.inside("/".join(PurePosixPath(path).parts[2:]))

@@ -1,4 +1,4 @@
-"""Undoes changes of whole projects, of manifests, and of files that belong to no photo."""
+"""Undoes changes of projects, of manifests, and of files that belong to no photo."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from storage.library.errors import Collision, CrossesFileSystems, ManifestUnread
 from storage.library.naming.kinds import MANIFEST_NAME
 from task_definitions.wording import quantity
 
-#: Largest difference between the times in a row and in the journal for one and the same change.
+#: Largest difference between the times in a row and in the journal that still count as the same change.
 _TOLERANCE: Final = timedelta(minutes=1)
 
 #: The column with the name of a project's folder.
@@ -43,7 +43,7 @@ _FOLDER: Final = "project_folder"
 
 
 class ProjectUndo:
-    """Undoes one group of entries at a time. The caller holds the group's projects."""
+    """Undoes one group of journal entries at a time. The caller must hold the projects of the group."""
 
     def __init__(self, ctx: StepContext, places: Places, *, removed: set[int]) -> None:
         self._ctx = ctx
@@ -203,7 +203,7 @@ class ProjectUndo:
             report.count("changed since, kept", example=f"{name}: {column}")
 
     def _rename_back(self, entry: JournalEntry, project_id: int | None) -> list[FileChange]:
-        """Give a folder its former name, unless it already has it."""
+        """Rename a folder to its former name, unless it already has this name."""
         tenant = self._ctx.library.tenant(self._ctx.tenant_id)
         now_name, back_name = (path.rpartition("/")[2] for path in (str(entry.target), entry.source))
         try:

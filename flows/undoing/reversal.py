@@ -18,10 +18,10 @@ from storage.photos.derivatives import METADATA, DerivativeKind
 GENERATED: Final = "generated"
 MISSING: Final = "missing"
 
-#: Columns that identify the photo's files. If one of them was changed later, nothing of the photo can be undone.
+#: Columns that identify the photo's files. If one of them was changed after the task, the photo cannot be undone.
 _PLACE: Final = ("project_id", "filename")
 
-#: Columns that are derived from the original. photojobs writes them again if they are missing.
+#: Values that are computed from the original. photojobs computes them again if they are missing.
 _DERIVED: Final = frozenset({DERIVATIVES, ORIGINALS, *(f"{kind}_status" for kind in DerivativeKind)})
 
 
@@ -31,14 +31,14 @@ class CannotComeBack(FlowsError):
 
 @dataclass(slots=True)
 class Reversal:
-    """A photo's row after an undo.
+    """A photo's row as it will be after an undo.
 
     Attributes:
-        state: the row's values; None if the row is to be removed, or does not exist.
-        kept: columns that were changed after the task, and keep their values.
-        unneeded_tags: tags that the task had added to a project.
-        made: kinds of derivatives that the task had made, and that are to be removed.
-        wanted: kinds of derivatives that existed before the task.
+        state: the values of the row; None if the row will be removed or does not exist.
+        kept: the columns that were changed after the task and keep their values.
+        unneeded_tags: the tags that the task had added to a project.
+        made: the kinds of derivatives that the task had made and that will be removed.
+        wanted: the kinds of derivatives that existed before the task.
     """
 
     state: dict[str, Any] | None
@@ -48,7 +48,7 @@ class Reversal:
     wanted: set[str] = field(default_factory=set)
 
     def take_back(self, entry: JournalEntry) -> None:
-        """Take back one entry about the row.
+        """Change `state` so that it undoes one journal entry about the row.
 
         Raises:
             CannotComeBack: the photo was moved, renamed, edited or removed after the task.
@@ -76,7 +76,7 @@ class Reversal:
             is_worked_on = any(added[name] != state.get(name) for name in names)
         if is_worked_on:
             raise CannotComeBack("its row, which the task had added, has been edited since; it is kept")
-        # Derivatives that existed before the row did belong to no photo; they stay.
+        # Derivatives that existed before the row belonged to no photo, so they stay.
         self.state = None
 
     def _restore(self, row: Mapping[str, Any]) -> None:
@@ -143,6 +143,6 @@ class Reversal:
 
 
 def _is_the_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether both describe one derivative, or two equal ones that were made from the same file."""
+    """Return whether both describe the same derivative, or two equal derivatives that were made from the same file."""
     moment = "generated_at"
     return before[moment] == after[moment] or {**before, moment: ""} == {**after, moment: ""}

@@ -1,4 +1,4 @@
-"""The step `undo`: takes back the moves, removals, renames and writes of a task, as far as possible, by its journal."""
+"""The step `undo`: it undoes the moves, removals, renames and changes of a task, as far as possible, by its journal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AWAY = "the folder of its project is empty; its disk may be away"
 
 @step("undo", unit="library")
 def undo(ctx: StepContext) -> None:
-    """Bring back what another task moved, removed, renamed or changed."""
+    """Restore the files and rows that another task moved, removed, renamed or changed."""
     task = task_to_undo(ctx.payload, tenant_id=ctx.tenant_id, source=ctx.database)
     ctx.library.check_available()
     _Undo(ctx, task.id).run()
@@ -94,7 +94,7 @@ class _Undo:
             raise
         except (LibraryError, OSError) as error:
             self._photos.fail(name_of(group.entries), str(error))
-            # Older entries of these projects can be undone only after this one; a repetition of the job tries both.
+            # Older entries of these projects can be undone only after this entry. A repetition of the job tries both.
             self._stuck |= group.project_ids()
 
     def _is_left_out(self, group: EntryGroup) -> bool:

@@ -18,7 +18,7 @@ from storage.records import Photo, Project
 class Copies:
     """Finds the original photo of each copy in one project.
 
-    Backups and phone syncs bring the same files again and again. If each copy was renamed, copies would pile up.
+    Copies are not renamed, because backups and phone syncs add the same files repeatedly, so copies would accumulate.
     """
 
     def __init__(self, ctx: StepContext, names: DuplicateNames, project: Project, folder: ProjectFolder) -> None:
@@ -30,9 +30,10 @@ class Copies:
             self._projects = {one.id: one for one in ProjectsRepository(connection).list()}
 
     def original_of(self, photo: Photo, files: PhotoFiles) -> str | None:
-        """Return the photo, as `project/name`, that this one is a copy of; None if it is not a copy.
+        """Return the original of a photo, as `project/name`; None if the photo is not a copy.
 
-        Candidates are photos of the same name in other projects, and photos of this project that were renamed from it.
+        The original may be a photo with the same name in another project, or a photo of this project that had the name
+        before it was renamed.
         """
         with self._ctx.read() as connection:
             others = PhotosRepository(connection).get_many(self._names.photos_like(photo.filename, but_for=photo.id))
@@ -44,7 +45,7 @@ class Copies:
         return None
 
     def _are_there(self, files: PhotoFiles, other: Photo, folder: ProjectFolder) -> bool:
-        """Return whether the folder also has each image, under the name of the other photo."""
+        """Return whether the folder has an equal file for each image, under the name of the other photo."""
         content_path = self._folder.library.content_path
         for file in files.images:
             own = self._folder.original(file.name)

@@ -1,7 +1,7 @@
-"""The step `duplicate_resolution`: reports photos that have the base name of an older photo in another project.
+"""The step `duplicate_resolution`: it reports photos that have the base name of an older photo in another project.
 
-With the setting `rename_user_files = "rename"`, the step renames those in the job's projects, each with all its files,
-companions and derivatives.
+With the setting `rename_user_files = "rename"`, the step renames such photos in the job's projects, each with all its
+files, companions and derivatives.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 from task_definitions.wording import quantity
 
-#: Photos in a batch: their files are renamed first, then their rows. A crash interrupts at most one batch.
+#: The number of photos in a batch. Their files are renamed first, then their rows. A crash interrupts only one batch.
 BATCH_SIZE: Final = 100
-#: Photos whose files are found by one scan of their folder.
+#: Largest number of photos whose files are searched for in one scan of their folder.
 _SCAN_BATCH_SIZE: Final = 5_000
-#: Photos that are read from the database at a time for the report.
+#: The number of photos that are read from the database at a time for the report.
 _REPORT_BATCH_SIZE: Final = 2_000
 
 
@@ -62,7 +62,7 @@ class _Renaming:
 
 @step("duplicate_resolution", unit="projects")
 def duplicate_resolution(ctx: StepContext) -> None:
-    """Report, or rename, later photos that have the base name of an earlier one in another project."""
+    """Report or rename photos that have the base name of an older photo in another project."""
     projects = ctx.projects()
     if not projects:
         return
@@ -158,7 +158,7 @@ def _name_and_id(photo: Photo) -> tuple[str, int]:
 def _plan(
     ctx: StepContext, copies: Copies, free: FreeNames, folder: ProjectFolder, photos: list[Photo], files: PhotoFiles
 ) -> _Renaming | None:
-    """Return how to rename the photos of one name. If they must stay as they are, report the reason and return None."""
+    """Return the renaming of the photos of one name. If they must keep the name, report the reason and return None."""
     old_name = photos[0].filename
     reason = unsafe_reason(old_name)
     if reason is not None:

@@ -1,4 +1,4 @@
-"""The step `file_removal`: moves files that are not to be kept to `.trash`. It unlinks derivatives only."""
+"""The step `file_removal`: it moves files that are not to be kept to `.trash`. It unlinks only derivatives."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: Photos in a batch: their files move first, then their rows are written. A crash interrupts at most one batch.
+#: The number of photos in a batch. Their files move first, then their rows are written. A crash interrupts one batch.
 BATCH_SIZE = 100
 
 
@@ -93,10 +93,10 @@ def _remove_pending_deletions(ctx: StepContext) -> None:
 def _remove_photos(
     ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]
 ) -> Iterator[tuple[Photo, Exception | None]]:
-    """Move the files of these photos that are not to be kept; yield each photo, with its failure, after that.
+    """Move the files of photos that are not to be kept, and then yield each photo with its error, if any.
 
     Raises:
-        FolderMissing, FolderUnreadable: the folder cannot be read, so a file that is not found may still exist.
+        FolderMissing, FolderUnreadable: the folder cannot be read, so a file that was not found may still exist.
     """
     with ctx.read() as connection:
         fresh = {photo.id: photo for photo in PhotosRepository(connection).get_many([photo.id for photo in photos])}
@@ -178,7 +178,7 @@ def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFil
 
 
 def _doomed_kinds(photo: Photo) -> set[FileKind]:
-    # A file that the row does not know has arrived after the decision what to keep, so it stays.
+    # A file that the row does not list has arrived after the user chose which files to keep, so it stays.
     doomed: set[FileKind] = set()
     if photo.jpg_available and not photo.keep_jpg:
         doomed.add(FileKind.JPG)

@@ -14,14 +14,14 @@ from storage.library.errors import FolderMissing
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.records import Photo, Project
 
-#: Names longer than this are cut when a number is added, so they are compared with every other long name.
+#: The length in bytes from which a name is cut when a number is added. Such names are compared with all long names.
 _LONG_NAME_BYTES: Final = 200
 
 _NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)
 
 
 class FreeNames:
-    """Names that could collide with new names of photos: names of files in a folder, and of rows without files.
+    """Finds free names. A name is taken if a file in the folder has it, or a row without files.
 
     Args:
         ctx: the context of the job.
@@ -29,7 +29,7 @@ class FreeNames:
         folder: the project's folder.
         photos: the photos that need names.
         files: the files of the photos, by photo id.
-        is_taken: a further check; returns whether a base name is not available for another reason.
+        is_taken: a function that returns whether a base name is taken for a further reason.
 
     Raises:
         FolderMissing: the project has no folder.
@@ -62,7 +62,7 @@ class FreeNames:
         self._is_taken = is_taken
 
     def take(self, old: str, files: PhotoFiles) -> str:
-        """Return a free name for a photo named `old` with these files. The name is taken from now on."""
+        """Return a free name for a photo named `old` with these files, and mark the name as taken."""
         name, refused = old, set[str]()
         while self._is_known(name) or self.on_disk.has_base_name(name) or self._is_in_the_way(name, old, files):
             refused.add(name)

@@ -1,4 +1,4 @@
-"""The step `image_move_files`: moves photos with all their files into another project. It overwrites nothing there."""
+"""The step `image_move_files`: it moves photos with all their files into another project, and overwrites no files."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from storage.photos.projects import ProjectsRepository
 from storage.records import Photo, Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: The flag for the `run_if` of a later step: derivatives are missing.
+#: The flag, for the `run_if` of a later step, that derivatives are missing.
 NEED_DERIVATIVES: Final = "need_generate_derivatives"
 
 #: The folder of each kind of derivative.
 DERIVATIVE_FOLDERS: Final = {"thumbnail": THUMB_FOLDER, "preview": PREVIEW_FOLDER}
 
-#: Photos in a batch: their files move first, then their rows are written. A crash interrupts at most one batch.
+#: The number of photos in a batch. Their files move first, then their rows are written. A crash interrupts one batch.
 BATCH_SIZE = 50
 
 
@@ -84,7 +84,7 @@ def image_move_files(ctx: StepContext) -> None:
 
 
 def _record_arrived(ctx: StepContext, items: Sequence[TargetItem]) -> None:
-    # An earlier attempt moved these photos, or they were here from the start. Derivatives may still be missing.
+    # An earlier attempt moved these photos, or they were never elsewhere. Their derivatives may still be missing.
     if any(lacks_derivatives(item.photo.thumbnail_status, item.photo.preview_status) for item in items):
         ctx.set_flag(NEED_DERIVATIVES, True)
     for item in items:
@@ -212,20 +212,20 @@ def bring_derivative(
     *,
     is_resumed: bool,
 ) -> bool:
-    """Move a derivative after its photo; return whether the new place has it. A lost derivative can be made again.
+    """Move a derivative after its photo, and return whether it exists at the new place. It can be made again if not.
 
     Args:
-        path_of: returns the derivative's path for a project folder and the name of a photo.
+        path_of: a function that returns the derivative's path for a project folder and the name of a photo.
         source: the photo's old project folder.
         old: the photo's old name.
         target: the photo's new project folder.
         new: the photo's new name.
-        is_resumed: an interrupted attempt may have moved the derivative already.
+        is_resumed: whether an interrupted attempt may have moved the derivative already.
     """
     with contextlib.suppress(LibraryError, OSError):
         old_path, new_path = path_of(source, old), path_of(target, new)
         if old_path.exists() or not is_resumed:
-            # The photo's new name was free, so this derivative belongs to a photo that no longer exists.
+            # The photo's new name was free, so a derivative with this name belongs to a photo that no longer exists.
             remove_derivative(new_path)
             with contextlib.suppress(SourceMissing):
                 move_without_overwrite(old_path, new_path, names=FolderNames())
@@ -238,7 +238,8 @@ def _write_rows(journey: _Journey, tried: Sequence[_Move], moves: Sequence[_Move
     done = [move for move in tried if move.error is None and move.group.is_done]
     moved = [moved_photo(move.photo, move.name, move.group) for move in done]
     if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in moved):
-        # Before the rows: an unneeded flag costs one empty step, but a flag lost in a crash would cost thumbnails.
+        # The flag is set before the rows are written. An unneeded flag costs one empty step, but thumbnails would stay
+        # missing if a crash lost the flag.
         ctx.set_flag(NEED_DERIVATIVES, True)
     sync_folders(move.group for move in done)
     ids = [move.photo.id for move in done]
@@ -268,7 +269,7 @@ def _write_rows(journey: _Journey, tried: Sequence[_Move], moves: Sequence[_Move
 
 
 def moved_photo(photo: Photo, name: str, group: MoveGroup) -> MovedPhoto:
-    """Return the new values of a photo's row after its files and derivatives moved."""
+    """Return the new values of a photo's row after its files and derivatives have moved."""
     came = {file.target.parent.name for file in group.moves if file.is_derivative and file.is_done}
     left_behind = tuple(kind for kind, folder in DERIVATIVE_FOLDERS.items() if folder not in came)
     return MovedPhoto(

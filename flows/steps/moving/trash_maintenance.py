@@ -1,4 +1,4 @@
-"""The step `trash_maintenance`: permanently removes files that are in `.trash` for too long, and journals this."""
+"""The step `trash_maintenance`: it permanently removes files that have been in `.trash` for too long."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from storage.library.naming.names import printable
 from storage.records import Project
 from task_definitions.wording import quantity
 
-#: Files removed before the journal is written. After a crash, the next run journals the removals of one batch at most.
+#: The number of files that are removed before the journal is written. After a crash, the journal lacks at most one
+#: batch, which the next run adds.
 BATCH_SIZE: Final = 200
 
-#: Journal entries compared with the disk at a time.
+#: The number of journal entries that are compared with the disk at a time.
 _JOURNAL_BATCH_SIZE: Final = 1_000
 
 
@@ -67,7 +68,7 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
                 ctx.report.count("removed", example=printable(entry.original_name))
     finally:
         if sizes:
-            # Durable before it is journaled: after a power cut, no removed file may reappear.
+            # The removal is made durable before the journal is written, so that a power cut restores no removed file.
             fsync_folder(folder.trash)
             with ctx.transaction() as connection:
                 known = latest_by_target(connection, list(sizes), project_id=project.id)
@@ -88,7 +89,7 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
 
 
 def _journal_missed_removals(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Journal removals that were not journaled: by a crashed run, or by hand."""
+    """Add removals by a crashed run or by a user to the journal, which has no entries for them yet."""
     if not (folder.exists() and folder.trash.is_dir()):
         return
     before = ctx.now() - timedelta(seconds=ctx.settings.trash_ttl_seconds)
