@@ -58,7 +58,7 @@ class Source(Protocol):
         """
 
     def is_over(self) -> bool:
-        """Return whether the executor is to end. It asks when no job runs and none could be claimed."""
+        """Return whether the executor must end. It calls this method when no job runs and no job could be claimed."""
 
     def run(self, job: Job, write_end: EndWriter) -> None:
         """Run a claimed job to its end, in the thread that calls this."""
@@ -89,7 +89,7 @@ class Executor:
     Args:
         source: provides the jobs.
         settings: its `concurrency` limits how many jobs run at a time.
-        wakeups: wakes the executor when there may be work.
+        wakeups: the wakeups that wake the executor when there may be work.
     """
 
     def __init__(self, source: Source, *, settings: Settings, wakeups: Wakeups) -> None:
@@ -118,7 +118,7 @@ class Executor:
         try:
             self._serve_source(until_empty=until_empty)
         finally:
-            # After an error, too, running handlers finish or hand their jobs back.
+            # Running handlers finish or hand their jobs back, even after an error.
             self._is_draining = True
             self._finish()
 

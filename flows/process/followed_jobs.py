@@ -1,4 +1,4 @@
-"""Following jobs to their ends: each runs in this process when its turn comes, or is watched while another runs it.
+"""Follows jobs to their ends: each job runs in this process when its turn comes, or another process runs it.
 
 The followed jobs of a process are the source of one executor, so that the setting `concurrency` limits how many of them
 run at a time, and rank decides which. A job that waits takes no thread.
@@ -228,7 +228,7 @@ class FollowedJobs:
         """Run a claimed job in the context of its follower."""
         followed = self._claimed[str(job.claim_token)]
         try:
-            # A copy, because the thread of the previous attempt may not have left it yet.
+            # The context is copied, because the thread of the previous attempt may still be in it.
             followed.context.copy().run(self._run, followed, job, write_end)
         finally:
             self._claimed.pop(str(job.claim_token), None)
@@ -289,7 +289,7 @@ class FollowedJobs:
         try:
             self._leave(job_ids)
         except StorageError as error:
-            # Without heartbeats the rows soon stop keeping other jobs back.
+            # These rows get no more heartbeats, so they soon stop holding back other jobs.
             logger.warning("jobs that this process no longer waits for could not be released: %s", error)
         for job_id in job_ids:
             self._answer(job_id)
@@ -449,11 +449,11 @@ class _Followed:
         self.observer = observer
         self.future: Future[Job | None] = Future()
         self.context = copy_context()
-        #: Its row as last read.
+        #: The row of the job as it was last read.
         self.job: Job | None = None
-        #: Set when this process stops following it.
+        #: Set when this process stops following the job.
         self.stopping = threading.Event()
 
     def note(self, job: Job, stopping: threading.Event) -> None:
-        """Keep the row, and the event of its task."""
+        """Keep the row of the job, and the event that stops its task."""
         self.job, self.stopping = job, stopping

@@ -21,7 +21,7 @@ from storage.queue.tasks import TasksRepository
 
 logger = logging.getLogger("photojobs.heartbeat")
 
-#: A handler that reaches no checkpoint for this long after its deadline is interrupted by an exception.
+#: How long after its deadline a handler that reaches no checkpoint is interrupted by an exception.
 TIMEOUT_GRACE_SECONDS = 1.0
 
 
@@ -46,7 +46,7 @@ class Heartbeat:
         self._interval_seconds = interval_seconds
         self._attendance_seconds = min(interval_seconds, ATTENDANCE_SECONDS / 3)
         self._waiting = waiting
-        # By token: this process may lose a job and claim it again while the first handler still runs.
+        # The key is the token, because this process may lose a job and claim it again while the first handler runs.
         self._claims: dict[str, JobClaim] = {}
         self._broken_off: dict[JobClaim, str] = {}
         self._limits: dict[int, float] = {}
@@ -88,7 +88,7 @@ class Heartbeat:
             try:
                 self._lift_limit(thread_id)
             except StepTimeout:
-                # It arrived while the limit was being removed; a second one cannot follow so soon.
+                # The exception arrived while the limit was being removed. A second one cannot follow so soon.
                 self._lift_limit(thread_id)
 
     @contextmanager
@@ -177,7 +177,7 @@ class Heartbeat:
             # The database may come back before the jobs count as stale. Until then each claim asks it before going on.
             logger.warning("heartbeats could not be written; trying again: %s", error)
         except Exception:
-            # Without this thread every job of the process would count as stale.
+            # The thread must continue, because all jobs of this process would otherwise count as stale.
             logger.exception("heartbeats could not be written")
 
     def _next_interrupt_at(self) -> float:

@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 
 def awake_or_asleep() -> float:
     """Return the seconds of a clock that also counts while the machine sleeps, if the system has one."""
-    # `time.monotonic` stops during sleep, so that a night would look like a moment.
+    # `time.monotonic` stops while the machine sleeps, so a claim would seem valid after a night of sleep.
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
@@ -69,16 +69,16 @@ class JobClaim:
         self.confirmed_at = max(self.confirmed_at, asked_at)
 
     def check(self) -> None:
-        """Return if the executor may go on.
+        """Return if the executor may continue, otherwise raise.
 
         If the last confirmation is too old, for example after a pause of the process, this asks the database. While
         the database is unavailable, this waits.
 
         Raises:
             ClaimLost: the job was canceled or given to another executor.
-            StepTimeout: the step's time is over.
-            StopRequested: the process is to end.
-            DatabaseFault: the process is to end, and the database cannot be asked.
+            StepTimeout: the handler has run for longer than the time limit of the step.
+            StopRequested: the process was asked to end.
+            DatabaseFault: the process was asked to end, and the database is unavailable.
         """
         if not self.lost.is_set() and awake_or_asleep() - self.confirmed_at > self.trusted_seconds:
             self.insist(self._ask)
@@ -101,11 +101,11 @@ class JobClaim:
             raise self._loss()
 
     def insist(self, call: Callable[[], _Result], *, stopping_seconds: float = 0.0) -> _Result:
-        """Repeat a call until it succeeds, the claim is lost, or the process is to end.
+        """Repeat a call until it succeeds, the claim is lost, or the process was asked to end.
 
         Args:
-            call: as for `flows.process.patience.insist`.
-            stopping_seconds: how long the repetition goes on after the process was asked to end.
+            call: a function that reads or writes in its own transaction; see `flows.process.patience.insist`.
+            stopping_seconds: how long the call is still repeated after the process was asked to end.
         """
         stopping_since: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Repeating calls while the database is unavailable, busy, full or read-only, so that no work is lost."""
+"""Repeats calls while the database is unavailable, busy, full or read-only, so that no work is lost."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _Result = TypeVar("_Result")
 def insist(
     call: Callable[[], _Result], *, give_up_seconds: float = math.inf, unless: Callable[[], bool] = lambda: False
 ) -> _Result:
-    """Repeat a call while the database has a fault that may pass. The call must be harmless when it is done twice.
+    """Repeat a call while the database has a fault that may pass. Running the call twice must be harmless.
 
     Args:
-        call: reads or writes in its own transaction.
-        give_up_seconds: after this time the error is raised; by default never.
-        unless: once this returns True, the error is raised at once.
+        call: a function that reads or writes in its own transaction.
+        give_up_seconds: the time after which the error is raised; by default, the call is repeated forever.
+        unless: a function. When it returns True, the error is raised without another repetition.
 
     Raises:
         DatabaseFault: the fault lasted too long, or `unless` returned True.

@@ -41,8 +41,8 @@ class Runtime:
     """The parts of a process that runs jobs. Use it as a context manager, or call `close`.
 
     Args:
-        database: migrated to the newest schema.
-        settings: by default read from the environment and `photojobs.toml`.
+        database: a database that was migrated to the newest schema.
+        settings: the settings of the process; by default, they are read from the environment and `photojobs.toml`.
     """
 
     def __init__(self, database: Database, *, settings: Settings | None = None) -> None:
@@ -77,7 +77,7 @@ class Runtime:
 
     @classmethod
     def current(cls) -> Runtime:
-        """Return the runtime of the caller's context, or that of the process, which is opened at the first use."""
+        """Return the runtime of the caller's context, or the runtime of the process, which opens at the first use."""
         runtime = _current.get()
         if runtime is not None:
             return runtime
@@ -138,7 +138,7 @@ class Runtime:
             return self._images
 
     def stopping(self, task_id: str | None) -> threading.Event:
-        """Return the event that is set when this process is to stop working on a task; None means standalone jobs."""
+        """Return the event that is set when this process must stop work on a task; None means standalone jobs."""
         with self._lock:
             return self._event(task_id)
 
