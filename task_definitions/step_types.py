@@ -72,8 +72,8 @@ _BUILTIN = (
         name="orphaned_project_cleanup",
         unit="projects",
         summary="Archives projects whose folder is missing, and removes their rows on a later run.",
-        description="Stops with an error if the library root is missing or empty: an unmounted disk must not "
-        "delete anything. Before rows are removed, the rows of photos that a user moved follow their files.",
+        description="Stops with an error if the library root is missing or empty, because nothing must be deleted if "
+        "a disk is not mounted. Before rows are removed, the rows of photos that a user moved follow their files.",
     ),
     StepType(
         name="duplicate_resolution",

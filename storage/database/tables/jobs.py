@@ -158,7 +158,7 @@ job_items = Table(
     Column("status", Text, nullable=False, comment="pending, running, done, failed or skipped."),
     Column("message", Text, comment="Why the item failed or was skipped."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
-    Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
+    Column("updated_at", UtcTimestamp, nullable=False, comment="When the row was last changed."),
     # Added by photojobs:
     Column("attempts", Integer, nullable=False, server_default=text("0"), comment="How often the item was attempted."),
     Column("error_type", Text, comment="The name of the error's class."),

@@ -37,7 +37,7 @@ projects = Table(
     ),
     Column("project_name", Text, nullable=False, comment="The project's name for people."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
-    Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
+    Column("updated_at", UtcTimestamp, nullable=False, comment="When the row was last changed."),
     Column("schema_version", Text, comment="Kept for other programs."),
     Column("status", Text, comment="NULL if the project is active, `canceled` if it is archived."),
     Column("archived_at", UtcTimestamp, comment="When the project was archived."),
@@ -78,7 +78,7 @@ photos = Table(
     Column("basename", Text, comment="The base name as other programs wrote it."),
     Column("ext", Text, comment="The extension of the photo's first file."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
-    Column("updated_at", UtcTimestamp, nullable=False, comment="When it was last changed."),
+    Column("updated_at", UtcTimestamp, nullable=False, comment="When the row was last changed."),
     Column("date_time_original", Text, comment="When the photo was taken, from its metadata, as text."),
     Column(
         "jpg_available",

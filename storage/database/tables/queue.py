@@ -31,7 +31,7 @@ lanes = Table(
         server_default=text("0"),
         comment="1 if, among jobs of equal priority, the tenant with the fewest running jobs comes first.",
     ),
-    Column("updated_at", UtcTimestamp, comment="When it was last changed."),
+    Column("updated_at", UtcTimestamp, comment="When the row was last changed."),
     comment="A range of priorities with a number of slots.",
 )
 
