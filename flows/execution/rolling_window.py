@@ -170,4 +170,4 @@ class StepSource(Source[AnyFuture]):
         return self._stopping.is_set()
 
     def raise_error(self) -> None:
-        """Raise the first error of a followed job, which kept other jobs from beginning."""
+        """Raise the first error of a followed job, if there was one. After an error, no further jobs begin."""

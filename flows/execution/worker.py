@@ -27,7 +27,7 @@ class DrainSummary:
 
     @property
     def total(self) -> int:
-        """The number of runs."""
+        """The number of all runs."""
         return sum(self.ended.values())
 
 

@@ -66,7 +66,7 @@ _PHOTO_SET: dict[str, tuple[Any, Any]] = {
     "project_id": (Destination, None),
 }
 
-#: The parameters that each scope adds in front of them.
+#: The further parameters of each scope. They come before the parameters of every flow.
 _OF_SCOPE: dict[Scope | None, dict[str, tuple[Any, Any]]] = {
     Scope.PROJECT: {"project_id": (ProjectId, Parameter.empty)},
     Scope.PHOTO_SET: _PHOTO_SET,

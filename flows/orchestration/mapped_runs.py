@@ -1,4 +1,4 @@
-"""The choice of the task runner: mapped task runs work in threads of the flow run's process, or in a Dask cluster.
+"""Chooses the task runner: mapped task runs work in threads of the flow run's process, or in a Dask cluster.
 
 Dask's workers get only job ids. Each of them opens its own runtime from its own environment.
 """

@@ -88,7 +88,7 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
             ctx.checkpoint()
             check_project(ctx, project, folder)
             bring_manifest(ctx, project, folder)
-            # The start of the job must be durable, because `is_followed` depends on the number of attempts.
+            # The start of this attempt must be durable before the rename, because a later attempt counts the attempts.
             ctx.database.sync()
             rename_folder_without_overwrite(folder.path, target.path)
         elif _was_renamed(project, target):
