@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 _SESSION_FOLDER_VARIABLE = "_PHOTOJOBS_TEST_SESSION_FOLDER"
+#: A folder for migrated databases that later test sessions with the same migrations copy, too.
+_TEMPLATES_VARIABLE = "_PHOTOJOBS_TEST_TEMPLATES"
 
 
 def _session_folder() -> Path:
@@ -174,10 +176,12 @@ def clock() -> ManualClock:
 
 @pytest.fixture(scope="session")
 def _sqlite_template() -> Path:
-    path = SESSION_FOLDER / f"template-{os.getpid()}.db"
-    database = Database(path)
-    database.migrate()
-    database.close()
+    kept = os.environ.get(_TEMPLATES_VARIABLE)
+    path = Path(kept, "template.db") if kept else SESSION_FOLDER / f"template-{os.getpid()}.db"
+    if not path.exists():
+        database = Database(path)
+        database.migrate()
+        database.close()
     return path
 
 
@@ -211,7 +215,8 @@ def postgresql_server_url() -> Iterator[str]:
 def postgresql_databases(postgresql_server_url: str) -> Iterator[PostgresqlDatabases]:
     """The databases of this process on that server."""
     try:
-        databases = PostgresqlDatabases(postgresql_server_url)
+        kept = os.environ.get(_TEMPLATES_VARIABLE)
+        databases = PostgresqlDatabases(postgresql_server_url, kept_template=kept and Path(kept).name)
     except Exception as error:  # noqa: BLE001 - whatever the reason, the tests must say it and fail.
         server = make_url(postgresql_server_url).render_as_string(hide_password=True)
         pytest.fail(f"PostgreSQL at {server} cannot be used: {error}", pytrace=False)

@@ -46,16 +46,22 @@ _OTHER_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity 
 
 
 class PostgresqlDatabases:
-    """The databases of one test process on a server."""
+    """The databases of one test process on a server.
 
-    def __init__(self, server_url: str) -> None:
+    A kept template is a migrated database for several processes: the first one makes it, and none deletes it.
+    """
+
+    def __init__(self, server_url: str, *, kept_template: str | None = None) -> None:
         self._server_url = server_url
         self._server = psycopg.connect(server_url, autocommit=True)
         self._free: list[str] = []
-        self._template = self.create()
-        database = Database(self.url(self._template))
-        database.migrate()
-        database.close()
+        self._keeps_template = kept_template is not None
+        self._template = kept_template or _new_name()
+        if not self._exists(self._template):
+            self._create(self._template)
+            database = Database(self.url(self._template))
+            database.migrate()
+            database.close()
         with self._connected(self._template) as connection:
             self._shape = connection.execute(_SHAPE).fetchall()
             self._first_rows = {table: _copied(connection, table) for table in _used_tables(connection)}
@@ -71,9 +77,8 @@ class PostgresqlDatabases:
 
     def create(self, template: str | None = None) -> str:
         """A new database, without any table if there is no template; returns its name."""
-        name = f"photojobs_test_{uuid.uuid4().hex[:12]}"
-        like = sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
-        self._server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + like)
+        name = _new_name()
+        self._create(name, template)
         return name
 
     def drop(self, name: str) -> None:
@@ -92,7 +97,7 @@ class PostgresqlDatabases:
                 if connection.execute(_SHAPE).fetchall() != self._shape:
                     return self.drop(name)
                 self._empty(connection)
-            new_name = f"photojobs_test_{uuid.uuid4().hex[:12]}"
+            new_name = _new_name()
             rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
             self._server.execute(rename.format(sql.Identifier(name), sql.Identifier(new_name)))
         except psycopg.Error:
@@ -101,10 +106,17 @@ class PostgresqlDatabases:
         return self._free.append(new_name)
 
     def close(self) -> None:
-        """Delete all of them."""
-        for name in (*self._free, self._template):
+        """Delete all of them, except a kept template."""
+        for name in (*self._free, *([] if self._keeps_template else [self._template])):
             self.drop(name)
         self._server.close()
+
+    def _exists(self, name: str) -> bool:
+        return self._server.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is not None
+
+    def _create(self, name: str, template: str | None = None) -> None:
+        like = sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
+        self._server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + like)
 
     @contextmanager
     def _connected(self, name: str) -> Iterator[psycopg.Connection[Any]]:
@@ -118,6 +130,10 @@ class PostgresqlDatabases:
         for table, rows in self._first_rows.items():
             with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(table))) as copy:
                 copy.write(rows)
+
+
+def _new_name() -> str:
+    return f"photojobs_test_{uuid.uuid4().hex[:12]}"
 
 
 def _used_tables(connection: psycopg.Connection[Any]) -> list[str]:

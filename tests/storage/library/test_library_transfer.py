@@ -345,3 +345,14 @@ def test_new_names_are_synced_before_old_ones_and_with_the_folders_made_for_them
     sync_moves([(project.original("a.jpg"), project.trash / "a.jpg"), (project.original("long.jpg"), wrapped)])
     assert set(synced[:2]) == {project.trash, wrapped.parent}
     assert project.path in synced[2:]
+
+
+def test_a_move_from_another_project_syncs_both_folders_that_contain_new_ones(
+    project: ProjectFolder, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(transfer, "fsync_folder", synced.append)
+    wrapped = project.trash / "mark" / "long.jpg"
+    sync_moves([(other_project.original("long.jpg"), wrapped)])
+    assert synced[0] == wrapped.parent
+    assert sorted(synced[1:]) == sorted([project.trash, project.path, other_project.path])

@@ -51,6 +51,22 @@ def test_a_copy_leaves_64_mib_of_the_target_free(
 
 
 @pytest.mark.parametrize("file_system", ["two file systems"], indirect=True)
+def test_a_large_file_needs_its_own_size_beside_the_64_mib(
+    file_system: str, photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    size = 64 * 1024 * 1024 + 1
+    os.truncate(photo, size)
+    too_little = 64 * 1024 * 1024 + size - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2 * size, 0, too_little))
+
+    with pytest.raises(NotEnoughSpace):
+        move_without_overwrite(photo, other_project.original("b.jpg"))
+
+    assert photo.stat().st_size == size
+
+
+@pytest.mark.parametrize("file_system", ["two file systems"], indirect=True)
 @pytest.mark.parametrize("difference_ns", [-2 * SECOND, SECOND, 2 * SECOND])
 def test_a_copy_whose_disk_rounds_times_to_two_seconds_is_known_again(
     file_system: str, photo: Path, other_project: ProjectFolder, difference_ns: int
