@@ -1,0 +1,202 @@
+"""An undo after a user, another program or the disk has changed what the task left: it overwrites and loses nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.undoing import file_moves
+from storage import Job, ProjectsRepository
+from storage.database.tables import photos, projects
+from tests.flows.steps.test_strikes_at_every_change import run_task
+
+
+def _undo(studio: Any, task_id: str = "task", *, tenant_id: str = "tenant") -> Job:
+    job: Job = studio.run("undo", scope="global", payload={"undo": task_id}, tenant_id=tenant_id)
+    return job
+
+
+def _left(job: Job) -> str:
+    assert job.status == "completed", job.error_message
+    return str((job.result or {})["examples"]["cannot come back"])
+
+
+def _removed_fox(studio: Any, *files: str) -> tuple[Any, int]:
+    """A photo whose files a task has moved to the trash."""
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", *files, keep_jpg=0, keep_raw=0)
+    run_task(studio, "file_removal", scope="photo_set", items=[{"photo_id": photo_id}])
+    return iceland, photo_id
+
+
+def _moved_fox(studio: Any, *files: str) -> tuple[Any, Any, int]:
+    """A photo that a task has moved from Iceland to Norway."""
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    photo_id = studio.photo(iceland, "fox", *files)
+    studio.photo(iceland, "hare", "jpg")
+    run_task(studio, "image_move_files", scope="photo_set", project_id=norway.id, items=[{"photo_id": photo_id}])
+    assert studio.get_photo(photo_id).project_id == norway.id
+    return iceland, norway, photo_id
+
+
+def _name_is_taken_on_disk(studio: Any) -> None:
+    iceland, _ = _removed_fox(studio, "jpg")
+    (studio.folder(iceland).path / "fox.jpg").write_bytes(b"another")
+
+
+def _trash_was_emptied(studio: Any) -> None:
+    iceland, _ = _removed_fox(studio, "jpg")
+    for path in studio.folder(iceland).trash.iterdir():
+        path.unlink()
+
+
+def _photo_was_moved_on(studio: Any) -> None:
+    _, norway, photo_id = _moved_fox(studio, "jpg")
+    chile = studio.project("Chile")
+    (studio.folder(norway).path / "fox.jpg").rename(studio.folder(chile).path / "fox.jpg")
+    with studio.database.begin() as connection:
+        connection.execute(photos.update().where(photos.c.id == photo_id).values(project_id=chile.id))
+
+
+def _one_of_two_files_is_missing(studio: Any) -> None:
+    _, norway, _ = _moved_fox(studio, "jpg", "NEF")
+    (studio.folder(norway).path / "fox.NEF").unlink()
+
+
+def _another_photo_has_its_name(studio: Any) -> None:
+    iceland, *_ = _moved_fox(studio, "jpg")
+    studio.photo(iceland, "fox", "NEF")
+
+
+def _project_has_another_tenant(studio: Any) -> None:
+    iceland, *_ = _moved_fox(studio, "jpg")
+    studio.give_away(iceland, "other")
+
+
+def _disk_is_away(studio: Any) -> None:
+    iceland, *_ = _moved_fox(studio, "jpg")
+    path = studio.folder(iceland).path
+    path.rename(studio.root.parent / "away")
+    path.mkdir()
+
+
+def _manifest_was_edited(studio: Any) -> None:
+    iceland = studio.project("Iceland")
+    studio.photo(iceland, "fox", "jpg")
+    run_task(studio, "manifest_check", scope="global")
+    with studio.folder(iceland).manifest_path.open("a") as file:
+        file.write("# by hand\n")
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (_name_is_taken_on_disk, "fox.jpg: another file has its name"),
+        (_trash_was_emptied, "fox.jpg: its file is no longer where the task put it"),
+        (_photo_was_moved_on, "it has been moved or renamed since"),
+        (_one_of_two_files_is_missing, "fox.NEF: its file is missing, and a photo's files stay together"),
+        (_another_photo_has_its_name, "another photo of Iceland has its name"),
+        (_project_has_another_tenant, "its project no longer exists"),
+        (_disk_is_away, "its disk may be away"),
+        (_manifest_was_edited, "the manifest has been changed since"),
+    ],
+)
+def test_what_cannot_come_back_stays_as_it_is_with_the_reason(
+    studio: Any, changed: Callable[[Any], None], reason: str
+) -> None:
+    changed(studio)
+    before = studio.everything()
+
+    job = _undo(studio)
+
+    assert reason in _left(job)
+    assert studio.everything() == before
+
+
+def test_a_folder_that_was_renamed_again_keeps_its_name(studio: Any) -> None:
+    iceland = studio.project("Iceland")
+    studio.photo(iceland, "fox", "jpg")
+    studio.write_manifest(iceland)
+    ProjectsRepository(studio.database).rename(iceland.id, project_name="Alps")
+    run_task(studio, "folder_alignment", scope="global")
+    (studio.root / "tenant" / "Alps").rename(studio.root / "tenant" / "Andes")
+    with studio.database.begin() as connection:
+        connection.execute(projects.update().where(projects.c.id == iceland.id).values(project_folder="Andes"))
+
+    job = _undo(studio)
+
+    assert "its folder has been renamed since" in _left(job)
+    assert ProjectsRepository(studio.database).get_by_id(iceland.id).project_folder == "Andes"  # type: ignore[union-attr]
+    assert "tenant/Andes/fox.jpg" in studio.disk()
+
+
+def test_a_photo_comes_back_when_the_disk_of_its_project_is_there_again(studio: Any) -> None:
+    iceland, _, photo_id = _moved_fox(studio, "jpg", "NEF")
+    path, away = studio.folder(iceland).path, studio.root.parent / "away"
+    path.rename(away)
+    path.mkdir()
+    assert "its disk may be away" in _left(_undo(studio))
+    path.rmdir()
+    away.rename(path)
+
+    job = _undo(studio)
+
+    assert (job.result or {})["counts"] == {"moved back": 2, "rows changed back": 1}
+    assert studio.get_photo(photo_id).project_id == iceland.id
+    assert {"tenant/Iceland/fox.jpg", "tenant/Iceland/fox.NEF"} <= studio.disk().keys()
+
+
+def test_the_files_that_are_still_in_the_trash_come_back(studio: Any) -> None:
+    iceland, photo_id = _removed_fox(studio, "jpg", "NEF")
+    [lost] = studio.folder(iceland).trash.glob("*.NEF")
+    lost.unlink()
+
+    job = _undo(studio)
+
+    assert "fox.NEF: its file is no longer in the trash" in _left(job)
+    assert (job.result or {})["counts"]["brought back from the trash"] == 1
+    photo = studio.get_photo(photo_id)
+    assert (photo.jpg_available, photo.raw_available) == (1, 0)
+    assert "tenant/Iceland/fox.jpg" in studio.disk()
+
+
+@pytest.mark.parametrize("failing", ["jpg", "NEF"])
+def test_if_one_file_of_a_photo_cannot_move_the_others_return(
+    studio: Any, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    iceland, _, photo_id = _moved_fox(studio, "jpg", "NEF")
+    before = studio.everything()
+    move = file_moves.move_without_overwrite
+
+    def fail(source: Path, target: Path, **options: Any) -> None:
+        if source.name == f"fox.{failing}":
+            raise OSError(5, os.strerror(5), os.fspath(source))
+        move(source, target, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_moves, "move_without_overwrite", fail)
+        job = _undo(studio)
+    assert "1 photo could not be restored" in str(job.error_message)
+    assert studio.everything() == before
+
+    assert _undo(studio).status == "completed"
+    assert studio.get_photo(photo_id).project_id == iceland.id
+    assert {"tenant/Iceland/fox.jpg", "tenant/Iceland/fox.NEF"} <= studio.disk().keys()
+
+
+def test_a_task_that_cannot_be_undone_is_named(studio: Any, make_task: Any) -> None:
+    make_task({"unit": "library"}, scope="global", task_id="waiting")
+    refusals = [
+        (studio.run("undo", scope="global", payload={}), "which task is to be undone"),
+        (studio.run("undo", scope="global", payload={"undo": ""}), "which task is to be undone"),
+        (_undo(studio, "nothing"), "task nothing does not exist for tenant tenant"),
+        (_undo(studio, "waiting", tenant_id="other"), "task waiting does not exist for tenant other"),
+        (_undo(studio, "waiting"), "task waiting is queued"),
+    ]
+    for job, reason in refusals:
+        assert job.status == "failed"
+        assert reason in str(job.error_message)
