@@ -31,7 +31,7 @@ class DemoFolderRefused(DeploymentsError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoFolder:
-    """A folder of the demo."""
+    """A folder that `photojobs demo` made: the paths in it."""
 
     path: Path
 

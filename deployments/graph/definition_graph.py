@@ -82,7 +82,7 @@ class GraphStep:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The conditions for this step and for the steps after it, as texts."""
+        """Remarks for the picture: when the step runs, and whether its failure stops the task."""
         notes = [] if self.run_if is None else [f"only if {self.run_if}"]
         if self.is_follow_up:
             notes.append("follow-up, requested by a step")

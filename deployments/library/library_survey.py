@@ -108,7 +108,7 @@ def survey_library(folder: Path, kinds: AcceptedExtensions, *, layout: Layout | 
     root = {Layout.LIBRARY: folder, Layout.TENANT: folder.parent, Layout.PROJECT: folder.parent.parent}[layout]
     if root == Path(root.anchor):
         raise NotALibrary(
-            f"{folder}: if this folder is a {layout}, the root of its library is {root}, the whole disk. Move the "
+            f"{folder} cannot be used: as a {layout} folder, its library would be {root}, the whole disk. Move the "
             f"photographs into folders like LIBRARY/user_0/{folder.name or 'Photos'}/photo.jpg, and run "
             "`photojobs init LIBRARY`."
         )

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from storage.reports.task_history import JobSpan
 
-#: The number of parts into which the time is divided.
+#: The number of equal parts into which the time of a task is divided.
 PARTS = 120
 
 

@@ -80,6 +80,6 @@ class ItemOutcomes:
         with self._ctx.transaction() as connection:
             record_outcomes(connection, self._unwritten, now=self._ctx.now())
             if time.monotonic() - self._began_at >= KEPT_REPORT_SECONDS:
-                # The report is stored in the same transaction, because another attempt does not count these items.
+                # A later attempt skips these items, so their counts must be stored together with their outcomes.
                 self._store_report(connection)
             return self._ctx.targets.count_closed_items(connection)

@@ -1,4 +1,7 @@
-"""The `@step` decorator and the registry of handlers, which maps each step type to its function."""
+"""The `@step` decorator and the registry of handlers, which maps each step type to its function.
+
+Built-in step types are also described in `task_definitions.step_types`.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class SourceReading:
     """The result of `read_source`.
 
     Attributes:
-        fingerprint: the current fingerprint. It has a new hash unless the file changed while it was read.
+        fingerprint: the fingerprint with the hash of the contents; the hash is None if the file changed meanwhile.
         is_same: whether the contents have the known hash; None if the known hash or the new hash is missing.
     """
 

@@ -41,7 +41,7 @@ class Comparison:
         self._add("saved", change)
 
     def add_fresh(self, change: Change) -> None:
-        """Add a change of the fresh plan."""
+        """Add a change of the plan that was made now, to be compared with the saved plan."""
         self._add("fresh", change)
 
     def forget_fresh(self) -> None:

@@ -1,4 +1,7 @@
-"""Times of the whole project: aware UTC datetimes in Python, ISO 8601 text with milliseconds and `Z` in SQLite."""
+"""The form of every time in photojobs: aware UTC datetimes in Python.
+
+SQLite stores them as ISO 8601 text with milliseconds and `Z`.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,10 @@ from sqlalchemy import Engine, PoolProxiedConnection
 
 
 class KeptConnections:
-    """Connections from an engine's pool; as many are kept as were in use at the same time."""
+    """Takes connections from an engine's pool, and keeps them for the next use instead of returning them.
+
+    It keeps as many connections as were ever in use at the same time.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

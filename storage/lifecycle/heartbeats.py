@@ -15,7 +15,8 @@ from storage.database.given_values import among
 from storage.database.tables import jobs, project_claims
 from storage.lifecycle.job_statement import is_given_and_queued
 
-#: A waiter without a heartbeat for this number of seconds counts as dead; its jobs no longer hold back other jobs.
+#: An executor that waits for a queued job, and wrote no heartbeat for this number of seconds, counts as dead. The job
+#: then no longer holds back jobs of lower rank.
 ATTENDANCE_SECONDS = 15
 
 

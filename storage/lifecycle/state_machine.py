@@ -3,6 +3,13 @@
 The functions of this module lock the row of a task before they change its jobs, and settle the task in the same
 transaction: the task goes to its next step, or ends. After the commit, the caller must call `settle_after`, unless the
 transaction belongs to a user. `storage.queue.exchange` ends single jobs, and settles their tasks after the commit.
+
+These are all changes of a job's status:
+
+* queued to running: a claim (`TAKE` in `storage.queue.exchange_statements`)
+* running to queued: a claim that is handed back, a retry after a failed attempt, or the rescue of a dead executor's job
+* queued or running to completed, failed or canceled: `end_jobs`, or for single jobs `storage.queue.exchange`
+* failed or canceled to queued: `reopen_jobs`
 """
 
 from __future__ import annotations

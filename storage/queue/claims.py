@@ -1,7 +1,7 @@
-"""Claims jobs: chooses the best queued job within the slots of a lane and sets it to `running`.
+"""Claims jobs whose ids are known, and jobs of lanes with aging or fairness.
 
-Use this module for jobs whose ids are known, and for lanes with aging or fairness. `storage.queue.exchange` claims the
-best jobs of all other lanes. `RANK` in `storage.queue.exchange_statements` is the order of jobs.
+`storage.queue.exchange` claims the best jobs of all other lanes. `RANK` in `storage.queue.exchange_statements` is the
+order of jobs: it decides which job runs next.
 
 Every claim writes a new `claim_token`. The executor's later writes contain the token, so they change nothing after the
 executor has lost the job.

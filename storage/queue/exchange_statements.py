@@ -188,10 +188,11 @@ OPEN_LANES_SQLITE = DriverStatement(
 
 
 def awaited(open_lanes: str, *, is_postgresql: bool) -> str:
-    """Return the first part of a query: `awaited`, all jobs that compete for the slots of `open`.
+    """Return a `WITH` clause with two tables.
 
-    They are the jobs of `:job_ids`, and the jobs that live waiters of other processes wait for. `open_lanes` is a query
-    of the bounds, the place, and the number of free slots of each lane.
+    `open` has the lanes that `open_lanes` returns: min_priority, max_priority, place (their order) and free (slots).
+    `awaited` has the queued jobs that compete for these slots: the jobs of `:job_ids`, and the jobs that executors with
+    a fresh heartbeat wait for.
     """
     may_run = f"""(run_after IS NULL OR run_after <= :now) AND held_by IS NULL
         AND priority BETWEEN open.min_priority AND open.max_priority AND {NOT_ON_HOLD}"""

@@ -97,7 +97,7 @@ class LegacyPlan:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """The changes as sentences, one for each, without the changes of newer revisions."""
+        """The changes of this upgrade, one sentence each, without the changes that the later migrations make."""
         lines: list[str] = []
         for table in self.tables:
             if table.existing is None:
@@ -211,8 +211,8 @@ def check_ours(connection: Connection, place: str) -> None:
         ]
         if missing:
             raise SchemaMismatch(
-                f"{place}: its table {name} has no column {', '.join(missing)}, so it is not that of a library. "
-                "Name another file, or another database, in PHOTOJOBS_DATABASE_URL."
+                f"{place}: its table {name} has no column {', '.join(missing)}, so this is not the database of a "
+                "library. Name another file, or another database, in PHOTOJOBS_DATABASE_URL."
             )
         taken = sorted((head.tables[name].columns.keys() - reference.columns.keys()) & table.columns.keys())
         if taken:

@@ -76,7 +76,10 @@ def write(database: Database, target: Path) -> None:
     with zipfile.ZipFile(target) as archive:
         broken = archive.testzip()
         if broken is not None:
-            raise DamagedArchive(f"{broken} cannot be read back; the disk may be failing")
+            raise DamagedArchive(
+                f"{target}: its part {broken} cannot be read back; the disk may be failing. Make the backup on another "
+                "disk."
+            )
 
 
 def read(database: Database, source: Path) -> None:

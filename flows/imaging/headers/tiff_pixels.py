@@ -143,7 +143,7 @@ def read_pixels(read_at: Reader) -> TiffPixels | None:
 
 def _is_known(photometric: int, folder: Folder) -> bool:
     if photometric == _YCBCR and _number(folder, _COMPRESSION, 1) not in _JPEG:
-        # libvips interprets the channels as RGB if they are not subsampled.
+        # libvips reads YCbCr as RGB if it is not subsampled. Its colors would be wrong, so the file counts as unknown.
         is_whole = _SUBSAMPLING in folder and folder[_SUBSAMPLING].numbers() == (1, 1)
         return not is_whole
     # libvips refuses a file without a color space.

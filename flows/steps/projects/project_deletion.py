@@ -55,7 +55,7 @@ def project_stop_processes(ctx: StepContext) -> None:
 
 @step("project_delete_files", unit="projects")
 def project_delete_files(ctx: StepContext) -> None:
-    """Remove the project's folder."""
+    """Remove the project's folder and all its files for good, without the trash."""
     ctx.library.check_available()
     _refuse_active(ctx)
     each_project(ctx, partial(_remove_folder, ctx), projects=ctx.projects(archived=True))

@@ -1,4 +1,7 @@
-"""Finds where the folders of projects are now, and whether a file that is not found is really missing."""
+"""Finds where the folders of projects are now, and whether a file that is not found is really missing.
+
+`flows.steps.targets.target_projects` has the checks that keep the rows of projects whose disk is missing.
+"""
 
 from __future__ import annotations
 

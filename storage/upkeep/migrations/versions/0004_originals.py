@@ -44,7 +44,7 @@ MARK_UNKNOWN = """UPDATE photo_derivatives SET source_hash = 'unknown' WHERE sou
     AND original.name = source_name AND original.size_bytes = source_size_bytes
     AND original.mtime_ns = source_mtime_ns)"""
 
-# Metadata was read when the thumbnail was made.
+# Until this revision, metadata was read when the thumbnail was made, so its row gets the values of the thumbnail.
 ADD_METADATA = """INSERT INTO photo_derivatives
     (photo_id, kind, source_name, source_size_bytes, source_mtime_ns, source_hash, generated_at)
     SELECT photo_id, 'metadata', source_name, source_size_bytes, source_mtime_ns, source_hash, generated_at
