@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from flows.imaging.fingerprint import Fingerprint, SourceReading
-from flows.imaging.isolation.image_processing import ImageProcessing
+from flows.imaging.isolation.image_processing import ImageProcessing, Wanted
 from flows.imaging.metadata import PhotoMetadata
 from flows.imaging.thumbnail_and_preview import Derivatives, WrittenImage
 from storage.library import Library, write_atomically
@@ -18,7 +19,7 @@ from storage.library.scan import storable_ns
 _PLACEHOLDER = b"planned"
 
 
-class PlannedImages:
+class PlannedImages(ImageProcessing):
     """Image processing for a shadow library. Derivatives are placeholders unless the plan is thorough.
 
     Args:
@@ -32,20 +33,13 @@ class PlannedImages:
         self._library = library
         self._is_thorough = is_thorough
 
-    def make_derivatives(
-        self,
-        source: Path,
-        *,
-        thumbnail: Path | None = None,
-        preview: Path | None = None,
-        with_hash: bool = False,
-        with_metadata: bool = False,
-    ) -> Derivatives:
+    def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
         """Make derivatives, or only check the header if the plan is not thorough; see `ImageProcessing`.
 
         The result has neither hash nor metadata, because a hash would take longer than the rest of the plan.
         """
         original = self._original(source)
+        thumbnail, preview = wanted.get("thumbnail"), wanted.get("preview")
         if self._is_thorough:
             return self._images.make_derivatives(original, thumbnail=thumbnail, preview=preview)
         made = self._images.inspect(original)

@@ -7,10 +7,11 @@ process together use at most one thread for each core.
 import os
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
 from flows.imaging.errors import DecoderCrashed, DecoderKilled, ImageTimeout, PoolClosed, SlowMachine
 from flows.imaging.fingerprint import Fingerprint, SourceReading, read_source, take_fingerprint
@@ -30,45 +31,55 @@ _GRACE_SECONDS = 2.0
 Result = TypeVar("Result")
 
 
-class ImageProcessing(Protocol):
-    """An object that makes derivatives and reads metadata, in this process or in separate processes."""
+class Wanted(TypedDict, total=False):
+    """What is made of an original; see `flows.imaging.thumbnail_and_preview.make_derivatives`."""
 
-    def make_derivatives(
-        self,
-        source: Path,
-        *,
-        thumbnail: Path | None = None,
-        preview: Path | None = None,
-        with_hash: bool = False,
-        with_metadata: bool = False,
-    ) -> Derivatives:
+    thumbnail: Path | None
+    preview: Path | None
+    with_hash: bool
+    with_metadata: bool
+
+
+class ImageProcessing(ABC):
+    """Makes derivatives and reads metadata, in this process or in others. It is closed at the end of a `with` block."""
+
+    @abstractmethod
+    def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
         """See `flows.imaging.thumbnail_and_preview.make_derivatives`. Also raises `DecoderCrashed` and `PoolClosed`."""
-        ...
 
+    @abstractmethod
     def read_metadata(self, source: Path) -> PhotoMetadata:
         """See `flows.imaging.metadata.read_metadata`. Also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
-        ...
 
+    @abstractmethod
     def inspect(self, source: Path) -> Derivatives:
         """See `flows.imaging.inspection.inspect_image`. Also raises the errors of `read_metadata`."""
-        ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop image processing. Later calls raise `PoolClosed`. A second call has no effect."""
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
-        """See `flows.imaging.fingerprint.take_fingerprint`."""
-        ...
+        """See `flows.imaging.fingerprint.take_fingerprint`. Runs in this process, because it decodes nothing."""
+        return take_fingerprint(source)
 
     def read_source(
         self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
     ) -> SourceReading | None:
-        """See `flows.imaging.fingerprint.read_source`. Return None if a plan need not read the file."""
-        ...
+        """See `flows.imaging.fingerprint.read_source`. Returns None if a plan need not read the file.
 
-    def close(self) -> None:
-        """Stop image processing. Later operations raise `PoolClosed`. A second call of `close` has no effect."""
-        ...
+        Runs in this process, because it decodes nothing.
+        """
+        return read_source(source, known, on_bytes=on_bytes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-class ImagePool:
+class ImagePool(ImageProcessing):
     """Decodes images in a few processes, which start at their first use and are replaced if they die.
 
     A call waits for a free process. `close` ends running calls, which then raise `PoolClosed`.
@@ -112,16 +123,8 @@ class ImagePool:
         """The ids of the running processes."""
         return [process_id for worker in self._workers if (process_id := worker.process_id) is not None]
 
-    def make_derivatives(
-        self,
-        source: Path,
-        *,
-        thumbnail: Path | None = None,
-        preview: Path | None = None,
-        with_hash: bool = False,
-        with_metadata: bool = False,
-    ) -> Derivatives:
-        """See `flows.imaging.thumbnail_and_preview.make_derivatives`. Also raises `DecoderCrashed` and `PoolClosed`."""
+    def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
+        """See `ImageProcessing`."""
 
         def write(thumbnail: Path | None, preview: Path | None) -> Derivatives:
             paths = {"thumbnail": thumbnail, "preview": preview}
@@ -137,31 +140,21 @@ class ImagePool:
                 name=source.name,
                 after_failure=remove_half,
                 source=str(source),
-                with_hash=with_hash,
-                with_metadata=with_metadata,
+                with_hash=wanted.get("with_hash", False),
+                with_metadata=wanted.get("with_metadata", False),
                 **{kind: None if path is None else str(path) for kind, path in paths.items()},
             )
 
         # This process flushes the files to the disk, so that the image process can decode the next picture meanwhile.
-        return replace_derivatives(write, thumbnail=thumbnail, preview=preview)
+        return replace_derivatives(write, thumbnail=wanted.get("thumbnail"), preview=wanted.get("preview"))
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
-        """See `flows.imaging.metadata.read_metadata`. Also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
+        """See `ImageProcessing`."""
         return self.run("read_metadata", PhotoMetadata, name=source.name, source=str(source))
 
     def inspect(self, source: Path) -> Derivatives:
-        """See `flows.imaging.inspection.inspect_image`. Also raises the errors of `read_metadata`."""
+        """See `ImageProcessing`."""
         return self.run("inspect_image", Derivatives, name=source.name, source=str(source))
-
-    def take_fingerprint(self, source: Path) -> Fingerprint:
-        """See `flows.imaging.fingerprint.take_fingerprint`. It runs in this process, because it decodes nothing."""
-        return take_fingerprint(source)
-
-    def read_source(
-        self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
-    ) -> SourceReading:
-        """See `flows.imaging.fingerprint.read_source`. It runs in this process, because it decodes nothing."""
-        return read_source(source, known, on_bytes=on_bytes)
 
     def run(
         self,
@@ -233,12 +226,6 @@ class ImagePool:
         for worker in idle:
             worker.stop()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _release(self, worker: Worker) -> None:
         with self._lock:
             if not self._closed:
@@ -247,7 +234,7 @@ class ImagePool:
         worker.stop(at_once=True)
 
 
-class InProcessImages:
+class InProcessImages(ImageProcessing):
     """Decodes images in this process. It starts faster than a pool, but a crash of a decoder ends the process.
 
     The time limit applies only to decoding. The size limits bound the time of encoding.
@@ -269,53 +256,21 @@ class InProcessImages:
         self._threads = max(1, available_cores() // count)
         self._closed = False
 
-    def make_derivatives(
-        self,
-        source: Path,
-        *,
-        thumbnail: Path | None = None,
-        preview: Path | None = None,
-        with_hash: bool = False,
-        with_metadata: bool = False,
-    ) -> Derivatives:
-        """See `flows.imaging.thumbnail_and_preview.make_derivatives`. Also raises `PoolClosed`."""
-        return self._run(
-            make_derivatives,
-            source,
-            thumbnail=thumbnail,
-            preview=preview,
-            options=self._options,
-            with_hash=with_hash,
-            with_metadata=with_metadata,
-        )
+    def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
+        """See `ImageProcessing`."""
+        return self._run(make_derivatives, source, options=self._options, **wanted)
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
-        """See `flows.imaging.metadata.read_metadata`. Also raises `PoolClosed`."""
+        """See `ImageProcessing`."""
         return self._run(read_metadata, source)
 
     def inspect(self, source: Path) -> Derivatives:
-        """See `flows.imaging.inspection.inspect_image`. Also raises `PoolClosed`."""
+        """See `ImageProcessing`."""
         return self._run(inspect_image, source, limits=self._options.limits)
-
-    def take_fingerprint(self, source: Path) -> Fingerprint:
-        """See `flows.imaging.fingerprint.take_fingerprint`. Runs in this process, because it decodes nothing."""
-        return take_fingerprint(source)
-
-    def read_source(
-        self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
-    ) -> SourceReading:
-        """See `flows.imaging.fingerprint.read_source`. Runs in this process, because it decodes nothing."""
-        return read_source(source, known, on_bytes=on_bytes)
 
     def close(self) -> None:
         """Refuse further operations. Running operations finish."""
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _run(self, function: Callable[..., Result], source: Path, **options: Any) -> Result:
         with self._slots:
