@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,19 +119,15 @@ def test_what_cannot_come_back_stays_as_it_is_with_the_reason(
 
 
 def test_a_folder_that_was_renamed_again_keeps_its_name(studio: Any) -> None:
-    iceland = studio.project("Iceland")
-    studio.photo(iceland, "fox", "jpg")
-    studio.write_manifest(iceland)
-    ProjectsRepository(studio.database).rename(iceland.id, project_name="Alps")
-    run_task(studio, "folder_alignment", scope="global")
+    project = _aligned(studio)
     (studio.root / "tenant" / "Alps").rename(studio.root / "tenant" / "Andes")
     with studio.database.begin() as connection:
-        connection.execute(projects.update().where(projects.c.id == iceland.id).values(project_folder="Andes"))
+        connection.execute(projects.update().where(projects.c.id == project.id).values(project_folder="Andes"))
 
     job = _undo(studio)
 
     assert "its folder has been renamed since" in _left(job)
-    assert ProjectsRepository(studio.database).get_by_id(iceland.id).project_folder == "Andes"  # type: ignore[union-attr]
+    assert _project(studio, project).project_folder == "Andes"
     assert "tenant/Andes/fox.jpg" in studio.disk()
 
 
@@ -200,3 +197,98 @@ def test_a_task_that_cannot_be_undone_is_named(studio: Any, make_task: Any) -> N
     for job, reason in refusals:
         assert job.status == "failed"
         assert reason in str(job.error_message)
+
+
+def _aligned(studio: Any) -> Any:
+    """A project whose folder a task has renamed from Iceland to Alps."""
+    project = studio.project("Iceland")
+    studio.photo(project, "fox", "jpg")
+    studio.write_manifest(project)
+    ProjectsRepository(studio.database).rename(project.id, project_name="Alps")
+    run_task(studio, "folder_alignment", scope="global")
+    assert "tenant/Alps/fox.jpg" in studio.disk()
+    return project
+
+
+def _folder_is_missing(tenant: Path) -> None:
+    (tenant / "Alps").rename(tenant.parent.parent / "away")
+
+
+def _folder_is_empty(tenant: Path) -> None:
+    _folder_is_missing(tenant)
+    (tenant / "Alps").mkdir()
+
+
+def _former_name_is_taken(tenant: Path) -> None:
+    (tenant / "Iceland").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_folder_is_missing, "folder Alps no longer exists"),
+        (_folder_is_empty, "folder Alps is empty; its disk may be away"),
+        (_former_name_is_taken, "“Iceland” already exists there"),
+    ],
+)
+def test_a_folder_that_cannot_be_renamed_back_keeps_its_name(
+    studio: Any, change: Callable[[Path], None], reason: str
+) -> None:
+    project = _aligned(studio)
+    change(studio.root / "tenant")
+
+    job = _undo(studio)
+
+    assert reason in _left(job)
+    assert _project(studio, project).project_folder == "Alps"
+    assert {path.name for path in (studio.root / "tenant").iterdir()} <= {"Alps", "Iceland"}
+
+
+def test_a_project_that_a_task_created_is_kept_once_it_is_used(studio: Any, jpeg: Callable[..., bytes]) -> None:
+    folder = studio.root / "tenant" / "Found"
+    folder.mkdir()
+    (folder / "fox.jpg").write_bytes(jpeg())
+    run_task(studio, "folder_discovery", scope="global")
+    [found] = ProjectsRepository(studio.database).list()
+    own = studio.photo(found, "elk", "jpg")
+
+    job = _undo(studio)
+
+    assert "the task created this project, but the project now has" in _left(job)
+    assert _project(studio, found) is not None
+    assert studio.get_photo(own).filename == "elk"
+    assert {"tenant/Found/fox.jpg", "tenant/Found/elk.jpg"} <= studio.disk().keys()
+
+
+def _removed_project(studio: Any, *photo_names: str) -> Any:
+    """An archived project without a folder, whose row a task has removed."""
+    project = studio.project("Alps")
+    studio.write_manifest(project)
+    for name in photo_names:
+        studio.photo(project, name, "jpg")
+    shutil.rmtree(studio.folder(project).path)
+    ProjectsRepository(studio.database).archive(project.id)
+    run_task(studio, "project_cleanup_db", scope="project", project_id=project.id)
+    assert _project(studio, project) is None
+    return project
+
+
+def test_a_project_that_was_removed_with_its_photos_stays_removed(studio: Any) -> None:
+    project = _removed_project(studio, "fox", "elk")
+    before = studio.everything()
+    assert "its row and its 2 photos were permanently removed" in _left(_undo(studio))
+    assert studio.everything() == before
+    assert _project(studio, project) is None
+
+
+def test_a_removed_project_whose_folder_name_is_used_again_stays_removed(studio: Any) -> None:
+    project = _removed_project(studio)
+    studio.project("Alps")
+    before = studio.everything()
+    assert "now has the folder Alps" in _left(_undo(studio))
+    assert studio.everything() == before
+    assert _project(studio, project) is None
+
+
+def _project(studio: Any, project: Any) -> Any:
+    return ProjectsRepository(studio.database).get_by_id(project.id)
