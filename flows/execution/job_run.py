@@ -15,9 +15,9 @@ from flows.errors import ClaimLost, ExecutorStop, PermanentStepError, StepTimeou
 from flows.execution.task_notes import note_end_of_task, note_start_of_task
 from flows.handlers.step import handler_of
 from flows.handlers.step_context import StepContext
+from flows.process.database_retry import retry_while_unavailable
 from flows.process.executor import EndWriter
 from flows.process.job_claim import JobClaim
-from flows.process.patience import insist
 from flows.process.retry_delay import backoff_seconds
 from flows.telemetry.at_work import at_work_on
 from storage.errors import ConstraintViolated, CorruptDefinition, CorruptPayload, InvalidValue, UnknownTask
@@ -82,7 +82,9 @@ def run_claimed_job(
         note_start_of_task(job, runtime)
         ended = _run_to_an_end(claim, runtime, on_progress, write_end)
         if ended is None:
-            ended = insist(lambda: JobsRepository(runtime.database).get_by_id(job.id), unless=claim.stopping.is_set)
+            ended = retry_while_unavailable(
+                lambda: JobsRepository(runtime.database).get_by_id(job.id), unless=claim.stopping.is_set
+            )
         span.ended(ended)
         if ended is not None:
             runtime.events.job_ended(ended)
@@ -118,7 +120,7 @@ def _run_to_an_end(
     job, jobs = claim.job, JobsRepository(runtime.database)
     end = partial(_end, claim, write_end or jobs.end)
     try:
-        policy = claim.insist(lambda: run_policy(job, runtime))
+        policy = claim.retry_while_unavailable(lambda: run_policy(job, runtime))
     except (UnknownTask, CorruptDefinition) as error:
         # Another attempt would fail in the same way.
         return end(JobStatus.FAILED, f"cannot be run: {error}")
@@ -143,7 +145,9 @@ def _run_to_an_end(
             return None
         if isinstance(error, StopRequested) and claim.stopping.is_set():
             context.keep_report()
-            return insist(lambda: jobs.hand_back(job.id, claim_token=claim.token), give_up_seconds=HAND_BACK_SECONDS)
+            return retry_while_unavailable(
+                lambda: jobs.hand_back(job.id, claim_token=claim.token), give_up_seconds=HAND_BACK_SECONDS
+            )
         if _interrupts_the_process(error):
             # The job did not cause the error, so this run is not counted as an attempt.
             jobs.hand_back(job.id, claim_token=claim.token)
@@ -194,7 +198,7 @@ def _fail_or_retry(
     )
     context.keep_report()
     run_after = runtime.database.clock() + timedelta(seconds=wait_seconds)
-    return context.claim.insist(
+    return context.claim.retry_while_unavailable(
         lambda: jobs.retry_later(job.id, message, run_after=run_after, claim_token=token),
         stopping_seconds=HAND_BACK_SECONDS,
     )
@@ -212,9 +216,9 @@ def _end(
     job, token = claim.job, claim.token
     end = End(job_id=job.id, claim_token=token, status=status, error_message=message, result=result)
     try:
-        return claim.insist(partial(write_end, end), stopping_seconds=HAND_BACK_SECONDS)
+        return claim.retry_while_unavailable(partial(write_end, end), stopping_seconds=HAND_BACK_SECONDS)
     except (InvalidValue, ConstraintViolated) as error:
         reason = f"the job ran, but its end could not be stored: {error}"
         logger.warning("job %d (%s): %s", job.id, job.type, reason)
         failure = End(job_id=job.id, claim_token=token, status=JobStatus.FAILED, error_message=reason)
-        return claim.insist(partial(write_end, failure), stopping_seconds=HAND_BACK_SECONDS)
+        return claim.retry_while_unavailable(partial(write_end, failure), stopping_seconds=HAND_BACK_SECONDS)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from flows.process.database_retry import retry_while_unavailable
 from flows.process.followed_jobs import FollowedJobs
-from flows.process.patience import insist
 from flows.process.runtime import Runtime
 from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
@@ -131,7 +131,7 @@ def follow_steps(
     stopping = runtime.stopping(task_id)
     step_index: int | None = None
     while True:
-        task = insist(lambda: tasks.settle(task_id), unless=stopping.is_set)
+        task = retry_while_unavailable(lambda: tasks.settle(task_id), unless=stopping.is_set)
         if stopping.is_set() and not task.is_final:
             return task
         if step_index is not None and (task.is_final or task.step_index != step_index):
@@ -159,7 +159,9 @@ class StepSource(Source[AnyFuture]):
         """Return the next jobs, in the order of their ids."""
         tasks = TasksRepository(self._runtime.database)
         limit = room + len(followed)
-        return insist(lambda: tasks.unfinished_jobs(self._task, limit=limit), unless=self._stopping.is_set)
+        return retry_while_unavailable(
+            lambda: tasks.unfinished_jobs(self._task, limit=limit), unless=self._stopping.is_set
+        )
 
     def not_ready(self) -> int:
         """Return how many jobs run in another process or wait for their next attempt."""

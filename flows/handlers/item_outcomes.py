@@ -62,7 +62,7 @@ class ItemOutcomes:
         if not self._unwritten:
             return
         # The write is repeated while the database is unreachable, so that no finished work is lost.
-        done = self._ctx.claim.insist(self._record)
+        done = self._ctx.claim.retry_while_unavailable(self._record)
         self._unreported += self._unwritten
         self._unwritten = []
         if time.monotonic() - self._event_emitted_at >= EVENT_INTERVAL_SECONDS:

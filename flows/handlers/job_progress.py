@@ -73,7 +73,7 @@ class JobProgress:
             with self._database.begin() as connection:
                 return connection.execute(jobs.update().where(*claimed).values(values)).rowcount
 
-        if self._claim.insist(write) == 0:
+        if self._claim.retry_while_unavailable(write) == 0:
             self._claim.lost.set()
         self._written_at = time.monotonic()
         self._first_shown_at = math.inf

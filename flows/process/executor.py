@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from flows.process.patience import insist
+from flows.process.database_retry import retry_while_unavailable
 from flows.telemetry.log_fields import about_job
 from storage.errors import DatabaseFault, DatabaseUnavailable, StorageError
 from storage.lifecycle.job_rows import checked_result
@@ -141,7 +141,9 @@ class Executor:
             was_idle, turn = not self._threads, _Turn(is_of_thread=False)
             if self._busy < self._concurrency:
                 try:
-                    turn = insist(self._take_jobs, give_up_seconds=give_up_seconds, unless=lambda: self._is_draining)
+                    turn = retry_while_unavailable(
+                        self._take_jobs, give_up_seconds=give_up_seconds, unless=lambda: self._is_draining
+                    )
                 except DatabaseFault:
                     if not self._is_draining:
                         raise

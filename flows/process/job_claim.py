@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, select
 
 from flows.errors import ClaimLost, StepTimeout, StopRequested
-from flows.process.patience import insist
+from flows.process.database_retry import retry_while_unavailable
 from storage.database.engine import Database
 from storage.database.tables import jobs
 from storage.lifecycle import heartbeats
@@ -81,7 +81,7 @@ class JobClaim:
             DatabaseFault: the process was asked to end, and the database is unavailable.
         """
         if not self.lost.is_set() and awake_or_asleep() - self.confirmed_at > self.trusted_seconds:
-            self.insist(self._ask)
+            self.retry_while_unavailable(self._ask)
         if self.lost.is_set():
             raise self._loss()
         if self.deadline is not None and time.monotonic() > self.deadline:
@@ -100,11 +100,11 @@ class JobClaim:
             self.lost.set()
             raise self._loss()
 
-    def insist(self, call: Callable[[], _Result], *, stopping_seconds: float = 0.0) -> _Result:
+    def retry_while_unavailable(self, call: Callable[[], _Result], *, stopping_seconds: float = 0.0) -> _Result:
         """Repeat a call until it succeeds, the claim is lost, or the process was asked to end.
 
         Args:
-            call: a function that reads or writes in its own transaction; see `flows.process.patience.insist`.
+            call: a function that reads or writes in its own transaction. Running it twice must be harmless.
             stopping_seconds: how long the call is still repeated after the process was asked to end.
         """
         stopping_since: list[float] = []
@@ -115,7 +115,7 @@ class JobClaim:
             has_stopped = bool(stopping_since) and time.monotonic() - stopping_since[0] >= stopping_seconds
             return has_stopped or self.lost.is_set()
 
-        return insist(call, unless=is_over)
+        return retry_while_unavailable(call, unless=is_over)
 
     def _loss(self) -> ClaimLost:
         return ClaimLost(f"job {self.job.id}: was canceled or given to another executor")

@@ -13,8 +13,8 @@ import pytest
 
 from flows.execution.sweep import Sweeper
 from flows.execution.worker import Worker
+from flows.process.database_retry import retry_while_unavailable
 from flows.process.executor import Executor
-from flows.process.patience import insist
 from flows.process.runtime import Runtime
 from storage import Database, JobsRepository
 from storage.errors import DatabaseBusy, DatabaseReadOnly, DatabaseUnavailable, DiskFull, SchemaMismatch
@@ -130,7 +130,7 @@ def test_a_worker_stops_within_the_drain_time_though_an_end_cannot_be_stored(
 
 
 def test_a_wait_for_the_database_ends_at_once_if_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.process.patience.backoff_seconds", lambda *_, **__: 600.0)
+    monkeypatch.setattr("flows.process.database_retry.backoff_seconds", lambda *_, **__: 600.0)
     is_over = threading.Event()
 
     def fail() -> None:
@@ -139,7 +139,7 @@ def test_a_wait_for_the_database_ends_at_once_if_it_is_over(monkeypatch: pytest.
 
     began = time.monotonic()
     with pytest.raises(DatabaseUnavailable):
-        insist(fail, unless=is_over.is_set)
+        retry_while_unavailable(fail, unless=is_over.is_set)
     assert time.monotonic() - began < 300
 
 

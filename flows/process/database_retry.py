@@ -12,7 +12,7 @@ from typing import TypeVar
 from flows.process.retry_delay import backoff_seconds
 from storage.errors import DatabaseFault
 
-logger = logging.getLogger("photojobs.patience")
+logger = logging.getLogger("photojobs.database")
 
 #: How often a wait checks the condition that ends it.
 LOOK_SECONDS = 0.1
@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.1
 _Result = TypeVar("_Result")
 
 
-def insist(
+def retry_while_unavailable(
     call: Callable[[], _Result], *, give_up_seconds: float = math.inf, unless: Callable[[], bool] = lambda: False
 ) -> _Result:
     """Repeat a call while the database has a fault that may pass. Running the call twice must be harmless.
