@@ -14,7 +14,7 @@ from benchmarks.databases import postgresql_database, postgresql_server
 from benchmarks.job_rows import analyze, insert_jobs
 from benchmarks.measure import Options, Ratio, Report, command, in_turns
 from storage import Database, JobsRepository, LanesRepository
-from storage.lifecycle.heartbeats import beat
+from storage.lifecycle.heartbeats import write_heartbeats
 
 _DRAIN = "UPDATE jobs SET status = 'completed', finished_at = created_at WHERE status = 'queued'"
 
@@ -83,7 +83,7 @@ def _heartbeats(database: Database) -> str:
     claimed = [jobs.claim_next("bench") for _ in range(8)]
     before = _updates(database)
     for _ in range(100):
-        beat(database, [(job.id, str(job.claim_token)) for job in claimed if job is not None])
+        write_heartbeats(database, [(job.id, str(job.claim_token)) for job in claimed if job is not None])
     total, in_place = (after - earlier for after, earlier in zip(_updates(database), before, strict=True))
     return f"{in_place} of {total} updates by heartbeats wrote to no index"
 

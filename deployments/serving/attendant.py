@@ -34,7 +34,7 @@ from flows.starting.deployment_names import DRAIN_PATH, TAG
 from flows.starting.prefect_requests import request_drain, request_flow_run
 from flows.telemetry.log_fields import about_task
 from storage.database.engine import Database
-from storage.lifecycle.heartbeats import ATTENDANCE_SECONDS
+from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 from storage.queue.jobs import JobsRepository
 from storage.queue.pauses import pause_task
 from storage.queue.tasks import TasksRepository
@@ -71,7 +71,7 @@ _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateT
 
 def attend(runtime: Runtime) -> None:
     """Restart dead flow runs, request missing ones, and request a run of Drain Queue if standalone jobs are ready."""
-    silent_seconds = max(ATTENDANCE_SECONDS, 3 * runtime.settings.heartbeat_seconds)
+    silent_seconds = max(WAITER_STALE_SECONDS, 3 * runtime.settings.heartbeat_seconds)
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
         _attend_tasks(client, runtime, tasks.list_unattended(silent_seconds=silent_seconds))

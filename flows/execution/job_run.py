@@ -77,7 +77,7 @@ def run_claimed_job(
     )
     # Heartbeats begin first: if an error ends the run, a sweep finds the claim and counts an attempt. They go on until
     # the end is written, so that no other process rescues a job whose work is done.
-    with runtime.heartbeat.beating_for(claim), at_work_on(job), runtime.tracing.job(job) as span:
+    with runtime.heartbeat.for_claim(claim), at_work_on(job), runtime.tracing.job(job) as span:
         runtime.events.job_running(job)
         note_start_of_task(job, runtime)
         ended = _run_to_an_end(claim, runtime, on_progress, write_end)

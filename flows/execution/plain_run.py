@@ -23,7 +23,7 @@ def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
     tasks = TasksRepository(runtime.database)
     runtime.events.task_running(tasks.get(task_id))
     # The sweeper is needed because the task may wait for a job whose executor has died.
-    with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime):
+    with runtime.following(task_id), runtime.heartbeat.for_task(task_id), Sweeper(runtime):
         try:
             window = RollingWindow["Future[Job | None]"](runtime.followed, size=runtime.settings.window_size)
             follow_steps(task_id, runtime, window, lambda task: _PlainStep(task, runtime))

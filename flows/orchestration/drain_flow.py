@@ -97,7 +97,7 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
         """Submit a Prefect task run for each job."""
         self._seen |= {job.id: job.priority for job in jobs}
         # All heartbeats begin before the first wait, so that the jobs are claimed in rank order.
-        heartbeats.attend(self._runtime.database, [job.id for job in jobs], worker_id=self._runtime.worker_id)
+        heartbeats.record_waiting(self._runtime.database, [job.id for job in jobs], worker_id=self._runtime.worker_id)
         for job in jobs:
             run = task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))
             yield run.submit(job.id, f"#{job.id}")

@@ -99,7 +99,7 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
         )
 
     # The sweeper is needed because the task may wait for a job whose executor has died.
-    with runtime.following(task_id), runtime.heartbeat.attending(task_id), Sweeper(runtime):
+    with runtime.following(task_id), runtime.heartbeat.for_task(task_id), Sweeper(runtime):
         try:
             return follow()
         except KeyboardInterrupt:

@@ -102,7 +102,7 @@ class FollowedJobs:
         self._waiting: dict[int, list[_Followed]] = {}
         #: The claimed jobs, by token.
         self._claimed: dict[str, _Followed] = {}
-        self._attended: set[int] = set()
+        self._next_in_line: set[int] = set()
         self._not_ready: set[int] = set()
         self._looked_at = -math.inf
         self._due_at = math.inf
@@ -135,10 +135,10 @@ class FollowedJobs:
         self._wait(followed, job)
         return followed.future
 
-    def attended(self) -> list[int]:
+    def next_in_line(self) -> list[int]:
         """Return the ids of the queued jobs for which this process waits with a free thread."""
         with self._lock:
-            return [job_id for job_id in self._attended if job_id in self._waiting]
+            return [job_id for job_id in self._next_in_line if job_id in self._waiting]
 
     def not_ready(self, task_id: str | None) -> int:
         """Return how many of the waiting jobs of a task cannot begin in this process now; None means standalone jobs.
@@ -181,7 +181,7 @@ class FollowedJobs:
         with self._lock:
             job_ids = list(self._waiting) if limit > 0 else []
         if not ended and not job_ids:
-            self._attend(0)
+            self._keep_slots(0)
             return Exchanged(ended=(), claimed=())
         try:
             wanted = Wanted(lanes=[lane.name for lane in self._known_lanes()], job_ids=job_ids)
@@ -196,7 +196,7 @@ class FollowedJobs:
             logger.exception("jobs could not be claimed; trying again")
             return Exchanged(ended=(), claimed=())
         claimed = [job for job in exchanged.claimed if self._takes(job)]
-        self._attend(limit - len(claimed))
+        self._keep_slots(limit - len(claimed))
         return Exchanged(ended=exchanged.ended, claimed=tuple(claimed))
 
     def look(self, *, has_room: bool) -> float:
@@ -298,7 +298,7 @@ class FollowedJobs:
         """End the wait for a job, with this row or the one that was read last."""
         with self._lock:
             waiters = self._waiting.pop(job_id, [])
-            self._attended.discard(job_id)
+            self._next_in_line.discard(job_id)
             self._not_ready.discard(job_id)
         for followed in waiters:
             followed.future.set_result(None if is_gone else row or followed.job)
@@ -329,17 +329,17 @@ class FollowedJobs:
             job_ids = list(self._waiting)
             self._looked_at, self._due_at = time.monotonic(), math.inf
         now = self._database.clock()
-        standings = heartbeats.standings(self._database, job_ids)
+        states = heartbeats.job_states(self._database, job_ids)
         ended, not_ready, elsewhere = list[int](), set[int](), list[int]()
         for job_id in job_ids:
-            standing = standings.get(job_id)
-            if standing is None or standing.status not in ("queued", "running"):
+            state = states.get(job_id)
+            if state is None or state.status not in ("queued", "running"):
                 ended.append(job_id)
-            elif standing.run_after is not None and standing.run_after > now:
-                due_in_seconds = (standing.run_after - now).total_seconds()
+            elif state.run_after is not None and state.run_after > now:
+                due_in_seconds = (state.run_after - now).total_seconds()
                 self._due_at = min(self._due_at, self._looked_at + due_in_seconds)
                 not_ready.add(job_id)
-            elif standing.status == "running":
+            elif state.status == "running":
                 not_ready.add(job_id)
                 elsewhere.append(job_id)
         with self._lock:
@@ -360,7 +360,7 @@ class FollowedJobs:
             followed = waiters.pop(0) if waiters else None
             if not waiters:
                 self._waiting.pop(claimed.id, None)
-            self._attended.discard(claimed.id)
+            self._next_in_line.discard(claimed.id)
             self._not_ready.discard(claimed.id)
             if followed is not None:
                 followed.note(claimed, stopping)
@@ -380,7 +380,7 @@ class FollowedJobs:
     def _hand_back(self, claimed: Job) -> None:
         self._jobs.hand_back(claimed.id, claim_token=str(claimed.claim_token))
 
-    def _attend(self, free: int) -> None:
+    def _keep_slots(self, free: int) -> None:
         """Keep the next slots for the best waiting jobs of each lane, as many as there are free threads.
 
         A process without a free thread could not use a slot, so its jobs must not keep others from it.
@@ -400,21 +400,21 @@ class FollowedJobs:
                 room[lane] += 1
                 awaited.add(job.id)
         with self._lock:
-            left = self._attended - awaited
-            newly = [job_id for job_id in awaited - self._attended if job_id in self._waiting]
+            left = self._next_in_line - awaited
+            newly = [job_id for job_id in awaited - self._next_in_line if job_id in self._waiting]
         try:
             self._leave(left)
             with self._lock:
-                self._attended.update(newly)
-            heartbeats.attend(self._database, newly, worker_id=self._worker_id)
+                self._next_in_line.update(newly)
+            heartbeats.record_waiting(self._database, newly, worker_id=self._worker_id)
         except StorageError as error:
             logger.warning("slots could not be kept for waiting jobs: %s", error)
 
     def _leave(self, job_ids: Collection[int]) -> None:
         with self._lock:
-            left = self._attended.intersection(job_ids)
-            self._attended -= left
-        heartbeats.leave(self._database, list(left))
+            left = self._next_in_line.intersection(job_ids)
+            self._next_in_line -= left
+        heartbeats.clear_waiting(self._database, list(left))
 
     def _known_lanes(self) -> Sequence[Lane]:
         if time.monotonic() - self._lanes_read_at > LANES_SECONDS:

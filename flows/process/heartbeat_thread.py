@@ -16,7 +16,7 @@ from storage.database.engine import Database
 from storage.database.thread_ends import wait_for_end
 from storage.errors import StorageError
 from storage.lifecycle import heartbeats
-from storage.lifecycle.heartbeats import ATTENDANCE_SECONDS
+from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 from storage.queue.tasks import TasksRepository
 
 logger = logging.getLogger("photojobs.heartbeat")
@@ -44,7 +44,7 @@ class Heartbeat:
         self._database = database
         self._worker_id = worker_id
         self._interval_seconds = interval_seconds
-        self._attendance_seconds = min(interval_seconds, ATTENDANCE_SECONDS / 3)
+        self._waiting_interval_seconds = min(interval_seconds, WAITER_STALE_SECONDS / 3)
         self._waiting = waiting
         # The key is the token, because this process may lose a job and claim it again while the first handler runs.
         self._claims: dict[str, JobClaim] = {}
@@ -57,7 +57,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def beating_for(self, claim: JobClaim) -> Iterator[None]:
+    def for_claim(self, claim: JobClaim) -> Iterator[None]:
         """Send heartbeats for a claim while the block runs. If the block raises, `broken_off` lists the claim."""
         with self._lock:
             self._claims[claim.token] = claim
@@ -92,9 +92,9 @@ class Heartbeat:
                 self._lift_limit(thread_id)
 
     @contextmanager
-    def attending(self, task_id: str) -> Iterator[None]:
+    def for_task(self, task_id: str) -> Iterator[None]:
         """Record regularly, while the block runs, that this process follows a task."""
-        TasksRepository(self._database).attend([task_id])
+        TasksRepository(self._database).heartbeat([task_id])
         with self._lock:
             self._tasks[task_id] += 1
         self.start()
@@ -139,36 +139,36 @@ class Heartbeat:
             self._broken_off.pop(claim, None)
 
     def _run(self) -> None:
-        next_beat = time.monotonic() + self._interval_seconds
-        next_attendance = time.monotonic() + self._attendance_seconds
+        next_for_running = time.monotonic() + self._interval_seconds
+        next_for_waiting = time.monotonic() + self._waiting_interval_seconds
         while not self._stopped.is_set():
-            wake_at = min(next_beat, next_attendance, self._next_interrupt_at())
+            wake_at = min(next_for_running, next_for_waiting, self._next_interrupt_at())
             self._wake.wait(max(0.0, wake_at - time.monotonic()))
             self._wake.clear()
             self._interrupt_overdue()
-            if time.monotonic() >= next_beat:
-                self._try(self._beat)
-                next_beat = time.monotonic() + self._interval_seconds
-            if time.monotonic() >= next_attendance:
-                self._try(self._attend)
-                next_attendance = time.monotonic() + self._attendance_seconds
+            if time.monotonic() >= next_for_running:
+                self._try(self._write_for_running)
+                next_for_running = time.monotonic() + self._interval_seconds
+            if time.monotonic() >= next_for_waiting:
+                self._try(self._write_for_waiting)
+                next_for_waiting = time.monotonic() + self._waiting_interval_seconds
 
-    def _beat(self) -> None:
+    def _write_for_running(self) -> None:
         claims = self.running()
         asked_at = awake_or_asleep()
-        lost = heartbeats.beat(self._database, [(claim.job.id, claim.token) for claim in claims])
+        lost = heartbeats.write_heartbeats(self._database, [(claim.job.id, claim.token) for claim in claims])
         for claim in claims:
             if claim.token in lost:
                 claim.lost.set()
             else:
                 claim.confirm(asked_at)
-        heartbeats.beat_for_lost(self._database, lost)
+        heartbeats.renew_project_claims(self._database, lost)
 
-    def _attend(self) -> None:
-        heartbeats.attend(self._database, self._waiting(), worker_id=self._worker_id)
+    def _write_for_waiting(self) -> None:
+        heartbeats.record_waiting(self._database, self._waiting(), worker_id=self._worker_id)
         with self._lock:
             task_ids = list(self._tasks)
-        TasksRepository(self._database).attend(task_ids)
+        TasksRepository(self._database).heartbeat(task_ids)
 
     def _try(self, write: Callable[[], None]) -> None:
         try:

@@ -122,7 +122,7 @@ class JobClaim:
 
     def _ask(self) -> None:
         asked_at = awake_or_asleep()
-        if heartbeats.beat(self.database, [(self.job.id, self.token)]):
+        if heartbeats.write_heartbeats(self.database, [(self.job.id, self.token)]):
             self.lost.set()
         else:
             self.confirm(asked_at)

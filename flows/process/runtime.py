@@ -57,7 +57,7 @@ class Runtime:
             database,
             worker_id=self.worker_id,
             interval_seconds=self.settings.heartbeat_seconds,
-            waiting=lambda: self.followed.attended(),
+            waiting=lambda: self.followed.next_in_line(),
         )
         self.pinned_definition = lru_cache(maxsize=256)(self._read_pinned_definition)
         self._lock = threading.Lock()

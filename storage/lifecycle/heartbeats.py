@@ -17,18 +17,18 @@ from storage.lifecycle.job_statement import is_given_and_queued
 
 #: An executor that waits for a queued job, and wrote no heartbeat for this number of seconds, counts as dead. The job
 #: then no longer holds back jobs of lower rank.
-ATTENDANCE_SECONDS = 15
+WAITER_STALE_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class JobState:
     """The state of a job, for the processes that wait for it."""
 
     status: str
     run_after: datetime | None
 
 
-def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
+def write_heartbeats(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
     """Write the heartbeats of running jobs, given as pairs of job id and claim token; return the lost tokens.
 
     On PostgreSQL locked rows are skipped. If a handler's transaction has locked the row of a job, the job is alive
@@ -53,7 +53,7 @@ def beat(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
     return silent
 
 
-def beat_for_lost(database: Database, tokens: Collection[str]) -> None:
+def renew_project_claims(database: Database, tokens: Collection[str]) -> None:
     """Renew the claims on projects of lost jobs, whose handlers work in the projects until their next checkpoint."""
     if tokens:
         with database.begin() as connection:
@@ -61,26 +61,26 @@ def beat_for_lost(database: Database, tokens: Collection[str]) -> None:
             connection.execute(update(project_claims).where(held).values(claimed_at=database.clock()))
 
 
-def attend(database: Database, job_ids: Sequence[int], *, worker_id: str) -> None:
+def record_waiting(database: Database, job_ids: Sequence[int], *, worker_id: str) -> None:
     """Record that an executor waits for these queued jobs, so that no job with a lower rank gets a slot before them."""
     if job_ids:
         parameters = {"job_ids": list(job_ids), "now": database.clock(), "worker_id": worker_id}
-        database.run(_attend_statement(database.is_postgresql), parameters)
+        database.run(_record_waiting_statement(database.is_postgresql), parameters)
 
 
-def leave(database: Database, job_ids: Sequence[int]) -> None:
+def clear_waiting(database: Database, job_ids: Sequence[int]) -> None:
     """Record that the executor no longer waits for these queued jobs."""
     if job_ids:
-        database.run(_leave_statement(database.is_postgresql), {"job_ids": list(job_ids)})
+        database.run(_clear_waiting_statement(database.is_postgresql), {"job_ids": list(job_ids)})
 
 
-def standings(database: Database, job_ids: Sequence[int]) -> dict[int, Standing]:
+def job_states(database: Database, job_ids: Sequence[int]) -> dict[int, JobState]:
     """Return the states of these jobs by job id; jobs that do not exist are left out."""
     if not job_ids:
         return {}
     with database.connect() as connection:
         rows = connection.execute(select(jobs.c.id, jobs.c.status, jobs.c.run_after).where(among(jobs.c.id, job_ids)))
-        return {row.id: Standing(status=row.status, run_after=row.run_after) for row in rows}
+        return {row.id: JobState(status=row.status, run_after=row.run_after) for row in rows}
 
 
 def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[tuple[int]]:
@@ -89,7 +89,7 @@ def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[
 
 
 @cache
-def _attend_statement(is_postgresql: bool) -> DriverStatement:
+def _record_waiting_statement(is_postgresql: bool) -> DriverStatement:
     waiting = f"SELECT id FROM jobs WHERE {is_given_and_queued(is_postgresql=is_postgresql)}"
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
     # If several executors wait for a job, the id of the first is kept, because another id would change the indexes.
@@ -101,7 +101,7 @@ def _attend_statement(is_postgresql: bool) -> DriverStatement:
 
 
 @cache
-def _leave_statement(is_postgresql: bool) -> DriverStatement:
+def _clear_waiting_statement(is_postgresql: bool) -> DriverStatement:
     return DriverStatement(
         f"""UPDATE jobs SET heartbeat_at = NULL, worker_id = NULL
         WHERE {is_given_and_queued(is_postgresql=is_postgresql)}""",

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, bindparam, text
 
 from storage.database.column_types import UtcTimestamp
-from storage.database.tables import ATTENDED
-from storage.lifecycle.heartbeats import ATTENDANCE_SECONDS
+from storage.database.tables import WAITED_FOR
+from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 
 #: The notification channel of the waiters; the payload is always empty.
 CHANNEL = "photojobs_jobs"
 
-_IS_WAITED_FOR = f"EXISTS (SELECT 1 FROM jobs WHERE {ATTENDED} AND heartbeat_at > :fresh_since)"
+_IS_WAITED_FOR = f"EXISTS (SELECT 1 FROM jobs WHERE {WAITED_FOR} AND heartbeat_at > :fresh_since)"
 
 
 def notify_waiters(tasks: str) -> str:
@@ -44,7 +44,7 @@ def notify_followers(connection: Connection, task_ids: Sequence[str], *, now: da
 
 def fresh_since(now: datetime) -> datetime:
     """Return the earliest time that the last heartbeat of a live waiter or follower can have."""
-    return now - timedelta(seconds=ATTENDANCE_SECONDS)
+    return now - timedelta(seconds=WAITER_STALE_SECONDS)
 
 
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from storage.database.driver_statement import DriverStatement
-from storage.database.tables import ATTENDED, READY, UNFINISHED_TASK
+from storage.database.tables import READY, UNFINISHED_TASK, WAITED_FOR
 from storage.lifecycle.job_statement import (
     JOB_COLUMNS,
     STILL_QUEUED,
@@ -200,7 +200,7 @@ def awaited(open_lanes: str, *, is_postgresql: bool) -> str:
     return f"""
         WITH open AS MATERIALIZED ({open_lanes}), awaited AS (
             SELECT {columns} FROM jobs{by_index(is_postgresql, "idx_jobs_attended")} CROSS JOIN open
-            WHERE {ATTENDED} AND heartbeat_at > :fresh_since AND {may_run}
+            WHERE {WAITED_FOR} AND heartbeat_at > :fresh_since AND {may_run}
             UNION
             SELECT {columns} FROM jobs CROSS JOIN open
             WHERE {is_given_and_queued(is_postgresql=is_postgresql)} AND {may_run}

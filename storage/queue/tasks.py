@@ -135,7 +135,7 @@ class TasksRepository:
             task = state_machine.settle_task(connection, task_id, now=self._access.clock())
         return existing_task(task, task_id)
 
-    def attend(self, task_ids: Sequence[str]) -> None:
+    def heartbeat(self, task_ids: Sequence[str]) -> None:
         """Record that a process follows these tasks, and set them to running; tasks that have ended stay unchanged."""
         if task_ids:
             now = self._access.clock()

@@ -12,7 +12,7 @@ from functools import cache
 from sqlalchemy import Connection, TextualSelect, bindparam, func, select, text
 
 from storage.database.column_types import Identifier, UtcTimestamp
-from storage.database.tables import ATTENDED, RUNNING, UNFINISHED_TASK, jobs, tasks
+from storage.database.tables import RUNNING, UNFINISHED_TASK, WAITED_FOR, jobs, tasks
 from storage.lifecycle.job_statement import by_index
 
 
@@ -56,13 +56,13 @@ def read_activity(connection: Connection, *, now: datetime, silent_seconds: floa
     """Return the activity of executors within the last `silent_seconds`."""
     since = now - timedelta(seconds=silent_seconds)
     by_worker = (
-        select(jobs.c.worker_id, func.count().label("running"), func.max(jobs.c.heartbeat_at).label("beat"))
+        select(jobs.c.worker_id, func.count().label("running"), func.max(jobs.c.heartbeat_at).label("last_sign_at"))
         .where(text(RUNNING))
         .group_by(jobs.c.worker_id)
         .order_by(jobs.c.worker_id)
     )
     executors = [
-        Executor(worker_id=row.worker_id or "unknown", running=row.running, last_sign_at=row.beat)
+        Executor(worker_id=row.worker_id or "unknown", running=row.running, last_sign_at=row.last_sign_at)
         for row in connection.execute(by_worker)
     ]
     alive = tuple(one for one in executors if one.last_sign_at is not None and one.last_sign_at >= since)
@@ -82,7 +82,7 @@ def _latest_signs(is_postgresql: bool) -> TextualSelect:
     # Canceled jobs do not count, because canceling a job needs no executor.
     return (
         text(f"""
-        SELECT (SELECT id FROM jobs{attended} WHERE {ATTENDED} AND heartbeat_at >= :since LIMIT 1) AS waited_for, (
+        SELECT (SELECT id FROM jobs{attended} WHERE {WAITED_FOR} AND heartbeat_at >= :since LIMIT 1) AS waited_for, (
             SELECT max(finished_at) FROM jobs{finished} WHERE finished_at IS NOT NULL AND finished_at >= :since
                 AND worker_id IS NOT NULL AND status IN ('completed', 'failed')
         ) AS ended_at

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 from storage.database.engine import Access, Database
 from storage.database.tables import jobs
 from storage.errors import UnknownJob
-from storage.lifecycle.heartbeats import ATTENDANCE_SECONDS
+from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 from storage.lifecycle.state_machine import HELD_BY_STEPS, get_task
 from storage.queue.holds import Hold, HoldsRepository
 from storage.queue.lanes import LanesRepository, lane_of
@@ -135,7 +135,7 @@ class WaitingReasons:
     def activity(self) -> Activity:
         """The current activity of executors."""
         if self._activity is None:
-            silent_seconds = max(ATTENDANCE_SECONDS, self._stale_seconds)
+            silent_seconds = max(WAITER_STALE_SECONDS, self._stale_seconds)
             self._activity = read_activity(self._connection, now=self._now, silent_seconds=silent_seconds)
         return self._activity
 
@@ -330,7 +330,7 @@ class WaitingReasons:
     def _executor(self, job: Job) -> Reason:
         activity = self.activity
         asks = f"tenant {printable(job.tenant_id)} and priority {job.priority}"
-        if job.heartbeat_at is not None and (self._now - job.heartbeat_at).total_seconds() < ATTENDANCE_SECONDS:
+        if job.heartbeat_at is not None and (self._now - job.heartbeat_at).total_seconds() < WAITER_STALE_SECONDS:
             return _fine("executor", f"A flow run waits for it; the last heartbeat was {self._ago(job.heartbeat_at)}.")
         if activity.is_any_alive:
             workers = ", ".join(f"{one.worker_id} ({one.running} running)" for one in activity.alive[:MAX_NAMED_JOBS])

@@ -21,7 +21,7 @@ from storage.database.tables.library import (
     tags,
 )
 from storage.database.tables.jobs import (
-    ATTENDED,
+    WAITED_FOR,
     DELAYED,
     FAILED,
     HELD,
@@ -37,7 +37,6 @@ from storage.database.tables.changes import file_journal, move_intents
 # isort: on
 
 __all__ = [
-    "ATTENDED",
     "DELAYED",
     "FAILED",
     "HELD",
@@ -46,6 +45,7 @@ __all__ = [
     "TENANT_FOLDER_INDEX",
     "UNFINISHED_TASK",
     "UNFINISHED_UNIQUE",
+    "WAITED_FOR",
     "file_journal",
     "holds",
     "job_items",

@@ -15,7 +15,7 @@ DELAYED = "status = 'queued' AND run_after IS NOT NULL"
 HELD = "status = 'queued' AND run_after IS NULL AND held_by IS NOT NULL"
 #: Queued jobs for which an executor waits and writes heartbeats. The condition does not use the heartbeat, because
 #: PostgreSQL would then write to every index at each heartbeat.
-ATTENDED = "status = 'queued' AND worker_id IS NOT NULL"
+WAITED_FOR = "status = 'queued' AND worker_id IS NOT NULL"
 RUNNING = "status = 'running'"
 FAILED = "status = 'failed'"
 UNFINISHED_UNIQUE = "unique_key IS NOT NULL AND status IN ('queued', 'running')"
@@ -126,7 +126,7 @@ jobs = Table(
     # Counts of jobs by priority read only this index and the next.
     partial_index("idx_jobs_delayed", DELAYED, "run_after", "priority"),
     partial_index("idx_jobs_held", HELD, "priority"),
-    partial_index("idx_jobs_attended", ATTENDED, text("priority DESC"), "created_at", "id"),
+    partial_index("idx_jobs_attended", WAITED_FOR, text("priority DESC"), "created_at", "id"),
     partial_index("idx_jobs_running", RUNNING, "priority", "tenant_id"),
     partial_index("idx_jobs_unique_key", UNFINISHED_UNIQUE, "tenant_id", "unique_key", unique=True),
     partial_index("idx_jobs_task", "task_id IS NOT NULL", "task_id", "step_index", "status"),

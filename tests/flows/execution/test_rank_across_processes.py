@@ -50,14 +50,14 @@ def start(rows: Database, name: str, photo_ids: list[int]) -> str:
     return TasksRepository(rows).start(new_task(definition(name), task_id=name, tenant_id="t", items=items)).id
 
 
-def attended(rows: Database, priority: int) -> int:
+def waited_for(rows: Database, priority: int) -> int:
     waiting = (jobs.c.priority == priority, jobs.c.status == "queued", jobs.c.heartbeat_at.is_not(None))
     with rows.connect() as connection:
         return connection.execute(select(func.count()).select_from(jobs).where(*waiting)).scalar_one()
 
 
-def forget_beats(rows: Database) -> None:
-    """Let the last beats of those who wait be long ago; who lives beats again."""
+def forget_heartbeats(rows: Database) -> None:
+    """Date the last heartbeats of waiting processes an hour back; processes that are alive write new ones."""
     with rows.begin() as connection:
         long_ago = rows.clock() - timedelta(hours=1)
         connection.execute(jobs.update().where(jobs.c.status == "queued").values(heartbeat_at=long_ago))
@@ -75,9 +75,9 @@ def test_a_free_slot_goes_to_the_best_waiting_job_of_all_flow_runs(
 
     with Executor(f"follow patient {low}", environment) as first:
         wait_until(order.exists, what="the first flow run has the slot")
-        wait_until(lambda: attended(rows, 90) == 2, what="and waits for the next")
+        wait_until(lambda: waited_for(rows, 90) == 2, what="and waits for the next")
         with Executor(f"follow urgent {high}", environment) as second:
-            wait_until(lambda: attended(rows, 100) == 3, what="the second waits")
+            wait_until(lambda: waited_for(rows, 100) == 3, what="the second waits")
             (library / "gate").touch()
             assert second.wait() == 0, second.output()
             assert first.wait() == 0, first.output()
@@ -100,10 +100,10 @@ def test_a_waiter_that_was_killed_holds_nobody_back(
     with Executor(f"follow patient {low}", environment) as first:
         wait_until((library / "order").exists, what="the first flow run has the slot")
         with Executor(f"follow urgent {high}", environment) as second:
-            wait_until(lambda: attended(rows, 100) == 2, what="the second waits")
+            wait_until(lambda: waited_for(rows, 100) == 2, what="the second waits")
             second.send(signal.SIGKILL)
             second.wait()
-        forget_beats(rows)
+        forget_heartbeats(rows)
         (library / "gate").touch()
         assert first.wait() == 0, first.output()
 

@@ -226,7 +226,7 @@ def test_no_thread_that_waits_for_a_frozen_database_keeps_its_process(
     runtime = Runtime(database, settings=quick_settings(tmp_path))
     for place in (
         "flows.execution.sweep.sweep",
-        "storage.lifecycle.heartbeats.beat",
+        "storage.lifecycle.heartbeats.write_heartbeats",
         "storage.queue.wakeups.Wakeups._open_file",
     ):
         monkeypatch.setattr(place, wait)

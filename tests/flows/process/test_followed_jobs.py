@@ -159,7 +159,7 @@ def test_a_job_whose_row_is_removed_is_no_longer_followed(database: Database, st
     job = enqueue()
     process = start_process()
     _, end = process.follow(job)
-    wait_until(lambda: process.followed.attended() == [job.id], what="it waits for a slot")
+    wait_until(lambda: process.followed.next_in_line() == [job.id], what="it waits for a slot")
     with database.begin() as connection:
         connection.exec_driver_sql(f"DELETE FROM jobs WHERE id = {job.id}")
 
@@ -290,11 +290,11 @@ def test_looking_costs_the_same_however_many_wait(database: Database, start_proc
         ),
     )
     waiting = [process.follow(enqueue())[1]]
-    wait_until(lambda: len(process.followed.attended()) == 1, what="one waits")
+    wait_until(lambda: len(process.followed.next_in_line()) == 1, what="one waits")
     for_one = statements_for_looks(5)
 
     waiting += [process.follow(enqueue())[1] for _ in range(11)]
-    wait_until(lambda: len(process.followed.attended()) == 12, what="twelve wait")
+    wait_until(lambda: len(process.followed.next_in_line()) == 12, what="twelve wait")
     for_twelve = statements_for_looks(5)
     process.followed.close()
 

@@ -30,13 +30,13 @@ class Minutes(threading.Event):
         return False
 
 
-@pytest.mark.parametrize(("seconds", "attended"), [(20.0, 5), (2.0, 2)])
+@pytest.mark.parametrize(("seconds", "waiting_seconds"), [(20.0, 5), (2.0, 2)])
 def test_running_jobs_beat_as_often_as_the_setting_says_and_waiting_ones_at_least_every_five_seconds(
-    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, seconds: float, attended: int
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, seconds: float, waiting_seconds: int
 ) -> None:
     heartbeat = Heartbeat(sqlite_database, worker_id="w", interval_seconds=seconds, waiting=list)
     minutes = heartbeat._wake = Minutes(heartbeat._stopped)
-    said: dict[str, list[float]] = {"beat": [], "attend": []}
+    said: dict[str, list[float]] = {"running": [], "waiting": []}
 
     def note(what: str, answer: Any) -> Any:
         def call(*_: Any, **__: Any) -> Any:
@@ -46,14 +46,14 @@ def test_running_jobs_beat_as_often_as_the_setting_says_and_waiting_ones_at_leas
         return call
 
     monkeypatch.setattr(heartbeat_thread, "time", SimpleNamespace(monotonic=lambda: minutes.now))
-    monkeypatch.setattr("storage.lifecycle.heartbeats.beat", note("beat", set()))
-    monkeypatch.setattr("storage.lifecycle.heartbeats.attend", note("attend", None))
+    monkeypatch.setattr("storage.lifecycle.heartbeats.write_heartbeats", note("running", set()))
+    monkeypatch.setattr("storage.lifecycle.heartbeats.record_waiting", note("waiting", None))
 
     heartbeat._run()
 
     assert said == {
-        "beat": [float(moment) for moment in range(int(seconds), 61, int(seconds))],
-        "attend": [float(moment) for moment in range(attended, 61, attended)],
+        "running": [float(moment) for moment in range(int(seconds), 61, int(seconds))],
+        "waiting": [float(moment) for moment in range(waiting_seconds, 61, waiting_seconds)],
     }
 
 
@@ -72,11 +72,11 @@ def test_a_project_of_a_canceled_job_stays_held_while_its_handler_goes_on(
     assert hold(first)
     heartbeat = Heartbeat(database, worker_id="a", interval_seconds=3600.0, waiting=list)
     claim = JobClaim(database, first, trusted_seconds=7200, stopping=threading.Event())
-    with heartbeat.beating_for(claim):
+    with heartbeat.for_claim(claim):
         jobs.cancel(first.id)
         for _ in range(3):
             clock.advance(seconds=40)
-            heartbeat._beat()
+            heartbeat._write_for_running()
             assert claim.lost.is_set()
             assert not hold(second)
     heartbeat.close()

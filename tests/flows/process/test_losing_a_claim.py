@@ -163,7 +163,7 @@ def test_both_claims_of_a_job_that_came_back_to_its_process_are_told_the_truth(r
     second = jobs.claim_next("somebody")
     assert second is not None
 
-    lost = heartbeats.beat(rows, [(first.id, str(first.claim_token)), (second.id, str(second.claim_token))])
+    lost = heartbeats.write_heartbeats(rows, [(first.id, str(first.claim_token)), (second.id, str(second.claim_token))])
 
     assert lost == {first.claim_token}
 
@@ -177,7 +177,9 @@ def test_a_handlers_long_transaction_keeps_no_other_job_from_its_beat(postgresql
     with database.begin() as connection:
         connection.execute(job_table.update().where(job_table.c.id == held.id).values(progress_done=1))
 
-        lost = heartbeats.beat(database, [(held.id, str(held.claim_token)), (other.id, str(other.claim_token))])
+        lost = heartbeats.write_heartbeats(
+            database, [(held.id, str(held.claim_token)), (other.id, str(other.claim_token))]
+        )
 
     assert lost == set()
     found = JobsRepository(database).get_by_id(other.id)

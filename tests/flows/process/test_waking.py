@@ -73,7 +73,7 @@ def test_who_waits_is_woken_by_a_slot_that_another_process_frees(
         running, ended = _follow(one, first)
         claimed = running.claimed.result(60)
         waiting, ended_too = _follow(other, second)
-        wait_until(lambda: other.followed.attended() == [second.id], what="the other process waits")
+        wait_until(lambda: other.followed.next_in_line() == [second.id], what="the other process waits")
 
         jobs.complete(first.id, claim_token=claimed.claim_token)
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, event, text
 from storage import Database, JobsRepository, LanesRepository, PhotosRepository, TasksRepository
 from storage.database.driver_statement import DriverStatement
 from storage.lifecycle import heartbeats
-from storage.lifecycle.heartbeats import attend, beat, leave, standings
+from storage.lifecycle.heartbeats import clear_waiting, job_states, record_waiting, write_heartbeats
 from storage.photo_sets import resolve_job_targets
 from storage.queue.bulk import JobFilter, cancel_jobs, retry_jobs
 from storage.queue.claims import (
@@ -148,11 +148,11 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "the same with aging": lambda: awaited(aging_seconds=60),
         "promote_due": in_transaction(lambda c: promote_due(c, now=database.clock() + timedelta(days=400))),
         "heartbeat": lambda: jobs.heartbeat(claim().id),
-        "beat": lambda: beat(database, [(claim().id, "token")]),
-        "attend and leave": lambda: (
-            attend(database, [5, 8], worker_id="w"),
-            leave(database, [5, 8]),
-            standings(database, [5, 8]),
+        "write_heartbeats": lambda: write_heartbeats(database, [(claim().id, "token")]),
+        "waiting": lambda: (
+            record_waiting(database, [5, 8], worker_id="w"),
+            clear_waiting(database, [5, 8]),
+            job_states(database, [5, 8]),
         ),
         "complete": lambda: jobs.complete(claim().id),
         "complete of a task's job": lambda: jobs.complete(tasks.list_jobs(task_id)[1].id),
@@ -232,8 +232,8 @@ def _planned_once() -> list[DriverStatement]:
     claims += [take_from_chosen_lanes(for_tenant) for for_tenant in flags]
     looks = [*(choose_lanes(for_tenant) for for_tenant in flags), LOOK_POSTGRESQL, _next_due(True)]
     ends = [END_POSTGRESQL, PROMOTE_POSTGRESQL]
-    beats = [heartbeats._attend_statement(True), heartbeats._leave_statement(True)]
-    statements: list[DriverStatement] = [*claims, take_awaited(True), *looks, *ends, *beats]
+    for_heartbeats = [heartbeats._record_waiting_statement(True), heartbeats._clear_waiting_statement(True)]
+    statements: list[DriverStatement] = [*claims, take_awaited(True), *looks, *ends, *for_heartbeats]
     assert all(statement.is_planned_once for statement in statements)
     return statements
 

@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from storage import Database, Job, JobsRepository, LanesRepository
 from storage.errors import InvalidValue, UnknownLane
-from storage.lifecycle.heartbeats import attend, beat, leave, standings
+from storage.lifecycle.heartbeats import clear_waiting, job_states, record_waiting, write_heartbeats
 from storage.queue.exchange import Wanted
 from storage.queue.holds import HoldsRepository
 from storage.queue.lanes import lane_of
@@ -308,9 +308,9 @@ def test_a_waiter_gets_its_job_only_when_no_better_one_is_waited_for(
     low = jobs.enqueue(tenant_id="t", type="x", priority=10)
     high = jobs.enqueue(tenant_id="t", type="x", priority=20)
     # Nobody waits for the better job, so it holds nobody back.
-    attend(database, [high.id], worker_id="w")
+    record_waiting(database, [high.id], worker_id="w")
     assert _claim_awaited(database, "normal", low.id) == []
-    leave(database, [high.id])
+    clear_waiting(database, [high.id])
     assert _claim_awaited(database, "normal", low.id) == [low.id]
     assert _claim_awaited(database, "normal", high.id) == []
     jobs.complete(low.id)
@@ -321,7 +321,7 @@ def test_a_waiter_that_died_holds_nobody_back(database: Database, jobs: JobsRepo
     LanesRepository(database).change("normal", slots=1)
     low = jobs.enqueue(tenant_id="t", type="x", priority=10)
     high = jobs.enqueue(tenant_id="t", type="x", priority=20)
-    attend(database, [high.id], worker_id="w")
+    record_waiting(database, [high.id], worker_id="w")
     clock.advance(seconds=14)
     assert _claim_awaited(database, "normal", low.id) == []
     clock.advance(seconds=2)
@@ -358,12 +358,12 @@ def test_one_beat_serves_all_jobs_of_a_process_and_names_those_it_lost(
     jobs.requeue(claimed[2].id)
     jobs.claim_next("another")
     clock.advance(seconds=3)
-    lost = beat(database, [(job.id, str(job.claim_token)) for job in claimed])
+    lost = write_heartbeats(database, [(job.id, str(job.claim_token)) for job in claimed])
     assert lost == {claimed[1].claim_token, claimed[2].claim_token}
     assert jobs.get_by_id(claimed[0].id).heartbeat_at == clock()  # type: ignore[union-attr]
     assert jobs.get_by_id(claimed[2].id).heartbeat_at != clock()  # type: ignore[union-attr]
-    assert beat(database, []) == set()
-    found = standings(database, [job.id for job in claimed] + [4711])
+    assert write_heartbeats(database, []) == set()
+    found = job_states(database, [job.id for job in claimed] + [4711])
     assert {job_id: standing.status for job_id, standing in found.items()} == {
         claimed[0].id: "running",
         claimed[1].id: "completed",

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from storage import Database, JobsRepository, LanesRepository
 from storage.database import tables
 from storage.errors import UnknownLane
-from storage.lifecycle.heartbeats import attend
+from storage.lifecycle.heartbeats import record_waiting
 from storage.queue.claims import next_due_at, rank_heads
 from storage.queue.exchange import Wanted
 from storage.queue.holds import HoldsRepository
@@ -106,7 +106,7 @@ def test_of_the_awaited_jobs_of_a_lane_the_best_get_its_free_slots(
     assert _claim_awaited(database, running) == [running]
     outside, lowest, low, high, highest, above = (_enqueue(jobs, priority) for priority in (39, 40, 45, 50, 60, 61))
     of_another = _enqueue(jobs, 55)
-    attend(database, [of_another], worker_id="another")
+    record_waiting(database, [of_another], worker_id="another")
     # Two slots are free, and another process waits for the second best job.
     assert _claim_awaited(database, outside, lowest, low, high, highest, above) == [highest]
     assert _claim_awaited(database, lowest, low, high) == []

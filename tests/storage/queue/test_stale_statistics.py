@@ -120,8 +120,8 @@ def _hot_statements(is_postgresql: bool) -> dict[str, DriverStatement]:
     else:
         statements |= {"end": END_SQLITE, "look": LOOK_SQLITE, "promotion": PROMOTE_SQLITE}
         statements["open lanes"] = OPEN_LANES_SQLITE
-    statements["attend"] = heartbeats._attend_statement(is_postgresql)
-    statements["leave"] = heartbeats._leave_statement(is_postgresql)
+    statements["record_waiting"] = heartbeats._record_waiting_statement(is_postgresql)
+    statements["clear_waiting"] = heartbeats._clear_waiting_statement(is_postgresql)
     return statements
 
 

@@ -625,18 +625,18 @@ def test_follow_ups_run_even_where_a_failure_stops_the_steps(
     assert tasks.get(task.id).status == "failed"
 
 
-def test_unfinished_tasks_that_nobody_attends_are_found(
+def test_unfinished_tasks_that_no_process_follows_are_found(
     tasks: TasksRepository, make_task: Any, photo_ids: list[int], clock: Any
 ) -> None:
-    attended, forgotten, ended = (make_task("items", photo_ids=photo_ids) for _ in range(3))
+    followed, forgotten, ended = (make_task("items", photo_ids=photo_ids) for _ in range(3))
     tasks.cancel(ended.id)
     clock.advance(seconds=31)
-    tasks.attend([attended.id])
+    tasks.heartbeat([followed.id])
     assert [task.id for task in tasks.list_unattended(silent_seconds=30)] == [forgotten.id]
-    assert (tasks.get(attended.id).status, tasks.get(attended.id).started_at) == ("running", clock())
+    assert (tasks.get(followed.id).status, tasks.get(followed.id).started_at) == ("running", clock())
     clock.advance(seconds=31)
-    assert {task.id for task in tasks.list_unattended(silent_seconds=30)} == {attended.id, forgotten.id}
-    tasks.attend([ended.id])
+    assert {task.id for task in tasks.list_unattended(silent_seconds=30)} == {followed.id, forgotten.id}
+    tasks.heartbeat([ended.id])
     assert tasks.get(ended.id).status == "canceled"
 
 

@@ -144,14 +144,14 @@ def _free_a_slot_that_somebody_waits_for(database: Database, make_task: Any) -> 
     JobsRepository(database).enqueue(tenant_id="tenant", type="x")
     running = JobsRepository(database).claim_next("worker")
     waiting = JobsRepository(database).enqueue(tenant_id="tenant", type="x")
-    heartbeats.attend(database, [waiting.id], worker_id="w")
+    heartbeats.record_waiting(database, [waiting.id], worker_id="w")
     assert running is not None
     return lambda: JobsRepository(database).complete(running.id)
 
 
 def _end_a_job_of_a_task_that_somebody_follows(database: Database, make_task: Any) -> Callable[[], object]:
     task = make_task("projects")
-    TasksRepository(database).attend([task.id])
+    TasksRepository(database).heartbeat([task.id])
     return lambda: TasksRepository(database).cancel(task.id)
 
 
@@ -187,7 +187,7 @@ def test_the_end_of_a_job_is_told_only_where_somebody_waits(has_waiter: bool, po
     running = jobs.claim_next("worker")
     assert running is not None
     if has_waiter:
-        heartbeats.attend(postgresql_database, [waiting.id], worker_id="w")
+        heartbeats.record_waiting(postgresql_database, [waiting.id], worker_id="w")
     with Wakeups(postgresql_database) as wakeups:
         _let_listen(wakeups)
         end = End(job_id=running.id, status=JobStatus.COMPLETED, claim_token=running.claim_token)

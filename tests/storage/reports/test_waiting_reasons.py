@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, select, update
 from storage import Database, JobsRepository, LanesRepository, TasksRepository
 from storage.database.tables import holds, jobs, lanes
 from storage.errors import UnknownJob
-from storage.lifecycle.heartbeats import attend
+from storage.lifecycle.heartbeats import record_waiting
 from storage.queue.holds import HoldsRepository
 from storage.queue.project_claims import claim_projects
 from storage.reports.waiting_reasons import JobExplanation, Reason, Standing, explain_job
@@ -286,7 +286,7 @@ def test_a_job_that_a_flow_run_waits_for_says_so(
 ) -> None:
     job = queue.enqueue(tenant_id="t", type="x")
     clock.advance(seconds=60)
-    attend(database, [job.id], worker_id="w")
+    record_waiting(database, [job.id], worker_id="w")
 
     assert _named(why(job.id), "executor").standing is Standing.FINE
 
