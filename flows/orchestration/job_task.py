@@ -30,7 +30,7 @@ def _without_empty_traceback(record: logging.LogRecord) -> bool:
 logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 
-def unfavourable_end(job: Job | None, job_id: int) -> State[Any] | None:
+def state_unless_completed(job: Job | None, job_id: int) -> State[Any] | None:
     """Return the final state of a task run whose job was followed; None means that the job completed."""
     if job is None:
         return Cancelled(message=f"job {job_id} was removed")
@@ -61,7 +61,7 @@ def run_job(job_id: int, position: str) -> Any:
     runtime = Runtime.current()
     # In a Dask worker, no other code subscribes to the events.
     runtime.events.listen(emit_to_prefect)
-    return unfavourable_end(runtime.followed.follow(job_id, _WithProgress(runtime)).result(), job_id)
+    return state_unless_completed(runtime.followed.follow(job_id, _WithProgress(runtime)).result(), job_id)
 
 
 def task_for(type: str, *, priority: int, tags: tuple[str, ...] = ()) -> Task[[int, str], Any]:

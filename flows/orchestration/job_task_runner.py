@@ -26,7 +26,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from flows.execution.job_following import FollowedRun, OnProgress
 from flows.execution.rolling_window import MOST_FOLLOWED
 from flows.orchestration.artifacts import ProgressBar
-from flows.orchestration.job_task import run_job, unfavourable_end
+from flows.orchestration.job_task import run_job, state_unless_completed
 from flows.orchestration.prefect_link import link
 from flows.orchestration.tag_limits import TagLimits
 from flows.orchestration.task_run_record import TaskRunRecord
@@ -185,7 +185,7 @@ class _JobRun(FollowedRun):
             state = Failed(message=f"Task run encountered an exception {type(error).__name__}: {error}")
         else:
             job = followed.result()
-            state = unfavourable_end(job, self._parameters["job_id"]) or Completed()
+            state = state_unless_completed(job, self._parameters["job_id"]) or Completed()
             if job is not None and job.started_at is not None and self.record.task_run.start_time is None:
                 # Another executor began and ended the job between two reads of its row.
                 self.record.set_state(Running(timestamp=job.started_at))
