@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from flows.execution.job_run import run_claimed_job
 from flows.process.executor import EndWriter
-from flows.process.followed_jobs import Observer
+from flows.process.observer import Observer
 from flows.process.runtime import Runtime
 from storage.records import Job
 

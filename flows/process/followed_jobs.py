@@ -10,13 +10,12 @@ import logging
 import math
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
-from contextvars import copy_context
 
 from flows.process.executor import EndWriter, Executor
+from flows.process.observer import Followed, Observer
 from flows.telemetry.log_fields import about_job
 from storage.database.engine import Database
 from storage.database.thread_ends import wait_for_end
@@ -33,35 +32,6 @@ logger = logging.getLogger("photojobs.following")
 
 #: How long the bounds of the lanes are cached. Their slots are read at every claim.
 LANES_SECONDS = 5.0
-
-
-class Observer(ABC):
-    """Runs a followed job when its turn comes, and is notified of what happens to it before its end."""
-
-    def refuses(self) -> bool:
-        """Return whether this observer must not run the job; it then goes back to the queue and is not followed."""
-        return False
-
-    @abstractmethod
-    def run(self, job: Job, stopping: threading.Event, write_end: EndWriter) -> Job | None:
-        """Run a claimed job. Returns its row, or None if the row was removed.
-
-        Args:
-            job: its row when it was claimed.
-            stopping: set when the job is to go back to the queue.
-            write_end: ends the job.
-        """
-
-    def running_elsewhere(self) -> None:  # noqa: B027 - optional.
-        """Take note that another executor runs the job; must be quick."""
-
-    def queued_again(self, before: Job, job: Job) -> None:  # noqa: B027 - optional.
-        """Take note that the job went back to the queue, for another attempt or because it had to stop.
-
-        Args:
-            before: its row when it was claimed.
-            job: its row now.
-        """
 
 
 class FollowedJobs:
@@ -99,9 +69,9 @@ class FollowedJobs:
         self._lock = threading.Lock()
         self._announced: dict[int, Job] = {}
         #: The jobs that wait for their turn here, or run in another process.
-        self._waiting: dict[int, list[_Followed]] = {}
+        self._waiting: dict[int, list[Followed]] = {}
         #: The claimed jobs, by token.
-        self._claimed: dict[str, _Followed] = {}
+        self._claimed: dict[str, Followed] = {}
         self._next_in_line: set[int] = set()
         self._not_ready: set[int] = set()
         self._looked_at = -math.inf
@@ -131,7 +101,7 @@ class FollowedJobs:
         with self._lock:
             job = self._announced.pop(job_id, None)
         self._on_followed()
-        followed = _Followed(job_id, observer)
+        followed = Followed(job_id, observer)
         self._wait(followed, job)
         return followed.future
 
@@ -246,7 +216,7 @@ class FollowedJobs:
 
     # Waiting.
 
-    def _wait(self, followed: _Followed, job: Job | None) -> None:
+    def _wait(self, followed: Followed, job: Job | None) -> None:
         """Wait for the turn of a job; `job` is its row as last read, or None if it was not read yet."""
         if job is not None:
             followed.note(job, self._stopping(job.task_id))
@@ -424,7 +394,7 @@ class FollowedJobs:
 
     # Running.
 
-    def _run(self, followed: _Followed, claimed: Job, write_end: EndWriter) -> None:
+    def _run(self, followed: Followed, claimed: Job, write_end: EndWriter) -> None:
         job: Job | None = claimed
         try:
             if followed.observer.refuses():
@@ -439,21 +409,3 @@ class FollowedJobs:
             followed.future.set_exception(error)
         else:
             followed.future.set_result(job)
-
-
-class _Followed:
-    """A job that this process follows."""
-
-    def __init__(self, job_id: int, observer: Observer) -> None:
-        self.job_id = job_id
-        self.observer = observer
-        self.future: Future[Job | None] = Future()
-        self.context = copy_context()
-        #: The row of the job as it was last read.
-        self.job: Job | None = None
-        #: Set when this process stops following the job.
-        self.stopping = threading.Event()
-
-    def note(self, job: Job, stopping: threading.Event) -> None:
-        """Keep the row of the job, and the event that stops its task."""
-        self.job, self.stopping = job, stopping

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.process.executor import EndWriter
-from flows.process.followed_jobs import FollowedJobs, Observer
+from flows.process.followed_jobs import FollowedJobs
+from flows.process.observer import Observer
 from storage import Database
 from storage.queue.claims import new_worker_id
 from storage.queue.exchange import End

@@ -1,0 +1,58 @@
+"""The observer of a followed job, which runs the job, and the future that the follower waits for."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
+from contextvars import copy_context
+
+from flows.process.executor import EndWriter
+from storage.records import Job
+
+
+class Observer(ABC):
+    """Runs a followed job when its turn comes, and is notified of what happens to it before its end."""
+
+    def refuses(self) -> bool:
+        """Return whether this observer must not run the job; it then goes back to the queue and is not followed."""
+        return False
+
+    @abstractmethod
+    def run(self, job: Job, stopping: threading.Event, write_end: EndWriter) -> Job | None:
+        """Run a claimed job. Returns its row, or None if the row was removed.
+
+        Args:
+            job: its row when it was claimed.
+            stopping: set when the job is to go back to the queue.
+            write_end: ends the job.
+        """
+
+    def running_elsewhere(self) -> None:  # noqa: B027 - optional.
+        """Take note that another executor runs the job; must be quick."""
+
+    def queued_again(self, before: Job, job: Job) -> None:  # noqa: B027 - optional.
+        """Take note that the job went back to the queue, for another attempt or because it had to stop.
+
+        Args:
+            before: its row when it was claimed.
+            job: its row now.
+        """
+
+
+class Followed:
+    """A job that this process follows, with its observer and the future of its end."""
+
+    def __init__(self, job_id: int, observer: Observer) -> None:
+        self.job_id = job_id
+        self.observer = observer
+        self.future: Future[Job | None] = Future()
+        self.context = copy_context()
+        #: The row of the job as it was last read.
+        self.job: Job | None = None
+        #: Set when this process stops following the job.
+        self.stopping = threading.Event()
+
+    def note(self, job: Job, stopping: threading.Event) -> None:
+        """Keep the row of the job, and the event that stops its task."""
+        self.job, self.stopping = job, stopping
