@@ -158,7 +158,7 @@ def _coded_colors(file: SourceFile, *, has_profile: bool) -> CodedColors | None:
         return None
     if not colors.is_known:
         raise ColorsNotDefined(
-            f"{file.name}: photojobs does not know the colors that it names "
+            f"{file.name}: the file names colors by code points that photojobs does not support "
             f"(primaries {colors.primaries}, transfer {colors.transfer})."
         )
     return None if colors.is_srgb else colors

@@ -86,7 +86,7 @@ def work_on_derivatives(
     sources = task.files.sources()
     if not sources:
         task.files.refuse_untouchable()
-        raise SkipItem("no file of it is on disk")
+        raise SkipItem("the photo has no file on disk")
     source = sources[0]
     known = task.originals.get(source.name)
     work = DerivativeWork()

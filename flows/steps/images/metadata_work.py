@@ -68,7 +68,7 @@ def work_on_metadata(
     sources = task.files.sources()
     if not sources:
         task.files.refuse_untouchable()
-        raise SkipItem("no file of it is on disk")
+        raise SkipItem("the photo has no file on disk")
     first = sources[0]
     try:
         path = folder.original(first.name)
