@@ -29,5 +29,5 @@ class FollowedRun(Observer):
 
     @contextmanager
     def running(self, job: Job) -> Iterator[OnProgress | None]:
-        """Surround the run of the job; yields a function that shows its progress, or None."""
+        """Enter this context while the job runs. It yields a function that shows the job's progress, or None."""
         yield None

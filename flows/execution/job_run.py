@@ -57,9 +57,9 @@ def run_claimed_job(
     on_progress: Callable[[int, int | None], None] | None = None,
     write_end: EndWriter | None = None,
 ) -> Job | None:
-    """Run a claimed job to its end, or requeue it for another attempt. Returns its row after that, None if removed.
+    """Run a claimed job to its end, or requeue it for another attempt. Return its new row; None if it was removed.
 
-    Errors of the handler are stored in the row and not raised. The caller that claimed the job must call this;
+    Errors of the handler are stored in the row and not raised. After a claim, the caller must call this function;
     otherwise the job is stuck until its heartbeat is stale.
 
     Args:
@@ -67,7 +67,7 @@ def run_claimed_job(
         runtime: the runtime of this process.
         stopping: once set, the handler stops at its next checkpoint and the job goes back to the queue.
         on_progress: called with `done` and `total` after progress was written.
-        write_end: ends the job; by default `JobsRepository.end`.
+        write_end: a function that writes the end of the job; by default `JobsRepository.end`.
     """
     claim = JobClaim(
         runtime.database,

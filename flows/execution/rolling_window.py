@@ -37,7 +37,7 @@ class Source(ABC, Generic[AnyFuture]):
 
     @abstractmethod
     def read(self, room: int, followed: Mapping[int, AnyFuture]) -> Sequence[Job]:
-        """Return the next jobs: up to `room` new ones. Jobs in `followed` may be among the result, and do not count."""
+        """Return the next jobs: up to `room` new ones, and any number of jobs that are already in `followed`."""
 
     @abstractmethod
     def begin(self, jobs: Sequence[Job]) -> Iterable[AnyFuture]:
@@ -49,7 +49,7 @@ class Source(ABC, Generic[AnyFuture]):
 
     @abstractmethod
     def is_stopped(self) -> bool:
-        """Return whether no more jobs are to be begun."""
+        """Return whether the run must begin no more jobs."""
 
     def note_ended(self, futures: Sequence[AnyFuture]) -> None:
         """Take the futures of followed jobs that have ended."""
@@ -59,15 +59,15 @@ class RollingWindow(Generic[AnyFuture]):
     """The jobs that a run follows now, with a future for each.
 
     Args:
-        all_followed: the followed jobs of the process; they get the rows of the jobs in advance.
-        size: how many jobs that can begin now are followed at a time.
+        all_followed: the followed jobs of the process. It gets the rows of the jobs in advance.
+        size: the number of jobs to follow at a time. Jobs that cannot begin in this process now do not count.
     """
 
     def __init__(self, all_followed: FollowedJobs, *, size: int) -> None:
         self._all_followed = all_followed
         self._size = min(size, MOST_FOLLOWED)
         self._followed: dict[int, AnyFuture] = {}
-        # Filled by the threads of the futures.
+        # The threads that end the futures append to it.
         self._ended: deque[int] = deque()
         self._changed = threading.Event()
 

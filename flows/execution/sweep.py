@@ -24,7 +24,7 @@ SWEEP_SECONDS = 5.0
 DOUBT_HEARTBEATS = 1.5
 
 #: If this process does not know of its own claim after this many heartbeat intervals, the answer to the claim was lost.
-#: It is longer than a claim counts as valid without asking the database.
+#: This is longer than the time for which a claim counts as valid without asking the database.
 LOST_HEARTBEATS = 3
 
 

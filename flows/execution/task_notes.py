@@ -1,4 +1,4 @@
-"""Writes the notes of a task: at the start of its first job, and at the end of its last job, once each."""
+"""Stores counts of the library at the start of a task's first job and at the end of its last job, once each."""
 
 from __future__ import annotations
 

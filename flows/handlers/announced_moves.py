@@ -1,6 +1,6 @@
 """Moves groups of files so that all files of a group move or none, even after a disk error, a crash or a power cut.
 
-The database has the intents of a group durably before the first file moves; see `storage.history.move_intents`. The
+The intents of a group are stored durably before the first file moves; see `storage.history.move_intents`. The
 next job that holds the project moves the files of an interrupted group back before it changes anything there.
 """
 

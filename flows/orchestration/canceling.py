@@ -8,7 +8,7 @@ from storage.records import Task
 
 
 def cancel_here(task_id: str, runtime: Runtime, *, reason: str) -> Task:
-    """Cancel a task, and stop its handlers in this process at once, before the next heartbeat would."""
+    """Cancel a task, and stop its handlers in this process at once, without waiting for a heartbeat."""
     task = TasksRepository(runtime.database).cancel(task_id, reason=reason)
     for claim in runtime.heartbeat.running():
         if claim.job.task_id == task_id:

@@ -1,4 +1,4 @@
-"""The Prefect flow that runs the queued standalone jobs, from `enqueue`, other programs or interrupted work."""
+"""The Prefect flow that runs the queued standalone jobs, which belong to no task."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -100,7 +100,7 @@ def checked_parameters(model: type[BaseModel], given: dict[str, Any]) -> dict[st
 
 
 def mistake(model: type[BaseModel], error: PhotojobsError, *, given: dict[str, Any]) -> str:
-    """Return what is wrong with the parameters of a flow run, in one sentence that names the form's field."""
+    """Return one sentence that names the form's field and says what is wrong with its value."""
     if isinstance(error, UnusableParameters):
         return str(error)
     if isinstance(error, InvalidValue) and error.name in model.model_fields:
@@ -121,7 +121,7 @@ def _sentence(model: type[BaseModel], place: tuple[int | str, ...], problem: str
 
 
 def _titles(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """Return the titles in the form of the field at a place: that of the parameter, and of the criterion in it."""
+    """Return the form's titles of the field at `place`: of the parameter, and of the criterion in it, if any."""
     fields: dict[str, FieldInfo] = {}
     titles = []
     for part, known in zip(place, (model.model_fields, PhotoSelection.model_fields), strict=False):

@@ -1,4 +1,4 @@
-"""The task runner of our flows: its task runs wait without a thread each, and their states go to Prefect in batches.
+"""The task runner of our flows: a waiting task run takes no thread, and states are sent to Prefect in batches.
 
 Prefect's own task engine runs all other tasks, and task runs that must first get a slot of a concurrency limit.
 """
@@ -74,12 +74,12 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
     def __enter__(self) -> Self:
         super().__enter__()
         self._others.__enter__()
-        # Not in `__init__`: a runner that has not begun is sent to other processes with its flow.
+        # This is not in `__init__`, because a flow may be sent to another process with its runner before it begins.
         self._limits = TagLimits()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        # Prefect's own runner waits, too: handlers reach a checkpoint, or the process ends them.
+        # Prefect's own runner waits, too. Handlers stop at a checkpoint, or end with the process.
         wait(list(self._unfinished))
         self._limits.close()
         self._others.__exit__(*error)
@@ -157,7 +157,7 @@ class _JobRun(FollowedRun):
     def _end(self, followed: Future[Job | None]) -> None:
         try:
             if self._is_refused:
-                # Not in this thread, which is one of the executor's: Prefect's engine waits for a turn of the job.
+                # Prefect's engine waits until the job has run, so it must not use this thread of the executor.
                 run = copy_context().run
                 threading.Thread(target=run, args=(self._leave_to_prefect,), name="photojobs-limited").start()
             else:

@@ -7,7 +7,7 @@ from storage.queue.pauses import pause_task
 
 
 def pause_here(task_id: str, runtime: Runtime, *, is_to_end: bool) -> None:
-    """Pause a task, and stop its handlers in this process at once, before the next heartbeat would.
+    """Pause a task, and stop its handlers in this process at once, without waiting for a heartbeat.
 
     Args:
         task_id: the id of the task.

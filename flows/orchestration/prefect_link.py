@@ -72,6 +72,8 @@ class _Sent:
 
 @dataclass(slots=True, eq=False)
 class _Question:
+    """A request to the server that is repeated; `at` is the time of the next one, on the monotonic clock."""
+
     ask: Call
     every_seconds: float
     at: float
@@ -146,7 +148,7 @@ class PrefectLink:
 
     def _wake(self) -> None:
         if self._thread is None:
-            # In the context of the first caller, which holds Prefect's settings, such as the address of the server.
+            # The thread gets the context of the first caller, with Prefect's settings, such as the server's address.
             run = copy_context().run
             self._thread = threading.Thread(target=run, args=(self._run,), name="photojobs-prefect", daemon=True)
             self._thread.start()
@@ -184,7 +186,7 @@ class PrefectLink:
                 self._changed.wait((idle_at if call is None else at) - now)
 
     def _due(self) -> tuple[float, Call | None]:
-        """Return the call that is due first, and its time; a call of None if there is none."""
+        """Return the time of the next call, and the call; the call is None if nothing is to be sent or asked."""
         due: list[tuple[float, Call]] = [(one.at, partial(self._ask, one)) for one in self._questions]
         if self._events:
             is_full = self._failures == 0 and (self._flushes or len(self._events) >= BATCH_SIZE)
@@ -250,7 +252,7 @@ class PrefectLink:
             if len(batch) == 1:
                 logger.warning("Prefect refused the event %s: %s", batch[0].body["event"], error)
                 return
-            # One refused event must not cost the others.
+            # If the server refuses one event, the others are still sent.
             for sent in batch:
                 self._send(client, [sent])
 

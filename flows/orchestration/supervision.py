@@ -1,4 +1,4 @@
-"""The supervision of flow-run processes by `photojobs up`: it knows them, and they stop with it or at its request.
+"""The supervision of flow-run processes by `photojobs up`: they stop when it asks them to, or when it has died.
 
 `up` passes the name of its folder to the processes that it starts, in the environment. A flow-run process creates a
 file in the folder that is named by its process id, and keeps it locked while it lives. It regularly checks whether its
@@ -76,7 +76,7 @@ def stop_runs_when_orphaned(*, end_within_seconds: float) -> None:
 
 
 def end_within(seconds: float) -> None:
-    """Kill this process after so many seconds, if it has not ended. It was asked to end, and hands back its jobs.
+    """Kill this process after so many seconds, if it is still running. It was asked to end, and hands back its jobs.
 
     A second signal may interrupt Prefect while it ends its threads; Prefect would then wait for them for minutes.
     """

@@ -1,8 +1,9 @@
 """The executor: a limited number of threads that run the jobs of a source, without Prefect.
 
-A thread that has run a job writes the end of the job and takes its next job in one exchange with the database. Threads
-that finish during an exchange wait for it; then the first of them makes one exchange for all that wait. So no end is
-delayed to fill a batch, and a busy executor makes one transaction for several jobs. A thread that gets no job ends.
+A thread that has run a job writes the end of the job and takes its next job in one exchange with the database. If an
+exchange is running, the thread waits for its end; then one of the waiting threads makes one exchange for all of them.
+So no end is delayed to fill a batch, and a busy executor makes one transaction for several jobs. A thread that gets no
+job ends.
 
 A `Source` provides the jobs and runs each of them in a thread of the executor.
 """
@@ -51,7 +52,9 @@ class Source(Protocol):
         """
 
     def look(self, *, has_room: bool) -> float:
-        """Return the seconds until a delayed job is due, which sends no wakeup; infinite if no such job is known.
+        """Return the seconds until a delayed job is due; infinite if no delayed job is known.
+
+        The executor calls this method before it waits, because a job that becomes due sends no wakeup.
 
         Args:
             has_room: whether a thread is free for another job.
@@ -72,7 +75,16 @@ class Source(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """The request of a thread to an exchange, and the answer. A request that only asks for a job has no `end`."""
+    """The request of a thread to the next exchange, and the result.
+
+    Attributes:
+        end: the end to write; None if the thread only asks for a job.
+        is_of_thread: whether a thread that runs jobs makes the request. If not, the loop of the executor makes it, and
+            the claimed jobs get new threads.
+        ended: the row of the ended job; None if the claim was lost.
+        next: the next job of the thread; None if the thread must end.
+        started: how many threads were started for claimed jobs.
+    """
 
     end: End | None = None
     is_of_thread: bool = True
@@ -103,7 +115,7 @@ class Executor:
         self._changed = threading.Condition()
         self._turns: list[_Turn] = []
         self._is_exchanging = False
-        #: Threads that run a job or wait for an exchange.
+        #: The number of threads that run a job or wait for an exchange.
         self._busy = 0
         self._threads: set[threading.Thread] = set()
 
@@ -127,7 +139,10 @@ class Executor:
         self._is_draining = True
 
     def stop_now(self) -> None:
-        """Stop running handlers at their next checkpoint; their jobs go back to the queue. As safe as `stop`."""
+        """Stop running handlers at their next checkpoint; their jobs go back to the queue.
+
+        A signal handler may call this, and more than once.
+        """
         self._is_stopping = True
         self.stop()
 
@@ -176,6 +191,7 @@ class Executor:
     # Exchanges.
 
     def _take_turn(self, turn: _Turn) -> _Turn:
+        """Return the request with its result. If no exchange is running, make one for all waiting threads."""
         with self._changed:
             self._turns.append(turn)
             while not turn.is_done and self._is_exchanging:
@@ -266,7 +282,7 @@ class Executor:
             while True:
                 turn = self._run_one(job)
                 if turn is None:
-                    # The job did not end by an exchange, so this one asks for the next job only.
+                    # No exchange wrote the end of the job, so this request only asks for the next job.
                     turn = self._take_turn(_Turn())
                     if turn.error is not None:
                         with self._changed:

@@ -46,7 +46,7 @@ class FollowedJobs:
         wakeups: wakes the executor.
         stopping: returns the event of a task that is set when the process is to stop working on it; None means
             standalone jobs.
-        on_followed: called when a job is followed.
+        on_followed: called before each job that this process begins to follow.
     """
 
     def __init__(
@@ -72,7 +72,9 @@ class FollowedJobs:
         self._waiting: dict[int, list[Followed]] = {}
         #: The claimed jobs, by token.
         self._claimed: dict[str, Followed] = {}
+        #: The ids of the jobs for which this process keeps the next slots.
         self._next_in_line: set[int] = set()
+        #: The ids of the jobs that run in another process, or whose next attempt is not due.
         self._not_ready: set[int] = set()
         self._looked_at = -math.inf
         self._due_at = math.inf
@@ -106,7 +108,7 @@ class FollowedJobs:
         return followed.future
 
     def next_in_line(self) -> list[int]:
-        """Return the ids of the queued jobs for which this process waits with a free thread."""
+        """Return the ids of the queued jobs for which this process keeps the next slots."""
         with self._lock:
             return [job_id for job_id in self._next_in_line if job_id in self._waiting]
 
@@ -170,7 +172,11 @@ class FollowedJobs:
         return Exchanged(ended=exchanged.ended, claimed=tuple(claimed))
 
     def look(self, *, has_room: bool) -> float:
-        """Read the rows of new jobs, and regularly the states of all. Returns the seconds until the next look."""
+        """Read the rows that are not read yet, and regularly the states of all jobs.
+
+        Returns:
+            The seconds until the next look.
+        """
         with self._lock:
             new = [job_id for job_id, waiters in self._waiting.items() if waiters[0].job is None]
         try:
@@ -264,22 +270,22 @@ class FollowedJobs:
         for job_id in job_ids:
             self._answer(job_id)
 
-    def _answer(self, job_id: int, row: Job | None = None, *, is_gone: bool = False) -> None:
-        """End the wait for a job, with this row or the one that was read last."""
+    def _answer(self, job_id: int, row: Job | None = None, *, is_removed: bool = False) -> None:
+        """End the wait for a job. The result is None if the row was removed, else `row` or the row read last."""
         with self._lock:
             waiters = self._waiting.pop(job_id, [])
             self._next_in_line.discard(job_id)
             self._not_ready.discard(job_id)
         for followed in waiters:
-            followed.future.set_result(None if is_gone else row or followed.job)
+            followed.future.set_result(None if is_removed else row or followed.job)
 
     def _note_rows(self, job_ids: Sequence[int]) -> None:
-        """Read rows; end the waits for jobs that have ended or are gone, or that this process is not to work on."""
+        """Read rows. End the wait for a job that has ended, was removed, or must not run in this process."""
         rows = self._jobs.get_many(job_ids)
         for job_id in job_ids:
             row = rows.get(job_id)
             if row is None:
-                self._answer(job_id, is_gone=True)
+                self._answer(job_id, is_removed=True)
                 continue
             stopping = self._stopping(row.task_id)
             if row.is_final or stopping.is_set():

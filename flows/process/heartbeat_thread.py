@@ -1,4 +1,4 @@
-"""The heartbeat thread of a process: it serves all jobs that the process runs or waits for, and its followed tasks."""
+"""The thread that writes the heartbeats of a process: of the jobs it runs or waits for, and the tasks it follows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The observer of a followed job, which runs the job, and the future that the follower waits for."""
+"""A job that this process follows, and the observer that runs the job when its turn comes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Observer(ABC):
     """Runs a followed job when its turn comes, and is notified of what happens to it before its end."""
 
     def refuses(self) -> bool:
-        """Return whether this observer must not run the job; it then goes back to the queue and is not followed."""
+        """Return whether this observer must not run the job. The job then goes back to the queue unfollowed."""
         return False
 
     @abstractmethod
@@ -25,14 +25,14 @@ class Observer(ABC):
         Args:
             job: its row when it was claimed.
             stopping: set when the job is to go back to the queue.
-            write_end: ends the job.
+            write_end: a function that writes the end of the job.
         """
 
     def running_elsewhere(self) -> None:  # noqa: B027 - optional.
-        """Take note that another executor runs the job; must be quick."""
+        """Handle the news that another executor runs the job. This method must return quickly."""
 
     def queued_again(self, before: Job, job: Job) -> None:  # noqa: B027 - optional.
-        """Take note that the job went back to the queue, for another attempt or because it had to stop.
+        """Handle the news that the job went back to the queue, for another attempt or because it had to stop.
 
         Args:
             before: its row when it was claimed.

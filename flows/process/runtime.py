@@ -61,8 +61,7 @@ class Runtime:
         )
         self.pinned_definition = lru_cache(maxsize=256)(self._read_pinned_definition)
         self._lock = threading.Lock()
-        # The event of each task lives while something here uses it. The events of stopped tasks are kept longer, the
-        # latest of them.
+        # The event of a task is kept while other objects use it. The latest events of stopped tasks are kept longer.
         self._stopping: WeakValueDictionary[str | None, threading.Event] = WeakValueDictionary()
         self._stopped: deque[threading.Event] = deque(maxlen=1_000)
         self._images: ImageProcessing | None = None

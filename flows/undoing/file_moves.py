@@ -56,7 +56,7 @@ class WayBack:
 
 
 class FileMoves:
-    """Finds the ways back of files and moves the files.
+    """Finds the moves that return files to their former places, and carries them out.
 
     A name is taken only by a file with exactly the same name: `IMG_1.jpg` can return to a folder that has `img_1.jpg`.
     """
@@ -93,7 +93,7 @@ class FileMoves:
             )
         is_here, is_there = os.path.lexists(now), os.path.lexists(back)
         is_back = not is_here and is_there and _has_size(back, entry.size_bytes)
-        if is_here and is_there and not now.samefile(back):  # The same file: an attempt was interrupted.
+        if is_here and is_there and not now.samefile(back):  # If they are the same file, a move was interrupted.
             raise CannotComeBack(f"{printable(back.name)}: another file has its name")
         if not is_here and is_there and not is_back:
             raise CannotComeBack(f"{printable(back.name)}: the file is missing, and another file has its name")

@@ -209,7 +209,7 @@ class ProjectUndo:
         try:
             now, back = tenant.project(now_name), tenant.project(back_name)
             if now.exists() and now.is_empty():
-                raise CannotComeBack(f"folder {now_name} is empty; its disk may be away")
+                raise CannotComeBack(f"folder {now_name} is empty; its disk may not be mounted")
             if now.exists() or not _is_of(back, project_id):
                 rename_folder_without_overwrite(now.path, back.path, names=FolderNames())
         except SourceMissing as error:

@@ -18,7 +18,7 @@ from storage.history.undo_entries import EntryGroup, count_undoable, iterate_gro
 from storage.library.errors import LibraryError
 from task_definitions.wording import quantity
 
-_AWAY = "the folder of its project is empty; its disk may be away"
+_UNMOUNTED = "the folder of its project is empty; its disk may not be mounted"
 
 
 @step("undo", unit="library")
@@ -78,7 +78,7 @@ class _Undo:
             away = self._places.empty_folders(held)
             for group in groups:
                 if group.project_ids() & away:
-                    report_left(self._ctx, group.entries, _AWAY)
+                    report_left(self._ctx, group.entries, _UNMOUNTED)
             self._photos.run([group for group in groups if not group.project_ids() & away])
 
     def _undo_one(self, group: EntryGroup) -> None:
@@ -86,7 +86,7 @@ class _Undo:
             with self._ctx.exclusively(sorted(group.project_ids())):
                 self._places.look()
                 if not group.is_of_project and self._places.empty_folders(group.project_ids()):
-                    raise CannotComeBack(_AWAY)
+                    raise CannotComeBack(_UNMOUNTED)
                 self._projects.run(group)
         except CannotComeBack as error:
             report_left(self._ctx, group.entries, str(error))

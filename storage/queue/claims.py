@@ -30,7 +30,7 @@ from storage.queue.exchange_statements import DUE, NOT_ON_HOLD, TAKE, awaited
 from storage.queue.lanes import free_slots
 from storage.records import Job, Lane
 
-#: Bounds between which every priority is.
+#: The lowest and the highest possible priority.
 ANY_PRIORITY = (-(2**31), 2**31 - 1)
 
 

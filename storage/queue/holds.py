@@ -24,7 +24,7 @@ from storage.records import Record
 
 
 class HoldKind(StrEnum):
-    """The kinds of holds, by the thing that is on hold."""
+    """The kinds of holds: on a task, on a tenant, or on a lane."""
 
     TASK = "task"
     TENANT = "tenant"

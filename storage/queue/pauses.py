@@ -9,7 +9,7 @@ from storage.database.tables import jobs
 from storage.lifecycle.state_machine import give_back, lock_task
 from storage.queue.holds import HoldKind, HoldsRepository
 
-#: The reason of the hold that a pause places. A user placed a hold with another reason, so it stays after the pause.
+#: The reason of a hold that a pause places. A hold with another reason was placed by a user, and stays after the pause.
 PAUSED_IN_PREFECT = "paused in Prefect"
 
 

@@ -84,7 +84,7 @@ class Arrivals:
         """
         ctx = self._ctx
         arrivals, self._arrivals = self._arrivals, []
-        pairs = pair(arrivals, but_for=self._away(arrivals) - set(doomed))
+        pairs = pair(arrivals, but_for=self._maybe_unmounted(arrivals) - set(doomed))
         for arrival in pairs.unsure:
             self._report_unsure(arrival)
         new = [*pairs.unsure, *pairs.new]
@@ -199,8 +199,8 @@ class Arrivals:
                 if self._whereabouts.is_missing(known):
                     self._missing[known.size_bytes].append(known)
 
-    def _away(self, arrivals: Sequence[Arrival]) -> set[int]:
-        """Return projects whose folder is missing and of which at most half of the photos arrived.
+    def _maybe_unmounted(self, arrivals: Sequence[Arrival]) -> set[int]:
+        """Return the projects whose folder is missing, unless more than half of their photos are among the arrivals.
 
         The disks of these projects may not be mounted.
         """

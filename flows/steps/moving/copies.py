@@ -18,7 +18,7 @@ from storage.records import Photo, Project
 class Copies:
     """Finds the original photo of each copy in one project.
 
-    Copies are not renamed, because backups and phone syncs add the same files repeatedly, so copies would accumulate.
+    Copies are not renamed: backups and phone syncs add the same files repeatedly, so renamed copies would accumulate.
     """
 
     def __init__(self, ctx: StepContext, names: DuplicateNames, project: Project, folder: ProjectFolder) -> None:

@@ -212,7 +212,7 @@ def bring_derivative(
     *,
     is_resumed: bool,
 ) -> bool:
-    """Move a derivative after its photo, and return whether it exists at the new place. It can be made again if not.
+    """Move a derivative after its photo, and return whether it exists at the new place. If not, it can be made again.
 
     Args:
         path_of: a function that returns the derivative's path for a project folder and the name of a photo.

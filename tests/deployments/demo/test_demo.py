@@ -57,7 +57,7 @@ def demonstrate(run: Callable[..., Any], place: Any) -> None:
     assert all(task.status == ("failed" if task.type == "process_photos" else "completed") for task in tasks)
     failed = [job for job in JobsRepository(database).list_by_tenant("ben") if job.status == "failed"]
     assert {job.type for job in failed} == {"metadata", "generate_derivatives"}
-    # Kept for a week: its disk may be away.
+    # Kept for a week: its disk may not be mounted.
     assert "Lost drive" in {project.project_name for project in ProjectsRepository(database).list()}
     database.close()
 

@@ -102,7 +102,7 @@ def _manifest_was_edited(studio: Any) -> None:
         (_one_of_two_files_is_missing, "fox.NEF: its file is missing, and a photo's files stay together"),
         (_another_photo_has_its_name, "another photo of Iceland has its name"),
         (_project_has_another_tenant, "its project no longer exists"),
-        (_disk_is_away, "its disk may be away"),
+        (_disk_is_away, "its disk may not be mounted"),
         (_manifest_was_edited, "the manifest has been changed since"),
     ],
 )
@@ -136,7 +136,7 @@ def test_a_photo_comes_back_when_the_disk_of_its_project_is_there_again(studio: 
     path, away = studio.folder(iceland).path, studio.root.parent / "away"
     path.rename(away)
     path.mkdir()
-    assert "its disk may be away" in _left(_undo(studio))
+    assert "its disk may not be mounted" in _left(_undo(studio))
     path.rmdir()
     away.rename(path)
 
@@ -227,7 +227,7 @@ def _former_name_is_taken(tenant: Path) -> None:
     ("change", "reason"),
     [
         (_folder_is_missing, "folder Alps no longer exists"),
-        (_folder_is_empty, "folder Alps is empty; its disk may be away"),
+        (_folder_is_empty, "folder Alps is empty; its disk may not be mounted"),
         (_former_name_is_taken, "“Iceland” already exists there"),
     ],
 )
