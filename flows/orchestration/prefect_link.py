@@ -44,7 +44,7 @@ BATCH_SIZE = 200
 MOST_KEPT = 20_000
 
 #: The shortest time between two updates of one artifact, such as a job's progress bar.
-PICTURE_SECONDS = 1.0
+ARTIFACT_SECONDS = 1.0
 
 #: The thread ends after it had nothing to do for this long.
 IDLE_SECONDS = 5.0
@@ -91,7 +91,7 @@ class PrefectLink:
         self._failures = 0
         self._lost = 0
         self._of_flow_run: dict[uuid.UUID, list[Resource]] = {}
-        self._pictures: dict[str, Call] = {}
+        self._artifacts: dict[str, Call] = {}
         self._shown_at: dict[str, float] = {}
         self._is_showing = False
         self._questions: list[_Question] = []
@@ -112,7 +112,7 @@ class PrefectLink:
     def show(self, kind: str, show: Call) -> None:
         """Call `show` soon. It replaces a waiting call of the same kind. A call that fails is logged and dropped."""
         with self._changed:
-            self._pictures[kind] = show
+            self._artifacts[kind] = show
             self._wake()
 
     @contextmanager
@@ -143,7 +143,7 @@ class PrefectLink:
                 self._flushes -= 1
 
     def _has_sent_all(self) -> bool:
-        is_idle = not (self._events or self._pictures or self._is_showing)
+        is_idle = not (self._events or self._artifacts or self._is_showing)
         return is_idle and (self._thread is None or bool(self._questions))
 
     def _wake(self) -> None:
@@ -164,7 +164,7 @@ class PrefectLink:
                     return
             except Exception as error:  # noqa: BLE001 - no client could be opened; no work depends on it.
                 with self._changed:
-                    self._pictures.clear()
+                    self._artifacts.clear()
                     for question in self._questions:
                         question.at = time.monotonic() + question.every_seconds
                 self._retry_or_drop(error)
@@ -191,9 +191,9 @@ class PrefectLink:
         if self._events:
             is_full = self._failures == 0 and (self._flushes or len(self._events) >= BATCH_SIZE)
             due.append((0.0 if is_full else self._events_at, self._send_batch))
-        for kind in self._pictures:
+        for kind in self._artifacts:
             shown_at = -math.inf if self._flushes else self._shown_at.get(kind, -math.inf)
-            due.append((shown_at + PICTURE_SECONDS, partial(self._show, kind)))
+            due.append((shown_at + ARTIFACT_SECONDS, partial(self._show, kind)))
         return min(due, key=lambda one: one[0]) if due else (0.0, None)
 
     def _ask(self, question: _Question, client: SyncPrefectClient) -> None:
@@ -210,9 +210,9 @@ class PrefectLink:
 
     def _show(self, kind: str, client: SyncPrefectClient) -> None:
         with self._changed:
-            show = self._pictures.pop(kind)
+            show = self._artifacts.pop(kind)
             now = time.monotonic()
-            self._shown_at = {known: at for known, at in self._shown_at.items() if at > now - PICTURE_SECONDS}
+            self._shown_at = {known: at for known, at in self._shown_at.items() if at > now - ARTIFACT_SECONDS}
             self._shown_at[kind] = now
             self._is_showing = True
         try:

@@ -212,10 +212,10 @@ def test_a_picture_that_cannot_be_sent_is_dropped_and_the_next_one_is_sent(conne
     assert sent == ["report"]
 
 
-def test_pictures_of_one_kind_keep_their_distance_and_delay_no_other(
+def test_artifacts_of_one_kind_keep_their_distance_and_delay_no_other(
     connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefect_link, "PICTURE_SECONDS", 3600.0)
+    monkeypatch.setattr(prefect_link, "ARTIFACT_SECONDS", 3600.0)
     sent: list[str] = []
     connect()
     link = PrefectLink()
