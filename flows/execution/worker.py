@@ -110,7 +110,10 @@ class Worker:
         self._executor.stop()
 
     def stop_now(self) -> None:
-        """Stop running handlers at their next checkpoint; their jobs go back to the queue. As safe as `stop`."""
+        """Stop running handlers at their next checkpoint; their jobs go back to the queue.
+
+        A signal handler may call this, and more than once.
+        """
         self._executor.stop_now()
 
     def _summary(self) -> DrainSummary:

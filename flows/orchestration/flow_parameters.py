@@ -121,7 +121,7 @@ def _sentence(model: type[BaseModel], place: tuple[int | str, ...], problem: str
 
 
 def _titles(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """Return the form's titles of the field at `place`: of the parameter, and of the criterion in it, if any."""
+    """Return the titles in the form for each part of `place`: a parameter and, in a selection, a criterion."""
     fields: dict[str, FieldInfo] = {}
     titles = []
     for part, known in zip(place, (model.model_fields, PhotoSelection.model_fields), strict=False):

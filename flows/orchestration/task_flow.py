@@ -40,7 +40,7 @@ from storage.reports.task_summary import TaskSummary, summarise_task
 
 logger = logging.getLogger("photojobs.flows")
 
-#: How long a process that was asked to end may take for Prefect's threads, in addition to `drain_seconds`.
+#: How long Prefect's threads may take to end in a process that was asked to end, in addition to `drain_seconds`.
 END_SECONDS = 15.0
 
 #: The cancellation reason of a task whose flow run was canceled.
@@ -69,7 +69,7 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
     ) as watch:
         ended = follow_task(task_id, runtime).is_final
     if not ended:
-        # Prefect's exception for a suspended run: the process ends, and the run stays paused until it is resumed.
+        # Prefect treats this exception as a suspension: the process ends, and the run stays paused until it resumes.
         raise Pause(state=watch.suspended)
     summary = summarise_task(runtime.database, task_id)
     runtime.events.task_ended(summary.task, message=summary.message)

@@ -47,8 +47,8 @@ class Source(Protocol):
     def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
         """Write the ends of jobs and claim up to `limit` jobs, in one transaction if possible; `limit` may be 0.
 
-        The executor starts the claimed jobs at once. After an error, which may also mean that the answer was lost, it
-        passes the same ends again. Any of its threads may call this, but only one at a time.
+        The executor starts the claimed jobs at once. After an error it passes the same ends again, because the answer
+        of a successful call may have been lost. Any of its threads may call this, but only one at a time.
         """
 
     def look(self, *, has_room: bool) -> float:

@@ -152,7 +152,7 @@ class Runtime:
             yield
         finally:
             with self._lock:
-                # Handlers of the stopped task that still run must find its event set.
+                # Handlers of the stopped task that still run must see that its event is set.
                 if stopping.is_set():
                     self._stopped.append(stopping)
 

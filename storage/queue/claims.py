@@ -103,7 +103,7 @@ def next_due_at(database: Database) -> datetime | None:
 
 
 def new_worker_id(name: str) -> str:
-    """Return a worker id that is new for each start, so that a restarted worker differs from its dead predecessor."""
+    """Return a worker id that is unique for each start, so that a restarted worker differs from the one that died."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 

@@ -1,4 +1,4 @@
-"""Pauses a task when its flow run is paused in Prefect: until it resumes, it is on hold and none of its jobs runs."""
+"""Pauses a task while its flow run is paused in Prefect: the task is on hold, and none of its jobs runs."""
 
 from __future__ import annotations
 

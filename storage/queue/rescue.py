@@ -28,7 +28,7 @@ class Rescued:
 
 
 def find_silent(database: Database, *, stale_seconds: float) -> dict[int, datetime]:
-    """Return the last heartbeats of running jobs without a heartbeat for `stale_seconds`, by job id."""
+    """Find running jobs that had no heartbeat for `stale_seconds`, and return their last heartbeats by job id."""
     with database.connect() as connection:
         statement = select(jobs.c.id, _last_sign).where(text(RUNNING), _is_silent(database, stale_seconds))
         return {row[0]: row[1] for row in connection.execute(statement)}

@@ -95,7 +95,10 @@ def _current(
     folder: ProjectFolder,
     pairs: Sequence[tuple[Arrival, KnownOriginal]],
 ) -> dict[int, Photo]:
-    """Return, by id, the photos whose pair is unchanged: same project and name, same file, and no row for the file."""
+    """Return by id the photos whose pair has not changed since the matching.
+
+    The photo has the same project and name, the file is the same, and the file has no row yet.
+    """
     with ctx.read() as connection:
         taken = known_names(connection, target.id, [arrival.new.name for arrival, _ in pairs])
         photos = PhotosRepository(connection).get_many([original.photo_id for _, original in pairs])
