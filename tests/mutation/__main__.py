@@ -74,7 +74,11 @@ PARTS = {
             "flows/steps/moving/image_move.py",
             "storage/photos/photo_moves.py",
         ],
-        ["tests/flows/steps/test_image_move.py", "tests/flows/steps/test_duplicate_resolution.py"],
+        [
+            "tests/flows/steps/test_announced_moves.py",
+            "tests/flows/steps/test_image_move.py",
+            "tests/flows/steps/test_duplicate_resolution.py",
+        ],
     ),
     "undoing": (
         ["flows/undoing"],

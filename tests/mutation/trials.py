@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,8 @@ class Trials:
     seconds: dict[str, float] = field(default_factory=dict)
     #: For each file and line, the tests that run it.
     tests_of: dict[str, dict[int, set[str]]] = field(default_factory=dict)
+    #: How many mutants each test has noticed first.
+    _noticed: Counter[str] = field(default_factory=Counter)
     _moments: itertools.count[int] = field(default_factory=lambda: itertools.count(1_000_000_000))
 
     def measure(self, modules: Sequence[str]) -> None:
@@ -95,17 +97,21 @@ class Trials:
         self._write(path, mutant.source)
         try:
             seconds = sum(self.seconds[name] for name in chosen) * _TIMES_LONGER + _SECONDS_MORE
-            return self._in_fork(lambda: pytest.main([*_OPTIONS, "-x", *chosen]), seconds=seconds) != 0
+            failed = _Failed(self.project / "failed")
+            arguments = [*_OPTIONS, "-x", *chosen]
+            is_noticed = self._in_fork(lambda: pytest.main(arguments, plugins=[failed]), seconds=seconds) != 0
+            self._noticed.update(failed.names())
+            return is_noticed
         finally:
             self._write(path, original)
 
     def _tests_for(self, mutant: Mutant) -> list[str]:
-        """The tests that run the changed lines, the fastest first."""
+        """The tests that run the changed lines, those that have noticed most mutants first, then the fastest."""
         lines = self.tests_of[mutant.module]
         chosen = set().union(*(lines.get(line, ()) for line in mutant.lines)) if mutant.lines else {""}
         # What was run outside a test, as at an import, may concern all of them.
         names = set(self.seconds) if "" in chosen else chosen & set(self.seconds)
-        return sorted(names, key=lambda name: self.seconds[name])
+        return sorted(names, key=lambda name: (-self._noticed[name], self.seconds[name]))
 
     def _write(self, path: Path, source: str) -> None:
         path.write_text(source)
@@ -165,8 +171,23 @@ class _Durations:
         self._seconds: Mapping[str, float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        if report.when == "call":
-            self._seconds[report.nodeid] += report.duration  # type: ignore[index]
+        # The database of a test costs time before and after it.
+        self._seconds[report.nodeid] += report.duration  # type: ignore[index]
 
     def pytest_sessionfinish(self) -> None:
         self._path.write_text(json.dumps(self._seconds))
+
+
+class _Failed:
+    """Writes which test failed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.unlink(missing_ok=True)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self._path.write_text(report.nodeid)
+
+    def names(self) -> list[str]:
+        return [self._path.read_text()] if self._path.exists() else []

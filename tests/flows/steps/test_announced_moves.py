@@ -1,0 +1,175 @@
+"""Groups of files that move together: all or none, also after an error, and back after an interruption."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.handlers import announced_moves
+from flows.handlers.announced_moves import (
+    FileMove,
+    MoveGroup,
+    MoveInterrupted,
+    announce,
+    interrupted,
+    settled,
+    take_back,
+)
+from storage import JobsRepository
+from storage.database.tables import projects
+from storage.library import FolderNames
+
+
+@pytest.fixture
+def iceland(studio: Any) -> Any:
+    return studio.project("Iceland")
+
+
+@pytest.fixture
+def norway(studio: Any) -> Any:
+    return studio.project("Norway")
+
+
+@pytest.fixture
+def group(studio: Any, iceland: Any, norway: Any) -> MoveGroup:
+    """A photo of two originals and a thumbnail, to be moved from Iceland to Norway."""
+    source, target = studio.folder(iceland), studio.folder(norway)
+    pairs = [(source.path / name, target.path / name) for name in ("fox.jpg", "fox.NEF")]
+    moves = [FileMove(old, new, size_bytes=7) for old, new in pairs]
+    moves.insert(1, FileMove(source.thumbnail("fox"), target.thumbnail("fox"), size_bytes=7, is_derivative=True))
+    for move in moves:
+        move.source.parent.mkdir(exist_ok=True)
+        move.source.write_bytes(b"content")
+    return MoveGroup(iceland.id, norway.id, None, moves)
+
+
+def _fail(monkeypatch: pytest.MonkeyPatch, *sources: Path) -> None:
+    """Let moves of these files fail."""
+    move = announced_moves.move_without_overwrite
+
+    def fail(source: Path, target: Path, **options: Any) -> None:
+        if source in sources:
+            raise OSError(5, os.strerror(5), os.fspath(source))
+        move(source, target, **options)
+
+    monkeypatch.setattr(announced_moves, "move_without_overwrite", fail)
+
+
+def _where(group: MoveGroup) -> list[str]:
+    """For each file of the group, the places where it is."""
+    return [
+        "".join("st"[number] for number in (0, 1) if (one.source, one.target)[number].exists()) for one in group.moves
+    ]
+
+
+def test_all_files_move_and_the_listing_of_their_folder_has_them(group: MoveGroup) -> None:
+    folder = group.moves[0].target.parent
+    names = FolderNames.read(folder)
+    group.carry_out(names=names, folder=folder)
+    assert _where(group) == ["t", "t", "t"]
+    assert (group.is_done, group.is_half) == (True, False)
+    assert names.same_as("fox.jpg") == {"fox.jpg"}
+    # The thumbnail is in another folder.
+    assert names.same_as(group.moves[1].target.name) == set()
+
+
+def test_a_derivative_that_cannot_move_holds_no_original_up(group: MoveGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fail(monkeypatch, group.moves[1].source)
+    group.carry_out()
+    assert _where(group) == ["t", "s", "t"]
+    assert [move.is_done for move in group.moves] == [True, False, True]
+    assert group.is_done
+
+
+def test_if_an_original_cannot_move_all_files_return(group: MoveGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = group.moves[0].target.parent
+    names = FolderNames.read(folder)
+    _fail(monkeypatch, group.moves[2].source)
+    with pytest.raises(OSError, match=r"fox\.NEF"):
+        group.carry_out(names=names, folder=folder)
+    assert _where(group) == ["s", "s", "s"]
+    assert (group.is_done, group.is_half) == (False, False)
+    assert names.same_as("fox.jpg") == set()
+
+
+@pytest.mark.parametrize(("stuck", "is_half"), [(0, True), (1, False)])
+def test_a_group_is_half_moved_only_if_an_original_cannot_return(
+    group: MoveGroup, monkeypatch: pytest.MonkeyPatch, stuck: int, is_half: bool
+) -> None:
+    _fail(monkeypatch, group.moves[2].source, group.moves[stuck].target)
+    with pytest.raises(MoveInterrupted if is_half else OSError):
+        group.carry_out()
+    assert group.is_half is is_half
+    assert _where(group) == (["t", "s", "s"] if is_half else ["s", "t", "s"])
+
+
+@pytest.fixture
+def announced(studio: Any, group: MoveGroup) -> MoveGroup:
+    """The group, after its intents were stored."""
+    job = JobsRepository(studio.database).enqueue(tenant_id="tenant", type="image_move_files", scope="global")
+    announce(studio.database, [group], job=job, library=studio.runtime.library, now=studio.database.clock())
+    return group
+
+
+def _take_back(studio: Any, *project_ids: int) -> int:
+    intents = interrupted(studio.database, project_ids)
+    return take_back(studio.database, studio.runtime.library, intents)
+
+
+def test_the_files_of_an_interrupted_move_return_once(studio: Any, announced: MoveGroup, norway: Any) -> None:
+    announced.carry_out()
+    assert interrupted(studio.database, [norway.id + 1]) == []
+    assert _take_back(studio, norway.id) == 3
+    assert _where(announced) == ["s", "s", "s"]
+    assert interrupted(studio.database, [norway.id]) == []
+
+
+def test_files_return_to_folders_that_were_renamed_or_removed(
+    studio: Any, announced: MoveGroup, iceland: Any, norway: Any
+) -> None:
+    announced.carry_out()
+    root = studio.root / "tenant"
+    announced.moves[1].source.parent.rmdir()
+    for project, name in ((iceland, "Alps"), (norway, "Andes")):
+        studio.folder(project).path.rename(root / name)
+        with studio.database.begin() as connection:
+            connection.execute(projects.update().where(projects.c.id == project.id).values(project_folder=name))
+    assert _take_back(studio, iceland.id) == 3
+    found = sorted(path.relative_to(root).as_posix() for path in root.rglob("fox*") if path.is_file())
+    assert found == sorted(
+        move.source.relative_to(root).as_posix().replace("Iceland", "Alps") for move in announced.moves
+    )
+
+
+def test_only_the_files_of_the_move_itself_return(studio: Any, announced: MoveGroup, iceland: Any) -> None:
+    jpg, thumbnail, raw = announced.moves
+    # One has not moved, one has both names after a crash, and the third was replaced by a user.
+    os.link(thumbnail.source, thumbnail.target)
+    raw.source.unlink()
+    raw.target.write_bytes(b"another photo")
+    assert _take_back(studio, iceland.id) == 1
+    assert (jpg.source.exists(), jpg.target.exists()) == (True, False)
+    assert (thumbnail.source.exists(), thumbnail.target.exists()) == (True, False)
+    assert (raw.source.exists(), raw.target.read_bytes()) == (False, b"another photo")
+
+
+def test_a_file_that_has_both_names_as_two_files_keeps_them(studio: Any, announced: MoveGroup, iceland: Any) -> None:
+    for move in announced.moves:
+        move.target.parent.mkdir(exist_ok=True)
+        move.target.write_bytes(b"other 7")
+    assert _take_back(studio, iceland.id) == 0
+    assert _where(announced) == ["st", "st", "st"]
+    assert {move.target.read_bytes() for move in announced.moves} == {b"other 7"}
+
+
+@pytest.mark.parametrize("is_half", [True, False])
+def test_only_a_half_moved_group_keeps_its_intents(
+    studio: Any, announced: MoveGroup, iceland: Any, is_half: bool
+) -> None:
+    announced.is_half = is_half
+    with studio.database.begin() as connection:
+        settled(connection, [announced])
+    assert len(interrupted(studio.database, [iceland.id])) == (3 if is_half else 0)
