@@ -1,0 +1,108 @@
+"""The rows of photos that moved to another project: their names, derivatives and tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from storage import Database, PhotosRepository, Project
+from storage.database.tables import photo_derivatives, photo_tags, tags
+from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
+
+
+def _moved(photo_id: int, old: str, new: str, **more: Any) -> MovedPhoto:
+    return MovedPhoto(
+        id=photo_id, old_name=old, name=new, thumbnail_status="generated", preview_status="missing", **more
+    )
+
+
+def _derivatives(database: Database) -> set[tuple[int, str, str]]:
+    columns = (photo_derivatives.c.photo_id, photo_derivatives.c.kind, photo_derivatives.c.source_name)
+    with database.connect() as connection:
+        return {tuple(row) for row in connection.execute(select(*columns))}
+
+
+def _tags(database: Database) -> set[tuple[int, int, str]]:
+    statement = select(photo_tags.c.photo_id, tags.c.project_id, tags.c.name).join(
+        tags, tags.c.id == photo_tags.c.tag_id
+    )
+    with database.connect() as connection:
+        return {tuple(row) for row in connection.execute(statement)}
+
+
+def test_derivatives_are_of_the_new_name_and_those_left_behind_are_forgotten(
+    database: Database, make_project: Callable[..., Project], make_photos: Callable[..., list[int]]
+) -> None:
+    here, there = make_project(), make_project()
+    fox, elk, hare = (make_photos(here, filename=name, basename=name)[0] for name in ("fox", "elk", "hare"))
+    rows = [(fox, "thumbnail", "fox.jpg"), (fox, "metadata", "fox.NEF"), (fox, "preview", "another.jpg")]
+    rows += [(elk, "thumbnail", "elk.jpg"), (elk, "preview", "elk.jpg"), (hare, "thumbnail", "fox.jpg")]
+    with database.begin() as connection:
+        connection.execute(
+            insert(photo_derivatives),
+            [
+                {"photo_id": photo_id, "kind": kind, "source_name": name, "generated_at": database.clock()}
+                for photo_id, kind, name in rows
+            ],
+        )
+
+    moved = [_moved(fox, "fox", "fox_duplicate1"), _moved(elk, "elk", "elk", left_behind=("preview",))]
+    PhotoMovesRepository(database).move_rows(moved, project_id=there.id)
+
+    assert _derivatives(database) == {
+        (fox, "thumbnail", "fox_duplicate1.jpg"),
+        (fox, "metadata", "fox_duplicate1.NEF"),
+        (fox, "preview", "another.jpg"),
+        (elk, "thumbnail", "elk.jpg"),
+        (hare, "thumbnail", "fox.jpg"),
+    }
+    found = {photo.id: photo for photo in PhotosRepository(database).get_many([fox, elk, hare])}
+    assert [(found[one].project_id, found[one].filename) for one in (fox, elk, hare)] == [
+        (there.id, "fox_duplicate1"),
+        (there.id, "elk"),
+        (here.id, "hare"),
+    ]
+    assert (found[fox].thumbnail_status, found[fox].preview_status) == ("generated", "missing")
+
+
+def test_photos_keep_the_names_of_their_tags_and_no_others_change(
+    database: Database, make_project: Callable[..., Project], make_photos: Callable[..., list[int]]
+) -> None:
+    here, there, elsewhere = make_project(), make_project(), make_project()
+    fox, elk = make_photos(here, 2)
+    [hare] = make_photos(there)
+    numbers = {}
+    with database.begin() as connection:
+        for project, names in ((here, "ab"), (there, "bd"), (elsewhere, "a")):
+            for name in names:
+                added = insert(tags).values(project_id=project.id, name=name).returning(tags.c.id)
+                numbers[project.id, name] = connection.execute(added).scalar_one()
+        links = [(fox, here, "a"), (fox, here, "b"), (elk, here, "a"), (hare, there, "b"), (hare, there, "d")]
+        # An earlier move was interrupted after this link.
+        links.append((fox, there, "b"))
+        connection.execute(
+            insert(photo_tags),
+            [{"photo_id": photo_id, "tag_id": numbers[project.id, name]} for photo_id, project, name in links],
+        )
+
+    PhotoMovesRepository(database).move_rows([_moved(fox, "fox", "fox")], project_id=there.id)
+
+    assert _tags(database) == {
+        (fox, there.id, "a"),
+        (fox, there.id, "b"),
+        (elk, here.id, "a"),
+        (hare, there.id, "b"),
+        (hare, there.id, "d"),
+    }
+    with database.connect() as connection:
+        found = connection.execute(select(tags.c.project_id, tags.c.name)).all()
+    assert sorted(map(tuple, found)) == sorted(
+        [(here.id, "a"), (here.id, "b"), (there.id, "a"), (there.id, "b"), (there.id, "d"), (elsewhere.id, "a")]
+    )
+    # Nothing is left to do.
+    PhotoMovesRepository(database).move_rows([], project_id=here.id)
+    assert list(PhotoMovesRepository(database).base_names(here.id)) == [
+        photo.filename for photo in PhotosRepository(database).get_many([elk])
+    ]
