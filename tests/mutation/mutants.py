@@ -145,5 +145,7 @@ def _lines_of(tree: ast.Module, line: int) -> frozenset[int]:
 
 
 def _last_own_line(node: ast.stmt) -> int:
-    body: list[ast.stmt] = getattr(node, "body", None) or getattr(node, "cases", None) or []
+    if isinstance(node, ast.Match):
+        return max(node.lineno, node.cases[0].pattern.lineno - 1)
+    body: list[ast.stmt] = getattr(node, "body", [])
     return max(node.lineno, body[0].lineno - 1) if body else node.end_lineno or node.lineno

@@ -91,7 +91,7 @@ def test_if_an_original_cannot_move_all_files_return(group: MoveGroup, monkeypat
     with pytest.raises(OSError, match=r"fox\.NEF"):
         group.carry_out(names=names, folder=folder)
     assert _where(group) == ["s", "s", "s"]
-    assert (group.is_done, group.is_half) == (False, False)
+    assert ([move.is_done for move in group.moves], group.is_half) == ([False, False, False], False)
     assert names.same_as("fox.jpg") == set()
 
 
