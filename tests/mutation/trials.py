@@ -98,7 +98,8 @@ class Trials:
         try:
             seconds = sum(self.seconds[name] for name in chosen) * _TIMES_LONGER + _SECONDS_MORE
             failed = _Failed(self.project / "failed")
-            arguments = [*_OPTIONS, "-x", *chosen]
+            longest = max(self.seconds[name] for name in chosen) * _TIMES_LONGER + _SECONDS_MORE
+            arguments = [*_OPTIONS, "-x", f"--timeout={longest:.0f}", *chosen]
             is_noticed = self._in_fork(lambda: pytest.main(arguments, plugins=[failed]), seconds=seconds) != 0
             self._noticed.update(failed.names())
             return is_noticed

@@ -147,6 +147,32 @@ def test_a_photo_comes_back_when_the_disk_of_its_project_is_there_again(studio: 
     assert {"tenant/Iceland/fox.jpg", "tenant/Iceland/fox.NEF"} <= studio.disk().keys()
 
 
+def test_a_file_comes_back_into_the_folder_that_its_project_has_now(studio: Any) -> None:
+    iceland, photo_id = _removed_fox(studio, "jpg")
+    studio.folder(iceland).path.rename(studio.root / "tenant" / "Andes")
+    with studio.database.begin() as connection:
+        connection.execute(projects.update().where(projects.c.id == iceland.id).values(project_folder="Andes"))
+
+    job = _undo(studio)
+
+    assert job.status == "completed", job.error_message
+    assert "tenant/Andes/fox.jpg" in studio.disk()
+    assert studio.get_photo(photo_id).jpg_available == 1
+    assert not (studio.root / "tenant" / "Iceland").exists()
+
+
+def test_a_file_that_a_task_removed_from_the_trash_does_not_come_back(studio: Any, clock: Any) -> None:
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", keep_jpg=0, keep_raw=0)
+    studio.run("file_removal", scope="photo_set", items=[{"photo_id": photo_id}])
+    clock.advance(seconds=1000 * 86_400)
+    run_task(studio, "trash_maintenance", scope="global")
+    before = studio.everything()
+
+    assert "it was permanently removed from the trash" in _left(_undo(studio))
+    assert studio.everything() == before
+
+
 def test_the_files_that_are_still_in_the_trash_come_back(studio: Any) -> None:
     iceland, photo_id = _removed_fox(studio, "jpg", "NEF")
     [lost] = studio.folder(iceland).trash.glob("*.NEF")
