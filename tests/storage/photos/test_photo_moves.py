@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from storage import Database, PhotosRepository, Project
-from storage.database.tables import photo_derivatives, photo_tags, tags
+from storage.database.tables import photo_derivatives, photo_tags, photos, tags
 from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
 
 
@@ -65,6 +65,21 @@ def test_derivatives_are_of_the_new_name_and_those_left_behind_are_forgotten(
         (here.id, "hare"),
     ]
     assert (found[fox].thumbnail_status, found[fox].preview_status) == ("generated", "missing")
+
+
+def test_a_base_name_of_its_own_survives_a_new_name(
+    database: Database, make_project: Callable[..., Project], make_photos: Callable[..., list[int]]
+) -> None:
+    here, there = make_project(), make_project()
+    names = {"fox": "fox", "elk": "deer", "hare": "rabbit"}
+    ids = {name: make_photos(here, filename=name, basename=base)[0] for name, base in names.items()}
+    moved = [_moved(photo_id, name, f"{name}_2") for name, photo_id in ids.items()]
+
+    PhotoMovesRepository(database).move_rows(moved, project_id=there.id)
+
+    with database.connect() as connection:
+        found = connection.execute(select(photos.c.filename, photos.c.basename)).all()
+    assert sorted(map(tuple, found)) == [("elk_2", "deer"), ("fox_2", "fox_2"), ("hare_2", "rabbit")]
 
 
 def test_photos_keep_the_names_of_their_tags_and_no_others_change(
