@@ -115,8 +115,8 @@ class Settings(BaseSettings):
         100,
         ge=1,
         le=10_000,
-        description="Number of jobs of one step that a run follows at the same time, in addition to jobs that cannot "
-        "start yet; at most 500 in all.",
+        description="Number of jobs of one step that a run follows at the same time. Jobs that cannot start yet are "
+        "followed in addition, up to 500 jobs in total.",
     )
     task_runner: Literal["threads", "prefect", "dask"] = Field(
         "threads",

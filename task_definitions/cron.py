@@ -68,7 +68,7 @@ def check_cron(text: str) -> None:
         _check_both_days(parts[2], parts[4], days, weekdays)
     # This is also checked if a day of the week is given: plain cron would run on that day, but Prefect finds no time.
     if min(days) > max(_LONGEST_MONTH_DAYS[month - 1] for month in months):
-        raise ValueError(f"none of its months has a day {min(days)}")
+        raise ValueError(f"none of the given months has a day {min(days)}")
     if {2, 3} <= months and (left_out := _left_out_in_march(days)):
         raise ValueError(
             f"with these days of the month, Prefect would not run on {left_out} March; end them at 28, as in 1-28/5, "

@@ -69,7 +69,10 @@ class _Collected:
         name = entry.definition.name
         earlier = self.loaded.setdefault(name, entry)
         if earlier is not entry:
-            problem = f"is already defined in {earlier.source}, which is used. Give this definition another name."
+            problem = (
+                f"is already defined in {earlier.source}, and that definition is used. "
+                "Give this definition another name."
+            )
             self.errors.append(DuplicateDefinition(problem, source=entry.source, definition=name))
 
 

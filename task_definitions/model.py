@@ -98,7 +98,7 @@ class StepDefinition(BaseModel):
     )
     on_failure: Literal["stop", "continue"] = Field(
         default="stop",
-        description="Whether the next steps run if a job of this step failed. The task is failed in both cases.",
+        description="Whether the next steps run if a job of this step failed. In both cases, the task ends as failed.",
     )
     run_if: Name | None = Field(
         default=None, description="The name of a flag; if an earlier step sets it to false, this step is skipped."
@@ -128,7 +128,8 @@ class TaskDefinition(BaseModel):
         description="The text that people see instead of the name, on one line.",
     )
     user_relevant: StrictBool = Field(
-        default=False, description="Whether runs matter to users; false for maintenance in the background."
+        default=False,
+        description="Whether users start the definition and follow its runs; false for maintenance in the background.",
     )
     scope: Scope | None = Field(
         default=None,
@@ -139,7 +140,8 @@ class TaskDefinition(BaseModel):
         default=None, max_length=MAX_DESCRIPTION_CHARACTERS, description="What the definition does, and when to run it."
     )
     schedule: Schedule | None = Field(
-        default=None, description="When it runs automatically: a cron text, or a mapping with cron or interval_seconds."
+        default=None,
+        description="When the definition runs automatically: a cron text, or a mapping with cron or interval_seconds.",
     )
     steps: tuple[StepDefinition, ...] = Field(
         min_length=1, max_length=MAX_STEPS, description="The steps, in the order in which they run."

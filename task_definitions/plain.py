@@ -96,7 +96,7 @@ class _Copy:
     def number(self, value: int | float, path: str) -> int | float | None:
         if isinstance(value, int):
             if abs(value) > MAX_INTEGER:
-                self.refuse(path, f"is not allowed: whole numbers go to {MAX_INTEGER}.")
+                self.refuse(path, f"is not allowed: give a whole number from -{MAX_INTEGER} to {MAX_INTEGER}.")
                 return None
             return int(value)
         if not math.isfinite(value):

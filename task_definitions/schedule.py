@@ -42,7 +42,8 @@ class Schedule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cron: Annotated[StrictStr, AfterValidator(_known_cron)] | None = Field(
-        default=None, description='The times at which it runs, as in "0 3 * * *" (daily at 3:00) or "@hourly".'
+        default=None,
+        description='The times at which the definition runs, as in "0 3 * * *" (daily at 3:00) or "@hourly".',
     )
     interval_seconds: float | None = Field(
         default=None,

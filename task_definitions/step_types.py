@@ -123,7 +123,7 @@ _BUILTIN = (
         name="generate_derivatives",
         unit="items",
         summary="Makes the thumbnail and the preview of each photo.",
-        description="Makes only missing, failed or outdated images; with force, all. RAW files need the extra raw. "
+        description="Makes missing, failed and outdated images; with force, all images. RAW files need the extra raw. "
         "A corrupt file fails only its own item.",
         modifies_files=False,
         takes_force=True,
@@ -147,7 +147,7 @@ _BUILTIN = (
         name="regenerate_metadata",
         unit="projects",
         summary="Reads the metadata of all photos of the projects into SQL again.",
-        description="Like metadata, but for whole projects.",
+        description="Does the same as the step type metadata, for all photos of the projects.",
         modifies_files=False,
     ),
     StepType(
@@ -232,10 +232,10 @@ def register_step_type(step_type: StepType) -> None:
     with _registering:
         known = step_types().get(step_type.name)
         if known is not None and known != step_type:
-            whose = "built in" if step_type.name in BUILTIN_STEP_TYPES else "already registered"
+            known_as = "built in" if step_type.name in BUILTIN_STEP_TYPES else "already registered"
             raise ConflictingStepType(
-                f'step type "{step_type.name}": is {whose}, with other properties ("{known.summary}"). '
-                "Give yours another name."
+                f'step type "{step_type.name}": a step type with this name and other properties is {known_as} '
+                f'("{known.summary}"). Give the new step type another name.'
             )
         if known is None:
             _registered[step_type.name] = step_type

@@ -68,16 +68,19 @@ def examine_database(database: Database) -> Iterator[Finding]:
         return
     except StorageError as error:
         yield _area.problem(
-            "opens", f"The database cannot be opened: {error}", "Start it, or correct PHOTOJOBS_DATABASE_URL."
+            "opens",
+            f"The database cannot be opened: {error}",
+            "Start the database's server, or correct PHOTOJOBS_DATABASE_URL.",
         )
         return
     yield _area.fine("opens", f"{report.database} can be opened.")
     if report.revision == report.newest_revision:
-        yield _area.fine("schema", f"Its schema is the newest, {report.revision}.")
+        yield _area.fine("schema", f"The database has the newest schema, {report.revision}.")
     else:
         yield _area.warning(
             "schema",
-            f"Its schema is {report.revision or 'that of another program'}; the newest is {report.newest_revision}.",
+            f"The database has the schema {report.revision or 'of another program'}; the newest is "
+            f"{report.newest_revision}.",
             "`photojobs db upgrade` upgrades it; `photojobs db check` shows what an upgrade would change.",
         )
     for finding in report.findings:
@@ -86,11 +89,11 @@ def examine_database(database: Database) -> Iterator[Finding]:
             finding.name, f"{finding.table or 'The database'}: {finding.problem} ({finding.count}).", finding.remedy
         )
     if report.is_sound:
-        yield _area.fine("integrity", "It has no damage, no orphans and no impossible states.")
+        yield _area.fine("integrity", "The database has no damage, no orphaned rows and no impossible states.")
     yield _writable(database)
     if database.is_postgresql:
-        yield _area.fine("encoding", "It is encoded in UTF8.")
-        yield _area.fine("pooling", "Each session has a server connection of its own.")
+        yield _area.fine("encoding", "The database is encoded in UTF8.")
+        yield _area.fine("pooling", "Each session of the database has its own server connection.")
         yield _rights(database)
     if database.path is not None:
         yield from _file(database)
@@ -101,7 +104,7 @@ def _writable(database: Database) -> Finding:
         return _area.problem(
             "writable",
             f"The folder {database.path.parent} cannot be written, and SQLite keeps its journal there.",
-            "Correct its permissions.",
+            "Correct the permissions of the folder.",
         )
     try:
         with database.connect() as connection:
@@ -112,9 +115,9 @@ def _writable(database: Database) -> Finding:
         return _area.problem(
             "writable",
             f"The database cannot be written: {error}",
-            "Correct its permissions, or end the program that keeps it locked.",
+            "Correct the permissions of the database, or end the program that keeps it locked.",
         )
-    return _area.fine("writable", "It can be written.")
+    return _area.fine("writable", "The database can be written.")
 
 
 def _has_no_schema(database: Database) -> bool:
@@ -144,7 +147,7 @@ def _rights(database: Database) -> Finding:
             "All work needs GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … and GRANT USAGE ON ALL "
             "SEQUENCES IN SCHEMA ….",
         )
-    return _area.fine("rights", "Its user has the rights that are needed.")
+    return _area.fine("rights", "The database's user has all rights that photojobs needs.")
 
 
 def _file(database: Database) -> Iterator[Finding]:
@@ -152,11 +155,11 @@ def _file(database: Database) -> Iterator[Finding]:
     with database.connect() as connection:
         mode = str(connection.execute(text("PRAGMA journal_mode")).scalar_one())
     if mode == "wal":
-        yield _area.fine("journal", "Readers and writers do not wait for each other (WAL).")
+        yield _area.fine("journal", "Readers and writers of the database do not wait for each other (WAL).")
     else:
         yield _area.warning(
             "journal",
-            f"Its journal mode is {mode}, in which readers and writers wait for each other.",
+            f"The journal mode of the database is {mode}, in which readers and writers wait for each other.",
             f"Run `sqlite3 {database.path} 'PRAGMA journal_mode = WAL'` while no other program uses the file.",
         )
     type_name = file_system_type(database.path)
@@ -167,4 +170,4 @@ def _file(database: Database) -> Iterator[Finding]:
             "Move the file to a disk of this machine, or use PostgreSQL if several machines work.",
         )
     else:
-        yield _area.fine("file_system", f"It is on a disk of this machine ({type_name or 'unknown type'}).")
+        yield _area.fine("file_system", f"The database is on a disk of this machine ({type_name or 'unknown type'}).")

@@ -26,7 +26,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """
     file = settings_file()
     says = "There is no settings file; the environment and the defaults apply."
-    yield Area("settings").fine("file", says if file is None else f"{file.resolve()} is read.")
+    yield Area("settings").fine(
+        "file", says if file is None else f"The settings come from {file.resolve()} and the environment."
+    )
     database = Database(settings.database_url.get_secret_value())
     try:
         findings = list(_safely("database", lambda: examine_database(database)))

@@ -21,7 +21,7 @@ from task_definitions.wording import quantity
 
 _area = Area("library")
 
-_NO_DISK = "Mount its disk, or correct PHOTOJOBS_LIBRARY_ROOT. `photojobs init FOLDER` finds out how your folders fit."
+_NO_DISK = "Mount the library's disk, or correct PHOTOJOBS_LIBRARY_ROOT. `photojobs init FOLDER` finds the root."
 
 
 def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding]:
@@ -82,7 +82,7 @@ def _tried_out(root: Path) -> Iterator[Finding]:
         yield _area.problem(
             "writable",
             f"{root} cannot be written: {error.strerror}.",
-            "Correct its permissions, or mount the disk so that it can be written.",
+            "Correct the permissions of this folder, or mount its disk for writing.",
         )
 
 
@@ -128,7 +128,7 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
             "projects",
             f"{len(unreadable)} of {quantity(count, 'project folder')} cannot be read or cannot be written: "
             f"{', '.join(unreadable[:3])}.",
-            "Correct their permissions.",
+            "Correct the permissions of these folders.",
         )
     else:
         yield _area.fine("projects", f"All project folders ({count}) can be read and written.")

@@ -22,7 +22,7 @@ _WRONG = {
         "constraints.txt.",
     ),
     Standing.LATE: (
-        "its run is due, but does not begin",
+        "its run is due, but has not begun",
         "Start `photojobs up`, or a worker of the deployment's work pool.",
     ),
     Standing.NOT_SERVED: (
@@ -36,7 +36,7 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
     """Compare the expected runs with the runs that the server has planned."""
     definitions = load_definitions(settings.definitions, strict=False)
     for says in schedules_without_effect(definitions, settings):
-        yield _area.problem("settings", says, "Correct or remove it in the settings.")
+        yield _area.problem("settings", says, "Correct or remove this schedule in the settings.")
     runs = scheduled_runs(definitions, settings, server_of(database))
     for run in runs:
         if run.standing in _WRONG:

@@ -68,7 +68,7 @@ def _miniature(pool: ImagePool, library: Library, photo: ChangedPhoto, target: P
         pool.make_derivatives(thumbnail, thumbnail=target)
         return target.read_bytes()
     except (ImagingError, LibraryError, OSError) as error:
-        logger.info("%s: the contact sheet has no picture of it: %s", photo.name, error)
+        logger.info("%s: the contact sheet has no picture of this photo: %s", photo.name, error)
         return None
 
 

@@ -57,7 +57,9 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
         known=runtime.heartbeat.known_tokens(),
         older_than_seconds=LOST_HEARTBEATS * settings.heartbeat_seconds,
     ):
-        logger.warning("job %d: the answer to its claim was lost; it is queued again", job_id, extra={"job_id": job_id})
+        logger.warning(
+            "job %d: its executor never got the claimed job; the job is queued again", job_id, extra={"job_id": job_id}
+        )
     for claim, reason in runtime.heartbeat.broken_off().items():
         _give_up(claim, reason, runtime)
     suspects = find_silent(database, stale_seconds=settings.stale_seconds)
@@ -67,10 +69,14 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
             database, stale_seconds=settings.stale_seconds, max_attempts=settings.max_attempts, suspects=suspects
         )
     for job_id in rescued.requeued:
-        logger.warning("job %d: its executor sent no heartbeat; it is queued again", job_id, extra={"job_id": job_id})
+        logger.warning(
+            "job %d: its executor sent no heartbeat; the job is queued again", job_id, extra={"job_id": job_id}
+        )
     for job_id in rescued.failed:
         logger.warning(
-            "job %d: its executor sent no heartbeat in the last attempt; it failed", job_id, extra={"job_id": job_id}
+            "job %d: its executor sent no heartbeat in the last attempt; the job failed",
+            job_id,
+            extra={"job_id": job_id},
         )
     return Swept(requeued=len(rescued.requeued), failed=len(rescued.failed), made_due=made_due, settled=len(stuck))
 
@@ -85,9 +91,9 @@ def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
     )
     runtime.heartbeat.forget(claim)
     if given_up.requeued or given_up.failed:
-        became = "it is queued again" if given_up.requeued else "it was the last attempt, so the job failed"
+        became = "the job is queued again" if given_up.requeued else "it was the last attempt, so the job failed"
         logger.warning(
-            "job %d: the end of an attempt could not be stored; %s", claim.job.id, became, extra=about_job(claim.job)
+            "job %d: the end of the attempt could not be stored; %s", claim.job.id, became, extra=about_job(claim.job)
         )
 
 

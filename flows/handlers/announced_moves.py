@@ -25,7 +25,7 @@ from storage.records import Job
 
 
 class MoveInterrupted(FlowsError):
-    """Some files of a group moved and could not be moved back. The next job that holds the project tries again."""
+    """Some files of a group moved and could not be moved back. The next job of the project tries again."""
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class MoveGroup:
                     self.is_half = True
                     raise MoveInterrupted(
                         f"{move.source.name}: only some files of the group were moved ({reason}), and they could not "
-                        "be moved back. The next job that holds the project tries again."
+                        "be moved back. The next job of the project tries again."
                     ) from error
 
 

@@ -36,5 +36,5 @@ class Failures:
         """
         if not self._failed:
             return
-        message = f"{self._failed} of {self.tried} failed; first {self._first}"
+        message = f"{self._failed} of {self.tried} failed; the first: {self._first}"
         raise ItemsFailed(message) if self._is_repeatable else PermanentStepError(message)

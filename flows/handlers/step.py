@@ -91,7 +91,9 @@ def step(
 
         known = _registry.handlers.get(name)
         if known is not None and _origin(known) != _origin(handler):
-            raise PluginError(f'"{name}" is taken by {_origin(known)}; give {_origin(handler)} another name')
+            raise PluginError(
+                f'"{name}" is already the step type of {_origin(known)}; give {_origin(handler)} another name'
+            )
         if name not in step_types():
             first_line = (handler.__doc__ or name).strip().partition("\n")[0]
             register_step_type(
@@ -104,7 +106,7 @@ def step(
                 )
             )
         elif step_types()[name].unit != unit:
-            raise PluginError(f'{name}: is declared with unit "{step_types()[name].unit}", not "{unit}"')
+            raise PluginError(f'step type {name}: is declared with the unit "{step_types()[name].unit}", not "{unit}"')
         _registry.handlers[name] = handler
         return handler
 
@@ -182,7 +184,7 @@ def _load_all() -> None:
             key = entry_point.name if entry_point.name not in _registry.broken else f"{entry_point.name} of {package}"
             reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             _registry.broken[key] = PluginError(
-                f'"{entry_point.name}" of the package {package} could not be loaded: {reason}. '
+                f'the step type "{entry_point.name}" of the package {package} could not be loaded: {reason}. '
                 "Upgrade or uninstall that package."
             )
 

@@ -307,7 +307,7 @@ class StepContext:
         all_ids = sorted({*project_ids, *(one for one in concerned if one is not None)})
         with hold_projects(self, all_ids):
             count = take_back(self.database, self.library, interrupted(self.database, project_ids))
-            self.report.count("interrupted moves taken back", count)
+            self.report.count("interrupted moves reverted", count)
             yield
 
     def announce(self, groups: Sequence[MoveGroup]) -> None:

@@ -27,23 +27,27 @@ class Item(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     photo_id: int | None = Field(default=None, ge=1, description="The photo's id.")
-    filename: str | None = Field(default=None, description="Its base name; without a photo id it needs a project.")
+    filename: str | None = Field(
+        default=None, description="The photo's base name; without a photo id, give a project too."
+    )
 
 
 TenantId = Annotated[
     str, Field(title="Tenant", description="The tenant that owns the photos.", min_length=1, max_length=255)
 ]
 ProjectId = Annotated[
-    ProjectReference, Field(title="Project", description="Its id, its name, or both, as in Alps (#12).")
+    ProjectReference, Field(title="Project", description="The project's id, its name, or both, as in Alps (#12).")
 ]
 Destination = Annotated[
     ProjectReference | None, Field(title="Into project", description="The project that receives the photos.")
 ]
 Items = Annotated[
-    list[Item] | None, Field(title="Photos, one by one", description="A list instead of a selection; for programs.")
+    list[Item] | None,
+    Field(title="Photos, one by one", description="A list of photos instead of a selection; for programs."),
 ]
 Selection = Annotated[
-    PhotoSelection | None, Field(title="Photos", description="Which photos; a photo must meet every given criterion.")
+    PhotoSelection | None,
+    Field(title="Photos", description="Which photos to work on; a photo must meet every given criterion."),
 ]
 Force = Annotated[bool, Field(title="Force", description="Repeat work that is already done.")]
 Reason = Annotated[
@@ -61,7 +65,9 @@ IsPlan = Annotated[
     bool, Field(title="Plan", description="Only show the planned changes, in an artifact; change nothing.")
 ]
 TaskToUndo = Annotated[str | None, Field(title="Task to undo", description="The id of the task to undo.", min_length=1)]
-TaskId = Annotated[str | None, Field(title="Task id", description="Leave empty; used to go on with an existing task.")]
+TaskId = Annotated[
+    str | None, Field(title="Task id", description="Leave this empty. It names an existing task to continue.")
+]
 
 #: The parameters that an error concerns, for errors that do not name one.
 _PARAMETERS: tuple[tuple[type[PhotojobsError], tuple[str, ...]], ...] = (

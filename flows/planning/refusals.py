@@ -106,20 +106,20 @@ class Difference:
         saved, fresh = self.saved, self.fresh
         if saved is None:
             assert fresh is not None  # noqa: S101 - at least one change is set.
-            return f"there is more to do now: {_in_words(fresh)}"
+            return f"the plan does not contain this change: {_in_words(fresh)}"
         if fresh is None:
-            return f"it is no longer due: {_in_words(saved)}"
+            return f"this change is no longer needed: {_in_words(saved)}"
         if (saved.action, saved.path, saved.row) != (fresh.action, fresh.path, fresh.row):
             return f"{_in_words(saved)} became {_in_words(fresh)}"
         if saved.size_bytes != fresh.size_bytes:
-            return f"{saved.path} has changed: it had {saved.size_bytes} bytes, and has {fresh.size_bytes}"
+            return f"{saved.path} has changed: it had {saved.size_bytes} bytes, and now has {fresh.size_bytes}"
         if saved.mtime_ns != fresh.mtime_ns:
-            return f"{saved.path} was written to since"
+            return f"{saved.path} was written to after the plan was made"
         if saved.path is not None:
             return f"{saved.path} would now become {fresh.target}"
         if saved.table == "photo_derivatives" and "source_name" in fresh.columns:
-            return f"{fresh.columns['source_name'][1]} was written to since"
-        return f"the row {saved.table} {saved.row} has changed"
+            return f"{fresh.columns['source_name'][1]} was written to after the plan was made"
+        return f"row {saved.row} of {saved.table} has changed"
 
 
 def _in_words(change: Change) -> str:

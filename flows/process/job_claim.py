@@ -87,7 +87,7 @@ class JobClaim:
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise StepTimeout(f"job {self.job.id}: took longer than its step's timeout_seconds")
         if self.stopping.is_set():
-            raise StopRequested(f"job {self.job.id}: the process is to end")
+            raise StopRequested(f"job {self.job.id}: the process was asked to end")
 
     def lock(self, connection: Connection) -> None:
         """Lock the job's row until the transaction ends.

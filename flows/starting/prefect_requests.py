@@ -67,7 +67,9 @@ def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str) -> 
             failures += 1
             wait_seconds = backoff_seconds(failures, first_seconds=0.25, longest_seconds=5.0)
             if not _is_there(error) or not may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
-                logger.warning("Prefect starts no run of %s (%s); `photojobs up` or a worker will", path, error)
+                logger.warning(
+                    "Prefect started no run of %s (%s); `photojobs up` or a worker runs the task", path, error
+                )
                 return None
             logger.info("asking Prefect again for a run of %s: %s", path, error)
             threading.Event().wait(wait_seconds)

@@ -116,7 +116,7 @@ class Events:
             try:
                 listener(event)
             except Exception:
-                logger.exception("a listener failed on %s", event.name)
+                logger.exception("a listener failed at the event %s", event.name)
 
 
 def _related_to(job: Job) -> dict[str, str]:

@@ -94,9 +94,9 @@ class FileMoves:
         is_here, is_there = os.path.lexists(now), os.path.lexists(back)
         is_back = not is_here and is_there and _has_size(back, entry.size_bytes)
         if is_here and is_there and not now.samefile(back):  # If they are the same file, a move was interrupted.
-            raise CannotComeBack(f"{printable(back.name)}: another file has its name")
+            raise CannotComeBack(f"{printable(back.name)}: another file has this name now")
         if not is_here and is_there and not is_back:
-            raise CannotComeBack(f"{printable(back.name)}: the file is missing, and another file has its name")
+            raise CannotComeBack(f"{printable(back.name)}: the file is missing, and another file has this name now")
         return WayBack(
             entry, now, back, folder, is_back=is_back, is_gone=not is_here and not is_there, project_id=of_target
         )

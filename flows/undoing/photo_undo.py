@@ -30,7 +30,7 @@ from storage.photos.derivatives import DerivativeKind
 BATCH_SIZE: Final = 100
 
 #: The kind under which the report counts changes that cannot be undone.
-CANNOT: Final = "cannot come back"
+CANNOT: Final = "cannot be restored"
 
 _PATHS = {
     DerivativeKind.THUMBNAIL: ProjectFolder.thumbnail,
@@ -38,8 +38,8 @@ _PATHS = {
 }
 
 _WORDS = {
-    FileAction.RESTORED: "brought back from the trash",
-    FileAction.TRASHED: "put into the trash again",
+    FileAction.RESTORED: "restored from the trash",
+    FileAction.TRASHED: "moved to the trash again",
     FileAction.MOVED: "moved back",
     FileAction.RENAMED: "renamed back",
 }
@@ -125,13 +125,13 @@ class PhotoUndo:
             raise
         undone.changes = [change for _, change in going]
         for way in gone:
-            undone.said.append((CANNOT, f"{way.name}: its file is no longer in the trash"))
+            undone.said.append((CANNOT, f"{way.name}: the file is no longer in the trash"))
             self._mark_unavailable(way, ways, reversal)
         self._settle_derivatives(state, reversal, undone)
         states.put(photo_id, reversal.state, unneeded_tags=reversal.unneeded_tags)
-        undone.said += [("changed since, kept", f"{undone.name}: {name}") for name in sorted(reversal.kept)]
+        undone.said += [("kept, because changed since", f"{undone.name}: {name}") for name in sorted(reversal.kept)]
         if state is None and reversal.state is not None:
-            undone.said.append(("rows brought back", undone.name))
+            undone.said.append(("rows restored", undone.name))
         elif state is not None and reversal.state is None:
             undone.said.append(("rows removed again", undone.name))
         elif any(entry.action == FileAction.CHANGED_ROW for entry in about_row):
@@ -154,10 +154,10 @@ class PhotoUndo:
             raise CannotComeBack("its project no longer exists")
         with self._ctx.read() as connection:
             if taken_names(connection, [place], but_for=[photo_id]):
-                raise CannotComeBack(f"another photo of {project.project_name} has its name")
+                raise CannotComeBack(f"another photo of {project.project_name} has the same name now")
             known = wanted["manifest_id"]
             if state is None and known is not None and taken_manifest_ids(connection, [known], but_for=[photo_id]):
-                raise CannotComeBack("another photo now has its manifest_id")
+                raise CannotComeBack("another photo has the same manifest_id now")
 
     def _check_gone(self, ways: Sequence[WayBack], gone: Sequence[WayBack], reversal: Reversal) -> None:
         if not gone:
@@ -166,9 +166,11 @@ class PhotoUndo:
         images = [way for way in ways if kind_of(way.back.name).kind.is_photo]
         left = [way for way in images if not way.is_gone]
         if not left if images else len(gone) == len(ways):
-            raise CannotComeBack(f"{gone[0].name}: its file is no longer where the task put it")
+            raise CannotComeBack(f"{gone[0].name}: the file is no longer where the task put it")
         if any(FileAction(way.entry.action) is not FileAction.TRASHED for way in gone):
-            raise CannotComeBack(f"{gone[0].name}: its file is missing, and a photo's files stay together")
+            raise CannotComeBack(
+                f"{gone[0].name}: the file is missing, and the files of a photo are moved only together"
+            )
 
     def _mark_unavailable(self, way: WayBack, ways: Sequence[WayBack], reversal: Reversal) -> None:
         describe = self._ctx.library.accepted_extensions.describe
@@ -197,7 +199,7 @@ class PhotoUndo:
                 if any(reversal.state[f"{one}_available"] for one in ("jpg", "raw", "other")):
                     undone.lacks_derivatives = True
                 else:
-                    reason = f"its {kind} was removed, and no original is left to make it from"
+                    reason = f"its {kind} was removed, and no original is left to make a new one"
                     undone.said.append((CANNOT, f"{undone.name}: {reason}"))
 
     def _place_of(self, state: dict[str, object] | None) -> tuple[ProjectFolder, str] | None:

@@ -70,12 +70,12 @@ class ProjectUndo:
         project_id = group.project_id
         assert project_id is not None  # noqa: S101 - the caller passes groups of projects only.
         if project_id in self._removed:
-            raise CannotComeBack("its folder was permanently removed")
+            raise CannotComeBack("the project's folder was permanently removed")
         ctx = self._ctx
         with ctx.read() as connection:
             row = snapshot_project(connection, project_id)
         if row is not None and self._places.project(project_id) is None:
-            raise CannotComeBack("it now belongs to another tenant")
+            raise CannotComeBack("the project belongs to another tenant now")
         values: dict[str, Any] = {}
         kept: set[str] = set()
         folder_entry: JournalEntry | None = None
@@ -113,7 +113,7 @@ class ProjectUndo:
 
     def _restored_project(self, said: Mapping[str, Any], row: Mapping[str, Any] | None) -> dict[str, Any]:
         if row is not None:
-            raise CannotComeBack("another project has its id now")
+            raise CannotComeBack("another project has the id of this project now")
         if not said:
             raise CannotComeBack("the journal has no copy of its row")
         if said.get(PHOTOS):
@@ -125,9 +125,9 @@ class ProjectUndo:
     ) -> None:
         before, after = said["before"], said["after"]
         if _FOLDER in before and row[_FOLDER] != after[_FOLDER]:
-            raise CannotComeBack("its folder has been renamed since")
+            raise CannotComeBack("the project's folder has been renamed since")
         if "status" in before and row["status"] != after["status"]:
-            raise CannotComeBack("it has been archived or made active since")
+            raise CannotComeBack("the project has been archived or made active since")
         for name in before:
             if row[name] == after[name]:
                 values[name] = before[name]
@@ -194,13 +194,13 @@ class ProjectUndo:
     ) -> None:
         report = self._ctx.report
         if restored is not None:
-            report.count("projects brought back", example=name)
+            report.count("projects restored", example=name)
         elif is_removed and row is not None:
             report.count("projects removed again", example=name)
         elif values and row is not None:
             report.count("projects changed back", example=name)
         for column in sorted(kept):
-            report.count("changed since, kept", example=f"{name}: {column}")
+            report.count("kept, because changed since", example=f"{name}: {column}")
 
     def _rename_back(self, entry: JournalEntry, project_id: int | None) -> list[FileChange]:
         """Rename a folder to its former name, unless it already has this name."""
@@ -236,14 +236,16 @@ class ProjectUndo:
     def _undo_file(self, entry: JournalEntry) -> None:
         if entry.action not in {FileAction.TRASHED, FileAction.RESTORED, FileAction.MOVED, FileAction.RENAMED}:
             is_removed = entry.action == FileAction.REMOVED
-            raise CannotComeBack("it was permanently removed from the trash" if is_removed else "it cannot be undone")
+            raise CannotComeBack(
+                "the file was permanently removed from the trash" if is_removed else "this change cannot be undone"
+            )
         way = self._moves.find(entry, now_in=entry.project_id)
         if way.is_gone:
-            raise CannotComeBack("its file is no longer where the task put it")
+            raise CannotComeBack("the file is no longer where the task put it")
         change = self._moves.go(way)
         self._moves.sync([change])
         self._settle(entry, [change])
-        self._ctx.report.count("files put back", example=entry.source)
+        self._ctx.report.count("files moved back", example=entry.source)
 
     def _undo_manifest(self, entry: JournalEntry) -> None:
         ctx = self._ctx
@@ -251,7 +253,7 @@ class ProjectUndo:
         before, after = said.get("before"), said.get("after")
         folder = self._places.folder(entry.source, entry.project_id)
         if not folder.exists():
-            raise CannotComeBack("its folder no longer exists")
+            raise CannotComeBack("the project's folder no longer exists")
         now = manifest_text(folder)
         is_back = now == before and (before is not None or not os.path.lexists(folder.manifest_path))
         if not is_back and now != after:

@@ -75,13 +75,13 @@ class Reversal:
             names = added.keys() - _DERIVED - {"updated_at", TAG_IDS}
             is_worked_on = any(added[name] != state.get(name) for name in names)
         if is_worked_on:
-            raise CannotComeBack("its row, which the task had added, has been edited since; it is kept")
+            raise CannotComeBack("the row that the task added has been edited since, so the row is kept")
         # Derivatives that existed before the row belonged to no photo, so they stay.
         self.state = None
 
     def _restore(self, row: Mapping[str, Any]) -> None:
         if self.state is not None:
-            raise CannotComeBack("another row has its id now")
+            raise CannotComeBack("another row has the same id now")
         if not row:
             raise CannotComeBack("the journal has no copy of its row")
         self.state = {TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}, **row}
@@ -94,7 +94,7 @@ class Reversal:
         state = dict(self.state)
         for name in _PLACE:
             if name in before and state[name] != after[name]:
-                raise CannotComeBack("it has been moved or renamed since")
+                raise CannotComeBack("the photo has been moved or renamed since")
         for name in before.keys() - _DERIVED - {TAGS, TAG_IDS}:
             if state[name] == after[name]:
                 state[name] = before[name]

@@ -18,7 +18,7 @@ from storage.history.undo_entries import EntryGroup, count_undoable, iterate_gro
 from storage.library.errors import LibraryError
 from task_definitions.wording import quantity
 
-_UNMOUNTED = "the folder of its project is empty; its disk may not be mounted"
+_UNMOUNTED = "the project's folder is empty; its disk may not be mounted"
 
 
 @step("undo", unit="library")

@@ -270,7 +270,7 @@ def _refuse_taken_name(source: Path, target: Path, names: FolderNames | None) ->
         try:
             names = FolderNames.read(target.parent)
         except FolderUnreadable as error:
-            raise FolderUnreadable(f"{error} Nothing is moved into it.") from error
+            raise FolderUnreadable(f"{error} Nothing is moved into this folder.") from error
     taken = names.same_as(target.name)
     if source.parent == target.parent:
         taken -= {source.name}

@@ -202,7 +202,7 @@ def check_project_exists(connection: Connection, project_id: int, *, tenant_id: 
     statement = select(projects.c.id).where(projects.c.id == project_id, of_tenant(tenant_id))
     if connection.execute(statement).first() is None:
         raise UnknownProject(
-            f"project {project_id} does not exist for tenant {tenant_id}. `photojobs library list` shows those that do."
+            f"project {project_id} does not exist for tenant {tenant_id}. `photojobs library list` shows all projects."
         )
 
 

@@ -125,7 +125,9 @@ class ProjectsRepository:
             problem = (
                 f"{len(ids)} projects of tenant {tenant_id} are" if ids else f"no project of tenant {tenant_id} is"
             )
-            raise UnknownProject(f'{problem} called "{name}"; give the id. `photojobs library list` shows them.')
+            raise UnknownProject(
+                f'{problem} called "{name}"; give the id. `photojobs library list` shows all projects.'
+            )
         return int(ids[0])
 
     def find_all(self, references: Sequence[int | str], *, tenant_id: str) -> tuple[int, ...]:

@@ -130,7 +130,7 @@ def exchange(
         if not found.claimed:
             raise
         # The caller must get the claimed jobs, so no error is raised.
-        logger.warning("a task could not be settled now; the next sweep settles it: %s", error)
+        logger.warning("the status of a task could not be updated; the next sweep updates it: %s", error)
     if found.unknown_lane is not None:
         with access.read() as connection:
             LanesRepository(connection).get(found.unknown_lane)

@@ -91,7 +91,9 @@ class TasksRepository:
             found = list(connection.execute(statement.limit(3)).scalars()) if beginning else []
         if len(found) > 1:
             several = ", ".join(found[:2]) + (" and others" if len(found) > 2 else "")
-            raise InvalidValue("task", f'"{beginning}" is the beginning of {several}; give more of the id')
+            raise InvalidValue(
+                "task", f'"{beginning}" is the beginning of several ids: {several}; give more characters'
+            )
         if not found:
             raise unknown_task(beginning)
         return str(found[0])

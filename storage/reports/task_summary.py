@@ -89,10 +89,10 @@ class TaskSummary:
     def message(self) -> str:
         """One line with the numbers of completed, failed and canceled jobs, and of failed items."""
         if self.found_nothing:
-            return "no photo fits; nothing was done"
+            return "no photo matches the selection; nothing was done"
         jobs = self.jobs
         if self.task.status == "queued" and not jobs.get("completed"):
-            return "it has not started yet"
+            return "the task has not started yet"
         parts = [f"{quantity(jobs.get('completed', 0), 'job')} completed", f"{jobs.get('failed', 0)} failed"]
         parts.append(f"{jobs.get('canceled', 0)} canceled")
         failed_items = self.items.get("failed", 0)

@@ -148,7 +148,7 @@ class WaitingReasons:
             return _blocked("failed", f"It failed{moment}{attempts}: {reason}", f"{again} runs it again.")
         if job.status == "canceled":
             return _blocked("canceled", f"It was canceled{moment}: {reason}", f"{again} queues it again.")
-        return _fine("completed", f"It completed{moment}; nothing is left to claim.")
+        return _fine("completed", f"It completed{moment}; nothing is left to do.")
 
     def _running(self, job: Job) -> Reason:
         sign = job.heartbeat_at or job.started_at or job.created_at
@@ -157,7 +157,7 @@ class WaitingReasons:
         if silence > self._stale_seconds:
             return _blocked(
                 "stale",
-                f"{says}, which has sent no heartbeat for {lasting(silence)}: it counts as dead.",
+                f"{says}, which has sent no heartbeat for {lasting(silence)}: this executor counts as dead.",
                 "Start `photojobs up` or `photojobs worker`; it gives the job to another executor within seconds.",
                 job.id,
             )
@@ -173,7 +173,7 @@ class WaitingReasons:
         if lane is None:
             yield _blocked(
                 "lane",
-                f"No lane covers its priority {job.priority}, so no worker claims it.",
+                f"No lane covers its priority {job.priority}, so no worker takes it.",
                 f"Add a lane for {job.priority} (`LanesRepository.add`), or change the job's priority.",
             )
         else:
@@ -192,9 +192,11 @@ class WaitingReasons:
         elif job.scope == Scope.GLOBAL and job.project_id is not None:
             problem = "Its scope is global, but it names a project."
         if problem:
-            yield _blocked("scope", problem, "It will fail when it is claimed. Cancel it and enqueue it again.")
+            yield _blocked(
+                "scope", problem, "The job will fail when an executor takes it. Cancel it and enqueue it again."
+            )
         else:
-            yield _fine("scope", f"Its scope is {job.scope}, which every executor takes.")
+            yield _fine("scope", f"Its scope, {job.scope}, is valid.")
 
     def _held(self, job: Job) -> Iterator[Reason]:
         if job.held_by == HELD_BY_STEPS:
@@ -213,7 +215,7 @@ class WaitingReasons:
         if job.held_by is not None and not holds:
             yield _blocked(
                 "held",
-                f'Its column held_by is "{printable(job.held_by)}", but there is no such hold.',
+                f'Its column held_by is "{printable(job.held_by)}", but no such hold exists.',
                 f"`photojobs release {'tenant' if job.held_by == 'tenant' else 'task'} "
                 f"{job.tenant_id if job.held_by == 'tenant' else job.task_id or 'ID'}` clears it.",
             )
@@ -223,7 +225,7 @@ class WaitingReasons:
         return _blocked(
             "held",
             f"The {hold.kind} {printable(hold.name)} has been held for {self._age(hold.created_at)}{because}.",
-            f"`photojobs release {hold.kind} {printable(hold.name)}` lets it continue.",
+            f"`photojobs release {hold.kind} {printable(hold.name)}` ends the hold.",
         )
 
     def _delay(self, job: Job) -> Reason:
@@ -241,7 +243,9 @@ class WaitingReasons:
         problem = self._why_not_run(job.type)
         if problem is None:
             return _fine("handler", f"This installation can run its type {printable(job.type)}.")
-        return _blocked("handler", problem, "It fails when it is claimed. Install the package with the step type.")
+        return _blocked(
+            "handler", problem, "The job will fail when an executor takes it. Install the package with the step type."
+        )
 
     def _in_lane(self, job: Job, lane: Lane) -> Iterator[Reason]:
         if ("lane", lane.name) in self._holds:
@@ -273,7 +277,7 @@ class WaitingReasons:
             return _blocked(
                 "slots",
                 f"{says} Jobs without a recent heartbeat: {', '.join(map(str, stale))}.",
-                "Start `photojobs up` or `photojobs worker`; it gives them to another executor.",
+                "Start `photojobs up` or `photojobs worker`; it gives these jobs to another executor.",
                 *stale,
             )
         return _waits(
@@ -331,13 +335,15 @@ class WaitingReasons:
         activity = self.activity
         asks = f"tenant {printable(job.tenant_id)} and priority {job.priority}"
         if job.heartbeat_at is not None and (self._now - job.heartbeat_at).total_seconds() < WAITER_STALE_SECONDS:
-            return _fine("executor", f"A flow run waits for it; the last heartbeat was {self._ago(job.heartbeat_at)}.")
+            return _fine(
+                "executor", f"A flow run waits for this job; its last heartbeat was {self._ago(job.heartbeat_at)}."
+            )
         if activity.is_any_alive:
             workers = ", ".join(f"{one.worker_id} ({one.running} running)" for one in activity.alive[:MAX_NAMED_JOBS])
             busy = f"Active executors: {workers}." if workers else "Executors were active recently."
             return _waits(
                 "executor",
-                f"{busy} None of them has claimed it yet.",
+                f"{busy} None of them has taken this job yet.",
                 "The setting `concurrency` limits how many jobs a process runs at a time. The process must accept "
                 f"{asks} (`photojobs worker` without --tenant and --lane accepts every job).",
             )

@@ -222,7 +222,9 @@ def check_ours(connection: Connection, place: str) -> None:
             )
 
 
-_FOREIGN = "{what} is another program's, but has the name of one of ours. Rename it first, or name another database."
+_FOREIGN = (
+    "{what} belongs to another program, but photojobs needs this name. Rename it first, or name another database."
+)
 
 
 @cache

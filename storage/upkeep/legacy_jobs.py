@@ -77,7 +77,8 @@ def read_legacy_jobs(connection: Connection, jobs: TableSchema | None, *, refere
     lacking = [name for name in ("id", "tenant_id", "type", "status", "created_at") if name not in table.columns]
     if lacking:
         raise SchemaMismatch(
-            f"the table {LEGACY_JOBS} has no column {', '.join(lacking)}, so it does not hold jobs. Rename it first."
+            f"the table {LEGACY_JOBS} has no column {', '.join(lacking)}, so it does not hold jobs. "
+            "Rename this table first."
         )
     merged, conflicts = _compare(connection, jobs)
     known = set(reference.columns) | (set(jobs.columns) if jobs is not None else set())

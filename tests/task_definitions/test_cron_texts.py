@@ -58,10 +58,10 @@ def test_a_cron_text_that_fires_some_day_is_accepted(text: str) -> None:
         ("-1 * * * *", 'the minute "-1" is not understood'),
         ("H * * * *", 'the minute "h" is not a number'),
         ("\u0661 * * * *", 'the minute "\u0661" is not understood'),
-        ("0 0 30 2 *", "none of its months has a day 30"),
-        ("0 0 31 4,6,9,11 *", "none of its months has a day 31"),
+        ("0 0 30 2 *", "none of the given months has a day 30"),
+        ("0 0 31 4,6,9,11 *", "none of the given months has a day 31"),
         # Plain cron would run on Mondays; Prefect finds no moment at all.
-        ("0 0 30 2 1", "none of its months has a day 30"),
+        ("0 0 30 2 1", "none of the given months has a day 30"),
         ("0 " * 300, "it is longer than 400 characters"),
     ],
 )

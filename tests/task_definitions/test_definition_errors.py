@@ -103,7 +103,7 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         with_step(priority=10**5000),
         InvalidDefinition,
         "steps[2].priority",
-        "is not allowed: whole numbers go to 9223372036854775807.",
+        "is not allowed: give a whole number from -9223372036854775807 to 9223372036854775807.",
     ),
     (
         with_step(chunk_size=2001),
@@ -552,7 +552,7 @@ def test_a_builtin_definition_cannot_be_replaced() -> None:
     error = only_problem_of({"maintenance": definition()})
     assert type(error) is DuplicateDefinition
     assert str(error) == (
-        "<mapping>: maintenance: is already defined in built-in maintenance.yaml, which is used. "
+        "<mapping>: maintenance: is already defined in built-in maintenance.yaml, and that definition is used. "
         "Give this definition another name."
     )
     assert load_definitions({"maintenance": definition()}, builtin=False)["maintenance"].label == "Nightly"
@@ -564,7 +564,7 @@ def test_two_files_with_the_same_name_are_both_named(tmp_path: Path) -> None:
         (tmp_path / f"{stem}.yaml").write_text(f"nightly: {{label: {stem}, steps: [{{type: metadata}}]}}")
     error = only_problem_of(tmp_path)
     assert str(error) == (
-        f"{tmp_path / 'b.yaml'}: nightly: is already defined in {tmp_path / 'a.yaml'}, which is used. "
+        f"{tmp_path / 'b.yaml'}: nightly: is already defined in {tmp_path / 'a.yaml'}, and that definition is used. "
         "Give this definition another name."
     )
 

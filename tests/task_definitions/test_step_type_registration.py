@@ -46,10 +46,10 @@ def test_a_second_step_type_of_the_same_name_is_refused() -> None:
     with pytest.raises(ConflictingStepType) as raised:
         register_step_type(StepType(name="acme.water-mark", unit="projects", summary="Something else."))
     assert str(raised.value) == (
-        'step type "acme.water-mark": is already registered, with other properties ("Puts a mark on each photo."). '
-        "Give yours another name."
+        'step type "acme.water-mark": a step type with this name and other properties is already registered '
+        '("Puts a mark on each photo."). Give the new step type another name.'
     )
-    with pytest.raises(ConflictingStepType, match='"trash_maintenance": is built in'):
+    with pytest.raises(ConflictingStepType, match=r'"trash_maintenance": a step type with this name .* is built in'):
         register_step_type(StepType(name="trash_maintenance", unit="items", summary="Empties everything."))
     assert step_types()["trash_maintenance"].unit == "projects"
 

@@ -251,7 +251,7 @@ class InProcessImages(ImageProcessing):
         self._options = options or ImageOptions()
         count = available_cores() if at_once is None else at_once
         if count < 1:
-            raise ValueError("at least one image at a time must be possible")
+            raise ValueError("at_once must be at least 1")
         self._slots = threading.BoundedSemaphore(count)
         self._threads = max(1, available_cores() // count)
         self._closed = False

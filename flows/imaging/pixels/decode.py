@@ -134,7 +134,9 @@ def open_image(file: SourceFile) -> OpenImage:
     """
     pixels = read_pixels(file.read_at)
     if pixels is not None and pixels.numbers is None:
-        raise ColorsNotDefined(f"{file.name}: photojobs cannot determine which colors its values represent.")
+        raise ColorsNotDefined(
+            f"{file.name}: photojobs cannot determine which colors the values of the pixels represent."
+        )
     content = None if pixels is None else pixels.content(file.descriptor)
     sources = vips.load_vips().Source
     source = sources.new_from_descriptor(file.descriptor) if content is None else sources.new_from_memory(content)
@@ -205,7 +207,7 @@ def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole
         raise ImageTooLarge(
             f"{name}: {width:,} x {height:,} pixels that can only be decoded as a whole take "
             f"{whole_bytes / 10**6:,.0f} MB, more than the limit of {limits.max_whole_bytes / 10**6:,.0f} MB. "
-            "Raise image_memory_megabytes if it is a real picture; the limit is a quarter of it."
+            "Raise image_memory_megabytes if it is a real picture; the limit is a quarter of this setting."
         )
 
 
@@ -333,7 +335,9 @@ def _check_range(image: OpenImage, *, name: str, max_seconds: float) -> None:
     values = read_header(image.source, name, page=image.pixels.page).copy(interpretation="multiband")
     small = _in_memory(lambda: _resized(values, _RANGE_PIXELS), name=name, max_seconds=max_seconds)
     if not image.pixels.is_in_range(small):
-        raise ColorsNotDefined(f"{name}: its values are not from 0 to 1, and the file does not define which is white.")
+        raise ColorsNotDefined(
+            f"{name}: the values of the pixels are not from 0 to 1, and the file does not define the value of white."
+        )
 
 
 def reduce(image: Any, *, long_edge_pixels: int) -> Any:

@@ -151,7 +151,7 @@ class Arrivals:
                     if arrival is not None:
                         self.found |= {one.photo_id: one.project_id for one in arrival.candidates}
                         self._leave(
-                            f"{folder.project_folder}/{new.name}: folder_discovery will make its folder a project"
+                            f"{folder.project_folder}/{new.name}: folder_discovery will make its folder a project first"
                         )
 
     def _arrivals_of(
@@ -183,9 +183,9 @@ class Arrivals:
         left_out = self._ctx.targets.left_out
         for one in arrival.candidates:
             if one.photo_id in left_out.photos or one.project_id in left_out.projects:
-                return "its photo was left out of the run"
+                return "the photo was left out of the run"
             if self._whereabouts.state(one.project_id) is ProjectState.RENAMED:
-                return "waits until folder_discovery has stored the new name of its project's folder"
+                return "waits until folder_discovery has stored the new name of the project's folder"
         return "waits for the next run" if len(self._arrivals) >= MAX_ARRIVALS else None
 
     def _look_up(self, sizes: Collection[int]) -> None:
@@ -216,7 +216,9 @@ class Arrivals:
             return f"{self._whereabouts.project(project_id).project_name}/{name}"
 
         photos = " or ".join(sorted(place(one.project_id, one.base_name) for one in arrival.candidates))
-        self._leave(f"{place(arrival.project_id, arrival.new.name)}: may be {photos}, and other files may be, too")
+        self._leave(
+            f"{place(arrival.project_id, arrival.new.name)}: has the contents of {photos}, and so have other files"
+        )
 
     def _leave(self, example: str) -> None:
-        self._ctx.report.count("not followed", example=example)
+        self._ctx.report.count("moves not followed", example=example)

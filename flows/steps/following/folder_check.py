@@ -62,15 +62,15 @@ def _check(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
         arrivals.take(comparison, project, folder)
         for names in comparison.names_of_several():
             for name in names:
-                ctx.report.count("several pictures of one name", example=name)
+                ctx.report.count("names of several pictures", example=name)
         for names in comparison.unaccepted_names():
             if ctx.settings.unaccepted_files == "trash":
                 errors += _trash(ctx, project, folder, names)
             else:
                 for name in names:
-                    ctx.report.count("kept", example=f"{name}: of no accepted kind")
+                    ctx.report.count("kept", example=f"{name}: its kind is not accepted")
     if errors:
-        raise ItemsFailed(f"{quantity(len(errors), 'file')} could not be moved to .trash; first: {errors[0]}")
+        raise ItemsFailed(f"{quantity(len(errors), 'file')} could not be moved to .trash; the first: {errors[0]}")
 
 
 def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, names: Sequence[str]) -> list[Exception]:

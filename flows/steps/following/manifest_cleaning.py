@@ -60,7 +60,7 @@ def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
                 if reason is None:
                     doomed.append(photo)
                 else:
-                    example = f"photo {photo.photo_id}: no file can have its name: {reason}"
+                    example = f"photo {photo.photo_id}: its name cannot be a file name: {reason}"
                     ctx.report.count("skipped", example=example)
             doomed = [photo for photo in _without_grace(ctx, doomed) if photo.photo_id not in arrivals.found]
             if doomed:
@@ -84,7 +84,7 @@ def _without_grace(ctx: StepContext, photos: Sequence[PhotoWithoutFile]) -> list
             expired.append(photo)
         else:
             moment = since[photo.photo_id]
-            ctx.report.count("missing, kept", example=f"{photo.filename}: missing since {moment:%Y-%m-%d}")
+            ctx.report.count("missing, row kept", example=f"{photo.filename}: missing since {moment:%Y-%m-%d}")
     return expired
 
 

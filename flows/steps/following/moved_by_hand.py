@@ -142,8 +142,10 @@ def _carry_out(
         new = f"{target.project_name}/{one.arrival.new.name}"
         ctx.report.count("followed", example=f"{old} → {new}")
         for file in one.left.all():
-            example = f"{source.project_name}/{file.printable_name}: stays where it is, {old} is now {new}"
-            ctx.report.count("left behind", example=example)
+            example = (
+                f"{source.project_name}/{file.printable_name}: stays in its folder, although {old} was moved to {new}"
+            )
+            ctx.report.count("files left behind", example=example)
 
 
 def _write_rows(

@@ -111,7 +111,7 @@ def _ask_for_missing(ctx: StepContext, project: Project) -> None:
             return
         last_id = ids[-1]
         ctx.enqueue("generate_derivatives", photo_ids=ids)
-        ctx.report.count("asked for", len(ids))
+        ctx.report.count("derivatives requested", len(ids))
 
 
 def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

@@ -181,7 +181,7 @@ def _make(
         work.original = with_fingerprint(work.original, known, now=now)
     work.statuses = dict.fromkeys(paths, made.status)
     if made.status == NOT_SUPPORTED:
-        work.not_supported = made.reason or "cannot be decoded here"
+        work.not_supported = made.reason or "cannot be decoded by this installation"
         work.original = with_hash(work.original, source, images=images, now=now)
         work.derivatives = [_made_of(work.original, kind, now=now) for kind in paths]
         return

@@ -79,7 +79,7 @@ def is_unsettled(file: ScannedFile, path: Path, *, settle_seconds: float) -> boo
 def why_unusable(error: Exception, file: ScannedFile, path: Path, *, settle_seconds: float) -> Exception:
     """Return the error of a photo whose file could not be read: `SkipItem` if the file may still be incomplete."""
     if isinstance(error, ImagingError) and is_unsettled(file, path, settle_seconds=settle_seconds):
-        return SkipItem(f"may be incomplete; a later run tries it again: {error}")
+        return SkipItem(f"the file may be incomplete; a later run tries again: {error}")
     return UnusableImage(str(error))
 
 

@@ -272,7 +272,7 @@ def _write(
     for photo, result in finished:
         ctx.report.took(photo.filename, result.seconds)
         if photo.id in outdated:
-            yield photo, SkipItem("the photo was moved or removed meanwhile")
+            yield photo, SkipItem("the photo was moved or removed in the meantime")
             continue
         for name, example in result.counts:
             ctx.report.count(name, example=example)

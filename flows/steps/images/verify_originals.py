@@ -272,7 +272,7 @@ class _Verification:
             self._note(wanted, "hashed for the first time", with_fingerprint(before, found, now=now))
         elif reading.is_same:
             after = with_fingerprint(replace(before, content_hash=found.content_hash), found, now=now)
-            self._note(wanted, "verified" if before.corrupt_since is None else "right again", after, is_same=True)
+            self._note(wanted, "verified" if before.corrupt_since is None else "intact again", after, is_same=True)
         elif found.content_hash == before.corrupt_hash or wanted.known.is_of(
             size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns or 0
         ):
@@ -323,6 +323,7 @@ def _corruption(name: str, before: Original) -> str:
     last_right_at = before.verified_at or before.hashed_at
     when = "earlier" if last_right_at is None else f"on {last_right_at:%Y-%m-%d at %H:%M} UTC"
     return (
-        f"{name} is corrupt: its contents have changed, but not its size and times. They were right {when}. "
+        f"{name} is corrupt: its contents have changed, but not its size and times. "
+        f"The contents were last intact {when}. "
         "Restore it from a backup."
     )

@@ -85,7 +85,7 @@ def _report(ctx: StepContext, names: DuplicateNames, projects: Sequence[Project]
             with ctx.read() as connection:
                 photos = PhotosRepository(connection).get_many(ids)
             for photo in photos:
-                ctx.report.count("names in use elsewhere", example=photo.filename)
+                ctx.report.count("names used by other projects", example=photo.filename)
         ctx.report.enter_project(None)
         ctx.progress(number + 1, len(projects))
 
@@ -97,7 +97,7 @@ def _resolve(ctx: StepContext, names: DuplicateNames, project: Project, folder: 
     for ids in names.photo_ids(project.id, batch_size=_SCAN_BATCH_SIZE):
         errors += _rename_all(ctx, names, project, folder, ids)
     if errors:
-        raise ItemsFailed(f"{quantity(len(errors), 'photo')} could not be renamed; first: {errors[0]}")
+        raise ItemsFailed(f"{quantity(len(errors), 'photo')} could not be renamed; the first: {errors[0]}")
 
 
 def _rename_all(
@@ -162,18 +162,18 @@ def _plan(
     old_name = photos[0].filename
     reason = unsafe_reason(old_name)
     if reason is not None:
-        ctx.report.count("skipped", example=f"photo {photos[0].id}: no file can have its name: {reason}")
+        ctx.report.count("skipped", example=f"photo {photos[0].id}: its name cannot be a file name: {reason}")
         return None
     if files.untouchable:
         name = files.untouchable[0].printable_name
         ctx.report.count("skipped", example=f"{name}: the file cannot be renamed, so its photo is not renamed")
         return None
     if not files.images:
-        ctx.report.count("skipped", example=f"{old_name}: has no file")
+        ctx.report.count("skipped", example=f"{old_name}: the photo has no file")
         return None
     original = copies.original_of(photos[0], files)
     if original is not None:
-        ctx.report.count("copies", example=f"{old_name}: the same as {original}")
+        ctx.report.count("copies", example=f"{old_name}: has the same contents as {original}")
         return None
     name = free.take(old_name, files)
     targets = [name_key(path) for _, path in files.renamed(name, old=old_name)]

@@ -94,7 +94,9 @@ def _record_arrived(ctx: StepContext, items: Sequence[TargetItem]) -> None:
 
 def _destination(ctx: StepContext) -> Project:
     if ctx.job.project_id is None:
-        raise DestinationUnusable("no destination: give the project to move the photos to as project_id")
+        raise DestinationUnusable(
+            "the destination is missing: give the id of the project that receives the photos as project_id"
+        )
     with ctx.read() as connection:
         try:
             project = ProjectsRepository(connection).get(ctx.job.project_id, tenant_id=ctx.tenant_id)
@@ -186,7 +188,7 @@ def _plan(journey: _Journey, item: TargetItem) -> _Move:
     files = journey.files[photo.id]
     files.refuse_untouchable()
     if not files.images:
-        raise SkipItem("it has no file on disk; manifest_check will mark its files as missing")
+        raise SkipItem("the photo has no file on disk; manifest_check will mark its files as missing")
     name = journey.names.take(photo.filename, files)
     moves = file_moves(files, journey.source, photo.filename, journey.target, name)
     group = MoveGroup(photo.project_id, journey.destination.id, photo.id, moves)

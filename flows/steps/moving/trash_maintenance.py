@@ -48,7 +48,7 @@ def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> N
             "unfinished files removed", remove_stale_temporaries(path, content_path=folder.library.content_path)
         )
     if errors:
-        raise ItemsFailed(f"{quantity(len(errors), 'file')} could not be removed from .trash; first: {errors[0]}")
+        raise ItemsFailed(f"{quantity(len(errors), 'file')} could not be removed from .trash; the first: {errors[0]}")
 
 
 def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Sequence[TrashEntry]) -> list[Exception]:

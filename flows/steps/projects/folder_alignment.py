@@ -77,7 +77,9 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
     if wanted == folder.project_folder:
         return
     if ctx.settings.rename_user_files == "report":
-        ctx.report.count("other folder names", example=f"{folder.project_folder}: the project is called {wanted}")
+        ctx.report.count(
+            "folders with another name", example=f"{folder.project_folder}: the project is called {wanted}"
+        )
         return
     # A folder that the first attempt finds renamed was renamed by a user, because no attempt has renamed it.
     is_followed = False
@@ -129,7 +131,10 @@ def _write_row(
     except ConstraintViolated:
         # Another program has created a project with that folder. This project's row still has the old folder name.
         rename_folder_without_overwrite(target.path, folder.path)
-        ctx.report.count("skipped", example=f"{folder.project_folder}: another project has {target.project_folder}")
+        ctx.report.count(
+            "skipped",
+            example=f"{folder.project_folder}: another project already has the folder {target.project_folder}",
+        )
         return False
     ctx.report.count("renamed", example=f"{folder.project_folder} → {target.project_folder}")
     return True

@@ -117,7 +117,7 @@ class _Discovery:
                     self._fail(project.project_name, error)
         if self._failures:
             total = len({*self._on_disk, *(project.project_folder for project in self._projects.values())})
-            message = f"{len(self._failures)} of {total} folders failed; first {self._failures[0]}"
+            message = f"{len(self._failures)} of {total} folders failed; the first: {self._failures[0]}"
             raise ItemsFailed(message) if self._is_repeatable else PermanentStepError(message)
 
     def _fail(self, name: str, error: Exception) -> None:
@@ -146,7 +146,7 @@ class _Discovery:
             check_project(ctx, project, folder)
             with ctx.exclusively([project.id]):
                 self._take_in(project, folder)
-            ctx.report.count("taken in", example=project.project_name)
+            ctx.report.count("projects completed", example=project.project_name)
 
     def _settle_unknown(self, name: str) -> None:
         folder = self._tenant.project(name)
@@ -160,7 +160,7 @@ class _Discovery:
             self._follow_rename(owner, folder)
             return
         if owner is not None and not found.has_files and found.manifest is not None:
-            self._ctx.report.count("empty folders left", example=relative_path(folder, folder.path))
+            self._ctx.report.count("empty folders ignored", example=relative_path(folder, folder.path))
             return
         for twin in self._twins(found) if self._ctx.settings.merge_folders and found.has_files else ():
             if self._merge(found, twin):

@@ -78,7 +78,9 @@ def _align_availability(ctx: StepContext, comparison: ProjectComparison) -> None
                 changes.append(change)
             else:
                 # No file can have such a name on this system, so a missing file does not mean a deleted photo.
-                ctx.report.count("skipped", example=f"photo {change.photo_id}: no file can have its name: {reason}")
+                ctx.report.count(
+                    "skipped", example=f"photo {change.photo_id}: its name cannot be a file name: {reason}"
+                )
         ctx.checkpoint()
         ids = [change.photo_id for change in changes]
         with ctx.transaction(photo_ids=ids, columns=AVAILABILITY_COLUMNS) as connection:

@@ -80,7 +80,8 @@ def _refuse_active(ctx: StepContext) -> None:
         return
     for project in ctx.projects():
         raise ProjectStillActive(
-            f"project {project.id} ({project.project_name}) is active. Archive it first, by project_stop_processes."
+            f"project {project.id} ({project.project_name}) is active. "
+            "Archive it first with the step project_stop_processes."
         )
 
 

@@ -91,7 +91,7 @@ class PhotoFiles:
         """Raise `FileLeftAlone` if a file of the photo must stay unchanged, such as a symlink."""
         for file in self.untouchable:
             raise FileLeftAlone(
-                f"{file.printable_name}: {file.problem}. Replace it by a regular file, or take it out of the library."
+                f"{file.printable_name}: {file.problem}. Replace it with a regular file, or take it out of the library."
             )
 
     def refuse_several_pictures(self, kinds: Collection[FileKind]) -> None:
@@ -311,7 +311,7 @@ def raise_failures(errors: Sequence[Exception], *, tried: int) -> None:
         ItemsFailed: a repetition may succeed for at least one of the photos.
     """
     if errors:
-        message = f"{len(errors)} of {tried} photos failed; first: {errors[0]}"
+        message = f"{len(errors)} of {tried} photos failed; the first: {errors[0]}"
         raise ItemsFailed(message) if any(map(is_repeatable, errors)) else PermanentStepError(message)
 
 

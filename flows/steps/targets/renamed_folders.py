@@ -61,8 +61,8 @@ class RenamedFolders:
         name = self._by_id.get(project.id)
         if name is None and self._unreadable:
             raise FolderUnreadable(
-                f"It is not known whether folder {self._unreadable[0]} is this project under another name: it cannot "
-                "be read. Correct its permissions."
+                f"Folder {self._unreadable[0]} cannot be read, so it may be this project's folder under another name. "
+                "Correct the permissions of the folder."
             )
         return name
 

@@ -49,7 +49,7 @@ def test_upkeep_of_a_small_broken_library_is_done_and_summed_up(
     assert "removed: 1" in table["trash_maintenance"]
     assert "manifests written: 1" in table["manifest_check"]
     assert "added: 1" in table["folder_check"]
-    assert "missing, kept: 1" in table["manifest_cleaning"]
+    assert "missing, row kept: 1" in table["manifest_cleaning"]
     assert "completed" in ran.out.splitlines()[-1]
     assert "manifest_check: 1/1 ended" in ran.err
     assert "Traceback" not in ran.err

@@ -116,7 +116,7 @@ def test_numbers_without_a_known_white_are_not_supported(tmp_path: Path, kind: s
     (tmp_path / "a.tif").write_bytes(tiff_file(array, photometric=1, sample_format=sample_format))
     reason = assert_not_supported(tmp_path / "a.tif")
     assert reason.startswith(
-        "a.tif: its values are not from 0" if kind == "f4" else "a.tif: photojobs cannot determine"
+        "a.tif: the values of the pixels are not from 0" if kind == "f4" else "a.tif: photojobs cannot determine"
     )
 
 

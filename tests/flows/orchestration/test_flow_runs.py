@@ -171,7 +171,7 @@ def test_a_failed_job_is_a_failed_task_run_with_its_error(
         "2 jobs completed, 1 failed, 0 canceled; 1 item failed",
     )
     failed = api.task_runs(flow_run_id)["note 3/3"]["state"]
-    assert (failed["type"], failed["message"]) == ("FAILED", "1 of 1 failed; first bad: is bad")
+    assert (failed["type"], failed["message"]) == ("FAILED", "1 of 1 failed; the first: bad: is bad")
 
 
 def test_a_task_that_is_canceled_by_plain_sql_ends_its_flow_run_as_cancelled(
@@ -271,7 +271,7 @@ def test_events_tell_prefect_what_happened_and_what_it_concerns(
     }
     assert [event["payload"]["message"] for event in events["photojobs.task.failed"]] == [summary.message]
     [failed] = events["photojobs.job.failed"]
-    assert failed["payload"]["error"] == "1 of 2 failed; first bad: is bad"
+    assert failed["payload"]["error"] == "1 of 2 failed; the first: bad: is bad"
     related = {one["prefect.resource.role"]: one["prefect.resource.id"] for one in failed["related"]}
     assert related["task"] == task
     assert related["tenant"] == "photojobs.tenant.user_0"
@@ -422,7 +422,7 @@ def test_a_run_that_finds_no_photo_says_so(
     assert (state.type.value, state.name, state.message) == (
         "COMPLETED",
         "Skipped",
-        "no photo fits; nothing was done",
+        "no photo matches the selection; nothing was done",
     )
 
 

@@ -215,7 +215,7 @@ def test_a_damaged_image_fails_its_own_item_for_good_with_the_reason(studio, pic
     bad = studio.photo(iceland, "m", "jpg", contents={"jpg": content})
     job = _generate(studio, good[0], bad, good[1])
     assert job.status == "failed"
-    assert job.error_message.startswith("1 of 3 failed; first m: m.jpg")
+    assert job.error_message.startswith("1 of 3 failed; the first: m: m.jpg")
     items = JobsRepository(studio.database).list_items(job.id)
     assert [item.status for item in items] == ["done", "failed", "done"]
     assert items[1].error_type == "UnusableImage"
@@ -482,7 +482,7 @@ def test_validation_finds_what_is_missing_empty_or_outdated_and_asks_for_it(stud
     # What failed is tried once more where it is not known what failed then.
     assert asked == {ids[name] for name in ("missing", "empty", "outdated", "new")} | {failed}
     assert rowless not in asked
-    assert job.result["counts"]["asked for"] == 5
+    assert job.result["counts"]["derivatives requested"] == 5
     assert reading.type == "metadata"
     assert [item.photo_id for item in JobsRepository(studio.database).list_items(reading.id)] == [ids["outdated"]]
     assert run_queued_job(studio.runtime, follow_up.id).status == "failed"
@@ -553,7 +553,7 @@ def test_what_failed_is_tried_again_once_its_file_differs_and_not_before(studio,
     assert (job.status, _statuses(studio, photo_id)) == ("failed", ("failed", "failed"))
     assert studio.run("derivative_validation", project_id=iceland.id).result == {}
     (studio.folder(iceland).path / "fox.jpg").write_bytes(jpeg())
-    assert studio.run("derivative_validation", project_id=iceland.id).result["counts"]["asked for"] == 1
+    assert studio.run("derivative_validation", project_id=iceland.id).result["counts"]["derivatives requested"] == 1
 
 
 def test_validation_asks_once_within_a_task_however_often_it_is_repeated(studio, picture, make_task):

@@ -38,7 +38,7 @@ def test_nothing_is_renamed_unasked(studio: Any, clock: Any) -> None:
     studio.photo(second, "IMG", "jpg", "xmp", created_at=clock.advance(seconds=60))
     before = studio.everything()
     job = studio.run("duplicate_resolution", scope="global")
-    assert (job.status, job.result["counts"]) == ("completed", {"names in use elsewhere": 1})
+    assert (job.status, job.result["counts"]) == ("completed", {"names used by other projects": 1})
     assert studio.everything() == before
 
 
@@ -151,7 +151,7 @@ def test_files_that_are_synced_again_and_again_pile_up_no_copies(studio: Any) ->
     for _ in range(2):
         job = studio.run("duplicate_resolution", scope="global")
         assert name_of(studio, again) == "x"
-        assert job.result["examples"] == {"copies": ["x: the same as second/x_duplicate1"]}
+        assert job.result["examples"] == {"copies": ["x: has the same contents as second/x_duplicate1"]}
 
 
 def test_a_copy_of_a_photo_keeps_its_name(studio: Any) -> None:
@@ -161,7 +161,7 @@ def test_a_copy_of_a_photo_keeps_its_name(studio: Any) -> None:
     copy = studio.photo(second, "x", "jpg", contents=same)
     job = studio.run("duplicate_resolution", scope="global")
     assert name_of(studio, copy) == "x"
-    assert job.result["examples"] == {"copies": ["x: the same as first/x"]}
+    assert job.result["examples"] == {"copies": ["x: has the same contents as first/x"]}
 
 
 def test_a_photo_with_a_file_that_cannot_be_touched_is_left_whole(studio: Any, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_photo_with_a_file_that_cannot_be_touched_is_left_whole(studio: Any, t
     assert [name_of(studio, photo_id) for photo_id in (linked, gone, good)] == ["linked", "gone", "good_duplicate1"]
     assert "tenant/second/linked.jpg" in studio.disk()
     assert job.result["counts"]["renamed"] == 1
-    assert "gone: has no file" in job.result["examples"]["skipped"]
+    assert "gone: the photo has no file" in job.result["examples"]["skipped"]
 
 
 def test_a_photo_whose_second_file_cannot_be_renamed_keeps_all_its_names(
@@ -204,7 +204,7 @@ def test_a_photo_whose_second_file_cannot_be_renamed_keeps_all_its_names(
 
     job = studio.run("duplicate_resolution", scope="global")
 
-    assert "1 of 1 failed; first second" in job.error_message
+    assert "1 of 1 failed; the first: second" in job.error_message
     assert [name_of(studio, photo_id) for photo_id in (bad, good)] == ["bad", "good_duplicate1"]
     assert {
         "tenant/second/bad.NEF",

@@ -207,7 +207,7 @@ def test_several_pictures_of_one_name_are_not_trashed_unseen(studio: Any, other:
     assert studio.get_photo(crowded).jpg_available == 1
     assert studio.get_photo(alone).jpg_available == 0
     check = studio.run("folder_check", scope="project", project_id=project.id)
-    assert check.result["examples"]["several pictures of one name"] == ["IMG_7"]
+    assert check.result["examples"]["names of several pictures"] == ["IMG_7"]
 
 
 def test_a_raw_file_and_its_conversion_are_one_picture(studio: Any) -> None:

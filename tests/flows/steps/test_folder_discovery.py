@@ -256,7 +256,7 @@ def test_an_emptied_copy_of_a_project_is_no_project(studio, known):
     (copy / "fox.jpg").unlink()
     job = _discover(studio)
     assert [one.id for one in _projects(studio)] == [project.id]
-    assert job.result["counts"] == {"empty folders left": 1}
+    assert job.result["counts"] == {"empty folders ignored": 1}
 
 
 def test_a_project_whose_folder_is_gone_is_archived_and_comes_back_with_it(studio, known, folder, clock):
@@ -344,7 +344,7 @@ def test_one_folder_that_fails_does_not_stop_the_others(studio, folder, monkeypa
     monkeypatch.setattr(folder_discovery, "bring_manifest", failing)
     job = _discover(studio)
     assert job.status == "queued"
-    assert job.error_message.startswith("1 of 2 folders failed; first A: no space left")
+    assert job.error_message.startswith("1 of 2 folders failed; the first: A: no space left")
     assert {one.project_folder for one in _projects(studio)} == {"A", "B"}
     monkeypatch.undo()
     JobsRepository(studio.database).requeue(job.id)

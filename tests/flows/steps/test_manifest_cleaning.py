@@ -89,7 +89,7 @@ def test_nothing_is_concluded_from_a_folder_that_is_missing_or_cannot_be_read(
 
     job = studio.run("manifest_cleaning", scope="global")
 
-    assert "1 of 3 failed; first Damaged" in job.error_message
+    assert "1 of 3 failed; the first: Damaged" in job.error_message
     assert [studio.get_photo(photo_id) is None for photo_id in ids] == [False, False, True]
 
 
@@ -134,9 +134,9 @@ def test_a_row_goes_only_if_its_file_was_missing_in_an_earlier_run_long_enough_a
         studio.run("manifest_check", project_id=project.id)
         return studio.run("manifest_cleaning", project_id=project.id).result
 
-    assert run()["counts"] == {"missing, kept": 1}
+    assert run()["counts"] == {"missing, row kept": 1}
     clock.advance(seconds=7 * DAY - 3600)
-    assert run()["counts"] == {"missing, kept": 1}
+    assert run()["counts"] == {"missing, row kept": 1}
     # Back again, with what was decided about it, it begins anew.
     for file, content in zip(files, contents, strict=True):
         file.write_bytes(content)
@@ -146,7 +146,7 @@ def test_a_row_goes_only_if_its_file_was_missing_in_an_earlier_run_long_enough_a
     for file in files:
         file.unlink()
     clock.advance(seconds=2 * DAY)
-    assert run()["counts"] == {"missing, kept": 1}
+    assert run()["counts"] == {"missing, row kept": 1}
     clock.advance(seconds=7 * DAY)
     assert run()["counts"] == {"rows removed": 1}
     assert studio.get_photo(photo_id) is None

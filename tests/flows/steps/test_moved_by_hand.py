@@ -262,7 +262,7 @@ def test_raw_and_jpeg_that_were_dragged_together_keep_their_row(album: Album) ->
     report = album.check()
 
     assert album.row(pair) == {**before, "place": "two/R"}
-    assert "left behind" not in report["counts"]
+    assert "files left behind" not in report["counts"]
 
 
 def test_files_that_the_user_left_behind_stay_and_are_reported(album: Album) -> None:
@@ -274,7 +274,10 @@ def test_files_that_the_user_left_behind_stay_and_are_reported(album: Album) -> 
 
     assert album.row(pair)["place"] == "two/R"
     assert album.row(pair)["files"] == (1, 0, 0)
-    assert [text.partition(":")[0] for text in report["examples"]["left behind"]] == ["one/R.NEF", "one/R.jpg.xmp"]
+    assert [text.partition(":")[0] for text in report["examples"]["files left behind"]] == [
+        "one/R.NEF",
+        "one/R.jpg.xmp",
+    ]
     assert (album.source / "R.NEF").exists()
     assert (album.source / "R.jpg.xmp").exists()
     assert album.check()["counts"]["added"] == 1
@@ -327,8 +330,8 @@ def test_of_two_photos_that_it_may_be_none_is_guessed(album: Album) -> None:
     places = album.places()
     assert (places["one/P"], places["one/Q"]) == (album.photo_id, twin)
     assert "two/P" in places
-    assert report["counts"]["not followed"] == 1
-    assert all(name in report["examples"]["not followed"][0] for name in ("two/P", "one/P", "one/Q"))
+    assert report["counts"]["moves not followed"] == 1
+    assert all(name in report["examples"]["moves not followed"][0] for name in ("two/P", "one/P", "one/Q"))
 
 
 def test_of_two_files_that_may_be_a_photo_none_is_guessed(album: Album) -> None:
@@ -342,7 +345,7 @@ def test_of_two_files_that_may_be_a_photo_none_is_guessed(album: Album) -> None:
     places = album.places()
     assert places["one/P"] == album.photo_id
     assert {"two/P", "three/P"} <= places.keys()
-    assert report["counts"]["not followed"] == 2
+    assert report["counts"]["moves not followed"] == 2
 
 
 def test_photos_of_the_same_contents_that_were_moved_together_are_told_apart_by_their_names(album: Album) -> None:
@@ -446,7 +449,7 @@ def test_a_photo_that_was_taken_out_of_a_folder_which_was_renamed_as_well_keeps_
     report = album.check()
     assert album.row()["place"] == "one/P"
     assert "two/P" not in album.places()
-    assert "folder_discovery" in report["examples"]["not followed"][0]
+    assert "folder_discovery" in report["examples"]["moves not followed"][0]
     album.check("folder_discovery")
     album.check()
 

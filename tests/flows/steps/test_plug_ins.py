@@ -124,7 +124,8 @@ _BROKEN = {
             "acme_trash.py": "from flows import step\n\n\n"
             '@step("trash_maintenance", unit="projects")\ndef empty(ctx):\n    """Empties everything."""\n'
         },
-        '"trash_maintenance" of the package acme could not be loaded: "trash_maintenance" is taken by',
+        'the step type "trash_maintenance" of the package acme could not be loaded: "trash_maintenance" is already the '
+        "step type of",
     ),
     "takes another package's name": (
         {"count_photos": "zeta_count:count_photos"},

@@ -97,7 +97,7 @@ def test_other_contents_of_the_same_size_and_times_are_corruption_until_the_file
         job = verify(studio)
         assert (job.status, job.attempts) == ("failed", 0)
         assert "Iceland/fox.jpg is corrupt" in job.error_message
-        assert f"were right on {right_at:%Y-%m-%d at %H:%M} UTC" in job.error_message
+        assert f"last intact on {right_at:%Y-%m-%d at %H:%M} UTC" in job.error_message
         assert job.result["counts"] == {"corrupt": 1, "failed": 1, "verified": 1}
     original = known(studio, photo_id, "fox.jpg")
     assert original.content_hash == "blake3:" + blake3(b"right").hexdigest()
@@ -117,7 +117,7 @@ def test_other_contents_of_the_same_size_and_times_are_corruption_until_the_file
     path.write_bytes(b"right")
     clock.advance(seconds=60)
     job = verify(studio)
-    assert (job.status, job.result["counts"]) == ("completed", {"right again": 1, "verified": 1})
+    assert (job.status, job.result["counts"]) == ("completed", {"intact again": 1, "verified": 1})
     assert VerificationRepository(studio.database).corrupt() == []
     assert known(studio, photo_id, "fox.jpg").verified_at == studio.database.clock()
 

@@ -45,7 +45,9 @@ def test_a_task_is_found_by_the_beginning_of_its_id(
     assert tasks.whole_id("ab%") == "ab%1"
     assert tasks.whole_id("ab_2") == "ab_2"
     assert tasks.whole_id("ab_2x", tenant_id="tenant") == "ab_2x"
-    with pytest.raises(InvalidValue, match='"ab" is the beginning of ab%1, ab_2 and others; give more of the id'):
+    with pytest.raises(
+        InvalidValue, match='"ab" is the beginning of several ids: ab%1, ab_2 and others; give more characters'
+    ):
         tasks.whole_id("ab")
     for beginning, tenant_id in (("", None), ("b", None), ("ab%", "other")):
         with pytest.raises(UnknownTask):

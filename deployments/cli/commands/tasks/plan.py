@@ -93,7 +93,7 @@ def print_plan(made: Plan) -> None:
             warn(f"{step.type} would fail: {reason.splitlines()[0]}")
     say(f"{made.message}. Nothing has been changed.")
     if made.saved_as is not None:
-        remark(f"`photojobs run --plan {made.saved_as}` carries it out, except for what changes until then.")
+        remark(f"`photojobs run --plan {made.saved_as}` carries out the plan, except for what changes until then.")
 
 
 def plan_document(made: Plan) -> dict[str, Any]:
