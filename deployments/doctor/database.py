@@ -64,7 +64,11 @@ def examine_database(database: Database) -> Iterator[Finding]:
         yield _area.problem("encoding", str(error), "Restore a backup into a new database that is encoded in UTF8.")
         return
     except UnsuitablePooler as error:
-        yield _area.problem("pooling", str(error), "Set pool_mode = session, or name the port of PostgreSQL itself.")
+        yield _area.problem(
+            "pooling",
+            str(error),
+            "Set pool_mode = session in the pooler, or name the port of PostgreSQL itself in PHOTOJOBS_DATABASE_URL.",
+        )
         return
     except StorageError as error:
         yield _area.problem(

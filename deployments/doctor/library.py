@@ -21,7 +21,7 @@ from task_definitions.wording import quantity
 
 _area = Area("library")
 
-_NO_DISK = "Mount the library's disk, or correct PHOTOJOBS_LIBRARY_ROOT. `photojobs init FOLDER` finds the root."
+_NO_DISK = "Mount the library's disk, or correct PHOTOJOBS_LIBRARY_ROOT. `photojobs init FOLDER` finds your library."
 
 
 def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding]:

@@ -94,7 +94,7 @@ class QueueCollector(Collector):
                     )
                     lanes = LanesRepository(connection).list() if ended else ()
             except StorageError as error:
-                logger.warning("the numbers could not be read: %s", error)
+                logger.warning("the metrics could not be read from the database: %s", error)
                 yield _gauge("photojobs_database_up", "Whether the database answers.", 0)
             else:
                 self._count(ended, lanes)
