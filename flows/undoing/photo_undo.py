@@ -168,9 +168,7 @@ class PhotoUndo:
         if not left if images else len(gone) == len(ways):
             raise CannotComeBack(f"{gone[0].name}: the file is no longer where the task put it")
         if any(FileAction(way.entry.action) is not FileAction.TRASHED for way in gone):
-            raise CannotComeBack(
-                f"{gone[0].name}: the file is missing, and the files of a photo are moved only together"
-            )
+            raise CannotComeBack(f"{gone[0].name}: the file is missing, and the files of a photo move only together")
 
     def _mark_unavailable(self, way: WayBack, ways: Sequence[WayBack], reversal: Reversal) -> None:
         describe = self._ctx.library.accepted_extensions.describe

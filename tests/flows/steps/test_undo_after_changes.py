@@ -23,7 +23,7 @@ def _undo(studio: Any, task_id: str = "task", *, tenant_id: str = "tenant") -> J
 
 def _left(job: Job) -> str:
     assert job.status == "completed", job.error_message
-    return str((job.result or {})["examples"]["cannot come back"])
+    return str((job.result or {})["examples"]["cannot be restored"])
 
 
 def _removed_fox(studio: Any, *files: str) -> tuple[Any, int]:
@@ -96,11 +96,14 @@ def _manifest_was_edited(studio: Any) -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        (_name_is_taken_on_disk, "fox.jpg: another file has its name"),
-        (_trash_was_emptied, "fox.jpg: its file is no longer where the task put it"),
-        (_photo_was_moved_on, "it has been moved or renamed since"),
-        (_one_of_two_files_is_missing, "fox.NEF: its file is missing, and a photo's files stay together"),
-        (_another_photo_has_its_name, "another photo of Iceland has its name"),
+        (_name_is_taken_on_disk, "fox.jpg: another file has this name now"),
+        (_trash_was_emptied, "fox.jpg: the file is no longer where the task put it"),
+        (_photo_was_moved_on, "the photo has been moved or renamed since"),
+        (
+            _one_of_two_files_is_missing,
+            "fox.NEF: the file is missing, and the files of a photo move only together",
+        ),
+        (_another_photo_has_its_name, "another photo of Iceland has the same name now"),
         (_project_has_another_tenant, "its project no longer exists"),
         (_disk_is_away, "its disk may not be mounted"),
         (_manifest_was_edited, "the manifest has been changed since"),
@@ -126,7 +129,7 @@ def test_a_folder_that_was_renamed_again_keeps_its_name(studio: Any) -> None:
 
     job = _undo(studio)
 
-    assert "its folder has been renamed since" in _left(job)
+    assert "the project's folder has been renamed since" in _left(job)
     assert _project(studio, project).project_folder == "Andes"
     assert "tenant/Andes/fox.jpg" in studio.disk()
 
@@ -180,8 +183,8 @@ def test_the_files_that_are_still_in_the_trash_come_back(studio: Any) -> None:
 
     job = _undo(studio)
 
-    assert "fox.NEF: its file is no longer in the trash" in _left(job)
-    assert (job.result or {})["counts"]["brought back from the trash"] == 1
+    assert "fox.NEF: the file is no longer in the trash" in _left(job)
+    assert (job.result or {})["counts"]["restored from the trash"] == 1
     photo = studio.get_photo(photo_id)
     assert (photo.jpg_available, photo.raw_available) == (1, 0)
     assert "tenant/Iceland/fox.jpg" in studio.disk()
