@@ -68,6 +68,12 @@ def _one_of_two_files_is_missing(studio: Any) -> None:
     (studio.folder(norway).path / "fox.NEF").unlink()
 
 
+def _another_file_is_at_its_place(studio: Any) -> None:
+    iceland, norway, _ = _moved_fox(studio, "jpg")
+    (studio.folder(norway).path / "fox.jpg").unlink()
+    (studio.folder(iceland).path / "fox.jpg").write_bytes(b"another photo")
+
+
 def _another_photo_has_its_name(studio: Any) -> None:
     iceland, *_ = _moved_fox(studio, "jpg")
     studio.photo(iceland, "fox", "NEF")
@@ -103,6 +109,7 @@ def _manifest_was_edited(studio: Any) -> None:
             _one_of_two_files_is_missing,
             "fox.NEF: the file is missing, and the files of a photo move only together",
         ),
+        (_another_file_is_at_its_place, "fox.jpg: the file is missing, and another file has this name now"),
         (_another_photo_has_its_name, "another photo of Iceland has the same name now"),
         (_project_has_another_tenant, "its project no longer exists"),
         (_disk_is_away, "its disk may not be mounted"),
@@ -148,6 +155,18 @@ def test_a_photo_comes_back_when_the_disk_of_its_project_is_there_again(studio: 
     assert (job.result or {})["counts"] == {"moved back": 2, "rows changed back": 1}
     assert studio.get_photo(photo_id).project_id == iceland.id
     assert {"tenant/Iceland/fox.jpg", "tenant/Iceland/fox.NEF"} <= studio.disk().keys()
+
+
+def test_a_photo_whose_file_was_moved_back_by_hand_gets_its_row_back(studio: Any) -> None:
+    iceland, norway, photo_id = _moved_fox(studio, "jpg")
+    (studio.folder(norway).path / "fox.jpg").rename(studio.folder(iceland).path / "fox.jpg")
+    before = studio.disk()
+
+    job = _undo(studio)
+
+    assert (job.result or {})["counts"] == {"rows changed back": 1}
+    assert studio.get_photo(photo_id).project_id == iceland.id
+    assert studio.disk() == before
 
 
 def test_a_file_comes_back_into_the_folder_that_its_project_has_now(studio: Any) -> None:
