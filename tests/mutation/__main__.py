@@ -78,6 +78,7 @@ PARTS = {
             "tests/flows/steps/test_announced_moves.py",
             "tests/flows/steps/test_image_move.py",
             "tests/flows/steps/test_duplicate_resolution.py",
+            "tests/storage/photos/test_photo_moves.py",
         ],
     ),
     "undoing": (

@@ -690,3 +690,16 @@ def test_a_selection_that_names_a_project_of_another_tenant_starts_nothing(
         make_task("items", selection=PhotoSelection(project_ids=(own.id, foreign.id)))
 
     assert tasks.list_newest() == []
+
+
+def test_a_failed_job_that_is_queued_again_leaves_its_unfinished_task_as_it_is(
+    tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
+) -> None:
+    task = make_task(SMALL_CHUNKS, photo_ids=photo_ids)
+    first, *_ = tasks.list_jobs(task.id)
+    tasks.heartbeat([task.id])
+    jobs.fail(first.id, "no")
+    before = tasks.get(task.id)
+    assert before.attended_at is not None
+    jobs.requeue(first.id)
+    assert tasks.get(task.id) == before
