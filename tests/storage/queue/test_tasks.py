@@ -703,3 +703,15 @@ def test_a_failed_job_that_is_queued_again_leaves_its_unfinished_task_as_it_is(
     assert before.attended_at is not None
     jobs.requeue(first.id)
     assert tasks.get(task.id) == before
+
+
+def test_a_failure_that_let_its_task_go_on_stops_no_later_step(
+    tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
+) -> None:
+    steps = ({"unit": "items", "on_failure": "continue"}, {"unit": "projects", "on_failure": "stop"}, "library")
+    task = make_task(*steps, photo_ids=photo_ids)
+    (first,) = tasks.list_jobs(task.id)
+    jobs.fail(first.id, "no")
+    (second,) = _open_jobs(tasks, task)
+    jobs.complete(second.id)
+    assert [job.step_index for job in _open_jobs(tasks, task)] == [2]
