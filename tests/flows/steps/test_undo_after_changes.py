@@ -191,7 +191,7 @@ def test_a_file_that_a_task_removed_from_the_trash_does_not_come_back(studio: An
     run_task(studio, "trash_maintenance", scope="global")
     before = studio.everything()
 
-    assert "it was permanently removed from the trash" in _left(_undo(studio))
+    assert "the file was permanently removed from the trash" in _left(_undo(studio))
     assert studio.everything() == before
 
 
