@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-
-from sqlalchemy import Connection
 
 from flows.errors import FlowsError
 from storage.database.engine import Database
-from storage.history.move_intents import MoveIntent, forget_intents, pending_intents, write_intents
+from storage.history.move_intents import MoveIntent, forget_intents, pending_intents
 from storage.library import FolderNames, Library, move_without_overwrite, sync_moves
 from storage.library.errors import Collision, LibraryError, SourceMissing
 from storage.photos.projects import ProjectsRepository
-from storage.records import Job
 
 
 class MoveInterrupted(FlowsError):
@@ -52,15 +48,20 @@ class MoveGroup:
         project_id: the project in whose folder the files are; None for a folder without a project.
         target_project_id: the project to whose folder the files move.
         photo_id: the photo to which the files belong, if any.
-        is_half: whether some files have moved and could not be moved back.
+        error: why the files did not move.
     """
 
+    moves: list[FileMove]
     project_id: int | None
     target_project_id: int | None
-    photo_id: int | None
-    moves: list[FileMove]
-    is_half: bool = False
+    photo_id: int | None = None
+    error: Exception | None = None
     group_id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def photo_ids(self) -> list[int]:
+        """The photos whose rows change with the move."""
+        return [] if self.photo_id is None else [self.photo_id]
 
     @property
     def originals(self) -> list[FileMove]:
@@ -68,9 +69,9 @@ class MoveGroup:
         return [move for move in self.moves if not move.is_derivative]
 
     @property
-    def is_done(self) -> bool:
-        """Whether all originals have moved."""
-        return all(move.is_done for move in self.originals)
+    def is_at_source(self) -> bool:
+        """Whether no original has moved, or each has been moved back."""
+        return not any(move.is_done for move in self.originals)
 
     def carry_out(self, *, names: FolderNames | None = None, folder: Path | None = None) -> None:
         """Move all files, or none.
@@ -108,45 +109,10 @@ class MoveGroup:
                     names.discard(move.target.name)
             except (LibraryError, OSError) as error:
                 if not move.is_derivative:
-                    self.is_half = True
                     raise MoveInterrupted(
                         f"{move.source.name}: only some files of the group were moved ({reason}), and they could not "
                         "be moved back. The next job of the project tries again."
                     ) from error
-
-
-def announce(database: Database, groups: Iterable[MoveGroup], *, job: Job, library: Library, now: datetime) -> None:
-    """Store the intents of groups durably. Call this function before any file of the groups moves."""
-    intents = [
-        MoveIntent(
-            group_id=group.group_id,
-            tenant_id=job.tenant_id,
-            job_id=job.id,
-            project_id=group.project_id,
-            target_project_id=group.target_project_id,
-            photo_id=group.photo_id,
-            source=move.source.relative_to(library.root).as_posix(),
-            target=move.target.relative_to(library.root).as_posix(),
-            size_bytes=move.size_bytes,
-            created_at=now,
-        )
-        for group in groups
-        for move in group.moves
-    ]
-    if intents:
-        with database.begin(durable=True) as connection:
-            write_intents(connection, intents)
-
-
-def sync_folders(groups: Iterable[MoveGroup]) -> None:
-    """Sync the folders of all moves. Call this function before the transaction that writes the new places to rows."""
-    # The list includes files that were moved back, because their moves have changed the folders too.
-    sync_moves((move.source, move.target) for group in groups for move in group.moves)
-
-
-def settled(connection: Connection, groups: Iterable[MoveGroup]) -> None:
-    """Remove the intents of groups, in the transaction that writes their rows. Half-moved groups keep their intents."""
-    forget_intents(connection, [group.group_id for group in groups if not group.is_half])
 
 
 def interrupted(database: Database, project_ids: Collection[int]) -> list[MoveIntent]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from flows.errors import PermanentStepError, SkipItem, StepTimeout, reason_of
-from flows.handlers.announced_moves import MoveGroup, announce, interrupted, take_back
+from flows.handlers.announced_moves import interrupted, take_back
 from flows.handlers.failures import Failures
 from flows.handlers.item_outcomes import OUTCOME_BATCH_SIZE, ItemOutcomes
 from flows.handlers.job_progress import JobProgress
@@ -309,11 +309,6 @@ class StepContext:
             count = take_back(self.database, self.library, interrupted(self.database, project_ids))
             self.report.count("interrupted moves reverted", count)
             yield
-
-    def announce(self, groups: Sequence[MoveGroup]) -> None:
-        """Store the intents of moves durably. Call this method before any of the files moves; see `announced_moves`."""
-        self.checkpoint()
-        announce(self.database, groups, job=self.job, library=self.library, now=self.now())
 
     def item_batches(self, *, size: int = OUTCOME_BATCH_SIZE) -> Iterator[list[TargetItem]]:
         """Yield the job's open items with their photos and projects, in batches. Each batch is one query.

@@ -11,15 +11,15 @@ from functools import partial
 from typing import Final
 
 from flows.errors import ItemsFailed
-from flows.handlers.announced_moves import FileMove, MoveGroup, settled, sync_folders
+from flows.handlers.announced_moves import FileMove, MoveGroup
+from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
-from flows.steps.targets.photo_files import relative_path
 from flows.steps.targets.target_projects import check_library, compared, each_project, skip_missing_folder
-from storage.history.journal import FileAction, FileChange
+from storage.history.journal import FileAction
 from storage.library import ProjectFolder, trash_place
-from storage.library.errors import LibraryError, SourceMissing
+from storage.library.errors import SourceMissing
 from storage.records import Project
 from task_definitions.wording import quantity
 
@@ -75,7 +75,6 @@ def _check(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
 
 def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, names: Sequence[str]) -> list[Exception]:
     groups: list[MoveGroup] = []
-    errors: list[Exception] = []
     for name in names:
         if name.rpartition(".")[2].lower() in UNFINISHED_EXTENSIONS:
             ctx.report.count("kept", example=f"{name}: looks like an unfinished transfer")
@@ -83,35 +82,21 @@ def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, names: Seq
         with suppress(FileNotFoundError):
             path = folder.original(name)
             move = FileMove(path, trash_place(folder, path, at=ctx.now()), path.lstat().st_size)
-            groups.append(MoveGroup(project.id, project.id, None, [move]))
-    ctx.announce(groups)
-    try:
-        for group in groups:
-            ctx.checkpoint()
-            try:
-                group.carry_out()
-            except SourceMissing:
-                continue
-            except (LibraryError, OSError) as error:
-                errors.append(error)
-                ctx.report.fail(group.moves[0].source.name, str(error))
-            else:
-                ctx.report.count("trashed", example=group.moves[0].source.name)
-    finally:
-        sync_folders(groups)
-        changes = [
-            FileChange(
-                action=FileAction.TRASHED,
-                source=relative_path(folder, move.source),
-                target=relative_path(folder, move.target),
-                project_id=project.id,
-                size_bytes=move.size_bytes,
-            )
-            for group in groups
-            for move in group.moves
-            if move.is_done
-        ]
-        with ctx.transaction() as connection:
-            ctx.journal(connection, changes)
-            settled(connection, groups)
-    return errors
+            groups.append(MoveGroup([move], project.id, project.id))
+    _Trashing(ctx, groups, folder).run()
+    return [group.error for group in groups if group.error is not None]
+
+
+class _Trashing(PhotoFilesChange[MoveGroup]):
+    """Moves single files to the trash."""
+
+    action = FileAction.TRASHED
+
+    def fail(self, group: MoveGroup, error: Exception) -> None:
+        if not isinstance(error, SourceMissing):
+            super().fail(group, error)
+            self.ctx.report.fail(group.moves[0].source.name, str(error))
+
+    def report(self) -> None:
+        for group in self.done:
+            self.ctx.report.count("trashed", example=group.moves[0].source.name)

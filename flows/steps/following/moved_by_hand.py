@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-from flows.handlers.announced_moves import MoveGroup, settled, sync_folders
+from sqlalchemy import Connection
+
+from flows.handlers.announced_moves import MoveGroup
+from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrival_pairs import Arrival, source_order
 from flows.steps.images.observation import first_seen
@@ -21,7 +24,6 @@ from flows.steps.targets.photo_files import (
 from storage.comparison.part_comparison import NewName
 from storage.comparison.reconciliation import known_names
 from storage.history.journal import FileAction, FileChange
-from storage.history.photo_snapshots import snapshot_photos
 from storage.library import ProjectFolder, look_at
 from storage.photos.availability import Availability, write_availability
 from storage.photos.original_search import KnownOriginal
@@ -34,14 +36,13 @@ from storage.records import Photo, Project
 BATCH_SIZE: Final = 100
 
 
-@dataclass(slots=True)
-class _Following:
+@dataclass(slots=True, kw_only=True)
+class _Following(MoveGroup):
     """A photo whose row is updated to the new place of its file."""
 
     arrival: Arrival
     original: KnownOriginal
     photo: Photo
-    group: MoveGroup
     left: PhotoFiles
 
 
@@ -81,10 +82,9 @@ def follow(
             new.append(arrival)
             continue
         moves = file_moves(PhotoFiles(), places[0], photo.filename, places[1], arrival.new.name)
-        group = MoveGroup(fresh_source.id, fresh_target.id, photo.id, moves)
-        following.append(_Following(arrival, original, photo, group, own))
-    if following:
-        _carry_out(ctx, fresh_source, fresh_target, places, following)
+        ids = source.id, target.id, photo.id
+        following.append(_Following(moves, *ids, arrival=arrival, original=original, photo=photo, left=own))
+    _Followings(ctx, following, fresh_source, fresh_target).run()
     return new
 
 
@@ -118,67 +118,52 @@ def _has_better(left: PhotoFiles, original: KnownOriginal) -> bool:
     return any(source_order(str(file.kind)) <= source_order(original.kind) for file in images)
 
 
-def _carry_out(
-    ctx: StepContext,
-    source: Project,
-    target: Project,
-    places: tuple[ProjectFolder, ProjectFolder],
-    following: Sequence[_Following],
-) -> None:
-    groups = [one.group for one in following]
-    ctx.announce(groups)
-    done: list[_Following] = []
-    try:
-        for one in following:
-            ctx.checkpoint()
-            remove_stray_derivatives(places[1], one.arrival.new.name)
-            one.group.carry_out()
-            done.append(one)
-    finally:
-        sync_folders(groups)
-        _write_rows(ctx, source, target, places, done, groups)
-    for one in done:
-        old = f"{source.project_name}/{one.photo.filename}"
-        new = f"{target.project_name}/{one.arrival.new.name}"
-        ctx.report.count("followed", example=f"{old} → {new}")
-        for file in one.left.all():
-            example = (
-                f"{source.project_name}/{file.printable_name}: stays in its folder, although {old} was moved to {new}"
-            )
-            ctx.report.count("files left behind", example=example)
+class _Followings(PhotoFilesChange[_Following]):
+    """Moves the derivatives of a batch of photos, and writes the new places of the photos."""
 
+    action = FileAction.FOLLOWED
+    enqueues = True
 
-def _write_rows(
-    ctx: StepContext,
-    source: Project,
-    target: Project,
-    places: tuple[ProjectFolder, ProjectFolder],
-    done: Sequence[_Following],
-    groups: Sequence[MoveGroup],
-) -> None:
-    moved = [moved_photo(one.photo, one.arrival.new.name, one.group) for one in done]
-    ids = [one.photo.id for one in done]
-    with ctx.transaction(enqueues=True, photo_ids=ids) as connection:
-        rows = snapshot_photos(connection, ids)
-        changes = [
-            FileChange(
-                action=FileAction.FOLLOWED,
-                source=f"{relative_path(places[0], places[0].path)}/{one.original.name}",
-                target=relative_path(places[1], places[1].original(one.arrival.file.name)),
-                project_id=source.id,
-                photo_id=one.photo.id,
-                size_bytes=one.original.size_bytes,
-                row=rows.get(one.photo.id),
-            )
-            for one in done
-        ]
-        ctx.journal(connection, changes)
-        PhotoMovesRepository(connection).move_rows(moved, project_id=target.id)
-        _write_originals(OriginalsRepository(connection), done)
-        write_availability(connection, [_availability(one.photo.id, one.arrival.new) for one in done], now=ctx.now())
+    def __init__(self, ctx: StepContext, groups: Sequence[_Following], source: Project, target: Project) -> None:
+        super().__init__(ctx, groups, ctx.folder_of(target))
+        self._source = source
+        self._target = target
+
+    def move(self, group: _Following) -> None:
+        remove_stray_derivatives(self.folder, group.arrival.new.name)
+        super().move(group)
+
+    def changes(self, group: _Following, row: dict[str, Any] | None) -> Iterator[FileChange]:
+        yield FileChange(
+            action=self.action,
+            source=f"{self.ctx.tenant_id}/{self._source.project_folder}/{group.original.name}",
+            target=relative_path(self.folder, self.folder.original(group.arrival.file.name)),
+            project_id=group.project_id,
+            photo_id=group.photo_id,
+            size_bytes=group.original.size_bytes,
+            row=row,
+        )
+
+    def write(self, connection: Connection) -> None:
+        moved = [moved_photo(one.photo, one.arrival.new.name, one) for one in self.done]
+        PhotoMovesRepository(connection).move_rows(moved, project_id=self._target.id)
+        _write_originals(OriginalsRepository(connection), self.done)
+        found = [_availability(one.photo.id, one.arrival.new) for one in self.done]
+        write_availability(connection, found, now=self.ctx.now())
         lacking = [one.id for one in moved if lacks_derivatives(one.thumbnail_status, one.preview_status)]
-        ctx.enqueue("generate_derivatives", photo_ids=lacking, connection=connection)
-        settled(connection, groups)
+        self.ctx.enqueue("generate_derivatives", photo_ids=lacking, connection=connection)
+
+    def report(self) -> None:
+        report = self.ctx.report
+        for one in self.done:
+            old = f"{self._source.project_name}/{one.photo.filename}"
+            new = f"{self._target.project_name}/{one.arrival.new.name}"
+            report.count("followed", example=f"{old} → {new}")
+            for file in one.left.all():
+                name = f"{self._source.project_name}/{file.printable_name}"
+                report.count(
+                    "files left behind", example=f"{name}: stays in its folder, although {old} was moved to {new}"
+                )
 
 
 def _write_originals(originals: OriginalsRepository, done: Sequence[_Following]) -> None:

@@ -6,29 +6,31 @@ files, companions and derivatives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Final
 
+from sqlalchemy import Connection
+
 from flows.errors import ItemsFailed
-from flows.handlers.announced_moves import MoveGroup, MoveInterrupted, settled, sync_folders
+from flows.handlers.announced_moves import MoveGroup
+from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.copies import Copies
 from flows.steps.moving.free_names import FreeNames
-from flows.steps.moving.image_move import DERIVATIVE_FOLDERS
-from flows.steps.targets.photo_files import PhotoFiles, file_moves, find_files, relative_path, remove_stray_derivatives
+from flows.steps.moving.image_move import moved_photo
+from flows.steps.targets.photo_files import PhotoFiles, file_moves, find_files, remove_stray_derivatives
 from flows.steps.targets.target_projects import check_library, each_project, skip_missing_folder
 from storage.database.temporary_tables import temporary_tables
-from storage.history.journal import FileAction, FileChange
-from storage.history.photo_snapshots import snapshot_photos
+from storage.history.journal import FileAction
 from storage.library import ProjectFolder, name_key
 from storage.library.errors import LibraryError
 from storage.library.naming.names import unsafe_reason
 from storage.photos.duplicate_names import DuplicateNames, photos_named
-from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
+from storage.photos.photo_moves import PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 from task_definitions.wording import quantity
@@ -41,23 +43,25 @@ _SCAN_BATCH_SIZE: Final = 5_000
 _REPORT_BATCH_SIZE: Final = 2_000
 
 
-@dataclass(slots=True)
-class _Renaming:
+@dataclass(slots=True, kw_only=True)
+class _Renaming(MoveGroup):
     """The change of one base name of a project.
 
     Attributes:
         photos: the rows with the old name: one, unless another program inserted it twice.
         name: the new name.
-        group: the moves of its files and derivatives.
     """
 
     photos: list[Photo]
     name: str
-    group: MoveGroup
 
     @property
     def old_name(self) -> str:
         return self.photos[0].filename
+
+    @property
+    def photo_ids(self) -> list[int]:
+        return [photo.id for photo in self.photos]
 
 
 @step("duplicate_resolution", unit="projects")
@@ -127,28 +131,8 @@ def _rename_all(
                 for photo in photos:
                     names.rename(photo.id, renaming.name)
     for start in range(0, len(planned), BATCH_SIZE):
-        errors += _rename_batch(ctx, project, folder, free, planned[start : start + BATCH_SIZE])
-    return errors
-
-
-def _rename_batch(
-    ctx: StepContext, project: Project, folder: ProjectFolder, free: FreeNames, planned: Sequence[_Renaming]
-) -> list[Exception]:
-    errors: list[Exception] = []
-    ctx.announce([renaming.group for renaming in planned])
-    done: list[_Renaming] = []
-    try:
-        for renaming in planned:
-            ctx.checkpoint()
-            try:
-                _carry_out(renaming, free, folder)
-                done.append(renaming)
-            except (LibraryError, OSError, MoveInterrupted) as error:
-                errors.append(error)
-                ctx.report.fail(renaming.old_name, str(error))
-    finally:
-        _write_rows(ctx, project, folder, done, planned)
-    return errors
+        _Renamings(ctx, planned[start : start + BATCH_SIZE], folder, names=free.on_disk).run()
+    return errors + [renaming.error for renaming in planned if renaming.error is not None]
 
 
 def _name_and_id(photo: Photo) -> tuple[str, int]:
@@ -181,58 +165,30 @@ def _plan(
         ctx.report.count("skipped", example=f"{old_name}: two of its files would get the same name")
         return None
     project_id = photos[0].project_id
-    group = MoveGroup(project_id, project_id, photos[0].id, file_moves(files, folder, old_name, folder, name))
-    return _Renaming(photos=photos, name=name, group=group)
+    moves = file_moves(files, folder, old_name, folder, name)
+    return _Renaming(moves, project_id, project_id, photos[0].id, photos=photos, name=name)
 
 
-def _carry_out(renaming: _Renaming, free: FreeNames, folder: ProjectFolder) -> None:
-    remove_stray_derivatives(folder, renaming.name)
-    renaming.group.carry_out(names=free.on_disk, folder=folder.path)
+class _Renamings(PhotoFilesChange[_Renaming]):
+    """Renames a batch of photos of one project."""
 
+    action = FileAction.RENAMED
+    enqueues = True
 
-def _write_rows(
-    ctx: StepContext,
-    project: Project,
-    folder: ProjectFolder,
-    done: Sequence[_Renaming],
-    planned: Sequence[_Renaming],
-) -> None:
-    sync_folders(renaming.group for renaming in done)
-    ids = [photo.id for renaming in done for photo in renaming.photos]
-    with ctx.transaction(enqueues=True, photo_ids=ids) as connection:
-        rows = snapshot_photos(connection, ids)
-        changes = [
-            FileChange(
-                action=FileAction.RENAMED,
-                source=relative_path(folder, move.source),
-                target=relative_path(folder, move.target),
-                project_id=project.id,
-                photo_id=renaming.photos[0].id,
-                size_bytes=move.size_bytes,
-                row=rows.get(renaming.photos[0].id),
-            )
-            for renaming in done
-            for move in renaming.group.originals
-        ]
-        ctx.journal(connection, changes)
-        PhotoMovesRepository(connection).move_rows(list(_moved_rows(done)), project_id=project.id)
-        ctx.enqueue("upload_postprocess", photo_ids=ids, priority=90, connection=connection)
-        settled(connection, [renaming.group for renaming in planned])
-    for renaming in done:
-        ctx.report.count("renamed", example=f"{renaming.old_name} → {renaming.name}")
+    def move(self, group: _Renaming) -> None:
+        remove_stray_derivatives(self.folder, group.name)
+        super().move(group)
 
+    def fail(self, group: _Renaming, error: Exception) -> None:
+        super().fail(group, error)
+        self.ctx.report.fail(group.old_name, str(error))
 
-def _moved_rows(done: Iterable[_Renaming]) -> Iterable[MovedPhoto]:
-    for renaming in done:
-        came = {move.target.parent.name for move in renaming.group.moves if move.is_derivative and move.is_done}
-        left = {move.target.parent.name for move in renaming.group.moves if move.is_derivative} - came
-        left_behind = tuple(kind for kind, place in DERIVATIVE_FOLDERS.items() if place in left)
-        for photo in renaming.photos:
-            yield MovedPhoto(
-                id=photo.id,
-                old_name=renaming.old_name,
-                name=renaming.name,
-                thumbnail_status="missing" if "thumbnail" in left_behind else photo.thumbnail_status,
-                preview_status="missing" if "preview" in left_behind else photo.preview_status,
-                left_behind=left_behind,
-            )
+    def write(self, connection: Connection) -> None:
+        moved = [moved_photo(photo, group.name, group) for group in self.done for photo in group.photos]
+        PhotoMovesRepository(connection).move_rows(moved, project_id=self.groups[0].photos[0].project_id)
+        ids = [photo.id for photo in moved]
+        self.ctx.enqueue("upload_postprocess", photo_ids=ids, priority=90, connection=connection)
+
+    def report(self) -> None:
+        for group in self.done:
+            self.ctx.report.count("renamed", example=f"{group.old_name} → {group.name}")

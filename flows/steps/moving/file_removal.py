@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from flows.errors import PermanentStepError, SkipItem, StepTimeout
-from flows.handlers.announced_moves import FileMove, MoveGroup, settled, sync_folders
+from sqlalchemy import Connection
+
+from flows.errors import PermanentStepError, SkipItem
+from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.job_targets import TargetItem
+from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import (
@@ -24,7 +27,6 @@ from flows.steps.targets.photo_files import (
 )
 from flows.steps.targets.target_projects import each_project
 from storage.history.journal import FileAction, FileChange
-from storage.history.photo_snapshots import snapshot_photos
 from storage.library import FileKind, ProjectFolder, trash_place
 from storage.library.errors import LibraryError
 from storage.photos.derivatives import DerivativesRepository
@@ -37,16 +39,15 @@ from task_definitions import MAX_ITEMS_PER_JOB
 BATCH_SIZE = 100
 
 
-@dataclass(slots=True)
-class _Removal:
+@dataclass(slots=True, kw_only=True)
+class _Removal(MoveGroup):
     """The removal of one photo's files, and the new values of its row."""
 
     photo: Photo
-    group: MoveGroup
     doomed: set[FileKind]
-    row_goes: bool = False
-    derivatives_gone: bool = False
-    values: dict[str, Any] = field(default_factory=dict)
+    row_goes: bool
+    derivatives_gone: bool
+    values: dict[str, Any]
 
 
 @step("file_removal", unit="items")
@@ -125,25 +126,8 @@ def _remove_batch(
         else:
             if removal is not None:
                 removals.append(removal)
-    groups = [removal.group for removal in removals]
-    ctx.announce(groups)
-    done: list[_Removal] = []
-    try:
-        for removal in removals:
-            ctx.checkpoint()
-            try:
-                removal.group.carry_out()
-                if removal.derivatives_gone:
-                    remove_derivatives(ctx, folder, removal.photo.filename)
-                done.append(removal)
-            except StepTimeout:
-                raise
-            except Exception as error:  # noqa: BLE001 - only this photo fails.
-                errors[removal.photo.id] = error
-    finally:
-        if removals:
-            _write_rows(ctx, folder, done, groups)
-    return errors
+    _Removals(ctx, removals, folder).run()
+    return errors | {removal.photo.id: removal.error for removal in removals if removal.error is not None}
 
 
 def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFiles) -> _Removal | None:
@@ -164,17 +148,24 @@ def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFil
     for file in going:
         source = folder.companion(file.name)
         moves.append(FileMove(source, trash_place(folder, source, at=ctx.now()), file.size_bytes))
-    removal = _Removal(photo, MoveGroup(photo.project_id, photo.project_id, photo.id, moves), doomed)
-    removal.derivatives_gone = FileKind.JPG in doomed or not something_stays
-    removal.row_goes = not something_stays
-    removal.values = {
-        "id": photo.id,
-        "jpg_available": 0 if FileKind.JPG in doomed else photo.jpg_available,
-        "raw_available": 0 if FileKind.RAW in doomed else photo.raw_available,
-        "thumbnail_status": "missing" if removal.derivatives_gone else photo.thumbnail_status,
-        "preview_status": "missing" if removal.derivatives_gone else photo.preview_status,
-    }
-    return removal
+    derivatives_gone = FileKind.JPG in doomed or not something_stays
+    return _Removal(
+        moves,
+        photo.project_id,
+        photo.project_id,
+        photo.id,
+        photo=photo,
+        doomed=doomed,
+        row_goes=not something_stays,
+        derivatives_gone=derivatives_gone,
+        values={
+            "id": photo.id,
+            "jpg_available": 0 if FileKind.JPG in doomed else photo.jpg_available,
+            "raw_available": 0 if FileKind.RAW in doomed else photo.raw_available,
+            "thumbnail_status": "missing" if derivatives_gone else photo.thumbnail_status,
+            "preview_status": "missing" if derivatives_gone else photo.preview_status,
+        },
+    )
 
 
 def _doomed_kinds(photo: Photo) -> set[FileKind]:
@@ -187,55 +178,44 @@ def _doomed_kinds(photo: Photo) -> set[FileKind]:
     return doomed
 
 
-def _write_rows(
-    ctx: StepContext, folder: ProjectFolder, removals: Sequence[_Removal], groups: Sequence[MoveGroup]
-) -> None:
-    sync_folders(removal.group for removal in removals)
-    ids = [removal.photo.id for removal in removals]
-    with ctx.transaction(photo_ids=ids) as connection:
-        rows = snapshot_photos(connection, ids)
-        changes: list[FileChange] = []
-        for removal in removals:
-            row = rows.get(removal.photo.id)
-            changes += [_change(folder, removal.photo, move, row) for move in removal.group.moves]
-            if removal.row_goes:
-                changes.append(
-                    FileChange(
-                        action=FileAction.REMOVED_ROW,
-                        source=f"{relative_path(folder, folder.path)}/{removal.photo.filename}",
-                        project_id=removal.photo.project_id,
-                        photo_id=removal.photo.id,
-                        row=row,
-                    )
-                )
-        ctx.journal(connection, changes)
+class _Removals(PhotoFilesChange[_Removal]):
+    """Moves files of a batch of photos to the trash."""
+
+    action = FileAction.TRASHED
+
+    def move(self, group: _Removal) -> None:
+        super().move(group)
+        if group.derivatives_gone:
+            remove_derivatives(self.ctx, self.folder, group.photo.filename)
+
+    def changes(self, group: _Removal, row: dict[str, Any] | None) -> Iterator[FileChange]:
+        yield from super().changes(group, row)
+        if group.row_goes:
+            yield FileChange(
+                action=FileAction.REMOVED_ROW,
+                source=f"{relative_path(self.folder, self.folder.path)}/{group.photo.filename}",
+                project_id=group.project_id,
+                photo_id=group.photo_id,
+                row=row,
+            )
+
+    def write(self, connection: Connection) -> None:
         photos = PhotosRepository(connection)
-        photos.update_many([removal.values for removal in removals if not removal.row_goes])
-        OriginalsRepository(connection).forget_kinds(
-            {removal.photo.id: removal.doomed for removal in removals if not removal.row_goes}
-        )
-        DerivativesRepository(connection).forget([item.photo.id for item in removals if item.derivatives_gone])
-        photos.remove_many([removal.photo.id for removal in removals if removal.row_goes])
-        settled(connection, groups)
-    for removal in removals:
-        for move in removal.group.moves:
-            ctx.report.count("trashed", example=relative_path(folder, move.source))
-        if removal.row_goes:
-            ctx.report.count("rows removed", example=removal.photo.filename)
-        elif not removal.group.moves:
-            ctx.report.count("already missing", example=removal.photo.filename)
+        staying = [removal for removal in self.done if not removal.row_goes]
+        photos.update_many([removal.values for removal in staying])
+        OriginalsRepository(connection).forget_kinds({removal.photo.id: removal.doomed for removal in staying})
+        DerivativesRepository(connection).forget([one.photo.id for one in self.done if one.derivatives_gone])
+        photos.remove_many([removal.photo.id for removal in self.done if removal.row_goes])
 
-
-def _change(folder: ProjectFolder, photo: Photo, move: FileMove, row: dict[str, Any] | None) -> FileChange:
-    return FileChange(
-        action=FileAction.TRASHED,
-        source=relative_path(folder, move.source),
-        target=relative_path(folder, move.target),
-        project_id=photo.project_id,
-        photo_id=photo.id,
-        size_bytes=move.size_bytes,
-        row=row,
-    )
+    def report(self) -> None:
+        report = self.ctx.report
+        for removal in self.done:
+            for move in removal.moves:
+                report.count("trashed", example=relative_path(self.folder, move.source))
+            if removal.row_goes:
+                report.count("rows removed", example=removal.photo.filename)
+            elif not removal.moves:
+                report.count("already missing", example=removal.photo.filename)
 
 
 def _pending_deletions(ctx: StepContext, project_id: int) -> Iterator[list[Photo]]:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from flows.errors import PermanentStepError, SkipItem, StepTimeout
-from flows.handlers.announced_moves import MoveGroup, settled, sync_folders
+from sqlalchemy import Connection
+
+from flows.errors import PermanentStepError, SkipItem
+from flows.handlers.announced_moves import MoveGroup
 from flows.handlers.job_targets import TargetItem
+from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.free_names import FreeNames
@@ -21,13 +24,11 @@ from flows.steps.targets.photo_files import (
     find_files,
     has_moved,
     record,
-    relative_path,
     remove_stray_derivatives,
 )
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
 from storage.errors import UnknownProject
-from storage.history.journal import FileAction, FileChange
-from storage.history.photo_snapshots import snapshot_photos
+from storage.history.journal import FileAction
 from storage.library import (
     FolderNames,
     ProjectFolder,
@@ -56,15 +57,13 @@ class DestinationUnusable(PermanentStepError):
     """The destination project does not exist, is archived, belongs to another tenant, or has no folder."""
 
 
-@dataclass(slots=True)
-class _Move:
-    """The move of one photo."""
+@dataclass(slots=True, kw_only=True)
+class _Move(MoveGroup):
+    """The move of one photo, which gets the base name `name`."""
 
     item: TargetItem
     photo: Photo
     name: str
-    group: MoveGroup
-    error: Exception | None = None
 
 
 @step("image_move_files", unit="items")
@@ -137,7 +136,6 @@ def _move_items(ctx: StepContext, project: Project, destination: Project, items:
 
 
 def _move_batch(journey: _Journey, items: Sequence[TargetItem]) -> dict[int, Exception]:
-    ctx = journey.ctx
     errors: dict[int, Exception] = {}
     moves: list[_Move] = []
     for item in items:
@@ -145,15 +143,7 @@ def _move_batch(journey: _Journey, items: Sequence[TargetItem]) -> dict[int, Exc
             moves.append(_plan(journey, item))
         except (PermanentStepError, SkipItem) as error:
             errors[item.id] = error
-    ctx.announce([move.group for move in moves])
-    tried: list[_Move] = []
-    try:
-        for move in moves:
-            ctx.checkpoint()
-            tried.append(move)
-            _move_photo(journey, move)
-    finally:
-        _write_rows(journey, tried, moves)
+    _PhotoMove(journey, moves).run()
     return errors | {move.item.id: move.error for move in moves if move.error is not None}
 
 
@@ -191,18 +181,42 @@ def _plan(journey: _Journey, item: TargetItem) -> _Move:
         raise SkipItem("the photo has no file on disk; manifest_check will mark its files as missing")
     name = journey.names.take(photo.filename, files)
     moves = file_moves(files, journey.source, photo.filename, journey.target, name)
-    group = MoveGroup(photo.project_id, journey.destination.id, photo.id, moves)
-    return _Move(item=item, photo=photo, name=name, group=group)
+    return _Move(moves, photo.project_id, journey.destination.id, photo.id, item=item, photo=photo, name=name)
 
 
-def _move_photo(journey: _Journey, move: _Move) -> None:
-    try:
-        remove_stray_derivatives(journey.target, move.name)
-        move.group.carry_out(names=journey.names.on_disk, folder=journey.target.path)
-    except StepTimeout:
-        raise
-    except Exception as error:  # noqa: BLE001 - only this photo fails.
-        move.error = error
+class _PhotoMove(PhotoFilesChange[_Move]):
+    """Moves a batch of photos."""
+
+    action = FileAction.MOVED
+
+    def __init__(self, journey: _Journey, moves: Sequence[_Move]) -> None:
+        super().__init__(journey.ctx, moves, journey.target, names=journey.names.on_disk)
+        self._destination = journey.destination
+
+    @property
+    def _moved(self) -> list[MovedPhoto]:
+        return [moved_photo(move.photo, move.name, move) for move in self.done]
+
+    def move(self, group: _Move) -> None:
+        remove_stray_derivatives(self.folder, group.name)
+        super().move(group)
+
+    def settle(self) -> None:
+        if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in self._moved):
+            # Before the rows: an unneeded flag costs one empty step, but a flag lost in a crash would cost thumbnails.
+            self.ctx.set_flag(NEED_DERIVATIVES, True)
+        super().settle()
+
+    def write(self, connection: Connection) -> None:
+        PhotoMovesRepository(connection).move_rows(self._moved, project_id=self._destination.id)
+
+    def report(self) -> None:
+        report = self.ctx.report
+        for move in self.done:
+            report.count("moved", example=f"{move.photo.filename} to {self._destination.project_name}")
+            report.count("files moved", len(move.originals))
+            if move.name != move.photo.filename:
+                report.count("renamed", example=f"{move.photo.filename} → {move.name}")
 
 
 def bring_derivative(
@@ -235,57 +249,22 @@ def bring_derivative(
     return False
 
 
-def _write_rows(journey: _Journey, tried: Sequence[_Move], moves: Sequence[_Move]) -> None:
-    ctx, destination = journey.ctx, journey.destination
-    done = [move for move in tried if move.error is None and move.group.is_done]
-    moved = [moved_photo(move.photo, move.name, move.group) for move in done]
-    if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in moved):
-        # The flag is set before the rows are written. An unneeded flag costs one empty step, but thumbnails would stay
-        # missing if a crash lost the flag.
-        ctx.set_flag(NEED_DERIVATIVES, True)
-    sync_folders(move.group for move in done)
-    ids = [move.photo.id for move in done]
-    with ctx.transaction(photo_ids=ids) as connection:
-        rows = snapshot_photos(connection, ids)
-        changes = [
-            FileChange(
-                action=FileAction.MOVED,
-                source=relative_path(journey.source, file.source),
-                target=relative_path(journey.target, file.target),
-                project_id=move.photo.project_id,
-                photo_id=move.photo.id,
-                size_bytes=file.size_bytes,
-                row=rows.get(move.photo.id),
-            )
-            for move in done
-            for file in move.group.originals
-        ]
-        ctx.journal(connection, changes)
-        PhotoMovesRepository(connection).move_rows(moved, project_id=destination.id)
-        settled(connection, [move.group for move in moves])
-    for move in done:
-        ctx.report.count("moved", example=f"{move.photo.filename} to {destination.project_name}")
-        ctx.report.count("files moved", len(move.group.originals))
-        if move.name != move.photo.filename:
-            ctx.report.count("renamed", example=f"{move.photo.filename} → {move.name}")
-
-
 def moved_photo(photo: Photo, name: str, group: MoveGroup) -> MovedPhoto:
-    """Return the new values of a photo's row after its files and derivatives have moved."""
-    came = {file.target.parent.name for file in group.moves if file.is_derivative and file.is_done}
-    left_behind = tuple(kind for kind, folder in DERIVATIVE_FOLDERS.items() if folder not in came)
+    """Return the new values of a photo's row after its files and derivatives moved."""
+    statuses = {"thumbnail": photo.thumbnail_status, "preview": photo.preview_status}
+    came = {file.target.parent.name: file.is_done for file in group.moves if file.is_derivative}
+    left_behind = tuple(
+        kind for kind, status in statuses.items() if not came.get(DERIVATIVE_FOLDERS[kind], status != "generated")
+    )
+    statuses |= dict.fromkeys(left_behind, "missing")
     return MovedPhoto(
         id=photo.id,
         old_name=photo.filename,
         name=name,
-        thumbnail_status=_status(photo.thumbnail_status, has_file="thumbnail" not in left_behind),
-        preview_status=_status(photo.preview_status, has_file="preview" not in left_behind),
+        thumbnail_status=statuses["thumbnail"],
+        preview_status=statuses["preview"],
         left_behind=left_behind,
     )
-
-
-def _status(status: str | None, *, has_file: bool) -> str | None:
-    return "missing" if status == "generated" and not has_file else status
 
 
 def lacks_derivatives(*statuses: str | None) -> bool:

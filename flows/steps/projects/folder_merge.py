@@ -8,10 +8,11 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Final
 
-from flows.handlers.announced_moves import FileMove, MoveGroup, settled, sync_folders
+from flows.handlers.announced_moves import FileMove, MoveGroup
+from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import relative_path
-from storage.history.journal import FileAction, FileChange
+from storage.history.journal import FileAction
 from storage.library import (
     FolderNames,
     ProjectFolder,
@@ -106,32 +107,22 @@ class FolderMerge:
         return False
 
     def _move(self, files: Sequence[ScannedFile]) -> None:
-        ctx = self._ctx
         groups = []
         for file in files:
             move = FileMove(self._source.companion(file.name), self._target.companion(file.name), file.size_bytes)
-            groups.append(MoveGroup(None, self._project.id, None, [move]))
-        ctx.announce(groups)
-        try:
-            for group in groups:
-                ctx.checkpoint()
-                group.carry_out(names=self._names, folder=self._target.path)
-        finally:
-            sync_folders(groups)
-            changes = [
-                FileChange(
-                    action=FileAction.MOVED,
-                    source=relative_path(self._source, move.source),
-                    target=relative_path(self._target, move.target),
-                    project_id=self._project.id,
-                    size_bytes=move.size_bytes,
-                )
-                for group in groups
-                for move in group.moves
-                if move.is_done
-            ]
-            with ctx.transaction() as connection:
-                ctx.journal(connection, changes)
-                settled(connection, groups)
-        for change in changes:
-            ctx.report.count("files moved", example=f"{change.source} → {change.target}")
+            groups.append(MoveGroup([move], None, self._project.id))
+        _Merge(self._ctx, groups, self._target, names=self._names).run()
+
+
+class _Merge(PhotoFilesChange[MoveGroup]):
+    """Moves a batch of files. The first failure ends the merge."""
+
+    action = FileAction.MOVED
+
+    def fail(self, group: MoveGroup, error: Exception) -> None:
+        raise error
+
+    def report(self) -> None:
+        for move in (move for group in self.done for move in group.moves):
+            source, target = (relative_path(self.folder, path) for path in (move.source, move.target))
+            self.ctx.report.count("files moved", example=f"{source} → {target}")

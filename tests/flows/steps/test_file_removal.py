@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from flows.steps.targets import photo_files
 from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
 from storage.database.tables import file_journal
@@ -54,6 +55,23 @@ def test_a_removed_jpeg_takes_its_derivatives_along_while_the_raw_stays(studio):
     assert set(studio.disk()) == {"tenant/Iceland/.trash/fox.jpg", "tenant/Iceland/fox.NEF"}
     photo = studio.get_photo(photo_id)
     assert (photo.jpg_available, photo.thumbnail_status, photo.preview_status) == (0, "missing", "missing")
+
+
+def test_a_photo_whose_derivatives_cannot_be_removed_still_has_its_file_in_the_journal(studio, monkeypatch):
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", "NEF", keep_jpg=0, derivatives=True)
+
+    def failing(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(photo_files, "remove_derivative", failing)
+        job = studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    assert job.status == "queued"
+    JobsRepository(studio.database).requeue(job.id)
+    assert run_queued_job(studio.runtime, job.id).status == "completed"
+    assert set(studio.disk()) == {"tenant/Iceland/.trash/fox.jpg", "tenant/Iceland/fox.NEF"}
+    assert studio.journal() == [("trashed", "tenant/Iceland/fox.jpg", "tenant/Iceland/.trash/fox.jpg")]
 
 
 def test_a_file_that_came_after_the_decision_is_not_removed(studio):

@@ -194,6 +194,31 @@ def test_a_photo_that_cannot_move_whole_stays_whole(studio, monkeypatch):
     assert studio.get_photo(bad).filename == "fox"
 
 
+def test_a_move_that_was_taken_back_is_on_the_disk_before_its_intents_go(studio, monkeypatch):
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    bad = studio.photo(iceland, "fox", "jpg", "xmp")
+    place, fsync_folder, synced = transfer._place, transfer.fsync_folder, []
+
+    def full(source, target, status):
+        if target.name == "fox.xmp":
+            raise NotEnoughSpace("the disk is full")
+        synced.clear()
+        place(source, target, status)
+
+    def fsync(folder):
+        with studio.database.connect() as connection:
+            assert pending_intents(connection, [iceland.id])
+        synced.append(folder)
+        fsync_folder(folder)
+
+    monkeypatch.setattr(transfer, "_place", full)
+    monkeypatch.setattr(transfer, "fsync_folder", fsync)
+    _move(studio, norway, bad)
+    assert {studio.folder(iceland).path, studio.folder(norway).path} <= set(synced)
+    with studio.database.connect() as connection:
+        assert pending_intents(connection, [iceland.id]) == []
+
+
 def test_a_move_that_stopped_half_way_goes_on_there(studio, monkeypatch):
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     (studio.folder(norway).path / "fox.png").write_bytes(b"theirs")

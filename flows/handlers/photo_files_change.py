@@ -1,0 +1,143 @@
+"""A change of photos' files and rows: after an error, a crash or a power cut, all files are where their rows say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from flows.errors import StepTimeout
+from flows.handlers.announced_moves import MoveGroup
+from flows.handlers.step_context import StepContext
+from storage.history.journal import FileAction, FileChange
+from storage.history.move_intents import MoveIntent, forget_intents, write_intents
+from storage.history.photo_snapshots import snapshot_photos
+from storage.library import FolderNames, ProjectFolder, sync_moves
+
+Group = TypeVar("Group", bound=MoveGroup)
+
+
+class PhotoFilesChange(Generic[Group]):
+    """Moves groups of files, then writes their rows and the journal. A step overrides what it does differently.
+
+    The order makes the change safe:
+
+    1. The intents of all groups are stored durably.
+    2. The groups move one after the other, each whole or not at all.
+    3. The folders are synced.
+    4. One transaction writes rows and journal of the groups that moved, and removes the intents.
+
+    An exception in 2 is followed by 3 and 4. If 4 is not reached, or a power cut takes its commit back, the next job
+    that holds the projects moves the files back; see `announced_moves`.
+
+    Attributes:
+        action: how the moves are journaled.
+        enqueues: whether `write` requests follow-up work.
+        folder: the folder of the project that files move to.
+        names: the names in it, if the step has read them.
+        done: the groups that moved.
+    """
+
+    action: ClassVar[FileAction]
+    enqueues: ClassVar[bool] = False
+
+    def __init__(
+        self, ctx: StepContext, groups: Sequence[Group], folder: ProjectFolder, *, names: FolderNames | None = None
+    ) -> None:
+        self.ctx = ctx
+        self.groups = groups
+        self.folder = folder
+        self.names = names
+        self.done: list[Group] = []
+
+    def run(self) -> None:
+        """Make the change. A group that could not move has its error in `error` afterwards."""
+        self.ctx.checkpoint()
+        if not self.groups:
+            return
+        self._announce()
+        try:
+            for group in self.groups:
+                self.ctx.checkpoint()
+                try:
+                    self.move(group)
+                except StepTimeout:
+                    raise
+                except Exception as error:  # noqa: BLE001 - only this group fails.
+                    self.fail(group, error)
+                else:
+                    self.done.append(group)
+        finally:
+            self.settle()
+
+    def move(self, group: Group) -> None:
+        """Move the files of a group."""
+        group.carry_out(names=self.names, folder=self.folder.path)
+
+    def fail(self, group: Group, error: Exception) -> None:
+        """Note that a group did not move. The others move unless this raises the error."""
+        group.error = error
+
+    def settle(self) -> None:
+        """Write the rows of the groups that moved."""
+        # Moves that were taken back have changed folders, too.
+        sync_moves((move.source, move.target) for group in self.groups for move in group.moves)
+        photo_ids = [photo_id for group in self.done for photo_id in group.photo_ids]
+        with self.ctx.transaction(enqueues=self.enqueues, photo_ids=photo_ids) as connection:
+            rows = snapshot_photos(connection, photo_ids)
+            self.ctx.journal(
+                connection,
+                (change for group in self.done for change in self.changes(group, rows.get(group.photo_id or 0))),
+            )
+            self.write(connection)
+            done = {group.group_id for group in self.done}
+            forget_intents(
+                connection, [group.group_id for group in self.groups if group.group_id in done or group.is_at_source]
+            )
+        self.report()
+
+    def changes(self, group: Group, row: dict[str, Any] | None) -> Iterator[FileChange]:
+        """Yield the journal's entries of a group that moved; `row` is the row of its photo before the change."""
+        for move in group.originals:
+            yield FileChange(
+                action=self.action,
+                source=self._path(move.source),
+                target=self._path(move.target),
+                project_id=group.target_project_id if group.project_id is None else group.project_id,
+                photo_id=group.photo_id,
+                size_bytes=move.size_bytes,
+                row=row,
+            )
+
+    def write(self, connection: Connection) -> None:
+        """Write the rows of the groups that moved."""
+
+    def report(self) -> None:
+        """Report the groups that moved, after their rows were written."""
+
+    def _announce(self) -> None:
+        job, now = self.ctx.job, self.ctx.now()
+        intents = [
+            MoveIntent(
+                group_id=group.group_id,
+                tenant_id=job.tenant_id,
+                job_id=job.id,
+                project_id=group.project_id,
+                target_project_id=group.target_project_id,
+                photo_id=group.photo_id,
+                source=self._path(move.source),
+                target=self._path(move.target),
+                size_bytes=move.size_bytes,
+                created_at=now,
+            )
+            for group in self.groups
+            for move in group.moves
+        ]
+        if intents:
+            with self.ctx.database.begin(durable=True) as connection:
+                write_intents(connection, intents)
+
+    def _path(self, path: Path) -> str:
+        return path.relative_to(self.ctx.library.root).as_posix()
