@@ -71,6 +71,7 @@ PARTS = {
     "moves": (
         [
             "flows/handlers/announced_moves.py",
+            "flows/handlers/photo_files_change.py",
             "flows/steps/moving/image_move.py",
             "storage/photos/photo_moves.py",
         ],

@@ -13,13 +13,12 @@ from flows.handlers.announced_moves import (
     FileMove,
     MoveGroup,
     MoveInterrupted,
-    announce,
     interrupted,
-    settled,
     take_back,
 )
 from storage import JobsRepository
 from storage.database.tables import projects
+from storage.history.move_intents import MoveIntent, write_intents
 from storage.library import FolderNames
 
 
@@ -43,7 +42,7 @@ def group(studio: Any, iceland: Any, norway: Any) -> MoveGroup:
     for move in moves:
         move.source.parent.mkdir(exist_ok=True)
         move.source.write_bytes(b"content")
-    return MoveGroup(iceland.id, norway.id, None, moves)
+    return MoveGroup(moves, project_id=iceland.id, target_project_id=norway.id)
 
 
 def _fail(monkeypatch: pytest.MonkeyPatch, *sources: Path) -> None:
@@ -70,7 +69,7 @@ def test_all_files_move_and_the_listing_of_their_folder_has_them(group: MoveGrou
     names = FolderNames.read(folder)
     group.carry_out(names=names, folder=folder)
     assert _where(group) == ["t", "t", "t"]
-    assert (group.is_done, group.is_half) == (True, False)
+    assert not group.is_at_source
     assert names.same_as("fox.jpg") == {"fox.jpg"}
     # The thumbnail is in another folder.
     assert names.same_as(group.moves[1].target.name) == set()
@@ -81,7 +80,6 @@ def test_a_derivative_that_cannot_move_holds_no_original_up(group: MoveGroup, mo
     group.carry_out()
     assert _where(group) == ["t", "s", "t"]
     assert [move.is_done for move in group.moves] == [True, False, True]
-    assert group.is_done
 
 
 def test_if_an_original_cannot_move_all_files_return(group: MoveGroup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +89,7 @@ def test_if_an_original_cannot_move_all_files_return(group: MoveGroup, monkeypat
     with pytest.raises(OSError, match=r"fox\.NEF"):
         group.carry_out(names=names, folder=folder)
     assert _where(group) == ["s", "s", "s"]
-    assert ([move.is_done for move in group.moves], group.is_half) == ([False, False, False], False)
+    assert ([move.is_done for move in group.moves], group.is_at_source) == ([False, False, False], True)
     assert names.same_as("fox.jpg") == set()
 
 
@@ -102,7 +100,7 @@ def test_a_group_is_half_moved_only_if_an_original_cannot_return(
     _fail(monkeypatch, group.moves[2].source, group.moves[stuck].target)
     with pytest.raises(MoveInterrupted if is_half else OSError):
         group.carry_out()
-    assert group.is_half is is_half
+    assert group.is_at_source is not is_half
     assert _where(group) == (["t", "s", "s"] if is_half else ["s", "t", "s"])
 
 
@@ -110,7 +108,23 @@ def test_a_group_is_half_moved_only_if_an_original_cannot_return(
 def announced(studio: Any, group: MoveGroup) -> MoveGroup:
     """The group, after its intents were stored."""
     job = JobsRepository(studio.database).enqueue(tenant_id="tenant", type="image_move_files", scope="global")
-    announce(studio.database, [group], job=job, library=studio.runtime.library, now=studio.database.clock())
+    intents = [
+        MoveIntent(
+            group_id=group.group_id,
+            tenant_id="tenant",
+            job_id=job.id,
+            project_id=group.project_id,
+            target_project_id=group.target_project_id,
+            photo_id=None,
+            source=move.source.relative_to(studio.root).as_posix(),
+            target=move.target.relative_to(studio.root).as_posix(),
+            size_bytes=move.size_bytes,
+            created_at=studio.database.clock(),
+        )
+        for move in group.moves
+    ]
+    with studio.database.begin() as connection:
+        write_intents(connection, intents)
     return group
 
 
@@ -163,13 +177,3 @@ def test_a_file_that_has_both_names_as_two_files_keeps_them(studio: Any, announc
     assert _take_back(studio, iceland.id) == 0
     assert _where(announced) == ["st", "st", "st"]
     assert {move.target.read_bytes() for move in announced.moves} == {b"other 7"}
-
-
-@pytest.mark.parametrize("is_half", [True, False])
-def test_only_a_half_moved_group_keeps_its_intents(
-    studio: Any, announced: MoveGroup, iceland: Any, is_half: bool
-) -> None:
-    announced.is_half = is_half
-    with studio.database.begin() as connection:
-        settled(connection, [announced])
-    assert len(interrupted(studio.database, [iceland.id])) == (3 if is_half else 0)
