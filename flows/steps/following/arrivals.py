@@ -6,6 +6,7 @@ contents. The row is updated only if exactly one photo and one file match.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import groupby
@@ -48,7 +49,9 @@ class Arrivals:
         self._ctx = ctx
         self._whereabouts = Whereabouts(ctx)
         self._missing: dict[int, list[KnownOriginal]] = {}
-        self._arrivals: list[Arrival] = []
+        #: By project and base name, because two searches may find the same file.
+        self._arrivals: dict[tuple[int, str], Arrival] = {}
+        self._has_looked_everywhere = False
 
     def take(self, comparison: ProjectComparison, project: Project, folder: ProjectFolder) -> None:
         """Insert the rows of new photos, and collect photos that were moved. The caller holds the project."""
@@ -59,6 +62,7 @@ class Arrivals:
     def look_everywhere(self) -> None:
         """Search all folders of the tenant for moved photos, before rows are removed. No row is inserted."""
         ctx = self._ctx
+        self._has_looked_everywhere = True
         for project in self._whereabouts:
             ctx.checkpoint()
             if self._whereabouts.state(project.id) is ProjectState.HERE:
@@ -83,8 +87,12 @@ class Arrivals:
             doomed: the ids of projects without a folder whose rows are about to be removed.
         """
         ctx = self._ctx
-        arrivals, self._arrivals = self._arrivals, []
-        pairs = pair(arrivals, but_for=self._maybe_unmounted(arrivals) - set(doomed))
+        if self._maybe_unmounted() - set(doomed) and not self._has_looked_everywhere:
+            # The other photos of such a project may be in folders that this step does not visit.
+            self.look_everywhere()
+        but_for = self._maybe_unmounted() - set(doomed)
+        arrivals, self._arrivals = list(self._arrivals.values()), {}
+        pairs = pair(arrivals, but_for=but_for)
         for arrival in pairs.unsure:
             self._report_unsure(arrival)
         new = [*pairs.unsure, *pairs.new]
@@ -135,7 +143,7 @@ class Arrivals:
             self.found |= {one.photo_id: one.project_id for one in arrival.candidates}
             reason = self._reason_to_wait(arrival)
             if reason is None:
-                self._arrivals.append(arrival)
+                self._arrivals[project.id, new.name] = arrival
             else:
                 self._leave(f"{project.project_name}/{new.name}: {reason}")
         return others
@@ -199,17 +207,16 @@ class Arrivals:
                 if self._whereabouts.is_missing(known):
                     self._missing[known.size_bytes].append(known)
 
-    def _maybe_unmounted(self, arrivals: Sequence[Arrival]) -> set[int]:
-        """Return the projects whose folder is missing, unless more than half of their photos are among the arrivals.
+    def _maybe_unmounted(self) -> set[int]:
+        """Return the projects of arrivals whose folder is missing, unless more than half of their photos were found.
 
         The disks of these projects may not be mounted.
         """
-        found: dict[int, set[int]] = {}
-        for candidate in (candidate for arrival in arrivals for candidate in arrival.candidates):
-            found.setdefault(candidate.project_id, set()).add(candidate.photo_id)
-        missing = [one for one in found if self._whereabouts.state(one) is ProjectState.MISSING]
+        of_arrivals = {one.project_id for arrival in self._arrivals.values() for one in arrival.candidates}
+        missing = [one for one in of_arrivals if self._whereabouts.state(one) is ProjectState.MISSING]
+        found = Counter(self.found.values())
         with self._ctx.read() as connection:
-            return {one for one in missing if 2 * len(found[one]) <= count_known_photos(connection, one)}
+            return {one for one in missing if 2 * found[one] <= count_known_photos(connection, one)}
 
     def _report_unsure(self, arrival: Arrival) -> None:
         def place(project_id: int, name: str) -> str:

@@ -429,6 +429,23 @@ def test_a_folder_that_was_merged_by_hand_keeps_its_rows(album: Album, steps: tu
     assert ("one/R" in album.places()) == (steps[-1] == "folder_check")
 
 
+def test_a_folder_that_was_divided_by_hand_among_an_old_and_a_new_one_keeps_its_rows(album: Album) -> None:
+    before = album.row()
+    others = [album.add(album.one, name) for name in ("Q", "R")]
+    for name in ("Q.jpg", "R.jpg"):
+        (album.source / name).rename(album.target / name)
+    new = album.source.with_name("new")
+    new.mkdir()
+    (album.source / "P.jpg").rename(new / "other name.jpg")
+    shutil.rmtree(album.source)
+
+    # Discovery alone visits only the new folder, which has less than half of the photos.
+    album.check("folder_discovery")
+
+    assert album.row() == {**before, "place": "new/other name", "statuses": ("missing", "missing")}
+    assert [album.row(other)["place"] for other in others] == ["two/Q", "two/R"]
+
+
 def test_a_folder_that_was_renamed_without_its_manifest_keeps_its_rows(album: Album) -> None:
     before = album.row()
     new = album.source.with_name("new")
