@@ -77,9 +77,9 @@ def check_cron(text: str) -> None:
 
 
 def _left_out_in_march(days: set[int]) -> int | None:
-    """Return the first day of March that Prefect skips, or None.
+    """Return the first of the given days of the month on which Prefect does not run in March; None if it runs on all.
 
-    Prefect skips it if it searches February for a day of the month that February does not have.
+    From February, Prefect goes on to "31 February", for example. That is 3 March, so it passes over 1 March.
     """
     for february in (28, 29):
         beyond = min((day for day in days if day > february), default=february)

@@ -108,7 +108,7 @@ class SpareProcess:
         try:
             await self.prepare()
         except OSError as error:
-            logger.warning("no process could be prepared for the next flow run: %s", error)
+            logger.warning("no process could be prepared, so the next flow run starts more slowly: %s", error)
 
 
 async def use_spare_process() -> None:

@@ -42,7 +42,12 @@ def note_end_of_task(job: Job, runtime: Runtime) -> None:
             if runtime.tracing.is_on:
                 runtime.tracing.task_ended(summarise_task(runtime.database, task.id))
     except PhotojobsError as error:
-        logger.warning("task %s: its end could not be recorded: %s", job.task_id, error, extra=about_job(job))
+        logger.warning(
+            "task %s has ended, but its figures or spans could not be recorded: %s",
+            job.task_id,
+            error,
+            extra=about_job(job),
+        )
 
 
 def task_ended_by(job: Job, runtime: Runtime) -> Task | None:

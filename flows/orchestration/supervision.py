@@ -76,7 +76,7 @@ def stop_runs_when_orphaned(*, end_within_seconds: float) -> None:
 
 
 def end_within(seconds: float) -> None:
-    """Kill this process after so many seconds, if it is still running. It was asked to end, and hands back its jobs.
+    """Kill this process if it still runs after so many seconds. Call this when the process was asked to end.
 
     A second signal may interrupt Prefect while it ends its threads; Prefect would then wait for them for minutes.
     """

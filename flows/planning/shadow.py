@@ -95,7 +95,6 @@ def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator
     with tempfile.TemporaryDirectory(prefix="photojobs-plan-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         root = folder / "library"
-        # The database needs no journal, because only this process writes it, and it is removed afterwards.
         database = Database(folder / "shadow.db", clock=runtime.database.clock)
         with LibraryTree(root, folder / "tree.db") as tree:
             try:

@@ -105,7 +105,7 @@ class Reversal:
                 state[TAG_IDS], state[TAGS] = before[TAG_IDS], before.get(TAGS, state[TAGS])
                 self.unneeded_tags += row.get(NEW_TAGS, [])
             else:
-                # If the photo returns to another project, it keeps the names of its tags.
+                # The tags were changed since, so the current ones stay, by their names in another project.
                 self.kept.add(TAGS)
         for kind in DerivativeKind:
             self._change_derivative_back(str(kind), state, row)

@@ -165,7 +165,10 @@ class PartComparison:
         return found | {extension.upper(): bits for extension, bits in found.items()}
 
     def _look_closer(self, base_names: set[str]) -> dict[str, list[ScannedFile]]:
-        """Set the bits of these names by looking at their files on disk; return the files without a problem."""
+        """Determine again which kinds of files these base names have, from the files on disk.
+
+        Returns the files without a problem, by base name.
+        """
         files: dict[str, list[ScannedFile]] = {}
         changed: dict[str, int] = {}
         for name in self._part.names:

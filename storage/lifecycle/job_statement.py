@@ -42,7 +42,7 @@ def by_index(is_postgresql: bool, index: str) -> str:
 
 
 class JobStatement(DriverStatement):
-    """A statement that returns `JOB_COLUMNS` of its rows."""
+    """A statement that returns the columns `JOB_COLUMNS` of each job that it finds or changes."""
 
     __slots__ = ("_readers",)
 

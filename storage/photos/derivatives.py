@@ -142,7 +142,7 @@ class DerivativesRepository:
         return outdated
 
     def forget(self, photo_ids: Sequence[int]) -> None:
-        """Remove the rows of these photos."""
+        """Remove the rows of these photos from `photo_derivatives`; photos and files stay."""
         with self._access.write() as connection:
             for start in range(0, len(photo_ids), BATCH_SIZE):
                 connection.execute(

@@ -81,7 +81,7 @@ def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BA
 
 
 def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BATCH_SIZE) -> int:
-    """Queue the failed and canceled jobs that the filter selects again, and return their number.
+    """Queue again the failed and canceled jobs that the filter selects, and return their number.
 
     Their attempts are reset. Their tasks continue from the first step that has a retried job. A job stays unchanged if
     an unfinished job has the same `unique_key`. Items that are done stay done.

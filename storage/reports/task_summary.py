@@ -16,7 +16,7 @@ from storage.queue.tasks import TasksRepository
 from storage.records import ItemStatus, Task
 from task_definitions.wording import quantity
 
-#: The maximum number of names for each count, and of reasons of failed jobs.
+#: A summary has at most this number of example names for each count, and of reasons of failed jobs.
 MAX_EXAMPLES = 10
 MAX_ERRORS = 10
 

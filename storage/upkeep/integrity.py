@@ -220,7 +220,7 @@ def _schema_findings(
         yield Finding(
             name="older_schema",
             severity=Severity.WARNING,
-            problem=f"the database {state}; the newest is {head_revision()}",
+            problem=f"the database {state}; the newest schema is {head_revision()}",
             remedy=_UPGRADE,
         )
     elif missing := sorted(metadata.tables.keys() - {name.lower() for name in counts}):

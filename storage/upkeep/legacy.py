@@ -52,7 +52,7 @@ class LegacyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReferenceSchema:
-    """The tables that a new file has in a given revision."""
+    """The tables and indexes that a newly created SQLite database has at a given revision of the schema."""
 
     tables: dict[str, TableSchema]
     index_names: frozenset[str]

@@ -78,7 +78,7 @@ def read_legacy_jobs(connection: Connection, jobs: TableSchema | None, *, refere
     if lacking:
         raise SchemaMismatch(
             f"the table {LEGACY_JOBS} has no column {', '.join(lacking)}, so it does not hold jobs. "
-            "Rename this table first."
+            "Rename this table, then upgrade again."
         )
     merged, conflicts = _compare(connection, jobs)
     known = set(reference.columns) | (set(jobs.columns) if jobs is not None else set())

@@ -24,7 +24,7 @@ BATCH_SIZE = 1_000
 #: The age in seconds up to which journal entries are kept; by default, files stay in `.trash` for this time.
 KEEP_JOURNAL_SECONDS = 86_400
 
-#: The maximum number of tasks that one transaction removes, and of tasks together with their rows in `task_items`.
+#: One transaction removes at most so many tasks, and at most so many rows of `tasks` and `task_items` together.
 #: A task with more items is removed in a transaction of its own; a million items take about a second.
 TASKS_PER_BATCH = 50
 TASK_ITEMS_PER_BATCH = 50_000

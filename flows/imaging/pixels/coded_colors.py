@@ -81,7 +81,7 @@ class CodedColors:
         return colors.bandjoin((image[image.bands - 1] * (255 / largest)).rint().cast("uchar")) if has_alpha else colors
 
     def _light(self, values: Any) -> Any:
-        """Return linear light for values from 0 to 1; 1 is white."""
+        """Convert coded values from 0 to 1 to linear light, in which 1 is white."""
         if self.transfer == _PQ:
             return _compressed(_pq_nits(values) / _WHITE_NITS)
         if self.transfer == _HLG:

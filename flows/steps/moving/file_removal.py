@@ -94,7 +94,7 @@ def _remove_pending_deletions(ctx: StepContext) -> None:
 def _remove_photos(
     ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]
 ) -> Iterator[tuple[Photo, Exception | None]]:
-    """Move the files of photos that are not to be kept, and then yield each photo with its error, if any.
+    """Move the files that the rows of their photos do not keep to the trash; then yield each photo with its error.
 
     Raises:
         FolderMissing, FolderUnreadable: the folder cannot be read, so a file that was not found may still exist.

@@ -229,7 +229,7 @@ photo_originals = Table(
     PrimaryKeyConstraint("photo_id", "name"),
     # The originals that were read longest ago are verified next.
     Index("idx_photo_originals_checked", "checked_at", "photo_id", "name"),
-    # The search for the photo of a new file compares only originals of the same size.
+    # A new file is compared only with originals of the same size, to find the photo that it belongs to.
     partial_index("idx_photo_originals_size", "content_hash IS NOT NULL", "size_bytes"),
     partial_index("idx_photo_originals_corrupt", "corrupt_since IS NOT NULL", "photo_id", "name"),
     sqlite_with_rowid=False,

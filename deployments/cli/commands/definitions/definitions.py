@@ -114,7 +114,7 @@ def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None
     if json:
         print_json({"path": source, "definitions": own})
     elif source is None:
-        confirm(f"PHOTOJOBS_DEFINITIONS names no file; the {len(checked)} built-in definitions are valid.")
+        confirm(f"PHOTOJOBS_DEFINITIONS is not set. The {len(checked)} built-in definitions are valid.")
     else:
         confirm(f"{source}: {quantity(len(own), 'definition')}, no errors.")
 

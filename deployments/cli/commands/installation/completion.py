@@ -44,7 +44,7 @@ def completion(
     except OSError as error:
         raise BadInput(f"completion: {error.filename}: cannot be written: {error.strerror}.") from None
     confirm(f"written: {written}")
-    remark("Shells that you start from now on complete `photojobs`.")
+    remark("Completion of `photojobs` works in every shell that you start from now on.")
 
 
 def _start_completing_in_zsh(script: Path) -> None:
