@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, event, inspect, text
 from sqlalchemy.pool import NullPool
@@ -20,7 +20,7 @@ from storage.database.engine import Database
 from storage.database.tables import metadata
 from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
 from storage.upkeep import legacy
-from storage.upkeep.integrity_rules import Rule, Severity, key_of, rules_of_rows
+from storage.upkeep.integrity_rules import Rule, Severity, rules_of_rows
 from storage.upkeep.revisions import BASELINE, current_revision, head_revision, known_revisions
 from storage.upkeep.sqlite_schema import (
     count_rows,
@@ -118,12 +118,13 @@ def check(database: Database) -> IntegrityReport:
             revision = current_revision(connection)
             counts = _count(connection)
             if revision is not None and revision not in known_revisions():
-                findings.append(_newer_schema(revision))
+                problem = (
+                    f"the schema {revision} is unknown to this version of photojobs, whose newest is {head_revision()}"
+                )
+                findings.append(_error("newer_schema", problem, "Upgrade photojobs."))
             else:
-                plan = None
-                if revision in (None, BASELINE) and not database.is_postgresql:
-                    plan = legacy.read_plan(connection, database.url)
-                if plan is not None:
+                may_be_legacy = revision in (None, BASELINE) and not database.is_postgresql
+                if may_be_legacy and (plan := legacy.read_plan(connection, database.url)) is not None:
                     kinds = () if revision is not None else plan.kinds
                     changes = plan.changes
                 findings += _schema_findings(connection, revision, counts)
@@ -149,16 +150,17 @@ def check(database: Database) -> IntegrityReport:
 @contextmanager
 def _opened(database: Database) -> Iterator[Connection]:
     """Open a read-only connection that sees one snapshot."""
+    path = database.path
     if database.is_postgresql:
         with database.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
             connection.execute(text("SET TRANSACTION READ ONLY"))
             yield connection
         return
-    if database.path is None:
+    if path is None:
         with database.connect() as connection:
             yield connection
         return
-    engine = create_engine("sqlite://", creator=lambda: _open_read_only(database), poolclass=NullPool)
+    engine = create_engine("sqlite://", creator=lambda: _open_read_only(path), poolclass=NullPool)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     event.listen(
         engine, "handle_error", lambda context: storage_error(context.original_exception, database.engine), retval=True
@@ -167,17 +169,13 @@ def _opened(database: Database) -> Iterator[Connection]:
         yield connection
 
 
-def _open_read_only(database: Database) -> sqlite3.Connection:
-    path = database.path
-    assert path is not None  # noqa: S101 - only called for files.
+def _open_read_only(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise DatabaseUnavailable(f"{path}: the file does not exist. Name the database in PHOTOJOBS_DATABASE_URL.")
-    uri = f"{path.absolute().as_uri()}?mode=ro"
+    uri = path.absolute().as_uri()
     # In WAL mode, a read-only connection leaves its -wal and -shm files behind; a writable connection removes them.
     is_at_rest = os.access(path, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
-    connection = sqlite3.connect(
-        uri.replace("mode=ro", "mode=rw") if is_at_rest else uri, uri=True, isolation_level=None
-    )
+    connection = sqlite3.connect(f"{uri}?mode={'rw' if is_at_rest else 'ro'}", uri=True, isolation_level=None)
     try:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA busy_timeout = 30000")
@@ -187,17 +185,12 @@ def _open_read_only(database: Database) -> sqlite3.Connection:
         # In a read-only folder, a file in WAL mode can only be opened as an immutable file.
         if not str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
             raise
-        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
     return connection
 
 
 def _error(name: str, problem: str, remedy: str) -> Finding:
     return Finding(name=name, severity=Severity.ERROR, problem=problem, remedy=remedy)
-
-
-def _newer_schema(revision: str) -> Finding:
-    problem = f"the schema {revision} is unknown to this version of photojobs, whose newest is {head_revision()}"
-    return _error("newer_schema", problem, "Upgrade photojobs.")
 
 
 def _damages(connection: Connection) -> list[Finding]:
@@ -247,14 +240,11 @@ def _wrong_references(connection: Connection) -> Iterator[Finding]:
 def _row_findings(connection: Connection) -> Iterator[Finding]:
     columns = {name: known for name in metadata.tables if (known := _columns(connection, name))}
     orphans: dict[str, int] = {}
-    for table, known in columns.items():
+    for table in columns:
         rules = [
             rule
             for rule in rules_of_rows()
-            if rule.table == table
-            and rule.dialect in (None, connection.dialect.name)
-            and known.issuperset(rule.columns)
-            and columns.keys() >= set(rule.tables)
+            if rule.table == table and rule.dialect in (None, connection.dialect.name) and rule.can_be_checked(columns)
         ]
         if not rules:
             continue
@@ -282,7 +272,7 @@ def _row_findings(connection: Connection) -> Iterator[Finding]:
 
 
 def _row_finding(connection: Connection, rule: Rule, count: int) -> Finding:
-    keys = ", ".join(key_of(rule.table))
+    keys = ", ".join(metadata.tables[rule.table].primary_key.columns.keys())
     statement = f"SELECT {keys} FROM {rule.table} WHERE {rule.condition} ORDER BY {keys} LIMIT {_EXAMPLES}"
     examples = connection.exec_driver_sql(statement).all()
     return Finding(
@@ -317,8 +307,6 @@ def _count(connection: Connection) -> dict[str, TableCount]:
 def _count_table(connection: Connection, name: str) -> TableCount:
     if name.lower() not in metadata.tables or "status" not in _columns(connection, name):
         return TableCount(rows=count_rows(connection, name))
-    rows: Any = connection.exec_driver_sql(
-        f"SELECT coalesce(status, ''), count(*) FROM {quote(name)} GROUP BY 1 ORDER BY 1"
-    )
-    by_status = {str(status): int(count) for status, count in rows}
+    statement = f"SELECT coalesce(status, ''), count(*) FROM {quote(name)} GROUP BY 1 ORDER BY 1"
+    by_status = {str(status): int(count) for status, count in connection.exec_driver_sql(statement)}
     return TableCount(rows=sum(by_status.values()), by_status=by_status)

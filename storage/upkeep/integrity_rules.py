@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,8 +25,6 @@ class Rule:
 
     Attributes:
         name: the name of the finding, for programs; it never changes.
-        columns: the columns that the condition reads; the rule is skipped if an older file lacks one of them.
-        tables: the other tables that the condition reads.
         condition: the condition in SQL, for both databases or for the database that `dialect` names.
         problem: the problem of these rows, for the report.
         remedy: an instruction for the user.
@@ -33,13 +32,17 @@ class Rule:
 
     name: str
     table: str
-    columns: tuple[str, ...]
     condition: str
     problem: str
     remedy: str
     severity: Severity = Severity.ERROR
-    tables: tuple[str, ...] = ()
     dialect: str | None = None
+
+    def can_be_checked(self, columns: Mapping[str, Set[str]]) -> bool:
+        """Return whether a database has what the condition reads, given its columns by table; older files have less."""
+        words = set(re.findall(r"\w+", self.condition))
+        has_columns = columns[self.table] >= words.intersection(metadata.tables[self.table].columns.keys())
+        return has_columns and columns.keys() >= words.intersection(metadata.tables)
 
 
 _JOB_STATUSES = "('queued', 'running', 'completed', 'failed', 'canceled')"
@@ -54,20 +57,17 @@ _CORRECT = "Run `photojobs db backup`, and then correct the rows with SQL."
 
 def rules_of_rows() -> Iterator[Rule]:
     """Yield all rules."""
-    yield from _JOB_RULES
-    yield from _ITEM_RULES
-    yield from _TASK_RULES
-    yield from _PHOTO_RULES
+    yield from _RULES
     yield from _reference_rules()
     yield from _timestamp_rules()
     yield from _document_rules()
 
 
-_JOB_RULES = (
+_FLAGS = ("jpg_available", "raw_available", "other_available", "keep_jpg", "keep_raw")
+_RULES = (
     Rule(
         name="unknown_job_status",
         table="jobs",
-        columns=("status",),
         condition=f"status NOT IN {_JOB_STATUSES}",
         problem="jobs have an unknown status, so they never run or end",
         remedy=_CORRECT,
@@ -75,7 +75,6 @@ _JOB_RULES = (
     Rule(
         name="running_without_worker",
         table="jobs",
-        columns=("status", "worker_id"),
         condition="status = 'running' AND worker_id IS NULL",
         problem="jobs are running without a worker id",
         remedy=_REQUEUE,
@@ -83,7 +82,6 @@ _JOB_RULES = (
     Rule(
         name="unfinished_but_finished_at",
         table="jobs",
-        columns=("status", "finished_at"),
         condition=f"status IN {_UNFINISHED} AND finished_at IS NOT NULL",
         problem="unfinished jobs have a finished_at",
         remedy=_REQUEUE,
@@ -91,7 +89,6 @@ _JOB_RULES = (
     Rule(
         name="ended_without_finished_at",
         table="jobs",
-        columns=("status", "finished_at"),
         condition=f"status IN {_ENDED} AND finished_at IS NULL",
         problem="ended jobs have no finished_at, so they are never pruned",
         remedy=_CORRECT,
@@ -99,7 +96,6 @@ _JOB_RULES = (
     Rule(
         name="unknown_scope",
         table="jobs",
-        columns=("scope",),
         condition=f"scope IS NULL OR scope NOT IN {_SCOPES}",
         problem="jobs have an unknown scope",
         remedy=_CORRECT,
@@ -107,7 +103,6 @@ _JOB_RULES = (
     Rule(
         name="project_scope_without_project",
         table="jobs",
-        columns=("scope", "project_id", "status"),
         condition=f"scope = 'project' AND project_id IS NULL AND status IN {_UNFINISHED}",
         problem="unfinished jobs of the scope project have no project",
         remedy=_CANCEL,
@@ -115,7 +110,6 @@ _JOB_RULES = (
     Rule(
         name="global_scope_with_project",
         table="jobs",
-        columns=("scope", "project_id"),
         condition="scope = 'global' AND project_id IS NOT NULL",
         problem="jobs of the scope global have a project",
         remedy=_CANCEL,
@@ -123,8 +117,6 @@ _JOB_RULES = (
     Rule(
         name="too_many_items",
         table="jobs",
-        columns=("id",),
-        tables=("job_items",),
         # The condition scans `job_items` once, because older files may have no index on job_id.
         condition=f"""id IN (
             SELECT job_id FROM job_items GROUP BY job_id HAVING count(*) > {MAX_ITEMS_PER_JOB})""",
@@ -134,8 +126,6 @@ _JOB_RULES = (
     Rule(
         name="unfinished_job_without_task",
         table="jobs",
-        columns=("task_id", "status"),
-        tables=("tasks",),
         condition=f"""status IN {_UNFINISHED} AND task_id IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = jobs.task_id)""",
         problem="unfinished jobs belong to a task that does not exist, so no next step starts after them",
@@ -144,32 +134,22 @@ _JOB_RULES = (
     Rule(
         name="ended_job_without_task",
         table="jobs",
-        columns=("task_id", "status"),
-        tables=("tasks",),
         condition=f"""status IN {_ENDED} AND task_id IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = jobs.task_id)""",
         problem="ended jobs belong to a task that no longer exists",
         remedy="Nothing needs to be done.",
         severity=Severity.WARNING,
     ),
-)
-
-_ITEM_RULES = (
     Rule(
         name="unknown_item_status",
         table="job_items",
-        columns=("status",),
         condition=f"status NOT IN {_ITEM_STATUSES}",
         problem="items have an unknown status, so their job never processes them",
         remedy=_CORRECT,
     ),
-)
-
-_TASK_RULES = (
     Rule(
         name="unknown_task_status",
         table="tasks",
-        columns=("status",),
         condition=f"status NOT IN {_JOB_STATUSES}",
         problem="tasks have an unknown status",
         remedy=_CORRECT,
@@ -177,8 +157,6 @@ _TASK_RULES = (
     Rule(
         name="unfinished_task_without_jobs",
         table="tasks",
-        columns=("status",),
-        tables=("jobs",),
         condition=f"""status IN {_UNFINISHED} AND NOT EXISTS (
             SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id AND jobs.status IN {_UNFINISHED})""",
         problem="tasks are unfinished, although all their jobs have ended",
@@ -188,8 +166,6 @@ _TASK_RULES = (
     Rule(
         name="ended_task_with_jobs",
         table="tasks",
-        columns=("status",),
-        tables=("jobs",),
         condition=f"""status IN {_ENDED} AND EXISTS (
             SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id AND jobs.status IN {_UNFINISHED})""",
         problem="ended tasks have unfinished jobs",
@@ -198,7 +174,6 @@ _TASK_RULES = (
     Rule(
         name="unfinished_task_but_finished_at",
         table="tasks",
-        columns=("status", "finished_at"),
         condition=f"status IN {_UNFINISHED} AND finished_at IS NOT NULL",
         problem="unfinished tasks have a finished_at",
         remedy=_CORRECT,
@@ -206,7 +181,6 @@ _TASK_RULES = (
     Rule(
         name="ended_task_without_finished_at",
         table="tasks",
-        columns=("status", "finished_at"),
         condition=f"status IN {_ENDED} AND finished_at IS NULL",
         problem="ended tasks have no finished_at",
         remedy=_CORRECT,
@@ -214,22 +188,15 @@ _TASK_RULES = (
     Rule(
         name="claim_of_a_job_that_does_not_run",
         table="project_claims",
-        columns=("project_id", "job_id"),
-        tables=("jobs",),
         condition="""NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = project_claims.job_id AND jobs.status = 'running'
             AND jobs.claim_token = project_claims.claim_token)""",
         problem="projects are claimed by jobs that do not run",
         remedy="Nothing needs to be done: the claim ends with its executor, or after `stale_seconds`.",
         severity=Severity.WARNING,
     ),
-)
-
-_FLAGS = ("jpg_available", "raw_available", "other_available", "keep_jpg", "keep_raw")
-_PHOTO_RULES = (
     Rule(
         name="unknown_photo_flag",
         table="photos",
-        columns=_FLAGS,
         condition=" OR ".join(f"{flag} NOT IN (0, 1)" for flag in _FLAGS),
         problem="photos have flags other than 0 and 1",
         remedy=_CORRECT,
@@ -246,8 +213,6 @@ def _reference_rules() -> Iterator[Rule]:
             yield Rule(
                 name="orphan",
                 table=table.name,
-                columns=(column,),
-                tables=(parent,),
                 condition=f"""{table.name}.{column} IS NOT NULL
                     AND NOT EXISTS (SELECT 1 FROM {parent} AS parent WHERE parent.id = {table.name}.{column})""",
                 problem=f"{column} refers to a row of {target} that does not exist",
@@ -262,7 +227,6 @@ def _timestamp_rules() -> Iterator[Rule]:
                 yield Rule(
                     name="unreadable_timestamp",
                     table=table.name,
-                    columns=(column.name,),
                     condition=f"""{column.name} IS NOT NULL AND (strftime('%s', {column.name}) IS NULL
                         OR {column.name} NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')""",
                     problem=f"{column.name} is not a time like 2025-10-01T12:00:00.000Z",
@@ -280,14 +244,8 @@ def _document_rules() -> Iterator[Rule]:
             yield Rule(
                 name="document_is_no_object",
                 table=table,
-                columns=(column,),
                 condition=f"{column} IS NOT NULL AND {condition}",
                 problem=f"{column} is not a JSON object, so the row cannot be run",
                 remedy=_CORRECT,
                 dialect=dialect,
             )
-
-
-def key_of(table: str) -> Sequence[str]:
-    """Return the primary key columns of a table."""
-    return [column.name for column in metadata.tables[table].primary_key.columns]

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import StaticPool
 
 from storage.errors import SchemaMismatch
 from storage.upkeep.legacy_jobs import LEGACY_JOBS, LegacyJobs, read_legacy_jobs
 from storage.upkeep.orphaned_rows import Orphans, find_orphans
+from storage.upkeep.revisions import BASELINE, migrate_to
 from storage.upkeep.sqlite_schema import Column, ForeignKey, IndexSchema, TableSchema, list_objects, read_table
 from storage.upkeep.table_definition import TableConstraint, mentions, quote
 from task_definitions.wording import quantity
@@ -27,16 +26,8 @@ from task_definitions.wording import quantity
 #: The tables that other programs know. Tables come before the tables that refer to them.
 BASELINE_TABLES = ("projects", "photos", "tags", "photo_tags", "jobs", "job_items")
 
-#: The columns that each table must have. A table that has the name but lacks a column is not a table of a library.
-_IDENTIFYING_COLUMNS = {
-    "projects": ("id", "project_folder"),
-    "photos": ("id", "project_id", "filename"),
-    "tags": ("id", "name"),
-    "photo_tags": ("photo_id", "tag_id"),
-    "jobs": ("id", "tenant_id", "type", "status", "payload_json", "created_at"),
-    "job_items": ("id", "job_id", "status"),
-}
-
+#: A column that `jobs` must have although it may be NULL: a table of jobs without it is not a table of a library.
+_PAYLOAD = "payload_json"
 
 #: Columns with a fixed set of states. Newer versions allow more states than older files.
 _STATE_COLUMNS = frozenset({"status", "scope", "thumbnail_status", "preview_status"})
@@ -134,7 +125,7 @@ def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
         SchemaMismatch: a table of another program has the name of one of our tables.
     """
     check_ours(connection, place)
-    baseline, head = reference_schema("0001"), reference_schema("head")
+    baseline, head = reference_schema(BASELINE), reference_schema("head")
     existing = {name: read_table(connection, name) for name in BASELINE_TABLES}
     legacy_jobs = read_legacy_jobs(connection, existing["jobs"], reference=baseline.tables["jobs"])
     if legacy_jobs is None and not any(existing.values()):
@@ -173,7 +164,7 @@ def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]],
     for name in BASELINE_TABLES:
         table = read_table(connection, name)
         if table is not None:
-            wanted = _unique_columns(reference_schema("0001").tables[name])
+            wanted = _unique_columns(reference_schema(BASELINE).tables[name])
             for columns in sorted(wanted - _unique_columns(table)):
                 if not _has_duplicates(connection, table, columns):
                     missing.append((name, columns))  # noqa: PERF401 - a comprehension with three clauses is harder to read.
@@ -182,32 +173,31 @@ def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]],
 
 def check_ours(connection: Connection, place: str) -> None:
     """Raise `SchemaMismatch` if a table, view, index or column of another program has the name of one of ours."""
-    baseline, head = reference_schema("0001"), reference_schema("head")
+    baseline, head = reference_schema(BASELINE), reference_schema("head")
     for item in list_objects(connection):
         name = item.name.lower()
         if item.type == "index":
-            if name in head.index_names - baseline.index_names and item.table.lower() not in (
+            is_foreign = name in head.index_names - baseline.index_names and item.table.lower() not in (
                 *BASELINE_TABLES,
                 LEGACY_JOBS,
-            ):
-                raise SchemaMismatch(f"{place}: {_FOREIGN.format(what=f'the index {item.name}')}")
-            continue
-        if name in head.tables and (item.type != "table" or name not in baseline.tables):
-            raise SchemaMismatch(f"{place}: {_FOREIGN.format(what=f'the {item.type} {item.name}')}")
+            )
+        else:
+            is_foreign = name in head.tables and (item.type != "table" or name not in baseline.tables)
+        if is_foreign:
+            raise SchemaMismatch(
+                f"{place}: the {item.type} {item.name} belongs to another program, but photojobs needs this name. "
+                "Rename it first, or name another database."
+            )
     for name in BASELINE_TABLES:
         table = read_table(connection, name)
         if table is None:
             continue
         reference = baseline.tables[name]
-        required = {
+        missing = [
             column.name
             for column in reference.columns.values()
-            if column.is_required and column.default is None and not column.key_position
-        }
-        missing = [
-            column
-            for column in reference.columns
-            if column in required | set(_IDENTIFYING_COLUMNS[name]) and column not in table.columns
+            if column.name not in table.columns
+            and ((column.is_required and column.default is None) or column.name == _PAYLOAD)
         ]
         if missing:
             raise SchemaMismatch(
@@ -222,20 +212,12 @@ def check_ours(connection: Connection, place: str) -> None:
             )
 
 
-_FOREIGN = (
-    "{what} belongs to another program, but photojobs needs this name. Rename it first, or name another database."
-)
-
-
 @cache
 def reference_schema(revision: str) -> ReferenceSchema:
     """Return the tables of a revision in a new SQLite file."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
-    config = Config()
-    config.set_main_option("script_location", "storage.upkeep:migrations")
     with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        migrate_to(connection, revision)
         objects = list_objects(connection)
         tables = {item.name: read_table(connection, item.name) for item in objects if item.type == "table"}
     engine.dispose()

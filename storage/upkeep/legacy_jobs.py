@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from storage.errors import SchemaMismatch
-from storage.upkeep.sqlite_schema import TableSchema, list_objects, read_table
-from storage.upkeep.table_definition import mentions, quote
+from storage.upkeep.sqlite_schema import TableSchema, count_rows, list_objects, read_table
+from storage.upkeep.table_definition import mentions
 from task_definitions.wording import quantity
 
 LEGACY_JOBS = "jobs_legacy"
@@ -80,11 +80,18 @@ def read_legacy_jobs(connection: Connection, jobs: TableSchema | None, *, refere
             f"the table {LEGACY_JOBS} has no column {', '.join(lacking)}, so it does not hold jobs. "
             "Rename this table, then upgrade again."
         )
-    merged, conflicts = _compare(connection, jobs)
+    differs = " OR ".join(f"jobs.{name} IS NOT old.{name}" for name in _IDENTITY)
+    row_count = count_rows(connection, LEGACY_JOBS)
+    merged, conflicts = row_count, 0
+    if jobs is not None:
+        statement = f"""SELECT count(*) FILTER (WHERE jobs.id IS NULL),
+                count(*) FILTER (WHERE jobs.id IS NOT NULL AND ({differs}))
+            FROM {LEGACY_JOBS} AS old LEFT JOIN jobs ON jobs.id = old.id"""
+        merged, conflicts = connection.exec_driver_sql(statement).one()
     known = set(reference.columns) | (set(jobs.columns) if jobs is not None else set())
     return LegacyJobs(
         table=table,
-        row_count=int(connection.exec_driver_sql(f"SELECT count(*) FROM {LEGACY_JOBS}").scalar_one()),
+        row_count=row_count,
         merged=merged,
         conflicts=conflicts,
         extra_columns=tuple(
@@ -96,15 +103,3 @@ def read_legacy_jobs(connection: Connection, jobs: TableSchema | None, *, refere
             if item.type in ("table", "view") and item.name.lower() not in _OURS and mentions(item.sql, LEGACY_JOBS)
         ),
     )
-
-
-def _compare(connection: Connection, jobs: TableSchema | None) -> tuple[int, int]:
-    if jobs is None:
-        return int(connection.exec_driver_sql(f"SELECT count(*) FROM {LEGACY_JOBS}").scalar_one()), 0
-    differs = " OR ".join(f"jobs.{name} IS NOT old.{name}" for name in _IDENTITY)
-    row = connection.exec_driver_sql(
-        f"""SELECT count(*) FILTER (WHERE jobs.id IS NULL) AS merged,
-            count(*) FILTER (WHERE jobs.id IS NOT NULL AND ({differs})) AS conflicts
-        FROM {quote(LEGACY_JOBS)} AS old LEFT JOIN jobs ON jobs.id = old.id"""
-    ).one()
-    return row.merged, row.conflicts

@@ -33,8 +33,6 @@ from storage.upkeep.sqlite_schema import (
 from storage.upkeep.table_definition import ColumnDefinition, TableConstraint, TableDefinition, quote, rename_identifier
 from task_definitions.wording import quantity
 
-_NEW_TABLE = "photojobs_new_{}"
-
 
 def adopt(connection: Connection, plan: LegacyPlan, now: str) -> dict[str, int]:
     """Upgrade the file to our first revision by the plan; return the number of added rows, by table.
@@ -117,7 +115,7 @@ def _rebuild(connection: Connection, plan: TablePlan) -> None:
     existing = plan.existing
     assert existing is not None  # noqa: S101 - a table that is to be created has no reasons.
     own_indexes = [index.sql for index in existing.indexes if index.sql is not None]
-    new_name = _free_name(connection, _NEW_TABLE.format(plan.name))
+    new_name = _free_name(connection, f"photojobs_new_{plan.name}")
     connection.exec_driver_sql(_new_definition(plan, existing).create_statement(new_name))
     columns = existing.stored_columns
     values = ", ".join(_value(plan, name) for name in columns)
@@ -146,10 +144,11 @@ def _new_definition(plan: TablePlan, existing: TableSchema) -> TableDefinition:
     constraints = [part for part in old.constraints if not _is_superseded(part, plan, references)]
     # The text of a column may contain a foreign key that needs no change; only the other foreign keys are added.
     stated = {column for part in constraints if part.kind == "FOREIGN" for column in map(str.lower, part.columns)}
+    changed = plan.replaced.union(column.name for column in plan.added)
     constraints += [
         part
         for part in plan.reference.definition.constraints
-        if part.kind == "FOREIGN" and part.columns[0] not in stated and _needs_statement(plan, part.columns[0])
+        if part.kind == "FOREIGN" and part.columns[0] in changed - stated
     ]
     options = tuple(
         option for option in old.options if not ("id" in plan.replaced and option.upper() == "WITHOUT ROWID")
@@ -164,10 +163,6 @@ def _is_superseded(part: TableConstraint, plan: TablePlan, references: set[str])
     if part.kind == "FOREIGN":
         return bool(columns & references & plan.replaced)
     return part.kind == "PRIMARY" and "id" in plan.replaced
-
-
-def _needs_statement(plan: TablePlan, column: str) -> bool:
-    return column in plan.replaced or any(column == added.name for added in plan.added)
 
 
 def _definition_text(reference: TableSchema, name: str) -> str:
@@ -199,27 +194,24 @@ def _merge(connection: Connection, plan: LegacyJobs) -> int:
     jobs = read_table(connection, "jobs")
     assert jobs is not None  # noqa: S101 - it was created before this if it was missing.
     reference = reference_schema("0001").tables["jobs"]
-    names, values = [], []
+    values: dict[str, str] = {}
     for name, column in jobs.columns.items():
-        old = plan.table.columns.get(name)
         known = reference.columns.get(name)
-        default = known.default if known is not None and known.is_required else None
-        if column.is_generated or (old is None and default is None):
-            continue
-        names.append(quote(column.name))
-        if old is None:
-            values.append(str(default))
-        else:
-            values.append(quote(name) if default is None else f"coalesce({quote(name)}, {default})")
+        # In the order of preference: the old value, unless it is NULL, and the default.
+        choices = [quote(name)] if name in plan.table.columns else []
+        if known is not None and known.is_required and known.default is not None:
+            choices.append(known.default)
+        if choices and not column.is_generated:
+            values[quote(column.name)] = f"coalesce({', '.join(choices)})" if len(choices) > 1 else choices[0]
     return connection.exec_driver_sql(
-        f"INSERT INTO jobs ({', '.join(names)}) SELECT {', '.join(values)} FROM {legacy} AS old "
+        f"INSERT INTO jobs ({', '.join(values)}) SELECT {', '.join(values.values())} FROM {legacy} AS old "
         "WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = old.id)"
     ).rowcount
 
 
 def _make_indexes(connection: Connection, plan: LegacyPlan) -> None:
     for index in plan.renamed_indexes:
-        assert index.sql is not None  # noqa: S101 - only such are renamed.
+        assert index.sql is not None  # noqa: S101 - SQLite names an index without SQL itself; it is never renamed.
         new_name = _free_name(connection, kept_index_name(index.name))
         connection.exec_driver_sql(f"DROP INDEX {quote(index.name)}")
         connection.exec_driver_sql(rename_identifier(index.sql, index.name, new_name, count=1))

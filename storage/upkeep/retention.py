@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Select, Table, delete, exists, func, or_, select
@@ -24,8 +24,8 @@ BATCH_SIZE = 1_000
 #: The age in seconds up to which journal entries are kept; by default, files stay in `.trash` for this time.
 KEEP_JOURNAL_SECONDS = 86_400
 
-#: One transaction removes at most so many tasks, and at most so many rows of `tasks` and `task_items` together.
-#: A task with more items is removed in a transaction of its own; a million items take about a second.
+#: The maximum number of tasks, and of rows of `tasks` and `task_items` together, that one transaction removes. A task
+#: with more items is removed in a transaction of its own; a million items take about a second.
 TASKS_PER_BATCH = 50
 TASK_ITEMS_PER_BATCH = 50_000
 
@@ -76,10 +76,7 @@ def prune(
     # Jobs of removed tasks now count as jobs without a task.
     old_jobs = (*old.jobs, _of_no_task())
     pruned_jobs = pruned_items = 0
-    while True:
-        ids = _next_rows(database, jobs, jobs.c.progress_total, *old_jobs, size=batch_size, weight=batch_size)
-        if not ids:
-            break
+    while ids := _next_rows(database, jobs, jobs.c.progress_total, *old_jobs, size=batch_size, weight=batch_size):
         with database.begin() as connection:
             # The conditions are checked again under a lock, because a job that was queued again must keep its items.
             locked = select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs).with_for_update()
@@ -121,7 +118,7 @@ def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds:
         if not 0 <= seconds <= MAX_AGE_SECONDS:
             raise InvalidValue(name, f"must be between 0 and {MAX_AGE_SECONDS}, not {seconds:g}")
     now = database.clock()
-    cutoff, keep_since = _ago(now, older_than_seconds), _ago(now, keep_journal_seconds)
+    cutoff, keep_since = (now - timedelta(seconds=age) for age in (older_than_seconds, keep_journal_seconds))
     can_be_undone = exists().where(
         file_journal.c.task_id == tasks.c.id,
         file_journal.c.undone_at.is_(None),
@@ -152,15 +149,15 @@ def _remove_tasks(database: Database, old: Sequence[ColumnElement[bool]], *, siz
 def _next_rows(
     database: Database, table: Table, number: Column[int], *conditions: ColumnElement[bool], size: int, weight: int
 ) -> list[Any]:
-    """Return the ids of the next tasks or jobs to remove, at least one.
+    """Return the ids of the next rows of `tasks` or `jobs` that meet the conditions; empty if there are none.
 
     Args:
         database: the database.
-        table: the table of tasks or of jobs.
-        number: the column with the number of items of a row.
+        table: `tasks` or `jobs`.
+        number: the column with a row's number of items.
         conditions: the conditions for the rows.
         size: the maximum number of rows.
-        weight: the maximum number of rows and items together.
+        weight: the maximum number of rows and items together. One row is returned even if it has more items.
     """
     statement = select(table.c.id, number.label("items")).where(*conditions).order_by(table.c.finished_at).limit(size)
     ids: list[Any] = []
@@ -187,7 +184,3 @@ def _remove_journal(database: Database, *conditions: ColumnElement[bool], size: 
             these = file_journal.c.id.in_(ids)
             removed += connection.execute(delete(file_journal).where(these, *conditions)).rowcount
         last_id = ids[-1]
-
-
-def _ago(now: datetime, seconds: float) -> datetime:
-    return now - timedelta(seconds=seconds)
