@@ -17,7 +17,7 @@ from storage.database.configured_database import configured_database
 from storage.database.engine import Access, Database
 from storage.database.tables import job_items, photos, projects
 from storage.database.tables import jobs as jobs_table
-from storage.library import Library
+from storage.library.paths import Library
 from storage.lifecycle.step_jobs import DEFAULT_TENANT, is_active, of_tenant
 from storage.records import Job, JobItem, Photo, Project
 from storage.settings import Settings

@@ -14,7 +14,9 @@ from typing import Any
 from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, LOST_DRIVE, STUDIO, WEDDING, DemoProject
 from deployments.demo.shot import Shot
 from storage.database.clock import format_timestamp
-from storage.library import Manifest, ProjectFolder, move_to_trash, write_manifest
+from storage.library.manifest import Manifest, write_manifest
+from storage.library.paths import ProjectFolder
+from storage.library.trash import move_to_trash
 from storage.records import Project
 
 #: The names of the broken files. Each name says what is wrong with the file.

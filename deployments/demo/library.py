@@ -31,7 +31,7 @@ from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, PROJECTS, 
 from deployments.demo.shot import Shot
 from storage.database.engine import Database
 from storage.database.tables import photo_tags, tags
-from storage.library import Library, ProjectFolder
+from storage.library.paths import Library, ProjectFolder
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 

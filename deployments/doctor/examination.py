@@ -15,7 +15,7 @@ from deployments.doctor.pictures import examine_pictures
 from deployments.doctor.schedules import examine_schedules
 from deployments.doctor.surroundings import examine_clocks, examine_space
 from storage.database.engine import Database
-from storage.library import Library
+from storage.library.paths import Library
 from storage.settings import Settings, settings_file
 
 

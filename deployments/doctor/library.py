@@ -15,8 +15,8 @@ from pathlib import Path
 from deployments.doctor.file_systems import file_system_type, is_network
 from deployments.doctor.finding import Area, Finding
 from storage.errors import StorageError
-from storage.library import Library
 from storage.library.exclusive_rename import rename_noreplace
+from storage.library.paths import Library
 from task_definitions.wording import quantity
 
 _area = Area("library")

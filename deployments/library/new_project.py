@@ -7,7 +7,9 @@ from pathlib import Path
 from deployments.errors import DeploymentsError
 from storage.database.clock import format_timestamp
 from storage.database.engine import Database
-from storage.library import Library, Manifest, sanitize_folder_name, write_manifest
+from storage.library.manifest import Manifest, write_manifest
+from storage.library.naming.names import sanitize_folder_name
+from storage.library.paths import Library
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 from storage.settings import Settings

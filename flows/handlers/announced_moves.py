@@ -15,8 +15,10 @@ from pathlib import Path
 from flows.errors import FlowsError
 from storage.database.engine import Database
 from storage.history.move_intents import MoveIntent, forget_intents, pending_intents
-from storage.library import FolderNames, Library, move_without_overwrite, sync_moves
 from storage.library.errors import Collision, LibraryError, SourceMissing
+from storage.library.naming.folder_names import FolderNames
+from storage.library.paths import Library
+from storage.library.transfer import move_without_overwrite, sync_moves
 from storage.photos.projects import ProjectsRepository
 
 

@@ -12,7 +12,8 @@ from flows.imaging.fingerprint import Fingerprint, SourceReading
 from flows.imaging.isolation.image_processing import ImageProcessing, Wanted
 from flows.imaging.metadata import PhotoMetadata
 from flows.imaging.thumbnail_and_preview import Derivatives, WrittenImage
-from storage.library import Library, write_atomically
+from storage.library.atomic_write import write_atomically
+from storage.library.paths import Library
 from storage.library.scan import storable_ns
 
 #: The content of a derivative in the shadow.

@@ -17,7 +17,7 @@ from flows.planning.shadow_library import cast_shadow
 from flows.process.runtime import Runtime
 from storage.database.engine import Database
 from storage.history.undo_entries import UNDO
-from storage.library import Library
+from storage.library.paths import Library
 from storage.library.tree import LibraryTree
 from storage.photos.projects import ProjectsRepository
 from storage.queue.new_tasks import NewTask

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from storage.library import Library
 from storage.library.errors import UnsafePath
 from storage.library.naming.kinds import MANIFEST_NAME
+from storage.library.paths import Library
 from storage.library.tree import LibraryTree
 
 #: The shadow has real copies of manifests below this size, because steps read them. Steps refuse longer manifests.

@@ -16,9 +16,12 @@ from flows.steps.targets.photo_files import relative_path
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack
 from storage.history.journal import FileAction, FileChange, JournalEntry
-from storage.library import FolderNames, ProjectFolder, move_to_trash, move_without_overwrite, restore, sync_moves
 from storage.library.errors import LibraryError, UnsafePath
+from storage.library.naming.folder_names import FolderNames
 from storage.library.naming.names import printable
+from storage.library.paths import ProjectFolder
+from storage.library.transfer import move_without_overwrite, sync_moves
+from storage.library.trash import move_to_trash, restore
 
 #: The actions that move one file, each with the action that reverses it.
 FILE_ACTIONS = {

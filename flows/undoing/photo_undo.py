@@ -18,10 +18,10 @@ from storage.history.journal import FileAction, FileChange, JournalEntry, mark_u
 from storage.history.photo_snapshots import DERIVATIVES
 from storage.history.photo_states import PhotoStates, taken_manifest_ids, taken_names
 from storage.history.undo_entries import EntryGroup
-from storage.library import ProjectFolder, remove_derivative
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.naming.names import printable
-from storage.library.paths import TRASH_FOLDER
+from storage.library.paths import TRASH_FOLDER, ProjectFolder
+from storage.library.transfer import remove_derivative
 from storage.library.trash import parse_trash_name
 from storage.photos.derivatives import DerivativeKind
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from flows.handlers.step_context import StepContext
-from storage.library import ProjectFolder
 from storage.library.errors import LibraryError, UnsafePath
+from storage.library.paths import ProjectFolder
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 

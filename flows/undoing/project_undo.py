@@ -19,20 +19,14 @@ from storage.history.journal import FileAction, FileChange, JournalEntry, journa
 from storage.history.photo_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
 from storage.history.project_states import add_project, change_project, is_in_use, remove_empty_project
 from storage.history.undo_entries import EntryGroup, archived_as_gone_at
-from storage.library import (
-    FolderNames,
-    ProjectFolder,
-    list_trash,
-    manifest_text,
-    move_to_trash,
-    read_manifest,
-    rename_folder_without_overwrite,
-    sync_moves,
-    write_atomically,
-)
-from storage.library.atomic_write import fsync_folder
+from storage.library.atomic_write import fsync_folder, write_atomically
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, SourceMissing, UnsafePath
+from storage.library.manifest import manifest_text, read_manifest
+from storage.library.naming.folder_names import FolderNames
 from storage.library.naming.kinds import MANIFEST_NAME
+from storage.library.paths import ProjectFolder
+from storage.library.transfer import rename_folder_without_overwrite, sync_moves
+from storage.library.trash import list_trash, move_to_trash
 from task_definitions.wording import quantity
 
 #: Largest difference between the times in a row and in the journal that still count as the same change.

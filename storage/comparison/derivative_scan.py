@@ -14,9 +14,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.database.tables import photo_derivatives, photos
 from storage.database.temporary_tables import BATCH_SIZE
-from storage.library import FileKind, ScannedDerivative, ScannedFile
+from storage.library.naming.kinds import FileKind
 from storage.library.naming.names import is_decodable
 from storage.library.paths import derivative_stem
+from storage.library.scan import ScannedDerivative, ScannedFile
 from storage.lifecycle.job_items import write_rows
 from storage.photos.derivatives import METADATA, UNKNOWN, DerivativeKind
 from storage.photos.originals import Original

@@ -19,8 +19,9 @@ from flows.imaging.headers.iptc import iptc_created_at
 from flows.imaging.headers.tiff import read_pages
 from flows.imaging.headers.xmp import xmp_taken_at
 from flows.imaging.source_file import SourceFile, open_source
-from storage.library import Library, read_manifest
+from storage.library.manifest import read_manifest
 from storage.library.naming.companions import CompanionNames, owner_keys
+from storage.library.paths import Library
 from storage.lifecycle.job_rows import checked_payload
 from storage.settings import Settings
 from task_definitions import TaskDefinition, load_definitions

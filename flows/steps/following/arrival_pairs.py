@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from flows.steps.targets.photo_files import SOURCE_ORDER
 from storage.comparison.part_comparison import NewName
-from storage.library import ScannedFile
+from storage.library.scan import ScannedFile
 from storage.photos.original_search import KnownOriginal
 
 

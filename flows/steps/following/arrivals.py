@@ -22,8 +22,11 @@ from flows.steps.targets.target_projects import compared
 from flows.steps.targets.whereabouts import ProjectState, Whereabouts
 from storage.comparison.part_comparison import NewName
 from storage.comparison.reconciliation import ProjectComparison
-from storage.library import ProjectFolder, list_names, look_at, matching_hashes
+from storage.library.content_hash import matching_hashes
 from storage.library.errors import LibraryError
+from storage.library.listing import list_names
+from storage.library.paths import ProjectFolder
+from storage.library.scan import look_at
 from storage.photos.original_search import KnownOriginal, count_known_photos, originals_of_sizes
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project

@@ -18,8 +18,9 @@ from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
 from flows.steps.targets.target_projects import check_library, compared, each_project, skip_missing_folder
 from storage.history.journal import FileAction
-from storage.library import ProjectFolder, trash_place
 from storage.library.errors import SourceMissing
+from storage.library.paths import ProjectFolder
+from storage.library.trash import trash_place
 from storage.records import Project
 from task_definitions.wording import quantity
 

@@ -15,8 +15,8 @@ from storage.comparison.part_comparison import PhotoWithoutFile
 from storage.comparison.reconciliation import names_of_other_photos
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_photos
-from storage.library import ProjectFolder
 from storage.library.naming.names import unsafe_reason
+from storage.library.paths import ProjectFolder
 from storage.photos.availability import has_photos_marked_without_file, has_rows_to_remove, still_marked_without_file
 from storage.photos.originals import ORIGINAL_KINDS, OriginalsRepository
 from storage.photos.photos import PhotosRepository

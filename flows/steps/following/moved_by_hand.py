@@ -24,7 +24,8 @@ from flows.steps.targets.photo_files import (
 from storage.comparison.part_comparison import NewName
 from storage.comparison.reconciliation import known_names
 from storage.history.journal import FileAction, FileChange
-from storage.library import ProjectFolder, look_at
+from storage.library.paths import ProjectFolder
+from storage.library.scan import look_at
 from storage.photos.availability import Availability, write_availability
 from storage.photos.original_search import KnownOriginal
 from storage.photos.originals import OriginalsRepository

@@ -14,7 +14,7 @@ from flows.steps.images.derivative_work import DerivativeWork, work_on_derivativ
 from flows.steps.images.metadata_work import work_on_metadata
 from flows.steps.images.photo_processing import PhotoResult, process_items
 from flows.steps.targets.photo_files import PhotoFiles, PhotoTask
-from storage.library import FileKind
+from storage.library.naming.kinds import FileKind
 from storage.records import Photo
 
 

@@ -18,9 +18,9 @@ from flows.steps.images.photo_processing import in_parallel
 from flows.steps.targets.target_projects import each_project, skip_missing_folder
 from storage.comparison.derivative_scan import DerivativeScan, mark_changed, mark_missing
 from storage.database.temporary_tables import BATCH_SIZE, temporary_tables
-from storage.library import ProjectFolder, look_at, scan_derivatives
 from storage.library.errors import LibraryError
-from storage.library.scan import scan
+from storage.library.paths import ProjectFolder
+from storage.library.scan import look_at, scan, scan_derivatives
 from storage.photos.derivatives import DerivativeKind
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository

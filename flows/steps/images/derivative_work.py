@@ -23,8 +23,8 @@ from flows.steps.images.observation import (
     with_hash,
 )
 from flows.steps.targets.photo_files import PhotoTask
-from storage.library import ScannedFile
 from storage.library.errors import UnsafePath
+from storage.library.scan import ScannedFile
 from storage.photos.derivatives import UNKNOWN, Derivative, DerivativeKind
 from storage.photos.originals import Original
 from storage.records import Photo

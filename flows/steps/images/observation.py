@@ -14,8 +14,7 @@ from flows.errors import PermanentStepError, SkipItem
 from flows.imaging.errors import ImagingError
 from flows.imaging.fingerprint import Fingerprint
 from flows.imaging.isolation.image_processing import ImageProcessing
-from storage.library import ScannedFile
-from storage.library.scan import storable_ns
+from storage.library.scan import ScannedFile, storable_ns
 from storage.photos.originals import Original
 
 

@@ -24,9 +24,9 @@ from flows.steps.targets.photo_files import (
     record,
 )
 from flows.steps.targets.target_projects import each_project
-from storage.library import ProjectFolder
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError
+from storage.library.paths import ProjectFolder
 from storage.photos.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository

@@ -24,9 +24,9 @@ from flows.steps.images.photo_processing import BATCH_SIZE, WRITE_SECONDS, answe
 from flows.steps.targets.target_projects import skip_missing_folder
 from storage.comparison.derivative_scan import DerivativeScan, mark_changed
 from storage.database.temporary_tables import temporary_tables
-from storage.library import ProjectFolder, look_at
 from storage.library.errors import LibraryError
-from storage.library.scan import scan
+from storage.library.paths import ProjectFolder
+from storage.library.scan import look_at, scan
 from storage.photos.originals import Original
 from storage.photos.projects import ProjectsRepository
 from storage.photos.verification import VerificationRepository, Verified

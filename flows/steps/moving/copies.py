@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import PhotoFiles
-from storage.library import ProjectFolder, hash_contents
+from storage.library.content_hash import hash_contents
 from storage.library.errors import LibraryError
+from storage.library.paths import ProjectFolder
 from storage.photos.duplicate_names import DuplicateNames
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository

@@ -26,9 +26,9 @@ from flows.steps.targets.photo_files import PhotoFiles, file_moves, find_files, 
 from flows.steps.targets.target_projects import check_library, each_project, skip_missing_folder
 from storage.database.temporary_tables import temporary_tables
 from storage.history.journal import FileAction
-from storage.library import ProjectFolder, name_key
 from storage.library.errors import LibraryError
-from storage.library.naming.names import unsafe_reason
+from storage.library.naming.names import name_key, unsafe_reason
+from storage.library.paths import ProjectFolder
 from storage.photos.duplicate_names import DuplicateNames, photos_named
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.photos.photos import PhotosRepository

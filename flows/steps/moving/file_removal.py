@@ -27,8 +27,10 @@ from flows.steps.targets.photo_files import (
 )
 from flows.steps.targets.target_projects import each_project
 from storage.history.journal import FileAction, FileChange
-from storage.library import FileKind, ProjectFolder, trash_place
 from storage.library.errors import LibraryError
+from storage.library.naming.kinds import FileKind
+from storage.library.paths import ProjectFolder
+from storage.library.trash import trash_place
 from storage.photos.derivatives import DerivativesRepository
 from storage.photos.originals import OriginalsRepository
 from storage.photos.photos import PhotosRepository

@@ -9,8 +9,11 @@ from typing import Final
 
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import PhotoFiles
-from storage.library import FolderNames, ProjectFolder, name_key, owner_keys, unique_name
 from storage.library.errors import FolderMissing
+from storage.library.naming.companions import owner_keys
+from storage.library.naming.folder_names import FolderNames, unique_name
+from storage.library.naming.names import name_key
+from storage.library.paths import ProjectFolder
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.records import Photo, Project
 

@@ -29,14 +29,10 @@ from flows.steps.targets.photo_files import (
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
 from storage.errors import UnknownProject
 from storage.history.journal import FileAction
-from storage.library import (
-    FolderNames,
-    ProjectFolder,
-    move_without_overwrite,
-    remove_derivative,
-)
 from storage.library.errors import LibraryError, SourceMissing, UnsafePath
-from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
+from storage.library.naming.folder_names import FolderNames
+from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, ProjectFolder
+from storage.library.transfer import move_without_overwrite, remove_derivative
 from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository

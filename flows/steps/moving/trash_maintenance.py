@@ -15,10 +15,11 @@ from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import relative_path
 from flows.steps.targets.target_projects import each_project
 from storage.history.journal import FileAction, FileChange, latest_by_target, list_trashed
-from storage.library import ProjectFolder, TrashEntry, expired, parse_trash_name, purge, remove_stale_temporaries
-from storage.library.atomic_write import fsync_folder
+from storage.library.atomic_write import fsync_folder, remove_stale_temporaries
 from storage.library.errors import LibraryError
 from storage.library.naming.names import printable
+from storage.library.paths import ProjectFolder
+from storage.library.trash import TrashEntry, expired, parse_trash_name, purge
 from storage.records import Project
 from task_definitions.wording import quantity
 

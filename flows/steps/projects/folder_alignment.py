@@ -16,15 +16,11 @@ from flows.steps.targets.target_projects import check_library, check_project, ea
 from storage.errors import ConstraintViolated
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_project
-from storage.library import (
-    ProjectFolder,
-    name_key,
-    read_manifest,
-    rename_folder_without_overwrite,
-    sanitize_folder_name,
-)
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, UnsafePath
-from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
+from storage.library.manifest import read_manifest
+from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes, name_key, sanitize_folder_name
+from storage.library.paths import ProjectFolder
+from storage.library.transfer import rename_folder_without_overwrite
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 

@@ -23,19 +23,12 @@ from flows.steps.targets.renamed_folders import is_only_name, took_project_along
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project, compared
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_project
-from storage.library import (
-    Manifest,
-    ProjectFolder,
-    ScannedFile,
-    TenantFolder,
-    name_key,
-    read_manifest,
-    rename_folder_without_overwrite,
-    sanitize_folder_name,
-)
 from storage.library.errors import LibraryError, LibraryUnavailable, ManifestUnreadable
-from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes
-from storage.library.scan import scan
+from storage.library.manifest import Manifest, read_manifest
+from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes, name_key, sanitize_folder_name
+from storage.library.paths import ProjectFolder, TenantFolder
+from storage.library.scan import ScannedFile, scan
+from storage.library.transfer import rename_folder_without_overwrite
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project

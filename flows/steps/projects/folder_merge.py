@@ -13,16 +13,12 @@ from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import relative_path
 from storage.history.journal import FileAction
-from storage.library import (
-    FolderNames,
-    ProjectFolder,
-    ScannedFile,
-    hash_contents,
-    name_key,
-    scan_companion_folders,
-)
+from storage.library.content_hash import hash_contents
 from storage.library.errors import UnsafePath
-from storage.library.scan import scan
+from storage.library.naming.folder_names import FolderNames
+from storage.library.naming.names import name_key
+from storage.library.paths import ProjectFolder
+from storage.library.scan import ScannedFile, scan, scan_companion_folders
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.records import Project
 

@@ -11,8 +11,9 @@ from flows.steps.targets.target_projects import check_library, compared, each_pr
 from storage.comparison.reconciliation import ProjectComparison
 from storage.database.clock import format_timestamp
 from storage.history.journal import FileAction, FileChange
-from storage.library import Manifest, ProjectFolder, WrittenManifest, replace_manifest
+from storage.library.manifest import Manifest, WrittenManifest, replace_manifest
 from storage.library.naming.names import unsafe_reason
+from storage.library.paths import ProjectFolder
 from storage.photos.availability import AVAILABILITY_COLUMNS, write_availability
 from storage.records import Project
 

@@ -21,8 +21,8 @@ from flows.steps.targets.target_projects import check_library, each_project
 from storage.history.journal import FileAction, FileChange, JournalEntry, last_entry
 from storage.history.photo_snapshots import removed_project, snapshot_photos
 from storage.history.photo_states import current_projects
-from storage.library import ProjectFolder
 from storage.library.errors import LibraryUnavailable
+from storage.library.paths import ProjectFolder
 from storage.photos.photos import BATCH_SIZE, PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project

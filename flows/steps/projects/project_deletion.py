@@ -14,8 +14,10 @@ from flows.steps.targets.photo_files import relative_path
 from flows.steps.targets.target_projects import each_project
 from storage.history.journal import FileAction, FileChange, last_entry, withdraw_entry
 from storage.history.photo_snapshots import removed_project, snapshot_project
-from storage.library import ProjectFolder, read_manifest, remove_project_folder
 from storage.library.errors import ManifestUnreadable
+from storage.library.manifest import read_manifest
+from storage.library.paths import ProjectFolder
+from storage.library.removal import remove_project_folder
 from storage.photos.projects import ProjectsRepository
 from storage.queue.jobs import JobsRepository
 from storage.queue.project_claims import holders

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from flows.handlers.step_context import StepContext
 from storage.history.journal import FileAction, FileChange, last_entry
 from storage.history.photo_snapshots import snapshot_project
-from storage.library import ProjectFolder
+from storage.library.paths import ProjectFolder
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 

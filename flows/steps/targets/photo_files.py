@@ -14,19 +14,13 @@ from flows.handlers.announced_moves import FileMove
 from flows.handlers.job_targets import TargetItem
 from flows.handlers.step_context import StepContext
 from storage.comparison.reconciliation import known_names
-from storage.library import (
-    FileKind,
-    Fit,
-    ProjectFolder,
-    ScannedFile,
-    name_key,
-    owner_keys,
-    remove_derivative,
-    scan_companion_folders,
-)
 from storage.library.errors import LibraryError, UnsafePath
-from storage.library.naming.names import is_decodable
-from storage.library.scan import scan
+from storage.library.naming.companions import Fit, owner_keys
+from storage.library.naming.kinds import FileKind
+from storage.library.naming.names import is_decodable, name_key
+from storage.library.paths import ProjectFolder
+from storage.library.scan import ScannedFile, scan, scan_companion_folders
+from storage.library.transfer import remove_derivative
 from storage.photos.derivatives import Derivative, DerivativeKind
 from storage.photos.originals import Original
 from storage.records import Photo, Project

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import closing, suppress
 
 from flows.handlers.step_context import StepContext
-from storage.library import ProjectFolder, read_manifest
 from storage.library.errors import FolderUnreadable, LibraryError, ManifestUnreadable, UnsafePath
+from storage.library.manifest import read_manifest
+from storage.library.paths import ProjectFolder
 from storage.photos.original_search import originals_of_project
 from storage.photos.originals import Original
 from storage.photos.projects import ProjectsRepository

@@ -14,8 +14,8 @@ from flows.handlers.step_context import StepContext
 from flows.steps.targets.gone_projects import was_archived_as_gone
 from flows.steps.targets.renamed_folders import RenamedFolders
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
-from storage.library import ProjectFolder
 from storage.library.errors import LibraryError
+from storage.library.paths import ProjectFolder
 from storage.photos.original_search import KnownOriginal
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project

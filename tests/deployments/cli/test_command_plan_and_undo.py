@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import metadata
-from storage.library import Library
+from storage.library.paths import Library
 from tests.waiting import wait_until
 
 Command = Callable[..., Any]

@@ -14,7 +14,8 @@ import pytest
 from deployments.demo.scenes import draw_shot
 from deployments.demo.shot import Shot
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
-from storage.library import Library, move_to_trash
+from storage.library.paths import Library
+from storage.library.trash import move_to_trash
 
 Command = Callable[..., Any]
 

@@ -16,7 +16,8 @@ from deployments.demo.scenes import draw_shot
 from deployments.demo.shot import Shot
 from deployments.demo.snapshot import take_snapshot
 from storage import Database, PhotosRepository, ProjectsRepository
-from storage.library import Library, list_trash
+from storage.library.paths import Library
+from storage.library.trash import list_trash
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from deployments.doctor.installation import examine_packages, examine_steps
 from deployments.doctor.library import examine_library
 from deployments.doctor.surroundings import examine_clocks, examine_space
 from storage import Database, ProjectsRepository
-from storage.library import Library
+from storage.library.paths import Library
 from storage.settings import Settings
 from task_definitions import PhotojobsError
 

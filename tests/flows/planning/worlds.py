@@ -21,9 +21,9 @@ from storage.database.clock import format_timestamp
 from storage.database.tables import metadata, photo_derivatives, photo_tags, photos, projects, tags
 from storage.history.journal import FileAction, FileChange, write_journal
 from storage.history.photo_snapshots import snapshot_project
-from storage.library import Manifest, move_to_trash, write_manifest
+from storage.library.manifest import Manifest, write_manifest
 from storage.library.scan import scan
-from storage.library.trash import parse_trash_name
+from storage.library.trash import move_to_trash, parse_trash_name
 from storage.photos.originals import OriginalsRepository
 from storage.settings import Settings
 from storage.shadow.row_changes import MOMENTS

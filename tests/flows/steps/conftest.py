@@ -30,8 +30,11 @@ from storage.database.tables import (
     projects,
     tags,
 )
-from storage.library import ProjectFolder, exclusive_rename, parse_trash_name, replace_manifest
+from storage.library import exclusive_rename
 from storage.library.atomic_write import TEMPORARY_PREFIX
+from storage.library.manifest import replace_manifest
+from storage.library.paths import ProjectFolder
+from storage.library.trash import parse_trash_name
 from storage.records import Job, Photo
 from storage.settings import Settings
 

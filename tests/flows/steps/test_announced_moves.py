@@ -19,7 +19,7 @@ from flows.handlers.announced_moves import (
 from storage import JobsRepository
 from storage.database.tables import projects
 from storage.history.move_intents import MoveIntent, write_intents
-from storage.library import FolderNames
+from storage.library.naming.folder_names import FolderNames
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from flows.starting.new_task import new_task
 from storage import JobsRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
 from storage.errors import UnknownProject
-from storage.library import move_to_trash
+from storage.library.trash import move_to_trash
 from task_definitions import load_definitions
 
 DEFINITIONS = load_definitions()

@@ -8,8 +8,8 @@ import pytest
 
 from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
-from storage.library import Manifest, read_manifest, write_manifest
 from storage.library.atomic_write import TEMPORARY_PREFIX
+from storage.library.manifest import Manifest, read_manifest, write_manifest
 
 
 def named(studio: Any, project: Any, name: str) -> Any:

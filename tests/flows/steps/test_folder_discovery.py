@@ -9,7 +9,7 @@ import pytest
 from flows.planning.plan import plan_task
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
-from storage.library import Manifest, read_manifest, write_manifest
+from storage.library.manifest import Manifest, read_manifest, write_manifest
 from tests.storage.upkeep.test_legacy_upgrade import JOB_MORE, LegacyFile, create_tables
 
 

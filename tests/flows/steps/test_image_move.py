@@ -11,8 +11,9 @@ from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.errors import UnknownPhoto, UnknownProject
 from storage.history.move_intents import pending_intents
-from storage.library import ProjectFolder, transfer
+from storage.library import transfer
 from storage.library.errors import NotEnoughSpace
+from storage.library.paths import ProjectFolder
 
 
 def _items(*photo_ids: int) -> list[dict[str, Any]]:

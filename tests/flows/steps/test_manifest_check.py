@@ -16,8 +16,8 @@ from sqlalchemy import event
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository
 from storage.database.clock import format_timestamp
-from storage.library import read_manifest
 from storage.library.atomic_write import TEMPORARY_PREFIX
+from storage.library.manifest import read_manifest
 
 _E_ACUTE = "caf\u00e9"
 

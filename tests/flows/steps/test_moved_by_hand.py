@@ -16,7 +16,7 @@ from sqlalchemy import select
 from flows.starting.new_task import new_task
 from storage import JobsRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import photo_originals, photos
-from storage.library import hash_contents
+from storage.library.content_hash import hash_contents
 from storage.photos.originals import Original, OriginalsRepository
 from tests.flows.undoing.looking import DEFINITIONS, run
 

@@ -34,16 +34,12 @@ from flows.starting.new_task import new_task
 from flows.steps.images.observation import first_seen, with_fingerprint
 from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import job_items, photos
-from storage.library import (
-    Manifest,
-    ProjectFolder,
-    exclusive_rename,
-    move_to_trash,
-    parse_trash_name,
-    write_manifest,
-)
+from storage.library import exclusive_rename
 from storage.library.atomic_write import TEMPORARY_PREFIX
+from storage.library.manifest import Manifest, write_manifest
+from storage.library.paths import ProjectFolder
 from storage.library.scan import scan
+from storage.library.trash import move_to_trash, parse_trash_name
 from storage.photos.originals import OriginalsRepository
 from storage.queue.claims import promote_due
 from storage.queue.rescue import rescue_stale

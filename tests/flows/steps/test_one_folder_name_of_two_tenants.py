@@ -11,7 +11,7 @@ from flows.planning.plan import plan_task
 from flows.steps.projects.manifest_check import manifest_of
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
-from storage.library import read_manifest, replace_manifest
+from storage.library.manifest import read_manifest, replace_manifest
 from tests.flows.steps.test_strikes_at_every_change import run_task
 
 

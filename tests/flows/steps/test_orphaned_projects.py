@@ -13,7 +13,7 @@ from sqlalchemy import select
 from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
 from storage.database.tables import file_journal
-from storage.library import Manifest, write_manifest
+from storage.library.manifest import Manifest, write_manifest
 
 GRACE_SECONDS = 7 * 24 * 3600
 

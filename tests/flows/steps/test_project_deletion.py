@@ -10,7 +10,7 @@ from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksR
 from storage.database.tables import photos, projects, tags
 from storage.errors import UnknownProject
 from storage.history.journal import FileAction, FileChange, write_journal
-from storage.library import Manifest, write_manifest
+from storage.library.manifest import Manifest, write_manifest
 from storage.queue.claims import Claimant, claim_by_id
 from storage.queue.project_claims import claim_projects
 

@@ -24,7 +24,7 @@ from sqlalchemy import select
 from flows.process.runtime import Runtime
 from storage import Database, PhotosRepository, ProjectsRepository
 from storage.database.tables import photo_tags, tags
-from storage.library import hash_contents
+from storage.library.content_hash import hash_contents
 from storage.photos.originals import Original, OriginalsRepository
 from storage.settings import Settings
 from tests.conftest import ManualClock

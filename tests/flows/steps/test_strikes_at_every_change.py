@@ -21,7 +21,8 @@ from flows.steps.targets.photo_files import relative_path
 from flows.testing import run_queued_job
 from storage import Database, JobsRepository, ProjectsRepository, TasksRepository
 from storage.history.journal import FileAction, FileChange, write_journal
-from storage.library import ProjectFolder, move_to_trash
+from storage.library.paths import ProjectFolder
+from storage.library.trash import move_to_trash
 from task_definitions import load_definitions
 from task_definitions.step_types import BUILTIN_STEP_TYPES
 from tests.flows.steps.conftest import dying_at, failing_at

@@ -13,7 +13,7 @@ from flows.steps.moving import trash_maintenance
 from flows.testing import run_queued_job
 from storage import JobsRepository
 from storage.database.tables import file_journal
-from storage.library import move_to_trash
+from storage.library.trash import move_to_trash
 
 _DAY = 24 * 3600
 

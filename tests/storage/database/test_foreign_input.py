@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.errors import InvalidValue
-from storage.library import Library, Manifest, read_manifest
 from storage.library.errors import ManifestUnreadable
+from storage.library.manifest import Manifest, read_manifest
 from storage.library.naming.companions import CompanionNames, owner_keys
+from storage.library.paths import Library
 from storage.lifecycle.job_rows import checked_payload
 from storage.settings import InvalidSettings, Settings
 

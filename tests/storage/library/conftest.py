@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.library import Library, ProjectFolder, exclusive_rename, transfer
+from storage.library import exclusive_rename, transfer
+from storage.library.paths import Library, ProjectFolder
 
 _SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "open", "write", "fsync", "mkdir", "rmdir", "chmod", "utime")
 _DIED = 77

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from storage.library import AcceptedExtensions, owner_keys
+from storage.library.naming.companions import owner_keys
+from storage.library.naming.kinds import AcceptedExtensions
 
 LONG = "Urlaub in Knaufspesch in der Schneifel am Wochenende"
 

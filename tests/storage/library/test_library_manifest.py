@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
-from storage.library import Library, Manifest, ProjectFolder, list_trash, read_manifest, write_manifest
 from storage.library.errors import FolderMissing, ManifestUnreadable, UnsafePath
+from storage.library.manifest import Manifest, read_manifest, write_manifest
+from storage.library.paths import Library, ProjectFolder
+from storage.library.trash import list_trash
 
 NOON = datetime(2025, 10, 1, 12, tzinfo=UTC)
 ICELAND = Manifest(name="Ísland: Sommer", id=7, created_at="2025-10-01T12:00:00.000Z")

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from storage.library import AcceptedExtensions, FileKind, name_key, sanitize_folder_name
 from storage.library.errors import UnsafePath
-from storage.library.naming.kinds import DEFAULT_EXTENSIONS
-from storage.library.naming.names import check_name, printable, unsafe_reason
+from storage.library.naming.kinds import DEFAULT_EXTENSIONS, AcceptedExtensions, FileKind
+from storage.library.naming.names import check_name, name_key, printable, sanitize_folder_name, unsafe_reason
 
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text("./\\\0 \n\u202eÅå", max_size=12)
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.library import Library, ProjectFolder, exclusive_rename, removal, remove_project_folder
+from storage.library import exclusive_rename, removal
 from storage.library.errors import CrossesFileSystems, UnsafePath
+from storage.library.paths import Library, ProjectFolder
+from storage.library.removal import remove_project_folder
 
 
 def fill(project: ProjectFolder, outside: Path) -> None:

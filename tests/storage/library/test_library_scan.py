@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.library import FileKind, Library, ProjectFolder, ScannedFile
 from storage.library.errors import FolderMissing, FolderUnreadable, UnsafePath
-from storage.library.scan import scan
+from storage.library.naming.kinds import FileKind
+from storage.library.paths import Library, ProjectFolder
+from storage.library.scan import ScannedFile, scan
 
 
 def scanned(project: ProjectFolder) -> dict[str, ScannedFile]:
@@ -138,7 +139,7 @@ def test_a_missing_or_replaced_folder_is_an_error(library: Library, project: Pro
 _MEASURED_SCAN = """
 import sys, tracemalloc
 from pathlib import Path
-from storage.library import Library
+from storage.library.paths import Library
 from storage.library.scan import scan
 
 project = Library(Path(sys.argv[1])).project("tenant", "Iceland")

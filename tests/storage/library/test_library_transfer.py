@@ -5,18 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.library import (
-    FolderNames,
-    ProjectFolder,
-    exclusive_rename,
-    move_without_overwrite,
-    remove_derivative,
-    remove_stale_temporaries,
-    rename_folder_without_overwrite,
-    sync_moves,
-    transfer,
-    unique_name,
-)
+from storage.library import exclusive_rename, transfer
+from storage.library.atomic_write import remove_stale_temporaries
 from storage.library.errors import (
     Collision,
     CopyMismatch,
@@ -26,6 +16,14 @@ from storage.library.errors import (
     SourceChanged,
     SourceMissing,
     UnsafePath,
+)
+from storage.library.naming.folder_names import FolderNames, unique_name
+from storage.library.paths import ProjectFolder
+from storage.library.transfer import (
+    move_without_overwrite,
+    remove_derivative,
+    rename_folder_without_overwrite,
+    sync_moves,
 )
 
 PICTURE = bytes(range(256)) * 9000  # More than two blocks.

@@ -9,16 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.library import (
-    FolderNames,
-    ProjectFolder,
-    exclusive_rename,
-    move_without_overwrite,
-    rename_folder_without_overwrite,
-    transfer,
-)
+from storage.library import exclusive_rename, transfer
 from storage.library.errors import Collision, NotEnoughSpace
+from storage.library.naming.folder_names import FolderNames
 from storage.library.naming.names import name_key
+from storage.library.paths import ProjectFolder
+from storage.library.transfer import move_without_overwrite, rename_folder_without_overwrite
 
 CONTENTS = b"contents" * 1000
 SECOND = 1_000_000_000

@@ -4,18 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.library import (
-    ProjectFolder,
-    TrashEntry,
-    expired,
-    list_trash,
-    move_to_trash,
-    parse_trash_name,
-    purge,
-    restore,
-    trash,
-)
+from storage.library import trash
 from storage.library.errors import Collision, FolderUnreadable, SourceMissing, UnsafePath
+from storage.library.paths import ProjectFolder
+from storage.library.trash import TrashEntry, expired, list_trash, move_to_trash, parse_trash_name, purge, restore
 
 NOON = datetime(2025, 10, 1, 12, 0, 0, 123_000, tzinfo=UTC)
 DAY = 24 * 3600.0

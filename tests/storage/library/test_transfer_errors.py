@@ -11,15 +11,11 @@ from typing import Any
 
 import pytest
 
-from storage.library import (
-    FolderNames,
-    ProjectFolder,
-    move_without_overwrite,
-    remove_derivative,
-    rename_folder_without_overwrite,
-    transfer,
-)
+from storage.library import transfer
 from storage.library.errors import Collision, CrossesFileSystems, SourceChanged, SourceMissing, UnsafePath
+from storage.library.naming.folder_names import FolderNames
+from storage.library.paths import ProjectFolder
+from storage.library.transfer import move_without_overwrite, remove_derivative, rename_folder_without_overwrite
 
 CONTENTS = bytes(range(256)) * 5000  # More than one block.
 MOMENT = 1_600_000_000_123_456_789

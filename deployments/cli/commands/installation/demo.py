@@ -36,7 +36,7 @@ from deployments.server.prefect_server import embedded_server
 from deployments.status.queue_figures import failed_item_names
 from flows.process.runtime import Runtime
 from storage.database.engine import Database
-from storage.library import Library
+from storage.library.paths import Library
 from storage.reports.task_summary import TaskSummary
 from storage.settings import Settings
 
