@@ -11,20 +11,24 @@ class Failures:
     The object keeps no exception, because the traceback of an exception keeps all objects of the handler's frames in
     memory, including decoded pictures.
 
+    Args:
+        kind: the kind of what is counted, for the message, such as `photos`.
+
     Attributes:
         tried: the number of items and projects that the job has tried.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "") -> None:
         self.tried = 0
+        self._kind = kind and f" {kind}"
         self._failed = 0
         self._first = ""
         self._is_repeatable = False
 
-    def add(self, name: str, error: Exception) -> None:
-        """Count the failure of an item or a project."""
+    def add(self, error: Exception, *, name: str = "") -> None:
+        """Count the failure of the item or the project with this name."""
         self._failed += 1
-        self._first = self._first or f"{name}: {reason_of(error)}"
+        self._first = self._first or (f"{name}: " if name else "") + reason_of(error)
         self._is_repeatable = self._is_repeatable or is_repeatable(error)
 
     def raise_if_any(self) -> None:
@@ -36,5 +40,5 @@ class Failures:
         """
         if not self._failed:
             return
-        message = f"{self._failed} of {self.tried} failed; the first: {self._first}"
+        message = f"{self._failed} of {self.tried}{self._kind} failed; the first: {self._first}"
         raise ItemsFailed(message) if self._is_repeatable else PermanentStepError(message)

@@ -283,7 +283,7 @@ class StepContext:
             self.report.enter_project(None)
 
     def _note_failed_project(self, project: Project, error: Exception) -> None:
-        self._failures.add(project.project_name, error)
+        self._failures.add(error, name=project.project_name)
         self.report.fail(project.project_name, reason_of(error))
         self.logger.warning("project %s: %s", project.project_name, reason_of(error), exc_info=_unexpected(error))
 
@@ -321,7 +321,7 @@ class StepContext:
             for outcome in left_out:
                 self.report.count(str(outcome.status), example=f"item {outcome.item_id}: {outcome.message}")
                 if outcome.status == ItemStatus.FAILED:
-                    self._failures.add(f"item {outcome.item_id}", PermanentStepError(outcome.message or ""))
+                    self._failures.add(PermanentStepError(outcome.message or ""), name=f"item {outcome.item_id}")
             self._failures.tried += len(left_out)
             if batch:
                 yield batch
@@ -345,7 +345,7 @@ class StepContext:
         except StepTimeout:
             raise
         except Exception as error:
-            self._failures.add(item.name, error)
+            self._failures.add(error, name=item.name)
             self._outcomes.add(ItemOutcome(item.id, ItemStatus.FAILED, reason_of(error), type(error).__name__))
             self.report.fail(item.name, reason_of(error))
             self.logger.warning("%s: %s", item.name, reason_of(error), exc_info=_unexpected(error))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.journal_changes import relative_path
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack
 from storage.history.journal import FileAction, FileChange, JournalEntry

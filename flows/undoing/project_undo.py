@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.journal_changes import relative_path
 from flows.undoing.file_moves import FileMoves
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack

@@ -10,25 +10,26 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from flows.errors import StepTimeout
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrival_pairs import Arrival, pair
 from flows.steps.following.moved_by_hand import BATCH_SIZE, follow
-from flows.steps.following.new_photos import add_rows
+from flows.steps.targets.batches import batches
 from flows.steps.targets.photo_files import SOURCE_ORDER
 from flows.steps.targets.target_projects import compared
-from flows.steps.targets.whereabouts import ProjectState, Whereabouts
+from flows.steps.targets.whereabouts import ProjectState, Whereabouts, folders_without_project
 from storage.comparison.part_comparison import NewName
-from storage.comparison.reconciliation import ProjectComparison
+from storage.comparison.reconciliation import ProjectComparison, known_names
 from storage.library.content_hash import matching_hashes
 from storage.library.errors import LibraryError
 from storage.library.listing import list_names
 from storage.library.paths import ProjectFolder
 from storage.library.scan import look_at
 from storage.photos.original_search import KnownOriginal, count_known_photos, originals_of_sizes
-from storage.photos.projects import ProjectsRepository
+from storage.photos.photos import PhotosRepository
 from storage.records import Project
 
 #: Largest number of arrivals in memory. Further arrivals wait for the next run.
@@ -60,7 +61,7 @@ class Arrivals:
         """Insert the rows of new photos, and collect photos that were moved. The caller holds the project."""
         for batch in comparison.new_names():
             self._ctx.checkpoint()
-            add_rows(self._ctx, project, self._keep_moved(project, folder, batch))
+            _add_new(self._ctx, project, self._keep_moved(project, folder, batch))
 
     def look_everywhere(self) -> None:
         """Search all folders of the tenant for moved photos, before rows are removed. No row is inserted."""
@@ -74,10 +75,8 @@ class Arrivals:
                     with compared(ctx, project, folder, is_reported=False) as comparison:
                         for batch in comparison.new_names():
                             self._keep_moved(project, folder, batch)
-        with ctx.read() as connection:
-            known = {project.project_folder for project in ProjectsRepository(connection).list_beside(ctx.tenant_id)}
         tenant = ctx.library.tenant(ctx.tenant_id)
-        for name in sorted(set(tenant.project_folders()) - known):
+        for name in folders_without_project(ctx):
             ctx.checkpoint()
             with suppress(LibraryError, OSError):
                 self._look_into(tenant.project(name))
@@ -105,13 +104,12 @@ class Arrivals:
 
         for (source_id, target_id), group in groupby(sorted(pairs.certain, key=projects_of), key=projects_of):
             source, target = self._whereabouts.project(source_id), self._whereabouts.project(target_id)
-            together = list(group)
-            for start in range(0, len(together), BATCH_SIZE):
+            for batch in batches(group, BATCH_SIZE):
                 ctx.checkpoint()
                 try:
                     with ctx.exclusively(sorted({source_id, target_id})):
                         if self._whereabouts.look_again(source_id) in (ProjectState.HERE, ProjectState.MISSING):
-                            new += follow(ctx, source, target, together[start : start + BATCH_SIZE])
+                            new += follow(ctx, source, target, batch)
                 except StepTimeout:
                     raise
                 except (LibraryError, OSError) as error:
@@ -121,17 +119,15 @@ class Arrivals:
             self._add_rows(new)
 
     def _add_rows(self, arrivals: Sequence[Arrival]) -> None:
-        def project_of(arrival: Arrival) -> int:
-            return arrival.project_id
-
-        for project_id, group in groupby(sorted(arrivals, key=project_of), key=project_of):
+        of_project = attrgetter("project_id")
+        for project_id, group in groupby(sorted(arrivals, key=of_project), key=of_project):
             project = self._whereabouts.project(project_id)
             self._ctx.report.enter_project(project.project_name)
             try:
                 with self._ctx.exclusively([project_id]):
                     fresh = self._ctx.reload(project)
                     if fresh is not None and not fresh.is_archived:
-                        add_rows(self._ctx, fresh, [arrival.new for arrival in group])
+                        _add_new(self._ctx, fresh, [arrival.new for arrival in group])
             except (LibraryError, OSError) as error:
                 self._leave(f"{project.project_name}: {error}")
             self._ctx.report.enter_project(None)
@@ -143,7 +139,6 @@ class Arrivals:
             if arrival is None:
                 others.append(new)
                 continue
-            self.found |= {one.photo_id: one.project_id for one in arrival.candidates}
             reason = self._reason_to_wait(arrival)
             if reason is None:
                 self._arrivals[project.id, new.name] = arrival
@@ -160,7 +155,6 @@ class Arrivals:
             for batch in comparison.new_names():
                 for new, arrival in self._arrivals_of(0, folder, batch):
                     if arrival is not None:
-                        self.found |= {one.photo_id: one.project_id for one in arrival.candidates}
                         self._leave(
                             f"{folder.project_folder}/{new.name}: folder_discovery will make its folder a project first"
                         )
@@ -187,6 +181,7 @@ class Arrivals:
             hashes = matching_hashes(path, {one.content_hash for one in missing})
             candidates = tuple(one for one in missing if one.content_hash in hashes)
             if candidates:
+                self.found |= {one.photo_id: one.project_id for one in candidates}
                 return Arrival(project_id=project_id, new=new, file=file, candidates=candidates)
         return None
 
@@ -232,3 +227,36 @@ class Arrivals:
 
     def _leave(self, example: str) -> None:
         self._ctx.report.count("moves not followed", example=example)
+
+
+def _add_new(ctx: StepContext, project: Project, names: Sequence[NewName]) -> None:
+    """Insert the rows of new photos, and request their post-processing. The caller must hold the project.
+
+    A photo gets its row as soon as its file is seen, even if another program is still writing the file. Post-processing
+    fails for an incomplete picture, and runs again after the file has changed.
+    """
+    if not names:
+        return
+    with ctx.transaction(enqueues=True) as connection:
+        # The program that uploaded the files may have inserted their rows since the scan.
+        known = known_names(connection, project.id, [new.name for new in names])
+        fresh = [new for new in names if new.name not in known]
+        ids = PhotosRepository(connection).create_many(
+            {
+                "project_id": project.id,
+                "filename": new.name,
+                "ext": new.extension,
+                "jpg_available": new.jpg,
+                "raw_available": new.raw,
+                "other_available": new.other,
+                "keep_jpg": new.jpg,
+                "keep_raw": new.raw,
+                "thumbnail_status": "pending",
+                "preview_status": "pending",
+            }
+            for new in fresh
+        )
+        ctx.enqueue("upload_postprocess", photo_ids=ids, priority=90, connection=connection)
+        ctx.journal_added(connection, project, dict(zip(ids, (new.name for new in fresh), strict=True)))
+    for new in fresh:
+        ctx.report.count("added", example=new.name)

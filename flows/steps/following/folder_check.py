@@ -16,7 +16,7 @@ from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
-from flows.steps.targets.target_projects import check_library, compared, each_project, skip_missing_folder
+from flows.steps.targets.target_projects import checked_projects, compared, each_project
 from storage.history.journal import FileAction
 from storage.library.errors import SourceMissing
 from storage.library.paths import ProjectFolder
@@ -46,18 +46,13 @@ UNFINISHED_EXTENSIONS: Final = frozenset(
 @step("folder_check", unit="projects")
 def folder_check(ctx: StepContext) -> None:
     """Insert rows for new files on disk, and report files of no accepted kind."""
-    projects = ctx.projects()
-    if not projects:
-        return
-    check_library(ctx)
+    projects = checked_projects(ctx)
     arrivals = Arrivals(ctx)
-    each_project(ctx, partial(_check, ctx, arrivals), projects=projects)
+    each_project(ctx, partial(_check, ctx, arrivals), projects=projects, skips_missing=True)
     arrivals.settle()
 
 
 def _check(ctx: StepContext, arrivals: Arrivals, project: Project, folder: ProjectFolder) -> None:
-    if skip_missing_folder(ctx, project, folder):
-        return
     errors: list[Exception] = []
     with compared(ctx, project, folder) as comparison:
         arrivals.take(comparison, project, folder)

@@ -9,13 +9,12 @@ from functools import partial
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
-from flows.steps.targets.photo_files import relative_path, remove_derivatives
-from flows.steps.targets.target_projects import check_library, compared, each_project, skip_missing_folder
+from flows.steps.targets.journal_changes import removed_photo
+from flows.steps.targets.photo_files import remove_derivatives
+from flows.steps.targets.target_projects import checked_projects, compared, each_project, has_safe_name
 from storage.comparison.part_comparison import PhotoWithoutFile
 from storage.comparison.reconciliation import names_of_other_photos
-from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_photos
-from storage.library.naming.names import unsafe_reason
 from storage.library.paths import ProjectFolder
 from storage.photos.availability import has_photos_marked_without_file, has_rows_to_remove, still_marked_without_file
 from storage.photos.originals import ORIGINAL_KINDS, OriginalsRepository
@@ -27,10 +26,7 @@ from storage.records import Project
 @step("manifest_cleaning", unit="projects")
 def manifest_cleaning(ctx: StepContext) -> None:
     """Remove the rows of photos that have had no file for `missing_grace_seconds`."""
-    projects = ctx.projects()
-    if not projects:
-        return
-    check_library(ctx)
+    projects = checked_projects(ctx)
     arrivals = Arrivals(ctx)
     with ctx.read() as connection:
         ids = [project.id for project in projects]
@@ -38,7 +34,7 @@ def manifest_cleaning(ctx: StepContext) -> None:
     if is_due:
         arrivals.look_everywhere()
         arrivals.settle(adds_rows=False)
-    each_project(ctx, partial(_clean, ctx, arrivals), projects=projects)
+    each_project(ctx, partial(_clean, ctx, arrivals), projects=projects, skips_missing=True)
 
 
 def _grace(ctx: StepContext) -> timedelta:
@@ -46,23 +42,14 @@ def _grace(ctx: StepContext) -> timedelta:
 
 
 def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: ProjectFolder) -> None:
-    if skip_missing_folder(ctx, project, folder):
-        return
     with ctx.read() as connection:
         if not has_photos_marked_without_file(connection, project.id):
             return
     # The flags in the rows may be older than the latest upload, so the step compares with the disk.
     with compared(ctx, project, folder) as comparison:
         for batch in comparison.photos_without_file():
-            doomed = []
-            for photo in batch:
-                reason = unsafe_reason(photo.filename)
-                if reason is None:
-                    doomed.append(photo)
-                else:
-                    example = f"photo {photo.photo_id}: its name cannot be a file name: {reason}"
-                    ctx.report.count("skipped", example=example)
-            doomed = [photo for photo in _without_grace(ctx, doomed) if photo.photo_id not in arrivals.found]
+            named = [photo for photo in batch if has_safe_name(ctx, photo.photo_id, photo.filename)]
+            doomed = [photo for photo in _without_grace(ctx, named) if photo.photo_id not in arrivals.found]
             if doomed:
                 _remove(ctx, project, folder, doomed)
 
@@ -75,15 +62,14 @@ def _without_grace(ctx: StepContext, photos: Sequence[PhotoWithoutFile]) -> list
         originals = OriginalsRepository(connection)
         originals.mark_missing(ids, ORIGINAL_KINDS, now=now)
         since = originals.missing_since(ids)
-        began_at = ctx.job.created_at
         task = None if ctx.job.task_id is None else TasksRepository(connection).get_by_id(ctx.job.task_id)
-        began_at = began_at if task is None else min(began_at, task.created_at)
+        began_at = ctx.job.created_at if task is None else min(ctx.job.created_at, task.created_at)
     expired = []
     for photo in photos:
-        if since[photo.photo_id] < began_at and since[photo.photo_id] <= now - grace:
+        moment = since[photo.photo_id]
+        if moment < began_at and moment <= now - grace:
             expired.append(photo)
         else:
-            moment = since[photo.photo_id]
             ctx.report.count("missing, row kept", example=f"{photo.filename}: missing since {moment:%Y-%m-%d}")
     return expired
 
@@ -101,19 +87,7 @@ def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: S
     with ctx.transaction() as connection:
         ids = still_marked_without_file(connection, ids)
         rows = snapshot_photos(connection, ids)
-        ctx.journal(
-            connection,
-            [
-                FileChange(
-                    action=FileAction.REMOVED_ROW,
-                    source=f"{relative_path(folder, folder.path)}/{names[photo_id]}",
-                    project_id=project.id,
-                    photo_id=photo_id,
-                    row=rows[photo_id],
-                )
-                for photo_id in ids
-            ],
-        )
+        ctx.journal(connection, [removed_photo(folder, project.id, one, names[one], rows[one]) for one in ids])
         PhotosRepository(connection).remove_many(ids)
     for photo_id in ids:
         ctx.report.count("rows removed", example=names[photo_id])

@@ -14,13 +14,8 @@ from flows.handlers.step_context import StepContext
 from flows.steps.following.arrival_pairs import Arrival, source_order
 from flows.steps.images.observation import first_seen
 from flows.steps.moving.image_move import lacks_derivatives, moved_photo
-from flows.steps.targets.photo_files import (
-    PhotoFiles,
-    file_moves,
-    find_files,
-    relative_path,
-    remove_stray_derivatives,
-)
+from flows.steps.targets.journal_changes import relative_path
+from flows.steps.targets.photo_files import PhotoFiles, file_moves, find_files, remove_stray_derivatives
 from storage.comparison.part_comparison import NewName
 from storage.comparison.reconciliation import known_names
 from storage.history.journal import FileAction, FileChange
@@ -104,13 +99,14 @@ def _current(
         taken = known_names(connection, target.id, [arrival.new.name for arrival, _ in pairs])
         photos = PhotosRepository(connection).get_many([original.photo_id for _, original in pairs])
     by_id = {photo.id: photo for photo in photos if photo.project_id == source.id}
-    found = {}
-    for arrival, original in pairs:
-        photo = by_id.get(original.photo_id)
-        is_same = photo is not None and photo.filename == original.base_name
-        if is_same and arrival.new.name not in taken and look_at(folder, arrival.file.name) == arrival.file:
-            found[original.photo_id] = photo
-    return {photo_id: photo for photo_id, photo in found.items() if photo is not None}
+    return {
+        photo.id: photo
+        for arrival, original in pairs
+        if (photo := by_id.get(original.photo_id)) is not None
+        and photo.filename == original.base_name
+        and arrival.new.name not in taken
+        and look_at(folder, arrival.file.name) == arrival.file
+    }
 
 
 def _has_better(left: PhotoFiles, original: KnownOriginal) -> bool:

@@ -5,68 +5,59 @@ The step `derivative_validation` checks thumbnails and previews that exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import os
+from dataclasses import replace
+from pathlib import Path
 
+from flows.errors import SkipItem
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.images.derivative_work import DerivativeWork, work_on_derivatives
-from flows.steps.images.metadata_work import work_on_metadata
+from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
+from flows.imaging.metadata import PhotoMetadata
+from flows.steps.images.metadata_steps import add_metadata
+from flows.steps.images.observation import Observer, fingerprint_of, first_seen, with_fingerprint
 from flows.steps.images.photo_processing import PhotoResult, process_items
 from flows.steps.targets.photo_files import PhotoFiles, PhotoTask
+from storage.library.errors import UnsafePath
 from storage.library.naming.kinds import FileKind
+from storage.photos.derivatives import UNKNOWN, DerivativeKind
+from storage.photos.originals import Original
 from storage.records import Photo
+
+GENERATED = "generated"
+FAILED = "failed"
+MISSING = "missing"
+NOT_SUPPORTED = "not_supported"
 
 
 @step("generate_derivatives", unit="items", modifies_files=False)
 def generate_derivatives(ctx: StepContext) -> None:
     """Make the thumbnail and the preview of each photo."""
-    make = _maker(ctx)
-
-    def work(task: PhotoTask) -> PhotoResult:
-        return _result(task, make(task))
-
-    process_items(ctx, work)
+    observer, force = Observer(ctx), _is_forced(ctx)
+    process_items(ctx, lambda task: _DerivativeWork(task, observer, force=force).run())
 
 
 @step("upload_postprocess", unit="items", modifies_files=False)
 def upload_postprocess(ctx: StepContext) -> None:
     """Make the thumbnail and the preview of each photo, read its metadata, and update its keep flags."""
-    make = _maker(ctx, with_metadata=True)
-    images, now, settle_seconds = ctx.images, ctx.now(), ctx.settings.settle_seconds
+    observer, force = Observer(ctx), _is_forced(ctx)
 
     def work(task: PhotoTask) -> PhotoResult:
-        made = make(task)
-        result = _result(task, made)
-        read = work_on_metadata(
-            task,
-            images=images,
-            settle_seconds=settle_seconds,
-            now=now,
-            original=made.original,
-            found=made.metadata,
-        )
-        result.take_metadata(task, read)
+        derivatives = _DerivativeWork(task, observer, force=force, with_metadata=True)
+        result = derivatives.run()
+        add_metadata(result, task, observer, derivatives.metadata)
         result.values |= keep_flag_values(task.photo, task.files)
         return result
 
     process_items(ctx, work)
 
 
-def _maker(ctx: StepContext, *, with_metadata: bool = False) -> Callable[[PhotoTask], DerivativeWork]:
-    force = bool(ctx.payload.get("force", ctx.params.get("force", False)))
-    return partial(
-        work_on_derivatives,
-        images=ctx.images,
-        force=force,
-        settle_seconds=ctx.settings.settle_seconds,
-        now=ctx.now(),
-        with_metadata=with_metadata,
-    )
+def _is_forced(ctx: StepContext) -> bool:
+    return bool(ctx.payload.get("force", ctx.params.get("force", False)))
 
 
 def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
-    """Return the availability and keep flags of a photo that differ from its files on disk, with their new values.
+    """Return the availability and keep flags of a photo that agree with its files on disk.
 
     The keep flag of a missing file becomes 0, that of a new file becomes 1. A file whose keep flag a user has cleared
     stays marked for deletion.
@@ -78,31 +69,148 @@ def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
             continue
         was_there, is_there = bool(getattr(photo, f"{kind}_available")), files.has(kind)
         wanted[f"{kind}_available"] = int(is_there)
-        if kind is FileKind.OTHER:
-            continue
-        keep = getattr(photo, f"keep_{kind}")
-        wanted[f"keep_{kind}"] = keep if was_there and is_there else int(is_there)
-    return {name: value for name, value in wanted.items() if getattr(photo, name) != value}
+        if kind is not FileKind.OTHER:
+            wanted[f"keep_{kind}"] = getattr(photo, f"keep_{kind}") if was_there and is_there else int(is_there)
+    return wanted
 
 
-def _result(task: PhotoTask, work: DerivativeWork) -> PhotoResult:
-    photo = task.photo
-    statuses = {f"{kind}_status": status for kind, status in work.statuses.items()}
-    seen = [original for original in (work.original, *work.others) if original is not None]
-    result = PhotoResult(
-        values={name: status for name, status in statuses.items() if getattr(photo, name) != status},
-        derivatives=list(work.derivatives),
-        originals=[original for original in seen if original != task.originals.get(original.name)],
-        made_anew=[str(kind) for kind in work.made if kind not in work.replaced],
-        has_written_files=bool(work.made),
-        counts=[
-            *((f"{kind}s made", photo.filename) for kind in work.made),
-            *(("originals not hashed", reason) for reason in work.unreadable),
-        ],
-        error=work.error,
-    )
-    if work.not_supported is not None:
-        result.counts.append(("not supported", f"{photo.filename}: {work.not_supported}"))
-    elif not work.statuses:
-        result.counts.append(("unchanged", photo.filename))
-    return result
+class _DerivativeWork:
+    """The work on the thumbnail and the preview of one photo. It writes only files, and may run in any thread.
+
+    Args:
+        task: the photo and its files.
+        observer: compares the files with their rows.
+        force: whether to make derivatives that are current, too.
+        with_metadata: whether to read the metadata of the source file if it is decoded.
+
+    Attributes:
+        metadata: the metadata of the source file, if they were requested and read together with it.
+    """
+
+    def __init__(self, task: PhotoTask, observer: Observer, *, force: bool, with_metadata: bool = False) -> None:
+        self.metadata: PhotoMetadata | None = None
+        self._task = task
+        self._observer = observer
+        self._force = force
+        self._with_metadata = with_metadata
+        self._result = PhotoResult()
+        self._sources = task.files.sources()
+        self._statuses: dict[DerivativeKind, str] = {}
+
+    def run(self) -> PhotoResult:
+        """Make the derivatives that are missing, failed or outdated, or all with `force`. Hash each image.
+
+        If a file fails that another program may still be writing, a later run tries it again.
+
+        Raises:
+            ImageMissing, PoolClosed, LibraryError, OSError: the image could not be read; a repetition may succeed.
+        """
+        try:
+            self._make_needed()
+        except (ImageMissing, PoolClosed):
+            raise
+        except (ImagingError, UnsafePath) as error:
+            self._fail(error)
+        else:
+            self._hash_all()
+        self._result.values = {f"{kind}_status": status for kind, status in self._statuses.items()}
+        if not self._statuses:
+            self._result.counts.append(("unchanged", self._task.photo.filename))
+        return self._result
+
+    @property
+    def _original(self) -> Original:
+        return self._result.originals[self._sources[0].name]
+
+    @_original.setter
+    def _original(self, original: Original) -> None:
+        self._result.originals[original.name] = original
+
+    def _make_needed(self) -> None:
+        photo, folder, source = self._task.photo, self._task.folder, self._sources[0]
+        path = folder.original(source.name)
+        self._original = self._observer.observe(photo.id, source, path, self._task.originals.get(source.name))
+        paths = {
+            DerivativeKind.THUMBNAIL: folder.thumbnail(photo.filename),
+            DerivativeKind.PREVIEW: folder.preview_image(photo.filename),
+        }
+        needed = {kind: place for kind, place in paths.items() if self._force or self._is_needed(kind, place)}
+        if needed:
+            self._make(path, needed)
+
+    def _is_needed(self, kind: DerivativeKind, path: Path) -> bool:
+        if getattr(self._task.photo, f"{kind}_status") != GENERATED:
+            return True
+        try:
+            written = path.lstat()
+        except FileNotFoundError:
+            return True
+        if written.st_size == 0:
+            return True
+        known = self._task.known.get(kind)
+        if known is not None:
+            return not known.is_made_from(self._original)
+        # A derivative that another program made is current if it is not older than its original.
+        return written.st_mtime_ns < self._sources[0].mtime_ns
+
+    def _make(self, source: Path, paths: dict[DerivativeKind, Path]) -> None:
+        images, result, name = self._observer.images, self._result, self._task.photo.filename
+        self._statuses = dict.fromkeys(paths, FAILED)
+        anew = [kind for kind, path in paths.items() if not os.path.lexists(path)]
+        known = fingerprint_of(self._original)
+        made = images.make_derivatives(
+            source,
+            thumbnail=paths.get(DerivativeKind.THUMBNAIL),
+            preview=paths.get(DerivativeKind.PREVIEW),
+            with_hash=known is None or known.content_hash is None,
+            with_metadata=self._with_metadata,
+        )
+        self.metadata = made.metadata
+        used = replace(made.source, content_hash=None)
+        if made.source.content_hash is not None:
+            # With the hash, a later run can distinguish a new modification time from new contents.
+            known = made.source
+            self._original = with_fingerprint(self._original, known, now=self._observer.now)
+        self._statuses = dict.fromkeys(paths, made.status)
+        if made.status == NOT_SUPPORTED:
+            reason = made.reason or "cannot be decoded by this installation"
+            result.counts.append(("not supported", f"{name}: {reason}"))
+            self._original = self._observer.with_hash(self._original, source)
+            result.derivatives = [self._observer.made_from(self._original, kind) for kind in paths]
+            return
+        if known is None or known.content_hash is None or replace(known, content_hash=None) != used:
+            known = images.take_fingerprint(source)
+            self._original = with_fingerprint(self._original, known, now=self._observer.now)
+        is_same = replace(known, content_hash=None) == used
+        for kind in paths:
+            row = self._observer.made_from(self._original, kind)
+            written = made.thumbnail if kind is DerivativeKind.THUMBNAIL else made.preview
+            if written is not None:
+                row = replace(row, width=written.width, height=written.height, size_bytes=written.size_bytes)
+            result.derivatives.append(row if is_same else replace(row, source_hash=UNKNOWN))
+            result.counts.append((f"{kind}s made", name))
+        result.made_anew = [str(kind) for kind in anew]
+        result.has_written_files = True
+
+    def _fail(self, error: Exception) -> None:
+        source, result = self._sources[0], self._result
+        statuses = self._statuses or dict.fromkeys(DerivativeKind, FAILED)
+        original = result.originals.setdefault(source.name, first_seen(self._task.photo.id, source))
+        rows = [self._observer.made_from(original, kind) for kind in statuses]
+        result.error = self._observer.why_unusable(error, source, self._task.folder.path / source.name)
+        if isinstance(result.error, SkipItem):
+            statuses = dict.fromkeys(statuses, MISSING)
+            rows = [replace(row, source_hash=UNKNOWN) for row in rows]
+        self._statuses, result.derivatives = statuses, rows
+
+    def _hash_all(self) -> None:
+        task, originals = self._task, self._result.originals
+        for file in self._sources:
+            try:
+                path = task.folder.original(file.name)
+                seen = originals.get(file.name)
+                if seen is None:
+                    seen = self._observer.observe(task.photo.id, file, path, task.originals.get(file.name))
+                originals[file.name] = self._observer.with_hash(seen, path)
+            except (ImagingError, UnsafePath) as error:
+                self._result.counts.append(("originals not hashed", str(error)))

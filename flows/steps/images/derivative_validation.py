@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import islice
-from typing import TypeVar
 
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImagingError
-from flows.steps.images.observation import is_other, observe
+from flows.steps.images.observation import Observer, is_other
 from flows.steps.images.photo_processing import in_parallel
-from flows.steps.targets.target_projects import each_project, skip_missing_folder
+from flows.steps.targets.batches import batches
+from flows.steps.targets.target_projects import each_project
 from storage.comparison.derivative_scan import DerivativeScan, mark_changed, mark_missing
 from storage.database.temporary_tables import BATCH_SIZE, temporary_tables
 from storage.library.errors import LibraryError
@@ -27,8 +26,6 @@ from storage.photos.photos import PhotosRepository
 from storage.records import Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
-Entry = TypeVar("Entry")
-
 
 @step("derivative_validation", unit="projects", modifies_files=False)
 def derivative_validation(ctx: StepContext) -> None:
@@ -37,20 +34,16 @@ def derivative_validation(ctx: StepContext) -> None:
     projects = ctx.projects()
     with ctx.read() as connection, temporary_tables(connection):
         staged = DerivativeScan(connection)
-        each_project(ctx, partial(_validate, ctx, staged), projects=projects)
+        each_project(ctx, partial(_validate, ctx, staged), projects=projects, skips_missing=True)
 
 
 def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder: ProjectFolder) -> None:
-    # If the folder is missing, its disk may not be mounted, so its derivatives are not marked as missing.
-    if skip_missing_folder(ctx, project, folder):
-        return
     staged.begin(project.id)
-    for batch in batches(scan_derivatives(folder.thumb)):
-        staged.add_derivatives(DerivativeKind.THUMBNAIL, batch)
-    for batch in batches(scan_derivatives(folder.preview)):
-        staged.add_derivatives(DerivativeKind.PREVIEW, batch)
+    for kind, path in ((DerivativeKind.THUMBNAIL, folder.thumb), (DerivativeKind.PREVIEW, folder.preview)):
+        for batch in batches(scan_derivatives(path), BATCH_SIZE):
+            staged.add_derivatives(kind, batch)
     # Originals are scanned last, so that an original that changes meanwhile looks newer than its derivative.
-    for files in batches(scan(folder)):
+    for files in batches(scan(folder), BATCH_SIZE):
         ctx.checkpoint()
         staged.add_originals(files)
     for unsettled in staged.unsettled():
@@ -69,7 +62,7 @@ def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder
 
 def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int, str]]) -> None:
     """Write the current size, times and hash of files that differ from their rows."""
-    images, now = ctx.images, ctx.now()
+    observer = Observer(ctx)
     with ctx.read() as connection:
         known = OriginalsRepository(connection).get_many(list(dict.fromkeys(photo_id for photo_id, _ in files)))
 
@@ -79,7 +72,7 @@ def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int,
             file = look_at(folder, name)
             if file is None or file.problem is not None:
                 return None
-            return observe(photo_id, file, folder.original(name), known[photo_id].get(name), images=images, now=now)
+            return observer.observe(photo_id, file, folder.original(name), known[photo_id].get(name))
         except (ImagingError, LibraryError, OSError) as error:
             return error
 
@@ -97,7 +90,7 @@ def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int,
     ctx.checkpoint()
     with ctx.transaction() as connection:
         OriginalsRepository(connection).save_many(originals)
-        mark_changed(connection, changed, now=now)
+        mark_changed(connection, changed, now=observer.now)
 
 
 def _ask_for_missing(ctx: StepContext, project: Project) -> None:
@@ -112,10 +105,3 @@ def _ask_for_missing(ctx: StepContext, project: Project) -> None:
         last_id = ids[-1]
         ctx.enqueue("generate_derivatives", photo_ids=ids)
         ctx.report.count("derivatives requested", len(ids))
-
-
-def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Yield the entries of a folder in lists of at most `BATCH_SIZE`."""
-    iterator = iter(entries)
-    while batch := list(islice(iterator, BATCH_SIZE)):
-        yield batch

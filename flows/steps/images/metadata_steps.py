@@ -2,33 +2,103 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.images.metadata_work import work_on_metadata
-from flows.steps.images.photo_processing import PhotoResult, PhotoWork, process_items, process_projects
+from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
+from flows.imaging.metadata import PhotoMetadata
+from flows.steps.images.observation import Observer, first_seen
+from flows.steps.images.photo_processing import PhotoResult, process_items, process_projects
 from flows.steps.targets.photo_files import PhotoTask
+from storage.photos.derivatives import METADATA, merged_meta
 
 
 @step("metadata", unit="items", modifies_files=False)
 def metadata(ctx: StepContext) -> None:
     """Read the date, orientation, camera and size of each photo, and write them to its row."""
-    process_items(ctx, _work(ctx))
+    process_items(ctx, partial(_work, Observer(ctx)))
 
 
 @step("regenerate_metadata", unit="projects", modifies_files=False)
 def regenerate_metadata(ctx: StepContext) -> None:
     """Read the metadata of all photos of the projects again, and write them to the rows."""
-    process_projects(ctx, _work(ctx))
+    process_projects(ctx, partial(_work, Observer(ctx)))
 
 
-def _work(ctx: StepContext) -> PhotoWork:
-    images, now, settle_seconds = ctx.images, ctx.now(), ctx.settings.settle_seconds
+def _work(observer: Observer, task: PhotoTask) -> PhotoResult:
+    result = PhotoResult()
+    add_metadata(result, task, observer)
+    if not result.counts and result.error is None:
+        result.counts.append(("unchanged", task.photo.filename))
+    return result
 
-    def work(task: PhotoTask) -> PhotoResult:
-        result = PhotoResult()
-        result.take_metadata(task, work_on_metadata(task, images=images, settle_seconds=settle_seconds, now=now))
-        if not result.counts and result.error is None:
-            result.counts.append(("unchanged", task.photo.filename))
-        return result
 
-    return work
+def add_metadata(result: PhotoResult, task: PhotoTask, observer: Observer, found: PhotoMetadata | None = None) -> None:
+    """Read the metadata of a photo from its first source file, and add the changes of its rows to the result.
+
+    If the first file lacks the camera or the date, these values are read from the next file.
+
+    Args:
+        result: the result of the work on the photo. A row of the first file that it already has is up to date.
+        task: the photo and its files.
+        observer: compares the files with their rows.
+        found: the metadata of the first file, if they have just been read.
+
+    Raises:
+        SkipItem: the photo has no file.
+        FileLeftAlone: the file of the photo must not be used, for example because it is a symlink.
+        ImageMissing, PoolClosed, OSError: the image could not be read; a repetition may succeed.
+    """
+    first, *others = task.files.sources()
+    original = result.originals.get(first.name)
+    try:
+        path = task.folder.original(first.name)
+        if original is None:
+            original = observer.observe(task.photo.id, first, path, task.originals.get(first.name))
+        if found is None:
+            found = observer.images.read_metadata(path)
+    except (ImageMissing, PoolClosed):
+        raise
+    except ImagingError as error:
+        original, found = original or first_seen(task.photo.id, first), None
+        unusable = observer.why_unusable(error, first, task.folder.path / first.name)
+        result.error = result.error or unusable
+    result.originals[first.name] = original
+    known = task.metadata_source
+    is_current = known is not None and known.is_made_from(original)
+    if not is_current:
+        result.derivatives.append(observer.made_from(original, METADATA))
+    if found is None:
+        return
+    for source in others:
+        if found.taken_at is not None and found.make is not None:
+            break
+        # Photo editors often drop the metadata of the camera from the JPEG, but the RAW file still has them.
+        try:
+            other = observer.images.read_metadata(task.folder.original(source.name))
+        except PoolClosed:
+            raise
+        except ImagingError:
+            continue
+        found = replace(
+            found,
+            taken_at=found.taken_at or other.taken_at,
+            make=found.make or other.make,
+            model=found.model or other.model,
+        )
+    # Values are cleared only if photojobs wrote them, because another program may have written the others.
+    _add_values(result, task, found, clears=known is not None and not is_current)
+
+
+def _add_values(result: PhotoResult, task: PhotoTask, found: PhotoMetadata, *, clears: bool) -> None:
+    photo = task.photo
+    wanted = {"date_time_original": found.taken_at, "orientation": found.orientation}
+    values = {name: value for name, value in wanted.items() if clears or value is not None}
+    owned = {name: getattr(found, name) for name in ("make", "model", "width", "height", "size_bytes")}
+    result.values |= values
+    result.meta = {name: value for name, value in owned.items() if clears or value is not None}
+    has_new_values = any(getattr(photo, name) != value for name, value in values.items())
+    if has_new_values or merged_meta(photo.meta_json, result.meta) not in (photo.meta_json, photo.meta_json or {}):
+        result.counts.append(("metadata changed", photo.filename))

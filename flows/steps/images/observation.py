@@ -11,10 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 from flows.errors import PermanentStepError, SkipItem
+from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImagingError
 from flows.imaging.fingerprint import Fingerprint
-from flows.imaging.isolation.image_processing import ImageProcessing
 from storage.library.scan import ScannedFile, storable_ns
+from storage.photos.derivatives import Derivative
 from storage.photos.originals import Original
 
 
@@ -22,29 +23,83 @@ class UnusableImage(PermanentStepError):
     """An original cannot be decoded, or the path of its derivative leads through a symlink; the derivative fails."""
 
 
-def observe(
-    photo_id: int, file: ScannedFile, path: Path, known: Original | None, *, images: ImageProcessing, now: datetime
-) -> Original:
-    """Return the new row of an original. It is equal to `known` if the file has not changed.
+class Observer:
+    """Compares originals with their rows during one job. Its methods may run in any thread.
 
-    The file is read only if its size or times differ from those in `known`.
-
-    Raises:
-        ImageMissing: the file no longer exists.
-        UnreadableImage: the file cannot be read.
+    Attributes:
+        images: the image processing that reads the files.
+        now: the time when the job began.
     """
-    fingerprint = None if known is None else fingerprint_of(known)
-    if known is None or fingerprint is None:
-        return first_seen(photo_id, file)
-    present = replace(known, kind=str(file.kind), missing_since=None)
-    if fingerprint.is_of(size_bytes=file.size_bytes, mtime_ns=file.mtime_ns, ctime_ns=file.ctime_ns):
-        return replace(present, ctime_ns=file.ctime_ns)
-    reading = images.read_source(path, fingerprint)
-    if reading is None:
-        return present
-    # If the contents are the same, the known hash stays, because the rows of derivatives refer to it.
-    content_hash = fingerprint.content_hash if reading.is_same else reading.fingerprint.content_hash
-    return with_fingerprint(present, replace(reading.fingerprint, content_hash=content_hash), now=now)
+
+    def __init__(self, ctx: StepContext) -> None:
+        self.images = ctx.images
+        self.now = ctx.now()
+        self._settle_seconds = ctx.settings.settle_seconds
+
+    def observe(self, photo_id: int, file: ScannedFile, path: Path, known: Original | None) -> Original:
+        """Return the new row of an original. It is equal to `known` if the file has not changed.
+
+        The file is read only if its size or times differ from those in `known`.
+
+        Raises:
+            ImageMissing: the file no longer exists.
+            UnreadableImage: the file cannot be read.
+        """
+        fingerprint = None if known is None else fingerprint_of(known)
+        if known is None or fingerprint is None:
+            return first_seen(photo_id, file)
+        present = replace(known, kind=str(file.kind), missing_since=None)
+        if fingerprint.is_of(size_bytes=file.size_bytes, mtime_ns=file.mtime_ns, ctime_ns=file.ctime_ns):
+            return replace(present, ctime_ns=file.ctime_ns)
+        reading = self.images.read_source(path, fingerprint)
+        if reading is None:
+            return present
+        # If the contents are the same, the known hash stays, because the rows of derivatives refer to it.
+        content_hash = fingerprint.content_hash if reading.is_same else reading.fingerprint.content_hash
+        return with_fingerprint(present, replace(reading.fingerprint, content_hash=content_hash), now=self.now)
+
+    def with_hash(self, original: Original, path: Path) -> Original:
+        """Return the row of an original with a content hash. The file is read only if the row has no hash.
+
+        Raises:
+            ImageMissing: the file no longer exists.
+            UnreadableImage: the file cannot be read.
+        """
+        if original.content_hash is not None:
+            return original
+        return with_fingerprint(original, self.images.take_fingerprint(path), now=self.now)
+
+    def why_unusable(self, error: Exception, file: ScannedFile, path: Path) -> Exception:
+        """Return the error of a photo whose file could not be read: `SkipItem` if the file may still be incomplete.
+
+        A file may be incomplete if it has changed since it was listed, or within the last `settle_seconds`. A later run
+        then tries again.
+        """
+        if isinstance(error, ImagingError) and self._is_unsettled(file, path):
+            return SkipItem(f"the file may be incomplete; a later run tries again: {error}")
+        return UnusableImage(str(error))
+
+    def made_from(self, original: Original, kind: str) -> Derivative:
+        """Return the row that says that a derivative or the metadata come from the present contents of an original."""
+        return Derivative(
+            photo_id=original.photo_id,
+            kind=kind,
+            source_name=original.name,
+            source_hash=original.content_hash,
+            generated_at=self.now,
+        )
+
+    def _is_unsettled(self, file: ScannedFile, path: Path) -> bool:
+        try:
+            status = path.lstat()
+        except OSError:
+            return True
+        if (status.st_size, storable_ns(status.st_mtime_ns)) != (file.size_bytes, file.mtime_ns):
+            return True
+        # File times come from the clock of this machine and not from the database, so they are compared with that
+        # clock. A time in the future is ignored.
+        age_ns = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)
+        return 0 <= age_ns < self._settle_seconds * 1e9
 
 
 def first_seen(photo_id: int, file: ScannedFile) -> Original:
@@ -59,46 +114,11 @@ def first_seen(photo_id: int, file: ScannedFile) -> Original:
     )
 
 
-def is_unsettled(file: ScannedFile, path: Path, *, settle_seconds: float) -> bool:
-    """Return whether another program may still be writing a file.
-
-    This is so if the file has changed since it was listed, or within the last `settle_seconds`. A modification time in
-    the future is ignored.
-    """
-    try:
-        status = path.lstat()
-    except OSError:
-        return True
-    if (status.st_size, storable_ns(status.st_mtime_ns)) != (file.size_bytes, file.mtime_ns):
-        return True
-    # File times come from the clock of this machine and not from the database, so they are compared with that clock.
-    return 0 <= time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < settle_seconds * 1e9
-
-
-def why_unusable(error: Exception, file: ScannedFile, path: Path, *, settle_seconds: float) -> Exception:
-    """Return the error of a photo whose file could not be read: `SkipItem` if the file may still be incomplete."""
-    if isinstance(error, ImagingError) and is_unsettled(file, path, settle_seconds=settle_seconds):
-        return SkipItem(f"the file may be incomplete; a later run tries again: {error}")
-    return UnusableImage(str(error))
-
-
 def fingerprint_of(original: Original) -> Fingerprint | None:
     """Return the fingerprint in the row of an original; None if the row has no size and time yet."""
     if original.size_bytes is None or original.mtime_ns is None:
         return None
     return Fingerprint(original.size_bytes, original.mtime_ns, original.ctime_ns, original.content_hash)
-
-
-def with_hash(original: Original, path: Path, *, images: ImageProcessing, now: datetime) -> Original:
-    """Return the row of an original with a content hash. The file is read only if the row has no hash.
-
-    Raises:
-        ImageMissing: the file no longer exists.
-        UnreadableImage: the file cannot be read.
-    """
-    if original.content_hash is not None:
-        return original
-    return with_fingerprint(original, images.take_fingerprint(path), now=now)
 
 
 def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime, accepts: bool = False) -> Original:

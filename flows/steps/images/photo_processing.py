@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 from flows.errors import SkipItem
 from flows.handlers.step_context import StepContext
 from flows.imaging.isolation.image_processing import available_cores
-from flows.steps.images.metadata_work import MetadataWork
-from flows.steps.targets.photo_files import (
-    PhotoFiles,
-    PhotoTask,
-    by_project,
-    current_folder,
-    find_files,
-    raise_failures,
-    record,
-)
-from flows.steps.targets.target_projects import each_project
+from flows.steps.targets.batches import batches
+from flows.steps.targets.photo_files import PhotoFiles, PhotoTask, find_files
+from flows.steps.targets.target_photos import Worked, each_photo, each_project_photo
 from storage.library.atomic_write import fsync_folder
-from storage.library.errors import LibraryError
 from storage.library.paths import ProjectFolder
 from storage.photos.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
-from storage.records import Photo, Project
+from storage.records import Photo
 from task_definitions import MAX_ITEMS_PER_JOB
 
 #: The number of finished photos whose rows are written together. After a crash, photos without written rows are
@@ -56,10 +47,10 @@ class PhotoResult:
     """The result of the work on one photo, which a thread creates and the handler writes to the database.
 
     Attributes:
-        values: the columns of the photo's row that change, with their new values.
-        meta: the keys of `meta_json` that change. A key with the value None is removed.
-        derivatives: new rows of derivatives, which name the files from which the derivatives were made.
-        originals: new rows of the photo's files.
+        values: new values of columns of the photo's row. Only those that differ are written.
+        meta: the keys of `meta_json` that photojobs owns, with their new values. A key with the value None is removed.
+        derivatives: new rows of derivatives, which name the source file even if making the derivative failed.
+        originals: the present rows of the photo's files by name. Only those that differ are written.
         made_anew: the kinds of derivatives that had no file before.
         has_written_files: whether any derivative was written.
         counts: the kinds to count in the report, each with an example.
@@ -70,24 +61,12 @@ class PhotoResult:
     values: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] | None = None
     derivatives: list[Derivative] = field(default_factory=list)
-    originals: list[Original] = field(default_factory=list)
+    originals: dict[str, Original] = field(default_factory=dict)
     made_anew: list[str] = field(default_factory=list)
     has_written_files: bool = False
     counts: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
     seconds: float = 0.0
-
-    def take_metadata(self, task: PhotoTask, work: MetadataWork) -> None:
-        """Add the changes by the metadata of the photo."""
-        self.values |= work.values
-        self.meta = work.meta
-        if task.metadata_source is None or not task.metadata_source.is_made_from(work.original):
-            self.derivatives.append(work.source)
-        if work.original != task.originals.get(work.original.name):
-            self.originals = [*(one for one in self.originals if one.name != work.original.name), work.original]
-        self.error = self.error or work.error
-        if work.has_changed:
-            self.counts.append(("metadata changed", task.photo.filename))
 
 
 #: A function that works on one photo, in a thread. It raises an error only if there is nothing to write.
@@ -96,50 +75,16 @@ PhotoWork = Callable[[PhotoTask], PhotoResult]
 
 def process_items(ctx: StepContext, work: PhotoWork) -> None:
     """Work on the photos of the job's items, and end each item. Without items, work on all photos of its projects."""
-    ctx.library.check_available()
-    if not ctx.names_photos:
-        process_projects(ctx, work)
-        return
-    for items in ctx.item_batches(size=MAX_ITEMS_PER_JOB):
-        for project, own in by_project(items):
-            ctx.report.enter_project(project.project_name)
-            by_photo = {item.photo.id: item for item in own}
-            try:
-                folder = current_folder(ctx, project)
-                # `closing` waits for the threads, which must have ended before another executor runs the job.
-                with closing(process_photos(ctx, folder, [item.photo for item in own], work)) as results:
-                    for photo, error in results:
-                        record(ctx, by_photo.pop(photo.id), error)
-            except (SkipItem, LibraryError, OSError) as error:
-                for item in by_photo.values():
-                    record(ctx, item, error)
-            ctx.report.enter_project(None)
+    each_photo(ctx, partial(process_photos, ctx, work), partial(_photos_of, ctx))
 
 
 def process_projects(ctx: StepContext, work: PhotoWork) -> None:
     """Work on all photos of the job's projects. A project fails if one of its photos fails."""
     ctx.library.check_available()
-
-    def process(project: Project, folder: ProjectFolder) -> None:
-        errors: list[Exception] = []
-        tried = 0
-        for batch in _photos_of(ctx, project.id):
-            with closing(process_photos(ctx, folder, batch, work)) as results:
-                for photo, error in results:
-                    tried += 1
-                    if isinstance(error, SkipItem):
-                        ctx.report.count("skipped", example=f"{photo.filename}: {error}")
-                    elif error is not None:
-                        ctx.report.fail(photo.filename, str(error))
-                        errors.append(error)
-        raise_failures(errors, tried=tried)
-
-    each_project(ctx, process)
+    each_project_photo(ctx, partial(process_photos, ctx, work), partial(_photos_of, ctx))
 
 
-def process_photos(
-    ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], work: PhotoWork
-) -> Generator[tuple[Photo, Exception | None], None, None]:
+def process_photos(ctx: StepContext, work: PhotoWork, folder: ProjectFolder, photos: Sequence[Photo]) -> Worked:
     """Work on photos of one project. Yield each photo with its error, if any, after its result has been written.
 
     Raises:
@@ -150,13 +95,13 @@ def process_photos(
     has_files = any(own.images for own in files.values())
     if has_files and not (folder.thumb.is_dir() and folder.preview.is_dir()):
         folder.create()
-    finished: list[tuple[Photo, PhotoResult]] = []
+    finished: list[tuple[PhotoTask, PhotoResult]] = []
     written_at = time.monotonic()
     tasks = _tasks(ctx, folder, photos, files)
     threads = THREADS_PER_PROCESS * _processes(ctx)
     for answer in answers_and_pauses(ctx, tasks, lambda task: _safely(work, task), threads=threads):
         if answer is not None:
-            finished.append((answer[0].photo, answer[1]))
+            finished.append(answer)
         if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
             yield from _write(ctx, folder, finished)
             # The caller may have recorded outcomes of items meanwhile.
@@ -211,22 +156,13 @@ def _processes(ctx: StepContext) -> int:
 
 
 def _photos_of(ctx: StepContext, project_id: int) -> Iterator[list[Photo]]:
-    last_id = 0
-    while True:
-        with ctx.read() as connection:
-            rows = PhotosRepository(connection).iterate_project(project_id, after_id=last_id)
-            batch = list(islice(rows, SCAN_BATCH_SIZE))
-        if not batch:
-            return
-        last_id = batch[-1].id
-        yield batch
+    return batches(PhotosRepository(ctx.database).iterate_project(project_id), SCAN_BATCH_SIZE)
 
 
 def _tasks(
     ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], files: dict[int, PhotoFiles]
 ) -> Iterator[PhotoTask]:
-    for start in range(0, len(photos), MAX_ITEMS_PER_JOB):
-        batch = photos[start : start + MAX_ITEMS_PER_JOB]
+    for batch in batches(photos, MAX_ITEMS_PER_JOB):
         with ctx.read() as connection:
             ids = [photo.id for photo in batch]
             known = DerivativesRepository(connection).get_many(ids)
@@ -247,29 +183,19 @@ def _safely(work: PhotoWork, task: PhotoTask) -> PhotoResult:
     return result
 
 
-def _write(
-    ctx: StepContext, folder: ProjectFolder, finished: list[tuple[Photo, PhotoResult]]
-) -> Iterator[tuple[Photo, Exception | None]]:
-    processed = [
-        ProcessedPhoto(
-            photo=photo,
-            values=result.values,
-            meta=result.meta,
-            derivatives=tuple(result.derivatives),
-            originals=tuple(result.originals),
-        )
-        for photo, result in finished
-        if result.values or result.meta or result.derivatives or result.originals
-    ]
+def _write(ctx: StepContext, folder: ProjectFolder, finished: list[tuple[PhotoTask, PhotoResult]]) -> Worked:
+    processed = [_processed(task, result) for task, result in finished]
+    processed = [one for one in processed if one.values or one.meta or one.derivatives or one.originals]
     outdated: set[int] = set()
     if any(result.has_written_files for _, result in finished):
         for path in (folder.thumb, folder.preview, folder.path):
             fsync_folder(path)
     if processed:
-        remarks = {photo.id: {"made": result.made_anew} for photo, result in finished if result.made_anew}
+        remarks = {task.photo.id: {"made": result.made_anew} for task, result in finished if result.made_anew}
         with ctx.transaction(photo_ids=[one.photo.id for one in processed], remarks=remarks) as connection:
             outdated = DerivativesRepository(connection).write_processed(processed)
-    for photo, result in finished:
+    for task, result in finished:
+        photo = task.photo
         ctx.report.took(photo.filename, result.seconds)
         if photo.id in outdated:
             yield photo, SkipItem("the photo was moved or removed in the meantime")
@@ -277,3 +203,13 @@ def _write(
         for name, example in result.counts:
             ctx.report.count(name, example=example)
         yield photo, result.error
+
+
+def _processed(task: PhotoTask, result: PhotoResult) -> ProcessedPhoto:
+    return ProcessedPhoto(
+        photo=task.photo,
+        values={name: value for name, value in result.values.items() if getattr(task.photo, name) != value},
+        meta=result.meta,
+        derivatives=tuple(result.derivatives),
+        originals=tuple(one for one in result.originals.values() if one != task.originals.get(one.name)),
+    )

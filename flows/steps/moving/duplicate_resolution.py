@@ -6,10 +6,13 @@ files, companions and derivatives.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from sqlalchemy import Connection
@@ -19,19 +22,21 @@ from flows.handlers.announced_moves import MoveGroup
 from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.moving.copies import Copies
 from flows.steps.moving.free_names import FreeNames
 from flows.steps.moving.image_move import moved_photo
+from flows.steps.targets.batches import batches
 from flows.steps.targets.photo_files import PhotoFiles, file_moves, find_files, remove_stray_derivatives
-from flows.steps.targets.target_projects import check_library, each_project, skip_missing_folder
+from flows.steps.targets.target_projects import checked_projects, each_project, has_safe_name
 from storage.database.temporary_tables import temporary_tables
 from storage.history.journal import FileAction
+from storage.library.content_hash import hash_contents
 from storage.library.errors import LibraryError
-from storage.library.naming.names import name_key, unsafe_reason
+from storage.library.naming.names import name_key
 from storage.library.paths import ProjectFolder
 from storage.photos.duplicate_names import DuplicateNames, photos_named
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
+from storage.photos.projects import ProjectsRepository
 from storage.records import Photo, Project
 from task_definitions.wording import quantity
 
@@ -67,10 +72,7 @@ class _Renaming(MoveGroup):
 @step("duplicate_resolution", unit="projects")
 def duplicate_resolution(ctx: StepContext) -> None:
     """Report or rename photos that have the base name of an older photo in another project."""
-    projects = ctx.projects()
-    if not projects:
-        return
-    check_library(ctx)
+    projects = checked_projects(ctx)
     with ctx.read() as connection, temporary_tables(connection):
         names = DuplicateNames(connection)
         counts = names.find(ctx.tenant_id)
@@ -78,7 +80,7 @@ def duplicate_resolution(ctx: StepContext) -> None:
         if ctx.settings.rename_user_files == "report":
             _report(ctx, names, concerned)
             return
-        each_project(ctx, partial(_resolve, ctx, names), projects=concerned)
+        each_project(ctx, partial(_resolve, ctx, names), projects=concerned, skips_missing=True)
 
 
 def _report(ctx: StepContext, names: DuplicateNames, projects: Sequence[Project]) -> None:
@@ -95,8 +97,6 @@ def _report(ctx: StepContext, names: DuplicateNames, projects: Sequence[Project]
 
 
 def _resolve(ctx: StepContext, names: DuplicateNames, project: Project, folder: ProjectFolder) -> None:
-    if skip_missing_folder(ctx, project, folder):
-        return
     errors: list[Exception] = []
     for ids in names.photo_ids(project.id, batch_size=_SCAN_BATCH_SIZE):
         errors += _rename_all(ctx, names, project, folder, ids)
@@ -111,10 +111,11 @@ def _rename_all(
         found = PhotosRepository(connection).get_many(photo_ids)
         # Rows of the same name in the same project share their files, so they get the same new name.
         sharing = photos_named(connection, project.id, sorted({photo.filename for photo in found}))
-    by_name = [list(group) for _, group in groupby(sorted(sharing, key=_name_and_id), key=lambda photo: photo.filename)]
+    of_name = attrgetter("filename")
+    by_name = [list(group) for _, group in groupby(sorted(sharing, key=of_name), key=of_name)]
     files = find_files(ctx, folder, sharing)
     free = FreeNames(ctx, project, folder, sharing, files, is_taken=names.is_taken)
-    copies = Copies(ctx, names, project, folder)
+    copies = _Copies(ctx, names, project, folder)
     errors: list[Exception] = []
     planned: list[_Renaming] = []
     for photos in by_name:
@@ -130,23 +131,17 @@ def _rename_all(
                 planned.append(renaming)
                 for photo in photos:
                     names.rename(photo.id, renaming.name)
-    for start in range(0, len(planned), BATCH_SIZE):
-        _Renamings(ctx, planned[start : start + BATCH_SIZE], folder, names=free.on_disk).run()
+    for batch in batches(planned, BATCH_SIZE):
+        _Renamings(ctx, batch, folder, names=free.on_disk).run()
     return errors + [renaming.error for renaming in planned if renaming.error is not None]
 
 
-def _name_and_id(photo: Photo) -> tuple[str, int]:
-    return (photo.filename, photo.id)
-
-
 def _plan(
-    ctx: StepContext, copies: Copies, free: FreeNames, folder: ProjectFolder, photos: list[Photo], files: PhotoFiles
+    ctx: StepContext, copies: _Copies, free: FreeNames, folder: ProjectFolder, photos: list[Photo], files: PhotoFiles
 ) -> _Renaming | None:
     """Return the renaming of the photos of one name. If they must keep the name, report the reason and return None."""
     old_name = photos[0].filename
-    reason = unsafe_reason(old_name)
-    if reason is not None:
-        ctx.report.count("skipped", example=f"photo {photos[0].id}: its name cannot be a file name: {reason}")
+    if not has_safe_name(ctx, photos[0].id, old_name):
         return None
     if files.untouchable:
         name = files.untouchable[0].printable_name
@@ -167,6 +162,48 @@ def _plan(
     project_id = photos[0].project_id
     moves = file_moves(files, folder, old_name, folder, name)
     return _Renaming(moves, project_id, project_id, photos[0].id, photos=photos, name=name)
+
+
+class _Copies:
+    """Finds photos of one project whose files equal, byte for byte, those of another photo with the same name.
+
+    Copies are not renamed: backups and phone syncs add the same files repeatedly, so renamed copies would accumulate.
+    """
+
+    def __init__(self, ctx: StepContext, names: DuplicateNames, project: Project, folder: ProjectFolder) -> None:
+        self._ctx = ctx
+        self._names = names
+        self._project = project
+        self._folder = folder
+        with ctx.read() as connection:
+            self._projects = {one.id: one for one in ProjectsRepository(connection).list()}
+
+    def original_of(self, photo: Photo, files: PhotoFiles) -> str | None:
+        """Return the original of a photo, as `project/name`; None if the photo is not a copy.
+
+        The original may be a photo with the same name in another project, or a photo of this project that had the name
+        before it was renamed.
+        """
+        with self._ctx.read() as connection:
+            others = PhotosRepository(connection).get_many(self._names.photos_like(photo.filename, but_for=photo.id))
+        for other in others:
+            project = self._projects.get(other.project_id)
+            with suppress(LibraryError, OSError):
+                if project is not None and self._are_there(files, other, self._ctx.folder_of(project)):
+                    return f"{project.project_name}/{other.filename}"
+        return None
+
+    def _are_there(self, files: PhotoFiles, other: Photo, folder: ProjectFolder) -> bool:
+        """Return whether the folder has an equal file for each image, under the name of the other photo."""
+        content_path = self._folder.library.content_path
+        for file in files.images:
+            own = self._folder.original(file.name)
+            twin = folder.original(other.filename + file.name[len(file.base_name) :])
+            if not stat.S_ISREG(twin.lstat().st_mode) or twin.lstat().st_size != file.size_bytes:
+                return False
+            if hash_contents(content_path(own)) != hash_contents(content_path(twin)):
+                return False
+        return True
 
 
 class _Renamings(PhotoFilesChange[_Renaming]):

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from flows.errors import PermanentStepError, SkipItem
 from flows.handlers.announced_moves import FileMove, MoveGroup
-from flows.handlers.job_targets import TargetItem
 from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.photo_files import (
-    PhotoFiles,
-    by_project,
-    current_folder,
-    find_files,
-    has_moved,
-    raise_failures,
-    record,
-    relative_path,
-    remove_derivatives,
-)
-from flows.steps.targets.target_projects import each_project
+from flows.steps.targets.batches import batches, pages
+from flows.steps.targets.journal_changes import relative_path, removed_photo
+from flows.steps.targets.photo_files import PhotoFiles, find_files, remove_derivatives
+from flows.steps.targets.target_photos import Worked, each_photo, has_moved
 from storage.history.journal import FileAction, FileChange
 from storage.library.errors import LibraryError
 from storage.library.naming.kinds import FileKind
@@ -34,7 +26,7 @@ from storage.library.trash import trash_place
 from storage.photos.derivatives import DerivativesRepository
 from storage.photos.originals import OriginalsRepository
 from storage.photos.photos import PhotosRepository
-from storage.records import Photo, Project
+from storage.records import Photo
 from task_definitions import MAX_ITEMS_PER_JOB
 
 #: The number of photos in a batch. Their files move first, then their rows are written. A crash interrupts one batch.
@@ -55,47 +47,19 @@ class _Removal(MoveGroup):
 @step("file_removal", unit="items")
 def file_removal(ctx: StepContext) -> None:
     """Move the files whose keep flag is 0 to .trash."""
-    ctx.library.check_available()
-    if not ctx.names_photos:
-        _remove_pending_deletions(ctx)
-        return
-    for batch in ctx.item_batches(size=MAX_ITEMS_PER_JOB):
-        for project, items in by_project(batch):
-            ctx.report.enter_project(project.project_name)
-            _remove_items(ctx, project, items)
-            ctx.report.enter_project(None)
+
+    def pending_deletions(project_id: int) -> Iterator[Sequence[Photo]]:
+        return pages(
+            ctx,
+            lambda connection, after_id: PhotosRepository(connection).list_pending_deletions(
+                project_id, after_id=after_id, limit=MAX_ITEMS_PER_JOB
+            ),
+        )
+
+    each_photo(ctx, partial(_remove_photos, ctx), pending_deletions)
 
 
-def _remove_items(ctx: StepContext, project: Project, items: Sequence[TargetItem]) -> None:
-    left = {item.photo.id: item for item in items}
-    try:
-        with ctx.exclusively([project.id]):
-            folder = current_folder(ctx, project)
-            for photo, error in _remove_photos(ctx, folder, [item.photo for item in items]):
-                record(ctx, left.pop(photo.id), error)
-    except (SkipItem, LibraryError, OSError) as error:
-        for item in left.values():
-            record(ctx, item, error)
-
-
-def _remove_pending_deletions(ctx: StepContext) -> None:
-    def remove(project: Project, folder: ProjectFolder) -> None:
-        errors: list[Exception] = []
-        tried = 0
-        for batch in _pending_deletions(ctx, project.id):
-            tried += len(batch)
-            for photo, error in _remove_photos(ctx, folder, batch):
-                if error is not None and not isinstance(error, SkipItem):
-                    ctx.report.fail(photo.filename, str(error))
-                    errors.append(error)
-        raise_failures(errors, tried=tried)
-
-    each_project(ctx, remove)
-
-
-def _remove_photos(
-    ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]
-) -> Iterator[tuple[Photo, Exception | None]]:
+def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> Worked:
     """Move the files that the rows of their photos do not keep to the trash; then yield each photo with its error.
 
     Raises:
@@ -105,8 +69,7 @@ def _remove_photos(
         fresh = {photo.id: photo for photo in PhotosRepository(connection).get_many([photo.id for photo in photos])}
     present = [fresh[photo.id] for photo in photos if not has_moved(photo, fresh.get(photo.id))]
     files = find_files(ctx, folder, present)
-    for start in range(0, len(present), BATCH_SIZE):
-        batch = present[start : start + BATCH_SIZE]
+    for batch in batches(present, BATCH_SIZE):
         errors = _remove_batch(ctx, folder, batch, files)
         for photo in batch:
             yield photo, errors.get(photo.id)
@@ -141,15 +104,13 @@ def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFil
     files.refuse_several_pictures(doomed)
     something_stays = (
         any(file.kind not in doomed for file in files.images)
-        or (FileKind.JPG not in doomed and bool(photo.jpg_available and photo.keep_jpg))
-        or (FileKind.RAW not in doomed and bool(photo.raw_available and photo.keep_raw))
+        or bool(photo.jpg_available and photo.keep_jpg)
+        or bool(photo.raw_available and photo.keep_raw)
         or bool(photo.other_available)
     )
     going = files.all() if not something_stays else [file for file in files.images if file.kind in doomed]
-    moves = []
-    for file in going:
-        source = folder.companion(file.name)
-        moves.append(FileMove(source, trash_place(folder, source, at=ctx.now()), file.size_bytes))
+    sources = [(folder.companion(file.name), file.size_bytes) for file in going]
+    moves = [FileMove(path, trash_place(folder, path, at=ctx.now()), size_bytes) for path, size_bytes in sources]
     derivatives_gone = FileKind.JPG in doomed or not something_stays
     return _Removal(
         moves,
@@ -172,12 +133,8 @@ def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFil
 
 def _doomed_kinds(photo: Photo) -> set[FileKind]:
     # A file that the row does not list has arrived after the user chose which files to keep, so it stays.
-    doomed: set[FileKind] = set()
-    if photo.jpg_available and not photo.keep_jpg:
-        doomed.add(FileKind.JPG)
-    if photo.raw_available and not photo.keep_raw:
-        doomed.add(FileKind.RAW)
-    return doomed
+    kinds = (FileKind.JPG, FileKind.RAW)
+    return {kind for kind in kinds if getattr(photo, f"{kind}_available") and not getattr(photo, f"keep_{kind}")}
 
 
 class _Removals(PhotoFilesChange[_Removal]):
@@ -193,13 +150,7 @@ class _Removals(PhotoFilesChange[_Removal]):
     def changes(self, group: _Removal, row: dict[str, Any] | None) -> Iterator[FileChange]:
         yield from super().changes(group, row)
         if group.row_goes:
-            yield FileChange(
-                action=FileAction.REMOVED_ROW,
-                source=f"{relative_path(self.folder, self.folder.path)}/{group.photo.filename}",
-                project_id=group.project_id,
-                photo_id=group.photo_id,
-                row=row,
-            )
+            yield removed_photo(self.folder, group.project_id, group.photo_id, group.photo.filename, row)
 
     def write(self, connection: Connection) -> None:
         photos = PhotosRepository(connection)
@@ -218,15 +169,3 @@ class _Removals(PhotoFilesChange[_Removal]):
                 report.count("rows removed", example=removal.photo.filename)
             elif not removal.moves:
                 report.count("already missing", example=removal.photo.filename)
-
-
-def _pending_deletions(ctx: StepContext, project_id: int) -> Iterator[list[Photo]]:
-    last_id = 0
-    while True:
-        with ctx.read() as connection:
-            photos = PhotosRepository(connection)
-            batch = photos.list_pending_deletions(project_id, after_id=last_id, limit=MAX_ITEMS_PER_JOB)
-        if not batch:
-            return
-        last_id = batch[-1].id
-        yield batch

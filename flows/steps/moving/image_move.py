@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,20 +13,13 @@ from sqlalchemy import Connection
 
 from flows.errors import PermanentStepError, SkipItem
 from flows.handlers.announced_moves import MoveGroup
-from flows.handlers.job_targets import TargetItem
 from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.free_names import FreeNames
-from flows.steps.targets.photo_files import (
-    by_project,
-    current_folder,
-    file_moves,
-    find_files,
-    has_moved,
-    record,
-    remove_stray_derivatives,
-)
+from flows.steps.targets.batches import batches
+from flows.steps.targets.photo_files import file_moves, find_files, remove_stray_derivatives
+from flows.steps.targets.target_photos import Worked, current_folder, each_item, has_moved
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
 from storage.errors import UnknownProject
 from storage.history.journal import FileAction
@@ -37,7 +31,6 @@ from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Photo, Project
-from task_definitions import MAX_ITEMS_PER_JOB
 
 #: The flag, for the `run_if` of a later step, that derivatives are missing.
 NEED_DERIVATIVES: Final = "need_generate_derivatives"
@@ -57,7 +50,6 @@ class DestinationUnusable(PermanentStepError):
 class _Move(MoveGroup):
     """The move of one photo, which gets the base name `name`."""
 
-    item: TargetItem
     photo: Photo
     name: str
 
@@ -68,23 +60,7 @@ def image_move_files(ctx: StepContext) -> None:
     ctx.library.check_available()
     destination = _destination(ctx)
     ctx.set_flag(NEED_DERIVATIVES, False)
-    for batch in ctx.item_batches(size=MAX_ITEMS_PER_JOB):
-        for project, items in by_project(batch):
-            if project.id == destination.id:
-                _record_arrived(ctx, items)
-                continue
-            ctx.report.enter_project(project.project_name)
-            _move_items(ctx, project, destination, items)
-            ctx.report.enter_project(None)
-
-
-def _record_arrived(ctx: StepContext, items: Sequence[TargetItem]) -> None:
-    # An earlier attempt moved these photos, or they were never elsewhere. Their derivatives may still be missing.
-    if any(lacks_derivatives(item.photo.thumbnail_status, item.photo.preview_status) for item in items):
-        ctx.set_flag(NEED_DERIVATIVES, True)
-    for item in items:
-        ctx.report.count("already there", example=item.name)
-        record(ctx, item)
+    each_item(ctx, partial(_move_photos, ctx, destination))
 
 
 def _destination(ctx: StepContext) -> Project:
@@ -115,32 +91,34 @@ def _destination(ctx: StepContext) -> Project:
     )
 
 
-def _move_items(ctx: StepContext, project: Project, destination: Project, items: Sequence[TargetItem]) -> None:
-    left = {item.id: item for item in items}
-    try:
-        with ctx.exclusively([project.id, destination.id]):
-            destination = _destination(ctx)
-            journey = _Journey(ctx, current_folder(ctx, project), ctx.folder_of(destination), destination, items)
-            for start in range(0, len(items), BATCH_SIZE):
-                batch = items[start : start + BATCH_SIZE]
-                errors = _move_batch(journey, batch)
-                for item in batch:
-                    record(ctx, left.pop(item.id), errors.get(item.id))
-    except (SkipItem, LibraryError, OSError) as error:
-        for item in left.values():
-            record(ctx, item, error)
+def _move_photos(ctx: StepContext, destination: Project, project: Project, photos: Sequence[Photo]) -> Worked:
+    if project.id == destination.id:
+        # An earlier attempt moved these photos, or they were never elsewhere. Their derivatives may still be missing.
+        if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in photos):
+            ctx.set_flag(NEED_DERIVATIVES, True)
+        for photo in photos:
+            ctx.report.count("already there", example=photo.filename)
+            yield photo, None
+        return
+    with ctx.exclusively([project.id, destination.id]):
+        destination = _destination(ctx)
+        journey = _Journey(ctx, current_folder(ctx, project), ctx.folder_of(destination), destination, photos)
+        for batch in batches(photos, BATCH_SIZE):
+            errors = _move_batch(journey, batch)
+            for photo in batch:
+                yield photo, errors.get(photo.id)
 
 
-def _move_batch(journey: _Journey, items: Sequence[TargetItem]) -> dict[int, Exception]:
+def _move_batch(journey: _Journey, photos: Sequence[Photo]) -> dict[int, Exception]:
     errors: dict[int, Exception] = {}
     moves: list[_Move] = []
-    for item in items:
+    for photo in photos:
         try:
-            moves.append(_plan(journey, item))
+            moves.append(_plan(journey, photo.id))
         except (PermanentStepError, SkipItem) as error:
-            errors[item.id] = error
+            errors[photo.id] = error
     _PhotoMove(journey, moves).run()
-    return errors | {move.item.id: move.error for move in moves if move.error is not None}
+    return errors | {move.photo.id: move.error for move in moves if move.error is not None}
 
 
 class _Journey:
@@ -152,23 +130,23 @@ class _Journey:
         source: ProjectFolder,
         target: ProjectFolder,
         destination: Project,
-        items: Sequence[TargetItem],
+        photos: Sequence[Photo],
     ) -> None:
         self.ctx = ctx
         self.source = source
         self.target = target
         self.destination = destination
         with ctx.read() as connection:
-            rows = PhotosRepository(connection).get_many([item.photo.id for item in items])
-        read = {item.photo.id: item.photo for item in items}
+            rows = PhotosRepository(connection).get_many([photo.id for photo in photos])
+        read = {photo.id: photo for photo in photos}
         #: The photos that have not moved since the items were read.
         self.photos = {photo.id: photo for photo in rows if not has_moved(read[photo.id], photo)}
         self.files = find_files(ctx, source, list(self.photos.values()))
         self.names = FreeNames(ctx, destination, target, self.photos.values(), self.files)
 
 
-def _plan(journey: _Journey, item: TargetItem) -> _Move:
-    photo = journey.photos.get(item.photo.id)
+def _plan(journey: _Journey, photo_id: int) -> _Move:
+    photo = journey.photos.get(photo_id)
     if photo is None:
         raise SkipItem("the photo has been moved or removed in the meantime")
     files = journey.files[photo.id]
@@ -177,7 +155,7 @@ def _plan(journey: _Journey, item: TargetItem) -> _Move:
         raise SkipItem("the photo has no file on disk; manifest_check will mark its files as missing")
     name = journey.names.take(photo.filename, files)
     moves = file_moves(files, journey.source, photo.filename, journey.target, name)
-    return _Move(moves, photo.project_id, journey.destination.id, photo.id, item=item, photo=photo, name=name)
+    return _Move(moves, photo.project_id, journey.destination.id, photo.id, photo=photo, name=name)
 
 
 class _PhotoMove(PhotoFilesChange[_Move]):
@@ -234,12 +212,12 @@ def bring_derivative(
         new: the photo's new name.
         is_resumed: whether an interrupted attempt may have moved the derivative already.
     """
-    with contextlib.suppress(LibraryError, OSError):
+    with suppress(LibraryError, OSError):
         old_path, new_path = path_of(source, old), path_of(target, new)
         if old_path.exists() or not is_resumed:
             # The photo's new name was free, so a derivative with this name belongs to a photo that no longer exists.
             remove_derivative(new_path)
-            with contextlib.suppress(SourceMissing):
+            with suppress(SourceMissing):
                 move_without_overwrite(old_path, new_path, names=FolderNames())
         return new_path.is_file()
     return False

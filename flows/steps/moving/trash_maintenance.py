@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
-from itertools import islice
 from pathlib import PurePosixPath
 from typing import Final
+
+from sqlalchemy import Connection
 
 from flows.errors import ItemsFailed
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.batches import batches, pages
+from flows.steps.targets.journal_changes import relative_path
 from flows.steps.targets.target_projects import each_project
-from storage.history.journal import FileAction, FileChange, latest_by_target, list_trashed
+from storage.history.journal import FileAction, FileChange, JournalEntry, latest_by_target, list_trashed
 from storage.library.atomic_write import fsync_folder, remove_stale_temporaries
 from storage.library.errors import LibraryError
 from storage.library.naming.names import printable
@@ -40,7 +42,7 @@ def trash_maintenance(ctx: StepContext) -> None:
 def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     errors: list[Exception] = []
     due = expired(folder, now=ctx.now(), ttl_seconds=ctx.settings.trash_ttl_seconds)
-    while batch := list(islice(due, BATCH_SIZE)):
+    for batch in batches(due, BATCH_SIZE):
         errors += _purge(ctx, project, folder, batch)
     _journal_missed_removals(ctx, project, folder)
     # Temporary files that crashed processes left: incomplete manifests, copies and derivatives, never the only copy.
@@ -73,18 +75,10 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
             fsync_folder(folder.trash)
             with ctx.transaction() as connection:
                 known = latest_by_target(connection, list(sizes), project_id=project.id)
+                photo_ids = {source: entry.photo_id for source, entry in known.items()}
                 ctx.journal(
                     connection,
-                    [
-                        FileChange(
-                            action=FileAction.REMOVED,
-                            source=source,
-                            project_id=project.id,
-                            photo_id=known[source].photo_id if source in known else None,
-                            size_bytes=size_bytes,
-                        )
-                        for source, size_bytes in sizes.items()
-                    ],
+                    [_removed(project, source, photo_ids.get(source), size) for source, size in sizes.items()],
                 )
     return errors
 
@@ -94,29 +88,27 @@ def _journal_missed_removals(ctx: StepContext, project: Project, folder: Project
     if not (folder.exists() and folder.trash.is_dir()):
         return
     before = ctx.now() - timedelta(seconds=ctx.settings.trash_ttl_seconds)
-    last_id = 0
-    while True:
-        with ctx.read() as connection:
-            trashed = list_trashed(
-                connection, project_id=project.id, before=before, after_id=last_id, limit=_JOURNAL_BATCH_SIZE
-            )
-        if not trashed:
-            return
-        last_id = trashed[-1].id
+
+    def read(connection: Connection, after_id: int) -> list[JournalEntry]:
+        return list_trashed(
+            connection, project_id=project.id, before=before, after_id=after_id, limit=_JOURNAL_BATCH_SIZE
+        )
+
+    for trashed in pages(ctx, read):
         changes = [
-            FileChange(
-                action=FileAction.REMOVED,
-                source=entry.target,
-                project_id=project.id,
-                photo_id=entry.photo_id,
-                size_bytes=entry.size_bytes,
-            )
+            _removed(project, entry.target, entry.photo_id, entry.size_bytes)
             for entry in trashed
             if entry.target is not None and not _is_in_trash(folder, entry.target)
         ]
         if changes:
             with ctx.transaction() as connection:
                 ctx.journal(connection, changes)
+
+
+def _removed(project: Project, source: str, photo_id: int | None, size_bytes: int | None) -> FileChange:
+    return FileChange(
+        action=FileAction.REMOVED, source=source, project_id=project.id, photo_id=photo_id, size_bytes=size_bytes
+    )
 
 
 def _is_in_trash(folder: ProjectFolder, target: str) -> bool:

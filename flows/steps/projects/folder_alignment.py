@@ -11,13 +11,13 @@ from functools import partial
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.projects.manifest_check import bring_manifest
-from flows.steps.targets.photo_files import relative_path
-from flows.steps.targets.target_projects import check_library, check_project, each_project
+from flows.steps.targets.journal_changes import folder_change
+from flows.steps.targets.target_projects import check_project, checked_projects, each_project
+from flows.steps.targets.whereabouts import manifest_id
 from storage.errors import ConstraintViolated
-from storage.history.journal import FileAction, FileChange
+from storage.history.journal import FileAction
 from storage.history.photo_snapshots import snapshot_project
-from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, UnsafePath
-from storage.library.manifest import read_manifest
+from storage.library.errors import Collision, CrossesFileSystems, UnsafePath
 from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes, name_key, sanitize_folder_name
 from storage.library.paths import ProjectFolder
 from storage.library.transfer import rename_folder_without_overwrite
@@ -28,10 +28,7 @@ from storage.records import Project
 @step("folder_alignment", unit="projects")
 def folder_alignment(ctx: StepContext) -> None:
     """Report or rename project folders whose name differs from the project's name."""
-    projects = ctx.projects()
-    if not projects:
-        return
-    check_library(ctx)
+    projects = checked_projects(ctx)
     each_project(ctx, partial(_align, ctx, _FolderOwners(ctx)), projects=projects)
 
 
@@ -73,9 +70,8 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
     if wanted == folder.project_folder:
         return
     if ctx.settings.rename_user_files == "report":
-        ctx.report.count(
-            "folders with another name", example=f"{folder.project_folder}: the project is called {wanted}"
-        )
+        example = f"{folder.project_folder}: the project is called {wanted}"
+        ctx.report.count("folders with another name", example=example)
         return
     # A folder that the first attempt finds renamed was renamed by a user, because no attempt has renamed it.
     is_followed = False
@@ -89,7 +85,7 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
             # The start of this attempt must be durable before the rename, because a later attempt counts the attempts.
             ctx.database.sync()
             rename_folder_without_overwrite(folder.path, target.path)
-        elif _was_renamed(project, target):
+        elif manifest_id(target) == project.id:
             is_followed = ctx.job.attempts == 0
         else:
             ctx.report.count("skipped", example=f"{folder.project_folder}: the folder is missing")
@@ -101,36 +97,20 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
         owners.move(project, wanted)
 
 
-def _was_renamed(project: Project, target: ProjectFolder) -> bool:
-    """Return whether a user or an interrupted attempt has renamed the folder, but its row has the former name."""
-    try:
-        manifest = read_manifest(target)
-    except ManifestUnreadable:
-        return False
-    return manifest is not None and manifest.id == project.id
-
-
 def _write_row(
     ctx: StepContext, project: Project, folder: ProjectFolder, target: ProjectFolder, *, is_followed: bool
 ) -> bool:
     try:
         with ctx.transaction(project_ids=[project.id]) as connection:
-            change = FileChange(
-                action=FileAction.FOLLOWED_FOLDER if is_followed else FileAction.RENAMED_FOLDER,
-                source=relative_path(folder, folder.path),
-                target=relative_path(target, target.path),
-                project_id=project.id,
-                row=snapshot_project(connection, project.id),
-            )
+            action = FileAction.FOLLOWED_FOLDER if is_followed else FileAction.RENAMED_FOLDER
+            row = snapshot_project(connection, project.id)
             ProjectsRepository(connection).rename(project.id, project_folder=target.project_folder)
-            ctx.journal(connection, [change])
+            ctx.journal(connection, [folder_change(action, folder, project.id, target=target, row=row)])
     except ConstraintViolated:
         # Another program has created a project with that folder. This project's row still has the old folder name.
         rename_folder_without_overwrite(target.path, folder.path)
-        ctx.report.count(
-            "skipped",
-            example=f"{folder.project_folder}: another project already has the folder {target.project_folder}",
-        )
+        reason = f"another project already has the folder {target.project_folder}"
+        ctx.report.count("skipped", example=f"{folder.project_folder}: {reason}")
         return False
     ctx.report.count("renamed", example=f"{folder.project_folder} → {target.project_folder}")
     return True

@@ -11,20 +11,27 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 
-from flows.errors import ItemsFailed, PermanentStepError, StepTimeout, is_repeatable
+from flows.errors import StepTimeout, reason_of
+from flows.handlers.failures import Failures
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
 from flows.steps.projects.folder_merge import FolderMerge, is_companion_folder
 from flows.steps.projects.manifest_check import bring_manifest
-from flows.steps.targets.gone_projects import archive_as_gone, was_archived_as_gone
-from flows.steps.targets.photo_files import relative_path
-from flows.steps.targets.renamed_folders import is_only_name, took_project_along
+from flows.steps.targets.journal_changes import folder_change, relative_path
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project, compared
+from flows.steps.targets.whereabouts import (
+    archive_as_gone,
+    archived_as_gone,
+    is_only_name,
+    manifest_id,
+    readable_manifest,
+    took_project_along,
+)
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_project
-from storage.library.errors import LibraryError, LibraryUnavailable, ManifestUnreadable
-from storage.library.manifest import Manifest, read_manifest
+from storage.library.errors import LibraryError, LibraryUnavailable
+from storage.library.manifest import Manifest
 from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes, name_key, sanitize_folder_name
 from storage.library.paths import ProjectFolder, TenantFolder
 from storage.library.scan import ScannedFile, scan
@@ -77,8 +84,7 @@ class _Discovery:
         self._projects = {project.id: project for project in own if project.id not in left_out.projects}
         self._taken = {project.project_folder for project in every}
         self._arrivals = Arrivals(ctx)
-        self._failures: list[str] = []
-        self._is_repeatable = False
+        self._failures = Failures("folders")
 
     def run(self) -> None:
         """Handle every folder, then every project whose folder is missing."""
@@ -108,22 +114,18 @@ class _Discovery:
                     self._archive_if_gone(project)
                 except (LibraryError, OSError) as error:
                     self._fail(project.project_name, error)
-        if self._failures:
-            total = len({*self._on_disk, *(project.project_folder for project in self._projects.values())})
-            message = f"{len(self._failures)} of {total} folders failed; the first: {self._failures[0]}"
-            raise ItemsFailed(message) if self._is_repeatable else PermanentStepError(message)
+        self._failures.tried = len({*self._on_disk, *(project.project_folder for project in self._projects.values())})
+        self._failures.raise_if_any()
 
     def _fail(self, name: str, error: Exception) -> None:
-        reason = str(error) or type(error).__name__
-        self._ctx.report.fail(name, reason)
-        self._ctx.logger.warning("folder %s: %s", name, reason)
-        self._failures.append(f"{name}: {reason}")
-        self._is_repeatable |= is_repeatable(error)
+        self._ctx.report.fail(name, reason_of(error))
+        self._ctx.logger.warning("folder %s: %s", name, reason_of(error))
+        self._failures.add(error, name=name)
 
     def _is_renamed(self, name: str) -> bool:
         with suppress(LibraryError, OSError):
-            manifest = None if name in self._taken else _read_manifest(self._tenant.project(name))
-            owner = None if manifest is None else self._projects.get(manifest.id)
+            owner_id = None if name in self._taken else manifest_id(self._tenant.project(name))
+            owner = None if owner_id is None else self._projects.get(owner_id)
             return owner is not None and took_project_along(self._ctx, owner, self._tenant.project(name))
         return False
 
@@ -134,7 +136,7 @@ class _Discovery:
             if self._is_away(project):
                 self._reactivate(project, folder)
             return
-        if _read_manifest(folder) is None and not folder.manifest_path.exists():
+        if readable_manifest(folder) is None and not folder.manifest_path.exists():
             # The manifest is written last. Without it, an earlier run may not have stored all photos of the project.
             check_project(ctx, project, folder)
             with ctx.exclusively([project.id]):
@@ -147,13 +149,13 @@ class _Discovery:
         def is_content(file: ScannedFile) -> bool:
             return not file.is_hidden and not is_companion_folder(folder, file)
 
-        found = _Found(folder, _read_manifest(folder), any(map(is_content, scan(folder))))
+        found = _Found(folder, readable_manifest(folder), any(map(is_content, scan(folder))))
         owner = self._owner(found)
         if owner is not None and self._is_moved(owner, found):
             self._follow_rename(owner, folder)
             return
         if owner is not None and not found.has_files and found.manifest is not None:
-            self._ctx.report.count("empty folders ignored", example=relative_path(folder, folder.path))
+            self._ctx.report.count("empty folders ignored", example=relative_path(folder))
             return
         for twin in self._twins(found) if self._ctx.settings.merge_folders and found.has_files else ():
             if self._merge(found, twin):
@@ -234,11 +236,7 @@ class _Discovery:
             taken = {name_key(name) for name in (*self._on_disk, *self._taken)}
             free = next(new for number in count(2) if name_key(new := f"{stem}_{number}") not in taken)
             target = self._tenant.project(free)
-            change = FileChange(
-                action=FileAction.RENAMED_FOLDER,
-                source=relative_path(folder, folder.path),
-                target=relative_path(target, target.path),
-            )
+            change = folder_change(FileAction.RENAMED_FOLDER, folder, None, target=target)
             project = self._add_project(name, target, renamed=change)
         target = self._ctx.folder_of(project)
         rename_folder_without_overwrite(folder.path, target.path)
@@ -262,16 +260,12 @@ class _Discovery:
             was_aligned = sanitize_folder_name(project.project_name) == project.project_folder
             name = folder.project_folder if was_aligned else project.project_name
             renamed = replace(project, project_name=name, project_folder=folder.project_folder)
-            self._write_manifest(renamed, folder)
+            bring_manifest(ctx, renamed, folder)
             with ctx.transaction(project_ids=[project.id]) as connection:
                 projects = ProjectsRepository(connection)
-                change = FileChange(
-                    action=FileAction.FOLLOWED_FOLDER,
-                    source=relative_path(folder, self._tenant.path / project.project_folder),
-                    target=relative_path(folder, folder.path),
-                    project_id=project.id,
-                    row=snapshot_project(connection, project.id),
-                )
+                row = snapshot_project(connection, project.id)
+                former = self._tenant.project(project.project_folder)
+                change = folder_change(FileAction.FOLLOWED_FOLDER, former, project.id, target=folder, row=row)
                 projects.rename(project.id, project_folder=folder.project_folder, project_name=name)
                 if project.is_archived:
                     projects.restore(project.id)
@@ -299,19 +293,15 @@ class _Discovery:
     def _take_in(self, project: Project, folder: ProjectFolder) -> None:
         folder.create()
         self._add_rows(project, folder)
-        self._write_manifest(project, folder)
+        bring_manifest(self._ctx, project, folder)
 
     def _add_rows(self, project: Project, folder: ProjectFolder) -> None:
         with compared(self._ctx, project, folder) as comparison:
             self._arrivals.take(comparison, project, folder)
 
-    def _write_manifest(self, project: Project, folder: ProjectFolder) -> None:
-        bring_manifest(self._ctx, project, folder)
-
     def _reactivate(self, project: Project, folder: ProjectFolder) -> None:
         ctx = self._ctx
-        manifest = _read_manifest(folder)
-        if manifest is not None and manifest.id != project.id:
+        if manifest_id(folder) not in (None, project.id):
             reason = "its folder now belongs to another project"
             ctx.report.count("kept archived", example=f"{project.project_name}: {reason}")
             return
@@ -332,11 +322,10 @@ class _Discovery:
                 return
             ctx.library.check_available()
             archive_as_gone(ctx, fresh, ctx.folder_of(fresh))
-        ctx.report.count("archived", example=project.project_name)
 
     def _is_away(self, project: Project) -> bool:
         with self._ctx.read() as connection:
-            return was_archived_as_gone(connection, project)
+            return archived_as_gone(connection, project) is not None
 
     def _remember(self, project: Project) -> None:
         self._projects[project.id] = project
@@ -345,10 +334,3 @@ class _Discovery:
 
 def _is_of(project: Project, ctx: StepContext) -> bool:
     return ctx.tenant_of(project) == ctx.tenant_id
-
-
-def _read_manifest(folder: ProjectFolder) -> Manifest | None:
-    try:
-        return read_manifest(folder)
-    except ManifestUnreadable:
-        return None

@@ -11,7 +11,8 @@ from typing import Final
 from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.batches import batches
+from flows.steps.targets.journal_changes import relative_path
 from storage.history.journal import FileAction
 from storage.library.content_hash import hash_contents
 from storage.library.errors import UnsafePath
@@ -76,8 +77,8 @@ class FolderMerge:
                 self._ctx.report.count("kept", example=f"{file.name}: the project has the same file")
             else:
                 going.append(file)
-        for start in range(0, len(going), _BATCH_SIZE):
-            self._move(going[start : start + _BATCH_SIZE])
+        for files in batches(going, _BATCH_SIZE):
+            self._move(files)
         for folder in {self._source.companion(file.name).parent for file in going if "/" in file.name}:
             while folder != self._source.path:
                 with suppress(OSError):

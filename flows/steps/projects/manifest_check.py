@@ -6,13 +6,12 @@ from functools import partial
 
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.photo_files import relative_path
-from flows.steps.targets.target_projects import check_library, compared, each_project, skip_missing_folder
+from flows.steps.targets.journal_changes import relative_path
+from flows.steps.targets.target_projects import checked_projects, compared, each_project, has_safe_name
 from storage.comparison.reconciliation import ProjectComparison
 from storage.database.clock import format_timestamp
 from storage.history.journal import FileAction, FileChange
 from storage.library.manifest import Manifest, WrittenManifest, replace_manifest
-from storage.library.naming.names import unsafe_reason
 from storage.library.paths import ProjectFolder
 from storage.photos.availability import AVAILABILITY_COLUMNS, write_availability
 from storage.records import Project
@@ -21,11 +20,7 @@ from storage.records import Project
 @step("manifest_check", unit="projects")
 def manifest_check(ctx: StepContext) -> None:
     """Repair the manifest, and make the rows say which files are available on disk."""
-    projects = ctx.projects()
-    if not projects:
-        return
-    check_library(ctx)
-    each_project(ctx, partial(_check, ctx), projects=projects)
+    each_project(ctx, partial(_check, ctx), projects=checked_projects(ctx), skips_missing=True)
 
 
 def manifest_of(project: Project) -> Manifest:
@@ -60,8 +55,6 @@ def bring_manifest(ctx: StepContext, project: Project, folder: ProjectFolder) ->
 
 
 def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    if skip_missing_folder(ctx, project, folder):
-        return
     # The manifest is written last, so that the rows are right even if it cannot be written.
     with compared(ctx, project, folder) as comparison:
         _align_availability(ctx, comparison)
@@ -72,16 +65,7 @@ def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
 
 def _align_availability(ctx: StepContext, comparison: ProjectComparison) -> None:
     for batch in comparison.differing_availability():
-        changes = []
-        for change in batch:
-            reason = unsafe_reason(change.filename)
-            if reason is None:
-                changes.append(change)
-            else:
-                # No file can have such a name on this system, so a missing file does not mean a deleted photo.
-                ctx.report.count(
-                    "skipped", example=f"photo {change.photo_id}: its name cannot be a file name: {reason}"
-                )
+        changes = [change for change in batch if has_safe_name(ctx, change.photo_id, change.filename)]
         ctx.checkpoint()
         ids = [change.photo_id for change in changes]
         with ctx.transaction(photo_ids=ids, columns=AVAILABILITY_COLUMNS) as connection:

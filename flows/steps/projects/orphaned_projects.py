@@ -14,11 +14,11 @@ from itertools import islice
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
-from flows.steps.targets.gone_projects import archive_as_gone, was_archived_as_gone
-from flows.steps.targets.photo_files import relative_path
-from flows.steps.targets.renamed_folders import RenamedFolders
+from flows.steps.targets.batches import batches
+from flows.steps.targets.journal_changes import folder_change, removed_photo
 from flows.steps.targets.target_projects import check_library, each_project
-from storage.history.journal import FileAction, FileChange, JournalEntry, last_entry
+from flows.steps.targets.whereabouts import RenamedFolders, archive_as_gone, archived_as_gone
+from storage.history.journal import FileAction
 from storage.history.photo_snapshots import removed_project, snapshot_photos
 from storage.history.photo_states import current_projects
 from storage.library.errors import LibraryUnavailable
@@ -38,7 +38,8 @@ def orphaned_project_cleanup(ctx: StepContext) -> None:
     _refuse_emptied_tenant(ctx, projects)
     renamed = RenamedFolders(ctx)
     arrivals = Arrivals(ctx)
-    doomed = [project.id for project in projects if project.is_archived and _archived_as_gone(ctx, project)]
+    with ctx.read() as connection:
+        doomed = [project.id for project in projects if archived_as_gone(connection, project) is not None]
     if doomed:
         arrivals.look_everywhere()
         arrivals.settle(adds_rows=False, doomed=doomed)
@@ -64,63 +65,45 @@ def _settle(
 ) -> None:
     if not project.is_archived:
         if not folder.exists() and not _is_elsewhere(ctx, renamed, project):
-            _archive(ctx, project, folder)
+            ctx.checkpoint()
+            archive_as_gone(ctx, project, folder)
         return
-    archived = _archived_as_gone(ctx, project)
+    with ctx.read() as connection:
+        archived = archived_as_gone(connection, project)
     if archived is None:
         return
     if folder.exists():
-        ctx.report.count(
-            "kept",
-            example=f"{project.project_name}: its folder is back; folder_discovery will make the project active again",
-        )
+        _keep(ctx, project, "its folder is back; folder_discovery will make the project active again")
     elif archived.job_id == ctx.job.id or (archived.task_id is not None and archived.task_id == ctx.job.task_id):
         # A repetition of the run that archived the project does not count as a later run.
-        ctx.report.count("kept", example=f"{project.project_name}: archived by this run")
+        _keep(ctx, project, "archived by this run")
     elif archived.created_at > ctx.now() - timedelta(seconds=ctx.settings.missing_grace_seconds):
         # The rows stay for a while, because the disk may only be disconnected.
-        ctx.report.count("kept", example=f"{project.project_name}: its folder has not been missing for long enough")
+        _keep(ctx, project, "its folder has not been missing for long enough")
     elif _has_found_photos(ctx, arrivals, project):
-        ctx.report.count("kept", example=f"{project.project_name}: photos of it are in other folders")
+        _keep(ctx, project, "photos of it are in other folders")
     elif not _is_elsewhere(ctx, renamed, project):
         _remove_rows(ctx, project, folder)
+
+
+def _keep(ctx: StepContext, project: Project, reason: str) -> None:
+    ctx.report.count("kept", example=f"{project.project_name}: {reason}")
 
 
 def _has_found_photos(ctx: StepContext, arrivals: Arrivals, project: Project) -> bool:
     ids = [photo_id for photo_id, project_id in arrivals.found.items() if project_id == project.id]
     with ctx.read() as connection:
-        return any(
-            project.id in current_projects(connection, ids[start : start + BATCH_SIZE])
-            for start in range(0, len(ids), BATCH_SIZE)
-        )
+        return any(project.id in current_projects(connection, batch) for batch in batches(ids, BATCH_SIZE))
 
 
 def _is_elsewhere(ctx: StepContext, renamed: RenamedFolders, project: Project) -> bool:
     name = renamed.folder_of(project)
-    if name is None:
-        return False
-    ctx.report.count(
-        "kept",
-        example=f"{project.project_name}: its folder was renamed to {name}; folder_discovery will update the project",
-    )
-    return True
-
-
-def _archive(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    ctx.checkpoint()
-    archive_as_gone(ctx, project, folder)
-    ctx.report.count("archived", example=project.project_name)
-
-
-def _archived_as_gone(ctx: StepContext, project: Project) -> JournalEntry | None:
-    with ctx.read() as connection:
-        if not was_archived_as_gone(connection, project):
-            return None
-        return last_entry(connection, project_id=project.id, action=FileAction.ARCHIVED_AS_GONE)
+    if name is not None:
+        _keep(ctx, project, f"its folder was renamed to {name}; folder_discovery will update the project")
+    return name is not None
 
 
 def _remove_rows(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    path = relative_path(folder, folder.path)
     is_done = False
     while not is_done:
         ctx.checkpoint()
@@ -128,21 +111,12 @@ def _remove_rows(ctx: StepContext, project: Project, folder: ProjectFolder) -> N
             repository = PhotosRepository(connection)
             batch = list(islice(repository.iterate_project(project.id), BATCH_SIZE))
             rows = snapshot_photos(connection, [photo.id for photo in batch])
-            changes = [
-                FileChange(
-                    action=FileAction.REMOVED_ROW,
-                    source=f"{path}/{photo.filename}",
-                    project_id=project.id,
-                    photo_id=photo.id,
-                    row=rows[photo.id],
-                )
-                for photo in batch
-            ]
+            changes = [removed_photo(folder, project.id, one.id, one.filename, rows[one.id]) for one in batch]
             repository.remove_many(list(rows))
             is_done = len(batch) < BATCH_SIZE
             if is_done:
                 row = removed_project(connection, project.id)
-                changes.append(FileChange(action=FileAction.REMOVED_ROW, source=path, project_id=project.id, row=row))
+                changes.append(folder_change(FileAction.REMOVED_ROW, folder, project.id, row=row))
                 ProjectsRepository(connection).remove(project.id)
             ctx.journal(connection, changes)
         ctx.report.count("rows removed", len(batch))

@@ -9,13 +9,11 @@ from sqlalchemy import Connection
 from flows.errors import PermanentStepError
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.gone_projects import was_archived_as_gone
-from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.journal_changes import folder_change, relative_path
 from flows.steps.targets.target_projects import each_project
-from storage.history.journal import FileAction, FileChange, last_entry, withdraw_entry
+from flows.steps.targets.whereabouts import archived_as_gone, manifest_id
+from storage.history.journal import FileAction, last_entry, withdraw_entry
 from storage.history.photo_snapshots import removed_project, snapshot_project
-from storage.library.errors import ManifestUnreadable
-from storage.library.manifest import read_manifest
 from storage.library.paths import ProjectFolder
 from storage.library.removal import remove_project_folder
 from storage.photos.projects import ProjectsRepository
@@ -92,17 +90,18 @@ def _scavenge(ctx: StepContext, project: Project, folder: ProjectFolder) -> None
     if reason is None:
         _remove_folder(ctx, project, folder)
     else:
-        ctx.report.count("kept", example=f"{relative_path(folder, folder.path)}: {reason}")
+        ctx.report.count("kept", example=f"{relative_path(folder)}: {reason}")
 
 
 def _remove_row(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     ctx.checkpoint()
     with ctx.transaction() as connection:
-        _journal_row(ctx, connection, project, folder)
+        row = removed_project(connection, project.id)
+        ctx.journal(connection, [folder_change(FileAction.REMOVED_ROW, folder, project.id, row=row)])
         removed = ProjectsRepository(connection).remove(project.id)
     ctx.report.count("projects removed", int(removed), example=project.project_name)
     if folder.exists():
-        ctx.report.count("folders kept", example=relative_path(folder, folder.path))
+        ctx.report.count("folders kept", example=relative_path(folder))
 
 
 def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
@@ -119,32 +118,17 @@ def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) ->
             with ctx.transaction() as connection:
                 withdraw_entry(connection, entry_id)
         raise
-    ctx.report.count("folders removed", int(removed), example=relative_path(folder, folder.path))
+    ctx.report.count("folders removed", int(removed), example=relative_path(folder))
 
 
 def _journal_folder(ctx: StepContext, connection: Connection, project: Project, folder: ProjectFolder) -> int | None:
     known = last_entry(connection, project_id=project.id, action=FileAction.REMOVED)
     if known is not None and known.job_id == ctx.job.id:
         return known.id
-    change = FileChange(
-        action=FileAction.REMOVED,
-        source=relative_path(folder, folder.path),
-        project_id=project.id,
-        row=snapshot_project(connection, project.id),
-    )
-    ctx.journal(connection, [change])
+    row = snapshot_project(connection, project.id)
+    ctx.journal(connection, [folder_change(FileAction.REMOVED, folder, project.id, row=row)])
     written = last_entry(connection, project_id=project.id, action=FileAction.REMOVED)
     return None if written is None else written.id
-
-
-def _journal_row(ctx: StepContext, connection: Connection, project: Project, folder: ProjectFolder) -> None:
-    change = FileChange(
-        action=FileAction.REMOVED_ROW,
-        source=relative_path(folder, folder.path),
-        project_id=project.id,
-        row=removed_project(connection, project.id),
-    )
-    ctx.journal(connection, [change])
 
 
 def _reason_to_keep(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:
@@ -152,12 +136,9 @@ def _reason_to_keep(ctx: StepContext, project: Project, folder: ProjectFolder) -
     if not folder.exists():
         return None
     with ctx.read() as connection:
-        if was_archived_as_gone(connection, project):
+        if archived_as_gone(connection, project) is not None:
             return "it was missing when the project was archived, and is back; folder_discovery reactivates the project"
-    try:
-        manifest = read_manifest(folder)
-    except ManifestUnreadable:
-        return None
-    if manifest is not None and manifest.id != project.id:
-        return f"its manifest says that it belongs to project {manifest.id}"
+    owner_id = manifest_id(folder)
+    if owner_id not in (None, project.id):
+        return f"its manifest says that it belongs to project {owner_id}"
     return None

@@ -1,17 +1,14 @@
-"""Finds the files on disk that belong to each photo, and groups the items of a job by project."""
+"""Finds the files on disk that belong to each photo."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import groupby
-from pathlib import Path
 from typing import Final
 
-from flows.errors import ItemsFailed, PermanentStepError, SkipItem, is_repeatable
+from flows.errors import PermanentStepError, SkipItem
 from flows.handlers.announced_moves import FileMove
-from flows.handlers.job_targets import TargetItem
 from flows.handlers.step_context import StepContext
 from storage.comparison.reconciliation import known_names
 from storage.library.errors import LibraryError, UnsafePath
@@ -23,7 +20,7 @@ from storage.library.scan import ScannedFile, scan, scan_companion_folders
 from storage.library.transfer import remove_derivative
 from storage.photos.derivatives import Derivative, DerivativeKind
 from storage.photos.originals import Original
-from storage.records import Photo, Project
+from storage.records import Photo
 
 #: The order in which derivatives and metadata are taken from the images of a photo.
 SOURCE_ORDER: Final = (FileKind.JPG, FileKind.OTHER, FileKind.RAW)
@@ -78,7 +75,15 @@ class PhotoFiles:
             self.companions.append((file, fit))
 
     def sources(self) -> list[ScannedFile]:
-        """Return the images in the order in which they are used for derivatives and metadata: JPEG, other, RAW."""
+        """Return the images in the order in which they are used for derivatives and metadata: JPEG, other, RAW.
+
+        Raises:
+            FileLeftAlone: the photo has no image, and one of its files must stay unchanged.
+            SkipItem: the photo has no file.
+        """
+        if not self.images:
+            self.refuse_untouchable()
+            raise SkipItem("the photo has no file on disk")
         return [file for kind in SOURCE_ORDER for file in self.of_kind(kind)]
 
     def refuse_untouchable(self) -> None:
@@ -266,54 +271,3 @@ def remove_derivatives(ctx: StepContext, folder: ProjectFolder, name: str) -> No
         with suppress(UnsafePath):
             if remove_derivative(path_of(name)):
                 ctx.report.count("derivatives removed")
-
-
-def by_project(items: Sequence[TargetItem]) -> list[tuple[Project, list[TargetItem]]]:
-    """Return the items grouped by project, in the order of the project ids."""
-    ordered = sorted(items, key=lambda item: (item.project.id, item.id))
-    return [
-        (group[0].project, group)
-        for group in (list(members) for _, members in groupby(ordered, key=lambda item: item.project.id))
-    ]
-
-
-def current_folder(ctx: StepContext, project: Project) -> ProjectFolder:
-    """Return the current folder of a project. It may differ from the given row after a wait for the project.
-
-    Raises:
-        SkipItem: the project has been removed or archived meanwhile.
-        UnsafePath: the path is a symlink or a file.
-    """
-    fresh = ctx.reload(project)
-    if fresh is None or fresh.is_archived:
-        raise SkipItem("the project has been archived or removed meanwhile")
-    return ctx.folder_of(fresh)
-
-
-def record(ctx: StepContext, item: TargetItem, error: Exception | None = None) -> None:
-    """End an item as done, or as failed or skipped by an error."""
-    with ctx.item(item):
-        if error is not None:
-            raise error
-
-
-def raise_failures(errors: Sequence[Exception], *, tried: int) -> None:
-    """Raise one error for the failures of a project's photos. Return if no photo failed.
-
-    Raises:
-        PermanentStepError: a repetition cannot succeed for any of the photos.
-        ItemsFailed: a repetition may succeed for at least one of the photos.
-    """
-    if errors:
-        message = f"{len(errors)} of {tried} photos failed; the first: {errors[0]}"
-        raise ItemsFailed(message) if any(map(is_repeatable, errors)) else PermanentStepError(message)
-
-
-def relative_path(folder: ProjectFolder, path: Path) -> str:
-    """Return the path relative to the library's root, as in the journal."""
-    return path.relative_to(folder.library.root).as_posix()
-
-
-def has_moved(photo: Photo, fresh: Photo | None) -> bool:
-    """Return whether the current row of a photo is missing, or has another project or name than the row read before."""
-    return fresh is None or (fresh.project_id, fresh.filename) != (photo.project_id, photo.filename)

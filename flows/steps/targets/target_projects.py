@@ -13,7 +13,7 @@ from flows.handlers.step_context import StepContext
 from storage.comparison.reconciliation import ProjectComparison, has_available_photos, known_names
 from storage.library.errors import LibraryError, LibraryUnavailable
 from storage.library.listing import list_names
-from storage.library.naming.names import is_decodable
+from storage.library.naming.names import is_decodable, unsafe_reason
 from storage.library.paths import ProjectFolder
 from storage.library.scan import ScannedFile, look_at
 from storage.records import Project
@@ -38,11 +38,26 @@ def check_library(ctx: StepContext) -> None:
         raise LibraryUnavailable(f"Folder {path} does not exist, though its tenant has projects. Is its disk mounted?")
 
 
-def each_project(ctx: StepContext, work: ProjectWork, *, projects: Sequence[Project] | None = None) -> None:
+def checked_projects(ctx: StepContext) -> list[Project]:
+    """Return the active projects of the job. If there are any, check first that their disk is mounted.
+
+    Raises:
+        LibraryUnavailable: see `check_library`.
+    """
+    projects = ctx.projects()
+    if projects:
+        check_library(ctx)
+    return projects
+
+
+def each_project(
+    ctx: StepContext, work: ProjectWork, *, projects: Sequence[Project] | None = None, skips_missing: bool = False
+) -> None:
     """Call `work` for each project of the job, or for each of `projects`, and hold the project during the call.
 
     A failure is recorded, and the next project follows. A project that was archived, made active again or removed
-    during the wait for it is left out.
+    during the wait for it is left out. With `skips_missing`, projects without a folder are left out too, because their
+    disk may not be mounted; see `skip_missing_folder`.
     """
     if projects is None:
         projects = ctx.projects()
@@ -51,10 +66,10 @@ def each_project(ctx: StepContext, work: ProjectWork, *, projects: Sequence[Proj
         # `ctx.project` has recorded the error.
         with suppress(LibraryError, OSError), ctx.project(project) as folder:
             fresh = ctx.reload(project)
-            if fresh is not None and fresh.is_archived == project.is_archived:
-                work(fresh, folder)
-            else:
+            if fresh is None or fresh.is_archived != project.is_archived:
                 ctx.report.count("skipped", example=f"{project.project_name}: was archived or removed meanwhile")
+            elif not (skips_missing and skip_missing_folder(ctx, fresh, folder)):
+                work(fresh, folder)
         ctx.progress(number + 1, len(projects))
 
 
@@ -64,11 +79,7 @@ def compared(
 ) -> Iterator[ProjectComparison]:
     """Compare a project's rows with the files in its folder, which is listed once.
 
-    Args:
-        ctx: the context of the job.
-        project: the project.
-        folder: the project's folder.
-        is_reported: whether to report files that must stay unchanged as skipped.
+    Files that must stay unchanged are reported as skipped if `is_reported`.
 
     Raises:
         FolderMissing, FolderUnreadable: the folder could not be listed.
@@ -131,3 +142,14 @@ def skip_missing_folder(ctx: StepContext, project: Project, folder: ProjectFolde
         return False
     ctx.report.count("skipped", example=f"{project.project_name}: folder {folder.project_folder} is missing")
     return True
+
+
+def has_safe_name(ctx: StepContext, photo_id: int, name: str) -> bool:
+    """Return whether a photo's base name can be a file name on this system. If not, report the photo as skipped.
+
+    A missing file does not mean a deleted photo if no file can have its name.
+    """
+    reason = unsafe_reason(name)
+    if reason is not None:
+        ctx.report.count("skipped", example=f"photo {photo_id}: its name cannot be a file name: {reason}")
+    return reason is None

@@ -1,5 +1,8 @@
 """Finds where the folders of projects are now, and whether a file that is not found is really missing.
 
+A project whose folder is missing, for example on an unplugged disk, is archived. The journal distinguishes such a
+project from one that a user archived, because only files of projects that a user archived may be deleted.
+
 `flows.steps.targets.target_projects` has the checks that keep the rows of projects whose disk is missing.
 """
 
@@ -7,18 +10,141 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from datetime import timedelta
 from enum import StrEnum
 
+from sqlalchemy import Connection
+
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.gone_projects import was_archived_as_gone
-from flows.steps.targets.renamed_folders import RenamedFolders
+from flows.steps.targets.journal_changes import folder_change
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
-from storage.library.errors import LibraryError
+from storage.history.journal import FileAction, JournalEntry, last_entry
+from storage.history.photo_snapshots import snapshot_project
+from storage.library.errors import FolderUnreadable, LibraryError, ManifestUnreadable, UnsafePath
+from storage.library.manifest import Manifest, read_manifest
 from storage.library.paths import ProjectFolder
-from storage.photos.original_search import KnownOriginal
+from storage.photos.original_search import KnownOriginal, originals_of_project
+from storage.photos.originals import Original
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
+
+#: Largest accepted difference between the times in the row and in the journal, because a clock may have been set back.
+_TOLERANCE = timedelta(minutes=1)
+
+
+def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    """Archive a project because its folder is missing, and write this reason to the journal."""
+    with ctx.transaction(project_ids=[project.id]) as connection:
+        row = snapshot_project(connection, project.id)
+        ProjectsRepository(connection).archive(project.id)
+        ctx.journal(connection, [folder_change(FileAction.ARCHIVED_AS_GONE, folder, project.id, row=row)])
+    ctx.report.count("archived", example=project.project_name)
+
+
+def archived_as_gone(connection: Connection, project: Project) -> JournalEntry | None:
+    """Return the journal's entry if a project was archived because its folder was missing, and not by a user."""
+    if not project.is_archived or project.archived_at is None:
+        return None
+    entry = last_entry(connection, project_id=project.id, action=FileAction.ARCHIVED_AS_GONE)
+    return entry if entry is not None and entry.created_at >= project.archived_at - _TOLERANCE else None
+
+
+def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
+    """Return whether a folder whose manifest has the project's id is the renamed folder of the project and not a copy.
+
+    It is the renamed folder if no other folder has the old name. If another folder without a manifest has the old name,
+    it is the renamed folder if a photo in it is unchanged, because copies of files have another change time.
+    """
+    if is_only_name(ctx, project, folder):
+        return True
+    old = ctx.folder_of(project)
+    if old.manifest_path.exists():
+        return False
+    with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
+        return any(_is_unchanged(folder, original) for original in originals)
+
+
+def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
+    """Return whether the project's old folder name names no folder, or the same folder with another case."""
+    old = ctx.folder_of(project)
+    return not old.exists() or old.path.samefile(folder.path)
+
+
+def _is_unchanged(folder: ProjectFolder, original: Original) -> bool:
+    with suppress(LibraryError, OSError):
+        status = folder.original(original.name).lstat()
+        found = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return found == (original.size_bytes, original.mtime_ns, original.ctime_ns)
+    return False
+
+
+def readable_manifest(folder: ProjectFolder) -> Manifest | None:
+    """Return the manifest of a folder; None if there is none, or it is not valid."""
+    try:
+        return read_manifest(folder)
+    except ManifestUnreadable:
+        return None
+
+
+def manifest_id(folder: ProjectFolder) -> int | None:
+    """Return the id of the project to which a folder belongs, by its manifest; None without a valid manifest."""
+    manifest = readable_manifest(folder)
+    return None if manifest is None else manifest.id
+
+
+def folders_without_project(ctx: StepContext) -> list[str]:
+    """Return the names of the tenant's folders that belong to no project, in order."""
+    with ctx.read() as connection:
+        known = {project.project_folder for project in ProjectsRepository(connection).list_beside(ctx.tenant_id)}
+    return sorted(set(ctx.library.tenant(ctx.tenant_id).project_folders()) - known)
+
+
+class RenamedFolders:
+    """Finds the renamed folders of projects: folders without a project whose manifest has the id of a project.
+
+    The tenant's folders are read once, at the first call.
+    """
+
+    def __init__(self, ctx: StepContext) -> None:
+        self._ctx = ctx
+        self._by_id: dict[int, str] | None = None
+        self._unreadable: list[str] = []
+
+    def folder_of(self, project: Project) -> str | None:
+        """Return the name of the folder without a project whose manifest has the project's id, or None.
+
+        Raises:
+            FolderUnreadable: no such folder was found, but it may be one that cannot be read.
+        """
+        if self._by_id is None:
+            self._by_id = self._look()
+        name = self._by_id.get(project.id)
+        if name is None and self._unreadable:
+            raise FolderUnreadable(
+                f"Folder {self._unreadable[0]} cannot be read, so it may be this project's folder under another name. "
+                "Correct the permissions of the folder."
+            )
+        return name
+
+    def _look(self) -> dict[int, str]:
+        tenant = self._ctx.library.tenant(self._ctx.tenant_id)
+        found: dict[int, str] = {}
+        for name in folders_without_project(self._ctx):
+            try:
+                manifest = read_manifest(tenant.project(name))
+            except OSError:
+                self._unreadable.append(name)
+            except ManifestUnreadable as error:
+                # A folder whose manifest can be read but is not valid belongs to no project.
+                if isinstance(error.__cause__, OSError):
+                    self._unreadable.append(name)
+            except UnsafePath:
+                continue
+            else:
+                if manifest is not None:
+                    found.setdefault(manifest.id, name)
+        return found
 
 
 class ProjectState(StrEnum):
@@ -83,7 +209,7 @@ class Whereabouts:
             project = ProjectsRepository(connection).get_by_id(project_id)
             if project is None:
                 return ProjectState.UNAVAILABLE, None
-            is_wanted = not project.is_archived or was_archived_as_gone(connection, project)
+            is_wanted = not project.is_archived or archived_as_gone(connection, project) is not None
         self._projects[project_id] = project
         with suppress(LibraryError, OSError, ProjectUnavailable):
             folder = ctx.folder_of(project)

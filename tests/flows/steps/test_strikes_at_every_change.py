@@ -17,7 +17,7 @@ import pytest
 
 from flows.execution.job_run import run_claimed_job
 from flows.starting.new_task import new_task
-from flows.steps.targets.photo_files import relative_path
+from flows.steps.targets.journal_changes import relative_path
 from flows.testing import run_queued_job
 from storage import Database, JobsRepository, ProjectsRepository, TasksRepository
 from storage.history.journal import FileAction, FileChange, write_journal

@@ -1,0 +1,45 @@
+"""Splits long lists and tables into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from flows.handlers.step_context import StepContext
+
+Entry = TypeVar("Entry")
+
+
+class _Row(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+Row = TypeVar("Row", bound=_Row)
+
+
+def batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    """Yield the entries in lists of at most `size`."""
+    iterator = iter(entries)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def pages(ctx: StepContext, read: Callable[[Connection, int], Sequence[Row]]) -> Iterator[Sequence[Row]]:
+    """Yield rows in batches. No transaction is open between them, so that the caller may write.
+
+    Args:
+        ctx: the context of the job.
+        read: a function that reads the next rows whose ids are above the given one, in order of id.
+    """
+    last_id = 0
+    while True:
+        with ctx.read() as connection:
+            page = read(connection, last_id)
+        if not page:
+            return
+        yield page
+        last_id = page[-1].id

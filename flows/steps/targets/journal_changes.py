@@ -1,0 +1,53 @@
+"""Builds the journal's entries about folders and rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from storage.history.journal import FileAction, FileChange
+from storage.library.paths import ProjectFolder
+
+
+def relative_path(folder: ProjectFolder, path: Path | None = None) -> str:
+    """Return a path relative to the library's root, as in the journal; by default, the path of the folder itself."""
+    return (path or folder.path).relative_to(folder.library.root).as_posix()
+
+
+def folder_change(
+    action: FileAction,
+    folder: ProjectFolder,
+    project_id: int | None,
+    *,
+    target: ProjectFolder | None = None,
+    row: dict[str, Any] | None = None,
+) -> FileChange:
+    """Return the entry for a change of a project's folder or row.
+
+    Args:
+        action: the kind of the change.
+        folder: the project's folder before the change.
+        project_id: the project; None if it has no row yet.
+        target: the project's folder after the change, if it differs.
+        row: the row of the project before the change.
+    """
+    return FileChange(
+        action=action,
+        source=relative_path(folder),
+        target=None if target is None else relative_path(target),
+        project_id=project_id,
+        row=row,
+    )
+
+
+def removed_photo(
+    folder: ProjectFolder, project_id: int | None, photo_id: int | None, name: str, row: dict[str, Any] | None
+) -> FileChange:
+    """Return the entry for the removal of the row of a photo, whose base name is `name`."""
+    return FileChange(
+        action=FileAction.REMOVED_ROW,
+        source=f"{relative_path(folder)}/{name}",
+        project_id=project_id,
+        photo_id=photo_id,
+        row=row,
+    )
