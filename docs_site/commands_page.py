@@ -38,7 +38,7 @@ def _section(page: CommandPage) -> Iterator[str]:
     if page.options:
         yield table(("option", "meaning"), [(_names(option), _meaning(option)) for option in page.options]) + "\n"
     if page.examples:
-        lines = [line for example in page.examples for line in (f"# {example.says}", example.line)]
+        lines = [line for says, example in page.examples.items() for line in (f"# {says}", example)]
         yield "\n".join(["<!-- parsed only: their ids and files are made up -->", "```console", *lines, "```\n"])
     if page.exit_codes:
         yield "Exit codes: " + ", ".join(f"{code}: {says}" for code, says in page.exit_codes.items()) + ".\n"

@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from deployments.cli.options.errors import BadInput, UnknownCommand
 from deployments.cli.options.exit_codes import BAD_INPUT, CANCELED, FAULT_OF_OURS, PIPE_CLOSED
 from deployments.cli.output.help_pages import COMMON_OPTIONS, OPTIONS, complete_help
-from deployments.cli.output.loudness import Loudness, is_verbose, set_loudness
+from deployments.cli.output.loudness import is_verbose, set_loudness
 from task_definitions.errors import PhotojobsError
 from task_definitions.wording import did_you_mean, shown
 
@@ -121,7 +121,7 @@ def run_command_line(tokens: Sequence[str]) -> int:
     130 for Ctrl-C, and 141 for a closed output pipe.
     """
     app = build_app()
-    set_loudness(Loudness.NORMAL)
+    set_loudness()
     try:
         if not HELP_FLAGS.isdisjoint(tokens):
             words = [token for token in tokens if not token.startswith("-")]
@@ -160,8 +160,7 @@ def _set_loudness(*, quiet: bool, verbose: bool) -> None:
     set_up_logs(is_verbose=verbose)
     if quiet and verbose:
         raise BadInput("--quiet and --verbose: give one of them.")
-    if quiet or verbose:
-        set_loudness(Loudness.QUIET if quiet else Loudness.VERBOSE)
+    set_loudness(quiet=quiet, verbose=verbose)
 
 
 def _check_command(tokens: Sequence[str]) -> None:

@@ -55,7 +55,7 @@ class QueueStatus:
     """The state of the queue at the moment `at` of the database's clock; long lists are cut off.
 
     Attributes:
-        counts: the number of jobs in each status.
+        jobs: the number of jobs in each status.
         delayed: the number of queued jobs that must not start yet.
         corrupt_originals: the number of originals that are recorded as corrupt.
         scheduler_errors: the number of errors that the scheduler has logged since `photojobs up` started the server.
@@ -63,7 +63,7 @@ class QueueStatus:
 
     at: datetime
     database: str
-    counts: Mapping[str, int]
+    jobs: Mapping[str, int]
     delayed: int
     activity: Activity
     lanes: tuple[LaneFigures, ...]
@@ -111,7 +111,7 @@ def read_status(
         return QueueStatus(
             at=now,
             database=database.url,
-            counts=statistics.count_by_status(),
+            jobs=statistics.count_by_status(),
             delayed=statistics.count_delayed(),
             activity=reasons.activity,
             lanes=tuple(lane_figures(connection)),

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from deployments.errors import DeploymentsError
 
 
 class BadInput(DeploymentsError):
     """An argument, or a file that an argument names, cannot be used; the message says what to type instead."""
+
+
+class UnwritableFile(BadInput):
+    """A file that an argument names cannot be written."""
+
+    def __init__(self, file: Path, error: OSError) -> None:
+        super().__init__(f"{file}: cannot be written: {error.strerror}. Name a file in a folder that exists.")
 
 
 class UnknownCommand(BadInput):

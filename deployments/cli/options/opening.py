@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from deployments.cli.options.errors import NoDatabaseYet, OlderSchema
 from deployments.embedded_server.password import use_password_of
@@ -12,6 +13,9 @@ from deployments.server.running_up import server_home
 from storage.database.engine import Database
 from storage.errors import DatabaseUnavailable
 from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.process.runtime import Runtime
 
 
 @contextmanager
@@ -34,11 +38,10 @@ def opened_database(
     """
     settings = settings or Settings.load()
     use_password(settings)
-    database = Database(settings.database_url.get_secret_value())
     has_library = settings.library_root.is_dir()
     upgrade = upgrade or create
     create = create and (has_library or not needs_library)
-    try:
+    with closing(Database(settings.database_url.get_secret_value())) as database:
         if not create and database.path is not None and not database.path.is_file():
             remedy = (
                 "create this one with `photojobs run folder_discovery`, which makes a project of each folder in the "
@@ -60,8 +63,21 @@ def opened_database(
         else:
             _check_schema(database)
         yield database
-    finally:
-        database.close()
+
+
+@contextmanager
+def opened_runtime(
+    settings: Settings, *, upgrade: bool = True, create: bool = False, needs_library: bool = False
+) -> Iterator[Runtime]:
+    """Open the database as `opened_database` does; in the block, a runtime on it is the current one."""
+    from flows.process.runtime import Runtime
+
+    with (
+        opened_database(settings=settings, upgrade=upgrade, create=create, needs_library=needs_library) as database,
+        Runtime(database, settings=settings) as runtime,
+        runtime.as_current(),
+    ):
+        yield runtime
 
 
 def _is_ours(database: Database) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cyclopts import App, Group
 
 from deployments.cli.options.exit_codes import OF_COMMANDS
-from deployments.cli.output.examples import EXAMPLES, Example
+from deployments.cli.output.examples import EXAMPLES
 
 #: The text at the end of the root's help page.
 SETTINGS_HELP = (
@@ -51,6 +51,7 @@ class CommandPage:
         summary: the first paragraph of the docstring.
         description: the other paragraphs; empty if there are none.
         commands: the names of the commands in a group.
+        examples: command lines by their purposes.
         exit_codes: the meanings of exit codes that differ from those of all commands.
     """
 
@@ -60,7 +61,7 @@ class CommandPage:
     usage: str
     options: tuple[OptionHelp, ...]
     commands: tuple[str, ...]
-    examples: tuple[Example, ...]
+    examples: Mapping[str, str]
     exit_codes: dict[int, str]
 
 
@@ -77,7 +78,7 @@ def complete_help(app: App, tokens: Sequence[str]) -> None:
 
 def command_pages(app: App) -> Iterator[CommandPage]:
     """Return the help pages of all commands, each group before its commands; imports every command."""
-    yield from _pages(app, (app,), ())
+    yield from _pages(app, app, ())
 
 
 def _complete(app: App, path: tuple[str, ...]) -> None:
@@ -112,7 +113,7 @@ def _epilogue(path: tuple[str, ...]) -> str:
     name = " ".join(path)
     blocks = []
     if name in EXAMPLES:
-        blocks.append("Examples:\n" + "\n".join(f"  # {each.says}\n  {each.line}" for each in EXAMPLES[name]))
+        blocks.append("Examples:\n" + "\n".join(f"  # {says}\n  {line}" for says, line in EXAMPLES[name].items()))
     if name in OF_COMMANDS:
         blocks.append("Exit codes:\n" + "\n".join(f"  {code:<3}  {says}" for code, says in OF_COMMANDS[name].items()))
     if not path:
@@ -120,29 +121,25 @@ def _epilogue(path: tuple[str, ...]) -> str:
     return "\n\n".join(blocks)
 
 
-def _pages(app: App, above: tuple[App, ...], path: tuple[str, ...]) -> Iterator[CommandPage]:
+def _pages(root: App, app: App, path: tuple[str, ...]) -> Iterator[CommandPage]:
+    from cyclopts.help import format_usage
+
     _complete(app, path)
-    names = [name for name in app if not name.startswith("-")]
+    names = tuple(name for name in app if not name.startswith("-"))
     first, *others = _paragraphs(app.help) or [""]
     name = " ".join(path)
     yield CommandPage(
         path=path,
         summary=first,
         description="\n\n".join(others),
-        usage=_usage(above[0], path),
+        usage=str(format_usage(root, path)).removeprefix("Usage: ").strip(),
         options=tuple(_options(app)),
-        commands=tuple(names),
-        examples=EXAMPLES.get(name, ()),
+        commands=names,
+        examples=EXAMPLES.get(name, {}),
         exit_codes=dict(OF_COMMANDS.get(name, {})),
     )
     for name in names:
-        yield from _pages(app[name], (*above, app[name]), (*path, name))
-
-
-def _usage(root: App, path: tuple[str, ...]) -> str:
-    from cyclopts.help import format_usage
-
-    return str(format_usage(root, path)).removeprefix("Usage: ").strip()
+        yield from _pages(root, app[name], (*path, name))
 
 
 def _options(app: App) -> Iterator[OptionHelp]:
@@ -152,8 +149,7 @@ def _options(app: App) -> Iterator[OptionHelp]:
         return
     arguments = app.assemble_argument_collection(parse_docstring=True)
     for group in arguments.groups:
-        panel = create_parameter_help_panel(group, arguments.filter_by(group=group), "plaintext")
-        for entry in panel.entries:
+        for entry in create_parameter_help_panel(group, arguments.filter_by(group=group), "plaintext").entries:
             yield OptionHelp(
                 names=tuple(entry.display_labels),
                 takes=entry.metavar or "",

@@ -1,32 +1,21 @@
-"""Stores how much this process prints besides results and errors."""
+"""Stores how much this process prints besides results and errors: by default also progress and remarks."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+_is_quiet = _is_verbose = False
 
 
-class Loudness(StrEnum):
-    """What a command prints. QUIET: results and errors. NORMAL: also progress and remarks. VERBOSE: also logs."""
-
-    QUIET = "quiet"
-    NORMAL = "normal"
-    VERBOSE = "verbose"
-
-
-_loudness = Loudness.NORMAL
-
-
-def set_loudness(loudness: Loudness) -> None:
+def set_loudness(*, quiet: bool = False, verbose: bool = False) -> None:
     """Set how much the command prints from now on."""
-    global _loudness
-    _loudness = loudness
+    global _is_quiet, _is_verbose
+    _is_quiet, _is_verbose = quiet, verbose
 
 
 def is_verbose() -> bool:
     """Return True if logs and tracebacks are shown."""
-    return _loudness is Loudness.VERBOSE
+    return _is_verbose
 
 
 def is_quiet() -> bool:
     """Return True if only results and errors are printed."""
-    return _loudness is Loudness.QUIET
+    return _is_quiet

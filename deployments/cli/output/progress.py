@@ -6,18 +6,16 @@ The progress is read from the tables. Ctrl-C cancels the task.
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
-from typing import Protocol
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from deployments.cli.options.signals import ctrl_c_pressed
 from deployments.cli.output.terminal import duration, messages, remark
 from flows.orchestration.canceling import cancel_here
 from flows.process.runtime import Runtime
@@ -65,50 +63,28 @@ class StepProgress:
         return f"{self.ended_jobs}/{quantity(self.jobs, 'job')}"
 
 
-class ProgressView(Protocol):
-    """Shows the progress of steps."""
-
-    def show(self, steps: list[StepProgress]) -> None:
-        """Show the progress of the steps that have begun."""
-
-    def close(self) -> None:
-        """End the display."""
-
-
-class CancelRequest:
-    """An event that Ctrl-C sets."""
-
-    def __init__(self) -> None:
-        self.is_set = threading.Event()
-
-
 @contextmanager
-def following(runtime: Runtime, task_id: str, *, is_shown: bool) -> Iterator[CancelRequest]:
+def following(runtime: Runtime, task_id: str, *, is_shown: bool) -> Iterator[None]:
     """Show the progress of a task while the block runs; Ctrl-C cancels the task, a second Ctrl-C ends the block.
 
     The block must be entered in the main thread, which receives signals.
     """
-    request, finished = CancelRequest(), threading.Event()
-    view = _view(is_shown=is_shown)
-    watcher = threading.Thread(
-        target=_watch, args=(runtime, task_id, view, request, finished), name="photojobs-progress", daemon=True
-    )
-    before = signal.getsignal(signal.SIGINT)
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if request.is_set.is_set():
-            raise KeyboardInterrupt
-        request.is_set.set()
-
-    signal.signal(signal.SIGINT, on_interrupt)
-    watcher.start()
-    try:
-        yield request
-    finally:
-        finished.set()
-        watcher.join()
-        view.close()
-        signal.signal(signal.SIGINT, before)
+    finished = threading.Event()
+    view = None
+    if is_shown:
+        view = _Bars() if messages().is_terminal and not messages().is_dumb_terminal else _Lines()
+    with ctrl_c_pressed() as pressed:
+        watcher = threading.Thread(
+            target=_watch, args=(runtime, task_id, view, pressed, finished), name="photojobs-progress", daemon=True
+        )
+        watcher.start()
+        try:
+            yield
+        finally:
+            finished.set()
+            watcher.join()
+            if isinstance(view, _Bars):
+                view.close()
 
 
 def step_progress(jobs: list[Job]) -> list[StepProgress]:
@@ -142,18 +118,23 @@ def _done(job: Job) -> int:
 
 
 def _watch(
-    runtime: Runtime, task_id: str, view: ProgressView, request: CancelRequest, finished: threading.Event
+    runtime: Runtime,
+    task_id: str,
+    view: _Bars | _Lines | None,
+    pressed: threading.Event,
+    finished: threading.Event,
 ) -> None:
     tasks, is_canceled, took = TasksRepository(runtime.database), False, 0.0
     while True:
-        has_finished = finished.wait(max(LOOK_SECONDS, took / LOOK_SHARE) if not request.is_set.is_set() else 0.1)
+        has_finished = finished.wait(0.1 if pressed.is_set() else max(LOOK_SECONDS, took / LOOK_SHARE))
         began = time.monotonic()
         try:
-            if request.is_set.is_set() and not is_canceled and not has_finished:
+            if pressed.is_set() and not is_canceled and not has_finished:
                 remark("canceling; finished work is kept (press Ctrl-C again to leave at once)")
-                _cancel(runtime, task_id)
+                cancel_here(task_id, runtime, reason=BY_CTRL_C)
                 is_canceled = True
-            view.show(step_progress(tasks.list_jobs(task_id)))
+            if view is not None:
+                view.show(step_progress(tasks.list_jobs(task_id)))
         except StorageError as error:
             # The executors handle a busy database. The next read shows the progress.
             logger.info("the progress could not be read: %s", error)
@@ -162,30 +143,12 @@ def _watch(
             return
 
 
-def _cancel(runtime: Runtime, task_id: str) -> None:
-    cancel_here(task_id, runtime, reason=BY_CTRL_C)
-
-
-def _view(*, is_shown: bool) -> ProgressView:
-    if not is_shown:
-        return _Silent()
-    return _Bars() if messages().is_terminal and not messages().is_dumb_terminal else _Lines()
-
-
-class _Silent:
-    def show(self, steps: list[StepProgress]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 class _Bars:
     def __init__(self) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            _Counted(),
+            TextColumn("{task.fields[counted]}", justify="right", markup=False),
             _Pace(),
             TimeElapsedColumn(),
             console=messages(),
@@ -209,19 +172,13 @@ class _Bars:
         self._progress.stop()
 
 
-class _Counted(ProgressColumn):
-    def render(self, task: object) -> Text:
-        return Text(str(getattr(task, "fields", {}).get("counted", "")), justify="right")
-
-
 class _Pace(ProgressColumn):
     """A column with the rate per second and the remaining time; empty until they are known."""
 
     def render(self, task: Task) -> Text:
         if task.finished or not task.speed:
             return Text("")
-        left = task.time_remaining
-        return Text(pace(task.speed, left), justify="right")
+        return Text(pace(task.speed, task.time_remaining), justify="right")
 
 
 class _Lines:
@@ -245,6 +202,3 @@ class _Lines:
             return ""
         speed = (step.done - done) / seconds
         return ", " + pace(speed, None if step.total is None else (step.total - step.done) / speed)
-
-    def close(self) -> None:
-        pass

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.terminal import duration, print_json, print_table, say
 from flows.planning.refusals import Refusal
 from storage.reports.task_summary import StepSummary, TaskSummary
 from task_definitions.wording import quantity, tally
 
-COLUMNS = ("step", "jobs", "items", "failed", "time", "did")
-NUMBERS = ("jobs", "items", "failed", "time")
-
 #: How many reasons of failed jobs are shown for a step.
 REASONS = 3
 
 
-def summary_rows(summary: TaskSummary) -> list[tuple[Any, ...]]:
-    """Return one row for each step, with the columns of `COLUMNS`."""
-    return [
-        (
-            step.type,
-            step.total_jobs,
-            step.total_items or None,
-            _failed(step),
-            duration(step.seconds),
-            tally(step.counts),
-        )
-        for step in summary.steps
-    ]
+def print_result(summary: TaskSummary, *, json: bool, refusals: Sequence[Refusal] | None = None) -> None:
+    """Print the summary of a task that this command has run: as JSON, or for people, unless `--quiet` is given."""
+    if json:
+        print_summary_json(summary, refusals=refusals)
+    elif not is_quiet():
+        print_summary(summary)
 
 
 def print_summary(summary: TaskSummary) -> None:
     """Print the steps of a task, why jobs failed, and how the task ended."""
-    print_table(COLUMNS, summary_rows(summary), numbers=NUMBERS)
+    print_table(
+        ("step", "jobs", "items", "failed", "time", "did"),
+        [
+            (
+                step.type,
+                step.total_jobs,
+                step.total_items or None,
+                _failed(step),
+                duration(step.seconds),
+                tally(step.counts),
+            )
+            for step in summary.steps
+        ],
+        numbers=("jobs", "items", "failed", "time"),
+    )
     for step in summary.steps:
         for reason in step.errors[:REASONS]:
             say(f"{step.type}: {reason.splitlines()[0]}")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from deployments.cli.options.errors import UnwritableFile
 from deployments.cli.output.loudness import is_quiet
 from storage.database.clock import format_timestamp
 from task_definitions.wording import lasting, printable
@@ -71,61 +72,61 @@ def warn(text: str) -> None:
     messages().print(Text(f"photojobs: {text}"), soft_wrap=True)
 
 
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = (), spared: Sequence[str] = ()
-) -> RenderableType:
-    """Return a table of plain values; None becomes an empty cell.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Section:
+    """A table of plain values; None becomes an empty cell. On a page, the name of its first column is its title.
 
-    To fit the table into a terminal, prose is folded, and empty columns and the columns of `spared` are left out. If
-    that is not enough, each row becomes a paragraph with named values, because an id must not be broken in two.
-
-    Args:
+    Attributes:
         columns: the names of the columns.
         rows: the rows, each with a value for each column.
         numbers: the columns that are aligned to the right.
         spared: the columns that are left out on a narrow terminal, in the order in which they are left out.
     """
-    cells = [[_cell(cell) for cell in row] for row in rows]
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    numbers: Sequence[str] = ()
+    spared: Sequence[str] = ()
+
+
+def table(section: Section) -> RenderableType:
+    """Return a table as it fits into the terminal.
+
+    On a narrow terminal, prose is folded, and empty columns and the columns of `spared` are left out. If that is not
+    enough, each row becomes a paragraph with named values, because an id must not be broken in two.
+    """
+    shown_columns = {name: [_cell(row[index]) for row in section.rows] for index, name in enumerate(section.columns)}
     if output().is_terminal:
-        empty = [name for index, name in enumerate(columns) if not any(row[index] for row in cells)]
-        for left_out in (*empty, *(name for name in spared if name not in empty)):
-            if _least_width(columns, cells) <= output().width:
+        empty = [name for name, cells in shown_columns.items() if not any(cells)]
+        for left_out in (*empty, *(name for name in section.spared if name not in empty)):
+            if _least_width(shown_columns) <= output().width:
                 break
-            index = list(columns).index(left_out)
-            columns = [*columns[:index], *columns[index + 1 :]]
-            cells = [[*row[:index], *row[index + 1 :]] for row in cells]
-        if _least_width(columns, cells) > output().width:
-            return Group(*(_paragraph(columns, row) for row in cells))
+            del shown_columns[left_out]
+        if _least_width(shown_columns) > output().width:
+            names = list(shown_columns)
+            return Group(*(_paragraph(names, row) for row in zip(*shown_columns.values(), strict=True)))
     made = Table(
         box=None, pad_edge=False, header_style="bold" if output().is_terminal else "", padding=(0, GAP_COLUMNS, 0, 0)
     )
-    for column, (_, is_prose) in zip(columns, _shapes(columns, cells), strict=True):
-        made.add_column(
-            column,
-            justify="right" if column in numbers else "left",
-            overflow="fold",
-            no_wrap=not is_prose,
-        )
-    for row in cells:
+    for name, cells in shown_columns.items():
+        justify: Literal["left", "right"] = "right" if name in section.numbers else "left"
+        made.add_column(name, justify=justify, overflow="fold", no_wrap=not _is_prose(cells))
+    for row in zip(*shown_columns.values(), strict=True):
         made.add_row(*map(Text, row))
     return made
 
 
-def _shapes(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[tuple[int, bool]]:
-    """Return the natural width of each column, and whether the column contains prose."""
-    prose = [
-        any(" " in row[index] and len(row[index]) > PROSE_COLUMNS for row in cells) for index in range(len(columns))
-    ]
-    return list(zip(_widths(columns, cells), prose, strict=True))
+def _is_prose(cells: Sequence[str]) -> bool:
+    return any(" " in cell and len(cell) > PROSE_COLUMNS for cell in cells)
 
 
-def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
-    return [max(len(name), *(cell_len(row[index]) for row in cells), 0) for index, name in enumerate(columns)]
-
-
-def _least_width(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
-    least = [min(each, PROSE_COLUMNS) if is_prose else each for each, is_prose in _shapes(columns, cells)]
-    return sum(least) + GAP_COLUMNS * len(least)
+def _least_width(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return the width of the narrowest table in which only prose is folded."""
+    width = 0
+    for name, cells in columns.items():
+        natural = max(map(cell_len, (name, *cells)))
+        width += GAP_COLUMNS + (min(natural, PROSE_COLUMNS) if _is_prose(cells) else natural)
+    return width
 
 
 def _cell(value: Any) -> str:
@@ -139,39 +140,21 @@ def _paragraph(columns: Sequence[str], row: Sequence[str]) -> Text:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = (), spared: Sequence[str] = ()
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, numbers: Sequence[str] = (), spared: Sequence[str] = ()
 ) -> None:
-    """Print a table of plain values; see `table`."""
-    made = table(columns, rows, numbers=numbers, spared=spared)
+    """Print a table; see `Section`."""
+    print_section(Section(columns, rows, numbers, spared))
+
+
+def print_section(section: Section) -> None:
+    """Print a table; in a file it has no spaces at the ends of lines."""
+    made = table(section)
     if output().is_terminal:
         output().print(made)
         return
     with output().capture() as captured:
         output().print(made)
-    # A file needs no spaces after the last cell.
     output().out("\n".join(line.rstrip() for line in captured.get().splitlines()))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Section:
-    """One of several tables on a page; the name of its first column is its title."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    numbers: Sequence[str] = ()
-    spared: Sequence[str] = ()
-
-
-def section_table(section: Section) -> RenderableType:
-    """Return the table of a section."""
-    return table(section.columns, section.rows, numbers=section.numbers, spared=section.spared)
-
-
-def print_sections(sections: Iterable[Section]) -> None:
-    """Print tables, with a blank line before each."""
-    for section in sections:
-        output().print()
-        print_table(section.columns, section.rows, numbers=section.numbers, spared=section.spared)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
@@ -185,6 +168,27 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 def print_json(value: Any) -> None:
     """Print a JSON document: records are objects, moments ISO 8601 in UTC."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=plain) + "\n")
+
+
+def print_outcome(text: str, document: Any, *, json: bool) -> None:
+    """Print what the command did: a line, or with `json` a JSON document."""
+    if json:
+        print_json(document)
+    else:
+        confirm(text)
+
+
+def write_file(file: Path, text: str) -> None:
+    """Write a result to a file, which is replaced if it exists.
+
+    Raises:
+        UnwritableFile: the file cannot be written.
+    """
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UnwritableFile(file, error) from None
+    remark(f"{file}: written")
 
 
 def shown(value: Any) -> str:

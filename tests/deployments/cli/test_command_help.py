@@ -54,7 +54,7 @@ def test_every_command_and_group_has_a_page_with_examples_of_itself() -> None:
     for name, page in pages.items():
         assert page.summary.endswith("."), name
         assert page.examples, f"{name}: give it an example in deployments/cli/output/examples.py"
-        assert all(f"photojobs {name}".rstrip() in example.line for example in page.examples), name
+        assert all(f"photojobs {name}".rstrip() in line for line in page.examples.values()), name
         assert all(option.says for option in page.options), name
     assert EXAMPLES.keys() | OF_COMMANDS.keys() <= pages.keys(), "examples of a command that does not exist"
 
@@ -112,19 +112,19 @@ def test_defaults_are_shown_as_people_write_them(command: Command) -> None:
 def test_every_example_does_what_it_says(command: Command, full_place: str) -> None:
     app, seen = build_app(), set()
     for name, examples in EXAMPLES.items():
-        for example in examples:
-            if example.line in seen:
+        for line in examples.values():
+            if line in seen:
                 continue
-            seen.add(example.line)
-            words = [full_place if word == "TASK" else word for word in _words(example.line)]
+            seen.add(line)
+            words = [full_place if word == "TASK" else word for word in _words(line)]
             if " ".join(words).startswith(PARSED_ONLY):
                 _, _, unused, _ = app.parse_known_args(words)
-                assert not unused, f"{name}: {example.line}: {unused}"
+                assert not unused, f"{name}: {line}: {unused}"
                 continue
             if name == "retry":
                 command("cancel", full_place)
             ran = command(*words)
-            assert ran.code == 0, f"{name}: {example.line}: {ran.err}"
+            assert ran.code == 0, f"{name}: {line}: {ran.err}"
 
 
 def test_the_page_of_no_command_costs_an_import_of_prefect_or_of_a_decoder() -> None:

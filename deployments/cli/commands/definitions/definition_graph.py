@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.opening import opened_database
+from deployments.cli.options.parameters import Json
 from deployments.cli.output.terminal import output as console
-from deployments.cli.output.terminal import print_json, remark
+from deployments.cli.output.terminal import print_json, write_file
 from deployments.graph.definition_graph import DefinitionGraph, graph_of_definition, graph_of_task
 from deployments.graph.mermaid import as_mermaid
 from deployments.graph.svg import as_svg
@@ -27,6 +29,12 @@ Form = Literal["text", "mermaid", "svg"]
 #: The form of a drawing for each suffix of a file name.
 FORMS_BY_SUFFIX: dict[str, Form] = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".txt": "text"}
 
+_RENDERERS: dict[Form, Callable[[DefinitionGraph], str]] = {
+    "text": lambda graph: "\n".join(as_lines(graph)) + "\n",
+    "mermaid": as_mermaid,
+    "svg": as_svg,
+}
+
 app = App(name="graph")
 
 
@@ -38,7 +46,7 @@ def draw(
     task: str | None = None,
     form: Form | None = None,
     output: Path | None = None,
-    json: Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Draw a definition with its lanes, priorities and fan-outs, or a task with its progress.
 
@@ -60,15 +68,11 @@ def draw(
         print_json(graph)
         return
     chosen = form or (FORMS_BY_SUFFIX.get(output.suffix.lower(), "text") if output is not None else "text")
-    drawn = _drawn(graph, chosen)
+    drawn = _RENDERERS[chosen](graph)
     if output is None:
         console().out(drawn, end="")
-        return
-    try:
-        output.write_text(drawn, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{output}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
-    remark(f"{output}: written")
+    else:
+        write_file(output, drawn)
 
 
 def _of_definition(name: str) -> DefinitionGraph:
@@ -81,11 +85,3 @@ def _of_task(task_id: str) -> DefinitionGraph:
     with opened_database() as database:
         summary = summarise_task(database, TasksRepository(database).whole_id(task_id))
         return graph_of_task(summary, step_types(), lanes=LanesRepository(database).list())
-
-
-def _drawn(graph: DefinitionGraph, form: Form) -> str:
-    if form == "svg":
-        return as_svg(graph)
-    if form == "mermaid":
-        return as_mermaid(graph)
-    return "\n".join(as_lines(graph)) + "\n"

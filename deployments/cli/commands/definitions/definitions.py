@@ -6,11 +6,19 @@ from pathlib import Path
 
 from cyclopts import App
 
-from deployments.cli.options.errors import BadInput
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.named_server import named_server_client
 from deployments.cli.options.opening import opened_database
-from deployments.cli.output.terminal import confirm, output, print_fields, print_json, print_table, remark, say, warn
+from deployments.cli.options.parameters import Json
+from deployments.cli.output.terminal import (
+    confirm,
+    output,
+    print_fields,
+    print_json,
+    print_table,
+    say,
+    warn,
+    write_file,
+)
 from deployments.deploying.scheduled_definitions import in_words
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.tasks import TasksRepository
@@ -156,11 +164,7 @@ def definitions_schema(*, output: Path | None = None) -> None:
     if output is None:
         print(render(), end="")  # noqa: T201 - the document must not be wrapped.
         return
-    try:
-        output.write_text(render(), encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{output}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
-    remark(f"{output}: written")
+    write_file(output, render())
 
 
 def _since_start(here: Definitions, task_id: str) -> tuple[DefinitionDifference, ...]:

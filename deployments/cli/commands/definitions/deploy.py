@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from deployments.cli.options.errors import BadInput
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.named_server import named_server_client
-from deployments.cli.output.terminal import print_json, print_table, remark, say
+from deployments.cli.options.parameters import Flag, Json
+from deployments.cli.output.terminal import print_json, print_table, remark, say, write_file
 from storage.settings import Settings
 from task_definitions import Definitions, load_definitions
 
 app = App(name="deploy")
-
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 @app.default
@@ -90,8 +86,4 @@ def _write_prefect_yaml(
 
     # The file always contains the deployment for standalone jobs.
     chosen = [definitions.get_or_raise(name) for name in names if name != DRAIN] if names else definitions.values()
-    try:
-        file.write_text(render_prefect_yaml(chosen, settings, pool=pool), encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{file}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
-    remark(f"{file}: written")
+    write_file(file, render_prefect_yaml(chosen, settings, pool=pool))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deployments.cli.options.errors import BadInput
+from deployments.cli.options.errors import BadInput, UnwritableFile
 from deployments.cli.output.terminal import remark, say
 from storage.settings import Settings
 from task_definitions import Scope, load_definitions
@@ -148,7 +148,7 @@ def _write_new(file: Path, text: str) -> None:
     except FileExistsError:
         raise BadInput(f"{file} already exists, and was not changed. Name another file with --output.") from None
     except OSError as error:
-        raise BadInput(f"{file}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
+        raise UnwritableFile(file, error) from None
 
 
 def _write_schema(file: Path) -> None:

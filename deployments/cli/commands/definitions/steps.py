@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from deployments.cli.options.errors import BadInput
-from deployments.cli.options.json_option import Json
+from deployments.cli.options.parameters import Json
 from deployments.cli.output.terminal import print_fields, print_json, print_table, warn
 from flows.handlers.step import broken_plugins, handlers
 from task_definitions.step_types import step_types

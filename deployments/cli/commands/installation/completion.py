@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from deployments.cli.command_line import build_app
 from deployments.cli.options.errors import BadInput
+from deployments.cli.options.parameters import Flag
 from deployments.cli.output.terminal import confirm, remark
 
 app = App(name="completion")
@@ -19,7 +20,7 @@ def completion(
     shell: Literal["bash", "zsh", "fish"],
     /,
     *,
-    install: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    install: Flag = False,
 ) -> None:
     """Print a script for your shell that completes `photojobs` commands.
 

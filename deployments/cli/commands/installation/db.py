@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from deployments.cli.options.json_option import Json
+from deployments.cli.options.exit_codes import TASK_FAILED
 from deployments.cli.options.opening import opened_database
-from deployments.cli.output.terminal import confirm, print_fields, print_json, print_table, remark, say
+from deployments.cli.options.parameters import Flag, Json
+from deployments.cli.output.terminal import confirm, print_fields, print_json, print_outcome, print_table, remark, say
 from storage.database.engine import Database
 from storage.settings import Settings
 
 app = App(name="db", help="Upgrade, check, back up and prune the database.")
 
 SECONDS_PER_DAY = 86_400
-
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 @app.command(name="upgrade")
@@ -67,9 +65,10 @@ def check_database(*, json: Json = False) -> int:
 
     with _database() as database:
         report = check(database)
+    code = 0 if report.is_sound else TASK_FAILED
     if json:
         print_json({"is_sound": report.is_sound, "report": report})
-        return 0 if report.is_sound else 1
+        return code
     print_fields(
         {
             "database": report.database,
@@ -89,7 +88,7 @@ def check_database(*, json: Json = False) -> int:
     for finding in report.findings:
         say(str(finding))
     say("nothing is wrong" if report.is_sound else "something is wrong")
-    return 0 if report.is_sound else 1
+    return code
 
 
 @app.command(name="backup")
@@ -109,7 +108,10 @@ def back_up_database(target: Path | None = None, /, *, json: Json = False) -> No
 
     with _database() as database:
         copy = backup(database, target)
-    _print_file("backup", copy, json=json)
+    if json:
+        print_json({"backup": copy})
+    else:
+        say(str(copy))
 
 
 @app.command(name="restore")
@@ -129,10 +131,7 @@ def restore_database(archive: Path, /, *, json: Json = False) -> None:
     with _database() as database:
         restore(database, archive)
         place = database.url
-    if json:
-        print_json({"restored": archive, "database": place})
-    else:
-        confirm(f"restored {archive} into {place}")
+    print_outcome(f"restored {archive} into {place}", {"restored": archive, "database": place}, json=json)
 
 
 @app.command(name="downgrade")
@@ -161,12 +160,7 @@ def downgrade_database(
 
 
 @app.command(name="prune")
-def prune_database(
-    *,
-    older_than_days: float,
-    dry_run: Flag = False,
-    json: Json = False,
-) -> None:
+def prune_database(*, older_than_days: float, dry_run: Flag = False, json: Json = False) -> None:
     """Remove the history of tasks and jobs that ended long ago.
 
     The command keeps unfinished tasks and jobs, and tasks whose files can still be restored from the trash. It does not
@@ -192,35 +186,16 @@ def prune_database(
     if json:
         print_json(pruned)
     else:
-        print_fields(
-            {
-                "tasks": pruned.tasks,
-                "jobs": pruned.jobs,
-                "items": pruned.items,
-                "journal entries": pruned.journal_entries,
-            }
-        )
+        print_fields({name.replace("_", " "): count for name, count in asdict(pruned).items()})
         if dry_run:
             remark("Nothing was removed. A run without --dry-run would remove these rows.")
 
 
-@contextmanager
-def _database() -> Iterator[Database]:
+def _database() -> closing[Database]:
     # Opened without an upgrade, because these commands also work on databases with an older or a newer schema.
-    database = Database(Settings.load().database_url.get_secret_value())
-    try:
-        yield database
-    finally:
-        database.close()
+    return closing(Database(Settings.load().database_url.get_secret_value()))
 
 
 def _list_changes(changes: tuple[str, ...]) -> None:
     for change in changes:
         say(f"  {change}")
-
-
-def _print_file(name: str, path: Path, *, json: bool) -> None:
-    if json:
-        print_json({name: path})
-    else:
-        say(str(path))

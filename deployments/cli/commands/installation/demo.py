@@ -3,48 +3,64 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.progress import BarColumn, Progress, TextColumn
+from sqlalchemy import text
 
-from deployments.cli.commands.installation.demo_report import (
-    print_failures,
-    print_library,
-    print_next,
-    print_queries,
-    print_repaired,
-    print_sameness,
-    title,
-)
 from deployments.cli.commands.tasks.running import run_followed
+from deployments.cli.options.parameters import Flag
 from deployments.cli.options.task_options import TaskOptions, read_request
 from deployments.cli.output.progress import BY_CTRL_C
 from deployments.cli.output.summary import print_summary
-from deployments.cli.output.terminal import duration, messages, remark, say
+from deployments.cli.output.terminal import duration, messages, output, print_table, remark, say
 from deployments.demo.faults import BROKEN, LOST_ROWS, spoil_derivatives
 from deployments.demo.folder import DemoFolder, DemoState, claim_folder
-from deployments.demo.library import DEFAULT_LARGE_PHOTOS, DEFAULT_PHOTOS, make_library
+from deployments.demo.library import DEFAULT_LARGE_PHOTOS, DEFAULT_PHOTOS, DemoLibrary, make_library
 from deployments.demo.projects import LOFOTEN, LOST_DRIVE, TENANTS
-from deployments.demo.snapshot import take_snapshot
+from deployments.demo.snapshot import Snapshot, take_snapshot
 from deployments.embedded_server.password import auth_string_of, login_link
 from deployments.server.prefect_server import embedded_server
 from deployments.status.queue_figures import failed_item_names
 from flows.process.runtime import Runtime
 from storage.database.engine import Database
 from storage.library.paths import Library
+from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 from storage.settings import Settings
+from task_definitions.wording import quantity
 
 #: A demo with fewer photos than this has one large photo instead of several.
 SMALL_DEMO = 1_000
 
 #: The names of photos that must fail: files that are not pictures, and photos of the project without a folder.
 HOPELESS = frozenset(BROKEN) | {LOST_DRIVE.photo_name(index) for index in range(LOST_ROWS)}
+
+#: How many names are shown for each kind of change.
+EXAMPLES = 3
+
+#: How many differences are shown if the second run changed something, which it must not do.
+DIFFERENCES = 20
+
+FAILED_ITEMS = (
+    "SELECT filename, message, count(*) AS times FROM job_items WHERE status = 'failed' GROUP BY 1, 2 ORDER BY 1"
+)
+
+QUERIES = (
+    """SELECT task_type, type, status, priority, scope, count(*) AS jobs, sum(progress_total) AS items
+FROM jobs GROUP BY 1, 2, 3, 4, 5 ORDER BY min(id)""",
+    """SELECT id, tenant_id, type, chunk_index, total_chunks, progress_done, progress_total, status
+FROM jobs WHERE total_chunks > 1 ORDER BY id""",
+    "SELECT status, count(*) AS items FROM job_items GROUP BY status",
+    "SELECT thumbnail_status, preview_status, count(*) AS photos FROM photos GROUP BY 1, 2",
+    "SELECT action, count(*) AS moves_and_removals FROM file_journal GROUP BY action",
+)
 
 app = App(name="demo")
 
@@ -54,7 +70,7 @@ def demo(
     *,
     folder: Path = Path("photojobs-demo"),
     photos: Annotated[int, Parameter(validator=Number(gte=20, lte=100_000))] = DEFAULT_PHOTOS,
-    keep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    keep: Flag = False,
 ) -> int:
     """Create a library with many kinds of faults, and repair it.
 
@@ -89,13 +105,15 @@ def demo(
         _make(place, database, photos)
     else:
         say(f"{place.path} already exists; the demo works on the same library again.")
-    with Runtime(database, settings=settings) as runtime:
+    with Runtime(database, settings=settings) as runtime, runtime.as_current():
         remark("Starting Prefect's server …")
         with embedded_server(place.prefect_home) as url:
             say(f"Prefect's server at {url.removesuffix('/api')}, its data in {place.prefect_home}")
             is_as_promised = _again(place, runtime) if place.state is DemoState.REPAIRED else _repair(place, runtime)
-            print_queries(database)
-            print_next(place, took=duration(time.monotonic() - began))
+            _title("The same in SQL")
+            for statement in QUERIES:
+                _print_query(database, statement)
+            _print_next(place, took=duration(time.monotonic() - began))
             if keep:
                 _wait_for_interrupt(login_link(url.removesuffix("/api"), auth_string_of(place.prefect_home)))
     return 0 if is_as_promised else 1
@@ -103,7 +121,10 @@ def demo(
 
 def _make(place: DemoFolder, database: Database, photos: int) -> None:
     large = DEFAULT_LARGE_PHOTOS if photos >= SMALL_DEMO else 1
-    with _drawing() as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    if not messages().is_terminal:
+        remark("Drawing photos …")
+    with Progress(*columns, console=messages(), transient=True, disable=not messages().is_terminal) as progress:
         bar = progress.add_task("Drawing photos", total=None)
         made = make_library(
             place.library_root,
@@ -113,7 +134,7 @@ def _make(place: DemoFolder, database: Database, photos: int) -> None:
             on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     place.enter(DemoState.MADE)
-    print_library(place, made, large=large)
+    _print_library(place, made, large=large)
 
 
 def _repair(place: DemoFolder, runtime: Runtime) -> bool:
@@ -128,8 +149,8 @@ def _repair(place: DemoFolder, runtime: Runtime) -> bool:
         if any(step.counts.get("archived") for step in night.steps)
     ]
     place.enter(DemoState.REPAIRED)
-    print_repaired(runtime.database, nights)
-    return _print_failures(runtime.database, summaries + nights)
+    _print_repaired(runtime.database, nights)
+    return _fails_as_expected(runtime.database, summaries + nights)
 
 
 def _again(place: DemoFolder, runtime: Runtime) -> bool:
@@ -137,14 +158,14 @@ def _again(place: DemoFolder, runtime: Runtime) -> bool:
     summaries = [
         _run(runtime, name, tenant_id) for name in ("process_photos", "maintenance_global") for tenant_id in TENANTS
     ]
-    print_sameness(before, take_snapshot(place.library_root, runtime.database))
-    return _print_failures(runtime.database, summaries)
+    _print_sameness(before, take_snapshot(place.library_root, runtime.database))
+    return _fails_as_expected(runtime.database, summaries)
 
 
 def _run(runtime: Runtime, name: str, tenant_id: str) -> TaskSummary:
     options = TaskOptions(tenant=tenant_id, all=name == "process_photos")
     request = read_request(name, options, runtime.settings)
-    title(
+    _title(
         f"{request.definition.label} for {tenant_id}: photojobs run {name} --tenant {tenant_id}"
         + " --all" * options.all
     )
@@ -155,9 +176,10 @@ def _run(runtime: Runtime, name: str, tenant_id: str) -> TaskSummary:
     return summary
 
 
-def _print_failures(database: Database, summaries: list[TaskSummary]) -> bool:
+def _fails_as_expected(database: Database, summaries: list[TaskSummary]) -> bool:
     """Show which items failed; return True if exactly the expected items failed."""
-    print_failures(database)
+    _title("What failed and why, while everything else went on")
+    _print_query(database, FAILED_ITEMS)
     names = failed_item_names(database, [summary.task.id for summary in summaries])
     return names <= HOPELESS and all(summary.task.is_final for summary in summaries)
 
@@ -171,10 +193,80 @@ def _wait_for_interrupt(link: str) -> None:
         say("")
 
 
-@contextmanager
-def _drawing() -> Iterator[Progress]:
-    if not messages().is_terminal:
-        remark("Drawing photos …")
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, console=messages(), transient=True, disable=not messages().is_terminal) as progress:
-        yield progress
+def _title(words: str) -> None:
+    output().print()
+    output().print(words, style="bold", markup=False, soft_wrap=True)
+
+
+def _print_library(place: DemoFolder, made: DemoLibrary, *, large: int) -> None:
+    say(
+        f"A library in {place.library_root}: {quantity(len(made.tenant_ids), 'tenant')}, "
+        f"{quantity(len(made.project_ids), 'project')}, "
+        f"{made.jpegs} JPEGs ({large} of 24 megapixels), {made.pngs} PNGs; its rows in {place.database_path}"
+    )
+    _title("Faults in the library")
+    print_table(("number", "what"), [(number, what) for what, number in made.faults.items()], numbers=("number",))
+
+
+def _print_repaired(database: Database, nights: Sequence[TaskSummary]) -> None:
+    """Print the changes of upkeep, with the first names of each kind."""
+    counts: Counter[tuple[str, str]] = Counter()
+    examples: dict[tuple[str, str], list[str]] = {}
+    for summary in nights:
+        for job in TasksRepository(database).list_jobs(summary.task.id):
+            for what, number in job.result.get("counts", {}).items():
+                counts[job.type, what] += number
+                examples.setdefault((job.type, what), []).extend(job.result.get("examples", {}).get(what, []))
+    _title("What two nights of upkeep found and repaired")
+    rows = [
+        (step, number, what, "; ".join(dict.fromkeys(examples[step, what][:EXAMPLES])))
+        for (step, what), number in counts.items()
+        if what != "unchanged"
+    ]
+    print_table(("step", "number", "what", "for example"), rows, numbers=("number",))
+
+
+def _print_sameness(before: Snapshot, after: Snapshot) -> None:
+    """Print the differences that a second run made, or that it made none."""
+    _title("Run again")
+    differences = before.differences(after)
+    if not differences:
+        say(
+            f"Nothing changed: {len(after.files)} files have the same contents and times as before, and "
+            f"{len(after.rows)} rows of projects, photos and tags have the same values."
+        )
+        return
+    say(f"{len(differences)} files and rows differ, because the library was changed after the last run:")
+    for line in differences[:DIFFERENCES]:
+        say(f"  {line}")
+
+
+def _print_next(place: DemoFolder, *, took: str) -> None:
+    _title(f"Done in {took}. Try next")
+    for line in (
+        f"export PHOTOJOBS_DATABASE_URL={quote(f'sqlite:///{place.database_path}')}",
+        f"export PHOTOJOBS_LIBRARY_ROOT={quote(str(place.library_root))}",
+        f"export PREFECT_HOME={quote(str(place.prefect_home))}",
+        "photojobs up    # then open the address that it prints, and press Run on Global Maintenance",
+        "photojobs status",
+        "photojobs library list",
+        "photojobs jobs list --status failed",
+        "photojobs run process_photos --tenant anna --tag best --payload '{\"force\": true}'",
+        "photojobs run regenerate_metadata --tenant ben",
+        "photojobs definitions show maintenance_global",
+        f"sqlite3 {quote(str(place.database_path))} {quote(FAILED_ITEMS)}",
+        f"photojobs demo --folder {quote(str(place.path))}    # again: nothing is left to do",
+        f"rm -r {quote(str(place.path))}    # deletes everything",
+    ):
+        say(f"  {line}")
+
+
+def _print_query(database: Database, statement: str) -> None:
+    with database.connect() as connection:
+        result = connection.execute(text(statement))
+        columns, rows = list(result.keys()), [tuple(row) for row in result]
+    say("")
+    for line in statement.splitlines():
+        say(f"  {line}")
+    numbers = [name for index, name in enumerate(columns) if any(isinstance(row[index], int) for row in rows)]
+    print_table(columns, rows, numbers=numbers)

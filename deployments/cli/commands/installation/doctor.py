@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from deployments.cli.options.ending import removing_temporary_files
 from deployments.cli.options.exit_codes import TASK_FAILED
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import use_password
+from deployments.cli.options.parameters import Json
+from deployments.cli.options.signals import removing_temporary_files
 from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.terminal import print_json, print_table, say
 from deployments.doctor.finding import Finding, Standing

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.exit_codes import TASK_FAILED
-from deployments.cli.options.json_option import Json
+from deployments.cli.options.parameters import Flag, Json
 from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.progress import following
 from deployments.cli.output.summary import print_summary
@@ -29,8 +29,6 @@ app = App(name="init")
 
 #: How many projects are listed.
 SHOWN_PROJECTS = 20
-
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 @app.default

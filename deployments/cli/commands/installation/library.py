@@ -6,14 +6,13 @@ The definition `folder_discovery` adds existing folders.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from deployments.cli.options.exit_codes import TASK_FAILED
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
-from deployments.cli.output.terminal import confirm, print_json, print_table, remark, say
+from deployments.cli.options.parameters import Flag, Json, Several
+from deployments.cli.output.terminal import confirm, print_json, print_outcome, print_table, remark, say
 from deployments.library.new_project import add_project
 from deployments.status.queue_figures import project_figures
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
@@ -28,7 +27,7 @@ app = App(name="library")
 def list_projects(
     *,
     tenant: str | None = None,
-    archived: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    archived: Flag = False,
     json: Json = False,
 ) -> None:
     """List projects with the number of their photos.
@@ -89,17 +88,14 @@ def add(name: str, /, *, tenant: str | None = None, folder: str | None = None, j
     owner = settings.tenant if tenant is None else tenant
     with opened_database(settings=settings, create=True) as database:
         project, path = add_project(database, settings, name=name, tenant_id=owner, folder=folder)
-    if json:
-        print_json({"project": project, "path": path})
-        return
-    confirm(f"project {project.id} was added: {path}")
+    print_outcome(f"project {project.id} was added: {path}", {"project": project, "path": path}, json=json)
 
 
 @app.command(name="verify")
 def show_verification(
     *,
     tenant: str | None = None,
-    accept: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    accept: Several = (),
     json: Json = False,
 ) -> int:
     """Show how many originals were verified, when, and which originals are corrupt.

@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database, use_password
+from deployments.cli.options.parameters import Flag, Json, Several
+from deployments.cli.options.signals import handling
 from deployments.cli.output.terminal import confirm, print_json, warn
 from deployments.server.running_up import prefect_home
 from storage.settings import Settings
@@ -23,6 +24,8 @@ from storage.settings import Settings
 up_app = App(name="up")
 serve_app = App(name="serve")
 worker_app = App(name="worker")
+
+_END = (signal.SIGINT, signal.SIGTERM)
 
 
 @up_app.default
@@ -97,9 +100,9 @@ def serve(*, folder: Path | None = None) -> None:
 @worker_app.default
 def worker(
     *,
-    lane: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    lane: Several = (),
     tenant: str | None = None,
-    once: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    once: Flag = False,
     concurrency: int | None = None,
     json: Json = False,
 ) -> None:
@@ -140,7 +143,7 @@ def worker(
             signal.signal(signal.SIGTERM, lambda *_: at_work.stop_now())
             at_work.stop()
 
-        with _handling(stop):
+        with handling(stop, *_END):
             if not json:
                 confirm(f"worker {runtime.worker_id} begins")
             if metrics_url is not None and not json:
@@ -186,15 +189,5 @@ def _until_asked_to_stop() -> Iterator[Callable[[], object]]:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         asked.set()
 
-    with _handling(stop):
+    with handling(stop, *_END):
         yield asked.wait
-
-
-@contextmanager
-def _handling(stop: Callable[..., None]) -> Iterator[None]:
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

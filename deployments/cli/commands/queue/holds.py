@@ -7,9 +7,9 @@ from typing import Literal
 from cyclopts import App
 from sqlalchemy import Connection
 
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
-from deployments.cli.output.terminal import confirm, print_json
+from deployments.cli.options.parameters import Json
+from deployments.cli.output.terminal import print_outcome
 from flows.api import task_control
 from storage.queue.tasks import TasksRepository
 
@@ -39,10 +39,11 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)
         task_control.hold(kind, name, reason=reason, tenant_id=tenant, connection=connection)
-    if json:
-        print_json({"kind": kind, "name": name, "is_held": True})
-        return
-    confirm(f"{kind} {name} is held; `photojobs release {kind} {name}` ends the hold")
+    print_outcome(
+        f"{kind} {name} is held; `photojobs release {kind} {name}` ends the hold",
+        {"kind": kind, "name": name, "is_held": True},
+        json=json,
+    )
 
 
 @release_app.default
@@ -61,10 +62,11 @@ def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json =
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)
         was_held = task_control.release(kind, name, tenant_id=tenant, connection=connection)
-    if json:
-        print_json({"kind": kind, "name": name, "is_held": False, "was_held": was_held})
-        return
-    confirm(f"{kind} {name} is released" if was_held else f"{kind} {name} was not held")
+    print_outcome(
+        f"{kind} {name} is released" if was_held else f"{kind} {name} was not held",
+        {"kind": kind, "name": name, "is_held": False, "was_held": was_held},
+        json=json,
+    )
 
 
 def _whole_name(kind: Kind, name: str, tenant: str | None, connection: Connection) -> str:

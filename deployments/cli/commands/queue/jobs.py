@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from cyclopts import App, Parameter
-from cyclopts.validators import Number
 
 from deployments.cli.options.errors import BadInput
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
+from deployments.cli.options.parameters import Count, JobId, JobTenant, Json, Offset
 from deployments.cli.output.job_cells import beginning, progress_of, took
-from deployments.cli.output.terminal import confirm, output, print_fields, print_json, print_table, remark, say, shown
+from deployments.cli.output.terminal import (
+    output,
+    print_fields,
+    print_json,
+    print_outcome,
+    print_table,
+    remark,
+    say,
+    shown,
+)
 from deployments.status.queue_figures import item_counts, list_items, list_jobs
 from storage.database.engine import Database
 from storage.errors import UnknownJob
@@ -33,7 +40,6 @@ app = App(name="jobs")
 
 JobStatusName = Literal["queued", "running", "completed", "failed", "canceled"]
 ItemStatusName = Literal["pending", "running", "done", "failed", "skipped"]
-Limit = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 @Parameter(name="*")
@@ -61,8 +67,8 @@ class JobOptions:
 def list_all(
     *,
     options: JobOptions | None = None,
-    limit: Limit = 50,
-    offset: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    limit: Count = 50,
+    offset: Offset = 0,
     json: Json = False,
 ) -> None:
     """List jobs, the newest first.
@@ -110,16 +116,8 @@ def list_all(
 
 
 @app.command(name="show")
-def show_job(id: int, /, *, tenant: str | None = None, json: Json = False) -> None:
-    """Show all details of a job.
-
-    Parameters
-    ----------
-    id
-        The job's id, as `photojobs jobs list` shows it.
-    tenant
-        The tenant that the job must belong to; by default any tenant.
-    """
+def show_job(id: JobId, /, *, tenant: JobTenant = None, json: Json = False) -> None:
+    """Show all details of a job."""
     with opened_database() as database:
         job = _job(database, id, tenant)
         counts = item_counts(database, [id]).get(id, {})
@@ -166,26 +164,22 @@ def show_job(id: int, /, *, tenant: str | None = None, json: Json = False) -> No
 
 @app.command(name="items")
 def show_items(
-    id: int,
+    id: JobId,
     /,
     *,
     status: ItemStatusName | None = None,
-    limit: Limit = 1000,
-    tenant: str | None = None,
+    limit: Count = 1000,
+    tenant: JobTenant = None,
     json: Json = False,
 ) -> None:
     """List the items of a job.
 
     Parameters
     ----------
-    id
-        The job's id.
     status
         Only items in this status.
     limit
         How many items to list at most.
-    tenant
-        The tenant that the job must belong to; by default any tenant.
     """
     with opened_database() as database:
         _job(database, id, tenant)
@@ -201,16 +195,8 @@ def show_items(
 
 
 @app.command(name="why")
-def explain(id: int, /, *, tenant: str | None = None, json: Json = False) -> None:
-    """Show why a job does not start, or how it ended, and what to do.
-
-    Parameters
-    ----------
-    id
-        The job's id, as `photojobs jobs list` shows it.
-    tenant
-        The tenant that the job must belong to; by default any tenant.
-    """
+def explain(id: JobId, /, *, tenant: JobTenant = None, json: Json = False) -> None:
+    """Show why a job does not start, or how it ended, and what to do."""
     from flows.handlers.step import why_not_run
 
     settings = Settings.load()
@@ -243,12 +229,9 @@ def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> N
     ids
         The jobs' ids; without them, all jobs that the options select.
     """
-    with _selected("retry", ids, options, statuses=RETRIED, does="run again") as (database, selected):
-        count = retry_jobs(database, selected)
-    if json:
-        print_json({"queued": count})
-        return
-    confirm(f"{_are(count)} queued again; `photojobs up` or a worker runs {'it' if count == 1 else 'them'}")
+    count = _change("retry", retry_jobs, ids, options, statuses=RETRIED, does="run again")
+    text = f"{_are(count)} queued again; `photojobs up` or a worker runs {'it' if count == 1 else 'them'}"
+    print_outcome(text, {"queued": count}, json=json)
 
 
 @app.command(name="cancel")
@@ -260,18 +243,19 @@ def cancel(*ids: int, options: JobOptions | None = None, json: Json = False) -> 
     ids
         The jobs' ids; without them, all jobs that the options select.
     """
-    with _selected("cancel", ids, options, statuses=UNFINISHED, does="canceled") as (database, selected):
-        count = cancel_jobs(database, selected)
-    if json:
-        print_json({"canceled": count})
-        return
-    confirm(f"{_are(count)} canceled; running jobs stop at their next checkpoint")
+    count = _change("cancel", cancel_jobs, ids, options, statuses=UNFINISHED, does="canceled")
+    print_outcome(f"{_are(count)} canceled; running jobs stop at their next checkpoint", {"canceled": count}, json=json)
 
 
-@contextmanager
-def _selected(
-    command: str, ids: tuple[int, ...], options: JobOptions | None, *, statuses: Sequence[str], does: str
-) -> Iterator[tuple[Database, JobFilter]]:
+def _change(
+    command: str,
+    change: Callable[[Database, JobFilter], int],
+    ids: tuple[int, ...],
+    options: JobOptions | None,
+    *,
+    statuses: Sequence[str],
+    does: str,
+) -> int:
     options = options or JobOptions()
     if not ids and options == JobOptions():
         raise BadInput(f"jobs {command}: which jobs? Give their ids, or select jobs with --status, --type, --task, …")
@@ -281,7 +265,7 @@ def _selected(
             job = _job(database, job_id, options.tenant)
             if job.status not in statuses:
                 raise BadInput(f"job {job_id} is {job.status}; only a job that is {listed(statuses)} can be {does}.")
-        yield database, JobFilter(ids=ids or None, **_filters(database, options, settings))
+        return change(database, JobFilter(ids=ids or None, **_filters(database, options, settings)))
 
 
 def _filters(database: Database, options: JobOptions, settings: Settings) -> dict[str, Any]:

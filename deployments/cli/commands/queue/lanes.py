@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from deployments.cli.options.errors import BadInput
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
-from deployments.cli.output.terminal import print_json, print_table
+from deployments.cli.options.parameters import Json
+from deployments.cli.output.terminal import Section, print_json, print_section
 from deployments.status.queue_figures import LaneFigures, lane_figures
 from storage.queue.lanes import LanesRepository
 from task_definitions.model import MAX_PRIORITY
 
 app = App(name="lanes")
-
-LANE_COLUMNS = ("lane", "priorities", "slots", "running", "waiting", "aging", "fair tenants", "held")
-LANE_NUMBERS = ("slots", "running", "waiting")
 
 
 @app.command(name="list")
@@ -57,29 +55,29 @@ def set_lane(
         _print([lane for lane in lane_figures(database) if lane.name == name], json=json)
 
 
-def lane_rows(lanes: list[LaneFigures]) -> list[tuple[object, ...]]:
-    """Return one row for each lane, with the columns of `LANE_COLUMNS`."""
-    return [
-        (
-            lane.name,
-            _range(lane),
-            "no limit" if lane.slots is None else lane.slots,
-            lane.running,
-            lane.queued,
-            "off" if lane.aging_seconds is None else f"{lane.aging_seconds} s",
-            lane.fair_tenants,
-            lane.is_held,
-        )
-        for lane in lanes
-    ]
-
-
-def _range(lane: LaneFigures) -> str:
-    return f"{max(lane.min_priority, 0)} to {min(lane.max_priority, MAX_PRIORITY)}"
+def lane_section(lanes: Sequence[LaneFigures]) -> Section:
+    """Return the table of lanes."""
+    return Section(
+        ("lane", "priorities", "slots", "running", "waiting", "aging", "fair tenants", "held"),
+        [
+            (
+                lane.name,
+                f"{max(lane.min_priority, 0)} to {min(lane.max_priority, MAX_PRIORITY)}",
+                "no limit" if lane.slots is None else lane.slots,
+                lane.running,
+                lane.queued,
+                "off" if lane.aging_seconds is None else f"{lane.aging_seconds} s",
+                lane.fair_tenants,
+                lane.is_held,
+            )
+            for lane in lanes
+        ],
+        numbers=("slots", "running", "waiting"),
+    )
 
 
 def _print(lanes: list[LaneFigures], *, json: bool) -> None:
     if json:
         print_json(lanes)
     else:
-        print_table(LANE_COLUMNS, lane_rows(lanes), numbers=LANE_NUMBERS)
+        print_section(lane_section(lanes))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json as json_text
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -15,9 +15,10 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from deployments.cli.commands.queue.lanes import LANE_COLUMNS, LANE_NUMBERS, lane_rows
-from deployments.cli.options.json_option import Json
+from deployments.cli.commands.queue.lanes import lane_section
 from deployments.cli.options.opening import opened_database
+from deployments.cli.options.parameters import Count, Flag, Json
+from deployments.cli.options.signals import ctrl_c_pressed
 from deployments.cli.output.job_cells import beginning, progress_of, short_id, took
 from deployments.cli.output.terminal import (
     Section,
@@ -25,20 +26,18 @@ from deployments.cli.output.terminal import (
     output,
     plain,
     print_json,
-    print_sections,
+    print_section,
     say,
-    section_table,
+    table,
 )
 from deployments.status.queue_status import QueueStatus, RunningJob, read_status
-from storage.database.engine import Database
 from storage.settings import Settings
-from task_definitions import Definitions, load_definitions
+from task_definitions import load_definitions
 from task_definitions.wording import quantity
 
 app = App(name="status")
 
 Seconds = Annotated[float, Parameter(validator=Number(gt=0, lte=86_400))]
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 @app.default
@@ -46,7 +45,7 @@ def show_status(
     *,
     tenant: str | None = None,
     limit: Count = 10,
-    watch: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    watch: Flag = False,
     interval: Seconds = 2.0,
     times: Count | None = None,
     json: Json = False,
@@ -73,111 +72,65 @@ def show_status(
     settings = Settings.load()
     definitions = load_definitions(settings.definitions, strict=False)
     with opened_database(settings=settings) as database:
-        looks = _looks(database, settings, definitions, tenant_id=tenant, limit=limit)
+        look = partial(read_status, database, settings, definitions, tenant_id=tenant, limit=limit)
         if watch:
-            _watch(looks, interval=interval, times=times, json=json)
+            _watch(look, interval=interval, times=times, json=json)
             return
-        status = next(looks)
+        status = look()
     if json:
-        print_json(_document(status))
+        print_json(status)
         return
     for line in _head(status):
         say(line)
-    print_sections(_sections(status))
+    for section in _sections(status):
+        say("")
+        print_section(section)
 
 
-def _looks(
-    database: Database, settings: Settings, definitions: Definitions, *, tenant_id: str | None, limit: int
-) -> Iterator[QueueStatus]:
-    while True:
-        yield read_status(database, settings, definitions, tenant_id=tenant_id, limit=limit)
-
-
-def _watch(looks: Iterator[QueueStatus], *, interval: float, times: int | None, json: bool) -> None:
+def _watch(look: Callable[[], QueueStatus], *, interval: float, times: int | None, json: bool) -> None:
     is_live = output().is_terminal and not json
-    with _ctrl_c() as pressed:
-        statuses = _each(looks, interval, times, pressed)
+    with ctrl_c_pressed() as pressed:
+        statuses = _each(look, interval, times, pressed)
         if is_live:
             with Live(console=output(), screen=True, auto_refresh=False) as live:
                 for status in statuses:
                     live.update(_page(status), refresh=True)
             return
         for status in statuses:
-            output().out(json_text.dumps(_document(status), default=plain) if json else _line(status))
+            output().out(json_text.dumps(status, default=plain) if json else _line(status))
             output().file.flush()
 
 
-@contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C sets; a second Ctrl-C raises KeyboardInterrupt.
-
-    The first Ctrl-C raises nothing, because a database driver would ignore an exception during its clean-up.
-    """
-    pressed = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-
-    def press(*_: object) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _each(
-    looks: Iterator[QueueStatus], interval: float, times: int | None, ended: threading.Event
+    look: Callable[[], QueueStatus], interval: float, times: int | None, ended: threading.Event
 ) -> Iterator[QueueStatus]:
-    number = 0
-    while True:
-        yield next(looks)
-        number += 1
-        if (times is not None and number >= times) or ended.wait(interval):
+    for number in itertools.count(1):
+        yield look()
+        if number == times or ended.wait(interval):
             return
-
-
-def _document(status: QueueStatus) -> dict[str, object]:
-    return {
-        "at": status.at,
-        "database": status.database,
-        "jobs": status.counts,
-        "delayed": status.delayed,
-        "activity": status.activity,
-        "lanes": status.lanes,
-        "running": status.running,
-        "waiting": status.waiting,
-        "failures": status.failures,
-        "tasks": status.tasks,
-        "holds": status.holds,
-        "schedules": status.schedules,
-        "scheduler_errors": status.scheduler_errors,
-        "corrupt_originals": status.corrupt_originals,
-    }
 
 
 def _page(status: QueueStatus) -> RenderableType:
     parts: list[RenderableType] = [Text(line) for line in _head(status)]
     for section in _sections(status):
-        parts += [Text(""), section_table(section)]
+        parts += [Text(""), table(section)]
     return Group(*parts)
 
 
 def _line(status: QueueStatus) -> str:
-    counts = status.counts
+    jobs = status.jobs
     lanes = ", ".join(
         f"{lane.name} {lane.running}/{'-' if lane.slots is None else lane.slots}" for lane in status.lanes
     )
     return (
-        f"{status.at:%Y-%m-%d %H:%M:%S}  {counts['running']} running ({lanes}), {counts['queued']} queued"
-        f" ({status.delayed} to run later), {counts['failed']} failed, {counts['completed']} completed,"
-        f" {counts['canceled']} canceled"
+        f"{status.at:%Y-%m-%d %H:%M:%S}  {jobs['running']} running ({lanes}), {jobs['queued']} queued"
+        f" ({status.delayed} to run later), {jobs['failed']} failed, {jobs['completed']} completed,"
+        f" {jobs['canceled']} canceled"
     )
 
 
 def _head(status: QueueStatus) -> Iterator[str]:
-    counts = ", ".join(f"{number} {name}" for name, number in status.counts.items())
+    counts = ", ".join(f"{number} {name}" for name, number in status.jobs.items())
     yield f"Database  {status.database}"
     yield f"Jobs      {counts}" + (f"; {status.delayed} of the queued jobs start later" if status.delayed else "")
     yield f"At work   {_at_work(status)}"
@@ -204,7 +157,7 @@ def _at_work(status: QueueStatus) -> str:
 
 
 def _sections(status: QueueStatus) -> Iterator[Section]:
-    yield Section(LANE_COLUMNS, lane_rows(list(status.lanes)), LANE_NUMBERS)
+    yield lane_section(status.lanes)
     if status.running:
         yield Section(
             ("running", "type", "task", "tenant", "done", "rate", "for", "left", "last sign", "worker"),

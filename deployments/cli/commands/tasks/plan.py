@@ -6,14 +6,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from deployments.cli.options.ending import removing_temporary_files
 from deployments.cli.options.exit_codes import TASK_FAILED
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.opening import opened_database
+from deployments.cli.options.parameters import DefinitionName, Flag, Json
+from deployments.cli.options.signals import removing_temporary_files
 from deployments.cli.options.task_options import TaskOptions, TaskRequest, read_request
 from deployments.cli.output.terminal import print_json, print_table, remark, say, warn
 from flows.planning.changes import ACTIONS
@@ -32,20 +32,18 @@ app = App(name="plan")
 
 @app.default
 def plan(
-    name: str,
+    name: DefinitionName,
     /,
     options: TaskOptions | None = None,
     *,
     save: Path | None = None,
-    thorough: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    thorough: Flag = False,
     json: Json = False,
 ) -> int:
     """Show what a definition would do; change nothing.
 
     Parameters
     ----------
-    name
-        The definition; `photojobs definitions list` shows all.
     save
         Write all changes to this new file, one on each line; `photojobs run --plan FILE` carries them out.
     thorough

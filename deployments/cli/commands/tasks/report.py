@@ -8,10 +8,10 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from deployments.cli.options.ending import removing_temporary_files
-from deployments.cli.options.errors import BadInput
-from deployments.cli.options.json_option import Json
+from deployments.cli.options.errors import BadInput, UnwritableFile
 from deployments.cli.options.opening import opened_database
+from deployments.cli.options.parameters import Json
+from deployments.cli.options.signals import removing_temporary_files
 from deployments.cli.output.terminal import print_json, say
 from deployments.report.page import render_report
 from deployments.report.task_report import DEFAULT_PHOTOS, TaskReport, read_report
@@ -66,7 +66,7 @@ def write_report(
     try:
         write_atomically(file, page.encode("utf-8"))
     except OSError as error:
-        raise BadInput(f"{file}: cannot be written: {error.strerror}. Name a file in a folder that exists.") from None
+        raise UnwritableFile(file, error) from None
     say(str(file))
 
 

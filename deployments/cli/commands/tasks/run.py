@@ -12,8 +12,8 @@ from cyclopts import App
 
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.exit_codes import BAD_INPUT, CANCELED, TASK_FAILED
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.named_server import check_named_server
+from deployments.cli.options.parameters import Json
 from deployments.cli.options.task_options import TaskOptions, TaskRequest, read_request
 from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.terminal import confirm, print_json, warn
@@ -61,24 +61,15 @@ def run(
 
 def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Settings, *, json: bool) -> int:
     from deployments.cli.commands.tasks.running import run_here
-    from deployments.cli.options.ending import removing_temporary_files
-    from deployments.cli.options.opening import opened_database
+    from deployments.cli.options.opening import opened_runtime
+    from deployments.cli.options.signals import removing_temporary_files
     from deployments.cli.output.progress import BY_CTRL_C
-    from deployments.cli.output.summary import print_summary, print_summary_json
-    from flows.process.runtime import Runtime
+    from deployments.cli.output.summary import print_result
     from flows.telemetry.log_lines import structure_logs
 
     structure_logs(settings)
     refusals: tuple[Refusal, ...] = ()
-    with (
-        opened_database(
-            settings=settings,
-            upgrade=True,
-            create=request is not None and not request.needs_rows,
-            needs_library=True,
-        ) as database,
-        Runtime(database, settings=settings) as runtime,
-    ):
+    with opened_runtime(settings, create=request is not None and not request.needs_rows, needs_library=True) as runtime:
         if saved is not None:
             from flows.api.planned_run import prepare_run
 
@@ -92,10 +83,7 @@ def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Setting
             request = TaskRequest(definition=saved.definition.definition, new=prepared.new)
         assert request is not None  # noqa: S101 - one of both was given.
         summary = run_here(request, runtime, is_shown=not json and not is_quiet())
-    if json:
-        print_summary_json(summary, refusals=None if saved is None else refusals)
-    elif not is_quiet():
-        print_summary(summary)
+    print_result(summary, json=json, refusals=None if saved is None else refusals)
     if summary.task.status == "completed":
         return TASK_FAILED if refusals else 0
     return CANCELED if summary.task.error_message == BY_CTRL_C else TASK_FAILED

@@ -19,6 +19,8 @@ from storage.reports.task_summary import TaskSummary
 def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
     """Start a task, run it to its end, and return its summary; Prefect then shows a flow run of it.
 
+    The runtime must be the current one.
+
     Raises:
         PhotojobsError: the task cannot be started.
         RunBroken: the flow run ended before the task.
@@ -43,12 +45,14 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
 def run_followed(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
     """Run a task through Prefect in this process, show its progress, and return its summary.
 
+    The runtime must be the current one.
+
     Raises:
         RunBroken: the flow run ended before the task.
     """
     from flows.api.start import run_task
 
-    with runtime.as_current(), following(runtime, request.new.id, is_shown=is_shown):
+    with following(runtime, request.new.id, is_shown=is_shown):
         return run_task(**request.arguments())
 
 
@@ -61,7 +65,7 @@ def _history(runtime: Runtime) -> RunHistory | None:
 def _run_plainly(request: TaskRequest, runtime: Runtime, history: RunHistory, *, is_shown: bool) -> TaskSummary:
     from flows.execution.plain_run import run_plainly
 
-    with runtime.as_current(), following(runtime, request.new.id, is_shown=is_shown):
+    with following(runtime, request.new.id, is_shown=is_shown):
         summary = run_plainly(request.new.id, runtime)
     try:
         flow_run_id = history.record(summary, runtime.database)

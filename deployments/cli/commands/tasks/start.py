@@ -4,35 +4,25 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from deployments.cli.options.json_option import Json
-from deployments.cli.options.opening import opened_database
+from deployments.cli.options.opening import opened_runtime
+from deployments.cli.options.parameters import DefinitionName, Json
 from deployments.cli.options.task_options import TaskOptions, read_request
 from deployments.cli.output.terminal import print_json, remark, say
 from flows.api.start import start_task
-from flows.process.runtime import Runtime
 from storage.settings import Settings
 
 app = App(name="start")
 
 
 @app.default
-def start(name: str, /, options: TaskOptions | None = None, *, json: Json = False) -> None:
+def start(name: DefinitionName, /, options: TaskOptions | None = None, *, json: Json = False) -> None:
     """Start a definition, and return at once.
 
     The command prints the task's id. Prefect, `photojobs up` or a worker runs the task.
-
-    Parameters
-    ----------
-    name
-        The definition; `photojobs definitions list` shows all.
     """
     settings = Settings.load()
     request = read_request(name, options or TaskOptions(), settings)
-    with (
-        opened_database(settings=settings, upgrade=True, create=not request.needs_rows, needs_library=True) as database,
-        Runtime(database, settings=settings) as runtime,
-        runtime.as_current(),
-    ):
+    with opened_runtime(settings, create=not request.needs_rows, needs_library=True):
         started = start_task(**request.arguments())
     if json:
         print_json(started)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import App, Parameter
-from cyclopts.validators import Number
+from cyclopts import App
 
-from deployments.cli.options.json_option import Json
-from deployments.cli.options.opening import opened_database
+from deployments.cli.options.opening import opened_database, opened_runtime
+from deployments.cli.options.parameters import Count, Json, Offset, TaskId, TaskTenant
 from deployments.cli.output.job_cells import short_id, took
 from deployments.cli.output.summary import print_summary, print_summary_json
 from deployments.cli.output.terminal import confirm, print_fields, print_json, print_table, remark, say
 from flows.api import task_control
-from flows.process.runtime import Runtime
-from storage.database.engine import Database
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import summarise_task
@@ -38,8 +33,8 @@ def list_tasks(
     status: TaskStatusName | None = None,
     type: str | None = None,
     tenant: str | None = None,
-    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
-    offset: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    limit: Count = 20,
+    offset: Offset = 0,
     json: Json = False,
 ) -> None:
     """List tasks, the newest first.
@@ -89,16 +84,8 @@ def list_tasks(
 
 
 @app.command(name="show")
-def show_task(task: str, /, *, tenant: str | None = None, json: Json = False) -> None:
-    """Show a task with its steps and their progress.
-
-    Parameters
-    ----------
-    task
-        The task's id.
-    tenant
-        The tenant that the task must belong to; by default any tenant.
-    """
+def show_task(task: TaskId, /, *, tenant: TaskTenant = None, json: Json = False) -> None:
+    """Show a task with its steps and their progress."""
     with opened_database() as database:
         task_id = TasksRepository(database).whole_id(task, tenant_id=tenant)
         TasksRepository(database).get(task_id, tenant_id=tenant)
@@ -130,21 +117,17 @@ def show_task(task: str, /, *, tenant: str | None = None, json: Json = False) ->
 
 @cancel_app.default
 def cancel_task(
-    task: str, /, *, reason: str = "canceled by the user", tenant: str | None = None, json: Json = False
+    task: TaskId, /, *, reason: str = "canceled by the user", tenant: TaskTenant = None, json: Json = False
 ) -> None:
     """Cancel a task and all its jobs; finished work is kept.
 
     Parameters
     ----------
-    task
-        The task's id.
     reason
         The reason that is stored with the task.
-    tenant
-        The tenant that the task must belong to; by default any tenant.
     """
-    with _runtime() as database:
-        task = TasksRepository(database).whole_id(task, tenant_id=tenant)
+    with opened_runtime(Settings.load()) as runtime:
+        task = TasksRepository(runtime.database).whole_id(task, tenant_id=tenant)
         before = task_control.task_status(task, tenant_id=tenant).task
         summary = task_control.cancel_task(task, reason=reason, tenant_id=tenant)
     if json:
@@ -158,23 +141,19 @@ def cancel_task(
 
 
 @retry_app.default
-def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = None, json: Json = False) -> None:
+def retry_task(task: TaskId, /, *, from_: str | None = None, tenant: TaskTenant = None, json: Json = False) -> None:
     """Run the failed and canceled jobs of a task again.
 
     Finished items are not repeated.
 
     Parameters
     ----------
-    task
-        The task's id.
     from_
         Run this step and all steps after it again; give the step's type, or its number, which counts from 0.
-    tenant
-        The tenant that the task must belong to; by default any tenant.
     """
     is_number = from_ is not None and from_.isascii() and from_.isdigit()
-    with _runtime() as database:
-        task = TasksRepository(database).whole_id(task, tenant_id=tenant)
+    with opened_runtime(Settings.load()) as runtime:
+        task = TasksRepository(runtime.database).whole_id(task, tenant_id=tenant)
         step = int(from_) if from_ is not None and is_number else from_
         summary = task_control.retry_task(task, from_step=step, tenant_id=tenant)
     if json:
@@ -188,14 +167,3 @@ def retry_task(task: str, /, *, from_: str | None = None, tenant: str | None = N
     confirm(
         f"task {task} continues at {where} with {quantity(queued, 'job')}; {who} runs {'it' if queued == 1 else 'them'}"
     )
-
-
-@contextmanager
-def _runtime() -> Iterator[Database]:
-    settings = Settings.load()
-    with (
-        opened_database(settings=settings, upgrade=True) as database,
-        Runtime(database, settings=settings) as runtime,
-        runtime.as_current(),
-    ):
-        yield database

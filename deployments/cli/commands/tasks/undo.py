@@ -5,26 +5,25 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from deployments.cli.commands.tasks.plan import plan_document, print_plan
 from deployments.cli.commands.tasks.running import run_here
-from deployments.cli.options.ending import removing_temporary_files
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.exit_codes import CANCELED, TASK_FAILED
-from deployments.cli.options.json_option import Json
 from deployments.cli.options.named_server import check_named_server
-from deployments.cli.options.opening import opened_database
+from deployments.cli.options.opening import opened_runtime
+from deployments.cli.options.parameters import Flag, Json, TaskTenant
+from deployments.cli.options.signals import removing_temporary_files
 from deployments.cli.options.task_options import TaskRequest
 from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.progress import BY_CTRL_C
-from deployments.cli.output.summary import print_summary, print_summary_json
+from deployments.cli.output.summary import print_result
 from deployments.cli.output.terminal import confirm, print_json, remark, warn
 from flows.api.undo import left_by, undo_arguments
 from flows.planning.plan import Plan, plan_task
-from flows.process.runtime import Runtime
 from flows.starting.known_definitions import find_definition
 from flows.starting.new_task import new_task
 from storage.queue.tasks import TasksRepository
@@ -34,8 +33,6 @@ from storage.settings import Settings
 #: How many files and rows that cannot be restored are named.
 MAX_SHOWN = 20
 
-_Flag = Parameter(negative="", show_default=False)
-
 app = App(name="undo")
 
 
@@ -44,9 +41,9 @@ def undo(
     task: str,
     /,
     *,
-    dry_run: Annotated[bool, _Flag] = False,
-    yes: Annotated[bool, _Flag] = False,
-    tenant: str | None = None,
+    dry_run: Flag = False,
+    yes: Flag = False,
+    tenant: TaskTenant = None,
     json: Json = False,
 ) -> int:
     """Undo a task: put its files back where they were, and restore its rows.
@@ -59,8 +56,6 @@ def undo(
         Only show what would be restored and what would not.
     yes
         Do not ask for confirmation.
-    tenant
-        The tenant that the task must belong to; by default any tenant.
     """
     settings = Settings.load()
     if not (dry_run or yes or sys.stdin.isatty()):
@@ -70,12 +65,9 @@ def undo(
         )
     if not dry_run:
         check_named_server()
-    with (
-        opened_database(settings=settings, upgrade=not dry_run) as database,
-        Runtime(database, settings=settings) as runtime,
-    ):
-        task = TasksRepository(database).whole_id(task, tenant_id=tenant)
-        with runtime.as_current(), removing_temporary_files():
+    with opened_runtime(settings, upgrade=not dry_run) as runtime:
+        task = TasksRepository(runtime.database).whole_id(task, tenant_id=tenant)
+        with removing_temporary_files():
             arguments = undo_arguments(task, tenant_id=tenant)
             made = None if yes else plan_task(**arguments)
         if made is not None and (dry_run or not json):
@@ -85,12 +77,9 @@ def undo(
         if not yes and not _is_wanted():
             confirm("nothing was changed")
             return CANCELED
-        request = _request(runtime, arguments)
+        request = _request(arguments)
         summary = run_here(request, runtime, is_shown=not json and not is_quiet())
-    if json:
-        print_summary_json(summary)
-    elif not is_quiet():
-        print_summary(summary)
+    print_result(summary, json=json)
     return _exit_code(summary, is_shown=not json)
 
 
@@ -119,9 +108,8 @@ def _is_wanted() -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def _request(runtime: Runtime, arguments: dict[str, Any]) -> TaskRequest:
-    with runtime.as_current():
-        definition = find_definition(arguments["type"])
+def _request(arguments: dict[str, Any]) -> TaskRequest:
+    definition = find_definition(arguments["type"])
     new = new_task(
         definition, task_id=str(uuid.uuid4()), tenant_id=arguments["tenant_id"], payload=arguments["payload"]
     )
