@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, and_, select
 
+from storage.batches import batched
 from storage.database.column_types import check_integer
 from storage.database.configured_database import configured_database
 from storage.database.engine import Access, Database
@@ -89,15 +90,11 @@ def group_items_by_project(items: Iterable[JobItem], db: Database | Connection |
     tenant are left out. A photo of several items is included once.
     """
     access = Access(configured_database() if db is None else db)
-    wanted = list(items)
     grouped: dict[int, tuple[Project, dict[int, Photo]]] = {}
-    for start in range(0, len(wanted), BATCH_SIZE):
-        for photo, project in _photos_of(access, wanted[start : start + BATCH_SIZE]):
+    for batch in batched(items, BATCH_SIZE):
+        for _, (photo, project) in _located(access, batch):
             grouped.setdefault(project.id, (project, {}))[1].setdefault(photo.id, photo)
-    return [
-        ProjectPhotos(project, tuple(found.values()))
-        for project, found in (grouped[project_id] for project_id in sorted(grouped))
-    ]
+    return [ProjectPhotos(project, tuple(found.values())) for _, (project, found) in sorted(grouped.items())]
 
 
 def chunk_photo_ids(photo_ids: Iterable[int], size: int = MAX_ITEMS_PER_JOB) -> list[list[int]]:
@@ -107,8 +104,7 @@ def chunk_photo_ids(photo_ids: Iterable[int], size: int = MAX_ITEMS_PER_JOB) -> 
         InvalidValue: `size` is not between 1 and `MAX_ITEMS_PER_JOB`.
     """
     check_integer(size, name="size", minimum=1, maximum=MAX_ITEMS_PER_JOB)
-    ids = list(photo_ids)
-    return [ids[start : start + size] for start in range(0, len(ids), size)]
+    return list(batched(photo_ids, size))
 
 
 def validate_payload_size(
@@ -143,16 +139,14 @@ def get_project_path(project: Project, library_root: Path | str | None = None) -
 
 
 def _has_items(access: Access, job: Job) -> bool:
+    statement = select(job_items.c.id).where(job_items.c.job_id == job.id).limit(1)
     with access.read() as connection:
-        return (
-            connection.execute(select(job_items.c.id).where(job_items.c.job_id == job.id).limit(1)).first() is not None
-        )
+        return connection.execute(statement).first() is not None
 
 
 def _projects_targets(access: Access, job: Job, batch_size: int) -> Iterator[PhotoTarget]:
-    statement = (
-        _photos_with_projects().where(of_tenant(job.tenant_id), is_active()).order_by(photos.c.id).limit(batch_size)
-    )
+    statement = _photos_with_projects().where(of_tenant(job.tenant_id), is_active())
+    statement = statement.order_by(photos.c.id).limit(batch_size)
     if job.scope != "global":
         statement = statement.where(photos.c.project_id == job.project_id)
     last_id = 0
@@ -184,10 +178,6 @@ def _items_targets(access: Access, job: Job, batch_size: int) -> Iterator[PhotoT
         last_id = batch[-1].id
 
 
-def _photos_of(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[Photo, Project]]:
-    return (found for _, found in _located(access, items))
-
-
 def _located(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[JobItem, tuple[Photo, Project]]]:
     """Yield items in their order, each with its photo and project; items without a photo are left out."""
     by_id: dict[int, tuple[Photo, Project]] = {}
@@ -203,9 +193,8 @@ def _located(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[JobItem
             for row in connection.execute(_photos_by_name(job_ids)).mappings():
                 by_name.setdefault((row["job_id"], row["photos_filename"]), (_photo(row), _project(row)))
     for item in items:
-        found = (
-            by_id.get(item.photo_id) if item.photo_id is not None else by_name.get((item.job_id, item.filename or ""))
-        )
+        by_its_name = by_name.get((item.job_id, item.filename or ""))
+        found = by_its_name if item.photo_id is None else by_id.get(item.photo_id)
         if found is not None and (found[1].tenant_id or DEFAULT_TENANT) == item.tenant_id:
             yield item, found
 

@@ -22,13 +22,8 @@ from storage.errors import StorageError
 from storage.library.naming.companions import CompanionNames
 from storage.library.naming.ignored_names import DEFAULT_IGNORED_NAMES
 from storage.library.naming.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
-from task_definitions.foreign_documents import (
-    Bounds,
-    UnreadableDocument,
-    parse_json,
-    parse_toml,
-    read_foreign_file,
-)
+from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, parse_toml, read_foreign_file
+from task_definitions.wording import did_you_mean
 
 #: The settings file in the working folder; `PHOTOJOBS_CONFIG` can name another file.
 SETTINGS_FILE = "photojobs.toml"
@@ -336,10 +331,7 @@ class _Environment(EnvSettingsSource):
 
 
 def _similar(name: str) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, Settings.model_fields, n=1)
-    return f'. Did you mean "{close[0]}"?' if close else ". `photojobs --help` names the settings."
+    return "." + (did_you_mean(name, Settings.model_fields) or " `photojobs --help` names the settings.")
 
 
 def _problem(name: str, message: str, overrides: dict[str, Any], file: Path | None) -> str:

@@ -9,7 +9,9 @@ import re
 import stat
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ class UnreadableDocument(PhotojobsError):
         self.problem = problem
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unreadable, (self.problem, self.source)
+        return partial(type(self), self.problem, source=self.source), ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,10 +237,6 @@ BoundedLoader.add_constructor("tag:yaml.org,2002:int", BoundedLoader.construct_n
 BoundedLoader.add_constructor("tag:yaml.org,2002:float", BoundedLoader.construct_number)
 
 
-def _unreadable(problem: str, source: str) -> UnreadableDocument:
-    return UnreadableDocument(problem, source=source)
-
-
 def _checked_text(content: bytes | str, source: str, bounds: Bounds) -> str:
     # A character takes at least one byte.
     if len(content) > bounds.max_bytes:
@@ -252,21 +250,14 @@ def _checked_text(content: bytes | str, source: str, bounds: Bounds) -> str:
         raise UnreadableDocument(problem, source=source) from error
 
 
-@dataclass(frozen=True)
-class _named_errors:  # noqa: N801 - used as a function.
-    """A context manager that turns errors of the parsers into `UnreadableDocument`."""
-
-    format_name: str
-    source: str
-    bounds: Bounds
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, _PARSER_ERRORS):
-            problem = f"is not well-formed {self.format_name}: {_place_and_reason(error, self.bounds)}."
-            raise UnreadableDocument(problem, source=self.source) from error
+@contextmanager
+def _named_errors(format_name: str, source: str, bounds: Bounds) -> Iterator[None]:
+    """Turn the errors of a parser into `UnreadableDocument`."""
+    try:
+        yield
+    except _PARSER_ERRORS as error:
+        problem = f"is not well-formed {format_name}: {_place_and_reason(error, bounds)}."
+        raise UnreadableDocument(problem, source=source) from error
 
 
 def _place_and_reason(error: BaseException, bounds: Bounds) -> str:

@@ -7,12 +7,7 @@ import json
 from typing import Any
 
 from task_definitions.cron import CRON_FORM, CRON_SHORTHANDS, MAX_CRON_CHARACTERS
-from task_definitions.model import (
-    MAX_NAME_CHARACTERS,
-    NAME_PATTERN,
-    STEP_TYPE_PATTERN,
-    TaskDefinition,
-)
+from task_definitions.model import MAX_NAME_CHARACTERS, NAME_PATTERN, STEP_TYPE_PATTERN, TaskDefinition
 from task_definitions.step_types import known_step_type_names, step_types
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -31,17 +26,18 @@ def definitions_json_schema() -> dict[str, Any]:
     for name in _ENTRIES:
         _tidy(entries[name])
     step = entries["StepDefinition"]["properties"]
-    # An empty schema allows any JSON value.
     step["params"]["additionalProperties"] = True
-    step["type"] = {"description": step["type"]["description"], "anyOf": [_known_step_types(), _other_step_types()]}
-    entries["Schedule"] = {"anyOf": [_cron_text(), _exactly_one_kind(entries["Schedule"])]}
+    other_types = {"type": "string", "pattern": STEP_TYPE_PATTERN, "maxLength": MAX_NAME_CHARACTERS}
+    step["type"] = {"description": step["type"]["description"], "anyOf": [_known_step_types(), other_types]}
+    exactly_one = [_has("cron", other_than="null"), _has("interval_seconds", other_than="null")]
+    entries["Schedule"] = {"anyOf": [_cron_text(), {**entries["Schedule"], "oneOf": exactly_one}]}
     # In a file the definition's name is its key, or the name of the file.
     generated["required"].remove("name")
     return {
         "$schema": SCHEMA_DIALECT,
         "title": "photojobs definitions",
         "description": "One definition, or a mapping of names to definitions.",
-        "if": {"type": "object", "anyOf": [_has_plain_value(key) for key in generated["properties"]]},
+        "if": {"type": "object", "anyOf": [_has(key, other_than="object") for key in generated["properties"]]},
         "then": {"$ref": "#/$defs/TaskDefinition"},
         "else": {
             "type": "object",
@@ -68,10 +64,6 @@ def _known_step_types() -> dict[str, Any]:
     }
 
 
-def _other_step_types() -> dict[str, Any]:
-    return {"type": "string", "pattern": STEP_TYPE_PATTERN, "maxLength": MAX_NAME_CHARACTERS}
-
-
 def _cron_text() -> dict[str, Any]:
     return {
         "type": "string",
@@ -81,16 +73,8 @@ def _cron_text() -> dict[str, Any]:
     }
 
 
-def _exactly_one_kind(schedule: dict[str, Any]) -> dict[str, Any]:
-    return {**schedule, "oneOf": [_has_value("cron"), _has_value("interval_seconds")]}
-
-
-def _has_value(key: str) -> dict[str, Any]:
-    return {"required": [key], "properties": {key: {"not": {"type": "null"}}}}
-
-
-def _has_plain_value(key: str) -> dict[str, Any]:
-    return {"required": [key], "properties": {key: {"not": {"type": "object"}}}}
+def _has(key: str, *, other_than: str) -> dict[str, Any]:
+    return {"required": [key], "properties": {key: {"not": {"type": other_than}}}}
 
 
 def _tidy(schema: dict[str, Any]) -> None:

@@ -80,7 +80,9 @@ class _Copy:
         if isinstance(value, Mapping):
             return dict(self.entries(value, path, depth))
         if isinstance(value, list | tuple):
-            return [self.of(entry, f"{path}[{index}]", depth + 1) for index, entry in enumerate(_bounded(value))]
+            return [
+                self.of(entry, f"{path}[{index}]", depth + 1) for index, entry in enumerate(value[: MAX_VALUES + 1])
+            ]
         self.refuse(
             path, f"{shown(value)} is not allowed: give text, a number, true, false, null, a list or a mapping."
         )
@@ -132,10 +134,6 @@ def unstorable(text: str) -> str:
     except UnicodeEncodeError:
         return "half of a surrogate pair"
     return ""
-
-
-def _bounded(values: list[object] | tuple[object, ...]) -> list[object] | tuple[object, ...]:
-    return values[: MAX_VALUES + 1]
 
 
 def _joined(path: str, key: object) -> str:

@@ -6,6 +6,7 @@ pydantic finds the problems. This module writes the messages, which name the fie
 
 import re
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -79,14 +80,14 @@ def read_definition(
         DefinitionErrors: the body is not a valid definition; the error lists all problems.
     """
     copy = plain(body)
+    wrong = partial(InvalidDefinition, source=source, definition=name)
     errors: list[DefinitionError] = [
         problem.error(problem.text, source=source, definition=name, field=problem.field or None)
         for problem in copy.problems
     ]
     if not isinstance(copy.value, dict):
         if not errors:
-            text = f"{shown(copy.value)} is not a definition: give a mapping with label and steps."
-            errors.append(InvalidDefinition(text, source=source, definition=name))
+            errors.append(wrong(f"{shown(copy.value)} is not a definition: give a mapping with label and steps."))
         raise DefinitionErrors(errors)
     if copy.is_cut:
         # Further checks would report the part that was cut off as missing.
@@ -94,7 +95,7 @@ def read_definition(
     own_name = copy.value.pop("name", name)
     if own_name != name:
         text = f"{shown(own_name)} differs from the key of the definition: leave the name out, or give {shown(name)}."
-        errors.append(InvalidDefinition(text, source=source, definition=name, field="name"))
+        errors.append(wrong(text, field="name"))
     if known_step_types is not None:
         errors += _unknown_step_types(copy.value, known_step_types, source=source, name=name)
     reported = {error.field for error in errors}
@@ -122,9 +123,8 @@ def read_pinned_definition(pinned: str | Mapping[str, Any]) -> TaskDefinition:
     document: object = pinned
     if isinstance(pinned, str):
         try:
-            document = parse_definition_text(
-                pinned.encode("utf-8", "surrogatepass"), source=PINNED_SOURCE, is_json=True
-            )
+            content = pinned.encode("utf-8", "surrogatepass")
+            document = parse_definition_text(content, source=PINNED_SOURCE, is_json=True)
         except DefinitionError as error:
             raise DefinitionErrors([error]) from error
     if not isinstance(document, Mapping) or len(document) != 1:

@@ -101,8 +101,17 @@ class DerivativeScan:
             yield [photo_id for photo_id, _ in page]
 
     def _pages(self) -> Iterator[list[tuple[int, str]]]:
+        statement = text(
+            "SELECT photo_id, file_name FROM staged_results WHERE (photo_id, file_name) > (:photo_id, :file_name) "
+            f"ORDER BY photo_id, file_name LIMIT {BATCH_SIZE}"
+        )
         last = (0, "")
-        while page := self._page(last):
+        while True:
+            rows = self._connection.execute(statement, {"photo_id": last[0], "file_name": last[1]}).all()
+            self._connection.commit()
+            if not rows:
+                return
+            page = [(row.photo_id, row.file_name) for row in rows]
             last = page[-1]
             yield page
 
@@ -110,15 +119,6 @@ class DerivativeScan:
         self._connection.exec_driver_sql("DELETE FROM staged_results")
         self._connection.execute(text(find), parameters)
         self._connection.commit()
-
-    def _page(self, after: tuple[int, str]) -> list[tuple[int, str]]:
-        statement = text(
-            "SELECT photo_id, file_name FROM staged_results WHERE (photo_id, file_name) > (:photo_id, :file_name) "
-            f"ORDER BY photo_id, file_name LIMIT {BATCH_SIZE}"
-        )
-        rows = self._connection.execute(statement, {"photo_id": after[0], "file_name": after[1]}).all()
-        self._connection.commit()
-        return [(row.photo_id, row.file_name) for row in rows]
 
 
 def mark_missing(connection: Connection, kind: DerivativeKind, photo_ids: list[int], *, now: datetime) -> int:
@@ -166,17 +166,15 @@ _TABLES = (
 # The derivatives of a photo with a long base name have a shorter name, which is replaced by the base name.
 _NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
 
-_FIND_UNKNOWN = """INSERT INTO staged_results (photo_id, file_name)
+_FIND_FILES = """INSERT INTO staged_results (photo_id, file_name)
     SELECT photos.id, staged.file_name FROM photos
     JOIN staged_originals AS staged ON staged.base_name = photos.filename
     LEFT JOIN photo_originals AS known ON known.photo_id = photos.id AND known.name = staged.file_name
-    WHERE photos.project_id = :project_id AND known.photo_id IS NULL"""
+    WHERE photos.project_id = :project_id"""
 
-_FIND_UNSETTLED = """INSERT INTO staged_results (photo_id, file_name)
-    SELECT photos.id, staged.file_name FROM photos
-    JOIN staged_originals AS staged ON staged.base_name = photos.filename
-    LEFT JOIN photo_originals AS known ON known.photo_id = photos.id AND known.name = staged.file_name
-    WHERE photos.project_id = :project_id AND (
+_FIND_UNKNOWN = f"{_FIND_FILES} AND known.photo_id IS NULL"
+
+_FIND_UNSETTLED = f"""{_FIND_FILES} AND (
         known.photo_id IS NULL OR known.missing_since IS NOT NULL
         OR coalesce(known.size_bytes, -1) <> staged.size_bytes OR coalesce(known.mtime_ns, -1) <> staged.mtime_ns
         OR coalesce(known.ctime_ns, -1) <> staged.ctime_ns

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
+from storage.batches import batched
 from storage.comparison.name_parts import NamePart, NameParts, PhotoFlags
 from storage.comparison.part_comparison import Look, NewName, PartComparison, PhotoWithoutFile
 from storage.database.driver_errors import storage_error
@@ -91,7 +92,7 @@ class ProjectComparison:
         wanted = {key for possible in unowned.values() for key in possible}
         for part in self._parts if unowned else ():
             owned |= wanted & self._keys_of_photos(part)
-        yield from _batches([name for name, possible in unowned.items() if owned.isdisjoint(possible)])
+        yield from batched((name for name, possible in unowned.items() if owned.isdisjoint(possible)), BATCH_SIZE)
 
     def names_of_several(self) -> Iterator[list[str]]:
         """Yield batches of base names that several JPEGs have; only one of these JPEGs can be shown."""
@@ -103,7 +104,7 @@ class ProjectComparison:
                 base_name, _, extension = name.rpartition(".")
                 if extension in extensions or extension.lower() in self._extensions.jpg:
                     (several if base_name in seen else seen).add(base_name)
-            yield from _batches(sorted(several - {""}))
+            yield from batched(sorted(several - {""}), BATCH_SIZE)
 
     def _keys_of_photos(self, part: NamePart) -> set[str]:
         names = (name.rpartition(".")[0] for name in part.names if self._extensions.is_image(name))
@@ -120,7 +121,7 @@ class ProjectComparison:
 
     def _found(self, find: Callable[[PartComparison], list[_Found]]) -> Iterator[list[_Found]]:
         for _, comparison in self.parts():
-            yield from _batches(find(comparison))
+            yield from batched(find(comparison), BATCH_SIZE)
 
 
 def has_available_photos(connection: Connection, project_id: int) -> bool:
@@ -130,19 +131,13 @@ def has_available_photos(connection: Connection, project_id: int) -> bool:
     return connection.execute(statement).first() is not None
 
 
-def known_names(connection: Connection, project_id: int, names: Sequence[str]) -> set[str]:
-    """Return those of these names that a row of the project has in exactly this spelling."""
-    statement = select(photos.c.filename).where(photos.c.project_id == project_id, photos.c.filename.in_(names))
-    return set(connection.execute(statement).scalars())
-
-
-def names_of_other_photos(
-    connection: Connection, project_id: int, names: Sequence[str], ids: Sequence[int]
+def known_names(
+    connection: Connection, project_id: int, names: Sequence[str], *, but_for: Sequence[int] = ()
 ) -> set[str]:
-    """Return those of these names that a photo of the project has, apart from the photos `ids`."""
-    statement = select(photos.c.filename).where(
-        photos.c.project_id == project_id, photos.c.filename.in_(names), photos.c.id.not_in(ids)
-    )
+    """Return those of these names that a photo of the project has in this spelling, except the photos `but_for`."""
+    statement = select(photos.c.filename).where(photos.c.project_id == project_id, photos.c.filename.in_(names))
+    if but_for:
+        statement = statement.where(photos.c.id.not_in(but_for))
     return set(connection.execute(statement).scalars())
 
 
@@ -163,8 +158,3 @@ def _rows(connection: Connection, project_id: int) -> Iterator[list[PhotoFlags]]
             if translated is None:
                 raise
             raise translated from error
-
-
-def _batches(found: Sequence[_Found]) -> Iterator[list[_Found]]:
-    for start in range(0, len(found), BATCH_SIZE):
-        yield list(found[start : start + BATCH_SIZE])

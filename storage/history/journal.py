@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from storage.batches import batched
 from storage.database.tables import file_journal
 from storage.records import Record
 
@@ -113,9 +114,9 @@ def write_journal(
 def journaled_targets(connection: Connection, targets: Sequence[str], *, project_id: int) -> set[str]:
     """Return those of the paths `targets` that are the target of an entry of the project."""
     found: set[str] = set()
-    for start in range(0, len(targets), _BATCH_SIZE):
+    for batch in batched(targets, _BATCH_SIZE):
         statement = select(file_journal.c.target).where(
-            file_journal.c.project_id == project_id, file_journal.c.target.in_(targets[start : start + _BATCH_SIZE])
+            file_journal.c.project_id == project_id, file_journal.c.target.in_(batch)
         )
         found.update(connection.execute(statement).scalars())
     return found
@@ -124,15 +125,11 @@ def journaled_targets(connection: Connection, targets: Sequence[str], *, project
 def latest_by_target(connection: Connection, targets: Sequence[str], *, project_id: int) -> dict[str, JournalEntry]:
     """Return the latest entry of the project for each of these targets; targets without an entry are left out."""
     found: dict[str, JournalEntry] = {}
-    for start in range(0, len(targets), _BATCH_SIZE):
-        statement = (
-            select(file_journal)
-            .where(
-                file_journal.c.project_id == project_id, file_journal.c.target.in_(targets[start : start + _BATCH_SIZE])
-            )
-            .order_by(file_journal.c.id)
+    for batch in batched(targets, _BATCH_SIZE):
+        statement = select(file_journal).where(
+            file_journal.c.project_id == project_id, file_journal.c.target.in_(batch)
         )
-        for row in connection.execute(statement).mappings():
+        for row in connection.execute(statement.order_by(file_journal.c.id)).mappings():
             found[row["target"]] = JournalEntry.from_row(row)
     return found
 

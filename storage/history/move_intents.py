@@ -7,11 +7,12 @@ has claimed, a crash or power cut interrupted the move; the job moves the file b
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, or_, select
 
+from storage.batches import batched
 from storage.database.tables import move_intents
 from storage.records import Record
 
@@ -51,10 +52,7 @@ class MoveIntent(Record):
 def write_intents(connection: Connection, intents: Sequence[MoveIntent]) -> None:
     """Write intents. The transaction must have been begun by `Database.begin(durable=True)`."""
     if intents:
-        columns = [name for name in move_intents.c.keys() if name != "id"]  # noqa: SIM118 - columns, not a mapping.
-        connection.execute(
-            insert(move_intents), [{name: getattr(intent, name) for name in columns} for intent in intents]
-        )
+        connection.execute(insert(move_intents), [asdict(intent) for intent in intents])
 
 
 def pending_intents(connection: Connection, project_ids: Collection[int]) -> list[MoveIntent]:
@@ -67,6 +65,5 @@ def pending_intents(connection: Connection, project_ids: Collection[int]) -> lis
 
 def forget_intents(connection: Connection, group_ids: Sequence[str]) -> None:
     """Remove the intents of groups whose files match their rows."""
-    for start in range(0, len(group_ids), _BATCH_SIZE):
-        groups = group_ids[start : start + _BATCH_SIZE]
+    for groups in batched(group_ids, _BATCH_SIZE):
         connection.execute(delete(move_intents).where(move_intents.c.group_id.in_(groups)))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, func, select
 
+from storage.batches import batched
 from storage.database.clock import format_timestamp
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
 
@@ -49,8 +50,7 @@ def snapshot_photos(
             file name).
     """
     found: dict[int, dict[str, Any]] = {}
-    for start in range(0, len(photo_ids), BATCH_SIZE):
-        batch = photo_ids[start : start + BATCH_SIZE]
+    for batch in batched(photo_ids, BATCH_SIZE):
         if columns is not None:
             wanted = [photos.c[name] for name in columns]
             for row in connection.execute(select(photos.c.id, *wanted).where(photos.c.id.in_(batch))):
@@ -96,12 +96,12 @@ def removed_project(connection: Connection, project_id: int) -> dict[str, Any] |
         return None
     count = select(func.count()).where(photos.c.project_id == project_id)
     named = select(tags.c.id, tags.c.name).where(tags.c.project_id == project_id).order_by(tags.c.id)
-    pairs = [(row.id, row.name) for row in connection.execute(named)]
+    own = connection.execute(named).all()
     return {
         **found,
         PHOTOS: connection.execute(count).scalar_one(),
-        TAGS: [name for _, name in pairs],
-        TAG_IDS: [tag_id for tag_id, _ in pairs],
+        TAGS: [tag.name for tag in own],
+        TAG_IDS: [tag.id for tag in own],
     }
 
 

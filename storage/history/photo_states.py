@@ -12,12 +12,16 @@ from storage.database.clock import parse_timestamp
 from storage.database.tables import photo_derivatives, photo_tags, photos, tags
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, snapshot_photos
+from storage.history.project_states import add_tags
 from storage.photos.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
 
 _RELATED = frozenset({TAGS, TAG_IDS, DERIVATIVES, ORIGINALS})
 _MOMENTS = ("created_at", "updated_at")
+
+#: The id of a photo and its snapshot.
+_State = tuple[int, dict[str, Any]]
 
 _Row = TypeVar("_Row", Derivative, Original)
 
@@ -66,9 +70,9 @@ class PhotoStates:
             now: the current time.
         """
         removed: list[int] = []
-        added: list[tuple[int, dict[str, Any]]] = []
-        changes: list[FileChange] = []
+        added: list[_State] = []
         differing: list[tuple[int, dict[str, Any], set[str]]] = []
+        changes: list[FileChange] = []
         for photo_id, wanted in self._wanted.items():
             loaded = self._loaded.get(photo_id)
             known = loaded or wanted
@@ -94,15 +98,13 @@ class PhotoStates:
         PhotosRepository(connection).remove_many(removed)
         _insert(connection, [state for _, state in added], now=now)
         _update(connection, differing)
-        linked = [
-            *added,
-            *((photo_id, state) for photo_id, state, names in differing if names & {TAG_IDS, "project_id"}),
-        ]
-        _write_tags(connection, linked)
-        made = [*added, *((photo_id, state) for photo_id, state, names in differing if DERIVATIVES in names)]
-        _write_derivatives(connection, made)
-        seen = [*added, *((photo_id, state) for photo_id, state, names in differing if ORIGINALS in names)]
-        _write_originals(connection, seen)
+
+        def new(*keys: str) -> list[_State]:
+            return added + [(photo_id, state) for photo_id, state, names in differing if names.intersection(keys)]
+
+        _write_tags(connection, new(TAG_IDS, "project_id"))
+        _write_derivatives(connection, new(DERIVATIVES))
+        _write_originals(connection, new(ORIGINALS))
         if self._new_tags:
             is_linked = exists().where(photo_tags.c.tag_id == tags.c.id)
             connection.execute(delete(tags).where(tags.c.id.in_(sorted(self._new_tags)), ~is_linked))
@@ -158,7 +160,7 @@ def _update(connection: Connection, differing: Sequence[tuple[int, dict[str, Any
         PhotosRepository(connection).update_many(rows)
 
 
-def _write_tags(connection: Connection, states: Sequence[tuple[int, dict[str, Any]]]) -> None:
+def _write_tags(connection: Connection, states: Sequence[_State]) -> None:
     if not states:
         return
     wanted: dict[tuple[int, str], int] = {}
@@ -166,11 +168,7 @@ def _write_tags(connection: Connection, states: Sequence[tuple[int, dict[str, An
         for tag_id, name in zip(state[TAG_IDS], state[TAGS], strict=True):
             wanted[state["project_id"], name] = tag_id
     known = _known_tags(connection, wanted)
-    missing = {key: tag_id for key, tag_id in wanted.items() if key not in known}
-    taken = set(connection.execute(select(tags.c.id).where(tags.c.id.in_(list(missing.values())))).scalars())
-    for (project_id, name), tag_id in missing.items():
-        row = {"project_id": project_id, "name": name} | ({} if tag_id in taken else {"id": tag_id})
-        known[project_id, name] = connection.execute(insert(tags).values(row).returning(tags.c.id)).scalar_one()
+    known |= add_tags(connection, {key: tag_id for key, tag_id in wanted.items() if key not in known})
     connection.execute(delete(photo_tags).where(photo_tags.c.photo_id.in_([photo_id for photo_id, _ in states])))
     links = [
         {"photo_id": photo_id, "tag_id": known[state["project_id"], name]}
@@ -189,7 +187,7 @@ def _known_tags(connection: Connection, wanted: Mapping[tuple[int, str], int]) -
     return {(project_id, name): tag_id for project_id, name, tag_id in connection.execute(statement)}
 
 
-def _write_derivatives(connection: Connection, states: Sequence[tuple[int, dict[str, Any]]]) -> None:
+def _write_derivatives(connection: Connection, states: Sequence[_State]) -> None:
     gone = [
         {"of_photo": photo_id, "of_kind": kind}
         for photo_id, state in states
@@ -211,7 +209,7 @@ def _write_derivatives(connection: Connection, states: Sequence[tuple[int, dict[
     DerivativesRepository(connection).save_many(kept)
 
 
-def _write_originals(connection: Connection, states: Sequence[tuple[int, dict[str, Any]]]) -> None:
+def _write_originals(connection: Connection, states: Sequence[_State]) -> None:
     repository = OriginalsRepository(connection)
     known = repository.get_many([photo_id for photo_id, _ in states])
     repository.forget(

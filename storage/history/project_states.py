@@ -13,6 +13,7 @@ from storage.database.column_types import UtcTimestamp
 from storage.database.tables import photos, projects, tags
 from storage.history.photo_snapshots import removed_project
 from storage.photos.projects import ProjectsRepository
+from task_definitions.wording import quantity
 
 _MOMENTS = frozenset(column.name for column in projects.columns if isinstance(column.type, UtcTimestamp))
 
@@ -27,7 +28,7 @@ def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str
         statement = select(func.count()).select_from(table).where(table.c.project_id == project_id, condition)
         count = connection.execute(statement).scalar_one()
         if count:
-            return f"{count} {word}{'s' if count > 1 else ''}"
+            return quantity(count, word)
     return None
 
 
@@ -35,7 +36,7 @@ def add_project(connection: Connection, row: Mapping[str, Any], *, tags: Sequenc
     """Insert a project from a snapshot, with its tags. A tag whose id is taken gets a new id."""
     names = {column.name for column in projects.columns}
     connection.execute(insert(projects).values(_values({name: row[name] for name in row if name in names})))
-    _add_tags(connection, int(row["id"]), tags)
+    add_tags(connection, {(int(row["id"]), name): tag_id for tag_id, name in tags})
 
 
 def change_project(connection: Connection, project_id: int, values: Mapping[str, Any], *, now: datetime) -> None:
@@ -51,12 +52,14 @@ def remove_empty_project(connection: Connection, project_id: int) -> dict[str, A
     return row
 
 
-def _add_tags(connection: Connection, project_id: int, wanted: Sequence[tuple[int, str]]) -> None:
-    ids = [tag_id for tag_id, _ in wanted]
-    taken = set(connection.execute(select(tags.c.id).where(tags.c.id.in_(ids))).scalars())
-    for tag_id, name in wanted:
+def add_tags(connection: Connection, wanted: Mapping[tuple[int, str], int]) -> dict[tuple[int, str], int]:
+    """Insert tags, given as ids by project and name; return their ids. A tag whose id is taken gets a new id."""
+    taken = set(connection.execute(select(tags.c.id).where(tags.c.id.in_(list(wanted.values())))).scalars())
+    added = {}
+    for (project_id, name), tag_id in wanted.items():
         row = {"project_id": project_id, "name": name} | ({} if tag_id in taken else {"id": tag_id})
-        connection.execute(insert(tags).values(row))
+        added[project_id, name] = connection.execute(insert(tags).values(row).returning(tags.c.id)).scalar_one()
+    return added
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Any]:

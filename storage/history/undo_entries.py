@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from storage.database.tables import file_journal
 from storage.history.journal import FileAction, JournalEntry
@@ -91,9 +91,7 @@ def iterate_groups(source: Any, *, task_id: str) -> Iterator[list[EntryGroup]]:
 def count_undoable(connection: Connection, *, task_id: str) -> dict[str, int]:
     """Return the number of entries of a task that were not undone, by action."""
     statement = (
-        select(file_journal.c.action, func.count())
-        .where(file_journal.c.task_id == task_id, file_journal.c.undone_at.is_(None))
-        .group_by(file_journal.c.action)
+        select(file_journal.c.action, func.count()).where(*_can_be_undone(task_id)).group_by(file_journal.c.action)
     )
     return {row.action: row[1] for row in connection.execute(statement)}
 
@@ -118,16 +116,16 @@ def archived_as_gone_at(connection: Connection, project_id: int) -> Sequence[Any
     return connection.execute(statement).scalars().all()
 
 
+def _can_be_undone(task_id: str) -> tuple[ColumnElement[bool], ...]:
+    return (file_journal.c.task_id == task_id, file_journal.c.undone_at.is_(None))
+
+
 def _page(connection: Connection, task_id: str, before_id: int | None) -> list[JournalEntry]:
-    statement = (
-        select(file_journal)
-        .where(file_journal.c.task_id == task_id, file_journal.c.undone_at.is_(None))
-        .order_by(file_journal.c.id.desc())
-        .limit(PAGE_SIZE)
-    )
+    statement = select(file_journal).where(*_can_be_undone(task_id))
     if before_id is not None:
         statement = statement.where(file_journal.c.id < before_id)
-    return [JournalEntry.from_row(row) for row in connection.execute(statement).mappings()]
+    rows = connection.execute(statement.order_by(file_journal.c.id.desc()).limit(PAGE_SIZE)).mappings()
+    return [JournalEntry.from_row(row) for row in rows]
 
 
 def _companions(
@@ -140,8 +138,7 @@ def _companions(
     statement = (
         select(file_journal)
         .where(
-            file_journal.c.task_id == task_id,
-            file_journal.c.undone_at.is_(None),
+            *_can_be_undone(task_id),
             file_journal.c.id < before_id,
             file_journal.c.id >= before_id - _REACH,
             file_journal.c.photo_id.is_not(None),

@@ -127,18 +127,14 @@ def replace_manifest(
         if text is not None:
             mapping = _load_mapping(text, path)
             other = {key: value for key, value in mapping.items() if key not in _KEYS}
-            if _is_said(mapping, path, manifest):
+            if _has_contents(mapping, path, manifest):
                 return None
             before = text.decode()
     except (ManifestUnreadable, UnicodeDecodeError):
         trashed = trash_place(project, path, at=at)
     known = {key: getattr(manifest, key) for key in _KEYS}
-    content = yaml.safe_dump(
-        {**known, **other, **manifest.other},
-        sort_keys=False,
-        allow_unicode=True,
-        default_flow_style=False,
-    )
+    values = {**known, **other, **manifest.other}
+    content = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=False)
     written = WrittenManifest(before=before, after=content, trashed=trashed)
     if announce is not None:
         announce(written)
@@ -151,14 +147,14 @@ def replace_manifest(
     return written
 
 
-def _is_said(mapping: dict[str, Any], path: Path, wanted: Manifest) -> bool:
+def _has_contents(mapping: dict[str, Any], path: Path, wanted: Manifest) -> bool:
     try:
-        said = _manifest_of(mapping, path)
+        found = _manifest_of(mapping, path)
     except ManifestUnreadable:
         return False
     # Of the other keys of the file, only the keys that `wanted` has are compared, because the rest is kept.
-    return replace(said, other={}) == replace(wanted, other={}) and all(
-        key in said.other and said.other[key] == value for key, value in wanted.other.items()
+    return replace(found, other={}) == replace(wanted, other={}) and all(
+        key in found.other and found.other[key] == value for key, value in wanted.other.items()
     )
 
 
@@ -199,8 +195,9 @@ def _manifest_of(mapping: dict[str, Any], path: Path) -> Manifest:
     }
     wrong = [key for key, is_right in problems.items() if not is_right]
     if wrong or not isinstance(name, str) or not _is_id(identity) or created_at is None:
+        values = ", ".join(f"{key}: {shown(mapping.get(key))}" for key in wrong)
         raise ManifestUnreadable(
-            f"{path}: {', '.join(wrong)} missing or not valid ({_shown(mapping, wrong)}). Correct or remove the file."
+            f"{path}: {', '.join(wrong)} missing or not valid ({values}). Correct or remove the file."
         )
     other = {key: value for key, value in mapping.items() if key not in _KEYS}
     return Manifest(name=name, id=identity, created_at=created_at, version=str(version), other=other)
@@ -221,7 +218,3 @@ def _moment_text(value: object) -> str | None:
     if isinstance(value, date):
         return value.isoformat()
     return value if isinstance(value, str) and value else None
-
-
-def _shown(mapping: Mapping[str, Any], keys: list[str]) -> str:
-    return ", ".join(f"{key}: {shown(mapping.get(key))}" for key in keys)

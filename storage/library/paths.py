@@ -217,9 +217,7 @@ class ProjectFolder:
         Raises:
             UnsafePath: the name is not safe, or the file is a symlink.
         """
-        path = self.path / check_name(filename, what=f"File name in project folder “{self.project_folder}”")
-        _refuse_symlink(path)
-        return path
+        return self._file(self.path, filename)
 
     def companion(self, path: str) -> Path:
         """Return the path of a file in the project's folder, or in a folder of companions below it.
@@ -233,15 +231,11 @@ class ProjectFolder:
             raise UnsafePath(
                 f"“{printable(path)}” is not a companion of a photo: it has more than {MAX_FOLDERS} folders."
             )
-        place = self.path
-        for folder in folders:
-            place = place / check_name(folder, what=f"Folder in project folder “{self.project_folder}”")
-            _refuse_anything_but_a_folder(place)
-        if not folders:
-            return self.original(name)
-        place = place / check_name(name, what=f"File name in project folder “{self.project_folder}”")
-        _refuse_symlink(place)
-        return place
+        folder = self.path
+        for part in folders:
+            folder = folder / check_name(part, what=f"Folder in project folder “{self.project_folder}”")
+            _refuse_anything_but_a_folder(folder)
+        return self._file(folder, name)
 
     def inside(self, path: str) -> Path:
         """Return the path of any entry below the project's folder, hidden folders included.
@@ -285,6 +279,11 @@ class ProjectFolder:
         for folder in (self.thumb, self.preview, self.trash):
             folder.mkdir(exist_ok=True)
 
+    def _file(self, folder: Path, name: str) -> Path:
+        path = folder / check_name(name, what=f"File name in project folder “{self.project_folder}”")
+        _refuse_symlink(path)
+        return path
+
     def _hidden_folder(self, name: str) -> Path:
         path = self.path / name
         _refuse_anything_but_a_folder(path)
@@ -327,24 +326,22 @@ def _safe_folder_names(folder: Path, ignored: IgnoredNames) -> Iterator[str]:
         raise FolderUnreadable(f"Folder {folder} cannot be listed: {error.strerror}.") from error
 
 
-def _mode(path: Path) -> int | None:
+def _refuse_symlink(path: Path) -> int | None:
+    """Return the mode of what exists at the path; None if nothing exists."""
     try:
-        return path.lstat().st_mode
+        mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _refuse_symlink(path: Path) -> None:
-    mode = _mode(path)
-    if mode is not None and stat.S_ISLNK(mode):
+    if stat.S_ISLNK(mode):
         raise UnsafePath(f"{printable(str(path))} is a symbolic link, which may lead out of the project. Remove it.")
+    return mode
 
 
 def _refuse_anything_but_a_folder(path: Path) -> bool:
-    mode = _mode(path)
+    """Return whether a folder exists at the path."""
+    mode = _refuse_symlink(path)
     if mode is None:
         return False
-    _refuse_symlink(path)
     if not stat.S_ISDIR(mode):
         raise UnsafePath(f"{printable(str(path))} is not a folder. Move it out of the library.")
     return True

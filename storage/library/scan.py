@@ -16,14 +16,8 @@ from storage.library.naming.names import has_control_characters, is_decodable, p
 from storage.library.paths import DERIVATIVE_EXTENSION, ProjectFolder
 
 ScanProblem = Literal[
-    "symlink",
-    "not a regular file",
-    "undecodable name",
-    "name with control characters",
-    "unsafe name",
-    "unreadable",
+    "symlink", "not a regular file", "undecodable name", "name with control characters", "unsafe name", "unreadable"
 ]
-
 
 _MAX_NS: Final = 2**63 - 1
 
@@ -99,11 +93,8 @@ def scan_derivatives(folder: Path) -> Iterator[ScannedDerivative]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                base_name, extension = (
-                    entry.name[: -len(DERIVATIVE_EXTENSION)],
-                    entry.name[-len(DERIVATIVE_EXTENSION) :],
-                )
-                if extension != DERIVATIVE_EXTENSION or entry.name.startswith(".") or not is_decodable(entry.name):
+                base_name = entry.name.removesuffix(DERIVATIVE_EXTENSION)
+                if base_name == entry.name or entry.name.startswith(".") or not is_decodable(entry.name):
                     continue
                 try:
                     status = entry.stat(follow_symlinks=False)
@@ -170,9 +161,8 @@ def _folders_like(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
     if not parts:
         yield folder
         return
-    if not any(wild in parts[0] for wild in "*?["):
-        names = [parts[0]]
-    else:
+    names = [parts[0]]
+    if any(wild in parts[0] for wild in "*?["):
         names = []
         with suppress(FileNotFoundError), os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if fnmatchcase(entry.name, parts[0]))

@@ -63,7 +63,9 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
         NotEnoughSpace, CopyMismatch, SourceChanged: the copy to another file system failed; the source is unchanged.
         UnsafePath: the source is not a regular file.
     """
-    status = _regular_file(source)
+    status = _status(source)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafePath(f"{printable(str(source))} is not a regular file, so it stays where it is.")
     if source == target:
         return
     try:
@@ -113,10 +115,7 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
         CrossesFileSystems: the target is on another file system, or the folder is a mount point.
         UnsafePath: the source is a symlink or not a folder.
     """
-    try:
-        status = source.lstat()
-    except FileNotFoundError as error:
-        raise SourceMissing(f"Folder {printable(str(source))} does not exist.") from error
+    status = _status(source, "Folder ")
     if not stat.S_ISDIR(status.st_mode):
         raise UnsafePath(f"{printable(str(source))} is not a folder. It stays as it is.")
     if source == target:
@@ -255,14 +254,11 @@ def _refuse_changed(source: Path, before: os.stat_result) -> None:
         raise SourceChanged(f"{printable(str(source))} was written to while it was being moved. Try again.")
 
 
-def _regular_file(source: Path) -> os.stat_result:
+def _status(source: Path, kind: str = "") -> os.stat_result:
     try:
-        status = source.lstat()
+        return source.lstat()
     except FileNotFoundError as error:
-        raise SourceMissing(f"{printable(str(source))} does not exist.") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise UnsafePath(f"{printable(str(source))} is not a regular file, so it stays where it is.")
-    return status
+        raise SourceMissing(f"{kind}{printable(str(source))} does not exist.") from error
 
 
 def _refuse_taken_name(source: Path, target: Path, names: FolderNames | None) -> None:

@@ -12,10 +12,10 @@ import stat
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from storage.batches import batched
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
 
 _BATCH_SIZE = 5_000
@@ -71,8 +71,7 @@ class LibraryTree:
 
     def note_origins(self, pairs: Iterable[tuple[os.stat_result, Path]]) -> None:
         """Store the path that each entry of the tree stands for; each pair is an entry's status and that path."""
-        iterator = iter(pairs)
-        while batch := list(islice(iterator, _BATCH_SIZE)):
+        for batch in batched(pairs, _BATCH_SIZE):
             rows = [(*_identity(status), os.fsencode(path)) for status, path in batch]
             with self._lock:
                 self._connection.execute("BEGIN")
@@ -113,7 +112,7 @@ class LibraryTree:
                 size_bytes=size,
                 mtime_ns=mtime_ns,
             )
-        self._connection.executescript(_GO_ON)
+        self._connection.executescript(_BEGIN_NEXT)
 
     def close(self) -> None:
         """Close the scratch file."""
@@ -126,10 +125,9 @@ class LibraryTree:
         self.close()
 
     def _record(self, table: str) -> None:
-        entries = self._entries()
         with self._lock:
             self._connection.execute("BEGIN")
-            while batch := list(islice(entries, _BATCH_SIZE)):
+            for batch in batched(self._entries(), _BATCH_SIZE):
                 self._connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch)
             self._connection.execute("COMMIT")
 
@@ -192,6 +190,6 @@ _CHANGES = f"""
         WHERE NOT EXISTS (SELECT 1 FROM went AS b WHERE {_TAKEN})
     ORDER BY 4, 5"""
 
-_GO_ON = """
+_BEGIN_NEXT = """
     DROP TABLE went; DROP TABLE came; DELETE FROM before;
     ALTER TABLE before RENAME TO older; ALTER TABLE after RENAME TO before; ALTER TABLE older RENAME TO after;"""

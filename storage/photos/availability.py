@@ -80,8 +80,8 @@ def write_availability(connection: Connection, changes: Sequence[Availability], 
                 jpg_available=jpg,
                 raw_available=raw,
                 other_available=other,
-                keep_jpg=case((_comes_first("jpg") & literal(bool(jpg)), 1), else_=photos.c.keep_jpg),
-                keep_raw=case((_comes_first("raw") & literal(bool(raw)), 1), else_=photos.c.keep_raw),
+                keep_jpg=case((_is_new_kind("jpg") & literal(bool(jpg)), 1), else_=photos.c.keep_jpg),
+                keep_raw=case((_is_new_kind("raw") & literal(bool(raw)), 1), else_=photos.c.keep_raw),
                 updated_at=now,
             )
         )
@@ -91,7 +91,7 @@ def write_availability(connection: Connection, changes: Sequence[Availability], 
         originals.mark_missing(ids, [kind for kind, flag in flags.items() if not flag], now=now)
 
 
-def _comes_first(kind: str) -> Any:
+def _is_new_kind(kind: str) -> Any:
     was_known = exists().where(
         photo_originals.c.photo_id == photos.c.id,
         # A row without a size was written for a missing file of unknown kind.

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, select
 
+from storage.batches import batched
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photos
 from storage.database.upsert import upsert
@@ -91,10 +92,8 @@ class DerivativesRepository:
         """Return the rows of these photos, by photo id and kind."""
         found: dict[tuple[int, str], Derivative] = {}
         with self._access.read() as connection:
-            for start in range(0, len(photo_ids), BATCH_SIZE):
-                statement = select(photo_derivatives).where(
-                    photo_derivatives.c.photo_id.in_(photo_ids[start : start + BATCH_SIZE])
-                )
+            for batch in batched(photo_ids, BATCH_SIZE):
+                statement = select(photo_derivatives).where(photo_derivatives.c.photo_id.in_(batch))
                 for row in connection.execute(statement).mappings():
                     found[row["photo_id"], row["kind"]] = Derivative.from_row(row)
         return found
@@ -113,8 +112,7 @@ class DerivativesRepository:
         """
         outdated: set[int] = set()
         with self._access.write() as connection:
-            for start in range(0, len(processed), BATCH_SIZE):
-                batch = processed[start : start + BATCH_SIZE]
+            for batch in batched(processed, BATCH_SIZE):
                 # The photos are locked, so that none changes before the rows that refer to it are written.
                 statement = (
                     select(photos.c.id, photos.c.project_id, photos.c.filename, photos.c.meta_json)
@@ -131,7 +129,11 @@ class DerivativesRepository:
                         outdated.add(one.photo.id)
                         continue
                     current.append(one)
-                    values = {**one.values, **_merged(row.meta_json, one.meta)}
+                    values = dict(one.values)
+                    if one.meta is not None:
+                        merged = merged_meta(row.meta_json, one.meta)
+                        if merged not in (row.meta_json, row.meta_json or {}):
+                            values["meta_json"] = merged
                     if values:
                         by_columns.setdefault(tuple(sorted(values)), []).append({"id": one.photo.id, **values})
                 repository = PhotosRepository(connection)
@@ -144,12 +146,8 @@ class DerivativesRepository:
     def forget(self, photo_ids: Sequence[int]) -> None:
         """Remove the rows of these photos from `photo_derivatives`; photos and files stay."""
         with self._access.write() as connection:
-            for start in range(0, len(photo_ids), BATCH_SIZE):
-                connection.execute(
-                    delete(photo_derivatives).where(
-                        photo_derivatives.c.photo_id.in_(photo_ids[start : start + BATCH_SIZE])
-                    )
-                )
+            for batch in batched(photo_ids, BATCH_SIZE):
+                connection.execute(delete(photo_derivatives).where(photo_derivatives.c.photo_id.in_(batch)))
 
 
 def merged_meta(meta_json: Any, own: Mapping[str, Any]) -> Any:
@@ -161,8 +159,3 @@ def merged_meta(meta_json: Any, own: Mapping[str, Any]) -> Any:
         return meta_json
     merged = {name: value for name, value in (meta_json or {}).items() if own.get(name, value) is not None}
     return merged | {name: value for name, value in own.items() if value is not None}
-
-
-def _merged(meta_json: Any, own: Mapping[str, Any] | None) -> dict[str, Any]:
-    merged = meta_json if own is None else merged_meta(meta_json, own)
-    return {} if merged == (meta_json or {}) or merged == meta_json else {"meta_json": merged}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from storage.batches import batched
 from storage.database.tables import photo_originals, photos, projects
 from storage.lifecycle.step_jobs import of_tenant
 from storage.photos.originals import Original
@@ -42,8 +43,7 @@ class KnownOriginal:
 
 def originals_of_sizes(connection: Connection, sizes: Collection[int], *, tenant_id: str) -> Iterator[KnownOriginal]:
     """Yield the tenant's originals that have one of these sizes and a known content hash, in no particular order."""
-    wanted = sorted(sizes)
-    for start in range(0, len(wanted), _BATCH_SIZE):
+    for batch in batched(sorted(sizes), _BATCH_SIZE):
         statement = (
             select(
                 photo_originals.c.photo_id,
@@ -57,7 +57,7 @@ def originals_of_sizes(connection: Connection, sizes: Collection[int], *, tenant
             .join(photos, photos.c.id == photo_originals.c.photo_id)
             .join(projects, projects.c.id == photos.c.project_id)
             .where(
-                photo_originals.c.size_bytes.in_(wanted[start : start + _BATCH_SIZE]),
+                photo_originals.c.size_bytes.in_(batch),
                 photo_originals.c.content_hash.is_not(None),
                 of_tenant(tenant_id),
             )

@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal, or_, select, update
 
+from storage.batches import batched
 from storage.database.column_types import UtcTimestamp
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_originals, photos
@@ -69,10 +70,8 @@ class OriginalsRepository:
         """Return the originals of these photos, by photo id and file name; every photo has an entry."""
         found: dict[int, dict[str, Original]] = {photo_id: {} for photo_id in photo_ids}
         with self._access.read() as connection:
-            for start in range(0, len(photo_ids), BATCH_SIZE):
-                statement = select(photo_originals).where(
-                    photo_originals.c.photo_id.in_(photo_ids[start : start + BATCH_SIZE])
-                )
+            for batch in batched(photo_ids, BATCH_SIZE):
+                statement = select(photo_originals).where(photo_originals.c.photo_id.in_(batch))
                 for row in connection.execute(statement).mappings():
                     found[row["photo_id"]][row["name"]] = Original.from_row(row)
         return found
@@ -85,22 +84,20 @@ class OriginalsRepository:
         if not originals:
             return
         with self._access.write() as connection:
-            hashed = [original for original in originals if original.content_hash is not None]
+            hashed = [
+                {
+                    "of_photo": original.photo_id,
+                    "of_name": original.name,
+                    "of_size": original.size_bytes,
+                    "of_mtime": original.mtime_ns,
+                    "of_ctime": original.ctime_ns,
+                    "found_hash": original.content_hash,
+                }
+                for original in originals
+                if original.content_hash is not None
+            ]
             if hashed:
-                connection.execute(
-                    _ADOPT_HASH,
-                    [
-                        {
-                            "of_photo": original.photo_id,
-                            "of_name": original.name,
-                            "of_size": original.size_bytes,
-                            "of_mtime": original.mtime_ns,
-                            "of_ctime": original.ctime_ns,
-                            "found_hash": original.content_hash,
-                        }
-                        for original in hashed
-                    ],
-                )
+                connection.execute(_ADOPT_HASH, hashed)
             upsert(connection, photo_originals, [asdict(original) for original in originals])
 
     def mark_missing(self, photo_ids: Sequence[int], kinds: Sequence[str], *, now: datetime) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from storage.batches import batched
 from storage.database.engine import Access, Database
 from storage.database.tables import photos
 from storage.records import Photo
@@ -24,28 +25,11 @@ class PhotosRepository:
     def create_many(self, rows: Iterable[Mapping[str, Any]]) -> list[int]:
         """Insert photos and return their ids in order; each row has at least `project_id` and `filename`."""
         now = self._access.clock()
-        values = [
-            {
-                "basename": row["filename"],
-                "jpg_available": 0,
-                "raw_available": 0,
-                "other_available": 0,
-                "keep_jpg": 1,
-                "keep_raw": 1,
-                "visibility": "private",
-                "created_at": now,
-                "updated_at": now,
-                "date_time_original": None,
-                "ext": None,
-                "manifest_id": None,
-                "orientation": None,
-                "meta_json": None,
-                "thumbnail_status": None,
-                "preview_status": None,
-            }
-            | dict(row)
-            for row in rows
-        ]
+        # One statement inserts all rows, so each has a value for every column.
+        empty = {column.name: None for column in photos.columns if column.name != "id"}
+        flags = {"jpg_available": 0, "raw_available": 0, "other_available": 0, "keep_jpg": 1, "keep_raw": 1}
+        defaults = {**empty, **flags, "visibility": "private", "created_at": now, "updated_at": now}
+        values = [{**defaults, "basename": row["filename"], **row} for row in rows]
         if not values:
             return []
         with self._access.write() as connection:
@@ -60,8 +44,8 @@ class PhotosRepository:
         """Return the photos with these ids, in order of id; ids that do not exist are left out."""
         found: list[Photo] = []
         with self._access.read() as connection:
-            for start in range(0, len(ids), BATCH_SIZE):
-                statement = select(photos).where(photos.c.id.in_(ids[start : start + BATCH_SIZE]))
+            for batch in batched(ids, BATCH_SIZE):
+                statement = select(photos).where(photos.c.id.in_(batch))
                 found += [Photo.from_row(row) for row in connection.execute(statement).mappings()]
         return sorted(found, key=lambda photo: photo.id)
 
@@ -137,16 +121,13 @@ class PhotosRepository:
             .values({name: bindparam(f"new_{name}", type_=photos.c[name].type) for name in names} | {"updated_at": now})
         )
         with self._access.write() as connection:
-            connection.execute(
-                statement,
-                [{"photo_id": row["id"]} | {f"new_{name}": row[name] for name in names} for row in rows],
-            )
+            values = [{"photo_id": row["id"]} | {f"new_{name}": row[name] for name in names} for row in rows]
+            connection.execute(statement, values)
 
     def remove_many(self, ids: Sequence[int]) -> int:
         """Remove the rows of photos and their tags; return the number of removed rows."""
         removed = 0
         with self._access.write() as connection:
-            for start in range(0, len(ids), BATCH_SIZE):
-                statement = delete(photos).where(photos.c.id.in_(ids[start : start + BATCH_SIZE]))
-                removed += connection.execute(statement).rowcount
+            for batch in batched(ids, BATCH_SIZE):
+                removed += connection.execute(delete(photos).where(photos.c.id.in_(batch))).rowcount
         return removed

@@ -122,12 +122,8 @@ class ProjectsRepository:
         with self._access.read() as connection:
             ids = list(connection.scalars(select(projects.c.id).where(named, of_tenant(tenant_id), is_active())))
         if len(ids) != 1:
-            problem = (
-                f"{len(ids)} projects of tenant {tenant_id} are" if ids else f"no project of tenant {tenant_id} is"
-            )
-            raise UnknownProject(
-                f'{problem} called "{name}"; give the id. `photojobs library list` shows all projects.'
-            )
+            found = f"{len(ids)} projects of tenant {tenant_id} are" if ids else f"no project of tenant {tenant_id} is"
+            raise UnknownProject(f'{found} called "{name}"; give the id. `photojobs library list` shows all projects.')
         return int(ids[0])
 
     def find_all(self, references: Sequence[int | str], *, tenant_id: str) -> tuple[int, ...]:
@@ -175,12 +171,7 @@ class ProjectsRepository:
         Raises:
             UnknownTag: no project of the tenant has a tag with one of the names.
         """
-        known_to_tenant = (
-            select(tags.c.name)
-            .join(projects, projects.c.id == tags.c.project_id)
-            .where(of_tenant(tenant_id))
-            .distinct()
-        )
+        known_to_tenant = select(tags.c.name).join(projects).where(of_tenant(tenant_id)).distinct()
         with self._access.read() as connection:
             known = set(connection.scalars(known_to_tenant.where(among(tags.c.name, names))))
             unknown = [name for name in names if name not in known]
@@ -251,12 +242,9 @@ class ProjectsRepository:
             return connection.execute(delete(projects).where(projects.c.id == id)).rowcount == 1
 
     def _one(self, *conditions: Any) -> Project | None:
+        statement = select(projects).where(*conditions).order_by(projects.c.id).limit(1)
         with self._access.read() as connection:
-            row = (
-                connection.execute(select(projects).where(*conditions).order_by(projects.c.id).limit(1))
-                .mappings()
-                .first()
-            )
+            row = connection.execute(statement).mappings().first()
         return None if row is None else Project.from_row(row)
 
     def _change(self, id: int, **values: Any) -> Project | None:

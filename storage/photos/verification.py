@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, bindparam, case, func, literal, select, tuple_, update
+from sqlalchemy import Select, bindparam, case, func, literal, select, tuple_, update
 from sqlalchemy.engine import Connection
 
+from storage.batches import batched
 from storage.database.column_types import UtcTimestamp
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_originals, photos, projects
@@ -235,12 +236,8 @@ class VerificationRepository:
 
 
 def _of_active_projects(statement: Select[Any], tenant_id: str | None) -> Select[Any]:
-    joined = statement.select_from(
-        photo_originals.join(photos, photos.c.id == photo_originals.c.photo_id).join(
-            projects, projects.c.id == photos.c.project_id
-        )
-    )
-    return joined.where(and_(is_active(), of_tenant(tenant_id)) if tenant_id is not None else is_active())
+    joined = statement.select_from(photo_originals.join(photos).join(projects))
+    return joined.where(is_active(), *([] if tenant_id is None else [of_tenant(tenant_id)]))
 
 
 def _project_ids(connection: Connection, photo_ids: Sequence[int]) -> dict[int, int]:
@@ -250,10 +247,9 @@ def _project_ids(connection: Connection, photo_ids: Sequence[int]) -> dict[int, 
 
 def _locked(connection: Connection, photo_ids: set[int]) -> dict[int, dict[str, Original]]:
     """Return the originals of the photos that exist, and lock these photos until the transaction ends."""
-    ids = sorted(photo_ids)
     found: list[int] = []
-    for start in range(0, len(ids), BATCH_SIZE):
-        own = photos.c.id.in_(ids[start : start + BATCH_SIZE])
+    for batch in batched(sorted(photo_ids), BATCH_SIZE):
+        own = photos.c.id.in_(batch)
         found += connection.execute(select(photos.c.id).where(own).order_by(photos.c.id).with_for_update()).scalars()
     return OriginalsRepository(connection).get_many(found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import Connection, and_, or_, select
@@ -48,15 +48,7 @@ def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit:
     """
     ended = jobs.c.finished_at
     statement = (
-        select(
-            jobs.c.id,
-            jobs.c.type,
-            jobs.c.priority,
-            jobs.c.status,
-            jobs.c.created_at,
-            jobs.c.started_at,
-            ended,
-        )
+        select(*(jobs.c[field.name] for field in fields(EndedJob)))
         .where(
             # The index has only `finished_at`. The first condition makes the database use the index.
             ended >= after.finished_at,

@@ -65,12 +65,7 @@ def take_figures(connection: Connection, task: Task) -> LibraryFigures:
     """Count the current figures, for a global task of the whole tenant, else of the task's projects."""
     of_task = _projects_of(task)
     project_counts = connection.execute(
-        select(
-            func.coalesce(func.sum(case((is_active(), 1), else_=0)), 0),
-            func.coalesce(func.sum(case((is_active(), 0), else_=1)), 0),
-        )
-        .select_from(projects)
-        .where(of_task)
+        select(_count_of(is_active()), _count_of(~is_active())).select_from(projects).where(of_task)
     ).one()
     in_scope = select(projects.c.id).where(of_task, is_active())
     lacking = [
@@ -91,9 +86,7 @@ def take_figures(connection: Connection, task: Task) -> LibraryFigures:
         unwanted,
     )
     counts = connection.execute(
-        select(func.count(), *(func.coalesce(func.sum(case((one, 1), else_=0)), 0) for one in conditions))
-        .select_from(photos)
-        .where(photos.c.project_id.in_(in_scope))
+        select(func.count(), *map(_count_of, conditions)).select_from(photos).where(photos.c.project_id.in_(in_scope))
     ).one()
     size_bytes = connection.execute(
         select(func.coalesce(func.sum(photo_derivatives.c.size_bytes), 0))
@@ -133,6 +126,10 @@ def keep_figures(database: Database, task: Task, moment: Moment) -> None:
 def _kept(connection: Connection, task_id: str) -> dict[str, Any]:
     document = connection.execute(select(tasks.c.library_json).where(tasks.c.id == task_id)).scalar_one_or_none()
     return document if isinstance(document, dict) else {}
+
+
+def _count_of(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.count(case((condition, 1)))
 
 
 def _projects_of(task: Task) -> ColumnElement[bool]:

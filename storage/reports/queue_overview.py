@@ -6,7 +6,7 @@ Each list is read from the beginning of an index, so that it is fast even with m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -69,15 +69,12 @@ def latest_failures(connection: Connection, *, limit: int, tenant_id: str | None
     for row in connection.execute(latest):
         reason = next(iter((row.error_message or "").splitlines()), "")
         moment = row.finished_at or row.created_at
+        found = Failure(type=row.type, reason=reason, count=1, last_at=moment, job_id=row.id)
         known = failures.get((row.type, reason))
-        is_latest = known is None or moment > known.last_at
-        failures[row.type, reason] = Failure(
-            type=row.type,
-            reason=reason,
-            count=1 if known is None else known.count + 1,
-            last_at=moment if known is None or is_latest else known.last_at,
-            job_id=row.id if known is None or is_latest else known.job_id,
-        )
+        if known is not None:
+            latest_one = found if moment > known.last_at else known
+            found = replace(latest_one, count=known.count + 1)
+        failures[row.type, reason] = found
     return sorted(failures.values(), key=lambda failure: failure.last_at, reverse=True)[:limit]
 
 

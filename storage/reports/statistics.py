@@ -100,9 +100,7 @@ class Statistics:
                 {row.priority: row.number for row in connection.execute(_count_by_priority(is_postgresql, status))}
                 for status in ("running", "queued")
             )
-            oldest = {
-                row.priority: row.oldest for row in connection.execute(_oldest_by_priority(self._access.is_postgresql))
-            }
+            oldest = {row.priority: row.oldest for row in connection.execute(_oldest_by_priority(is_postgresql))}
         loads = []
         for lane in lanes:
             bounds = range(lane.min_priority, lane.max_priority + 1)

@@ -6,7 +6,7 @@ SQL summarizes the rows, and every list is limited, so that few rows are read ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -112,7 +112,14 @@ def job_spans(connection: Connection, task: Task, *, now: datetime) -> Sequence[
     started = connection.execute(
         select(func.count()).where(jobs.c.task_id == task.id, jobs.c.started_at.is_not(None))
     ).scalar_one()
-    bucket = "id" if started <= MAX_SINGLE_JOBS else _bucket(connection, "started_at")
+    bucket = "id"
+    parameters: dict[str, Any] = {"task_id": task.id}
+    types: list[BindParameter[Any]] = []
+    if started > MAX_SINGLE_JOBS:
+        begin, end = task.started_at or task.created_at, task.finished_at or now
+        bucket = f"CAST(floor({_seconds(connection, 'started_at', ':begin')} / :width) AS INTEGER)"
+        parameters |= {"begin": begin, "width": max((end - begin).total_seconds(), 0.001) / BUCKETS}
+        types = [bindparam("begin", type_=UtcTimestamp)]
     rows = connection.execute(
         text(f"""
             SELECT step_index, type, priority, coalesce(worker_id, '') AS worker_id, status, count(*) AS jobs,
@@ -123,9 +130,9 @@ def job_spans(connection: Connection, task: Task, *, now: datetime) -> Sequence[
             GROUP BY step_index, type, priority, coalesce(worker_id, ''), status, {bucket}
             ORDER BY min(started_at) LIMIT 20000
         """)
-        .bindparams(*_moments(bucket))
+        .bindparams(*types)
         .columns(started_at=UtcTimestamp, finished_at=UtcTimestamp),
-        (asdict(_times(task, now)) if bucket != "id" else {}) | {"task_id": task.id},
+        parameters,
     )
     return [JobSpan(**{**row, "items": int(row["items"])}) for row in rows.mappings()]
 
@@ -154,20 +161,15 @@ def step_times(connection: Connection, task_id: str) -> Sequence[StepTimes]:
         """),
         {"task_id": task_id},
     )
-    return [
-        StepTimes(
-            step_index=row.step_index,
-            type=row.type,
-            jobs=row.jobs,
-            wait_median=_positive(row.wait_median),
-            wait_p95=_positive(row.wait_p95),
-            wait_longest=_positive(row.wait_longest),
-            run_median=_positive(row.run_median),
-            run_p95=_positive(row.run_p95),
-            run_longest=_positive(row.run_longest),
-        )
-        for row in rows
-    ]
+    times = []
+    for row in rows.mappings():
+        values: dict[str, Any] = dict(row)
+        for name in values:
+            if name.startswith(("wait_", "run_")):
+                # The clocks of two machines may differ slightly, so a difference may be negative.
+                values[name] = max(0.0, float(values[name]))
+        times.append(StepTimes(**values))
+    return times
 
 
 _ITEM_REASONS = text("""
@@ -275,50 +277,11 @@ def changed_photos(
     if task.scope == "project":
         changed = changed.where(projects.c.id == task.project_id)
     total = connection.execute(select(func.count()).select_from(changed.subquery())).scalar_one()
-    found = [
-        ChangedPhoto(
-            id=row.id,
-            name=row.name,
-            tenant_id=row.tenant_id,
-            project_name=row.project_name,
-            project_folder=row.project_folder,
-            is_new=bool(row.is_new),
-            is_moved=bool(row.is_moved),
-        )
-        for row in connection.execute(changed.order_by(photos.c.id).limit(limit))
-    ]
-    return found, total
-
-
-def _positive(seconds: Any) -> float:
-    # The clocks of two machines may differ slightly.
-    return max(0.0, float(seconds))
-
-
-@dataclass(frozen=True, slots=True)
-class _Times:
-    """Parameters of statements: the beginning of a task, and the length of a bucket in seconds."""
-
-    begin: datetime
-    width: float
-
-
-def _times(task: Task, now: datetime) -> _Times:
-    begin = task.started_at or task.created_at
-    end = task.finished_at or now
-    return _Times(begin=begin, width=max((end - begin).total_seconds(), 0.001) / BUCKETS)
+    rows = connection.execute(changed.order_by(photos.c.id).limit(limit)).mappings()
+    return [ChangedPhoto(**row) for row in rows], total
 
 
 def _seconds(connection: Connection, later: str, earlier: str) -> str:
     if connection.dialect.name == "postgresql":
         return f"extract(epoch FROM {later} - {earlier})"
     return f"(julianday({later}) - julianday({earlier})) * 86400"
-
-
-def _moments(statement: str) -> list[BindParameter[Any]]:
-    # SQLAlchemy refuses parameters that are not in the statement.
-    return [bindparam("begin", type_=UtcTimestamp)] if ":begin" in statement else []
-
-
-def _bucket(connection: Connection, column: str) -> str:
-    return f"CAST(floor({_seconds(connection, column, ':begin')} / :width) AS INTEGER)"

@@ -6,13 +6,13 @@ new rows get the ids that they would get in the source.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, column, insert, select, table, text
 
+from storage.batches import batched
 from storage.database.engine import Database
 from storage.database.tables import (
     TENANT_FOLDER_INDEX,
@@ -31,8 +31,9 @@ from storage.photos.projects import folders_are_unique_per_tenant
 from storage.queue.new_tasks import NewTask
 from task_definitions import Scope
 
-#: The number of rows in a batch.
+#: The number of rows that are copied at once, and the number of ids in one statement.
 BATCH_SIZE = 5_000
+_IDS_PER_STATEMENT = 500
 
 #: The tables whose changes a plan shows. The journal is also copied, but a plan does not show its changes.
 DOMAIN_TABLES: tuple[Table, ...] = (projects, photos, tags, photo_tags, photo_derivatives)
@@ -65,7 +66,7 @@ def projects_in_reach(connection: Connection, new: NewTask, *, of_whole_tenant: 
         of_chosen = select(photos.c.project_id).join(chosen, chosen.c.photo_id == photos.c.id).distinct()
         found.update(connection.execute(of_chosen).scalars())
     ids = (item_values(item, index)[0] for index, item in enumerate(new.items or ()))
-    for batch in _batches(photo_id for photo_id in ids if photo_id is not None):
+    for batch in batched((photo_id for photo_id in ids if photo_id is not None), _IDS_PER_STATEMENT):
         of_items = select(photos.c.project_id).where(photos.c.id.in_(batch)).distinct()
         found.update(connection.execute(of_items).scalars())
     owned = select(projects.c.id).where(of_tenant(new.tenant_id))
@@ -94,13 +95,13 @@ def copy_rows(
             connection.exec_driver_sql(f"DROP INDEX {TENANT_FOLDER_INDEX}")
             connection.exec_driver_sql("CREATE UNIQUE INDEX uq_projects_folder ON projects (project_folder)")
         _copy(source, connection, projects, select(projects.c.id))
-        for batch in _batches(project_ids):
+        for batch in batched(project_ids, _IDS_PER_STATEMENT):
             of_batch = photos.c.project_id.in_(batch)
             own_photos = select(photos.c.id).where(of_batch)
             _copy(source, connection, photos, own_photos)
             _copy(source, connection, tags, select(tags.c.id).where(tags.c.project_id.in_(batch)))
-            for hanging in (photo_tags, photo_derivatives, photo_originals):
-                _copy(source, connection, hanging, own_photos, key=hanging.c.photo_id)
+            for related in (photo_tags, photo_derivatives, photo_originals):
+                _copy(source, connection, related, own_photos, key=related.c.photo_id)
             entries = select(file_journal.c.id).where(file_journal.c.project_id.in_(batch))
             _copy(source, connection, file_journal, entries)
         loose = select(file_journal.c.id).where(
@@ -114,7 +115,7 @@ def copy_rows(
             loose = loose.where(file_journal.c.task_id.is_distinct_from(undone_task_id))
         _copy(source, connection, file_journal, loose)
         for counted in (projects, photos, file_journal):
-            _go_on_counting(source, connection, counted)
+            _copy_last_id(source, connection, counted)
 
 
 def _copy(
@@ -135,7 +136,7 @@ def _copy(
         target.execute(write, [dict(row) for row in batch])
 
 
-def _go_on_counting(source: Connection, target: Connection, counted: Table) -> None:
+def _copy_last_id(source: Connection, target: Connection, counted: Table) -> None:
     name = counted.name
     if source.dialect.name == "postgresql":
         sequence = source.execute(text(f"SELECT pg_get_serial_sequence('{name}', 'id')")).scalar_one()
@@ -146,9 +147,3 @@ def _go_on_counting(source: Connection, target: Connection, counted: Table) -> N
         last = source.execute(statement, {"name": name}).scalar_one_or_none() or 0
     target.execute(text("DELETE FROM sqlite_sequence WHERE name = :name"), {"name": name})
     target.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"), {"name": name, "seq": last})
-
-
-def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
-    iterator = iter(ids)
-    while batch := list(islice(iterator, 500)):
-        yield batch

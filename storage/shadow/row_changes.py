@@ -119,37 +119,32 @@ def _joined(name: str, expression: str) -> str:
 
 
 def _change(table: str, names: list[str], row: RowMapping) -> RowChange | None:
-    dull = _KEYS[table] | (_MADE_WITH_IT if table == photo_derivatives.name else frozenset())
-    if row["was_there"] and not row["is_there"]:
-        return RowChange(action="removed", table=table, name=str(row["called_before"]), project_id=row["owner_before"])
+    left_out = _KEYS[table] | (_MADE_WITH_IT if table == photo_derivatives.name else frozenset())
+    if not (row["was_there"] or row["is_there"]):
+        return None
+    after = {name: row[f"after_{name}"] for name in names if name not in left_out}
+    action: Literal["added", "changed", "removed"]
+    columns: dict[str, tuple[Any, Any]] = {}
     if not row["is_there"]:
-        return None
-    after = {name: row[f"after_{name}"] for name in names if name not in dull}
-    if not row["was_there"]:
-        columns = {
-            name: (None, value)
-            for name, value in after.items()
-            if value is not None and name not in MOMENTS and name != "project_id"
-        }
-        return RowChange(
-            action="added",
-            table=table,
-            name=str(row["called_after"]),
-            project_id=row["owner_after"],
-            columns=columns,
-        )
-    columns = {
-        name: (row[f"before_{name}"], None if name in MOMENTS else value)
-        for name, value in after.items()
-        if row[f"before_{name}"] != value
-    }
-    if not columns:
-        return None
+        action = "removed"
+    elif row["was_there"]:
+        action = "changed"
+        for name, value in after.items():
+            if row[f"before_{name}"] != value:
+                columns[name] = (row[f"before_{name}"], None if name in MOMENTS else value)
+        if not columns:
+            return None
+    else:
+        action = "added"
+        for name, value in after.items():
+            if value is not None and name not in MOMENTS and name != "project_id":
+                columns[name] = (None, value)
+    side = "before" if row["was_there"] else "after"
     return RowChange(
-        action="changed",
+        action=action,
         table=table,
-        name=str(row["called_before"]),
-        project_id=row["owner_before"],
+        name=str(row[f"called_{side}"]),
+        project_id=row[f"owner_{side}"],
         columns=columns,
     )
 

@@ -6,26 +6,10 @@ from typing import Final
 
 #: Recycle bins, snapshots and indexes of Synology, QNAP, Windows, macOS and Linux.
 DEFAULT_IGNORED_NAMES: Final = (
-    "#recycle",
-    "#snapshot",
-    "@eaDir",
-    "@Recycle",
-    "@Recently-Snapshot",
-    "@tmp",
-    "$RECYCLE.BIN",
-    "RECYCLER",
-    "System Volume Information",
-    "FOUND.[0-9][0-9][0-9]",
-    "lost+found",
-    "Network Trash Folder",
-    "Temporary Items",
-    "TheVolumeSettingsFolder",
-    "Thumbs.db",
-    "ehthumbs.db",
-    "desktop.ini",
-    ".Trash-*",
-    "._*",
-)
+    "#recycle", "#snapshot", "@eaDir", "@Recycle", "@Recently-Snapshot", "@tmp", "$RECYCLE.BIN", "RECYCLER",
+    "System Volume Information", "FOUND.[0-9][0-9][0-9]", "lost+found", "Network Trash Folder", "Temporary Items",
+    "TheVolumeSettingsFolder", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".Trash-*", "._*",
+)  # fmt: skip
 
 
 class IgnoredNames:

@@ -11,37 +11,10 @@ from storage.library.naming.companions import CompanionNames, Fit
 MANIFEST_NAME: Final = ".project.yaml"
 
 JPG_EXTENSIONS: Final = frozenset({"jpg", "jpeg", "jpe", "jfif", "mpo"})
-RAW_EXTENSIONS: Final = frozenset(
-    {
-        "raw",
-        "3fr",
-        "arw",
-        "cr2",
-        "cr3",
-        "crw",
-        "dcr",
-        "dng",
-        "erf",
-        "fff",
-        "gpr",
-        "iiq",
-        "kdc",
-        "mef",
-        "mos",
-        "mrw",
-        "nef",
-        "nrw",
-        "orf",
-        "pef",
-        "raf",
-        "rw2",
-        "rwl",
-        "sr2",
-        "srf",
-        "srw",
-        "x3f",
-    }
-)
+RAW_EXTENSIONS: Final = frozenset({
+    "raw", "3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "fff", "gpr", "iiq", "kdc", "mef", "mos", "mrw",
+    "nef", "nrw", "orf", "pef", "raf", "rw2", "rwl", "sr2", "srf", "srw", "x3f",
+})  # fmt: skip
 OTHER_EXTENSIONS: Final = frozenset(
     {"png", "tif", "tiff", "webp", "heic", "heif", "hif", "heics", "heifs", "avif", "jxl", "jp2"}
 )
