@@ -1,13 +1,14 @@
 """Creates the faults of the demo's library: files that are not pictures, trash, files without rows and the reverse.
 
-Each fault is created on disk, or as a row that the caller writes. Its name is the one that the demo reports.
+Each fault is created on disk, or as a row that the caller writes. `faults` counts them under the names that the demo
+reports.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,18 +39,7 @@ LOST_ROWS = 8
 SPOILED = 6
 
 
-@dataclass(slots=True)
-class Faults:
-    """Counts the created faults: `counts` has the number of each kind, by its name."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def note(self, what: str, number: int) -> None:
-        """Add `number` faults of a kind."""
-        self.counts[what] = self.counts.get(what, 0) + number
-
-
-def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) -> tuple[list[Shot], list[Shot]]:
+def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Counter[str]) -> tuple[list[Shot], list[Shot]]:
     """Return the additional photos that get a row, whose names exist twice, and those that get no row."""
     duplicates = [
         Shot(
@@ -62,7 +52,7 @@ def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) 
         )
         for index in range(DUPLICATES)
     ]
-    faults.note("names that exist in two projects of a tenant", len(duplicates))
+    faults["names that exist in two projects of a tenant"] += len(duplicates)
     unknown = [
         Shot(
             path=folders[ICELAND].original(f"IMG_9{index:03d}.jpg"),
@@ -79,11 +69,11 @@ def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) 
         Shot(path=folders[STUDIO].original(f"screenshot {index}.png"), scene_seed=778, number=index)
         for index in range(1, 4)
     ]
-    faults.note("files without a row", len(unknown))
+    faults["files without a row"] += len(unknown)
     return duplicates, unknown
 
 
-def write_broken_files(project: DemoProject, folder: ProjectFolder, faults: Faults) -> list[str]:
+def write_broken_files(project: DemoProject, folder: ProjectFolder, faults: Counter[str]) -> list[str]:
     """Write files that have names of JPEGs, but are not; return their base names."""
     whole = folder.original(f"{project.photo_name(0)}.jpg").read_bytes()
     contents = {
@@ -94,21 +84,21 @@ def write_broken_files(project: DemoProject, folder: ProjectFolder, faults: Faul
     }
     for name in BROKEN:
         folder.original(f"{name}.jpg").write_bytes(contents[name])
-    faults.note("corrupt, cut-off and empty files", len(BROKEN))
+    faults["corrupt, cut-off and empty files"] += len(BROKEN)
     return list(BROKEN)
 
 
-def write_bystanders(folders: Mapping[DemoProject, ProjectFolder], faults: Faults) -> None:
+def write_bystanders(folders: Mapping[DemoProject, ProjectFolder], faults: Counter[str]) -> None:
     """Write files that are common in photo folders, but are not photos: sidecars, a film, a note."""
     for index in range(3):
         name = f"{ICELAND.photo_name(10 + index)}.xmp"
         folders[ICELAND].original(name).write_text('<x:xmpmeta xmlns:x="adobe:ns:meta/"/>\n', encoding="utf-8")
     folders[LOFOTEN].original("northern lights.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(4_000))
     folders[LOFOTEN].original("notes.txt").write_text("Tripod, spare battery, gloves.\n", encoding="utf-8")
-    faults.note("files that are not photos (to be kept)", 2)
+    faults["files that are not photos (to be kept)"] += 2
 
 
-def fill_trash(folders: Mapping[DemoProject, ProjectFolder], faults: Faults, *, now: datetime) -> None:
+def fill_trash(folders: Mapping[DemoProject, ProjectFolder], faults: Counter[str], *, now: datetime) -> None:
     """Put files into the trash: some are three days old, some are an hour old."""
     for project, old, fresh in ((ICELAND, 3, 2), (ALPS, 1, 0)):
         folder = folders[project]
@@ -118,16 +108,16 @@ def fill_trash(folders: Mapping[DemoProject, ProjectFolder], faults: Faults, *, 
             file.write_bytes(picture)
             age = timedelta(days=3) if index < old else timedelta(hours=1)
             move_to_trash(folder, file, at=now - age)
-        faults.note("old files in the trash", old)
-        faults.note("fresh files in the trash (to be kept)", fresh)
+        faults["old files in the trash"] += old
+        faults["fresh files in the trash (to be kept)"] += fresh
 
 
-def rows_without_files(project_ids: Mapping[DemoProject, int], faults: Faults) -> list[dict[str, Any]]:
+def rows_without_files(project_ids: Mapping[DemoProject, int], faults: Counter[str]) -> list[dict[str, Any]]:
     """Return rows of photos whose files do not exist."""
     missing = [(GARDEN, f"P106{index:04d}") for index in range(MISSING_FILES)]
     lost = [(LOST_DRIVE, LOST_DRIVE.photo_name(index)) for index in range(LOST_ROWS)]
-    faults.note("rows whose file is missing", len(missing))
-    faults.note("projects whose folder is missing", 1)
+    faults["rows whose file is missing"] += len(missing)
+    faults["projects whose folder is missing"] += 1
     return [
         {"project_id": project_ids[project], "filename": name, "ext": "jpg", "jpg_available": 1}
         for project, name in missing + lost
@@ -147,7 +137,7 @@ def spoil_derivatives(folder: ProjectFolder) -> int:
 def write_manifests(
     folders: Mapping[DemoProject, ProjectFolder],
     rows: Mapping[DemoProject, Project],
-    faults: Faults,
+    faults: Counter[str],
     *,
     now: datetime,
 ) -> None:
@@ -157,5 +147,5 @@ def write_manifests(
             name = "Alps" if project is ALPS else project.name
             created_at = format_timestamp(rows[project].created_at)
             write_manifest(folder, Manifest(name=name, id=rows[project].id, created_at=created_at), at=now)
-    faults.note("missing and wrong manifests", 2)
-    faults.note("folders with another name than their project", int(WEDDING.folder != WEDDING.name))
+    faults["missing and wrong manifests"] += 2
+    faults["folders with another name than their project"] += int(WEDDING.folder != WEDDING.name)

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -19,7 +20,6 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from deployments.demo.faults import (
-    Faults,
     fill_trash,
     further_shots,
     rows_without_files,
@@ -97,7 +97,7 @@ def make_library(
         FileExistsError: the folder exists already; nothing was changed.
     """
     root.mkdir()
-    library, faults, now = Library(root), Faults(), database.clock()
+    library, faults, now = Library(root), Counter[str](), database.clock()
     folders = {
         project: library.project(project.tenant_id, project.folder) for project in PROJECTS if project.has_folder
     }
@@ -128,7 +128,7 @@ def make_library(
         project_ids={project.name: project_id for project, project_id in project_ids.items()},
         jpegs=len(every) - pngs,
         pngs=pngs,
-        faults=faults.counts,
+        faults=dict(faults),
     )
 
 
@@ -224,7 +224,7 @@ def _write_rows(
     shots: dict[DemoProject, list[Shot]],
     broken: dict[DemoProject, list[str]],
     project_ids: dict[DemoProject, int],
-    faults: Faults,
+    faults: Counter[str],
 ) -> None:
     photos = PhotosRepository(connection)
     for project, group in shots.items():

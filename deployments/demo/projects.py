@@ -15,7 +15,6 @@ class DemoProject:
 
     Attributes:
         name: the project's name.
-        other_folder: the name of its folder if it differs from the project's name.
         share: its share of the library's photos.
         prefix: the beginning of its file names; a number from `first_number` on follows.
         first_shot_at: when its first photo was taken, by the camera's clock.

@@ -7,6 +7,7 @@ do not restrict programs, which can still give ids and names.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -63,11 +64,8 @@ class Choices:
     @classmethod
     def of_settings(cls, settings: Settings) -> Choices:
         """Read the choices from the database that the settings name."""
-        database = Database(settings.database_url.get_secret_value())
-        try:
+        with closing(Database(settings.database_url.get_secret_value())) as database:
             return cls.read(database)
-        finally:
-            database.close()
 
 
 #: The choices of a form that is made without a database.

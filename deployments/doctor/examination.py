@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from sqlalchemy import text
 
@@ -29,8 +30,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Area("settings").fine(
         "file", says if file is None else f"The settings come from {file.resolve()} and the environment."
     )
-    database = Database(settings.database_url.get_secret_value())
-    try:
+    with closing(Database(settings.database_url.get_secret_value())) as database:
         findings = list(_safely("database", lambda: examine_database(database)))
         yield from findings
         opens = any(finding.name == "opens" and finding.standing is Standing.FINE for finding in findings)
@@ -47,8 +47,6 @@ def examine(settings: Settings) -> Iterator[Finding]:
                 yield from _safely("originals", lambda: examine_originals(database))
             yield from _safely("schedules", lambda: examine_schedules(settings, database))
             yield from _safely("clocks", lambda: examine_clocks(settings, database))
-    finally:
-        database.close()
 
 
 def _safely(area: str, examine_area: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -130,7 +130,15 @@ def graph_of_definition(
     Raises:
         KeyError: `step_types` lacks a type of the definition.
     """
-    return _graph(PinnedDefinition.pin(definition, step_types), step_types, lanes)
+    pinned = PinnedDefinition.pin(definition, step_types)
+    steps = tuple(_step(pinned, index, step_types, lanes) for index in range(len(pinned.steps)))
+    return DefinitionGraph(
+        name=definition.name,
+        label=definition.label,
+        scope=definition.scope or "project or photo_set",
+        lanes=_lanes_in_order(steps, lanes),
+        steps=steps,
+    )
 
 
 def graph_of_task(
@@ -167,18 +175,6 @@ def graph_of_task(
         lanes=_lanes_in_order(steps, lanes),
         steps=tuple(steps),
         task=(task.id, task.status),
-    )
-
-
-def _graph(pinned: PinnedDefinition, step_types: Mapping[str, StepType], lanes: Sequence[Lane]) -> DefinitionGraph:
-    definition = pinned.definition
-    steps = tuple(_step(pinned, index, step_types, lanes) for index in range(len(pinned.steps)))
-    return DefinitionGraph(
-        name=definition.name,
-        label=definition.label,
-        scope=definition.scope or "project or photo_set",
-        lanes=_lanes_in_order(steps, lanes),
-        steps=steps,
     )
 
 

@@ -7,7 +7,7 @@ import os
 import shlex
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,8 +72,8 @@ class LibrarySetup:
                 "",
                 "[schedules]",
                 "# Reads originals again each week, 100 GB at most, to find silent corruption.",
+                'verify_originals = "off"',
             ]
-            lines.append('verify_originals = "off"')
         return "\n".join(lines) + "\n"
 
     @property
@@ -119,12 +119,9 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
     from storage.upkeep.integrity import check
 
     url = _database_url(database, into)
-    setup = Database(url)
-    try:
-        is_new = setup.path is not None and not setup.path.exists()
-        report = None if is_new else check(setup)
-    finally:
-        setup.close()
+    with closing(Database(url)) as planned:
+        is_new = planned.path is not None and not planned.path.exists()
+        report = None if is_new else check(planned)
     return LibrarySetup(survey=survey, settings_file=file, database_url=url, report=report)
 
 
@@ -136,11 +133,8 @@ def write_setup(setup: LibrarySetup) -> Settings:
         BadPlace: the settings file cannot be written.
         StorageError: the database cannot be created or upgraded.
     """
-    database = Database(setup.database_url)
-    try:
+    with closing(Database(setup.database_url)) as database:
         database.migrate()
-    finally:
-        database.close()
     try:
         # The file is private because the database's URL may contain a password.
         with open_private(setup.settings_file, "xb") as file:
@@ -157,10 +151,7 @@ def write_setup(setup: LibrarySetup) -> Settings:
 
 
 def discover_projects(
-    settings: Settings,
-    tenant_ids: tuple[str, ...],
-    *,
-    follow: Callable[[Runtime, str], AbstractContextManager[object]] = lambda *_: nullcontext(),
+    settings: Settings, tenant_ids: tuple[str, ...], *, follow: Callable[[Runtime, str], AbstractContextManager[object]]
 ) -> list[TaskSummary]:
     """Add the folders of tenants as projects, and their files as photos, in this process without Prefect.
 

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from flows.process.retry_delay import backoff_seconds
 from task_definitions.errors import PhotojobsError
@@ -50,29 +51,34 @@ def kept_process(
             thread.join()
 
 
+def end_process(process: subprocess.Popen[bytes], signal_number: int, limit_seconds: float) -> None:
+    """End a process by a signal; kill it if it still runs after this time."""
+    if process.poll() is None:
+        process.send_signal(signal_number)
+        try:
+            process.wait(limit_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@dataclass
 class _KeptProcess:
-    def __init__(
-        self,
-        name: str,
-        launch: Callable[[], subprocess.Popen[bytes]],
-        wait_until_ready: Callable[[subprocess.Popen[bytes]], None],
-        stop: Callable[[subprocess.Popen[bytes]], None],
-    ) -> None:
-        self._name = name
-        self._launch = launch
-        self._wait_until_ready = wait_until_ready
-        self._stop = stop
-        self._process: subprocess.Popen[bytes] | None = None
-        self._let_go = threading.Event()
-        self._lock = threading.Lock()
+    name: str
+    launch: Callable[[], subprocess.Popen[bytes]]
+    wait_until_ready: Callable[[subprocess.Popen[bytes]], None]
+    stop: Callable[[subprocess.Popen[bytes]], None]
+    _process: subprocess.Popen[bytes] | None = None
+    _let_go: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
         """Start the process and wait until it is ready; do nothing after the end of the block."""
         with self._lock:
             if self._let_go.is_set():
                 return
-            self._process = self._launch()
-        self._wait_until_ready(self._process)
+            self._process = self.launch()
+        self.wait_until_ready(self._process)
 
     def keep(self) -> None:
         """Start the process again each time it ends, until the end of the block."""
@@ -80,7 +86,7 @@ class _KeptProcess:
             code = self._process.wait()
             if self._let_go.is_set():
                 return
-            logger.error("%s ended with code %d; it is started again", self._name, code)
+            logger.error("%s ended with code %d; it is started again", self.name, code)
             self._start_again()
 
     def let_go(self) -> subprocess.Popen[bytes] | None:
@@ -95,14 +101,14 @@ class _KeptProcess:
             try:
                 if self._process is not None:
                     # Children of a dead process may still run. After a failed start, the process itself may run.
-                    self._stop(self._process)
+                    self.stop(self._process)
                 self.start()
             except Exception as error:
                 # Every error is caught: if this thread ended, the process would stay down.
                 failures += 1
                 if not self._let_go.is_set():
                     logger.error(
-                        "%s is not up yet: %s", self._name, error, exc_info=not isinstance(error, PhotojobsError)
+                        "%s is not up yet: %s", self.name, error, exc_info=not isinstance(error, PhotojobsError)
                     )
             else:
                 return

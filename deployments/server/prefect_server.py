@@ -23,7 +23,7 @@ from pathlib import Path
 from deployments.embedded_server.empty_database import database_is_elsewhere, prepare_database
 from deployments.embedded_server.password import auth_string_of, note_address
 from deployments.errors import PortInUse, PrefectHomeTooNew, PrefectServerFailed
-from deployments.server.kept_process import kept_process
+from deployments.server.kept_process import end_process, kept_process
 from deployments.server.server_log import SERVER_LOG
 from deployments.server.telemetry_off import NO_TELEMETRY
 from storage.database.private_files import make_private_folder, open_private
@@ -111,7 +111,7 @@ def embedded_server(
             "Prefect's server",
             launch=launch,
             wait_until_ready=partial(_wait_until_healthy, url=url, log_path=log_path),
-            stop=_stop,
+            stop=partial(end_process, signal_number=signal.SIGINT, limit_seconds=STOP_TIMEOUT_SECONDS),
         )
         try:
             stack.enter_context(server)
@@ -214,16 +214,6 @@ def _too_new(home: Path) -> str:
         "Install the newer version again, or move the folder away. It contains the history of runs and the switches "
         "that users set in Prefect's pages; tasks and jobs are in the database of photojobs."
     )
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def die_with_parent() -> None:

@@ -26,7 +26,6 @@ from prefect.runner import Runner
 
 from deployments.deploying.deployed_definitions import all_deployments, our_deployments
 from deployments.deploying.forms import Choices
-from deployments.deploying.own_deployments import foreign_reason
 from deployments.deploying.registration import (
     begin_registration,
     finish_registration,
@@ -37,6 +36,7 @@ from deployments.deploying.registration import (
 from deployments.deploying.runner_deployments import deployment_of, drain_deployment, update_form
 from deployments.deploying.scheduled_definitions import schedules_without_effect
 from deployments.serving.spare_process import use_spare_process
+from deployments.serving.start_checks import foreign_reason
 from flows.errors import MissingHandler
 from flows.orchestration.supervision import stop_runs_when_orphaned
 from flows.orchestration.task_flow import END_SECONDS

@@ -21,10 +21,9 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from deployments.deploying.own_deployments import only_own
 from deployments.errors import RunnerFailed
 from deployments.server.prefect_server import die_with_parent, outlive_parent
-from deployments.serving.schedule_overlap import skip_overlaps
+from deployments.serving.start_checks import checked_start
 from flows.handlers.step import load_steps
 
 logger = logging.getLogger("photojobs.serving")
@@ -123,7 +122,7 @@ async def use_spare_process() -> None:
             "run. Install the version that constraints.txt names."
         ) from None
     await spare.prepare()
-    vars(starter)["run_process"] = only_own(skip_overlaps(spare.run_process))
+    vars(starter)["run_process"] = checked_start(spare.run_process)
 
 
 def _prefect_settings(environment: Mapping[str, str]) -> Mapping[str, str]:

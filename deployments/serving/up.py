@@ -12,16 +12,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from deployments.embedded_server.password import AUTH_FILE, login_link
 from deployments.errors import AlreadyUp, RunnerFailed
 from deployments.metrics.endpoint import metrics_endpoint
-from deployments.server.kept_process import kept_process
+from deployments.server.kept_process import end_process, kept_process
 from deployments.server.prefect_server import LOOPBACK, SERVER_FOLDER, die_with_parent, prefect_server
 from deployments.server.running_up import RunningUp, announced, prefect_home
 from deployments.server.server_log import SERVER_LOG, errors_shown
@@ -90,7 +91,9 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
     with ExitStack() as stack:
         stack.enter_context(_only_one(home))
         runtime = stack.enter_context(Runtime.open(settings))
-        _end_leftovers(runs, settings.drain_seconds)
+        if running_processes(runs):
+            # They outlived their `up`, have noticed its death, and are returning their jobs to the queue.
+            _end_runs(runs, settings.drain_seconds)
         # Read this before the server is started, which changes PREFECT_HOME in this process.
         known_home = prefect_home(runtime.database)
         log = None if os.environ.get("PREFECT_API_URL") else home / SERVER_FOLDER / SERVER_LOG
@@ -148,17 +151,9 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
     def stop(process: subprocess.Popen[bytes]) -> None:
         # Flow runs end before the runner, which would cancel them when it stops.
         _end_runs(runs, drain_seconds)
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end_process(process, signal.SIGTERM, limit_seconds=10)
 
-    def wait_until_ready(process: subprocess.Popen[bytes]) -> None:
-        _wait_for(ready.exists, process, log_path)
-
+    wait_until_ready = partial(_wait_until_ready, ready=ready, log_path=log_path)
     with (
         open_private(log_path) as log,
         kept_process("the runner", launch=launch, wait_until_ready=wait_until_ready, stop=stop),
@@ -166,9 +161,9 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
         yield
 
 
-def _wait_for(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], log_path: Path) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], *, ready: Path, log_path: Path) -> None:
     give_up_at = time.monotonic() + RUNNER_TIMEOUT_SECONDS
-    while not is_ready():
+    while not ready.exists():
         if process.poll() is not None:
             raise RunnerFailed(f"the runner ended with code {process.returncode}; see {log_path}")
         if time.monotonic() > give_up_at:
@@ -229,17 +224,6 @@ def _attending(runtime: Runtime) -> Iterator[None]:
 
 def _end_runs(runs: Path, limit_seconds: float) -> None:
     request_stop(runs)
-    _wait_until_ended(runs, limit_seconds)
-
-
-def _end_leftovers(runs: Path, limit_seconds: float) -> None:
-    # Processes that outlived their `up` have noticed its death, and are returning their jobs to the queue.
-    if running_processes(runs):
-        request_stop(runs)
-        _wait_until_ended(runs, limit_seconds)
-
-
-def _wait_until_ended(runs: Path, limit_seconds: float) -> None:
     give_up_at = time.monotonic() + limit_seconds
     while process_ids := running_processes(runs):
         if time.monotonic() > give_up_at:

@@ -97,31 +97,31 @@ def scheduled_runs(
 
 
 def _on_server(server: ServerApi) -> Iterator[ScheduledRun]:
-    offset = 0
-    filters = {"deployments": {"tags": {"all_": [TAG]}}, "limit": _PAGE}
-    while page := server.post("/deployments/filter", filters | {"offset": offset}):
-        for deployment in page:
-            planned = {} if deployment["paused"] or not deployment["schedules"] else _planned(server, deployment["id"])
-            for schedule in deployment["schedules"]:
-                yield _scheduled(deployment, schedule, planned.get(schedule["id"]))
-        offset += len(page)
+    for deployment in _pages(server, "/deployments/filter", {"deployments": {"tags": {"all_": [TAG]}}}):
+        planned = {} if deployment["paused"] or not deployment["schedules"] else _planned(server, deployment["id"])
+        for schedule in deployment["schedules"]:
+            yield _scheduled(deployment, schedule, planned.get(schedule["id"]))
 
 
 def _planned(server: ServerApi, deployment_id: str) -> dict[str, datetime]:
     """Return the moment of the first planned run of each schedule of a deployment, by the schedule's id."""
     first: dict[str, datetime] = {}
-    offset = 0
     filters = {
         "flow_runs": {"deployment_id": {"any_": [deployment_id]}, "state": {"type": {"any_": ["SCHEDULED"]}}},
         "sort": "EXPECTED_START_TIME_ASC",
-        "limit": _PAGE,
     }
-    while page := server.post("/flow_runs/filter", filters | {"offset": offset}):
-        for run in page:
-            if run.get("auto_scheduled") and run.get("created_by"):
-                first.setdefault(run["created_by"]["id"], datetime.fromisoformat(run["expected_start_time"]))
-        offset += len(page)
+    for run in _pages(server, "/flow_runs/filter", filters):
+        if run.get("auto_scheduled") and run.get("created_by"):
+            first.setdefault(run["created_by"]["id"], datetime.fromisoformat(run["expected_start_time"]))
     return first
+
+
+def _pages(server: ServerApi, path: str, filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield all objects that match the filters; Prefect's server returns one page at a time."""
+    offset = 0
+    while page := server.post(path, filters | {"limit": _PAGE, "offset": offset}):
+        yield from page
+        offset += len(page)
 
 
 def _scheduled(deployment: dict[str, Any], schedule: dict[str, Any], next_at: datetime | None) -> ScheduledRun:

@@ -19,12 +19,12 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 
-from deployments.deploying.own_deployments import foreign_reason, only_own
 from deployments.deploying.runner_deployments import deployment_of, drain_deployment
 from deployments.embedded_server.guards import OwnPagesOnly
 from deployments.embedded_server.password import ADDRESS_FILE, AUTH_FILE, auth_string_of, login_link, use_password_of
 from deployments.errors import ForeignDeployment
 from deployments.server.prefect_server import embedded_server
+from deployments.serving.start_checks import checked_start, foreign_reason
 from storage import Settings
 from task_definitions import load_definitions
 from tests.browser.site import require_chromium
@@ -174,7 +174,7 @@ def test_a_deployment_that_would_run_programs_is_not_run(server: tuple[str, Path
         began.append("started")
 
     async def scenario() -> tuple[str, str]:
-        guarded = partial(only_own(start), ["python"])
+        guarded = partial(checked_start(start), ["python"])
         async with get_client() as client:
             run = await client.create_flow_run_from_deployment(deployment_id)
             await guarded(env={"PREFECT__FLOW_RUN_ID": str(run.id)})

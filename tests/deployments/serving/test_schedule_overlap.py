@@ -18,7 +18,7 @@ from prefect.states import AwaitingRetry, Pending, Running
 
 from deployments.deploying.runner_deployments import deployment_of
 from deployments.errors import ScheduleOverlap
-from deployments.serving.schedule_overlap import skip_overlaps
+from deployments.serving.start_checks import checked_start
 from storage.settings import Settings
 from task_definitions import load_definitions
 
@@ -85,7 +85,7 @@ def starts(run_id: UUID) -> bool:
         started.append("started")
 
     async def ask() -> None:
-        await skip_overlaps(start)(["python"], env={"PREFECT__FLOW_RUN_ID": str(run_id)})
+        await checked_start(start)(["python"], env={"PREFECT__FLOW_RUN_ID": str(run_id)})
 
     try:
         asyncio.run(ask())
@@ -95,7 +95,7 @@ def starts(run_id: UUID) -> bool:
 
 
 def test_a_skipped_run_leaves_no_traceback_in_the_log_of_the_runner() -> None:
-    skip_overlaps(asyncio.sleep)
+    checked_start(asyncio.sleep)
     logger = logging.getLogger("prefect.runner.flow_run_executor")
 
     def is_logged(error: BaseException) -> bool:

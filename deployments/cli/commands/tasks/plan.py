@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,12 @@ def _opened(settings: Settings, request: TaskRequest) -> Iterator[Database]:
         with opened_database(settings=settings) as database:
             yield database
         return
-    with tempfile.TemporaryDirectory(prefix="photojobs-plan-") as folder:
-        empty = Database(Path(folder) / "empty.db")
-        try:
-            empty.migrate()
-            yield empty
-        finally:
-            empty.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="photojobs-plan-") as folder,
+        closing(Database(Path(folder) / "empty.db")) as empty,
+    ):
+        empty.migrate()
+        yield empty
 
 
 def print_plan(made: Plan) -> None:
