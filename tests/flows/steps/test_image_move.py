@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from flows import StepContext
 from flows.steps.moving.image_move import bring_derivative
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
@@ -119,6 +121,9 @@ def test_the_flag_says_whether_any_derivative_is_missing(studio, move_task):
     assert move_task(norway, lacking) == {"need_generate_derivatives": True}
     assert studio.get_photo(lacking).preview_status == "missing"
     assert studio.get_photo(lacking).thumbnail_status == "generated"
+    # Likewise for photos that have arrived before.
+    assert move_task(norway, complete, raw) == {"need_generate_derivatives": False}
+    assert move_task(norway, complete, lacking) == {"need_generate_derivatives": True}
 
 
 def test_moving_twice_changes_nothing_more(studio, clock):
@@ -127,7 +132,10 @@ def test_moving_twice_changes_nothing_more(studio, clock):
     _move(studio, norway, *ids)
     before = studio.everything()
     clock.advance(seconds=60)
-    assert _move(studio, norway, *ids).status == "completed"
+    again = _move(studio, norway, *ids)
+    assert again.status == "completed"
+    assert again.result["counts"] == {"already there": 2}
+    assert [item.status for item in JobsRepository(studio.database).list_items(again.id)] == ["done", "done"]
     assert studio.everything() == before
 
 
@@ -259,6 +267,25 @@ def test_a_photo_without_any_file_is_skipped(studio):
     photo_id = studio.photo(iceland, "fox")
     job = _move(studio, norway, photo_id)
     assert JobsRepository(studio.database).list_items(job.id)[0].status == "skipped"
+    assert studio.get_photo(photo_id).project_id == iceland.id
+
+
+def test_photos_of_a_project_that_is_archived_while_their_move_waits_are_skipped(studio, monkeypatch):
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    photo_id = studio.photo(iceland, "fox", "jpg")
+    hold = StepContext.exclusively
+
+    @contextmanager
+    def hold_after_another_program(ctx, project_ids):
+        ProjectsRepository(studio.database).archive(iceland.id)
+        with hold(ctx, project_ids):
+            yield
+
+    monkeypatch.setattr(StepContext, "exclusively", hold_after_another_program)
+    job = _move(studio, norway, photo_id)
+    assert job.status == "completed"
+    [item] = JobsRepository(studio.database).list_items(job.id)
+    assert (item.status, "archived" in item.message) == ("skipped", True)
     assert studio.get_photo(photo_id).project_id == iceland.id
 
 

@@ -1,7 +1,10 @@
+import errno
 import os
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,27 +138,53 @@ def test_a_move_that_fails_at_any_point_leaves_no_temporary_file(
         take(photo)
 
 
-def test_one_entry_reached_by_two_spellings_is_renamed_and_not_unlinked(
-    photo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As on a file system that ignores case: both spellings reach the file, the listing has one of them.
-    target = photo.with_name("A.JPG")
-    os.link(photo, target)
+@pytest.fixture
+def listed_without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Leave a name out of all listings, as on a file system that ignores case: two spellings reach one entry."""
     real = os.scandir
 
-    class Listing:
-        def __init__(self, path: object) -> None:
-            self.entries = real(path)
+    def leave_out(name: str) -> None:
+        class Listing:
+            def __init__(self, path: object) -> None:
+                self.entries = real(path)
 
-        def __enter__(self) -> list[os.DirEntry[str]]:
-            return [entry for entry in self.entries if entry.name != "A.JPG"]
+            def __enter__(self) -> list[os.DirEntry[str]]:
+                return [entry for entry in self.entries if entry.name != name]
 
-        def __exit__(self, *_: object) -> None:
-            self.entries.close()
+            def __exit__(self, *_: object) -> None:
+                self.entries.close()
 
-    monkeypatch.setattr(os, "scandir", Listing)
+        monkeypatch.setattr(os, "scandir", Listing)
+
+    return leave_out
+
+
+def test_one_entry_reached_by_two_spellings_is_renamed_and_not_unlinked(
+    photo: Path, listed_without: Callable[[str], None]
+) -> None:
+    target = photo.with_name("A.JPG")
+    os.link(photo, target)
+    listed_without("A.JPG")
     move_without_overwrite(photo, target)
     assert target.read_bytes() == PICTURE
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_only_another_file_system_makes_a_move_a_copy(
+    number: int, photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = exclusive_rename.rename_exclusively
+
+    def refuse(source: Path, target: Path, **options: Any) -> None:
+        if source == photo:
+            raise OSError(number, os.strerror(number))
+        real(source, target, **options)
+
+    monkeypatch.setattr(transfer, "rename_exclusively", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        move_without_overwrite(photo, other_project.original("b.jpg"))
+    assert photo.read_bytes() == PICTURE
+    assert visible(other_project.path) == {}
 
 
 def test_moving_what_is_gone_or_no_file_is_refused(project: ProjectFolder, other_project: ProjectFolder) -> None:
