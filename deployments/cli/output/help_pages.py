@@ -96,7 +96,7 @@ def _unfolded(docstring: str) -> str:
     """Return a docstring with the description of each parameter on one line; Cyclopts would keep the line breaks."""
     lines: list[str] = []
     for line in inspect.cleandoc(docstring).splitlines():
-        if line.startswith(" ") and lines and lines[-1].startswith(" "):
+        if line.startswith(" " * 8):
             lines[-1] += " " + line.strip()
         else:
             lines.append(line)
@@ -105,7 +105,7 @@ def _unfolded(docstring: str) -> str:
 
 def _paragraphs(docstring: str) -> list[str]:
     """Return the paragraphs of a docstring, each on one line, without the section of parameters."""
-    text = inspect.cleandoc(docstring).partition("\nParameters\n---")[0]
+    text = inspect.cleandoc(docstring).partition("\nArgs:\n")[0]
     return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
 
 

@@ -50,16 +50,11 @@ def draw(
 ) -> None:
     """Draw a definition with its lanes, priorities and fan-outs, or a task with its progress.
 
-    Parameters
-    ----------
-    name
-        The definition; `photojobs definitions list` shows all.
-    task
-        Draw this task instead of a definition, by its id or the first characters of its id.
-    form
-        The form of the drawing; by default the form that fits the suffix of --output, else text.
-    output
-        The file to write; an existing file is replaced.
+    Args:
+        name: The definition; `photojobs definitions list` shows all.
+        task: Draw this task instead of a definition, by its id or the first characters of its id.
+        form: The form of the drawing; by default the form that fits the suffix of --output, else text.
+        output: The file to write; an existing file is replaced.
     """
     if (name is None) == (task is None):
         raise BadInput("draw what? Give the NAME of a definition, or name a task with --task, but not both.")

@@ -68,10 +68,8 @@ def list_definitions(*, json: Json = False) -> None:
 def show_definition(name: str, /, *, json: Json = False) -> None:
     """Show a definition with its steps.
 
-    Parameters
-    ----------
-    name
-        The definition's name.
+    Args:
+        name: The definition's name.
     """
     known = _known()
     definition = known.get_or_raise(name)
@@ -111,10 +109,8 @@ def show_definition(name: str, /, *, json: Json = False) -> None:
 def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None:
     """Check definition files, and list everything that is wrong with them.
 
-    Parameters
-    ----------
-    path
-        The file or folder to check; by default the one that PHOTOJOBS_DEFINITIONS names.
+    Args:
+        path: The file or folder to check; by default the one that PHOTOJOBS_DEFINITIONS names.
     """
     source = path or Settings.load().definitions
     checked = load_definitions(source)
@@ -131,11 +127,9 @@ def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None
 def diff_definitions(*, task: str | None = None, json: Json = False) -> None:
     """Show how the definitions here differ from the definitions on the Prefect server, field by field.
 
-    Parameters
-    ----------
-    task
-        Compare with the definition that this task uses instead of the server's: the task's id, or the first characters
-        of its id.
+    Args:
+        task: Compare with the definition that this task uses instead of the server's: the task's id, or the first
+            characters of its id.
     """
     here = load_definitions(Settings.load().definitions)
     differences = _since_start(here, task) if task is not None else _since_deployed(here)
@@ -154,10 +148,8 @@ def diff_definitions(*, task: str | None = None, json: Json = False) -> None:
 def definitions_schema(*, output: Path | None = None) -> None:
     """Print the JSON Schema of definition files, which editors use to complete and check them.
 
-    Parameters
-    ----------
-    output
-        The file to write; by default the schema is printed.
+    Args:
+        output: The file to write; by default the schema is printed.
     """
     from task_definitions.json_schema import render
 

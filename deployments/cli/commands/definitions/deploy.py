@@ -32,24 +32,16 @@ def deploy(
     `photojobs up`. The work queue is `priority` if one of the steps has priority 90 or more, else `normal`.
     Deployments of the pool are paused if their definition no longer exists.
 
-    Parameters
-    ----------
-    names
-        Definitions, or `drain_queue`; by default all of them.
-    pool
-        The work pool.
-    create_pool
-        Create the pool with this type if it is missing: process, docker or kubernetes.
-    image
-        The container image, for a pool whose workers start containers. The containers get the PHOTOJOBS_ variables of
-        this environment, except the database's URL.
-    database_secret
-        The name of a Prefect Secret block with the database's URL. Workers read the block for each run, so no
-        deployment contains the URL. By default, runs get the URL from their worker or their image.
-    dry_run
-        Only show what would be done.
-    write_prefect_yaml
-        Only write the deployments to this file, for `prefect deploy --all`; deploy nothing.
+    Args:
+        names: Definitions, or `drain_queue`; by default all of them.
+        pool: The work pool.
+        create_pool: Create the pool with this type if it is missing: process, docker or kubernetes.
+        image: The container image, for a pool whose workers start containers. The containers get the PHOTOJOBS_
+            variables of this environment, except the database's URL.
+        database_secret: The name of a Prefect Secret block with the database's URL. Workers read the block for each
+            run, so no deployment contains the URL. By default, runs get the URL from their worker or their image.
+        dry_run: Only show what would be done.
+        write_prefect_yaml: Only write the deployments to this file, for `prefect deploy --all`; deploy nothing.
     """
     settings = Settings.load()
     definitions = load_definitions(settings.definitions)

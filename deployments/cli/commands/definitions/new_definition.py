@@ -39,19 +39,13 @@ def new(
 ) -> None:
     """Write a new file with a commented definition that is ready to run.
 
-    Parameters
-    ----------
-    name
-        The name of the definition: lowercase letters, digits and _.
-    step
-        The types of its steps, in order; `photojobs steps list` shows all.
-    scope
-        What a run works on: one project, photos that each run names, or all projects of a tenant.
-    label
-        The title that people see instead of the name.
-    output
-        The file to write; by default NAME.yaml in the folder that PHOTOJOBS_DEFINITIONS names, else in the working
-        folder. An existing file is never overwritten.
+    Args:
+        name: The name of the definition: lowercase letters, digits and _.
+        step: The types of its steps, in order; `photojobs steps list` shows all.
+        scope: What a run works on: one project, photos that each run names, or all projects of a tenant.
+        label: The title that people see instead of the name.
+        output: The file to write; by default NAME.yaml in the folder that PHOTOJOBS_DEFINITIONS names, else in the
+            working folder. An existing file is never overwritten.
     """
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > MAX_NAME_CHARACTERS:
         raise BadInput(

@@ -32,10 +32,8 @@ def list_steps(*, json: Json = False) -> None:
 def show_step(name: str, /, *, json: Json = False) -> None:
     """Show what a step type does.
 
-    Parameters
-    ----------
-    name
-        The step type.
+    Args:
+        name: The step type.
     """
     available = handlers()
     known = step_types()

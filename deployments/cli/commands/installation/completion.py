@@ -26,13 +26,10 @@ def completion(
 
     Completion is fast because it starts no program. Print the script again after an upgrade of photojobs.
 
-    Parameters
-    ----------
-    shell
-        The shell.
-    install
-        Write the script to the place in your home folder where the shell looks for it, and add a line to the shell's
-        start file.
+    Args:
+        shell: The shell.
+        install: Write the script to the place in your home folder where the shell looks for it, and add a line to the
+            shell's start file.
     """
     root = build_app()
     if not install:

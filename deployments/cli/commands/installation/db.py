@@ -98,11 +98,9 @@ def back_up_database(target: Path | None = None, /, *, json: Json = False) -> No
     On SQLite, the command copies the whole file, and other programs may write meanwhile. On PostgreSQL, it copies the
     tables of photojobs.
 
-    Parameters
-    ----------
-    target
-        The file to write, or a folder; by default beside the SQLite file, or in the working folder for PostgreSQL. No
-        file is ever overwritten.
+    Args:
+        target: The file to write, or a folder; by default beside the SQLite file, or in the working folder for
+            PostgreSQL. No file is ever overwritten.
     """
     from storage.upkeep.backup import backup
 
@@ -121,10 +119,8 @@ def restore_database(archive: Path, /, *, json: Json = False) -> None:
     PHOTOJOBS_DATABASE_URL must name a database that is empty or does not exist yet. Restore into a new database, check
     it, and then use it in place of the old one.
 
-    Parameters
-    ----------
-    archive
-        A file that `photojobs db backup` or an upgrade wrote.
+    Args:
+        archive: A file that `photojobs db backup` or an upgrade wrote.
     """
     from storage.upkeep.backup import restore
 
@@ -140,14 +136,10 @@ def downgrade_database(
 ) -> None:
     """Back up the database, and downgrade its schema to an older one; everything that newer schemas added is dropped.
 
-    Parameters
-    ----------
-    revision
-        The older schema; 0001 is the schema that programs used before photojobs.
-    force
-        Downgrade even if tasks have not ended; their jobs become standalone jobs.
-    backup
-        The backup file to write, or a folder for it.
+    Args:
+        revision: The older schema; 0001 is the schema that programs used before photojobs.
+        force: Downgrade even if tasks have not ended; their jobs become standalone jobs.
+        backup: The backup file to write, or a folder for it.
     """
     from storage.upkeep.schema_upgrade import downgrade
 
@@ -167,12 +159,9 @@ def prune_database(*, older_than_days: float, dry_run: Flag = False, json: Json 
     change photographs or their rows. It works in small batches, so other programs hardly wait. If it is interrupted,
     run it again to continue.
 
-    Parameters
-    ----------
-    older_than_days
-        Remove only tasks and jobs that ended more than this many days ago.
-    dry_run
-        Only show how many rows would be removed.
+    Args:
+        older_than_days: Remove only tasks and jobs that ended more than this many days ago.
+        dry_run: Only show how many rows would be removed.
     """
     from storage.upkeep.retention import count_prunable, prune
 

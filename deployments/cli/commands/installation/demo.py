@@ -76,14 +76,10 @@ def demo(
 
     The library gets its own folder. A second run works on the same library, and shows that nothing is left to do.
 
-    Parameters
-    ----------
-    folder
-        The folder that the demo creates; the demo never changes a folder that it did not create.
-    photos
-        About how many photos; an existing library is not changed.
-    keep
-        Keep Prefect's server running at the end, until Ctrl-C, so that you can look at its pages.
+    Args:
+        folder: The folder that the demo creates; the demo never changes a folder that it did not create.
+        photos: About how many photos; an existing library is not changed.
+        keep: Keep Prefect's server running at the end, until Ctrl-C, so that you can look at its pages.
     """
     began = time.monotonic()
     place = claim_folder(folder)

@@ -52,27 +52,19 @@ def init(
     have only a part of it, such as a folder of albums, the command finds out which part; otherwise it shows what to
     move.
 
-    Parameters
-    ----------
-    folder
-        The folder with the photographs: a library, a folder of projects (albums), or one project. On a terminal, the
-        command asks for a missing folder.
-    into
-        The folder for the settings file and the SQLite database.
-    database
-        The URL of the database, or the path of an SQLite file. An existing database gets only a schema upgrade.
-    layout
-        What the folder is; by default the command finds out from its contents.
-    discover
-        Also add folders as projects, and files as photos. This writes a manifest, `.project.yaml`, into each folder
-        that has none, and thumbnails and previews into hidden folders beside the photographs.
-    verify
-        Read originals again each week, at most 100 GB, to find corrupt ones; no file is changed. Without this option,
-        the settings file switches this check off.
-    yes
-        Do not ask questions.
-    dry_run
-        Only show what would be written.
+    Args:
+        folder: The folder with the photographs: a library, a folder of projects (albums), or one project. On a
+            terminal, the command asks for a missing folder.
+        into: The folder for the settings file and the SQLite database.
+        database: The URL of the database, or the path of an SQLite file. An existing database gets only a schema
+            upgrade.
+        layout: What the folder is; by default the command finds out from its contents.
+        discover: Also add folders as projects, and files as photos. This writes a manifest, `.project.yaml`, into each
+            folder that has none, and thumbnails and previews into hidden folders beside the photographs.
+        verify: Read originals again each week, at most 100 GB, to find corrupt ones; no file is changed. Without this
+            option, the settings file switches this check off.
+        yes: Do not ask questions.
+        dry_run: Only show what would be written.
     """
     can_ask = _is_asked() and not (yes or dry_run or json)
     if folder is None:

@@ -32,12 +32,9 @@ def list_projects(
 ) -> None:
     """List projects with the number of their photos.
 
-    Parameters
-    ----------
-    tenant
-        Only projects of this tenant.
-    archived
-        List archived projects instead of active ones.
+    Args:
+        tenant: Only projects of this tenant.
+        archived: List archived projects instead of active ones.
     """
     with opened_database() as database:
         found = project_figures(database, tenant_id=tenant, archived=archived)
@@ -75,14 +72,10 @@ def list_projects(
 def add(name: str, /, *, tenant: str | None = None, folder: str | None = None, json: Json = False) -> None:
     """Add an empty project: its folder, its manifest and its row.
 
-    Parameters
-    ----------
-    name
-        The project's name, which people see.
-    tenant
-        The tenant of the project; by default the setting `tenant`.
-    folder
-        The name of its folder; by default derived from the project's name.
+    Args:
+        name: The project's name, which people see.
+        tenant: The tenant of the project; by default the setting `tenant`.
+        folder: The name of its folder; by default derived from the project's name.
     """
     settings = Settings.load()
     owner = settings.tenant if tenant is None else tenant
@@ -104,13 +97,10 @@ def show_verification(
     longest ago. An original is corrupt if its contents have changed, but not its size and times. Restore it from a
     backup; the next verification or the next upkeep then marks it as intact.
 
-    Parameters
-    ----------
-    tenant
-        Only originals of this tenant.
-    accept
-        Accept the current contents of the corrupt original with this path, as the list shows it; may be given several
-        times.
+    Args:
+        tenant: Only originals of this tenant.
+        accept: Accept the current contents of the corrupt original with this path, as the list shows it; may be given
+            several times.
     """
     settings = Settings.load()
     with opened_database(settings=settings, upgrade=bool(accept)) as database:

@@ -41,15 +41,11 @@ def up(
     PREFECT_API_URL names a server, the command uses it and starts none. Ctrl-C or SIGTERM returns running jobs to the
     queue and stops everything. A second Ctrl-C stops at once; the next start repairs what was interrupted.
 
-    Parameters
-    ----------
-    port
-        The port of the server and its UI; 0 for any free port.
-    host
-        The address that the server listens on. With another address than the loopback, other machines can connect with
-        the password, which travels unencrypted.
-    folder
-        The folder for the server's database and the logs; by default beside the database.
+    Args:
+        port: The port of the server and its UI; 0 for any free port.
+        host: The address that the server listens on. With another address than the loopback, other machines can connect
+            with the password, which travels unencrypted.
+        folder: The folder for the server's database and the logs; by default beside the database.
     """
     from deployments.serving.up import up as start
 
@@ -76,10 +72,8 @@ def serve(*, folder: Path | None = None) -> None:
 
     PREFECT_API_URL must name the server. Except for that, the command works like `photojobs up`.
 
-    Parameters
-    ----------
-    folder
-        The folder for the logs; by default beside the database.
+    Args:
+        folder: The folder for the logs; by default beside the database.
     """
     from deployments.errors import NoPrefectServer
     from deployments.serving.up import up as start
@@ -112,16 +106,11 @@ def worker(
     Ctrl-C or SIGTERM it starts no more jobs. It gives running jobs the time of the setting `drain_seconds` to finish,
     and then returns them to the queue. After a second Ctrl-C or SIGTERM it returns them at once.
 
-    Parameters
-    ----------
-    lane
-        Only jobs of this lane; may be given several times. By default every lane, the highest first.
-    tenant
-        Only jobs of this tenant.
-    once
-        End when no job is left to run.
-    concurrency
-        How many jobs run at the same time; by default the setting `concurrency`.
+    Args:
+        lane: Only jobs of this lane; may be given several times. By default every lane, the highest first.
+        tenant: Only jobs of this tenant.
+        once: End when no job is left to run.
+        concurrency: How many jobs run at the same time; by default the setting `concurrency`.
     """
     from deployments.metrics.endpoint import metrics_endpoint
     from flows.execution.worker import Worker

@@ -25,16 +25,12 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
 
     Running jobs continue, and queued jobs stay queued.
 
-    Parameters
-    ----------
-    kind
-        What to hold: a task, a tenant or a lane.
-    name
-        The task's id, the tenant's id or the lane's name.
-    reason
-        The reason that `photojobs status` shows.
-    tenant
-        Refuse the command unless the task belongs to this tenant, or NAME is this tenant. Lanes are always refused.
+    Args:
+        kind: What to hold: a task, a tenant or a lane.
+        name: The task's id, the tenant's id or the lane's name.
+        reason: The reason that `photojobs status` shows.
+        tenant: Refuse the command unless the task belongs to this tenant, or NAME is this tenant. Lanes are always
+            refused.
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)
@@ -50,14 +46,11 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
 def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json = False) -> None:
     """Let held jobs start again.
 
-    Parameters
-    ----------
-    kind
-        What to release: a task, a tenant or a lane.
-    name
-        The task's id, the tenant's id or the lane's name.
-    tenant
-        Refuse the command unless the task belongs to this tenant, or NAME is this tenant. Lanes are always refused.
+    Args:
+        kind: What to release: a task, a tenant or a lane.
+        name: The task's id, the tenant's id or the lane's name.
+        tenant: Refuse the command unless the task belongs to this tenant, or NAME is this tenant. Lanes are always
+            refused.
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)

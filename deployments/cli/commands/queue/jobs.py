@@ -73,12 +73,9 @@ def list_all(
 ) -> None:
     """List jobs, the newest first.
 
-    Parameters
-    ----------
-    limit
-        How many jobs to list at most.
-    offset
-        How many of the newest jobs to skip.
+    Args:
+        limit: How many jobs to list at most.
+        offset: How many of the newest jobs to skip.
     """
     settings = Settings.load()
     with opened_database(settings=settings) as database:
@@ -174,12 +171,9 @@ def show_items(
 ) -> None:
     """List the items of a job.
 
-    Parameters
-    ----------
-    status
-        Only items in this status.
-    limit
-        How many items to list at most.
+    Args:
+        status: Only items in this status.
+        limit: How many items to list at most.
     """
     with opened_database() as database:
         _job(database, id, tenant)
@@ -224,10 +218,8 @@ def explain(id: JobId, /, *, tenant: JobTenant = None, json: Json = False) -> No
 def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
     """Queue failed or canceled jobs again, with all their attempts; finished items are not repeated.
 
-    Parameters
-    ----------
-    ids
-        The jobs' ids; without them, all jobs that the options select.
+    Args:
+        ids: The jobs' ids; without them, all jobs that the options select.
     """
     count = _change("retry", retry_jobs, ids, options, statuses=RETRIED, does="run again")
     text = f"{_are(count)} queued again; `photojobs up` or a worker runs {'it' if count == 1 else 'them'}"
@@ -238,10 +230,8 @@ def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> N
 def cancel(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
     """Cancel queued and running jobs; finished work is kept.
 
-    Parameters
-    ----------
-    ids
-        The jobs' ids; without them, all jobs that the options select.
+    Args:
+        ids: The jobs' ids; without them, all jobs that the options select.
     """
     count = _change("cancel", cancel_jobs, ids, options, statuses=UNFINISHED, does="canceled")
     print_outcome(f"{_are(count)} canceled; running jobs stop at their next checkpoint", {"canceled": count}, json=json)

@@ -37,16 +37,11 @@ def set_lane(
 ) -> None:
     """Change a lane; in every process, the change applies to jobs that start from now on.
 
-    Parameters
-    ----------
-    name
-        The lane: priority (priorities from 90) or normal.
-    slots
-        How many jobs of the lane may run at the same time; 0 removes the limit.
-    aging_seconds
-        Raise the priority of a waiting job by one each time this many seconds pass; 0 turns aging off.
-    fair_tenants
-        Among jobs of equal priority, start first a job of the tenant with the fewest running jobs.
+    Args:
+        name: The lane: priority (priorities from 90) or normal.
+        slots: How many jobs of the lane may run at the same time; 0 removes the limit.
+        aging_seconds: Raise the priority of a waiting job by one each time this many seconds pass; 0 turns aging off.
+        fair_tenants: Among jobs of equal priority, start first a job of the tenant with the fewest running jobs.
     """
     if slots is None and aging_seconds is None and fair_tenants is None:
         raise BadInput("lanes set: nothing to change; give --slots, --aging-seconds or --fair-tenants.")

@@ -55,19 +55,13 @@ def show_status(
     The output has lanes with their slots, running jobs, waiting jobs in the order in which they will start, failures by
     reason, tasks, holds and schedules.
 
-    Parameters
-    ----------
-    tenant
-        Only jobs and tasks of this tenant.
-    limit
-        How many rows of each kind to show at most; unfinished tasks come first.
-    watch
-        Update the display until Ctrl-C. Without a terminal, print one line for each update; with --json, print one
-        document for each.
-    interval
-        Seconds between two updates.
-    times
-        End after this many updates.
+    Args:
+        tenant: Only jobs and tasks of this tenant.
+        limit: How many rows of each kind to show at most; unfinished tasks come first.
+        watch: Update the display until Ctrl-C. Without a terminal, print one line for each update; with --json, print
+            one document for each.
+        interval: Seconds between two updates.
+        times: End after this many updates.
     """
     settings = Settings.load()
     definitions = load_definitions(settings.definitions, strict=False)

@@ -42,12 +42,10 @@ def plan(
 ) -> int:
     """Show what a definition would do; change nothing.
 
-    Parameters
-    ----------
-    save
-        Write all changes to this new file, one on each line; `photojobs run --plan FILE` carries them out.
-    thorough
-        Decode every picture that needs a thumbnail or preview; by default, only file headers are checked for damage.
+    Args:
+        save: Write all changes to this new file, one on each line; `photojobs run --plan FILE` carries them out.
+        thorough: Decode every picture that needs a thumbnail or preview; by default, only file headers are checked for
+            damage.
     """
     settings = Settings.load()
     request = read_request(name, options or TaskOptions(), settings)

@@ -39,14 +39,10 @@ def write_report(
 
     The command needs the extra `report`.
 
-    Parameters
-    ----------
-    task
-        The task's id; by default the newest task.
-    output
-        The file to write; an existing file is replaced. By default report-TASK.html in the working folder.
-    photos
-        How many changed photos the contact sheet shows at most.
+    Args:
+        task: The task's id; by default the newest task.
+        output: The file to write; an existing file is replaced. By default report-TASK.html in the working folder.
+        photos: How many changed photos the contact sheet shows at most.
     """
     settings = Settings.load()
     with removing_temporary_files(), opened_database(settings=settings) as database:

@@ -37,12 +37,9 @@ def run(
 ) -> int:
     """Run a definition in this process, and wait until it ends.
 
-    Parameters
-    ----------
-    name
-        The definition; `photojobs definitions list` shows all.
-    plan
-        Carry out this saved plan instead of a definition, except for files and rows that have changed since.
+    Args:
+        name: The definition; `photojobs definitions list` shows all.
+        plan: Carry out this saved plan instead of a definition, except for files and rows that have changed since.
     """
     settings = Settings.load()
     check_named_server()

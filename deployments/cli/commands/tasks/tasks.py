@@ -39,18 +39,12 @@ def list_tasks(
 ) -> None:
     """List tasks, the newest first.
 
-    Parameters
-    ----------
-    status
-        Only tasks in this status.
-    type
-        Only tasks of this definition.
-    tenant
-        Only tasks of this tenant.
-    limit
-        How many tasks to list at most.
-    offset
-        How many of the newest tasks to skip.
+    Args:
+        status: Only tasks in this status.
+        type: Only tasks of this definition.
+        tenant: Only tasks of this tenant.
+        limit: How many tasks to list at most.
+        offset: How many of the newest tasks to skip.
     """
     with opened_database() as database:
         found = TasksRepository(database).list_newest(
@@ -121,10 +115,8 @@ def cancel_task(
 ) -> None:
     """Cancel a task and all its jobs; finished work is kept.
 
-    Parameters
-    ----------
-    reason
-        The reason that is stored with the task.
+    Args:
+        reason: The reason that is stored with the task.
     """
     with opened_runtime(Settings.load()) as runtime:
         task = TasksRepository(runtime.database).whole_id(task, tenant_id=tenant)
@@ -146,10 +138,8 @@ def retry_task(task: TaskId, /, *, from_: str | None = None, tenant: TaskTenant 
 
     Finished items are not repeated.
 
-    Parameters
-    ----------
-    from_
-        Run this step and all steps after it again; give the step's type, or its number, which counts from 0.
+    Args:
+        from_: Run this step and all steps after it again; give the step's type, or its number, which counts from 0.
     """
     is_number = from_ is not None and from_.isascii() and from_.isdigit()
     with opened_runtime(Settings.load()) as runtime:

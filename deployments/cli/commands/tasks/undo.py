@@ -48,14 +48,10 @@ def undo(
 ) -> int:
     """Undo a task: put its files back where they were, and restore its rows.
 
-    Parameters
-    ----------
-    task
-        The task's id; `photojobs status` lists the latest ones.
-    dry_run
-        Only show what would be restored and what would not.
-    yes
-        Do not ask for confirmation.
+    Args:
+        task: The task's id; `photojobs status` lists the latest ones.
+        dry_run: Only show what would be restored and what would not.
+        yes: Do not ask for confirmation.
     """
     settings = Settings.load()
     if not (dry_run or yes or sys.stdin.isatty()):
