@@ -135,13 +135,7 @@ def parse_yaml(
     bounds: Bounds = DEFAULT_BOUNDS,
     loader: "type[BoundedLoader] | None" = None,
 ) -> Any:
-    """Return the value of a YAML text with one document, built by a safe loader.
-
-    Args:
-        content: the text.
-        source: the name of the text in errors.
-        bounds: the bounds of the text.
-        loader: a subclass of `BoundedLoader` that builds some values differently.
+    """Return the value of a YAML text with one document, built by a safe loader: `BoundedLoader` or a subclass.
 
     Raises:
         UnreadableDocument: the text exceeds the bounds or is not well-formed.

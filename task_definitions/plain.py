@@ -46,11 +46,9 @@ class PlainValue:
 
 
 def plain(value: object, *, path: str = "") -> PlainValue:
-    """Copy `value` into plain data, and report the parts that are not plain.
+    """Copy any value into plain data, and report the parts that are not plain.
 
-    Args:
-        value: Anything that a file or a program may give.
-        path: The field that has the value; the fields of all problems begin with it.
+    The value is in the field `path`; the fields of all problems begin with it.
     """
     copy = _Copy()
     result = copy.of(value, path, 0)

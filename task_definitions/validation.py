@@ -68,13 +68,10 @@ _MODELS: Mapping[str, tuple[str, type[BaseModel]]] = {
 def read_definition(
     name: str, body: object, *, source: str, known_step_types: Collection[str] | None = None
 ) -> TaskDefinition:
-    """Return the definition called `name` that `body` declares.
+    """Return the definition called `name` that `body`, from the file or mapping `source`, declares.
 
-    Args:
-        name: The definition's name.
-        body: The body from a file or a program. It may repeat the name as its `name`.
-        source: The name of the file or mapping, for errors.
-        known_step_types: The names that steps may have as their type; by default, every name is accepted.
+    The body may repeat the name as its `name`. Steps may only have types of `known_step_types`; if it is None, every
+    type is allowed.
 
     Raises:
         DefinitionErrors: the body is not a valid definition; the error lists all problems.

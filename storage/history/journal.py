@@ -139,12 +139,8 @@ def list_trashed(
 ) -> list[JournalEntry]:
     """Return entries of trashed files that, according to the journal, are still in the project's trash.
 
-    Args:
-        connection: for reading.
-        project_id: the project.
-        before: only files that were trashed before this time.
-        after_id: only entries with a higher id, so that the caller can read them in batches.
-        limit: the size of a batch.
+    The files were trashed before the time `before`. The entries have ids above `after_id`, so that the caller can read
+    them in batches of `limit`.
     """
     left = select(file_journal.c.source).where(
         file_journal.c.project_id == project_id,

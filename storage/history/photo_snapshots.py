@@ -40,14 +40,10 @@ class RowDifference:
 def snapshot_photos(
     connection: Connection, photo_ids: Sequence[int], *, columns: Sequence[str] | None = None
 ) -> dict[int, dict[str, Any]]:
-    """Return snapshots of the photos that exist, by id.
+    """Return snapshots of the photos that exist, by id, with the given columns.
 
-    Args:
-        connection: for reading.
-        photo_ids: the ids of the photos.
-        columns: only these columns; by default all columns and the related rows: `tags` (the names of the tags, in
-            order), `tag_ids` (their ids, in the same order), `derivatives` (rows by kind) and `originals` (rows by
-            file name).
+    By default, a snapshot has all columns and the related rows: `tags` (the names of the tags, in order), `tag_ids`
+    (their ids, in the same order), `derivatives` (rows by kind) and `originals` (rows by file name).
     """
     found: dict[int, dict[str, Any]] = {}
     for batch in batched(photo_ids, BATCH_SIZE):

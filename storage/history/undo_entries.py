@@ -69,9 +69,7 @@ class EntryGroup:
 def iterate_groups(source: Any, *, task_id: str) -> Iterator[list[EntryGroup]]:
     """Yield the entries of a task that were not undone, as pages of groups, the newest first.
 
-    Args:
-        source: the `Database` to read from; no connection stays open between pages.
-        task_id: the id of the task.
+    The entries are read from the `Database` `source`; no connection stays open between pages.
     """
     before_id: int | None = None
     seen: set[int] = set()

@@ -25,10 +25,8 @@ STALE_TEMPORARY_SECONDS: Final = 24 * 3600.0
 def temporary_path(target: Path, *, token: str | None = None) -> Path:
     """Return the path of a hidden file in the target's folder. It has the target's extension and a short ASCII name.
 
-    Args:
-        target: the file to be written.
-        token: 16 hexadecimal digits that become part of the name, so that another process can find the file after a
-            crash. If None, they are random.
+    The 16 hexadecimal digits `token` become part of the name, so that another process can find the file after a crash.
+    Without a token, the digits are random.
     """
     token = secrets.token_hex(8) if token is None else token
     if not _TOKEN.fullmatch(token):
@@ -44,9 +42,6 @@ def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
     The block gets a dictionary with a temporary path for each path. If it removes an entry, that file is not replaced.
     All files are synced to the disk before the first is renamed. If a step fails, the temporary files are removed, and
     old files that were not replaced yet stay. After a crash, `remove_stale_temporaries` removes the temporary files.
-
-    Args:
-        paths: the files to write, as paths that `Library` built.
 
     Raises:
         FolderMissing: the folder of a file does not exist.
@@ -73,9 +68,7 @@ def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
 def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> None:
     """Write a temporary file, sync it to disk and rename it to `path`; see `replacing`. Writing again is always safe.
 
-    Args:
-        path: the file to write, as a path that `Library` built.
-        content: the bytes, or a function that gets the temporary path and writes the bytes there.
+    The content is bytes, or a function that gets the temporary path and writes the file.
     """
     with replacing(path) as temporaries:
         if isinstance(content, bytes):
@@ -101,17 +94,11 @@ def remove_stale_temporaries(
     older_than_seconds: float = STALE_TEMPORARY_SECONDS,
     content_path: Callable[[Path], Path] | None = None,
 ) -> int:
-    """Remove temporary files that crashed processes left in one folder.
+    """Remove temporary files that crashed processes left in one folder; return their number, 0 without such a folder.
 
-    The age of a file is the system's time minus the file's mtime; both come from the same clock.
-
-    Args:
-        folder: the folder with the temporary files.
-        older_than_seconds: the minimum age; younger files may still be in use.
-        content_path: `Library.content_path`, if the folder is in a library.
-
-    Returns:
-        The number of removed files; 0 if the folder does not exist.
+    Files that are younger than `older_than_seconds` may still be in use, and stay. The age of a file is the system's
+    time minus the file's change time; both come from the same clock. For a folder in a library, pass
+    `Library.content_path`, because the files of a plan's library are not the real ones.
     """
     removed = 0
     try:

@@ -99,18 +99,11 @@ def replace_manifest(
     at: datetime,
     announce: Callable[[WrittenManifest], None] | None = None,
 ) -> WrittenManifest | None:
-    """Write a project's manifest in one atomic step. Keys of the old file that are not in `manifest` are kept.
+    """Write a project's manifest in one atomic step; return what changed, or None if it already has these contents.
 
-    An unreadable manifest is first moved to the trash, so that a user can still look at it.
-
-    Args:
-        project: the project.
-        manifest: the new contents; its `other` keys replace the same keys in the file.
-        at: the current time as an aware datetime, for the name in the trash.
-        announce: is called with the result before any file changes, if the manifest must be written.
-
-    Returns:
-        The result; None if the file already has these contents.
+    Keys of the old file that are not in `manifest` are kept. An unreadable manifest is first moved to the trash, with
+    the current time `at` in its name there, so that a user can still look at it. If the manifest must be written,
+    `announce` is called with the result before any file changes.
 
     Raises:
         FolderMissing: the project has no folder.

@@ -75,13 +75,9 @@ class Library:
         return path if self.origin is None else self.origin(path)
 
     def change_time_ns(self, folder: Path, name: str, status: os.stat_result) -> int:
-        """Return the change time (ctime) of a file in nanoseconds since 1970.
+        """Return the change time (ctime) of a file in nanoseconds since 1970; `status` is the file's status.
 
-        Args:
-            folder: the file's folder.
-            name: the file's name. It is not joined to the folder unless this is a plan, because a scan would then build
-                a path for each file.
-            status: the file's status from the system.
+        The name is joined to the folder only in a plan, because a scan would otherwise build a path for each file.
         """
         if self.origin is None:
             return status.st_ctime_ns

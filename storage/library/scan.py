@@ -109,13 +109,10 @@ def scan_derivatives(folder: Path) -> Iterator[ScannedDerivative]:
 
 
 def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = None) -> Iterator[ScannedFile]:
-    """Yield every entry of a project folder, including hidden ones, in the disk's order, from one directory scan.
+    """Yield the entries of a project folder, including hidden ones, in the disk's order, from one directory scan.
 
-    Memory does not grow with the number of files. Files that disappear during the scan are left out.
-
-    Args:
-        project: the folder to scan.
-        is_wanted: returns whether to include the entry with this name; None includes all entries.
+    Memory does not grow with the number of files. Files that disappear during the scan are left out, and so are
+    entries whose name `is_wanted` does not accept.
 
     Raises:
         FolderMissing: the project has no folder.
@@ -133,9 +130,7 @@ def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = No
 def scan_companion_folders(project: ProjectFolder, *, is_wanted: Callable[[str], bool]) -> Iterator[ScannedFile]:
     """Yield the wanted files in the folders of companions below a project's folder. Symlinks are not followed.
 
-    Args:
-        project: the project whose folders are scanned.
-        is_wanted: returns whether to include the file with this path, relative to the project's folder.
+    `is_wanted` returns whether a file is wanted, given its path relative to the project's folder.
 
     Raises:
         FolderUnreadable: a folder could not be listed completely.

@@ -43,18 +43,15 @@ _MTIME_TOLERANCE_NS: Final = 2_000_000_000
 
 
 def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | None = None) -> None:
-    """Move a file to a new name, in the same or another folder, unless the name is taken.
+    """Move a file to a new name, in the same or another folder, unless the name is taken. `Library` builds both paths.
 
     Within a file system, the move is atomic. Between two file systems, the file is copied to a temporary name in the
     target's folder, synced, read back, compared and renamed. Only then is the source removed. The file keeps its times.
 
     A second call finishes a move that a crash interrupted. If the move had ended, the call raises `SourceMissing`.
 
-    Args:
-        source: the file, as a path that `Library` built.
-        target: the new path, as `Library` built it.
-        names: the names in the target's folder, for a batch of moves; this call updates them. If None, the folder is
-            scanned. If it has no names, the move fails only if the target itself exists.
+    For a batch of moves, give the names in the target's folder, which this call updates; without them, the folder is
+    scanned. With an empty `FolderNames`, the move fails only if the target itself exists.
 
     Raises:
         SourceMissing: the file does not exist, or no longer exists.
@@ -102,12 +99,7 @@ def sync_moves(moves: Iterable[tuple[Path, Path]]) -> None:
 
 
 def rename_folder_without_overwrite(source: Path, target: Path, *, names: FolderNames | None = None) -> None:
-    """Rename a folder in one atomic step, unless the new name is taken.
-
-    Args:
-        source: the folder, as a path that `Library` built.
-        target: the new path, as `Library` built it.
-        names: see `move_without_overwrite`.
+    """Rename a folder in one atomic step, unless the new name is taken; for `names` see `move_without_overwrite`.
 
     Raises:
         SourceMissing: the folder does not exist, or no longer exists.

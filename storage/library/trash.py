@@ -73,12 +73,10 @@ def parse_trash_name(name: str) -> TrashName | None:
 
 
 def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
-    """Return a free path for a file in a project's trash. The path contains the file's name. Changes nothing on disk.
+    """Return a free path in the project's trash for a file of the project. The path contains the file's name.
 
-    Args:
-        project: the project that the file is in.
-        file: a file in the project's folder, or in a folder of companions there.
-        at: the current time, aware; the time to live begins at it.
+    The file is in the project's folder, or in a folder of companions there. Nothing on disk changes. The time to live
+    begins at `at`, the current time as an aware datetime.
 
     Raises:
         UnsafePath: the file is not in the project's folder.
@@ -99,15 +97,7 @@ def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
 
 
 def move_to_trash(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
-    """Move a file of a project into its trash; see `trash_place`.
-
-    Args:
-        project: the project that the file is in.
-        file: a file in the project's folder, or in a folder of companions there.
-        at: the current time, aware; the time to live begins at it.
-
-    Returns:
-        The file's path in the trash.
+    """Move a file of a project into its trash, and return its path there; see `trash_place`.
 
     Raises:
         SourceMissing: the file does not exist, or no longer.
@@ -121,14 +111,9 @@ def move_to_trash(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
 
 
 def expired(project: ProjectFolder, *, now: datetime, ttl_seconds: float) -> Iterator[TrashEntry]:
-    """Yield the entries of a project's trash that are older than the time to live, in no particular order.
+    """Yield the entries of a project's trash that are older than `ttl_seconds`, in no particular order.
 
     An entry whose time is in the future, because the clock was set back, is not expired.
-
-    Args:
-        project: the project.
-        now: the current time, aware.
-        ttl_seconds: how long entries stay in the trash.
 
     Raises:
         FolderUnreadable: the trash could not be listed completely.
@@ -165,12 +150,7 @@ def purge(entry: TrashEntry) -> None:
 
 
 def restore(trashed: Path, target: Path, *, names: FolderNames | None = None) -> None:
-    """Move a file out of the trash without overwriting anything.
-
-    Args:
-        trashed: the file's path in the trash, from `move_to_trash`.
-        target: the path to restore the file to; a path that the library built.
-        names: see `move_without_overwrite`.
+    """Move a file from its path in the trash to `target` without overwriting anything; see `move_without_overwrite`.
 
     Raises:
         SourceMissing: the file is not in the trash, or no longer there.

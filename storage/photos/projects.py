@@ -193,10 +193,7 @@ class ProjectsRepository:
     ) -> list[Project]:
         """Return projects in order of id.
 
-        Args:
-            tenant_id: only projects of this tenant.
-            archived: True for archived projects only, False for active projects only.
-            ids: only projects with these ids.
+        Each argument restricts the result: to a tenant's projects, to archived or to active projects, or to these ids.
         """
         statement = select(projects).order_by(projects.c.id)
         if tenant_id is not None:

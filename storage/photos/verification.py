@@ -101,14 +101,10 @@ class VerificationRepository:
         self._access = Access(source)
 
     def oldest(self, *, before: datetime, size: int = BATCH_SIZE) -> Iterator[list[tuple[int, Original]]]:
-        """Yield batches of originals of all tenants with their projects' ids.
+        """Yield batches of `size` originals of all tenants with their projects' ids.
 
-        Originals that were never read come first, then the originals that were read longest ago. Each batch is a new
-        query, so that rows can be written in between.
-
-        Args:
-            before: only originals that were last read before this time.
-            size: the number of originals in a batch.
+        Originals that were never read come first. Then come those that were last read before the time `before`, the
+        earliest first. Each batch is a new query, so that rows can be written in between.
         """
         checked_at, key = photo_originals.c.checked_at, (photo_originals.c.photo_id, photo_originals.c.name)
         for is_known in (False, True):

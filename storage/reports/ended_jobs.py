@@ -40,11 +40,8 @@ class Place:
 def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit: int) -> Sequence[EndedJob]:
     """Return the jobs that ended after a place and before a time, in the order of their ends.
 
-    Args:
-        connection: for reading.
-        after: the place of the last job of the previous call.
-        before: a time so far in the past that no open transaction can still end a job before it.
-        limit: the maximum number of jobs; the next call continues from the place of the last job.
+    The time must be so far in the past that no open transaction can still end a job before it. The next call continues
+    from the place of the last job.
     """
     ended = jobs.c.finished_at
     statement = (

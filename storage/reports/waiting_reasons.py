@@ -79,13 +79,10 @@ def explain_job(
     stale_seconds: float,
     why_not_run: Callable[[str], str | None] = lambda _: None,
 ) -> JobExplanation:
-    """Explain why a job has its current status.
+    """Explain why a job has its current status, which may be any status.
 
-    Args:
-        source: the database of the job.
-        job_id: the job's id; the job may have any status.
-        stale_seconds: a running job without a heartbeat for this number of seconds counts as abandoned.
-        why_not_run: returns the reason why this installation cannot run a step type, or None if it can.
+    A running job without a heartbeat for `stale_seconds` counts as abandoned. `why_not_run` returns the reason why this
+    installation cannot run a step type, or None if it can.
 
     Raises:
         UnknownJob: the job does not exist.

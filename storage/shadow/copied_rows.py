@@ -51,12 +51,8 @@ def snapshot(database: Database) -> Iterator[Connection]:
 def projects_in_reach(connection: Connection, new: NewTask, *, of_whole_tenant: bool) -> list[int]:
     """Return the ids of the projects whose photos a task can change.
 
-    These are the task's own project, the projects of its items, or all projects of the tenant.
-
-    Args:
-        connection: a connection to the source.
-        new: the new task; its items must be readable more than once.
-        of_whole_tenant: whether one of its steps also reads other projects of the tenant.
+    These are the task's own project and the projects of its items, or all projects of the tenant if the task is global
+    or one of its steps also reads other projects (`of_whole_tenant`). The items must be readable more than once.
     """
     if of_whole_tenant or new.scope is Scope.GLOBAL:
         return list(connection.execute(select(projects.c.id).where(of_tenant(new.tenant_id))).scalars())

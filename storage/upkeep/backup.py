@@ -34,10 +34,8 @@ class RestoreFailed(StorageError):
 def backup(database: Database, target: Path | None = None) -> Path:
     """Copy the database to one file, check it, sync it to the disk, and return its path.
 
-    Args:
-        database: the database, which is only read: the whole file of SQLite, or our tables in PostgreSQL.
-        target: the file to write; by default `<name>.<time>.backup`, next to an SQLite file, or in the working folder
-            for PostgreSQL.
+    The copy has the whole file of SQLite, or our tables in PostgreSQL. By default, the file is called
+    `<name>.<time>.backup`, next to an SQLite file, or in the working folder for PostgreSQL.
 
     Raises:
         BackupFailed: the target exists or cannot be written, or the copy is not sound.

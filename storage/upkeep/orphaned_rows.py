@@ -56,11 +56,9 @@ class Orphans:
 
 
 def find_orphans(connection: Connection, *, jobs_also_in: str | None = None) -> tuple[Orphans, ...]:
-    """Find rows that refer to missing rows, in the tables that other programs use.
+    """Find rows that refer to missing rows, in the tables that other programs use, in an SQLite file of any schema.
 
-    Args:
-        connection: a connection to an SQLite file, upgraded or not.
-        jobs_also_in: a second table with jobs; references to its ids are not orphans.
+    References to ids of jobs in the table `jobs_also_in` are not orphans.
     """
     found = []
     for child, column, parent in _REFERENCES:

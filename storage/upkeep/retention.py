@@ -151,13 +151,8 @@ def _next_rows(
 ) -> list[Any]:
     """Return the ids of the next rows of `tasks` or `jobs` that meet the conditions; empty if there are none.
 
-    Args:
-        database: the database.
-        table: `tasks` or `jobs`.
-        number: the column with a row's number of items.
-        conditions: the conditions for the rows.
-        size: the maximum number of rows.
-        weight: the maximum number of rows and items together. One row is returned even if it has more items.
+    A row has the weight 1 plus its number of items, which is in the column `number`. The rows have at most `weight`
+    together, but one row is returned even if it has more.
     """
     statement = select(table.c.id, number.label("items")).where(*conditions).order_by(table.c.finished_at).limit(size)
     ids: list[Any] = []

@@ -102,13 +102,9 @@ def downgrade(
 ) -> DowngradeReport:
     """Make a backup, and downgrade the schema to an older revision, in one transaction.
 
-    The columns and tables of newer revisions are dropped.
-
-    Args:
-        database: the database.
-        revision: an older revision; by default the schema that other programs use.
-        force: whether to downgrade even if tasks are unfinished; their jobs stay as standalone jobs.
-        backup_to: the file of the backup; by default next to the SQLite file, or in the working folder.
+    The columns and tables of newer revisions are dropped. By default, the schema is then the one that other programs
+    use. If tasks are unfinished, `force` is needed; their jobs stay as standalone jobs. The backup is the file
+    `backup_to`; by default it is next to the SQLite file, or in the working folder.
 
     Raises:
         UnfinishedTasks: tasks are unfinished, and `force` is not set.

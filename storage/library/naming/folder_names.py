@@ -35,12 +35,7 @@ class FolderNames:
         accepted_extensions: AcceptedExtensions = DEFAULT_EXTENSIONS,
         is_wanted: Callable[[str], bool] | None = None,
     ) -> Self:
-        """Scan a folder.
-
-        Args:
-            folder: the folder.
-            accepted_extensions: determine the base name of each file.
-            is_wanted: returns whether to keep names with this base name; if None, all names are kept.
+        """Scan a folder, and keep all names or, with `is_wanted`, only names whose base name it accepts.
 
         Raises:
             FolderMissing: the folder does not exist.
@@ -94,13 +89,8 @@ def unique_name(
 ) -> str:
     """Return a base name that no file in the folder has: `<base><suffix><n>` with the lowest free n from 1.
 
-    A long base name is cut, so that there is room for an extension.
-
-    Args:
-        folder: the folder, or its names if the caller has read them.
-        base: the base name that is taken.
-        suffix: the text between the base name and the number.
-        also_taken: further base names to avoid, for example of photos whose files are missing.
+    A long base name is cut, so that there is room for an extension. The names `also_taken` are avoided, too, for
+    example those of photos whose files are missing.
 
     Raises:
         FolderMissing: the folder does not exist.

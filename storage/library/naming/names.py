@@ -78,9 +78,7 @@ def unsafe_reason(name: str) -> str | None:
 def check_name(name: str, *, what: str) -> str:
     """Return the name unchanged if it is safe as one component of a path.
 
-    Args:
-        name: the name from SQL, a payload or a user.
-        what: the kind of name, for the message, such as "Tenant id".
+    Messages begin with `what`, the kind of name, such as "Tenant id".
 
     Raises:
         UnsafePath: the name is empty, hidden, too long, or has separators, control characters or invalid Unicode.
@@ -104,11 +102,8 @@ def sanitize_folder_name(name: str, *, fallback: str = "project") -> str:
     """Make a folder name from any text, such as a project's name that a user typed.
 
     The result is in Unicode NFC, is not empty and has at most `MAX_FOLDER_NAME_BYTES` bytes. It has no separators,
-    control characters, leading dots, or trailing dots or spaces. A second call changes nothing.
-
-    Args:
-        name: any text.
-        fallback: a safe name; the result if the text has no allowed character.
+    control characters, leading dots, or trailing dots or spaces. A second call changes nothing. If the text has no
+    allowed character, the result is `fallback`.
     """
     kept: list[str] = []
     for character in unicodedata.normalize("NFC", name):
