@@ -65,39 +65,22 @@ __all__ = [
     "undo_task",
 ]
 
-_HOMES = {
-    "PermanentStepError": "flows.errors",
-    "SkipItem": "flows.errors",
-    "Plan": "flows.planning.plan",
-    "aplan_task": "flows.planning.plan",
-    "arun_saved_plan": "flows.api.planned_run",
-    "plan_task": "flows.planning.plan",
-    "run_saved_plan": "flows.api.planned_run",
-    "Runtime": "flows.process.runtime",
-    "StartedTask": "flows.api.start",
-    "StepContext": "flows.handlers.step_context",
-    "step": "flows.handlers.step",
-    "acancel_task": "flows.api.task_control",
-    "ahold": "flows.api.task_control",
-    "arelease": "flows.api.task_control",
-    "aretry_task": "flows.api.task_control",
-    "arun_task": "flows.api.start",
-    "astart_task": "flows.api.start",
-    "atask_status": "flows.api.task_control",
-    "cancel_task": "flows.api.task_control",
-    "compile_task": "flows.orchestration.compiler",
-    "drain_queue": "flows.execution.worker",
-    "hold": "flows.api.task_control",
-    "release": "flows.api.task_control",
-    "retry_task": "flows.api.task_control",
-    "run_task": "flows.api.start",
-    "aplan_undo": "flows.api.undo",
-    "aundo_task": "flows.api.undo",
-    "plan_undo": "flows.api.undo",
-    "undo_task": "flows.api.undo",
-    "start_task": "flows.api.start",
-    "task_status": "flows.api.task_control",
+#: The modules of the public names.
+_MODULES = {
+    "flows.api.planned_run": "arun_saved_plan run_saved_plan",
+    "flows.api.start": "StartedTask arun_task astart_task run_task start_task",
+    "flows.api.task_control": "acancel_task ahold arelease aretry_task atask_status "
+    "cancel_task hold release retry_task task_status",
+    "flows.api.undo": "aplan_undo aundo_task plan_undo undo_task",
+    "flows.errors": "PermanentStepError SkipItem",
+    "flows.execution.worker": "drain_queue",
+    "flows.handlers.step": "step",
+    "flows.handlers.step_context": "StepContext",
+    "flows.orchestration.compiler": "compile_task",
+    "flows.planning.plan": "Plan aplan_task plan_task",
+    "flows.process.runtime": "Runtime",
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -117,7 +117,7 @@ class _Preparation:
             Comparison(Path(folder) / "changes.db") as comparison,
         ):
             for change in self._saved.changes():
-                comparison.add_saved(change)
+                comparison.add(change, to="saved")
             for _ in range(MAX_ROUNDS):
                 new = self._new_task()
                 counts = self._plan(new, comparison)
@@ -133,7 +133,7 @@ class _Preparation:
 
         def add(change: Change) -> None:
             counts[change.action] += 1
-            comparison.add_fresh(change)
+            comparison.add(change, to="fresh")
 
         if self._items is None or self._items:
             make_plan(self._runtime, new, is_thorough=self._saved.is_thorough, on_change=add)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from flows.process.runtime import Runtime
 from flows.starting.in_thread import in_thread
 from flows.starting.known_definitions import find_definition
 from flows.starting.new_task import new_task
-from flows.starting.outbox import ask_after_commit, ask_now
+from flows.starting.outbox import ask_prefect
 from storage.database.engine import Database
 from storage.photos.photo_selection import PhotoSelection
 from storage.queue.tasks import TasksRepository
@@ -83,7 +82,7 @@ def start_task(
     access: Database | Connection = connection if connection is not None else Runtime.current().database
     new = new_task(
         definition,
-        task_id=task_id or str(uuid.uuid4()),
+        task_id=task_id,
         tenant_id=tenant_id,
         scope=scope,
         project_id=project_id,
@@ -95,17 +94,12 @@ def start_task(
     repository = TasksRepository(access)
     written = repository.start_with_jobs(new)
     task, job_ids = written.task, written.job_ids
-    flow_run_id = None
-    if connection is None:
-        flow_run_id = ask_now(repository, task)
-    else:
-        ask_after_commit(connection, task)
     return StartedTask(
         task_id=task.id,
         type=task.type,
         job_ids=job_ids,
         total_chunks=len(job_ids),
-        flow_run_id=flow_run_id,
+        flow_run_id=ask_prefect(repository, task, connection),
     )
 
 
@@ -136,7 +130,7 @@ def run_task(
     runtime = Runtime.current()
     new = new_task(
         definition,
-        task_id=task_id or str(uuid.uuid4()),
+        task_id=task_id,
         tenant_id=tenant_id,
         scope=scope,
         project_id=project_id,

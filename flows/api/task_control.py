@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from flows.process.runtime import Runtime
 from flows.starting.in_thread import in_thread
-from flows.starting.outbox import ask_after_commit, ask_now
+from flows.starting.outbox import ask_prefect
 from storage.database.engine import Database
 from storage.errors import InvalidValue, TaskConflict
 from storage.lifecycle.pinned_definition import PinnedDefinition
@@ -92,10 +92,7 @@ def retry_task(
     tasks = TasksRepository(source)
     task = tasks.get(task_id, tenant_id=tenant_id)
     task = tasks.retry(task_id, from_step=_step_index(task, from_step) if isinstance(from_step, str) else from_step)
-    if connection is None:
-        ask_now(tasks, task)
-    else:
-        ask_after_commit(connection, task)
+    ask_prefect(tasks, task, connection)
     return summarise_task(source, task_id)
 
 

@@ -12,7 +12,7 @@ from flows.starting.in_thread import in_thread
 from flows.undoing.task_to_undo import NothingToUndo, task_to_undo
 from storage.history.undo_entries import UNDO, count_undoable
 from storage.queue.tasks import TasksRepository
-from storage.reports.task_summary import StepSummary, TaskSummary
+from storage.reports.task_summary import TaskSummary
 
 #: The name of the built-in definition that undoes a task.
 DEFINITION: Final = "undo"
@@ -67,15 +67,14 @@ def undo_arguments(task_id: str, *, tenant_id: str | None = None) -> dict[str, A
     payload = {UNDO: task_id}
     task_to_undo(payload, tenant_id=owner, source=database)
     with database.connect() as connection:
-        counts = count_undoable(connection, task_id=task_id)
-        if not counts:
-            raise NothingToUndo(
-                f"task {task_id} has nothing to undo: it changed nothing, is already undone, or its journal was pruned."
-            )
+        is_undoable = bool(count_undoable(connection, task_id=task_id))
+    if not is_undoable:
+        raise NothingToUndo(
+            f"task {task_id} has nothing to undo: it changed nothing, is already undone, or its journal was pruned."
+        )
     return {"type": DEFINITION, "tenant_id": owner, "payload": payload}
 
 
 def left_by(summary: TaskSummary) -> Mapping[str, str]:
     """Return the reason for each file and row, by name, that an undo could not restore."""
-    steps: tuple[StepSummary, ...] = tuple(summary.steps)
-    return {name: reason for step in steps if step.type == DEFINITION for name, reason in step.left.items()}
+    return {name: reason for step in summary.steps if step.type == DEFINITION for name, reason in step.left.items()}

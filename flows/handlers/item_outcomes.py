@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: find.
 EVENT_INTERVAL_SECONDS = 1.0
 
-#: A job that runs longer stores its report whenever it writes outcomes of items.
+#: A job that runs longer, in seconds, stores its report whenever it writes outcomes of items.
 KEPT_REPORT_SECONDS = 1.0
 
 #: Outcomes of items are written after this many items, or after `PROGRESS_INTERVAL_SECONDS`.
@@ -29,11 +29,7 @@ OUTCOME_BATCH_SIZE = 200
 class ItemOutcomes:
     """The outcomes of the items of one job.
 
-    Args:
-        ctx: the context of the job.
-        runtime: the runtime that emits the events.
-        store_report: a function that stores the job's report in the transaction of the outcomes. It is called only if
-            the job runs longer than `KEPT_REPORT_SECONDS`.
+    If the job runs longer than `KEPT_REPORT_SECONDS`, `store_report` stores its report together with the outcomes.
     """
 
     def __init__(self, ctx: StepContext, runtime: Runtime, store_report: Callable[[Connection], None]) -> None:

@@ -20,13 +20,7 @@ PROGRESS_INTERVAL_SECONDS = 1.0
 
 
 class JobProgress:
-    """The progress of one claimed job.
-
-    Args:
-        claim: the claim of the job.
-        runtime: the runtime whose database has the job.
-        on_progress: a function that is called with `done` and `total` after each write; None shows nothing.
-    """
+    """The progress of one claimed job. `on_progress` is called with `done` and `total` after each write."""
 
     def __init__(
         self, claim: JobClaim, runtime: Runtime, on_progress: Callable[[int, int | None], None] | None

@@ -109,10 +109,6 @@ class JobTargets:
             found = ProjectsRepository(connection).list(tenant_id=self._job.tenant_id, archived=archived, ids=ids)
         return [project for project in found if project.id not in self.left_out.projects]
 
-    def reload(self, project: Project) -> Project | None:
-        """Return the current row of a project; None if the row no longer exists."""
-        return ProjectsRepository(self._database).get_by_id(project.id)
-
     def open_items(self, *, size: int) -> Iterator[tuple[list[TargetItem], list[ItemOutcome]]]:
         """Yield batches of open items, each with the outcomes of the items that were left out of the batch."""
         last_id = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from storage.library.paths import Library, ProjectFolder
 from storage.lifecycle.job_items import ItemOutcome
 from storage.lifecycle.state_machine import lock_task
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.photos.projects import ProjectsRepository
 from storage.queue.tasks import TasksRepository
 from storage.records import ItemStatus, Job, Project
 from storage.settings import Settings
@@ -47,7 +48,12 @@ class StepContext:
 
     Attributes:
         job: the row of the claimed job.
+        tenant_id: the job's tenant. A handler must not change files or rows of other tenants.
+        payload: the job's payload.
         params: the `params` of the step in its definition; empty for standalone jobs.
+        targets: the projects and photos that the job works on.
+        database: the database. To write, use `transaction`, which checks the claim.
+        settings: the settings of this process.
         report: the counts of the handler's work, with the first names of each kind.
         logger: a logger that adds the task, job and tenant to each line.
     """
@@ -63,11 +69,15 @@ class StepContext:
     ) -> None:
         self.claim = claim
         self.job: Job = claim.job
+        self.tenant_id = claim.job.tenant_id
+        self.payload = claim.job.payload
         self.params = dict(params or {})
+        self.targets = JobTargets(runtime.database, claim.job)
+        self.database: Database = runtime.database
+        self.settings: Settings = runtime.settings
         self.report = Report.continued(claim.job.result) if self._keeps_report else Report()
         self.logger = logger or logging.getLogger(f"photojobs.steps.{claim.job.type}")
         self._runtime = runtime
-        self._targets = JobTargets(runtime.database, claim.job)
         self._outcomes = ItemOutcomes(self, runtime, self._store_report)
         self._progress = JobProgress(claim, runtime, on_progress)
         self._failures = Failures()
@@ -77,26 +87,6 @@ class StepContext:
     def _keeps_report(self) -> bool:
         step_type = step_types().get(self.job.type)
         return step_type is not None and step_type.unit == "items"
-
-    @property
-    def tenant_id(self) -> str:
-        """The job's tenant. A handler must not change files or rows of other tenants."""
-        return self.job.tenant_id
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """The job's payload."""
-        return self.job.payload
-
-    @property
-    def database(self) -> Database:
-        """The database. To write, use `transaction`, which checks the claim."""
-        return self._runtime.database
-
-    @property
-    def settings(self) -> Settings:
-        """The settings of this process."""
-        return self._runtime.settings
 
     @property
     def library(self) -> Library:
@@ -109,11 +99,6 @@ class StepContext:
         return self._runtime.images
 
     @property
-    def targets(self) -> JobTargets:
-        """The projects and photos that the job works on."""
-        return self._targets
-
-    @property
     def names_photos(self) -> bool:
         """Whether the job works only on its items.
 
@@ -124,7 +109,7 @@ class StepContext:
 
     def now(self) -> datetime:
         """Return the current time of the database's clock."""
-        return self._runtime.database.clock()
+        return self.database.clock()
 
     def checkpoint(self) -> None:
         """Return if the handler may continue, otherwise raise. Call this method before each side effect.
@@ -171,7 +156,7 @@ class StepContext:
         Raises:
             ClaimLost: the job was canceled or given to another executor; nothing was written.
         """
-        with self._runtime.database.begin(durable=durable) as connection:
+        with self.database.begin(durable=durable) as connection:
             if enqueues and self.job.task_id is not None:
                 # The task is locked first, as in a cancellation, so that the two cannot wait for each other.
                 lock_task(connection, self.job.task_id)
@@ -183,11 +168,9 @@ class StepContext:
             yield connection
             self.journal(connection, changes.take(tenant_id=self.tenant_id, remarks=remarks or {}))
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> AbstractContextManager[Connection]:
         """Open a connection for reading."""
-        with self._runtime.database.connect() as connection:
-            yield connection
+        return self.database.connect()
 
     def journal(self, connection: Connection, changes: Iterable[FileChange]) -> None:
         """Write changes of originals to the journal, in the transaction that changes their rows."""
@@ -236,7 +219,7 @@ class StepContext:
         A project whose folder has an unsafe name or is a symlink is recorded as failed and left out.
         """
         workable: list[Project] = []
-        for project in self._targets.projects(archived=archived):
+        for project in self.targets.projects(archived=archived):
             try:
                 self.folder_of(project)
             except LibraryError as error:
@@ -250,7 +233,7 @@ class StepContext:
 
     def reload(self, project: Project) -> Project | None:
         """Return the current row of a project, for example after a wait; None if the row no longer exists."""
-        return self._targets.reload(project)
+        return ProjectsRepository(self.database).get_by_id(project.id)
 
     @contextmanager
     def project(self, project: Project) -> Iterator[ProjectFolder]:
@@ -316,7 +299,7 @@ class StepContext:
         If the photo of an item no longer exists, or its project is archived or belongs to another tenant, the item is
         recorded as skipped or failed and left out. The outcomes of a batch are written before the next batch is read.
         """
-        for batch, left_out in self._targets.open_items(size=size):
+        for batch, left_out in self.targets.open_items(size=size):
             self._outcomes.add(*left_out)
             for outcome in left_out:
                 self.report.count(str(outcome.status), example=f"item {outcome.item_id}: {outcome.message}")
@@ -393,7 +376,7 @@ class StepContext:
                     self.job.task_id, type=type, priority=priority, items=items, payload=payload
                 )
             else:
-                self._targets.enqueue_standalone(connection, type, items=items, priority=priority, payload=payload)
+                self.targets.enqueue_standalone(connection, type, items=items, priority=priority, payload=payload)
 
     def set_flag(self, flag: str, value: bool) -> None:
         """Set a flag that the `run_if` of a later step reads. The flag is true if any chunk sets it to true."""
@@ -409,7 +392,7 @@ class StepContext:
     def keep_report(self) -> None:
         """Store the report for the next attempt, which continues it. Call this method before the job is repeated."""
         # The write is not repeated, because returning the job to the queue is more important.
-        with suppress(StorageError), self._runtime.database.begin() as connection:
+        with suppress(StorageError), self.database.begin() as connection:
             self._store_report(connection)
 
     def raise_failures(self) -> None:

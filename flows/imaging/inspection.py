@@ -36,10 +36,10 @@ def _look(file: SourceFile, limits: ImageLimits) -> tuple[int, int, int]:
         decode.check_size(raw.width, raw.height, name=file.name, limits=limits)
         if raw.jpeg is not None:
             preview = decode.open_memory(raw.jpeg, file.name)
-            decode.check_image(preview, name=file.name, limits=limits)
+            decode.check_image(preview, limits=limits)
         return (raw.orientation, *upright_size(raw.width, raw.height, raw.orientation))
     image = decode.open_image(file)
-    decode.check_image(image, name=file.name, limits=limits)
-    decode.check_codec(image, name=file.name, max_seconds=limits.max_seconds)
+    decode.check_image(image, limits=limits)
+    decode.check_codec(image, max_seconds=limits.max_seconds)
     orientation = image.orientation or 1
     return (orientation, *upright_size(image.width, image.height, orientation))

@@ -74,13 +74,7 @@ PREVIEW: Final = Rendition(long_edge_pixels=5000, quality=60, effort=2)
 
 @dataclass(frozen=True, slots=True)
 class ImageOptions:
-    """All options for images.
-
-    Attributes:
-        limits: the limits for one image.
-        thumbnail: the properties of thumbnails.
-        preview: the properties of previews.
-    """
+    """The limits for one image, and the properties of its thumbnail and its preview."""
 
     limits: ImageLimits = DEFAULT_LIMITS
     thumbnail: Rendition = THUMBNAIL

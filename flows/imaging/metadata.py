@@ -4,6 +4,7 @@ Only headers are read. Broken EXIF data raises no error, but a file that is not 
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -32,9 +33,7 @@ class PhotoMetadata:
         orientation: the EXIF orientation, 1 to 8.
         make: the maker of the camera.
         model: the model of the camera.
-        width: the stored width in pixels, before the picture is turned upright.
-        height: the stored height in pixels, before the picture is turned upright.
-        size_bytes: the size of the file.
+        width, height: the stored size in pixels, before the picture is turned upright.
     """
 
     taken_at: str | None
@@ -79,16 +78,16 @@ def _of_image(file: SourceFile) -> PhotoMetadata:
 def _of_raw(file: SourceFile) -> PhotoMetadata:
     embedded = read_embedded(file.read_at, size_bytes=file.size_bytes)
     tags = embedded.tags
-    raw: RawFile | None
+    raw: RawFile | None = None
     try:
         # If the format of a RAW file is unknown, the only tags may be those of its preview.
         raw = read_raw(file, with_preview=tags.taken_at is None)
     except NoEmbeddedPreview:
-        raw = _sizes(file)
+        with suppress(NoEmbeddedPreview):
+            raw = read_raw(file, with_preview=False)
     except UnreadableImage:
         if tags == ExifTags():
             return _of_image(file)
-        raw = None
     if raw is None:
         return _metadata(replace(embedded, tags=tags), file)
     if raw.jpeg is not None:
@@ -96,13 +95,6 @@ def _of_raw(file: SourceFile) -> PhotoMetadata:
     # The derivatives follow the orientation of LibRaw, so the row has the same orientation.
     tags = replace(tags, orientation=raw.orientation)
     return _metadata(replace(embedded, tags=tags), file, width=raw.width, height=raw.height)
-
-
-def _sizes(file: SourceFile) -> RawFile | None:
-    try:
-        return read_raw(file, with_preview=False)
-    except NoEmbeddedPreview:
-        return None
 
 
 def _tags_of_embedded(jpeg: bytes, name: str) -> ExifTags:
@@ -135,15 +127,8 @@ def _metadata(
     embedded: EmbeddedMetadata, file: SourceFile, *, width: int | None = None, height: int | None = None
 ) -> PhotoMetadata:
     tags = embedded.tags
-    return PhotoMetadata(
-        taken_at=first_believable(_moments(embedded, file)),
-        orientation=tags.orientation,
-        make=tags.make,
-        model=tags.model,
-        width=width,
-        height=height,
-        size_bytes=file.size_bytes,
-    )
+    taken_at = first_believable(_moments(embedded, file))
+    return PhotoMetadata(taken_at, tags.orientation, tags.make, tags.model, width, height, file.size_bytes)
 
 
 def _moments(embedded: EmbeddedMetadata, file: SourceFile) -> Iterator[str | None]:

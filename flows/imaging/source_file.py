@@ -16,11 +16,10 @@ class SourceFile:
     """An open original.
 
     Attributes:
-        path: the path, which gives the name for messages and the extension.
         descriptor: the file descriptor for reading, which `open_source` closes.
         size_bytes: the size when the file was opened.
-        mtime_ns: the last change of the contents before the file was opened, in nanoseconds since 1970.
-        ctime_ns: the last change of the contents or status before the file was opened, in nanoseconds since 1970.
+        mtime_ns: the last change of the contents before that, in nanoseconds since 1970.
+        ctime_ns: the last change of the contents or status before that, in nanoseconds since 1970.
     """
 
     path: Path

@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +22,7 @@ from storage.library.atomic_write import link_new, replacing, write_new
 
 @dataclass(frozen=True, slots=True)
 class WrittenImage:
-    """A derivative that was written.
-
-    Attributes:
-        width: the width in pixels.
-        height: the height in pixels.
-        size_bytes: the size of the file.
-    """
+    """A derivative that was written, with its width and height in pixels."""
 
     width: int
     height: int
@@ -42,12 +37,10 @@ class Derivatives:
         status: `generated`, or `not_supported` if no installed decoder supports the original and no file was written.
         reason: the reason why the original is not supported; None if it is supported.
         orientation: the EXIF orientation, 1 to 8, of the original. The derivatives are upright.
-        width: the width of the upright original, in pixels; 0 if it is not supported.
-        height: the height of the upright original, in pixels; 0 if it is not supported.
+        width, height: the size of the upright original in pixels; 0 if it is not supported.
         source: the fingerprint of the original when it was opened. It has a hash if a hash was requested and the file
             did not change while it was read.
-        thumbnail: the written thumbnail; None if none was requested.
-        preview: the written preview; None if none was requested.
+        thumbnail, preview: the written files; None if they were not requested.
         metadata: the metadata of the original; None if they were not requested or cannot be read.
     """
 
@@ -101,34 +94,19 @@ def make_derivatives(
         FolderMissing: the folder of a derivative does not exist.
         OSError: the disk is full or fails.
     """
-
-    def write(thumbnail: Path | None, preview: Path | None) -> Derivatives:
-        return write_derivatives(
-            source,
-            thumbnail=thumbnail,
-            preview=preview,
-            options=options,
-            with_hash=with_hash,
-            with_metadata=with_metadata,
-        )
-
+    write = partial(write_derivatives, source, options=options, with_hash=with_hash, with_metadata=with_metadata)
     return replace_derivatives(write, thumbnail=thumbnail, preview=preview)
 
 
 def replace_derivatives(
     write: Callable[[Path | None, Path | None], Derivatives], *, thumbnail: Path | None, preview: Path | None
 ) -> Derivatives:
-    """Write derivatives under temporary names, flush them to the disk, and rename them to their final names.
+    """Write derivatives under temporary names, flush them to the disk, and rename them to the given paths.
 
-    Args:
-        write: a function that writes a thumbnail and a preview to the given paths, as `write_derivatives` does.
-        thumbnail: the final path of the thumbnail; None for no thumbnail.
-        preview: the final path of the preview; None for no preview.
+    The function `write` gets the temporary paths of the thumbnail and the preview; `write_derivatives` is an example.
     """
     with replacing(*(path for path in (preview, thumbnail) if path is not None)) as temporaries:
-        made = write(
-            None if thumbnail is None else temporaries[thumbnail], None if preview is None else temporaries[preview]
-        )
+        made = write(*(None if path is None else temporaries[path] for path in (thumbnail, preview)))
         if made.status != "generated":
             temporaries.clear()
     return made
@@ -136,9 +114,9 @@ def replace_derivatives(
 
 def write_derivatives(
     source: Path,
-    *,
     thumbnail: Path | None,
     preview: Path | None,
+    *,
     options: ImageOptions,
     with_hash: bool,
     with_metadata: bool,
@@ -185,8 +163,8 @@ def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> 
         raw = read_raw(file, with_preview=True)
         return _decode_raw(file, raw, long_edge_pixels=long_edge_pixels, limits=limits)
     image = decode.open_image(file)
-    decode.check_image(image, name=file.name, limits=limits)
-    pixels = decode.decode(image, long_edge_pixels=long_edge_pixels, name=file.name, max_seconds=limits.max_seconds)
+    decode.check_image(image, limits=limits)
+    pixels = decode.decode(image, long_edge_pixels=long_edge_pixels, max_seconds=limits.max_seconds)
     orientation = image.orientation or 1
     return _Decoded(pixels, orientation, *upright_size(image.width, image.height, orientation))
 
@@ -194,27 +172,22 @@ def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> 
 def _decode_raw(file: SourceFile, raw: RawFile, *, long_edge_pixels: int, limits: ImageLimits) -> _Decoded:
     decode.check_size(raw.width, raw.height, name=file.name, limits=limits)
     if raw.jpeg is not None:
-        pixels = _decode_embedded(raw.jpeg, raw, file.name, long_edge_pixels=long_edge_pixels, limits=limits)
+        preview = decode.open_memory(raw.jpeg, file.name)
+        decode.check_image(preview, limits=limits)
+        pixels = _decode_preview(preview, raw, long_edge_pixels=long_edge_pixels, max_seconds=limits.max_seconds)
     else:
         image = vips.load_vips().Image.new_from_memory(raw.pixels, raw.pixels_width, raw.pixels_height, 3, "uchar")
         pixels = decode.reduce(image.copy(interpretation="srgb"), long_edge_pixels=long_edge_pixels).copy_memory()
         if _lies_as_the_sensor(image, raw):
             pixels = decode.turn_upright(pixels, raw.orientation)
-    width, height = upright_size(raw.width, raw.height, raw.orientation)
-    return _Decoded(pixels, raw.orientation, width, height)
+    return _Decoded(pixels, raw.orientation, *upright_size(raw.width, raw.height, raw.orientation))
 
 
-def _decode_embedded(jpeg: bytes, raw: RawFile, name: str, *, long_edge_pixels: int, limits: ImageLimits) -> Any:
-    preview = decode.open_memory(jpeg, name)
-    decode.check_image(preview, name=name, limits=limits)
+def _decode_preview(preview: decode.OpenImage, raw: RawFile, *, long_edge_pixels: int, max_seconds: float) -> Any:
     # Some cameras store a preview that is already upright, but LibRaw reports the orientation of the sensor for it.
     is_to_turn = _lies_as_the_sensor(preview, raw)
     pixels = decode.decode(
-        preview,
-        long_edge_pixels=long_edge_pixels,
-        name=name,
-        max_seconds=limits.max_seconds,
-        follow_orientation=is_to_turn,
+        preview, long_edge_pixels=long_edge_pixels, max_seconds=max_seconds, follow_orientation=is_to_turn
     )
     is_turned = (preview.orientation or 1) != 1
     return decode.turn_upright(pixels, raw.orientation) if is_to_turn and not is_turned else pixels

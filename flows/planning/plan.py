@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -193,7 +192,6 @@ def plan_task(
     runtime = Runtime.current()
     new = new_task(
         find_definition(type),
-        task_id=str(uuid.uuid4()),
         tenant_id=tenant_id,
         scope=scope,
         project_id=project_id,

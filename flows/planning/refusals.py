@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from flows.planning.changes import Change
 from flows.planning.plan import counted
@@ -36,13 +37,13 @@ class Comparison:
             self._connection.execute(f"CREATE TABLE {table} (digest BLOB, owner, photo, step, line)")
             self._connection.execute(f"CREATE INDEX {table}_digests ON {table} (digest)")
 
-    def add_saved(self, change: Change) -> None:
-        """Add a change of the saved plan."""
-        self._add("saved", change)
-
-    def add_fresh(self, change: Change) -> None:
-        """Add a change of the plan that was made now, to be compared with the saved plan."""
-        self._add("fresh", change)
+    def add(self, change: Change, *, to: Literal["saved", "fresh"]) -> None:
+        """Add a change to the saved plan, or to the fresh plan that is compared with it."""
+        line = change.to_json()
+        digest = hashlib.blake2b(line.encode(), digest_size=16).digest()
+        owner = change.project if change.project_id is None else f"#{change.project_id}"
+        row = (digest, owner, change.photo, change.step, line)
+        self._connection.execute(f"INSERT INTO {to} VALUES (?, ?, ?, ?, ?)", row)
 
     def forget_fresh(self) -> None:
         """Discard the changes of the fresh plan."""
@@ -68,23 +69,12 @@ class Comparison:
                 fresh=None if fresh is None else Change.from_json(fresh),
             )
 
-    def close(self) -> None:
-        """Close the temporary database."""
-        self._connection.close()
-
     def __enter__(self) -> Comparison:
         self._connection.execute("BEGIN")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _add(self, table: str, change: Change) -> None:
-        line = change.to_json()
-        digest = hashlib.blake2b(line.encode(), digest_size=16).digest()
-        owner = change.project if change.project_id is None else f"#{change.project_id}"
-        row = (digest, owner, change.photo, change.step, line)
-        self._connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?)", row)
+        self._connection.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ from task_definitions.step_types import step_types, takes_destination
 def new_task(
     definition: TaskDefinition,
     *,
-    task_id: str,
+    task_id: str | None = None,
     tenant_id: str,
     scope: str | None = None,
     project_id: int | None = None,
@@ -33,6 +34,8 @@ def new_task(
     is_exclusive: bool = False,
 ) -> NewTask:
     """Return the task for checked arguments, with its scope and the definition as it is now.
+
+    Without a `task_id`, the task gets a new id.
 
     Raises:
         ScopeMismatch: the given scope differs from the scope of the definition.
@@ -54,7 +57,7 @@ def new_task(
     if effective is Scope.PHOTO_SET:
         _check_photo_set(definition, project_id=project_id, items=items, selection=selection)
     return NewTask(
-        id=task_id,
+        id=task_id or str(uuid.uuid4()),
         tenant_id=tenant_id,
         definition=PinnedDefinition.pin(definition, step_types()),
         scope=effective,

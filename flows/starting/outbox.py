@@ -21,12 +21,15 @@ logger = logging.getLogger("photojobs.outbox")
 COMMIT_SECONDS = 30.0
 
 
-def ask_now(tasks: TasksRepository, task: Task) -> str | None:
-    """Ask Prefect for a flow run of a committed task, and store the id of the flow run in the task's row.
+def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | None) -> str | None:
+    """Ask Prefect for a flow run of a task, at once, or after the transaction of `connection` that wrote the task.
 
     Returns:
-        The id of the flow run; None if Prefect did not answer.
+        The id of the flow run; None if Prefect did not answer, or is asked after the commit.
     """
+    if connection is not None:
+        _ask_after_commit(connection, task)
+        return None
     flow_run_id = request_flow_run(task)
     if flow_run_id is not None and flow_run_id != task.flow_run_id:
         try:
@@ -37,7 +40,7 @@ def ask_now(tasks: TasksRepository, task: Task) -> str | None:
     return flow_run_id
 
 
-def ask_after_commit(connection: Connection, task: Task) -> None:
+def _ask_after_commit(connection: Connection, task: Task) -> None:
     """Have a thread ask Prefect for a flow run of a task after the transaction commits; return at once.
 
     The transaction is that of `connection`, which wrote the task. Prefect is not asked if this transaction, or the

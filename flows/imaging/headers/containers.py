@@ -51,12 +51,7 @@ class EmbeddedMetadata:
 
 
 def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
-    """Return the metadata of a file, whose format is found from its first bytes. An unknown format has no metadata.
-
-    Args:
-        read_at: a function that reads from the file.
-        size_bytes: the size of the file.
-    """
+    """Return the metadata of a file, whose format is found from its first bytes. An unknown format has no metadata."""
     head = read_at(0, 32)
     if is_tiff(head[:4]):
         return EmbeddedMetadata(read_tiff(read_at), xmp_of_tiff(read_at), iptc_of_tiff(read_at))

@@ -4,7 +4,7 @@ The module reads the few tags that photojobs uses, up to limits of size and numb
 `moments` parses the dates; `containers` finds EXIF blocks in other file formats.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from flows.imaging.headers.iptc import iptc_of_resources
@@ -45,8 +45,7 @@ class ExifTags:
         taken_at: when the picture was taken or digitized, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`.
             Without an offset, it is the camera's local time.
         orientation: the EXIF orientation, 1 to 8.
-        make: the maker of the camera.
-        model: the model of the camera.
+        make, model: the maker and the model of the camera.
         changed_at: when the file was last changed, as text in the form of `taken_at`. In a file that no program has
             changed, it is the time at which the picture was taken.
     """
@@ -59,13 +58,8 @@ class ExifTags:
 
     def completed_by(self, others: "ExifTags") -> "ExifTags":
         """Return these tags; a missing tag has the value in `others`."""
-        return ExifTags(
-            taken_at=self.taken_at or others.taken_at,
-            changed_at=self.changed_at or others.changed_at,
-            orientation=self.orientation or others.orientation,
-            make=self.make or others.make,
-            model=self.model or others.model,
-        )
+        names = [field.name for field in fields(self)]
+        return ExifTags(**{name: getattr(self, name) or getattr(others, name) for name in names})
 
 
 def read_exif_block(block: bytes) -> ExifTags:

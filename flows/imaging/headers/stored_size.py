@@ -17,11 +17,9 @@ _JXL_EDGE_BITS: Final = (9, 13, 18, 30)
 
 @dataclass(frozen=True, slots=True)
 class StoredSize:
-    """The stored size of a picture. A value that the header does not have is None.
+    """The stored width and height of a picture in pixels. A value that the header does not have is None.
 
     Attributes:
-        width: the width in pixels.
-        height: the height in pixels.
         orientation: the orientation in the header, as EXIF orientation 1 to 8. It overrides the orientation in EXIF.
     """
 
@@ -31,12 +29,7 @@ class StoredSize:
 
 
 def read_stored_size(read_at: Reader, *, size_bytes: int) -> StoredSize:
-    """Return the size in the header of a file, whose format is found from its first bytes.
-
-    Args:
-        read_at: a function that reads from the file.
-        size_bytes: the size of the file.
-    """
+    """Return the size in the header of a file, whose format is found from its first bytes."""
     head = read_at(0, 24)
     if head.startswith(b"\xff\x0a"):
         return _of_jxl(read_at(0, _JXL_HEADER_BYTES))

@@ -53,8 +53,7 @@ class TiffPixels:
     """The layout and encoding of the pixels of a TIFF.
 
     Attributes:
-        width: the width of the page in pixels; None if it is missing.
-        height: the height of the page in pixels; None if it is missing.
+        width, height: the size of the page in pixels; None if it is missing.
         page: the index of the page with the picture, starting at 0.
         numbers: the encoding of colors; None if it is not known.
         bands: the number of channels for colors and transparency; None if all channels are used.

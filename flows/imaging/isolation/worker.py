@@ -1,13 +1,15 @@
 """Controls a process that decodes images: starts it, sends it one request at a time, and kills it if it hangs.
 
-`isolation.py` decides how many processes there are and which process runs a call. The answers of a process are not
-trusted: they must be JSON of limited size that matches the expected type.
+`image_processing.py` decides how many processes there are and which process runs a call. The answers of a process are
+not trusted: they must be JSON of limited size that matches the expected type.
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,7 +32,6 @@ from flows.imaging.errors import (
     SlowMachine,
     UnreadableImage,
 )
-from flows.imaging.isolation.no_network import command_without_network
 from flows.imaging.limits import ImageOptions
 from storage.library.errors import FolderMissing
 
@@ -104,6 +105,26 @@ class _Answer(BaseModel, Generic[Result]):
 
 def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if _PASSED_ON.fullmatch(name)}
+
+
+@functools.cache
+def command_without_network() -> tuple[str, ...]:
+    """Return the prefix that makes a command run without network access; empty if the system does not allow this.
+
+    The program keeps its process id, its user and its groups. No maintained Python library offers this, and
+    `os.unshare` needs Python 3.12, so the command is `unshare` of util-linux.
+    """
+    unshare = shutil.which("unshare") if sys.platform == "linux" else None
+    if unshare is None:
+        return ()
+    # Users other than root need a user namespace. For root, a user namespace would hide the files of other users.
+    options = ("--net",) if os.geteuid() == 0 else ("--user", "--map-current-user", "--net")
+    command = (unshare, *options, "--")
+    try:
+        done = subprocess.run((*command, "true"), check=False, capture_output=True, timeout=10)  # noqa: S603 - ours.
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return command if done.returncode == 0 else ()
 
 
 class _Process:

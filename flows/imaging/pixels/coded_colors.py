@@ -92,12 +92,7 @@ class CodedColors:
 
 
 def read_coded_colors(read_at: Reader, *, size_bytes: int) -> CodedColors | None:
-    """Return the code points in a HEIC, AVIF or PNG file; None if the file has none.
-
-    Args:
-        read_at: a function that reads from the file.
-        size_bytes: the size of the file.
-    """
+    """Return the code points in a HEIC, AVIF or PNG file; None if the file has none."""
     head = read_at(0, 8)
     if head[4:8] == b"ftyp":
         for kind, start, end in boxes(read_at, 0, size_bytes):

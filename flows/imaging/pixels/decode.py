@@ -77,11 +77,10 @@ def read_header(source: Any, name: str, *, page: int = 0) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class OpenImage:
-    """An open original, of which only the header has been read.
+    """An open original, of which only the header has been read. Width and height are those of the stored pixels.
 
     Attributes:
-        width: the stored width, in pixels.
-        height: the stored height, in pixels.
+        name: the file's name, for messages.
         orientation: the EXIF orientation, 1 to 8, of the stored pixels; None if the file has none.
         header: the libvips image, of which only the header was read; None if only Pillow can decode the file.
         source: the `pyvips.Source` of the header.
@@ -90,6 +89,7 @@ class OpenImage:
         file: the file; None for an embedded preview.
     """
 
+    name: str
     width: int
     height: int
     orientation: int | None
@@ -122,7 +122,7 @@ def open_memory(content: bytes, name: str) -> OpenImage:
     """Open an image in memory and read its header. Raises the errors of `open_image`."""
     source = vips.load_vips().Source.new_from_memory(content)
     header = read_header(source, name)
-    return OpenImage(header.width, header.height, stored_orientation(header), header, source)
+    return OpenImage(name, header.width, header.height, _stored_orientation(header), header, source)
 
 
 def open_image(file: SourceFile) -> OpenImage:
@@ -149,9 +149,10 @@ def open_image(file: SourceFile) -> OpenImage:
         if other is None:
             raise _without_decoder(file.name) from error
         colors = _coded_colors(file, has_profile=other.has_profile)
-        return OpenImage(other.width, other.height, other.orientation, file=file, colors=colors)
+        return OpenImage(file.name, other.width, other.height, other.orientation, file=file, colors=colors)
     colors = _coded_colors(file, has_profile=_has_profile(header))
-    return OpenImage(header.width, header.height, stored_orientation(header), header, source, pixels, file, colors)
+    orientation = _stored_orientation(header)
+    return OpenImage(file.name, header.width, header.height, orientation, header, source, pixels, file, colors)
 
 
 def _coded_colors(file: SourceFile, *, has_profile: bool) -> CodedColors | None:
@@ -166,30 +167,23 @@ def _coded_colors(file: SourceFile, *, has_profile: bool) -> CodedColors | None:
     return None if colors.is_srgb else colors
 
 
-def check_codec(image: OpenImage, *, name: str, max_seconds: float) -> None:
+def check_codec(image: OpenImage, *, max_seconds: float) -> None:
     """Check that an image whose header does not show this can be decoded. Raises the errors of `decode`."""
     if image.is_heif:
-        decode(image, long_edge_pixels=_PROBE_PIXELS, name=name, max_seconds=max_seconds)
+        decode(image, long_edge_pixels=_PROBE_PIXELS, max_seconds=max_seconds)
     elif image.pixels is not None and image.header is not None and image.file is not None:
-        _check_range(image, name=name, max_seconds=max_seconds)
+        _check_range(image, max_seconds=max_seconds)
         try:
-            _in_memory(lambda: image.header.crop(0, 0, 1, 1), name=name, max_seconds=max_seconds)
+            _in_memory(lambda: image.header.crop(0, 0, 1, 1), name=image.name, max_seconds=max_seconds)
         except UnsupportedCodec:
             if pillow.read_header(image.file) is None:
                 raise
     elif image.file is not None and jpeg_sample_bits(image.file.read_at) not in (None, _JPEG_SAMPLE_BITS):
-        raise _without_decoder(name)
+        raise _without_decoder(image.name)
 
 
 def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole_bytes: int = 0) -> None:
-    """Check before decoding that an image is not too large.
-
-    Args:
-        width: the width in pixels.
-        height: the height in pixels.
-        name: the file's name, for messages.
-        limits: the limits for the image.
-        whole_bytes: `OpenImage.whole_bytes` of the image.
+    """Check before decoding that an image of `width` x `height` pixels is not too large.
 
     Raises:
         ImageTooLarge: the image has too many pixels, one edge is too long, or decoding would need too much memory.
@@ -211,14 +205,12 @@ def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole
         )
 
 
-def check_image(image: OpenImage, *, name: str, limits: ImageLimits) -> None:
+def check_image(image: OpenImage, *, limits: ImageLimits) -> None:
     """Check that an open image is not too large. Raises the errors of `check_size`."""
-    check_size(image.width, image.height, name=name, limits=limits, whole_bytes=image.whole_bytes)
+    check_size(image.width, image.height, name=image.name, limits=limits, whole_bytes=image.whole_bytes)
 
 
-def decode(
-    image: OpenImage, *, long_edge_pixels: int, name: str, max_seconds: float, follow_orientation: bool = True
-) -> Any:
+def decode(image: OpenImage, *, long_edge_pixels: int, max_seconds: float, follow_orientation: bool = True) -> Any:
     """Decode an image into memory: upright, in sRGB, 8 bits per channel, reduced to the given edge but never enlarged.
 
     Transparency is kept. The memory depends on `long_edge_pixels` and not on the original, unless the image must be
@@ -227,7 +219,6 @@ def decode(
     Args:
         image: the result of `open_image`.
         long_edge_pixels: the maximum of the longer edge of the result.
-        name: the file's name, for messages.
         max_seconds: the time limit.
         follow_orientation: whether to turn and mirror the pixels by the orientation in the header.
 
@@ -237,9 +228,8 @@ def decode(
         ImageTimeout: decoding took too long.
     """
     if image.header is not None:
-        options: dict[str, Any] = {"name": name, "max_seconds": max_seconds, "follow_orientation": follow_orientation}
         try:
-            return _decode_by_libvips(image, long_edge_pixels=long_edge_pixels, **options)
+            return _decode_by_libvips(image, long_edge_pixels, max_seconds, follow_orientation)
         except ColorsNotDefined:
             raise
         except UnsupportedCodec:
@@ -251,10 +241,10 @@ def decode(
             ended = _with_its_end(image, max_seconds=max_seconds)
             if ended is None:
                 raise
-            return _decode_by_libvips(ended, long_edge_pixels=long_edge_pixels, **options)
+            return _decode_by_libvips(ended, long_edge_pixels, max_seconds, follow_orientation)
     other = None if image.file is None else pillow.read_pixels(image.file)
     if other is None:
-        raise _without_decoder(name)
+        raise _without_decoder(image.name)
     sizes: dict[str, Any] = {"height": long_edge_pixels, "size": "down"}
     if image.colors is None and (_has_profile(other) or other.interpretation == "cmyk"):
         sizes[_output_profile_option()] = "srgb"
@@ -263,7 +253,7 @@ def decode(
         reduced = other.thumbnail_image(long_edge_pixels, **sizes)
         return _in_srgb(reduced if image.colors is None else image.colors.to_srgb(reduced))
 
-    return _in_memory(in_srgb, name=name, max_seconds=max_seconds)
+    return _in_memory(in_srgb, name=image.name, max_seconds=max_seconds)
 
 
 def _with_its_end(image: OpenImage, *, max_seconds: float) -> OpenImage | None:
@@ -282,14 +272,7 @@ def _with_its_end(image: OpenImage, *, max_seconds: float) -> OpenImage | None:
     return None if difference(1, 0)[0] > 0 else open_memory(content + _JPEG_END, file.name)
 
 
-def _decode_by_libvips(
-    image: OpenImage,
-    *,
-    long_edge_pixels: int,
-    name: str,
-    max_seconds: float,
-    follow_orientation: bool,
-) -> Any:
+def _decode_by_libvips(image: OpenImage, long_edge_pixels: int, max_seconds: float, follow_orientation: bool) -> Any:
     header, pixels = image.header, image.pixels
     options: dict[str, Any] = {"height": long_edge_pixels, "size": "down"}
     if not follow_orientation:
@@ -308,7 +291,7 @@ def _decode_by_libvips(
             return pixels.to_plain(header).thumbnail_image(long_edge_pixels, **options)
         if image.colors is not None and header.format == "ushort" and header.bands in (1, 3):
             # `thumbnail_source` would round the values to 8 bits first; skies of HDR pictures would show steps.
-            deep = _resized(read_header(image.source, name), long_edge_pixels)
+            deep = _resized(read_header(image.source, image.name), long_edge_pixels)
             return deep.autorot() if follow_orientation else deep
         # libvips ignores `fail_on` as a separate option for sources (issue 5195), and would accept half a file.
         load_options = f"fail_on={_FAIL_ON}" if pixels is None else f"fail_on={_FAIL_ON},page={pixels.page}"
@@ -324,19 +307,20 @@ def _decode_by_libvips(
         is_adobe_rgb = not has_profile and _is_adobe_rgb(header)
         return _in_srgb(_from_adobe_rgb(reduced()) if is_adobe_rgb else reduced())
 
-    _check_range(image, name=name, max_seconds=max_seconds)
-    return _in_memory(in_srgb, name=name, max_seconds=max_seconds)
+    _check_range(image, max_seconds=max_seconds)
+    return _in_memory(in_srgb, name=image.name, max_seconds=max_seconds)
 
 
-def _check_range(image: OpenImage, *, name: str, max_seconds: float) -> None:
+def _check_range(image: OpenImage, *, max_seconds: float) -> None:
     if image.pixels is None or image.pixels.numbers is not Numbers.FLOAT:
         return
     # The header is read again, because the pixels of a libvips image can be read only once.
-    values = read_header(image.source, name, page=image.pixels.page).copy(interpretation="multiband")
-    small = _in_memory(lambda: _resized(values, _RANGE_PIXELS), name=name, max_seconds=max_seconds)
+    values = read_header(image.source, image.name, page=image.pixels.page).copy(interpretation="multiband")
+    small = _in_memory(lambda: _resized(values, _RANGE_PIXELS), name=image.name, max_seconds=max_seconds)
     if not image.pixels.is_in_range(small):
         raise ColorsNotDefined(
-            f"{name}: the values of the pixels are not from 0 to 1, and the file does not define the value of white."
+            f"{image.name}: the values of the pixels are not from 0 to 1, and the file does not define the value of "
+            "white."
         )
 
 
@@ -356,7 +340,7 @@ def turn_upright(image: Any, orientation: int) -> Any:
     return stored.autorot().copy_memory()
 
 
-def stored_orientation(header: Any) -> int | None:
+def _stored_orientation(header: Any) -> int | None:
     """Return the EXIF orientation, 1 to 8, of the pixels as libvips returns them; None if the file has none.
 
     HEIF files store a rotation, which libvips applies, so their EXIF orientation is ignored.

@@ -24,14 +24,7 @@ _INTERPRETATIONS: Final = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb
 
 @dataclass(frozen=True, slots=True)
 class PillowHeader:
-    """The size, orientation and profile of a picture, as Pillow reads them.
-
-    Attributes:
-        width: the stored width, in pixels.
-        height: the stored height, in pixels.
-        orientation: the EXIF orientation, 1 to 8, of the stored pixels.
-        has_profile: whether the file has a color profile.
-    """
+    """The size in pixels, the EXIF orientation (1 to 8) and the profile of stored pixels, as Pillow reads them."""
 
     width: int
     height: int

@@ -25,13 +25,11 @@ class RawFile:
     """The header and the embedded preview of a RAW file.
 
     Attributes:
-        width: the width of the sensor's picture, in pixels, before it is turned upright.
-        height: the height of the sensor's picture, in pixels, before it is turned upright.
+        width, height: the size of the sensor's picture in pixels, before it is turned upright.
         orientation: the EXIF orientation by which the picture is turned upright.
         jpeg: the embedded preview as a JPEG file; None if it is stored as pixels or was not read.
-        pixels: the embedded preview as rows of red, green and blue bytes; None if it is a JPEG or was not read.
-        pixels_width: the width of `pixels`.
-        pixels_height: the height of `pixels`.
+        pixels: the embedded preview as rows of red, green and blue bytes, with its width and height; None if it is a
+            JPEG or was not read.
     """
 
     width: int

@@ -24,7 +24,7 @@ from flows.imaging.errors import (
 )
 from flows.imaging.isolation import image_processing, worker
 from flows.imaging.isolation.image_processing import ImagePool, InProcessImages, open_image_processing
-from flows.imaging.isolation.no_network import command_without_network
+from flows.imaging.isolation.worker import command_without_network
 from flows.imaging.limits import ImageLimits, ImageOptions
 
 PROGRAM = "tests.flows.imaging.faulty_process"
