@@ -1,7 +1,5 @@
 """The errors of running jobs. Each class is a `PhotojobsError`; its docstring says when it is raised."""
 
-from __future__ import annotations
-
 from storage.library.errors import UnsafePath
 from task_definitions.errors import PhotojobsError
 

@@ -1,7 +1,5 @@
 """Functions for tests of handlers: they run one job in the calling thread, without Prefect and without a worker."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

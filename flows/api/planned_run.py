@@ -1,7 +1,5 @@
 """Runs a saved plan, except the projects and photos that have changed since the plan was made."""
 
-from __future__ import annotations
-
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, replace

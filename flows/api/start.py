@@ -1,7 +1,5 @@
 """Starts tasks: `start_task` writes a task and asks Prefect to run it; `run_task` runs the task in this process."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ is given, a task of another tenant counts as unknown. Each call runs a few state
 connection also waits for Prefect.
 """
 
-from __future__ import annotations
-
 from sqlalchemy import Connection
 
 from flows.process.runtime import Runtime
@@ -25,10 +23,7 @@ from task_definitions.wording import did_you_mean, listed, shown
 def task_status(task_id: str, *, tenant_id: str | None = None, connection: Connection | None = None) -> TaskSummary:
     """Return the state of a task: its row, and the counts of jobs and items of each step.
 
-    Args:
-        task_id: the task's id, which `start_task` returned.
-        tenant_id: the tenant that the task must belong to.
-        connection: a connection whose transaction the call reads in.
+    The call reads in the transaction of `connection`, if it is given.
 
     Raises:
         UnknownTask: the task does not exist, or belongs to another tenant.
@@ -48,12 +43,8 @@ def cancel_task(
     """Cancel a task with all its queued and running jobs. A task that has ended does not change.
 
     Finished work is kept. A running handler stops at its next checkpoint. The flow run of the task ends as Cancelled.
-
-    Args:
-        task_id: the task's id, which `start_task` returned.
-        reason: the reason that is stored in the rows of the task and its jobs.
-        tenant_id: the tenant that the task must belong to.
-        connection: a connection whose transaction the call joins. After a rollback, nothing is canceled.
+    The rows of the task and its jobs store the reason. The call joins the transaction of `connection`, if it is given;
+    after a rollback, nothing is canceled.
 
     Raises:
         UnknownTask: the task does not exist, or belongs to another tenant.
@@ -74,15 +65,11 @@ def retry_task(
 ) -> TaskSummary:
     """Run the failed and canceled jobs of an ended task again. Items that are done are not repeated.
 
-    The function asks Prefect for a flow run, as `start_task` does. If Prefect cannot be reached, `photojobs up` or a
-    worker continues the task.
+    From the step `from_step`, given by its index from 0 or by its type, all jobs run again, also those that completed.
 
-    Args:
-        task_id: the task's id, which `start_task` returned.
-        from_step: the step, given by its index from 0 or by its type, from which all steps run again, including the
-            jobs that completed.
-        tenant_id: the tenant that the task must belong to.
-        connection: a connection whose transaction the call joins. Prefect is asked after the commit.
+    The function asks Prefect for a flow run, as `start_task` does. If Prefect cannot be reached, `photojobs up` or a
+    worker continues the task. The call joins the transaction of `connection`, if it is given; Prefect is asked after
+    the commit.
 
     Raises:
         UnknownTask: the task does not exist, or belongs to another tenant.
@@ -106,13 +93,9 @@ def hold(
 ) -> Hold:
     """Keep the queued jobs of a task, a tenant or a lane from starting. Running jobs continue.
 
-    Args:
-        kind: `task`, `tenant` or `lane`.
-        name: the task's id, the tenant's id or the lane's name.
-        reason: the reason that `photojobs status` shows.
-        tenant_id: the tenant that the caller acts for. The call then refuses other tenants, their tasks, and lanes,
-            because a lane serves all tenants.
-        connection: a connection whose transaction the call joins.
+    The name is the task's id, the tenant's id or the lane's name. `photojobs status` shows the reason. If the caller
+    acts for the tenant `tenant_id`, the call refuses other tenants, their tasks, and lanes, because a lane serves all
+    tenants. The call joins the transaction of `connection`, if it is given.
 
     Raises:
         InvalidValue: the kind is unknown, a text cannot be stored, or the tenant may not hold this.
@@ -129,11 +112,7 @@ def release(
 ) -> bool:
     """Remove a hold, and return whether it existed. Its jobs can start unless another hold applies to them.
 
-    Args:
-        kind: `task`, `tenant` or `lane`.
-        name: the task's id, the tenant's id or the lane's name.
-        tenant_id: the tenant that the caller acts for, as in `hold`.
-        connection: a connection whose transaction the call joins.
+    The arguments are those of `hold`.
 
     Raises:
         InvalidValue: the kind is not `task`, `tenant` or `lane`, or the tenant may not release this hold.

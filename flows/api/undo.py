@@ -1,7 +1,5 @@
 """Undoes tasks: `plan_undo` returns the plan of an undo; `undo_task` runs the undo."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

@@ -4,8 +4,6 @@ The intents of a group are stored durably before the first file moves; see `stor
 next job that holds the project moves the files of an interrupted group back before it changes anything there.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Collection, Sequence

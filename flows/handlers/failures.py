@@ -1,7 +1,5 @@
 """Counts the failed items and projects of a job, which decide whether the job fails and whether it is repeated."""
 
-from __future__ import annotations
-
 from flows.errors import ItemsFailed, PermanentStepError, is_repeatable, reason_of
 
 

@@ -1,7 +1,5 @@
 """Writes the progress of a job to its row and shows it in Prefect, both at most once a second."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 The report is stored in `jobs.result_json` and shown as an artifact in Prefect.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """Finds the targets of a job: the projects of its scope, and its items with their photos."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

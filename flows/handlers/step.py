@@ -3,8 +3,6 @@
 Built-in step types are also described in `task_definitions.step_types`.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -67,11 +67,8 @@ def take_fingerprint(path: Path) -> Fingerprint:
 def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None) -> SourceReading:
     """Read a whole original, even if its times are unchanged, and compare its contents with the known hash.
 
-    Args:
-        path: the path of the original.
-        known: the known fingerprint of the original.
-        on_bytes: a function that is called after each block with the number of bytes. An error that it raises ends the
-            reading.
+    The function `on_bytes` is called after each block with the number of bytes. An error that it raises ends the
+    reading.
 
     Raises:
         ImageMissing: the file does not exist.

@@ -1,7 +1,5 @@
 """Describes one planned change of a file, a folder or a database row, in words for readers and as JSON for programs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """Plans a task: runs it on a shadow, a copy of the rows and of the file names, and lists the changes made there."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -168,20 +166,11 @@ def plan_task(
     """Return the changes that `run_task` with the same arguments would make, without making them.
 
     The task runs to its end on a shadow, which has copies of the rows, and files with the same names, sizes and times.
-    Each step sees the results of the steps before it.
+    Each step sees the results of the steps before it. `start_task` describes the arguments that both have.
 
-    Args:
-        type: the name of a definition, or a definition.
-        tenant_id: the tenant whose photos the task works on.
-        scope: the scope of the task; needed only if the definition names no scope.
-        project_id: the project of a task with scope `project`, or the project that a task moves photos to.
-        items: the photos of a task with scope `photo_set`, as for `start_task`.
-        select: the selection of photos, as an alternative to `items`.
-        payload: data that every job of the task receives.
-        source: the program or person that asks for the plan.
-        thorough: whether to decode every image whose derivatives would be made. Otherwise, only the headers of images
-            are read, so damage behind a header is not found.
-        save: a new file that receives all changes. `run_saved_plan` runs a saved plan.
+    A `thorough` plan decodes every image whose derivatives would be made. Otherwise, only the headers of images are
+    read, so damage behind a header is not found. `save` names a new file that receives all changes, for
+    `run_saved_plan`.
 
     Raises:
         PlanFileError: the file exists or cannot be written.

@@ -1,7 +1,5 @@
 """Writes a plan as Markdown, for an artifact or a file: the planned changes and failures of each step, by project."""
 
-from __future__ import annotations
-
 from flows.planning.changes import ACTIONS
 from flows.planning.plan import Plan, PlannedStep
 from flows.telemetry.step_markdown import cell, row

@@ -1,7 +1,5 @@
 """Image processing for plans: it reads images from the real library, and checks headers instead of decoding images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace

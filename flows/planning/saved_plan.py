@@ -1,7 +1,5 @@
 """Writes and reads the file of a saved plan: one line of JSON for the task, one for each change, and a closing line."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -4,8 +4,6 @@ Steps work on the shadow as on the real library, which is only read. The content
 the real library, which is found by the inode of the shadow's file, even if a step has moved that file.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Collection, Iterator

@@ -1,7 +1,5 @@
 """The names of the deployments and flow runs of photojobs in Prefect. Callers of Prefect's API depend on them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

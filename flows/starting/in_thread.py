@@ -1,7 +1,5 @@
 """Makes a blocking function awaitable, by running it in a thread so that it does not block the event loop."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import wraps

@@ -1,7 +1,5 @@
 """Finds definitions by name among the built-in ones and those of the files that the settings name."""
 
-from __future__ import annotations
-
 from flows.process.runtime import Runtime
 from task_definitions import Definitions, TaskDefinition, load_definitions
 

@@ -1,7 +1,5 @@
 """Checks that a tenant exists, because a run for an unknown tenant would do nothing and would seem to succeed."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 
 from flows.process.runtime import Runtime

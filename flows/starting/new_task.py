@@ -1,7 +1,5 @@
 """Makes a `NewTask` from the arguments of a start and checks them against the definition. It writes nothing."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Mapping
 from typing import Any

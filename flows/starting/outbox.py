@@ -1,7 +1,5 @@
 """Asks Prefect for the flow run of a task, once the transaction that wrote the task has committed."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """Asks Prefect's server for flow runs. A failed request does no harm, because other processes also run stored tasks."""
 
-from __future__ import annotations
-
 import logging
 import os
 import threading

@@ -92,13 +92,9 @@ class ImagePool(ImageProcessing):
     def __init__(
         self, *, processes: int | None = None, timeout_seconds: float | None = None, options: ImageOptions | None = None
     ) -> None:
-        """Prepare a pool without starting a process.
+        """Prepare a pool without starting a process. By default, it has at most one process for each core.
 
-        Args:
-            processes: the maximum number of processes. None stands for one process for each core.
-            timeout_seconds: the time limit of a call, without the wait for a process. None stands for the limit in
-                `options`.
-            options: the limits of images and the properties of derivatives.
+        The time limit of a call, by default the limit in `options`, does not include the wait for a process.
         """
         self._options = options or ImageOptions()
         self._timeout_seconds = (
@@ -165,17 +161,11 @@ class ImagePool(ImageProcessing):
         after_failure: Callable[[], None] = lambda: None,
         **arguments: Any,
     ) -> Result:
-        """Run an operation in one of the processes.
+        """Run an operation of `worker_process` in one of the processes. The file's name is for messages.
 
         If the system killed the process, or the process got too little processor time, the operation runs once more
-        while the other processes of the pool are idle.
-
-        Args:
-            operation: the name of an operation of `worker_process`.
-            result_type: the type of the result.
-            name: the file's name, for messages.
-            after_failure: a function that is called after each attempt that the process did not finish.
-            arguments: the arguments of the operation.
+        while the other processes of the pool are idle. The function `after_failure` is called after each attempt that
+        the process did not finish.
         """
 
         def attempt(worker: Worker) -> Result:
@@ -241,13 +231,7 @@ class InProcessImages(ImageProcessing):
     """
 
     def __init__(self, *, at_once: int | None = None, options: ImageOptions | None = None) -> None:
-        """Prepare image processing in this process.
-
-        Args:
-            at_once: the maximum number of images at a time; further callers wait. None stands for one image for each
-                core.
-            options: the limits of images and the properties of derivatives.
-        """
+        """Prepare image processing of `at_once` images at a time, by default one for each core. Other callers wait."""
         self._options = options or ImageOptions()
         count = available_cores() if at_once is None else at_once
         if count < 1:

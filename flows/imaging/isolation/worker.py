@@ -210,12 +210,7 @@ class Worker:
     ) -> Result:
         """Run an operation of `worker_process` in the process. Start the process if none is running.
 
-        Args:
-            operation: the name of the operation.
-            result_type: the type of the operation's result.
-            name: the file's name, for messages.
-            timeout_seconds: the time limit, after which the process is killed.
-            arguments: the arguments of the operation, which must fit into JSON.
+        The arguments must fit into JSON. After the time limit, the process is killed. The file's name is for messages.
 
         Raises:
             ImageTimeout: the operation took too long. It is a `SlowMachine` if the process got too little processor
@@ -246,11 +241,7 @@ class Worker:
             process.popen.kill()
 
     def stop(self, *, at_once: bool = False) -> None:
-        """End the process, if one is running. The next call starts another process.
-
-        Args:
-            at_once: whether to kill the process without waiting for its normal end.
-        """
+        """End the process, if one is running, or kill it `at_once`. The next call starts another process."""
         processes = (self._process, self._successor)
         self._process = self._successor = None
         for process in processes:

@@ -214,13 +214,7 @@ def decode(image: OpenImage, *, long_edge_pixels: int, max_seconds: float, follo
     """Decode an image into memory: upright, in sRGB, 8 bits per channel, reduced to the given edge but never enlarged.
 
     Transparency is kept. The memory depends on `long_edge_pixels` and not on the original, unless the image must be
-    decoded as a whole.
-
-    Args:
-        image: the result of `open_image`.
-        long_edge_pixels: the maximum of the longer edge of the result.
-        max_seconds: the time limit.
-        follow_orientation: whether to turn and mirror the pixels by the orientation in the header.
+    decoded as a whole. Without `follow_orientation`, the pixels are not turned or mirrored.
 
     Raises:
         UnreadableImage: the image is damaged or truncated.

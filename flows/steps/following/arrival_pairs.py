@@ -1,7 +1,5 @@
 """Matches new files ("arrivals") with photos whose files are missing, without reading the disk."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -53,10 +51,7 @@ def pair(arrivals: Sequence[Arrival], *, but_for: Collection[int]) -> Pairs:
 
     A photo with several files is matched by the file that is the preferred source of its picture. If several arrivals
     and several photos have the same contents, they are matched by name, if each arrival has the name of one photo.
-
-    Args:
-        arrivals: all arrivals.
-        but_for: the ids of projects whose photos are not matched.
+    Photos of the projects `but_for` are not matched.
     """
     best: dict[int, int] = {}
     for candidate in (candidate for arrival in arrivals for candidate in arrival.candidates):

@@ -4,8 +4,6 @@ A user moved a photo if its file is missing although its project is available, a
 contents. The row is updated only if exactly one photo and one file match.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress

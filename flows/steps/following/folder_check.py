@@ -3,8 +3,6 @@
 The step reports files of no accepted kind, or moves them to the trash if `unaccepted_files` is `trash`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial

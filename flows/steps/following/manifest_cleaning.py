@@ -1,7 +1,5 @@
 """The step `manifest_cleaning`: it removes rows and derivatives of photos whose files have been missing for long."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial

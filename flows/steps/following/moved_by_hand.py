@@ -1,7 +1,5 @@
 """Updates the rows of photos whose files a user moved, and moves the derivatives of these photos."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -45,16 +43,10 @@ class _Following(MoveGroup):
 def follow(
     ctx: StepContext, source: Project, target: Project, pairs: Sequence[tuple[Arrival, KnownOriginal]]
 ) -> list[Arrival]:
-    """Update the rows of photos whose files are in another project or have another name now.
+    """Update the rows of photos of `source` whose files are in `target` now, or have another name.
 
-    The caller must hold both projects. A pair whose photo or file has changed since the matching is left for the next
-    run.
-
-    Args:
-        ctx: the context of the job.
-        source: the project of the rows.
-        target: the project where the files are now.
-        pairs: each arrival with the missing file that it matches.
+    The pairs are arrivals with the missing files that they match. The caller must hold both projects. A pair whose
+    photo or file has changed since the matching is left for the next run.
 
     Returns:
         The arrivals that are new photos, because the matched photo still has a better file at its old place.

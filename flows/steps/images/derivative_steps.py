@@ -3,8 +3,6 @@
 The step `derivative_validation` checks thumbnails and previews that exist.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -77,14 +75,8 @@ def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
 class _DerivativeWork:
     """The work on the thumbnail and the preview of one photo. It writes only files, and may run in any thread.
 
-    Args:
-        task: the photo and its files.
-        observer: compares the files with their rows.
-        force: whether to make derivatives that are current, too.
-        with_metadata: whether to read the metadata of the source file if it is decoded.
-
     Attributes:
-        metadata: the metadata of the source file, if they were requested and read together with it.
+        metadata: the metadata of the source file, if they were requested, and read when the file was decoded.
     """
 
     def __init__(self, task: PhotoTask, observer: Observer, *, force: bool, with_metadata: bool = False) -> None:

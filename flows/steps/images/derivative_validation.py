@@ -3,8 +3,6 @@
 `storage.comparison.derivative_scan` decides which derivatives are outdated.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The steps that read metadata of photos into their rows: `metadata` for items, `regenerate_metadata` for projects."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 
@@ -38,13 +36,8 @@ def _work(observer: Observer, task: PhotoTask) -> PhotoResult:
 def add_metadata(result: PhotoResult, task: PhotoTask, observer: Observer, found: PhotoMetadata | None = None) -> None:
     """Read the metadata of a photo from its first source file, and add the changes of its rows to the result.
 
-    If the first file lacks the camera or the date, these values are read from the next file.
-
-    Args:
-        result: the result of the work on the photo. A row of the first file that it already has is up to date.
-        task: the photo and its files.
-        observer: compares the files with their rows.
-        found: the metadata of the first file, if they have just been read.
+    If the first file lacks the camera or the date, these values are read from the next file. A row of the first file
+    that the result already has is up to date. `found` has the metadata of the first file, if they have just been read.
 
     Raises:
         SkipItem: the photo has no file.

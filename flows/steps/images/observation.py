@@ -3,8 +3,6 @@
 A thumbnail, a preview or metadata are current if they were made from the present contents of the original.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -128,28 +126,13 @@ def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime, a
     changed. `accepts` removes the mark.
     """
     seen = replace(original, size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns)
-    if found.content_hash is None:
-        return replace(
-            seen,
-            content_hash=None,
-            hashed_at=None,
-            verified_at=None,
-            checked_at=None,
-            corrupt_since=None,
-            corrupt_hash=None,
-        )
-    if found.content_hash == original.corrupt_hash and not accepts:
+    if found.content_hash is not None and found.content_hash == original.corrupt_hash and not accepts:
         return replace(seen, checked_at=now)
+    seen = replace(seen, content_hash=found.content_hash, corrupt_since=None, corrupt_hash=None)
+    if found.content_hash is None:
+        return replace(seen, hashed_at=None, verified_at=None, checked_at=None)
     is_same = found.content_hash == original.content_hash
-    return replace(
-        seen,
-        content_hash=found.content_hash,
-        hashed_at=original.hashed_at if is_same else now,
-        verified_at=now,
-        checked_at=now,
-        corrupt_since=None,
-        corrupt_hash=None,
-    )
+    return replace(seen, hashed_at=original.hashed_at if is_same else now, verified_at=now, checked_at=now)
 
 
 def is_other(before: Original, now: Original) -> bool:

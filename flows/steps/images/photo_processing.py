@@ -1,7 +1,5 @@
 """Processes many photos at once: threads keep all image processes busy, and rows are written in batches."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait

@@ -3,8 +3,6 @@
 It never changes, repairs or moves a file.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator
@@ -152,28 +150,27 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """The result of reading an original: its kind in the report, the failure, if any, and its new row."""
+    """The result of reading an original: its kind in the report, its new row, and the failure, if any."""
 
     wanted: _Wanted
     what: str
-    failure: str | None
-    verified: Verified
+    after: Original
+    failure: str | None = None
+    is_same: bool = False
+
+    @property
+    def verified(self) -> Verified:
+        return Verified(before=self.wanted.original, after=self.after, is_same=self.is_same)
 
 
 class _Verification:
-    """Reads originals, and writes the results in batches.
-
-    Args:
-        ctx: the context of the job.
-        pace: the limits of the run.
-        available: the ids of the projects whose originals are read.
-    """
+    """Reads the originals of the projects with the ids `available`, and writes the results in batches."""
 
     def __init__(self, ctx: StepContext, pace: _Pace, available: set[int]) -> None:
         self._ctx = ctx
         self._pace = pace
         self._available = available
-        self._now: datetime = ctx.now()
+        self._now = ctx.now()
         self._found: list[_Finding] = []
         self._failures = 0
         self._first_failure = ""
@@ -266,26 +263,23 @@ class _Verification:
         elif isinstance(reading, ImageMissing):
             self._ctx.report.count("missing", example=name)
         elif isinstance(reading, Exception):
-            self._note(wanted, "unreadable", replace(before, checked_at=now), f"{name} cannot be verified: {reading}")
+            failure = f"{name} cannot be verified: {reading}"
+            self._found.append(_Finding(wanted, "unreadable", replace(before, checked_at=now), failure))
         elif (found := reading.fingerprint).content_hash is None:
             self._ctx.report.count(_CHANGED, example=name)
         elif reading.is_same is None:
-            self._note(wanted, "hashed for the first time", with_fingerprint(before, found, now=now))
+            self._found.append(_Finding(wanted, "hashed for the first time", with_fingerprint(before, found, now=now)))
         elif reading.is_same:
             after = with_fingerprint(replace(before, content_hash=found.content_hash), found, now=now)
-            self._note(wanted, "verified" if before.corrupt_since is None else "intact again", after, is_same=True)
+            what = "verified" if before.corrupt_since is None else "intact again"
+            self._found.append(_Finding(wanted, what, after, is_same=True))
         elif found.content_hash == before.corrupt_hash or wanted.known.is_of(
             size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns or 0
         ):
-            self._note(wanted, "corrupt", _corrupt(before, found, now=now), _corruption(name, before))
+            after = _corrupt(before, found, now=now)
+            self._found.append(_Finding(wanted, "corrupt", after, _corruption(name, before)))
         else:
-            self._note(wanted, "edited", with_fingerprint(before, found, now=now))
-
-    def _note(
-        self, wanted: _Wanted, what: str, after: Original, failure: str | None = None, *, is_same: bool = False
-    ) -> None:
-        verified = Verified(before=wanted.original, after=after, is_same=is_same)
-        self._found.append(_Finding(wanted, what, failure, verified))
+            self._found.append(_Finding(wanted, "edited", with_fingerprint(before, found, now=now)))
 
     def _write(self) -> None:
         found, self._found = self._found, []

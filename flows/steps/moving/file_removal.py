@@ -1,7 +1,5 @@
 """The step `file_removal`: it moves files that are not to be kept to `.trash`. It unlinks only derivatives."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial

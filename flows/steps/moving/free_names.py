@@ -1,7 +1,5 @@
 """Finds free base names for photos that move into a project or get another name there."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -24,15 +22,9 @@ _NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)
 
 
 class FreeNames:
-    """Finds free names. A name is taken if a file in the folder has it, or a row without files.
+    """Finds free names in a project for photos with these files.
 
-    Args:
-        ctx: the context of the job.
-        project: the project that the photos will be in.
-        folder: the project's folder.
-        photos: the photos that need names.
-        files: the files of the photos, by photo id.
-        is_taken: a function that returns whether a base name is taken for a further reason.
+    A name is taken if a file in the folder has it, or a row without files, or if `is_taken` returns true for it.
 
     Raises:
         FolderMissing: the project has no folder.

@@ -1,7 +1,5 @@
 """The step `trash_maintenance`: it permanently removes files that have been in `.trash` for too long."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial

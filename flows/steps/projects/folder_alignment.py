@@ -3,8 +3,6 @@
 With the setting `rename_user_files = "rename"`, the step renames these folders. Their contents do not change.
 """
 
-from __future__ import annotations
-
 import re
 from functools import partial
 

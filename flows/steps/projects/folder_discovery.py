@@ -3,8 +3,6 @@
 `manifest_check` and `folder_check` compare the files of known projects.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import suppress

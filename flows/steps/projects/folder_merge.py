@@ -1,7 +1,5 @@
 """Merges a copy of a project's folder into the original folder. No file is overwritten, renamed or removed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress

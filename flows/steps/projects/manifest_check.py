@@ -1,7 +1,5 @@
 """The step `manifest_check`: it writes manifests from the database, and updates which files the rows call available."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from flows.handlers.step import step

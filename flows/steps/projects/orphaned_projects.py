@@ -4,8 +4,6 @@ The rows stay for at least `missing_grace_seconds`. A folder counts as missing o
 folder can be read, and no folder of the tenant is the project's folder under another name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial

@@ -1,7 +1,5 @@
 """The steps that delete projects. No other steps remove whole folders."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from sqlalchemy import Connection

@@ -1,7 +1,5 @@
 """Splits long lists and tables into batches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -31,9 +29,7 @@ def batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
 def pages(ctx: StepContext, read: Callable[[Connection, int], Sequence[Row]]) -> Iterator[Sequence[Row]]:
     """Yield rows in batches. No transaction is open between them, so that the caller may write.
 
-    Args:
-        ctx: the context of the job.
-        read: a function that reads the next rows whose ids are above the given one, in order of id.
+    The function `read` reads the next rows whose ids are above the given one, in order of id.
     """
     last_id = 0
     while True:

@@ -1,7 +1,5 @@
 """Builds the journal's entries about folders and rows."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +20,9 @@ def folder_change(
     target: ProjectFolder | None = None,
     row: dict[str, Any] | None = None,
 ) -> FileChange:
-    """Return the entry for a change of a project's folder or row.
+    """Return the entry for a change of a project's folder, or of its row, which is `row` before the change.
 
-    Args:
-        action: the kind of the change.
-        folder: the project's folder before the change.
-        project_id: the project; None if it has no row yet.
-        target: the project's folder after the change, if it differs.
-        row: the row of the project before the change.
+    The folder after the change is `target`, if it differs. A project without a row has no id.
     """
     return FileChange(
         action=action,

@@ -1,7 +1,5 @@
 """Finds the files on disk that belong to each photo."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -148,13 +146,9 @@ def find_files(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo])
 class _FileSearch:
     """Searches for the files of some photos of a project.
 
-    The search lists the folder once, and a second time if names may fit other photos better.
-
-    Args:
-        folder: the project's folder.
-        names: the base names of the photos. If two differ only in case, a file that fits neither exactly belongs to
-            the later one.
-        known: a function that returns which of the given names are names of photos in the database.
+    The search lists the folder once, and a second time if names may fit other photos better. If two of the photos'
+    names differ only in case, a file that fits neither exactly belongs to the later one. The function `known` returns
+    which of the given names are names of photos in the database.
     """
 
     def __init__(
@@ -236,15 +230,7 @@ class _FileSearch:
 
 
 def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: ProjectFolder, new: str) -> list[FileMove]:
-    """Return the moves of a photo's files and derivatives to another project or name.
-
-    Args:
-        files: the photo's files.
-        source: the folder of the photo's current project.
-        old: the current base name of the photo.
-        target: the folder of the project to which the photo moves.
-        new: the new base name of the photo.
-    """
+    """Return the moves of a photo's files and derivatives from one project folder and base name to another."""
     moves = [
         FileMove(source.companion(file.name), target.companion(path), file.size_bytes)
         for file, path in files.renamed(new, old=old)

@@ -1,7 +1,5 @@
 """Iterates over the photos of a job, project by project, and ends the job's items."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -25,12 +23,9 @@ PhotosWork: TypeAlias = Callable[[ProjectFolder, Sequence[Photo]], Worked]
 
 
 def each_photo(ctx: StepContext, work: PhotosWork, photos_of: Callable[[int], Iterable[Sequence[Photo]]]) -> None:
-    """Work on the photos of the job's items, and end each item. Without items, work on photos of the job's projects.
+    """Work on the photos of the job's items, and end each item.
 
-    Args:
-        ctx: the context of the job.
-        work: a function that works on photos of one project.
-        photos_of: a function that yields, in batches, the photos of a project, if the job has no items.
+    If the job has no items, work on the photos that `photos_of` yields for each of the job's projects, in batches.
     """
 
     def work_on_items(project: Project, photos: Sequence[Photo]) -> Worked:

@@ -3,8 +3,6 @@
 If the disk of a library, a tenant or a project is missing, the checks raise errors, so that no rows are removed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 

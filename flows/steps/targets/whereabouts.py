@@ -6,8 +6,6 @@ project from one that a user archived, because only files of projects that a use
 `flows.steps.targets.target_projects` has the checks that keep the rows of projects whose disk is missing.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import closing, suppress
