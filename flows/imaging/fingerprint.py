@@ -76,23 +76,20 @@ def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], Non
     """
     with open_source(path) as source:
         hasher = ContentHasher(known.content_hash)
-        now = _read_whole(source, hasher, on_bytes)
+        now = fingerprint_with_hash(source, hasher, on_bytes)
     is_same = None if now.content_hash is None or known.content_hash is None else hasher.has(known.content_hash)
     return SourceReading(now, is_same)
 
 
-def fingerprint_with_hash(source: SourceFile) -> Fingerprint:
+def fingerprint_with_hash(
+    source: SourceFile, hasher: ContentHasher | None = None, on_bytes: Callable[[int], None] = lambda _: None
+) -> Fingerprint:
     """Return the fingerprint of an open original, with its hash, or without if the file changed since it was opened.
 
     Raises:
         UnreadableImage: the file cannot be read.
     """
-    return _read_whole(source, ContentHasher())
-
-
-def _read_whole(
-    source: SourceFile, hasher: ContentHasher, on_bytes: Callable[[int], None] = lambda _: None
-) -> Fingerprint:
+    hasher = hasher or ContentHasher()
     before = fingerprint_of(source)
     try:
         # The position may be anywhere, because decoders have read the file.

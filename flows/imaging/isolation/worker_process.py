@@ -100,15 +100,16 @@ def _answer(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(error: Exception) -> dict[str, Any]:
-    is_of_the_system = isinstance(error, OSError) and error.errno is not None
+    number, filename, text = None, None, str(error)
+    if isinstance(error, OSError):
+        number, filename = error.errno, error.filename
+        text = text if number is None else str(error.strerror)
     return {
         "failure": {
             "kinds": [kind.__name__ for kind in type(error).__mro__],
-            "text": str(error.strerror if isinstance(error, OSError) and is_of_the_system else error)[
-                :_MAX_TEXT_CHARACTERS
-            ],
-            "errno": error.errno if isinstance(error, OSError) else None,
-            "filename": str(error.filename) if isinstance(error, OSError) and error.filename is not None else None,
+            "text": text[:_MAX_TEXT_CHARACTERS],
+            "errno": number,
+            "filename": None if filename is None else str(filename),
         }
     }
 

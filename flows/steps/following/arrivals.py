@@ -6,7 +6,7 @@ contents. The row is updated only if exactly one photo and one file match.
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -23,9 +23,7 @@ from storage.comparison.part_comparison import NewName
 from storage.comparison.reconciliation import ProjectComparison, known_names
 from storage.library.content_hash import matching_hashes
 from storage.library.errors import LibraryError
-from storage.library.listing import list_names
 from storage.library.paths import ProjectFolder
-from storage.library.scan import look_at
 from storage.photos.original_search import KnownOriginal, count_known_photos, originals_of_sizes
 from storage.photos.photos import PhotosRepository
 from storage.records import Project
@@ -146,16 +144,12 @@ class Arrivals:
 
     def _look_into(self, folder: ProjectFolder) -> None:
         """Collect moved photos in a folder without a project."""
-        accepted = self._ctx.library.accepted_extensions
-        with closing(ProjectComparison(extensions=accepted, look=lambda name: look_at(folder, name))) as comparison:
-            for listed in list_names(folder):
-                comparison.add_names(listed)
+        with compared(self._ctx, None, folder, is_reported=False) as comparison:
             for batch in comparison.new_names():
                 for new, arrival in self._arrivals_of(0, folder, batch):
                     if arrival is not None:
-                        self._leave(
-                            f"{folder.project_folder}/{new.name}: folder_discovery will make its folder a project first"
-                        )
+                        place = f"{folder.project_folder}/{new.name}"
+                        self._leave(f"{place}: folder_discovery will make its folder a project first")
 
     def _arrivals_of(
         self, project_id: int, folder: ProjectFolder, names: Sequence[NewName]
@@ -193,7 +187,6 @@ class Arrivals:
         return "waits for the next run" if len(self._arrivals) >= MAX_ARRIVALS else None
 
     def _look_up(self, sizes: Collection[int]) -> None:
-        """Read the missing files of these sizes from the database."""
         if sum(len(known) for known in self._missing.values()) > _MAX_MISSING:
             self._missing.clear()
         unknown = set(sizes) - self._missing.keys()

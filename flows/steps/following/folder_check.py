@@ -82,8 +82,6 @@ def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, names: Seq
 
 
 class _Trashing(PhotoFilesChange[MoveGroup]):
-    """Moves single files to the trash."""
-
     action = FileAction.TRASHED
 
     def fail(self, group: MoveGroup, error: Exception) -> None:

@@ -207,8 +207,6 @@ class _Copies:
 
 
 class _Renamings(PhotoFilesChange[_Renaming]):
-    """Renames a batch of photos of one project."""
-
     action = FileAction.RENAMED
     enqueues = True
 

@@ -136,8 +136,6 @@ def _doomed_kinds(photo: Photo) -> set[FileKind]:
 
 
 class _Removals(PhotoFilesChange[_Removal]):
-    """Moves files of a batch of photos to the trash."""
-
     action = FileAction.TRASHED
 
     def move(self, group: _Removal) -> None:

@@ -159,8 +159,6 @@ def _plan(journey: _Journey, photo_id: int) -> _Move:
 
 
 class _PhotoMove(PhotoFilesChange[_Move]):
-    """Moves a batch of photos."""
-
     action = FileAction.MOVED
 
     def __init__(self, journey: _Journey, moves: Sequence[_Move]) -> None:

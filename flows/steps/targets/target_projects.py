@@ -73,9 +73,9 @@ def each_project(
 
 @contextmanager
 def compared(
-    ctx: StepContext, project: Project, folder: ProjectFolder, *, is_reported: bool = True
+    ctx: StepContext, project: Project | None, folder: ProjectFolder, *, is_reported: bool = True
 ) -> Iterator[ProjectComparison]:
-    """Compare a project's rows with the files in its folder, which is listed once.
+    """Compare a project's rows with the files in its folder, which is listed once. None stands for no rows.
 
     Files that must stay unchanged are reported as skipped if `is_reported`.
 
@@ -94,8 +94,9 @@ def compared(
         return file
 
     with closing(ProjectComparison(extensions=ctx.library.accepted_extensions, look=look)) as comparison:
-        with ctx.read() as connection:
-            comparison.add_rows(connection, project.id)
+        if project is not None:
+            with ctx.read() as connection:
+                comparison.add_rows(connection, project.id)
         for listed in list_names(folder):
             ctx.checkpoint()
             for file in listed.odd:

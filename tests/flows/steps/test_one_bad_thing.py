@@ -52,3 +52,15 @@ def test_a_time_that_no_database_can_hold_costs_nothing(studio: Any, jpeg: Any, 
     again = studio.run("derivative_validation", scope="global")
     assert again.status == "completed", again.error_message
     assert {studio.get_photo(photo_id).thumbnail_status for photo_id in ids} == {"generated"}
+
+
+@pytest.mark.parametrize("type", ["file_removal", "upload_postprocess", "metadata", "image_move_files"])
+def test_a_photo_that_a_set_names_twice_is_worked_on_once_and_both_items_end(studio: Any, jpeg: Any, type: str) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    photo_id = studio.photo(iceland, "fox", "jpg", "NEF", keep_raw=0, contents={"jpg": jpeg(), "NEF": b"raw"})
+    items = [{"photo_id": photo_id}] * 2
+    arguments = {"project_id": norway.id} if type == "image_move_files" else {}
+    job = studio.run(type, scope="photo_set", items=items, **arguments)
+    assert job.status == "completed", job.error_message
+    assert (job.progress_done, job.progress_total) == (2, 2)
+    assert not {"failed", "skipped"} & job.result["counts"].keys()
