@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from storage.upkeep.revisions import (
     migrate_to,
     stamp,
 )
+from storage.upkeep.table_definition import quote
 from task_definitions.wording import quantity
 
 #: The key of the advisory lock by which upgrades of the same PostgreSQL database wait for each other.
@@ -123,7 +124,8 @@ def downgrade(
     with _wrapping_errors(database), transaction as connection:
         _wait_for_other_upgrades(connection)
         current = _check_downgrade(connection, database, revision, force=force)
-        command.downgrade(alembic_config(connection), revision)
+        with nullcontext() if database.is_postgresql else _without_views_and_triggers(connection):
+            command.downgrade(alembic_config(connection), revision)
     return DowngradeReport(from_revision=current, to_revision=revision, backup=copy)
 
 
@@ -212,6 +214,27 @@ def _without_foreign_keys(database: Database) -> Iterator[Connection]:
             with suppress(sqlite3.Error):
                 raw.execute("PRAGMA legacy_alter_table = OFF")
                 raw.execute("PRAGMA foreign_keys = ON")
+
+
+@contextmanager
+def _without_views_and_triggers(connection: Connection) -> Iterator[None]:
+    """Drop the views and triggers of other programs, and create them again at the end of the block.
+
+    SQLite drops no column if any view or trigger of the file cannot be read, before or afterwards. With
+    `legacy_alter_table`, its error does not even name it. A trigger of a table that is gone is not created again.
+    """
+    from storage.upkeep.sqlite_schema import list_objects
+
+    objects = list_objects(connection)
+    views = [item for item in objects if item.type == "view"]
+    triggers = [item for item in objects if item.type == "trigger" and not item.name.startswith("photojobs_")]
+    for item in (*triggers, *views):
+        connection.exec_driver_sql(f"DROP {item.type} {quote(item.name)}")
+    yield
+    left = {item.name.lower() for item in (*list_objects(connection), *views)}
+    for item in (*views, *triggers):
+        if item.table.lower() in left:
+            connection.exec_driver_sql(item.sql)
 
 
 @contextmanager

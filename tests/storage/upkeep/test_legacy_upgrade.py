@@ -789,6 +789,34 @@ def test_a_downgraded_file_serves_old_programs_and_can_be_upgraded_again(file: L
     assert file.is_sound()
 
 
+@pytest.mark.parametrize(
+    "objects",
+    [
+        pytest.param(["CREATE VIEW broken AS SELECT * FROM nowhere"], id="a view that cannot be read"),
+        pytest.param(["CREATE VIEW of_tasks AS SELECT task_id FROM jobs"], id="a view of a column that goes"),
+        pytest.param(
+            [
+                "CREATE VIEW titles AS SELECT id, project_name FROM projects",
+                "CREATE TRIGGER title_written INSTEAD OF UPDATE ON titles BEGIN "
+                "UPDATE projects SET project_name = new.project_name WHERE id = new.id; END",
+                "CREATE TRIGGER job_seen AFTER INSERT ON jobs BEGIN SELECT count(*) FROM titles; END",
+            ],
+            id="triggers that need a view",
+        ),
+    ],
+)
+def test_views_and_triggers_of_other_programs_outlast_a_downgrade(file: LegacyFile, objects: list[str]) -> None:
+    half_migrated(file)
+    file.upgrade()
+    file.script("; ".join((*objects, "CREATE TRIGGER task_seen AFTER INSERT ON tasks BEGIN SELECT 1; END")))
+    with file.database() as database:
+        downgrade(database)
+    query = "SELECT sql FROM sqlite_schema WHERE type IN ('view', 'trigger')"
+    assert sorted(row["sql"] for row in file.execute(query)) == sorted(objects)
+    file.upgrade()
+    assert file.is_sound()
+
+
 names = st.sampled_from(["status", "archived_at", "manifest_version"])
 texts = st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20))
 
