@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -71,6 +73,17 @@ def test_commits_are_on_the_disk_after_a_sync(sqlite_database: Database, disk: D
     add_project(sqlite_database, "Iceland", durable=False)
     sqlite_database.sync()
     assert disk.project_names() == ["Iceland"]
+
+
+def test_a_sync_releases_no_lock_of_a_transaction(sqlite_database: Database) -> None:
+    path = sqlite_database.path
+    assert path is not None
+    # Locks of SQLite belong to a process, so only another process shows whether they are still held.
+    write = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    with sqlite_database.begin():
+        sqlite_database.sync()
+        other = subprocess.run([sys.executable, "-c", write], capture_output=True, text=True, check=False)
+    assert "database is locked" in other.stderr
 
 
 def test_a_database_without_a_log_can_be_synced(tmp_path: Path) -> None:
