@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, LOST_DRIVE, STUDIO, WEDDING, DemoProject
-from deployments.demo.shot import Shot
+from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, LOST_DRIVE, STUDIO, WEDDING, DemoProject, Shot
 from storage.database.clock import format_timestamp
 from storage.library.manifest import Manifest, write_manifest
 from storage.library.paths import ProjectFolder

@@ -27,8 +27,7 @@ from deployments.demo.faults import (
     write_bystanders,
     write_manifests,
 )
-from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, PROJECTS, STUDIO, TENANTS, DemoProject
-from deployments.demo.shot import Shot
+from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, PROJECTS, STUDIO, TENANTS, DemoProject, Shot
 from storage.database.engine import Database
 from storage.database.tables import photo_tags, tags
 from storage.library.paths import Library, ProjectFolder

@@ -1,9 +1,10 @@
-"""The projects of the demo's library as data: tenants, names, dates and cameras."""
+"""The demo's library as data: projects with their tenants, names, dates and cameras, and photographs to draw."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 #: The tenants of the demo; the first has enough photos for two chunks of a photo set.
 TENANTS = ("anna", "ben")
@@ -49,6 +50,32 @@ class DemoProject:
     def count(self, photos: int) -> int:
         """Return how many of the library's photos the project has."""
         return max(4, round(photos * self.share))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """A photograph to be drawn.
+
+    Attributes:
+        path: the file to write; its extension decides between JPEG and PNG.
+        scene_seed: the seed of the landscape; photos with the same seed show the same landscape.
+        number: the number of the photo in its scene, which decides which part it shows and in which light.
+        width: pixels as stored, before the orientation is applied.
+        height: pixels as stored.
+        orientation: EXIF, 1 to 8.
+        make: EXIF, with the model; None for a picture without any EXIF.
+        taken_at: EXIF DateTimeOriginal; None for a camera without a clock.
+    """
+
+    path: Path
+    scene_seed: int
+    number: int
+    width: int = 320
+    height: int = 240
+    orientation: int = 1
+    make: str | None = None
+    model: str | None = None
+    taken_at: datetime | None = None
 
 
 ICELAND = DemoProject("anna", "Iceland 2023", 0.34, "IMG_", 4001, "Canon", "Canon EOS R6", datetime(2023, 6, 3, 8, 12))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyvips
 
-from deployments.demo.shot import Shot
+from deployments.demo.projects import Shot
 
 #: By how many pixels a scene is larger than the photos that are cut out of it, so that each shows another part.
 ROOM_PIXELS = 160

@@ -10,8 +10,7 @@ from sqlalchemy import text
 from deployments.doctor.database import examine_database
 from deployments.doctor.finding import Area, Finding, Standing
 from deployments.doctor.installation import examine_packages, examine_prefect, examine_steps
-from deployments.doctor.library import examine_library
-from deployments.doctor.originals import examine_originals
+from deployments.doctor.library import examine_library, examine_originals
 from deployments.doctor.pictures import examine_pictures
 from deployments.doctor.schedules import examine_schedules
 from deployments.doctor.surroundings import examine_clocks, examine_space

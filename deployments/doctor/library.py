@@ -1,4 +1,4 @@
-"""Checks that the library exists, and that files in it can be moved safely.
+"""Checks that the library exists, that files in it can be moved safely, and that no original is corrupt.
 
 The checks write to a hidden folder in the library's root, and remove it afterwards; nothing else is changed.
 """
@@ -6,22 +6,25 @@ The checks write to a hidden folder in the library's root, and remove it afterwa
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from deployments.doctor.file_systems import file_system_type, is_network
 from deployments.doctor.finding import Area, Finding
+from storage.database.engine import Database
 from storage.errors import StorageError
 from storage.library.exclusive_rename import rename_noreplace
 from storage.library.paths import Library
+from storage.photos.verification import VerificationRepository
 from task_definitions.wording import quantity
 
-_area = Area("library")
+_area, _originals = Area("library"), Area("originals")
 
 _NO_DISK = "Mount the library's disk, or correct PHOTOJOBS_LIBRARY_ROOT. `photojobs init FOLDER` finds your library."
+
+#: How many corrupt originals a finding names.
+_NAMED = 3
 
 
 def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding]:
@@ -56,8 +59,9 @@ def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding
 
 def _tried_out(root: Path) -> Iterator[Finding]:
     try:
-        with _folder_of_ours(root) as folder:
+        with tempfile.TemporaryDirectory(prefix=".photojobs-doctor-", dir=root, ignore_cleanup_errors=True) as name:
             yield _area.fine("writable", "Files and folders can be created in the library.")
+            folder = Path(name)
             first, second = folder / "first", folder / "second"
             first.write_bytes(b"1")
             second.write_bytes(b"2")
@@ -96,15 +100,6 @@ def _overwrites_nothing(first: Path, second: Path) -> bool:
     return False
 
 
-@contextmanager
-def _folder_of_ours(root: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=".photojobs-doctor-", dir=root))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
     odd: list[str] = []
     unreadable: list[str] = []
@@ -140,3 +135,21 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
         )
     elif count:
         yield _area.fine("trash", "Trash and photographs are on the same disk, so a removal is a rename.")
+
+
+def examine_originals(database: Database) -> Iterator[Finding]:
+    """Check whether the verification of originals has found corrupt ones."""
+    corrupt = VerificationRepository(database).corrupt()
+    if not corrupt:
+        yield _originals.fine(
+            "contents", "No original is recorded as corrupt; `photojobs library verify` shows how many were verified."
+        )
+        return
+    more = f" and {len(corrupt) - _NAMED} more" if len(corrupt) > _NAMED else ""
+    yield _originals.problem(
+        "contents",
+        f"{quantity(len(corrupt), 'original')} with changed contents, but the same size and times: "
+        f"{', '.join(one.path for one in corrupt[:_NAMED])}{more}.",
+        "Check the disk. `photojobs library verify` lists the corrupt originals: restore them from a backup, or accept "
+        "them with --accept.",
+    )

@@ -1,4 +1,4 @@
-"""The server's process: builds the application, and serves it until SIGINT or SIGTERM."""
+"""The server's process: adds our checks to Prefect's application, and serves it until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import sys
 from collections.abc import Sequence
 
 import uvicorn
+from fastapi import FastAPI
+from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
-from deployments.embedded_server.application import embedded_application
+from deployments.embedded_server.guards import LOOPBACK_NAMES, OwnPagesOnly
+from deployments.embedded_server.login import login_route
+from deployments.embedded_server.serial_writers import serialize_writers
 
 #: How long the server waits at its end for connections, which open pages keep.
 SHUTDOWN_SECONDS = 3
@@ -20,7 +24,7 @@ def main(host: str, port: int, hosts: Sequence[str] = ()) -> None:
     os.umask(0o077)
     api = get_current_settings().server.api
     uvicorn.run(
-        embedded_application(host, hosts=hosts),
+        _application(host, hosts),
         host=host,
         port=port,
         log_level="warning",
@@ -29,6 +33,17 @@ def main(host: str, port: int, hosts: Sequence[str] = ()) -> None:
         ws_ping_timeout=api.websocket_ping_timeout,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+
+
+def _application(host: str, hosts: Sequence[str]) -> FastAPI:
+    """Return Prefect's API and pages with our middleware; call this once in a process."""
+    serialize_writers()
+    application = create_app(final=True)
+    # Placed before the route of Prefect's pages, which matches every path.
+    application.router.routes.insert(0, login_route())
+    is_open = host not in LOOPBACK_NAMES
+    application.add_middleware(OwnPagesOnly, hosts=[*hosts, *([host] if is_open else [])], is_open=is_open)
+    return application
 
 
 if __name__ == "__main__":

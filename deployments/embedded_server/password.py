@@ -11,6 +11,8 @@ import os
 import secrets
 from pathlib import Path
 
+from storage.database.private_files import open_private
+
 #: The file in the server's folder that contains the password in Prefect's form, `user:password`.
 AUTH_FILE = "auth_string"
 #: The file in the server's folder that contains the URL of its API; it stays after the server ends.
@@ -84,6 +86,5 @@ def _read(file: Path) -> str:
 
 def _write_private(file: Path, text: str) -> None:
     file.unlink(missing_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(text + "\n")
+    with open_private(file, "xb") as opened:
+        opened.write(f"{text}\n".encode())

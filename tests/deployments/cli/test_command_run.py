@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from deployments.demo.projects import Shot
 from deployments.demo.scenes import draw_shot
-from deployments.demo.shot import Shot
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.library.paths import Library
 from storage.library.trash import move_to_trash

@@ -11,9 +11,8 @@ import pyvips
 from deployments.demo.faults import BROKEN
 from deployments.demo.folder import MARKER, DemoFolderRefused, DemoState, claim_folder
 from deployments.demo.library import DemoLibrary, make_library
-from deployments.demo.projects import ICELAND, PROJECTS
+from deployments.demo.projects import ICELAND, PROJECTS, Shot
 from deployments.demo.scenes import draw_shot
-from deployments.demo.shot import Shot
 from deployments.demo.snapshot import take_snapshot
 from storage import Database, PhotosRepository, ProjectsRepository
 from storage.library.paths import Library
