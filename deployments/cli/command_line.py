@@ -107,7 +107,12 @@ def build_app() -> App:
             Parameter(alias="-v", negative="", show_default=False, help="Show logs, and the traceback of an error."),
         ] = False,
     ) -> Any:
-        _set_loudness(quiet=quiet, verbose=verbose)
+        from deployments.cli.output.logs import set_up_logs
+
+        set_up_logs(is_verbose=verbose)
+        if quiet and verbose:
+            raise BadInput("--quiet and --verbose: give one of them.")
+        set_loudness(quiet=quiet, verbose=verbose)
         _check_command(command)
         return app(command, exit_on_error=False, print_error=False, result_action="return_value")
 
@@ -152,15 +157,6 @@ def run_command_line(tokens: Sequence[str]) -> int:
         )
         return FAULT_OF_OURS
     return code if isinstance(code, int) else 0
-
-
-def _set_loudness(*, quiet: bool, verbose: bool) -> None:
-    from deployments.cli.output.logs import set_up_logs
-
-    set_up_logs(is_verbose=verbose)
-    if quiet and verbose:
-        raise BadInput("--quiet and --verbose: give one of them.")
-    set_loudness(quiet=quiet, verbose=verbose)
 
 
 def _check_command(tokens: Sequence[str]) -> None:

@@ -174,10 +174,7 @@ def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None)
     from deployments.demo.scenes import draw_shots
 
     # The processes are spawned, because a forked copy has none of our threads, but keeps their locks locked.
-    pool = ProcessPoolExecutor(
-        max_workers=min(os.cpu_count() or 1, 8),
-        mp_context=multiprocessing.get_context("spawn"),
-    )
+    pool = ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, 8), mp_context=multiprocessing.get_context("spawn"))
     try:
         with _children_ignore_interrupts():
             running = {pool.submit(draw_shots, batch): len(batch) for batch in _batches(shots)}

@@ -137,10 +137,7 @@ def plan_deployments(
             if path not in wanted and found.work_pool_name == choice.name and not found.paused
         ]
     return DeploymentPlan(
-        choice=choice,
-        pool_type=pool_type,
-        pool_template=template if is_new else None,
-        deployments=tuple(planned),
+        choice=choice, pool_type=pool_type, pool_template=template if is_new else None, deployments=tuple(planned)
     )
 
 

@@ -94,7 +94,8 @@ def form_of(flow: Flow[..., Any], choices: Choices, definition: TaskDefinition |
         for field in properties.values():
             _without_empty_default(field)
     if "project_id" in required:
-        _without_null(fields["project_id"])
+        kinds = fields["project_id"]["anyOf"]
+        fields["project_id"]["anyOf"] = [kind for kind in kinds if kind.get("type") != "null"]
     required = [*required, *_offer_tenants(fields, choices)]
     _offer(fields, "project_id", choices.projects, {"type": "integer", "minimum": 1, "title": "By id"})
     _offer(fields, "lane", choices.lanes)
@@ -162,10 +163,6 @@ def _without_empty_default(field: dict[str, Any]) -> None:
         del field["anyOf"]
 
 
-def _without_null(field: dict[str, Any]) -> None:
-    field["anyOf"] = [kind for kind in field["anyOf"] if kind.get("type") != "null"]
-
-
 def _offer_tenants(fields: dict[str, dict[str, Any]], choices: Choices) -> list[str]:
     """Offer the tenants as choices; return the names of the fields that become required."""
     if "tenant_id" not in fields or not choices.tenants:
@@ -182,10 +179,7 @@ def _offer_tenants(fields: dict[str, dict[str, Any]], choices: Choices) -> list[
 
 
 def _offer(
-    fields: Mapping[str, dict[str, Any]],
-    name: str,
-    choices: tuple[str, ...],
-    by_id: dict[str, Any] | None = None,
+    fields: Mapping[str, dict[str, Any]], name: str, choices: tuple[str, ...], by_id: dict[str, Any] | None = None
 ) -> None:
     if name not in fields or not choices:
         return

@@ -65,9 +65,7 @@ def examine_prefect() -> Iterator[Finding]:
         return
     except (OSError, ValueError, UnreadableDocument) as error:
         yield _prefect.problem(
-            "server",
-            f"No server answers at {url} ({error}).",
-            "`photojobs up` starts one; or unset PREFECT_API_URL.",
+            "server", f"No server answers at {url} ({error}).", "`photojobs up` starts one; or unset PREFECT_API_URL."
         )
         return
     ours = importlib.metadata.version("prefect")

@@ -51,8 +51,7 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
         planned = sum(run.standing is Standing.PLANNED for run in runs)
         off = sum(run.standing in (Standing.SWITCHED_OFF, Standing.PAUSED) for run in runs)
         yield _area.fine(
-            "planned",
-            f"{quantity(len(runs), 'schedule')}: {planned} with a planned run, {off} switched off or paused.",
+            "planned", f"{quantity(len(runs), 'schedule')}: {planned} with a planned run, {off} switched off or paused."
         )
     errors = server_errors(database)
     of_scheduler = [error for error in errors if error.is_of_scheduler]

@@ -121,12 +121,9 @@ class RunHistory:
 
 
 def _takes(connection: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> bool:
-    known = {name: needed and default is None for _, name, _, needed, default, _ in _table_info(connection, table)}
+    info = connection.execute(f"PRAGMA table_info({table})")
+    known = {name: needed and default is None for _, name, _, needed, default, _ in info}
     return known.keys() >= set(columns) and {name for name, is_needed in known.items() if is_needed} <= set(columns)
-
-
-def _table_info(connection: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
-    return connection.execute(f"PRAGMA table_info({table})").fetchall()
 
 
 def _write_flow_run(connection: sqlite3.Connection, summary: TaskSummary, flow_run_id: str) -> None:
@@ -216,7 +213,7 @@ def _write_run(
         "expected_start_time": states[0][1],
         "start_time": started_at,
         "end_time": last[1],
-        # Prefect stores a duration as the moment that lies this long after the epoch.
+        # Prefect stores a duration as the moment this long after the epoch.
         "total_run_time": datetime.fromtimestamp(0, UTC) + (last[1] - (started_at or last[1])),
         "tags": [],
         "labels": {},

@@ -34,7 +34,7 @@ class Layout(StrEnum):
 
 
 #: The depth of the photographs below the folder, for each layout.
-_DEPTHS = {0: Layout.PROJECT, 1: Layout.TENANT, 2: Layout.LIBRARY}
+_DEPTHS = {Layout.PROJECT: 0, Layout.TENANT: 1, Layout.LIBRARY: 2}
 
 #: If several layouts have the same number of photographs, the first of them here is chosen: the most common one.
 _PREFERENCE = (Layout.TENANT, Layout.LIBRARY, Layout.PROJECT)
@@ -204,7 +204,7 @@ def _layout_of(folder: Path, kinds: AcceptedExtensions) -> Layout:
     manifests: Counter[int] = Counter()
     photos: Counter[int] = Counter()
     level = [folder]
-    for depth in _DEPTHS:
+    for depth in _DEPTHS.values():
         below = []
         for each in level:
             for name in _names(each, is_folder=False, unreadable=[]):
@@ -215,12 +215,8 @@ def _layout_of(folder: Path, kinds: AcceptedExtensions) -> Layout:
     for counted in (manifests, photos):
         if counted.total():
             most = max(counted.values())
-            return next(each for each in _PREFERENCE if counted[_depth_of(each)] == most)
+            return next(each for each in _PREFERENCE if counted[_DEPTHS[each]] == most)
     return Layout.LIBRARY
-
-
-def _depth_of(layout: Layout) -> int:
-    return next(depth for depth, each in _DEPTHS.items() if each is layout)
 
 
 def _names(folder: Path, *, is_folder: bool, unreadable: list[str]) -> Iterator[str]:

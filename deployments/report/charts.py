@@ -31,12 +31,7 @@ class _Group:
 
 
 def timeline(
-    spans: Sequence[JobSpan],
-    lanes: Sequence[Lane],
-    colors: Mapping[str, str],
-    *,
-    begin: datetime,
-    end: datetime,
+    spans: Sequence[JobSpan], lanes: Sequence[Lane], colors: Mapping[str, str], *, begin: datetime, end: datetime
 ) -> str:
     """Draw jobs as bars, grouped by lane and worker; jobs that a worker ran at the same time are in separate rows."""
     groups = _grouped(spans, lanes)

@@ -57,7 +57,8 @@ def contact_sheet(library: Library, photos: Sequence[ChangedPhoto]) -> Sequence[
             if content is not None and len(content) > min(MAX_PICTURE_BYTES, left_bytes):
                 content = None
             left_bytes -= len(content or b"")
-            frames.append(Frame(photo=photo, picture=None if content is None else _data_url(content)))
+            picture = None if content is None else "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
+            frames.append(Frame(photo=photo, picture=picture))
     return frames
 
 
@@ -70,7 +71,3 @@ def _miniature(pool: ImagePool, library: Library, photo: ChangedPhoto, target: P
     except (ImagingError, LibraryError, OSError) as error:
         logger.info("%s: the contact sheet has no picture of this photo: %s", photo.name, error)
         return None
-
-
-def _data_url(content: bytes) -> str:
-    return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")

@@ -85,7 +85,9 @@ def embedded_server(
         raise PortInUse(f"port {port} on {host} is taken by another program; stop it, or choose another port")
     if not database_is_elsewhere():
         prepare_database(home)
-    url = f"http://{_reachable(host)}:{port}/api"
+    # A server on all addresses is reached on the loopback.
+    name = LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound.
+    url = f"http://{name}:{port}/api"
     log_path = home / SERVER_LOG
     auth_string = auth_string_of(home)
     note_address(home, url)
@@ -240,7 +242,3 @@ def _is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _reachable(host: str) -> str:
-    return LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound.

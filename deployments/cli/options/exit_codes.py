@@ -37,24 +37,12 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
         BAD_INPUT: "nothing was started",
         CANCELED: "not undone: you answered no, or pressed Ctrl-C",
     },
-    "demo": {
-        0: "everything worked as expected",
-        TASK_FAILED: "a photo failed that should not fail",
-    },
+    "demo": {0: "everything worked as expected", TASK_FAILED: "a photo failed that should not fail"},
     "init": {
         0: "the files were written or shown, or you answered no",
         TASK_FAILED: "the files were written, but not every folder could be added",
     },
-    "doctor": {
-        0: "nothing is wrong, except for possible warnings",
-        TASK_FAILED: "something is wrong",
-    },
-    "library verify": {
-        0: "no original is recorded as corrupt",
-        TASK_FAILED: "an original is recorded as corrupt",
-    },
-    "db check": {
-        0: "nothing is wrong, except for possible warnings",
-        TASK_FAILED: "something is wrong",
-    },
+    "doctor": {0: "nothing is wrong, except for possible warnings", TASK_FAILED: "something is wrong"},
+    "library verify": {0: "no original is recorded as corrupt", TASK_FAILED: "an original is recorded as corrupt"},
+    "db check": {0: "nothing is wrong, except for possible warnings", TASK_FAILED: "something is wrong"},
 }

@@ -21,14 +21,7 @@ from storage.photos.project_labels import read_reference
 from storage.photos.projects import ProjectsRepository
 from storage.queue.new_tasks import NewTask
 from storage.settings import Settings
-from task_definitions import (
-    MissingProject,
-    Scope,
-    TaskDefinition,
-    UnexpectedProject,
-    detect_scope,
-    load_definitions,
-)
+from task_definitions import MissingProject, Scope, TaskDefinition, UnexpectedProject, detect_scope, load_definitions
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, read_foreign_file
 from task_definitions.step_types import takes_destination
 

@@ -163,7 +163,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "Compare with the definition of a task": "photojobs definitions diff --task TASK",
     },
     "definitions schema": {
-        "Write the schema for an editor": "photojobs definitions schema --output photojobs.schema.json",
+        "Write the schema for an editor": "photojobs definitions schema --output photojobs.schema.json"
     },
     "steps": {
         "List the step types": "photojobs steps list",
@@ -196,12 +196,12 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "Name the backup file": "photojobs db backup backup.db",
     },
     "db restore": {
-        "Restore into a new database": "PHOTOJOBS_DATABASE_URL=sqlite:///restored.db photojobs db restore backup.db",
+        "Restore into a new database": "PHOTOJOBS_DATABASE_URL=sqlite:///restored.db photojobs db restore backup.db"
     },
     "db prune": {
-        "Remove the history of tasks that ended more than 90 days ago": "photojobs db prune --older-than-days 90",
+        "Remove the history of tasks that ended more than 90 days ago": "photojobs db prune --older-than-days 90"
     },
     "db downgrade": {
-        "Return to the schema that programs used before photojobs": "photojobs db downgrade --revision 0001",
+        "Return to the schema that programs used before photojobs": "photojobs db downgrade --revision 0001"
     },
 }

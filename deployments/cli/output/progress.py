@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from deployments.cli.options.signals import ctrl_c_pressed
+from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.terminal import duration, messages, remark
 from flows.orchestration.canceling import cancel_here
 from flows.process.runtime import Runtime
@@ -71,7 +72,7 @@ def following(runtime: Runtime, task_id: str, *, is_shown: bool) -> Iterator[Non
     """
     finished = threading.Event()
     view = None
-    if is_shown:
+    if is_shown and not is_quiet():
         view = _Bars() if messages().is_terminal and not messages().is_dumb_terminal else _Lines()
     with ctrl_c_pressed() as pressed:
         watcher = threading.Thread(
@@ -118,11 +119,7 @@ def _done(job: Job) -> int:
 
 
 def _watch(
-    runtime: Runtime,
-    task_id: str,
-    view: _Bars | _Lines | None,
-    pressed: threading.Event,
-    finished: threading.Event,
+    runtime: Runtime, task_id: str, view: _Bars | _Lines | None, pressed: threading.Event, finished: threading.Event
 ) -> None:
     tasks, is_canceled, took = TasksRepository(runtime.database), False, 0.0
     while True:

@@ -16,12 +16,7 @@ app = App(name="completion")
 
 
 @app.default
-def completion(
-    shell: Literal["bash", "zsh", "fish"],
-    /,
-    *,
-    install: Flag = False,
-) -> None:
+def completion(shell: Literal["bash", "zsh", "fish"], /, *, install: Flag = False) -> None:
     """Print a script for your shell that completes `photojobs` commands.
 
     Completion is fast because it starts no program. Print the script again after an upgrade of photojobs.

@@ -105,7 +105,7 @@ def init(
         summaries = discover_projects(
             settings,
             tenants,
-            follow=lambda runtime, task_id: following(runtime, task_id, is_shown=not json and not is_quiet()),
+            follow=lambda runtime, task_id: following(runtime, task_id, is_shown=not json),
         )
     if json:
         print_json(_document(setup, is_written=True, summaries=summaries))

@@ -24,12 +24,7 @@ app = App(name="library")
 
 
 @app.command(name="list")
-def list_projects(
-    *,
-    tenant: str | None = None,
-    archived: Flag = False,
-    json: Json = False,
-) -> None:
+def list_projects(*, tenant: str | None = None, archived: Flag = False, json: Json = False) -> None:
     """List projects with the number of their photos.
 
     Args:
@@ -85,12 +80,7 @@ def add(name: str, /, *, tenant: str | None = None, folder: str | None = None, j
 
 
 @app.command(name="verify")
-def show_verification(
-    *,
-    tenant: str | None = None,
-    accept: Several = (),
-    json: Json = False,
-) -> int:
+def show_verification(*, tenant: str | None = None, accept: Several = (), json: Json = False) -> int:
     """Show how many originals were verified, when, and which originals are corrupt.
 
     `photojobs run verify_originals` verifies originals: it reads them again, and starts with those that were read

@@ -29,12 +29,7 @@ _END = (signal.SIGINT, signal.SIGTERM)
 
 
 @up_app.default
-def up(
-    *,
-    port: int = 4200,
-    host: str = "127.0.0.1",
-    folder: Path | None = None,
-) -> None:
+def up(*, port: int = 4200, host: str = "127.0.0.1", folder: Path | None = None) -> None:
     """Start Prefect's server and everything that runs tasks.
 
     The command serves every definition, runs the schedules, and continues work that a dead process left behind. If

@@ -64,13 +64,7 @@ class JobOptions:
 
 
 @app.command(name="list")
-def list_all(
-    *,
-    options: JobOptions | None = None,
-    limit: Count = 50,
-    offset: Offset = 0,
-    json: Json = False,
-) -> None:
+def list_all(*, options: JobOptions | None = None, limit: Count = 50, offset: Offset = 0, json: Json = False) -> None:
     """List jobs, the newest first.
 
     Args:

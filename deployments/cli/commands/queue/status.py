@@ -20,16 +20,7 @@ from deployments.cli.options.opening import opened_database
 from deployments.cli.options.parameters import Count, Flag, Json
 from deployments.cli.options.signals import ctrl_c_pressed
 from deployments.cli.output.job_cells import beginning, progress_of, short_id, took
-from deployments.cli.output.terminal import (
-    Section,
-    duration,
-    output,
-    plain,
-    print_json,
-    print_section,
-    say,
-    table,
-)
+from deployments.cli.output.terminal import Section, duration, output, plain, print_json, print_section, say, table
 from deployments.status.queue_status import QueueStatus, RunningJob, read_status
 from storage.settings import Settings
 from task_definitions import load_definitions

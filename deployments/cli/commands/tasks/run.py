@@ -15,7 +15,6 @@ from deployments.cli.options.exit_codes import BAD_INPUT, CANCELED, TASK_FAILED
 from deployments.cli.options.named_server import check_named_server
 from deployments.cli.options.parameters import Json
 from deployments.cli.options.task_options import TaskOptions, TaskRequest, read_request
-from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.terminal import confirm, print_json, warn
 from storage.settings import Settings
 
@@ -28,12 +27,7 @@ app = App(name="run")
 
 @app.default
 def run(
-    name: str | None = None,
-    /,
-    options: TaskOptions | None = None,
-    *,
-    plan: Path | None = None,
-    json: Json = False,
+    name: str | None = None, /, options: TaskOptions | None = None, *, plan: Path | None = None, json: Json = False
 ) -> int:
     """Run a definition in this process, and wait until it ends.
 
@@ -79,7 +73,7 @@ def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Setting
                 return _nothing_left(refusals, json=json)
             request = TaskRequest(definition=saved.definition.definition, new=prepared.new)
         assert request is not None  # noqa: S101 - one of both was given.
-        summary = run_here(request, runtime, is_shown=not json and not is_quiet())
+        summary = run_here(request, runtime, is_shown=not json)
     print_result(summary, json=json, refusals=None if saved is None else refusals)
     if summary.task.status == "completed":
         return TASK_FAILED if refusals else 0

@@ -18,7 +18,6 @@ from deployments.cli.options.opening import opened_runtime
 from deployments.cli.options.parameters import Flag, Json, TaskTenant
 from deployments.cli.options.signals import removing_temporary_files
 from deployments.cli.options.task_options import TaskRequest
-from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.progress import BY_CTRL_C
 from deployments.cli.output.summary import print_result
 from deployments.cli.output.terminal import confirm, print_json, remark, warn
@@ -38,13 +37,7 @@ app = App(name="undo")
 
 @app.default
 def undo(
-    task: str,
-    /,
-    *,
-    dry_run: Flag = False,
-    yes: Flag = False,
-    tenant: TaskTenant = None,
-    json: Json = False,
+    task: str, /, *, dry_run: Flag = False, yes: Flag = False, tenant: TaskTenant = None, json: Json = False
 ) -> int:
     """Undo a task: put its files back where they were, and restore its rows.
 
@@ -74,7 +67,7 @@ def undo(
             confirm("nothing was changed")
             return CANCELED
         request = _request(arguments)
-        summary = run_here(request, runtime, is_shown=not json and not is_quiet())
+        summary = run_here(request, runtime, is_shown=not json)
     print_result(summary, json=json)
     return _exit_code(summary, is_shown=not json)
 
