@@ -6,6 +6,7 @@ so that nothing that a test left running finds it.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +43,10 @@ _RESET_SEQUENCES = """
     SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
     FROM pg_sequences WHERE last_value IS NOT NULL
 """
-_OTHER_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+_END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+#: How long sessions that a test has closed may take to end. One that is still open after that is ended.
+_CLOSING_SECONDS = 0.05
 
 
 class PostgresqlDatabases:
@@ -91,19 +95,32 @@ class PostgresqlDatabases:
 
     def give_back(self, name: str) -> None:
         """Empty a database for the next test, or delete it if it is not as it was."""
-        self._server.execute(_OTHER_SESSIONS, [name])
+        new_name = _new_name()
+        self._end_sessions(name)
+        rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
         try:
-            with self._connected(name) as connection:
-                if connection.execute(_SHAPE).fetchall() != self._shape:
-                    return self.drop(name)
-                self._empty(connection)
-            new_name = _new_name()
-            rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
             self._server.execute(rename.format(sql.Identifier(name), sql.Identifier(new_name)))
         except psycopg.Error:
-            # Without the table of its revision, for instance, or with a session that came back.
+            # A session came back.
             return self.drop(name)
+        try:
+            with self._connected(new_name) as connection:
+                if connection.execute(_SHAPE).fetchall() != self._shape:
+                    return self.drop(new_name)
+                self._empty(connection)
+        except psycopg.Error:
+            # Without the table of its revision, for instance.
+            return self.drop(new_name)
         return self._free.append(new_name)
+
+    def _end_sessions(self, name: str) -> None:
+        # The server's own waits, for the end of a session and before a rename, take 100 ms at least.
+        give_up_at = time.monotonic() + _CLOSING_SECONDS
+        while self._server.execute(_SESSIONS, [name]).fetchone() != (0,):
+            if time.monotonic() > give_up_at:
+                self._server.execute(_END_SESSIONS, [name])
+                break
+            time.sleep(0.001)
 
     def close(self) -> None:
         """Delete all of them, except a kept template."""

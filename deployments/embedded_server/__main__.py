@@ -6,14 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-import uvicorn
-from fastapi import FastAPI
-from prefect.server.api.server import create_app
-from prefect.settings import get_current_settings
+from deployments.imported_for_good import imported_for_good
 
-from deployments.embedded_server.guards import LOOPBACK_NAMES, OwnPagesOnly
-from deployments.embedded_server.login import login_route
-from deployments.embedded_server.serial_writers import serialize_writers
+with imported_for_good():
+    import uvicorn
+    from fastapi import FastAPI
+    from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
+
+    from deployments.embedded_server.guards import LOOPBACK_NAMES, OwnPagesOnly
+    from deployments.embedded_server.login import login_route
+    from deployments.embedded_server.serial_writers import serialize_writers
 
 #: How long the server waits at its end for connections, which open pages keep.
 SHUTDOWN_SECONDS = 3
@@ -23,8 +26,10 @@ def main(host: str, port: int, hosts: Sequence[str] = ()) -> None:
     """Serve on the address `host` and `port`, also under the names in `hosts`; log warnings and errors on stderr."""
     os.umask(0o077)
     api = get_current_settings().server.api
+    with imported_for_good():
+        application = _application(host, hosts)
     uvicorn.run(
-        _application(host, hosts),
+        application,
         host=host,
         port=port,
         log_level="warning",

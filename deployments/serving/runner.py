@@ -1,6 +1,6 @@
 """The runner process: registers each definition as a deployment in Prefect, and starts its flow runs.
 
-It runs as `python -m deployments.serving.runner` in a separate session; `photojobs up` and `photojobs serve` start it.
+It runs in a separate session; `photojobs up` and `photojobs serve` start it.
 """
 
 from __future__ import annotations
@@ -310,7 +310,3 @@ def main() -> None:
     structure_logs(settings, handler=handler)
     stop_runs_when_orphaned(end_within_seconds=settings.drain_seconds + END_SECONDS)
     asyncio.run(serve(settings))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 
 The imports take two seconds. A flow run takes the spare process with the environment that Prefect made for a new
 process, and the runner then prepares the next one. The spare process reads no definitions or settings before a flow run
-takes it. It runs as `python -m deployments.serving.spare_process`.
+takes it. It runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import anyio
 import anyio.abc
 
 from deployments.errors import RunnerFailed
+from deployments.imported_for_good import imported_for_good, launched
 from deployments.server.prefect_server import die_with_parent, outlive_parent
 from deployments.serving.start_checks import checked_start
 from flows.handlers.step import load_steps
@@ -54,7 +55,7 @@ class SpareProcess:
         environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
         self._settings = _prefect_settings(environment)
         self._prepared = await anyio.open_process(
-            [sys.executable, "-m", __spec__.name],
+            launched(__name__),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -138,10 +139,11 @@ def main() -> None:
     """Import the modules, wait for the environment of a flow run, and run Prefect's engine for it."""
     if sys.platform == "linux":
         die_with_parent()
-    engine = import_module(_ENGINE)
-    import_module("prefect.flow_engine")
-    import_module("flows.catalog")
-    load_steps()
+    with imported_for_good():
+        engine = import_module(_ENGINE)
+        import_module("prefect.flow_engine")
+        import_module("flows.catalog")
+        load_steps()
     line = sys.stdin.readline()
     if not line:
         # The runner has ended, or does not need this process.
@@ -153,7 +155,3 @@ def main() -> None:
     os.environ.update(json.loads(line))
     sys.argv = [str(engine.__file__)]
     runpy.run_path(sys.argv[0], run_name="__main__")
-
-
-if __name__ == "__main__":
-    main()

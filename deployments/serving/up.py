@@ -21,6 +21,7 @@ from pathlib import Path
 
 from deployments.embedded_server.password import AUTH_FILE, login_link
 from deployments.errors import AlreadyUp, RunnerFailed
+from deployments.imported_for_good import launched
 from deployments.metrics.endpoint import metrics_endpoint
 from deployments.server.kept_process import end_process, kept_process
 from deployments.server.prefect_server import LOOPBACK, SERVER_FOLDER, die_with_parent, prefect_server
@@ -135,8 +136,8 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
         withdraw_stop(runs)
         _prepare_runs(runtime)
         ready.unlink(missing_ok=True)
-        return subprocess.Popen(
-            [sys.executable, "-m", "deployments.serving.runner"],
+        return subprocess.Popen(  # noqa: S603 - our own module.
+            launched("deployments.serving.runner"),
             env=os.environ
             | {FOLDER_VARIABLE: str(runs.absolute()), READY_VARIABLE: str(ready.absolute())}
             | ({OWN_SERVER_VARIABLE: "1"} if is_own_server else {}),

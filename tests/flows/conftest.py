@@ -92,10 +92,9 @@ def _stage() -> Iterator[Stage]:
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
+def runtime(tmp_path: Path, sqlite_url: str) -> Iterator[Runtime]:
     """A runtime on SQLite and the system's clock, with short intervals."""
-    database = Database(tmp_path / "photojobs.db")
-    database.migrate()
+    database = Database(sqlite_url)
     with Runtime(database, settings=quick_settings(tmp_path)) as opened, opened.as_current():
         yield opened
 

@@ -143,20 +143,20 @@ HARMLESS_OPTIONS = {
 }
 
 
-@pytest.fixture
-def runtime(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
-    """A library of `anna` and `ben`; anna has a task that has ended, with a job."""
-    settings = quick_settings(tmp_path, database_url=sqlite_url)
-    monkeypatch.setenv("PHOTOJOBS_DATABASE_URL", sqlite_url)
-    monkeypatch.setenv("PHOTOJOBS_LIBRARY_ROOT", str(settings.library_root))
-    monkeypatch.chdir(tmp_path)
-    database = Database(sqlite_url)
+@pytest.fixture(scope="module")
+def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """A library of `anna` and `ben`, which no test changes; anna has a task that has ended, with a job."""
+    place = tmp_path_factory.mktemp("tenants")
+    settings = quick_settings(place)
+    database = Database(place / "photojobs.db")
+    database.migrate()
     for tenant, folder in (("anna", "alps"), ("ben", "harbour")):
         project = ProjectsRepository(database).create(project_name="Alps", project_folder=folder, tenant_id=tenant)
         PhotosRepository(database).create_many([{"project_id": project.id, "filename": "ridge"}])
         (settings.library_root / tenant / folder).mkdir(parents=True)
-    with Runtime(database, settings=settings) as opened, opened.as_current():
-        flows.start_task(type="change_commit_all", tenant_id="anna", items=[{"photo_id": 1}], task_id="anna-task")
+    with Runtime(database, settings=settings) as opened:
+        with opened.as_current():
+            flows.start_task(type="change_commit_all", tenant_id="anna", items=[{"photo_id": 1}], task_id="anna-task")
         TasksRepository(database).cancel("anna-task")
         file = settings.library_root / "anna" / "alps" / "ridge.jpg"
         file.write_bytes(b"corrupt")
@@ -172,6 +172,16 @@ def runtime(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         with database.begin() as connection:
             connection.execute(photo_originals.insert().values(**corrupt))
         yield opened
+
+
+@pytest.fixture
+def runtime(tenants: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
+    """That library as the one of this process."""
+    monkeypatch.setenv("PHOTOJOBS_DATABASE_URL", f"sqlite:///{tenants.database.path}")
+    monkeypatch.setenv("PHOTOJOBS_LIBRARY_ROOT", str(tenants.library.root))
+    monkeypatch.chdir(tmp_path)
+    with tenants.as_current():
+        yield tenants
 
 
 def everything(runtime: Runtime) -> Any:

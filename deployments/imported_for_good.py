@@ -1,0 +1,38 @@
+"""Imports that the garbage collector leaves alone, for processes that live longer than their start.
+
+`python -m deployments.imported_for_good MODULE` imports the module so, and calls its `main`.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+
+
+@contextmanager
+def imported_for_good() -> Iterator[None]:
+    """Import modules in this block without garbage collection; no later collection searches them either.
+
+    Prefect's modules create hundreds of thousands of objects, which exist as long as the process. To search them for
+    garbage takes a fifth of the time of their import. The block must not create much garbage: it is never freed.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def launched(module: str) -> list[str]:
+    """Return the command that starts a process with the `main` of this module."""
+    return [sys.executable, "-m", __name__, module]
+
+
+if __name__ == "__main__":
+    with imported_for_good():
+        imported = import_module(sys.argv[1])
+    imported.main()
