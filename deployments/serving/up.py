@@ -21,7 +21,7 @@ from pathlib import Path
 
 from deployments.embedded_server.password import AUTH_FILE, login_link
 from deployments.errors import AlreadyUp, RunnerFailed
-from deployments.imported_for_good import launched
+from deployments.imported_for_good import imported_for_good, launched
 from deployments.metrics.endpoint import metrics_endpoint
 from deployments.server.kept_process import end_process, kept_process
 from deployments.server.prefect_server import LOOPBACK, SERVER_FOLDER, die_with_parent, prefect_server
@@ -125,7 +125,8 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
 
 @contextmanager
 def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) -> Iterator[None]:
-    from deployments.serving.runner import OWN_SERVER_VARIABLE, READY_VARIABLE
+    with imported_for_good():
+        from deployments.serving.runner import OWN_SERVER_VARIABLE, READY_VARIABLE
 
     drain_seconds = runtime.settings.drain_seconds
     ready = home / "runner.ready"

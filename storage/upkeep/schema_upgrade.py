@@ -8,7 +8,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alembic import command
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
@@ -17,9 +16,9 @@ from storage.database.engine import Database
 from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
 from storage.upkeep.revisions import (
     BASELINE,
-    alembic_config,
     check_known_revision,
     current_revision,
+    downgrade_to,
     head_revision,
     known_revisions,
     migrate_to,
@@ -125,7 +124,7 @@ def downgrade(
         _wait_for_other_upgrades(connection)
         current = _check_downgrade(connection, database, revision, force=force)
         with nullcontext() if database.is_postgresql else _without_views_and_triggers(connection):
-            command.downgrade(alembic_config(connection), revision)
+            downgrade_to(connection, revision)
     return DowngradeReport(from_revision=current, to_revision=revision, backup=copy)
 
 

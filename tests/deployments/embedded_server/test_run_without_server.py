@@ -172,13 +172,13 @@ def test_the_prepared_database_is_what_the_migrations_of_the_oldest_prefect_make
             assert {row[1] for row in connection.execute(f"PRAGMA table_info({table})")} >= set(columns)
 
 
-def test_a_run_imports_neither_prefect_nor_a_web_server(place: Any) -> None:
+def test_a_run_imports_neither_prefect_nor_a_web_server_nor_alembic(place: Any, sqlite_url: str) -> None:
     (place.library / "user_0" / "Iceland").mkdir(parents=True)
     program = (
         "import sys\n"
         "from deployments.cli.command_line import run_command_line\n"
         "code = run_command_line(['run', 'folder_discovery', '--quiet'])\n"
-        "print(code, sorted({'prefect', 'fastapi', 'uvicorn', 'pyvips'} & sys.modules.keys()))\n"
+        "print(code, sorted({'prefect', 'fastapi', 'uvicorn', 'pyvips', 'alembic'} & sys.modules.keys()))\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program],

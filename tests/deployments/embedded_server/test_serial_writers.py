@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from deployments.embedded_server.serial_writers import SerialWriters
-
 
 def test_between_a_transactions_read_and_its_write_no_other_connection_writes(tmp_path: Path) -> None:
+    # Here, because Prefect's server takes a second to import, which each process that collects this would spend.
+    from deployments.embedded_server.serial_writers import SerialWriters
+
     file = tmp_path / "prefect.db"
     with closing(sqlite3.connect(file)) as setup:
         setup.execute("CREATE TABLE runs (id INTEGER)")

@@ -5,7 +5,7 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +88,47 @@ def exiftool_program() -> str:
     return program
 
 
+@pytest.fixture(scope="session")
+def run_exiftool() -> Iterator[Callable[..., bytes]]:
+    """Run exiftool with these arguments and return its output: in one process, whose start costs more than its work."""
+    with subprocess.Popen(
+        [exiftool_program(), "-stay_open", "True", "-@", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def run(*arguments: object) -> bytes:
+            lines = [*map(str, arguments), "-echo3", "status ${status}", "-execute1"]
+            process.stdin.write("\n".join([*lines, ""]).encode())
+            process.stdin.flush()
+            output = b"".join(iter(process.stdout.readline, b"{ready1}\n"))
+            output, _, status = output.rpartition(b"status ")
+            assert status == b"0\n", arguments
+            return output
+
+        yield run
+        process.stdin.write(b"-stay_open\nFalse\n")
+
+
 @pytest.fixture
-def exiftool() -> Callable[[Path], dict[str, Any]]:
+def exiftool(run_exiftool: Callable[..., bytes]) -> Callable[[Path], dict[str, Any]]:
     """What exiftool says of a file, as an independent opinion."""
-    program = exiftool_program()
 
     def read(path: Path) -> dict[str, Any]:
-        output = subprocess.run([program, "-json", "-n", path], capture_output=True, check=True, timeout=60).stdout
-        [tags] = json.loads(output)
+        [tags] = json.loads(run_exiftool("-json", "-n", path))
         return tags
 
     return read
+
+
+@pytest.fixture
+def write_tags(run_exiftool: Callable[..., bytes]) -> Callable[..., None]:
+    """Write tags into a file as exiftool does: `write_tags(path, "-Make=Canon")`."""
+
+    def write(path: Path, *tags: str) -> None:
+        run_exiftool("-q", "-overwrite_original", *tags, path)
+
+    return write
 
 
 def tiff_structure(folder: Tags, exif: Tags | None = None, *, order: str = "<", base: int = 0) -> bytes:

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event
 
 from storage import Database, Job, JobsRepository
 from storage.errors import DatabaseBusy, DatabaseReadOnly, DatabaseUnavailable, SchemaMismatch, StorageError
-from storage.upkeep.revisions import head_revision
+from storage.upkeep import migrations
+from storage.upkeep.revisions import head_revision, known_revisions
 from storage.upkeep.schema_upgrade import UpgradeReport, downgrade, upgrade
 
 #: The long form kills at every moment; the short one at some, and around the COMMIT.
@@ -277,6 +279,11 @@ def assert_every_row_is_kept(before: dict[str, list[dict[str, Any]]], file: Lega
             assert {column: kept[column] for column in row if row[column] is not None} == {
                 column: value for column, value in row.items() if value is not None
             }
+
+
+def test_the_names_of_the_migrations_are_their_revisions_in_the_order_of_alembic() -> None:
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert known_revisions() == tuple(reversed([script.revision for script in scripts.walk_revisions()]))
 
 
 @every_kind
