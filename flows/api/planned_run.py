@@ -1,7 +1,9 @@
 """Runs a saved plan, except the projects and photos that have changed since the plan was made."""
 
 import tempfile
+import uuid
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,7 @@ class _Preparation:
     def __init__(self, saved: SavedPlan, runtime: Runtime) -> None:
         self._saved = saved
         self._runtime = runtime
-        self._left_out = LeftOut.of_payload(saved.payload)
+        self._left_out = LeftOut.of_payload(saved.task.payload or {})
         # Photos that are left out, by project and base name. Their changes in the saved plan are ignored.
         self._left_photos: set[tuple[int | None, str | None]] = set()
         self._refusals: list[Refusal] = []
@@ -117,7 +119,8 @@ class _Preparation:
             for change in self._saved.changes():
                 comparison.add(change, to="saved")
             for _ in range(MAX_ROUNDS):
-                new = self._new_task()
+                payload = {**(self._saved.task.payload or {}), **self._left_out.to_payload()}
+                new = replace(self._saved.task, id=str(uuid.uuid4()), items=self._items, payload=payload)
                 counts = self._plan(new, comparison)
                 found = [one for one in comparison.differences() if one.fresh or not self._is_left_out(one.change)]
                 if not found:
@@ -168,16 +171,13 @@ class _Preparation:
             raise PlanUnsettled(f"{self._saved.path}: {name} cannot be left out of the run. Nothing was started.")
         return name
 
-    def _new_task(self) -> NewTask:
-        payload = {**self._saved.payload, **self._left_out.to_payload()}
-        return self._saved.new_task(items=self._items, payload=payload)
-
-    def _items_that_exist(self) -> list[dict[str, Any]] | None:
-        if self._saved.items is None:
+    def _items_that_exist(self) -> list[Mapping[str, Any]] | None:
+        if self._saved.task.items is None:
             return None
-        ids = [item["photo_id"] for item in self._saved.items if item.get("photo_id") is not None]
+        items = list(self._saved.task.items)
+        ids = [item["photo_id"] for item in items if item.get("photo_id") is not None]
         known = {photo.id for photo in PhotosRepository(self._runtime.database).get_many(ids)}
-        return [item for item in self._saved.items if item.get("photo_id") is None or item["photo_id"] in known]
+        return [item for item in items if item.get("photo_id") is None or item["photo_id"] in known]
 
     def _photo_ids(self, found: list[Difference]) -> dict[tuple[int | None, str | None], int]:
         wanted: dict[int, set[str]] = {}
@@ -193,12 +193,12 @@ class _Preparation:
         }
 
     def _is_of_item_step(self, change: Change) -> bool:
-        steps = self._saved.definition.steps
+        steps = self._saved.task.definition.steps
         return change.step >= len(steps) or steps[change.step].unit == "items"
 
     def _is_of_photo(self, change: Change) -> bool:
         """Return whether the change disappears if one photo is left out of the task."""
-        return self._saved.scope is Scope.PHOTO_SET and change.photo is not None and self._is_of_item_step(change)
+        return self._saved.task.scope is Scope.PHOTO_SET and change.photo is not None and self._is_of_item_step(change)
 
     def _is_left_out(self, change: Change) -> bool:
         """Return whether a change of the saved plan belongs to a photo, project or folder that is left out."""

@@ -120,20 +120,12 @@ class SavedPlan:
 
     Attributes:
         path: the file of the plan.
-        made_at: when the plan was made, as text.
-        definition: the definition when the plan was made.
+        task: the planned task, with the definition when the plan was made.
         settings: the values, when the plan was made, of the settings that affect the run.
     """
 
     path: Path
-    made_at: str
-    definition: PinnedDefinition
-    tenant_id: str
-    scope: Scope
-    project_id: int | None
-    items: list[dict[str, Any]] | None
-    selection: PhotoSelection | None
-    payload: dict[str, Any]
+    task: NewTask
     is_thorough: bool
     settings: dict[str, Any]
 
@@ -165,7 +157,8 @@ class SavedPlan:
         if closing != {"changes": count - 2, "digest": digest.hexdigest()}:
             raise DamagedPlan(f"{path}: is incomplete, or was changed since it was saved. Plan again.")
         try:
-            return cls(path=path, **_fields(header))
+            settings = dict(header["settings"])
+            return cls(path=path, task=_task(header), is_thorough=bool(header["is_thorough"]), settings=settings)
         except (KeyError, TypeError, ValueError, ValidationError, StorageError) as error:
             raise DamagedPlan(f"{path}: its first line is not valid ({error}). Plan again.") from None
 
@@ -184,20 +177,6 @@ class SavedPlan:
                 except (AttributeError, TypeError, ValueError, UnreadableDocument):
                     raise DamagedPlan(f"{self.path}: one of its lines describes no change. Plan again.") from None
                 ahead = line
-
-    def new_task(self, *, items: list[dict[str, Any]] | None, payload: dict[str, Any]) -> NewTask:
-        """Return a new task with the planned definition and arguments, for these items and this payload."""
-        return NewTask(
-            id=str(uuid.uuid4()),
-            tenant_id=self.tenant_id,
-            definition=self.definition,
-            scope=self.scope,
-            project_id=self.project_id,
-            items=items,
-            selection=self.selection,
-            payload=payload,
-            source="plan",
-        )
 
     def check_settings(self, settings: Settings) -> None:
         """Check that the settings that affect the run have not changed since the plan was made.
@@ -231,20 +210,19 @@ def _header(new: NewTask, runtime: Runtime, *, is_thorough: bool) -> dict[str, A
     }
 
 
-def _fields(header: dict[str, Any]) -> dict[str, Any]:
+def _task(header: dict[str, Any]) -> NewTask:
     selection = header["selection"]
-    return {
-        "made_at": str(header["made_at"]),
-        "definition": PinnedDefinition.from_json(header["definition"]),
-        "tenant_id": str(header["tenant_id"]),
-        "scope": Scope(header["scope"]),
-        "project_id": header["project_id"],
-        "items": header["items"],
-        "selection": None if selection is None else PhotoSelection.model_validate(selection),
-        "payload": dict(header["payload"]),
-        "is_thorough": bool(header["is_thorough"]),
-        "settings": dict(header["settings"]),
-    }
+    return NewTask(
+        id=str(uuid.uuid4()),
+        tenant_id=str(header["tenant_id"]),
+        definition=PinnedDefinition.from_json(header["definition"]),
+        scope=Scope(header["scope"]),
+        project_id=header["project_id"],
+        items=header["items"],
+        selection=None if selection is None else PhotoSelection.model_validate(selection),
+        payload=dict(header["payload"]),
+        source="plan",
+    )
 
 
 def _settings(settings: Settings) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Setting
                 warn(f"refused {refusal.name}: {refusal.reason}")
             if prepared.new is None:
                 return _nothing_left(refusals, json=json)
-            request = TaskRequest(definition=saved.definition.definition, new=prepared.new)
+            request = TaskRequest(definition=prepared.new.definition.definition, new=prepared.new)
         assert request is not None  # noqa: S101 - one of both was given.
         summary = run_here(request, runtime, is_shown=not json)
     print_result(summary, json=json, refusals=None if saved is None else refusals)
