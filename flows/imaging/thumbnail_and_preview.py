@@ -1,4 +1,7 @@
-"""Makes the thumbnail and the preview of an original by decoding it once, and writes both complete files or neither."""
+"""Makes the thumbnail and the preview of an original by decoding it once, and writes both complete files or neither.
+
+`inspect_image` predicts from the header whether they can be made.
+"""
 
 import contextlib
 import threading
@@ -11,7 +14,7 @@ from typing import Any, Literal
 
 from flows.imaging.errors import UnreadableImage
 from flows.imaging.fingerprint import Fingerprint, fingerprint_of, fingerprint_with_hash
-from flows.imaging.limits import DEFAULT_OPTIONS, ImageLimits, ImageOptions, Rendition
+from flows.imaging.limits import DEFAULT_LIMITS, DEFAULT_OPTIONS, ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import PhotoMetadata, metadata_of
 from flows.imaging.pixels import decode, vips
 from flows.imaging.pixels.encode import encode
@@ -56,8 +59,16 @@ class Derivatives:
 
 
 @dataclass(frozen=True, slots=True)
-class _Decoded:
-    pixels: Any
+class _Opened:
+    """An original whose header was read, with its upright size in pixels.
+
+    Attributes:
+        image: the picture; of a RAW file, the embedded preview, or None if that is not a JPEG.
+        raw: the header of a RAW file; None for other files.
+    """
+
+    image: decode.OpenImage | None
+    raw: RawFile | None
     orientation: int
     width: int
     height: int
@@ -137,20 +148,22 @@ def write_derivatives(
             # If the metadata cannot be read, the caller calls `read_metadata`, which raises the reason.
             with contextlib.suppress(UnreadableImage):
                 metadata = metadata_of(file)
+        opened: _Opened | None = None
         try:
-            decoded: _Decoded | None = _decode(file, long_edge_pixels=edge, limits=options.limits)
+            opened = _open(file, options.limits)
+            pixels = _decode(opened, long_edge_pixels=edge, max_seconds=options.limits.max_seconds)
         except (NoEmbeddedPreview, decode.UnsupportedCodec) as error:
-            decoded, reason = None, str(error)
+            opened, reason = None, str(error)
         fingerprint = fingerprint_with_hash(file) if with_hash else fingerprint_of(file)
-    if decoded is None:
+    if opened is None:
         return Derivatives("not_supported", reason, 1, 0, 0, fingerprint, metadata=metadata)
-    written = _write_all(decoded.pixels, wanted)
+    written = _write_all(pixels, wanted)
     return Derivatives(
         status="generated",
         reason=None,
-        orientation=decoded.orientation,
-        width=decoded.width,
-        height=decoded.height,
+        orientation=opened.orientation,
+        width=opened.width,
+        height=opened.height,
         source=fingerprint,
         metadata=metadata,
         thumbnail=None if thumbnail is None else written[thumbnail],
@@ -158,39 +171,59 @@ def write_derivatives(
     )
 
 
-def _decode(file: SourceFile, *, long_edge_pixels: int, limits: ImageLimits) -> _Decoded:
-    if has_raw_name(file):
-        raw = read_raw(file, with_preview=True)
-        return _decode_raw(file, raw, long_edge_pixels=long_edge_pixels, limits=limits)
-    image = decode.open_image(file)
-    decode.check_image(image, limits=limits)
-    pixels = decode.decode(image, long_edge_pixels=long_edge_pixels, max_seconds=limits.max_seconds)
-    orientation = image.orientation or 1
-    return _Decoded(pixels, orientation, *upright_size(image.width, image.height, orientation))
+def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Derivatives:
+    """Return the expected result of `make_derivatives` for an original, without writing files.
+
+    The prediction is much faster, because it reads only headers. It does not include damage that only a full decode
+    shows, such as a truncated picture.
+
+    Raises:
+        ImageMissing: the original does not exist.
+        UnreadableImage: the file is empty, not an image of an accepted format, or its header is damaged.
+        ImageTooLarge: the image is larger than the limits allow.
+        ImageTimeout: the test decode, which some formats need, took too long.
+    """
+    with open_source(source) as file:
+        fingerprint = fingerprint_of(file)
+        try:
+            opened = _open(file, limits)
+            if opened.image is not None and opened.raw is None:
+                decode.check_codec(opened.image, max_seconds=limits.max_seconds)
+        except (NoEmbeddedPreview, decode.UnsupportedCodec) as error:
+            return Derivatives("not_supported", str(error), 1, 0, 0, fingerprint)
+    return Derivatives("generated", None, opened.orientation, opened.width, opened.height, fingerprint)
 
 
-def _decode_raw(file: SourceFile, raw: RawFile, *, long_edge_pixels: int, limits: ImageLimits) -> _Decoded:
-    decode.check_size(raw.width, raw.height, name=file.name, limits=limits)
-    if raw.jpeg is not None:
-        preview = decode.open_memory(raw.jpeg, file.name)
-        decode.check_image(preview, limits=limits)
-        pixels = _decode_preview(preview, raw, long_edge_pixels=long_edge_pixels, max_seconds=limits.max_seconds)
+def _open(file: SourceFile, limits: ImageLimits) -> _Opened:
+    raw = read_raw(file, with_preview=True) if has_raw_name(file) else None
+    if raw is None:
+        image: decode.OpenImage | None = decode.open_image(file)
     else:
-        image = vips.load_vips().Image.new_from_memory(raw.pixels, raw.pixels_width, raw.pixels_height, 3, "uchar")
-        pixels = decode.reduce(image.copy(interpretation="srgb"), long_edge_pixels=long_edge_pixels).copy_memory()
-        if _lies_as_the_sensor(image, raw):
-            pixels = decode.turn_upright(pixels, raw.orientation)
-    return _Decoded(pixels, raw.orientation, *upright_size(raw.width, raw.height, raw.orientation))
+        decode.check_size(raw.width, raw.height, name=file.name, limits=limits)
+        image = None if raw.jpeg is None else decode.open_memory(raw.jpeg, file.name)
+    if image is not None:
+        decode.check_image(image, limits=limits)
+    sized = raw or image
+    assert sized is not None  # noqa: S101 - a file that is not RAW has an image.
+    orientation = sized.orientation or 1
+    return _Opened(image, raw, orientation, *_upright_size(sized.width, sized.height, orientation))
 
 
-def _decode_preview(preview: decode.OpenImage, raw: RawFile, *, long_edge_pixels: int, max_seconds: float) -> Any:
+def _decode(opened: _Opened, *, long_edge_pixels: int, max_seconds: float) -> Any:
+    image, raw = opened.image, opened.raw
+    if image is None:
+        assert raw is not None  # noqa: S101 - only a RAW file has no image.
+        stored = vips.load_vips().Image.new_from_memory(raw.pixels, raw.pixels_width, raw.pixels_height, 3, "uchar")
+        pixels = decode.reduce(stored.copy(interpretation="srgb"), long_edge_pixels=long_edge_pixels).copy_memory()
+        return decode.turn_upright(pixels, raw.orientation) if _lies_as_the_sensor(stored, raw) else pixels
     # Some cameras store a preview that is already upright, but LibRaw reports the orientation of the sensor for it.
-    is_to_turn = _lies_as_the_sensor(preview, raw)
+    is_to_turn = raw is None or _lies_as_the_sensor(image, raw)
     pixels = decode.decode(
-        preview, long_edge_pixels=long_edge_pixels, max_seconds=max_seconds, follow_orientation=is_to_turn
+        image, long_edge_pixels=long_edge_pixels, max_seconds=max_seconds, follow_orientation=is_to_turn
     )
-    is_turned = (preview.orientation or 1) != 1
-    return decode.turn_upright(pixels, raw.orientation) if is_to_turn and not is_turned else pixels
+    if raw is None or not is_to_turn or (image.orientation or 1) != 1:
+        return pixels
+    return decode.turn_upright(pixels, raw.orientation)
 
 
 def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:
@@ -198,7 +231,7 @@ def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:
     return not is_quarter_turn or (image.width >= image.height) == (raw.width >= raw.height)
 
 
-def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
     """Return the width and height of a picture after it is turned upright by an EXIF orientation."""
     return (height, width) if orientation >= 5 else (width, height)
 

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
 from flows.imaging.errors import DecoderCrashed, DecoderKilled, ImageTimeout, PoolClosed, SlowMachine
 from flows.imaging.fingerprint import Fingerprint, SourceReading, read_source, take_fingerprint
-from flows.imaging.inspection import inspect_image
 from flows.imaging.isolation.worker import Worker
 from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import PhotoMetadata, read_metadata
 from flows.imaging.pixels import vips
-from flows.imaging.thumbnail_and_preview import Derivatives, make_derivatives, replace_derivatives
+from flows.imaging.thumbnail_and_preview import (
+    Derivatives,
+    inspect_image,
+    make_derivatives,
+    replace_derivatives,
+)
 
 if TYPE_CHECKING:
     from storage.settings import Settings
@@ -53,7 +57,7 @@ class ImageProcessing(ABC):
 
     @abstractmethod
     def inspect(self, source: Path) -> Derivatives:
-        """See `flows.imaging.inspection.inspect_image`. Also raises the errors of `read_metadata`."""
+        """See `flows.imaging.thumbnail_and_preview.inspect_image`. Also raises the errors of `read_metadata`."""
 
     @abstractmethod
     def close(self) -> None:

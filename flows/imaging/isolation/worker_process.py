@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from flows.imaging.errors import ImageTooLarge
-from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import read_metadata
 from flows.imaging.pixels import vips
-from flows.imaging.thumbnail_and_preview import write_derivatives
+from flows.imaging.thumbnail_and_preview import inspect_image, write_derivatives
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MAX_TEXT_CHARACTERS: Final = 2000

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms
 
-from flows.imaging.inspection import inspect_image
 from flows.imaging.pixels.coded_colors import CodedColors, read_coded_colors
-from flows.imaging.thumbnail_and_preview import make_derivatives
+from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
 from tests.browser.site import open_chromium, require_chromium
 from tests.flows.imaging.test_pillow_formats import HEIC
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms
 
-from flows.imaging.inspection import inspect_image
 from flows.imaging.metadata import read_metadata
-from flows.imaging.thumbnail_and_preview import make_derivatives
+from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
 from tests.flows.imaging.conftest import ASCII, LONG, QUARTERS, SHORT, UNDEFINED, tiff_structure
 
 np = pytest.importorskip("numpy")

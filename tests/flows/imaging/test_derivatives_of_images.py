@@ -10,11 +10,10 @@ import pytest
 
 from flows.imaging import thumbnail_and_preview
 from flows.imaging.errors import ImageMissing, ImageTimeout, ImageTooLarge, UnreadableImage
-from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import MAX_WEBP_EDGE_PIXELS, PREVIEW, THUMBNAIL, ImageLimits, ImageOptions, Rendition
 from flows.imaging.metadata import read_metadata
 from flows.imaging.pixels import encode, pillow, vips
-from flows.imaging.thumbnail_and_preview import make_derivatives
+from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
 from storage.library.errors import FolderMissing
 
 QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))

@@ -13,11 +13,10 @@ import pytest
 from PIL import Image
 
 from flows.imaging.errors import ImageTooLarge, UnreadableImage
-from flows.imaging.inspection import inspect_image
 from flows.imaging.limits import ImageLimits, ImageOptions
 from flows.imaging.metadata import read_metadata
 from flows.imaging.pixels import pillow
-from flows.imaging.thumbnail_and_preview import make_derivatives
+from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
 from tests.flows.imaging.conftest import QUARTERS
 from tests.flows.imaging.test_containers import SEEN, box, jxl
 

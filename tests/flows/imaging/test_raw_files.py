@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from flows.imaging.errors import UnreadableImage
-from flows.imaging.inspection import inspect_image
 from flows.imaging.metadata import read_metadata
 from flows.imaging.pixels import raw
-from flows.imaging.thumbnail_and_preview import make_derivatives
+from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS, FileKind
 
 ASCII = 2
