@@ -61,8 +61,7 @@ def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder
 def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int, str]]) -> None:
     """Write the current size, times and hash of files that differ from their rows."""
     observer = Observer(ctx)
-    with ctx.read() as connection:
-        known = OriginalsRepository(connection).get_many(list(dict.fromkeys(photo_id for photo_id, _ in files)))
+    known = OriginalsRepository(ctx.database).get_many(list(dict.fromkeys(photo_id for photo_id, _ in files)))
 
     def look(named: tuple[int, str]) -> Original | Exception | None:
         photo_id, name = named
@@ -94,10 +93,9 @@ def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int,
 def _ask_for_missing(ctx: StepContext, project: Project) -> None:
     last_id = 0
     while True:
-        with ctx.read() as connection:
-            ids = PhotosRepository(connection).list_lacking_derivatives(
-                project.id, after_id=last_id, limit=MAX_ITEMS_PER_JOB
-            )
+        ids = PhotosRepository(ctx.database).list_lacking_derivatives(
+            project.id, after_id=last_id, limit=MAX_ITEMS_PER_JOB
+        )
         if not ids:
             return
         last_id = ids[-1]

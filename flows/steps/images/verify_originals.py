@@ -217,8 +217,7 @@ class _Verification:
     def _projects(self, ids: set[int]) -> dict[int, tuple[Project, ProjectFolder]]:
         """Return the active projects among `ids` with their current folders."""
         found: dict[int, tuple[Project, ProjectFolder]] = {}
-        with self._ctx.read() as connection:
-            rows = ProjectsRepository(connection).list(tenant_id=self._ctx.tenant_id, ids=sorted(ids))
+        rows = ProjectsRepository(self._ctx.database).list(tenant_id=self._ctx.tenant_id, ids=sorted(ids))
         for project in rows:
             try:
                 found[project.id] = (project, self._ctx.folder_of(project))

@@ -88,8 +88,7 @@ def _report(ctx: StepContext, names: DuplicateNames, projects: Sequence[Project]
         ctx.report.enter_project(project.project_name)
         for ids in names.photo_ids(project.id, batch_size=_REPORT_BATCH_SIZE):
             ctx.checkpoint()
-            with ctx.read() as connection:
-                photos = PhotosRepository(connection).get_many(ids)
+            photos = PhotosRepository(ctx.database).get_many(ids)
             for photo in photos:
                 ctx.report.count("names used by other projects", example=photo.filename)
         ctx.report.enter_project(None)
@@ -175,8 +174,7 @@ class _Copies:
         self._names = names
         self._project = project
         self._folder = folder
-        with ctx.read() as connection:
-            self._projects = {one.id: one for one in ProjectsRepository(connection).list()}
+        self._projects = {one.id: one for one in ProjectsRepository(ctx.database).list()}
 
     def original_of(self, photo: Photo, files: PhotoFiles) -> str | None:
         """Return the original of a photo, as `project/name`; None if the photo is not a copy.
@@ -184,9 +182,8 @@ class _Copies:
         The original may be a photo with the same name in another project, or a photo of this project that had the name
         before it was renamed.
         """
-        with self._ctx.read() as connection:
-            others = PhotosRepository(connection).get_many(self._names.photos_like(photo.filename, but_for=photo.id))
-        for other in others:
+        like = self._names.photos_like(photo.filename, but_for=photo.id)
+        for other in PhotosRepository(self._ctx.database).get_many(like):
             project = self._projects.get(other.project_id)
             with suppress(LibraryError, OSError):
                 if project is not None and self._are_there(files, other, self._ctx.folder_of(project)):

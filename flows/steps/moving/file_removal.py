@@ -63,8 +63,7 @@ def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Pho
     Raises:
         FolderMissing, FolderUnreadable: the folder cannot be read, so a file that was not found may still exist.
     """
-    with ctx.read() as connection:
-        fresh = {photo.id: photo for photo in PhotosRepository(connection).get_many([photo.id for photo in photos])}
+    fresh = {photo.id: photo for photo in PhotosRepository(ctx.database).get_many([photo.id for photo in photos])}
     present = [fresh[photo.id] for photo in photos if not has_moved(photo, fresh.get(photo.id))]
     files = find_files(ctx, folder, present)
     for batch in batches(present, BATCH_SIZE):

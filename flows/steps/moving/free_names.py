@@ -50,9 +50,8 @@ class FreeNames:
         wanted = {photo.filename for photo in photos} | {fit.base_name for fit in fits}
         self._roots = {_root(name_key(name)) for name in wanted}
         self.on_disk = FolderNames.read(folder.path, accepted_extensions=self._accepted, is_wanted=self._is_similar)
-        with ctx.read() as connection:
-            names = PhotoMovesRepository(connection).base_names(project.id)
-            self._rows = {name_key(name) for name in names if self._is_similar(name)}
+        names = PhotoMovesRepository(ctx.database).base_names(project.id)
+        self._rows = {name_key(name) for name in names if self._is_similar(name)}
         self._given: set[str] = set()
         self._is_taken = is_taken
 

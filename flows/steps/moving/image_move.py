@@ -136,8 +136,7 @@ class _Journey:
         self.source = source
         self.target = target
         self.destination = destination
-        with ctx.read() as connection:
-            rows = PhotosRepository(connection).get_many([photo.id for photo in photos])
+        rows = PhotosRepository(ctx.database).get_many([photo.id for photo in photos])
         read = {photo.id: photo for photo in photos}
         #: The photos that have not moved since the items were read.
         self.photos = {photo.id: photo for photo in rows if not has_moved(read[photo.id], photo)}

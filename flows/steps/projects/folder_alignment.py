@@ -34,8 +34,7 @@ class _FolderOwners:
     """The projects by folder name, so that no two projects of the tenant get the same folder."""
 
     def __init__(self, ctx: StepContext) -> None:
-        with ctx.read() as connection:
-            projects = ProjectsRepository(connection).list_beside(ctx.tenant_id)
+        projects = ProjectsRepository(ctx.database).list_beside(ctx.tenant_id)
         self._owners: dict[str, set[int]] = {}
         for project in projects:
             self._owners.setdefault(name_key(project.project_folder), set()).add(project.id)

@@ -44,8 +44,7 @@ def folder_discovery(ctx: StepContext) -> None:
     """Make the rows of projects agree with the folders of the library."""
     ctx.library.check_available()
     tenant = ctx.library.tenant(ctx.tenant_id)
-    with ctx.read() as connection:
-        every = ProjectsRepository(connection).list_beside(ctx.tenant_id)
+    every = ProjectsRepository(ctx.database).list_beside(ctx.tenant_id)
     if ctx.library.is_missing_or_empty(tenant.path):
         if any(not project.is_archived for project in every if _is_of(project, ctx)):
             raise LibraryUnavailable(
@@ -248,8 +247,7 @@ class _Discovery:
         )
         if not has_such_names or project.is_archived or self._ctx.folder_of(project).exists():
             return False
-        with self._ctx.read() as connection:
-            return next(PhotosRepository(connection).iterate_project(project.id, batch_size=1), None) is None
+        return next(PhotosRepository(self._ctx.database).iterate_project(project.id, batch_size=1), None) is None
 
     def _follow_rename(self, project: Project, folder: ProjectFolder) -> None:
         ctx = self._ctx

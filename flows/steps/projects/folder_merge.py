@@ -49,8 +49,7 @@ class FolderMerge:
         # Companions move first. If the merge is interrupted, the remaining photos still identify the folder as a copy.
         files += scan_companion_folders(source, is_wanted=lambda _: True)
         self._files = sorted(files, key=lambda file: ("/" not in file.name, file.name))
-        with ctx.read() as connection:
-            self._rows = {name_key(name) for name in PhotoMovesRepository(connection).base_names(project.id)}
+        self._rows = {name_key(name) for name in PhotoMovesRepository(ctx.database).base_names(project.id)}
 
     def refusal(self) -> str | None:
         """Return why the folder cannot be merged (no common photo, or a file that differs); None if it can."""

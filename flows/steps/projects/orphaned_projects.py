@@ -48,8 +48,7 @@ def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> Non
     path = ctx.library.tenant(ctx.tenant_id).path
     if not ctx.library.is_missing_or_empty(path):
         return
-    with ctx.read() as connection:
-        active = ProjectsRepository(connection).list(tenant_id=ctx.tenant_id, archived=False)
+    active = ProjectsRepository(ctx.database).list(tenant_id=ctx.tenant_id, archived=False)
     # A user may have removed the only folder. If several folders disappear at once, the disk is probably not mounted.
     if len(active) > 1:
         raise LibraryUnavailable(

@@ -93,8 +93,7 @@ def manifest_id(folder: ProjectFolder) -> int | None:
 
 def folders_without_project(ctx: StepContext) -> list[str]:
     """Return the names of the tenant's folders that belong to no project, in order."""
-    with ctx.read() as connection:
-        known = {project.project_folder for project in ProjectsRepository(connection).list_beside(ctx.tenant_id)}
+    known = {project.project_folder for project in ProjectsRepository(ctx.database).list_beside(ctx.tenant_id)}
     return sorted(set(ctx.library.tenant(ctx.tenant_id).project_folders()) - known)
 
 
@@ -168,8 +167,7 @@ class Whereabouts:
 
     def __iter__(self) -> Iterator[Project]:
         """Iterate over the tenant's active projects."""
-        with self._ctx.read() as connection:
-            return iter(ProjectsRepository(connection).list(tenant_id=self._ctx.tenant_id, archived=False))
+        return iter(ProjectsRepository(self._ctx.database).list(tenant_id=self._ctx.tenant_id, archived=False))
 
     def project(self, project_id: int) -> Project:
         """Return the project's row as it was when this object searched for the folder."""
