@@ -1,7 +1,5 @@
 """Collects the outcomes of a job's items, writes them in batches with the progress, and emits events about them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -32,7 +30,7 @@ class ItemOutcomes:
     If the job runs longer than `KEPT_REPORT_SECONDS`, `store_report` stores its report together with the outcomes.
     """
 
-    def __init__(self, ctx: StepContext, runtime: Runtime, store_report: Callable[[Connection], None]) -> None:
+    def __init__(self, ctx: "StepContext", runtime: Runtime, store_report: Callable[[Connection], None]) -> None:
         self._ctx = ctx
         self._runtime = runtime
         self._store_report = store_report

@@ -1,7 +1,5 @@
 """Holds projects for a job. While a job holds a project, no other job that modifies files works on that project."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def hold_projects(ctx: StepContext, project_ids: Sequence[int]) -> Iterator[None]:
+def hold_projects(ctx: "StepContext", project_ids: Sequence[int]) -> Iterator[None]:
     """Wait until all of the projects are free, and hold them while the block runs.
 
     Raises:

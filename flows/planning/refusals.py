@@ -1,13 +1,11 @@
 """Compares a fresh plan with a saved one, and describes the differences, which the run leaves out."""
 
-from __future__ import annotations
-
 import hashlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from flows.planning.changes import Change
 from flows.planning.plan import counted
@@ -24,6 +22,41 @@ class Refusal:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A difference between the changes of two plans. At least one of `saved` and `fresh` is set."""
+
+    saved: Change | None
+    fresh: Change | None
+
+    @property
+    def change(self) -> Change:
+        """The saved change, or the fresh change if there is no saved one."""
+        change = self.saved or self.fresh
+        assert change is not None  # noqa: S101 - at least one change is set.
+        return change
+
+    def reason(self) -> str:
+        """Return the difference as a clause without a period."""
+        saved, fresh = self.saved, self.fresh
+        if saved is None:
+            assert fresh is not None  # noqa: S101 - at least one change is set.
+            return f"the plan does not contain this change: {_in_words(fresh)}"
+        if fresh is None:
+            return f"this change is no longer needed: {_in_words(saved)}"
+        if (saved.action, saved.path, saved.row) != (fresh.action, fresh.path, fresh.row):
+            return f"{_in_words(saved)} became {_in_words(fresh)}"
+        if saved.size_bytes != fresh.size_bytes:
+            return f"{saved.path} has changed: it had {saved.size_bytes} bytes, and now has {fresh.size_bytes}"
+        if saved.mtime_ns != fresh.mtime_ns:
+            return f"{saved.path} was written to after the plan was made"
+        if saved.path is not None:
+            return f"{saved.path} would now become {fresh.target}"
+        if saved.table == "photo_derivatives" and "source_name" in fresh.columns:
+            return f"{fresh.columns['source_name'][1]} was written to after the plan was made"
+        return f"row {saved.row} of {saved.table} has changed"
 
 
 class Comparison:
@@ -69,47 +102,12 @@ class Comparison:
                 fresh=None if fresh is None else Change.from_json(fresh),
             )
 
-    def __enter__(self) -> Comparison:
+    def __enter__(self) -> Self:
         self._connection.execute("BEGIN")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """A difference between the changes of two plans. At least one of `saved` and `fresh` is set."""
-
-    saved: Change | None
-    fresh: Change | None
-
-    @property
-    def change(self) -> Change:
-        """The saved change, or the fresh change if there is no saved one."""
-        change = self.saved or self.fresh
-        assert change is not None  # noqa: S101 - at least one change is set.
-        return change
-
-    def reason(self) -> str:
-        """Return the difference as a clause without a period."""
-        saved, fresh = self.saved, self.fresh
-        if saved is None:
-            assert fresh is not None  # noqa: S101 - at least one change is set.
-            return f"the plan does not contain this change: {_in_words(fresh)}"
-        if fresh is None:
-            return f"this change is no longer needed: {_in_words(saved)}"
-        if (saved.action, saved.path, saved.row) != (fresh.action, fresh.path, fresh.row):
-            return f"{_in_words(saved)} became {_in_words(fresh)}"
-        if saved.size_bytes != fresh.size_bytes:
-            return f"{saved.path} has changed: it had {saved.size_bytes} bytes, and now has {fresh.size_bytes}"
-        if saved.mtime_ns != fresh.mtime_ns:
-            return f"{saved.path} was written to after the plan was made"
-        if saved.path is not None:
-            return f"{saved.path} would now become {fresh.target}"
-        if saved.table == "photo_derivatives" and "source_name" in fresh.columns:
-            return f"{fresh.columns['source_name'][1]} was written to after the plan was made"
-        return f"row {saved.row} of {saved.table} has changed"
 
 
 def _in_words(change: Change) -> str:

@@ -1,7 +1,5 @@
 """Makes the shadow on which a plan runs its task: a temporary database with copies of rows, and a shadow library."""
 
-from __future__ import annotations
-
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -55,7 +53,7 @@ class ShadowRuntime(Runtime):
         return replace(super().library, origin=self._tree.origin)
 
     @property
-    def images(self) -> ImageProcessing:
+    def images(self) -> "ImageProcessing":
         """Image processing for plans."""
         with self._images_lock:
             if self._planned_images is None:

@@ -1,7 +1,5 @@
 """A client of Prefect's server that gives up after a short time, for callers that can continue without an answer."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @contextmanager
-def impatient_client(*, answer_seconds: float) -> Iterator[SyncPrefectClient]:
+def impatient_client(*, answer_seconds: float) -> Iterator["SyncPrefectClient"]:
     """Open a client that sends each request once and waits `answer_seconds` for the answer.
 
     The client raises at once if the server is unreachable or returns an error. Prefect's own retries would take about

@@ -4,8 +4,6 @@ With the setting `rename_user_files = "rename"`, the step renames such photos in
 files, companions and derivatives.
 """
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -114,7 +112,7 @@ def _rename_all(
     by_name = [list(group) for _, group in groupby(sorted(sharing, key=of_name), key=of_name)]
     files = find_files(ctx, folder, sharing)
     free = FreeNames(ctx, project, folder, sharing, files, is_taken=names.is_taken)
-    copies = _Copies(ctx, names, project, folder)
+    copies = _Copies(ctx, names, folder)
     errors: list[Exception] = []
     planned: list[_Renaming] = []
     for photos in by_name:
@@ -135,44 +133,15 @@ def _rename_all(
     return errors + [renaming.error for renaming in planned if renaming.error is not None]
 
 
-def _plan(
-    ctx: StepContext, copies: _Copies, free: FreeNames, folder: ProjectFolder, photos: list[Photo], files: PhotoFiles
-) -> _Renaming | None:
-    """Return the renaming of the photos of one name. If they must keep the name, report the reason and return None."""
-    old_name = photos[0].filename
-    if not has_safe_name(ctx, photos[0].id, old_name):
-        return None
-    if files.untouchable:
-        name = files.untouchable[0].printable_name
-        ctx.report.count("skipped", example=f"{name}: the file cannot be renamed, so its photo is not renamed")
-        return None
-    if not files.images:
-        ctx.report.count("skipped", example=f"{old_name}: the photo has no file")
-        return None
-    original = copies.original_of(photos[0], files)
-    if original is not None:
-        ctx.report.count("copies", example=f"{old_name}: has the same contents as {original}")
-        return None
-    name = free.take(old_name, files)
-    targets = [name_key(path) for _, path in files.renamed(name, old=old_name)]
-    if len(set(targets)) < len(targets):
-        ctx.report.count("skipped", example=f"{old_name}: two of its files would get the same name")
-        return None
-    project_id = photos[0].project_id
-    moves = file_moves(files, folder, old_name, folder, name)
-    return _Renaming(moves, project_id, project_id, photos[0].id, photos=photos, name=name)
-
-
 class _Copies:
     """Finds photos of one project whose files equal, byte for byte, those of another photo with the same name.
 
     Copies are not renamed: backups and phone syncs add the same files repeatedly, so renamed copies would accumulate.
     """
 
-    def __init__(self, ctx: StepContext, names: DuplicateNames, project: Project, folder: ProjectFolder) -> None:
+    def __init__(self, ctx: StepContext, names: DuplicateNames, folder: ProjectFolder) -> None:
         self._ctx = ctx
         self._names = names
-        self._project = project
         self._folder = folder
         self._projects = {one.id: one for one in ProjectsRepository(ctx.database).list()}
 
@@ -201,6 +170,34 @@ class _Copies:
             if hash_contents(content_path(own)) != hash_contents(content_path(twin)):
                 return False
         return True
+
+
+def _plan(
+    ctx: StepContext, copies: _Copies, free: FreeNames, folder: ProjectFolder, photos: list[Photo], files: PhotoFiles
+) -> _Renaming | None:
+    """Return the renaming of the photos of one name. If they must keep the name, report the reason and return None."""
+    old_name = photos[0].filename
+    if not has_safe_name(ctx, photos[0].id, old_name):
+        return None
+    if files.untouchable:
+        name = files.untouchable[0].printable_name
+        ctx.report.count("skipped", example=f"{name}: the file cannot be renamed, so its photo is not renamed")
+        return None
+    if not files.images:
+        ctx.report.count("skipped", example=f"{old_name}: the photo has no file")
+        return None
+    original = copies.original_of(photos[0], files)
+    if original is not None:
+        ctx.report.count("copies", example=f"{old_name}: has the same contents as {original}")
+        return None
+    name = free.take(old_name, files)
+    targets = [name_key(path) for _, path in files.renamed(name, old=old_name)]
+    if len(set(targets)) < len(targets):
+        ctx.report.count("skipped", example=f"{old_name}: two of its files would get the same name")
+        return None
+    project_id = photos[0].project_id
+    moves = file_moves(files, folder, old_name, folder, name)
+    return _Renaming(moves, project_id, project_id, photos[0].id, photos=photos, name=name)
 
 
 class _Renamings(PhotoFilesChange[_Renaming]):

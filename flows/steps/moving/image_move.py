@@ -1,7 +1,5 @@
 """The step `image_move_files`: it moves photos with all their files into another project, and overwrites no files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -109,18 +107,6 @@ def _move_photos(ctx: StepContext, destination: Project, project: Project, photo
                 yield photo, errors.get(photo.id)
 
 
-def _move_batch(journey: _Journey, photos: Sequence[Photo]) -> dict[int, Exception]:
-    errors: dict[int, Exception] = {}
-    moves: list[_Move] = []
-    for photo in photos:
-        try:
-            moves.append(_plan(journey, photo.id))
-        except (PermanentStepError, SkipItem) as error:
-            errors[photo.id] = error
-    _PhotoMove(journey, moves).run()
-    return errors | {move.photo.id: move.error for move in moves if move.error is not None}
-
-
 class _Journey:
     """The move of a chunk of photos from one project to another: both folders, the current rows and the files."""
 
@@ -142,6 +128,18 @@ class _Journey:
         self.photos = {photo.id: photo for photo in rows if not has_moved(read[photo.id], photo)}
         self.files = find_files(ctx, source, list(self.photos.values()))
         self.names = FreeNames(ctx, destination, target, self.photos.values(), self.files)
+
+
+def _move_batch(journey: _Journey, photos: Sequence[Photo]) -> dict[int, Exception]:
+    errors: dict[int, Exception] = {}
+    moves: list[_Move] = []
+    for photo in photos:
+        try:
+            moves.append(_plan(journey, photo.id))
+        except (PermanentStepError, SkipItem) as error:
+            errors[photo.id] = error
+    _PhotoMove(journey, moves).run()
+    return errors | {move.photo.id: move.error for move in moves if move.error is not None}
 
 
 def _plan(journey: _Journey, photo_id: int) -> _Move:
