@@ -206,7 +206,7 @@ def _open(file: SourceFile, limits: ImageLimits) -> _Opened:
     sized = raw or image
     assert sized is not None  # noqa: S101 - a file that is not RAW has an image.
     orientation = sized.orientation or 1
-    return _Opened(image, raw, orientation, *_upright_size(sized.width, sized.height, orientation))
+    return _Opened(image, raw, orientation, *upright_size(sized.width, sized.height, orientation))
 
 
 def _decode(opened: _Opened, *, long_edge_pixels: int, max_seconds: float) -> Any:
@@ -231,7 +231,7 @@ def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:
     return not is_quarter_turn or (image.width >= image.height) == (raw.width >= raw.height)
 
 
-def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
     """Return the width and height of a picture after it is turned upright by an EXIF orientation."""
     return (height, width) if orientation >= 5 else (width, height)
 
