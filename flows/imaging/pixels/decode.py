@@ -47,7 +47,7 @@ _FAIL_ON = "error"
 
 
 class UnsupportedCodec(UnreadableImage):
-    """The file needs a decoder that this build of libvips does not have, as HEIC does."""
+    """The file, for example a HEIC file, needs a decoder that this build of libvips does not have."""
 
 
 class ColorsNotDefined(UnsupportedCodec):

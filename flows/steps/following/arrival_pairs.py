@@ -85,6 +85,7 @@ def _only(
     others = [rival for photo_id in own for rival in rivals[photo_id]]
     if len(others) == len(own) == 1:
         return next(iter(own.values()))
+    # Copies are matched by name, if there are as many arrivals as photos, and each arrival could be any of the photos.
     photos = {one.base_name: one for one in own.values()}
     is_matched = photos.keys() == {rival.new.name for rival in others} and len(others) == len(own) ** 2
     return photos.get(arrival.new.name) if is_matched and len(photos) == len(own) else None

@@ -82,7 +82,7 @@ class Arrivals:
 
         Args:
             adds_rows: whether to insert rows for arrivals that prove to be new photos.
-            doomed: the ids of projects without a folder whose rows are about to be removed.
+            doomed: the ids of projects whose rows are about to be removed, because they have no folder.
         """
         ctx = self._ctx
         if self._maybe_unmounted() - set(doomed) and not self._has_looked_everywhere:

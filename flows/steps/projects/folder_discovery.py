@@ -272,7 +272,7 @@ class _Discovery:
         ctx.report.count("renames followed", example=f"{project.project_folder} → {folder.project_folder}")
 
     def _merge(self, found: _Found, twin: Project) -> bool:
-        """Merge a folder into a project, unless its contents differ; return whether it was merged."""
+        """Merge a folder into a project, unless a file of the same name differs; return whether it was merged."""
         ctx, name = self._ctx, found.folder.project_folder
         with ctx.exclusively([twin.id]):
             target = ctx.folder_of(twin)

@@ -1,4 +1,4 @@
-"""The step `manifest_check`: it writes manifests from the database, and updates which files the rows call available."""
+"""The step `manifest_check`: it writes manifests from the database, and updates which files are marked as available."""
 
 from functools import partial
 
