@@ -60,7 +60,6 @@ class Bounds:
         max_bytes: the maximum size of the text in bytes of UTF-8.
         max_depth: the maximum depth of nested mappings and lists; in YAML, the innermost value counts as a level, too.
         max_values: the maximum number of values of a YAML document; each use of an alias counts.
-        has_aliases: whether YAML aliases are allowed.
     """
 
     max_bytes: int = MAX_BYTES

@@ -15,13 +15,13 @@ from sqlalchemy import Connection, select
 from storage.batches import batched
 from storage.comparison.name_parts import NamePart, NameParts, PhotoFlags
 from storage.comparison.part_comparison import Look, NewName, PartComparison, PhotoWithoutFile
-from storage.database.driver_errors import storage_error
+from storage.database.driver_errors import translating_errors
 from storage.database.driver_statement import DriverStatement
 from storage.database.tables import photos
-from storage.library.listing import ListedNames
 from storage.library.naming.companions import owner_keys
 from storage.library.naming.kinds import AcceptedExtensions, FileKind
 from storage.library.naming.names import is_decodable
+from storage.library.scan import ListedNames
 from storage.photos.availability import Availability
 
 #: The number of rows or differences in a batch.
@@ -148,13 +148,10 @@ def _rows(connection: Connection, project_id: int) -> Iterator[list[PhotoFlags]]
         connection.begin()
     driver: Any = connection.connection
     # On PostgreSQL a cursor with a name fetches rows in batches; without a name, it would fetch all rows at once.
-    with closing(driver.cursor(*(("project_rows",) if dialect == "postgresql" else ()))) as cursor:
-        try:
-            cursor.execute(_ROWS.text(dialect), {"project_id": project_id})
-            while rows := cursor.fetchmany(BATCH_SIZE):
-                yield rows
-        except Exception as error:
-            translated = storage_error(error, connection.engine)
-            if translated is None:
-                raise
-            raise translated from error
+    with (
+        closing(driver.cursor(*(("project_rows",) if dialect == "postgresql" else ()))) as cursor,
+        translating_errors(connection.engine),
+    ):
+        cursor.execute(_ROWS.text(dialect), {"project_id": project_id})
+        while rows := cursor.fetchmany(BATCH_SIZE):
+            yield rows

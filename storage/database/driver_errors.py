@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Engine, ExceptionContext
 
@@ -30,6 +32,18 @@ def storage_error(error: BaseException, engine: Engine | None) -> StorageError |
     if type(error).__module__.startswith("psycopg"):
         return _postgresql_error(error, place)
     return None
+
+
+@contextmanager
+def translating_errors(engine: Engine) -> Iterator[None]:
+    """Translate the errors of code that uses the driver directly, whose errors SQLAlchemy does not translate."""
+    try:
+        yield
+    except Exception as error:
+        translated = storage_error(error, engine)
+        if translated is None:
+            raise
+        raise translated from error
 
 
 def translate_error(context: ExceptionContext) -> StorageError | None:

@@ -21,7 +21,7 @@ from storage.database.answer_watch import AnswerWatch
 from storage.database.clock import Clock, system_clock
 from storage.database.column_types import read_stored_json
 from storage.database.database_url import shown_url
-from storage.database.driver_errors import storage_error, translate_error
+from storage.database.driver_errors import translate_error, translating_errors
 from storage.database.driver_statement import DriverStatement, Runs, Step, bound, run_on
 from storage.database.dropped_connections import replace_dropped_connections
 from storage.database.kept_connections import KeptConnections
@@ -161,7 +161,7 @@ class Database:
         dialect = self.engine.dialect.name
         values = bound(parameters, dialect)
         if not self.is_postgresql:
-            with self._translated(), self._kept.connection() as driver:
+            with translating_errors(self.engine), self._kept.connection() as driver:
                 return statement.rows(driver.execute(statement.text(dialect), values).fetchall(), dialect)
         with self._driver(is_planned_once=statement.is_planned_once) as driver:
             driver.autocommit = True
@@ -205,24 +205,14 @@ class Database:
             with self.begin() as connection:
                 yield partial(run_on, connection)
             return
-        with self._translated(), self._kept.transaction() as driver:
+        with translating_errors(self.engine), self._kept.transaction() as driver:
             yield lambda statement, parameters: statement.rows(
                 driver.execute(statement.text("sqlite"), bound(parameters, "sqlite")).fetchall(), "sqlite"
             )
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            translated = storage_error(error, self.engine)
-            if translated is None:
-                raise
-            raise translated from error
-
-    @contextmanager
     def _driver(self, *, is_planned_once: bool) -> Iterator[Any]:
-        with self._translated():
+        with translating_errors(self.engine):
             pooled = (self._planning_once if is_planned_once else self.engine).raw_connection()
             try:
                 with self._answers.within(self._answer_seconds, pooled.driver_connection):

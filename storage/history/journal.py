@@ -44,7 +44,6 @@ class FileChange:
     """One change to be journaled.
 
     Attributes:
-        action: the kind of the change.
         source: the file's old path, relative to the library's root.
         target: the file's new path, relative to the library's root; None if it was removed.
         row: the row of the photo or project before the change, if the change affects the row. For a changed row:

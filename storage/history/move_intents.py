@@ -26,15 +26,10 @@ class MoveIntent(Record):
 
     Attributes:
         group_id: an id that all files have that move together or not at all.
-        tenant_id: the file's tenant.
-        job_id: the job that moves the file.
         project_id: the project whose folder the file leaves; None if the folder belongs to no project.
         target_project_id: the project whose folder the file moves to.
-        photo_id: the photo that the file belongs to, or None.
         source: the file's path, relative to the library's root.
         target: the file's new path, relative to the library's root.
-        size_bytes: the file's size.
-        created_at: when the intent was written.
     """
 
     group_id: str

@@ -65,7 +65,6 @@ class WrittenManifest:
 
     Attributes:
         before: the text of the old manifest; None if there was none or it was unreadable.
-        after: the new text.
         trashed: the path of an unreadable old manifest in the trash, else None.
     """
 

@@ -33,7 +33,6 @@ class Library:
 
     Attributes:
         root: the root folder, which is made absolute; `~` is the home folder.
-        accepted_extensions: the extensions of image files.
         ignored_names: files and folders of operating systems and storage systems, which are not part of the library.
         origin: set if this is the shadow library of a plan: maps a path to the path with its contents; see
             `content_path`.

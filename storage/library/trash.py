@@ -43,7 +43,6 @@ class TrashEntry:
     """A file or folder directly in a project's trash.
 
     Attributes:
-        project: the project.
         name: the name in the trash; show `original_name` to people.
         original_name: the name in the project; if another program put the entry into the trash, its name there.
         trashed_at: when the entry was moved to the trash, from its name. If another program moved it, its ctime.

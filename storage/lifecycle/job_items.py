@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from storage.database.clock import format_timestamp
 from storage.database.column_types import MAX_INTEGER, check_integer, check_text
-from storage.database.driver_errors import storage_error
+from storage.database.driver_errors import translating_errors
 from storage.database.tables import job_items, jobs, photos, projects
 from storage.errors import ConstraintViolated, InvalidValue, UnknownPhoto
 from storage.lifecycle.state_machine import cut
@@ -113,22 +114,13 @@ def write_rows(connection: Connection, table: str, columns: Sequence[str], rows:
     if not connection.in_transaction():
         connection.begin()
     driver: Any = connection.connection
-    cursor = driver.cursor()
-    try:
+    with translating_errors(connection.engine), closing(driver.cursor()) as cursor:
         if connection.dialect.name == "postgresql":
             with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
                 for row in rows:
                     copy.write_row(row)
         else:
             cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
-    except Exception as error:
-        # SQLAlchemy does not translate errors of the driver's own cursor.
-        translated = storage_error(error, connection.engine)
-        if translated is None:
-            raise
-        raise translated from None
-    finally:
-        cursor.close()
 
 
 def list_items(connection: Connection, job_id: int) -> list[JobItem]:

@@ -44,7 +44,6 @@ class Derivative(Record):
 
     Attributes:
         kind: a `DerivativeKind`, or `METADATA`.
-        source_name: the name of the original.
         source_hash: the content hash that the original had then; None if the original never changed.
         width: the width in pixels; None if no file was made. Then `height` and `size_bytes` are None, too.
     """
@@ -71,8 +70,6 @@ class ProcessedPhoto:
         photo: the photo as it was when the work began.
         values: new values for columns of the photo's row.
         meta: new values for keys of `meta_json`; keys with None are removed.
-        derivatives: new rows of the photo's derivatives.
-        originals: new rows of the photo's originals.
     """
 
     photo: Photo

@@ -24,8 +24,6 @@ class KnownOriginal:
     """An original with a known content hash.
 
     Attributes:
-        photo_id: the photo that the original belongs to.
-        project_id: the photo's project.
         base_name: the photo's base name.
         name: the file's name.
         kind: `jpg`, `raw` or `other`.

@@ -24,8 +24,6 @@ class MovedPhoto:
     Attributes:
         old_name: the photo's old base name.
         name: the photo's new base name.
-        thumbnail_status: the new `photos.thumbnail_status`.
-        preview_status: the new `photos.preview_status`.
         left_behind: the kinds of derivatives that were not moved with the photo: `thumbnail`, `preview`.
     """
 

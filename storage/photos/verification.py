@@ -31,7 +31,6 @@ class Verified:
 
     Attributes:
         before: the row as it was when the file was read.
-        after: the new row.
         is_same: whether the contents have the known hash.
     """
 

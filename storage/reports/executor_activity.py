@@ -21,7 +21,6 @@ class Executor:
     """A process that runs jobs.
 
     Attributes:
-        running: the number of jobs that the executor runs.
         last_sign_at: the time of the executor's latest heartbeat.
     """
 

@@ -28,8 +28,6 @@ class LaneQueue:
 
     Attributes:
         running: running jobs, the longest-running first; at most `MAX_RUNNING_JOBS`.
-        running_count: the number of running jobs.
-        running_by_tenant: the number of running jobs by tenant.
         best_id: the ready job that is claimed next, by rank, aging and fairness; None if no job is ready.
         waiting: the priorities of ready jobs by tenant.
     """

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import inspect
 
 from storage.database.clock import to_milliseconds
-from storage.database.driver_errors import storage_error
+from storage.database.driver_errors import translating_errors
 from storage.database.engine import Database
 from storage.database.private_files import create_private
 from storage.errors import DatabaseUnavailable, StorageError
@@ -50,7 +49,7 @@ def backup(database: Database, target: Path | None = None) -> Path:
     temporary = temporary_path(target)
     try:
         if database.is_postgresql:
-            with _translating_errors(database):
+            with translating_errors(database.engine):
                 create_private(temporary)
                 postgresql_archive.write(database, temporary)
         else:
@@ -97,7 +96,7 @@ def restore(database: Database, archive: Path) -> None:
         _fill_sqlite(database, archive)
         return
     try:
-        with _translating_errors(database):
+        with translating_errors(database.engine):
             postgresql_archive.read(database, archive)
     except postgresql_archive.DamagedArchive as error:
         raise RestoreFailed(f"{archive}: {error}") from error
@@ -105,18 +104,6 @@ def restore(database: Database, archive: Path) -> None:
 
 def _exists(target: Path) -> str:
     return f"{target}: the file exists, and a backup never overwrites a file. Name another file."
-
-
-@contextlib.contextmanager
-def _translating_errors(database: Database) -> Iterator[None]:
-    # SQLAlchemy does not translate the errors of COPY, which the driver runs directly.
-    try:
-        yield
-    except Exception as error:
-        translated = storage_error(error, database.engine)
-        if translated is None:
-            raise
-        raise translated from error
 
 
 def _default_target(database: Database) -> Path:

@@ -79,7 +79,6 @@ class IntegrityReport:
     Attributes:
         database: the URL of the database, with the password masked.
         revision: the revision of the database's schema; None if it has no revision.
-        newest_revision: the newest revision that this version of photojobs knows.
         legacy_kinds: for a file of another program, its kinds (see `LegacyKind`); else empty.
         upgrade_changes: the changes that an upgrade would make to existing tables, one sentence each.
         findings: errors, followed by warnings.

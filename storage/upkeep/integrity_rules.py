@@ -26,8 +26,6 @@ class Rule:
     Attributes:
         name: the name of the finding, for programs; it never changes.
         condition: the condition in SQL, for both databases or for the database that `dialect` names.
-        problem: the problem of these rows, for the report.
-        remedy: an instruction for the user.
     """
 
     name: str

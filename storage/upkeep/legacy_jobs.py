@@ -29,7 +29,6 @@ class LegacyJobs:
     """The planned changes of `jobs_legacy`.
 
     Attributes:
-        row_count: the number of rows of `jobs_legacy`.
         merged: the number of its rows that `jobs` lacks and gets.
         conflicts: the number of its rows whose id belongs to another job in `jobs`.
         extra_columns: its columns that `jobs` lacks and gets.
@@ -61,7 +60,7 @@ class LegacyJobs:
         if self.conflicts:
             lines.append(f"jobs_legacy: stays, because {quantity(self.conflicts, 'id')} of it belong to other jobs")
         if self.readers:
-            lines.append(f"jobs_legacy: stays, because {', '.join(self.readers)} refers to it")
+            lines.append(f"jobs_legacy: stays, because other programs refer to it in {', '.join(self.readers)}")
         return lines
 
 

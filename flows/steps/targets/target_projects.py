@@ -10,10 +10,9 @@ from flows.errors import PermanentStepError
 from flows.handlers.step_context import StepContext
 from storage.comparison.reconciliation import ProjectComparison, has_available_photos, known_names
 from storage.library.errors import LibraryError, LibraryUnavailable
-from storage.library.listing import list_names
 from storage.library.naming.names import is_decodable, unsafe_reason
 from storage.library.paths import ProjectFolder
-from storage.library.scan import ScannedFile, look_at
+from storage.library.scan import ScannedFile, list_names, look_at
 from storage.records import Project
 
 #: A function that does a step's work on one project. It gets the row as it is after the wait for the project.

@@ -48,10 +48,8 @@ class FileName:
     """A file name and its parts.
 
     Attributes:
-        name: the whole file name.
         base_name: the base name of the file's photo. For a companion, this is the photo that fits best.
         extension: the extension in lower case, without the dot; empty if there is none.
-        kind: the kind of the file.
     """
 
     name: str

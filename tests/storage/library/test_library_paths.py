@@ -7,10 +7,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from storage.library.errors import LibraryUnavailable, UnsafePath
-from storage.library.listing import list_names
 from storage.library.naming.ignored_names import IgnoredNames
 from storage.library.paths import Library, ProjectFolder
-from storage.library.scan import scan
+from storage.library.scan import list_names, scan
 
 NAMES = st.text(st.characters(exclude_categories=())) | st.text("./\\\0~a ", max_size=9)
 

@@ -56,8 +56,8 @@ def downgrade() -> None:
     folders = list(connection.scalars(sa.text(twice)))
     if folders:
         raise SchemaMismatch(
-            f"{len(folders)} folders have projects of several tenants, the first {folders[0]}: older schemas know one "
-            "project of a folder. Rename all but one of each in the library, and run folder_discovery."
+            f"Tenants have project folders of the same name; such names: {len(folders)}, the first: {folders[0]}. "
+            "Older schemas allow each name once. Rename the other folders in the library, and run folder_discovery."
         )
     op.drop_index(INDEX, "projects")
     if is_postgresql:
