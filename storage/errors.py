@@ -1,7 +1,5 @@
 """The errors of storage. Every class is a `PhotojobsError`; its docstring names the cause."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from task_definitions.errors import PhotojobsError

@@ -3,8 +3,6 @@
 Handlers use this module, and programs that process jobs themselves. It reads rows, never files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

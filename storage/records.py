@@ -1,7 +1,5 @@
 """The records that repositories return: frozen, with the columns of their table as attributes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Reads and checks the settings: from environment variables (`PHOTOJOBS_…`), else `photojobs.toml`, else defaults."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, Literal, Self

@@ -1,7 +1,5 @@
 """Compares two sets of loaded definitions. Differences name fields as definition files do."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

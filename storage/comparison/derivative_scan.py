@@ -3,8 +3,6 @@
 This module does not access the library. Callers stage scanned files in temporary tables, and get ids of photos.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any

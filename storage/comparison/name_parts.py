@@ -4,13 +4,11 @@ All spellings of a name are in the same part. Each part can therefore be compare
 with the size of the project.
 """
 
-from __future__ import annotations
-
 import marshal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Final, TypeAlias
+from typing import IO, Final, Self, TypeAlias
 from zlib import crc32
 
 from storage.library.naming.names import name_key
@@ -42,7 +40,7 @@ class NamePart:
     def __len__(self) -> int:
         return len(self.rows) + len(self.names) + len(self.odd_names)
 
-    def extend(self, other: NamePart) -> None:
+    def extend(self, other: Self) -> None:
         """Add the rows and names of another part."""
         self.rows += other.rows
         self.names += other.names

@@ -4,8 +4,6 @@ A file belongs to the photo with exactly its base name. If there is no such phot
 differs only in case or Unicode form.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property

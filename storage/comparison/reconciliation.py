@@ -4,8 +4,6 @@ This module neither accesses the library nor changes rows. `storage.comparison.p
 file belongs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar

@@ -3,8 +3,6 @@
 For tasks, entries also have the rows and manifests before the change, so that an undo can restore them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime

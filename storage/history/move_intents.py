@@ -4,8 +4,6 @@ After the moves, one transaction updates the rows and removes the intents. If a 
 has claimed, a crash or power cut interrupted the move; the job moves the file back. So files always match their rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime

@@ -3,8 +3,6 @@
 Use `storage.photos.photos` to read photos for other purposes. `storage.history.photo_states` writes snapshots back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

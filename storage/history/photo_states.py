@@ -1,7 +1,5 @@
 """Writes snapshots of photos back for an undo, with their tags, derivatives and originals."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Writes rows of projects for an undo: restores removed rows with their ids and tags, changes rows, or removes them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any

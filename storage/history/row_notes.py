@@ -1,7 +1,5 @@
 """Records how a transaction changes rows of photos and projects, as entries for the journal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reads the journal of a task for an undo, from the newest entry to the oldest, in groups of related entries."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The columns of `photos` that state which kinds of files exist, read and written for many rows at once."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime

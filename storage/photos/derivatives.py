@@ -3,8 +3,6 @@
 The statuses of derivatives are columns of `photos`; `storage.library` and `flows.imaging` handle the files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime

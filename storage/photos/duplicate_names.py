@@ -4,8 +4,6 @@ Names that differ only in case or Unicode form count as one name. The step `dupl
 module changes no row of a photo.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, column, func, insert, select, table, text

@@ -1,7 +1,5 @@
 """Searches a tenant's originals by size, to find the photo that has the same contents as a new file."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ If size, mtime and ctime of a file are unchanged, the file is unchanged; otherwi
 a derivative has the hash of its original (`storage.photos.derivatives`). `storage.library` handles the files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime

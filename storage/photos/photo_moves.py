@@ -1,7 +1,5 @@
 """Moves the rows of photos to another project, with their tags. The caller must have moved the files before."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime

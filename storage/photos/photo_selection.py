@@ -1,7 +1,5 @@
 """Selections of photos by criteria, instead of lists of ids."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, Self, get_args
@@ -82,7 +80,7 @@ class PhotoSelection(BaseModel):
         """The names of the given criteria, without `every_photo`."""
         return tuple(self.model_dump(exclude={"every_photo"}, exclude_defaults=True))
 
-    def checked(self, connection: Connection, *, tenant_id: str) -> PhotoSelection:
+    def checked(self, connection: Connection, *, tenant_id: str) -> Self:
         """Check the projects and tags, and return the selection with ids of projects instead of names and labels.
 
         Raises:

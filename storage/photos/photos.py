@@ -1,7 +1,5 @@
 """The table `photos`: reads and writes the rows of photos in batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Labels of projects, such as `Wedding 2024 (#12)`, for lists in forms."""
 
-from __future__ import annotations
-
 import re
 
 from storage.records import Project

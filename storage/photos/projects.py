@@ -1,7 +1,5 @@
 """The tables `projects` and `tags`: creates, finds, lists, archives, renames and removes projects."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

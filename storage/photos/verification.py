@@ -3,8 +3,6 @@
 The step `verify_originals` reads the files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

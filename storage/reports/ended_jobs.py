@@ -1,7 +1,5 @@
 """Reads ended jobs in the order of their ends, in batches, so that a caller can count each job exactly once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -9,6 +7,14 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, or_, select
 
 from storage.database.tables import jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A place in the order in which jobs end."""
+
+    finished_at: datetime
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +33,6 @@ class EndedJob:
     def place(self) -> Place:
         """The place after this job, from which the next call continues."""
         return Place(finished_at=self.finished_at, id=self.id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A place in the order in which jobs end."""
-
-    finished_at: datetime
-    id: int = 0
 
 
 def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit: int) -> Sequence[EndedJob]:

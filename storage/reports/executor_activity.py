@@ -3,8 +3,6 @@
 An idle worker writes no heartbeat. So an idle worker is not found, but it would claim a waiting job at once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache

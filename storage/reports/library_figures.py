@@ -3,8 +3,6 @@
 The figures are stored in `tasks.library_json`. They do not include sizes of originals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self

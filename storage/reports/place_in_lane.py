@@ -1,7 +1,5 @@
 """Reads the state of a lane: its running jobs, the next job, and the number of jobs that rank before a given job."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime

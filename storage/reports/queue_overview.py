@@ -3,8 +3,6 @@
 Each list is read from the beginning of an index, so that it is fast even with millions of rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -3,8 +3,6 @@
 Counts read only indexes, and times come from the latest ended jobs, so both are fast even with millions of rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -3,8 +3,6 @@
 SQL summarizes the rows, and every list is limited, so that few rows are read even for a task of a million items.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Summarizes a task by step, with counts from SQL, for final states, progress, tables and reports."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime

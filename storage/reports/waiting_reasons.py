@@ -3,8 +3,6 @@
 The checks only read, by a fixed number of index lookups that does not depend on the length of the queue.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime

@@ -4,8 +4,6 @@ All rows come from one snapshot of the source. The source is neither changed nor
 new rows get the ids that they would get in the source.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

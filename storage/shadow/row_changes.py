@@ -4,8 +4,6 @@ Use this module only for a database without other users, such as the database of
 was before its first change. `RowChanges.take` compares it with the current row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -4,8 +4,6 @@ SQLite copies its file itself, and other programs can write meanwhile. `storage.
 of PostgreSQL. Existing files are never overwritten, and a backup gets its name only when it is complete.
 """
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 from pathlib import Path

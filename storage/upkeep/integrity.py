@@ -3,8 +3,6 @@
 An SQLite file is opened read-only, so that a file can be checked before its first upgrade.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """The integrity rules for rows of our tables. Each rule has a condition that only faulty rows meet."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass

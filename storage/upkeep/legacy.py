@@ -6,8 +6,6 @@ are missing. A file can be of the first and the second kind. An upgrade keeps th
 tables of other programs.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache

@@ -5,8 +5,6 @@ if tenant, type or creation time differ, the two rows are different jobs with th
 is also kept if a table or view of another program refers to it. Otherwise it is dropped.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from sqlalchemy import Connection

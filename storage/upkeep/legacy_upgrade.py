@@ -4,8 +4,6 @@ If a table needs more than new columns, its rows are copied to a new table, whic
 SQLite's documentation recommends. So references of other tables, views and triggers still refer to the right table.
 """
 
-from __future__ import annotations
-
 from sqlalchemy import Connection
 
 from storage.errors import SchemaMismatch

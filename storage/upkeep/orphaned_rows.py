@@ -5,8 +5,6 @@ placeholder with the id of the missing row is inserted; its name or message says
 job has the type `unknown` and the status `failed`. A placeholder project is archived, so that no step processes it.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 A backup has only our tables, with all columns that other programs added to them. Use `pg_dump` for whole databases.
 """
 
-from __future__ import annotations
-
 import json
 import zipfile
 import zlib

@@ -3,8 +3,6 @@
 The journal of file changes, which an undo needs, is kept as long as files stay in the trash.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Upgrades and downgrades the schema of a database, also of SQLite files of earlier programs."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress

@@ -1,7 +1,5 @@
 """Reads the tables, indexes, triggers and views of an SQLite file from its schema."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -4,12 +4,11 @@ SQLite stores the text as it was written. This is not a full SQL parser: it find
 and the kinds of constraints.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
@@ -63,7 +62,7 @@ class TableDefinition:
     options: tuple[str, ...]
 
     @classmethod
-    def parse(cls, sql: str) -> TableDefinition:
+    def parse(cls, sql: str) -> Self:
         """Return the parts of a `CREATE TABLE` statement from `sqlite_schema`.
 
         Raises:
