@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from flows.errors import StepTimeout
-from flows.handlers.announced_moves import MoveGroup
+from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.step_context import StepContext
 from storage.history.journal import FileAction, FileChange
 from storage.history.move_intents import MoveIntent, forget_intents, write_intents
@@ -37,7 +38,7 @@ class PhotoFilesChange(Generic[Group]):
     Attributes:
         action: how the moves are journaled.
         enqueues: whether `write` requests follow-up work.
-        folder: the folder of the project that files move to.
+        folder: the folder of the project that files move to; a change that moves files to several has no `folder`.
         names: the names in it, if the step has read them.
         done: the groups that moved.
     """
@@ -46,11 +47,17 @@ class PhotoFilesChange(Generic[Group]):
     enqueues: ClassVar[bool] = False
 
     def __init__(
-        self, ctx: StepContext, groups: Sequence[Group], folder: ProjectFolder, *, names: FolderNames | None = None
+        self,
+        ctx: StepContext,
+        groups: Sequence[Group],
+        folder: ProjectFolder | None = None,
+        *,
+        names: FolderNames | None = None,
     ) -> None:
         self.ctx = ctx
         self.groups = groups
-        self.folder = folder
+        if folder is not None:
+            self.folder = folder
         self.names = names
         self.done: list[Group] = []
 
@@ -86,9 +93,8 @@ class PhotoFilesChange(Generic[Group]):
         """Write the rows of the groups that moved."""
         # Moves that were taken back have changed folders, too.
         sync_moves((move.source, move.target) for group in self.groups for move in group.moves)
-        photo_ids = [photo_id for group in self.done for photo_id in group.photo_ids]
-        with self.ctx.transaction(enqueues=self.enqueues, photo_ids=photo_ids) as connection:
-            rows = snapshot_photos(connection, photo_ids)
+        with self.transaction() as connection:
+            rows = snapshot_photos(connection, self._photo_ids())
             self.ctx.journal(
                 connection,
                 (change for group in self.done for change in self.changes(group, rows.get(group.photo_id or 0))),
@@ -100,13 +106,21 @@ class PhotoFilesChange(Generic[Group]):
             )
         self.report()
 
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Open the transaction that writes the rows of the groups that moved."""
+        return self.ctx.transaction(enqueues=self.enqueues, photo_ids=self._photo_ids())
+
+    def owners(self, group: Group, move: FileMove) -> tuple[int | None, int | None]:
+        """Return the ids of the projects in whose folders a file is before and after its move."""
+        return group.project_id, group.target_project_id
+
     def changes(self, group: Group, row: dict[str, Any] | None) -> Iterator[FileChange]:
         """Yield the journal's entries of a group that moved; `row` is the row of its photo before the change."""
         for move in group.originals:
             yield FileChange(
                 action=self.action,
-                source=self._path(move.source),
-                target=self._path(move.target),
+                source=self.path(move.source),
+                target=self.path(move.target),
                 project_id=group.target_project_id if group.project_id is None else group.project_id,
                 photo_id=group.photo_id,
                 size_bytes=move.size_bytes,
@@ -121,25 +135,30 @@ class PhotoFilesChange(Generic[Group]):
 
     def _announce(self) -> None:
         job, now = self.ctx.job, self.ctx.now()
-        intents = [
-            MoveIntent(
-                group_id=group.group_id,
-                tenant_id=job.tenant_id,
-                job_id=job.id,
-                project_id=group.project_id,
-                target_project_id=group.target_project_id,
-                photo_id=group.photo_id,
-                source=self._path(move.source),
-                target=self._path(move.target),
-                size_bytes=move.size_bytes,
-                created_at=now,
-            )
-            for group in self.groups
-            for move in group.moves
-        ]
+        intents = []
+        for group in self.groups:
+            for move in group.moves:
+                project_id, target_project_id = self.owners(group, move)
+                intent = MoveIntent(
+                    group_id=group.group_id,
+                    tenant_id=job.tenant_id,
+                    job_id=job.id,
+                    project_id=project_id,
+                    target_project_id=target_project_id,
+                    photo_id=group.photo_id,
+                    source=self.path(move.source),
+                    target=self.path(move.target),
+                    size_bytes=move.size_bytes,
+                    created_at=now,
+                )
+                intents.append(intent)
         if intents:
             with self.ctx.database.begin(durable=True) as connection:
                 write_intents(connection, intents)
 
-    def _path(self, path: Path) -> str:
+    def _photo_ids(self) -> list[int]:
+        return [photo_id for group in self.done for photo_id in group.photo_ids]
+
+    def path(self, path: Path) -> str:
+        """Return a path relative to the library's root, as in the journal."""
         return path.relative_to(self.ctx.library.root).as_posix()

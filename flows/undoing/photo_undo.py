@@ -1,19 +1,26 @@
-"""Undoes changes of photos: of their files, derivatives and rows. Each photo is undone completely or not at all."""
+"""Undoes changes of photos and single files. Each photo is undone completely or not at all.
+
+`PhotoUndo` plans what comes back where, and refuses what cannot. `_Returns` moves the files and writes the rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Final
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
-from flows.errors import StepTimeout
+from sqlalchemy import Connection
+
+from flows.handlers.announced_moves import FileMove, MoveGroup
+from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step_context import StepContext
-from flows.steps.moving.image_move import bring_derivative
-from flows.undoing.file_moves import FILE_ACTIONS, FileMoves, WayBack
+from flows.steps.moving.image_move import DERIVATIVE_FOLDERS
+from flows.steps.targets.photo_files import PhotoFiles, file_moves
 from flows.undoing.places import Places
 from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
+from flows.undoing.ways_back import FILE_ACTIONS, WayBack, find_ways
 from storage.history.journal import FileAction, FileChange, JournalEntry, mark_undone
 from storage.history.photo_snapshots import DERIVATIVES
 from storage.history.photo_states import PhotoStates, taken_manifest_ids, taken_names
@@ -22,7 +29,7 @@ from storage.library.errors import LibraryError, UnsafePath
 from storage.library.naming.names import printable
 from storage.library.paths import TRASH_FOLDER, ProjectFolder
 from storage.library.transfer import remove_derivative
-from storage.library.trash import parse_trash_name
+from storage.library.trash import parse_trash_name, remove_wrapping
 from storage.photos.derivatives import DerivativeKind
 
 #: The number of photos in a batch. Their files move first, then one transaction writes their rows. A crash interrupts
@@ -45,106 +52,103 @@ _WORDS = {
 }
 
 
-@dataclass(slots=True)
-class _Undone:
-    """The moved files and the report lines of one group of entries, until the rows are written."""
+@dataclass(slots=True, kw_only=True)
+class _Return(MoveGroup):
+    """A group of entries whose files move back, and the values of its row before and after the undo.
+
+    Attributes:
+        name: the name of the photo; empty if the entries concern a single file.
+        counted: the kinds and examples that the report counts after the rows were written.
+    """
 
     group: EntryGroup
+    ways: list[WayBack]
+    before: dict[str, Any] | None
+    reversal: Reversal
     name: str
-    changes: list[FileChange] = field(default_factory=list)
     lacks_derivatives: bool = False
-    said: list[tuple[str, str]] = field(default_factory=list)
+    counted: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def photo_ids(self) -> list[int]:
+        """No photos, because `PhotoStates` writes the journal of the rows."""
+        return []
 
 
 class PhotoUndo:
-    """Undoes groups of journal entries about photos, in batches. The caller must hold the projects of the photos."""
+    """Undoes groups of journal entries about photos and single files, in batches.
+
+    The caller must hold the projects of the groups.
+
+    Attributes:
+        failures: the failures for which a repetition may succeed.
+        stuck: the projects whose older entries can be undone only after an entry that failed.
+    """
 
     def __init__(self, ctx: StepContext, places: Places) -> None:
         self._ctx = ctx
         self._places = places
-        self._moves = FileMoves(ctx, places)
-        #: The failures for which a repetition may succeed.
         self.failures: list[str] = []
+        self.stuck: set[int] = set()
 
-    def fail(self, name: str, reason: str) -> None:
-        """Report a failure. The undo of the other groups continues."""
+    def fail(self, group: EntryGroup, reason: str) -> None:
+        """Report a failure. The undo of the other groups continues. A repetition of the job tries the group again."""
+        name = name_of(group.entries)
         self._ctx.report.fail(name, reason)
         self.failures.append(f"{name}: {reason}")
+        if group.photo_id is None:
+            self.stuck |= group.project_ids()
 
     def run(self, groups: Sequence[EntryGroup]) -> None:
         """Undo the groups in order. Each group that cannot be undone is reported by name."""
         for batch in _without_shared_names(groups):
-            self._undo_batch(batch)
+            self._undo_batch([group for group in batch if not self.stuck & group.project_ids()])
 
     def _undo_batch(self, groups: Sequence[EntryGroup]) -> None:
         ctx = self._ctx
         with ctx.read() as connection:
             states = PhotoStates(connection, [group.photo_id for group in groups if group.photo_id is not None])
-        done: list[_Undone] = []
-        try:
-            for group in groups:
-                ctx.checkpoint()
-                try:
-                    done.append(self._undo(group, states))
-                except CannotComeBack as error:
-                    report_left(ctx, group.entries, str(error))
-                except StepTimeout:
-                    raise
-                except (LibraryError, OSError) as error:
-                    self.fail(name_of(group.entries), str(error))
-        finally:
-            if done:
-                self._write(done, states)
+        planned: list[_Return] = []
+        for group in groups:
+            try:
+                planned.append(self._plan(group, states))
+            except CannotComeBack as error:
+                report_left(ctx, group.entries, str(error))
+            except (LibraryError, OSError) as error:
+                self.fail(group, str(error))
+        _Returns(ctx, planned, self._places, states).run()
+        for one in planned:
+            if one.error is not None:
+                self.fail(one.group, str(one.error))
 
-    def _undo(self, group: EntryGroup, states: PhotoStates) -> _Undone:
-        photo_id = group.photo_id
-        assert photo_id is not None  # noqa: S101 - the caller passes groups of photos only.
-        state = states.get(photo_id)
-        reversal = Reversal(state)
-        about_row = [entry for entry in group.entries if FileAction(entry.action) not in FILE_ACTIONS]
-        for entry in about_row:
-            reversal.take_back(entry)
-        self._check_place(photo_id, state, reversal)
-        now_in = None if state is None else int(state["project_id"])
-        ways = [
-            self._moves.find(entry, now_in=now_in)
-            for entry in group.entries
-            if FileAction(entry.action) in FILE_ACTIONS
-        ]
-        gone = [way for way in ways if way.is_gone]
-        self._check_gone(ways, gone, reversal)
-        undone = _Undone(group, str((reversal.state or state or {}).get("filename", "")))
-        going: list[tuple[WayBack, FileChange]] = []
-        try:
-            for way in ways:
-                if not way.is_gone:
-                    change = self._moves.go(way)
-                    going.append((way, change))
-        except Exception:
-            self._moves.return_all(going)
-            raise
-        undone.changes = [change for _, change in going]
-        for way in gone:
-            undone.said.append((CANNOT, f"{way.name}: the file is no longer in the trash"))
-            self._mark_unavailable(way, ways, reversal)
-        self._settle_derivatives(state, reversal, undone)
-        states.put(photo_id, reversal.state, unneeded_tags=reversal.unneeded_tags)
-        undone.said += [("kept, because changed since", f"{undone.name}: {name}") for name in sorted(reversal.kept)]
-        if state is None and reversal.state is not None:
-            undone.said.append(("rows restored", undone.name))
-        elif state is not None and reversal.state is None:
-            undone.said.append(("rows removed again", undone.name))
-        elif any(entry.action == FileAction.CHANGED_ROW for entry in about_row):
-            undone.said.append(("rows changed back", undone.name))
-        undone.said += [
-            (_WORDS[FileAction(change.action)], printable(way.back.name)) for way, change in going if not way.is_back
-        ]
-        return undone
+    def _plan(self, group: EntryGroup, states: PhotoStates) -> _Return:
+        before = None if group.photo_id is None else states.get(group.photo_id)
+        reversal = Reversal(None if before is None else dict(before))
+        for entry in group.entries:
+            if entry.action not in FILE_ACTIONS:
+                reversal.take_back(entry)
+        self._check_place(group.photo_id, before, reversal)
+        ways = find_ways(
+            self._places,
+            [entry for entry in group.entries if entry.action in FILE_ACTIONS],
+            now_in=None if before is None else int(before["project_id"]),
+            at=self._ctx.now(),
+        )
+        self._check_gone(ways)
+        moves = [way.move for way in ways if way.move is not None]
+        old, new = (_place_of(self._ctx, self._places, state) for state in (before, reversal.state))
+        if old is not None and new is not None and old != new:
+            moves += file_moves(PhotoFiles(), *old, *new)
+        # The folder of a project without a row belongs to no project, so `_Returns.owners` does not find the project.
+        missing = group.project_id if self._places.project(group.project_id) is None else None
+        name = str((reversal.state or before or {}).get("filename", ""))
+        ids = missing, missing, group.photo_id
+        return _Return(moves, *ids, group=group, ways=ways, before=before, reversal=reversal, name=name)
 
-    def _check_place(self, photo_id: int, state: dict[str, object] | None, reversal: Reversal) -> None:
+    def _check_place(self, photo_id: int | None, state: dict[str, Any] | None, reversal: Reversal) -> None:
         """Check that the row's project exists, and that no other photo has its name or `manifest_id`."""
         wanted = reversal.state
-        if wanted is None:
+        if wanted is None or photo_id is None:
             return
         place = (wanted["project_id"], wanted["filename"])
         if state is not None and place == (state["project_id"], state["filename"]):
@@ -159,7 +163,8 @@ class PhotoUndo:
             if state is None and known is not None and taken_manifest_ids(connection, [known], but_for=[photo_id]):
                 raise CannotComeBack("another photo has the same manifest_id now")
 
-    def _check_gone(self, ways: Sequence[WayBack], gone: Sequence[WayBack], reversal: Reversal) -> None:
+    def _check_gone(self, ways: Sequence[WayBack]) -> None:
+        gone = [way for way in ways if way.is_gone]
         if not gone:
             return
         kind_of = self._ctx.library.accepted_extensions.describe
@@ -170,82 +175,135 @@ class PhotoUndo:
         if any(FileAction(way.entry.action) is not FileAction.TRASHED for way in gone):
             raise CannotComeBack(f"{gone[0].name}: the file is missing, and the files of a photo move only together")
 
-    def _mark_unavailable(self, way: WayBack, ways: Sequence[WayBack], reversal: Reversal) -> None:
-        describe = self._ctx.library.accepted_extensions.describe
-        kind = describe(way.back.name).kind
-        has_other = any(describe(other.back.name).kind is kind for other in ways if not other.is_gone)
-        if kind.is_photo and not has_other and reversal.state is not None:
-            reversal.state[f"{kind}_available"] = 0
 
-    def _settle_derivatives(self, state: dict[str, object] | None, reversal: Reversal, undone: _Undone) -> None:
-        """Move derivatives with the photo, remove those that the task had made, and mark missing ones in the row."""
-        old, new = self._place_of(state), self._place_of(reversal.state)
+class _Returns(PhotoFilesChange[_Return]):
+    """Moves the files of a batch of groups back, and writes the rows of the groups."""
+
+    def __init__(self, ctx: StepContext, groups: Sequence[_Return], places: Places, states: PhotoStates) -> None:
+        super().__init__(ctx, groups)
+        self._places = places
+        self._states = states
+
+    def owners(self, group: _Return, move: FileMove) -> tuple[int | None, int | None]:
+        source, target = self._places.owner_of(move.source), self._places.owner_of(move.target)
+        return source or group.project_id, target or group.target_project_id
+
+    def move(self, group: _Return) -> None:
+        for move in group.moves:
+            if move.is_derivative:
+                # The name of the photo is free, so a derivative with this name belongs to no photo.
+                with suppress(LibraryError, OSError):
+                    remove_derivative(move.target)
+        group.carry_out()
+        for move in group.originals:
+            remove_wrapping(move.source)
+        left = {move.target.parent.name for move in group.moves if not move.is_done}
+        group.reversal.wanted |= {kind for kind, folder in DERIVATIVE_FOLDERS.items() if folder in left}
+        for way in group.ways:
+            if way.is_gone:
+                group.counted.append((CANNOT, f"{way.name}: the file is no longer in the trash"))
+                self._mark_unavailable(way, group)
+        self._settle_derivatives(group)
+        if group.photo_id is not None:
+            self._states.put(group.photo_id, group.reversal.state, unneeded_tags=group.reversal.unneeded_tags)
+        group.counted += _counted(group)
+
+    def _mark_unavailable(self, way: WayBack, group: _Return) -> None:
+        describe = self.ctx.library.accepted_extensions.describe
+        kind, state = describe(way.back.name).kind, group.reversal.state
+        has_other = any(describe(other.back.name).kind is kind for other in group.ways if not other.is_gone)
+        if kind.is_photo and not has_other and state is not None:
+            state[f"{kind}_available"] = 0
+
+    def _settle_derivatives(self, group: _Return) -> None:
+        """Remove the derivatives that the task had made, and mark missing ones in the row."""
+        reversal, state = group.reversal, group.reversal.state
+        old, new = (_place_of(self.ctx, self._places, known) for known in (group.before, state))
         for kind, path_of in _PATHS.items():
             with suppress(UnsafePath):
-                if old is not None and new is not None and old != new:
-                    bring_derivative(path_of, old[0], old[1], new[0], new[1], is_resumed=True)
                 place = new or old
                 if kind in reversal.made and place is not None and remove_derivative(path_of(*place)):
-                    undone.said.append(("derivatives removed again", undone.name))
-            if reversal.state is None or kind not in reversal.wanted:
+                    group.counted.append(("derivatives removed again", group.name))
+            if state is None or kind not in reversal.wanted or (new is not None and _exists(path_of, new)):
                 continue
-            if not _exists(path_of, new):
-                reversal.state[f"{kind}_status"] = MISSING
-                derivatives = {**reversal.state[DERIVATIVES]}
-                derivatives.pop(str(kind), None)
-                reversal.state[DERIVATIVES] = derivatives
-                if any(reversal.state[f"{one}_available"] for one in ("jpg", "raw", "other")):
-                    undone.lacks_derivatives = True
-                else:
-                    reason = f"its {kind} was removed, and no original is left to make a new one"
-                    undone.said.append((CANNOT, f"{undone.name}: {reason}"))
+            state[f"{kind}_status"] = MISSING
+            state[DERIVATIVES] = {name: known for name, known in state[DERIVATIVES].items() if name != str(kind)}
+            if any(state[f"{one}_available"] for one in ("jpg", "raw", "other")):
+                group.lacks_derivatives = True
+            else:
+                reason = f"its {kind} was removed, and no original is left to make a new one"
+                group.counted.append((CANNOT, f"{group.name}: {reason}"))
 
-    def _place_of(self, state: dict[str, object] | None) -> tuple[ProjectFolder, str] | None:
-        if state is None:
-            return None
-        project = self._places.project(int(str(state["project_id"])))
-        return None if project is None else (self._ctx.folder_of(project), str(state["filename"]))
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        with self.ctx.transaction(enqueues=True, durable=True) as connection:
+            outdated = self._states.changed_since(connection)
+            for group in [group for group in self.done if group.photo_id in outdated]:
+                # The intents of the group stay, so the next job that holds its projects moves the files again.
+                self._states.forget(group.photo_id or 0)
+                self.done.remove(group)
+                group.error = CannotComeBack("its row was changed during the undo")
+            yield connection
 
-    def _write(self, done: Sequence[_Undone], states: PhotoStates) -> None:
-        ctx = self._ctx
-        changes = [change for undone in done for change in undone.changes]
-        self._moves.sync(changes)
-        with ctx.transaction(enqueues=True, durable=True) as connection:
-            outdated = states.changed_since(connection)
-            for photo_id in outdated:
-                states.forget(photo_id)
-            folders = self._places.folders(states.project_ids())
-            changes += states.write(connection, tenant_id=ctx.tenant_id, folders=folders, now=ctx.now())
-            ctx.journal(connection, changes)
-            settled = [undone for undone in done if undone.group.photo_id not in outdated]
-            mark_undone(connection, [one for undone in settled for one in undone.group.ids], now=ctx.now())
-            lacking = [undone.group.photo_id for undone in settled if undone.lacks_derivatives]
-            ctx.enqueue(
-                "generate_derivatives",
-                photo_ids=[photo_id for photo_id in lacking if photo_id is not None],
-                connection=connection,
-            )
-        for undone in done:
-            if undone.group.photo_id in outdated:
-                self.fail(undone.name, "its row was changed during the undo")
-                continue
-            for word, example in undone.said:
-                if word == CANNOT:
-                    leave(ctx, *example.split(": ", 1))
-                else:
-                    ctx.report.count(word, example=example)
+    def changes(self, group: _Return, row: dict[str, Any] | None) -> Iterator[FileChange]:
+        for way in group.ways:
+            if not way.is_gone:
+                yield FileChange(
+                    action=FILE_ACTIONS[FileAction(way.entry.action)],
+                    source=self.path(way.now),
+                    target=self.path(way.back),
+                    project_id=way.entry.project_id if way.project_id is None else way.project_id,
+                    photo_id=group.photo_id,
+                    size_bytes=way.entry.size_bytes,
+                )
+
+    def write(self, connection: Connection) -> None:
+        ctx, now = self.ctx, self.ctx.now()
+        folders = self._places.folders(self._states.project_ids())
+        ctx.journal(connection, self._states.write(connection, tenant_id=ctx.tenant_id, folders=folders, now=now))
+        mark_undone(connection, [entry_id for one in self.done for entry_id in one.group.ids], now=now)
+        lacking = [one.photo_id for one in self.done if one.lacks_derivatives and one.photo_id is not None]
+        ctx.enqueue("generate_derivatives", photo_ids=lacking, connection=connection)
+
+    def report(self) -> None:
+        for word, example in (counted for one in self.done for counted in one.counted):
+            if word == CANNOT:
+                leave(self.ctx, *example.split(": ", 1))
+            else:
+                self.ctx.report.count(word, example=example)
+
+
+def _counted(one: _Return) -> Iterator[tuple[str, str]]:
+    for name in sorted(one.reversal.kept):
+        yield "kept, because changed since", f"{one.name}: {name}"
+    if one.before is None and one.reversal.state is not None:
+        yield "rows restored", one.name
+    elif one.before is not None and one.reversal.state is None:
+        yield "rows removed again", one.name
+    elif any(entry.action == FileAction.CHANGED_ROW for entry in one.group.entries):
+        yield "rows changed back", one.name
+    for way in one.ways:
+        if one.photo_id is None:
+            yield "files moved back", way.entry.source
+        elif way.move is not None:
+            yield _WORDS[FILE_ACTIONS[FileAction(way.entry.action)]], way.name
+
+
+def _place_of(ctx: StepContext, places: Places, state: dict[str, Any] | None) -> tuple[ProjectFolder, str] | None:
+    project = None if state is None else places.project(int(state["project_id"]))
+    return None if state is None or project is None else (ctx.folder_of(project), str(state["filename"]))
 
 
 def _without_shared_names(groups: Sequence[EntryGroup]) -> Iterator[list[EntryGroup]]:
-    """Yield the groups in batches. Within a batch, no two groups move files from or to the same name.
+    """Yield the groups in batches. Within a batch, no two groups concern the same photo or the same name of a file.
 
-    If a crash prevents the rows of a batch from being written, the next attempt identifies its files by their places.
+    A batch is planned before its first file moves, so no group may depend on another.
     """
     batch: list[EntryGroup] = []
-    names: set[str | None] = set()
+    names: set[str | int | None] = set()
     for group in groups:
         moves = [entry for entry in group.entries if FileAction(entry.action) in FILE_ACTIONS]
-        own = {name for entry in moves for name in (entry.source, entry.target)}
+        own = {group.photo_id, *(name for entry in moves for name in (entry.source, entry.target))} - {None}
         if not names.isdisjoint(own):
             yield batch
             batch, names = [], set()
@@ -274,10 +332,8 @@ def name_of(entries: Sequence[JournalEntry]) -> str:
     return printable(path.as_posix())
 
 
-def _exists(path_of: object, place: tuple[ProjectFolder, str] | None) -> bool:
-    if place is None or not callable(path_of):
-        return False
+def _exists(path_of: Callable[[ProjectFolder, str], Path], place: tuple[ProjectFolder, str]) -> bool:
     with suppress(UnsafePath, OSError):
         path = path_of(*place)
-        return bool(path.is_file() and path.lstat().st_size > 0)
+        return path.is_file() and path.lstat().st_size > 0
     return False

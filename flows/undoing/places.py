@@ -37,6 +37,10 @@ class Places:
         """Return the project, of any tenant, that occupies this folder name now; None if the name is free."""
         return self._projects.get(self._by_folder.get(project_folder, 0))
 
+    def owner_of(self, file: Path) -> int | None:
+        """Return the id of the project that occupies the folder of a file now, if any."""
+        return self._by_folder.get(file.relative_to(self._ctx.library.root).parts[1])
+
     def folders(self, project_ids: Iterable[int]) -> dict[int, str]:
         """Return the folder names of these projects, by project id."""
         return {one: self._projects[one].project_folder for one in project_ids if one in self._projects}

@@ -1,4 +1,4 @@
-"""Undoes changes of projects, of manifests, and of files that belong to no photo."""
+"""Undoes changes of projects, folders and manifests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
-from flows.undoing.file_moves import FileMoves
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack
 from storage.database.clock import parse_timestamp
@@ -42,7 +41,6 @@ class ProjectUndo:
     def __init__(self, ctx: StepContext, places: Places, *, removed: set[int]) -> None:
         self._ctx = ctx
         self._places = places
-        self._moves = FileMoves(ctx, places)
         self._removed = removed
 
     def run(self, group: EntryGroup) -> None:
@@ -51,14 +49,17 @@ class ProjectUndo:
         Raises:
             CannotComeBack: the group cannot be undone; nothing was changed.
         """
+        entry = group.entries[0]
         if group.is_of_project:
             self._undo_project(group)
-        elif group.entries[0].action == FileAction.WROTE_MANIFEST:
-            self._undo_manifest(group.entries[0])
-        elif group.entries[0].action == FileAction.RENAMED_FOLDER:
-            self._undo_folder(group.entries[0])
+        elif entry.action == FileAction.WROTE_MANIFEST:
+            self._undo_manifest(entry)
+        elif entry.action == FileAction.RENAMED_FOLDER:
+            self._undo_folder(entry)
+        elif entry.action == FileAction.REMOVED:
+            raise CannotComeBack("the file was permanently removed from the trash")
         else:
-            self._undo_file(group.entries[0])
+            raise CannotComeBack("this change cannot be undone")
 
     def _undo_project(self, group: EntryGroup) -> None:
         project_id = group.project_id
@@ -226,20 +227,6 @@ class ProjectUndo:
         if owner is not None:
             raise CannotComeBack(f"folder {name} now belongs to project {owner.project_name}")
         self._settle(entry, self._rename_back(entry, None))
-
-    def _undo_file(self, entry: JournalEntry) -> None:
-        if entry.action not in {FileAction.TRASHED, FileAction.RESTORED, FileAction.MOVED, FileAction.RENAMED}:
-            is_removed = entry.action == FileAction.REMOVED
-            raise CannotComeBack(
-                "the file was permanently removed from the trash" if is_removed else "this change cannot be undone"
-            )
-        way = self._moves.find(entry, now_in=entry.project_id)
-        if way.is_gone:
-            raise CannotComeBack("the file is no longer where the task put it")
-        change = self._moves.go(way)
-        self._moves.sync([change])
-        self._settle(entry, [change])
-        self._ctx.report.count("files moved back", example=entry.source)
 
     def _undo_manifest(self, entry: JournalEntry) -> None:
         ctx = self._ctx

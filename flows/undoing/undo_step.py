@@ -8,11 +8,12 @@ from pathlib import PurePosixPath
 from flows.errors import ItemsFailed, StepTimeout
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.undoing.photo_undo import BATCH_SIZE, PhotoUndo, name_of, report_left
+from flows.undoing.photo_undo import BATCH_SIZE, PhotoUndo, report_left
 from flows.undoing.places import Places
 from flows.undoing.project_undo import ProjectUndo
 from flows.undoing.reversal import CannotComeBack
 from flows.undoing.task_to_undo import task_to_undo
+from flows.undoing.ways_back import FILE_ACTIONS
 from storage.history.photo_states import current_projects
 from storage.history.undo_entries import EntryGroup, count_undoable, iterate_groups, projects_removed_with_folder
 from storage.library.errors import LibraryError
@@ -41,7 +42,6 @@ class _Undo:
             self._total = sum(count_undoable(connection, task_id=task_id).values())
         self._photos = PhotoUndo(ctx, self._places)
         self._projects = ProjectUndo(ctx, self._places, removed=removed)
-        self._stuck: set[int] = set()
 
     def run(self) -> None:
         """Undo all entries, the newest first."""
@@ -53,7 +53,7 @@ class _Undo:
                 done += len(group.entries)
                 if self._is_left_out(group):
                     continue
-                if group.photo_id is not None:
+                if group.photo_id is not None or group.entries[0].action in FILE_ACTIONS:
                     waiting.append(group)
                     if len(waiting) >= BATCH_SIZE:
                         self._undo_photos(waiting)
@@ -73,6 +73,9 @@ class _Undo:
         photo_ids = [group.photo_id for group in groups if group.photo_id is not None]
         with self._ctx.read() as connection:
             held = current_projects(connection, photo_ids).union(*(group.project_ids() for group in groups))
+        self._places.look()
+        owners = (self._places.owner(folder) for group in groups for folder in _folders(group))
+        held |= {owner.id for owner in owners if owner is not None}
         with self._ctx.exclusively(sorted(held)):
             self._places.look()
             away = self._places.empty_folders(held)
@@ -93,13 +96,11 @@ class _Undo:
         except StepTimeout:
             raise
         except (LibraryError, OSError) as error:
-            self._photos.fail(name_of(group.entries), str(error))
-            # Older entries of these projects can be undone only after this entry. A repetition of the job tries both.
-            self._stuck |= group.project_ids()
+            self._photos.fail(group, str(error))
 
     def _is_left_out(self, group: EntryGroup) -> bool:
         left_out = self._ctx.targets.left_out
-        if (left_out.projects | self._stuck) & group.project_ids():
+        if (left_out.projects | self._photos.stuck) & group.project_ids():
             return True
         return any(folder in left_out.folders for folder in _folders(group))
 

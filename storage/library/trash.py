@@ -1,4 +1,4 @@
-"""The `.trash` of a project: moves files there, finds expired files, removes them for good, and restores files.
+"""The `.trash` of a project: moves files there, finds expired files, and removes them for good.
 
 The name of a file in the trash contains the time of the move, because the file keeps its own times.
 """
@@ -148,14 +148,12 @@ def purge(entry: TrashEntry) -> None:
     remove_tree(entry.path)
 
 
-def restore(trashed: Path, target: Path, *, names: FolderNames | None = None) -> None:
-    """Move a file from its path in the trash to `target` without overwriting anything; see `move_without_overwrite`.
+def remove_wrapping(trashed: Path) -> None:
+    """Remove the folder that held one file in the trash, after the file was moved out of it.
 
-    Raises:
-        SourceMissing: the file is not in the trash, or no longer there.
-        Collision: the target's name is taken.
+    Args:
+        trashed: the file's former path in the trash, from `trash_place`. If the file had no folder, nothing happens.
     """
-    move_without_overwrite(trashed, target, names=names)
     wrapping = parse_trash_name(trashed.parent.name)
     if wrapping is not None and not wrapping.original_name:
         with contextlib.suppress(OSError):

@@ -1,10 +1,8 @@
 """The step `image_move_files`: it moves photos with all their files into another project, and overwrites no files."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection
@@ -21,10 +19,8 @@ from flows.steps.targets.target_photos import Worked, current_folder, each_item,
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
 from storage.errors import UnknownProject
 from storage.history.journal import FileAction
-from storage.library.errors import LibraryError, SourceMissing, UnsafePath
-from storage.library.naming.folder_names import FolderNames
+from storage.library.errors import UnsafePath
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, ProjectFolder
-from storage.library.transfer import move_without_overwrite, remove_derivative
 from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
@@ -186,36 +182,6 @@ class _PhotoMove(PhotoFilesChange[_Move]):
             report.count("files moved", len(move.originals))
             if move.name != move.photo.filename:
                 report.count("renamed", example=f"{move.photo.filename} → {move.name}")
-
-
-def bring_derivative(
-    path_of: Callable[[ProjectFolder, str], Path],
-    source: ProjectFolder,
-    old: str,
-    target: ProjectFolder,
-    new: str,
-    *,
-    is_resumed: bool,
-) -> bool:
-    """Move a derivative after its photo, and return whether it exists at the new place. If not, it can be made again.
-
-    Args:
-        path_of: a function that returns the derivative's path for a project folder and the name of a photo.
-        source: the photo's old project folder.
-        old: the photo's old name.
-        target: the photo's new project folder.
-        new: the photo's new name.
-        is_resumed: whether an interrupted attempt may have moved the derivative already.
-    """
-    with suppress(LibraryError, OSError):
-        old_path, new_path = path_of(source, old), path_of(target, new)
-        if old_path.exists() or not is_resumed:
-            # The photo's new name was free, so a derivative with this name belongs to a photo that no longer exists.
-            remove_derivative(new_path)
-            with suppress(SourceMissing):
-                move_without_overwrite(old_path, new_path, names=FolderNames())
-        return new_path.is_file()
-    return False
 
 
 def moved_photo(photo: Photo, name: str, group: MoveGroup) -> MovedPhoto:

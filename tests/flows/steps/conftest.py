@@ -328,8 +328,9 @@ class Deaths:
         prepare: Callable[[Studio], int],
         *,
         strike: Callable[[int], AbstractContextManager[DeathAt]] = dying_at,
+        is_repeated: bool = True,
     ) -> Iterator[int]:
-        """Yield after each death, or other strike, and its repetition.
+        """Yield after each death, or other strike, and the repetition of the job, or its cancellation.
 
         `prepare` makes rows and files and returns the id of a queued job. The studio is emptied before each round.
         """
@@ -347,12 +348,16 @@ class Deaths:
             if not found.is_final:
                 if found.status == "running":
                     jobs.increment_attempts(job_id)
-                jobs.requeue(job_id)
+                if is_repeated:
+                    jobs.requeue(job_id)
+                else:
+                    jobs.cancel(job_id)
                 with self.studio.database.begin() as connection:
                     # What a rescue does: the executor is dead, and holds no project any more.
                     connection.execute(project_claims.delete())
-                ended = run_queued_job(self.studio.runtime, job_id)
-                assert ended.status == "completed", ended.error_message
+                if is_repeated:
+                    ended = run_queued_job(self.studio.runtime, job_id)
+                    assert ended.status == "completed", ended.error_message
             yield number
             number += 1
 

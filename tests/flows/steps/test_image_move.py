@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 
 from flows import StepContext
-from flows.steps.moving.image_move import bring_derivative
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.errors import UnknownPhoto, UnknownProject
 from storage.history.move_intents import pending_intents
 from storage.library import transfer
 from storage.library.errors import NotEnoughSpace
-from storage.library.paths import ProjectFolder
 
 
 def _items(*photo_ids: int) -> list[dict[str, Any]]:
@@ -352,30 +350,3 @@ def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, deaths):
         assert studio.outcome() == undisturbed, f"after a death at point {number}"
         rounds += 1
     assert rounds > 12
-
-
-@pytest.mark.parametrize(
-    ("places", "is_resumed", "kept"),
-    [
-        ("old", False, b"old"),
-        ("old", True, b"old"),
-        ("old and new", True, b"old"),
-        # An interrupted attempt has moved it already.
-        ("new", True, b"new"),
-        # It belongs to a photo that no longer exists.
-        ("new", False, None),
-        ("neither", True, None),
-    ],
-)
-def test_a_derivative_follows_its_photo_and_replaces_a_stray_one(studio, places, is_resumed, kept):
-    source, target = (studio.folder(studio.project(name)) for name in ("Iceland", "Norway"))
-    for name, path in (("old", source.thumbnail("fox")), ("new", target.thumbnail("elk"))):
-        path.parent.mkdir(exist_ok=True)
-        if name in places:
-            path.write_bytes(name.encode())
-
-    is_there = bring_derivative(ProjectFolder.thumbnail, source, "fox", target, "elk", is_resumed=is_resumed)
-
-    path = target.thumbnail("elk")
-    assert (is_there, path.read_bytes() if path.exists() else None) == (kept is not None, kept)
-    assert not source.thumbnail("fox").exists()

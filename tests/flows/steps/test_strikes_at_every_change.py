@@ -115,15 +115,15 @@ def do_something(studio: Any) -> None:
     run_task(studio, "file_removal", "folder_alignment", "manifest_cleaning", scope="global")
 
 
-def run_task(studio: Any, *types: str, scope: str, **arguments: Any) -> None:
+def run_task(studio: Any, *types: str, scope: str, task_id: str = "task", **arguments: Any) -> None:
     """Run a task of these steps to its end."""
     steps = [{"type": name} for name in types]
     definition = load_definitions({"tidy": {"label": "Tidy", "scope": scope, "steps": steps}})["tidy"]
     tasks, jobs = TasksRepository(studio.database), JobsRepository(studio.database)
-    tasks.start(new_task(definition, task_id="task", tenant_id="tenant", **arguments))
+    tasks.start(new_task(definition, task_id=task_id, tenant_id="tenant", **arguments))
     while (job := jobs.claim_next("worker")) is not None:
         run_claimed_job(job, studio.runtime)
-    assert tasks.get("task").status == "completed"
+    assert tasks.get(task_id).status == "completed"
 
 
 def come_to_the_same_end(studio: Any, deaths: Any, jpeg: Callable[..., bytes], type: str, strike: str) -> None:
@@ -192,13 +192,59 @@ def prepare_undo_of_one_name(studio: Any, jpeg: Callable[..., bytes]) -> int:
     return int(undo.id)
 
 
+def prepare_undo_of_undo(studio: Any, jpeg: Callable[..., bytes]) -> int:
+    """A task renamed, moved and trashed a photo's files, and was undone; returns the id of the job that undoes that."""
+    norway, iceland = studio.project("Norway"), studio.project("Iceland")
+    studio.photo(norway, "fox", "jpg", contents={"jpg": jpeg(shade=30)})
+    studio.photo(iceland, "owl", "jpg")
+    options = {"contents": {"jpg": jpeg(shade=120)}, "derivatives": True, "keep_raw": 0}
+    photo_id = studio.photo(iceland, "fox", "jpg", "NEF", "jpg.xmp", **options)
+    steps = ("duplicate_resolution", "image_move_files", "file_removal")
+    run_task(studio, *steps, scope="photo_set", project_id=norway.id, items=[{"photo_id": photo_id}])
+    run_task(studio, "undo", scope="global", payload={"undo": "task"}, task_id="undo")
+    assert studio.get_photo(photo_id).filename == "fox"
+    job = JobsRepository(studio.database).enqueue(
+        tenant_id="tenant", type="undo", scope="global", payload={"undo": "undo"}
+    )
+    return int(job.id)
+
+
 @pytest.mark.slow_on("postgresql")
-def test_an_undo_of_two_photos_that_had_one_name_is_repeated_after_a_death(studio: Any, deaths: Any, jpeg: Any) -> None:
-    assert run_queued_job(studio.runtime, prepare_undo_of_one_name(studio, jpeg)).status == "completed"
+@pytest.mark.parametrize(
+    ("prepare", "place"),
+    [
+        (prepare_undo_of_one_name, "tenant/Iceland/fox.jpg"),
+        (prepare_undo_of_undo, "tenant/Norway/fox_duplicate1.jpg"),
+    ],
+)
+def test_an_undo_is_repeated_after_a_death(
+    studio: Any, deaths: Any, jpeg: Any, prepare: Callable[..., int], place: str
+) -> None:
+    assert run_queued_job(studio.runtime, prepare(studio, jpeg)).status == "completed"
     undisturbed = outcome(studio)
-    assert undisturbed["tenant/Iceland/fox.jpg"] == jpeg(shade=120)
-    for number in deaths.each(lambda studio: prepare_undo_of_one_name(studio, jpeg)):
+    assert undisturbed[place] == jpeg(shade=120)
+    for number in deaths.each(lambda studio: prepare(studio, jpeg)):
         assert outcome(studio) == undisturbed, f"death at change {number}"
+
+
+@pytest.mark.slow_on("postgresql")
+def test_after_a_dead_undo_that_is_canceled_the_next_job_moves_files_to_where_their_rows_are(
+    studio: Any, deaths: Any, jpeg: Any
+) -> None:
+    places = set()
+    for number in deaths.each(lambda studio: prepare_undo_of_undo(studio, jpeg), is_repeated=False):
+        before = studio.get_photo(3)
+        for project in ProjectsRepository(studio.database).list():
+            assert studio.run("folder_check", project_id=project.id).status == "completed"
+        photo = studio.get_photo(3)
+        assert (photo.project_id, photo.filename) == (before.project_id, before.filename), f"death at change {number}"
+        folder = studio.folder(ProjectsRepository(studio.database).get(photo.project_id))
+        found = {path.name for path in folder.path.iterdir() if path.name.startswith(photo.filename)}
+        raw = {f"{photo.filename}.NEF"} if photo.raw_available else set()
+        assert found - {"fox.jpg"} >= ({f"{photo.filename}.jpg.xmp"} | raw), f"death at change {number}"
+        assert (folder.path / f"{photo.filename}.jpg").read_bytes() == jpeg(shade=120)
+        places.add((photo.project_id, photo.filename, photo.raw_available))
+    assert len(places) > 1
 
 
 @pytest.mark.full

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from flows.undoing import file_moves
-from storage import Job, ProjectsRepository
+from flows.handlers import announced_moves
+from storage import Job, JobsRepository, ProjectsRepository
 from storage.database.tables import photos, projects
+from storage.library.paths import THUMB_FOLDER
 from tests.flows.steps.test_strikes_at_every_change import run_task
 
 
@@ -215,7 +216,7 @@ def test_if_one_file_of_a_photo_cannot_move_the_others_return(
 ) -> None:
     iceland, _, photo_id = _moved_fox(studio, "jpg", "NEF")
     before = studio.everything()
-    move = file_moves.move_without_overwrite
+    move = announced_moves.move_without_overwrite
 
     def fail(source: Path, target: Path, **options: Any) -> None:
         if source.name == f"fox.{failing}":
@@ -223,7 +224,7 @@ def test_if_one_file_of_a_photo_cannot_move_the_others_return(
         move(source, target, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(file_moves, "move_without_overwrite", fail)
+        patch.setattr(announced_moves, "move_without_overwrite", fail)
         job = _undo(studio)
     assert "1 photo could not be restored" in str(job.error_message)
     assert studio.everything() == before
@@ -340,3 +341,68 @@ def test_a_removed_project_whose_folder_name_is_used_again_stays_removed(studio:
 
 def _project(studio: Any, project: Any) -> Any:
     return ProjectsRepository(studio.database).get_by_id(project.id)
+
+
+def test_a_photo_that_one_task_renamed_and_moved_comes_back_and_goes_again(
+    studio: Any, jpeg: Callable[..., bytes]
+) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    studio.photo(norway, "owl", "jpg", contents={"jpg": jpeg(shade=30)})
+    studio.photo(iceland, "hare", "jpg")
+    photo_id = studio.photo(
+        iceland, "owl", "jpg", "NEF", "jpg.xmp", contents={"jpg": jpeg()}, derivatives=True, keep_raw=0
+    )
+    steps = ("duplicate_resolution", "image_move_files", "file_removal")
+    before = studio.disk()
+    run_task(studio, *steps, scope="photo_set", project_id=norway.id, items=[{"photo_id": photo_id}])
+    after = studio.disk()
+    name = studio.get_photo(photo_id).filename
+    assert {f"tenant/Norway/{name}.jpg", f"tenant/Norway/.trash/{name}.NEF"} <= after.keys()
+    assert name != "owl"
+
+    run_task(studio, "undo", scope="global", payload={"undo": "task"}, task_id="undo")
+    undone = studio.disk()
+    run_task(studio, "undo", scope="global", payload={"undo": "undo"}, task_id="undo of undo")
+
+    assert undone == before
+    assert studio.get_photo(photo_id).filename == name
+    assert studio.disk() == after
+
+
+def test_a_derivative_comes_back_with_its_photo_in_place_of_a_stray_one(studio: Any) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    photo_id = studio.photo(iceland, "fox", "jpg", derivatives=True)
+    studio.photo(iceland, "hare", "jpg")
+    own = studio.folder(iceland).thumbnail("fox").read_bytes()
+    run_task(studio, "image_move_files", scope="photo_set", project_id=norway.id, items=[{"photo_id": photo_id}])
+    studio.folder(iceland).thumbnail("fox").write_bytes(b"of a photo that no longer exists")
+
+    job = _undo(studio)
+
+    assert job.status == "completed", job.error_message
+    assert studio.folder(iceland).thumbnail("fox").read_bytes() == own
+    assert not studio.folder(norway).thumbnail("fox").exists()
+    assert studio.get_photo(photo_id).thumbnail_status == "generated"
+
+
+def test_a_derivative_that_cannot_come_back_is_made_again(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    photo_id = studio.photo(iceland, "fox", "jpg", derivatives=True)
+    studio.photo(iceland, "hare", "jpg")
+    run_task(studio, "image_move_files", scope="photo_set", project_id=norway.id, items=[{"photo_id": photo_id}])
+    move = announced_moves.move_without_overwrite
+
+    def fail(source: Path, target: Path, **options: Any) -> None:
+        if source.parent.name == THUMB_FOLDER:
+            raise OSError(5, os.strerror(5), os.fspath(source))
+        move(source, target, **options)
+
+    monkeypatch.setattr(announced_moves, "move_without_overwrite", fail)
+    job = _undo(studio)
+
+    assert job.status == "completed", job.error_message
+    photo = studio.get_photo(photo_id)
+    assert (photo.project_id, photo.thumbnail_status, photo.preview_status) == (iceland.id, "missing", "generated")
+    wanted = JobsRepository(studio.database).claim_next("worker")
+    assert wanted is not None
+    assert wanted.type == "generate_derivatives"

@@ -5,9 +5,18 @@ from pathlib import Path
 import pytest
 
 from storage.library import trash
-from storage.library.errors import Collision, FolderUnreadable, SourceMissing, UnsafePath
+from storage.library.errors import FolderUnreadable, SourceMissing, UnsafePath
 from storage.library.paths import ProjectFolder
-from storage.library.trash import TrashEntry, expired, list_trash, move_to_trash, parse_trash_name, purge, restore
+from storage.library.transfer import move_without_overwrite
+from storage.library.trash import (
+    TrashEntry,
+    expired,
+    list_trash,
+    move_to_trash,
+    parse_trash_name,
+    purge,
+    remove_wrapping,
+)
 
 NOON = datetime(2025, 10, 1, 12, 0, 0, 123_000, tzinfo=UTC)
 DAY = 24 * 3600.0
@@ -40,7 +49,8 @@ def test_a_name_without_room_for_a_stamp_is_kept_whole(project: ProjectFolder) -
     trashed = move_to_trash(project, put(project, name), at=NOON)
     [entry] = list_trash(project)
     assert (entry.original_name, entry.trashed_at) == (name, NOON)
-    restore(trashed, project.original(name))
+    move_without_overwrite(trashed, project.original(name))
+    remove_wrapping(trashed)
     assert list(list_trash(project)) == []
     assert project.original(name).read_bytes() == b"picture"
 
@@ -121,17 +131,6 @@ def test_only_files_directly_in_the_project_go_to_its_trash(
     with pytest.raises(ValueError, match="aware"):
         move_to_trash(project, foreign, at=datetime(2025, 1, 1))
     assert foreign.exists()
-
-
-@pytest.mark.usefixtures("file_system")
-def test_restoring_overwrites_nothing(project: ProjectFolder) -> None:
-    trashed = move_to_trash(project, put(project, "a.jpg", b"first"), at=NOON)
-    put(project, "A.JPG", b"second")
-    with pytest.raises(Collision):
-        restore(trashed, project.original("a.jpg"))
-    restore(trashed, project.original("b.jpg"))
-    assert (project.path / "b.jpg").read_bytes() == b"first"
-    assert (project.path / "A.JPG").read_bytes() == b"second"
 
 
 @pytest.mark.usefixtures("file_system")

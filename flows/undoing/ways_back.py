@@ -1,0 +1,115 @@
+"""Finds the current and the former places of the files in journal entries. It changes nothing on the disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from flows.handlers.announced_moves import FileMove
+from flows.undoing.places import Places
+from flows.undoing.reversal import CannotComeBack
+from storage.history.journal import FileAction, JournalEntry
+from storage.library.errors import UnsafePath
+from storage.library.naming.names import printable
+from storage.library.trash import trash_place
+
+#: The actions that move one file, each with the action that reverses it.
+FILE_ACTIONS = {
+    FileAction.TRASHED: FileAction.RESTORED,
+    FileAction.RESTORED: FileAction.TRASHED,
+    FileAction.MOVED: FileAction.MOVED,
+    FileAction.RENAMED: FileAction.RENAMED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """The way of one file to its former place.
+
+    Attributes:
+        now: the path of the file before the move.
+        back: the path to which the file returns. A file that returns to the trash gets a new name there, so that its
+            time in the trash starts again.
+        move: the move; None if the file is missing, or is already at `back` because a user has moved it.
+        is_gone: whether the file is at neither path.
+        project_id: the project that owns the file at `now`.
+    """
+
+    entry: JournalEntry
+    now: Path
+    back: Path
+    move: FileMove | None
+    is_gone: bool
+    project_id: int | None
+
+    @property
+    def name(self) -> str:
+        """The name of the file at `back`."""
+        return printable(self.back.name)
+
+
+def find_ways(places: Places, entries: Iterable[JournalEntry], *, now_in: int | None, at: datetime) -> list[WayBack]:
+    """Return the ways back of the files in a group of entries, in the order in which the files must move.
+
+    A name is taken only by a file with exactly the same name: `IMG_1.jpg` can return to a folder that has `img_1.jpg`.
+
+    Args:
+        places: finds the paths of the entries.
+        entries: the entries, the newest first. The action of each is one of `FILE_ACTIONS`. If one task moved a file
+            twice, the second entry continues the way of the first.
+        now_in: the id of the current project of a moved photo.
+        at: the current time.
+
+    Raises:
+        CannotComeBack: another file has the name, or the place does not belong to the tenant.
+    """
+    ways: dict[str, WayBack] = {}
+    found: list[WayBack] = []
+    for entry in entries:
+        way = _find(places, entry, now_in, at, ways.get(str(entry.target)), found)
+        found.append(way)
+        if not way.is_gone:
+            ways[entry.source] = way
+    return found
+
+
+def _find(
+    places: Places,
+    entry: JournalEntry,
+    now_in: int | None,
+    at: datetime,
+    earlier: WayBack | None,
+    others: Iterable[WayBack],
+) -> WayBack:
+    action = FileAction(entry.action)
+    is_loose = action is FileAction.MOVED and entry.photo_id is None
+    of_source = None if is_loose else entry.project_id
+    of_target = None if is_loose else now_in if action is FileAction.MOVED else entry.project_id
+    try:
+        now = places.file(str(entry.target), of_target) if earlier is None else earlier.back
+        if action is FileAction.RESTORED:
+            back = trash_place(places.folder(entry.source, of_source), now, at=at)
+        else:
+            back = places.file(entry.source, of_source)
+    except UnsafePath as error:
+        raise CannotComeBack(str(error)) from error
+    vacated = {way.now for way in others if way.move is not None}
+    before = None if earlier is None else earlier.move
+    is_here = before is not None or (os.path.lexists(now) and now not in vacated)
+    is_there = os.path.lexists(back) and back not in vacated
+    if is_here and is_there and not (before is None and now.samefile(back)):
+        # If `now` and `back` are the same file, a move was interrupted.
+        raise CannotComeBack(f"{printable(back.name)}: another file has this name now")
+    if not is_here and is_there and not _has_size(back, entry.size_bytes):
+        raise CannotComeBack(f"{printable(back.name)}: the file is missing, and another file has this name now")
+    move = None
+    if is_here:
+        move = FileMove(now, back, now.lstat().st_size if before is None else before.size_bytes)
+    return WayBack(entry, now, back, move, is_gone=not is_here and not is_there, project_id=of_target)
+
+
+def _has_size(path: Path, size_bytes: int | None) -> bool:
+    return size_bytes is None or path.lstat().st_size == size_bytes
