@@ -2,13 +2,13 @@
 
 import tempfile
 import uuid
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.api.start import run_task
+from flows.api.start import run_new
 from flows.errors import FlowsError
 from flows.handlers.job_targets import LeftOut
 from flows.planning.changes import Change
@@ -19,7 +19,6 @@ from flows.process.runtime import Runtime
 from flows.starting.in_thread import in_thread
 from storage.photos.photos import PhotosRepository
 from storage.queue.new_tasks import NewTask
-from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 from task_definitions import Scope
 
@@ -39,12 +38,10 @@ class PreparedRun:
     Attributes:
         new: the task that carries out the unchanged part of the plan; None if nothing is left to do.
         refusals: the projects, folders and photos that are left out, with reasons.
-        counts: the number of changes to make, by action.
     """
 
     new: NewTask | None
     refusals: tuple[Refusal, ...]
-    counts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +74,7 @@ def run_saved_plan(path: Path) -> PlannedRun:
     prepared = prepare_run(SavedPlan.read(path), runtime)
     if prepared.new is None:
         return PlannedRun(summary=None, refusals=prepared.refusals)
-    new = prepared.new
-    TasksRepository(runtime.database).start(new)
-    summary = run_task(
-        type=new.definition.definition,
-        tenant_id=new.tenant_id,
-        scope=str(new.scope),
-        project_id=new.project_id,
-        items=new.items,
-        select=new.selection,
-        source=new.source,
-        task_id=new.id,
-    )
-    return PlannedRun(summary=summary, refusals=prepared.refusals)
+    return PlannedRun(summary=run_new(prepared.new, runtime), refusals=prepared.refusals)
 
 
 arun_saved_plan = in_thread(run_saved_plan)
@@ -121,24 +106,20 @@ class _Preparation:
             for _ in range(MAX_ROUNDS):
                 payload = {**(self._saved.task.payload or {}), **self._left_out.to_payload()}
                 new = replace(self._saved.task, id=str(uuid.uuid4()), items=self._items, payload=payload)
-                counts = self._plan(new, comparison)
+                has_changes = self._plan(new, comparison)
                 found = [one for one in comparison.differences() if one.fresh or not self._is_left_out(one.change)]
                 if not found:
-                    return PreparedRun(new=new if counts else None, refusals=tuple(self._refusals), counts=counts)
+                    return PreparedRun(new=new if has_changes else None, refusals=tuple(self._refusals))
                 self._refuse(found)
         raise PlanUnsettled(f"{self._saved.path}: the library changed while it was compared with the plan. Try again.")
 
-    def _plan(self, new: NewTask, comparison: Comparison) -> dict[str, int]:
-        counts: Counter[str] = Counter()
+    def _plan(self, new: NewTask, comparison: Comparison) -> bool:
+        """Plan the task again, for the comparison. Return whether it changes anything."""
         comparison.forget_fresh()
-
-        def add(change: Change) -> None:
-            counts[change.action] += 1
-            comparison.add(change, to="fresh")
-
-        if self._items is None or self._items:
-            make_plan(self._runtime, new, is_thorough=self._saved.is_thorough, on_change=add)
-        return dict(counts)
+        if self._items is not None and not self._items:
+            return False
+        add = partial(comparison.add, to="fresh")
+        return not make_plan(self._runtime, new, is_thorough=self._saved.is_thorough, on_change=add).is_empty
 
     def _refuse(self, found: list[Difference]) -> None:
         known = self._photo_ids(found)

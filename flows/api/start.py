@@ -14,6 +14,7 @@ from flows.starting.new_task import new_task
 from flows.starting.outbox import ask_prefect
 from storage.database.engine import Database
 from storage.photos.photo_selection import PhotoSelection
+from storage.queue.new_tasks import NewTask
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary, summarise_task
 from task_definitions import TaskDefinition
@@ -76,10 +77,9 @@ def start_task(
         UnknownPhoto: an item does not exist for the tenant.
         InvalidValue: a value cannot be stored.
     """
-    definition = find_definition(type)
     access: Database | Connection = connection if connection is not None else Runtime.current().database
     new = new_task(
-        definition,
+        find_definition(type),
         task_id=task_id,
         tenant_id=tenant_id,
         scope=scope,
@@ -122,12 +122,8 @@ def run_task(
         RunBroken: the flow run ended before the task did. `photojobs up` or a worker continues the task.
         PhotojobsError: any error of `start_task`; nothing was written.
     """
-    from flows.orchestration.compiler import compile_task
-
-    definition = find_definition(type)
-    runtime = Runtime.current()
     new = new_task(
-        definition,
+        find_definition(type),
         task_id=task_id,
         tenant_id=tenant_id,
         scope=scope,
@@ -137,12 +133,19 @@ def run_task(
         payload=payload,
         source=source,
     )
+    return run_new(new, Runtime.current())
+
+
+def run_new(new: NewTask, runtime: Runtime) -> TaskSummary:
+    """Start a task whose arguments `new_task` has checked, and run its flow; see `run_task`."""
+    from flows.orchestration.compiler import compile_task
+
     # The task is written before the flow starts, so that Prefect gets only the task's id and not the list of items.
     task = TasksRepository(runtime.database).start(new)
-    flow = compile_task(definition)
-    parameters: dict[str, Any] = {"tenant_id": tenant_id, "source": source, "task_id": task.id}
-    if project_id is not None:
-        parameters["project_id"] = project_id
+    flow = compile_task(new.definition.definition)
+    parameters: dict[str, Any] = {"tenant_id": new.tenant_id, "source": new.source, "task_id": task.id}
+    if new.project_id is not None:
+        parameters["project_id"] = new.project_id
     with runtime.as_current():
         state: Any = flow(**parameters, return_state=True)
     summary = summarise_task(runtime.database, task.id)

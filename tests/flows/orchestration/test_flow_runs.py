@@ -8,18 +8,20 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows import arun_task, catalog, run_task, start_task
+from flows import arun_task, catalog, plan_task, run_saved_plan, run_task, start_task
 from flows.execution.worker import drain_queue
 from flows.orchestration import artifacts, cancellation_watch
 from flows.orchestration.compiler import compile_task
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import SCHEDULE_SOURCE
+from flows.testing import run_step
 from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository, TaskSummary
 from task_definitions import load_definitions
 from tests.prefect_api import PrefectApi
@@ -154,6 +156,33 @@ def test_a_run_of_a_plan_starts_nothing_and_shows_what_would_be_done(
     (artifact,) = api.artifacts(state.state_details.flow_run_id)
     assert artifact["type"] == "markdown"
     assert "orphaned_project_cleanup" in artifact["data"]
+
+
+def test_a_saved_plan_is_run_except_the_project_that_has_changed_since(
+    api: Api, runtime: Runtime, define: Any, tmp_path: Path
+) -> None:
+    ids = {}
+    for name in ("alps", "dunes"):
+        project = ProjectsRepository(runtime.database).create(
+            project_name=name, project_folder=name, tenant_id="user_0"
+        )
+        runtime.library.project("user_0", name).create()
+        ids[name] = project.id
+    definition = define("write_manifests", {"type": "manifest_check", "priority": 95}, scope="global")
+    plan = plan_task(type=definition, tenant_id="user_0", save=tmp_path / "plan")
+    run_step(runtime, type="manifest_check", tenant_id="user_0", project_id=ids["dunes"])
+
+    ended = run_saved_plan(tmp_path / "plan")
+
+    assert plan.counts == {"write": 2}
+    assert [refusal.name for refusal in ended.refusals] == ["project dunes"]
+    assert ended.summary is not None
+    assert ended.summary.task.status == "completed"
+    assert api.flow_run(str(ended.summary.task.flow_run_id))["state"]["type"] == "COMPLETED"
+    assert runtime.library.project("user_0", "alps").manifest_path.is_file()
+    again = run_saved_plan(tmp_path / "plan")
+    assert again.summary is None, "nothing of the plan is left to do"
+    assert {refusal.name for refusal in again.refusals} == {"project alps", "project dunes"}
 
 
 def test_a_failed_job_is_a_failed_task_run_with_its_error(
