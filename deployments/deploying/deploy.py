@@ -101,13 +101,8 @@ def plan_deployments(
 ) -> DeploymentPlan:
     """Plan what must be done to deploy these definitions to the pool; change nothing.
 
-    Args:
-        client: the client of the server.
-        definitions: all definitions.
-        settings: the settings with the schedules.
-        choice: the pool, and the options of its runs.
-        names: names of definitions, or `drain_queue`; by default all. If all are deployed, the plan also pauses the
-            pool's deployments whose definition no longer exists.
+    `names` are names of definitions, or `drain_queue`; by default all. If all are deployed, the plan also pauses the
+    pool's deployments whose definition no longer exists.
 
     Raises:
         UnknownDefinition: a definition does not exist.

@@ -46,14 +46,9 @@ def deployment_of(
     work_pool: str | None = None,
     job_variables: Mapping[str, Any] | None = None,
 ) -> RunnerDeployment:
-    """Return the deployment of a definition, for a runner on this machine or for a work pool.
+    """Return the deployment of a definition: for the work pool of this name, else for a runner on this machine.
 
-    Args:
-        definition: the definition.
-        settings: the settings with the schedules and their tenants.
-        choices: the choices that the form offers.
-        work_pool: the name of the work pool; None for a runner on this machine.
-        job_variables: values that replace variables of the work pool.
+    `job_variables` replace variables of the work pool.
     """
     flow = compile_task(definition)
     deployment = flow.to_deployment(

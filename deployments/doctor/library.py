@@ -28,11 +28,9 @@ _NAMED = 3
 
 
 def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding]:
-    """Check a library's root, its tenants and its projects.
+    """Check a library's root, which may be missing, its tenants and its projects.
 
-    Args:
-        library: the library; it may be missing.
-        has_projects: whether the database has projects. If it has, an empty root means that the disk is not mounted.
+    If the database has projects (`has_projects`), an empty root means that the library's disk is not mounted.
     """
     try:
         library.check_available()

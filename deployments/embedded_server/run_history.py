@@ -84,11 +84,7 @@ class RunHistory:
         return history if is_passive else None
 
     def record(self, summary: TaskSummary, database: Database) -> str:
-        """Write the flow run of an ended task, with a task run for each job; return its id.
-
-        Args:
-            summary: the summary of the task.
-            database: the database with its jobs.
+        """Write the flow run of an ended task, with a task run for each of its jobs in `database`; return its id.
 
         Raises:
             sqlite3.Error: the database could not be written.

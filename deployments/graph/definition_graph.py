@@ -122,27 +122,25 @@ class DefinitionGraph:
         return "" if self.task is None else f", task {self.task[0]}: {self.task[1]}"
 
 
-def graph_of_definition(
-    definition: TaskDefinition, step_types: Mapping[str, StepType], *, lanes: Sequence[Lane] = ()
-) -> DefinitionGraph:
-    """Return the graph of a definition; without `lanes`, the lanes of a new database are used.
+def graph_of_definition(definition: TaskDefinition, step_types: Mapping[str, StepType]) -> DefinitionGraph:
+    """Return the graph of a definition with the lanes of a new database.
 
     Raises:
         KeyError: `step_types` lacks a type of the definition.
     """
     pinned = PinnedDefinition.pin(definition, step_types)
-    steps = tuple(_step(pinned, index, step_types, lanes) for index in range(len(pinned.steps)))
+    steps = tuple(_step(pinned, index, step_types, ()) for index in range(len(pinned.steps)))
     return DefinitionGraph(
         name=definition.name,
         label=definition.label,
         scope=definition.scope or "project or photo_set",
-        lanes=_lanes_in_order(steps, lanes),
+        lanes=_lanes_in_order(steps, ()),
         steps=steps,
     )
 
 
 def graph_of_task(
-    summary: TaskSummary, step_types: Mapping[str, StepType], *, lanes: Sequence[Lane] = ()
+    summary: TaskSummary, step_types: Mapping[str, StepType], *, lanes: Sequence[Lane]
 ) -> DefinitionGraph:
     """Return the graph of the definition that a task was started with, with the progress of each step."""
     task = summary.task

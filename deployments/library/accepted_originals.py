@@ -23,11 +23,7 @@ def accept_original(database: Database, settings: Settings, path: str, *, tenant
 
     The next upkeep makes its thumbnail and preview again, and reads its metadata again.
 
-    Args:
-        database: the database that records the original as corrupt.
-        settings: the settings with the library's root.
-        path: the path of the original, below its tenant's folder.
-        tenant_id: the tenant; by default any tenant.
+    `path` is the path of the original below its tenant's folder; without `tenant_id`, of any tenant.
 
     Raises:
         NotCorrupt: the original is not recorded as corrupt, or it changed meanwhile.

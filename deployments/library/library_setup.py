@@ -89,10 +89,8 @@ class LibrarySetup:
 def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) -> LibrarySetup:
     """Plan what to write for a library; nothing is written yet.
 
-    Args:
-        survey: the survey of the library.
-        into: an existing folder for the settings file.
-        database: a URL, or the path of an SQLite file; by default a file in `into`.
+    The settings file belongs into the existing folder `into`. `database` is a URL or the path of an SQLite file; by
+    default a file in `into`.
 
     Raises:
         SetUpAlready: a settings file exists.
@@ -155,15 +153,9 @@ def discover_projects(
 ) -> list[TaskSummary]:
     """Add the folders of tenants as projects, and their files as photos, in this process without Prefect.
 
-    This writes rows, a manifest into each folder without one, thumbnails and previews; it changes no photograph.
-
-    Args:
-        settings: the settings with the library and the database.
-        tenant_ids: the tenants.
-        follow: makes a context manager from the runtime and a task's id; the task runs inside it.
-
-    Returns:
-        The summary of the task of each tenant.
+    This writes rows, a manifest into each folder without one, thumbnails and previews; it changes no photograph. The
+    task of each tenant runs inside the context manager that `follow` makes from the runtime and the task's id. Return
+    the summaries of the tasks.
     """
     from flows.execution.worker import Worker
     from flows.process.runtime import Runtime

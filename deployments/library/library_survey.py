@@ -89,12 +89,10 @@ class LibrarySurvey:
 
 
 def survey_library(folder: Path, kinds: AcceptedExtensions, *, layout: Layout | None = None) -> LibrarySurvey:
-    """Survey a folder, and find out its layout.
+    """Survey a folder; `kinds` decides which files are photographs.
 
-    Args:
-        folder: an existing folder; its path may contain symlinks, but no symlink in it is followed.
-        kinds: decides which files are photographs.
-        layout: the layout; by default the one that fits most of the photographs.
+    The folder's path may contain symlinks, but no symlink in it is followed. By default, the layout is the one that
+    fits most of the photographs.
 
     Raises:
         NotALibrary: the folder is missing or unreadable, or the library's root would be the root of the file system.

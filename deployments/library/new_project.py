@@ -24,12 +24,7 @@ def add_project(
 ) -> tuple[Project, Path]:
     """Add an empty project; return its row and its folder.
 
-    Args:
-        database: the database for the row.
-        settings: the settings with the library's root, which must exist.
-        name: the project's name, which people see.
-        tenant_id: the project's tenant.
-        folder: the name of the project's folder; by default derived from `name`.
+    People see the project's name. By default, the name of its folder is derived from it.
 
     Raises:
         FolderTaken: the folder exists, or belongs to another project.

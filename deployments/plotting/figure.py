@@ -24,6 +24,9 @@ INK, QUIET, RULE, ACCENT, FAILED = (PAGE_COLORS[name] for name in ("ink", "quiet
 #: The colors of series, in this order. They differ on light and dark pages, and for most people with color blindness.
 PALETTE = ("#4e79a7", "#e08a2c", "#59a14f", "#b07aa1", "#2fa5a0", "#c9a227", "#9c755f", "#8a8fd1", "#d37295", "#7f8c8d")
 
+#: The width of every figure in inches.
+FIGURE_WIDTH = 9.6
+
 #: The largest number of characters of a label beside an axis; longer labels are shortened.
 LABEL_CHARACTERS = 40
 
@@ -65,22 +68,19 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def new_figure(*, width: float = 9.6, height: float = 3.0) -> tuple[Figure, Axes]:
-    """Create a figure with one pair of axes, within `house_style`; width and height are in inches."""
+def new_figure(*, height: float) -> tuple[Figure, Axes]:
+    """Create a figure with one pair of axes, within `house_style`; the height is in inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(FIGURE_WIDTH, height))
     return figure, figure.add_subplot()
 
 
 def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
-    """Return a figure as an `<svg>` element with texts for screen readers.
+    """Return a figure that was created within `house_style` as an `<svg>` element.
 
-    Args:
-        figure: a figure that was created within `house_style`.
-        title: the subject of the figure.
-        description: the content of the figure in words.
-        name: a name that is unique in the page, of letters, digits and hyphens.
+    Screen readers read the title, and the description of the content. The name is unique in the page; it has only
+    letters, digits and hyphens.
     """
     import matplotlib as mpl
 

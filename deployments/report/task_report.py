@@ -76,13 +76,7 @@ class TaskReport:
 
 
 def read_report(database: Database, library: Library, task_id: str, *, photos: int = DEFAULT_PHOTOS) -> TaskReport:
-    """Read the report of a task, which may still run.
-
-    Args:
-        database: the database with the task's rows.
-        library: the library with the thumbnails.
-        task_id: the id of the task.
-        photos: the largest number of changed photos to show.
+    """Read the report of a task, which may still run, with the thumbnails of at most `photos` changed photos.
 
     Raises:
         UnknownTask: no task has this id.

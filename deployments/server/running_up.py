@@ -43,9 +43,7 @@ class RunningUp:
 def announced(home: Path, running: RunningUp) -> Iterator[None]:
     """Let other commands find `running` while the block runs.
 
-    Args:
-        home: the `prefect_home` of the database; other commands compute the same folder.
-        running: the data that other commands find.
+    They look in `home`, the `prefect_home` of the database.
     """
     make_private_folder(home)
     file = home / _FILE

@@ -79,12 +79,7 @@ def errors_since(log: Path, offset: int) -> list[ServerError]:
 
 @contextmanager
 def errors_shown(log: Path, *, since: int) -> Iterator[None]:
-    """While the block runs, copy each error in the server's log to the log of this process.
-
-    Args:
-        log: the server's log.
-        since: the number of bytes to skip at the beginning of the log.
-    """
+    """While the block runs, copy each error after the first `since` bytes of the server's log to our own log."""
     stopped = threading.Event()
     thread = threading.Thread(target=_follow, args=(log, since, stopped), name="photojobs-server-log", daemon=True)
     thread.start()

@@ -38,8 +38,7 @@ _ENGINE = "prefect.engine"
 class SpareProcess:
     """Starts flow runs in the spare process; in a new process if there is no spare one or its settings differ.
 
-    Args:
-        start_new: Prefect's own function that starts a process, `prefect.utilities.processutils.run_process`.
+    `start_new` is Prefect's own function that starts a process, `prefect.utilities.processutils.run_process`.
     """
 
     def __init__(self, start_new: Callable[..., Awaitable[Any]]) -> None:

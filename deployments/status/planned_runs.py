@@ -70,10 +70,7 @@ def scheduled_runs(
 ) -> list[ScheduledRun]:
     """Return the next run of each schedule that is declared or that the server has, the soonest run first.
 
-    Args:
-        definitions: the definitions with declared schedules.
-        settings: the settings with schedules and their tenants.
-        server: the server; None if none runs.
+    `server` is None if no server runs.
 
     Raises:
         InvalidSettings: the settings have an invalid schedule.

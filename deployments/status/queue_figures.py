@@ -73,15 +73,10 @@ def lane_figures(source: Database | Connection) -> list[LaneFigures]:
     ]
 
 
-def project_figures(
-    database: Database, *, tenant_id: str | None = None, archived: bool | None = False
-) -> list[ProjectFigures]:
-    """Return projects with the numbers of their photos, in the order of their ids.
+def project_figures(database: Database, *, tenant_id: str | None, archived: bool) -> list[ProjectFigures]:
+    """Return the archived or the active projects with the numbers of their photos, in the order of their ids.
 
-    Args:
-        database: the database.
-        tenant_id: only projects of this tenant; by default of all.
-        archived: False for active projects, True for archived ones, None for both.
+    If `tenant_id` is None, the projects of all tenants are returned.
     """
     lacking = photos.c.thumbnail_status.is_(None) | photos.c.preview_status.is_(None)
     lacking |= photos.c.thumbnail_status.in_(("pending", "missing"))
@@ -108,10 +103,9 @@ def list_jobs(database: Database, filters: Mapping[str, Any], *, limit: int, off
     return list_newest(Access(database).look, filters, limit=limit, offset=offset)
 
 
-def list_items(database: Database, job_id: int, *, status: str | None, limit: int | None) -> list[JobItem]:
+def list_items(database: Database, job_id: int, *, status: str | None, limit: int) -> list[JobItem]:
     """Return at most `limit` items of a job in the order of their ids; with `status`, only items in this status."""
-    if limit is not None:
-        check_page(limit=limit)
+    check_page(limit=limit)
     statement = select(job_items).where(job_items.c.job_id == job_id).order_by(job_items.c.id).limit(limit)
     if status is not None:
         statement = statement.where(job_items.c.status == status)

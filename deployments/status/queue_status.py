@@ -82,17 +82,13 @@ def read_status(
     settings: Settings,
     definitions: Mapping[str, TaskDefinition],
     *,
-    tenant_id: str | None = None,
-    limit: int = 10,
+    tenant_id: str | None,
+    limit: int,
 ) -> QueueStatus:
     """Read what runs, what waits, what failed and what comes next.
 
-    Args:
-        database: the database with the jobs.
-        settings: the settings of this process, with `stale_seconds` and schedules.
-        definitions: the definitions whose schedules are shown.
-        tenant_id: only jobs and tasks of this tenant; lanes, holds and counts are those of all tenants.
-        limit: the largest number of entries of each list, except lanes, holds and schedules.
+    With `tenant_id`, only jobs and tasks of this tenant are listed; lanes, holds and counts are those of all tenants.
+    Each list has at most `limit` entries, except lanes, holds and schedules.
 
     Raises:
         InvalidSettings: the settings have an invalid schedule.
