@@ -49,36 +49,26 @@ __all__ = [
     "summarise_task",
 ]
 
-_HOMES = {
-    "Database": "storage.database.engine",
-    "Hold": "storage.queue.holds",
-    "HoldKind": "storage.queue.holds",
-    "HoldsRepository": "storage.queue.holds",
-    "ItemStatus": "storage.records",
-    "Job": "storage.records",
-    "JobItem": "storage.records",
-    "JobStatus": "storage.records",
-    "JobsRepository": "storage.queue.jobs",
-    "Lane": "storage.records",
-    "LanesRepository": "storage.queue.lanes",
-    "MAX_ITEMS_PER_JOB": "task_definitions",
-    "Photo": "storage.records",
-    "PhotoSelection": "storage.photos.photo_selection",
-    "PhotosRepository": "storage.photos.photos",
-    "Project": "storage.records",
-    "ProjectsRepository": "storage.photos.projects",
-    "Settings": "storage.settings",
-    "StepSummary": "storage.reports.task_summary",
-    "StorageError": "storage.errors",
-    "Task": "storage.records",
-    "TaskStatus": "storage.records",
-    "TaskSummary": "storage.reports.task_summary",
-    "TasksRepository": "storage.queue.tasks",
-    "summarise_task": "storage.reports.task_summary",
+#: The public names of each module.
+_NAMES = {
+    "storage.database.engine": ("Database",),
+    "storage.errors": ("StorageError",),
+    "storage.photos.photo_selection": ("PhotoSelection",),
+    "storage.photos.photos": ("PhotosRepository",),
+    "storage.photos.projects": ("ProjectsRepository",),
+    "storage.queue.holds": ("Hold", "HoldKind", "HoldsRepository"),
+    "storage.queue.jobs": ("JobsRepository",),
+    "storage.queue.lanes": ("LanesRepository",),
+    "storage.queue.tasks": ("TasksRepository",),
+    "storage.records": ("ItemStatus", "Job", "JobItem", "JobStatus", "Lane", "Photo", "Project", "Task", "TaskStatus"),
+    "storage.reports.task_summary": ("StepSummary", "TaskSummary", "summarise_task"),
+    "storage.settings": ("Settings",),
+    "task_definitions": ("MAX_ITEMS_PER_JOB",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

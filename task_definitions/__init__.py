@@ -69,24 +69,20 @@ __all__ = [
     "register_step_type",
 ]
 
-_HOMES = {
-    "load_definitions": "task_definitions.loader",
-    "MAX_ITEMS_PER_JOB": "task_definitions.model",
-    "StepDefinition": "task_definitions.model",
-    "TaskDefinition": "task_definitions.model",
-    "Definitions": "task_definitions.registry",
-    "LoadedDefinition": "task_definitions.registry",
-    "Schedule": "task_definitions.schedule",
-    "Scope": "task_definitions.scope",
-    "detect_scope": "task_definitions.scope",
-    "StepType": "task_definitions.step_types",
-    "known_step_type_names": "task_definitions.step_types",
-    "register_step_type": "task_definitions.step_types",
-    "read_pinned_definition": "task_definitions.validation",
+#: The public names of each module.
+_NAMES = {
+    "task_definitions.loader": ("load_definitions",),
+    "task_definitions.model": ("MAX_ITEMS_PER_JOB", "StepDefinition", "TaskDefinition"),
+    "task_definitions.registry": ("Definitions", "LoadedDefinition"),
+    "task_definitions.schedule": ("Schedule",),
+    "task_definitions.scope": ("Scope", "detect_scope"),
+    "task_definitions.step_types": ("StepType", "known_step_type_names", "register_step_type"),
+    "task_definitions.validation": ("read_pinned_definition",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

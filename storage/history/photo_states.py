@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select
+from sqlalchemy import Connection, delete, exists, insert, select
 
 from storage.database.clock import parse_timestamp
-from storage.database.tables import photo_derivatives, photo_tags, photos, tags
+from storage.database.tables import photo_tags, photos, tags
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, snapshot_photos
 from storage.history.project_states import add_tags
-from storage.photos.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository
+from storage.photos.derivatives import Derivative, DerivativesRepository
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
 
@@ -186,25 +186,14 @@ def _known_tags(connection: Connection, wanted: Mapping[tuple[int, str], int]) -
 
 
 def _write_derivatives(connection: Connection, states: Sequence[_State]) -> None:
-    gone = [
-        {"of_photo": photo_id, "of_kind": kind}
-        for photo_id, state in states
-        for kind in (*DerivativeKind, METADATA)
-        if kind not in state[DERIVATIVES]
-    ]
-    if gone:
-        connection.execute(
-            delete(photo_derivatives).where(
-                photo_derivatives.c.photo_id == bindparam("of_photo"), photo_derivatives.c.kind == bindparam("of_kind")
-            ),
-            gone,
-        )
     kept = [
         _record(Derivative, {**known, "photo_id": photo_id, "kind": kind})
         for photo_id, state in states
         for kind, known in state[DERIVATIVES].items()
     ]
-    DerivativesRepository(connection).save_many(kept)
+    repository = DerivativesRepository(connection)
+    repository.forget([photo_id for photo_id, _ in states])
+    repository.save_many(kept)
 
 
 def _write_originals(connection: Connection, states: Sequence[_State]) -> None:

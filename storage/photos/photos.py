@@ -47,12 +47,9 @@ class PhotosRepository:
                 found += [Photo.from_row(row) for row in connection.execute(statement).mappings()]
         return sorted(found, key=lambda photo: photo.id)
 
-    def iterate_project(self, project_id: int, *, after_id: int = 0, batch_size: int = BATCH_SIZE) -> Iterator[Photo]:
-        """Yield the photos of a project with ids above `after_id`, in order of id.
-
-        No transaction is open between batches.
-        """
-        last_id = after_id
+    def iterate_project(self, project_id: int, *, batch_size: int = BATCH_SIZE) -> Iterator[Photo]:
+        """Yield the photos of a project in order of id. No transaction is open between batches."""
+        last_id = 0
         while True:
             statement = (
                 select(photos)

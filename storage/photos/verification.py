@@ -97,8 +97,8 @@ class VerificationRepository:
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
 
-    def oldest(self, *, before: datetime, size: int = BATCH_SIZE) -> Iterator[list[tuple[int, Original]]]:
-        """Yield batches of `size` originals of all tenants with their projects' ids.
+    def oldest(self, *, before: datetime) -> Iterator[list[tuple[int, Original]]]:
+        """Yield batches of originals of all tenants with their projects' ids.
 
         Originals that were never read come first. Then come those that were last read before the time `before`, the
         earliest first. Each batch is a new query, so that rows can be written in between.
@@ -118,7 +118,7 @@ class VerificationRepository:
                     else:
                         page = page.where(tuple_(*key) > tuple_(*place))
                 with self._access.read() as connection:
-                    rows = connection.execute(page.order_by(checked_at, *key).limit(size)).mappings().all()
+                    rows = connection.execute(page.order_by(checked_at, *key).limit(BATCH_SIZE)).mappings().all()
                     found = [Original.from_row(row) for row in rows]
                     project_of = _project_ids(connection, [original.photo_id for original in found])
                 if not found:

@@ -185,18 +185,18 @@ _JOB_REASONS = text("""
 """)
 
 
-def failure_reasons(connection: Connection, task_id: str, *, limit: int = MAX_REASONS) -> Sequence[FailureReason]:
+def failure_reasons(connection: Connection, task_id: str) -> Sequence[FailureReason]:
     """Return the reasons for failures of items and of jobs without failed items, the most frequent reason first.
 
     The name of the item is removed from its reason, so that items with the same reason are counted together.
     """
-    parameters = {"task_id": task_id, "limit": limit}
+    parameters = {"task_id": task_id, "limit": MAX_REASONS}
     found = [
         FailureReason(**row, is_of_items=is_of_items)
         for statement, is_of_items in ((_ITEM_REASONS, True), (_JOB_REASONS, False))
         for row in connection.execute(statement, parameters).mappings()
     ]
-    return sorted(found, key=lambda reason: reason.count, reverse=True)[:limit]
+    return sorted(found, key=lambda reason: reason.count, reverse=True)[:MAX_REASONS]
 
 
 _SLOWEST_SQLITE = text("""

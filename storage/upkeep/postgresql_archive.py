@@ -16,6 +16,7 @@ from storage.database.clock import format_timestamp
 from storage.database.engine import Database
 from storage.database.tables import metadata
 from storage.errors import SchemaMismatch, StorageError
+from storage.upkeep.revisions import check_known_revision, current_revision, known_revisions, migrate_to
 from storage.upkeep.table_definition import quote
 from task_definitions.foreign_documents import MAX_BYTES, UnreadableDocument, parse_json
 from task_definitions.wording import shown
@@ -42,8 +43,6 @@ def write(database: Database, target: Path) -> None:
         DamagedArchive: the written file cannot be read back.
         SchemaMismatch: the database has no revision, or a revision that this version of photojobs does not know.
     """
-    from storage.upkeep.revisions import check_known_revision, current_revision
-
     with database.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
         check_known_revision(connection, database)
         revision = current_revision(connection)
@@ -87,8 +86,6 @@ def read(database: Database, source: Path) -> None:
         DamagedArchive: the file is not an archive, or is incomplete; nothing was written.
         SchemaMismatch: a newer version of photojobs wrote the archive.
     """
-    from storage.upkeep.revisions import known_revisions, migrate_to
-
     try:
         with zipfile.ZipFile(source) as archive, database.begin() as connection:
             if archive.getinfo(_MANIFEST).file_size > MAX_BYTES:
@@ -157,8 +154,8 @@ def _last_id(connection: Connection, table: str) -> int | None:
     sequence = _sequence(connection, table)
     if sequence is None:
         return None
-    found = connection.execute(text(f"SELECT CASE WHEN is_called THEN last_value END FROM {sequence}"))
-    last_id: int | None = found.scalar_one()
+    statement = text(f"SELECT CASE WHEN is_called THEN last_value END FROM {sequence}")
+    last_id: int | None = connection.execute(statement).scalar_one()
     return last_id
 
 
