@@ -37,9 +37,6 @@ STOP_TIMEOUT_SECONDS = 15.0
 #: The default address on which an embedded server listens.
 LOOPBACK = "127.0.0.1"
 
-#: The subfolder in which `photojobs up` keeps the home of its server.
-SERVER_FOLDER = "prefect"
-
 _PR_SET_PDEATHSIG = 1
 # Loaded at import: between fork and exec, a child of a process with threads must not load a library.
 _libc = ctypes.CDLL(None)

@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deployments.embedded_server.password import known_password
-from deployments.server.prefect_server import SERVER_FOLDER
 from deployments.server.server_api import ServerApi
 from deployments.server.server_log import ServerError, errors_since
 from storage.database.engine import Database
 from storage.database.private_files import make_private_folder
 from task_definitions.foreign_documents import UnreadableDocument, parse_json, read_foreign_file
+
+#: The subfolder in which `photojobs up` keeps the home of its server.
+SERVER_FOLDER = "prefect"
 
 _FILE = "up.json"
 

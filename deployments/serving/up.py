@@ -24,8 +24,8 @@ from deployments.errors import AlreadyUp, RunnerFailed
 from deployments.imported_for_good import imported_for_good, launched
 from deployments.metrics.endpoint import metrics_endpoint
 from deployments.server.kept_process import end_process, kept_process
-from deployments.server.prefect_server import LOOPBACK, SERVER_FOLDER, die_with_parent, prefect_server
-from deployments.server.running_up import RunningUp, announced, prefect_home
+from deployments.server.prefect_server import LOOPBACK, die_with_parent, prefect_server
+from deployments.server.running_up import SERVER_FOLDER, RunningUp, announced, prefect_home
 from deployments.server.server_log import SERVER_LOG, errors_shown
 from flows.execution.sweep import Sweeper
 from flows.orchestration.supervision import FOLDER_VARIABLE, request_stop, running_processes, withdraw_stop

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.terminal import duration, print_json, print_table, say
-from flows.planning.refusals import Refusal
 from storage.reports.task_summary import StepSummary, TaskSummary
 from task_definitions.wording import quantity, tally
+
+if TYPE_CHECKING:
+    from flows.planning.refusals import Refusal
 
 #: How many reasons of failed jobs are shown for a step.
 REASONS = 3
