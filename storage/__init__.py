@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from storage.queue.lanes import LanesRepository
     from storage.queue.tasks import TasksRepository
     from storage.records import ItemStatus, Job, JobItem, JobStatus, Lane, Photo, Project, Task, TaskStatus
-    from storage.reports.task_summary import StepSummary, TaskSummary, summarise_task
+    from storage.reports.task_summary import StepSummary, TaskSummary, summarize_task
     from storage.settings import Settings
     from task_definitions import MAX_ITEMS_PER_JOB
 
@@ -46,7 +46,7 @@ __all__ = [
     "TaskStatus",
     "TaskSummary",
     "TasksRepository",
-    "summarise_task",
+    "summarize_task",
 ]
 
 #: The public names of each module.
@@ -61,7 +61,7 @@ _NAMES = {
     "storage.queue.lanes": ("LanesRepository",),
     "storage.queue.tasks": ("TasksRepository",),
     "storage.records": ("ItemStatus", "Job", "JobItem", "JobStatus", "Lane", "Photo", "Project", "Task", "TaskStatus"),
-    "storage.reports.task_summary": ("StepSummary", "TaskSummary", "summarise_task"),
+    "storage.reports.task_summary": ("StepSummary", "TaskSummary", "summarize_task"),
     "storage.settings": ("Settings",),
     "task_definitions": ("MAX_ITEMS_PER_JOB",),
 }

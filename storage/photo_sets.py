@@ -90,8 +90,10 @@ def group_items_by_project(items: Iterable[JobItem], db: Database | Connection |
     access = Access(configured_database() if db is None else db)
     grouped: dict[int, tuple[Project, dict[int, Photo]]] = {}
     for batch in batched(items, BATCH_SIZE):
-        for _, (photo, project) in _located(access, batch):
-            grouped.setdefault(project.id, (project, {}))[1].setdefault(photo.id, photo)
+        for item, found in locate(access, batch):
+            if found is not None and _is_of_tenant(found, item):
+                photos_of_project = grouped.setdefault(found.project.id, (found.project, {}))[1]
+                photos_of_project.setdefault(found.photo.id, found.photo)
     return [ProjectPhotos(project, tuple(found.values())) for _, (project, found) in sorted(grouped.items())]
 
 
@@ -158,43 +160,55 @@ def _projects_targets(access: Access, job: Job, batch_size: int) -> Iterator[Pho
 
 
 def _items_targets(access: Access, job: Job, batch_size: int) -> Iterator[PhotoTarget]:
-    last_id = 0
-    while True:
-        statement = (
-            select(job_items)
-            .where(job_items.c.job_id == job.id, job_items.c.id > last_id)
-            .order_by(job_items.c.id)
-            .limit(batch_size)
-        )
+    for batch in iterate_items(access, job.id, batch_size=batch_size):
+        for item, found in locate(access, batch):
+            if found is None or not _is_of_tenant(found, item) or found.project.is_archived:
+                continue
+            if job.scope != "project" or found.project.id == job.project_id:
+                yield found
+
+
+def iterate_items(
+    access: Access, job_id: int, *, batch_size: int = BATCH_SIZE, statuses: Sequence[str] | None = None
+) -> Iterator[list[JobItem]]:
+    """Yield the items of a job in batches, in order of id; with `statuses`, only items with one of these statuses."""
+    statement = select(job_items).where(job_items.c.job_id == job_id).order_by(job_items.c.id).limit(batch_size)
+    if statuses is not None:
+        statement = statement.where(job_items.c.status.in_(statuses))
+    batch: list[JobItem] = []
+    while not batch or len(batch) == batch_size:
+        last_id = batch[-1].id if batch else 0
         with access.read() as connection:
-            batch = [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
-        for item, (photo, project) in _located(access, batch):
-            if not project.is_archived and (job.scope != "project" or project.id == job.project_id):
-                yield PhotoTarget(photo=photo, project=project, item=item)
-        if len(batch) < batch_size:
+            rows = connection.execute(statement.where(job_items.c.id > last_id)).mappings().all()
+        batch = [JobItem.from_row(row) for row in rows]
+        if not batch:
             return
-        last_id = batch[-1].id
+        yield batch
 
 
-def _located(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[JobItem, tuple[Photo, Project]]]:
-    """Yield items in their order, each with its photo and project; items without a photo are left out."""
-    by_id: dict[int, tuple[Photo, Project]] = {}
-    by_name: dict[tuple[int, str], tuple[Photo, Project]] = {}
+def locate(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[JobItem, PhotoTarget | None]]:
+    """Yield items in their order, each with its photo and project, of any tenant; None if the photo has no row.
+
+    The photo of an item without a photo id is found by its name, in the project of the job.
+    """
+    by_id: dict[int, RowMapping] = {}
+    by_item: dict[int, RowMapping] = {}
     with access.read() as connection:
         ids = sorted({item.photo_id for item in items if item.photo_id is not None})
         if ids:
             for row in connection.execute(_photos_with_projects().where(photos.c.id.in_(ids))).mappings():
-                by_id[row["photos_id"]] = (_photo(row), _project(row))
-        # The photo of an item without a photo id is found by its name, in the project of the job.
-        job_ids = sorted({item.job_id for item in items if item.photo_id is None and item.filename is not None})
-        if job_ids:
-            for row in connection.execute(_photos_by_name(job_ids)).mappings():
-                by_name.setdefault((row["job_id"], row["photos_filename"]), (_photo(row), _project(row)))
+                by_id[row["photos_id"]] = row
+        named = [item.id for item in items if item.photo_id is None and item.filename is not None]
+        if named:
+            for row in connection.execute(_photos_by_name(named)).mappings():
+                by_item.setdefault(row["item_id"], row)
     for item in items:
-        by_its_name = by_name.get((item.job_id, item.filename or ""))
-        found = by_its_name if item.photo_id is None else by_id.get(item.photo_id)
-        if found is not None and (found[1].tenant_id or DEFAULT_TENANT) == item.tenant_id:
-            yield item, found
+        found = by_item.get(item.id) if item.photo_id is None else by_id.get(item.photo_id)
+        yield item, None if found is None else PhotoTarget(photo=_photo(found), project=_project(found), item=item)
+
+
+def _is_of_tenant(target: PhotoTarget, item: JobItem) -> bool:
+    return (target.project.tenant_id or DEFAULT_TENANT) == item.tenant_id
 
 
 def _photos_with_projects() -> Select[Any]:
@@ -204,18 +218,13 @@ def _photos_with_projects() -> Select[Any]:
     ).join_from(photos, projects, projects.c.id == photos.c.project_id)
 
 
-def _photos_by_name(job_ids: Sequence[int]) -> Select[Any]:
-    named = and_(
-        job_items.c.photo_id.is_(None),
-        photos.c.project_id == jobs_table.c.project_id,
-        photos.c.filename == job_items.c.filename,
-    )
+def _photos_by_name(item_ids: Sequence[int]) -> Select[Any]:
     return (
         _photos_with_projects()
-        .add_columns(job_items.c.job_id.label("job_id"))
+        .add_columns(job_items.c.id.label("item_id"))
         .join(job_items, job_items.c.filename == photos.c.filename)
-        .join(jobs_table, jobs_table.c.id == job_items.c.job_id)
-        .where(job_items.c.job_id.in_(job_ids), named)
+        .join(jobs_table, and_(jobs_table.c.id == job_items.c.job_id, jobs_table.c.project_id == photos.c.project_id))
+        .where(job_items.c.id.in_(item_ids))
         .order_by(photos.c.id)
     )
 

@@ -108,6 +108,11 @@ settings.register_profile("full", max_examples=1_000, stateful_step_count=60, **
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Sort the paths of the command line: pytest 9.1 loses fixtures if a path is between two paths of one folder."""
+    config.args.sort()
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One more than there are cores: much of the suite waits for processes and servers that start."""
     return (os.cpu_count() or 1) + 1

@@ -18,7 +18,7 @@ from storage.database.engine import Database
 from storage.database.private_files import open_private
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.queue.tasks import TasksRepository
-from storage.reports.task_summary import TaskSummary, summarise_task
+from storage.reports.task_summary import TaskSummary, summarize_task
 from storage.settings import SETTINGS_FILE, Settings
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def discover_projects(
             TasksRepository(runtime.database).start(new)
             with follow(runtime, new.id):
                 Worker(runtime, tenant_id=tenant_id).drain()
-            summaries.append(summarise_task(runtime.database, new.id))
+            summaries.append(summarize_task(runtime.database, new.id))
     return summaries
 
 

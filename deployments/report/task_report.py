@@ -26,7 +26,7 @@ from storage.reports.task_history import (
     slowest,
     step_times,
 )
-from storage.reports.task_summary import TaskSummary, summarise_task
+from storage.reports.task_summary import TaskSummary, summarize_task
 
 #: The default number of photos on the contact sheet.
 DEFAULT_PHOTOS = 60
@@ -83,7 +83,7 @@ def read_report(database: Database, library: Library, task_id: str, *, photos: i
     """
     now = database.clock()
     with database.connect() as connection:
-        summary = summarise_task(connection, task_id)
+        summary = summarize_task(connection, task_id)
         task = summary.task
         kept = read_figures(connection, task_id)
         now_figures: LibraryFigures | None = take_figures(connection, task) if kept.after is None else None

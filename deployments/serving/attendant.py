@@ -39,7 +39,7 @@ from storage.queue.jobs import JobsRepository
 from storage.queue.pauses import pause_task
 from storage.queue.tasks import TasksRepository
 from storage.records import Task
-from storage.reports.task_summary import summarise_task
+from storage.reports.task_summary import summarize_task
 
 logger = logging.getLogger("photojobs.attendant")
 
@@ -174,7 +174,7 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database) -> int:
             is_dead = not _is_after_end(_last_start(client.read_flow_run_states(run.id)), task)
         if is_dead:
             logger.info("flow run %s died before it reported the end of its task; the end is reported", run.name)
-            client.set_flow_run_state(run.id, final_state(summarise_task(database, task.id)), force=True)
+            client.set_flow_run_state(run.id, final_state(summarize_task(database, task.id)), force=True)
             reported += 1
     return reported
 

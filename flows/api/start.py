@@ -16,7 +16,7 @@ from storage.database.engine import Database
 from storage.photos.photo_selection import PhotoSelection
 from storage.queue.new_tasks import NewTask
 from storage.queue.tasks import TasksRepository
-from storage.reports.task_summary import TaskSummary, summarise_task
+from storage.reports.task_summary import TaskSummary, summarize_task
 from task_definitions import TaskDefinition
 
 
@@ -148,7 +148,7 @@ def run_new(new: NewTask, runtime: Runtime) -> TaskSummary:
         parameters["project_id"] = new.project_id
     with runtime.as_current():
         state: Any = flow(**parameters, return_state=True)
-    summary = summarise_task(runtime.database, task.id)
+    summary = summarize_task(runtime.database, task.id)
     if not summary.task.is_final:
         raise RunBroken(task.id, status=summary.task.status, state=f"{state.name}: {state.message or 'no message'}")
     return summary

@@ -16,7 +16,7 @@ from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.holds import Hold, HoldKind, HoldsRepository
 from storage.queue.tasks import TasksRepository
 from storage.records import Task
-from storage.reports.task_summary import TaskSummary, summarise_task
+from storage.reports.task_summary import TaskSummary, summarize_task
 from task_definitions.wording import did_you_mean, listed, shown
 
 
@@ -30,7 +30,7 @@ def task_status(task_id: str, *, tenant_id: str | None = None, connection: Conne
     """
     source = _source(connection)
     TasksRepository(source).get(task_id, tenant_id=tenant_id)
-    return summarise_task(source, task_id)
+    return summarize_task(source, task_id)
 
 
 def cancel_task(
@@ -53,7 +53,7 @@ def cancel_task(
     tasks = TasksRepository(source)
     tasks.get(task_id, tenant_id=tenant_id)
     tasks.cancel(task_id, reason=reason)
-    return summarise_task(source, task_id)
+    return summarize_task(source, task_id)
 
 
 def retry_task(
@@ -80,7 +80,7 @@ def retry_task(
     task = tasks.get(task_id, tenant_id=tenant_id)
     task = tasks.retry(task_id, from_step=_step_index(task, from_step) if isinstance(from_step, str) else from_step)
     ask_prefect(tasks, task, connection)
-    return summarise_task(source, task_id)
+    return summarize_task(source, task_id)
 
 
 def hold(

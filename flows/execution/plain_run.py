@@ -11,7 +11,7 @@ from flows.execution.sweep import Sweeper
 from flows.process.runtime import Runtime
 from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
-from storage.reports.task_summary import TaskSummary, summarise_task
+from storage.reports.task_summary import TaskSummary, summarize_task
 
 
 def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
@@ -30,7 +30,7 @@ def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
         except BaseException:
             runtime.stop_task(task_id)
             raise
-    summary = summarise_task(runtime.database, task_id)
+    summary = summarize_task(runtime.database, task_id)
     runtime.events.task_ended(summary.task, message=summary.message)
     return summary
 

@@ -9,7 +9,7 @@ from flows.telemetry.log_fields import about_job
 from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
 from storage.reports.library_figures import keep_figures
-from storage.reports.task_summary import summarise_task
+from storage.reports.task_summary import summarize_task
 from task_definitions.errors import PhotojobsError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def note_end_of_task(job: Job, runtime: Runtime) -> None:
         if task is not None:
             keep_figures(runtime.database, task, "after")
             if runtime.tracing.is_on:
-                runtime.tracing.task_ended(summarise_task(runtime.database, task.id))
+                runtime.tracing.task_ended(summarize_task(runtime.database, task.id))
     except PhotojobsError as error:
         logger.warning(
             "task %s has ended, but its figures or spans could not be recorded: %s",

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from sqlalchemy import Connection, RowMapping, and_, func, select
+from sqlalchemy import Connection, func, select
 
-from storage.database.engine import Database
-from storage.database.tables import job_items, photos, projects, task_projects, tasks
+from storage.database.engine import Access, Database
+from storage.database.tables import job_items, photos, task_projects, tasks
 from storage.errors import InvalidValue
 from storage.lifecycle.job_items import ItemOutcome
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.photo_sets import PhotoTarget, iterate_items, locate
 from storage.photos.projects import ProjectsRepository
 from storage.queue.jobs import JobsRepository
 from storage.queue.tasks import TasksRepository
@@ -109,21 +110,17 @@ class JobTargets:
 
     def open_items(self, *, size: int) -> Iterator[tuple[list[TargetItem], list[ItemOutcome]]]:
         """Yield batches of open items, each with the outcomes of the items that were left out of the batch."""
-        last_id = 0
-        while True:
-            with self._database.connect() as connection:
-                rows = connection.execute(self._item_statement(last_id, size)).mappings().all()
-            if not rows:
-                return
-            last_id = rows[-1]["id"]
+        access = Access(self._database)
+        for items in iterate_items(access, self._job.id, batch_size=size, statuses=_OPEN):
             batch: list[TargetItem] = []
             left_out: list[ItemOutcome] = []
-            for row in rows:
-                reason = self._reason_to_leave_out(row)
-                if reason is None:
-                    batch.append(_target(row))
+            for item, found in locate(access, items):
+                if found is None:
+                    left_out.append(ItemOutcome(item.id, ItemStatus.SKIPPED, "the photo does not exist"))
+                elif (reason := self._reason_to_leave_out(found)) is not None:
+                    left_out.append(ItemOutcome(item.id, *reason))
                 else:
-                    left_out.append(ItemOutcome(row["id"], *reason))
+                    batch.append(TargetItem(item=item, photo=found.photo, project=found.project))
             yield batch, left_out
 
     def count_closed_items(self, connection: Connection) -> int:
@@ -171,44 +168,11 @@ class JobTargets:
         found = set(connection.execute(of_items).scalars())
         return sorted(found | ({job.project_id} if job.project_id is not None else set()))
 
-    def _item_statement(self, last_id: int, size: int) -> Any:
-        # The photo of an item without a photo id is found by its file name in the job's project.
-        is_photo = photos.c.id == job_items.c.photo_id
-        if self._job.project_id is not None:
-            is_photo |= and_(
-                job_items.c.photo_id.is_(None),
-                photos.c.project_id == self._job.project_id,
-                photos.c.filename == job_items.c.filename,
-            )
-        return (
-            select(
-                *job_items.columns,
-                *(column.label(f"photos_{column.name}") for column in photos.columns),
-                *(column.label(f"projects_{column.name}") for column in projects.columns),
-            )
-            .select_from(
-                job_items.outerjoin(photos, is_photo).outerjoin(projects, projects.c.id == photos.c.project_id)
-            )
-            .where(job_items.c.job_id == self._job.id, job_items.c.status.in_(_OPEN), job_items.c.id > last_id)
-            .order_by(job_items.c.id)
-            .limit(size)
-        )
-
-    def _reason_to_leave_out(self, row: RowMapping) -> tuple[ItemStatus, str] | None:
-        if row["photos_id"] is None:
-            return ItemStatus.SKIPPED, "the photo does not exist"
-        if (row["projects_tenant_id"] or DEFAULT_TENANT) != self._job.tenant_id:
+    def _reason_to_leave_out(self, target: PhotoTarget) -> tuple[ItemStatus, str] | None:
+        if (target.project.tenant_id or DEFAULT_TENANT) != self._job.tenant_id:
             return ItemStatus.FAILED, "the photo belongs to another tenant"
-        if row["photos_id"] in self.left_out.photos or row["projects_id"] in self.left_out.projects:
+        if target.photo.id in self.left_out.photos or target.project.id in self.left_out.projects:
             return ItemStatus.SKIPPED, "was left out of the run"
-        if row["projects_status"] == "canceled":
+        if target.project.is_archived:
             return ItemStatus.SKIPPED, "the project is archived"
         return None
-
-
-def _target(row: RowMapping) -> TargetItem:
-    return TargetItem(
-        item=JobItem.from_row(row),
-        photo=Photo.from_row({name: row[f"photos_{name}"] for name in photos.c.keys()}),  # noqa: SIM118
-        project=Project.from_row({name: row[f"projects_{name}"] for name in projects.c.keys()}),  # noqa: SIM118
-    )

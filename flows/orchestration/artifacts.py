@@ -17,7 +17,7 @@ from flows.planning.plan_markdown import plan_markdown
 from flows.telemetry.step_markdown import step_markdown
 from storage.database.engine import Database
 from storage.records import Job, Task
-from storage.reports.task_summary import summarise_step
+from storage.reports.task_summary import summarize_step
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -90,7 +90,7 @@ class ProgressBar:
 
 def publish_step(database: Database, task: Task, step_index: int) -> None:
     """Publish a report of a step as a Markdown artifact of the flow run. Without a Prefect server this does nothing."""
-    for summary in summarise_step(database, task.id, step_index):
+    for summary in summarize_step(database, task.id, step_index):
         _Artifact("markdown", _key(summary.type)).show(
             f"{task.id} {step_index} {summary.type} {summary.priority}",
             step_markdown(summary),

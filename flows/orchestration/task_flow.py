@@ -36,7 +36,7 @@ from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.queue.pauses import resume_paused_task
 from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
-from storage.reports.task_summary import TaskSummary, summarise_task
+from storage.reports.task_summary import TaskSummary, summarize_task
 
 logger = logging.getLogger("photojobs.flows")
 
@@ -71,7 +71,7 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
     if not ended:
         # Prefect treats this exception as a suspension: the process ends, and the run stays paused until it resumes.
         raise Pause(state=watch.suspended)
-    summary = summarise_task(runtime.database, task_id)
+    summary = summarize_task(runtime.database, task_id)
     runtime.events.task_ended(summary.task, message=summary.message)
     _log_steps(summary)
     await_publication()

@@ -21,7 +21,7 @@ from storage.queue.claims import Claimant, claim_by_id, promote_due
 from storage.queue.new_tasks import NewTask
 from storage.queue.tasks import TasksRepository
 from storage.records import Job
-from storage.reports.task_summary import StepSummary, summarise_task
+from storage.reports.task_summary import StepSummary, summarize_task
 from task_definitions import TaskDefinition
 from task_definitions.wording import quantity
 
@@ -256,7 +256,7 @@ class _Planner:
 
     def steps(self) -> tuple[PlannedStep, ...]:
         """Return the planned work of each step."""
-        summary = summarise_task(self._database, self._new.id)
+        summary = summarize_task(self._database, self._new.id)
         known = {(step.step_index, step.type): step for step in summary.steps}
         named = {(step.index, step.type) for step in self._new.definition.steps}
         return tuple(self._step(*key, known.get(key)) for key in sorted(named | known.keys()))

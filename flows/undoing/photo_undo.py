@@ -25,6 +25,7 @@ from storage.history.journal import FileAction, FileChange, JournalEntry, mark_u
 from storage.history.photo_snapshots import DERIVATIVES
 from storage.history.photo_states import PhotoStates, taken_manifest_ids, taken_names
 from storage.history.undo_entries import EntryGroup
+from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.naming.names import printable
 from storage.library.paths import TRASH_FOLDER, ProjectFolder
@@ -183,6 +184,8 @@ class _Returns(PhotoFilesChange[_Return]):
         super().__init__(ctx, groups)
         self._places = places
         self._states = states
+        #: The folders in which derivatives were removed.
+        self._emptied: set[Path] = set()
 
     def owners(self, group: _Return, move: FileMove) -> tuple[int | None, int | None]:
         source, target = self._places.owner_of(move.source), self._places.owner_of(move.target)
@@ -223,6 +226,7 @@ class _Returns(PhotoFilesChange[_Return]):
             with suppress(UnsafePath):
                 place = new or old
                 if kind in reversal.made and place is not None and remove_derivative(path_of(*place)):
+                    self._emptied.add(path_of(*place).parent)
                     group.counted.append(("derivatives removed again", group.name))
             if state is None or kind not in reversal.wanted or (new is not None and _exists(path_of, new)):
                 continue
@@ -233,6 +237,11 @@ class _Returns(PhotoFilesChange[_Return]):
             else:
                 reason = f"its {kind} was removed, and no original is left to make a new one"
                 group.counted.append((CANNOT, f"{group.name}: {reason}"))
+
+    def settle(self) -> None:
+        for folder in self._emptied:
+            fsync_folder(folder)
+        super().settle()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

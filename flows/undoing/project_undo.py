@@ -42,6 +42,8 @@ class ProjectUndo:
         self._ctx = ctx
         self._places = places
         self._removed = removed
+        #: The jobs and projects whose folders keep their names.
+        self._kept: set[tuple[int | None, int | None]] = set()
 
     def run(self, group: EntryGroup) -> None:
         """Undo a group.
@@ -51,8 +53,14 @@ class ProjectUndo:
         """
         entry = group.entries[0]
         if group.is_of_project:
-            self._undo_project(group)
+            try:
+                self._undo_project(group)
+            except CannotComeBack:
+                self._kept.add((entry.job_id, entry.project_id))
+                raise
         elif entry.action == FileAction.WROTE_MANIFEST:
+            if (entry.job_id, entry.project_id) in self._kept:
+                raise CannotComeBack("the project's folder keeps its name, so its manifest is kept too")
             self._undo_manifest(entry)
         elif entry.action == FileAction.RENAMED_FOLDER:
             self._undo_folder(entry)

@@ -97,18 +97,18 @@ class TaskSummary:
         return ", ".join(parts) + (f"; {quantity(failed_items, 'item')} failed" if failed_items else "")
 
 
-def summarise_task(source: Database | Connection, task_id: str) -> TaskSummary:
+def summarize_task(source: Database | Connection, task_id: str) -> TaskSummary:
     """Return the summary of a task, with a fixed number of statements.
 
     Raises:
         UnknownTask: the task does not exist.
     """
-    return TaskSummary(task=TasksRepository(source).get(task_id), steps=_summarise(source, {"task_id": task_id}))
+    return TaskSummary(task=TasksRepository(source).get(task_id), steps=_summarize(source, {"task_id": task_id}))
 
 
-def summarise_step(database: Database, task_id: str, step_index: int) -> tuple[StepSummary, ...]:
+def summarize_step(database: Database, task_id: str, step_index: int) -> tuple[StepSummary, ...]:
     """Return the summary of one step of a task; follow-up jobs have one summary for each type."""
-    return _summarise(database, {"task_id": task_id, "step_index": step_index})
+    return _summarize(database, {"task_id": task_id, "step_index": step_index})
 
 
 #: The columns that identify a step summary.
@@ -146,7 +146,7 @@ def _statements(*names: str) -> tuple[Select[Any], Select[Any], Select[Any]]:
     )
 
 
-def _summarise(source: Database | Connection, of: dict[str, Any]) -> tuple[StepSummary, ...]:
+def _summarize(source: Database | Connection, of: dict[str, Any]) -> tuple[StepSummary, ...]:
     with Access(source).read() as connection:
         job_rows, item_rows, results = (connection.execute(one, of).all() for one in _statements(*of))
     steps: dict[tuple[int, str, int], _Tally] = defaultdict(_Tally)

@@ -13,7 +13,7 @@ import pyvips
 
 from flows import drain_queue, start_task
 from flows.process.runtime import Runtime
-from storage import Database, PhotoSelection, Settings, TaskSummary, summarise_task
+from storage import Database, PhotoSelection, Settings, TaskSummary, summarize_task
 
 #: Where pages put things, and so where a page's own copy of the world has them.
 ROOTS = ("/srv/", "/home/me/")
@@ -99,7 +99,7 @@ def run_without_prefect(runtime: Runtime, **arguments: Any) -> TaskSummary:
     with runtime.as_current():
         started = start_task(**arguments)
         drain_queue(runtime=runtime)
-    return summarise_task(runtime.database, started.task_id)
+    return summarize_task(runtime.database, started.task_id)
 
 
 @contextmanager

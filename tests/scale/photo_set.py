@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.orchestration.supervision import running_processes
 from storage import MAX_ITEMS_PER_JOB, Database, TasksRepository
-from storage.reports.task_summary import summarise_task
+from storage.reports.task_summary import summarize_task
 from tests.prefect_api import FINAL, PrefectApi
 
 #: A definition of one step that calls every photo done, and the package that brings the step.
@@ -113,7 +113,7 @@ def pass_photo_set(
         if run["state_type"] in FINAL:
             break
         time.sleep(1.0)
-    summary = summarise_task(database, run_id)
+    summary = summarize_task(database, run_id)
     return Passage(
         state=run["state_type"],
         message=run["state"]["message"],

@@ -14,7 +14,7 @@ from deployments.graph.mermaid import as_mermaid
 from deployments.graph.svg import as_svg
 from deployments.graph.terminal_graph import as_lines
 from storage import Database, JobsRepository, LanesRepository, Task
-from storage.reports.task_summary import summarise_task
+from storage.reports.task_summary import summarize_task
 from task_definitions import TaskDefinition, load_definitions
 from task_definitions.step_types import BUILTIN_STEP_TYPES
 
@@ -84,7 +84,7 @@ def test_a_task_is_drawn_with_states_counts_and_follow_ups(
     first, _ = (job for job in jobs.list_by_tenant("tenant"))
     jobs.fail(first.id, "no")
 
-    graph = graph_of_task(summarise_task(database, task.id), {}, lanes=LanesRepository(database).list())
+    graph = graph_of_task(summarize_task(database, task.id), {}, lanes=LanesRepository(database).list())
 
     fanned, waiting = graph.steps
     assert (fanned.fans_out, fanned.activity.state, fanned.activity.jobs) == (

@@ -129,17 +129,19 @@ def test_what_cannot_come_back_stays_as_it_is_with_the_reason(
     assert studio.everything() == before
 
 
-def test_a_folder_that_was_renamed_again_keeps_its_name(studio: Any) -> None:
+def test_a_folder_that_was_renamed_again_keeps_its_name_and_its_manifest(studio: Any) -> None:
     project = _aligned(studio)
     (studio.root / "tenant" / "Alps").rename(studio.root / "tenant" / "Andes")
     with studio.database.begin() as connection:
         connection.execute(projects.update().where(projects.c.id == project.id).values(project_folder="Andes"))
+    before = studio.disk()
 
     job = _undo(studio)
 
     assert "the project's folder has been renamed since" in _left(job)
     assert _project(studio, project).project_folder == "Andes"
-    assert "tenant/Andes/fox.jpg" in studio.disk()
+    assert "name: Alps" in before["tenant/Andes/.project.yaml"].decode()
+    assert studio.disk() == before
 
 
 def test_a_photo_comes_back_when_the_disk_of_its_project_is_there_again(studio: Any) -> None:

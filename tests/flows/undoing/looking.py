@@ -13,6 +13,7 @@ from flows.execution.job_run import run_claimed_job
 from flows.starting.new_task import new_task
 from storage import JobsRepository, TasksRepository
 from storage.database.tables import jobs, photo_tags, photos, project_claims, projects, tags
+from storage.library.atomic_write import TEMPORARY_PREFIX
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, TRASH_FOLDER
 from storage.library.trash import parse_trash_name
 from storage.queue.claims import Claimant, claim_by_id, promote_due
@@ -63,6 +64,8 @@ def look(world: World) -> Look:
     derivatives: set[str] = set()
     for path in sorted(world.root.rglob("*")):
         place = path.relative_to(world.root)
+        if path.name.startswith(TEMPORARY_PREFIX):
+            continue  # A power cut leaves such files; upkeep removes them.
         hidden = place.parts[2] if len(place.parts) > 2 else ""
         if hidden in (THUMB_FOLDER, PREVIEW_FOLDER):
             if path.is_file():

@@ -44,7 +44,7 @@ from storage.records import JobStatus
 from storage.reports.ended_jobs import Place, ended_jobs
 from storage.reports.queue_overview import latest_failures, running_jobs, waiting_jobs
 from storage.reports.statistics import Statistics
-from storage.reports.task_summary import summarise_task
+from storage.reports.task_summary import summarize_task
 from storage.reports.waiting_reasons import explain_job
 from storage.upkeep.retention import prune
 
@@ -161,7 +161,7 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "an end and a claim at once": turn_over,
         "give_back_lost": lambda: give_back_lost(database, worker_id="worker", known=[], older_than_seconds=0),
         "taking and leaving a project": lambda: hold_project(claim().id),
-        "summary of a task": lambda: summarise_task(database, task_id),
+        "summary of a task": lambda: summarize_task(database, task_id),
         "cancel of a task's job": lambda: jobs.cancel(tasks.list_jobs(task_id)[0].id),
         "requeue": lambda: jobs.requeue(claim().id),
         "cancel_by_project": lambda: jobs.cancel_by_project(1),

@@ -70,6 +70,7 @@ def test_a_file_belongs_to_the_photo_that_its_program_means(path, photo):
         ("IMG_9.jpg(1).json", ("IMG_9",), None),
         ("IMG_9.jpg(1).json", ("IMG_9", "IMG_9(1)"), "IMG_9(1)"),
         ("IMG_95.MOV", ("IMG_9",), None),
+        ("CaptureOne/Cache/Proxies/IMG_9.CR2.cop", ("IMG_9",), None),
         ("IMG_9.MOV.xmp", ("IMG_9", "IMG_9.MOV"), "IMG_9.MOV"),
         ("IMG_9.MP4(1).json", ("IMG_9",), None),
         ("2024.01.05.mov", ("2024", "2024.01"), None),

@@ -19,7 +19,7 @@ from deployments.graph.svg import as_svg
 from deployments.graph.terminal_graph import as_lines
 from storage.queue.lanes import LanesRepository
 from storage.queue.tasks import TasksRepository
-from storage.reports.task_summary import summarise_task
+from storage.reports.task_summary import summarize_task
 from storage.settings import Settings
 from task_definitions import load_definitions
 from task_definitions.step_types import step_types
@@ -78,5 +78,5 @@ def _of_definition(name: str) -> DefinitionGraph:
 
 def _of_task(task_id: str) -> DefinitionGraph:
     with opened_database() as database:
-        summary = summarise_task(database, TasksRepository(database).whole_id(task_id))
+        summary = summarize_task(database, TasksRepository(database).whole_id(task_id))
         return graph_of_task(summary, step_types(), lanes=LanesRepository(database).list())

@@ -14,7 +14,7 @@ from deployments.cli.output.terminal import confirm, print_fields, print_json, p
 from flows.api import task_control
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.tasks import TasksRepository
-from storage.reports.task_summary import summarise_task
+from storage.reports.task_summary import summarize_task
 from storage.settings import Settings
 from task_definitions.wording import quantity
 
@@ -83,7 +83,7 @@ def show_task(task: TaskId, /, *, tenant: TaskTenant = None, json: Json = False)
     with opened_database() as database:
         task_id = TasksRepository(database).whole_id(task, tenant_id=tenant)
         TasksRepository(database).get(task_id, tenant_id=tenant)
-        summary = summarise_task(database, task_id)
+        summary = summarize_task(database, task_id)
     if json:
         print_json(summary)
         return
