@@ -49,7 +49,6 @@ class StepContext:
     Attributes:
         job: the row of the claimed job.
         tenant_id: the job's tenant. A handler must not change files or rows of other tenants.
-        payload: the job's payload.
         params: the `params` of the step in its definition; empty for standalone jobs.
         targets: the projects and photos that the job works on.
         database: the database. To write, use `transaction`, which checks the claim.
@@ -70,7 +69,6 @@ class StepContext:
         self.claim = claim
         self.job: Job = claim.job
         self.tenant_id = claim.job.tenant_id
-        self.payload = claim.job.payload
         self.params = dict(params or {})
         self.targets = JobTargets(runtime.database, claim.job)
         self.database: Database = runtime.database
@@ -87,6 +85,16 @@ class StepContext:
     def _keeps_report(self) -> bool:
         step_type = step_types().get(self.job.type)
         return step_type is not None and step_type.unit == "items"
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The job's payload.
+
+        Raises:
+            CorruptPayload: the row has no JSON object.
+        """
+        # Read when it is needed: the job whose payload cannot be read must fail like any other.
+        return self.job.payload
 
     @property
     def library(self) -> Library:
