@@ -43,8 +43,8 @@ _LONGEST_MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _TERM = re.compile(r"(?:\*|(?P<first>[0-9a-z]+)(?:-(?P<last>[0-9a-z]+))?)(?:/(?P<step>[0-9]+))?")
 
 
-def check_cron(text: str) -> None:
-    """Check that `text` is a cron text that matches at least one time.
+def check_cron(text: str) -> str:
+    """Return `text` if it is a cron text that matches at least one time.
 
     A field is `*`, a number, a range `1-5`, any of these with a step as in `*/15`, or a list of such terms; months
     and days of the week may be named (`jan`, `mon`), and 0 and 7 are both Sunday.
@@ -55,7 +55,7 @@ def check_cron(text: str) -> None:
     if len(text) > MAX_CRON_CHARACTERS:
         raise ValueError(f"it is longer than {MAX_CRON_CHARACTERS} characters")
     if text in CRON_SHORTHANDS:
-        return
+        return text
     parts = text.lower().split()
     if len(parts) != 5:
         raise ValueError(f"it has {len(parts)} fields and not 5")
@@ -74,6 +74,7 @@ def check_cron(text: str) -> None:
             f"with these days of the month, Prefect would not run on {left_out} March; end them at 28, as in 1-28/5, "
             "or add 29, 30 and 31"
         )
+    return text
 
 
 def _left_out_in_march(days: set[int]) -> int | None:

@@ -26,12 +26,7 @@ class DefinitionError(PhotojobsError):
     """
 
     def __init__(
-        self,
-        problem: str,
-        *,
-        source: str | None = None,
-        definition: str | None = None,
-        field: str | None = None,
+        self, problem: str, *, source: str | None = None, definition: str | None = None, field: str | None = None
     ) -> None:
         self.problem = problem
         self.source = source

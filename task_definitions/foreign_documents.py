@@ -128,11 +128,7 @@ def parse_toml(content: bytes | str, *, source: str, bounds: Bounds = DEFAULT_BO
 
 
 def parse_yaml(
-    content: bytes | str,
-    *,
-    source: str,
-    bounds: Bounds = DEFAULT_BOUNDS,
-    loader: "type[BoundedLoader] | None" = None,
+    content: bytes | str, *, source: str, bounds: Bounds = DEFAULT_BOUNDS, loader: "type[BoundedLoader] | None" = None
 ) -> Any:
     """Return the value of a YAML text with one document, built by a safe loader: `BoundedLoader` or a subclass.
 

@@ -13,11 +13,6 @@ from task_definitions.wording import did_you_mean
 MAX_SECONDS = 366 * 24 * 60 * 60
 
 
-def _known_cron(text: str) -> str:
-    check_cron(text)
-    return text
-
-
 def _known_timezone(name: str) -> str:
     if name == "UTC":  # UTC is known even if the system has no time zone data.
         return name
@@ -41,7 +36,7 @@ class Schedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cron: Annotated[StrictStr, AfterValidator(_known_cron)] | None = Field(
+    cron: Annotated[StrictStr, AfterValidator(check_cron)] | None = Field(
         default=None,
         description='The times at which the definition runs, as in "0 3 * * *" (daily at 3:00) or "@hourly".',
     )

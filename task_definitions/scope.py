@@ -18,10 +18,7 @@ class Scope(StrEnum):
 
 
 def detect_scope(
-    *,
-    scope: Scope | str | None,
-    project_id: int | None,
-    definition_scope: Scope | str | None = None,
+    *, scope: Scope | str | None, project_id: int | None, definition_scope: Scope | str | None = None
 ) -> Scope:
     """Return the scope of a run.
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from storage.database.tables import tags
 from storage.history.journal import FileAction, FileChange
-from storage.history.photo_snapshots import TAG_IDS, RowDifference, difference, snapshot_photos, snapshot_projects
+from storage.history.photo_snapshots import TAG_IDS, difference, snapshot_photos, snapshot_projects
 
 #: The key in a journal entry for the ids of the tags that the change of a photo added to its project.
 NEW_TAGS = "new_tags"
@@ -61,6 +61,7 @@ class RowChangesNote:
             found = difference(before, photos[photo_id]) if photo_id in photos else None
             if found is not None:
                 folder = folders[before["project_id"]]["project_folder"]
+                new_tags = [tag_id for tag_id in found.after.get(TAG_IDS, ()) if tag_id > self._last_tag_id]
                 yield FileChange(
                     action=FileAction.CHANGED_ROW,
                     source=f"{tenant_id}/{folder}/{before['filename']}",
@@ -69,14 +70,10 @@ class RowChangesNote:
                     row={
                         "before": found.before,
                         "after": found.after,
-                        **self._new_tags(found),
+                        **({NEW_TAGS: new_tags} if new_tags else {}),
                         **remarks.get(photo_id, {}),
                     },
                 )
-
-    def _new_tags(self, found: RowDifference) -> dict[str, list[int]]:
-        new = [tag_id for tag_id in found.after.get(TAG_IDS, ()) if tag_id > self._last_tag_id]
-        return {NEW_TAGS: new} if new else {}
 
 
 def _last_tag_id(connection: Connection) -> int:

@@ -66,7 +66,8 @@ def finish_interrupted(source: Path, target: Path) -> bool:
         fsync_folder(target.parent)
         source.unlink()
         return True
-    if _is_reservation(source, target, after):
+    is_empty_file = stat.S_ISREG(after.st_mode) and after.st_size == 0
+    if is_empty_file and _reservation_note(source, target).exists():
         if not are_on_one_file_system(source, target):
             target.unlink()
             return False
@@ -156,10 +157,6 @@ def _reservation_note(owner: Path, target: Path) -> Path:
     # a reservation can be recognized after a crash. `remove_stale_temporaries` removes a note that a crash left.
     pair = os.fsencode(owner) + b"\0" + os.fsencode(target)
     return temporary_path(target, token=hashlib.blake2b(pair, digest_size=8).hexdigest())
-
-
-def _is_reservation(owner: Path, target: Path, status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_size == 0 and _reservation_note(owner, target).exists()
 
 
 def _are_two_entries(source: Path, target: Path) -> bool:

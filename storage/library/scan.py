@@ -17,13 +17,7 @@ from typing import Final, Literal
 
 from storage.library.errors import FolderMissing, FolderUnreadable
 from storage.library.naming.kinds import FileKind
-from storage.library.naming.names import (
-    MAX_NAME_BYTES,
-    has_control_characters,
-    is_decodable,
-    printable,
-    unsafe_reason,
-)
+from storage.library.naming.names import MAX_NAME_BYTES, has_control_characters, is_decodable, printable, unsafe_reason
 from storage.library.paths import DERIVATIVE_EXTENSION, ProjectFolder
 
 ScanProblem = Literal[

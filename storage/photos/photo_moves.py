@@ -108,8 +108,7 @@ def _move_tags(connection: Connection, photo_ids: list[int], project_id: int) ->
     known = exists().where(there.c.project_id == project_id, there.c.name == tags.c.name)
     connection.execute(
         insert(tags).from_select(
-            ["project_id", "name"],
-            foreign.where(~known).with_only_columns(literal(project_id), tags.c.name).distinct(),
+            ["project_id", "name"], foreign.where(~known).with_only_columns(literal(project_id), tags.c.name).distinct()
         )
     )
     linked = photo_tags.alias("linked")

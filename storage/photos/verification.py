@@ -120,7 +120,10 @@ class VerificationRepository:
                 with self._access.read() as connection:
                     rows = connection.execute(page.order_by(checked_at, *key).limit(BATCH_SIZE)).mappings().all()
                     found = [Original.from_row(row) for row in rows]
-                    project_of = _project_ids(connection, [original.photo_id for original in found])
+                    own = select(photos.c.id, photos.c.project_id).where(
+                        photos.c.id.in_([one.photo_id for one in found])
+                    )
+                    project_of = {row.id: row.project_id for row in connection.execute(own)}
                 if not found:
                     break
                 last = found[-1]
@@ -231,11 +234,6 @@ class VerificationRepository:
 def _of_active_projects(statement: Select[Any], tenant_id: str | None) -> Select[Any]:
     joined = statement.select_from(photo_originals.join(photos).join(projects))
     return joined.where(is_active(), *([] if tenant_id is None else [of_tenant(tenant_id)]))
-
-
-def _project_ids(connection: Connection, photo_ids: Sequence[int]) -> dict[int, int]:
-    statement = select(photos.c.id, photos.c.project_id).where(photos.c.id.in_(photo_ids))
-    return {row.id: row.project_id for row in connection.execute(statement)}
 
 
 def _locked(connection: Connection, photo_ids: set[int]) -> dict[int, dict[str, Original]]:

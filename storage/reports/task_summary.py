@@ -187,6 +187,7 @@ class _Tally:
             self.errors.append(error)
 
     def summary(self, step_index: int, type: str, priority: int) -> StepSummary:
+        started_at, finished_at = min(self.started, default=None), max(self.finished, default=None)
         return StepSummary(
             step_index=step_index,
             type=type,
@@ -198,11 +199,7 @@ class _Tally:
             projects={name: dict(counts) for name, counts in self.projects.items()},
             errors=tuple(self.errors),
             left=self.left,
-            seconds=_span(self.started, self.finished),
-            started_at=min(self.started, default=None),
-            finished_at=max(self.finished, default=None),
+            seconds=(finished_at - started_at).total_seconds() if started_at and finished_at else None,
+            started_at=started_at,
+            finished_at=finished_at,
         )
-
-
-def _span(started: list[datetime], finished: list[datetime]) -> float | None:
-    return (max(finished) - min(started)).total_seconds() if started and finished else None

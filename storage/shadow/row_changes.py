@@ -139,11 +139,7 @@ def _change(table: str, names: list[str], row: RowMapping) -> RowChange | None:
                 columns[name] = (None, value)
     side = "before" if row["was_there"] else "after"
     return RowChange(
-        action=action,
-        table=table,
-        name=str(row[f"called_{side}"]),
-        project_id=row[f"owner_{side}"],
-        columns=columns,
+        action=action, table=table, name=str(row[f"called_{side}"]), project_id=row[f"owner_{side}"], columns=columns
     )
 
 

@@ -81,11 +81,7 @@ class FolderNames:
 
 
 def unique_name(
-    folder: Path | FolderNames,
-    base: str,
-    *,
-    suffix: str = "_duplicate",
-    also_taken: Iterable[str] = (),
+    folder: Path | FolderNames, base: str, *, suffix: str = "_duplicate", also_taken: Iterable[str] = ()
 ) -> str:
     """Return a base name that no file in the folder has: `<base><suffix><n>` with the lowest free n from 1.
 
